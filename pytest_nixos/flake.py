@@ -1,0 +1,120 @@
+"""Flake refs and host refs: pure values that parse what a user types."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_nixos.errors import SettingsError
+
+__all__ = ["FlakeRef", "HostRef", "HostSelection"]
+
+_CONFIGURATIONS = "nixosConfigurations."
+_URL_SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*:", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class FlakeRef:
+    """Where a flake is, as Nix's command line takes it: ``path-or-url`` without a fragment.
+
+    A local path is made absolute, so that a later change of directory cannot move it.
+    Registry names (``nixpkgs``, ``nixpkgs/nixos-24.05``) and URLs stay as they are.
+    """
+
+    url: str
+
+    @classmethod
+    def parse(cls, text: str, *, cwd: Path) -> FlakeRef:
+        """Read a flake ref as typed.
+
+        :param text: ``.``, ``./dir``, ``/dir``, ``dir`` (if it exists), ``path:...``, ``git+file:...``,
+            ``github:owner/repo``, or a registry name.
+        :param cwd: directory that relative paths start from.
+        """
+        if _URL_SCHEME.match(text):
+            return cls(_absolute_scheme(text, cwd))
+        if text in ("", ".") or text.startswith(("./", "../", "/", "~")) or text == "..":
+            return cls(str(_resolve(text or ".", cwd)))
+        if (cwd / text / "flake.nix").is_file():
+            return cls(str(_resolve(text, cwd)))
+        return cls(text)
+
+    def __str__(self) -> str:
+        return self.url
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class HostRef:
+    """One host of a flake: ``flake#attr``, where `attr` names an entry of ``nixosConfigurations``.
+
+    The attribute name may hold dots and dashes; it is one name, never a path, as for ``nixos-rebuild``.
+    """
+
+    flake: FlakeRef
+    attr: str
+
+    @property
+    def installable(self) -> str:
+        """The host as an installable with the attribute quoted for Nix."""
+        return f"{self.flake}#{_CONFIGURATIONS}{nix_quote(self.attr)}"
+
+    def __str__(self) -> str:
+        return f"{self.flake}#{self.attr}"
+
+
+@dataclass(frozen=True, slots=True)
+class HostSelection:
+    """What one ``--nixos-flake`` names: one host, or with ``attr=None`` all hosts of the flake."""
+
+    flake: FlakeRef
+    attr: str | None
+
+    @classmethod
+    def parse(cls, text: str, *, cwd: Path) -> HostSelection:
+        """Read ``REF``, ``REF#HOST``, ``#HOST`` or ``REF#nixosConfigurations.HOST``.
+
+        :raises SettingsError: if the text has an empty host or more than one ``#``.
+        """
+        url, sep, fragment = text.partition("#")
+        flake = FlakeRef.parse(url, cwd=cwd)
+        if not sep:
+            return cls(flake, None)
+        attr = _unquote(fragment.removeprefix(_CONFIGURATIONS))
+        if not attr or "#" in fragment:
+            raise SettingsError(
+                f"--nixos-flake {text!r}: no host name after '#'"
+                if not attr
+                else f"--nixos-flake {text!r}: more than one '#'",
+                remedy="write REF#HOST, for example .#myhost, or REF alone for all hosts",
+            )
+        return cls(flake, attr)
+
+    @property
+    def host(self) -> HostRef | None:
+        """The one host selected, if one is."""
+        return None if self.attr is None else HostRef(self.flake, self.attr)
+
+
+def nix_quote(text: str) -> str:
+    """Write `text` as a Nix string literal, interpolation escaped."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("${", "\\${")
+    return f'"{escaped}"'
+
+
+def _unquote(fragment: str) -> str:
+    quoted = len(fragment) >= 2 and fragment[0] == fragment[-1] == '"'
+    return fragment[1:-1] if quoted else fragment
+
+
+def _resolve(text: str, cwd: Path) -> Path:
+    return (cwd / Path(text).expanduser()).resolve()
+
+
+def _absolute_scheme(text: str, cwd: Path) -> str:
+    for scheme in ("path:", "git+file:"):
+        rest = text.removeprefix(scheme)
+        if rest != text and not rest.startswith("/"):
+            path, query, parameters = rest.partition("?")
+            return f"{scheme}{_resolve(path, cwd)}{query}{parameters}"
+    return text

@@ -1,0 +1,1 @@
+"""Machines: running instances of a host config, and how they are started and spoken to."""

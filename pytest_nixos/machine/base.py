@@ -1,0 +1,243 @@
+"""What a machine is: a composition of spec, backend, console and transport."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, Self
+
+from pytest_nixos.errors import MachineError
+from pytest_nixos.host_config import HostConfig
+from pytest_nixos.machine.console import Console
+from pytest_nixos.timing import Deadline
+
+__all__ = [
+    "Backend",
+    "BackendName",
+    "CommandResult",
+    "Machine",
+    "MachineSpec",
+    "PortState",
+    "Running",
+    "State",
+    "Transport",
+]
+
+DEFAULT_COMMAND_TIMEOUT_S = 120.0
+
+
+class BackendName(enum.Enum):
+    """How a machine runs."""
+
+    VM = "vm"
+    CONTAINER = "container"
+    SSH = "ssh"
+
+
+class State(enum.Enum):
+    """Life of a machine; it only moves forward."""
+
+    NEW = "new"
+    STARTING = "starting"
+    RUNNING = "running"
+    BROKEN = "broken"
+    STOPPED = "stopped"
+
+
+class PortState(enum.Enum):
+    """What a stranger sees of a port."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+    FILTERED = "filtered"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandResult:
+    """How a guest command ended.
+
+    :param exit_status: as in a shell: 128 + n for a death by signal n.
+    :param stdout: bytes, unchanged.
+    :param stderr: bytes, unchanged.
+    :param duration_s: seconds on the host machine's clock, the way there and back included.
+    """
+
+    command: str
+    exit_status: int
+    stdout: bytes
+    stderr: bytes
+    duration_s: float
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the exit status is 0."""
+        return self.exit_status == 0
+
+    @property
+    def stdout_text(self) -> str:
+        """Standard output as UTF-8, undecodable bytes replaced."""
+        return self.stdout.decode(errors="replace")
+
+    @property
+    def stderr_text(self) -> str:
+        """Standard error as UTF-8, undecodable bytes replaced."""
+        return self.stderr.decode(errors="replace")
+
+
+class Transport(Protocol):
+    """Carries root commands to a guest; safe for several threads at once."""
+
+    def run(self, command: str, *, deadline: Deadline, stdin: bytes = b"") -> CommandResult:
+        """Run `command` with ``bash -c`` semantics as root in the guest's own environment.
+
+        :raises CommandTimeout: if it does not end by `deadline`; it is killed and the channel stays usable.
+        :raises TransportError: if the guest is gone or the channel broke.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give up the channel; further calls raise :class:`TransportError`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineSpec:
+    """Everything that shapes one machine.
+
+    :param system: built store path: the run script's package (VM) or the toplevel (container).
+    :param memory_mib: overrides what the host declares, in MiB.
+    :param cores: overrides what the host declares.
+    :param boot_timeout_s: seconds from start to a settled system.
+    :param run_dir: directory of this machine alone, on a short path, removed when it stops.
+    """
+
+    host: HostConfig
+    system: Path
+    run_dir: Path
+    boot_timeout_s: float
+    memory_mib: int | None = None
+    cores: int | None = None
+
+
+class Running(Protocol):
+    """A started machine, as a backend hands it over."""
+
+    @property
+    def console(self) -> Console: ...
+
+    @property
+    def transport(self) -> Transport: ...
+
+    def is_alive(self) -> bool:
+        """Whether the machine still runs (asked of the host machine, not of the guest)."""
+        ...
+
+    def probe_tcp(self, ports: Sequence[int], *, deadline: Deadline) -> Mapping[int, PortState]:
+        """Try TCP ports of the guest from outside, as a stranger on its network would."""
+        ...
+
+    def stop(self) -> None:
+        """End the machine and remove everything that it left on the host machine; never raises."""
+        ...
+
+
+class Backend(Protocol):
+    """A way to run machines; plugins add more through ``pytest_nixos_backends``."""
+
+    name: BackendName
+
+    def start(self, spec: MachineSpec, *, deadline: Deadline) -> Running:
+        """Start a machine and wait until its root command channel answers.
+
+        :raises BootError: if it does not get there; nothing is left running.
+        """
+        ...
+
+
+class Machine:
+    """One running instance of a host config.
+
+    Use it as a context manager: leaving it stops the machine and removes all traces.
+    """
+
+    def __init__(self, spec: MachineSpec, backend: Backend) -> None:
+        self.spec = spec
+        self.backend = backend
+        self.state = State.NEW
+        self.epoch = 0
+        self._running: Running | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.stop()
+
+    @property
+    def name(self) -> str:
+        """Name of the host."""
+        return self.spec.host.name
+
+    @property
+    def console(self) -> Console:
+        """The serial text so far."""
+        return self._live().console
+
+    @property
+    def transport(self) -> Transport:
+        """The root command channel."""
+        return self._live().transport
+
+    def start(self) -> None:
+        """Start the machine and wait until its root command channel answers.
+
+        :raises BootError: if it does not come up within ``spec.boot_timeout_s``.
+        """
+        if self.state is not State.NEW:
+            raise MachineError(
+                f"{self.name}: cannot start a machine that is {self.state.value}",
+                remedy="make a new machine",
+            )
+        self.state = State.STARTING
+        try:
+            self._running = self.backend.start(
+                self.spec, deadline=Deadline.after(self.spec.boot_timeout_s)
+            )
+        except BaseException:
+            self.state = State.BROKEN
+            raise
+        self.state = State.RUNNING
+        self.epoch += 1
+
+    def run(
+        self, command: str, *, timeout_s: float = DEFAULT_COMMAND_TIMEOUT_S, stdin: bytes = b""
+    ) -> CommandResult:
+        """Run `command` as root in the guest; see :class:`Transport` for the errors."""
+        return self.transport.run(command, deadline=Deadline.after(timeout_s), stdin=stdin)
+
+    def probe_tcp(
+        self, ports: Sequence[int], *, timeout_s: float = 30.0
+    ) -> Mapping[int, PortState]:
+        """Try TCP ports of the guest from outside."""
+        return self._live().probe_tcp(ports, deadline=Deadline.after(timeout_s))
+
+    def invalidate(self) -> None:
+        """Begin a new epoch: what was observed before no longer holds."""
+        self.epoch += 1
+
+    def stop(self) -> None:
+        """End the machine; safe to call in any state, any number of times."""
+        running, self._running = self._running, None
+        self.state = State.STOPPED
+        if running is not None:
+            running.stop()
+
+    def _live(self) -> Running:
+        if self._running is None:
+            raise MachineError(
+                f"{self.name}: the machine is {self.state.value}",
+                remedy="start it first; a stopped machine cannot be used again",
+            )
+        return self._running

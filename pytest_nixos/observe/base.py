@@ -1,0 +1,68 @@
+"""Probes, and how many of them are read in one round trip."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from pytest_nixos.errors import TransportError
+from pytest_nixos.machine.base import CommandResult
+
+__all__ = ["Probe", "ProbeOutput", "RunCommand", "collect"]
+
+T = TypeVar("T")
+RunCommand = Callable[[str], CommandResult]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeOutput:
+    """What one probe printed in the guest."""
+
+    stdout: bytes
+    exit_status: int
+
+    @property
+    def text(self) -> str:
+        """Standard output as UTF-8, undecodable bytes replaced."""
+        return self.stdout.decode(errors="replace")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe(Generic[T]):
+    """A question to a machine.
+
+    :param name: unique; names the raw output where observations are saved.
+    :param script: bash fragment that only reads; it runs in a subshell with standard error dropped.
+    :param parse: turns the output into the observation; never raises on odd guest output.
+    """
+
+    name: str
+    script: str
+    parse: Callable[[ProbeOutput], T]
+
+
+def collect(run: RunCommand, probes: Sequence[Probe[object]]) -> Mapping[str, ProbeOutput]:
+    """Run all `probes` in one guest round trip.
+
+    :return: raw output by probe name.
+    :raises TransportError: if the guest's answer is cut short.
+    """
+    mark = f"--{secrets.token_hex(16)}"
+    script = "\n".join(
+        f"( {probe.script}\n) 2>/dev/null </dev/null; printf '\\n{mark} %d\\n' $?" for probe in probes
+    )
+    result = run(script)
+    outputs: dict[str, ProbeOutput] = {}
+    rest = result.stdout
+    for probe in probes:
+        body, separator, rest = rest.partition(f"\n{mark} ".encode())
+        status, newline, rest = rest.partition(b"\n")
+        if not separator or not newline:
+            raise TransportError(
+                f"probe {probe.name}: the guest's answer ends early (exit status {result.exit_status})",
+                remedy="run again with -v; if it happens again, look at the guest's journal for an OOM kill",
+            )
+        outputs[probe.name] = ProbeOutput(stdout=body, exit_status=int(status))
+    return outputs

@@ -1,0 +1,1 @@
+"""Standards: the catalogue of controls, profiles that select them, and the judge of data controls."""

@@ -1,0 +1,140 @@
+"""TOML documents of this project's own format, read and held against the schema.
+
+The format is TOML: it has comments, one obvious way to write a string of Nix or a regular expression, no
+surprises such as ``no`` meaning false, Python reads it with the standard library and Nix with ``builtins.fromTOML``.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError, best_match
+
+from pytest_nixos.errors import CatalogueError
+
+__all__ = ["ENTRY_KEYS", "check_schema", "read_document"]
+
+Json = Any
+
+ENTRY_KEYS: Mapping[str, tuple[str, str]] = {
+    "catalogue": ("control", "id"),
+    "waivers": ("waiver", "control"),
+}
+
+
+def read_document(path: Path, form: str) -> dict[str, Json]:
+    """Read one file and hold it against the schema.
+
+    :param form: ``catalogue``, ``profile`` or ``waivers``.
+    :raises CatalogueError: naming the file, the line or entry, the field, and what was expected.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as err:
+        raise CatalogueError(
+            f"{path}: cannot be read: {err.strerror}",
+            remedy=f"name an existing {form} file, or make this one readable",
+        ) from err
+    except UnicodeDecodeError as err:
+        raise CatalogueError(
+            f"{path}: byte {err.start} is not UTF-8", remedy="save the file as UTF-8 text"
+        ) from err
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as err:
+        raise CatalogueError(
+            f"{path}: not valid TOML: {err}",
+            remedy="correct that line; strings of Nix are easiest in '''triple single quotes'''",
+        ) from err
+    plain: dict[str, Json] = _plain(document)
+    check_schema(plain, form, source=str(path))
+    return plain
+
+
+def check_schema(document: Mapping[str, Json], form: str, *, source: str) -> None:
+    """Hold `document` against the schema.
+
+    :raises CatalogueError: for the most telling violation.
+    """
+    error = best_match(_validator(form).iter_errors(document))
+    if error is None:
+        return
+    entry, field = _place(document, form, list(error.absolute_path))
+    where = ": ".join(part for part in (source, entry, field) if part)
+    raise CatalogueError(
+        f"{where}: {_what(error)}",
+        remedy="correct that field; docs/reference/catalogue-format.md lists every field",
+    )
+
+
+def _plain(value: Json) -> Json:
+    """Turn TOML's dates into ISO text, as the schema and the reports want them."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    return value
+
+
+@cache
+def _validator(form: str) -> Draft202012Validator:
+    text = files("pytest_nixos.standards").joinpath("schema.json").read_text(encoding="utf-8")
+    schema = json.loads(text)
+    return Draft202012Validator({**schema, "$ref": f"#/$defs/{form}"})
+
+
+def _place(document: Mapping[str, Json], form: str, path: list[str | int]) -> tuple[str, str]:
+    """Name the entry (by its id where it has one) and the field inside it."""
+    if form not in ENTRY_KEYS or len(path) < 2 or path[0] != ENTRY_KEYS[form][0]:
+        return "", _dotted(path)
+    table, key = ENTRY_KEYS[form]
+    index = int(path[1])
+    entry = document[table][index]
+    name = entry.get(key) if isinstance(entry, dict) else None
+    label = str(name) if isinstance(name, str) else f"{table} number {index + 1}"
+    return label, _dotted(path[2:])
+
+
+def _dotted(path: Iterable[str | int]) -> str:
+    return ".".join(str(part) for part in path)
+
+
+def _what(error: ValidationError) -> str:
+    """Say what was expected in plain words; jsonschema's own words print whole documents."""
+    got = _short(error.instance)
+    match error.validator:
+        case "enum":
+            return f"is {got}, expected one of {', '.join(map(str, error.validator_value))}"
+        case "type":
+            return f"is {got}, expected a value of type {error.validator_value}"
+        case "pattern":
+            return f"is {got}, expected text that matches {error.validator_value}"
+        case "required":
+            missing = [key for key in error.validator_value if key not in error.instance]
+            return f"lacks {', '.join(missing)}"
+        case "additionalProperties" | "propertyNames":
+            return error.message
+        case "oneOf":
+            return (
+                "has to be judged in exactly one way: by data (observed or declared, and expect), "
+                "by a Python check (check = true), or by hand (manual = reason)"
+            )
+        case "not":
+            return "has a combination of fields that exclude each other (no value with this op)"
+        case _:
+            return f"{got}: {error.message}"[:300]
+
+
+def _short(value: Json) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
+import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
-__all__ = ["Evidence", "Finding", "Outcome", "Severity"]
+__all__ = ["Evidence", "Finding", "Ledger", "Outcome", "Severity"]
+
+_MAX_ATTACHMENT = 64 * 1024
 
 
 class Severity(enum.IntEnum):
@@ -54,8 +60,8 @@ class Evidence:
         return observed
 
     def attach(self, name: str, text: str) -> None:
-        """Keep `text` with the finding under `name`."""
-        self.attachments[name] = text
+        """Keep `text` with the finding under `name`; only its last 64 KiB are kept."""
+        self.attachments[name] = text[-_MAX_ATTACHMENT:]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,3 +89,83 @@ class Finding:
     references: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     node_id: str = ""
     duration_s: float = 0.0
+
+    @property
+    def failed(self) -> bool:
+        """Whether the control is violated or could not be judged."""
+        return self.outcome in (Outcome.FAILED, Outcome.ERROR)
+
+    def to_json(self) -> dict[str, Any]:
+        """Write the finding as plain JSON values; enums by name or value."""
+        plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        plain |= {
+            "severity": self.severity.name,
+            "outcome": self.outcome.value,
+            "attachments": dict(self.attachments),
+            "references": {standard: list(ids) for standard, ids in self.references.items()},
+        }
+        return _plain(plain)  # type: ignore[no-any-return]
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read back what :meth:`to_json` wrote."""
+        return cls(
+            **{
+                **data,
+                "severity": Severity[data["severity"]],
+                "outcome": Outcome(data["outcome"]),
+                "references": {k: tuple(v) for k, v in data["references"].items()},
+            }
+        )
+
+
+class Ledger:
+    """Findings as JSON lines, each on disk before the next check runs, so that a crash loses nothing.
+
+    :param path: file to append to, made private to its owner.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+    def append(self, finding: Finding) -> None:
+        """Write one finding; one system call, so that a line is whole or not there."""
+        os.write(self._fd, json.dumps(finding.to_json()).encode() + b"\n")
+
+    def close(self) -> None:
+        """Close the file; safe to call twice."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    @staticmethod
+    def read(path: Path) -> tuple[Finding, ...]:
+        """Read a ledger, ignoring a last line that a crash cut short."""
+        findings = []
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                findings.append(Finding.from_json(json.loads(line)))
+            except (ValueError, TypeError, KeyError):
+                continue
+        return tuple(findings)
+
+
+def _plain(value: Any) -> Any:
+    """Reduce a value to what JSON and execnet can carry."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, bytes):
+        return value.decode(errors="backslashreplace")
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, set | frozenset):
+        return sorted((_plain(item) for item in value), key=str)
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    return str(value)

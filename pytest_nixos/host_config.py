@@ -1,7 +1,7 @@
 """The host config: what one ``nixosConfigurations`` entry *declares*, as typed facts.
 
-The facts come as one JSON document from ``nix/host-config.nix`` (see :mod:`pytest_nixos.nix`); this module
-parses it once, at the edge. Facts that a release does not have are ``None`` or empty, never guessed.
+The facts come as one JSON document from ``nix/host-config.nix`` (see :mod:`pytest_nixos.nix`), which
+:mod:`pytest_nixos.host_document` parses once, at the edge. Facts that a release does not have are ``None`` or empty, never guessed.
 """
 
 from __future__ import annotations
@@ -71,10 +71,10 @@ class InterfacePorts:
 
     @classmethod
     def parse(cls, data: Mapping[str, Json]) -> Self:
-        """Read ``{tcpPorts, tcpRanges, udpPorts, udpRanges}``."""
+        """Read ``allowed{TCP,UDP}Ports`` and ``allowed{TCP,UDP}PortRanges``."""
         return cls(
-            tcp=_ranges(data["tcpPorts"], data["tcpRanges"]),
-            udp=_ranges(data["udpPorts"], data["udpRanges"]),
+            tcp=_ranges(data["allowedTCPPorts"], data["allowedTCPPortRanges"]),
+            udp=_ranges(data["allowedUDPPorts"], data["allowedUDPPortRanges"]),
         )
 
 
@@ -190,8 +190,11 @@ class HostConfig:
     :param options: every option path that was asked for, see :class:`Declared`.
     :param changed: option paths whose value differs between the host as it is and the machine that is
         started (the VM variant or container plus the instrumentation): path to (declared, in the machine).
+    :param backend: ``vm`` or ``container``: what `derivation` builds.
+    :param unreadable: option paths of facts that throw, or that Nix cannot evaluate; such a fact is empty here.
     :param derivation: store path of the derivation that builds the machine (the run script's package for
         a VM, the toplevel for a container).
+    :param output: store path that the derivation builds.
     :param program: path of the run script inside that package (``bin/run-<name>-vm``), ``""`` for a container.
     """
 
@@ -219,6 +222,9 @@ class HostConfig:
     changed: Mapping[str, tuple[Json, Json]]
     derivation: str
     program: str
+    output: str = ""
+    backend: str = "vm"
+    unreadable: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

@@ -1,0 +1,92 @@
+"""Evaluations kept between runs, each under everything that can change its outcome."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = ["EvaluationCache", "content_identity", "default_cache_directory", "evaluation_key"]
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationCache:
+    """JSON documents in a directory of the user's own.
+
+    Only speed depends on it: what cannot be read counts as absent, what cannot be written is not kept.
+
+    :param directory: made on first use, readable by its owner only.
+    """
+
+    directory: Path
+
+    def get(self, key: str) -> Mapping[str, Any] | None:
+        """Return the document under `key`, or ``None`` if it is absent or damaged."""
+        try:
+            document = json.loads(self._path(key).read_bytes())
+        except (OSError, ValueError, RecursionError):
+            return None
+        whole = isinstance(document, dict) and document.get("key") == key
+        content = document.get("content") if whole else None
+        return content if isinstance(content, dict) else None
+
+    def put(self, key: str, content: Mapping[str, Any]) -> None:
+        """Keep `content` under `key`; another process sees it whole or not at all."""
+        with contextlib.suppress(OSError):
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor, name = tempfile.mkstemp(dir=self.directory, prefix=".new-")  # mode 0600
+            try:
+                with os.fdopen(descriptor, "w") as file:
+                    json.dump({"key": key, "content": content}, file)
+                Path(name).replace(self._path(key))
+            except BaseException:
+                Path(name).unlink(missing_ok=True)
+                raise
+
+    def _path(self, key: str) -> Path:
+        return self.directory / f"{key}.json"
+
+
+def default_cache_directory(environ: Mapping[str, str]) -> Path:
+    """Return ``$XDG_CACHE_HOME/pytest-nixos/evaluations``, ``~/.cache`` standing in as the base directory says."""
+    base = environ.get("XDG_CACHE_HOME", "")
+    root = Path(base) if base.startswith("/") else Path(environ.get("HOME", "/root")) / ".cache"
+    return root / "pytest-nixos" / "evaluations"
+
+
+def evaluation_key(parts: Mapping[str, object]) -> str:
+    """Return the key of an evaluation; `parts` is JSON."""
+    text = json.dumps({"format": _FORMAT, **parts}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def content_identity(metadata: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return what fixes the content of a flake and all its inputs, or ``None`` if something is not fixed.
+
+    :param metadata: answer of ``nix flake metadata --json``.
+    """
+    locked = metadata.get("locked")
+    nodes = (metadata.get("locks") or {}).get("nodes") or {}
+    if not isinstance(locked, dict) or not _is_fixed(locked):
+        return None
+    inputs = [node for node in nodes.values() if "locked" in node]
+    if not all(_is_fixed(node["locked"]) or _lies_inside_parent(node) for node in inputs):
+        return None
+    return {"locked": locked, "locks": metadata["locks"]}
+
+
+def _is_fixed(locked: Mapping[str, Any]) -> bool:
+    return bool(locked.get("narHash") or locked.get("rev"))
+
+
+def _lies_inside_parent(node: Mapping[str, Any]) -> bool:
+    """Tell a relative ``path:`` input: its content is part of the flake that names it (Nix 2.26 on)."""
+    return "parent" in node and not str(node["locked"].get("path", "/")).startswith("/")

@@ -1,0 +1,145 @@
+# The facts of one evaluated NixOS config, each as { readable; value; } so that one that throws hides no other.
+#
+# Attributes are named as the options are, so that a difference can be told by its option path. Written with builtins alone, against options of nixpkgs 22.05 to 26.05; an option that a release lacks is null.
+{ safe }:
+config:
+let
+  inherit (safe) fact get text;
+
+  at = path: get config path;
+
+  # A string, path or package as text; null stays null.
+  optionalText =
+    value:
+    if value == null then
+      null
+    else if builtins.isAttrs value && value ? shellPath then
+      text "/run/current-system/sw${value.shellPath}"
+    else
+      text (toString value);
+
+  texts = map (value: text (toString value));
+
+  mapNamed =
+    f: set:
+    builtins.mapAttrs (name: value: fact (f name value)) set;
+
+  ports = set: {
+    allowedTCPPorts = set.allowedTCPPorts or [ ];
+    allowedTCPPortRanges = set.allowedTCPPortRanges or [ ];
+    allowedUDPPorts = set.allowedUDPPorts or [ ];
+    allowedUDPPortRanges = set.allowedUDPPortRanges or [ ];
+  };
+
+  firewall = at [ "networking" "firewall" ] { };
+  nftables = at [ "networking" "nftables" "enable" ] false;
+
+  # `toString true` is "1", but `toString false` is "": what the kernel prints is 0.
+  sysctl =
+    value:
+    if value == null then
+      null
+    else if value == false then
+      "0"
+    else
+      text (toString value);
+
+  zram = at [ "zramSwap" ] { enable = false; };
+  ollama = at [ "services" "ollama" ] { enable = false; };
+
+  # An option that was removed still exists and throws when it is read.
+  ollamaOption = name: default: get ollama [ name ] default;
+
+  acceleration = ollamaOption "acceleration" null;
+
+  user = name: value: {
+    uid = value.uid or null;
+    isNormalUser = value.isNormalUser or false;
+    isSystemUser = value.isSystemUser or false;
+    group = value.group or "";
+    extraGroups = value.extraGroups or [ ];
+    home = text (toString (value.home or ""));
+    shell = optionalText (value.shell or null);
+    authorizedKeys =
+      builtins.length (get value [ "openssh" "authorizedKeys" "keys" ] [ ])
+      + builtins.length (get value [ "openssh" "authorizedKeys" "keyFiles" ] [ ]);
+  };
+
+  fileSystem = name: value: {
+    mountPoint = value.mountPoint or name;
+    device = optionalText (value.device or null);
+    fsType = value.fsType or "auto";
+    options = texts (value.options or [ ]);
+  };
+
+  unit = name: value: {
+    enabled = value.enable or true;
+    # `text` is the finished unit file; a release without it would have no unit files at all.
+    text = if (value.text or null) == null then "" else text value.text;
+    wantedBy = (value.wantedBy or [ ]) ++ (value.requiredBy or [ ]);
+  };
+in
+{
+  hostName = fact (at [ "networking" "hostName" ] "");
+  systemName = fact (at [ "system" "name" ] "");
+  stateVersion = fact (at [ "system" "stateVersion" ] null);
+  release = fact (at [ "system" "nixos" "release" ] "");
+  version = fact (at [ "system" "nixos" "version" ] "");
+  isContainer = fact (at [ "boot" "isContainer" ] false);
+
+  firewall = fact (ports firewall // {
+    enable = firewall.enable or false;
+    backend = text (get firewall [ "backend" ] (if nftables then "nftables" else "iptables"));
+    interfaces = builtins.mapAttrs (_: ports) (firewall.interfaces or { });
+    trustedInterfaces = firewall.trustedInterfaces or [ ];
+    allowPing = firewall.allowPing or true;
+    rejectPackets = firewall.rejectPackets or false;
+  });
+
+  sysctls = mapNamed (_: sysctl) (at [ "boot" "kernel" "sysctl" ] { });
+
+  zram = fact (
+    if zram.enable or false then
+      {
+        algorithm = zram.algorithm or "zstd";
+        memoryPercent = zram.memoryPercent or 50;
+        memoryMax = zram.memoryMax or null;
+        priority = zram.priority or 5;
+        swapDevices = zram.swapDevices or 1;
+      }
+    else
+      null
+  );
+
+  ollama = fact (
+    if ollama.enable or false then
+      {
+        host = ollamaOption "host" null;
+        port = ollamaOption "port" null;
+        listenAddress = ollamaOption "listenAddress" null;
+        loadModels = ollamaOption "loadModels" [ ];
+        openFirewall = ollamaOption "openFirewall" false;
+        acceleration = if acceleration == false then "false" else acceleration;
+        environmentVariables = builtins.mapAttrs (_: value: text (toString value)) (
+          ollamaOption "environmentVariables" { }
+        );
+      }
+    else
+      null
+  );
+
+  users = mapNamed user (at [ "users" "users" ] { });
+  groups = fact (builtins.attrNames (at [ "users" "groups" ] { }));
+  kernelParams = fact (texts (at [ "boot" "kernelParams" ] [ ]));
+  fileSystems = mapNamed fileSystem (at [ "fileSystems" ] { });
+  swapDevices = fact (map (entry: optionalText (entry.device or null)) (at [ "swapDevices" ] [ ]));
+  warnings = fact (texts (at [ "warnings" ] [ ]));
+  units = mapNamed unit (at [ "systemd" "units" ] { });
+
+  vm = fact {
+    memorySize = at [ "virtualisation" "memorySize" ] null;
+    cores = at [ "virtualisation" "cores" ] null;
+    graphics = at [ "virtualisation" "graphics" ] null;
+    restrictNetwork = at [ "virtualisation" "restrictNetwork" ] false;
+  };
+}

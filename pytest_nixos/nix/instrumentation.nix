@@ -1,0 +1,78 @@
+# What a VM gets beside the host's own config: a root command channel, and the run script's own settings.
+#
+# channelScript: bash program that serves the channel.
+# memoryMiB, cores: null leaves what the host declares.
+# restrictNetwork: guest networking reaches the machine that runs it only.
+{
+  channelScript,
+  memoryMiB,
+  cores,
+  restrictNetwork,
+}:
+{
+  lib,
+  pkgs,
+  options,
+  ...
+}:
+let
+  knows = path: lib.hasAttrByPath path options;
+in
+{
+  _file = "pytest-nixos instrumentation";
+
+  config = {
+    systemd.services.pytest-nixos-channel = {
+      description = "Root command channel of pytest-nixos";
+
+      # As early as possible, and in emergency and rescue mode too: a boot that goes wrong must be open to questions.
+      wantedBy = [
+        "sysinit.target"
+        "emergency.target"
+        "rescue.target"
+      ];
+      conflicts = [ "shutdown.target" ];
+      before = [ "shutdown.target" ];
+
+      # A switch to another generation runs through this channel, so it must not cut it.
+      restartIfChanged = false;
+      stopIfChanged = false;
+      unitConfig = {
+        DefaultDependencies = false;
+        IgnoreOnIsolate = true;
+        StartLimitIntervalSec = 0;
+        X-StopOnReconfiguration = false;
+        X-StopOnRemoval = false;
+      };
+
+      serviceConfig = {
+        ExecStart = "${pkgs.bash}/bin/bash ${pkgs.writeText "pytest-nixos-channel.bash" channelScript}";
+        Type = "simple";
+        Restart = "always";
+        RestartSec = "200ms";
+        KillMode = "control-group";
+        TimeoutStopSec = "5s";
+        Slice = "-.slice";
+        TasksMax = "infinity";
+        LimitNOFILE = "65536:524288";
+        # The channel outlives tests that exhaust memory; the script gives commands the normal score back.
+        OOMScoreAdjust = -1000;
+        OOMPolicy = "continue";
+        IgnoreSIGPIPE = false;
+      };
+    };
+
+    virtualisation = {
+      graphics = lib.mkForce false;
+    }
+    // lib.optionalAttrs (memoryMiB != null) { memorySize = lib.mkForce memoryMiB; }
+    // lib.optionalAttrs (cores != null) { cores = lib.mkForce cores; }
+    // lib.optionalAttrs (knows [ "virtualisation" "restrictNetwork" ]) {
+      restrictNetwork = lib.mkForce restrictNetwork;
+    }
+    // lib.optionalAttrs (knows [ "virtualisation" "qemu" "enableSharedMemory" ]) {
+      # The store comes over virtiofs there, which needs shared guest memory.
+      qemu.enableSharedMemory = lib.mkForce true;
+    };
+  };
+}

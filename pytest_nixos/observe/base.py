@@ -10,9 +10,10 @@ from typing import Generic, TypeVar
 from pytest_nixos.errors import TransportError
 from pytest_nixos.machine.base import CommandResult
 
-__all__ = ["Probe", "ProbeOutput", "RunCommand", "collect"]
+__all__ = ["Probe", "ProbeOutput", "RunCommand", "collect", "observe"]
 
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+R = TypeVar("R")
 RunCommand = Callable[[str], CommandResult]
 
 
@@ -30,7 +31,7 @@ class ProbeOutput:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Probe(Generic[T]):
+class Probe(Generic[T_co]):
     """A question to a machine.
 
     :param name: unique; names the raw output where observations are saved.
@@ -40,7 +41,7 @@ class Probe(Generic[T]):
 
     name: str
     script: str
-    parse: Callable[[ProbeOutput], T]
+    parse: Callable[[ProbeOutput], T_co]
 
 
 def collect(run: RunCommand, probes: Sequence[Probe[object]]) -> Mapping[str, ProbeOutput]:
@@ -51,7 +52,8 @@ def collect(run: RunCommand, probes: Sequence[Probe[object]]) -> Mapping[str, Pr
     """
     mark = f"--{secrets.token_hex(16)}"
     script = "\n".join(
-        f"( {probe.script}\n) 2>/dev/null </dev/null; printf '\\n{mark} %d\\n' $?" for probe in probes
+        f"( {probe.script}\n) 2>/dev/null </dev/null; printf '\\n{mark} %d\\n' $?"
+        for probe in probes
     )
     result = run(script)
     outputs: dict[str, ProbeOutput] = {}
@@ -66,3 +68,11 @@ def collect(run: RunCommand, probes: Sequence[Probe[object]]) -> Mapping[str, Pr
             )
         outputs[probe.name] = ProbeOutput(stdout=body, exit_status=int(status))
     return outputs
+
+
+def observe(run: RunCommand, probe: Probe[R]) -> R:
+    """Run one probe and return its observation; use :func:`collect` for several.
+
+    :raises TransportError: if the guest's answer is cut short.
+    """
+    return probe.parse(collect(run, [probe])[probe.name])

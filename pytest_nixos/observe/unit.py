@@ -1,0 +1,255 @@
+"""systemd units: their properties, files and journal, many in one call."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pytest_nixos.observe.base import Probe, ProbeOutput
+
+__all__ = [
+    "STATE_PROPERTIES",
+    "UnitState",
+    "failed_units",
+    "is_template",
+    "journal",
+    "parse_show",
+    "system_state",
+    "unit_files",
+    "unit_name",
+    "units",
+]
+
+#: What :class:`UnitState` needs for its own answers.
+STATE_PROPERTIES = (
+    "LoadState",
+    "ActiveState",
+    "SubState",
+    "UnitFileState",
+    "FragmentPath",
+    "SourcePath",
+    "Transient",
+    "WantedBy",
+    "RequiredBy",
+    "UpheldBy",
+    "TriggeredBy",
+    "MainPID",
+    "ControlGroup",
+    "Result",
+    "ExecMainStatus",
+    "NRestarts",
+    "NeedDaemonReload",
+)
+
+# As systemd.unit(5) lists them.
+_SUFFIXES = frozenset(
+    (
+        "service",
+        "socket",
+        "device",
+        "mount",
+        "automount",
+        "swap",
+        "target",
+        "path",
+        "timer",
+        "slice",
+        "scope",
+    )
+)
+_ASSIGNMENT = re.compile(r"[A-Z][A-Za-z0-9]*=")
+_PULLED_IN_BY = ("WantedBy", "RequiredBy", "UpheldBy")
+_RUNNING = frozenset({"active", "reloading", "refreshing"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitState:
+    """One unit as systemd sees it now.
+
+    :param name: as it was asked for, with suffix.
+    :param properties: property to value as ``systemctl show`` prints it; where a property is printed more
+        than once (``ExecStart=``), one value a line.
+    """
+
+    name: str
+    properties: Mapping[str, str]
+
+    def get(self, name: str) -> str:
+        """Return one property, ``""`` if it is not set."""
+        return self.properties.get(name, "")
+
+    @property
+    def exists(self) -> bool:
+        """Whether systemd has this very unit, masked or broken ones included.
+
+        systemd answers "loaded" for any well-formed device or slice name, so something besides must
+        vouch for the unit.
+        """
+        if self.get("LoadState") in ("", "not-found"):
+            return False
+        return (
+            self.get("LoadState") != "loaded"
+            or bool(self.get("FragmentPath") or self.get("SourcePath"))
+            or self.get("Transient") == "yes"
+            or self.get("ActiveState") != "inactive"
+        )
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the unit is active; a oneshot unit that remains after exit counts."""
+        return self.get("ActiveState") in _RUNNING
+
+    @property
+    def is_failed(self) -> bool:
+        """Whether the unit's last run failed."""
+        return self.get("ActiveState") == "failed"
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether the unit is masked, for this boot or for good."""
+        return self.get("LoadState") == "masked" or self.get("UnitFileState").startswith("masked")
+
+    @property
+    def is_enabled(self) -> bool:
+        """Whether something pulls the unit in.
+
+        NixOS links units from the store and installs no ``[Install]`` sections, so systemd may call a unit
+        that starts at every boot ``linked``, ``generated`` or ``static``; what counts is that another unit
+        wants, requires or upholds it.
+        """
+        if self.is_masked or not self.exists:
+            return False
+        if self.get("UnitFileState") in ("enabled", "enabled-runtime"):
+            return True
+        return any(self.get(name) for name in _PULLED_IN_BY)
+
+    @property
+    def main_pid(self) -> int | None:
+        """Process id of the unit's main process, if it has one."""
+        pid = self.get("MainPID")
+        return int(pid) if pid.isdecimal() and pid != "0" else None
+
+
+def unit_name(name: str) -> str:
+    """Return `name` with the suffix ``.service`` unless it has a unit suffix, as systemctl does."""
+    return name if name.rpartition(".")[2] in _SUFFIXES and "." in name else f"{name}.service"
+
+
+def is_template(name: str) -> bool:
+    """Whether `name` is a template (``getty@.service``), which has files but no state."""
+    return "@." in name
+
+
+def units(
+    names: Sequence[str], *, properties: Sequence[str] = (), name: str = "unit"
+) -> Probe[Mapping[str, UnitState]]:
+    """Ask for the state of many units in one call.
+
+    :param names: unit names; templates are left out, because systemd gives the whole answer up at one.
+    :param properties: more properties than :data:`STATE_PROPERTIES`; ``("*",)`` asks for all.
+    :return: probe of name, as given but with suffix, to state; a unit that does not exist is there too,
+        with ``exists`` false.
+    """
+    wanted = tuple(dict.fromkeys(unit_name(n) for n in names if not is_template(n)))
+    script = shlex.join(["systemctl", "show", "--no-pager", *_selection(properties), "--", *wanted])
+    return Probe(
+        name=name,
+        script=script if wanted else ":",
+        parse=lambda output: _by_name(parse_show(output.text), wanted),
+    )
+
+
+def failed_units(*, name: str = "failed-units") -> Probe[Sequence[str] | None]:
+    """Ask for the names of failed units; ``None`` if systemd did not answer."""
+    script = "systemctl list-units --state=failed --all --plain --no-legend --no-pager --full"
+    return Probe(name=name, script=script, parse=_parse_first_words)
+
+
+def unit_files(*, name: str = "unit-files") -> Probe[Mapping[str, str]]:
+    """Ask for all unit files; name to state (``enabled``, ``linked``, ``static``, ...)."""
+    script = "systemctl list-unit-files --no-legend --no-pager --full"
+    return Probe(name=name, script=script, parse=_parse_unit_files)
+
+
+def system_state(*, name: str = "system-state") -> Probe[str]:
+    """Ask for the manager's own state: ``running``, ``degraded``, ``starting``, ...; ``""`` if unknown."""
+    return Probe(
+        name=name, script="systemctl is-system-running", parse=lambda output: output.text.strip()
+    )
+
+
+def journal(
+    unit: str, *, lines: int = 50, max_bytes: int = 65536, name: str | None = None
+) -> Probe[Sequence[str]]:
+    """Ask for the tail of one unit's journal of this boot.
+
+    :param lines: at most so many, newest last.
+    :param max_bytes: at most so many bytes, cut at the front.
+    """
+    argv = ["journalctl", "--boot", "--no-pager", "--quiet", "--output=short-iso"]
+    argv += [f"--lines={lines}", f"--unit={unit_name(unit)}"]
+    return Probe(
+        name=name or f"journal:{unit_name(unit)}",
+        script=f"{shlex.join(argv)} | tail -c {max_bytes}",
+        parse=lambda output: tuple(output.text.splitlines()),
+    )
+
+
+def parse_show(text: str) -> Sequence[Mapping[str, str]]:
+    """Read the output of ``systemctl show`` for one or more units.
+
+    A value may hold newlines, so a line that is no assignment continues the one before; a property that is
+    printed again (one line a command) adds a line.
+    """
+    blocks: list[dict[str, str]] = [{}]
+    last = ""
+    for line in text.splitlines():
+        if not line:
+            # Only "Id=" can tell a new unit from an empty line inside a value; see `_by_name`.
+            blocks.append({})
+            last = ""
+        elif _ASSIGNMENT.match(line):
+            last, _, value = line.partition("=")
+            before = blocks[-1].get(last)
+            blocks[-1][last] = value if before is None else f"{before}\n{value}"
+        elif last:
+            blocks[-1][last] += f"\n{line}"
+    return [block for block in blocks if block]
+
+
+def _selection(properties: Sequence[str]) -> Sequence[str]:
+    if "*" in properties:
+        return ["--all"]
+    names = dict.fromkeys(("Id", "Names", *STATE_PROPERTIES, *properties))
+    return [f"--property={','.join(names)}"]
+
+
+def _by_name(blocks: Sequence[Mapping[str, str]], wanted: Sequence[str]) -> Mapping[str, UnitState]:
+    merged: list[dict[str, str]] = []
+    for block in blocks:
+        if "Id" in block and merged and "Id" not in merged[-1]:
+            merged[-1].update(block)
+        elif "Id" in block or not merged:
+            merged.append(dict(block))
+        else:
+            merged[-1].update({k: v for k, v in block.items() if k not in merged[-1]})
+    states: dict[str, UnitState] = {}
+    for block in merged:
+        for unit in {block.get("Id", ""), *block.get("Names", "").split()} & set(wanted):
+            states[unit] = UnitState(name=unit, properties=block)
+    return states
+
+
+def _parse_first_words(output: ProbeOutput) -> Sequence[str] | None:
+    if output.exit_status != 0:
+        return None
+    # systemd before 246 marks failed units with a bullet even with --plain.
+    lines = (line.lstrip("●*\u00d7 ").split() for line in output.text.splitlines())
+    return tuple(words[0] for words in lines if words)
+
+
+def _parse_unit_files(output: ProbeOutput) -> Mapping[str, str]:
+    lines = (line.split() for line in output.text.splitlines())
+    return {words[0]: words[1] for words in lines if len(words) >= 2}

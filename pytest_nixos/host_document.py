@@ -59,10 +59,20 @@ _PATHS = {
     "units": "systemd.units",
     "vm": "virtualisation.vmVariant.virtualisation",
 }
-_COMPARED = (
-    "hostName stateVersion isContainer firewall sysctls zram ollama users groups kernelParams fileSystems"
-    " swapDevices"
-).split()
+_COMPARED = [
+    "hostName",
+    "stateVersion",
+    "isContainer",
+    "firewall",
+    "sysctls",
+    "zram",
+    "ollama",
+    "users",
+    "groups",
+    "kernelParams",
+    "fileSystems",
+    "swapDevices",
+]
 _BY_NAME = ("sysctls", "users", "fileSystems", "units")
 
 

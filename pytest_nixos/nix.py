@@ -6,18 +6,28 @@ Every call works with Nix 2.8 to 2.33 and Lix. The user's flake and lock file ar
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pytest_nixos.errors import BuildError, EvalError, FlakeError, ToolMissingError
-from pytest_nixos.evaluation_cache import EvaluationCache, content_identity, evaluation_key
+from pytest_nixos.evaluation_cache import content_identity, evaluation_key
+from pytest_nixos.evaluation_isolation import Isolation
 from pytest_nixos.flake import FlakeRef, HostRef
 from pytest_nixos.host_config import HostConfig
 from pytest_nixos.host_document import parse_host_config
+from pytest_nixos.nix_command import (
+    NixSettings,
+    build_argv,
+    closure_argv,
+    eval_argv,
+    log_argv,
+    metadata_argv,
+    version_argv,
+)
 from pytest_nixos.nix_errors import (
+    EvalInterrupted,
     build_failure,
     evaluation_failure,
     flake_failure,
@@ -25,7 +35,6 @@ from pytest_nixos.nix_errors import (
     not_a_machine,
 )
 from pytest_nixos.nix_expression import (
-    FACTS,
     Instrumentation,
     evaluation_expression,
     expression_sources,
@@ -37,49 +46,19 @@ from pytest_nixos.process import Completed, ProcessTimeout, Runner
 from pytest_nixos.timing import Deadline
 
 __all__ = [
+    "Instrumentation",
     "Nix",
     "NixSettings",
-    "build_argv",
-    "closure_argv",
-    "eval_argv",
-    "metadata_argv",
     "run_script",
 ]
 
 Json = Any
 
-_FLAKES = ("--extra-experimental-features", "nix-command flakes")
-_LOG = ("--log-format", "internal-json")
 _INSTALL = (
     "install Nix: `apt install nix-bin` on Debian and Ubuntu, the installer on nixos.org elsewhere"
 )
 _QUICK_S = 60.0
 _METADATA_S = 600.0
-_MAX_ISOLATING_EVALUATIONS = 40
-# From 2.15 on `/nix/store/x.drv` names the derivation itself and `^*` its outputs; 2.8 knows no `^`.
-_OUTPUT_SYNTAX_SINCE = (2, 15)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NixSettings:
-    """What the user can set about Nix.
-
-    :param program: name or path of ``nix``.
-    :param override_inputs: pairs of input name and flake ref, as ``--override-input`` takes them.
-    :param nix_options: pairs of name and value for ``--option``.
-    :param impure: evaluate with ``--impure``; such evaluations are not cached.
-    :param evaluation_limit_s: for one evaluation, fetching of inputs included.
-    :param build_limit_s: for one build.
-    :param cache: where evaluations are kept, ``None`` for nowhere.
-    """
-
-    program: str = "nix"
-    override_inputs: tuple[tuple[str, str], ...] = ()
-    nix_options: tuple[tuple[str, str], ...] = ()
-    impure: bool = False
-    evaluation_limit_s: float = 1800.0
-    build_limit_s: float = 6 * 3600.0
-    cache: EvaluationCache | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +74,7 @@ class Nix:
 
         :raises ToolMissingError: if there is no Nix.
         """
-        answer = self._run((self.settings.program, "--version"), NixLog(), _QUICK_S)
+        answer = self._run(version_argv(self.settings), NixLog(), _QUICK_S)
         return answer.stdout_text.strip()
 
     def metadata(self, flake: FlakeRef) -> Mapping[str, Json]:
@@ -161,7 +140,7 @@ class Nix:
         )
         document = self._cached(key)
         if document is None or not Path(document["derivation"]).exists():
-            document = self._evaluate(host, backend, names)
+            document = _checked(host, self._evaluate(host, backend, names))
             self._keep(key, document)
         return parse_host_config(host, document, option_paths=paths)
 
@@ -224,26 +203,25 @@ class Nix:
     def _evaluate(
         self, host: HostRef, backend: str, options: Mapping[str, Sequence[str]]
     ) -> Mapping[str, Json]:
-        try:
-            return self._document(host, backend, list(options.values()), ())
-        except EvalError as whole:
-            return _Isolation(self, host, backend, options).document(whole)
+        def evaluate(
+            names: Sequence[Sequence[str]], skipped_facts: Sequence[str]
+        ) -> Mapping[str, Json]:
+            expression = evaluation_expression(
+                host.attr,
+                backend=backend,
+                instrumentation=self.instrumentation,
+                options=names,
+                skipped_facts=skipped_facts,
+            )
+            document: Mapping[str, Json] = self._eval(host, expression)
+            return document
 
-    def _document(
-        self,
-        host: HostRef,
-        backend: str,
-        options: Sequence[Sequence[str]],
-        skipped_facts: Sequence[str],
-    ) -> Mapping[str, Json]:
-        expression = evaluation_expression(
-            host.attr,
-            backend=backend,
-            instrumentation=self.instrumentation,
-            options=options,
-            skipped_facts=skipped_facts,
-        )
-        return _checked(host, self._eval(host, expression))
+        try:
+            return evaluate(list(options.values()), ())
+        except EvalInterrupted:
+            raise
+        except EvalError as err:
+            return Isolation(evaluate, options).document(err)
 
     def _eval(self, host: HostRef, expression: str) -> Json:
         log = NixLog()
@@ -251,7 +229,7 @@ class Nix:
         try:
             answer = self._run(eval_argv(self.settings, host.flake, expression), log, limit_s)
         except ProcessTimeout as err:
-            raise EvalError(
+            raise EvalInterrupted(
                 f"{host}: still evaluating after {limit_s:g} s",
                 remedy="raise the limit; an evaluation that never ends often imports from a derivation",
                 detail="\n".join(log.plain),
@@ -269,8 +247,7 @@ class Nix:
             ) from err
 
     def _log_of_derivation(self, derivation: str) -> Sequence[str]:
-        argv = (self.settings.program, *_FLAKES, "log", derivation)
-        answer = self._run(argv, NixLog(), _QUICK_S)
+        answer = self._run(log_argv(self.settings, derivation), NixLog(), _QUICK_S)
         return answer.stdout_text.splitlines()[-40:] if answer.exit_status == 0 else ()
 
     def _key(self, flake: FlakeRef, parts: Mapping[str, object]) -> str | None:
@@ -300,108 +277,6 @@ class Nix:
             self.settings.cache.put(key, document)
 
 
-class _Isolation:
-    """Finds the facts and options that end the evaluation of a host whose machine does evaluate.
-
-    ``tryEval`` cannot catch a type error or a missing attribute; those are found by halving.
-    """
-
-    def __init__(
-        self, nix: Nix, host: HostRef, backend: str, options: Mapping[str, Sequence[str]]
-    ) -> None:
-        self._nix = nix
-        self._host = host
-        self._backend = backend
-        self._options = options
-        self._left = _MAX_ISOLATING_EVALUATIONS
-
-    def document(self, whole: EvalError) -> Mapping[str, Json]:
-        """Return the document without what breaks it.
-
-        :raises EvalError: `whole`, if the machine itself does not evaluate.
-        """
-        everything = (*FACTS, *self._options)
-        if not self._works(()):
-            raise whole
-        broken = set(self._broken(everything))
-        paths = [path for path in self._options if path not in broken]
-        document = self._evaluate([path for path in everything if path not in broken])
-        found = dict(zip(paths, document["options"], strict=True))
-        inside = dict(zip(paths, document["machineOptions"], strict=True))
-        unreadable = {"state": "unreadable"}
-        return {
-            **document,
-            "options": [found.get(path, unreadable) for path in self._options],
-            "machineOptions": [inside.get(path, unreadable) for path in self._options],
-        }
-
-    def _broken(self, items: Sequence[str]) -> list[str]:
-        if self._works(items):
-            return []
-        if len(items) == 1 or self._left <= 0:
-            return list(items)
-        middle = len(items) // 2
-        return [*self._broken(items[:middle]), *self._broken(items[middle:])]
-
-    def _works(self, items: Sequence[str]) -> bool:
-        self._left -= 1
-        try:
-            self._evaluate(items)
-        except EvalError:
-            return False
-        return True
-
-    def _evaluate(self, items: Sequence[str]) -> Mapping[str, Json]:
-        options = [names for path, names in self._options.items() if path in items]
-        skipped = [fact for fact in FACTS if fact not in items]
-        return self._nix._document(self._host, self._backend, options, skipped)
-
-
-def metadata_argv(settings: NixSettings, flake: FlakeRef) -> tuple[str, ...]:
-    """Return the command that locks a flake in memory and tells its content."""
-    return (
-        *_nix(settings, "flake", "metadata"),
-        *_flake_options(settings),
-        "--json",
-        str(flake),
-    )
-
-
-def eval_argv(settings: NixSettings, flake: FlakeRef, expression: str) -> tuple[str, ...]:
-    """Return the command that applies `expression` to a flake's ``nixosConfigurations``."""
-    return (
-        *_nix(settings, "eval"),
-        *_flake_options(settings),
-        *(("--impure",) if settings.impure else ()),
-        *("--option", "eval-cache", "false"),  # it would hide an error's text on the second run
-        "--show-trace",
-        "--json",
-        f"{flake}#nixosConfigurations",
-        *("--apply", expression),
-    )
-
-
-def build_argv(
-    settings: NixSettings, derivation: str, *, gc_root: Path, version: str
-) -> tuple[str, ...]:
-    """Return the command that builds all outputs of a derivation.
-
-    :param version: what ``nix --version`` says.
-    """
-    outputs = "^*" if _release(version) >= _OUTPUT_SYNTAX_SINCE else ""
-    return (
-        *_nix(settings, "build"),
-        "--json",
-        *("--out-link", str(gc_root)),
-        f"{derivation}{outputs}",
-    )
-
-
-def closure_argv(settings: NixSettings, path: Path) -> tuple[str, ...]:
-    """Return the command that lists the closure of a store path."""
-    return (*_nix(settings, "path-info"), "--recursive", str(path))
-
-
 def run_script(package: Path, program: str) -> Path:
     """Return the run script of a built VM.
 
@@ -418,22 +293,6 @@ def run_script(package: Path, program: str) -> Path:
             remedy="see what the host sets system.build.vm to",
         )
     return others[0]
-
-
-def _nix(settings: NixSettings, *command: str) -> tuple[str, ...]:
-    options = [word for pair in settings.nix_options for word in ("--option", *pair)]
-    return (settings.program, *_FLAKES, *command, *_LOG, *options)
-
-
-def _flake_options(settings: NixSettings) -> tuple[str, ...]:
-    overrides = [w for pair in settings.override_inputs for w in ("--override-input", *pair)]
-    return ("--no-write-lock-file", *overrides)
-
-
-def _release(version: str) -> tuple[int, int]:
-    """Read major and minor out of ``nix (Nix) 2.8.0``, ``nix (Lix, like Nix) 2.91.1``, ``... 2.33pre2026``."""
-    found = re.findall(r"(\d+)\.(\d+)", version)
-    return (int(found[-1][0]), int(found[-1][1])) if found else _OUTPUT_SYNTAX_SINCE
 
 
 def _parsed(answer: Completed, subject: str) -> Json:

@@ -13,6 +13,7 @@ from pytest_nixos.flake import FlakeRef, HostRef
 from pytest_nixos.nix_log import NixLog, NixMessage, derivation_name
 
 __all__ = [
+    "EvalInterrupted",
     "build_failure",
     "evaluation_failure",
     "flake_failure",
@@ -23,6 +24,10 @@ __all__ = [
 _DERIVATION = re.compile(r"/nix/store/[0-9a-z]{32}-[^'\"\s^!]+?\.drv")
 _SHOWN_NAMES = 20
 _SHOWN_LINES = 15
+
+
+class EvalInterrupted(EvalError):
+    """An evaluation did not come to an end: killed, or out of time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,19 @@ _MACHINE_FAILURES = (
     ),
 )
 
+_NO_HOSTS = _known(
+    r"does not provide attribute [^\n]*nixosConfigurations|attribute 'nixosConfigurations' missing",
+    "{ref}: this flake has no nixosConfigurations",
+    "name a flake that defines hosts as nixosConfigurations.NAME = nixpkgs.lib.nixosSystem {{ ... }}",
+)
+
+_UNREACHABLE = _known(
+    r"(?i)could(?:n't| not) resolve host|unable to download|HTTP error|Connection timed out"
+    r"|Failed to connect|Network is unreachable|timeout was reached|could not read from remote",
+    "{ref}: this flake or one of its inputs cannot be fetched",
+    "check the network and the name; an input can be replaced: --nixos-override-input NAME path:DIR",
+)
+
 _FLAKE_FAILURES = (
     _known(
         r"could not find a flake\.nix file|does not contain a '(?:/)?flake\.nix'(?!, searching)"
@@ -99,22 +117,13 @@ _FLAKE_FAILURES = (
         "write a path as ./DIR or /DIR, or see `nix registry list`",
     ),
     _known(
-        r"(?i)could(?:n't| not) resolve host|unable to download|HTTP error|Connection timed out"
-        r"|Failed to connect|Network is unreachable|timeout was reached|could not read from remote",
-        "{ref}: this flake or one of its inputs cannot be fetched",
-        "check the network and the name; an input can be replaced: --nixos-override-input NAME path:DIR",
-    ),
-    _known(
         r"does not appear to be a git repository|not a git repository"
         r"|revspec '[^']*' not found|fetching the input 'git\+",
         "{ref}: this Git repository or one of its revisions cannot be read",
         "check the URL, its `ref` and `rev`, and that the repository has a commit",
     ),
-    _known(
-        r"does not provide attribute [^\n]*nixosConfigurations|attribute 'nixosConfigurations' missing",
-        "{ref}: this flake has no nixosConfigurations",
-        "name a flake that defines hosts as nixosConfigurations.NAME = nixpkgs.lib.nixosSystem {{ ... }}",
-    ),
+    _UNREACHABLE,
+    _NO_HOSTS,
     _known(
         r"has an override for a non-existent input '(?P<name>[^']*)'",
         "{ref}: --nixos-override-input names {name}, which is no input of this flake",
@@ -151,28 +160,31 @@ def flake_failure(ref: FlakeRef, log: NixLog, exit_status: int) -> NixosError:
 
 
 def evaluation_failure(host: HostRef, log: NixLog, exit_status: int) -> NixosError:
-    """Explain why a host cannot be evaluated, in the words of the host's author."""
+    """Explain why a host cannot be evaluated, in the words of the host's author.
+
+    :param host: with an empty name it stands for the flake's hosts as a whole.
+    """
     if exit_status < 0:
-        return EvalError(
-            f"{host}: {_killed(exit_status)} during evaluation",
+        return EvalInterrupted(
+            f"{_subject(host)}: {_killed(exit_status)} during evaluation",
             remedy="give the machine more memory (a host takes 1 to 4 GiB), or see who ended it",
             detail=_whole(log),
         )
-    missing = _recognised(str(host.flake), log, _FLAKE_FAILURES[-2:-1], FlakeError)
-    known = missing or _recognised(
-        str(host), log, (*_MACHINE_FAILURES, _PURE, _UNTRACKED), EvalError
+    known = (
+        _recognised(str(host.flake), log, (_NO_HOSTS,), FlakeError)
+        or _recognised(_subject(host), log, (*_MACHINE_FAILURES, _PURE, _UNTRACKED), EvalError)
+        or _recognised(_subject(host), log, (_UNREACHABLE,), FlakeError)
     )
     if known is not None:
         return known
-    fetch = _recognised(str(host), log, _FLAKE_FAILURES[4:5], FlakeError)
-    if fetch is not None:
-        return fetch
     message = log.errors[-1] if log.errors else None
     place = f" (at {message.place})" if message is not None and message.place else ""
+    attribute = (
+        f"{host.installable}.config.system.build.toplevel.drvPath" if host.attr else host.flake
+    )
     return EvalError(
-        f"{host}: Nix cannot evaluate this host{place}: {_own_words(log, exit_status)}",
-        remedy=f"correct the configuration until `nix eval {host.installable}.config.system.build"
-        ".toplevel.drvPath` works; -v shows the whole trace",
+        f"{_subject(host)}: Nix cannot evaluate this{place}: {_own_words(log, exit_status)}",
+        remedy=f"correct the configuration until `nix eval {attribute}` works; -v shows the whole trace",
         detail=_whole(log),
     )
 
@@ -260,6 +272,10 @@ def _recognised(
 
 def _build_error(message: str, *, remedy: str, detail: str) -> BuildError:
     return BuildError(message, remedy=remedy, log_tail=detail.splitlines()[-_SHOWN_LINES:])
+
+
+def _subject(host: HostRef) -> str:
+    return str(host) if host.attr else str(host.flake)
 
 
 def _own_words(log: NixLog, exit_status: int) -> str:

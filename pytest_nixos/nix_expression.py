@@ -22,10 +22,26 @@ __all__ = [
     "option_names",
 ]
 
-FACTS = (
-    "hostName systemName stateVersion release version isContainer firewall sysctls zram ollama users groups"
-    " kernelParams fileSystems swapDevices warnings units vm"
-).split()
+FACTS = [
+    "hostName",
+    "systemName",
+    "stateVersion",
+    "release",
+    "version",
+    "isContainer",
+    "firewall",
+    "sysctls",
+    "zram",
+    "ollama",
+    "users",
+    "groups",
+    "kernelParams",
+    "fileSystems",
+    "swapDevices",
+    "warnings",
+    "units",
+    "vm",
+]
 
 _MAX_ARGUMENT_BYTES = 128 * 1024 - 1  # MAX_ARG_STRLEN, execve(2)
 

@@ -13,11 +13,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["BuildProgress", "NixLog", "NixMessage", "ProgressSink", "describe", "derivation_name"]
+__all__ = ["BuildProgress", "NixLog", "NixMessage", "ProgressSink", "derivation_name", "describe"]
 
 _PREFIX = "@nix "
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
-_COPY_PATH, _FILE_TRANSFER, _COPY_PATHS, _BUILDS, _BUILD = 100, 101, 103, 104, 105
+_POSITION = re.compile(r":\d+(?::\d+)?$")
+_FILE_TRANSFER, _COPY_PATHS, _BUILDS, _BUILD = 101, 103, 104, 105
 _BUILD_LOG_LINE, _PROGRESS, _SET_EXPECTED = 101, 105, 106
 _ERROR, _WARNING = 0, 1
 _TAIL_LINES = 40
@@ -63,7 +64,10 @@ class NixMessage:
     @property
     def place(self) -> str:
         """``file:line``, or ``""`` where the message points at nothing that a user wrote."""
-        return f"{self.file}:{self.line}" if self.file.startswith("/") else ""
+        if not self.file.startswith("/"):
+            return ""
+        # Newer releases put line and column into `file` where the parser complains.
+        return self.file if _POSITION.search(self.file) else f"{self.file}:{self.line}"
 
 
 class NixLog:

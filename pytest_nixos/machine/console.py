@@ -2,41 +2,24 @@
 
 from __future__ import annotations
 
-import enum
 import re
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["BootPhase", "Console", "ConsoleLine", "Trouble", "classify"]
+from pytest_nixos.machine.boot_signs import BootPhase, StartJob, Trouble, classify, start_job
+
+__all__ = ["BootPhase", "Console", "ConsoleLine", "StartJob", "Trouble", "classify", "start_job"]
 
 _MAX_LINE = 4096
-_CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-Z\\-_]|[\x00-\x08\x0b-\x1f\x7f]")
-
-
-class BootPhase(enum.IntEnum):
-    """How far a boot has come; it only grows."""
-
-    STARTED = 0
-    KERNEL = 1
-    STAGE_1 = 2
-    STAGE_2 = 3
-    SYSTEMD = 4
-    LOGIN = 5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trouble:
-    """A boot that went wrong, or a unit that holds it up.
-
-    :param kind: ``kernel panic``, ``stage 1 failed``, ``emergency mode``, ``stuck unit``, ...
-    :param fatal: whether the boot cannot succeed any more.
-    """
-
-    kind: str
-    text: str
-    fatal: bool
+_MAX_TROUBLES = 1000
+_CONTROL = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor, erase
+    r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"  # OSC: systemd 257 sends one with the terminal's context
+    r"|\x1b[@-Z\\^_]|\x1b[0-9=>c]"  # other escapes
+    r"|[\x00-\x08\x0b-\x1f\x7f]"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,21 +40,30 @@ class Console:
         self._listener = listener
         self.phase = BootPhase.STARTED
         self.troubles: list[Trouble] = []
+        self.slow_job: StartJob | None = None
 
     def append(self, raw: str) -> None:
         """Add one line as the serial port gave it."""
-        text = _CONTROL.sub("", raw)[:_MAX_LINE].rstrip()
+        text = clean(raw)
         line = ConsoleLine(at_s=time.monotonic() - self._started_s, text=text)
         phase, trouble = classify(text)
+        job = start_job(text)
         with self._changed:
             self._lines.append(line)
             if phase is not None:
                 self.phase = max(self.phase, phase)
-            if trouble is not None and trouble not in self.troubles:
-                self.troubles.append(trouble)
+            if job is not None:
+                self.slow_job = job
+            self._add_trouble(trouble)
             self._changed.notify_all()
         if self._listener is not None:
             self._listener(line)
+
+    def record(self, trouble: Trouble) -> None:
+        """Add a trouble that the serial line does not tell (QEMU's monitor, the host machine)."""
+        with self._changed:
+            self._add_trouble(trouble)
+            self._changed.notify_all()
 
     @property
     def lines(self) -> tuple[ConsoleLine, ...]:
@@ -85,12 +77,30 @@ class Console:
             return tuple(line.text for line in self._lines[-count:])
 
     @property
+    def elapsed_s(self) -> float:
+        """Seconds since the machine's start."""
+        return time.monotonic() - self._started_s
+
+    @property
+    def quiet_s(self) -> float:
+        """Seconds since the last line, or since the start without one."""
+        with self._changed:
+            last_s = self._lines[-1].at_s if self._lines else 0.0
+        return self.elapsed_s - last_s
+
+    @property
     def fatal_trouble(self) -> Trouble | None:
         """The first trouble that the boot cannot survive, if there was one."""
         with self._changed:
             return next((t for t in self.troubles if t.fatal), None)
 
+    def _add_trouble(self, trouble: Trouble | None) -> None:
+        # Bounded: a guest that fails in ever new words must not eat the host machine's memory.
+        if trouble is None or trouble in self.troubles or len(self.troubles) >= _MAX_TROUBLES:
+            return
+        self.troubles.append(trouble)
 
-def classify(text: str) -> tuple[BootPhase | None, Trouble | None]:
-    """Read one cleaned console line: the phase that it proves and the trouble that it tells."""
-    raise NotImplementedError
+
+def clean(raw: str) -> str:
+    """Remove control sequences and trailing blanks, and cut to a length that can be shown."""
+    return _CONTROL.sub("", raw[: 4 * _MAX_LINE])[:_MAX_LINE].rstrip()

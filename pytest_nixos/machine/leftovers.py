@@ -1,0 +1,63 @@
+"""Find and end processes that left their group, by a variable that only their start gave them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from pytest_nixos.timing import Deadline, poll
+
+__all__ = ["end_marked_processes", "marked_processes", "remove_tree"]
+
+
+def marked_processes(variable: str, value: str, *, proc: Path = Path("/proc")) -> tuple[int, ...]:
+    """List processes of this user whose start environment holds ``variable=value``.
+
+    A daemon such as ``swtpm --daemon`` leaves its process group and session, but not its environment.
+    """
+    entry = os.fsencode(f"{variable}={value}")
+    pids = [int(path.name) for path in proc.iterdir() if path.name.isdigit()]
+    return tuple(pid for pid in pids if entry in _environment(proc / str(pid)))
+
+
+def end_marked_processes(variable: str, value: str, *, grace_s: float = 1.0) -> None:
+    """End those processes: SIGTERM, then SIGKILL after `grace_s` seconds."""
+
+    def gone() -> bool | None:
+        return True if not marked_processes(variable, value) else None
+
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for pid in marked_processes(variable, value):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, number)
+        if poll(gone, deadline=Deadline.after(grace_s), interval_s=0.02):
+            return
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory and all below it, directories without write permission included."""
+
+    def retry(function: Callable[[str], object], name: str, _error: object) -> None:
+        # Never through a symbolic link: what it points to is not ours.
+        with contextlib.suppress(OSError):
+            failed = Path(name)
+            failed.parent.chmod(stat.S_IRWXU)
+            if stat.S_ISDIR(failed.lstat().st_mode):
+                failed.chmod(stat.S_IRWXU)
+                shutil.rmtree(name, ignore_errors=True)
+            else:
+                function(name)
+
+    shutil.rmtree(path, onerror=retry)
+
+
+def _environment(process: Path) -> list[bytes]:
+    try:
+        return (process / "environ").read_bytes().split(b"\0")
+    except OSError:
+        return []

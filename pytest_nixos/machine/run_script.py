@@ -1,0 +1,116 @@
+"""The host's own run script (``bin/run-<name>-vm``): what it says about the QEMU that it will start.
+
+The script is nixpkgs' ``startVM`` of ``nixos/modules/virtualisation/qemu-vm.nix``; its last command is
+``exec <store path>/bin/qemu-kvm -cpu max ... $QEMU_OPTS "$@"`` (``nixos/lib/qemu-common.nix``). Whatever
+cannot be found in it counts as unknown, never as an error.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_nixos.errors import MachineError, NixosError
+from pytest_nixos.process import Runner
+from pytest_nixos.timing import Deadline
+
+__all__ = [
+    "QemuVersion",
+    "RunScript",
+    "find_run_script",
+    "parse_run_script",
+    "qemu_version",
+    "serial_console",
+]
+
+_VERSION_LIMIT_S = 10.0
+_MOST_SCRIPT = 1 << 20
+_QEMU = r"(?:[^\s\"';|&()]*/)?qemu-(?:kvm|system-[a-z0-9_]+)"
+_EXEC = re.compile(rf"^\s*exec\s+[\"']?({_QEMU})\b", re.MULTILINE)
+_CPU = re.compile(r"(?:^|\s)-cpu\s+[\"']?([\w.+-]+)")
+_CONSOLE = re.compile(r"\bconsole=([A-Za-z]+\d*)")
+_VERSION = re.compile(r"version (\d+)\.(\d+)")
+
+# Serial ports of nixpkgs' qemuSerialDevice.
+_SERIAL = {"x86_64": "ttyS0", "i686": "ttyS0", "aarch64": "ttyAMA0", "armv7l": "ttyAMA0"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class QemuVersion:
+    """Version of a QEMU program."""
+
+    major: int
+    minor: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunScript:
+    """What could be read from a run script.
+
+    :param qemu_binary: absolute path of the QEMU program, ``None`` if the text does not tell.
+    :param cpu: the last ``-cpu`` of the script, without its flags, ``None`` without one.
+    :param console: the last kernel console that the script itself asks for, ``None`` without one.
+    """
+
+    path: Path
+    qemu_binary: str | None
+    cpu: str | None
+    console: str | None
+
+
+def find_run_script(system: Path, program: str) -> Path:
+    """Return the run script inside a built package.
+
+    :param program: its path inside the package as evaluated; empty to look for the only ``bin/run-*-vm``.
+    :raises MachineError: if there is none, or it cannot be executed.
+    """
+    found = [system / program] if program else sorted(system.glob("bin/run-*-vm"))
+    if len(found) != 1 or not os.access(found[0], os.X_OK):
+        names = ", ".join(path.name for path in found) or "none"
+        raise MachineError(
+            f"{system}: expected one executable run script bin/run-*-vm, found {names}",
+            remedy="build config.system.build.vm of the host again; was its store path collected as garbage?",
+        )
+    return found[0]
+
+
+def parse_run_script(path: Path) -> RunScript:
+    """Read a run script; a binary or unreadable one gives only unknowns."""
+    try:
+        with path.open(errors="replace") as file:
+            text = file.read(_MOST_SCRIPT)
+    except OSError:
+        text = ""
+    cpus, consoles = _CPU.findall(text), _CONSOLE.findall(text)
+    return RunScript(
+        path=path,
+        qemu_binary=_qemu_binary(text),
+        cpu=cpus[-1] if cpus else None,
+        console=consoles[-1] if consoles else None,
+    )
+
+
+def qemu_version(runner: Runner, qemu_binary: str) -> QemuVersion | None:
+    """Ask a QEMU program for its version; ``None`` if it does not tell."""
+    try:
+        answer = runner.run((qemu_binary, "--version"), deadline=Deadline.after(_VERSION_LIMIT_S))
+    except NixosError:
+        return None
+    found = _VERSION.search(answer.stdout_text)
+    return QemuVersion(major=int(found[1]), minor=int(found[2])) if found else None
+
+
+def serial_console(system: str) -> str:
+    """Name the guest's first serial port, for a Nix system such as ``x86_64-linux``."""
+    return _SERIAL.get(system.partition("-")[0], "ttyS0")
+
+
+def _qemu_binary(text: str) -> str | None:
+    found = _EXEC.findall(text)
+    if not found:
+        return None
+    path: str = found[-1]
+    return path if path.startswith("/") else shutil.which(path)

@@ -1,0 +1,177 @@
+"""A process on a terminal of its own: pexpect owns both, and a thread feeds the console."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pexpect
+
+from pytest_nixos.errors import MachineError
+from pytest_nixos.machine.console import Console, clean, start_job
+from pytest_nixos.process import die_with_parent, stop_group
+
+__all__ = ["LineReader", "SerialProcess"]
+
+_CHUNK = 1 << 16
+_READ_WAIT_S = 0.25
+_LONGEST_LINE = 1 << 16
+_JOB_REPEAT_S = 10.0
+# A carriage return alone overwrites a line: what stood there is a line of its own in a record.
+_LINE_END = re.compile(rb"\r*\n|\r+(?=[^\r\n])")
+# Partial lines that wait for someone: getty, sulogin, a LUKS passphrase, a shell.
+_PROMPT = re.compile(
+    r"(?:login|[Pp]assword|[Pp]assphrase\b.*|maintenance.*|continue\)?):\s*$|[#$] $"
+)
+
+
+class LineReader:
+    """Cuts serial bytes into console lines.
+
+    systemd repeats "A start job is running ..." three times a second; of these one line per job and ten
+    seconds is kept.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._rest = b""
+        self._job = ""
+        self._job_at_s = 0.0
+
+    def feed(self, chunk: bytes) -> None:
+        """Take bytes as they come, of any kind."""
+        *lines, self._rest = _LINE_END.split(self._rest + chunk)
+        for line in lines:
+            self._append(line)
+        if len(self._rest) > _LONGEST_LINE:
+            self.flush()
+
+    def idle(self) -> None:
+        """Nothing came for a while: a prompt that waits counts as a line."""
+        if self._rest and _PROMPT.search(clean(self._rest.decode(errors="replace")) + " "):
+            self.flush()
+
+    def flush(self) -> None:
+        """Take what is there as a line."""
+        rest, self._rest = self._rest, b""
+        if rest.strip():
+            self._append(rest)
+
+    def _append(self, line: bytes) -> None:
+        text = line.decode(errors="replace")
+        job = start_job(clean(text))
+        if job is not None:
+            now_s = self._console.elapsed_s
+            if job.unit == self._job and now_s - self._job_at_s < _JOB_REPEAT_S:
+                return
+            self._job, self._job_at_s = job.unit, now_s
+        self._console.append(text)
+
+
+class SerialProcess:
+    """A process that leads a session of its own, with a terminal as its standard streams.
+
+    It is started, read and reaped by one thread that lives as long as the process: "die with the parent"
+    means the *thread* that forked (prctl(2), ``PR_SET_PDEATHSIG``), and only one thread may wait for it.
+
+    :param env: the whole environment.
+    """
+
+    def __init__(
+        self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, console: Console
+    ) -> None:
+        self.argv = tuple(argv)
+        self.pid = 0
+        self.exit_status: int | None = None
+        self._env = dict(env)
+        self._cwd = cwd
+        self._console = console
+        self._started = threading.Event()
+        self._ended = threading.Event()
+        self._failure: BaseException | None = None
+        self._owner = threading.Thread(target=self._own, name="nixos-console", daemon=True)
+
+    def start(self) -> None:
+        """Start the process.
+
+        :raises MachineError: if the program cannot be run at all.
+        """
+        self._owner.start()
+        self._started.wait()
+        if self._failure is not None:
+            raise MachineError(
+                f"{self.argv[0]}: cannot be started: {self._failure}",
+                remedy="check that the host's run script was built for this machine and is executable",
+            ) from self._failure
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process has ended and its exit status is known."""
+        return self._ended.is_set()
+
+    def wait_ended(self, limit_s: float) -> bool:
+        """Wait for the end, at most `limit_s` seconds; return whether it came."""
+        return self._ended.wait(limit_s)
+
+    @property
+    def end_words(self) -> str:
+        """How it ended, for a message: ``exit status 1`` or ``killed by signal 9``."""
+        status = self.exit_status
+        if status is None:
+            return "still running"
+        return f"killed by signal {-status}" if status < 0 else f"exit status {status}"
+
+    def stop(self, *, grace_s: float) -> None:
+        """End the process and its whole group, and wait for the console's last line."""
+        if self.pid:
+            stop_group(self.pid, is_gone=self._ended.is_set, grace_s=grace_s)
+            self._owner.join(timeout=grace_s + 5.0)
+
+    def _own(self) -> None:
+        try:
+            child: pexpect.spawn[bytes] = pexpect.spawn(
+                self.argv[0],
+                list(self.argv[1:]),
+                env=self._env,
+                cwd=str(self._cwd),
+                timeout=None,
+                maxread=_CHUNK,
+                preexec_fn=die_with_parent,
+                use_poll=True,
+                echo=False,
+                encoding=None,
+            )
+        except (pexpect.ExceptionPexpect, OSError) as err:
+            self._failure = err
+            self._ended.set()
+            return
+        else:
+            self.pid = child.pid or 0
+        finally:
+            self._started.set()
+        self._pump(child)
+        self._reap(child)
+
+    def _pump(self, child: pexpect.spawn[bytes]) -> None:
+        reader = LineReader(self._console)
+        while True:
+            try:
+                reader.feed(child.read_nonblocking(_CHUNK, timeout=_READ_WAIT_S))
+            except pexpect.TIMEOUT:
+                reader.idle()
+            except (pexpect.EOF, OSError):
+                break
+        reader.flush()
+
+    def _reap(self, child: pexpect.spawn[bytes]) -> None:
+        # End of file comes before death if the process closed its terminal; wait for the death.
+        while child.isalive():
+            threading.Event().wait(0.02)
+        status, signal = child.exitstatus, child.signalstatus
+        self.exit_status = status if status is not None else -(signal or 0)
+        with contextlib.suppress(pexpect.ExceptionPexpect, OSError):
+            child.close(force=False)
+        self._ended.set()

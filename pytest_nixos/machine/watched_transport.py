@@ -1,0 +1,37 @@
+"""A transport that tells why its machine is gone instead of only that a channel broke."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pytest_nixos.errors import TransportError
+from pytest_nixos.machine.base import CommandResult, Transport
+from pytest_nixos.timing import Deadline
+
+__all__ = ["WatchedTransport"]
+
+
+class WatchedTransport:
+    """Pass commands on; when one fails, ask whether the machine itself ended.
+
+    :param inner: the transport that does the work.
+    :param obituary: returns an error that names the machine's end, ``None`` while it lives.
+    """
+
+    def __init__(self, inner: Transport, obituary: Callable[[], TransportError | None]) -> None:
+        self.inner = inner
+        self._obituary = obituary
+
+    def run(self, command: str, *, deadline: Deadline, stdin: bytes = b"") -> CommandResult:
+        """Run `command`; see :class:`Transport`."""
+        try:
+            return self.inner.run(command, deadline=deadline, stdin=stdin)
+        except TransportError as err:
+            end = self._obituary()
+            if end is None:
+                raise
+            raise end from err
+
+    def close(self) -> None:
+        """Give up the channel."""
+        self.inner.close()

@@ -77,7 +77,10 @@ class StartJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Sign:
-    """One kind of trouble: the first group of `pattern` is its text, else the whole line."""
+    """One kind of trouble: the group of `pattern` is its text, the whole line without one.
+
+    No pattern may begin with a repetition: a guest's long line would cost its length squared.
+    """
 
     kind: str
     pattern: re.Pattern[str]
@@ -109,7 +112,7 @@ _TROUBLES = (
     _sign("file system check failed", r"(fsck finished, rebooting\.\.\.)", fatal=True),
     _sign(
         "file system check failed",
-        r"(\S+ has unrepaired errors, please fix them manually)",
+        r"has unrepaired errors, please fix them manually",
         fatal=True,
     ),
     _sign("file system check failed", r"(fsck on \S+ failed\.)", fatal=True),
@@ -168,9 +171,9 @@ _TROUBLES = (
     _sign("QEMU was told to end", rf"{_QEMU}(terminating on signal .*)", fatal=False),
     _sign("QEMU failed", rf"{_QEMU}(.*)", fatal=False),
     # fs/ext4/super.c and block/blk-core.c: the guest's own disk went bad or full.
-    _sign("file system went read-only", r"(.*[Rr]emounting filesystem read-only.*)", fatal=False),
+    _sign("file system went read-only", r"[Rr]emounting filesystem read-only", fatal=False),
     _sign("disk error", r"(I/O error, dev \w+, sector .*)", fatal=False),
-    _sign("no space left", r"(.*No space left on device.*)", fatal=False),
+    _sign("no space left", r"No space left on device", fatal=False),
     # kernel/reboot.c
     _sign("guest rebooted", r"(reboot: (?:Restarting system|machine restart).*)", fatal=False),
     _sign("guest powered off", r"(reboot: (?:Power down|System halted).*)", fatal=False),
@@ -239,7 +242,7 @@ def _trouble(text: str) -> Trouble | None:
     for sign in _TROUBLES:
         found = sign.pattern.search(text)
         if found is not None:
-            return Trouble(kind=sign.kind, text=found[1].strip(), fatal=sign.fatal)
+            return Trouble(kind=sign.kind, text=(found[1] if sign.pattern.groups else text).strip(), fatal=sign.fatal)
     return None
 
 

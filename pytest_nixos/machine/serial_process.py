@@ -20,8 +20,6 @@ _CHUNK = 1 << 16
 _READ_WAIT_S = 0.25
 _LONGEST_LINE = 1 << 16
 _JOB_REPEAT_S = 10.0
-# A carriage return alone overwrites a line: what stood there is a line of its own in a record.
-_LINE_END = re.compile(rb"\r*\n|\r+(?=[^\r\n])")
 # Partial lines that wait for someone: getty, sulogin, a LUKS passphrase, a shell.
 _PROMPT = re.compile(
     r"(?:login|[Pp]assword|[Pp]assphrase\b.*|maintenance.*|continue\)?):\s*$|[#$] $"
@@ -43,7 +41,7 @@ class LineReader:
 
     def feed(self, chunk: bytes) -> None:
         """Take bytes as they come, of any kind."""
-        *lines, self._rest = _LINE_END.split(self._rest + chunk)
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
         for line in lines:
             self._append(line)
         if len(self._rest) > _LONGEST_LINE:
@@ -61,7 +59,12 @@ class LineReader:
             self._append(rest)
 
     def _append(self, line: bytes) -> None:
-        text = line.decode(errors="replace")
+        # A carriage return inside overwrites a line: what stood there is a line of its own in a record.
+        *overwritten, last = line.rstrip(b"\r").decode(errors="replace").split("\r")
+        for text in (*filter(clean, overwritten), last):
+            self._append_text(text)
+
+    def _append_text(self, text: str) -> None:
         job = start_job(clean(text))
         if job is not None:
             now_s = self._console.elapsed_s

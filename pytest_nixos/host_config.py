@@ -195,6 +195,7 @@ class HostConfig:
     :param derivation: store path of the derivation that builds the machine (the run script's package for
         a VM, the toplevel for a container).
     :param output: store path that the derivation builds.
+    :param toplevel: store path of the system that the machine boots.
     :param program: path of the run script inside that package (``bin/run-<name>-vm``), ``""`` for a container.
     """
 
@@ -223,6 +224,7 @@ class HostConfig:
     derivation: str
     program: str
     output: str = ""
+    toplevel: str = ""
     backend: str = "vm"
     unreadable: tuple[str, ...] = ()
 

@@ -121,6 +121,7 @@ def parse_host_config(
         unreadable=_unreadable(facts),
         derivation=document["derivation"],
         output=document["output"],
+        toplevel=document["toplevel"],
         program=document["program"],
     )
 
@@ -233,7 +234,7 @@ def _user(name: str, data: Mapping[str, Json]) -> User:
     )
 
 
-def _file_system(mount_point: str, data: Mapping[str, Json]) -> FileSystem:
+def _file_system(_: str, data: Mapping[str, Json]) -> FileSystem:
     return FileSystem(
         mount_point=data["mountPoint"],
         device=data["device"],

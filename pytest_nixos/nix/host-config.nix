@@ -56,6 +56,7 @@ else
     inherit (machine) backend program;
     derivation = safe.text machine.package.drvPath;
     output = safe.text machine.package.outPath;
+    toplevel = safe.text machine.toplevel.outPath;
     system = safe.text machine.package.system;
     facts = declared;
     machineFacts =

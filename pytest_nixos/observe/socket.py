@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
+from pytest_nixos.observe.sections import split_sections
 
 __all__ = [
     "InetSocket",
@@ -158,8 +159,8 @@ def sockets(*, owners: bool = False, name: str = "socket") -> Probe[Sockets]:
 
 def parse_sockets(text: str) -> Sockets:
     """Read the tables of ``/proc/net`` as the probe prints them."""
-    sections = _sections(text)
-    only_v6 = "=bindv6only 1" in text
+    sections = split_sections(text)
+    only_v6 = "bindv6only 1" in sections
     inet = [
         found
         for table in _TABLES[:4]
@@ -176,17 +177,6 @@ def parse_sockets(text: str) -> Sockets:
 
 def _parse(output: ProbeOutput) -> Sockets:
     return parse_sockets(output.text)
-
-
-def _sections(text: str) -> Mapping[str, Sequence[str]]:
-    sections: dict[str, list[str]] = {}
-    current: list[str] = []
-    for line in text.splitlines():
-        if line.startswith("="):
-            current = sections.setdefault(line[1:].split(" ")[0], [])
-        else:
-            current.append(line)
-    return sections
 
 
 def _parse_inet(table: str, line: str) -> InetSocket | None:

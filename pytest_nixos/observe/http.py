@@ -1,0 +1,152 @@
+"""HTTP answers, asked from inside the guest."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import shlex
+import urllib.parse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pytest_nixos.observe.base import Probe, ProbeOutput
+
+__all__ = ["HttpAnswer", "HttpRequest", "http"]
+
+_DEFAULT_PORT = 80
+
+# With curl where it is there; else over bash's own /dev/tcp, which speaks plain HTTP/1.0 only. Each answer is one
+# line of base64, so that a body can hold anything.
+_CURL = r"""
+PATH=$PATH:/run/current-system/sw/bin
+if command -v curl >/dev/null; then printf '=curl\n'; else printf '=bash\n'; fi
+ask_curl() {{ # url method body content-type
+  local -a more=(); [ -n "$3" ] && more=(--data-binary "$3" --header "Content-Type: $4")
+  curl --silent --show-error --include --noproxy '*' --max-time {timeout} --request "$2" "${{more[@]}}" -- "$1" 2>&1 | head -c {limit}
+  return "${{PIPESTATUS[0]}}"
+}}
+ask_bash() {{ # host port path method body content-type
+  exec {{fd}}<>"/dev/tcp/$1/$2" || return 7
+  printf '%s %s HTTP/1.0\r\nHost: %s:%s\r\nConnection: close\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s' \
+    "$4" "$3" "$1" "$2" "$6" "${{#5}}" "$5" >&$fd
+  timeout {timeout} head -c {limit} <&$fd
+}}
+export LC_ALL=C
+"""
+_ASK = r"""
+if command -v curl >/dev/null; then answer=$(ask_curl {curl} | base64 -w0; exit "${{PIPESTATUS[0]}}")
+else answer=$(ask_bash {bash} 2>/dev/null | base64 -w0; exit "${{PIPESTATUS[0]}}"); fi
+printf '%d %s\n' $? "$answer"
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpRequest:
+    """One request.
+
+    :param url: ``http://host[:port]/path``; ``https`` needs curl in the guest.
+    :param body: text to send.
+    """
+
+    url: str
+    method: str = "GET"
+    body: str = ""
+    content_type: str = "application/json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpAnswer:
+    """What came back.
+
+    :param status: HTTP status, ``None`` if there was no HTTP answer.
+    :param headers: names in lower case.
+    :param body: cut at the probe's limit.
+    :param failure: why there was no answer: curl's words, or bash's exit status; ``""`` if there was one.
+    """
+
+    status: int | None
+    headers: Mapping[str, str]
+    body: bytes
+    failure: str
+
+    @property
+    def text(self) -> str:
+        """The body as UTF-8, undecodable bytes replaced."""
+        return self.body.decode(errors="replace")
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the status is 2xx."""
+        return self.status is not None and 200 <= self.status < 300
+
+
+def http(
+    requests: Sequence[HttpRequest | str],
+    *,
+    timeout_s: float = 10.0,
+    limit_bytes: int = 1 << 18,
+    name: str = "http",
+) -> Probe[Sequence[HttpAnswer]]:
+    """Ask for many URLs from inside the guest, one after another; a text is a GET.
+
+    :param timeout_s: seconds that one request may take.
+    :param limit_bytes: of header and body together; the rest is not read.
+    :return: probe of one answer for each request, in order.
+    """
+    asked = [HttpRequest(url=r) if isinstance(r, str) else r for r in requests]
+    script = _CURL.format(timeout=f"{timeout_s:g}", limit=limit_bytes)
+    script += "".join(_ASK.format(curl=_curl_words(r), bash=_bash_words(r)) for r in asked)
+    return Probe(name=name, script=script, parse=lambda output: _parse(output, len(asked)))
+
+
+def _curl_words(request: HttpRequest) -> str:
+    return shlex.join([request.url, request.method, request.body, request.content_type])
+
+
+def _bash_words(request: HttpRequest) -> str:
+    url = urllib.parse.urlsplit(request.url)
+    path = urllib.parse.urlunsplit(("", "", url.path or "/", url.query, ""))
+    port = str(url.port or _DEFAULT_PORT)
+    words = [url.hostname or "", port, path, request.method, request.body, request.content_type]
+    return shlex.join(words)
+
+
+def _parse(output: ProbeOutput, count: int) -> Sequence[HttpAnswer]:
+    lines = output.text.split("\n")
+    answers = [_parse_answer(line, by=lines[0] if lines else "") for line in lines[1:] if line]
+    missing = HttpAnswer(
+        status=None, headers={}, body=b"", failure="the probe did not get that far"
+    )
+    return [*answers[:count], *[missing] * (count - len(answers))]
+
+
+def _parse_answer(line: str, *, by: str) -> HttpAnswer:
+    exit_status, _, encoded = line.partition(" ")
+    try:
+        raw = base64.b64decode(encoded, validate=True)
+    except binascii.Error:
+        raw = b""
+    # A proxy's or 100-continue answer may come first.
+    while raw.startswith(b"HTTP/"):
+        head, _, rest = raw.partition(b"\r\n\r\n")
+        first, *header_lines = head.decode("latin-1").split("\r\n")
+        status = _status(first)
+        if status is not None and 100 <= status < 200 and rest:
+            raw = rest
+            continue
+        return HttpAnswer(status=status, headers=_headers(header_lines), body=rest, failure="")
+    words = raw.decode(errors="replace").strip()
+    tool = by.removeprefix("=")
+    return HttpAnswer(
+        status=None, headers={}, body=b"", failure=words or f"{tool}: exit status {exit_status}"
+    )
+
+
+def _status(line: str) -> int | None:
+    fields = line.split(" ")
+    return int(fields[1]) if len(fields) > 1 and fields[1].isdecimal() else None
+
+
+def _headers(lines: Sequence[str]) -> Mapping[str, str]:
+    pairs = (line.partition(":") for line in lines)
+    return {name.strip().lower(): value.strip() for name, colon, value in pairs if colon}

@@ -253,7 +253,7 @@ class Nix:
     def _key(self, flake: FlakeRef, parts: Mapping[str, object]) -> str | None:
         """Return the cache's key, ``None`` where the outcome is not fixed by what is known."""
         metadata = self.metadata(flake)  # also the place where a bad flake ref is told
-        if self.settings.cache is None or self.settings.impure:
+        if self.settings.cache is None or not self.settings.pure:
             return None
         identity = content_identity(metadata)
         if identity is None:

@@ -46,6 +46,13 @@ class NixSettings:
     build_limit_s: float = 6 * 3600.0
     cache: EvaluationCache | None = None
 
+    @property
+    def pure(self) -> bool:
+        """Whether an evaluation depends on the flake and its inputs alone."""
+        return not self.impure and not {"pure-eval", "impure"} & {
+            name for name, _ in self.nix_options
+        }
+
 
 def version_argv(settings: NixSettings) -> tuple[str, ...]:
     """Return the command that tells the version."""

@@ -92,6 +92,12 @@ _UNREACHABLE = _known(
     "check the network and the name; an input can be replaced: --nixos-override-input NAME path:DIR",
 )
 
+_FOREIGN_SYSTEM = _known(
+    r"a '(?P<system>[^']*)' with features .*? is required to build|Required system: '(?P<newer>[^']*)'",
+    "{ref}: it must be built on {system}{newer}, and this machine is another",
+    "name a remote builder in nix.conf, set boot.binfmt.emulatedSystems, or test this host on such a machine",
+)
+
 _FLAKE_FAILURES = (
     _known(
         r"could not find a flake\.nix file|does not contain a '(?:/)?flake\.nix'(?!, searching)"
@@ -136,11 +142,11 @@ _PURE = _known(
     r"|cannot (?:call|look up)[^\n]*pure evaluation[^\n]*"
     r"|[^\n]*pure (?:eval|evaluation) mode[^\n]*)",
     "{ref}: the host reads something outside its flake: {what}",
-    "move it into the flake or an input of it, or allow it: --nixos-nix-option pure-eval false",
+    "move it into the flake or an input of it, or allow it with --nixos-impure",
 )
 
 _UNTRACKED = _known(
-    r"(?:getting status of|opening file|path) '(?P<path>/nix/store/[^'\n]*-source/[^'\n]*)'"
+    r"(?:getting status of|opening file|path) '/nix/store/[0-9a-z]{32}-source/(?P<path>[^'\n]*)'"
     r":? (?:No such file or directory|does not exist)",
     "{ref}: the flake's source has no {path}",
     "check the path; in a Git tree Nix sees tracked files only, so `git add` a new file",
@@ -197,7 +203,9 @@ def build_failure(
     :param derivation: what was to be built.
     :param read_log: gives the last lines of a derivation's log from the store.
     """
-    known = _recognised(derivation_name(derivation), log, _MACHINE_FAILURES, _build_error)
+    known = _recognised(
+        derivation_name(derivation), log, (*_MACHINE_FAILURES, _FOREIGN_SYSTEM), _build_error
+    )
     if isinstance(known, BuildError):
         return known
     failed = _first_failed(log.errors)
@@ -300,8 +308,9 @@ def _killed(exit_status: int) -> str:
 
 
 def _first_failed(errors: Sequence[NixMessage]) -> str:
+    own = [error for error in errors if "dependenc" not in error.text]
     for words in ("builder for", "Cannot build", "hash mismatch", "while building", "build of"):
-        for error in errors:
+        for error in (*own, *errors):
             found = _DERIVATION.search(error.text) if words in error.text else None
             if found:
                 return found.group()

@@ -54,7 +54,7 @@ else if chosen == "container" then
     toplevel = asContainer.config.system.build.toplevel;
     program = "";
   }
-else if !(safe.get host [ "options" "virtualisation" ] { } ? vmVariant) then
+else if !(host.options ? virtualisation.vmVariant) then
   { problem = "no-vm-variant"; }
 else
   rec {

@@ -1,0 +1,45 @@
+# `lib.nixosSystem`: evaluate a host's modules together with the stand-in's.
+{ lib, nixpkgs, pkgsFor
+, system ? null
+, modules ? [ ]
+, specialArgs ? { }
+, extraModules ? [ ]
+, baseModules ? import ./module-list.nix
+, prefix ? [ ]
+, modulesLocation ? null
+, pkgs ? null
+, ...
+}:
+let
+  hostModule = { config, ... }: {
+    _file = "offline-nixpkgs/nixos/eval-config.nix";
+    key = "offline-nixpkgs/nixos/eval-config.nix";
+    config = {
+      nixpkgs.hostPlatform = lib.mkIf (system != null) (lib.mkDefault system);
+      nixpkgs.flake.source = toString nixpkgs;
+      _module.args = {
+        inherit baseModules extraModules modules;
+        pkgs = lib.mkDefault (if pkgs != null then pkgs else pkgsFor config.nixpkgs.system // { config = config.nixpkgs.config; });
+        utils = import ./utils.nix { inherit lib config; };
+      };
+    };
+  };
+
+  located = if modulesLocation == null then modules else map (lib.setDefaultModuleLocation modulesLocation) modules;
+
+  evaluate = lib.evalModules {
+    inherit prefix;
+    class = "nixos";
+    modules = baseModules ++ extraModules ++ [ hostModule ] ++ located;
+    specialArgs = { modulesPath = toString ./modules; } // specialArgs;
+  };
+
+  # What a host in `nixosConfigurations` offers beside the module system's own result.
+  withExtraAttributes = configuration: configuration // {
+    inherit (configuration._module.args) pkgs;
+    inherit lib extraModules;
+    extraArgs = { };
+    extendModules = arguments: withExtraAttributes (configuration.extendModules arguments);
+  };
+in
+withExtraAttributes evaluate

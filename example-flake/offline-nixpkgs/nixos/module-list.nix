@@ -1,0 +1,31 @@
+[
+  ./modules/misc/assertions.nix
+  ./modules/misc/nixpkgs.nix
+  ./modules/misc/version.nix
+  ./modules/misc/meta.nix
+  ./modules/misc/ids.nix
+  ./modules/system/toplevel.nix
+  ./modules/system/activation.nix
+  ./modules/system/etc.nix
+  ./modules/system/stage-1.nix
+  ./modules/system/stage-2.nix
+  ./modules/system/kernel.nix
+  ./modules/system/loader.nix
+  ./modules/system/specialisation.nix
+  ./modules/system/filesystems.nix
+  ./modules/systemd/units.nix
+  ./modules/systemd/system.nix
+  ./modules/systemd/upstream.nix
+  ./modules/config/users.nix
+  ./modules/config/sysctl.nix
+  ./modules/config/environment.nix
+  ./modules/config/locale.nix
+  ./modules/config/console.nix
+  ./modules/config/unmodelled.nix
+  ./modules/networking/basics.nix
+  ./modules/security/wrappers.nix
+  ./modules/security/pam.nix
+  ./modules/virtualisation/build-vm.nix
+  ./modules/virtualisation/container.nix
+  ./modules/services/interim.nix
+]

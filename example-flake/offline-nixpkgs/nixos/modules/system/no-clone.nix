@@ -1,0 +1,1 @@
+{ lib, ... }: { isSpecialisation = lib.mkForce true; specialisation = lib.mkOverride 0 { }; }

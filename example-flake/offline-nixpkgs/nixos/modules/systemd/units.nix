@@ -1,0 +1,116 @@
+# `systemd.services` and its kin, and the folder of unit files made of them.
+{ config, lib, pkgs, utils, ... }:
+let
+  inherit (lib) mkOption types;
+  cfg = config.systemd;
+  unitOptions = import ./unit-options.nix { inherit lib pkgs config; };
+  render = import ./render.nix { inherit lib; globalEnvironment = lib.filterAttrs (_: v: v != null) cfg.globalEnvironment; };
+
+  kindOf = module: description: mkOption { default = { }; inherit description; type = types.attrsOf (types.submodule module); };
+
+  plain = renderer: unit: { inherit (unit) enable overrideStrategy wantedBy requiredBy upheldBy aliases; text = renderer unit; };
+  named = suffix: renderer: lib.mapAttrs' (_: unit: lib.nameValuePair unit.name (plain renderer unit));
+  mountName = unit: "${utils.escapeSystemdPath unit.where}.mount";
+
+  fileOf = name: unit: if unit.enable then pkgs.writeTextFile { name = "unit-${unitOptions.safe name}"; text = unit.text; destination = "/${name}"; }
+    else pkgs.runCommand "unit-${unitOptions.safe name}-disabled" { } "mkdir -p $out; ln -s /dev/null $out/${lib.escapeShellArg name}";
+
+  folder = pkgs.runCommand "system-units" { } (''
+    mkdir -p $out
+    upstream=${cfg.package}/example/systemd/system
+    for unit in ${toString cfg.upstreamUnits}; do
+      if [ -L "$upstream/$unit" ]; then cp -P "$upstream/$unit" $out/
+      elif [ -e "$upstream/$unit" ]; then ln -s "$upstream/$unit" $out/$unit
+      fi
+    done
+    # A link in the upstream folder may name a unit that was left out.
+    for link in $out/*; do
+      [ -e "$link" ] || rm "$link"
+    done
+    for wants in ${toString cfg.upstreamWants}; do
+      mkdir -p $out/$wants
+      for link in $upstream/$wants/*; do
+        [ -e "$out/''${link##*/}" ] && ln -s ../''${link##*/} $out/$wants/
+      done
+    done
+    for package in ${toString cfg.packages}; do
+      for file in $package/etc/systemd/system/* $package/lib/systemd/system/*; do
+        [ -e "$file" ] || continue
+        name=''${file##*/}
+        if [ -d "$file" ]; then
+          mkdir -p "$out/$name"
+          for inner in "$file"/*; do ln -sfn "$inner" "$out/$name/"; done
+        elif [ ! -e "$out/$name" ]; then ln -s "$file" "$out/$name"
+        fi
+      done
+    done
+    unit() {
+      local name=$1 file=$2 strategy=$3
+      if [ "$strategy" = asDropin ] || { [ "$strategy" = asDropinIfExists ] && [ -e "$out/$name" ] && [ "$(readlink "$file/$name")" != /dev/null ]; }; then
+        mkdir -p "$out/$name.d"
+        ln -s "$file/$name" "$out/$name.d/overrides.conf"
+      else
+        ln -sfn "$file/$name" "$out/$name"
+      fi
+    }
+    link() {
+      mkdir -p "$out/$(dirname "$2")"
+      ln -sfn "$1" "$out/$2"
+    }
+  '' + lib.concatStrings (lib.mapAttrsToList
+    (name: unit: "unit ${lib.escapeShellArgs [ name "${unit.unit}" (if unit.enable then unit.overrideStrategy else "mask") ]}\n"
+      + lib.concatMapStrings (alias: "link ${lib.escapeShellArgs [ name alias ]}\n") unit.aliases
+      + lib.concatMapStrings (target: "link ${lib.escapeShellArgs [ "../${name}" "${target}.wants/${name}" ]}\n") (lib.optionals unit.enable unit.wantedBy)
+      + lib.concatMapStrings (target: "link ${lib.escapeShellArgs [ "../${name}" "${target}.requires/${name}" ]}\n") (lib.optionals unit.enable unit.requiredBy)
+      + lib.concatMapStrings (target: "link ${lib.escapeShellArgs [ "../${name}" "${target}.upholds/${name}" ]}\n") (lib.optionals unit.enable unit.upheldBy))
+    cfg.units) + ''
+    ln -sfn ${cfg.defaultUnit} $out/default.target
+    link ../getty.target multi-user.target.wants/getty.target
+    link ../remote-fs.target multi-user.target.wants/remote-fs.target
+    for target in ctrl-alt-del; do ln -sfn reboot.target $out/$target.target; done
+  '');
+
+  timersFromStartAt = lib.mapAttrs (_: service: { wantedBy = [ "timers.target" ]; timerConfig.OnCalendar = service.startAt; })
+    (lib.filterAttrs (_: service: service.enable && service.startAt != [ ]) cfg.services);
+in
+{
+  options.systemd = {
+    package = mkOption { type = types.package; default = pkgs.systemd; };
+    units = mkOption {
+      default = { };
+      type = types.attrsOf (types.submodule [ unitOptions.concrete ({ name, config, ... }: { config.unit = lib.mkDefault (fileOf name config); }) ]);
+    };
+    packages = mkOption { type = types.listOf types.package; default = [ ]; };
+    targets = kindOf unitOptions.target "Target units.";
+    services = kindOf unitOptions.service "Service units.";
+    sockets = kindOf unitOptions.socket "Socket units.";
+    timers = kindOf unitOptions.timer "Timer units.";
+    paths = kindOf unitOptions.path "Path units.";
+    slices = kindOf unitOptions.slice "Slice units.";
+    mounts = mkOption { type = types.listOf (types.submodule [ unitOptions.mount { _module.args.name = lib.mkDefault "mount"; } ]); default = [ ]; };
+    automounts = mkOption { type = types.listOf types.attrs; default = [ ]; };
+    defaultUnit = mkOption { type = types.str; default = "multi-user.target"; };
+    ctrlAltDelUnit = mkOption { type = types.str; default = "reboot.target"; };
+    globalEnvironment = mkOption { type = types.attrsOf (types.nullOr (types.oneOf [ types.str types.path types.package ])); default = { }; };
+    upstreamUnits = mkOption { type = types.listOf types.str; internal = true; default = [ ]; };
+    upstreamWants = mkOption { type = types.listOf types.str; internal = true; default = [ ]; };
+    suppressedSystemUnits = mkOption { type = types.listOf types.str; default = [ ]; };
+    additionalUpstreamSystemUnits = mkOption { type = types.listOf types.str; default = [ ]; };
+    enableStrictShellChecks = mkOption { type = types.bool; default = false; };
+  };
+
+  config = {
+    systemd.timers = timersFromStartAt;
+    systemd.units = lib.mkMerge [
+      (named "service" render.service cfg.services)
+      (named "socket" render.socket cfg.sockets)
+      (named "timer" render.timer cfg.timers)
+      (named "path" render.path cfg.paths)
+      (named "slice" render.slice cfg.slices)
+      (named "target" render.target cfg.targets)
+      (lib.listToAttrs (map (unit: lib.nameValuePair (mountName unit) (plain render.mount unit)) cfg.mounts))
+    ];
+    environment.etc."systemd/system".source = folder;
+    system.build.units = cfg.units;
+  };
+}

@@ -1,0 +1,76 @@
+# The script that runs a virtual machine. Its variables and their meaning are those of NixOS.
+{ config, lib, host, closure, drives }:
+let
+  cfg = config.virtualisation;
+  qemu = cfg.qemu;
+  tools = host.hostTools;
+  shares = lib.mapAttrsToList (tag: share: "-virtfs local,path=${share.source},security_model=${share.securityModel},mount_tag=${tag}") cfg.sharedDirectories;
+in
+host.writeShellScript "run-nixos-vm" ''
+  export PATH=${tools}/bin''${PATH:+:}$PATH
+  set -e
+
+  # Make a disk image of the given size with a file system that stage 1 finds by its label.
+  createEmptyFilesystemImage() {
+    local name=$1 size=$2 temp
+    temp=$(mktemp)
+    ${qemu.package}/bin/qemu-img create -f raw "$temp" "$size"
+    mkfs.ext4 -q -L nixos "$temp"
+    ${qemu.package}/bin/qemu-img convert -f raw -O qcow2 "$temp" "$name"
+    rm "$temp"
+  }
+
+  NIX_DISK_IMAGE=$(readlink -f "''${NIX_DISK_IMAGE:-${toString cfg.diskImage}}") || test -z "$NIX_DISK_IMAGE"
+  if test -n "$NIX_DISK_IMAGE" && ! test -e "$NIX_DISK_IMAGE"; then
+    echo "Disk image do not exist, creating the virtualisation disk image..."
+    createEmptyFilesystemImage "$NIX_DISK_IMAGE" "${toString cfg.diskSize}M"
+    echo "Virtualisation disk image created."
+  fi
+
+  # Create a directory for storing temporary data of the running VM.
+  if [ -z "$TMPDIR" ] || [ -z "$USE_TMPDIR" ]; then
+    TMPDIR=$(mktemp -d nix-vm.XXXXXXXXXX --tmpdir 2>/dev/null || mktemp -d -t nix-vm.XXXXXXXXXX)
+    export TMPDIR
+  fi
+  mkdir -p "$TMPDIR/xchg"
+
+  ${lib.optionalString cfg.useNixStoreImage ''
+    echo "Creating Nix store image..."
+    mkdir -p "$TMPDIR/store-root"
+    (
+      cd "$TMPDIR/store-root"
+      while read -r path; do cp -a "$path" .; done < ${closure}/store-paths
+    )
+    rm -f "$TMPDIR/store.img"
+    mkfs.erofs --quiet -T 0 --force-uid=0 --force-gid=0 -L nix-store -U eb176051-bd15-49b7-9e6b-462e0b467019 "$TMPDIR/store.img" "$TMPDIR/store-root" >/dev/null
+    chmod -R u+w "$TMPDIR/store-root"
+    rm -rf "$TMPDIR/store-root"
+    echo "Created Nix store image."
+  ''}
+  ${lib.optionalString cfg.useHostCerts ''
+    mkdir -p "$TMPDIR/certs"
+    if [ -e "$NIX_SSL_CERT_FILE" ]; then cp -L "$NIX_SSL_CERT_FILE" "$TMPDIR"/certs/ca-certificates.crt; fi
+  ''}
+  cd "$TMPDIR"
+
+  ${lib.concatImapStrings (n: disk: ''
+    if ! test -e "empty${toString (n - 1)}.qcow2"; then ${qemu.package}/bin/qemu-img create -f qcow2 "empty${toString (n - 1)}.qcow2" "${toString disk.size}M"; fi
+  '') cfg.emptyDiskImages}
+
+  # Hardware acceleration where the device can be opened.
+  accelerate=
+  if [ -r /dev/kvm ] && [ -w /dev/kvm ]; then accelerate="-enable-kvm"; fi
+
+  exec ${qemu.package}/bin/qemu-system-x86_64 -cpu max $accelerate \
+      -name ${config.system.name} \
+      -m ${toString cfg.memorySize} \
+      -smp ${toString cfg.cores} \
+      -device virtio-rng-pci \
+      ${lib.concatStringsSep " \\\n    " (qemu.networkingOptions ++ shares ++ drives)} \
+      -kernel ''${NIXPKGS_QEMU_KERNEL_${lib.replaceStrings [ "-" "." ] [ "_" "_" ] config.system.name}:-${config.system.build.toplevel}/kernel} \
+      -initrd ${cfg.directBoot.initrd} \
+      -append "$(cat ${config.system.build.toplevel}/kernel-params) init=${config.system.build.toplevel}/init regInfo=${closure}/registration $QEMU_KERNEL_PARAMS" \
+      ${lib.concatStringsSep " \\\n    " qemu.options} \
+      $QEMU_OPTS \
+      "$@"
+''

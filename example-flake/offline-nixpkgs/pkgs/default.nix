@@ -1,0 +1,128 @@
+# The stand-in's packages: Debian's programs under the names that nixpkgs gives them.
+{ lib, debian, system }:
+let
+  build = import ./build.nix { inherit lib debian system; };
+  inherit (build) runCommand shell;
+
+  versions = lib.importJSON "${debian}/versions.json";
+  versionOf = name: lib.head (lib.splitString "-" (lib.last (lib.splitString ":" (versions.${name} or "0"))));
+
+  # A package whose bin/ links to the tree's programs. Renamed ones are given as { name-here = "name-there"; }.
+  package = name: programs: renamed: extra: runCommand name { pname = name; version = versionOf name; meta.mainProgram = lib.head (programs ++ lib.attrNames renamed); } ''
+    mkdir -p $out/bin
+    for name in ${lib.escapeShellArgs programs}; do
+      for folder in bin sbin; do
+        if [ -e "$debian/usr/$folder/$name" ]; then ln -sf "$debian/usr/$folder/$name" "$out/bin/$name"; fi
+      done
+    done
+    ${lib.concatStrings (lib.mapAttrsToList (here: there: "ln -s $debian/usr/${there} $out/bin/${here}\n") renamed)}
+    [ -d $out/sbin ] || ln -s bin $out/sbin
+    ${extra}
+  '';
+
+  # A program for the machine that builds or starts hosts: it runs on the tree's libraries, whatever distribution is around it.
+  hosted = name: path: arguments: ''
+    cat > $out/bin/${name} <<EOF
+    #!${shell}
+    exec -a ${name} $debian/usr/lib64/ld-linux-x86-64.so.2 --library-path $debian/usr/lib/x86_64-linux-gnu --argv0 ${name} ${path} ${arguments} "\$@"
+    EOF
+    chmod +x $out/bin/${name}
+  '';
+
+  pkgs = build // lib.mapAttrs (name: programs: package name programs { } "") (import ./programs.nix) // {
+    type = "pkgs";
+    _type = "pkgs";
+    inherit lib system pkgs debian;
+    config = { };
+    overlays = [ ];
+    stdenv = {
+      inherit system shell;
+      hostPlatform = { inherit system; isLinux = true; isx86_64 = true; isx86 = true; isAarch64 = false; is64bit = true; qemuArch = "x86_64"; linuxArch = "x86_64"; config = "x86_64-unknown-linux-gnu"; };
+      buildPlatform = pkgs.stdenv.hostPlatform;
+      isLinux = true;
+    };
+    hostPlatform = pkgs.stdenv.hostPlatform;
+    targetPlatform = pkgs.stdenv.hostPlatform;
+    runtimeShell = "${pkgs.bash}/bin/bash";
+    path = toString ../.;
+
+    bash = runCommand "bash-${versionOf "bash"}" { pname = "bash"; version = versionOf "bash"; meta.mainProgram = "bash"; passthru.shellPath = "/bin/bash"; } ''
+      mkdir -p $out/bin
+      ln -s ${shell} $out/bin/bash
+      ln -s bash $out/bin/sh
+    '';
+    bashInteractive = pkgs.bash;
+    busybox = build.applets;
+    gawk = package "gawk" [ "gawk" ] { awk = "bin/gawk"; } "";
+    netcat = package "netcat-openbsd" [ ] { nc = "bin/nc.openbsd"; } "";
+    netcat-openbsd = pkgs.netcat;
+    iptables = package "iptables" [ "iptables-apply" ]
+      (lib.genAttrs [ "iptables-save" "iptables-restore" "ip6tables-save" "ip6tables-restore" ] (name: "sbin/xtables-nft-multi")
+        // lib.genAttrs [ "iptables" "ip6tables" "iptables-nft" "ip6tables-nft" "xtables-nft-multi" ] (_: "sbin/xtables-nft-multi")
+        // lib.genAttrs [ "iptables-legacy" "ip6tables-legacy" ] (_: "sbin/xtables-legacy-multi")) "";
+    tzdata = runCommand "tzdata" { } "mkdir -p $out/share; ln -s $debian/usr/share/zoneinfo $out/share/zoneinfo";
+    cacert = runCommand "nss-cacert" { } ''
+      mkdir -p $out/etc/ssl/certs
+      cat $debian/usr/share/ca-certificates/mozilla/*.crt > $out/etc/ssl/certs/ca-bundle.crt
+    '';
+    iana-etc = runCommand "iana-etc" { } "mkdir -p $out/etc; ln -s $debian/etc/protocols $debian/etc/services $out/etc/";
+    linux-pam = runCommand "linux-pam" { } "mkdir -p $out/lib; ln -s $debian/usr/lib/x86_64-linux-gnu/security $out/lib/security";
+    nix = package "nix" (import ./programs.nix).nix { } "" // { version = "2.26.3"; };
+    nixVersions.stable = pkgs.nix;
+    zram-generator = runCommand "zram-generator" { } ''
+      mkdir -p $out/lib/systemd/system-generators $out/lib/systemd/system
+      ln -s $debian/usr/lib/systemd/system-generators/zram-generator $out/lib/systemd/system-generators/zram-generator
+      cp $debian/usr/lib/systemd/system/systemd-zram-setup@.service $out/lib/systemd/system/
+    '';
+    openssh = package "openssh" (import ./programs.nix).openssh { } "mkdir -p $out/libexec; ln -s $debian/usr/lib/openssh/* $out/libexec/";
+    ollama = import ./ollama { inherit lib pkgs; };
+    systemd = import ./systemd.nix { inherit lib pkgs; };
+    systemdMinimal = pkgs.systemd;
+    udev = pkgs.systemd;
+    linux = import ./linux.nix { inherit lib pkgs; };
+    linuxPackages = { kernel = pkgs.linux; extend = _: pkgs.linuxPackages; };
+    linuxPackages_latest = pkgs.linuxPackages;
+    linuxPackagesFor = _: pkgs.linuxPackages;
+
+    # QEMU runs on the machine that starts a VM.
+    qemu = runCommand "qemu-10.0" { pname = "qemu"; version = "10.0"; meta.mainProgram = "qemu-system-x86_64"; } ''
+      mkdir -p $out/bin $out/libexec
+      # Without the folder of modules that is compiled in: another distribution's QEMU may have its own there, and these two would not go together.
+      PYTHONHOME=$debian/usr tree python3 -S -c 'import sys
+      program = open(sys.argv[1], "rb").read()
+      folder = b"/usr/lib/x86_64-linux-gnu/qemu\0"
+      assert folder in program
+      open(sys.argv[2], "wb").write(program.replace(folder, b"/none".ljust(len(folder), b"\0")))' $debian/usr/bin/qemu-system-x86_64 $out/libexec/qemu-system-x86_64
+      chmod +x $out/libexec/qemu-system-x86_64
+      ${hosted "qemu-system-x86_64" "$out/libexec/qemu-system-x86_64" "-L $debian/usr/share/qemu -L $debian/usr/share/seabios -L $debian/usr/lib/ipxe/qemu"}
+      ln -s qemu-system-x86_64 $out/bin/qemu-kvm
+      ${hosted "qemu-img" "$debian/usr/bin/qemu-img" ""}
+    '';
+    qemu_kvm = pkgs.qemu;
+    qemu_test = pkgs.qemu;
+    qemu-utils = pkgs.qemu;
+    # Tools that run scripts call before they start QEMU.
+    hostTools = runCommand "host-tools" { } ''
+      mkdir -p $out/bin
+      ${hosted "mkfs.ext4" "$debian/usr/sbin/mke2fs" "-t ext4"}
+      ${hosted "mkfs.erofs" "$debian/usr/bin/mkfs.erofs" ""}
+      ln -s ${build.applets}/bin/* $out/bin/ 2>/dev/null || :
+    '';
+    formats = import ./formats.nix { inherit lib pkgs; };
+    writers = {
+      writeBash = pkgs.writeShellScript;
+      writeBashBin = pkgs.writeShellScriptBin;
+      writePython3 = name: _: text: pkgs.writeScript name "#!${pkgs.python3}/bin/python3\n${text}";
+      writeJSON = name: value: pkgs.writeText name (builtins.toJSON value);
+    };
+    nixos = configuration: throw "pkgs.nixos is not part of the stand-in";
+    appendOverlays = _: pkgs;
+    extend = _: pkgs;
+    buildPackages = pkgs;
+    pkgsBuildHost = pkgs;
+    emptyDirectory = runCommand "empty-directory" { } "mkdir $out";
+    emptyFile = runCommand "empty-file" { } "touch $out";
+    shadow = package "shadow" (import ./programs.nix).shadow { } "" // { shellPath = "/bin/nologin"; };
+  };
+in
+pkgs

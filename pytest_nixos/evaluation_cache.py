@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["EvaluationCache", "content_identity", "default_cache_directory", "evaluation_key"]
+__all__ = ["EvaluationCache", "default_cache_directory", "evaluation_key"]
 
 _FORMAT = 1
 
@@ -66,27 +66,3 @@ def evaluation_key(parts: Mapping[str, object]) -> str:
     """Return the key of an evaluation; `parts` is JSON."""
     text = json.dumps({"format": _FORMAT, **parts}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def content_identity(metadata: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return what fixes the content of a flake and all its inputs, or ``None`` if something is not fixed.
-
-    :param metadata: answer of ``nix flake metadata --json``.
-    """
-    locked = metadata.get("locked")
-    nodes = (metadata.get("locks") or {}).get("nodes") or {}
-    if not isinstance(locked, dict) or not _is_fixed(locked):
-        return None
-    inputs = [node for node in nodes.values() if "locked" in node]
-    if not all(_is_fixed(node["locked"]) or _lies_inside_parent(node) for node in inputs):
-        return None
-    return {"locked": locked, "locks": metadata["locks"]}
-
-
-def _is_fixed(locked: Mapping[str, Any]) -> bool:
-    return bool(locked.get("narHash") or locked.get("rev"))
-
-
-def _lies_inside_parent(node: Mapping[str, Any]) -> bool:
-    """Tell a relative ``path:`` input: its content is part of the flake that names it (Nix 2.26 on)."""
-    return "parent" in node and not str(node["locked"].get("path", "/")).startswith("/")

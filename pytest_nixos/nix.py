@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from pytest_nixos.errors import BuildError, EvalError, FlakeError, ToolMissingError
-from pytest_nixos.evaluation_cache import content_identity, evaluation_key
+from pytest_nixos.evaluation_cache import evaluation_key
 from pytest_nixos.evaluation_isolation import Isolation
 from pytest_nixos.flake import FlakeRef, HostRef
+from pytest_nixos.flake_metadata import content_identity, input_names, unknown_inputs
 from pytest_nixos.host_config import HostConfig
 from pytest_nixos.host_document import parse_host_config
 from pytest_nixos.nix_command import (
@@ -32,6 +33,7 @@ from pytest_nixos.nix_errors import (
     evaluation_failure,
     flake_failure,
     no_such_host,
+    no_such_input,
     not_a_machine,
 )
 from pytest_nixos.nix_expression import (
@@ -80,7 +82,7 @@ class Nix:
     def metadata(self, flake: FlakeRef) -> Mapping[str, Json]:
         """Return ``nix flake metadata --json``: ``url``, ``path``, ``locked``, ``locks``.
 
-        :raises FlakeError: if the flake cannot be found, fetched or locked.
+        :raises FlakeError: if the flake cannot be found, fetched or locked, or lacks an input to override.
         """
         log = NixLog()
         argv = metadata_argv(self.settings, flake)
@@ -91,12 +93,12 @@ class Nix:
                 f"{flake}: still being fetched after {_METADATA_S:g} s",
                 remedy="check the network, or replace the input with --nixos-override-input",
             ) from err
-        unknown = [text for text in log.warnings if "override for a non-existent input" in text]
-        for text in unknown:
-            log.plain.append(text)
-        if answer.exit_status != 0 or unknown:
+        if answer.exit_status != 0:
             raise flake_failure(flake, log, answer.exit_status)
         document: Mapping[str, Json] = _parsed(answer, str(flake))
+        unknown = unknown_inputs(document, (name for name, _ in self.settings.override_inputs))
+        if unknown:
+            raise no_such_input(flake, unknown[0], input_names(document))
         return document
 
     def host_names(self, flake: FlakeRef) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ __all__ = [
     "evaluation_failure",
     "flake_failure",
     "no_such_host",
+    "no_such_input",
     "not_a_machine",
 ]
 
@@ -131,9 +132,9 @@ _FLAKE_FAILURES = (
     _UNREACHABLE,
     _NO_HOSTS,
     _known(
-        r"has an override for a non-existent input '(?P<name>[^']*)'",
-        "{ref}: --nixos-override-input names {name}, which is no input of this flake",
-        "use the name under `inputs` in flake.nix, with / between the names of nested inputs",
+        r"is not a valid URL",
+        "{ref}: this Nix does not take such a flake ref",
+        "move or link the flake to a path of plain letters; releases after 2.8 take blanks and others",
     ),
 )
 
@@ -235,7 +236,7 @@ def no_such_host(host: HostRef, known: Sequence[str]) -> FlakeError:
     if not known:
         return FlakeError(
             f"{host}: the nixosConfigurations of this flake are empty",
-            remedy="add a host: nixosConfigurations.NAME = nixpkgs.lib.nixosSystem {{ ... }}",
+            remedy="add a host: nixosConfigurations.NAME = nixpkgs.lib.nixosSystem { ... }",
         )
     near = difflib.get_close_matches(host.attr, known, n=1)
     names = ", ".join(known[:_SHOWN_NAMES])
@@ -246,6 +247,18 @@ def no_such_host(host: HostRef, known: Sequence[str]) -> FlakeError:
         else f"choose one of them: {host.flake}#{known[0]}"
     )
     return FlakeError(f"{host}: no such host; the flake has {names}{more}", remedy=meant)
+
+
+def no_such_input(flake: FlakeRef, name: str, known: Sequence[str]) -> FlakeError:
+    """Say that an input to be overridden does not exist."""
+    names = ", ".join(known[:_SHOWN_NAMES]) or "none"
+    near = difflib.get_close_matches(name, known, n=1)
+    return FlakeError(
+        f"{flake}: no input {name!r} to override; the flake's inputs: {names}",
+        remedy=f"did you mean {near[0]}?"
+        if near
+        else "use the name under `inputs` in flake.nix, with / between the names of nested inputs",
+    )
 
 
 def not_a_machine(host: HostRef, problem: str) -> EvalError:

@@ -1,0 +1,356 @@
+"""The root command channel of a VM: QEMU virtserialports, served by bash in the guest.
+
+Nothing but what every NixOS system has is needed there: bash, coreutils and systemd. Each command runs
+in a process group of its own; several threads share a few ports; a port that lost step is taken
+through a new session, so that stale bytes can never be taken for an answer.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+from pytest_nixos.errors import CommandTimeout, TransportError
+from pytest_nixos.machine.base import CommandResult
+from pytest_nixos.machine.channel_protocol import (
+    Answer,
+    Refusal,
+    Restarted,
+    find_session,
+    guest_script,
+    kill_request,
+    new_nonce,
+    parse_kill_reply,
+    parse_reply,
+    request_header,
+    session_request,
+    wire_text,
+)
+from pytest_nixos.machine.port_stream import Expired, PortStream
+from pytest_nixos.timing import Deadline
+
+__all__ = ["SerialChannel", "guest_script"]
+
+# Port names are what the guest's script looks for.
+_NAME = "pytest-nixos"
+_BUS = "pytest-nixos-serial"
+_WORKERS = 4
+# A guest that is merely busy answers within this; one that does not is taken for hung.
+_GRACE_S = 10.0
+_ASK_AGAIN_S = 5.0
+_KILL_AGAIN_S = 0.3
+_REFUSAL_AFTER_RESTART_S = 3.0
+
+
+class SerialChannel:
+    """A :class:`~pytest_nixos.machine.base.Transport` over QEMU virtserialports.
+
+    :param run_dir: the machine's directory, as given to :meth:`qemu_argv`.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self._alive: Callable[[], None] = _take_for_alive
+        self._closed = False
+        self._control = _Port("control", run_dir, self._check)
+        self._control_lock = threading.Lock()
+        self._workers = tuple(_Port(str(index), run_dir, self._check) for index in range(_WORKERS))
+        self._idle = deque(reversed(self._workers))
+        self._returned = threading.Condition()
+
+    @staticmethod
+    def qemu_argv(run_dir: Path) -> tuple[str, ...]:
+        """Build the QEMU arguments that give a machine its ports.
+
+        :param run_dir: a directory without a comma in its path, see ``check_run_dir``.
+        """
+        argv = ["-device", f"virtio-serial-pci,id={_BUS}"]
+        for name in ("control", *(str(index) for index in range(_WORKERS))):
+            argv += [
+                "-chardev",
+                f"socket,id={_NAME}.{name},path={_socket(run_dir, name)},server=on,wait=off",
+                "-device",
+                f"virtserialport,bus={_BUS}.0,chardev={_NAME}.{name},name={_NAME}.{name}",
+            ]
+        return tuple(argv)
+
+    def wait_ready(self, deadline: Deadline, alive: Callable[[], None]) -> None:
+        """Wait until the guest serves the channel.
+
+        :param alive: called from now on in every wait; raises if the machine has ended.
+        :raises TransportError: if the guest does not answer by `deadline`.
+        """
+        self._alive = alive
+        try:
+            with self._control_lock:
+                self._control.begin_session(deadline)
+            port = self._borrow(deadline)
+            try:
+                port.begin_session(deadline)
+            finally:
+                self._give_back(port)
+        except Expired as err:
+            raise TransportError(
+                f"the guest's root command channel did not answer within {deadline.limit_s:g} s",
+                remedy="read the console: pytest-nixos-channel.service starts before sysinit.target",
+            ) from err
+
+    def run(self, command: str, *, deadline: Deadline, stdin: bytes = b"") -> CommandResult:
+        """Run `command` with ``bash -c`` semantics as root in the guest's own environment.
+
+        While a guest reboots this waits for its return; a command that a reboot cut off is an error.
+
+        :raises CommandTimeout: if it does not end by `deadline`; its process group has been killed.
+        :raises TransportError: if the machine ended, does not answer, or had no room for the output.
+        """
+        text = wire_text(command)
+        started_s = time.monotonic()
+        port = self._borrow(deadline)
+        try:
+            answer = self._exchange(port, command, text, stdin, deadline)
+        except CommandTimeout:
+            raise
+        except BaseException:
+            # Ctrl-C too: the guest's command may still run, so the two ends are out of step.
+            port.forget_session(None)
+            raise
+        finally:
+            self._give_back(port)
+        if answer.overflowed:
+            raise TransportError(
+                f"{_short(command)}: the guest had no room in /run for all of its output"
+                f" ({len(answer.stdout)} + {len(answer.stderr)} bytes came)",
+                remedy="redirect it to a file and copy that, or raise boot.runSize or the memory",
+            )
+        return CommandResult(
+            command=command,
+            exit_status=answer.exit_status,
+            stdout=answer.stdout,
+            stderr=answer.stderr,
+            duration_s=time.monotonic() - started_s,
+        )
+
+    def close(self) -> None:
+        """Give up the channel; commands under way and further calls raise TransportError."""
+        self._closed = True
+        with self._returned:
+            for port in self._idle:
+                port.stream.disconnect()
+            self._returned.notify_all()
+        for port in (*self._workers, self._control):
+            port.stream.shut()
+        with self._control_lock:
+            self._control.stream.disconnect()
+
+    def _exchange(
+        self, port: _Port, command: str, text: bytes, stdin: bytes, deadline: Deadline
+    ) -> Answer:
+        while True:
+            try:
+                port.ensure_session(deadline)
+            except Expired as err:
+                raise _hung(command, deadline) from err
+            try:
+                port.send_request(text, stdin, deadline)
+                reply = port.read_reply(deadline)
+            except Expired as err:
+                raise self._time_out(port, command, deadline) from err
+            if isinstance(reply, Answer):
+                return reply
+            refusal = reply if isinstance(reply, Refusal) else port.read_refusal_after_restart()
+            port.forget_session(refusal)
+            if refusal is None:
+                raise TransportError(
+                    f"{_short(command)}: the guest rebooted, or the channel's server in it began anew,"
+                    " while the command ran",
+                    remedy="read the console; after a deliberate reboot run the next command",
+                )
+            if refusal.reason != "session":
+                raise _refused(command, refusal)
+
+    def _time_out(self, port: _Port, command: str, deadline: Deadline) -> TransportError:
+        """Kill the request that `port` waits for, and make the error of it."""
+        try:
+            reply = self._kill(port)
+        except Expired:
+            port.forget_session(None)
+            return _hung(command, deadline)
+        if not isinstance(reply, Answer):
+            port.forget_session(reply if isinstance(reply, Refusal) else None)
+        return CommandTimeout(
+            f"{_short(command)}: still running after {deadline.limit_s:g} s, killed",
+            remedy="look at what it waits for, or raise its timeout",
+            stdout=reply.stdout if isinstance(reply, Answer) else b"",
+            stderr=reply.stderr if isinstance(reply, Answer) else b"",
+        )
+
+    def _kill(self, port: _Port) -> Answer | Refusal | Restarted:
+        grace = Deadline.after(_GRACE_S)
+        while not self._kill_once(port, grace):
+            # Not started yet, or already over: the reply tells.
+            try:
+                return port.read_reply(Deadline.after(_KILL_AGAIN_S))
+            except Expired:
+                if grace.expired:
+                    raise
+        return port.read_reply_while_it_flows()
+
+    def _kill_once(self, port: _Port, grace: Deadline) -> bool:
+        def parse(data: bytearray) -> tuple[bool, int] | None:
+            return parse_kill_reply(data, nonce, int(port.name), port.serial)
+
+        with self._control_lock:
+            self._control.ensure_session(grace)
+            nonce = self._control.session or ""
+            try:
+                request = kill_request(nonce, int(port.name), port.serial)
+                self._control.stream.send(request, deadline=grace)
+                return self._control.stream.take(parse, deadline=grace)
+            except Expired:
+                self._control.forget_session(None)
+                raise
+
+    def _borrow(self, deadline: Deadline) -> _Port:
+        with self._returned:
+            while not self._idle:
+                if not self._returned.wait(deadline.remaining_s) and not self._idle:
+                    raise CommandTimeout(
+                        f"all {_WORKERS} channels to the guest were busy for {deadline.limit_s:g} s",
+                        remedy="run fewer commands at once on one machine, or raise the timeout",
+                    )
+            self._check_open()
+            return self._idle.pop()
+
+    def _give_back(self, port: _Port) -> None:
+        with self._returned:
+            if self._closed:
+                port.stream.disconnect()
+            # One that lost step is used last.
+            (self._idle.append if port.session else self._idle.appendleft)(port)
+            self._returned.notify()
+
+    def _check(self) -> None:
+        self._check_open()
+        self._alive()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise TransportError(
+                "the root command channel is closed",
+                remedy="use the machine only while it runs",
+            )
+
+
+class _Port:
+    """One port: its stream, its session and the serial number of its last request."""
+
+    def __init__(self, name: str, run_dir: Path, alive: Callable[[], None]) -> None:
+        self.name = name
+        self.stream = PortStream(_socket(run_dir, name), alive)
+        self.session: str | None = None
+        self.serial = 0
+
+    def ensure_session(self, deadline: Deadline) -> None:
+        """Begin a session unless there is one and the guest has said nothing since."""
+        if self.session is not None and self.stream.drain():
+            self.session = None
+        if self.session is None:
+            self.begin_session(deadline)
+
+    def begin_session(self, deadline: Deadline) -> None:
+        """Agree with the guest on a new session, whatever either side thought before.
+
+        :raises Expired: if the guest does not answer by `deadline`.
+        """
+        nonce = new_nonce()
+        self.stream.connect(deadline)
+        while self.session is None:
+            self.stream.send(session_request(nonce), deadline=deadline)
+            try:
+                self.stream.take(
+                    lambda data: find_session(data, nonce), deadline=deadline.within(_ASK_AGAIN_S)
+                )
+            except Expired:
+                if deadline.expired:
+                    raise
+            else:
+                self.session = nonce
+
+    def forget_session(self, refusal: Refusal | None) -> None:
+        """Let the next command begin a session; drop the connection unless both ends are in step."""
+        self.session = None
+        if refusal is None or refusal.reason != "session":
+            self.stream.disconnect()
+
+    def send_request(self, text: bytes, stdin: bytes, deadline: Deadline) -> None:
+        """Send a command; see :meth:`PortStream.send` for what a refusal does."""
+        self.serial += 1
+        header = request_header(
+            self._nonce(), self.serial, text_size=len(text), stdin_size=len(stdin)
+        )
+        self.stream.send(header + text, *((stdin,) if stdin else ()), deadline=deadline)
+
+    def read_reply(self, deadline: Deadline) -> Answer | Refusal | Restarted:
+        """Wait for the reply to the last request."""
+        return self.stream.take(
+            lambda data: parse_reply(data, self._nonce(), self.serial), deadline=deadline
+        )
+
+    def read_reply_while_it_flows(self) -> Answer | Refusal | Restarted:
+        """Wait for the reply as long as bytes come: the command is over, its output may be long."""
+        while True:
+            had = len(self.stream.received)
+            try:
+                return self.read_reply(Deadline.after(_GRACE_S))
+            except Expired:
+                if len(self.stream.received) == had:
+                    raise
+
+    def read_refusal_after_restart(self) -> Refusal | None:
+        """Tell a request that came after the restart, and is refused, from one that got lost in it."""
+        try:
+            reply = self.read_reply(Deadline.after(_REFUSAL_AFTER_RESTART_S))
+        except Expired:
+            return None
+        return reply if isinstance(reply, Refusal) else None
+
+    def _nonce(self) -> str:
+        if self.session is None:
+            raise TransportError(
+                f"channel {self.name} has no session", remedy="report this as a bug of pytest-nixos"
+            )
+        return self.session
+
+
+def _take_for_alive() -> None:
+    """Stand in until :meth:`SerialChannel.wait_ready` says how to tell."""
+
+
+def _socket(run_dir: Path, name: str) -> Path:
+    return run_dir / f"channel-{name}.sock"
+
+
+def _short(command: str) -> str:
+    line = " ".join(command.split())
+    return line if len(line) <= 80 else f"{line[:77]}..."
+
+
+def _hung(command: str, deadline: Deadline) -> TransportError:
+    return TransportError(
+        f"{_short(command)}: the guest does not answer (limit {deadline.limit_s:g} s): hung?",
+        remedy="read the end of the machine's console",
+    )
+
+
+def _refused(command: str, refusal: Refusal) -> TransportError:
+    if refusal.reason == "spool":
+        return TransportError(
+            f"{_short(command)}: not run, the guest has no room in /run for its input",
+            remedy="send less at once, or raise boot.runSize or the memory",
+        )
+    return TransportError(
+        f"{_short(command)}: not run, it came to the guest incomplete ({refusal.reason})",
+        remedy="run it again; if that fails too, read the console",
+    )

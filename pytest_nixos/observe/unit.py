@@ -152,7 +152,7 @@ def units(
     :return: probe of name, as given but with suffix, to state; a unit that does not exist is there too,
         with ``exists`` false.
     """
-    wanted = tuple(dict.fromkeys(unit_name(n) for n in names if not is_template(n)))
+    wanted = tuple(dict.fromkeys(unit_name(n) for n in names if not is_template(unit_name(n))))
     script = shlex.join(["systemctl", "show", "--no-pager", *_selection(properties), "--", *wanted])
     return Probe(
         name=name,

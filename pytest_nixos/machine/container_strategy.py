@@ -1,0 +1,165 @@
+"""Ways to start a container: systemd-nspawn by ourselves, or ``nixos-container`` of a NixOS machine."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Protocol
+
+from pytest_nixos.machine.base import MachineSpec
+from pytest_nixos.machine.cgroup import ContainerCgroup, has_unified_cgroup
+from pytest_nixos.machine.console import Console
+from pytest_nixos.machine.container_store import load_closure
+from pytest_nixos.machine.leftovers import remove_tree
+from pytest_nixos.machine.namespace import Leader, find_leader
+from pytest_nixos.machine.network import link_addresses
+from pytest_nixos.machine.nspawn import (
+    CGROUP_PREFIX,
+    ContainerPlan,
+    environment,
+    machine_name,
+    nspawn_argv,
+    prepare_root,
+    private_directory,
+    scope_argv,
+    stage_argv,
+)
+from pytest_nixos.machine.serial_process import SerialProcess
+from pytest_nixos.process import Runner, find_tool
+from pytest_nixos.timing import Deadline
+
+__all__ = ["ContainerStrategy", "Launched", "NspawnStrategy", "choose_strategy"]
+
+_GRACE_S = 3.0
+_TOOLS = {
+    "systemd-nspawn": "install it (Debian and Ubuntu: apt install systemd-container; NixOS: part of systemd), "
+    "or run the host as a VM: --nixos-backend vm",
+    "unshare": "install util-linux",
+    "ip": "install iproute2",
+    "nix-store": "install Nix on this machine; under sudo keep it on PATH",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launched:
+    """A container on its way up.
+
+    :param process: its console; its end is the container's end.
+    :param find_leader: returns the id of its process 1 once it exists.
+    :param outside_pid: a process in the network in which the container's neighbour lives.
+    :param target: the container's address there.
+    :param cgroup_of: returns the container's root cgroup as a directory of this process's view.
+    """
+
+    process: SerialProcess
+    find_leader: Callable[[], int | None]
+    outside_pid: int
+    target: IPv4Address
+    cgroup_of: Callable[[Leader], Path | None]
+
+
+class ContainerStrategy(Protocol):
+    """A way to start containers."""
+
+    def launch(
+        self,
+        spec: MachineSpec,
+        console: Console,
+        stack: contextlib.ExitStack,
+        *,
+        deadline: Deadline,
+    ) -> Launched:
+        """Start a container and return at once.
+
+        :param stack: receives what must be undone, in the order in which it was done.
+        :raises MachineError: if it cannot be started at all.
+        """
+        ...
+
+
+def choose_strategy(runner: Runner, inherited: Mapping[str, str]) -> ContainerStrategy:
+    """Choose ``nixos-container`` on a NixOS machine that has it, systemd-nspawn anywhere else."""
+    # Imported here: the only machines that need it are NixOS.
+    from pytest_nixos.machine.nixos_container import NixosContainerStrategy, has_nixos_container
+
+    if has_nixos_container():
+        return NixosContainerStrategy(runner, inherited)
+    return NspawnStrategy(runner, inherited)
+
+
+class NspawnStrategy:
+    """Starts systemd-nspawn in private namespaces; leaves nothing outside of its run directory."""
+
+    def __init__(self, runner: Runner, inherited: Mapping[str, str]) -> None:
+        self._runner = runner
+        self._inherited = inherited
+
+    def launch(
+        self,
+        spec: MachineSpec,
+        console: Console,
+        stack: contextlib.ExitStack,
+        *,
+        deadline: Deadline,
+    ) -> Launched:
+        """Start a container with the toplevel ``spec.system``; see :class:`ContainerStrategy`.
+
+        :raises ToolMissingError: if a program is missing on this machine.
+        """
+        for name in _TOOLS:
+            self._tool(name)
+        root = spec.run_dir / "root"
+        stack.callback(remove_tree, root)
+        prepare_root(root, spec.system)
+        load_closure(self._runner, root, spec.system, deadline=deadline)
+        plan = ContainerPlan(
+            name=machine_name(spec.host.name),
+            run_dir=spec.run_dir,
+            root=root,
+            init=str(spec.system / "init"),
+            cgroup=f"{CGROUP_PREFIX}{os.getpid()}-{spec.run_dir.name}",
+            addresses=link_addresses(spec.host),
+        )
+        return self.launch_plan(plan, console, stack)
+
+    def launch_plan(
+        self, plan: ContainerPlan, console: Console, stack: contextlib.ExitStack
+    ) -> Launched:
+        """Start a container whose root directory is ready."""
+        private = private_directory(plan.run_dir)
+        stack.callback(remove_tree, private)
+        private.mkdir(mode=0o700)
+        process = SerialProcess(
+            self.argv(plan), env=environment(self._inherited), cwd=plan.run_dir, console=console
+        )
+        cgroup = ContainerCgroup(plan.cgroup)
+        stack.callback(cgroup.remove)
+        stack.callback(process.stop, grace_s=_GRACE_S)
+        process.start()
+        return Launched(
+            process=process,
+            find_leader=lambda: find_leader(process.pid),
+            outside_pid=process.pid,
+            target=plan.addresses.target,
+            cgroup_of=lambda leader: cgroup.of_container(process.pid, leader),
+        )
+
+    def argv(self, plan: ContainerPlan) -> list[str]:
+        """Build the whole argv: in a scope where this machine's systemd owns the cgroups, in a new cgroup elsewhere."""
+        nspawn = nspawn_argv(plan, self._tool("systemd-nspawn"))
+        systemd_run = shutil.which("systemd-run")
+        if systemd_run and Path("/run/systemd/system").is_dir() and has_unified_cgroup():
+            scoped = dataclasses.replace(plan, cgroup="")
+            stage = stage_argv(scoped, nspawn, unshare=self._tool("unshare"))
+            return scope_argv(systemd_run, plan.cgroup, stage)
+        return stage_argv(plan, nspawn, unshare=self._tool("unshare"))
+
+    @staticmethod
+    def _tool(name: str) -> str:
+        return find_tool(name, remedy=_TOOLS[name])

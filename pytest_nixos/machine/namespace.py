@@ -1,0 +1,152 @@
+"""Linux namespaces of a container, as seen from the host machine."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import select
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from pytest_nixos.errors import TransportError
+
+__all__ = ["Leader", "find_leader", "in_network_of"]
+
+_CLONE_NEWNET = 0x40000000
+
+T = TypeVar("T")
+
+
+class Leader:
+    """Process 1 of a container, held by a descriptor so that a reused process id cannot deceive.
+
+    :param pid: its id in this process's namespace.
+    :raises ProcessLookupError: if there is no such process.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._descriptor = os.pidfd_open(pid)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it has not ended; safe for several threads."""
+        descriptor = self._descriptor
+        if descriptor < 0:
+            return False
+        watch = select.poll()
+        watch.register(descriptor, select.POLLIN)
+        return not watch.poll(0)
+
+    @property
+    def root(self) -> Path:
+        """The container's root directory; symbolic links in it are followed from *our* root."""
+        return Path(f"/proc/{self.pid}/root")
+
+    @property
+    def command(self) -> str:
+        """What it runs, as the kernel names it; empty when it has gone."""
+        return _text(Path(f"/proc/{self.pid}/comm")).strip()
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal; nothing happens if it has ended."""
+        if self._descriptor >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._descriptor, number)
+
+    def close(self) -> None:
+        """Give up the descriptor; the leader counts as ended from then on."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def find_leader(supervisor_pid: int, *, proc: Path = Path("/proc")) -> int | None:
+    """Find the container's process 1 among the children of ``systemd-nspawn``.
+
+    It is the child whose own process namespace knows it as 1 (``NSpid`` of proc(5)); the helper processes of
+    systemd-nspawn share the host machine's namespace.
+
+    :return: its id in this process's namespace, ``None`` if it does not exist yet or any more.
+    """
+    pids = [entry.name for entry in proc.iterdir() if entry.name.isdigit()]
+    status = {pid: _status(proc / pid / "status") for pid in pids}
+    for pid, fields in status.items():
+        namespaced = fields.get("NSpid", "").split()
+        is_child = fields.get("PPid") == str(supervisor_pid)
+        if is_child and len(namespaced) > 1 and namespaced[-1] == "1":
+            return int(pid)
+    return None
+
+
+def in_network_of(pid: int, function: Callable[[], T]) -> T:
+    """Run `function` in a thread that has entered the network namespace of process `pid` (setns(2)).
+
+    Sockets stay in the namespace in which they were made; no other thread of this process is affected.
+
+    :raises TransportError: if the process has gone or may not be entered.
+    """
+    task = _NetworkTask(pid, function)
+    thread = threading.Thread(target=task.run, name="nixos-network")
+    thread.start()
+    thread.join()
+    return task.result()
+
+
+class _NetworkTask(Generic[T]):
+    """A function, the namespace to run it in, and what became of it."""
+
+    def __init__(self, pid: int, function: Callable[[], T]) -> None:
+        self._pid = pid
+        self._function = function
+        self._values: list[T] = []
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self._enter()
+            self._values.append(self._function())
+        except BaseException as err:  # noqa: BLE001 - carried to the thread that asked
+            self._error = err
+
+    def result(self) -> T:
+        if self._error is not None:
+            raise self._error
+        return self._values[0]
+
+    def _enter(self) -> None:
+        try:
+            descriptor = os.open(f"/proc/{self._pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as err:
+            raise _cannot_enter(self._pid, err) from err
+        try:
+            # os.setns exists from Python 3.12 on.
+            libc = ctypes.CDLL(None, use_errno=True)
+            if libc.setns(descriptor, _CLONE_NEWNET) != 0:
+                number = ctypes.get_errno()
+                raise _cannot_enter(self._pid, OSError(number, os.strerror(number)))
+        finally:
+            os.close(descriptor)
+
+
+def _cannot_enter(pid: int, err: OSError) -> TransportError:
+    return TransportError(
+        f"the network namespace of process {pid} cannot be entered: {err.strerror}",
+        remedy="look at the console: the container has probably ended",
+    )
+
+
+def _status(path: Path) -> dict[str, str]:
+    pairs = (line.partition(":") for line in _text(path).splitlines())
+    return {key: value.strip() for key, _, value in pairs}
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""

@@ -54,13 +54,11 @@ def unknown_inputs(metadata: Mapping[str, Json], names: Iterable[str]) -> tuple[
 
 def _node(nodes: Mapping[str, Json], root: str, path: Iterable[str]) -> str | None:
     """Walk `path` from `root`; an input is a node's name, or a path from the root that it follows."""
-    current: str | None = root
+    current = root
     for name in path:
-        inputs = (nodes.get(current) or {}).get("inputs") or {}
-        if current is None or name not in inputs:
+        found = ((nodes.get(current) or {}).get("inputs") or {}).get(name)
+        node = found if isinstance(found, str) or found is None else _node(nodes, root, found)
+        if node is None:
             return None
-        found = inputs[name]
-        current = found if isinstance(found, str) else _node(nodes, root, found)
-        if not isinstance(found, str) and not found:
-            return root  # follows nothing: an input that was taken away
+        current = node
     return current

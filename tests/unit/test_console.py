@@ -294,7 +294,9 @@ def test_repeated_job_reports_are_thinned_out() -> None:
     console = Console()
     reader = LineReader(console)
     for second in range(5, 9):
-        reader.feed(b"\x1bM\r\x1b[K[ *** ] A start job is running for X (%ds / no limit)\r\n" % second)
+        reader.feed(
+            b"\x1bM\r\x1b[K[ *** ] A start job is running for X (%ds / no limit)\r\n" % second
+        )
     reader.feed(b"[ *** ] A start job is running for Y (9s / no limit)\r\n")
     assert [line.partition(" for ")[2] for line in console.tail()] == [
         "X (5s / no limit)",

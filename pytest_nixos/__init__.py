@@ -4,6 +4,37 @@ from __future__ import annotations
 
 import importlib
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the same names as below, for type checkers
+    from pytest_nixos import observe
+    from pytest_nixos.errors import (
+        BootError,
+        BuildError,
+        CatalogueError,
+        CommandTimeout,
+        EvalError,
+        FlakeError,
+        MachineError,
+        NixosError,
+        TransportError,
+    )
+    from pytest_nixos.findings import Evidence, Finding, Outcome, Severity
+    from pytest_nixos.generations import Generations, SwitchOutcome, Verb
+    from pytest_nixos.host_config import (
+        Firewall,
+        HostConfig,
+        OllamaSettings,
+        PortRange,
+        Unit,
+        Zram,
+    )
+    from pytest_nixos.machine.base import CommandResult, Machine, PortState
+    from pytest_nixos.observe.base import Probe
+    from pytest_nixos.observe.store import Observations
+    from pytest_nixos.outcomes import not_applicable
+    from pytest_nixos.standards.model import Control
+    from pytest_nixos.timing import Deadline, poll
 
 __all__ = [
     "BootError",
@@ -16,19 +47,28 @@ __all__ = [
     "EvalError",
     "Evidence",
     "Finding",
+    "Firewall",
     "FlakeError",
+    "Generations",
     "HostConfig",
     "Machine",
     "MachineError",
     "NixosError",
     "Observations",
+    "OllamaSettings",
     "Outcome",
+    "PortRange",
     "PortState",
     "Probe",
     "Severity",
+    "SwitchOutcome",
     "TransportError",
+    "Unit",
+    "Verb",
+    "Zram",
     "__version__",
     "not_applicable",
+    "observe",
     "poll",
 ]
 
@@ -49,7 +89,15 @@ _HOME = {
     "TransportError": "errors",
     "Deadline": "timing",
     "poll": "timing",
+    "Generations": "generations",
+    "SwitchOutcome": "generations",
+    "Verb": "generations",
+    "Firewall": "host_config",
     "HostConfig": "host_config",
+    "OllamaSettings": "host_config",
+    "PortRange": "host_config",
+    "Unit": "host_config",
+    "Zram": "host_config",
     "CommandResult": "machine.base",
     "Machine": "machine.base",
     "PortState": "machine.base",
@@ -66,6 +114,8 @@ _HOME = {
 
 def __getattr__(name: str) -> object:
     # Names load when they are first used: importing the plugin must not slow down other pytest runs.
+    if name == "observe":
+        return importlib.import_module(f"{__name__}.observe")
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

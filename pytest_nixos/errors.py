@@ -36,6 +36,10 @@ class NixosError(Exception):
     def __str__(self) -> str:
         return f"{self.message}\n  remedy: {self.remedy}"
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # Keyword-only parameters defeat the default pickling; errors travel to xdist's workers.
+        return _restored, (type(self), self.args, self.__dict__)
+
 
 class SettingsError(NixosError):
     """An option, ini value, marker, host or control that the user named is wrong."""
@@ -116,3 +120,11 @@ class CommandTimeout(TransportError):
 
 class CatalogueError(NixosError):
     """A catalogue, profile or waiver file is malformed; the message names file, entry and field."""
+
+
+def _restored(
+    kind: type[NixosError], args: tuple[object, ...], state: dict[str, object]
+) -> NixosError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error

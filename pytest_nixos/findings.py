@@ -43,10 +43,12 @@ class Evidence:
     :param expected: what had to hold, JSON-able.
     :param observed: what was found, JSON-able.
     :param attachments: name to text (a unit's journal, a ruleset, the console tail).
+    :param judged_on: ``machine``, ``config`` or ``both``.
     """
 
     expected: Any = None
     observed: Any = None
+    judged_on: str = "machine"
     attachments: dict[str, str] = field(default_factory=dict)
 
     def expect(self, expected: Any) -> Any:

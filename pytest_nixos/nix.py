@@ -22,7 +22,9 @@ from pytest_nixos.nix_command import (
     NixSettings,
     build_argv,
     closure_argv,
+    dump_database_argv,
     eval_argv,
+    export_argv,
     log_argv,
     metadata_argv,
     version_argv,
@@ -201,6 +203,27 @@ class Nix:
         if answer.exit_status != 0:
             raise build_failure(str(path), log, answer.exit_status, read_log=lambda _: ())
         return tuple(Path(line) for line in answer.stdout_text.split())
+
+    def dump_database(self, paths: Sequence[Path]) -> bytes:
+        """Return what the database knows of `paths`, as ``nix-store --load-db`` reads it.
+
+        :raises BuildError: if one is no valid store path.
+        """
+        return self._store_output(dump_database_argv(paths), str(paths[0])) if paths else b""
+
+    def export(self, paths: Sequence[Path]) -> bytes:
+        """Return `paths` as ``nix-store --import`` reads them.
+
+        :raises BuildError: if one is no valid store path.
+        """
+        return self._store_output(export_argv(paths), str(paths[0])) if paths else b""
+
+    def _store_output(self, argv: Sequence[str], subject: str) -> bytes:
+        log = NixLog()
+        answer = self._run(argv, log, self.settings.build_limit_s)
+        if answer.exit_status != 0:
+            raise build_failure(subject, log, answer.exit_status, read_log=lambda _: ())
+        return answer.stdout
 
     def _evaluate(
         self, host: HostRef, backend: str, options: Mapping[str, Sequence[str]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,6 +103,16 @@ def build_argv(
         *("--out-link", str(gc_root)),
         f"{derivation}{outputs}",
     )
+
+
+def export_argv(paths: Sequence[Path]) -> tuple[str, ...]:
+    """Return the command that writes `paths` as ``nix-store --import`` reads them."""
+    return ("nix-store", "--export", *map(str, paths))
+
+
+def dump_database_argv(paths: Sequence[Path]) -> tuple[str, ...]:
+    """Return the command that writes what the database knows of `paths`, for ``nix-store --load-db``."""
+    return ("nix-store", "--dump-db", *map(str, paths))
 
 
 def closure_argv(settings: NixSettings, path: Path) -> tuple[str, ...]:

@@ -49,9 +49,7 @@ class Deadline:
 T = TypeVar("T")
 
 
-def poll(
-    probe: Callable[[], T | None], *, deadline: Deadline, interval_s: float = 0.1
-) -> T | None:
+def poll(probe: Callable[[], T | None], *, deadline: Deadline, interval_s: float = 0.1) -> T | None:
     """Call `probe` until it returns something other than ``None`` or the deadline expires.
 
     The probe always runs at least once.

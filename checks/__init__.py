@@ -1,0 +1,1 @@
+"""The bundled check suites: one sub-package a suite, collected by pytest-nixos."""

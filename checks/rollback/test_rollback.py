@@ -1,0 +1,159 @@
+"""Rollback: a changed generation is activated, then taken back, and nothing of it stays.
+
+The delta is harmless and touches what a switch handles in different ways: a file in /etc, a kernel parameter,
+and a unit. One story is told once per host; each control judges a part of it.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from pytest_nixos import Evidence, Generations, HostConfig, Machine, SwitchOutcome
+
+_FILE = "/etc/pytest-nixos-generation"
+_UNIT = "pytest-nixos-generation.service"
+# Every NixOS host declares it (nixos/modules/config/sysctl.nix). A kernel parameter that only the changed
+# generation declared would keep its value after the rollback: systemd-sysctl knows no former values.
+_SYSCTL = "fs.inotify.max_user_instances"
+_PROFILE = "/nix/var/nix/profiles/system"
+
+_LOOK = f"""
+printf 'file=%s\\n' "$(cat {_FILE} 2>/dev/null)"
+printf 'unit=%s\\n' "$(systemctl is-active {_UNIT})"
+printf 'sysctl=%s\\n' "$(cat /proc/sys/{_SYSCTL.replace(".", "/")})"
+printf 'current=%s\\n' "$(readlink -e /run/current-system)"
+printf 'profile=%s\\n' "$(readlink -e {_PROFILE})"
+printf 'failed=%s\\n' "$(systemctl list-units --state=failed --plain --no-legend --no-pager | cut -d' ' -f1 | sort | tr '\\n' ' ')"
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    """What was seen before the switch, after it, and after the rollback."""
+
+    mark: str
+    instances: str
+    toplevel: str
+    before: dict[str, str]
+    switched: SwitchOutcome
+    changed: dict[str, str]
+    rolled_back: SwitchOutcome
+    after: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def story(
+    nixos_host_config: HostConfig,
+    nixos_place: str,
+    nixos_machine: Machine,
+    nixos_generations: Generations,
+    nixos_progress: Callable[[str], None],
+) -> Story:
+    """Switch to a changed generation and roll back, looking each time."""
+    mark = secrets.token_hex(8)
+    before = _look(nixos_machine)
+    declared = nixos_host_config.sysctls.get(_SYSCTL)
+    changes_sysctl = declared is not None and nixos_place != "container"
+    instances = str(int(before["sysctl"]) - 1) if changes_sysctl else before["sysctl"]
+    nixos_progress("building a changed generation")
+    sysctl = f'boot.kernel.sysctl."{_SYSCTL}" = lib.mkForce {instances};' if changes_sysctl else ""
+    toplevel = nixos_generations.build(_delta(mark, sysctl))
+    nixos_progress("switching to the changed generation")
+    switched = nixos_generations.switch(toplevel)
+    changed = _look(nixos_machine)
+    nixos_progress("rolling back")
+    rolled_back = nixos_generations.rollback()
+    return Story(
+        mark=mark,
+        instances=instances,
+        toplevel=toplevel,
+        before=before,
+        switched=switched,
+        changed=changed,
+        rolled_back=rolled_back,
+        after=_look(nixos_machine),
+    )
+
+
+@pytest.mark.nixos_destructive
+@pytest.mark.nixos_control("RBK-001")
+def test_switch_activates_a_changed_generation(story: Story, nixos_evidence: Evidence) -> None:
+    nixos_evidence.attach("switch-to-configuration", story.switched.output)
+    expected = nixos_evidence.expect(
+        {"file": story.mark, "unit": "active", "sysctl": story.instances, "current": story.toplevel}
+    )
+    observed = nixos_evidence.observe({key: story.changed[key] for key in expected})
+    assert story.switched.exit_status == 0, (
+        f"exit status {story.switched.exit_status}: {story.switched.meaning}"
+    )
+    assert observed == expected, "the changed generation is not what runs"
+
+
+@pytest.mark.nixos_destructive
+@pytest.mark.nixos_control("RBK-002")
+def test_rollback_restores_the_running_system(story: Story, nixos_evidence: Evidence) -> None:
+    nixos_evidence.attach("switch-to-configuration", story.rolled_back.output)
+    nixos_evidence.expect(story.before["current"])
+    nixos_evidence.observe(story.after["current"])
+    assert story.rolled_back.exit_status == 0, (
+        f"exit status {story.rolled_back.exit_status}: {story.rolled_back.meaning}"
+    )
+    assert story.after["current"] == story.before["current"], "another system runs than before"
+
+
+@pytest.mark.nixos_destructive
+@pytest.mark.nixos_control("RBK-003")
+def test_system_profile_follows(story: Story, nixos_evidence: Evidence) -> None:
+    nixos_evidence.expect({"switched": story.toplevel, "rolled back": story.before["current"]})
+    nixos_evidence.observe(
+        {"switched": story.changed["profile"], "rolled back": story.after["profile"]}
+    )
+    assert story.changed["profile"] == story.toplevel, "the profile did not follow the switch"
+    assert story.after["profile"] == story.before["current"], "the profile did not follow back"
+
+
+@pytest.mark.nixos_destructive
+@pytest.mark.nixos_control("RBK-004")
+def test_failed_units_are_the_same_as_before(story: Story, nixos_evidence: Evidence) -> None:
+    nixos_evidence.expect(story.before["failed"].split())
+    nixos_evidence.observe(
+        {"switched": story.changed["failed"].split(), "rolled back": story.after["failed"].split()}
+    )
+    assert story.changed["failed"] == story.before["failed"], "the switch changed the failed units"
+    assert story.after["failed"] == story.before["failed"], "the rollback changed the failed units"
+
+
+@pytest.mark.nixos_destructive
+@pytest.mark.nixos_control("RBK-005")
+def test_nothing_of_the_change_stays(story: Story, nixos_evidence: Evidence) -> None:
+    expected = nixos_evidence.expect({key: story.before[key] for key in ("file", "unit", "sysctl")})
+    observed = nixos_evidence.observe({key: story.after[key] for key in expected})
+    stayed = [key for key in expected if observed[key] != expected[key]]
+    assert not stayed, f"still there after the rollback: {stayed}"
+
+
+def _delta(mark: str, sysctl: str) -> str:
+    return f"""
+{{ pkgs, lib, ... }}: {{
+  environment.etc."{_FILE.removeprefix("/etc/")}".text = "{mark}";
+  {sysctl}
+  systemd.services."{_UNIT.removesuffix(".service")}" = {{
+    description = "Changed generation of pytest-nixos";
+    wantedBy = [ "multi-user.target" ];
+    serviceConfig = {{
+      Type = "oneshot";
+      RemainAfterExit = true;
+      ExecStart = "${{pkgs.coreutils}}/bin/true";
+    }};
+  }};
+}}
+"""
+
+
+def _look(machine: Machine) -> dict[str, str]:
+    lines = machine.run(_LOOK).stdout_text.splitlines()
+    return {key: value.strip() for key, _, value in (line.partition("=") for line in lines)}

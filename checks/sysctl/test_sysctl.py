@@ -1,0 +1,38 @@
+"""Every sysctl that the host declares is in force."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from pytest_nixos import Evidence, HostConfig, Observations, not_applicable, observe
+
+_NAMESPACED = ("net.",)
+
+
+@pytest.mark.nixos_control("SYS-001")
+def test_declared_sysctls_are_in_force(
+    nixos_host_config: HostConfig,
+    nixos_place: str,
+    nixos_observations: Observations,
+    nixos_evidence: Evidence,
+) -> None:
+    declared = nixos_evidence.expect(_judgeable(nixos_host_config.sysctls, nixos_place))
+    if not declared:
+        not_applicable("the host declares no sysctl that can be judged here")
+    observed = nixos_observations.of(observe.sysctls(tuple(declared)))
+    nixos_evidence.observe(observed)
+    wrong = {
+        key: f"declared {value}, is {observed[key] if observed[key] is not None else 'missing'}"
+        for key, value in declared.items()
+        if observe.normalise_sysctl(value) != observe.normalise_sysctl(observed[key] or "")
+    }
+    assert not wrong, "; ".join(f"{key}: {how}" for key, how in wrong.items())
+
+
+def _judgeable(sysctls: Mapping[str, str], place: str) -> dict[str, str]:
+    """Keep what the machine's own kernel namespace can show: a container has net.* of its own only."""
+    if place != "container":
+        return dict(sysctls)
+    return {key: value for key, value in sysctls.items() if key.startswith(_NAMESPACED)}

@@ -1,0 +1,233 @@
+"""What happens in a run that tests hosts: open the session, collect, guard each item, share with workers."""
+
+from __future__ import annotations
+
+import base64
+import os
+import pickle
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+from pytest_nixos import collection, fixtures
+from pytest_nixos.errors import NixosError, SettingsError
+from pytest_nixos.evaluation_cache import EvaluationCache, default_cache_directory
+from pytest_nixos.narrator import Narrator
+from pytest_nixos.nix import Nix
+from pytest_nixos.nix_command import NixSettings
+from pytest_nixos.nix_expression import Instrumentation
+from pytest_nixos.opening import open_session
+from pytest_nixos.options import Settings
+from pytest_nixos.outcomes import not_applicable
+from pytest_nixos.process import SubprocessRunner
+from pytest_nixos.recorder import Recorder
+from pytest_nixos.session import NixosSession, place_of
+from pytest_nixos.standards.applicability import inapplicable
+from pytest_nixos.stash import NARRATOR, SESSION
+
+__all__ = ["ActivePlugin", "activate"]
+
+_WORKER_KEY = "nixos_session"
+
+
+def activate(config: pytest.Config, settings: Settings) -> None:
+    """Register what tests hosts, and add the bundled suites to what pytest collects.
+
+    :raises SettingsError: if a suite package or report format is unknown.
+    """
+    config.stash[NARRATOR] = Narrator(config)
+    packages = collection.SuitePackages.locate(
+        [
+            collection.BUNDLED_SUITES,
+            *(name for names in config.hook.pytest_nixos_suites(config=config) for name in names),
+        ]
+    )
+    _add_suites(config, settings, packages)
+    manager = config.pluginmanager
+    manager.register(ActivePlugin(settings, packages), "nixos-active")
+    manager.register(fixtures, "nixos-fixtures")
+    # Registered last, so that it overrides testinfra's fixture of the same name.
+    manager.register(fixtures.HostFixture(), "nixos-host-fixture")
+    manager.register(Recorder(config, settings), "nixos-recorder")
+    if config.getoption("numprocesses", None):
+        manager.register(XdistPlugin(), "nixos-xdist")
+
+
+class ActivePlugin:
+    """Hooks of a run that tests hosts."""
+
+    def __init__(self, settings: Settings, packages: collection.SuitePackages) -> None:
+        self._settings = settings
+        self._packages = packages
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """Evaluate the hosts, once for all xdist workers and before these start."""
+        config = session.config
+        config.stash[SESSION] = _received(config) or self._open(config)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collect_directory(
+        self, path: Path, parent: pytest.Collector
+    ) -> pytest.Collector | None:
+        """Collect a suite's directory under its canonical name."""
+        return collection.collect_suite_directory(self._packages, path, parent)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_pycollect_makemodule(
+        self, module_path: Path, parent: pytest.Collector
+    ) -> pytest.Collector | None:
+        """Collect a suite's module under its canonical name."""
+        return collection.collect_suite_directory(self._packages, module_path, parent)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_make_collect_report(
+        self, collector: pytest.Collector
+    ) -> pytest.CollectReport | None:
+        """Keep ``--lf`` from skipping suite modules, whose node ids are not paths below rootdir."""
+        if isinstance(collector, collection.SuiteModule):
+            from _pytest.runner import pytest_make_collect_report
+
+            return pytest_make_collect_report(collector)
+        return None
+
+    def pytest_ignore_collect(self, collection_path: Path) -> bool | None:
+        """Leave ``result`` and other links into the store alone."""
+        return True if collection.is_store_link(collection_path) else None
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Multiply tests by host and control."""
+        collection.generate_tests(metafunc, metafunc.config.stash[SESSION])
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(
+        self, config: pytest.Config, items: list[pytest.Item]
+    ) -> None:
+        """Apply profile and suite selection; destructive checks come last."""
+        collection.select_and_order(config, items, config.stash[SESSION], self._packages)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Before a machine is started: skip what cannot apply, fail fast where the host failed before."""
+        session = item.config.stash[SESSION]
+        key = collection.host_key_of(item)
+        if key is None:
+            return
+        _fail_fast(session, key)
+        _skip_inapplicable(item, session, key)
+
+    def _open(self, config: pytest.Config) -> NixosSession:
+        settings, narrator = self._settings, config.stash[NARRATOR]
+        directories = [
+            *settings.catalogue_dirs,
+            *(d for ds in config.hook.pytest_nixos_catalogue_dirs(config=config) for d in ds),
+        ]
+        try:
+            with narrator.speaking():
+                session = open_session(
+                    settings, nix_for(settings), catalogue_dirs=directories, say=narrator.say
+                )
+            _check_suites(settings, session)
+        except NixosError as err:
+            detail = f"\n{err.detail}" if err.detail and config.getoption("verbose") > 0 else ""
+            raise pytest.UsageError(f"{err}{detail}") from err
+        return session
+
+
+class XdistPlugin:
+    """Hooks of the controlling process under ``-n``: workers get the evaluated hosts, each host one worker."""
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Hand the session to a worker before it starts."""
+        session = node.config.stash[SESSION]
+        node.workerinput[_WORKER_KEY] = base64.b64encode(pickle.dumps(session)).decode()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> LoadScopeScheduling:
+        """Keep all checks of a host on one worker, so that each host boots once."""
+        return HostScheduling(config, log)
+
+
+class HostScheduling(LoadScopeScheduling):
+    """Tests of one host go to one worker; other tests go anywhere."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        keys = self.config.stash[SESSION].host_keys
+        _, bracket, parameters = nodeid.rstrip("]").partition("[")
+        matching = [key for key in keys if bracket and f"{parameters}-".startswith(f"{key}-")]
+        return max(matching, key=len, default=nodeid)
+
+
+def nix_for(settings: Settings) -> Nix:
+    """Make the Nix CLI as the settings want it."""
+    directory = default_cache_directory(os.environ)
+    return Nix(
+        runner=SubprocessRunner(),
+        instrumentation=Instrumentation(
+            channel_script=resources.files("pytest_nixos.machine")
+            .joinpath("guest_channel.bash")
+            .read_text(encoding="utf-8"),
+            memory_mib=settings.memory_mib,
+            cores=settings.cores,
+            restrict_network=not settings.open_network,
+        ),
+        settings=NixSettings(
+            override_inputs=settings.override_inputs,
+            nix_options=settings.nix_options,
+            impure=settings.impure,
+            cache=EvaluationCache(directory=directory),
+        ),
+    )
+
+
+def _received(config: pytest.Config) -> NixosSession | None:
+    text = getattr(config, "workerinput", {}).get(_WORKER_KEY)
+    if text is None:
+        return None
+    session = pickle.loads(base64.b64decode(text))  # noqa: S301 - from our own controlling process
+    assert isinstance(session, NixosSession)
+    return session
+
+
+def _add_suites(
+    config: pytest.Config, settings: Settings, packages: collection.SuitePackages
+) -> None:
+    named_paths = config.args_source is pytest.Config.ArgsSource.ARGS
+    if settings.suites == ("none",) or (named_paths and not settings.suites):
+        return
+    config.args += [str(directory) for directory in packages.directories.values()]
+
+
+def _check_suites(settings: Settings, session: NixosSession) -> None:
+    known = {control.suite for control in session.catalogue} | {"none"}
+    for name in settings.suites:
+        if name not in known:
+            raise SettingsError(
+                f"--nixos-suite {name}: no such suite",
+                remedy=f"known suites: {', '.join(sorted(known))}",
+            )
+
+
+def _fail_fast(session: NixosSession, key: str) -> None:
+    failure = session.entry(key).failure
+    if failure is not None and session.entry(key).shown:
+        cause = failure.message.splitlines()[0]
+        raise pytest.fail.Exception(f"{key} failed before: {cause}", pytrace=False)
+
+
+def _skip_inapplicable(item: pytest.Item, session: NixosSession, key: str) -> None:
+    if session.entry(key).config is None:
+        return
+    place = place_of(session.backend_name(key))
+    for marker in item.iter_markers("nixos_requires"):
+        if place.value not in marker.args:
+            not_applicable(f"needs {' or '.join(marker.args)}, and {key} runs as {place.value}")
+    control = collection.control_of(item, session)
+    if control is not None and control.check:
+        why_not = inapplicable(control, session.host_config(key), place)
+        if why_not is not None:
+            not_applicable(f"{control.id} {why_not}")

@@ -1,0 +1,149 @@
+"""Fixtures: one root parameter (the host's key), and what follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from pytest_nixos.collection import control_of
+from pytest_nixos.errors import NixosError
+from pytest_nixos.findings import Evidence
+from pytest_nixos.generations import Generations
+from pytest_nixos.host_config import HostConfig
+from pytest_nixos.hosts import NixosHost, make_host
+from pytest_nixos.launch import Launch
+from pytest_nixos.machine.base import Machine
+from pytest_nixos.observe.store import Observations
+from pytest_nixos.session import NixosSession, place_of
+from pytest_nixos.standards.model import Control
+from pytest_nixos.stash import EVIDENCE, NARRATOR, SESSION
+from pytest_nixos.store_bridge import NixBridge
+
+__all__ = ["HostFixture", "fail_without_traceback"]
+
+
+def fail_without_traceback(error: NixosError) -> BaseException:
+    """Make the exception that shows `error` once, without a traceback.
+
+    ``pytest.fail()`` inside an ``except`` block would print it twice.
+    """
+    return pytest.fail.Exception(str(error), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def _nixos_host(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def nixos_host_config(request: pytest.FixtureRequest, _nixos_host: str) -> HostConfig:
+    """What the host declares: its evaluated facts, typed."""
+    with _shown_once(_session(request), _nixos_host):
+        return _session(request).host_config(_nixos_host)
+
+
+@pytest.fixture(scope="session")
+def nixos_machine(request: pytest.FixtureRequest, _nixos_host: str) -> Iterator[Machine]:
+    """The host's machine, built and booted at first use, shared by all tests of the host."""
+    yield from _machine(request, _nixos_host)
+
+
+@pytest.fixture
+def nixos_fresh_machine(request: pytest.FixtureRequest, _nixos_host: str) -> Iterator[Machine]:
+    """A machine of the host for this test alone; what the test breaks goes away with it."""
+    yield from _machine(request, _nixos_host)
+
+
+@pytest.fixture(scope="session")
+def nixos_observations(nixos_machine: Machine) -> Observations:
+    """Facts of the running machine, read once per epoch: ``nixos_observations.of(probe)``."""
+    return Observations(nixos_machine)
+
+
+@pytest.fixture(scope="session")
+def nixos_generations(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    nixos_machine: Machine,
+    nixos_host_config: HostConfig,
+) -> Generations:
+    """Build further generations of the running machine, switch to them and roll back."""
+    bridge = NixBridge(
+        nix=_session(request).nix,
+        host=nixos_host_config,
+        gc_roots=tmp_path_factory.mktemp("generations"),
+    )
+    return Generations(nixos_machine, bridge)
+
+
+@pytest.fixture(scope="session")
+def nixos_place(request: pytest.FixtureRequest, _nixos_host: str) -> str:
+    """Where the machine runs, in the catalogue's words: ``vm``, ``container`` or ``bare-metal``."""
+    return place_of(_session(request).backend_name(_nixos_host)).value
+
+
+@pytest.fixture(scope="session")
+def nixos_progress(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Tell people what a long check waits for; one moving line on a terminal, sparse lines in CI."""
+    return request.config.stash[NARRATOR].tell
+
+
+@pytest.fixture
+def nixos_evidence(request: pytest.FixtureRequest) -> Evidence:
+    """What this check saw: ``expect``, ``observe`` and ``attach`` end up in its finding."""
+    evidence: Evidence = request.node.stash.setdefault(EVIDENCE, Evidence())
+    return evidence
+
+
+@pytest.fixture
+def nixos_control(request: pytest.FixtureRequest) -> Control:
+    """The control that this item judges, with the profile's parameters and severity."""
+    control = control_of(request.node, _session(request))
+    if control is None:
+        raise pytest.fail.Exception(
+            "the fixture nixos_control needs the marker nixos_control(ID)", pytrace=False
+        )
+    return control
+
+
+class HostFixture:
+    """Registered only when hosts are given, so that it overrides testinfra's fixture of that name then.
+
+    A fixture of an entry point module would lose to testinfra's by entry point order.
+    """
+
+    @pytest.fixture(scope="session")
+    def host(self, nixos_machine: Machine) -> NixosHost:
+        """Testinfra's Host of the running machine; see https://testinfra.readthedocs.io."""
+        return make_host(nixos_machine)
+
+
+def _session(request: pytest.FixtureRequest) -> NixosSession:
+    return request.config.stash[SESSION]
+
+
+def _machine(request: pytest.FixtureRequest, key: str) -> Iterator[Machine]:
+    session = _session(request)
+    narrator = request.config.stash[NARRATOR]
+    launch = Launch(session, key, narrator=narrator, config=request.config)
+    with _shown_once(session, key), narrator.speaking():
+        machine = launch.__enter__()
+    failed_before = request.session.testsfailed
+    try:
+        yield machine
+    finally:
+        launch.keep(failed=request.session.testsfailed > failed_before)
+        launch.__exit__(None, None, None)
+
+
+@contextmanager
+def _shown_once(session: NixosSession, key: str) -> Iterator[None]:
+    entry = session.entry(key)
+    try:
+        yield
+    except NixosError as err:
+        entry.fail(err)
+        entry.shown = True
+        raise fail_without_traceback(err) from None

@@ -1,0 +1,126 @@
+"""From a host of the session to a running machine: build, spec, backend, start, and the way back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from types import TracebackType
+from typing import Any
+
+from pytest_nixos.errors import NixosError, SettingsError
+from pytest_nixos.machine.base import Backend, BackendName, Machine, MachineSpec
+from pytest_nixos.machine.boot_events import BootListener
+from pytest_nixos.machine.run_directory import RunDirectory, run_directory
+from pytest_nixos.narrator import Narrator
+from pytest_nixos.options import Keep, Settings
+from pytest_nixos.session import HostEntry, NixosSession
+
+__all__ = ["Launch", "bundled_backend"]
+
+
+class Launch:
+    """One machine on its way up and down; a context manager that yields the running machine."""
+
+    def __init__(self, session: NixosSession, key: str, *, narrator: Narrator, config: Any) -> None:
+        self._session = session
+        self._entry = session.entry(key)
+        self._narrator = narrator
+        self._config = config
+        self._stack = ExitStack()
+        self._directory: RunDirectory | None = None
+
+    def __enter__(self) -> Machine:
+        with ExitStack() as stack:
+            self._directory = stack.enter_context(run_directory())
+            try:
+                machine = self._start(stack, self._directory)
+            except NixosError:
+                self.keep(failed=True)
+                raise
+            self._stack = stack.pop_all()
+        return machine
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stack.__exit__(kind, error, traceback)
+
+    def keep(self, *, failed: bool) -> None:
+        """Decide whether the run directory stays, as ``--nixos-keep`` says."""
+        wanted = self._session.settings.keep
+        if self._directory is not None and (
+            wanted is Keep.ALWAYS or (wanted is Keep.FAILED and failed)
+        ):
+            self._directory.keep = True
+            self._narrator.say(f"{self._entry.key}: kept {self._directory.path}")
+
+    def _start(self, stack: ExitStack, directory: RunDirectory) -> Machine:
+        spec = self._spec(directory)
+        machine = stack.enter_context(Machine(spec, self._backend()))
+        with _phase(self._entry, "boot"):
+            machine.start()
+        self._config.hook.pytest_nixos_machine_booted(config=self._config, machine=machine)
+        return machine
+
+    def _spec(self, directory: RunDirectory) -> MachineSpec:
+        settings, host = self._session.settings, self._session.host_config(self._entry.key)
+        with _phase(self._entry, "build"):
+            system = self._session.nix.build(
+                host.derivation,
+                gc_root=directory.path / "system",
+                on_progress=self._narrator.build,
+            )
+        spec = MachineSpec(
+            host=host,
+            system=system,
+            run_dir=directory.path,
+            boot_timeout_s=settings.boot_timeout_s,
+            memory_mib=settings.memory_mib,
+            cores=settings.cores,
+        )
+        changed = self._config.hook.pytest_nixos_machine_spec(config=self._config, spec=spec)
+        return spec if changed is None else changed
+
+    def _backend(self) -> Backend:
+        name = self._session.backend_name(self._entry.key)
+        offered: dict[str, Backend] = {}
+        for more in self._config.hook.pytest_nixos_backends(
+            config=self._config, settings=self._session.settings
+        ):
+            offered |= more
+        return offered.get(name.value) or bundled_backend(
+            name, self._session.settings, self._narrator.boot
+        )
+
+
+def bundled_backend(name: BackendName, settings: Settings, on_event: BootListener) -> Backend:
+    """Make one of the bundled backends; each is imported only when it is used."""
+    if name is BackendName.VM:
+        from pytest_nixos.machine.vm import VmBackend, VmOptions
+
+        return VmBackend(VmOptions(), on_event=on_event)
+    if name is BackendName.CONTAINER:
+        from pytest_nixos.machine.container import ContainerBackend
+
+        return ContainerBackend(on_event=on_event)
+    from pytest_nixos.machine.ssh import SshBackend
+
+    if settings.ssh_address is None:
+        raise SettingsError(
+            "--nixos-backend ssh: no address of the live host",
+            remedy="add --nixos-ssh [user@]address",
+        )
+    return SshBackend(settings.ssh_address, on_event=on_event)
+
+
+@contextmanager
+def _phase(entry: HostEntry, name: str) -> Iterator[None]:
+    started_s = time.monotonic()
+    try:
+        yield
+    finally:
+        entry.phases_s[name] = time.monotonic() - started_s

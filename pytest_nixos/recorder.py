@@ -1,0 +1,294 @@
+"""Turns pytest's reports into findings, keeps them in the ledger, and writes the reports."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Generator, Mapping
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_nixos import __version__, collection
+from pytest_nixos.errors import CommandTimeout, MachineError, NixosError, SettingsError
+from pytest_nixos.findings import Evidence, Finding, Ledger, Outcome
+from pytest_nixos.options import Settings
+from pytest_nixos.outcomes import NOT_APPLICABLE
+from pytest_nixos.report import ReportWriter, RunFacts
+from pytest_nixos.report.json_report import write_json
+from pytest_nixos.report.terminal import printable, summary_lines
+from pytest_nixos.session import HostEntry, NixosSession
+from pytest_nixos.standards.model import Control
+from pytest_nixos.standards.waivers import apply_waiver, find_waiver
+from pytest_nixos.stash import EVIDENCE, SESSION
+
+__all__ = ["LEDGERS_KEPT", "Recorder"]
+
+LEDGERS_KEPT = 20
+_WORKER_OUTPUT = "nixos_phases"
+# Attributes of a report: pytest serialises them, so they cross xdist.
+_FINDING = "nixos_finding"
+_ERROR_MARK = "nixos_error"
+
+
+class Recorder:
+    """Hooks around each report; under xdist workers make findings and the controlling process keeps them.
+
+    :raises SettingsError: if a report format is not known.
+    """
+
+    def __init__(self, config: pytest.Config, settings: Settings) -> None:
+        self._config = config
+        self._settings = settings
+        self._config_is_worker = hasattr(config, "workerinput")
+        self._writers = _writers(config, settings)
+        self._findings: dict[tuple[str, str, str], Finding] = {}
+        self._ledger: Ledger | None = None
+        self._started_at = datetime.now(UTC)
+        self._started_s = time.monotonic()
+        self._written: list[Path] = []
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Attach a finding to the report that decides an item, and let waivers and --nixos-fail-on speak."""
+        report = yield
+        session = item.config.stash[SESSION]
+        key = collection.host_key_of(item)
+        if key is None:
+            return report
+        broken = _machine_failure(call)
+        if broken is not None and report.failed:
+            session.entry(key).fail(broken)
+            report.longrepr = str(broken)
+            setattr(report, _ERROR_MARK, True)
+        control = collection.control_of(item, session)
+        decides = report.when == "call" or (report.when == "setup" and not report.passed)
+        if control is not None and decides:
+            self._judge(item, report, control, key, session)
+        return report
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep a finding as soon as it is known."""
+        data = getattr(report, _FINDING, None)
+        if data is None or self._config_is_worker:
+            return
+        finding = Finding.from_json(data)
+        self._findings[finding.control, finding.host, finding.node_id] = finding
+        if self._ledger is not None:
+            self._ledger.append(finding)
+        self._config.hook.pytest_nixos_finding(config=self._config, finding=finding)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
+        """Show a machine that went away in the middle of a test as an error, not as a violated control."""
+        if getattr(report, _ERROR_MARK, False) and report.when == "call":
+            return "error", "E", "ERROR"
+        return None
+
+    def pytest_sessionstart(self) -> None:
+        """Open the ledger."""
+        if not self._config_is_worker:
+            directory = ledger_directory(os.environ)
+            _drop_old_ledgers(directory)
+            name = f"{self._started_at:%Y%m%dT%H%M%S}-{os.getpid()}.jsonl"
+            self._ledger = Ledger(directory / name)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self) -> None:
+        """Write the reports; in a worker, send home how long its machines took."""
+        session = self._config.stash.get(SESSION, None)
+        if session is None:
+            return
+        if self._config_is_worker:
+            phases = {entry.key: entry.phases_s for entry in session.entries}
+            self._config.workeroutput[_WORKER_OUTPUT] = phases  # type: ignore[attr-defined]
+            return
+        if self._ledger is not None:
+            self._ledger.close()
+        facts = self._run_facts(session)
+        for target in self._settings.reports:
+            target.path.parent.mkdir(parents=True, exist_ok=True)
+            text = self._writers[target.format](list(self._findings.values()), facts)
+            target.path.write_text(text, encoding="utf-8")
+            self._written.append(target.path)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Learn from a worker how long its machines took."""
+        session = self._config.stash.get(SESSION, None)
+        if session is None:
+            return
+        for key, phases in getattr(node, "workeroutput", {}).get(_WORKER_OUTPUT, {}).items():
+            session.entry(key).phases_s |= phases
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Show counts by severity, the prioritised plan, and where the evidence lies."""
+        session = self._config.stash.get(SESSION, None)
+        if session is None or not self._findings:
+            return
+        terminalreporter.section("NixOS findings")
+        findings = list(self._findings.values())
+        for line in summary_lines(findings, fail_on=self._settings.fail_on):
+            terminalreporter.write_line(line)
+        terminalreporter.write_line("")
+        for entry in session.entries:
+            terminalreporter.write_line(_entry_line(entry))
+        for path in self._written:
+            terminalreporter.write_line(f"report: {path}")
+        if self._ledger is not None:
+            terminalreporter.write_line(f"ledger: {self._ledger.path}")
+
+    def _judge(
+        self,
+        item: pytest.Item,
+        report: pytest.TestReport,
+        control: Control,
+        key: str,
+        session: NixosSession,
+    ) -> None:
+        evidence = item.stash.get(EVIDENCE, Evidence())
+        outcome, reason = _outcome(report)
+        waiver = find_waiver(session.waivers, control.id, key)
+        if waiver is not None:
+            outcome, reason = apply_waiver(waiver, outcome, reason, today=date.today())  # noqa: DTZ011 - a waiver ends on the reader's own calendar day
+        finding = Finding(
+            control=control.id,
+            title=control.title,
+            suite=control.suite,
+            host=key,
+            backend=session.backend_name(key).value if session.entry(key).config else "",
+            severity=control.severity,
+            outcome=outcome,
+            judged_on=evidence.judged_on,
+            reason=printable(reason),
+            threat=control.threat,
+            remedy=control.remedy,
+            expected=evidence.expected,
+            observed=evidence.observed,
+            attachments=dict(evidence.attachments),
+            references=control.references,
+            node_id=report.nodeid,
+            duration_s=report.duration,
+        )
+        setattr(report, _FINDING, finding.to_json())
+        _show(report, finding, below=finding.severity < self._settings.fail_on)
+        _add_properties(item, finding)
+
+    def _run_facts(self, session: NixosSession) -> RunFacts:
+        return RunFacts(
+            plugin_version=__version__,
+            started_at=self._started_at.isoformat(timespec="seconds"),
+            duration_s=round(time.monotonic() - self._started_s, 3),
+            hosts={entry.key: _host_facts(entry, session) for entry in session.entries},
+            fail_on=self._settings.fail_on.name,
+        )
+
+
+def ledger_directory(environ: Mapping[str, str]) -> Path:
+    """Return where ledgers lie: ``$XDG_STATE_HOME/pytest-nixos/ledgers``, see the XDG base directories."""
+    base = environ.get("XDG_STATE_HOME", "")
+    root = Path(base) if base.startswith("/") else Path.home() / ".local" / "state"
+    return root / "pytest-nixos" / "ledgers"
+
+
+def _drop_old_ledgers(directory: Path) -> None:
+    for path in sorted(directory.glob("*.jsonl"))[: -LEDGERS_KEPT + 1]:
+        path.unlink(missing_ok=True)
+
+
+def _writers(config: pytest.Config, settings: Settings) -> Mapping[str, ReportWriter]:
+    writers: dict[str, ReportWriter] = {"json": write_json}
+    for offered in config.hook.pytest_nixos_report_writers(config=config):
+        writers |= offered
+    for target in settings.reports:
+        if target.format not in writers:
+            raise SettingsError(
+                f"--nixos-report {target.format}:{target.path}: no such format",
+                remedy=f"known formats: {', '.join(sorted(writers))}",
+            )
+    return writers
+
+
+def _machine_failure(call: pytest.CallInfo[None]) -> NixosError | None:
+    if call.excinfo is None or call.when == "setup":
+        return None
+    error = call.excinfo.value
+    return (
+        error if isinstance(error, MachineError) and not isinstance(error, CommandTimeout) else None
+    )
+
+
+def _outcome(report: pytest.TestReport) -> tuple[Outcome, str]:
+    if report.passed:
+        return Outcome.PASSED, ""
+    if report.skipped:
+        reason = _skip_reason(report)
+        waived = hasattr(report, "wasxfail")
+        return (Outcome.WAIVED, report.wasxfail) if waived else (Outcome.NOT_APPLICABLE, reason)
+    lines = [line for line in _crash_message(report).splitlines() if line.strip()]
+    reason = lines[0].removeprefix("AssertionError: ").removeprefix("Failed: ") if lines else ""
+    error = report.when == "setup" or getattr(report, _ERROR_MARK, False)
+    return (Outcome.ERROR if error else Outcome.FAILED), reason
+
+
+def _skip_reason(report: pytest.TestReport) -> str:
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return reason.removeprefix("Skipped: ").removeprefix(NOT_APPLICABLE)
+
+
+def _crash_message(report: pytest.TestReport) -> str:
+    crash = getattr(report.longrepr, "reprcrash", None)
+    return str(crash.message if crash is not None else report.longrepr)
+
+
+def _show(report: pytest.TestReport, finding: Finding, *, below: bool) -> None:
+    """Let pytest show what the finding says: a waived or minor failure as xfail, a stale waiver as failure."""
+    if finding.outcome is Outcome.WAIVED and report.failed:
+        report.outcome, report.wasxfail = "skipped", finding.reason
+    elif finding.outcome is Outcome.FAILED and report.passed:
+        report.outcome, report.longrepr = "failed", finding.reason
+    elif finding.outcome is Outcome.FAILED and below:
+        report.outcome = "skipped"
+        report.wasxfail = f"{finding.severity.name} is below --nixos-fail-on: {finding.reason}"
+
+
+def _add_properties(item: pytest.Item, finding: Finding) -> None:
+    """Give JUnit what it shows; properties cross xdist and are written when the item is torn down."""
+    item.user_properties += [
+        ("nixos_control", finding.control),
+        ("nixos_severity", finding.severity.name),
+        ("nixos_host", finding.host),
+        ("nixos_outcome", finding.outcome.value),
+    ]
+
+
+def _host_facts(entry: HostEntry, session: NixosSession) -> Mapping[str, object]:
+    config = entry.config
+    facts: dict[str, object] = {
+        "ref": str(entry.ref),
+        "phases_s": {name: round(seconds, 3) for name, seconds in entry.phases_s.items()},
+        "failure": None if entry.failure is None else str(entry.failure),
+    }
+    if config is not None:
+        facts |= {
+            "backend": session.backend_name(entry.key).value,
+            "release": config.release,
+            "version": config.version,
+            "warnings": list(config.warnings),
+            "changed_options": {path: list(pair) for path, pair in config.changed.items()},
+        }
+    return facts
+
+
+def _entry_line(entry: HostEntry) -> str:
+    phases = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in entry.phases_s.items())
+    changed = len(entry.config.changed) if entry.config is not None else 0
+    note = (
+        f"; {changed} options differ from the host as declared (see the report)" if changed else ""
+    )
+    return f"{printable(entry.key)}: {phases}{note}"

@@ -1,0 +1,118 @@
+"""One test session: its settings, the evaluated hosts and the selected controls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from pytest_nixos.errors import MachineError, NixosError
+from pytest_nixos.flake import HostRef
+from pytest_nixos.host_config import HostConfig
+from pytest_nixos.machine.base import BackendName
+from pytest_nixos.nix import Nix
+from pytest_nixos.options import BackendChoice, Settings
+from pytest_nixos.standards.loader import Catalogue
+from pytest_nixos.standards.model import Control, Place
+from pytest_nixos.standards.waivers import Waiver
+
+__all__ = ["HostEntry", "NixosSession", "place_of"]
+
+_PLACES = {
+    BackendName.VM: Place.VM,
+    BackendName.CONTAINER: Place.CONTAINER,
+    BackendName.SSH: Place.BARE_METAL,
+}
+
+
+def place_of(backend: BackendName) -> Place:
+    """Return where a backend's machines run, in the catalogue's words."""
+    return _PLACES[backend]
+
+
+@dataclass(slots=True, kw_only=True)
+class HostEntry:
+    """One host of the run: its config, or why there is none; and why its machine failed, once it did.
+
+    :param shown: whether a test has shown the failure in full; later ones name its cause only.
+    """
+
+    key: str
+    ref: HostRef
+    config: HostConfig | None = None
+    failure: NixosError | None = None
+    shown: bool = False
+    phases_s: dict[str, float] = field(default_factory=dict)
+
+    def fail(self, error: NixosError) -> None:
+        """Remember the first cause; later ones are its consequences."""
+        self.failure = self.failure or error
+
+
+class NixosSession:
+    """State of one run, kept in ``config.stash``.
+
+    :param controls: selected by the profiles, parameters and severities applied.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        nix: Nix,
+        catalogue: Catalogue,
+        controls: Sequence[Control],
+        waivers: Sequence[Waiver],
+        entries: Sequence[HostEntry],
+    ) -> None:
+        self.settings = settings
+        self.nix = nix
+        self.catalogue = catalogue
+        self.controls = tuple(controls)
+        self.waivers = tuple(waivers)
+        self._by_id = {control.id: control for control in controls}
+        self._entries = {entry.key: entry for entry in entries}
+
+    @property
+    def entries(self) -> tuple[HostEntry, ...]:
+        """All hosts of the run, in the order in which they were asked for."""
+        return tuple(self._entries.values())
+
+    @property
+    def host_keys(self) -> tuple[str, ...]:
+        """Keys of all hosts, in the order in which they were asked for."""
+        return tuple(self._entries)
+
+    def entry(self, key: str) -> HostEntry:
+        """Return one host of the run."""
+        return self._entries[key]
+
+    def host_config(self, key: str) -> HostConfig:
+        """Return what a host declares.
+
+        :raises EvalError: if it did not evaluate.
+        """
+        entry = self._entries[key]
+        if entry.config is None:
+            raise entry.failure or MachineError(
+                f"{key}: was not evaluated", remedy="report this as a defect of pytest-nixos"
+            )
+        return entry.config
+
+    def control(self, control_id: str) -> Control:
+        """Return a control as the profile tunes it, or as the catalogue has it.
+
+        :raises CatalogueError: if there is none of that id.
+        """
+        return self._by_id.get(control_id) or self.catalogue.control(control_id)
+
+    def selects(self, control: Control) -> bool:
+        """Whether the profiles of this run select `control`."""
+        return control.id in self._by_id
+
+    def backend_name(self, key: str) -> BackendName:
+        """Return how a host's machine runs."""
+        choice = self.settings.backend
+        if choice is BackendChoice.AUTO:
+            container = self.host_config(key).is_container
+            return BackendName.CONTAINER if container else BackendName.VM
+        return BackendName(choice.value)

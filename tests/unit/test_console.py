@@ -132,8 +132,10 @@ def test_a_boot_that_cannot_succeed_is_known_at_once(line: str, kind: str) -> No
             "error: failed to set MSR 0x10a to 0x69",
         ),
         (
-            "/nix/store/x-qemu-8.2.4/bin/.qemu-system-x86_64-wrapped: "
-            "Could not access KVM kernel module: Permission denied",
+            (
+                "/nix/store/x-qemu-8.2.4/bin/.qemu-system-x86_64-wrapped: "
+                "Could not access KVM kernel module: Permission denied"
+            ),
             "KVM unusable",
             "Could not access KVM kernel module: Permission denied",
         ),

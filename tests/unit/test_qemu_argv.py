@@ -26,7 +26,7 @@ from pytest_nixos.machine.run_script import (
 )
 from pytest_nixos.process import SubprocessRunner
 
-RUN_DIR = Path("/tmp/n")  # noqa: S108
+RUN_DIR = Path("/tmp/n")
 NEW, OLD = QemuVersion(major=8, minor=2), QemuVersion(major=7, minor=2)
 
 # In the form that nixpkgs' qemu-vm.nix gives it.
@@ -152,7 +152,7 @@ def test_the_accelerator_and_what_it_needs(
     acceleration: Acceleration,
     cpu: str | None,
     version: QemuVersion | None,
-    user_cpu: bool,  # noqa: FBT001 - a table of cases
+    user_cpu: bool,
     argv: tuple[str, ...],
 ) -> None:
     assert accelerator_argv(acceleration, script(cpu=cpu), version, user_cpu=user_cpu) == argv
@@ -233,13 +233,13 @@ def test_a_long_run_directory_is_refused() -> None:
     check_run_dir(Path("/" + "d" * 80))
     with pytest.raises(MachineError, match="at most 107 fit"):
         check_run_dir(Path("/" + "d" * 90))
-    with pytest.raises(MachineError, match="108|107"):
+    with pytest.raises(MachineError, match="at most 107 fit"):
         check_run_dir(Path("/" + "é" * 45))
 
 
 def test_a_run_directory_with_a_comma_is_refused() -> None:
     with pytest.raises(MachineError, match="comma"):
-        check_run_dir(Path("/tmp/a,b"))  # noqa: S108
+        check_run_dir(Path("/tmp/a,b"))
 
 
 def test_qemu_options_are_words() -> None:

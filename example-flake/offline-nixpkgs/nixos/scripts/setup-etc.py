@@ -1,101 +1,117 @@
-"""Link the entries of a generation's etc tree into /etc, and remove those that the last generation had and this one has not."""
+"""Link the entries of a generation's etc tree into /etc, and remove those that the last generation had and this one has not.
+
+It runs while the guest boots, so it keeps to `os`: each further import is time.
+"""
 
 import os
-import pwd
-import grp
-import shutil
 import sys
-from pathlib import Path
 
-ETC = Path("/etc")
-STATIC = ETC / "static"
-CLEAN = ETC / ".clean"
+ETC, STATIC, COPIES = "/etc", "/etc/static", "/etc/.clean"
 
 
-def replace_link(target: str, link: Path) -> None:
-    temporary = link.with_name(f".{link.name}.tmp")
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(target)
-    temporary.replace(link)
+def read(path):
+    with open(path) as file:
+        return file.read()
 
 
-def is_static(path: Path) -> bool:
+def replace_link(target, link):
+    if os.path.islink(link) and os.readlink(link) == target:
+        return
+    temporary = f"{link}.tmp"
+    if os.path.lexists(temporary):
+        os.unlink(temporary)
+    os.symlink(target, temporary)
+    os.replace(temporary, link)
+
+
+def is_static(path):
     """Tell whether a path is a link of ours, or a folder that holds only such links."""
-    if path.is_symlink():
-        return os.readlink(path).startswith("/etc/static/")
-    return path.is_dir() and all(is_static(child) for child in path.iterdir())
+    if os.path.islink(path):
+        return os.readlink(path).startswith(STATIC + "/")
+    return os.path.isdir(path) and all(is_static(f"{path}/{name}") for name in os.listdir(path))
 
 
-def number(name: str, lookup) -> int:
-    return int(name[1:]) if name.startswith("+") else lookup(name)
+def remove_tree(path):
+    for folder, folders, files in os.walk(path, topdown=False):
+        for name in files + folders:
+            full = f"{folder}/{name}"
+            os.rmdir(full) if os.path.isdir(full) and not os.path.islink(full) else os.unlink(full)
+    os.rmdir(path)
 
 
-def install_copy(source: Path, relative: Path, target: Path) -> None:
-    def attribute(suffix: str) -> str:
-        return source.with_name(f"{source.name}.{suffix}").read_text().strip()
+def number(name, database):
+    """The number of `+7`, or of a name in /etc/passwd or /etc/group."""
+    if name.startswith("+"):
+        return int(name[1:])
+    rows = (line.split(":") for line in read(database).splitlines())
+    return next(int(row[2]) for row in rows if row[0] == name)
 
-    uid = number(attribute("uid"), lambda name: pwd.getpwnam(name).pw_uid)
-    gid = number(attribute("gid"), lambda name: grp.getgrnam(name).gr_gid)
-    temporary = target.with_name(f".{target.name}.tmp")
-    shutil.copyfile(source, temporary)
+
+def install_copy(source, target):
+    uid = number(read(f"{source}.uid").strip(), "/etc/passwd")
+    gid = number(read(f"{source}.gid").strip(), "/etc/group")
+    temporary = f"{target}.tmp"
+    with open(source, "rb") as original, open(temporary, "wb") as copy:
+        copy.write(original.read())
     os.chown(temporary, uid, gid)
-    os.chmod(temporary, int(attribute("mode"), 8))
-    temporary.replace(target)
+    os.chmod(temporary, int(read(f"{source}.mode").strip(), 8))
+    os.replace(temporary, target)
 
 
-def install(tree: Path) -> set[str]:
+def install(tree):
     """Link or copy everything below `tree`; return the relative names of copies."""
-    copies: set[str] = set()
+    copies = set()
     for folder, folders, files in os.walk(tree):
-        relative_folder = Path(folder).relative_to(tree)
-        linked = [name for name in folders if (Path(folder) / name).is_symlink()]
-        for name in linked + files:
-            if name.endswith((".mode", ".uid", ".gid")) and (Path(folder) / name).stem in linked + files:
+        prefix = folder[len(tree) + 1 :]
+        names = set(files) | {name for name in folders if os.path.islink(f"{folder}/{name}")}
+        if prefix:
+            os.makedirs(f"{ETC}/{prefix}", exist_ok=True)
+        for name in sorted(names):
+            stem, _, suffix = name.rpartition(".")
+            if suffix in ("mode", "uid", "gid") and stem in names:
                 continue
-            source, relative = Path(folder) / name, relative_folder / name
-            target = ETC / relative
-            target.parent.mkdir(parents=True, exist_ok=True)
-            mode = source.with_name(f"{name}.mode")
-            if mode.exists() and mode.read_text().strip() == "direct-symlink":
+            source, relative = f"{folder}/{name}", f"{prefix}/{name}" if prefix else name
+            target = f"{ETC}/{relative}"
+            mode = read(f"{source}.mode").strip() if f"{name}.mode" in names else None
+            if mode == "direct-symlink":
                 replace_link(os.readlink(source), target)
-            elif mode.exists():
-                install_copy(source, relative, target)
-                copies.add(str(relative))
-            elif target.is_dir() and not target.is_symlink():
-                if is_static(target):
-                    shutil.rmtree(target)
-                    replace_link(str(STATIC / relative), target)
-                else:
-                    print(f"warning: {target} directory contains user files. Symlinking may fail.", file=sys.stderr)
+            elif mode is not None:
+                install_copy(source, target)
+                copies.add(relative)
+            elif os.path.isdir(target) and not os.path.islink(target) and not is_static(target):
+                print(f"warning: {target} directory contains user files. Symlinking may fail.", file=sys.stderr)
             else:
-                replace_link(str(STATIC / relative), target)
+                if os.path.isdir(target) and not os.path.islink(target):
+                    remove_tree(target)
+                replace_link(f"{STATIC}/{relative}", target)
     return copies
 
 
-def remove_obsolete() -> None:
+def remove_obsolete():
     """Remove links into the static tree whose entry is gone."""
     for folder, folders, files in os.walk(ETC):
-        if folder == str(ETC) and "static" in folders:
-            folders.remove("static")
-        for name in files + [name for name in folders if (Path(folder) / name).is_symlink()]:
-            path = Path(folder) / name
-            if path.is_symlink() and os.readlink(path).startswith("/etc/static/") and not os.path.lexists(os.readlink(path)):
+        for name in files + folders:
+            path = f"{folder}/{name}"
+            if os.path.islink(path) and os.readlink(path).startswith(STATIC + "/") and not os.path.lexists(os.readlink(path)):
                 print(f"removing obsolete symlink '{path}'...", file=sys.stderr)
-                path.unlink()
+                os.unlink(path)
 
 
-def main() -> None:
-    tree = Path(sys.argv[1])
-    old = set(CLEAN.read_text().split("\n")) - {""} if CLEAN.exists() else set()
-    replace_link(str(tree), STATIC)
-    remove_obsolete()
+def main():
+    tree = sys.argv[1]
+    first = not os.path.lexists(STATIC)
+    old = set(read(COPIES).splitlines()) if os.path.exists(COPIES) else set()
+    replace_link(tree, STATIC)
+    if not first:
+        remove_obsolete()
     copies = install(tree)
     for relative in old - copies:
-        if not (tree / relative).exists() and (ETC / relative).is_file():
+        if not os.path.lexists(f"{tree}/{relative}") and os.path.isfile(f"{ETC}/{relative}"):
             print(f"removing obsolete file '/etc/{relative}'...", file=sys.stderr)
-            (ETC / relative).unlink()
-    CLEAN.write_text("".join(f"{name}\n" for name in sorted(copies)))
-    (ETC / "NIXOS").touch()
+            os.unlink(f"{ETC}/{relative}")
+    with open(COPIES, "w") as file:
+        file.write("".join(f"{name}\n" for name in sorted(copies)))
+    open(f"{ETC}/NIXOS", "a").close()
 
 
 main()

@@ -2,39 +2,43 @@
 
 import json
 import os
-import secrets
-import subprocess
 import sys
-from pathlib import Path
 
-STATE = Path("/var/lib/nixos")
-MEMORY = {"uid": STATE / "uid-map", "gid": STATE / "gid-map"}
+STATE = "/var/lib/nixos"
 SYSTEM, NORMAL = range(999, 399, -1), range(1000, 30000)
+
+
+def read(path: str) -> str:
+    with open(path) as file:
+        return file.read()
+
+
+def read_json(path: str, otherwise):
+    return json.loads(read(path)) if os.path.exists(path) else otherwise
 
 
 def read_colon_file(path: str) -> dict[str, list[str]]:
     if not os.path.exists(path):
         return {}
-    rows = (line.split(":") for line in Path(path).read_text().splitlines() if line)
+    rows = (line.split(":") for line in read(path).splitlines() if line)
     return {row[0]: row for row in rows}
 
 
 def write_atomically(path: str, text: str, mode: int, gid: int = 0) -> None:
-    temporary = Path(f"{path}.tmp")
-    temporary.touch(mode=0o600)
-    temporary.write_text(text)
+    temporary = f"{path}.tmp"
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
     os.chown(temporary, 0, gid)
     os.chmod(temporary, mode)
-    temporary.replace(path)
+    os.replace(temporary, path)
 
 
 class Numbers:
     """Numbers for users or groups: declared, in use, remembered, or the first free one."""
 
     def __init__(self, kind: str, existing: dict[str, int], declared: set[int]) -> None:
-        path = MEMORY[kind]
-        self.path = path
-        self.remembered: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
+        self.path = f"{STATE}/{kind}-map"
+        self.remembered: dict[str, int] = read_json(self.path, {})
         self.existing = existing
         self.taken = declared | set(existing.values()) | set(self.remembered.values())
 
@@ -49,17 +53,19 @@ class Numbers:
         return number
 
     def save(self) -> None:
-        write_atomically(str(self.path), json.dumps(self.remembered), 0o644)
+        write_atomically(self.path, json.dumps(self.remembered), 0o644)
 
 
 def hashed(password: str) -> str:
-    command = [sys.argv[2], "passwd", "-6", "-salt", secrets.token_hex(8), "-stdin"]
+    import subprocess
+
+    command = [sys.argv[2], "passwd", "-6", "-salt", os.urandom(8).hex(), "-stdin"]
     return subprocess.run(command, input=password, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def password_of(user: dict, current: str | None, mutable: bool) -> str:
     if user["hashedPasswordFile"] and os.path.exists(user["hashedPasswordFile"]):
-        declared = Path(user["hashedPasswordFile"]).read_text().strip()
+        declared = read(user["hashedPasswordFile"]).strip()
     elif user["hashedPassword"] is not None:
         declared = user["hashedPassword"]
     elif user["password"] is not None:
@@ -78,13 +84,13 @@ def password_of(user: dict, current: str | None, mutable: bool) -> str:
 
 
 def main() -> None:
-    spec = json.loads(Path(sys.argv[1]).read_text())
+    spec = read_json(sys.argv[1], None)
     mutable = spec["mutableUsers"]
     passwd, group, shadow = (read_colon_file(f"/etc/{name}") for name in ("passwd", "group", "shadow"))
 
     gids = Numbers("gid", {n: int(r[2]) for n, r in group.items()}, {g["gid"] for g in spec["groups"] if g["gid"] is not None})
     groups = {g["name"]: (gids.give(g["name"], g["gid"], True), set(g["members"])) for g in spec["groups"]}
-    declared_groups = json.loads((STATE / "declarative-groups").read_text()) if (STATE / "declarative-groups").exists() else []
+    declared_groups = read_json(f"{STATE}/declarative-groups", [])
     if mutable:
         for name, row in group.items():
             if name in groups:
@@ -94,7 +100,7 @@ def main() -> None:
     write_atomically("/etc/group", "".join(f"{n}:x:{gid}:{','.join(sorted(members))}\n" for n, (gid, members) in sorted(groups.items(), key=lambda i: i[1][0])), 0o644)
 
     uids = Numbers("uid", {n: int(r[2]) for n, r in passwd.items()}, {u["uid"] for u in spec["users"] if u["uid"] is not None})
-    declared_users = json.loads((STATE / "declarative-users").read_text()) if (STATE / "declarative-users").exists() else []
+    declared_users = read_json(f"{STATE}/declarative-users", [])
     users: dict[str, list[str]] = {}
     secrets_: dict[str, str] = {}
     for user in spec["users"]:
@@ -104,7 +110,7 @@ def main() -> None:
         users[name] = [name, "x", str(uid), str(gid), user["description"], user["home"], user["shell"]]
         secrets_[name] = password_of(user, shadow[name][1] if name in shadow else None, mutable)
         if user["createHome"]:
-            Path(user["home"]).mkdir(parents=True, exist_ok=True)
+            os.makedirs(user["home"], exist_ok=True)
             os.chown(user["home"], uid, gid)
             os.chmod(user["home"], int(user["homeMode"], 8))
     if mutable:
@@ -120,9 +126,9 @@ def main() -> None:
         lines.append(":".join([row[0], secrets_[row[0]], *(old[2:] if old else ["1", "", "", "", "", "", ""])]))
     write_atomically("/etc/shadow", "\n".join(lines) + "\n", 0o640, groups.get("shadow", (0,))[0])
     for path in ("/etc/subuid", "/etc/subgid"):
-        Path(path).touch()
-    write_atomically(str(STATE / "declarative-users"), json.dumps([u["name"] for u in spec["users"]]), 0o644)
-    write_atomically(str(STATE / "declarative-groups"), json.dumps([g["name"] for g in spec["groups"]]), 0o644)
+        open(path, "a").close()
+    write_atomically(f"{STATE}/declarative-users", json.dumps([u["name"] for u in spec["users"]]), 0o644)
+    write_atomically(f"{STATE}/declarative-groups", json.dumps([g["name"] for g in spec["groups"]]), 0o644)
     gids.save()
     uids.save()
 

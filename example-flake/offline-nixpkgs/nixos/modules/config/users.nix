@@ -116,7 +116,7 @@ in
         install -m 0700 -d /root
         install -m 0755 -d /home
         mkdir -p /etc /var/lib/nixos
-        ${pkgs.python3}/bin/python3 ${../../scripts/update-users-groups.py} ${spec} ${pkgs.openssl}/bin/openssl
+        ${pkgs.python3}/bin/python3 -IS ${../../scripts/update-users-groups.py} ${spec} ${pkgs.openssl}/bin/openssl
       '';
     };
     system.activationScripts.groups = { text = ""; deps = [ "users" ]; };

@@ -58,7 +58,7 @@ in
     system.build.etc = tree;
     system.build.etcActivationCommands = ''
       echo "setting up /etc..."
-      ${pkgs.python3}/bin/python3 ${../../scripts/setup-etc.py} ${tree}/etc
+      ${pkgs.python3}/bin/python3 -IS ${../../scripts/setup-etc.py} ${tree}/etc
     '';
     system.activationScripts.etc = { text = config.system.build.etcActivationCommands; deps = [ "users" "groups" "debianPaths" ]; };
   };

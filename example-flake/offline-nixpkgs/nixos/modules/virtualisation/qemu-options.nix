@@ -17,7 +17,8 @@ in
   options.virtualisation = {
     fileSystems = options.fileSystems;
     memorySize = mkOption { type = types.ints.positive; default = 1024; };
-    msize = mkOption { type = types.ints.positive; default = 16384; };
+    # Real NixOS has 16384; larger messages make a boot without KVM bearable.
+    msize = mkOption { type = types.ints.positive; default = 262144; };
     diskSize = mkOption { type = types.ints.positive; default = 1024; };
     diskImage = mkOption { type = types.nullOr types.str; default = "./${config.system.name}.qcow2"; };
     bootLoaderDevice = mkOption { type = types.path; default = "/dev/disk/by-id/virtio-root"; };

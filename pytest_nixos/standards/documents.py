@@ -6,7 +6,7 @@ surprises such as ``no`` meaning false, Python reads it with the standard librar
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -81,7 +81,7 @@ def _plain(value: Json) -> Json:
         return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [_plain(inner) for inner in value]
-    if isinstance(value, datetime.date | datetime.time):
+    if isinstance(value, dt.date | dt.time):
         return value.isoformat()
     return value
 
@@ -112,22 +112,24 @@ def _dotted(path: Iterable[str | int]) -> str:
 def _what(error: ValidationError) -> str:
     """Say what was expected in plain words; jsonschema's own words print whole documents."""
     got = _short(error.instance)
+    wanted: Json = error.validator_value
     match error.validator:
         case "enum":
-            return f"is {got}, expected one of {', '.join(map(str, error.validator_value))}"
+            return f"is {got}, expected one of {', '.join(map(str, wanted))}"
         case "type":
-            return f"is {got}, expected a value of type {error.validator_value}"
+            return f"is {got}, expected a value of type {wanted}"
         case "pattern":
-            return f"is {got}, expected text that matches {error.validator_value}"
+            return f"is {got}, expected text that matches {wanted}"
         case "required":
-            missing = [key for key in error.validator_value if key not in error.instance]
+            present = error.instance if isinstance(error.instance, Mapping) else {}
+            missing = [key for key in wanted if key not in present]
             return f"lacks {', '.join(missing)}"
         case "additionalProperties" | "propertyNames":
             return error.message
         case "oneOf":
             return (
                 "has to be judged in exactly one way: by data (observed or declared, and expect), "
-                "by a Python check (check = true), or by hand (manual = reason)"
+                "by a Python check (check = true), as another control (judged-as = id), or by hand (manual = reason)"
             )
         case "not":
             return "has a combination of fields that exclude each other (no value with this op)"

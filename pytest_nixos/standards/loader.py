@@ -10,6 +10,7 @@ from typing import Any
 
 from pytest_nixos.errors import CatalogueError
 from pytest_nixos.standards.documents import read_document
+from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.model import Control, Suite
 from pytest_nixos.standards.nearest import did_you_mean
 from pytest_nixos.standards.parse import parse_control, parse_suite
@@ -65,11 +66,15 @@ def load_catalogue(extra_dirs: Sequence[Path] = ()) -> Catalogue:
 
 def option_paths(controls: Iterable[Control]) -> tuple[str, ...]:
     """Return every option path that judging `controls` reads, sorted, each once."""
-    paths = set()
+    paths: set[str] = set()
     for control in controls:
-        paths.update(requirement.declared.option for requirement in control.requires)
+        for requirement in control.requires:
+            paths.update(requirement.declared.options)
         if control.declared is not None:
-            paths.add(control.declared.option)
+            paths.update(control.declared.options)
+        if control.observed is not None:
+            kind = KINDS[control.observed.kind]
+            paths.update(kind.options(control.observed.parameters))
     return tuple(sorted(paths))
 
 
@@ -94,7 +99,22 @@ def _assemble(documents: Sequence[tuple[Path, Mapping[str, Json]]]) -> Catalogue
             suite = _extended(known, added)
         suites[suite.name] = suite
         controls.update((control.id, control) for control in suite.controls)
+    _check_aliases(controls)
     return Catalogue(suites=_refreshed(suites, controls), controls=controls)
+
+
+def _check_aliases(controls: Mapping[str, Control]) -> None:
+    for control in controls.values():
+        if control.judged_as is None:
+            continue
+        other = controls.get(control.judged_as)
+        if other is None or other.judged_as is not None:
+            raise CatalogueError(
+                f"{control.source}: {control.id}: judged-as: {control.judged_as!r} is "
+                + ("itself judged as another" if other else "not known")
+                + did_you_mean(control.judged_as, controls),
+                remedy="name a control that has a judge of its own",
+            )
 
 
 def _extended(suite: Suite, added: Sequence[Control]) -> Suite:

@@ -62,8 +62,11 @@ class Operator(enum.Enum):
     ABSENT = "absent"
     EMPTY = "empty"
     NOT_EMPTY = "not-empty"
+    LENGTH = "length"
     FIELDS = "fields"
     ANY_OF = "any-of"
+    ALL_OF = "all-of"
+    AS_DECLARED = "as-declared"
 
 
 class Quantifier(enum.Enum):
@@ -80,7 +83,7 @@ class Expectation:
 
     :param value: what `op` compares with; a profile replaces it where `parameter` names one of its parameters.
     :param fields: for ``fields``: member name to what has to hold for it.
-    :param alternatives: for ``any-of``: one of them has to hold.
+    :param alternatives: for ``any-of``: one of them has to hold; for ``all-of``: all of them.
     """
 
     op: Operator
@@ -126,19 +129,23 @@ class ObservedSpec:
 class DeclaredSpec:
     """Which option of the evaluated config says the same thing.
 
-    :param option: option path as written in a module.
-    :param select: keys to follow inside its value; ``*`` stands for every member and yields a mapping.
+    :param options: option paths as written in a module; with more than one the value is a mapping by path,
+        of those that the release has.
+    :param select: keys to follow inside the value; ``*`` stands for every member and yields a mapping.
     :param expect: replaces the control's own expectation where the option's shape differs from what runs.
+    :param secret: whether the value itself must not reach a report; "(set)" stands for it then.
     """
 
-    option: str
+    options: tuple[str, ...]
     select: tuple[str, ...] = ()
     expect: Expectation | None = None
+    secret: bool = False
 
     @property
     def path(self) -> str:
         """Option path and selection, as a person would write it."""
-        return ".".join([self.option, *(_quoted(key) for key in self.select)])
+        selection = "".join(f".{_quoted(key)}" for key in self.select)
+        return ", ".join(f"{option}{selection}" for option in self.options)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +174,7 @@ class Control:
     :param falsified_in: places whose running value says nothing about the host, so the config is judged.
     :param requires: what the host has to declare.
     :param check: whether a Python check with the same id judges it.
+    :param judged_as: id of the control that means the same and is judged in its place.
     :param manual: why no machine can judge it.
     :param source: file that holds it.
     """
@@ -188,6 +196,7 @@ class Control:
     declared: DeclaredSpec | None = None
     expect: Expectation | None = None
     check: bool = False
+    judged_as: str | None = None
     manual: str | None = None
     note: str = ""
     source: Path | None = None
@@ -195,11 +204,13 @@ class Control:
     @property
     def is_data(self) -> bool:
         """Whether the catalogue alone judges it."""
-        return not self.check and self.manual is None
+        return not self.check and self.manual is None and self.judged_as is None
 
     @property
     def judged_by(self) -> str:
-        """How it is judged: ``check``, ``manual``, ``machine``, ``config`` or ``both``."""
+        """How it is judged: ``alias``, ``check``, ``manual``, ``machine``, ``config`` or ``both``."""
+        if self.judged_as is not None:
+            return "alias"
         if self.manual is not None:
             return "manual"
         if self.check:
@@ -268,7 +279,9 @@ STANDARDS: Mapping[str, Standard] = {
         Standard(key="nist", title="NIST SP 800-53", clause="control"),
         Standard(key="kspp", title="Kernel Self Protection Project", clause="recommendation"),
         Standard(key="lynis", title="Lynis", clause="test"),
-        Standard(key="requirement", title="Requirements of this project's users", clause="requirement"),
+        Standard(
+            key="requirement", title="Requirements of this project's users", clause="requirement"
+        ),
         Standard(key="khc", title="kernel-hardening-checker", clause="check"),
         Standard(key="nix-mineral", title="nix-mineral", clause="setting"),
         Standard(key="nixpkgs-hardened", title="nixpkgs profiles/hardened.nix", clause="setting"),

@@ -63,6 +63,7 @@ def parse_control(data: Mapping[str, Json], suite: str, source: Path) -> Control
         declared=_declared(data.get("declared")),
         expect=_optional_expectation(data.get("expect")),
         check=data.get("check", False),
+        judged_as=data.get("judged-as"),
         manual=data.get("manual"),
         note=data.get("note", "").strip(),
         source=source,
@@ -83,9 +84,7 @@ def _check_kind(control: Control) -> None:
             remedy=f"use one of {', '.join(sorted(KINDS))}",
         )
     if (wrong := kind.problem(control.observed.parameters)) is not None:
-        raise CatalogueError(
-            f"{where}: {wrong}", remedy=f"kind {kind.name} takes {kind.signature}"
-        )
+        raise CatalogueError(f"{where}: {wrong}", remedy=f"kind {kind.name} takes {kind.signature}")
 
 
 def _check_patterns(control: Control) -> None:
@@ -116,15 +115,20 @@ def _declared(data: Mapping[str, Json] | None) -> DeclaredSpec | None:
     if data is None:
         return None
     return DeclaredSpec(
-        option=data["option"],
+        options=_options(data),
         select=tuple(data.get("select", ())),
         expect=_optional_expectation(data.get("expect")),
+        secret=data.get("secret", False),
     )
+
+
+def _options(data: Mapping[str, Json]) -> tuple[str, ...]:
+    return (data["option"],) if "option" in data else tuple(data["options"])
 
 
 def _requirement(data: Mapping[str, Json]) -> Requirement:
     return Requirement(
-        declared=DeclaredSpec(option=data["option"], select=tuple(data.get("select", ()))),
+        declared=DeclaredSpec(options=_options(data), select=tuple(data.get("select", ()))),
         expect=Expectation(op=Operator(data["op"]), value=data.get("value")),
         reason=data["reason"],
     )

@@ -1,0 +1,95 @@
+"""Facts: short guest scripts, many read by one probe, each with a parser of its own."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_nixos.observe.base import Probe, ProbeOutput
+
+__all__ = ["Fact", "Lacking", "fact_probe", "lines", "pairs"]
+
+Json = Any
+_END = "\x1e"
+
+
+@dataclass(frozen=True, slots=True)
+class Lacking:
+    """The machine has nothing that the fact could be about.
+
+    :param reason: said in the report, for example "the machine has no sshd".
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """One thing to know about a machine.
+
+    :param script: bash that only reads. Exit status 3 means that the machine has nothing of the sort.
+    :param parse: turns what it printed into the value; never raises on odd guest output.
+    :param lacking: what exit status 3 means, in words.
+    :param about: what it reads, in words, for the documentation.
+    :param needs: programs without which an empty answer would mean nothing; where one is missing the fact is left out.
+    """
+
+    script: str
+    parse: Callable[[str], Json]
+    about: str
+    lacking: str = "the machine has nothing of the sort"
+    needs: tuple[str, ...] = ()
+
+    @property
+    def guarded(self) -> str:
+        """The script, ending with status 127 where a program that it needs is missing."""
+        if not self.needs:
+            return self.script
+        names = " ".join(self.needs)
+        return f'for p in {names}; do command -v "$p" >/dev/null || exit 127; done\n{self.script}'
+
+
+def fact_probe(
+    name: str, facts: Mapping[str, Fact], wanted: Sequence[str]
+) -> Probe[Mapping[str, Json]]:
+    """Ask for the `wanted` facts in one go.
+
+    :return: probe of fact name to value, or to :class:`Lacking`; a fact whose script failed is left out.
+    """
+    chosen = list(dict.fromkeys(wanted))
+    parts = [
+        f"printf '%s\\n' {shlex.quote(key)}; ( {facts[key].guarded}\n); printf '\\036%d\\036' $?"
+        for key in chosen
+    ]
+    return Probe(
+        name=name,
+        script="\n".join(parts) or ":",
+        parse=lambda output: _parse(output, {key: facts[key] for key in chosen}),
+    )
+
+
+def lines(text: str) -> list[str]:
+    """Return the lines of `text` that are not blank, stripped."""
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def pairs(text: str, separator: str = "=") -> dict[str, str]:
+    """Return ``key=value`` lines as a mapping; a line without the separator is left out."""
+    split = (line.partition(separator) for line in text.splitlines())
+    return {key.strip(): value.strip() for key, found, value in split if found}
+
+
+def _parse(output: ProbeOutput, facts: Mapping[str, Fact]) -> Mapping[str, Json]:
+    values: dict[str, Json] = {}
+    fields = output.text.split(_END)
+    for body, status in zip(fields[::2], fields[1::2], strict=False):
+        key, _, text = body.lstrip("\n").partition("\n")
+        if (fact := facts.get(key)) is None:
+            continue
+        if status == "3":
+            values[key] = Lacking(fact.lacking)
+        elif status == "0":
+            values[key] = fact.parse(text)
+    return values

@@ -1,0 +1,106 @@
+"""Scans of a machine's mutable file systems; /nix, /proc, /sys and /run are left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pytest_nixos.observe.fact import Fact, lines
+
+__all__ = ["SCAN_FACTS"]
+
+_LIMIT = 200
+_FIND = r"find / -xdev \( -path /nix -o -path /proc -o -path /sys -o -path /dev -o -path /run -o -path '*/containers/storage' \) -prune -o"
+
+
+def _find(test: str) -> str:
+    return f"{_FIND} {test} -print | head -n {_LIMIT}; true"
+
+
+_ETC_NIXOS = r"""
+[ -e /etc/nixos ] || exit 3
+find /etc/nixos \( ! -user root -o ! -group root -o -perm /022 \) ! -type l -print | head -n 200"""
+
+_DEAD = r"find /etc -xtype l -print | head -n 200; case $(readlink -f /etc/static) in /nix/store/*) ;; *) echo /etc/static;; esac"
+
+_SETUID = rf"""
+find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /run \) -prune -o -type f -perm /6000 -print | head -n {_LIMIT}
+find /nix/store -maxdepth 3 -type f -perm /6000 -print | head -n {_LIMIT}; true"""
+
+# File names and line numbers only: what was found must not be copied into a report.
+_HISTORY = r"""
+found=3
+for file in /root/.bash_history /home/*/.bash_history /root/.zsh_history /home/*/.zsh_history; do
+  [ -f "$file" ] || continue
+  found=0
+  grep -nEi '(password|passwd|secret|token|api_?key)[=: ]+[^ $]{8,}|AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36}' "$file" |
+    sed "s|^\([0-9]*\):.*|$file line \1|"
+done
+exit $found"""
+
+_PROFILES = "/sys/kernel/security/apparmor/profiles"
+
+SCAN_FACTS: Mapping[str, Fact] = {
+    "world-writable-directories": Fact(
+        script=_find("-type d -perm -0002 ! -perm -1000"),
+        parse=lines,
+        needs=("find", "head"),
+        about="directories that everybody can write to and that have no sticky bit",
+    ),
+    "world-writable-files": Fact(
+        script=_find("-type f -perm -0002"),
+        parse=lines,
+        needs=("find", "head"),
+        about="files that everybody can write to",
+    ),
+    "unowned": Fact(
+        script=_find(r"\( -nouser -o -nogroup \)"),
+        parse=lines,
+        needs=("find", "head"),
+        about="files whose owner or group does not exist",
+    ),
+    "setuid-outside-wrappers": Fact(
+        script=_SETUID,
+        parse=lines,
+        needs=("find", "head"),
+        about="setuid and setgid files outside of `/run/wrappers`",
+    ),
+    "setuid-wrappers": Fact(
+        script="[ -d /run/wrappers/bin ] || exit 3; find /run/wrappers/bin/ -type f -perm /6000 -printf '%f\\n'",
+        parse=lambda text: sorted(lines(text)),
+        about="names of the setuid and setgid wrappers",
+        lacking="the machine has no wrappers",
+    ),
+    "loose-etc-nixos": Fact(
+        script=_ETC_NIXOS,
+        parse=lines,
+        needs=("find", "head"),
+        about="entries of `/etc/nixos` that others than root own or can write",
+        lacking="the machine has no /etc/nixos",
+    ),
+    "dead-etc-links": Fact(
+        script=_DEAD,
+        parse=lines,
+        needs=("find", "head"),
+        about="links below `/etc` that lead nowhere",
+    ),
+    "history-secrets": Fact(
+        script=_HISTORY,
+        parse=lines,
+        needs=("grep", "sed"),
+        about="lines of shell histories that look like secrets (file and line number only)",
+        lacking="no user has a shell history",
+    ),
+    "enforced-profiles": Fact(
+        script=f"[ -e {_PROFILES} ] || exit 3; grep -F '(enforce)' {_PROFILES}; true",
+        parse=lines,
+        needs=("grep",),
+        about="AppArmor profiles in enforce mode",
+        lacking="AppArmor is not active",
+    ),
+    "foreign-software": Fact(
+        script="find /usr/local /opt -mindepth 1 -maxdepth 2 ! -type d -print 2>/dev/null | head -n 200; true",
+        parse=lines,
+        needs=("find", "head"),
+        about="files below `/usr/local` and `/opt`",
+    ),
+}

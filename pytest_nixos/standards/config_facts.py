@@ -1,0 +1,206 @@
+"""Facts that follow from a host's evaluated config: more than one option says them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_nixos.host_config import HostConfig, Unit
+from pytest_nixos.standards.releases import load_releases
+from pytest_nixos.standards.sight import Seen, Sight, Unseen
+
+__all__ = ["CONFIG_FACTS", "ConfigFact", "application_services", "unit_environment"]
+
+Json = Any
+
+_PASSWORDS = ("password", "initialPassword", "hashedPassword", "initialHashedPassword")
+_HARMLESS = frozenset({None, "!", "*", "!!"})
+_SECRET_NAME = re.compile(r"(?i)(passw(or)?d|secret|token|api_?key|private_?key)$")
+_SECRET_DIRS = re.compile(r"/run/(?:secrets|agenix|keys)(?:/|\.d/)")
+_WIDE_RANGE = 1024
+
+#: Services that NixOS itself brings; what is left is what the host is there for.
+_SYSTEM_SERVICES = re.compile(
+    r"^(systemd-.*|dbus.*|nscd|nsncd|sshd.*|getty.*|autovt.*|console-.*|serial-getty.*|container-getty.*|user.*|"
+    r"network-.*|dhcpcd|resolvconf|firewall|nftables|polkit|audit.*|rescue|emergency|nix-.*|logrotate.*|"
+    r"mount-.*|post-.*|pre-.*|reload-.*|linger-.*|register-.*|save-.*|suid-.*|kmod-.*|modprobe.*|lvm.*|"
+    r"mdmonitor|prepare-.*|sys-.*|zfs.*|acme-.*|fstrim|cpufreq|display-manager|alsa.*|wpa_supplicant.*|"
+    r"NetworkManager.*|ModemManager|rtkit.*|udisks2|upower|accounts-daemon|apparmor|disable-.*|domainname|"
+    r"pytest-nixos.*|container@.*|podman.*|docker.*|libvirt.*|wireguard-.*|nixos-.*|update-.*|tmp-.*)\.service$"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigFact:
+    """One fact.
+
+    :param options: option paths that it reads beside the typed facts of the host config.
+    """
+
+    about: str
+    read: Callable[[HostConfig, dt.date], Sight]
+    options: tuple[str, ...] = ()
+
+
+def application_services(host: HostConfig) -> tuple[str, ...]:
+    """Return the long-running services that the host is there for: enabled, started at boot, not NixOS's own."""
+    return tuple(
+        sorted(
+            name
+            for name, unit in host.units.items()
+            if name.endswith(".service")
+            and unit.enabled
+            and unit.wanted_by
+            and "@." not in name
+            and not _SYSTEM_SERVICES.match(name)
+            and unit.setting("Service", "Type")[-1:] != ("oneshot",)
+        )
+    )
+
+
+def unit_environment(unit: Unit) -> Mapping[str, str]:
+    """Return the variables that a unit file sets with ``Environment=``."""
+    found: dict[str, str] = {}
+    for text in unit.setting("Service", "Environment"):
+        for quoted, plain in re.findall(r'"((?:[^"\\]|\\.)*)"|(\S+)', text):
+            key, sign, value = (quoted or plain).partition("=")
+            if sign:
+                found[key] = value
+    return found
+
+
+def _literal_passwords(host: HostConfig, _: dt.date) -> Sight:
+    users = host.option("users.users").value
+    if not isinstance(users, Mapping):
+        return Unseen("the option users.users cannot be evaluated")
+    return Seen(
+        sorted(
+            f"{name}.{key}"
+            for name, user in users.items()
+            if isinstance(user, Mapping)
+            for key in _PASSWORDS
+            if user.get(key) not in _HARMLESS
+        )
+    )
+
+
+def _secret_environment(host: HostConfig, _: dt.date) -> Sight:
+    return Seen(
+        sorted(
+            f"{name}: {key}"
+            for name, unit in host.units.items()
+            for key, value in unit_environment(unit).items()
+            if _SECRET_NAME.search(key) and value and not value.startswith(("/", "%"))
+        )
+    )
+
+
+def _texts(unit: Unit) -> Iterator[str]:
+    for section in unit.settings.values():
+        for values in section.values():
+            yield from values
+
+
+def _secret_users(host: HostConfig) -> list[str]:
+    return sorted(
+        name
+        for name, unit in host.units.items()
+        if any(_SECRET_DIRS.search(text) for text in _texts(unit))
+    )
+
+
+def _secrets_without_backend(host: HostConfig, _: dt.date) -> Sight:
+    units = _secret_users(host)
+    if not units:
+        return Unseen("no unit of the host reads a decrypted secret", applicable=False)
+    backends = [host.option(path).value for path in ("sops.secrets", "age.secrets")]
+    return Seen([] if any(backends) else units)
+
+
+def _secrets_without_credentials(host: HostConfig, _: dt.date) -> Sight:
+    units = _secret_users(host)
+    if not units:
+        return Unseen("no unit of the host reads a decrypted secret", applicable=False)
+    keys = ("LoadCredential", "LoadCredentialEncrypted")
+    return Seen([u for u in units if not any(host.units[u].setting("Service", k) for k in keys)])
+
+
+def _state_version(host: HostConfig, _: dt.date) -> Sight:
+    if host.state_version is None:
+        return Seen(["system.stateVersion is not set"])
+    if host.state_version > host.release:
+        return Seen(
+            [f"system.stateVersion {host.state_version} is above the release {host.release}"]
+        )
+    return Seen([])
+
+
+def _ollama_host(host: HostConfig, _: dt.date) -> Sight:
+    if host.ollama is None:
+        return Unseen("the host does not run Ollama", applicable=False)
+    return Seen(host.ollama.host)
+
+
+def _ollama_opened(host: HostConfig, _: dt.date) -> Sight:
+    if host.ollama is None:
+        return Unseen("the host does not run Ollama", applicable=False)
+    opened = host.ollama.open_firewall or host.ollama.port in _open_ports(host)
+    return Seen(opened)
+
+
+def _open_ports(host: HostConfig) -> list[int]:
+    ports: set[int] = set()
+    for span in host.firewall.everywhere.tcp:
+        ports.update(range(span.first, min(span.last, span.first + _WIDE_RANGE) + 1))
+    return sorted(ports)
+
+
+def _release(host: HostConfig, today: dt.date) -> Sight:
+    problem = load_releases().release_problem(host.release, today)
+    return Seen([] if problem is None else [problem])
+
+
+CONFIG_FACTS: Mapping[str, ConfigFact] = {
+    "literal-passwords": ConfigFact(
+        about="users with a password or a hash in the configuration (names only)",
+        read=_literal_passwords,
+        options=("users.users",),
+    ),
+    "secret-environment": ConfigFact(
+        about="units that set a variable named like a secret (names only)",
+        read=_secret_environment,
+    ),
+    "secrets-without-backend": ConfigFact(
+        about="units that read decrypted secrets while neither sops-nix nor agenix declares any",
+        read=_secrets_without_backend,
+        options=("sops.secrets", "age.secrets"),
+    ),
+    "secrets-without-credentials": ConfigFact(
+        about="units that read decrypted secrets without systemd credentials",
+        read=_secrets_without_credentials,
+    ),
+    "state-version": ConfigFact(
+        about="what is wrong with `system.stateVersion`", read=_state_version
+    ),
+    "derivation": ConfigFact(
+        about="the derivation of the machine, which exists only if every assertion holds",
+        read=lambda host, _: Seen(host.derivation or None),
+    ),
+    "warnings": ConfigFact(
+        about="warnings of the evaluation", read=lambda host, _: Seen(list(host.warnings))
+    ),
+    "ollama-host": ConfigFact(
+        about="address on which Ollama is declared to listen", read=_ollama_host
+    ),
+    "ollama-opened": ConfigFact(
+        about="whether the firewall is declared to open Ollama's port", read=_ollama_opened
+    ),
+    "open-tcp-ports": ConfigFact(
+        about="TCP ports that the firewall is declared to open on every interface",
+        read=lambda host, _: Seen(_open_ports(host)),
+    ),
+    "release": ConfigFact(about="why the release is not supported, if so", read=_release),
+}

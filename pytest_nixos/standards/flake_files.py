@@ -1,0 +1,203 @@
+"""Files of a flake and of a closure, read on the host machine for the controls about them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = ["FlakeFiles", "StoreScan", "read_flake", "scan_closure"]
+
+Json = Any
+
+_SOURCE_LIMIT = 256 * 1024
+_SOURCE_FILES = 2000
+_STORE_LIMIT = 512 * 1024
+_TEXT_SUFFIXES = (
+    ".nix",
+    ".age",
+    ".yaml",
+    ".yml",
+    ".json",
+    ".env",
+    ".ini",
+    ".sh",
+    ".py",
+    ".tool-versions",
+    ".asdfrc",
+)
+_SKIPPED = frozenset({".git", ".direnv", "node_modules", ".venv", "result", "__pycache__"})
+#: Below these lie what software brings along: examples, test keys and manuals, and millions of small files.
+_HARMLESS = re.compile(
+    rb"/(share/(doc|man|info|locale|zoneinfo|i18n|terminfo)|lib/modules|lib/firmware|tests?|testdata|test_data|"
+    rb"examples?|fixtures|site-packages|node_modules|lib/perl5|lib/python[0-9.]*)(/|$)"
+)
+_BINARY = (
+    b".so",
+    b".a",
+    b".o",
+    b".gz",
+    b".xz",
+    b".zst",
+    b".ko",
+    b".png",
+    b".bin",
+    b".pyc",
+    b".mo",
+    b".elc",
+)
+
+_PRIVATE_KEY = re.compile(
+    rb"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----\s+[A-Za-z0-9+/=:, \r\n-]{64}"
+)
+_TOKENS: Mapping[str, re.Pattern[bytes]] = {
+    "age secret key": re.compile(rb"AGE-SECRET-KEY-1[0-9A-Z]{58}"),
+    "AWS access key": re.compile(rb"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"),
+    "GitHub token": re.compile(rb"\b(?:gh[pousr]_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9_]{60,})\b"),
+    "GitLab token": re.compile(rb"\bglpat-[A-Za-z0-9_-]{20}\b"),
+    "Slack token": re.compile(rb"\bxox[abprs]-[0-9A-Za-z-]{20,}"),
+    "API key": re.compile(rb"\bsk-(?:proj-|ant-)?[A-Za-z0-9_-]{32,}\b"),
+    "pytest-nixos canary": re.compile(rb"pytest-nixos-canary-[0-9a-f]{32}"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlakeFiles:
+    """What is read of a flake.
+
+    :param lock: ``flake.lock`` as JSON, ``None`` if there is none that can be read.
+    :param lock_tracked: whether git tracks it; ``None`` outside of a git repository.
+    :param sources: text files by path below the flake.
+    """
+
+    lock: Mapping[str, Json] | None
+    lock_tracked: bool | None
+    sources: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreScan:
+    """What was found in a closure, as ``path: what``; the found text itself is not kept.
+
+    :param paths: number of store paths looked at.
+    """
+
+    paths: int
+    secrets: tuple[str, ...]
+    private_keys: tuple[str, ...]
+
+
+def read_flake(directory: Path, *, checkout: Path | None = None) -> FlakeFiles:
+    """Read a flake.
+
+    :param directory: its source: a working copy, or the store path that Nix made of it.
+    :param checkout: the working copy, where `directory` is a store path; it tells what git tracks.
+    """
+    lock: Json = None
+    try:
+        lock = json.loads((directory / "flake.lock").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        lock = None
+    return FlakeFiles(
+        lock=lock if isinstance(lock, Mapping) else None,
+        lock_tracked=_tracked(checkout or directory),
+        sources=dict(_sources(directory)),
+    )
+
+
+def scan_closure(paths: Iterable[Path]) -> StoreScan:
+    """Look for key material and tokens in the text files of store paths."""
+    secrets: list[str] = []
+    private_keys: list[str] = []
+    count = 0
+    for path in paths:
+        count += 1
+        for file in _store_files(os.fsencode(path)):
+            content = _small_text(file)
+            if content is None:
+                continue
+            name = os.fsdecode(file)
+            if _PRIVATE_KEY.search(content):
+                private_keys.append(f"{name}: private key")
+            secrets += [
+                f"{name}: {what}" for what, token in _TOKENS.items() if token.search(content)
+            ]
+    return StoreScan(
+        paths=count,
+        secrets=tuple(sorted({*secrets, *private_keys})),
+        private_keys=tuple(sorted(private_keys)),
+    )
+
+
+def _sources(directory: Path) -> Iterator[tuple[str, str]]:
+    count = 0
+    for root, names, files in os.walk(directory):
+        names[:] = sorted(
+            n for n in names if n not in _SKIPPED and not (Path(root) / n).is_symlink()
+        )
+        for name in sorted(files):
+            path = Path(root) / name
+            if not name.endswith(_TEXT_SUFFIXES) or path.is_symlink():
+                continue
+            count += 1
+            if count > _SOURCE_FILES:
+                return
+            try:
+                with path.open("rb") as stream:
+                    text = stream.read(_SOURCE_LIMIT).decode(errors="replace")
+            except OSError:
+                continue
+            yield str(path.relative_to(directory)), text
+
+
+def _tracked(directory: Path) -> bool | None:
+    """Look for ``flake.lock`` in git's index, without running git."""
+    for top in (directory, *directory.parents):
+        git = top / ".git"
+        if not git.exists():
+            continue
+        try:
+            git = _git_directory(git)
+            index = (git / "index").read_bytes()
+        except OSError:
+            return None
+        name = (directory / "flake.lock").relative_to(top).as_posix().encode()
+        return name + b"\0" in index
+    return None
+
+
+def _git_directory(git: Path) -> Path:
+    """Follow the ``.git`` file of a worktree or submodule."""
+    if git.is_dir():
+        return git
+    target = git.read_text(encoding="utf-8").partition("gitdir:")[2].strip()
+    return (git.parent / target).resolve()
+
+
+def _store_files(path: bytes) -> Iterator[bytes]:
+    # Bytes and os.path: a closure has hundreds of thousands of files, and their names need not be UTF-8.
+    if not os.path.isdir(path):  # noqa: PTH112
+        yield path
+        return
+    for root, names, files in os.walk(path):
+        names[:] = [n for n in names if not _HARMLESS.search(b"%b/%b" % (root, n))]
+        for name in files:
+            yield b"%b/%b" % (root, name)
+
+
+def _small_text(file: bytes) -> bytes | None:
+    if file.endswith(_BINARY):
+        return None
+    try:
+        status = os.lstat(file)
+        if not 0 < status.st_size <= _STORE_LIMIT or (status.st_mode & 0o170000) != 0o100000:
+            return None
+        with open(file, "rb") as stream:  # noqa: PTH123 - as above
+            head = stream.read(4096)
+            return None if b"\0" in head else head + stream.read()
+    except OSError:
+        return None

@@ -1,0 +1,98 @@
+"""Readers: for each kind the probe that reads it, and how one control's value is found in what it read."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from pytest_nixos.errors import CatalogueError
+from pytest_nixos.host_config import HostConfig
+from pytest_nixos.observe.base import Probe
+from pytest_nixos.standards.flake_files import FlakeFiles, StoreScan
+from pytest_nixos.standards.kinds import KINDS
+from pytest_nixos.standards.model import Control, ObservedSpec
+from pytest_nixos.standards.read_facts import FACT_READERS
+from pytest_nixos.standards.read_services import SERVICE_READERS
+from pytest_nixos.standards.read_system import SYSTEM_READERS
+from pytest_nixos.standards.read_texts import TEXT_READERS
+from pytest_nixos.standards.sight import Reader, Sight, Unseen
+
+__all__ = ["READERS", "Store", "flake_directory", "host_observations", "look", "probes", "read"]
+
+T = TypeVar("T")
+
+READERS: Mapping[str, Reader] = {
+    **SYSTEM_READERS,
+    **SERVICE_READERS,
+    **FACT_READERS,
+    **TEXT_READERS,
+}
+
+
+class Store(Protocol):
+    """The part of :class:`pytest_nixos.observe.store.Observations` that reading needs."""
+
+    def prefetch(self, probes: list[Probe[object]]) -> None: ...
+
+    def of(self, probe: Probe[T]) -> T: ...
+
+
+def probes(controls: Iterable[Control], host: HostConfig) -> Mapping[str, Probe[Any]]:
+    """Return one probe for each kind that data controls among `controls` look at, by kind."""
+    wanted: dict[str, list[Mapping[str, object]]] = {}
+    for control in controls:
+        if control.is_data and control.observed is not None:
+            wanted.setdefault(control.observed.kind, []).append(control.observed.parameters)
+    return {
+        kind: reader.probe(parameters, host)
+        for kind, parameters in wanted.items()
+        if (reader := READERS[kind]).probe is not None
+    }
+
+
+def read(controls: Iterable[Control], host: HostConfig, store: Store) -> Mapping[str, object]:
+    """Observe everything that `controls` look at on the machine, in one round trip.
+
+    :return: parsed observations by kind; add :func:`host_observations` for what is read on the host machine.
+    """
+    asked = probes(controls, host)
+    store.prefetch(list(asked.values()))
+    return {kind: store.of(probe) for kind, probe in asked.items()}
+
+
+def host_observations(
+    *,
+    today: dt.date,
+    flake: FlakeFiles | None = None,
+    closure: StoreScan | None = None,
+) -> Mapping[str, object]:
+    """Return what is read without a machine, by kind; what is not given cannot be judged, and is told so."""
+    found: dict[str, object] = {"declaration": today}
+    if flake is not None:
+        found["flake-lock"] = (flake, today)
+        found["source-scan"] = flake
+    if closure is not None:
+        found["store-scan"] = closure
+    return found
+
+
+def look(spec: ObservedSpec, observations: Mapping[str, object], host: HostConfig) -> Sight:
+    """Find the value of one control in what was observed."""
+    reader = READERS.get(spec.kind)
+    if reader is None:
+        raise CatalogueError(f"no reader for kind {spec.kind!r}", remedy="report this as a defect")
+    if spec.kind not in observations:
+        if KINDS[spec.kind].host_side:
+            return Unseen(f"this run did not read {KINDS[spec.kind].reads}", applicable=False)
+        return Unseen(f"the machine was not asked for {KINDS[spec.kind].reads}")
+    return reader.pick(observations[spec.kind], spec.parameters, host)
+
+
+def flake_directory(location: str) -> Path | None:
+    """Return the local directory of a flake ref's text, or ``None`` for a remote one."""
+    for scheme in ("path:", "git+file://", "git+file:"):
+        location = location.removeprefix(scheme)
+    path = Path(location.partition("?")[0])
+    return path if path.is_absolute() and path.is_dir() else None

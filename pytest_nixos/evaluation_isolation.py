@@ -18,7 +18,7 @@ Json = Any
 # Takes the options to read and the facts to leave out.
 Evaluate = Callable[[Sequence[Sequence[str]], Sequence[str]], Mapping[str, Json]]
 
-_MAX_EVALUATIONS = 40
+_MAX_EVALUATIONS = 32
 
 
 class Isolation:
@@ -57,9 +57,11 @@ class Isolation:
         return [found.get(path, {"state": "unreadable"}) for path in self._options]
 
     def _broken(self, items: Sequence[str]) -> list[str]:
+        if self._left <= 0:
+            return list(items)
         if not items or self._works(items):
             return []
-        if len(items) == 1 or self._left <= 0:
+        if len(items) == 1:
             return list(items)
         middle = len(items) // 2
         return [*self._broken(items[:middle]), *self._broken(items[middle:])]

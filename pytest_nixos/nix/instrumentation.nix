@@ -45,6 +45,7 @@ in
         X-StopOnRemoval = false;
       };
 
+      path = [ pkgs.coreutils ];
       serviceConfig = {
         ExecStart = "${pkgs.bash}/bin/bash ${pkgs.writeText "pytest-nixos-channel.bash" channelScript}";
         Type = "simple";

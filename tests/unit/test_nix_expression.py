@@ -59,7 +59,7 @@ def test_data_travels_as_json_text_that_nix_cannot_interpolate() -> None:
 
 def test_delta_is_taken_as_nix() -> None:
     text = generation_expression(
-        "h", backend="vm", instrumentation=SMALL, delta="{ environment.etc.x.text = \"y\"; }"
+        "h", backend="vm", instrumentation=SMALL, delta='{ environment.etc.x.text = "y"; }'
     )
     assert '{ environment.etc.x.text = "y"; }' in text
 

@@ -1,0 +1,96 @@
+"""A small host document, as ``nix/host-config.nix`` returns it."""
+
+import copy
+from typing import Any
+
+UNIT = "[Unit]\nDescription=x\n\n[Service]\nExecStart=/bin/x -a=b\nProtectSystem=strict\n"
+
+
+def fact(value: Any) -> dict[str, Any]:
+    return {"readable": True, "value": value}
+
+
+UNREADABLE = {"readable": False, "value": None}
+
+FACTS: dict[str, Any] = {
+    "hostName": fact("web"),
+    "systemName": fact("web"),
+    "stateVersion": fact("24.05"),
+    "release": fact("24.05"),
+    "version": fact("24.05.1"),
+    "isContainer": fact(False),
+    "firewall": fact(
+        {
+            "enable": True,
+            "backend": "nftables",
+            "allowedTCPPorts": [443, 80, 80],
+            "allowedTCPPortRanges": [{"from": 6000, "to": 6010}],
+            "allowedUDPPorts": [],
+            "allowedUDPPortRanges": [],
+            "interfaces": {
+                "eth1": {
+                    "allowedTCPPorts": [22],
+                    "allowedTCPPortRanges": [],
+                    "allowedUDPPorts": [53],
+                    "allowedUDPPortRanges": [],
+                }
+            },
+            "trustedInterfaces": ["lo"],
+            "allowPing": True,
+            "rejectPackets": False,
+        }
+    ),
+    "sysctls": {"vm.swappiness": fact("10"), "kernel.x": fact(None), "kernel.bad": UNREADABLE},
+    "zram": fact(
+        {
+            "algorithm": "zstd",
+            "memoryPercent": 50,
+            "memoryMax": None,
+            "priority": 5,
+            "swapDevices": 1,
+        }
+    ),
+    "ollama": fact(None),
+    "users": {
+        "bob": fact(
+            {
+                "uid": None,
+                "isNormalUser": True,
+                "isSystemUser": False,
+                "group": "users",
+                "extraGroups": ["wheel"],
+                "home": "/home/bob",
+                "shell": None,
+                "authorizedKeys": 2,
+            }
+        )
+    },
+    "groups": fact(["users"]),
+    "kernelParams": fact(["loglevel=4"]),
+    "fileSystems": {
+        "/": fact({"mountPoint": "/", "device": "/dev/a", "fsType": "ext4", "options": ["ro"]})
+    },
+    "swapDevices": fact(["/dev/b", None]),
+    "warnings": fact(["w"]),
+    "units": {
+        "x.service": fact({"enabled": True, "text": UNIT, "wantedBy": ["multi-user.target"]})
+    },
+    "vm": fact({"memorySize": 1024, "cores": 1, "graphics": True, "restrictNetwork": False}),
+}
+
+
+def document() -> dict[str, Any]:
+    facts = copy.deepcopy(FACTS)
+    machine = {**copy.deepcopy(FACTS), "units": {}, "unitNames": ["x.service"]}
+    return {
+        "backend": "vm",
+        "program": "bin/run-web-vm",
+        "derivation": "/nix/store/d.drv",
+        "output": "/nix/store/o",
+        "toplevel": "/nix/store/t",
+        "system": "x86_64-linux",
+        "facts": facts,
+        "machineFacts": machine,
+        "options": [],
+        "machineOptions": [],
+    }

@@ -222,11 +222,12 @@ def firewall(*, name: str = "firewall") -> Probe[FirewallState]:
 def _parse(output: ProbeOutput) -> FirewallState:
     lines = split_sections(output.text)
     sections = {title: "\n".join(found) for title, found in lines.items()}
-    tools = {name: _tool(sections, name) for name in ("nft", "iptables", "ip6tables")}
+    nft, nft_tables = _parse_nft(sections)
+    tools = {"nft": nft, **{name: _tool(sections, name) for name in ("iptables", "ip6tables")}}
     tables: dict[str, Mapping[str, Chain]] = {}
     for name, family in (("iptables", "ip"), ("ip6tables", "ip6")):
         tables |= parse_iptables_save(sections.get(name, ""), family=family)
-    for table, chains in _parse_nft(sections).items():
+    for table, chains in nft_tables.items():
         # iptables shows its own tables better than nft, which does not know its extensions.
         if table not in tables or table.split(" ")[1] not in _COMPATIBLE_TABLES:
             tables[table] = chains
@@ -241,25 +242,24 @@ def _parse(output: ProbeOutput) -> FirewallState:
     )
 
 
-def _parse_nft(sections: Mapping[str, str]) -> Mapping[str, Mapping[str, Chain]]:
+def _parse_nft(
+    sections: Mapping[str, str],
+) -> tuple[Tool, Mapping[str, Mapping[str, Chain]]]:
+    tool = _tool(sections, "nft")
+    if tool is not Tool.ANSWERED:
+        return tool, {}
     try:
-        document = json.loads(sections.get("nft", "") or "{}")
-        return parse_nft(document, sections.get("nft-text", ""))
+        document = json.loads(sections["nft"])
+        return tool, parse_nft(document, sections.get("nft-text", ""))
     except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-        return {}
+        # A ruleset that cannot be read must not pass for an empty one.
+        return Tool.FAILED, {}
 
 
 def _tool(sections: Mapping[str, str], name: str) -> Tool:
     if name not in sections:
         return Tool.ABSENT
-    answered = f"{name}-status 0" in sections
-    if name == "nft" and answered:
-        # A document that nobody can read is no answer.
-        try:
-            answered = "nftables" in json.loads(sections[name])
-        except (ValueError, TypeError):
-            answered = False
-    return Tool.ANSWERED if answered else Tool.FAILED
+    return Tool.ANSWERED if f"{name}-status 0" in sections else Tool.FAILED
 
 
 def _kernel_tables(text: str) -> Mapping[str, tuple[str, ...]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import shlex
 import urllib.parse
 from collections.abc import Mapping, Sequence
@@ -124,7 +123,7 @@ def _parse_answer(line: str, *, by: str) -> HttpAnswer:
     exit_status, _, encoded = line.partition(" ")
     try:
         raw = base64.b64decode(encoded, validate=True)
-    except binascii.Error:
+    except ValueError:  # binascii.Error is one; so is text that is no ASCII
         raw = b""
     # A proxy's or 100-continue answer may come first.
     while raw.startswith(b"HTTP/"):

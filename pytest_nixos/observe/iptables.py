@@ -40,7 +40,7 @@ def parse_iptables_save(text: str, *, family: str) -> Mapping[str, Mapping[str, 
     for line in text.splitlines():
         if line.startswith("*"):
             table = f"{family} {line[1:].strip()}"
-        elif line.startswith(":"):
+        elif line.startswith(":") and table:
             name, _, rest = line[1:].partition(" ")
             policies[table, name] = _TARGETS.get(rest.split(" ")[0])
         elif line.startswith("-A "):
@@ -67,7 +67,7 @@ def _parse_rule(line: str, chains: set[str]) -> FilterRule:
     try:
         words = shlex.split(line)
     except ValueError:
-        words = line.split()
+        words = line.split()  # an odd quote
     conditions: list[Condition] = []
     verdict, target = Verdict.CONTINUE, ""
     negated = False
@@ -86,7 +86,11 @@ def _parse_rule(line: str, chains: set[str]) -> FilterRule:
         conditions += [condition] if condition else []
         negated = False
     return FilterRule(
-        chain=words[1], text=line, conditions=tuple(conditions), verdict=verdict, target=target
+        chain=words[1] if len(words) > 1 else "",
+        text=line,
+        conditions=tuple(conditions),
+        verdict=verdict,
+        target=target,
     )
 
 

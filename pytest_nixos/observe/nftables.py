@@ -28,6 +28,8 @@ _META = {
 _NFPROTO = {"ipv4": "ip", "ipv6": "ip6"}
 _PROTOCOL_NAMES = {"ipv6-icmp": "icmpv6", "1": "icmp", "6": "tcp", "17": "udp", "58": "icmpv6"}
 _HANDLE = re.compile(r"^(.*?)\s*# handle (\d+)$")
+# JSON does not say what an xt match looks at, the text does.
+_XT_STATES = re.compile(r"ct state ([\w,]+) (?:jump|goto|accept|return)")
 _COUNTER = re.compile(r"counter packets \d+ bytes \d+ ?")
 _TABLE_LINE = re.compile(r"^table (\w+) (\S+) \{")
 
@@ -37,9 +39,9 @@ def parse_nft(document: Json, text: str = "") -> Mapping[str, Mapping[str, Chain
 
     :param document: what ``nft -j list ruleset`` printed, decoded.
     :param text: what ``nft -a list ruleset`` printed: the rules' own wording, found by their handles.
+    :raises KeyError: or another LookupError, TypeError, ValueError or AttributeError: if it is no such document.
     """
-    entries = document.get("nftables", []) if isinstance(document, dict) else []
-    entries = [entry for entry in entries if isinstance(entry, dict)]
+    entries = [entry for entry in document["nftables"] if isinstance(entry, dict)]
     texts = parse_nft_text(text)
     sets: Sets = {
         (s["family"], s["table"], s["name"]): s.get("elem", [])
@@ -97,7 +99,7 @@ def _rules(rule: Json, text: str, sets: Sets) -> Iterator[FilterRule]:
     chain = rule.get("chain", "")
     conditions: list[Condition] = []
     for statement in rule.get("expr", []):
-        (name, body), *_ = statement.items() if isinstance(statement, dict) else [(statement, None)]
+        name, body = _plain(statement, text)
         if name == "match":
             conditions += _match(body, scope, sets)
         elif name == "vmap":
@@ -112,14 +114,23 @@ def _rules(rule: Json, text: str, sets: Sets) -> Iterator[FilterRule]:
             # A program decides.
             yield _rule(chain, text, (*conditions, _other()), Verdict.ACCEPT)
             return
-        elif name == "xt" and isinstance(body, dict) and body.get("type") == "target":
-            # A target of iptables-nft; of those without a statement of its own only REJECT decides.
-            if body.get("name") == "REJECT":
-                yield _rule(chain, text, tuple(conditions), Verdict.REJECT)
-                return
         elif name not in _SILENT:
             conditions.append(_other())  # limit, fib, an xt match, ...
     yield _rule(chain, text, tuple(conditions), Verdict.CONTINUE)
+
+
+def _plain(statement: Json, text: str) -> tuple[str, Json]:
+    """Return a statement's name and body; what iptables-nft writes in its own words becomes nft's."""
+    (name, body), *_ = statement.items() if isinstance(statement, dict) else [(statement, None)]
+    if name != "xt":
+        return name, body
+    if isinstance(body, dict) and body.get("type") == "target":
+        # Of the targets without a statement of nft's own only REJECT decides.
+        return ("reject" if body.get("name") == "REJECT" else "log"), None
+    if states := _XT_STATES.match(text):
+        left = {"ct": {"key": "state"}}
+        return "match", {"op": "in", "left": left, "right": states[1].split(",")}
+    return name, body
 
 
 def _rule(

@@ -1,0 +1,230 @@
+"""What a ruleset lets in, judged on rulesets of the NixOS firewall's shape as real tools printed them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_nixos.observe.base import ProbeOutput
+from pytest_nixos.observe.filtering import Decision
+from pytest_nixos.observe.firewall import FirewallState, Ruleset, Tool, firewall
+from pytest_nixos.observe.iptables import parse_iptables_save
+from pytest_nixos.observe.nftables import parse_nft
+
+RECORDED = Path(__file__).parent / "recorded"
+BACKENDS = ["firewall-nftables", "firewall-iptables", "firewall-iptables-seen-by-nft"]
+FAMILIES = ["ip", "ip6"]
+
+
+def read(name: str) -> FirewallState:
+    output = ProbeOutput(stdout=(RECORDED / f"{name}.txt").read_bytes(), exit_status=0)
+    return firewall().parse(output)
+
+
+def ports(ruleset: Ruleset, protocol: str, **packet: str) -> list[str]:
+    return [str(span) for span in ruleset.open_ports(protocol, **packet)]
+
+
+@pytest.fixture(params=BACKENDS)
+def ruleset(request: pytest.FixtureRequest) -> Ruleset:
+    return read(request.param).ruleset
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_declared_ports_are_open_and_no_others(ruleset: Ruleset, family: str) -> None:
+    assert ports(ruleset, "tcp", family=family) == ["22", "8000-8010", "11434"]
+    assert ports(ruleset, "udp", family=family) == ["51820"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_port_of_one_interface_is_open_there_only(ruleset: Ruleset, family: str) -> None:
+    opened = ports(ruleset, "tcp", interface="eth1", family=family)
+    assert opened == ["22", "8000-8010", "9100", "11434"]
+
+
+@pytest.mark.parametrize("interface", ["lo", "br-trusted"])
+def test_everything_is_open_on_trusted_interfaces(ruleset: Ruleset, interface: str) -> None:
+    assert ports(ruleset, "tcp", interface=interface) == ["0-65535"]
+    assert interface in ruleset.trusted_interfaces
+
+
+def test_a_rule_for_one_source_is_conditional_and_reported_with_its_text(ruleset: Ruleset) -> None:
+    verdict = ruleset.judge(protocol="tcp", port=5432)
+    assert verdict.decision is Decision.CONDITIONAL
+    assert "10.0.0.0/8" in verdict.rules[-1].text
+    assert any("10.0.0.0/8" in rule.text for rule in ruleset.extra_accepts)
+
+
+def test_what_every_nixos_firewall_accepts_is_nothing_extra(ruleset: Ruleset) -> None:
+    texts = [rule.text for rule in ruleset.extra_accepts]
+    assert not [text for text in texts if "icmp" in text or "546" in text or "established" in text]
+
+
+def test_ping_is_seen_behind_a_rate_limit(ruleset: Ruleset) -> None:
+    assert ruleset.accepts_ping
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", BACKENDS[:2])
+def test_the_rest_is_refused(name: str, family: str) -> None:
+    assert read(name).ruleset.refuses_by_default(family=family)
+
+
+@pytest.mark.parametrize("name", BACKENDS[:2])
+def test_the_reverse_path_filter_is_seen(name: str) -> None:
+    assert read(name).ruleset.has_reverse_path_filter
+
+
+def test_accepted_ports_name_their_rule_without_counters() -> None:
+    rules = {rule.text: rule for rule in read("firewall-nftables").ruleset.accepted_ports}
+    rule = rules['iifname "eth1" tcp dport 9100 accept']
+    assert (rule.protocol, rule.interfaces, [str(p) for p in rule.ports]) == (
+        "tcp",
+        ("eth1",),
+        ["9100"],
+    )
+
+
+def test_tools_that_are_missing_are_told_from_empty_rulesets() -> None:
+    state = read("firewall-nftables")
+    assert state.tools == {"nft": Tool.ANSWERED, "iptables": Tool.ABSENT, "ip6tables": Tool.ABSENT}
+    assert state.units == {"firewall.service": "inactive", "nftables.service": "active"}
+    nothing = firewall().parse(ProbeOutput(stdout=b"=units\ninactive\ninactive\n", exit_status=0))
+    assert not nothing.is_known
+    assert not nothing.is_active
+
+
+def test_a_tool_that_fails_is_no_answer() -> None:
+    for text in (b"Error: not permitted\n=nft-status 1", b"{}\n=nft-status 0", b"\n=nft-status 0"):
+        state = firewall().parse(ProbeOutput(stdout=b"=nft\n" + text, exit_status=0))
+        assert state.tools["nft"] is Tool.FAILED
+        assert not state.is_known
+
+
+def changed(change: Callable[[list[dict[str, Any]]], None]) -> Ruleset:
+    """Return the recorded nftables ruleset with `change` made to its JSON."""
+    text = (RECORDED / "firewall-nftables.txt").read_text()
+    document = json.loads(text.split("=nft\n")[1].split("\n")[0])
+    change(document["nftables"])
+    return Ruleset(tables=parse_nft(document))
+
+
+def rule(chain: str, *expr: dict[str, Any]) -> dict[str, Any]:
+    at = {"family": "inet", "table": "nixos-fw", "chain": chain, "handle": 999}
+    return {"rule": {**at, "expr": list(expr)}}
+
+
+def dport(right: object, *, op: str = "==") -> dict[str, Any]:
+    left = {"payload": {"protocol": "tcp", "field": "dport"}}
+    return {"match": {"op": op, "left": left, "right": right}}
+
+
+ACCEPT: dict[str, Any] = {"accept": None}
+DROP: dict[str, Any] = {"drop": None}
+
+
+def first_rule(entries: list[dict[str, Any]]) -> int:
+    return next(i for i, entry in enumerate(entries) if "rule" in entry)
+
+
+def test_a_rule_that_accepts_everything_opens_all_and_is_extra() -> None:
+    ruleset = changed(lambda entries: entries.append(rule("input-allow", ACCEPT)))
+    assert ports(ruleset, "tcp") == ["0-65535"]
+    assert not ruleset.refuses_by_default()
+    assert any(not r.protocol and not r.ports for r in ruleset.extra_accepts)
+
+
+def test_a_drop_in_front_closes_a_declared_port() -> None:
+    ruleset = changed(
+        lambda entries: entries.insert(first_rule(entries), rule("input-allow", dport(22), DROP))
+    )
+    assert ports(ruleset, "tcp") == ["8000-8010", "11434"]
+
+
+def test_a_drop_behind_changes_nothing() -> None:
+    ruleset = changed(lambda entries: entries.append(rule("input-allow", dport(22), DROP)))
+    assert ports(ruleset, "tcp") == ["22", "8000-8010", "11434"]
+
+
+def test_every_base_chain_of_the_hook_has_to_accept() -> None:
+    def add(entries: list[dict[str, Any]]) -> None:
+        table = {"family": "inet", "table": "extra"}
+        hook = {"type": "filter", "hook": "input", "prio": 10, "policy": "drop"}
+        entries.append({"chain": {**table, "name": "late", **hook}})
+        entries.append(
+            {"rule": {**table, "chain": "late", "handle": 1, "expr": [dport(22), ACCEPT]}}
+        )
+
+    assert ports(changed(add), "tcp") == ["22"]
+
+
+def test_named_sets_ranges_and_negations_are_understood() -> None:
+    def add(entries: list[dict[str, Any]]) -> None:
+        table = {"family": "inet", "table": "nixos-fw"}
+        elements = [443, {"range": [5000, 5002]}, {"elem": {"val": 6000, "timeout": 60}}]
+        entries.append({"set": {**table, "name": "more", "elem": elements}})
+        entries.append(rule("input-allow", dport("@more"), ACCEPT))
+        entries.append(rule("input-allow", dport({"range": [1, 65000]}, op="!="), ACCEPT))
+
+    assert ports(changed(add), "tcp") == [
+        *("0", "22", "443", "5000-5002", "6000", "8000-8010", "11434", "65001-65535"),
+    ]
+
+
+def test_return_and_goto_leave_a_chain() -> None:
+    def add(entries: list[dict[str, Any]]) -> None:
+        entries.insert(first_rule(entries), rule("input-allow", dport(22), {"return": None}))
+        entries.insert(
+            first_rule(entries),
+            rule("input-allow", dport(11434), {"goto": {"target": "rpfilter-allow"}}),
+        )
+
+    # An empty chain that was gone to ends in the base chain's policy.
+    assert ports(changed(add), "tcp") == ["8000-8010"]
+
+
+def test_a_chain_that_jumps_to_itself_ends() -> None:
+    def add(entries: list[dict[str, Any]]) -> None:
+        entries.insert(
+            first_rule(entries), rule("input-allow", {"jump": {"target": "input-allow"}})
+        )
+
+    assert ports(changed(add), "tcp") == ["22", "8000-8010", "11434"]
+
+
+def test_no_rules_let_everything_in() -> None:
+    assert ports(Ruleset(), "tcp") == ["0-65535"]
+    assert not Ruleset().refuses_by_default()
+
+
+IPTABLES = """*filter
+:INPUT DROP [0:0]
+:mine - [0:0]
+-A INPUT -j mine
+-A mine -i wg+ -p tcp -m multiport --dports 80,443,1000:1002 -j ACCEPT
+-A mine ! -i eth0 -p udp -m udp --dport 53 -j ACCEPT
+-A mine -p tcp -m tcp --dport 25 -m comment --comment "it's \\"quoted\\"" -j ACCEPT
+-A mine -p tcp -m limit --limit 1/min -m tcp --dport 26 -j ACCEPT
+-A mine -p esp -j ACCEPT
+COMMIT
+*nat
+:PREROUTING ACCEPT [0:0]
+-A PREROUTING -p tcp -m tcp --dport 8080 -j REDIRECT --to-ports 80
+COMMIT
+"""
+
+
+def test_iptables_extensions_and_negations() -> None:
+    ruleset = Ruleset(tables=parse_iptables_save(IPTABLES, family="ip"))
+    assert ports(ruleset, "tcp", interface="wg0") == ["25", "80", "443", "1000-1002"]
+    assert ports(ruleset, "tcp", interface="eth0") == ["25"]
+    assert ports(ruleset, "udp", interface="eth0") == []
+    assert ports(ruleset, "udp", interface="eth1") == ["53"]
+    assert [rule.protocol for rule in ruleset.extra_accepts] == ["tcp", "esp"]
+    assert len(ruleset.redirections) == 1
+    # The other family has no rules at all.
+    assert ports(ruleset, "tcp", family="ip6") == ["0-65535"]

@@ -1,0 +1,137 @@
+"""What holds a process back, as recorded from two units under systemd 257."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pytest_nixos.observe.base import ProbeOutput
+from pytest_nixos.observe.exposure import exposure
+from pytest_nixos.observe.mount import parse_mountinfo
+from pytest_nixos.observe.sandbox import (
+    ProcessFacts,
+    ProtectHome,
+    ProtectSystem,
+    SeccompMode,
+    capability_names,
+    process_facts,
+)
+
+RECORDED = Path(__file__).parent / "recorded"
+
+
+@pytest.fixture(scope="module")
+def facts() -> dict[str, ProcessFacts | None]:
+    text = (RECORDED / "process-facts.txt").read_bytes()
+    probe = process_facts(["wanted", "plain", "gone"])
+    return dict(probe.parse(ProbeOutput(stdout=text, exit_status=0)))
+
+
+def test_a_hardened_unit(facts: dict[str, ProcessFacts | None]) -> None:
+    hardened = facts["wanted.service"]
+    assert hardened is not None
+    assert hardened.no_new_privileges
+    assert hardened.seccomp is SeccompMode.FILTER
+    assert (hardened.seccomp_filters or 0) > 0
+    assert hardened.protect_system is ProtectSystem.STRICT
+    assert hardened.protect_home is ProtectHome.YES
+    assert not hardened.runs_as_root
+    assert hardened.capabilities["bounding"] == frozenset()
+    assert hardened.private_namespaces == {"mnt", "net"}
+    assert all(
+        (
+            hardened.private_tmp,
+            hardened.private_devices,
+            hardened.protect_kernel_tunables,
+            hardened.protect_control_groups,
+            hardened.protect_kernel_logs,
+            hardened.protect_kernel_modules,
+            hardened.hides_processes,
+        )
+    )
+
+
+def test_a_plain_unit(facts: dict[str, ProcessFacts | None]) -> None:
+    plain = facts["plain.service"]
+    assert plain is not None
+    assert plain.no_new_privileges is False
+    # What its container filters anyway is not the unit's.
+    assert plain.seccomp_filters == 0
+    assert plain.protect_system is ProtectSystem.NO
+    assert plain.protect_home is ProtectHome.NO
+    assert plain.runs_as_root
+    assert "sys_admin" in plain.capabilities["bounding"]
+    assert plain.private_namespaces == frozenset()
+    assert not plain.private_tmp
+    assert not plain.private_devices
+    assert not plain.protect_control_groups
+    assert not plain.hides_processes
+
+
+def test_a_unit_without_a_process(facts: dict[str, ProcessFacts | None]) -> None:
+    assert facts["gone.service"] is None
+
+
+def with_mounts(facts: ProcessFacts, *lines: str) -> ProcessFacts:
+    import dataclasses
+
+    return dataclasses.replace(facts, mounts=parse_mountinfo(lines))
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (["1 0 0:1 / / rw - ext4 x rw"], ProtectSystem.NO),
+        (["1 0 0:1 / / rw - ext4 x rw", "2 1 0:1 /usr /usr ro - ext4 x rw"], ProtectSystem.YES),
+        (
+            [
+                "1 0 0:1 / / rw - ext4 x rw",
+                "2 1 0:1 /usr /usr ro - ext4 x rw",
+                "3 1 0:1 /etc /etc ro - ext4 x rw",
+            ],
+            ProtectSystem.FULL,
+        ),
+        (["1 0 0:1 / / ro - ext4 x rw"], ProtectSystem.STRICT),
+        (["1 0 0:1 / / ro - ext4 x rw", "2 1 0:1 /var /var rw - ext4 x rw"], ProtectSystem.FULL),
+    ],
+)
+def test_protect_system_is_told_from_mounts(
+    facts: dict[str, ProcessFacts | None], lines: list[str], expected: ProtectSystem
+) -> None:
+    plain = facts["plain.service"]
+    assert plain is not None
+    assert with_mounts(plain, *lines).protect_system is expected
+
+
+def test_the_weakest_home_counts(facts: dict[str, ProcessFacts | None]) -> None:
+    plain = facts["plain.service"]
+    assert plain is not None
+    root = "1 0 0:1 / / rw - ext4 x rw"
+    read_only = [
+        f"2 1 0:1 {path} {path} ro - ext4 x rw" for path in ("/home", "/root", "/run/user")
+    ]
+    assert with_mounts(plain, root, *read_only).protect_home is ProtectHome.READ_ONLY
+    assert with_mounts(plain, root, *read_only[:2]).protect_home is ProtectHome.NO
+
+
+def test_capabilities_by_name() -> None:
+    assert capability_names("0000000000000401") == {"chown", "net_bind_service"}
+    assert capability_names("10000000000") == {"checkpoint_restore"}
+    assert capability_names("8000000000000000") == {"63"}
+
+
+def test_exposure_with_what_adds_to_it() -> None:
+    text = (RECORDED / "exposure.txt").read_bytes()
+    found = exposure(["wanted"]).parse(ProbeOutput(stdout=text, exit_status=0))["wanted.service"]
+    assert (found.score, found.rating) == (2.0, "OK")
+    assert found.items[0].weight == 0.3
+    assert any(item.directive.startswith("RestrictAddressFamilies=") for item in found.items)
+    assert sorted((item.weight for item in found.items), reverse=True) == [
+        item.weight for item in found.items
+    ]
+
+
+def test_exposure_never_asks_for_all_units() -> None:
+    assert exposure(["a.socket", "b@.service"]).script == ":"
+    assert exposure(["a", "b@1"]).script.endswith(" a.service b@1.service")

@@ -21,6 +21,8 @@ _IMMUTABLE = 0x10
 
 __all__ = ["end_marked_processes", "marked_processes", "remove_tree"]
 
+_KILLED_S = 5.0
+
 
 def marked_processes(variable: str, value: str, *, proc: Path = Path("/proc")) -> tuple[int, ...]:
     """List processes of this user whose start environment holds ``variable=value``.
@@ -42,7 +44,9 @@ def end_marked_processes(variable: str, value: str, *, grace_s: float = 1.0) -> 
         for pid in marked_processes(variable, value):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, number)
-        if poll(gone, deadline=Deadline.after(grace_s), interval_s=0.02):
+        # SIGKILL may take its time on a machine under load, but it is never refused.
+        limit_s = grace_s if number == signal.SIGTERM else _KILLED_S
+        if poll(gone, deadline=Deadline.after(limit_s), interval_s=0.02):
             return
 
 

@@ -55,7 +55,6 @@ __all__ = ["VmBackend", "VmOptions", "VmRunning"]
 _TAIL = 20
 _QUIT_S = 1.0
 _FLUSH_S = 2.0
-_GRACE_S = 2.0
 # After a fatal line the guest goes on for a moment: a panic's trace, stage 1's question.
 _LAST_WORDS_QUIET_S = 0.5
 _LAST_WORDS_S = 2.0
@@ -73,6 +72,7 @@ class VmOptions:
         built without the instrumentation, which does the same.
     :param reboots: let the guest reboot in place; otherwise a reboot ends QEMU.
     :param settle: when a boot counts as finished or as stuck.
+    :param grace_s: seconds that QEMU and its helpers get between SIGTERM and SIGKILL.
     :param extra_argv: further QEMU arguments, after all others.
     """
 
@@ -80,6 +80,7 @@ class VmOptions:
     restrict_network: bool = False
     reboots: bool = False
     settle: SettleLimits = field(default_factory=SettleLimits)
+    grace_s: float = 2.0
     extra_argv: tuple[str, ...] = ()
 
 
@@ -127,7 +128,7 @@ class VmBackend:
         )
         with contextlib.ExitStack() as stack:
             running = VmRunning(spec.host.name, spec.run_dir, news, stack, argv, env)
-            running.boot(deadline, self._options.settle)
+            running.boot(deadline, self._options)
             running.keep(stack.pop_all())
         return running
 
@@ -210,17 +211,17 @@ class VmRunning:
         """Socket of QEMU's monitor; :attr:`qmp` holds its only connection."""
         return self.qmp.path
 
-    def boot(self, deadline: Deadline, limits: SettleLimits) -> None:
+    def boot(self, deadline: Deadline, options: VmOptions) -> None:
         """Start QEMU and wait until the root command channel answers and the boot has settled."""
         self._prepare()
-        self._stack.callback(self._process.stop, grace_s=_GRACE_S)
+        self._stack.callback(self._process.stop, grace_s=options.grace_s)
         self._process.start()
         self._stack.callback(self.qmp.close)
         self.qmp.start()
         self._stack.callback(self._quit)
         self._connect(deadline)
         self._news.tell(BootEventKind.CHANNEL, "the root command channel answers")
-        self._settle(deadline, limits)
+        self._settle(deadline, options.settle)
         self._booted = True
 
     def keep(self, stack: contextlib.ExitStack) -> None:

@@ -94,7 +94,7 @@ def test_it_leads_a_session_of_its_own(
 def test_stopping_ends_the_whole_group_even_if_it_refuses(
     tmp_path: Path, console: Console, shell: list[SerialProcess]
 ) -> None:
-    script = "trap '' TERM HUP; (echo child; while :; do sleep 1; done) & echo ready; while :; do sleep 1; done"
+    script = "trap '' TERM HUP; (echo child; exec sleep 60) & exec sleep 60"
     process = start(script, tmp_path, console, shell)
     wait_for(console, "child")
     members = marked_processes("PYTEST_NIXOS_TEST", str(tmp_path))
@@ -140,7 +140,7 @@ def test_it_dies_with_its_parent(tmp_path: Path) -> None:
         from pathlib import Path
         from pytest_nixos.machine.console import Console
         from pytest_nixos.machine.serial_process import SerialProcess
-        process = SerialProcess(("/bin/sh", "-c", "trap '' HUP TERM; while :; do sleep 1; done"),
+        process = SerialProcess(("/bin/sh", "-c", "trap '' HUP TERM; exec sleep 60"),
                                 env=dict(os.environ), cwd=Path.cwd(), console=Console())
         process.start()
         print(process.pid, flush=True)
@@ -165,7 +165,7 @@ def test_a_daemon_that_left_its_group_is_found_by_its_environment(
     tmp_path: Path, console: Console, shell: list[SerialProcess]
 ) -> None:
     process = start(
-        "setsid sh -c 'trap \"\" TERM; while :; do sleep 1; done' & sleep 0.2",
+        "setsid sh -c 'trap \"\" TERM; exec sleep 60' & sleep 0.2",
         tmp_path,
         console,
         shell,

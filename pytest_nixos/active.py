@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from pytest_nixos import collection, fixtures
+from pytest_nixos import collection, fixtures, judging
 from pytest_nixos.errors import NixosError, SettingsError
 from pytest_nixos.evaluation_cache import EvaluationCache, default_cache_directory
 from pytest_nixos.narrator import Narrator
@@ -49,6 +49,7 @@ def activate(config: pytest.Config, settings: Settings) -> None:
     manager = config.pluginmanager
     manager.register(ActivePlugin(settings, packages), "nixos-active")
     manager.register(fixtures, "nixos-fixtures")
+    manager.register(judging, "nixos-judging")
     # Registered last, so that it overrides testinfra's fixture of the same name.
     manager.register(fixtures.HostFixture(), "nixos-host-fixture")
     manager.register(Recorder(config, settings), "nixos-recorder")

@@ -153,8 +153,9 @@ def control_of(item: pytest.Item, session: NixosSession) -> Control | None:
     :raises CatalogueError: if its ``nixos_control`` marker names none that is known.
     """
     callspec = getattr(item, "callspec", None)
-    if callspec is not None and CONTROL_FIXTURE in callspec.params:
-        return session.control(callspec.params[CONTROL_FIXTURE].id)
+    chosen = callspec.params.get(CONTROL_FIXTURE) if callspec is not None else None
+    if isinstance(chosen, Control):
+        return session.control(chosen.id)
     ids = _control_ids(item)
     return session.control(ids[0]) if ids else None
 
@@ -199,6 +200,11 @@ def select_and_order(
 
 
 def _selected(item: pytest.Item, session: NixosSession, packages: SuitePackages) -> bool:
+    callspec = getattr(item, "callspec", None)
+    if callspec is not None and not isinstance(
+        callspec.params.get(CONTROL_FIXTURE), Control | None
+    ):
+        return False  # pytest's placeholder: the profile selects no data control
     try:
         control = control_of(item, session)
     except NixosError as err:

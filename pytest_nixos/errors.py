@@ -11,6 +11,7 @@ __all__ = [
     "CommandTimeout",
     "EvalError",
     "FlakeError",
+    "GenerationError",
     "MachineError",
     "NixosError",
     "SettingsError",
@@ -97,6 +98,10 @@ class BootError(MachineError):
     def __str__(self) -> str:
         console = "".join(f"\n  | {line}" for line in self.console_tail)
         return f"{self.message}{console}\n  remedy: {self.remedy}"
+
+
+class GenerationError(NixosError):
+    """A generation cannot be made, found or activated; the machine itself is fine."""
 
 
 class TransportError(MachineError):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from pytest_nixos.errors import MachineError
+from pytest_nixos.errors import GenerationError
 from pytest_nixos.machine.base import CommandResult, Machine
 
 __all__ = ["Generations", "StoreBridge", "SwitchOutcome", "Verb"]
@@ -116,7 +116,7 @@ class Generations:
     def set_profile(self, toplevel: str) -> None:
         """Make `toplevel` the newest generation of the system profile, as ``nixos-rebuild`` does first.
 
-        :raises MachineError: if ``nix-env`` refuses.
+        :raises GenerationError: if ``nix-env`` refuses.
         """
         self._checked(f"nix-env --profile {_PROFILE} --set {shlex.quote(toplevel)}")
 
@@ -134,7 +134,7 @@ class Generations:
     def rollback(self) -> SwitchOutcome:
         """Go back to the previous generation, as ``nixos-rebuild switch --rollback`` does.
 
-        :raises MachineError: if there is no earlier generation.
+        :raises GenerationError: if there is no earlier generation.
         """
         self._checked(f"nix-env --profile {_PROFILE} --rollback")
         return self.activate(self.profile, Verb.SWITCH)
@@ -171,7 +171,7 @@ class Generations:
     def _checked(self, command: str, *, stdin: bytes = b"") -> CommandResult:
         result = self._run(command, stdin=stdin)
         if not result.succeeded:
-            raise MachineError(
+            raise GenerationError(
                 f"{self._machine.name}: {command!r} ended with {result.exit_status}: "
                 f"{result.stderr_text.strip() or result.stdout_text.strip()}",
                 remedy="the host must run its own Nix (nix.enable) for generations to be tested in it",

@@ -21,6 +21,7 @@ _POSITION = re.compile(r":\d+(?::\d+)?$")
 _FILE_TRANSFER, _COPY_PATHS, _BUILDS, _BUILD = 101, 103, 104, 105
 _BUILD_LOG_LINE, _PROGRESS, _SET_EXPECTED = 101, 105, 106
 _ERROR, _WARNING = 0, 1
+_HINT = "(use '--show-trace'"  # comes as an error of its own
 _TAIL_LINES = 40
 _MAX_PLAIN_LINES = 200
 
@@ -116,6 +117,8 @@ class NixLog:
         if event.get("level") == _WARNING:
             self.warnings.append(whole.removeprefix("warning:").strip())
         elif event.get("level") == _ERROR:
+            if whole.startswith(_HINT):
+                return
             text = plain_text(str(event.get("raw_msg", ""))) or whole.removeprefix("error:")
             self.errors.append(
                 NixMessage(

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from pytest_nixos import __version__, collection
-from pytest_nixos.errors import CommandTimeout, MachineError, NixosError, SettingsError
+from pytest_nixos.errors import CommandTimeout, NixosError, SettingsError, TransportError
 from pytest_nixos.findings import Evidence, Finding, Ledger, Outcome
 from pytest_nixos.options import Settings
 from pytest_nixos.outcomes import NOT_APPLICABLE
 from pytest_nixos.report import ReportWriter, RunFacts
 from pytest_nixos.report.json_report import write_json
-from pytest_nixos.report.terminal import printable, summary_lines
+from pytest_nixos.report.terminal import failure_lines, printable, summary_lines
 from pytest_nixos.session import HostEntry, NixosSession
 from pytest_nixos.standards.model import Control
 from pytest_nixos.standards.waivers import apply_waiver, find_waiver
@@ -27,6 +27,7 @@ from pytest_nixos.stash import EVIDENCE, SESSION
 __all__ = ["LEDGERS_KEPT", "Recorder"]
 
 LEDGERS_KEPT = 20
+_TRACEBACK_VERBOSITY = 2
 _WORKER_OUTPUT = "nixos_phases"
 # Attributes of a report: pytest serialises them, so they cross xdist.
 _FINDING = "nixos_finding"
@@ -60,11 +61,9 @@ class Recorder:
         key = collection.host_key_of(item)
         if key is None:
             return report
-        broken = _machine_failure(call)
-        if broken is not None and report.failed:
-            session.entry(key).fail(broken)
-            report.longrepr = str(broken)
-            setattr(report, _ERROR_MARK, True)
+        error = call.excinfo.value if call.excinfo is not None else None
+        if isinstance(error, NixosError) and report.failed:
+            _note_error(report, error, session.entry(key))
         control = collection.control_of(item, session)
         decides = report.when == "call" or (report.when == "setup" and not report.passed)
         if control is not None and decides:
@@ -176,6 +175,8 @@ class Recorder:
             duration_s=report.duration,
         )
         setattr(report, _FINDING, finding.to_json())
+        if outcome is Outcome.FAILED and self._config.get_verbosity() < _TRACEBACK_VERBOSITY:
+            report.longrepr = "\n".join(failure_lines(finding))
         _show(report, finding, below=finding.severity < self._settings.fail_on)
         _add_properties(item, finding)
 
@@ -214,13 +215,13 @@ def _writers(config: pytest.Config, settings: Settings) -> Mapping[str, ReportWr
     return writers
 
 
-def _machine_failure(call: pytest.CallInfo[None]) -> NixosError | None:
-    if call.excinfo is None or call.when == "setup":
-        return None
-    error = call.excinfo.value
-    return (
-        error if isinstance(error, MachineError) and not isinstance(error, CommandTimeout) else None
-    )
+def _note_error(report: pytest.TestReport, error: NixosError, entry: HostEntry) -> None:
+    """Show an error of ours without a traceback; a machine that went away fails the host's later tests fast."""
+    report.longrepr = str(error)
+    setattr(report, _ERROR_MARK, True)
+    if isinstance(error, TransportError) and not isinstance(error, CommandTimeout):
+        entry.fail(error)
+        entry.shown = True
 
 
 def _outcome(report: pytest.TestReport) -> tuple[Outcome, str]:

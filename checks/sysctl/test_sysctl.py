@@ -26,7 +26,7 @@ def test_declared_sysctls_are_in_force(
     wrong = {
         key: f"declared {value}, is {observed[key] if observed[key] is not None else 'missing'}"
         for key, value in declared.items()
-        if observe.normalise_sysctl(value) != observe.normalise_sysctl(observed[key] or "")
+        if not observe.same_sysctl(value, observed[key])
     }
     assert not wrong, "; ".join(f"{key}: {how}" for key, how in wrong.items())
 

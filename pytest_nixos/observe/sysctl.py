@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
 
-__all__ = ["normalise_sysctl", "sysctl_path", "sysctl_tree", "sysctls"]
+__all__ = ["normalise_sysctl", "same_sysctl", "sysctl_path", "sysctl_tree", "sysctls"]
 
 _ROOT = "/proc/sys/"
 
@@ -41,6 +41,16 @@ def sysctl_path(key: str) -> str:
 def normalise_sysctl(value: str) -> str:
     """Make two spellings of a value comparable: the kernel separates numbers by tabs, people by spaces."""
     return " ".join(value.split())
+
+
+def same_sysctl(declared: str, observed: str | None) -> bool:
+    """Whether a declared value is in force.
+
+    The kernel takes fewer numbers than a parameter holds and leaves the others as they are:
+    ``kernel.printk = 4`` reads back as ``4 4 1 7``.
+    """
+    wanted = declared.split()
+    return observed is not None and wanted == observed.split()[: max(len(wanted), 1)]
 
 
 def sysctls(keys: Sequence[str], *, name: str = "sysctl") -> Probe[Mapping[str, str | None]]:

@@ -11,9 +11,10 @@ from typing import Any
 
 from pytest_nixos.findings import Finding, Outcome, Severity
 
-__all__ = ["printable", "summary_lines"]
+__all__ = ["failure_lines", "printable", "summary_lines"]
 
 _MAX_VALUE = 400
+_ATTACHMENT_LINES = 15
 _WORDS = {
     Outcome.PASSED: "passed",
     Outcome.FAILED: "failed",
@@ -50,6 +51,16 @@ def printable(text: str) -> str:
         else "\N{REPLACEMENT CHARACTER}"
         for c in text
     )
+
+
+def failure_lines(finding: Finding) -> list[str]:
+    """Write one violated control for the place where pytest shows a failure, evidence tails included."""
+    lines = [f"{finding.severity.name} {finding.control}: {finding.title}", finding.reason]
+    lines += [f"expected: {_value(finding.expected)}", f"observed: {_value(finding.observed)}"]
+    for name, text in finding.attachments.items():
+        tail = text.splitlines()[-_ATTACHMENT_LINES:]
+        lines += [f"{printable(name)}:", *(f"  | {printable(line)}" for line in tail)]
+    return lines
 
 
 def _plan_entry(number: int, finding: Finding, *, fail_on: Severity) -> list[str]:

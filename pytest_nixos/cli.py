@@ -1,0 +1,121 @@
+"""``python -m pytest_nixos``: look at the machine, at a flake's hosts, at the controls, without running a test."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from pytest_nixos import __version__
+from pytest_nixos.errors import NixosError
+from pytest_nixos.evaluation_cache import default_cache_directory
+from pytest_nixos.flake import HostSelection
+from pytest_nixos.nix import Nix
+from pytest_nixos.nix_command import NixSettings
+from pytest_nixos.nix_expression import Instrumentation
+from pytest_nixos.process import SubprocessRunner
+from pytest_nixos.standards.listing import explain, list_controls
+from pytest_nixos.standards.loader import load_catalogue
+from pytest_nixos.standards.profile import load_profiles, select_controls
+
+__all__ = ["main"]
+
+_USAGE_EXIT = 4  # as pytest's own
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status: 0, or 4 where the user's command is wrong."""
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], Iterator[str]] = options.command
+    try:
+        for line in command(options):
+            sys.stdout.write(f"{line}\n")
+    except NixosError as err:
+        sys.stderr.write(f"ERROR: {err}\n")
+        return _USAGE_EXIT
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m pytest_nixos", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"pytest-nixos {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    doctor = commands.add_parser("doctor", help="tell what this machine can do")
+    doctor.set_defaults(command=_doctor)
+
+    hosts = commands.add_parser("hosts", help="list the hosts of a flake")
+    hosts.add_argument("flake", metavar="REF", nargs="?", default=".")
+    hosts.set_defaults(command=_hosts)
+
+    controls = commands.add_parser("controls", help="list controls, or explain one")
+    controls.add_argument("id", metavar="ID", nargs="?")
+    controls.add_argument("--profile", action="append", default=[], metavar="NAME")
+    controls.add_argument("--standard", metavar="NAME")
+    controls.add_argument("--catalogue", action="append", default=[], metavar="DIR", type=Path)
+    controls.set_defaults(command=_controls)
+
+    cache = commands.add_parser("cache", help="list what is cached, or remove it")
+    cache.add_argument("action", choices=("list", "clear"), nargs="?", default="list")
+    cache.set_defaults(command=_cache)
+    return parser
+
+
+def _doctor(_options: argparse.Namespace) -> Iterator[str]:
+    yield f"pytest-nixos {__version__}, Python {sys.version.split()[0]}"
+    nix = shutil.which("nix")
+    yield f"nix: {_nix().version() if nix else 'not on PATH; containers and VMs need it'}"
+    yield f"root: {'yes' if os.geteuid() == 0 else 'no; containers need it, VMs do not'}"
+    nspawn = shutil.which("systemd-nspawn")
+    yield f"systemd-nspawn: {nspawn or 'not on PATH; containers need it'}"
+    yield from _kvm()
+
+
+def _kvm() -> Iterator[str]:
+    from pytest_nixos.machine.kvm import probe
+
+    qemu = shutil.which("qemu-system-x86_64")
+    if qemu is None:
+        yield "KVM: probed with the host's own QEMU at the first boot (no QEMU on PATH, none is needed)"
+        return
+    verdict = probe(qemu)
+    yield f"KVM: {'works' if verdict.usable else f'does not work: {verdict.reason}'}"
+
+
+def _hosts(options: argparse.Namespace) -> Iterator[str]:
+    selection = HostSelection.parse(options.flake, cwd=Path.cwd())
+    yield from _nix().host_names(selection.flake)
+
+
+def _controls(options: argparse.Namespace) -> Iterator[str]:
+    catalogue = load_catalogue(options.catalogue)
+    if options.id is not None:
+        yield explain(catalogue.control(options.id))
+        return
+    controls = tuple(catalogue)
+    if options.profile:
+        profiles = load_profiles(catalogue, options.catalogue)
+        controls = select_controls(options.profile, profiles, catalogue)
+    yield from list_controls(controls, standard=options.standard)
+
+
+def _cache(options: argparse.Namespace) -> Iterator[str]:
+    directory = default_cache_directory(os.environ)
+    files = sorted(directory.glob("*.json"))
+    if options.action == "clear":
+        for file in files:
+            file.unlink(missing_ok=True)
+        yield f"removed {len(files)} evaluations from {directory}"
+        return
+    yield f"{directory}: {len(files)} evaluations, {sum(f.stat().st_size for f in files)} bytes"
+
+
+def _nix() -> Nix:
+    return Nix(
+        runner=SubprocessRunner(),
+        instrumentation=Instrumentation(channel_script=""),
+        settings=NixSettings(),
+    )

@@ -35,6 +35,12 @@ def test_an_error_is_told_without_colour_and_trace() -> None:
     assert error.place == "/x/flake.nix:3"
 
 
+def test_the_hint_at_more_is_no_error() -> None:
+    hint = "(use '--show-trace' to show detailed location information)"
+    log, _ = read(event(action="msg", level=0, msg=hint))
+    assert log.errors == []
+
+
 def test_a_place_that_is_no_file_or_has_its_line_already() -> None:
     log, _ = read(
         event(action="msg", level=0, msg="error: a", raw_msg="a", file="«string»", line=1),

@@ -1,0 +1,277 @@
+"""The Nix command line for real: small flakes without nixpkgs, each error as each installed release words it.
+
+``PYTEST_NIXOS_NIX_PROGRAMS`` names the releases to try, separated by colons; by default ``nix`` of PATH.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_nixos.errors import BuildError, EvalError, FlakeError, NixosError
+from pytest_nixos.evaluation_cache import EvaluationCache
+from pytest_nixos.flake import FlakeRef, HostRef
+from pytest_nixos.nix import Instrumentation, Nix, NixSettings
+from pytest_nixos.nix_expression import expression_sources
+from pytest_nixos.nix_log import BuildProgress
+from pytest_nixos.process import SubprocessRunner
+
+PROGRAMS = os.environ.get("PYTEST_NIXOS_NIX_PROGRAMS", "nix").split(":")
+
+pytestmark = pytest.mark.skipif(
+    not all(shutil.which(program) for program in PROGRAMS), reason=f"no such program: {PROGRAMS}"
+)
+
+# A host as `nixosSystem` returns it, as far as the plugin looks; it ignores the modules it is extended with.
+TINY = """
+{
+  outputs = { self }: {
+    nixosConfigurations =
+      let
+        package = name: (derivation { inherit name; system = "x86_64-linux"; builder = "/bin/sh"; args = [ "-c" "echo > $out" ]; }) // { meta.mainProgram = "run-it-vm"; };
+        config = {
+          networking.hostName = "tiny";
+          networking.firewall = { enable = true; allowedTCPPorts = [ 22 ]; };
+          system = { name = "tiny"; build = { vm = package "vm"; toplevel = package "toplevel"; }; };
+          boot.kernel.sysctl = { "a.b" = true; "c.d" = false; "e.f" = null; "g.h" = 7; "i.j" = throw "no"; };
+          virtualisation.vmVariant = config // { system = config.system // { build = { toplevel = package "vm-toplevel"; vm = package "vm"; }; }; };
+          systemd.units."x.service" = { enable = true; text = "[Service]\\nA=b\\n"; wantedBy = [ ]; };
+          odd = { thrown = throw "thrown"; loop = config; function = x: x; wrong = 1 + "x"; missing = { }.a; path = ./flake.nix; };
+        };
+        host = config: rec { inherit config; options.virtualisation.vmVariant = { }; extendModules = _: { inherit config options extendModules; }; };
+      in
+      {
+        "tiny.example-1" = host config;
+        container = host (config // { boot = { isContainer = true; }; });
+        throws = throw "the author's own\\nwords";
+        asserts = host (config // { system = config.system // { build = throw "\\nFailed assertions:\\n- ports must be even"; }; });
+        absent = import ./nothere.nix;
+        outside = import /etc/nothere.nix;
+        bare = { };
+        closed = { inherit config; };
+        old = builtins.removeAttrs (host config) [ "options" ] // { options = { }; };
+      };
+  };
+}
+"""
+
+
+@pytest.fixture(autouse=True)
+def single_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let root build without build users, as in a fresh Debian package."""
+    settings = "build-users-group =\nsandbox = false\nconnect-timeout = 2\n"
+    if os.geteuid() == 0:
+        monkeypatch.setenv("NIX_CONFIG", settings + os.environ.get("NIX_CONFIG", ""))
+
+
+@pytest.fixture(params=PROGRAMS)
+def make(request: pytest.FixtureRequest) -> Callable[..., Nix]:
+    def make_nix(**settings: Any) -> Nix:
+        return Nix(
+            runner=SubprocessRunner(),
+            instrumentation=Instrumentation(channel_script="s"),
+            settings=NixSettings(program=request.param, **settings),
+        )
+
+    return make_nix
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> FlakeRef:
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    (folder / "flake.nix").write_text(TINY)
+    return FlakeRef(f"path:{folder}")
+
+
+def failure(action: Callable[[], object]) -> NixosError:
+    with pytest.raises(NixosError) as caught:
+        action()
+    return caught.value
+
+
+def test_hosts_are_listed_and_the_flake_stays_as_it_is(
+    make: Callable[..., Nix], tiny: FlakeRef
+) -> None:
+    assert "tiny.example-1" in make().host_names(tiny)
+    folder = Path(tiny.url.removeprefix("path:"))
+    assert [file.name for file in folder.iterdir()] == ["flake.nix"]
+
+
+def test_one_evaluation_gives_facts_options_and_a_derivation(
+    make: Callable[..., Nix], tiny: FlakeRef, tmp_path: Path
+) -> None:
+    paths = [
+        "odd.thrown",
+        "odd.function",
+        "odd.path",
+        "odd.nope",
+        "odd.wrong",
+        "odd.missing",
+        "odd.loop",
+    ]
+    cache = EvaluationCache(directory=tmp_path / "cache")
+    host = make(cache=cache).evaluate(HostRef(tiny, "tiny.example-1"), option_paths=paths)
+    assert (host.backend, host.host_name, host.program) == ("vm", "tiny", "bin/run-it-vm")
+    assert host.sysctls == {"a.b": "1", "c.d": "0", "g.h": "7"}
+    assert host.unreadable == ('boot.kernel.sysctl."i.j"',)
+    assert {path: host.option(path).state for path in paths} == {
+        "odd.thrown": "unreadable",
+        "odd.function": "present",
+        "odd.path": "present",
+        "odd.nope": "absent",
+        "odd.wrong": "unreadable",
+        "odd.missing": "unreadable",
+        "odd.loop": "unreadable",  # holds a value that ends any evaluation
+    }
+    assert host.option("odd.path").value.endswith("-source/flake.nix")
+    assert host.units["x.service"].setting("Service", "A") == ("b",)
+    assert Path(host.derivation).is_file()
+    folder = Path(tiny.url.removeprefix("path:"))
+    assert [file.name for file in folder.iterdir()] == ["flake.nix"]
+
+
+def test_a_container_by_its_own_word_and_by_ours(make: Callable[..., Nix], tiny: FlakeRef) -> None:
+    declared = make().evaluate(HostRef(tiny, "container"))
+    assert (declared.backend, declared.program, declared.is_container) == ("container", "", True)
+    asked = make().evaluate(HostRef(tiny, "tiny.example-1"), backend="container")
+    assert asked.derivation.endswith("-toplevel.drv")
+
+
+def test_a_generation_of_a_vm_is_the_variants_toplevel(
+    make: Callable[..., Nix], tiny: FlakeRef
+) -> None:
+    host = HostRef(tiny, "tiny.example-1")
+    vm = make().instantiate_generation(host, backend="vm", delta="{ }")
+    container = make().instantiate_generation(host, backend="container", delta="{ }")
+    assert vm.endswith("-vm-toplevel.drv")
+    assert container.endswith("-toplevel.drv")
+    assert not container.endswith("-vm-toplevel.drv")
+    error = failure(lambda: make().instantiate_generation(host, backend="vm", delta="{ a = ; }"))
+    assert "syntax error" in error.message
+
+
+@pytest.mark.parametrize(
+    ("attr", "kind", "says"),
+    [
+        ("throws", EvalError, "the author's own\nwords"),
+        ("asserts", EvalError, "Failed assertions:\n- ports must be even"),
+        ("absent", EvalError, "the flake's source has no nothere.nix"),
+        ("outside", EvalError, "access to absolute path '/etc"),
+        ("bare", EvalError, "it has no `config`"),
+        ("closed", EvalError, "no `extendModules`"),
+        ("old", EvalError, "no option virtualisation.vmVariant"),
+        ("tiny-example-1", FlakeError, "no such host; the flake has absent, "),
+    ],
+)
+def test_hosts_that_cannot_be_evaluated(
+    make: Callable[..., Nix], tiny: FlakeRef, attr: str, kind: type[NixosError], says: str
+) -> None:
+    error = failure(lambda: make().evaluate(HostRef(tiny, attr)))
+    assert type(error) is kind
+    assert says in error.message
+    assert "while" not in error.message
+
+
+def test_flakes_that_cannot_be_read(make: Callable[..., Nix], tmp_path: Path) -> None:
+    nix = make()
+    assert "no such file" in failure(lambda: nix.metadata(FlakeRef(f"{tmp_path}/nope"))).message
+    assert "no flake.nix there" in failure(lambda: nix.metadata(FlakeRef(str(tmp_path)))).message
+    (tmp_path / "flake.nix").write_text("{ outputs = _: { }; }")
+    ref = FlakeRef(f"path:{tmp_path}")
+    assert "no nixosConfigurations" in failure(lambda: nix.host_names(ref)).message
+    wrong = make(override_inputs=(("nope", f"path:{tmp_path}"),))
+    assert "no input 'nope' to override" in failure(lambda: wrong.metadata(ref)).message
+
+
+def test_an_untracked_flake(make: Callable[..., Nix], tmp_path: Path) -> None:
+    if shutil.which("git") is None:
+        pytest.skip("no git")
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    (tmp_path / "flake.nix").write_text("{ outputs = _: { }; }")
+    error = failure(lambda: make().metadata(FlakeRef(str(tmp_path))))
+    assert "Git does not track flake.nix" in error.message
+
+
+def drv(program: str, name: str, script: str, more: str = "") -> str:
+    expression = (
+        f'(derivation {{ name = "{name}"; system = builtins.currentSystem; builder = "/bin/sh";'
+        f' args = [ "-c" "{script}" ]; PATH = "/bin:/usr/bin"; {more} }}).drvPath'
+    )
+    return subprocess.run(
+        [program, "--extra-experimental-features", "nix-command flakes", "eval", "--impure", "--raw", "--expr", expression],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout  # fmt: skip
+
+
+def test_a_build_is_told_rooted_and_closed(make: Callable[..., Nix], tmp_path: Path) -> None:
+    nix = make()
+    salt = f"pytest-nixos-{os.getpid()}-{abs(hash(nix.settings.program))}"
+    seen: list[BuildProgress] = []
+    root = tmp_path / "roots" / "x"
+    path = nix.build(
+        drv(nix.settings.program, salt, "echo > $out"), gc_root=root, on_progress=seen.append
+    )
+    assert path.is_file()
+    assert root.resolve() == path
+    assert nix.closure(path) == (path,)
+    assert any(salt in progress.building for progress in seen)
+    assert seen[-1].building == ()
+
+
+def test_a_build_that_fails_shows_its_log(make: Callable[..., Nix], tmp_path: Path) -> None:
+    nix = make()
+    derivation = drv(
+        nix.settings.program, "pytest-nixos-fails", "echo to stdout; echo to stderr >&2; exit 3"
+    )
+    error = failure(lambda: nix.build(derivation, gc_root=tmp_path / "x"))
+    assert isinstance(error, BuildError)
+    assert error.derivation == derivation
+    assert error.log_tail == ("to stdout", "to stderr")
+    assert "exit code 3" in error.message
+
+
+def test_a_build_out_of_time_leaves_no_process(make: Callable[..., Nix], tmp_path: Path) -> None:
+    nix = make(build_limit_s=8)
+    derivation = drv(nix.settings.program, "pytest-nixos-slow", "exec sleep 4711.25")
+    error = failure(lambda: nix.build(derivation, gc_root=tmp_path / "x"))
+    assert "still building after 8 s" in error.message
+    lines = [file.read_bytes() for file in Path("/proc").glob("[0-9]*/cmdline") if _readable(file)]
+    assert not [line for line in lines if b"4711.25" in line and line.startswith(b"sleep")]
+
+
+def _readable(file: Path) -> bool:
+    try:
+        file.read_bytes()
+    except OSError:
+        return False
+    return True
+
+
+def test_the_reader_of_odd_values(make: Callable[..., Nix]) -> None:
+    program = make().settings.program
+    values = (
+        "let self = { inherit self; a = 1; }; in"
+        ' [ 1 1.5 true null "s" (x: x) { type = "derivation"; outPath = "/nix/store/x"; }'
+        ' { __functor = _: _: 1; } { a = throw "x"; b = [ (throw "y") 2 ]; } { _type = "pkgs"; a = 1; } ]'
+    )
+    expression = f"let safe = ({expression_sources()['safe.nix']}); in (safe.json ({values})).value"
+    answer = subprocess.run(
+        [program, "--extra-experimental-features", "nix-command", "eval", "--json", "--expr", expression],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert answer.stdout.strip() == (
+        '[1,1.5,true,null,"s",null,"/nix/store/x",null,{"b":[null,2]},null]'
+    )
+    endless = f"let safe = ({expression_sources()['safe.nix']}); s = {{ inherit s; t = s; a = 1; }}; in safe.json s"
+    answer = subprocess.run(
+        [program, "--extra-experimental-features", "nix-command", "eval", "--json", "--expr", endless],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert len(answer.stdout) < 100_000

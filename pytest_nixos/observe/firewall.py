@@ -44,7 +44,7 @@ show iptables iptables-save
 show ip6tables ip6tables-save
 printf '=kernel\n'
 for family in ip ip6; do
-  [ -r /proc/net/${family}_tables_names ] && printf '%s %s\n' $family "$(tr '\n' ' ' </proc/net/${family}_tables_names)"
+  [ -r /proc/net/${family}_tables_names ] && printf '%s %s\n' $family "$(echo $(</proc/net/${family}_tables_names))"
 done
 true
 """

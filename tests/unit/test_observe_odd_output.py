@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from pytest_nixos.observe.account import accounts
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.exposure import exposure
+from pytest_nixos.observe.file import files
 from pytest_nixos.observe.firewall import FirewallState, firewall
 from pytest_nixos.observe.generation import generations
 from pytest_nixos.observe.http import http
@@ -18,15 +20,38 @@ from pytest_nixos.observe.sandbox import ProcessFacts, process_facts
 from pytest_nixos.observe.socket import sockets
 from pytest_nixos.observe.swap import swap
 from pytest_nixos.observe.sysctl import sysctl_tree, sysctls
+from pytest_nixos.observe.system import system
 from pytest_nixos.observe.unit import failed_units, journal, system_state, unit_files, units
 
 RECORDED = Path(__file__).parent / "recorded"
 PROBES: list[Probe[object]] = [
     *(exposure(["a"]), firewall(), generations(), http(["http://a/"]), mounts()),
     *(process_facts(["wanted", "plain"]), sockets(owners=True), swap(), sysctls(["a.b"])),
-    *(sysctl_tree(), failed_units(), journal("a"), system_state(), unit_files(), units(["a"])),
+    *(
+        sysctl_tree(),
+        failed_units(),
+        journal("a"),
+        accounts(),
+        files(["a"]),
+        system(),
+        system_state(),
+        unit_files(),
+        units(["a"]),
+    ),
 ]
-TITLES = ["nft", "iptables", "links", "zram zram0", "status 1", "unit a b", "owners", "cgroups"]
+TITLES = [
+    "nft",
+    "iptables",
+    "links",
+    "zram zram0",
+    "status 1",
+    "unit a b",
+    "owners",
+    "cgroups",
+    "passwd",
+    "shadow",
+    "group",
+]
 
 
 def odd_outputs(seed: int) -> Iterator[bytes]:

@@ -5,39 +5,70 @@ A probe is a read-only bash fragment and its parser, one noun a file. What check
     failed = nixos_observations.of(observe.failed_units())
 """
 
+from pytest_nixos.observe.account import Account, Accounts, PasswordState, accounts
 from pytest_nixos.observe.base import Probe, ProbeOutput, collect
+from pytest_nixos.observe.exposure import Exposure, exposure
+from pytest_nixos.observe.file import FileState, FileType, files
 from pytest_nixos.observe.filtering import Decision
 from pytest_nixos.observe.firewall import FirewallState, firewall
 from pytest_nixos.observe.generation import GenerationState, generations
 from pytest_nixos.observe.http import HttpAnswer, HttpRequest, http
+from pytest_nixos.observe.mount import Mount, MountTable, mounts
+from pytest_nixos.observe.sandbox import (
+    ProcessFacts,
+    ProtectHome,
+    ProtectSystem,
+    SeccompMode,
+    process_facts,
+)
 from pytest_nixos.observe.socket import Protocol, Sockets, sockets
 from pytest_nixos.observe.swap import SwapState, ZramDevice, swap
 from pytest_nixos.observe.sysctl import same_sysctl, sysctls
+from pytest_nixos.observe.system import SystemState, system
 from pytest_nixos.observe.unit import UnitState, failed_units, journal, system_state, units
 
 __all__ = [
+    "Account",
+    "Accounts",
     "Decision",
+    "Exposure",
+    "FileState",
+    "FileType",
     "FirewallState",
     "GenerationState",
     "HttpAnswer",
     "HttpRequest",
+    "Mount",
+    "MountTable",
+    "PasswordState",
     "Probe",
     "ProbeOutput",
+    "ProcessFacts",
+    "ProtectHome",
+    "ProtectSystem",
     "Protocol",
+    "SeccompMode",
     "Sockets",
     "SwapState",
+    "SystemState",
     "UnitState",
     "ZramDevice",
+    "accounts",
     "collect",
+    "exposure",
     "failed_units",
+    "files",
     "firewall",
     "generations",
     "http",
     "journal",
+    "mounts",
+    "process_facts",
     "same_sysctl",
     "sockets",
     "swap",
     "sysctls",
+    "system",
     "system_state",
     "units",
 ]

@@ -41,6 +41,9 @@ _REMEDIES = {
     "waits for a passphrase": "nobody can type it here: leave the encrypted disk out of virtualisation.fileSystems",
     "guest rebooted": "look above for what rebooted it during the boot",
     "guest powered off": "look above for what powered it off during the boot",
+    "QEMU was killed": (
+        "find out who killed QEMU on this machine: a person, a job limit, or the kernel for want of memory"
+    ),
     "QEMU was told to end": "find out who ended QEMU on this machine",
 }
 _DEFAULT_REMEDY = "read the console lines above for the first thing that went wrong"
@@ -50,7 +53,7 @@ def fatal_error(name: str, console: Console, trouble: Trouble) -> BootError:
     """Explain a boot that cannot succeed any more."""
     earlier = [t for t in _others(console) if t.kind != trouble.kind]
     return BootError(
-        f"{name}: {trouble.kind} after {_reached(console)}: {trouble.text}{_listed(earlier)}",
+        f"{name}: {trouble.kind} {_where(console)}: {trouble.text}{_listed(earlier)}",
         remedy=remedy_for(trouble.kind, *(t.kind for t in earlier)),
         state=trouble.kind,
         console_tail=console.tail(_TAIL),
@@ -64,9 +67,10 @@ def ended_error(name: str, console: Console, end_words: str) -> BootError:
         return fatal_error(name, console, fatal)
     known = _others(console)
     cause = next((t for t in reversed(known) if t.kind in _REMEDIES), None)
-    kind = "the machine ended" if cause is None else cause.kind
+    killed = "QEMU was killed" if end_words.startswith("by signal") else "QEMU ended"
+    kind = killed if cause is None else cause.kind
     return BootError(
-        f"{name}: QEMU ended with {end_words} after {_reached(console)}{_listed(known)}",
+        f"{name}: QEMU ended {end_words} {_where(console)}{_listed(known)}",
         remedy=remedy_for(kind),
         state=kind,
         console_tail=console.tail(_TAIL),
@@ -79,10 +83,10 @@ def late_error(name: str, console: Console, what: str, limit_s: float) -> BootEr
     waiting = f"; systemd reported last: {job.unit} ({job.limit_words})" if job else ""
     known = _others(console)
     return BootError(
-        f"{name}: {what} after {limit_s:g} s; the console shows {_reached(console)}{waiting}{_listed(known)}",
+        f"{name}: {what} after {limit_s:g} s; the boot stands {_where(console)}{waiting}{_listed(known)}",
         remedy=remedy_for("stuck unit" if job else "", *(t.kind for t in known))
         + ", or raise --nixos-boot-timeout if the machine is only slow",
-        state="stuck unit" if job else f"still in {console.phase.words}",
+        state="stuck unit" if job else f"not ready {console.phase.where}",
         console_tail=console.tail(_TAIL),
     )
 
@@ -105,8 +109,8 @@ def _located(trouble: Trouble, console: Console) -> Trouble:
     return trouble
 
 
-def _reached(console: Console) -> str:
-    return f"{console.phase.words} ({console.elapsed_s:.0f} s)"
+def _where(console: Console) -> str:
+    return f"{console.phase.where}, {console.elapsed_s:.0f} s after its start"
 
 
 def _listed(troubles: list[Trouble]) -> str:

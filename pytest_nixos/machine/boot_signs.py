@@ -30,17 +30,22 @@ class BootPhase(enum.IntEnum):
 
     @property
     def words(self) -> str:
-        """The phase as people say it."""
-        return _PHASE_WORDS[self]
+        """The phase as people say it: ``stage 1``."""
+        return _PHASE_WORDS[self][0]
+
+    @property
+    def where(self) -> str:
+        """The phase as a place in a sentence: ``in stage 1``."""
+        return _PHASE_WORDS[self][1]
 
 
 _PHASE_WORDS = {
-    BootPhase.STARTED: "nothing but the machine's own start",
-    BootPhase.KERNEL: "the kernel",
-    BootPhase.STAGE_1: "stage 1",
-    BootPhase.STAGE_2: "stage 2",
-    BootPhase.SYSTEMD: "systemd",
-    BootPhase.LOGIN: "the login prompt",
+    BootPhase.STARTED: ("start", "before the kernel's first line"),
+    BootPhase.KERNEL: ("kernel", "in the kernel"),
+    BootPhase.STAGE_1: ("stage 1", "in stage 1"),
+    BootPhase.STAGE_2: ("stage 2", "in stage 2"),
+    BootPhase.SYSTEMD: ("systemd", "while systemd starts units"),
+    BootPhase.LOGIN: ("login prompt", "at the login prompt"),
 }
 
 
@@ -100,7 +105,7 @@ _TROUBLES = (
     _sign("out of memory", r"(Out of memory: Killed process 1 \(.*)", fatal=True),
     _sign("out of memory", r"(Out of memory: Killed process \d+ \(.*)", fatal=False),
     # kernel/panic.c; "Attempted to kill init!", "VFS: Unable to mount root fs", "No working init found".
-    _sign("kernel panic", r"(Kernel panic - not syncing.*)", fatal=True),
+    _sign("kernel panic", r"(?<!end )(Kernel panic - not syncing.*)", fatal=True),
     # init/do_mounts.c, without an initrd.
     _sign("root device not found", r"(VFS: Cannot open root device .*)", fatal=False),
     # stage-1-init.sh: waitDevice, checkFS, switch_root, fail.
@@ -172,7 +177,7 @@ _TROUBLES = (
     _sign("QEMU failed", rf"{_QEMU}(.*)", fatal=False),
     # fs/ext4/super.c and block/blk-core.c: the guest's own disk went bad or full.
     _sign("file system went read-only", r"[Rr]emounting filesystem read-only", fatal=False),
-    _sign("disk error", r"(I/O error, dev \w+, sector .*)", fatal=False),
+    _sign("disk error", r"(I/O error, dev \w+), sector ", fatal=False),
     _sign("no space left", r"No space left on device", fatal=False),
     # kernel/reboot.c
     _sign("guest rebooted", r"(reboot: (?:Restarting system|machine restart).*)", fatal=False),
@@ -207,6 +212,7 @@ _START_JOB = re.compile(
     r"(?:A [a-z-]+ job is running for (?P<description>.+?)|Job (?P<name>\S+)/[a-z-]+ running)"
     r" \((?P<elapsed>[^()/]+) / (?P<limit>[^()/]+)\)"
 )
+_TIMESTAMP = re.compile(r"^\[ *\d+\.\d{6}\] ")
 _SPAN = re.compile(r"(\d+)(w|d|h|min|s)\b")
 _SPAN_S = {"w": 604800, "d": 86400, "h": 3600, "min": 60, "s": 1}
 
@@ -242,7 +248,11 @@ def _trouble(text: str) -> Trouble | None:
     for sign in _TROUBLES:
         found = sign.pattern.search(text)
         if found is not None:
-            return Trouble(kind=sign.kind, text=(found[1] if sign.pattern.groups else text).strip(), fatal=sign.fatal)
+            return Trouble(
+                kind=sign.kind,
+                text=_TIMESTAMP.sub("", found[1] if sign.pattern.groups else text).strip(),
+                fatal=sign.fatal,
+            )
     return None
 
 

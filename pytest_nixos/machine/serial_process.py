@@ -121,11 +121,11 @@ class SerialProcess:
 
     @property
     def end_words(self) -> str:
-        """How it ended, for a message: ``exit status 1`` or ``killed by signal 9``."""
+        """How it ended, for a message: ``with exit status 1`` or ``by signal 9``."""
         status = self.exit_status
         if status is None:
-            return "still running"
-        return f"killed by signal {-status}" if status < 0 else f"exit status {status}"
+            return "not yet"
+        return f"by signal {-status}" if status < 0 else f"with exit status {status}"
 
     def stop(self, *, grace_s: float) -> None:
         """End the process and its whole group, and wait for the console's last line."""

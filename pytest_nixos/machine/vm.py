@@ -324,7 +324,7 @@ class VmRunning:
         troubles = tuple(t for t in self.console.troubles if t.fatal and t.kind in _DEADLY)
         if not ended and not troubles:
             return None
-        how = f"QEMU ended with {self._process.end_words}" if ended else "the machine broke"
+        how = f"QEMU ended {self._process.end_words}" if ended else "the machine broke"
         cause = f" ({troubles[0].kind}: {troubles[0].text})" if troubles else ""
         tail = "".join(f"\n  | {line}" for line in self.console.tail(_TAIL))
         return TransportError(
@@ -333,7 +333,9 @@ class VmRunning:
         )
 
     def _on_qmp_event(self, event: str, data: Mapping[str, Any]) -> None:
-        if event == "BLOCK_IO_ERROR" and data.get("nospace"):
+        # "nospace" is there only for drives that stop on errors; nixpkgs' report them to the guest.
+        full = data.get("nospace") or "No space left" in str(data.get("reason", ""))
+        if event == "BLOCK_IO_ERROR" and full:
             text = f"QEMU could not write to {data.get('device') or data.get('node-name')}"
             self._break(Trouble(kind=_DISK_FULL, text=text, fatal=True))
         elif event == "GUEST_PANICKED":

@@ -160,9 +160,9 @@ def test_a_boot_that_cannot_succeed_is_known_at_once(line: str, kind: str) -> No
             "terminating on signal 15 from pid 77 (bash)",
         ),
         (
-            "[    5.1] EXT4-fs (vda): Remounting filesystem read-only",
+            "[    5.123456] EXT4-fs (vda): Remounting filesystem read-only",
             "file system went read-only",
-            "[    5.1] EXT4-fs (vda): Remounting filesystem read-only",
+            "EXT4-fs (vda): Remounting filesystem read-only",
         ),
         (
             "cp: error writing 'x': No space left on device",
@@ -170,6 +170,11 @@ def test_a_boot_that_cannot_succeed_is_known_at_once(line: str, kind: str) -> No
             "cp: error writing 'x': No space left on device",
         ),
         ("[    9.9] reboot: Power down", "guest powered off", "reboot: Power down"),
+        (
+            "[   56.1] I/O error, dev vda, sector 600576 op 0x1:(WRITE) flags 0x4000",
+            "disk error",
+            "I/O error, dev vda",
+        ),
         (
             "Out of memory: Killed process 812 (ollama)",
             "out of memory",

@@ -3,7 +3,7 @@
 let
   inherit (lib)
     all any attrNames concatLists concatMap elem elemAt filter head imap1 isAttrs isBool isFloat isFunction isInt isList isString length map
-    mapAttrs match mergeDefinitions mergeEqualOption mergeOneOption mergeDefaultOption pushDown removeAttrs showOption toString unique
+    mapAttrs match mergeDefinitions mergeEqualOption mergeOneOption mergeDefaultOption pushDown removeAttrs showOption toString
     zipAttrsWith;
 
   mkOptionType =
@@ -80,7 +80,7 @@ let
       merge = loc: definitions:
         let
           kind = value: if lib.isStringLike value && !isString value then "stringCoercibleSet" else builtins.typeOf value;
-          kinds = unique (map (d: kind d.value) definitions);
+          kinds = lib.unique (map (d: kind d.value) definitions);
           one = {
             set = (lazyAttrsOf anything).merge;
             list = if length definitions > 1 then loc: ds: concatLists (map (d: d.value) ds) else mergeOneOption;
@@ -160,7 +160,7 @@ let
       check = x: elem x values;
       merge = mergeEqualOption;
       functor.payload = { inherit values; };
-      typeMerge = other: if other.name == "enum" then enum (unique (values ++ other.functor.payload.values)) else null;
+      typeMerge = other: if other.name == "enum" then enum (lib.unique (values ++ other.functor.payload.values)) else null;
     };
     nullOr = inner: wrapping nullOr inner {
       name = "nullOr";

@@ -12,20 +12,30 @@
   ./modules/system/kernel.nix
   ./modules/system/loader.nix
   ./modules/system/specialisation.nix
+  ./modules/system/switch.nix
   ./modules/system/filesystems.nix
   ./modules/systemd/units.nix
   ./modules/systemd/system.nix
   ./modules/systemd/upstream.nix
+  ./modules/systemd/services.nix
   ./modules/config/users.nix
   ./modules/config/sysctl.nix
+  ./modules/config/zram.nix
   ./modules/config/environment.nix
   ./modules/config/locale.nix
   ./modules/config/console.nix
   ./modules/config/unmodelled.nix
   ./modules/networking/basics.nix
+  ./modules/networking/firewall.nix
+  ./modules/networking/dhcp.nix
   ./modules/security/wrappers.nix
   ./modules/security/pam.nix
+  ./modules/security/audit.nix
+  ./modules/services/openssh.nix
+  ./modules/services/nix-daemon.nix
   ./modules/virtualisation/build-vm.nix
   ./modules/virtualisation/container.nix
-  ./modules/services/interim.nix
+  ./modules/services/nats.nix
+  ./modules/services/node-exporter.nix
+  ./modules/services/ollama.nix
 ]

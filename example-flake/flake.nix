@@ -1,0 +1,22 @@
+{
+  description = "Hosts that show what pytest-nixos tests: good ones, and a twin whose every line breaks one thing";
+
+  inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-25.11";
+
+  outputs = { self, nixpkgs }:
+    let
+      host = module: nixpkgs.lib.nixosSystem {
+        system = "x86_64-linux";
+        modules = [ module ];
+      };
+    in
+    {
+      nixosConfigurations = {
+        llm-host = host ./hosts/llm-host.nix;
+        llm-host-bad = host ./hosts/llm-host-bad.nix;
+        firewall-iptables = host ./hosts/firewall-iptables.nix;
+        container-host = host ./hosts/container-host.nix;
+        "edge.lab-1" = host ./hosts/edge.lab-1.nix;
+      };
+    };
+}

@@ -1,0 +1,13 @@
+# A host that is a container from the start.
+{
+  imports = [
+    ../modules/base.nix
+    ../modules/network-sysctl.nix
+    ../modules/notes.nix
+  ];
+  boot.isContainer = true;
+  networking.hostName = "container-host";
+  networking.nftables.enable = true;
+  networking.firewall.allowedTCPPorts = [ 8080 ];
+  networking.firewall.allowedUDPPorts = [ 8081 ];
+}

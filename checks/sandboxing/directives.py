@@ -1,0 +1,99 @@
+"""Sandboxing directives: what units declare, what systemd has made of it, and how the two compare."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pytest_nixos import HostConfig, Unit
+
+__all__ = ["DIRECTIVES", "declared_sandboxes", "is_hardened", "mismatches"]
+
+# Directives of systemd.exec(5) whose value `systemctl show` prints in the words of the unit file.
+_WORDS = [
+    "NoNewPrivileges",
+    "PrivateTmp",
+    "PrivateDevices",
+    "PrivateNetwork",
+    "PrivateUsers",
+    "PrivateIPC",
+    "PrivateMounts",
+    "ProtectSystem",
+    "ProtectHome",
+    "ProtectKernelTunables",
+    "ProtectKernelModules",
+    "ProtectKernelLogs",
+    "ProtectControlGroups",
+    "ProtectClock",
+    "ProtectHostname",
+    "ProtectProc",
+    "ProcSubset",
+    "RestrictSUIDSGID",
+    "RestrictRealtime",
+    "LockPersonality",
+    "MemoryDenyWriteExecute",
+    "DynamicUser",
+    "RemoveIPC",
+]
+_CAPABILITIES = "CapabilityBoundingSet"
+_FILTER = "SystemCallFilter"
+DIRECTIVES = (*_WORDS, _CAPABILITIES, _FILTER)
+
+_TRUE = frozenset({"1", "yes", "y", "true", "t", "on"})
+_FALSE = frozenset({"0", "no", "n", "false", "f", "off"})
+_HARDENED_FROM = 5
+
+
+def declared_sandboxes(host: HostConfig) -> dict[str, dict[str, tuple[str, ...]]]:
+    """Return the services that declare sandboxing: unit to directive to values; templates are left out."""
+    found = {}
+    for name, unit in sorted(host.units.items()):
+        if not (unit.enabled and name.endswith(".service")) or "@." in name:
+            continue
+        if declared := _declared(unit):
+            found[name] = declared
+    return found
+
+
+def is_hardened(declared: Mapping[str, tuple[str, ...]]) -> bool:
+    """Whether a unit means to be hardened: it protects the system and declares several directives more."""
+    protects = _word(declared.get("ProtectSystem", ("no",))) in ("strict", "full")
+    return protects and len(declared) >= _HARDENED_FROM
+
+
+def mismatches(declared: Mapping[str, tuple[str, ...]], shown: Mapping[str, str]) -> dict[str, str]:
+    """Compare a unit's declaration with what ``systemctl show`` prints."""
+    wrong = {}
+    for directive, values in declared.items():
+        observed = shown.get(directive, "")
+        if not _agrees(directive, values, observed):
+            wrong[directive] = f"declared {' '.join(values)!r}, in force {observed[:120]!r}"
+    return wrong
+
+
+def _declared(unit: Unit) -> dict[str, tuple[str, ...]]:
+    values = {directive: unit.setting("Service", directive) for directive in DIRECTIVES}
+    return {directive: given for directive, given in values.items() if given}
+
+
+def _agrees(directive: str, values: tuple[str, ...], observed: str) -> bool:
+    if directive == _FILTER:
+        return bool(observed) == any(value.strip() for value in values)
+    if directive == _CAPABILITIES:
+        return _capabilities_agree(values, observed)
+    return _word(values) == _word((observed,))
+
+
+def _capabilities_agree(values: tuple[str, ...], observed: str) -> bool:
+    words = [word.lower() for value in values for word in value.split()]
+    if any(word.startswith("~") for word in words):
+        denied = {word.removeprefix("~") for word in words}
+        return not denied & set(observed.lower().split())
+    return set(words) == set(observed.lower().split())
+
+
+def _word(values: tuple[str, ...]) -> str:
+    """The last assignment counts; booleans have many spellings."""
+    word = values[-1].strip().lower() if values else ""
+    if word in _TRUE:
+        return "yes"
+    return "no" if word in _FALSE or not word else word

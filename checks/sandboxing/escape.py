@@ -1,0 +1,147 @@
+"""Escape attempts: a transient twin of a unit, with the same sandbox, tries what the sandbox forbids.
+
+The twin is the unit's own file with its drop-ins, as ``systemctl cat`` prints them, so that what weakens the unit at
+run time weakens the twin too. Only what it executes and what it owns (state directories, sockets, restarts) is
+replaced. Each attempt runs in a subshell: a system call filter may kill it. All traces are removed.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+
+from pytest_nixos import Machine
+
+__all__ = ["ATTEMPTS", "attempt", "forbidden"]
+
+_DIRECTORY = "/run/pytest-nixos-escape"
+_MARK = ".pytest-nixos-escape"
+
+# What is tried, in bash; success means that the sandbox has a hole.
+ATTEMPTS: Mapping[str, str] = {
+    "write to /etc": f": > /etc/{_MARK} && {{ rm -f /etc/{_MARK}; true; }}",
+    "write to /usr or /boot": f": > /usr/{_MARK} && rm -f /usr/{_MARK} || {{ : > /boot/{_MARK} && rm -f /boot/{_MARK}; }}",
+    "write to /var": f": > /var/{_MARK} && {{ rm -f /var/{_MARK}; true; }}",
+    "read the home directories": 'shopt -s nullglob dotglob; found=(/home/* /root/*); [ ${#found[@]} -gt 0 ] && [ -r "${found[0]}" ]',
+    "set a kernel parameter": 'value=$(</proc/sys/kernel/panic) && echo "$value" > /proc/sys/kernel/panic',
+    "mount a file system": "mount -t tmpfs none /mnt && umount /mnt || { mount -t tmpfs none /tmp && umount /tmp; }",
+    "load a kernel module": "grep -qi '^CapEff.*[1-9a-f]' /proc/self/status && modprobe dummy && modprobe -r dummy",
+    "open the kernel's memory": "exec 3< /dev/mem",
+    "gain privileges by a setuid program": "! grep -q '^NoNewPrivs:.*1' /proc/self/status && [ $UID != 0 ] && [ -x /run/wrappers/bin/su ]",
+}
+
+# Directives whose declaration forbids an attempt, with the values that do.
+_FORBIDS: Mapping[str, Mapping[str, Sequence[str]]] = {
+    "write to /etc": {"ProtectSystem": ("full", "strict"), "DynamicUser": ("true",)},
+    "write to /usr or /boot": {
+        "ProtectSystem": ("true", "full", "strict"),
+        "DynamicUser": ("true",),
+    },
+    "write to /var": {"ProtectSystem": ("strict",)},
+    "read the home directories": {"ProtectHome": ("true", "tmpfs")},
+    "set a kernel parameter": {"ProtectKernelTunables": ("true",)},
+    "mount a file system": {"CapabilityBoundingSet": ("",)},
+    "load a kernel module": {"ProtectKernelModules": ("true",)},
+    "open the kernel's memory": {"PrivateDevices": ("true",)},
+    "gain privileges by a setuid program": {"NoNewPrivileges": ("true",)},
+}
+_TRUE = frozenset({"1", "yes", "on"})
+
+_DROPPED = [
+    "Exec",
+    "StateDirectory",
+    "CacheDirectory",
+    "LogsDirectory",
+    "RuntimeDirectory",
+    "ConfigurationDirectory",
+    "PIDFile",
+    "BusName",
+    "Sockets",
+    "Restart",
+    "Type",
+    "NotifyAccess",
+    "WatchdogSec",
+    "Standard",
+    "LoadCredential",
+    "SetCredential",
+    "ImportCredential",
+    "TimeoutStart",
+    "RemainAfterExit",
+    "FileDescriptorStore",
+    "SuccessExitStatus",
+    "OnFailure",
+]
+
+
+def forbidden(declared: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Return the attempts that a unit's declaration forbids."""
+    return [
+        name
+        for name, directives in _FORBIDS.items()
+        if any(
+            directive in declared and _spelling(declared[directive]) in values
+            for directive, values in directives.items()
+        )
+    ]
+
+
+def attempt(machine: Machine, unit: str) -> dict[str, bool] | None:
+    """Try everything from inside a twin of `unit`'s sandbox.
+
+    :return: attempt to whether it succeeded; ``None`` if the twin did not run at all.
+    """
+    result = machine.run(_SCRIPT.format(**_words(unit)), timeout_s=180.0)
+    lines = result.stdout_text.splitlines()
+    if "started" not in lines:
+        return None
+    succeeded = {
+        line.removeprefix("succeeded: ") for line in lines if line.startswith("succeeded: ")
+    }
+    return {name: name in succeeded for name in ATTEMPTS}
+
+
+def _words(unit: str) -> dict[str, str]:
+    tries = "\n".join(
+        f"( {body} ) >/dev/null 2>&1 && echo 'succeeded: {name}'" for name, body in ATTEMPTS.items()
+    )
+    program = f"export PATH=/run/current-system/sw/bin:/run/wrappers/bin\necho started\n{tries}\necho ended\n"
+    twin = f"pytest-nixos-escape-{unit.removesuffix('.service')}.service"
+    return {
+        "unit": shlex.quote(unit),
+        "twin": shlex.quote(twin),
+        "program": shlex.quote(program),
+        "dropped": "|".join(_DROPPED),
+        "directory": _DIRECTORY,
+    }
+
+
+_SCRIPT = r"""
+set -u
+mkdir -p {directory}
+out={directory}/out
+file=/run/systemd/system/{twin}
+printf '%s' {program} > {directory}/program; chmod 0755 {directory} {directory}/program
+: > "$out"
+{{
+  systemctl cat --no-pager {unit} | awk '
+    /^\[/ {{ section = $0 }}
+    section == "[Service]" && !/^\[/ && !/^({dropped})[A-Za-z]*=/ && /^[A-Z]/ {{ print }}
+  ' | {{ echo '[Service]'; cat; }}
+  echo Type=oneshot
+  echo ExecStart=/run/current-system/sw/bin/bash {directory}/program
+  echo StandardOutput=append:$out
+  echo StandardError=null
+  echo TimeoutStartSec=60
+}} > "$file"
+systemctl daemon-reload
+systemctl start {twin}
+cat "$out"
+systemctl reset-failed {twin} 2>/dev/null
+rm -rf "$file" {directory}
+systemctl daemon-reload
+"""
+
+
+def _spelling(values: tuple[str, ...]) -> str:
+    word = " ".join(values).strip().lower()
+    return "true" if word in _TRUE else word

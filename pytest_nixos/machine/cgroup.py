@@ -9,7 +9,15 @@ from pathlib import Path
 from pytest_nixos.machine.namespace import Leader
 from pytest_nixos.timing import Deadline, poll
 
-__all__ = ["ContainerCgroup", "child_cgroup", "has_unified_cgroup", "unified_cgroup"]
+__all__ = [
+    "CGROUP_PREFIX",
+    "ContainerCgroup",
+    "child_cgroup",
+    "has_unified_cgroup",
+    "visible_cgroup",
+]
+
+CGROUP_PREFIX = "pytest-nixos-"
 
 _MOUNT = Path("/sys/fs/cgroup")
 # Where systemd's hybrid layout keeps the unified hierarchy.
@@ -24,10 +32,12 @@ class ContainerCgroup:
     Where this machine has no unified hierarchy mounted, only the container's surroundings see it: it is
     reached through the root directory of a process there, and kept open so that it outlives that process.
 
-    :param name: its name below the root of the hierarchy; need not exist (yet).
+    :param name: its name below the root of the hierarchy, with our prefix; need not exist (yet).
     """
 
     def __init__(self, name: str) -> None:
+        if not name.startswith(CGROUP_PREFIX) or "/" in name:
+            raise ValueError(f"{name!r}: not the name of a cgroup of ours")
         self._name = name
         self._descriptor = -1
 
@@ -36,11 +46,9 @@ class ContainerCgroup:
 
         :param surroundings_pid: a process that sees the hierarchy at ``/sys/fs/cgroup``.
         """
-        path = unified_cgroup(leader.pid)
-        if path is None or not self._open(Path(f"/proc/{surroundings_pid}/root{_MOUNT}")):
+        if not self._open(Path(f"/proc/{surroundings_pid}/root{_MOUNT}")):
             return None
-        root = self._root() / path.removesuffix(_INIT_SCOPE).lstrip("/")
-        return root if (root / "cgroup.procs").exists() else None
+        return _container_root(self._root(), leader)
 
     def remove(self) -> None:
         """Kill what is left in the cgroup and remove it."""
@@ -62,6 +70,11 @@ class ContainerCgroup:
         return Path(f"/proc/{os.getpid()}/fd/{self._descriptor}")
 
 
+def visible_cgroup(leader: Leader) -> Path | None:
+    """Return a container's root cgroup where this machine shows the unified hierarchy."""
+    return _container_root(_MOUNT, leader) if has_unified_cgroup() else None
+
+
 def has_unified_cgroup(*, mountinfo: Path = Path("/proc/self/mountinfo")) -> bool:
     """Whether ``/sys/fs/cgroup`` is the unified hierarchy."""
     found = ""
@@ -73,7 +86,7 @@ def has_unified_cgroup(*, mountinfo: Path = Path("/proc/self/mountinfo")) -> boo
     return found == "cgroup2"
 
 
-def unified_cgroup(pid: int, *, proc: Path = Path("/proc")) -> str | None:
+def _unified_cgroup(pid: int, *, proc: Path = Path("/proc")) -> str | None:
     """Return the path of a process in the unified hierarchy (``/a/b``), ``None`` without one."""
     try:
         text = (proc / str(pid) / "cgroup").read_text(errors="replace")
@@ -91,6 +104,15 @@ def child_cgroup(parent: Path, name: str) -> Path | None:
     except OSError:
         return None
     return path
+
+
+def _container_root(hierarchy: Path, leader: Leader) -> Path | None:
+    path = (_unified_cgroup(leader.pid) or "").removesuffix(_INIT_SCOPE).strip("/")
+    # A container in the root cgroup has none of its own.
+    if not path or ".." in path:
+        return None
+    root = hierarchy / path
+    return root if (root / "cgroup.procs").exists() else None
 
 
 def _remove(path: Path) -> None:

@@ -12,12 +12,9 @@ from pytest_nixos.machine.base import BackendName, MachineSpec, PortState
 from pytest_nixos.machine.boot_events import BootEventKind, BootListener, ignore_boot_event
 from pytest_nixos.machine.boot_failure import fatal_error, late_error
 from pytest_nixos.machine.boot_news import BootNews
-from pytest_nixos.machine.container_strategy import (
-    ContainerStrategy,
-    Launched,
-    choose_strategy,
-)
+from pytest_nixos.machine.container_strategy import ContainerStrategy, choose_strategy
 from pytest_nixos.machine.container_transport import NamespaceTransport
+from pytest_nixos.machine.launched import Launched
 from pytest_nixos.machine.namespace import Leader, in_network_of
 from pytest_nixos.machine.network import scan_tcp
 from pytest_nixos.machine.settle import SettleLimits, settle
@@ -237,14 +234,16 @@ class ContainerRunning:
         trouble = self.console.fatal_trouble
         if trouble is not None:
             raise fatal_error(self._name, self.console, trouble)
-        if self._process.has_ended:
+        if self._process.has_ended or (self.leader is not None and not self.leader.is_alive):
+            # systemd-nspawn speaks its last words after process 1 has ended.
+            self._process.wait_ended(_LAST_WORDS_S)
             raise self._ended_error()
 
     def _ended_error(self) -> BootError:
         tail = self.console.tail(_TAIL)
         remedies = (text for sign, text in _REMEDIES if any(sign in line for line in tail))
         return BootError(
-            f"{self._name}: systemd-nspawn ended with {self._process.end_words} after "
+            f"{self._name}: systemd-nspawn ended {self._process.end_words} after "
             f"{self.console.phase.words} ({self.console.elapsed_s:.0f} s)",
             remedy=next(remedies, _DEFAULT_REMEDY),
             state="the container ended",
@@ -259,7 +258,7 @@ class ContainerRunning:
         self._process.wait_ended(_LAST_WORDS_S)
         tail = "".join(f"\n  | {line}" for line in self.console.tail(_TAIL))
         return TransportError(
-            f"{self._name}: the container ended (systemd-nspawn: {self._process.end_words}); "
+            f"{self._name}: the container ended (systemd-nspawn ended {self._process.end_words}); "
             f"last console lines:{tail}",
             remedy="find out what ended it; every later check on this host fails with this cause",
         )

@@ -6,21 +6,20 @@ import contextlib
 import dataclasses
 import os
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from ipaddress import IPv4Address
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
 from pytest_nixos.machine.base import MachineSpec
-from pytest_nixos.machine.cgroup import ContainerCgroup, has_unified_cgroup
+from pytest_nixos.machine.cgroup import CGROUP_PREFIX, ContainerCgroup, has_unified_cgroup
 from pytest_nixos.machine.console import Console
 from pytest_nixos.machine.container_store import load_closure
+from pytest_nixos.machine.launched import Launched
 from pytest_nixos.machine.leftovers import remove_tree
-from pytest_nixos.machine.namespace import Leader, find_leader
+from pytest_nixos.machine.namespace import find_leader
 from pytest_nixos.machine.network import link_addresses
+from pytest_nixos.machine.nixos_container import NixosContainerStrategy, has_nixos_container
 from pytest_nixos.machine.nspawn import (
-    CGROUP_PREFIX,
     ContainerPlan,
     environment,
     machine_name,
@@ -34,7 +33,7 @@ from pytest_nixos.machine.serial_process import SerialProcess
 from pytest_nixos.process import Runner, find_tool
 from pytest_nixos.timing import Deadline
 
-__all__ = ["ContainerStrategy", "Launched", "NspawnStrategy", "choose_strategy"]
+__all__ = ["ContainerStrategy", "NspawnStrategy", "choose_strategy"]
 
 _GRACE_S = 3.0
 _TOOLS = {
@@ -44,24 +43,6 @@ _TOOLS = {
     "ip": "install iproute2",
     "nix-store": "install Nix on this machine; under sudo keep it on PATH",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Launched:
-    """A container on its way up.
-
-    :param process: its console; its end is the container's end.
-    :param find_leader: returns the id of its process 1 once it exists.
-    :param outside_pid: a process in the network in which the container's neighbour lives.
-    :param target: the container's address there.
-    :param cgroup_of: returns the container's root cgroup as a directory of this process's view.
-    """
-
-    process: SerialProcess
-    find_leader: Callable[[], int | None]
-    outside_pid: int
-    target: IPv4Address
-    cgroup_of: Callable[[Leader], Path | None]
 
 
 class ContainerStrategy(Protocol):
@@ -85,9 +66,6 @@ class ContainerStrategy(Protocol):
 
 def choose_strategy(runner: Runner, inherited: Mapping[str, str]) -> ContainerStrategy:
     """Choose ``nixos-container`` on a NixOS machine that has it, systemd-nspawn anywhere else."""
-    # Imported here: the only machines that need it are NixOS.
-    from pytest_nixos.machine.nixos_container import NixosContainerStrategy, has_nixos_container
-
     if has_nixos_container():
         return NixosContainerStrategy(runner, inherited)
     return NspawnStrategy(runner, inherited)

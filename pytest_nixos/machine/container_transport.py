@@ -30,6 +30,8 @@ _CHUNK = 1 << 20
 _PIPE_SIZE = 1 << 20
 _TERM_GRACE_S = 1.0
 _KILL_S = 5.0
+_KILLED = 128 + signal.SIGKILL
+_LAST_BREATH_S = 0.3
 # Output that a background process still writes after its command has ended is not waited for.
 _LINGER_S = 1.0
 _CURRENT = "/run/current-system/sw/bin"
@@ -138,6 +140,9 @@ class NamespaceTransport:
             with process:
                 if not process.communicate(deadline):
                     raise self._late(process, command, deadline)
+        if process.exit_status == _KILLED:
+            # The container's end kills its processes first and shows a moment later.
+            self._leader.wait_ended(_LAST_BREATH_S)
         self._check_alive()
         return CommandResult(
             command=command,

@@ -35,12 +35,11 @@ class Leader:
     @property
     def is_alive(self) -> bool:
         """Whether it has not ended; safe for several threads."""
-        descriptor = self._descriptor
-        if descriptor < 0:
-            return False
-        watch = select.poll()
-        watch.register(descriptor, select.POLLIN)
-        return not watch.poll(0)
+        return not self._watch(0.0)
+
+    def wait_ended(self, limit_s: float) -> bool:
+        """Wait for its end, at most `limit_s` seconds; return whether it came."""
+        return self._watch(limit_s)
 
     @property
     def root(self) -> Path:
@@ -64,23 +63,38 @@ class Leader:
         if descriptor >= 0:
             os.close(descriptor)
 
+    def _watch(self, limit_s: float) -> bool:
+        descriptor = self._descriptor
+        if descriptor < 0:
+            return True
+        watch = select.poll()
+        watch.register(descriptor, select.POLLIN)
+        return bool(watch.poll(limit_s * 1000))
 
-def find_leader(supervisor_pid: int, *, proc: Path = Path("/proc")) -> int | None:
-    """Find the container's process 1 among the children of ``systemd-nspawn``.
 
-    It is the child whose own process namespace knows it as 1 (``NSpid`` of proc(5)); the helper processes of
-    systemd-nspawn share the host machine's namespace.
+def find_leader(unshare_pid: int, *, proc: Path = Path("/proc")) -> int | None:
+    """Find the container's process 1 below ``unshare --pid --fork systemd-nspawn ...``.
 
+    systemd-nspawn is the first process of the namespace that ``unshare`` made, and the container's process 1 is
+    the first of the one inside it (``NSpid`` of proc(5)). machined is not asked: it may be absent.
+
+    :param unshare_pid: process id of ``unshare``.
     :return: its id in this process's namespace, ``None`` if it does not exist yet or any more.
     """
     pids = [entry.name for entry in proc.iterdir() if entry.name.isdigit()]
     status = {pid: _status(proc / pid / "status") for pid in pids}
-    for pid, fields in status.items():
-        namespaced = fields.get("NSpid", "").split()
-        is_child = fields.get("PPid") == str(supervisor_pid)
-        if is_child and len(namespaced) > 1 and namespaced[-1] == "1":
-            return int(pid)
-    return None
+
+    def first_below(parent: str) -> str | None:
+        depth = len(status.get(parent, {}).get("NSpid", "").split())
+        for pid, fields in status.items():
+            namespaced = fields.get("NSpid", "").split()
+            if fields.get("PPid") == parent and len(namespaced) > depth and namespaced[-1] == "1":
+                return pid
+        return None
+
+    nspawn = first_below(str(unshare_pid))
+    leader = first_below(nspawn) if nspawn else None
+    return int(leader) if leader else None
 
 
 def in_network_of(pid: int, function: Callable[[], T]) -> T:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_nixos.errors import MachineError
+from pytest_nixos.machine.cgroup import CGROUP_PREFIX
 from pytest_nixos.machine.network import GUEST_INTERFACE, LinkAddresses
 
 __all__ = [
@@ -33,7 +34,6 @@ __all__ = [
 ]
 
 OUTSIDE_INTERFACE = "outside0"
-CGROUP_PREFIX = "pytest-nixos-"
 
 _DIRECTORIES = {
     "etc": 0o755,
@@ -169,7 +169,11 @@ def nspawn_argv(plan: ContainerPlan, nspawn: str) -> list[str]:
 
 
 def stage_argv(plan: ContainerPlan, program: list[str], *, unshare: str) -> list[str]:
-    """Build the argv that makes the private surroundings and then becomes `program`."""
+    """Build the argv that makes the private surroundings and then runs `program` in them.
+
+    It runs in a process namespace of its own, because a container outlives a systemd-nspawn that was killed:
+    here the kernel ends it when ``unshare`` ends, whatever ended that.
+    """
     script = (
         _STAGE.replace("PREFIX", CGROUP_PREFIX)
         .replace("GUEST", GUEST_INTERFACE)
@@ -190,6 +194,12 @@ def stage_argv(plan: ContainerPlan, program: list[str], *, unshare: str) -> list
         str(private_directory(plan.run_dir)),
         str(addresses.outside),
         str(addresses.guest or ""),
+        unshare,
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+        "--",
         *program,
     ]
 

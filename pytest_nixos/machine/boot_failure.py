@@ -60,15 +60,14 @@ def fatal_error(name: str, console: Console, trouble: Trouble) -> BootError:
     )
 
 
-def ended_error(name: str, console: Console, end_words: str) -> BootError:
+def ended_error(name: str, console: Console, end_words: str, end_kind: str) -> BootError:
     """Explain a machine whose process ended before its root command channel answered."""
     fatal = console.fatal_trouble
     if fatal is not None:
         return fatal_error(name, console, fatal)
     known = _others(console)
     cause = next((t for t in reversed(known) if t.kind in _REMEDIES), None)
-    killed = "QEMU was killed" if end_words.startswith("by signal") else "QEMU ended"
-    kind = killed if cause is None else cause.kind
+    kind = end_kind if cause is None else cause.kind
     return BootError(
         f"{name}: QEMU ended {end_words} {_where(console)}{_listed(known)}",
         remedy=remedy_for(kind),

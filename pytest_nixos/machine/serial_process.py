@@ -127,6 +127,11 @@ class SerialProcess:
             return "not yet"
         return f"by signal {-status}" if status < 0 else f"with exit status {status}"
 
+    @property
+    def end_kind(self) -> str:
+        """The sort of end: ``QEMU was killed`` or ``QEMU ended``."""
+        return "QEMU was killed" if (self.exit_status or 0) < 0 else "QEMU ended"
+
     def stop(self, *, grace_s: float) -> None:
         """End the process and its whole group, and wait for the console's last line."""
         if self.pid:

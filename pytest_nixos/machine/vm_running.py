@@ -1,0 +1,254 @@
+"""A started VM: its process, monitor, console and channel, and what must be undone at its end."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pytest_nixos.errors import BootError, NixosError, TransportError
+from pytest_nixos.machine.base import PortState, Transport
+from pytest_nixos.machine.boot_events import BootEventKind
+from pytest_nixos.machine.boot_failure import ended_error, fatal_error, late_error, remedy_for
+from pytest_nixos.machine.boot_news import BootNews
+from pytest_nixos.machine.console import Console, Trouble
+from pytest_nixos.machine.leftovers import end_marked_processes, remove_tree
+from pytest_nixos.machine.net_probe import FrameProber
+from pytest_nixos.machine.post_mortem import ask_failed_units, with_failed_units
+from pytest_nixos.machine.qemu_argv import disk_image, monitor_socket, script_paths
+from pytest_nixos.machine.qmp import QmpMonitor
+from pytest_nixos.machine.serial_process import SerialProcess
+from pytest_nixos.machine.settle import SettleLimits, settle
+from pytest_nixos.machine.transport import SerialChannel
+from pytest_nixos.machine.watched_transport import WatchedTransport
+from pytest_nixos.timing import Deadline
+
+__all__ = ["VmRunning"]
+
+_TAIL = 20
+_QUIT_S = 1.0
+_FLUSH_S = 2.0
+# After a fatal line the guest goes on for a moment: a panic's trace, stage 1's question.
+_LAST_WORDS_QUIET_S = 0.5
+_LAST_WORDS_S = 2.0
+_PANIC = "kernel panic"
+_DISK_FULL = "host machine: disk full"
+# The instrumentation starts the channel in these modes too.
+_ANSWERING = frozenset({"emergency mode", "rescue mode"})
+_POST_MORTEM_S = 12.0
+_DEADLY = frozenset({_PANIC, _DISK_FULL})
+
+
+class VmRunning:
+    """A started VM; made by :class:`VmBackend`.
+
+    :param stack: receives what must be undone, in the order in which it was done.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        run_dir: Path,
+        news: BootNews,
+        stack: contextlib.ExitStack,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        *,
+        grace_s: float,
+    ) -> None:
+        self.argv = tuple(argv)
+        self.console: Console = news.console
+        self.transport: Transport
+        self._name = name
+        self._run_dir = run_dir
+        self._grace_s = grace_s
+        self._news = news
+        self._stack = stack
+        self._channel: SerialChannel | None = None
+        self._booted = False
+        self._process = SerialProcess(argv, env=env, cwd=run_dir, console=self.console)
+        self.qmp = QmpMonitor(monitor_socket(run_dir), on_event=self._on_qmp_event)
+
+    @property
+    def pid(self) -> int:
+        """Process id of QEMU (the run script becomes it)."""
+        return self._process.pid
+
+    @property
+    def qmp_path(self) -> Path:
+        """Socket of QEMU's monitor; :attr:`qmp` holds its only connection."""
+        return self.qmp.path
+
+    def boot(self, deadline: Deadline, limits: SettleLimits) -> None:
+        """Start QEMU and wait until the root command channel answers and the boot has settled."""
+        self._prepare()
+        self._stack.callback(self._process.stop, grace_s=self._grace_s)
+        self._process.start()
+        self._stack.callback(self.qmp.close)
+        self.qmp.start()
+        self._stack.callback(self._quit)
+        try:
+            self._connect(deadline)
+            self._news.tell(BootEventKind.CHANNEL, "the root command channel answers")
+            self._settle(deadline, limits)
+        except BootError as err:
+            raise self._with_evidence(err) from err.__cause__
+        self._booted = True
+
+    def keep(self, stack: contextlib.ExitStack) -> None:
+        """Take over what :meth:`stop` has to undo."""
+        self._stack = stack
+
+    def is_alive(self) -> bool:
+        """Whether QEMU still runs."""
+        return self.pid != 0 and not self._process.has_ended
+
+    def probe_tcp(self, ports: Sequence[int], *, deadline: Deadline) -> Mapping[int, PortState]:
+        """Try TCP ports of the guest from its own network, beside QEMU's user network."""
+        return FrameProber(self._run_dir).probe_tcp(ports, deadline=deadline)
+
+    def stop(self) -> None:
+        """End QEMU and remove everything that it left; never raises, safe to call twice."""
+        try:
+            self._stack.close()
+        except (OSError, NixosError) as err:
+            self.console.append(f"pytest-nixos: while stopping {self._name}: {err}")
+
+    def _prepare(self) -> None:
+        self._run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        before = {path.name for path in self._run_dir.iterdir()}
+        self._stack.callback(_remove_new, self._run_dir, before)
+        image = str(disk_image(self._run_dir))
+        self._stack.callback(end_marked_processes, "NIX_DISK_IMAGE", image)
+        paths = script_paths(self._run_dir)
+        for name in ("TMPDIR", "SHARED_DIR"):
+            paths[name].mkdir(mode=0o700, exist_ok=True)
+
+    def _connect(self, deadline: Deadline) -> None:
+        channel = SerialChannel(self._run_dir)
+        self._stack.callback(channel.close)
+        self._channel = channel
+        with self._explained(deadline, "no answer from the root command channel"):
+            channel.wait_ready(deadline, self._check)
+        self.transport = WatchedTransport(
+            channel, lambda: self._obituary(wait_s=_LAST_WORDS_QUIET_S) if self._booted else None
+        )
+
+    def _settle(self, deadline: Deadline, limits: SettleLimits) -> None:
+        with self._explained(deadline, "the boot did not settle"):
+            settle(
+                self.transport,
+                machine=self._name,
+                deadline=deadline,
+                limits=limits,
+                tell=self._news.tell,
+                check=self._check,
+            )
+
+    @contextlib.contextmanager
+    def _explained(self, deadline: Deadline, what: str) -> Iterator[None]:
+        """Turn a broken or silent channel into the boot error that caused it."""
+        try:
+            yield
+        except BootError:
+            raise
+        except TransportError as err:
+            self._process.wait_ended(_LAST_WORDS_QUIET_S)
+            self._check()
+            if deadline.expired:
+                raise late_error(self._name, self.console, what, deadline.limit_s) from err
+            raise BootError(
+                f"{self._name}: {what}: {err.message}",
+                remedy=err.remedy,
+                state="channel broken",
+                console_tail=self.console.tail(_TAIL),
+            ) from err
+
+    def _with_evidence(self, error: BootError) -> BootError:
+        """Ask a guest in emergency mode which units failed, if it answers soon."""
+        if error.state not in _ANSWERING or self._channel is None:
+            return error
+        deadline = Deadline.after(_POST_MORTEM_S)
+        with contextlib.suppress(TransportError):
+            self._channel.wait_ready(deadline, self._check_process)
+            return with_failed_units(error, ask_failed_units(self._channel, deadline=deadline))
+        return error
+
+    def _check_process(self) -> None:
+        if self._process.has_ended:
+            raise TransportError("QEMU ended", remedy="")
+
+    def _check(self) -> None:
+        """Raise at once if the machine ended or its boot cannot succeed any more."""
+        if self._booted:
+            end = self._obituary()
+            if end is not None:
+                raise end
+            return
+        trouble = self.console.fatal_trouble
+        if trouble is not None:
+            self._await_last_words()
+            raise fatal_error(self._name, self.console, trouble)
+        if self._process.has_ended:
+            raise ended_error(
+                self._name, self.console, self._process.end_words, self._process.end_kind
+            )
+
+    def _await_last_words(self) -> None:
+        deadline = Deadline.after(_LAST_WORDS_S)
+        while not deadline.expired and not self._process.has_ended:
+            if self.console.quiet_s >= _LAST_WORDS_QUIET_S:
+                return
+            time.sleep(0.05)
+
+    def _obituary(self, *, wait_s: float = 0.0) -> TransportError | None:
+        """Say why a machine that had come up is gone, ``None`` while it lives.
+
+        A console that shows emergency mode then is a test's own doing; a panic or a full disk is not.
+        """
+        # The channel breaks a moment before the process is reaped.
+        ended = self._process.wait_ended(wait_s)
+        troubles = tuple(t for t in self.console.troubles if t.fatal and t.kind in _DEADLY)
+        if not ended and not troubles:
+            return None
+        how = f"QEMU ended {self._process.end_words}" if ended else "the machine broke"
+        cause = f" ({troubles[0].kind}: {troubles[0].text})" if troubles else ""
+        tail = "".join(f"\n  | {line}" for line in self.console.tail(_TAIL))
+        return TransportError(
+            f"{self._name}: {how}{cause}; last console lines:{tail}",
+            remedy=remedy_for(*(t.kind for t in troubles), self._process.end_kind),
+        )
+
+    def _on_qmp_event(self, event: str, data: Mapping[str, Any]) -> None:
+        # "nospace" is there only for drives that stop on errors; nixpkgs' report them to the guest.
+        full = data.get("nospace") or "No space left" in str(data.get("reason", ""))
+        if event == "BLOCK_IO_ERROR" and full:
+            text = f"QEMU could not write to {data.get('device') or data.get('node-name')}"
+            self._break(Trouble(kind=_DISK_FULL, text=text, fatal=True))
+        elif event == "GUEST_PANICKED":
+            self._break(Trouble(kind=_PANIC, text="reported by QEMU", fatal=True))
+
+    def _break(self, trouble: Trouble) -> None:
+        """Note a fatal trouble and free whoever waits for a command that cannot end."""
+        self.console.record(trouble)
+        if self._channel is not None:
+            self._channel.close()
+
+    def _quit(self) -> None:
+        if self.is_alive() and self.qmp.quit(deadline=Deadline.after(_QUIT_S)):
+            self._process.wait_ended(_FLUSH_S)
+
+
+def _remove_new(directory: Path, before: set[str]) -> None:
+    for path in directory.iterdir() if directory.is_dir() else ():
+        if path.name in before:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            remove_tree(path)
+        else:
+            path.unlink(missing_ok=True)
+    if not before:
+        with contextlib.suppress(OSError):
+            directory.rmdir()

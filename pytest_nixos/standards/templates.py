@@ -13,12 +13,12 @@ _PLACEHOLDER = re.compile(r"\{([^{}|]+)(?:\|([^{}]*))?\}")
 _SAFE = re.compile(r"[A-Za-z0-9._:\[\]-]*")
 #: An address that means "all" is asked at the loopback address.
 _LOOPBACK = {
-    "0.0.0.0": "127.0.0.1",
+    "0.0.0.0": "127.0.0.1",  # noqa: S104 - asked for, not bound
     "": "127.0.0.1",
     "::": "[::1]",
     "[::]": "[::1]",
     "*": "127.0.0.1",
-}  # noqa: S104
+}
 
 
 def filled(template: str, host: HostConfig) -> Sight:

@@ -9,7 +9,6 @@ from pytest_nixos.observe.account import Account, Accounts, PasswordState, accou
 from pytest_nixos.observe.base import Probe, ProbeOutput, collect
 from pytest_nixos.observe.exposure import Exposure, exposure
 from pytest_nixos.observe.file import FileState, FileType, files
-from pytest_nixos.observe.exposure import exposure
 from pytest_nixos.observe.filtering import Decision
 from pytest_nixos.observe.firewall import FirewallState, firewall
 from pytest_nixos.observe.generation import GenerationState, generations
@@ -22,7 +21,6 @@ from pytest_nixos.observe.sandbox import (
     SeccompMode,
     process_facts,
 )
-from pytest_nixos.observe.sandbox import ProcessFacts, SeccompMode, process_facts
 from pytest_nixos.observe.socket import Protocol, Sockets, sockets
 from pytest_nixos.observe.swap import SwapState, ZramDevice, swap
 from pytest_nixos.observe.sysctl import same_sysctl, sysctls

@@ -5,7 +5,7 @@ A probe is a read-only bash fragment and its parser, one noun a file. What check
     failed = nixos_observations.of(observe.failed_units())
 """
 
-from pytest_nixos.observe.account import Account, Accounts, PasswordState, accounts
+from pytest_nixos.observe.account import Account, Accounts, PasswordState, local_users
 from pytest_nixos.observe.base import Probe, ProbeOutput, collect
 from pytest_nixos.observe.exposure import Exposure, exposure
 from pytest_nixos.observe.file import FileState, FileType, files
@@ -53,7 +53,6 @@ __all__ = [
     "SystemState",
     "UnitState",
     "ZramDevice",
-    "accounts",
     "collect",
     "exposure",
     "failed_units",
@@ -62,6 +61,7 @@ __all__ = [
     "generations",
     "http",
     "journal",
+    "local_users",
     "mounts",
     "process_facts",
     "same_sysctl",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.sections import split_sections
 
-__all__ = ["Account", "Accounts", "PasswordState", "accounts"]
+__all__ = ["Account", "Accounts", "PasswordState", "local_users"]
 
 # The password field is judged in the guest: what is printed is its first characters' meaning, never the field.
 _READ = r"""
@@ -69,7 +69,7 @@ class Accounts:
     group_ids: Mapping[str, int]
 
 
-def accounts(*, name: str = "account") -> Probe[Accounts]:
+def local_users(*, name: str = "account") -> Probe[Accounts]:
     """Ask for all local users and groups."""
     return Probe(name=name, script=_READ, parse=_parse)
 

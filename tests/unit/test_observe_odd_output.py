@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_nixos.observe.account import accounts
+from pytest_nixos.observe.account import local_users
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.exposure import exposure
 from pytest_nixos.observe.file import files
@@ -31,7 +31,7 @@ PROBES: list[Probe[object]] = [
         sysctl_tree(),
         failed_units(),
         journal("a"),
-        accounts(),
+        local_users(),
         files(["a"]),
         system(),
         system_state(),

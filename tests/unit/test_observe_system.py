@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from test_observe_kernel import here
 
-from pytest_nixos.observe.account import PasswordState, accounts
+from pytest_nixos.observe.account import PasswordState, local_users
 from pytest_nixos.observe.base import ProbeOutput, observe
 from pytest_nixos.observe.file import FileType, files
 from pytest_nixos.observe.system import system
@@ -98,7 +98,7 @@ sshd:none:99999:
 
 
 def test_accounts() -> None:
-    found = accounts().parse(ProbeOutput(stdout=ACCOUNTS, exit_status=0))
+    found = local_users().parse(ProbeOutput(stdout=ACCOUNTS, exit_status=0))
     assert list(found.users) == ["root", "alice", "sshd"]
     alice, root, sshd = found.users["alice"], found.users["root"], found.users["sshd"]
     assert (alice.password, alice.scheme, alice.password_max_days) == (PasswordState.SET, "y", 90)
@@ -125,7 +125,7 @@ def test_accounts() -> None:
 def test_a_password_field_never_leaves_the_guest(tmp_path: Path, field: str, kind: str) -> None:
     shadow = tmp_path / "shadow"
     shadow.write_text(f"alice:{field}:19000:0:99999:7:::\n")
-    script = accounts().script.replace("/etc/shadow", str(shadow))
+    script = local_users().script.replace("/etc/shadow", str(shadow))
     output = here(script).stdout.decode()
     assert output.endswith(f"=shadow\nalice:{kind}:99999:\n")
     assert "hash\n" not in output

@@ -1,0 +1,273 @@
+"""Hosts of a real nixpkgs, evaluated to their facts and to the derivation of their machines; nothing is built.
+
+``PYTEST_NIXOS_NIXPKGS`` names a nixpkgs tree of any release from 22.05 on.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_nixos.errors import EvalError
+from pytest_nixos.flake import FlakeRef, HostRef
+from pytest_nixos.host_config import HostConfig
+from pytest_nixos.nix import Instrumentation, Nix, NixSettings
+from pytest_nixos.process import SubprocessRunner
+
+NIXPKGS = os.environ.get("PYTEST_NIXOS_NIXPKGS", "")
+PROGRAM = os.environ.get("PYTEST_NIXOS_NIX_PROGRAMS", "nix").split(":")[0]
+
+pytestmark = [
+    pytest.mark.skipif(not NIXPKGS, reason="PYTEST_NIXOS_NIXPKGS names no nixpkgs tree"),
+    pytest.mark.skipif(not shutil.which(PROGRAM), reason=f"no such program: {PROGRAM}"),
+]
+
+HOSTS = """
+{
+  inputs.nixpkgs.url = "path:@NIXPKGS@";
+  outputs = { self, nixpkgs }: let
+    base = { lib, ... }: {
+      system.stateVersion = "24.05";
+      fileSystems."/" = { device = "/dev/vda1"; fsType = "ext4"; };
+      boot.loader.grub.device = "/dev/vda";
+    };
+    host = module: nixpkgs.lib.nixosSystem {
+      system = "x86_64-linux";
+      specialArgs = { inherit self; unstable = nixpkgs; };
+      modules = [ base module ];
+    };
+  in {
+    nixosConfigurations = {
+      "web.example-1.org" = host ({ unstable, ... }: {
+        networking.hostName = "web";
+        networking.nftables.enable = true;
+        networking.firewall = {
+          allowedTCPPorts = [ 80 443 ];
+          allowedUDPPortRanges = [ { from = 6000; to = 6010; } ];
+          interfaces.eth1.allowedTCPPorts = [ 22 ];
+          trustedInterfaces = [ "wg0" ];
+        };
+        boot.initrd.systemd.enable = true;
+        boot.kernel.sysctl = { "net.ipv4.tcp_syncookies" = true; "kernel.x" = null; "kernel.y" = "a b"; "vm.swappiness" = 10; };
+        zramSwap = { enable = true; memoryMax = 1000000; memoryPercent = 25; algorithm = "lzo"; priority = 7; };
+        swapDevices = [ { device = "/dev/vdb1"; } ];
+        warnings = [ "my warning" ];
+        systemd.services.foo = {
+          serviceConfig = { ProtectSystem = "strict"; ReadWritePaths = [ "/a" "/b" ]; NoNewPrivileges = true; ExecStart = "/bin/x"; };
+          wantedBy = [ "multi-user.target" ];
+        };
+        systemd.timers.foo = { timerConfig.OnCalendar = "daily"; wantedBy = [ "timers.target" ]; };
+        systemd.services.off = { enable = false; script = "x"; };
+        users.users.bob = { isNormalUser = true; uid = 1234; extraGroups = [ "wheel" ]; openssh.authorizedKeys.keys = [ "ssh-ed25519 AAAA" ]; };
+        virtualisation.vmVariant.virtualisation = { memorySize = 3000; cores = 3; };
+        environment.systemPackages = [ unstable.legacyPackages.x86_64-linux.hello ];
+      });
+      ssh = host { networking.hostName = "ssh"; services.openssh.enable = true; services.ollama.enable = true; };
+      container = host { networking.hostName = "cont"; boot.isContainer = true; };
+      asserts = host { assertions = [ { assertion = false; message = "ports must be even"; } ]; };
+    };
+  };
+}
+"""
+WEB = "web.example-1.org"
+
+
+@pytest.fixture(scope="module")
+def nix() -> Nix:
+    script = "echo \"${HOME}\" '' \\ $(pwd)"
+    return Nix(
+        runner=SubprocessRunner(),
+        instrumentation=Instrumentation(channel_script=script, memory_mib=2222),
+        settings=NixSettings(program=PROGRAM),
+    )
+
+
+@pytest.fixture(scope="module")
+def flake(tmp_path_factory: pytest.TempPathFactory) -> FlakeRef:
+    folder = tmp_path_factory.mktemp("real")
+    (folder / "flake.nix").write_text(HOSTS.replace("@NIXPKGS@", str(Path(NIXPKGS).resolve())))
+    # Without a lock file each command would copy the whole tree again.
+    subprocess.run(
+        [PROGRAM, "--extra-experimental-features", "nix-command flakes", "flake", "lock", f"path:{folder}"],
+        check=True,
+    )  # fmt: skip
+    return FlakeRef(f"path:{folder}")
+
+
+@pytest.fixture(scope="module")
+def web(nix: Nix, flake: FlakeRef) -> HostConfig:
+    paths = ["services.openssh.enable", 'boot.kernel.sysctl."vm.swappiness"', "no.such.option"]
+    return nix.evaluate(HostRef(flake, WEB), option_paths=[*paths, "virtualisation.graphics"])
+
+
+def test_hosts_are_listed(nix: Nix, flake: FlakeRef) -> None:
+    assert nix.host_names(flake) == ("asserts", "container", "ssh", WEB)
+
+
+def test_declared_facts(web: HostConfig) -> None:
+    assert (web.host_name, web.system_name, web.backend) == ("web", "web", "vm")
+    assert (web.system, web.state_version, web.program) == (
+        "x86_64-linux",
+        "24.05",
+        "bin/run-web-vm",
+    )
+    assert re.fullmatch(r"\d\d\.\d\d", web.release)
+    assert web.version.startswith(web.release)
+    assert web.warnings == ("my warning",)
+    assert web.swap_devices == ("/dev/vdb1",)
+    assert web.file_systems["/"].fs_type == "ext4"
+    assert "loglevel=4" in web.kernel_params
+    assert "users" in web.groups
+    assert web.unreadable == ()
+
+
+def test_firewall(web: HostConfig) -> None:
+    firewall = web.firewall
+    assert (firewall.enabled, firewall.backend) == (True, "nftables")
+    assert firewall.allows_tcp(443, interface="eth0")
+    assert firewall.allows_udp(6005, interface="eth0")
+    assert firewall.allows_tcp(22, interface="eth1")
+    assert not firewall.allows_tcp(22, interface="eth0")
+    assert firewall.trusted_interfaces == ("wg0", "lo")
+
+
+def test_sysctls_are_as_the_kernel_prints_them(web: HostConfig) -> None:
+    assert web.sysctls["vm.swappiness"] == "10"
+    assert web.sysctls["net.ipv4.tcp_syncookies"] == "1"
+    assert web.sysctls["kernel.y"] == "a b"
+    assert "kernel.x" not in web.sysctls
+
+
+def test_zram_and_users(web: HostConfig) -> None:
+    assert web.zram is not None
+    assert (web.zram.algorithm, web.zram.memory_percent) == ("lzo", 25)
+    assert (web.zram.memory_max_bytes, web.zram.priority) == (1000000, 7)
+    bob = web.users["bob"]
+    assert (bob.uid, bob.is_normal, bob.extra_groups) == (1234, True, ("wheel",))
+    assert (bob.authorized_keys, bob.shell) == (1, "/run/current-system/sw/bin/bash")
+
+
+def test_units_are_the_finished_unit_files(web: HostConfig) -> None:
+    foo = web.units["foo.service"]
+    assert foo.setting("Service", "ProtectSystem") == ("strict",)
+    assert foo.setting("Service", "ReadWritePaths") == ("/a", "/b")
+    assert foo.setting("Service", "NoNewPrivileges") == ("true",)
+    assert foo.wanted_by == ("multi-user.target",)
+    assert web.units["foo.timer"].setting("Timer", "OnCalendar") == ("daily",)
+    assert not web.units["off.service"].enabled
+
+
+def test_the_hosts_own_vm_settings_are_told_and_ours_are_in_the_machine(web: HostConfig) -> None:
+    assert web.vm is not None
+    assert (web.vm.memory_mib, web.vm.cores, web.vm.graphics) == (3000, 3, True)
+
+
+def test_options(web: HostConfig) -> None:
+    assert web.option("services.openssh.enable").value is False
+    assert web.option('boot.kernel.sysctl."vm.swappiness"').value == 10
+    assert web.option("no.such.option").state == "absent"
+    # An option that only the VM variant has is absent in the host and told as changed.
+    assert web.option("virtualisation.graphics").state == "absent"
+    assert web.changed["virtualisation.graphics"] == (None, False)
+
+
+def test_every_change_is_one_that_the_vm_or_the_channel_explains(web: HostConfig) -> None:
+    channel = 'systemd.units."pytest-nixos-channel.service"'
+    assert web.changed[channel][0] is None
+    assert web.changed['fileSystems."/".device'][0] == "/dev/vda1"
+    assert web.changed["swapDevices"] == (["/dev/vdb1"], [])
+    explained = (
+        "fileSystems.",
+        "systemd.units.",
+        "boot.kernelParams",
+        "swapDevices",
+        "users.",
+        "virtualisation.",
+    )
+    assert [path for path in web.changed if not path.startswith(explained)] == []
+
+
+def test_the_channel_survives_switches_isolation_and_memory_hunger(web: HostConfig) -> None:
+    unit = web.changed['systemd.units."pytest-nixos-channel.service"'][1]
+    assert unit["wantedBy"] == ["sysinit.target", "emergency.target", "rescue.target"]
+    assert unit["Unit"]["DefaultDependencies"] == ["false"]
+    assert unit["Unit"]["IgnoreOnIsolate"] == ["true"]
+    assert unit["Unit"]["X-StopOnReconfiguration"] == ["false"]
+    assert unit["Unit"]["X-StopOnRemoval"] == ["false"]
+    sections = {**unit["Unit"], **unit["Service"]}
+    assert sections["X-RestartIfChanged"] == ["false"]
+    assert unit["Service"]["OOMScoreAdjust"] == ["-1000"]
+    assert unit["Service"]["OOMPolicy"] == ["continue"]
+    assert unit["Service"]["IgnoreSIGPIPE"] == ["false"]
+    assert re.fullmatch(
+        r"/nix/store/\S+/bin/bash /nix/store/\S+\.bash", *unit["Service"]["ExecStart"]
+    )
+    assert any("coreutils" in value for value in unit["Service"]["Environment"])
+
+
+def requisites(derivation: str) -> str:
+    return subprocess.run(
+        ["nix-store", "--query", "--requisites", derivation], check=True, capture_output=True, text=True
+    ).stdout  # fmt: skip
+
+
+def test_the_machine_and_its_generations_carry_the_channel(
+    nix: Nix, flake: FlakeRef, web: HostConfig
+) -> None:
+    assert "pytest-nixos-channel" in requisites(web.derivation)
+    delta = '{ pkgs, ... }: { environment.etc."pytest-nixos-delta".text = pkgs.system; }'
+    host = HostRef(flake, WEB)
+    plain = nix.instantiate_generation(host, backend="vm", delta="{ }")
+    changed = nix.instantiate_generation(host, backend="vm", delta=delta)
+    assert plain != changed
+    assert "nixos-system-web" in plain
+    assert plain in requisites(web.derivation)
+    assert "pytest-nixos-channel" in requisites(changed)
+    assert "pytest-nixos-delta" in requisites(changed)
+
+
+def test_settings_of_the_machine_go_into_its_run_script(
+    nix: Nix, flake: FlakeRef, web: HostConfig
+) -> None:
+    other = replace(nix, instrumentation=replace(nix.instrumentation, memory_mib=4444, cores=2))
+    assert other.evaluate(HostRef(flake, WEB)).derivation != web.derivation
+
+
+@pytest.mark.parametrize("backend", ["auto", "container"])
+def test_containers(nix: Nix, flake: FlakeRef, backend: str) -> None:
+    attr = "container" if backend == "auto" else "ssh"
+    host = nix.evaluate(HostRef(flake, attr), backend=backend)
+    assert (host.backend, host.program) == ("container", "")
+    assert host.is_container is (backend == "auto")
+    assert "nixos-system" in host.derivation
+    assert not [path for path in host.changed if "pytest-nixos" in path]
+    if backend == "container":
+        assert host.changed["boot.isContainer"] == (False, True)
+
+
+def test_ollama_and_ssh_of_this_release(nix: Nix, flake: FlakeRef) -> None:
+    paths = [
+        "services.openssh.settings",
+        "services.openssh.passwordAuthentication",
+        "services.ollama",
+    ]
+    host = nix.evaluate(HostRef(flake, "ssh"), option_paths=paths)
+    assert host.ollama is not None
+    assert (host.ollama.host, host.ollama.port) == ("127.0.0.1", 11434)
+    settings: Mapping[str, Any] = host.option("services.openssh.settings").value
+    assert settings["PermitRootLogin"] == "prohibit-password"
+    assert (
+        host.option("services.openssh.passwordAuthentication").value is True
+    )  # renamed, still read
+    assert host.units["sshd.service"].enabled
+
+
+def test_failed_assertions_are_shown(nix: Nix, flake: FlakeRef) -> None:
+    with pytest.raises(EvalError, match="Failed assertions:\n- ports must be even"):
+        nix.evaluate(HostRef(flake, "asserts"))

@@ -188,8 +188,12 @@ class ProcessFacts:
 
     @property
     def protect_kernel_tunables(self) -> bool:
-        """Whether ``/proc/sys`` and ``/sys`` are read-only."""
-        return self.mounts.is_read_only("/proc/sys") and self.mounts.is_read_only("/sys")
+        """Whether ``/proc/sys`` is read-only or not there (``ProcSubset=pid``), and ``/sys`` is read-only."""
+        proc = self.mounts.at("/proc")
+        absent = proc is not None and "subset=pid" in proc.super_options
+        return (absent or self.mounts.is_read_only("/proc/sys")) and self.mounts.is_read_only(
+            "/sys"
+        )
 
     @property
     def protect_control_groups(self) -> bool:

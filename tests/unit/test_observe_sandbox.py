@@ -115,6 +115,20 @@ def test_the_weakest_home_counts(facts: dict[str, ProcessFacts | None]) -> None:
     assert with_mounts(plain, root, *read_only[:2]).protect_home is ProtectHome.NO
 
 
+@pytest.mark.parametrize(
+    ("proc", "expected"), [("rw", False), ("rw,hidepid=invisible,subset=pid", True)]
+)
+def test_kernel_tunables_that_are_not_there_cannot_be_written(
+    facts: dict[str, ProcessFacts | None], proc: str, expected: bool
+) -> None:
+    plain = facts["plain.service"]
+    assert plain is not None
+    lines = [f"1 0 0:1 / /proc rw - proc proc {proc}", "2 1 0:2 / /sys ro - sysfs sysfs rw"]
+    found = with_mounts(plain, *lines)
+    assert found.protect_kernel_tunables is expected
+    assert found.hides_processes is expected
+
+
 def test_capabilities_by_name() -> None:
     assert capability_names("0000000000000401") == {"chown", "net_bind_service"}
     assert capability_names("10000000000") == {"checkpoint_restore"}

@@ -8,7 +8,6 @@ from typing import Any
 
 from testinfra.modules.service import Service
 
-from pytest_nixos.errors import MachineError
 from pytest_nixos.observe.unit import (
     STATE_PROPERTIES,
     UnitState,
@@ -96,7 +95,8 @@ class NixosService(Service):
     def wait_until_running(self, *, timeout_s: float = 60.0) -> None:
         """Wait until the unit is active; give up at once when it fails.
 
-        :raises MachineError: with the unit's state and the tail of its journal.
+        :raises AssertionError: with the unit's state and the tail of its journal; like a failed ``assert``, it
+            fails the test and is no defect of the machine.
         """
         deadline = Deadline.after(timeout_s)
         state = poll(self._settled, deadline=deadline, interval_s=0.25)
@@ -106,11 +106,10 @@ class NixosService(Service):
         log = self.run(
             "journalctl --boot --no-pager --quiet --lines=%s --unit=%s", _JOURNAL_LINES, self.unit
         )
-        raise MachineError(
+        raise AssertionError(
             f"{self.unit}: {found.get('ActiveState') or 'unknown'} ({found.get('SubState')}, result "
-            f"{found.get('Result') or 'unknown'}) after {deadline.elapsed_s:.1f} s, expected active",
-            remedy="read the unit's journal, shown with -v, and its dependencies' states",
-            detail=log.stdout,
+            f"{found.get('Result') or 'unknown'}) after {deadline.elapsed_s:.1f} s, expected active; "
+            f"its journal:\n{log.stdout}"
         )
 
     def _settled(self) -> UnitState | None:

@@ -6,7 +6,7 @@ A probe is a read-only bash fragment and its parser, one noun a file. What check
 """
 
 from pytest_nixos.observe.account import Account, Accounts, PasswordState, local_users
-from pytest_nixos.observe.base import Probe, ProbeOutput, collect
+from pytest_nixos.observe.base import Probe, ProbeOutput, collect, observe
 from pytest_nixos.observe.exposure import Exposure, exposure
 from pytest_nixos.observe.file import FileState, FileType, files
 from pytest_nixos.observe.filtering import Decision
@@ -63,6 +63,7 @@ __all__ = [
     "journal",
     "local_users",
     "mounts",
+    "observe",
     "process_facts",
     "same_sysctl",
     "sockets",

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from test_hosts import Here
 
-from pytest_nixos.errors import MachineError
 from pytest_nixos.hosts import NixosHost, make_host
 from pytest_nixos.hosts.package import parse_store_path
 from pytest_nixos.hosts.process import is_comm_of
@@ -89,15 +88,14 @@ def test_templates_are_looked_for_among_unit_files(host: NixosHost, program: Pro
 def test_waiting_ends_at_once_when_the_unit_fails(host: NixosHost, program: Program) -> None:
     program("systemctl", show(active="failed"))
     program("journalctl", 'echo "boom: ${@: -1}"')
-    with pytest.raises(MachineError, match=r"sshd\.service: failed") as caught:
+    with pytest.raises(AssertionError, match=r"(?s)sshd\.service: failed .*boom: --unit=sshd"):
         host.service("sshd").wait_until_running(timeout_s=20)
-    assert caught.value.detail == "boom: --unit=sshd.service\n"
 
 
 def test_waiting_ends_at_the_limit(host: NixosHost, program: Program) -> None:
     program("systemctl", show(active="activating"))
     program("journalctl", "true")
-    with pytest.raises(MachineError, match="activating"):
+    with pytest.raises(AssertionError, match="activating"):
         host.service("sshd").wait_until_running(timeout_s=0.1)
 
 

@@ -1,0 +1,192 @@
+"""Every probe on a NixOS guest, held against the host config or another source in the guest.
+
+Run by ``tests/machine/test_hosts.py``, or by hand: ``pytest --nixos-flake REF#HOST <this file>``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from pytest_nixos import HostConfig, Machine, observe
+from pytest_nixos.hosts import NixosHost
+from pytest_nixos.observe.mount import mounts
+from pytest_nixos.observe.sysctl import normalise_sysctl, sysctl_tree
+from pytest_nixos.observe.unit import unit_files
+
+LIMIT_S = 3.0  # one round trip for all probes takes well under a second on a machine that does nothing else
+
+
+def service_names(config: HostConfig) -> list[str]:
+    return [
+        unit.name
+        for unit in config.units.values()
+        if unit.enabled and "multi-user.target" in unit.wanted_by and "@" not in unit.name
+    ]
+
+
+def test_all_probes_in_one_round_trip(
+    nixos_machine: Machine,
+    nixos_host_config: HostConfig,
+    record_property: Callable[[str, object], None],
+) -> None:
+    names = service_names(nixos_host_config)
+    probes: list[observe.Probe[object]] = [
+        *(observe.sysctls(list(nixos_host_config.sysctls)), observe.units(names)),
+        *(observe.failed_units(), observe.system_state(), observe.process_facts(names)),
+        *(observe.sockets(), observe.firewall(), observe.swap(), observe.generations()),
+        *(observe.system(), observe.local_users(), observe.files(["/etc/shadow"]), mounts()),
+    ]
+    started = time.monotonic()
+    outputs = observe.collect(nixos_machine.run, probes)
+    took_s = time.monotonic() - started
+    print(
+        f"{len(probes)} probes: {took_s * 1000:.0f} ms, {sum(len(o.stdout) for o in outputs.values())} bytes"
+    )
+    assert list(outputs) == [probe.name for probe in probes]
+    assert took_s < LIMIT_S
+
+
+def test_sysctls(nixos_machine: Machine, nixos_host_config: HostConfig, host: NixosHost) -> None:
+    keys = [*nixos_host_config.sysctls, "kernel.no_such_key"]
+    values = observe.observe(nixos_machine.run, observe.sysctls(keys))
+    assert set(values) == set(keys)
+    assert values["kernel.no_such_key"] is None
+    tree = observe.observe(nixos_machine.run, sysctl_tree("vm"))
+    assert tree["vm.swappiness"] == host.check_output("cat /proc/sys/vm/swappiness")
+    found = values.get("vm.swappiness", tree["vm.swappiness"])
+    assert normalise_sysctl(found or "").isdecimal()
+
+
+def test_units(nixos_machine: Machine, nixos_host_config: HostConfig, host: NixosHost) -> None:
+    names = service_names(nixos_host_config)
+    states = observe.observe(nixos_machine.run, observe.units([*names, "no-such", "getty@"]))
+    assert set(states) == {*names, "no-such.service"}
+    assert not states["no-such.service"].exists
+    for name in names:
+        active = host.run("systemctl is-active %s", name).stdout.strip() == "active"
+        assert states[name].is_running is active, name
+    files = observe.observe(nixos_machine.run, unit_files())
+    assert set(names) <= set(files)
+    assert observe.observe(nixos_machine.run, observe.failed_units()) is not None
+
+
+def test_process_facts(
+    nixos_machine: Machine, nixos_host_config: HostConfig, host: NixosHost
+) -> None:
+    names = service_names(nixos_host_config)
+    facts = observe.observe(nixos_machine.run, observe.process_facts(names))
+    assert any(facts.values())
+    for name, found in facts.items():
+        pid = host.service(name).systemd_properties.get("MainPID", "0")
+        assert (found.pid if found else 0) == int(pid), name
+        if found is None:
+            continue
+        declared = nixos_host_config.units[name]
+        if declared.setting("Service", "NoNewPrivileges") == ("true",):
+            assert found.no_new_privileges, name
+        if declared.setting("Service", "ProtectSystem") == ("strict",):
+            assert found.protect_system is observe.ProtectSystem.STRICT, name
+        if declared.setting("Service", "ProtectHome") == ("true",):
+            assert found.protect_home is observe.ProtectHome.YES, name
+        if declared.setting("Service", "PrivateTmp") == ("true",):
+            assert found.private_tmp, name
+        if declared.setting("Service", "CapabilityBoundingSet") == ("",):
+            assert found.capabilities["bounding"] == frozenset(), name
+        if declared.setting("Service", "SystemCallFilter"):
+            assert found.seccomp is observe.SeccompMode.FILTER, name
+
+
+def test_exposure(nixos_machine: Machine, nixos_host_config: HostConfig) -> None:
+    names = [n for n in service_names(nixos_host_config) if n.endswith(".service")][:5]
+    found = observe.observe(nixos_machine.run, observe.exposure(names))
+    assert found
+    for exposure in found.values():
+        assert 0.0 <= exposure.score <= 10.0
+        assert exposure.items or exposure.score == 0.0
+
+
+def test_firewall(nixos_machine: Machine, nixos_host_config: HostConfig) -> None:
+    declared = nixos_host_config.firewall
+    state = observe.observe(nixos_machine.run, observe.firewall())
+    if not declared.enabled:
+        pytest.skip("the host has no firewall")
+    assert state.is_known
+    assert state.is_active
+    for family in ("ip", "ip6"):
+        assert state.ruleset.refuses_by_default(family=family)
+        for protocol, spans in (("tcp", declared.everywhere.tcp), ("udp", declared.everywhere.udp)):
+            opened = state.ruleset.open_ports(protocol, family=family)
+            ports = {p for span in opened for p in range(span.first, span.last + 1)}
+            assert ports == {p for span in spans for p in range(span.first, span.last + 1)}
+    assert set(state.ruleset.trusted_interfaces) == set(declared.trusted_interfaces)
+    assert state.ruleset.accepts_ping is declared.allow_ping
+    assert state.ruleset.has_reverse_path_filter
+
+
+def test_generations(nixos_machine: Machine, host: NixosHost) -> None:
+    state = observe.observe(nixos_machine.run, observe.generations())
+    assert state.current == host.file("/run/current-system").linked_to
+    assert state.current_version
+    profile = host.file("/nix/var/nix/profiles/system")
+    assert state.profile == (profile.linked_to if profile.exists else "")
+
+
+def test_swap_and_memory(nixos_machine: Machine, host: NixosHost) -> None:
+    state = observe.observe(nixos_machine.run, observe.swap())
+    assert state.memory_bytes // 1024 == int(
+        host.check_output("awk '/^MemTotal/ {print $2}' /proc/meminfo")
+    )
+    assert len(state.areas) == int(host.check_output("tail -n +2 /proc/swaps | wc -l"))
+
+
+def test_sockets_and_their_units(nixos_machine: Machine) -> None:
+    found = observe.observe(nixos_machine.run, observe.sockets(owners=True))
+    for port in found.reachable_ports(observe.Protocol.TCP):
+        units = found.units(observe.Protocol.TCP, port)
+        assert units, f"no process owns port {port}"
+        # A socket that systemd itself holds for a service belongs to init.scope.
+        assert [u for u in units if not u.endswith((".service", ".scope"))] == [], found.owners
+
+
+def test_http_reaches_what_listens(nixos_machine: Machine, host: NixosHost) -> None:
+    if not host.exists("nc"):
+        pytest.skip("the guest has no nc")
+    answer = "printf 'HTTP/1.0 204 Fine\\r\\nX-It: y\\r\\n\\r\\n'"
+    listen = f"{answer} | exec {host.find_command('nc')} -l -N 127.0.0.1 18555"
+    run = "systemd-run --unit=pytest-nixos-http --service-type=exec /bin/sh -c %s"
+    host.run_expect([0], run, listen)
+    try:
+        asked = observe.http(["http://127.0.0.1:18555/", "http://127.0.0.1:18556/"], timeout_s=5)
+        found, nobody = observe.observe(nixos_machine.run, asked)
+    finally:
+        host.run("systemctl stop pytest-nixos-http; systemctl reset-failed")
+    assert nobody.status is None
+    assert nobody.failure
+    assert (found.status, found.headers) == (204, {"x-it": "y"})
+
+
+def test_system_files_and_users(
+    nixos_machine: Machine, nixos_host_config: HostConfig, host: NixosHost
+) -> None:
+    system = observe.observe(nixos_machine.run, observe.system())
+    assert system.os_release["ID"] == "nixos"
+    assert system.os_release["VERSION_ID"] == nixos_host_config.release
+    assert system.host_name == host.check_output("cat /proc/sys/kernel/hostname")
+    users = observe.observe(nixos_machine.run, observe.local_users()).users
+    assert {u.name for u in nixos_host_config.users.values() if u.is_normal} <= set(users)
+    assert users["root"].uid == 0
+    paths = ["/etc/os-release", "/etc/shadow", "/no/such/file"]
+    link, shadow, missing = observe.observe(nixos_machine.run, observe.files(paths)).values()
+    assert missing is None
+    assert link is not None
+    assert link.type is observe.FileType.LINK
+    assert shadow is not None
+    assert shadow.mode & 0o007 == 0
+
+
+def test_journal(nixos_machine: Machine) -> None:
+    lines = observe.observe(nixos_machine.run, observe.journal("systemd-journald", lines=3))
+    assert 1 <= len(lines) <= 3

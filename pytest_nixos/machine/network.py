@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address
 from pathlib import Path
 from typing import Self
 
@@ -64,7 +64,7 @@ def link_addresses(host: HostConfig) -> LinkAddresses:
 
 
 def scan_tcp(
-    address: IPv4Address,
+    address: IPv4Address | IPv6Address,
     ports: Sequence[int],
     *,
     deadline: Deadline,
@@ -78,7 +78,7 @@ def scan_tcp(
     :param patience_s: seconds to wait for one port.
     :raises TransportError: if a port could not be tried, by a fault on this side or for lack of time.
     """
-    with _Scan(str(address), deadline=deadline, patience_s=patience_s) as scan:
+    with _Scan(address, deadline=deadline, patience_s=patience_s) as scan:
         waiting = iter(dict.fromkeys(ports))
         limit = _connections_at_once()
         while scan.fill(waiting, limit=limit):
@@ -89,9 +89,12 @@ def scan_tcp(
 class _Scan:
     """Connections under way; the oldest is the first whose patience ends."""
 
-    def __init__(self, address: str, *, deadline: Deadline, patience_s: float) -> None:
+    def __init__(
+        self, address: IPv4Address | IPv6Address, *, deadline: Deadline, patience_s: float
+    ) -> None:
         self.states: dict[int, PortState] = {}
-        self._address = address
+        self._address = str(address)
+        self._family = socket.AF_INET if address.version == 4 else socket.AF_INET6
         self._deadline = deadline
         self._patience_s = patience_s
         self._selector = selectors.DefaultSelector()
@@ -135,7 +138,7 @@ class _Scan:
         self._give_up()
 
     def _begin(self, port: int) -> None:
-        connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        connection = socket.socket(self._family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         error = connection.connect_ex((self._address, port))
         if error == errno.EINPROGRESS:
             self._pending[connection] = (port, time.monotonic())

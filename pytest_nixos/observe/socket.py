@@ -44,8 +44,8 @@ find /proc/[0-9]*/fd -maxdepth 1 -lname 'socket:*' -printf '%p %l\n'
 printf '=cgroups\n'
 for cgroup in /proc/[0-9]*/cgroup; do
   pid=${cgroup#/proc/}; pid=${pid%/cgroup}
-  path=; while IFS=: read -r id controllers path; do
-    [ "$id" = 0 ] || [ "$controllers" = name=systemd ] && break
+  path=; while IFS=: read -r id controllers rest; do
+    case $id:$controllers in 0:) [ "$rest" = / ] && [ -n "$path" ] || path=$rest;; *:name=systemd) path=$rest;; esac
   done <"$cgroup"
   read -r comm <"/proc/$pid/comm" || comm=
   printf '%s %s %s\n' "$pid" "${path:-/}" "$comm"

@@ -21,6 +21,14 @@ _HARMLESS = frozenset({None, "!", "*", "!!"})
 _SECRET_NAME = re.compile(r"(?i)(passw(or)?d|secret|token|api_?key|private_?key)$")
 _SECRET_DIRS = re.compile(r"/run/(?:secrets|agenix|keys)(?:/|\.d/)")
 _WIDE_RANGE = 1024
+#: Options that put a secret's text into a file of the store.
+_INLINE_SECRETS = (
+    "services.grafana.settings.security.admin_password",
+    "services.grafana.settings.security.secret_key",
+    "services.nats.settings.authorization.password",
+    "services.nats.settings.authorization.token",
+    "services.qdrant.settings.service.api_key",
+)
 
 #: Services that NixOS itself brings; what is left is what the host is there for.
 _SYSTEM_SERVICES = re.compile(
@@ -85,6 +93,15 @@ def _literal_passwords(host: HostConfig, _: dt.date) -> Sight:
             if user.get(key) not in _HARMLESS
         )
     )
+
+
+def _inline_secrets(host: HostConfig, _: dt.date) -> Sight:
+    found = []
+    for path in _INLINE_SECRETS:
+        value = host.option(path).value
+        if isinstance(value, str) and value and not value.startswith(("$__file{", "/run/", "@")):
+            found.append(path)
+    return Seen(found)
 
 
 def _secret_environment(host: HostConfig, _: dt.date) -> Sight:
@@ -168,6 +185,11 @@ CONFIG_FACTS: Mapping[str, ConfigFact] = {
         about="users with a password or a hash in the configuration (names only)",
         read=_literal_passwords,
         options=("users.users",),
+    ),
+    "inline-secrets": ConfigFact(
+        about="options that hold a secret's text instead of a file's name",
+        read=_inline_secrets,
+        options=_INLINE_SECRETS,
     ),
     "secret-environment": ConfigFact(
         about="units that set a variable named like a secret (names only)",

@@ -23,10 +23,10 @@ def declared_value(host: HostConfig, spec: DeclaredSpec) -> Sight:
     if not known:
         names = " or ".join(spec.options)
         return Unseen(f"NixOS {host.release} has no option {names}", applicable=False)
-    for declared in known:
-        if not declared.present:
-            return Unseen(f"the option {declared.path} cannot be evaluated")
-    return Seen(_combined(spec, {d.path: d.value for d in known}))
+    readable = {declared.path: declared.value for declared in known if declared.present}
+    if not readable:
+        return Unseen(f"the option {known[0].path} cannot be evaluated")
+    return Seen(_combined(spec, readable))
 
 
 def value_in_machine(host: HostConfig, spec: DeclaredSpec) -> Seen:

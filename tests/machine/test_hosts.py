@@ -1,0 +1,45 @@
+"""testinfra's modules and all probes on real guests: a container and a virtual machine of the example flake.
+
+``PYTEST_NIXOS_TEST_OVERRIDES`` is what ``example-flake/offline-nixpkgs/prepare --json`` prints (``./dev test`` sets it);
+``PYTEST_NIXOS_TEST_HOSTS`` names host refs to try in place of the example flake's, separated by blanks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+EXAMPLES = HERE.parent.parent / "example-flake"
+OVERRIDES: dict[str, str] = json.loads(os.environ.get("PYTEST_NIXOS_TEST_OVERRIDES", "{}"))
+HOSTS = os.environ.get("PYTEST_NIXOS_TEST_HOSTS", "").split() or [
+    f"{EXAMPLES}#{name}" for name in ("container-host", "llm-host") if OVERRIDES
+]
+LIMIT_S = 900
+
+pytestmark = [
+    pytest.mark.skipif(not HOSTS, reason="no offline nixpkgs (./dev test) and no hosts named"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="containers need root"),
+]
+
+
+@pytest.mark.parametrize("host", HOSTS or ["none"], ids=lambda ref: ref.rpartition("#")[2])
+def test_on_a_guest(host: str, tmp_path: Path) -> None:
+    overrides = [
+        w for name, ref in OVERRIDES.items() for w in ("--nixos-override-input", name, ref)
+    ]
+    files = [str(HERE / "on_guest" / name) for name in ("guest_hosts.py", "guest_observe.py")]
+    argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--nixos-flake", host]
+    done = subprocess.run(
+        [*argv, *overrides, "--tb=short", f"--basetemp={tmp_path / 'temp'}", *files],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"

@@ -1,4 +1,4 @@
-"""Running services as they are: their main processes, exposure, programs and addresses."""
+"""Running services as they are: their main processes, programs and addresses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
 
-__all__ = ["UnitProcess", "addresses", "exposures", "programs", "unit_processes"]
+__all__ = ["UnitProcess", "addresses", "programs", "unit_processes"]
 
 # Only variables that are asked for by name leave the guest: an environment may hold secrets.
 _PROCESS = r"""
@@ -60,12 +60,6 @@ def unit_processes(
     return Probe(name=name, script=script if units else ":", parse=_parse_processes)
 
 
-def exposures(*, name: str = "unit-exposure") -> Probe[Mapping[str, float]]:
-    """Ask systemd for the exposure of every loaded service, 0.0 (sandboxed) to 10.0."""
-    script = "LC_ALL=C SYSTEMD_COLORS=0 systemd-analyze security --no-pager"
-    return Probe(name=name, script=script, parse=_parse_exposures)
-
-
 def programs(names: Sequence[str], *, name: str = "program") -> Probe[Sequence[str] | None]:
     """Ask which of `names` are programs that root or a user finds on PATH; ``None`` if the answer is cut."""
     script = _PROGRAMS.format(names=shlex.join(dict.fromkeys(names)))
@@ -93,15 +87,6 @@ def _parse_processes(output: ProbeOutput) -> Mapping[str, UnitProcess]:
             environment={key: value for key, sign, value in assignments if sign},
         )
     return found
-
-
-def _parse_exposures(output: ProbeOutput) -> Mapping[str, float]:
-    rows = (line.split() for line in output.text.splitlines())
-    return {
-        row[0]: float(row[1])
-        for row in rows
-        if len(row) >= 3 and row[0].endswith(".service") and re.fullmatch(r"\d+\.\d+", row[1])
-    }
 
 
 def _parse_programs(output: ProbeOutput) -> Sequence[str] | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_nixos.observe.accounts import ACCOUNT_FACTS
+from pytest_nixos.observe.account_facts import ACCOUNT_FACTS
 from pytest_nixos.observe.daemons import JOURNAL_FACTS, NIX_FACTS
 from pytest_nixos.observe.fact import Fact
 from pytest_nixos.observe.nix_state import GENERATION_FACTS

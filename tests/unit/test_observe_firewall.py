@@ -98,6 +98,14 @@ def test_tools_that_are_missing_are_told_from_empty_rulesets() -> None:
     assert not nothing.is_active
 
 
+def test_iptables_own_words_are_taken_where_nft_shows_its_tables_too() -> None:
+    text = b"".join((RECORDED / f"{name}.txt").read_bytes() for name in BACKENDS[:0:-1])
+    state = firewall().parse(ProbeOutput(stdout=text, exit_status=0))
+    assert Tool.ABSENT not in state.tools.values()
+    assert all(rule.text.startswith("-A ") for rule in state.ruleset.accepted_ports)
+    assert state.ruleset.has_reverse_path_filter
+
+
 def test_a_tool_that_fails_is_no_answer() -> None:
     for text in (b"Error: not permitted\n=nft-status 1", b"{}\n=nft-status 0", b"\n=nft-status 0"):
         state = firewall().parse(ProbeOutput(stdout=b"=nft\n" + text, exit_status=0))

@@ -10,7 +10,8 @@ from typing import Any
 from pytest_nixos.host_config import HostConfig
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.http import HttpAnswer, HttpRequest, http
-from pytest_nixos.observe.runtime import UnitProcess, exposures, unit_processes
+from pytest_nixos.observe.exposure import Exposure, exposure
+from pytest_nixos.observe.runtime import UnitProcess, unit_processes
 from pytest_nixos.observe.unit import UnitState, unit_name, units
 from pytest_nixos.standards.config_facts import application_services
 from pytest_nixos.standards.declaration import select
@@ -72,13 +73,20 @@ def _unit_value(state: UnitState, parameters: Parameters) -> Json:
     return state.get(_properties(parameters)[0])
 
 
-def _unit_exposure(found: Mapping[str, float], parameters: Parameters, host: HostConfig) -> Sight:
-    if not found:
-        return Unseen("systemd-analyze security gave no answer")
-    names = _unit_names(parameters, host)
-    if not any(name in found for name in names):
-        return Unseen("none of these services is loaded", applicable=False)
-    return Seen({name: found[name] for name in names if name in found})
+def _exposure_probe(wanted: Sequence[Parameters], host: HostConfig) -> Probe[Any]:
+    names = [n for p in wanted for n in _unit_names(p, host) if n in host.units]
+    return exposure(names, name="unit-exposure")
+
+
+def _unit_exposure(
+    found: Mapping[str, Exposure], parameters: Parameters, host: HostConfig
+) -> Sight:
+    names = [name for name in _unit_names(parameters, host) if name in host.units]
+    if not names:
+        return Unseen("the host has none of these services", applicable=False)
+    if missing := [name for name in names if name not in found]:
+        return Unseen(f"systemd gave no exposure of {', '.join(missing)}")
+    return Seen({name: found[name].score for name in names})
 
 
 def _process_probe(wanted: Sequence[Parameters], host: HostConfig) -> Probe[Any]:
@@ -143,7 +151,7 @@ def _http_json(answer: HttpAnswer, parameters: Parameters, url: str) -> Sight:
 
 SERVICE_READERS: Mapping[str, Reader] = {
     "unit-property": Reader(probe=_unit_probe, pick=_unit_property),
-    "unit-exposure": Reader(probe=lambda _, __: exposures(), pick=_unit_exposure),
+    "unit-exposure": Reader(probe=_exposure_probe, pick=_unit_exposure),
     "process": Reader(probe=_process_probe, pick=_process),
     "http": Reader(probe=_http_probe, pick=_http),
 }

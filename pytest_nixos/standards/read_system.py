@@ -8,7 +8,8 @@ from typing import Any
 from pytest_nixos.host_config import HostConfig
 from pytest_nixos.observe.base import Probe
 from pytest_nixos.observe.firewall import FirewallState, firewall
-from pytest_nixos.observe.kernel import Mount, kernel_parameters, modules, mounts
+from pytest_nixos.observe.kernel import kernel_parameters, modules
+from pytest_nixos.observe.mount import Mount, MountTable, mounts
 from pytest_nixos.observe.runtime import addresses, programs
 from pytest_nixos.observe.socket import Protocol, Sockets, sockets
 from pytest_nixos.observe.sysctl import normalise_sysctl, sysctls
@@ -48,19 +49,25 @@ def _kernel_param(words: Sequence[str] | None, parameters: Parameters, _: HostCo
     return Seen(values[-1] if values else None)
 
 
-def _mount(found: Mapping[str, Mount], parameters: Parameters, _: HostConfig) -> Sight:
-    if not found:
+def _mount(table: MountTable, parameters: Parameters, _: HostConfig) -> Sight:
+    if not table.mounts:
         return Unseen("the mounts could not be read")
-    mount = found.get(str(parameters["target"]))
+    mount = table.at(str(parameters["target"]))
     if mount is None:
         return Seen(None)
     match parameters.get("field", "options"):
         case "fs-type":
-            return Seen(mount.fs_type)
+            return Seen(mount.filesystem)
         case "source":
             return Seen(mount.source)
         case _:
-            return Seen(list(mount.options))
+            return Seen(_options(mount))
+
+
+def _options(mount: Mount) -> list[str]:
+    """Return the options of the mount and of its file system; a read-only mount of a writable one is read-only."""
+    options = [*mount.options, *(o for o in mount.super_options if o not in mount.options)]
+    return [o for o in options if o != "rw" or not mount.is_read_only]
 
 
 #: Options that only mean something to mount(8), fstab(5) or systemd, and never show on a mount.
@@ -78,24 +85,24 @@ _INVISIBLE = (
 )
 
 
-def _mount_declared(found: Mapping[str, Mount], _: Parameters, host: HostConfig) -> Sight:
-    if not found:
+def _mount_declared(table: MountTable, _: Parameters, host: HostConfig) -> Sight:
+    if not table.mounts:
         return Unseen("the mounts could not be read")
     wrong = []
     for target, declared in host.file_systems.items():
-        mount = found.get(target)
+        mount = table.at(target)
         if mount is None:
             if "noauto" not in declared.options and declared.fs_type != "none":
                 wrong.append(f"{target} is not mounted")
             continue
-        if declared.fs_type not in ("auto", "none", mount.fs_type):
-            wrong.append(f"{target} is {mount.fs_type}, declared {declared.fs_type}")
+        if declared.fs_type not in ("auto", "none", mount.filesystem):
+            wrong.append(f"{target} is {mount.filesystem}, declared {declared.fs_type}")
         lacking = [
             option
             for option in declared.options
             if not option.startswith(_INVISIBLE)
             and "=" not in option
-            and option not in mount.options
+            and option not in _options(mount)
         ]
         if lacking:
             wrong.append(f"{target} lacks {', '.join(lacking)}")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 __all__ = ["BootPhase", "StartJob", "Trouble", "classify", "start_job"]
 
-_SLOW_JOB_S = 30.0
+_SLOW_JOB_S = 60.0
 
 
 class BootPhase(enum.IntEnum):
@@ -108,7 +108,8 @@ _TROUBLES = (
     _sign("kernel panic", r"(?<!end )(Kernel panic - not syncing.*)", fatal=True),
     # init/do_mounts.c, without an initrd.
     _sign("root device not found", r"(VFS: Cannot open root device .*)", fatal=False),
-    # stage-1-init.sh: waitDevice, checkFS, switch_root, fail.
+    # stage-1-init.sh: waitDevice tries twenty times for a second and more, then checkFS, switch_root, fail.
+    _sign("waits for a device", r"waiting for device (\S+) to appear", fatal=False),
     _sign(
         "root device not found",
         r"(Timed out waiting for device .*, trying to mount anyway)",

@@ -17,6 +17,7 @@ _MAX_TROUBLES = 1000
 _CONTROL = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor, erase
     r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"  # OSC: systemd 257 sends one with the terminal's context
+    r"|\x1b[ -/]+[0-~]"  # character sets, as in the ESC % G that stage 1 sends
     r"|\x1b[@-Z\\^_]|\x1b[0-9=>c]"  # other escapes
     r"|[\x00-\x08\x0b-\x1f\x7f]"
 )

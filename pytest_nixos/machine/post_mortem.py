@@ -14,6 +14,8 @@ __all__ = ["FailedUnits", "ask_failed_units", "with_failed_units"]
 
 _FAILED = "timeout 10 systemctl list-units --failed --no-legend --plain --no-pager"
 _JOURNAL = "timeout 10 journalctl --boot --no-pager --quiet --lines=30 --output=short-monotonic"
+# A mount whose device never came has not "failed", it is a dependency that did: errors tell then.
+_ERRORS = "timeout 10 journalctl --boot --no-pager --quiet --lines=15 --output=short-monotonic --priority=err"
 _MOST_UNITS = 8
 _MOST_LINES = 12
 
@@ -31,19 +33,20 @@ def ask_failed_units(transport: Transport, *, deadline: Deadline) -> FailedUnits
     with contextlib.suppress(TransportError):
         listed = transport.run(_FAILED, deadline=deadline).stdout_text.splitlines()
         names = tuple(line.split()[0] for line in listed if line.strip())[:_MOST_UNITS]
-        if names:
-            chosen = "".join(f" --unit={shlex.quote(name)}" for name in names)
-            journal = transport.run(_JOURNAL + chosen, deadline=deadline).stdout_text
-            return FailedUnits(names=names, journal=tuple(journal.splitlines()))
+        chosen = "".join(f" --unit={shlex.quote(name)}" for name in names)
+        command = _JOURNAL + chosen if names else _ERRORS
+        journal = transport.run(command, deadline=deadline).stdout_text
+        return FailedUnits(names=names, journal=tuple(journal.splitlines()))
     return FailedUnits(names=(), journal=())
 
 
 def with_failed_units(error: BootError, failed: FailedUnits) -> BootError:
     """Add the failed units to a boot error: names to its message, their journal to its evidence."""
-    if not failed.names:
+    if not failed.journal:
         return error
+    named = f"\n  failed units: {', '.join(failed.names)}" if failed.names else ""
     told = BootError(
-        f"{error.message}\n  failed units: {', '.join(failed.names)}",
+        f"{error.message}{named}",
         remedy=error.remedy,
         state=error.state,
         console_tail=(*error.console_tail[-_MOST_LINES:], *failed.journal[-_MOST_LINES:]),

@@ -65,7 +65,10 @@ class LineReader:
             self._append_text(text)
 
     def _append_text(self, text: str) -> None:
-        job = start_job(clean(text))
+        cleaned = clean(text)
+        if cleaned and not cleaned.strip("."):
+            return  # the dots of a wait that stands in the record already
+        job = start_job(cleaned)
         if job is not None:
             now_s = self._console.elapsed_s
             if job.unit == self._job and now_s - self._job_at_s < _JOB_REPEAT_S:

@@ -16,7 +16,7 @@ from pytest_nixos.machine.base import Transport
 from pytest_nixos.machine.boot_events import BootEventKind
 from pytest_nixos.timing import Deadline
 
-__all__ = ["Job", "Settled", "SettleLimits", "parse_jobs", "parse_properties", "settle"]
+__all__ = ["Job", "SettleLimits", "Settled", "parse_jobs", "parse_properties", "settle"]
 
 _STATE = "timeout 20 systemctl show --property=SystemState --property=NJobs"
 _JOBS = "timeout 20 systemctl list-jobs --no-legend --no-pager --full"
@@ -40,7 +40,7 @@ _FINISHED = frozenset({"running", "degraded"})
 class SettleLimits:
     """When a boot counts as finished or as stuck.
 
-    :param named_after_s: seconds after which a unit that still starts is named to the listener.
+    :param named_after_s: seconds without any job ending after which the running ones are named.
     :param stuck_after_s: seconds after which a unit that alone holds up the boot, does nothing and has no
         start limit counts as stuck. More than the two minutes that
         ``systemd-networkd-wait-online`` takes to give up by itself.
@@ -111,6 +111,7 @@ class _Settling:
         self._units = _RunningUnits()
         self._named: set[str] = set()
         self._jobs: tuple[Job, ...] = ()
+        self._moved_s = time.monotonic()
 
     def wait(self, deadline: Deadline) -> Settled:
         finished: Deadline | None = None
@@ -148,24 +149,31 @@ class _Settling:
         return parse_jobs(self._ask(_JOBS, deadline))
 
     def _watch_jobs(self, deadline: Deadline) -> None:
-        self._jobs = self._list_jobs(deadline)
+        before, self._jobs = self._jobs, self._list_jobs(deadline)
+        if {job.unit for job in before} - {job.unit for job in self._jobs}:
+            self._moved_s = time.monotonic()
         running = [job for job in self._jobs if job.state == "running"]
         self._units.keep({job.unit for job in running})
-        for job in running:
-            since_s = self._units.since_s(job.unit)
-            if since_s >= self._limits.named_after_s and job.unit not in self._named:
-                self._named.add(job.unit)
-                self._name(job, since_s, deadline)
+        if self._stalled:
+            for job in running:
+                self._name(job, deadline)
         if len(running) == 1:
             self._judge(running[0], deadline)
 
-    def _name(self, job: Job, since_s: float, deadline: Deadline) -> None:
+    @property
+    def _stalled(self) -> bool:
+        """Whether no job has ended for a while: a slow machine moves, a stuck one does not."""
+        return time.monotonic() - self._moved_s >= self._limits.named_after_s
+
+    def _name(self, job: Job, deadline: Deadline) -> None:
+        if job.unit in self._named:
+            return
+        self._named.add(job.unit)
         limit = self._limit(self._unit(job.unit, deadline))
-        waiting = len(self._jobs) - 1
         self._tell(
             BootEventKind.STUCK_UNIT,
-            f"{job.unit} has been in its {job.kind} job for {since_s:.0f} s or more ({limit or 'no limit'}), "
-            f"{waiting} other jobs are queued",
+            f"{job.unit} has been in its {job.kind} job for {self._units.since_s(job.unit):.0f} s or more "
+            f"({limit or 'no limit'}), {len(self._jobs) - 1} other jobs are queued",
         )
 
     def _judge(self, job: Job, deadline: Deadline) -> None:
@@ -205,15 +213,19 @@ class _Settling:
 
     def _late(self, deadline: Deadline, state: str) -> BootError:
         grace = Deadline.after(2 * _COMMAND_LIMIT_S)
-        self._jobs = self._list_jobs(grace)
+        self._watch_jobs(grace)
         running = [job for job in self._jobs if job.state == "running"]
-        if running:
-            others = "".join(f", {job.unit}" for job in running[1:])
-            why = f"still runs its {running[0].kind} job after {deadline.limit_s:g} s{others and ' beside'}{others[1:]}"
+        if running and self._stalled:
+            others = f" beside {', '.join(job.unit for job in running[1:6])}" if running[1:] else ""
+            why = f"still runs its {running[0].kind} job after {deadline.limit_s:g} s{others}"
             return self._stuck(running[0].unit, why, grace)
+        busy = f": {', '.join(job.unit for job in running[:6])}" if running else ""
         return BootError(
-            f"{self._machine}: the system is still {state or 'silent'} after {deadline.limit_s:g} s",
-            remedy="raise --nixos-boot-timeout, or look at the console for what the boot waits for",
+            f"{self._machine}: the system is still {state or 'silent'} after {deadline.limit_s:g} s, "
+            f"{len(self._jobs)} jobs are queued{busy}",
+            remedy="raise --nixos-boot-timeout: the boot was still moving"
+            if running
+            else "look at the console for what the boot waits for, or raise --nixos-boot-timeout",
             state="not settled",
         )
 
@@ -246,6 +258,7 @@ class _RunningUnits:
         self._idle_since = {u: v for u, v in self._idle_since.items() if u in units}
 
     def since_s(self, unit: str) -> float:
+        """Seconds for which `unit` has been seen in a running job."""
         return time.monotonic() - self._seen_s[unit]
 
     def idle_s(self, unit: str, cpu_usage_ns: str) -> float:

@@ -15,7 +15,6 @@ from pytest_nixos.machine.boot_events import (
 )
 from pytest_nixos.machine.boot_news import BootNews
 from pytest_nixos.machine.kvm import KvmProbe, VerdictCache
-from pytest_nixos.machine.net_probe import FrameProber
 from pytest_nixos.machine.qemu_argv import (
     Acceleration,
     accelerator_argv,
@@ -34,7 +33,7 @@ from pytest_nixos.machine.run_script import (
 )
 from pytest_nixos.machine.settle import SettleLimits
 from pytest_nixos.machine.transport import SerialChannel
-from pytest_nixos.machine.vm_running import VmRunning
+from pytest_nixos.machine.vm_running import VmRunning, prober_argv
 from pytest_nixos.process import Runner, SubprocessRunner
 from pytest_nixos.timing import Deadline
 
@@ -126,7 +125,7 @@ class VmBackend:
             ),
             *monitor_argv(spec.run_dir),
             *SerialChannel.qemu_argv(spec.run_dir),
-            *FrameProber.qemu_argv(spec.run_dir),
+            *prober_argv(spec.run_dir),
             *self._options.extra_argv,
         )
 

@@ -15,7 +15,6 @@ from pytest_nixos.machine.boot_failure import ended_error, fatal_error, late_err
 from pytest_nixos.machine.boot_news import BootNews
 from pytest_nixos.machine.console import Console, Trouble
 from pytest_nixos.machine.leftovers import end_marked_processes, remove_tree
-from pytest_nixos.machine.net_probe import FrameProber
 from pytest_nixos.machine.post_mortem import ask_failed_units, with_failed_units
 from pytest_nixos.machine.qemu_argv import disk_image, monitor_socket, script_paths
 from pytest_nixos.machine.qmp import QmpMonitor
@@ -107,6 +106,8 @@ class VmRunning:
 
     def probe_tcp(self, ports: Sequence[int], *, deadline: Deadline) -> Mapping[int, PortState]:
         """Try TCP ports of the guest from its own network, beside QEMU's user network."""
+        from pytest_nixos.machine.net_probe import FrameProber
+
         return FrameProber(self._run_dir).probe_tcp(ports, deadline=deadline)
 
     def stop(self) -> None:
@@ -239,6 +240,16 @@ class VmRunning:
     def _quit(self) -> None:
         if self.is_alive() and self.qmp.quit(deadline=Deadline.after(_QUIT_S)):
             self._process.wait_ended(_FLUSH_S)
+
+
+def prober_argv(run_dir: Path) -> tuple[str, ...]:
+    """Give QEMU what the frame prober needs."""
+    # TODO: import at the top once net_probe.py is there.
+    try:
+        from pytest_nixos.machine.net_probe import FrameProber
+    except ModuleNotFoundError:
+        return ()
+    return tuple(FrameProber.qemu_argv(run_dir))
 
 
 def _remove_new(directory: Path, before: set[str]) -> None:

@@ -228,7 +228,7 @@ def test_a_running_job_is_read(line: str, job: StartJob | None) -> None:
 
 def test_a_job_becomes_a_trouble_only_when_it_takes_long_and_only_once() -> None:
     console = Console()
-    for elapsed in ("5s", "31s", "1min 2s"):
+    for elapsed in ("5s", "61s", "1min 2s"):
         console.append(f"[ *** ] A start job is running for X ({elapsed} / no limit)")
     assert console.troubles == [Trouble(kind="stuck unit", text="X (no limit)", fatal=False)]
     assert console.slow_job == StartJob(unit="X", elapsed_s=62, limit_s=None)
@@ -288,13 +288,34 @@ def test_bytes_become_lines(chunks: list[bytes], lines: tuple[str, ...]) -> None
 def test_a_prompt_that_waits_is_a_line_and_half_a_word_is_not() -> None:
     console = Console()
     reader = LineReader(console)
-    reader.feed(b"waiting for device /dev/vda to appear...")
+    reader.feed(b"checking /dev/v")
     reader.idle()
     assert console.tail() == ()
-    reader.feed(b"\r\nllm-host login: ")
+    reader.feed(b"da...\r\nllm-host login: ")
     reader.idle()
     assert console.tail()[-1] == "llm-host login:"
     assert console.phase is BootPhase.LOGIN
+
+
+def test_a_wait_for_a_device_is_told_while_it_lasts_and_its_dots_are_dropped() -> None:
+    console = Console()
+    reader = LineReader(console)
+    reader.feed(b"waiting for device /dev/disk/by-label/x to appear...")
+    reader.idle()
+    for _ in range(3):
+        reader.feed(b".")
+        reader.idle()
+    reader.feed(
+        b"\r\nTimed out waiting for device /dev/disk/by-label/x, trying to mount anyway.\r\n"
+    )
+    assert [line[:28] for line in console.tail()] == [
+        "waiting for device /dev/disk",
+        "Timed out waiting for device",
+    ]
+    assert [trouble.kind for trouble in console.troubles] == [
+        "waits for a device",
+        "root device not found",
+    ]
 
 
 def test_repeated_job_reports_are_thinned_out() -> None:

@@ -182,6 +182,24 @@ def test_a_broken_channel_is_not_hidden() -> None:
         run(Broken([("starting", 1)]))
 
 
+def test_a_slow_boot_that_moves_is_not_called_stuck() -> None:
+    class Moving(Guest):
+        count = 0
+
+        def _answer(self, command: str) -> str:
+            if "list-jobs" in command:
+                self.count += 1
+                return f"{self.count} unit-{self.count}.service start running\n"
+            return super()._answer(command)
+
+    told: list[tuple[BootEventKind, str]] = []
+    with pytest.raises(BootError, match=r"1 jobs are queued: unit-\d+\.service") as caught:
+        run(Moving([("starting", 1)]), limit_s=0.5, told=told)
+    assert caught.value.state == "not settled"
+    assert "the boot was still moving" in caught.value.remedy
+    assert told == []
+
+
 def test_unit_names_are_quoted() -> None:
     guest = Guest([("starting", 1)], jobs="1 a;reboot.service start running\n")
     with pytest.raises(BootError):

@@ -14,6 +14,8 @@ __all__ = ["NixosSocket", "parse_ss"]
 
 _IPV4_ANY = "0.0.0.0"  # noqa: S104 - compared, not bound
 _IPV6_ANY = "::"
+_NOT_FOUND = 127  # the shell's exit status
+_SYSTEM_PROGRAMS = "/run/current-system/sw/bin"
 _LISTENING = frozenset({"LISTEN", "UNCONN"})
 
 
@@ -74,17 +76,16 @@ class NixosSocket(Socket):
         """Yield (protocol, address, port), with the peer's address and port for connected sockets, or
         ("unix", path).
         """
-        try:
-            command = self.find_command("ss")
-        except ValueError:
-            yield from _from_proc(self._proc(), listening=listening)
-            return
-        out = self.check_output(
-            "%s --numeric --no-header --tcp --udp --unix %s",
-            command,
+        out = self.run(
+            "PATH=$PATH:%s ss --numeric --no-header --tcp --udp --unix %s",
+            _SYSTEM_PROGRAMS,
             "--listening" if listening else "--all",
         )
-        yield from parse_ss(out, listening=listening)
+        if out.rc == _NOT_FOUND:
+            yield from _from_proc(self._proc(), listening=listening)
+            return
+        assert out.rc == 0, f"Unexpected exit code {out.rc} for {out}"
+        yield from parse_ss(out.stdout, listening=listening)
 
     def _proc(self) -> observed.Sockets:
         return observed.parse_sockets(self.check_output("bash -c %s", observed.sockets().script))

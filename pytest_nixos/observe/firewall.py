@@ -51,6 +51,8 @@ true
 
 _UNITS = ("firewall.service", "nftables.service")
 _STRANGER = "stranger0"  # an interface that no rule names
+# Without the text a rule is shown as its JSON.
+_FIB = re.compile(r'fib saddr|"fib":')
 # "icmp type nd-redirect" is no redirection.
 _REDIRECTION = re.compile(
     r"(?<!type )(?:^|\s)(?:dnat|redirect|tproxy)\b(?! drop| accept)|-j (?:DNAT|REDIRECT|TPROXY)\b"
@@ -152,7 +154,7 @@ class Ruleset:
     def has_reverse_path_filter(self) -> bool:
         """Whether packets whose answer would leave by another way are dropped before routing."""
         return any(
-            chain.policy is Verdict.DROP and any("fib saddr" in r.text for r in chain.rules)
+            chain.policy is Verdict.DROP and any(_FIB.search(r.text) for r in chain.rules)
             for chain in self._chains("prerouting")
         ) or any(
             "--match rpfilter" in r.text or "-m rpfilter" in r.text

@@ -221,13 +221,17 @@ def _values(right: Json, scope: tuple[str, str], sets: Sets) -> Sequence[Json] |
 def _vmap(
     body: Json, scope: tuple[str, str], sets: Sets
 ) -> Iterator[tuple[Sequence[Condition], Verdict, str]]:
-    pairs = _values(body.get("data"), scope, sets) or []
-    for pair in pairs:
-        if not (isinstance(pair, list) and len(pair) == 2 and isinstance(pair[1], dict)):
-            continue
-        key, ((name, argument), *_) = pair[0], pair[1].items()
-        values = _values(key, scope, sets)
-        conditions = _compare(body.get("key"), values, negated=False)
+    pairs = [
+        pair
+        for pair in _values(body.get("data"), scope, sets) or []
+        if isinstance(pair, list) and len(pair) == 2 and isinstance(pair[1], dict)
+    ]
+    named = [v for key, _ in pairs if key != "*" for v in _values(key, scope, sets) or []]
+    for key, statement in pairs:
+        ((name, argument), *_) = statement.items()
+        # The wildcard stands for what no other element names.
+        values = named if key == "*" else _values(key, scope, sets)
+        conditions = _compare(body.get("key"), values, negated=key == "*")
         target = argument.get("target", "") if isinstance(argument, dict) else ""
         yield conditions, _VERDICTS.get(name, Verdict.CONTINUE), target
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -236,6 +237,19 @@ def test_clients_by_local_address(host: NixosHost, program: Program) -> None:
     assert host.socket("tcp://10.0.2.15:22").clients == [("10.0.2.2", 54000), ("10.0.2.3", 54001)]
     assert host.socket("tcp://:::22").clients == []
     assert host.socket("tcp://80").clients == []
+
+
+def test_without_ss_the_kernels_tables_answer(tmp_path: Path) -> None:
+    (tmp_path / "bash").symlink_to(str(shutil.which("bash")))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        bare = make_host(Here(str(tmp_path)))
+        assert bare.socket(f"tcp://127.0.0.1:{port}").is_listening
+        assert not bare.socket(f"tcp://{port}").is_listening
+        assert f"tcp://127.0.0.1:{port}" in bare.socket.get_listening_sockets()
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            address = client.getsockname()
+            assert bare.socket(f"tcp://127.0.0.1:{port}").clients == [address]
 
 
 def test_sysctl(host: NixosHost) -> None:

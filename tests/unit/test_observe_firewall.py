@@ -183,6 +183,22 @@ def test_named_sets_ranges_and_negations_are_understood() -> None:
     ]
 
 
+def test_the_wildcard_of_a_verdict_map_stands_for_the_rest() -> None:
+    def change(entries: list[dict[str, Any]]) -> None:
+        for entry in entries:
+            for statement in entry.get("rule", {}).get("expr", []):
+                if "vmap" in statement:
+                    jump = {"jump": {"target": "input-allow"}}
+                    pairs = [["established", ACCEPT], ["invalid", DROP], ["*", jump]]
+                    statement["vmap"]["data"] = {"set": pairs}
+
+    ruleset = changed(change)
+    assert ports(ruleset, "tcp") == ["22", "8000-8010", "11434"]
+    assert len(ruleset.extra_accepts) == 2
+    # This ruleset was read without its text.
+    assert ruleset.has_reverse_path_filter
+
+
 def test_return_and_goto_leave_a_chain() -> None:
     def add(entries: list[dict[str, Any]]) -> None:
         entries.insert(first_rule(entries), rule("input-allow", dport(22), {"return": None}))

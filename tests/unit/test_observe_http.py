@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.server
 import shutil
 import socket
@@ -27,6 +28,8 @@ class Answers(http.server.BaseHTTPRequestHandler):
         body = (
             b"\x00binary\nHTTP/1.1 500 no" if self.path == "/binary?a=b" else b'{"version": "0.1"}'
         )
+        if self.path == "/long":
+            body = b"x" * 100_000
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.end_headers()
@@ -111,8 +114,16 @@ def test_a_silent_server_ends_at_the_limit(guest: RunCommand) -> None:
 
 
 def test_a_long_body_is_cut(guest: RunCommand, base: str) -> None:
-    (answer,) = observe(guest, http_probe([f"{base}/"], limit_bytes=20))
-    assert len(answer.body) < 20
+    (answer,) = observe(guest, http_probe([f"{base}/long"], limit_bytes=5000))
+    assert answer.status == 200
+    assert 4000 < len(answer.body) < 5000
+
+
+def test_an_answer_after_a_provisional_one_counts() -> None:
+    raw = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 Created\r\n\r\nmade"
+    text = b"=curl\n0 " + base64.b64encode(raw) + b"\n"
+    (answer,) = http_probe(["http://a/"]).parse(ProbeOutput(stdout=text, exit_status=0))
+    assert (answer.status, answer.text) == (201, "made")
 
 
 def test_answers_that_never_came_are_failures() -> None:

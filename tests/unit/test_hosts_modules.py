@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import shutil
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -89,8 +90,10 @@ def test_templates_are_looked_for_among_unit_files(host: NixosHost, program: Pro
 def test_waiting_ends_at_once_when_the_unit_fails(host: NixosHost, program: Program) -> None:
     program("systemctl", show(active="failed"))
     program("journalctl", 'echo "boom: ${@: -1}"')
+    started = time.monotonic()
     with pytest.raises(AssertionError, match=r"(?s)sshd\.service: failed .*boom: --unit=sshd"):
         host.service("sshd").wait_until_running(timeout_s=20)
+    assert time.monotonic() - started < 10
 
 
 def test_waiting_ends_at_the_limit(host: NixosHost, program: Program) -> None:

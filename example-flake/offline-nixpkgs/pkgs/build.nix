@@ -1,5 +1,5 @@
 # Building store paths with programs of the Debian tree: a static bash, busybox, and others through the tree's own loader.
-{ lib, debian, system }:
+{ lib, debian, system, bash }:
 let
   shell = "${debian}/usr/bin/bash-static";
 
@@ -65,8 +65,8 @@ rec {
   writeTextDir = path: text: writeTextFile { name = baseNameOf path; inherit text; destination = "/${path}"; };
   writeScript = name: text: writeTextFile { inherit name text; executable = true; };
   writeScriptBin = name: text: writeTextFile { inherit name text; executable = true; destination = "/bin/${name}"; meta.mainProgram = name; };
-  writeShellScript = name: text: writeScript name "#!${shell}\n${text}";
-  writeShellScriptBin = name: text: writeScriptBin name "#!${shell}\n${text}";
+  writeShellScript = name: text: writeScript name "#!${bash}/bin/bash\n${text}";
+  writeShellScriptBin = name: text: writeScriptBin name "#!${bash}/bin/bash\n${text}";
   writeShellApplication = { name, text, runtimeInputs ? [ ], runtimeEnv ? { }, ... }: writeShellScriptBin name ''
     set -o errexit -o nounset -o pipefail
     ${lib.concatStrings (lib.mapAttrsToList (key: value: "export ${lib.toShellVar key value}\n") (if runtimeEnv == null then { } else runtimeEnv))}

@@ -1,7 +1,7 @@
 # The stand-in's packages: Debian's programs under the names that nixpkgs gives them.
 { lib, debian, system }:
 let
-  build = import ./build.nix { inherit lib debian system; };
+  build = import ./build.nix { inherit lib debian system; inherit (pkgs) bash; };
   inherit (build) runCommand shell;
 
   versions = lib.importJSON "${debian}/versions.json";
@@ -46,9 +46,11 @@ let
     runtimeShell = "${pkgs.bash}/bin/bash";
     path = toString ../.;
 
+    # Bash finds its loader and libraries in the tree by itself: scripts start with it on whatever machine builds, starts or runs a host.
     bash = runCommand "bash-${versionOf "bash"}" { pname = "bash"; version = versionOf "bash"; meta.mainProgram = "bash"; passthru.shellPath = "/bin/bash"; } ''
       mkdir -p $out/bin
-      ln -s ${shell} $out/bin/bash
+      tree patchelf --set-interpreter $debian/usr/lib64/ld-linux-x86-64.so.2 --set-rpath $debian/usr/lib/x86_64-linux-gnu --output $out/bin/bash $debian/usr/bin/bash
+      chmod 0555 $out/bin/bash
       ln -s bash $out/bin/sh
     '';
     bashInteractive = pkgs.bash;
@@ -72,7 +74,8 @@ let
     zram-generator = runCommand "zram-generator" { } ''
       mkdir -p $out/lib/systemd/system-generators $out/lib/systemd/system
       ln -s $debian/usr/lib/systemd/system-generators/zram-generator $out/lib/systemd/system-generators/zram-generator
-      cp $debian/usr/lib/systemd/system/systemd-zram-setup@.service $out/lib/systemd/system/
+      sed "s,/usr/lib/systemd/system-generators/,$out/lib/systemd/system-generators/," \
+        $debian/usr/lib/systemd/system/systemd-zram-setup@.service > $out/lib/systemd/system/systemd-zram-setup@.service
     '';
     openssh = package "openssh" (import ./programs.nix).openssh { } "mkdir -p $out/libexec; ln -s $debian/usr/lib/openssh/* $out/libexec/";
     ollama = import ./ollama { inherit lib pkgs; };

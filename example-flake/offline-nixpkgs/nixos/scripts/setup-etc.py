@@ -21,7 +21,11 @@ def replace_link(target, link):
     if os.path.lexists(temporary):
         os.unlink(temporary)
     os.symlink(target, temporary)
-    os.replace(temporary, link)
+    try:
+        os.replace(temporary, link)
+    except OSError as error:  # A container runtime may have mounted something there.
+        os.unlink(temporary)
+        print(f"could not create symlink {link}: {error.strerror}", file=sys.stderr)
 
 
 def is_static(path):

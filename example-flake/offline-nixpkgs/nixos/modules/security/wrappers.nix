@@ -51,9 +51,10 @@ in
       unitConfig.DefaultDependencies = false;
       unitConfig.RequiresMountsFor = [ "/nix/store" "/run/wrappers" ];
       serviceConfig.Type = "oneshot";
-      serviceConfig.RemainAfterExit = false;
+      serviceConfig.RemainAfterExit = true;
       path = [ pkgs.libcap ];
       script = ''
+        mkdir -p /run/wrappers
         chmod 755 /run/wrappers
         folder=$(mktemp --directory --tmpdir=/run/wrappers wrappers.XXXXXXXXXX)
         chmod a+rx "$folder"

@@ -124,11 +124,13 @@ in
       ln -s $debian/usr/lib/systemd/system-generators/systemd-$generator-generator $out/lib/systemd/system-generators/
     done
     ln -s $debian/usr/lib/udev/* $out/lib/udev/
+    # Modules of the kernel that runs, whatever generation is current.
+    ln -s /run/booted-system/kernel-modules/lib/modules $out/lib/modules
     ln -s $debian/usr/lib64 $out/lib64
     ln -s $debian/usr/share $out/share
     ln -s $debian/usr/libexec $out/libexec
     # Programs that systemd's own code calls by absolute path.
-    for program in mount umount; do ln -s $debian/usr/bin/$program $out/bin/; done
+    for program in mount umount systemd-detect-virt; do ln -s $debian/usr/bin/$program $out/bin/; done
     for program in swapon swapoff sulogin fsck fsck.ext4 modprobe nologin; do ln -s $debian/usr/sbin/$program $out/sbin/; done
   '';
 }

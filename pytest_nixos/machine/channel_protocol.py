@@ -20,6 +20,7 @@ __all__ = [
     "new_nonce",
     "parse_kill_reply",
     "parse_reply",
+    "refusal_line",
     "request_header",
     "session_request",
     "wire_text",
@@ -106,10 +107,10 @@ def kill_request(nonce: str, channel: int, serial: int) -> bytes:
     return f"K {nonce} {channel} {serial}\n".encode()
 
 
-def find_session(data: bytearray, nonce: str) -> tuple[None, int] | None:
+def find_session(data: bytearray, nonce: str) -> tuple[bytes, int] | None:
     """Find the reply to :func:`session_request` among stale bytes, which are dropped.
 
-    :return: the offset behind it, or ``None`` if it has not come yet.
+    :return: the last stale bytes and the offset behind the reply, or ``None`` if it has not come.
     :raises TransportError: if the guest speaks another version.
     """
     begin = f"\nS {nonce} ".encode()
@@ -124,7 +125,12 @@ def find_session(data: bytearray, nonce: str) -> tuple[None, int] | None:
             f"the guest's channel speaks version {version!r}, expected {PROTOCOL_VERSION}",
             remedy="build the machine with this version of pytest-nixos",
         )
-    return None, end + 1
+    return bytes(data[max(0, start - _LONGEST_LINE) : start + 1]), end + 1
+
+
+def refusal_line(nonce: str, serial: int, reason: str) -> bytes:
+    """Build the line by which the guest refuses a request."""
+    return f"\nX {nonce} {serial} {reason}\n".encode()
 
 
 def parse_reply(

@@ -3,7 +3,8 @@
 # The unit that starts this script as root should set IgnoreSIGPIPE=false (or every command runs with SIGPIPE ignored) and a PATH with
 # coreutils. It serves each virtserialport whose name begins with "pytest-nixos.": "control" kills commands, any other one runs them.
 #
-# Starting a program costs 10 to 25 ms in an emulated guest, a fork 1 ms: so no step here starts a program unless the output is large.
+# Starting a program costs 10 to 25 ms in an emulated guest and a fork 2: so no step here starts a program unless much data moves, and the
+# process that will become a command is forked before the command comes and takes it from the port itself.
 #
 # Lines on a port (N session nonce, chosen by the host machine; K serial number of the request; sizes in bytes):
 #   to the guest    S N                    begin a session; whatever came before is void
@@ -15,6 +16,9 @@
 #                   X N K reason           refused, nothing was run: "session", "spool" or "broken"
 #                   K N channel K word     "killed" or "absent"
 
+# Read as an argument, a script leaves no name and line of its own in the messages of commands: "bash: line 1: ...".
+[[ -z ${BASH_SOURCE[0]} ]] || exec "$BASH" -c "$(<"${BASH_SOURCE[0]}")" bash
+
 pn_version=1
 pn_ports=${PYTEST_NIXOS_PORTS:-/sys/class/virtio-ports}
 pn_devices=${PYTEST_NIXOS_DEVICES:-/dev}
@@ -25,7 +29,9 @@ pn_small=16384
 pn_short_text=4096
 pn_digits='^[0-9]{1,15}$'
 
-pn_serial=
+pn_serial=0
+# A line of plain words and single-quoted ones.
+pn_plain="^([a-zA-Z0-9_./+-]+)( +([a-zA-Z0-9_./:=@%,+-]|'[^']*')+)*\$"
 
 umask 0022
 pn_head=$(type -P head) && pn_dd=$(type -P dd) && mkdir -p "$pn_spool" && chmod 0700 "$pn_spool" || exit 1
@@ -56,7 +62,7 @@ pn_load_environment() {
   export LANG=${LANG:-C.UTF-8}
   # The server itself counts bytes, and keeps its temporary files in the spool; commands get the host's values back.
   pn_command_lc_all=${LC_ALL-} pn_command_tmpdir=${TMPDIR-}
-  declare +x LC_ALL=C TMPDIR=$pn_spool
+  export -n LC_ALL=C TMPDIR="$pn_spool"
   # bash 5.1 and later give a short here-string through a pipe unless they imitate 5.0 (pn_fresh_file needs a real file).
   BASH_COMPAT=5.0
 }
@@ -72,7 +78,7 @@ pn_environment_is_current() {
 # Open the port of this server as fd 3 and say so. The line waits in the kernel until the host machine is there.
 pn_open_port() {
   until exec 3<>"$pn_devices/$pn_device"; do pn_nap 0.1; done
-  pn_session=
+  pn_session=-
   printf '\nH %s\n' "$pn_agent" >&3
 }
 
@@ -90,7 +96,7 @@ pn_begin_session() {
   printf '\nS %s %s %s\n' "$1" "$pn_version" "$pn_agent" >&3
 }
 
-# Wait for a request: leaves its text in pn_text, its serial number in pn_serial and its stdin open as fd 8.
+# Wait for a request: leaves its text in pn_text and its stdin open as fd 8. Fails if it was refused.
 pn_receive() {
   local pn_word pn_nonce pn_size pn_insize
   while :; do
@@ -99,30 +105,31 @@ pn_receive() {
       S) pn_begin_session "$pn_nonce" ;;
       R)
         [[ $pn_serial =~ $pn_digits && $pn_size =~ $pn_digits && $pn_insize =~ $pn_digits ]] || continue
-        if [[ -z $pn_session || $pn_nonce != "$pn_session" ]]; then
+        if [[ $pn_nonce != "$pn_session" ]]; then
           printf '\nX %s %s session\n' "$pn_nonce" "$pn_serial" >&3
-        elif ! pn_receive_text "$pn_size"; then
-          pn_refuse broken
-        elif ! pn_receive_stdin "$pn_insize" || ! pn_fresh_files; then
-          pn_refuse spool
-        else
-          return
+          continue
         fi
+        pn_publish_job receiving
+        pn_receive_text "$pn_size" || pn_refuse broken || return
+        [[ $pn_room == yes ]] && pn_receive_stdin "$pn_insize" || pn_refuse spool || return
+        pn_publish_job running
+        return
         ;;
     esac
   done
 }
 
-# Opening the port anew throws away what the host machine had sent after the header.
 pn_refuse() {
   printf '\nX %s %s %s\n' "$pn_session" "$pn_serial" "$1" >&3
-  exec 3>&-
-  pn_open_port
+  return 1
 }
 
 # `read` takes a port byte by byte, so long texts come by a program. The host machine sends none that ends in a newline.
 pn_receive_text() {
-  if (($1 <= pn_short_text)); then
+  if (($1 == 0)); then
+    # `read -N 0` would wait for a byte.
+    pn_text=
+  elif (($1 <= pn_short_text)); then
     IFS= read -r -N "$1" -u 3 pn_text
   else
     pn_text=$(exec "$pn_head" -c "$1" <&3)
@@ -135,12 +142,9 @@ pn_receive_stdin() {
     exec 8</dev/null
     return
   fi
-  local pn_copier pn_got
+  local pn_got
   exec 8<<<'' && : >/proc/self/fd/8 && exec 9>>/proc/self/fd/8 || return
-  "$pn_head" -c "$1" <&3 >&9 2>/dev/null &
-  pn_copier=$!
-  pn_publish_job "$pn_copier"
-  wait -f "$pn_copier"
+  "$pn_head" -c "$1" <&3 >&9
   read -r _ pn_got </proc/self/fdinfo/9
   exec 9>&-
   ((pn_got == $1))
@@ -153,19 +157,24 @@ pn_fresh_files() {
   exec 5<<<'' && : >/proc/self/fd/5 && exec 7>>/proc/self/fd/5
 }
 
-pn_publish_job() { printf '%s %s\n' "$pn_serial" "$1" >"$pn_spool/$pn_channel.job"; }
+# Tell the parent and the control server about this process, a group leader, and its request. The line keeps its length and the file its
+# page, so that a full spool does not matter.
+pn_publish_job() { printf '%-100s\n' "$pn_serial $BASHPID $pn_session $1" 1<>"$pn_spool/$pn_channel.job"; }
 
-# Turn the subshell of a request into what `bash -c` gives.
+# Turn the process that received a request into what `bash -c` gives.
 pn_become_command() {
-  set +m
+  exec <&8 >&6 2>&7 3>&- 4<&- 5<&- 6>&- 7>&- 8<&-
   ((pn_oom_score == 0)) || echo 0 >/proc/self/oom_score_adj
   cd /
   if ! pn_environment_is_current; then pn_load_environment; fi
   exec {pn_idle}<&- {pn_environment}<&-
-  unset LC_ALL TMPDIR BASH_COMPAT
+  # A single program needs no second process.
+  if [[ $pn_text =~ $pn_plain && $pn_builtins != *" ${BASH_REMATCH[1]} "* ]] && hash "${BASH_REMATCH[1]}" 2>/dev/null; then
+    pn_text="exec $pn_text"
+  fi
+  unset BASH_REMATCH LC_ALL TMPDIR BASH_COMPAT
   [[ -z $pn_command_lc_all ]] || export LC_ALL=$pn_command_lc_all
   [[ -z $pn_command_tmpdir ]] || export TMPDIR=$pn_command_tmpdir
-  BASH_ARGV0=bash
   case $pn_text in
     # Opened by name, stdout and stderr must be pipes: a file would lose what was written before.
     *'/dev/std'* | *'/dev/fd/'* | *'/proc/self/fd'*) pn_run_piped ;;
@@ -188,11 +197,19 @@ pn_run_piped() {
   exit "$pn_status"
 }
 
-# Wait for process group $1 and send what it gave.
+# Wait for process $1, which receives and runs a request, and send what it gave.
 pn_answer() {
-  local pn_status pn_out pn_err pn_out_size pn_err_size pn_flag=-
+  local pn_status pn_phase pn_out pn_err pn_out_size pn_err_size pn_flag=-
   wait -f "$1"
   pn_status=$?
+  read -r pn_serial _ pn_session pn_phase <"$pn_spool/$pn_channel.job"
+  if [[ $pn_phase != running ]]; then
+    # Opening the port anew throws away the rest of the request.
+    exec 3>&-
+    pn_open_port
+    return
+  fi
+  pn_publish_job answering
   pn_finish_file 6 pn_out_size || pn_flag=full
   pn_finish_file 7 pn_err_size || pn_flag=full
   if ((pn_out_size + pn_err_size <= pn_small)) && pn_slurp 4 "$pn_out_size" pn_out && pn_slurp 5 "$pn_err_size" pn_err; then
@@ -204,7 +221,6 @@ pn_answer() {
     pn_copy 5 "$pn_err_size"
     printf 'E %s\n' "$pn_serial" >&3
   fi
-  exec 4<&- 5<&- 6>&- 7>&- 8<&-
   pn_environment_is_current || pn_load_environment
 }
 
@@ -246,9 +262,9 @@ pn_serve_control() {
 
 # End the process group of a request: SIGTERM, one second of grace, SIGKILL.
 pn_kill() {
-  local pn_job_serial pn_group
-  read -r pn_job_serial pn_group <"$pn_spool/$pn_target.job"
-  if [[ $pn_job_serial != "$pn_target_serial" ]]; then
+  local pn_job_serial pn_group pn_phase
+  read -r pn_job_serial pn_group _ pn_phase <"$pn_spool/$pn_target.job"
+  if [[ $pn_job_serial != "$pn_target_serial" || $pn_phase == answering ]]; then
     echo absent
     return
   fi
@@ -274,6 +290,8 @@ pn_find_ports() {
 declare -A pn_found=() pn_server=()
 pn_environment=
 pn_load_environment
+pn_builtins=" $(compgen -A builtin -A keyword) "
+pn_builtins=${pn_builtins//$'\n'/ }
 mapfile -t pn_functions < <(compgen -A function pn_)
 pn_pause=0.05
 while :; do
@@ -288,14 +306,17 @@ while :; do
       [[ $pn_channel != control ]] || pn_serve_control
       # Gives each request a process group of its own.
       set -m
+      pn_publish_job idle
       while :; do
-        pn_receive
+        pn_room=no
+        pn_fresh_files && pn_room=yes
         (
+          set +m
+          pn_receive || exit
           pn_become_command
           # The command must not see the server's variables.
           eval 'unset "${!pn_@}"; '"$pn_text"
-        ) <&8 >&6 2>&7 3>&- 4<&- 5<&- 6>&- 7>&- 8<&- &
-        pn_publish_job $!
+        ) &
         pn_answer $!
       done
     ) &

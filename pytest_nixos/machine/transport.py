@@ -25,6 +25,7 @@ from pytest_nixos.machine.channel_protocol import (
     new_nonce,
     parse_kill_reply,
     parse_reply,
+    refusal_line,
     request_header,
     session_request,
     wire_text,
@@ -42,7 +43,6 @@ _WORKERS = 4
 _GRACE_S = 10.0
 _ASK_AGAIN_S = 5.0
 _KILL_AGAIN_S = 0.3
-_REFUSAL_AFTER_RESTART_S = 3.0
 
 
 class SerialChannel:
@@ -58,6 +58,7 @@ class SerialChannel:
         self._control_lock = threading.Lock()
         self._workers = tuple(_Port(str(index), run_dir, self._check) for index in range(_WORKERS))
         self._idle = deque(reversed(self._workers))
+        self._waiting: deque[object] = deque()
         self._returned = threading.Condition()
 
     @staticmethod
@@ -159,16 +160,19 @@ class SerialChannel:
                 raise self._time_out(port, command, deadline) from err
             if isinstance(reply, Answer):
                 return reply
-            refusal = reply if isinstance(reply, Refusal) else port.read_refusal_after_restart()
-            port.forget_session(refusal)
-            if refusal is None:
-                raise TransportError(
-                    f"{_short(command)}: the guest rebooted, or the channel's server in it began anew,"
-                    " while the command ran",
-                    remedy="read the console; after a deliberate reboot run the next command",
-                )
-            if refusal.reason != "session":
-                raise _refused(command, refusal)
+            if isinstance(reply, Restarted):
+                if self._was_lost(port, command, deadline):
+                    raise _cut_off(command)
+                continue
+            port.forget_session(reply)
+            if reply.reason != "session":
+                raise _refused(command, reply)
+
+    def _was_lost(self, port: _Port, command: str, deadline: Deadline) -> bool:
+        try:
+            return port.was_lost_in_restart(deadline)
+        except Expired as err:
+            raise _hung(command, deadline) from err
 
     def _time_out(self, port: _Port, command: str, deadline: Deadline) -> TransportError:
         """Kill the request that `port` waits for, and make the error of it."""
@@ -213,15 +217,21 @@ class SerialChannel:
                 raise
 
     def _borrow(self, deadline: Deadline) -> _Port:
+        # First come, first served: a bare condition lets one busy thread starve the others.
+        turn = object()
         with self._returned:
-            while not self._idle:
-                if not self._returned.wait(deadline.remaining_s) and not self._idle:
-                    raise CommandTimeout(
-                        f"all {_WORKERS} channels to the guest were busy for {deadline.limit_s:g} s",
-                        remedy="run fewer commands at once on one machine, or raise the timeout",
-                    )
-            self._check_open()
-            return self._idle.pop()
+            self._waiting.append(turn)
+            try:
+                while not self._idle or self._waiting[0] is not turn:
+                    self._check_open()
+                    if deadline.expired:
+                        raise _busy(deadline)
+                    self._returned.wait(deadline.remaining_s)
+                self._check_open()
+                return self._idle.pop()
+            finally:
+                self._waiting.remove(turn)
+                self._returned.notify_all()
 
     def _give_back(self, port: _Port) -> None:
         with self._returned:
@@ -229,7 +239,7 @@ class SerialChannel:
                 port.stream.disconnect()
             # One that lost step is used last.
             (self._idle.append if port.session else self._idle.appendleft)(port)
-            self._returned.notify()
+            self._returned.notify_all()
 
     def _check(self) -> None:
         self._check_open()
@@ -259,17 +269,18 @@ class _Port:
         if self.session is None:
             self.begin_session(deadline)
 
-    def begin_session(self, deadline: Deadline) -> None:
+    def begin_session(self, deadline: Deadline) -> bytes:
         """Agree with the guest on a new session, whatever either side thought before.
 
+        :return: the end of what the guest said before.
         :raises Expired: if the guest does not answer by `deadline`.
         """
         nonce = new_nonce()
         self.stream.connect(deadline)
-        while self.session is None:
+        while True:
             self.stream.send(session_request(nonce), deadline=deadline)
             try:
-                self.stream.take(
+                said = self.stream.take(
                     lambda data: find_session(data, nonce), deadline=deadline.within(_ASK_AGAIN_S)
                 )
             except Expired:
@@ -277,6 +288,7 @@ class _Port:
                     raise
             else:
                 self.session = nonce
+                return said
 
     def forget_session(self, refusal: Refusal | None) -> None:
         """Let the next command begin a session; drop the connection unless both ends are in step."""
@@ -308,13 +320,15 @@ class _Port:
                 if len(self.stream.received) == had:
                     raise
 
-    def read_refusal_after_restart(self) -> Refusal | None:
-        """Tell a request that came after the restart, and is refused, from one that got lost in it."""
-        try:
-            reply = self.read_reply(Deadline.after(_REFUSAL_AFTER_RESTART_S))
-        except Expired:
-            return None
-        return reply if isinstance(reply, Refusal) else None
+    def was_lost_in_restart(self, deadline: Deadline) -> bool:
+        """Begin a session after the guest's server began anew; tell whether the last request is lost.
+
+        The guest answers in order: a request that came after the restart is refused before the
+        session is granted, and can be sent again.
+        """
+        refusal = refusal_line(self._nonce(), self.serial, "session")
+        self.session = None
+        return refusal not in self.begin_session(deadline)
 
     def _nonce(self) -> str:
         if self.session is None:
@@ -341,6 +355,21 @@ def _hung(command: str, deadline: Deadline) -> TransportError:
     return TransportError(
         f"{_short(command)}: the guest does not answer (limit {deadline.limit_s:g} s): hung?",
         remedy="read the end of the machine's console",
+    )
+
+
+def _busy(deadline: Deadline) -> CommandTimeout:
+    return CommandTimeout(
+        f"all {_WORKERS} channels to the guest were busy for {deadline.limit_s:g} s",
+        remedy="run fewer commands at once on one machine, or raise the timeout",
+    )
+
+
+def _cut_off(command: str) -> TransportError:
+    return TransportError(
+        f"{_short(command)}: the guest rebooted, or the channel's server in it began anew,"
+        " while the command ran",
+        remedy="read the console; after a deliberate reboot run the next command",
     )
 
 

@@ -61,10 +61,11 @@ def _agree(text: str) -> list[str]:
 
 
 GENERATION_FACTS: Mapping[str, Fact] = {
-    "kept": Fact(
+    "previous": Fact(
         script="ls -d /nix/var/nix/profiles/system-*-link; true",
-        parse=lines,
-        about="generations of the system profile",
+        parse=lambda text: max(0, len(lines(text)) - 1),
+        needs=("ls",),
+        about="number of generations of the system profile beside the newest",
     ),
     "systems": Fact(
         script=_LINKS,

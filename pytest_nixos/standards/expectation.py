@@ -61,7 +61,7 @@ def _whole(expect: Expectation, value: Json) -> str | None:
             reasons = [mismatch(inner, value) for inner in expect.alternatives]
             return None if None in reasons else str(reasons[0])
         case Operator.ALL_OF:
-            found = [mismatch(inner, value) for inner in expect.alternatives]
+            found = (mismatch(inner, value) for inner in expect.alternatives)
             return next((reason for reason in found if reason is not None), None)
         case _ if value is None:
             return f"is not there, expected {describe(expect)}"

@@ -9,8 +9,8 @@ from typing import Any
 
 from pytest_nixos.host_config import HostConfig
 from pytest_nixos.observe.base import Probe, ProbeOutput
-from pytest_nixos.observe.http import HttpAnswer, HttpRequest, http
 from pytest_nixos.observe.exposure import Exposure, exposure
+from pytest_nixos.observe.http import HttpAnswer, HttpRequest, http
 from pytest_nixos.observe.runtime import UnitProcess, unit_processes
 from pytest_nixos.observe.unit import UnitState, unit_name, units
 from pytest_nixos.standards.config_facts import application_services

@@ -48,8 +48,11 @@ def collect(run: RunCommand, probes: Sequence[Probe[object]]) -> Mapping[str, Pr
     """Run all `probes` in one guest round trip.
 
     :return: raw output by probe name.
+    :raises ValueError: if two probes have one name.
     :raises TransportError: if the guest's answer is cut short.
     """
+    if len({probe.name for probe in probes}) < len(probes):
+        raise ValueError("two probes of one name in one round trip")
     mark = f"--{secrets.token_hex(16)}"
     script = "\n".join(
         f"( {probe.script}\n) 2>/dev/null </dev/null; printf '\\n{mark} %d\\n' $?"

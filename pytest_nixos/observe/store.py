@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol, TypeVar, cast
 
 from pytest_nixos.machine.base import CommandResult
@@ -45,11 +46,18 @@ class Observations:
         if self._machine.epoch != self._epoch:
             self._epoch = self._machine.epoch
             self._outputs.clear()
-        missing = [p for p in probes if (p.name, p.script) not in self._outputs]
+        asked = {(p.name, p.script): p for p in probes}
+        missing = [key for key in asked if key not in self._outputs]
         if not missing:
             return
+        # Two questions of one kind have one name; within the trip each needs its own.
+        numbered = [replace(asked[key], name=_numbered(i, key)) for i, key in enumerate(missing)]
         self.round_trips += 1
         answers = collect(
-            lambda script: self._machine.run(script, timeout_s=self._timeout_s), missing
+            lambda script: self._machine.run(script, timeout_s=self._timeout_s), numbered
         )
-        self._outputs |= {(p.name, p.script): answers[p.name] for p in missing}
+        self._outputs |= {key: answers[_numbered(i, key)] for i, key in enumerate(missing)}
+
+
+def _numbered(index: int, key: tuple[str, str]) -> str:
+    return f"{key[0]} ({index + 1})"

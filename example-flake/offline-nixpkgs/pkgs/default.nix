@@ -56,6 +56,7 @@ let
     bashInteractive = pkgs.bash;
     busybox = build.applets;
     gawk = package "gawk" [ "gawk" ] { awk = "bin/gawk"; } "";
+    which = package "which" [ ] { which = "bin/which.debianutils"; } "";
     netcat = package "netcat-openbsd" [ ] { nc = "bin/nc.openbsd"; } "";
     netcat-openbsd = pkgs.netcat;
     iptables = package "iptables" [ "iptables-apply" ]

@@ -53,7 +53,6 @@
     "prlimit" "rename" "renice" "rev" "rtcwake" "runuser" "script" "setarch" "setpriv" "setsid" "setterm" "su" "sulogin" "swaplabel" "swapoff" "swapon" "switch_root"
     "taskset" "uclampset" "umount" "unshare" "wdctl" "whereis" "wipefs" "zramctl" "uuidgen" "column" "hexdump" "cal" "kill"
   ];
-  which = [ "which" ];
   xz = [ "xz" "unxz" "xzcat" ];
   zstd = [ "zstd" "unzstd" "zstdcat" ];
 }

@@ -103,7 +103,7 @@ class ActivePlugin:
         """Multiply tests by host and control."""
         collection.generate_tests(metafunc, metafunc.config.stash[SESSION])
 
-    @pytest.hookimpl(trylast=True)
+    @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> None:

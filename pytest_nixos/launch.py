@@ -56,7 +56,8 @@ class Launch:
             wanted is Keep.ALWAYS or (wanted is Keep.FAILED and failed)
         ):
             self._directory.keep = True
-            self._narrator.say(f"{self._entry.key}: kept {self._directory.path}")
+            with self._narrator.speaking():
+                self._narrator.say(f"{self._entry.key}: kept {self._directory.path}")
 
     def _start(self, stack: ExitStack, directory: RunDirectory) -> Machine:
         spec = self._spec(directory)

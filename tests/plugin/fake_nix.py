@@ -1,0 +1,51 @@
+"""Stands in for ``nix`` in the plugin's tests: answers what the plugin asks, from the environment."""
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+HOSTS = os.environ["FAKE_NIX_HOSTS"].split()
+
+
+def fail(message: str) -> None:
+    event = {"action": "msg", "level": 0, "msg": f"error: {message}", "raw_msg": message}
+    sys.stderr.write(f"@nix {json.dumps(event)}\n")
+    sys.exit(1)
+
+
+def request_of(expression: str) -> dict:
+    text = re.search(r'request = builtins.fromJSON "(.*)";\n', expression)[1]
+    return json.loads(re.sub(r"\\(.)", r"\1", text))
+
+
+def evaluate(expression: str) -> object:
+    if "request" not in expression:
+        return sorted(HOSTS)
+    request = request_of(expression)
+    host = request["host"]
+    if host not in HOSTS:
+        return {"problem": "no-host", "known": sorted(HOSTS)}
+    if host == "broken":
+        fail("the option `services.nonsense' does not exist")
+    document = json.loads(Path(os.environ["FAKE_NIX_DOCUMENT"]).read_text())
+    absent = [{"state": "absent"} for _ in request["options"]]
+    return {**document, "options": absent, "machineOptions": absent}
+
+
+def main(arguments: list[str]) -> None:
+    if "--version" in arguments:
+        print("nix (Nix) 2.24.10")
+    elif "metadata" in arguments:
+        locked = {"type": "path", "narHash": f"sha256-{os.getpid()}"}
+        print(json.dumps({"locked": locked, "locks": {"nodes": {"root": {}}}, "path": os.getcwd()}))
+    elif "eval" in arguments:
+        print(json.dumps(evaluate(arguments[arguments.index("--apply") + 1])))
+    elif "build" in arguments:
+        print(json.dumps([{"drvPath": "/nix/store/d.drv", "outputs": {"out": "/nix/store/o"}}]))
+    else:
+        fail(f"fake nix: unexpected arguments {arguments}")
+
+
+main(sys.argv[1:])

@@ -1,0 +1,138 @@
+"""Findings: reports, ledger, JUnit, waivers, --nixos-fail-on, --lf."""
+
+from __future__ import annotations
+
+import json
+from xml.etree import ElementTree
+
+import pytest
+from conftest import Field
+
+from pytest_nixos import findings
+
+_CHECKS = """
+import pytest
+
+@pytest.mark.nixos_control("BOOT-001")
+def test_bad(nixos_machine, nixos_evidence):
+    nixos_evidence.expect([])
+    nixos_evidence.observe(["x.service", "\\x1b[31mred"])
+    nixos_evidence.attach("journal of x.service", "it broke")
+    assert 0, "failed: x.service"
+
+@pytest.mark.nixos_control("BOOT-002")
+def test_good(nixos_machine): pass
+
+@pytest.mark.nixos_control("BOOT-004")
+def test_other(nixos_machine):
+    from pytest_nixos import not_applicable
+    not_applicable("nothing runs")
+"""
+
+
+@pytest.fixture
+def checks(field: Field) -> Field:
+    field.pytester.makepyfile(_CHECKS)
+    return field
+
+
+def run_web(field: Field, *arguments: str) -> pytest.RunResult:
+    return field.run(
+        *("--nixos-flake", ".#web", "--nixos-suite", "none"),
+        *("--nixos-report", "json:report.json", *arguments),
+    )
+
+
+def test_report_holds_every_control_with_evidence(checks: Field) -> None:
+    run_web(checks).assert_outcomes(passed=1, failed=1, skipped=1)
+    report = checks.report()
+    assert report["counts"] == {"failed": 1, "not-applicable": 1, "passed": 1}
+    worst = report["findings"][0]
+    assert worst["control"] == "BOOT-001" and worst["outcome"] == "failed"
+    assert worst["severity"] == "HIGH" and worst["remedy"] and worst["threat"]
+    assert worst["expected"] == [] and worst["observed"][0] == "x.service"
+    assert worst["attachments"] == {"journal of x.service": "it broke"}
+    assert worst["reason"] == "failed: x.service"
+    assert report["run"]["hosts"]["web"]["release"] == "24.05"
+
+
+def test_terminal_shows_a_plan_and_no_guest_control_characters(checks: Field) -> None:
+    result = run_web(checks)
+    result.stdout.fnmatch_lines(
+        [
+            "*What to mend first (1 HIGH)*",
+            "*1. HIGH BOOT-001 [[]web[]]*",
+            "*failed: x.service*",
+            "*observed: *x.service*",
+        ]
+    )
+    assert "\x1b[31m" not in result.stdout.str()
+
+
+def test_ledger_has_each_finding_even_if_the_run_is_killed(checks: Field) -> None:
+    checks.pytester.makepyfile(
+        test_zz="import os\ndef test_kill(nixos_machine): os.kill(os.getpid(), 9)"
+    )
+    run_web(checks)
+    (ledger,) = (checks.pytester.path / "state/pytest-nixos/ledgers").glob("*.jsonl")
+    kept = findings.Ledger.read(ledger)
+    assert [f.control for f in kept] == ["BOOT-001", "BOOT-002", "BOOT-004"]
+    assert json.loads(ledger.read_text().splitlines()[0])["outcome"] == "failed"
+
+
+def test_junit_properties_carry_control_and_severity(checks: Field) -> None:
+    run_web(checks, "--junit-xml", "junit.xml")
+    cases = ElementTree.parse(checks.pytester.path / "junit.xml").findall(".//testcase")
+    properties = {
+        case.get("name"): {p.get("name"): p.get("value") for p in case.findall(".//property")}
+        for case in cases
+    }
+    assert properties["test_bad[web]"] == {
+        "nixos_control": "BOOT-001",
+        "nixos_severity": "HIGH",
+        "nixos_host": "web",
+        "nixos_outcome": "failed",
+    }
+
+
+def test_fail_on_reports_and_lets_pass(checks: Field) -> None:
+    result = run_web(checks, "--nixos-fail-on", "critical")
+    assert result.ret == 0
+    result.assert_outcomes(passed=1, xfailed=1, skipped=1)
+    assert checks.report()["counts"]["failed"] == 1
+
+
+def waive(field: Field, control: str, expires: str) -> None:
+    (field.pytester.path / "waivers.toml").write_text(
+        f'[[waiver]]\ncontrol = "{control}"\nhost = "web"\nreason = "known"\n'
+        f'owner = "ops"\nexpires = {expires}\n'
+    )
+
+
+def test_waived_control_is_expected_to_fail(checks: Field) -> None:
+    waive(checks, "BOOT-001", "2999-01-01")
+    result = run_web(checks, "--nixos-waivers", "waivers.toml")
+    result.assert_outcomes(passed=1, xfailed=1, skipped=1)
+    assert result.ret == 0
+    assert checks.report()["counts"]["waived"] == 1
+
+
+def test_expired_waiver_fails_and_says_so(checks: Field) -> None:
+    waive(checks, "BOOT-001", "2020-01-01")
+    result = run_web(checks, "--nixos-waivers", "waivers.toml")
+    result.assert_outcomes(passed=1, failed=1, skipped=1)
+    result.stdout.fnmatch_lines(["*waiver expired on 2020-01-01*"])
+
+
+def test_needless_waiver_fails_and_says_so(checks: Field) -> None:
+    waive(checks, "BOOT-002", "2999-01-01")
+    result = run_web(checks, "--nixos-waivers", "waivers.toml")
+    result.assert_outcomes(failed=2, skipped=1)
+    result.stdout.fnmatch_lines(["*no longer needed*"])
+
+
+def test_last_failed_runs_only_the_failed_check(checks: Field) -> None:
+    arguments = ("--nixos-flake", ".#web", "--nixos-suite", "none")
+    checks.pytester.runpytest_subprocess(*arguments)
+    again = checks.pytester.runpytest_subprocess(*arguments, "--lf")
+    again.assert_outcomes(failed=1)

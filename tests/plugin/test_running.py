@@ -1,0 +1,158 @@
+"""Runs on fake machines: hosts, fixtures, one boot a host, failures shown once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import Field
+
+
+def test_every_host_gets_every_test_and_boots_once(field: Field) -> None:
+    field.pytester.makepyfile(
+        test_one="""
+        def test_config(nixos_host_config): assert nixos_host_config.host_name == "web"
+        def test_run(nixos_machine): assert nixos_machine.run("echo hi").stdout == b"hi\\n"
+        """,
+        test_two="def test_host(host): assert host.check_output('echo %s', 'a b') == 'a b'",
+    )
+    result = field.run_hosts("-v")
+    result.assert_outcomes(passed=6)
+    assert field.machine_log == ["start db.one", "stop db.one", "start web", "stop web"]
+    result.stdout.fnmatch_lines(["*test_run[[]db.one[]]*", "*test_run[[]web[]]*"])
+
+
+def test_our_host_fixture_wins_over_testinfras(field: Field) -> None:
+    field.pytester.makepyfile("def test_a(host): assert host.backend.NAME == 'nixos'")
+    field.run_hosts().assert_outcomes(passed=2)
+
+
+def test_one_host_can_be_chosen(field: Field) -> None:
+    field.pytester.makepyfile("def test_a(nixos_machine): pass")
+    field.run("--nixos-flake", ".#db.one", "--nixos-suite", "none").assert_outcomes(passed=1)
+    assert field.machine_log == ["start db.one", "stop db.one"]
+
+
+def test_marker_limits_hosts_and_says_where_none_matches(field: Field) -> None:
+    field.pytester.makepyfile(
+        """
+        import pytest
+        @pytest.mark.nixos_hosts("db.*")
+        def test_db(nixos_host_config): pass
+        @pytest.mark.nixos_hosts("mail*")
+        def test_mail(nixos_host_config): pass
+        """
+    )
+    result = field.run_hosts("-rs")
+    result.assert_outcomes(passed=1, skipped=1)
+    result.stdout.fnmatch_lines(
+        ["*not applicable: no host of this run matches nixos_hosts(mail[*])*"]
+    )
+
+
+def test_failed_boot_is_shown_once_and_never_skipped(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_NIX_HOSTS", "panics web")
+    field.pytester.makepyfile(
+        "def test_a(nixos_machine): pass\ndef test_b(host): pass\ndef test_c(host): pass"
+    )
+    result = field.run_hosts()
+    result.assert_outcomes(passed=3, errors=3)
+    text = result.stdout.str()
+    assert text.count("Kernel panic - not syncing") == 1
+    assert text.count("panics failed before: panics: kernel panic after 1 s") >= 2
+    assert "Traceback" not in text
+    assert field.machine_log.count("start panics") == 1
+
+
+def test_host_that_does_not_evaluate_leaves_the_others_alone(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_NIX_HOSTS", "broken web")
+    field.pytester.makepyfile("def test_a(nixos_host_config): pass")
+    result = field.run_hosts()
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*services.nonsense* does not exist*"])
+
+
+def test_machine_that_goes_away_is_an_error_and_later_tests_fail_fast(field: Field) -> None:
+    field.pytester.makepyfile(
+        "def test_a(nixos_machine): nixos_machine.run('die')\ndef test_b(nixos_machine): pass"
+    )
+    result = field.run("--nixos-flake", ".#web", "--nixos-suite", "none")
+    text = result.stdout.str()
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert "the guest is gone" in text and "Traceback" not in text
+    assert "web failed before: the guest is gone" in text
+    assert field.machine_log == ["start web", "stop web"]
+
+
+def test_destructive_tests_come_last(field: Field) -> None:
+    field.pytester.makepyfile(
+        """
+        import pytest
+        @pytest.mark.nixos_destructive
+        def test_breaks(nixos_machine): pass
+        def test_looks(nixos_machine): pass
+        """
+    )
+    result = field.run("--nixos-flake", ".#web", "--nixos-suite", "none", "-v")
+    result.stdout.fnmatch_lines(["*test_looks*PASSED*", "*test_breaks*PASSED*"])
+
+
+def test_fresh_machine_is_one_more_machine(field: Field) -> None:
+    field.pytester.makepyfile(
+        "def test_a(nixos_machine, nixos_fresh_machine): assert nixos_machine is not nixos_fresh_machine"
+    )
+    field.run("--nixos-flake", ".#web", "--nixos-suite", "none").assert_outcomes(passed=1)
+    assert field.machine_log.count("start web") == 2 == field.machine_log.count("stop web")
+
+
+def test_exit_first_stops_and_the_machine_is_stopped(field: Field) -> None:
+    field.pytester.makepyfile(
+        "def test_a(nixos_machine): assert 0\ndef test_b(nixos_machine): pass"
+    )
+    field.run_hosts("-x").assert_outcomes(failed=1)
+    assert field.machine_log == ["start db.one", "stop db.one"]
+
+
+def test_run_directories_do_not_stay(field: Field) -> None:
+    field.pytester.makepyfile(
+        """
+        from pathlib import Path
+        def test_a(nixos_machine):
+            with Path("directories").open("a") as log:
+                log.write(f"{nixos_machine.spec.run_dir}\\n")
+        """
+    )
+    field.run_hosts().assert_outcomes(passed=2)
+    directories = (field.pytester.path / "directories").read_text().split()
+    assert len(directories) == 2 and not any(Path(d).exists() for d in directories)
+
+
+def test_kept_directory_is_named(field: Field) -> None:
+    field.pytester.makepyfile("def test_a(nixos_machine): assert 0")
+    result = field.run("--nixos-flake", ".#web", "--nixos-suite", "none", "--nixos-keep", "failed")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    (line,) = [line for line in result.outlines if line.startswith("nixos: web: kept ")]
+    directory = Path(line.removeprefix("nixos: web: kept "))
+    assert directory.is_dir()
+    directory.rmdir()
+
+
+def test_workers_boot_each_host_once(field: Field) -> None:
+    field.pytester.makepyfile(
+        """
+        import pytest
+        @pytest.mark.parametrize("n", range(4))
+        def test_a(nixos_machine, n): pass
+        @pytest.mark.nixos_control("BOOT-001")
+        def test_b(nixos_machine): assert 0, "unit x failed"
+        """
+    )
+    result = field.run_hosts("-n", "2", "--nixos-report", "json:report.json")
+    result.assert_outcomes(passed=8, failed=2)
+    assert sorted(field.machine_log) == ["start db.one", "start web", "stop db.one", "stop web"]
+    assert {f["host"] for f in field.report()["findings"]} == {"db.one", "web"}
+    assert set(field.report()["run"]["hosts"]["web"]["phases_s"]) >= {"evaluate", "build", "boot"}

@@ -1,0 +1,61 @@
+"""Without --nixos-flake the plugin stays out of the way, and no check runs on the developer's machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+
+def test_other_tests_are_left_alone(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_a(): pass")
+    pytester.runpytest_subprocess("--strict-markers").assert_outcomes(passed=1)
+
+
+def test_testinfra_keeps_its_own_host_fixture(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_a(host): assert host.backend.NAME == 'local'")
+    pytester.runpytest_subprocess().assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def test_a(nixos_machine): pass",
+        "import pytest\n@pytest.mark.nixos_control('BOOT-001')\ndef test_a(host): pass",
+    ],
+)
+def test_test_that_needs_a_host_is_refused(pytester: pytest.Pytester, source: str) -> None:
+    pytester.makepyfile(source)
+    result = pytester.runpytest_subprocess()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        ["ERROR: 1 tests need a NixOS host*", "*::test_a*", "*--nixos-flake*"]
+    )
+
+
+def test_bundled_checks_are_refused(pytester: pytest.Pytester) -> None:
+    result = pytester.runpytest_subprocess("--pyargs", "pytest_nixos.checks")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: * tests need a NixOS host*"])
+
+
+def test_heavy_modules_are_not_imported(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import sys
+        def test_a():
+            heavy = ["pexpect", "jsonschema", "rich", "qemu.qmp", "pytest_nixos.active"]
+            assert [name for name in heavy if name in sys.modules] == []
+        """
+    )
+    pytester.runpytest_subprocess().assert_outcomes(passed=1)
+
+
+def test_result_links_are_only_ignored_where_hosts_are_tested(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_a(): pass")
+    Path(pytester.path / "result").symlink_to("/nix/store")
+    pytester.runpytest_subprocess(
+        "test_result_links_are_only_ignored_where_hosts_are_tested.py"
+    ).assert_outcomes(passed=1)

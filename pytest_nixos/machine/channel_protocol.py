@@ -31,8 +31,8 @@ PROTOCOL_VERSION = 1
 _MOST_OUTPUT = 2 << 30
 _LONGEST_LINE = 256
 _ANSWER = re.compile(
-    rb"\nA (?P<nonce>[0-9a-f]{32}) (?P<serial>\d{1,15}) (?P<status>\d{1,3})"
-    rb" (?P<out>\d{1,15}) (?P<err>\d{1,15}) (?P<flag>-|full)\n"
+    rb"\x1eA (?P<nonce>[0-9a-f]{32}) (?P<serial>\d{1,15}) (?P<status>\d{1,3})"
+    rb" (?P<out>\d{1,15}) (?P<err>\d{1,15}) (?P<flag>-|full|line)\x1e"
 )
 _REFUSAL = re.compile(
     rb"\nX (?P<nonce>[0-9a-f]{32}) (?P<serial>\d{1,15}) (?P<reason>[a-z]{1,20})\n"
@@ -153,7 +153,11 @@ def parse_reply(
         return Refusal(reason=refusal["reason"].decode()), refusal.end()
     answer = _ANSWER.match(head)
     if answer is None:
-        if head.find(b"\n", 1) >= 0 or len(head) == _LONGEST_LINE:
+        if (
+            head.find(b"\n", 1) >= 0
+            or head[:1] not in (b"", b"\n", b"\x1e")
+            or len(head) == _LONGEST_LINE
+        ):
             raise _garbled(head)
         return None
     _expect(answer, nonce, serial)
@@ -181,7 +185,7 @@ def _parse_body(data: bytearray, answer: re.Match[bytes], serial: int) -> tuple[
         )
     out_end = answer.end() + out_size
     err_end = out_end + err_size
-    trailer = f"E {serial}\n".encode()
+    trailer = f"\x1eE {serial}\n".encode()
     end = err_end + len(trailer)
     if len(data) < end:
         return None
@@ -192,6 +196,8 @@ def _parse_body(data: bytearray, answer: re.Match[bytes], serial: int) -> tuple[
         )
     with memoryview(data) as view:
         stdout, stderr = bytes(view[answer.end() : out_end]), bytes(view[out_end:err_end])
+    if answer["flag"] == b"line":
+        stdout, stderr = stdout.replace(b"\x1e", b"\n"), stderr.replace(b"\x1e", b"\n")
     reply = Answer(
         exit_status=int(answer["status"]),
         stdout=stdout,

@@ -12,7 +12,8 @@
 #                   K N channel K          (control only) kill that request's process group
 #   from the guest  H agent                a server has opened this port: requests before this line are lost
 #                   S N version agent      session begun
-#                   A N K status out err F the answer; stdout and stderr follow, then "E K"; F is "full" if output was lost, else "-"
+#                   A N K status out err F the answer, with byte 036 for newlines; stdout and stderr follow, then "E K". F is "full" if
+#                                          output was lost, "line" if byte 036 stands for each newline of the output, else "-"
 #                   X N K reason           refused, nothing was run: "session", "spool" or "broken"
 #                   K N channel K word     "killed" or "absent"
 
@@ -213,15 +214,23 @@ pn_answer() {
   pn_finish_file 6 pn_out_size || pn_flag=full
   pn_finish_file 7 pn_err_size || pn_flag=full
   if ((pn_out_size + pn_err_size <= pn_small)) && pn_slurp 4 "$pn_out_size" pn_out && pn_slurp 5 "$pn_err_size" pn_err; then
-    printf '\nA %s %s %s %s %s %s\n%s%sE %s\n' "$pn_session" "$pn_serial" "$pn_status" "$pn_out_size" "$pn_err_size" "$pn_flag" \
-      "$pn_out" "$pn_err" "$pn_serial" >&3
+    # Bash writes at each newline, and a write to a port costs as much as a fork on a busy machine: other bytes stand for newlines.
+    if [[ $pn_flag == - && $pn_out$pn_err != *$'\036'* ]]; then
+      pn_flag=line
+      pn_out=${pn_out//$'\n'/$'\036'} pn_err=${pn_err//$'\n'/$'\036'}
+    fi
+    pn_send_head "$pn_out$pn_err"$'\036'"E $pn_serial"$'\n'
   else
-    printf '\nA %s %s %s %s %s %s\n' "$pn_session" "$pn_serial" "$pn_status" "$pn_out_size" "$pn_err_size" "$pn_flag" >&3
+    pn_send_head ''
     pn_copy 4 "$pn_out_size"
     pn_copy 5 "$pn_err_size"
-    printf 'E %s\n' "$pn_serial" >&3
+    printf '\036E %s\n' "$pn_serial" >&3
   fi
   pn_environment_is_current || pn_load_environment
+}
+
+pn_send_head() {
+  printf '\036A %s %s %s %s %s %s\036%s' "$pn_session" "$pn_serial" "$pn_status" "$pn_out_size" "$pn_err_size" "$pn_flag" "$1" >&3
 }
 
 # Find the size of the file that fd $1 appends to by appending one more byte: the offset is then its end, even if the command had opened

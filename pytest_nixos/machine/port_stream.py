@@ -6,7 +6,7 @@ import contextlib
 import select
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -74,22 +74,25 @@ class PortStream:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
-    def send(self, *parts: bytes, deadline: Deadline) -> None:
-        """Send `parts`; stop early, without an error, if the guest speaks in between.
-
-        A guest never speaks before it has all of a request, unless it refuses it.
+    def send(self, line: bytes, *, deadline: Deadline) -> None:
+        """Send a line, whatever the guest says meanwhile.
 
         :raises Expired: if the guest does not take all of it by `deadline`.
         """
+        for _ in self._sending(line, deadline):
+            pass
+
+    def send_request(self, *parts: bytes, deadline: Deadline) -> None:
+        """Send `parts` until the guest speaks: it says nothing to a whole request but its answer.
+
+        So a word before that is a refusal, and the rest would be in vain.
+
+        :raises Expired: as :meth:`send`.
+        """
         for part in parts:
-            rest = memoryview(part)
-            while rest:
-                readable, writable = self._wait(deadline, to_send=True)
-                if readable:
-                    self._receive()
+            for spoken in self._sending(part, deadline):
+                if spoken:
                     return
-                if writable:
-                    rest = rest[self._live().send(rest[:_CHUNK]) :]
 
     def take(self, parse: Callable[[bytearray], tuple[T, int] | None], *, deadline: Deadline) -> T:
         """Wait until `parse` makes something of what has come, and drop the bytes that it used.
@@ -113,6 +116,17 @@ class PortStream:
         stale = bytes(self.received)
         self.received.clear()
         return stale
+
+    def _sending(self, part: bytes, deadline: Deadline) -> Iterator[bool]:
+        """Send piece by piece; tell after each whether the guest has spoken."""
+        rest = memoryview(part)
+        while rest:
+            readable, writable = self._wait(deadline, to_send=True)
+            if readable:
+                self._receive()
+            if writable:
+                rest = rest[self._live().send(rest[:_CHUNK]) :]
+            yield readable
 
     def _wait(self, deadline: Deadline, *, to_send: bool) -> tuple[bool, bool]:
         wanted = select.POLLIN | (select.POLLOUT if to_send else 0)

@@ -297,12 +297,12 @@ class _Port:
             self.stream.disconnect()
 
     def send_request(self, text: bytes, stdin: bytes, deadline: Deadline) -> None:
-        """Send a command; see :meth:`PortStream.send` for what a refusal does."""
+        """Send a command; see :meth:`PortStream.send_request`."""
         self.serial += 1
         header = request_header(
             self._nonce(), self.serial, text_size=len(text), stdin_size=len(stdin)
         )
-        self.stream.send(header + text, *((stdin,) if stdin else ()), deadline=deadline)
+        self.stream.send_request(header + text, *((stdin,) if stdin else ()), deadline=deadline)
 
     def read_reply(self, deadline: Deadline) -> Answer | Refusal | Restarted:
         """Wait for the reply to the last request."""

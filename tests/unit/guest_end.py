@@ -46,6 +46,8 @@ class _End:
         with contextlib.suppress(OSError):
             while True:
                 connection, _ = self.listener.accept()
+                if connection.family == socket.AF_INET:
+                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 with self._changed:
                     self._connection = connection
                     self._changed.notify_all()

@@ -75,7 +75,7 @@ def test_status_and_both_streams_come_apart(guest: Guest) -> None:
         ("echo a; echo b >/dev/stdout; echo c; exit 7", 7, b"a\nb\nc\n"),
         ("env printf '%s' 'a  b' c", 0, b"a  bc"),
         ("compgen -v pn_; compgen -A function; true", 0, b""),
-        ("for n in {3..12}; do { : <&$n; } 2>/dev/null && echo $n; done; true", 0, b""),
+        ("for n in {3..9}; do { : <&$n; } 2>/dev/null && echo $n; done; true", 0, b""),
         ("cat /proc/self/oom_score_adj", 0, None),
         ("x=\u00e9; echo ${#x}", 0, b"1\n"),
         ("yes | head -n 1", 0, b"y\n"),
@@ -105,8 +105,9 @@ def test_bytes_survive_both_ways(guest: Guest, size: int) -> None:
 
 
 def test_small_output_without_nul_survives_every_other_byte(guest: Guest) -> None:
-    data = bytes(range(1, 256)) * 20
-    assert guest.run("cat", stdin=data).stdout == data
+    for data in (bytes(range(1, 256)) * 20, bytes(range(1, 30)) * 20, b"\n\n", b"\x1e\n\x1e"):
+        assert guest.run("cat", stdin=data).stdout == data
+        assert guest.run("cat >&2", stdin=data).stderr == data
 
 
 def test_long_command_text(guest: Guest) -> None:
@@ -148,7 +149,9 @@ def test_more_threads_than_ports(guest: Guest) -> None:
 
     def work(number: int) -> None:
         for turn in range(6):
-            result = guest.run(f"echo {number}.{turn}; head -c {turn * 9000} /dev/zero >&2; exit {number}")
+            result = guest.run(
+                f"echo {number}.{turn}; head -c {turn * 9000} /dev/zero >&2; exit {number}"
+            )
             if (result.stdout, len(result.stderr), result.exit_status) != (
                 f"{number}.{turn}\n".encode(),
                 turn * 9000,
@@ -179,7 +182,9 @@ def test_environment_follows_a_switch(guest: Guest) -> None:
     environment = guest.run_dir / "set-environment"
     before = environment.read_text()
     assert guest.run("echo $COLOUR $HOME $USER $TERM").stdout == b"/root root dumb\n"
-    environment.with_suffix(".new").write_text(f"{before}export COLOUR=red TMPDIR=/x LC_ALL=C.UTF-8\n")
+    environment.with_suffix(".new").write_text(
+        f"{before}export COLOUR=red TMPDIR=/x LC_ALL=C.UTF-8\n"
+    )
     environment.with_suffix(".new").replace(environment)
     for _ in range(6):
         assert guest.run("echo $COLOUR $TMPDIR $LC_ALL").stdout == b"red /x C.UTF-8\n"
@@ -209,7 +214,7 @@ def test_reason_of_the_end_is_the_machines_own(own_guest: Guest) -> None:
         raise MachineError("kernel panic", remedy="read the console")
 
     own_guest.channel.wait_ready(Deadline.after(5), lambda: None)
-    own_guest.channel._alive = alive  # noqa: SLF001 - the machine is known to be dead from here on
+    own_guest.channel._alive = alive
     with pytest.raises(MachineError, match="kernel panic"):
         own_guest.run("sleep 60", 60)
 
@@ -218,7 +223,7 @@ def test_host_that_reconnects_in_mid_output_gets_no_stale_byte(own_guest: Guest)
     own_guest.channel.close()
     for _ in range(3):
         channel = SerialChannel(own_guest.run_dir)
-        port = channel._workers[0]  # noqa: SLF001 - break off where a caller cannot
+        port = channel._workers[0]
         port.begin_session(Deadline.after(5))
         port.send_request(b"head -c 3000000 /dev/urandom", b"", Deadline.after(5))
         time.sleep(0.05)

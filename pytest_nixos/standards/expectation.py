@@ -12,6 +12,7 @@ __all__ = ["NothingToCheckError", "describe", "mismatch"]
 
 Json = Any
 SHOWN = 5
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class NothingToCheckError(Exception):
@@ -107,7 +108,8 @@ def _text(value: Json) -> str:
         return ", ".join(_text(item) for item in value) or "nothing"
     if isinstance(value, Mapping):
         return ", ".join(f"{k}={_text(v)}" for k, v in sorted(value.items())) or "nothing"
-    text = "null" if value is None else str(value)
+    # What a guest says is untrusted: one line, without control characters.
+    text = "null" if value is None else " ".join(_CONTROL.sub(" ", str(value)).split())
     return (text if len(text) <= 300 else f"{text[:297]}...") or '""'
 
 

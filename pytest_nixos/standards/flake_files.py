@@ -116,6 +116,8 @@ def scan_closure(paths: Iterable[Path]) -> StoreScan:
     count = 0
     for path in paths:
         count += 1
+        if _is_nixpkgs(path):
+            continue
         for file in _store_files(os.fsencode(path)):
             content = _small_text(file)
             if content is None:
@@ -131,6 +133,11 @@ def scan_closure(paths: Iterable[Path]) -> StoreScan:
         secrets=tuple(sorted({*secrets, *private_keys})),
         private_keys=tuple(sorted(private_keys)),
     )
+
+
+def _is_nixpkgs(path: Path) -> bool:
+    """Whether a store path is nixpkgs itself: public, with test keys, and in the closure of every flake's host."""
+    return (path / "pkgs/top-level").is_dir() and (path / "nixos/modules").is_dir()
 
 
 def _sources(directory: Path) -> Iterator[tuple[str, str]]:

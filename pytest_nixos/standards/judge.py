@@ -82,13 +82,14 @@ def _judge_machine(
 ) -> Verdict:
     if control.observed is None or control.expect is None:
         raise CatalogueError(f"{control.id}: has no observation", remedy="mend its catalogue entry")
+    judged_on = "config" if KINDS[control.observed.kind].host_side else "machine"
     sight = look(control.observed, observations, host)
     if isinstance(sight, Unseen):
         outcome = Outcome.FAILED if sight.applicable else Outcome.NOT_APPLICABLE
-        return _verdict(control, _Judgement(outcome, sight.reason), "machine")
+        judged_on = judged_on if sight.applicable else "nothing"
+        return _verdict(control, _Judgement(outcome, sight.reason), judged_on)
     if control.expect.op is Operator.AS_DECLARED:
         return _judge_as_declared(control, host, sight)
-    judged_on = "config" if KINDS[control.observed.kind].reads_config else "machine"
     on_machine = _hold(control.expect, sight)
     if control.declared is None:
         return _verdict(control, on_machine, judged_on)

@@ -50,8 +50,8 @@ class Kind:
     """A kind of observation.
 
     :param reads: what it reads, in words, for the documentation.
-    :param host_side: whether it is read on the host machine: from the flake, the closure, or the evaluated config.
-    :param reads_config: whether what it reads is the evaluated config.
+    :param host_side: whether it is read on the host machine, from the flake, the closure or the evaluated config,
+        so that a verdict counts as judged on the config.
     :param one_of: parameters of which exactly one has to be given.
     :param options: option paths that it reads, from its parameters.
     """
@@ -61,7 +61,6 @@ class Kind:
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     one_of: tuple[str, ...] = ()
     host_side: bool = False
-    reads_config: bool = False
     options: Callable[[Parameters], tuple[str, ...]] = lambda _: ()
 
     @property
@@ -299,7 +298,6 @@ _KINDS = (
         reads="facts that follow from the evaluated config",
         parameters={"fact": Parameter(required=True, choices=tuple(CONFIG_FACTS))},
         host_side=True,
-        reads_config=True,
         options=_config_options,
     ),
     Kind(

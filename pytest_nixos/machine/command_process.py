@@ -175,7 +175,7 @@ class CommandProcess:
             # A command that is blocked on a full pipe cannot end.
             self._drain(Deadline.after(0.0))
             self._reap(os.WNOHANG)
-            return True if self._reaped and not self._members() else None
+            return True if self._reaped and not self._has_members() else None
 
         return bool(poll(ended, deadline=Deadline.after(limit_s), interval_s=0.01))
 
@@ -189,7 +189,7 @@ class CommandProcess:
             self._reaped = True
 
     def _signal_all(self, number: signal.Signals) -> None:
-        if self._cgroup is None and not self._reaped:
+        if self._cgroup is None:
             with contextlib.suppress(OSError):
                 os.killpg(self._pid, number)
         for pid in self._members():
@@ -197,6 +197,15 @@ class CommandProcess:
             if pid != self._pid or number == signal.SIGKILL:
                 with contextlib.suppress(OSError):
                     os.kill(pid, number)
+
+    def _has_members(self) -> bool:
+        if self._cgroup is not None:
+            return bool(self._members())
+        try:
+            os.killpg(self._pid, 0)
+        except OSError:
+            return False
+        return True
 
     def _members(self) -> list[int]:
         if self._cgroup is None:

@@ -30,8 +30,6 @@ _OWN_GUEST = IPv4Interface("10.233.0.2/24")
 _PATIENCE_S = 2.5
 _MOST_AT_ONCE = 1024
 _SPARE_DESCRIPTORS = 64
-# connect(2): the host machine's own fault, which says nothing about the port.
-_OWN_FAULTS = frozenset({errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EPERM, errno.EACCES})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,14 +143,15 @@ class _Scan:
             self._selector.register(connection, selectors.EVENT_WRITE)
             return
         connection.close()
-        self._judge(port, error)
-
-    def _judge(self, port: int, error: int) -> None:
-        if error in _OWN_FAULTS:
+        # The network's answers come later; what connect(2) knows at once is loopback's answer or a fault of ours.
+        if error not in (0, errno.ECONNREFUSED):
             raise TransportError(
                 f"{self._address}: TCP port {port} cannot be tried from here: {os.strerror(error)}",
                 remedy="check the network of the host machine",
             )
+        self._judge(port, error)
+
+    def _judge(self, port: int, error: int) -> None:
         states = {0: PortState.OPEN, errno.ECONNREFUSED: PortState.CLOSED}
         self.states[port] = states.get(error, PortState.FILTERED)
 

@@ -150,7 +150,7 @@ def units(
     :param names: unit names; templates are left out, because systemd gives the whole answer up at one.
     :param properties: more properties than :data:`STATE_PROPERTIES`; ``("*",)`` asks for all.
     :return: probe of name, as given but with suffix, to state; a unit that does not exist is there too,
-        with ``exists`` false.
+        with ``exists`` false. A name that is missing got no answer, because systemd did not give one.
     """
     wanted = tuple(dict.fromkeys(unit_name(n) for n in names if not is_template(unit_name(n))))
     script = shlex.join(["systemctl", "show", "--no-pager", *_selection(properties), "--", *wanted])
@@ -167,9 +167,12 @@ def failed_units(*, name: str = "failed-units") -> Probe[Sequence[str] | None]:
     return Probe(name=name, script=script, parse=_parse_first_words)
 
 
-def unit_files(*, name: str = "unit-files") -> Probe[Mapping[str, str]]:
-    """Ask for all unit files; name to state (``enabled``, ``linked``, ``static``, ...)."""
-    script = "systemctl list-unit-files --no-legend --no-pager --full"
+def unit_files(*, name: str = "unit-files") -> Probe[Mapping[str, str] | None]:
+    """Ask for all unit files; name to state (``enabled``, ``linked``, ``static``, ...), ``None`` if there is no answer.
+
+    systemd reads every file anew for this: seconds where the store is a share of the host machine.
+    """
+    script = "SYSTEMD_BUS_TIMEOUT=120 systemctl list-unit-files --no-legend --no-pager --full"
     return Probe(name=name, script=script, parse=_parse_unit_files)
 
 
@@ -250,6 +253,8 @@ def _parse_first_words(output: ProbeOutput) -> Sequence[str] | None:
     return tuple(words[0] for words in lines if words)
 
 
-def _parse_unit_files(output: ProbeOutput) -> Mapping[str, str]:
+def _parse_unit_files(output: ProbeOutput) -> Mapping[str, str] | None:
+    if output.exit_status != 0:
+        return None
     lines = (line.split() for line in output.text.splitlines())
     return {words[0]: words[1] for words in lines if len(words) >= 2}

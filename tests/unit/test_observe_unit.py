@@ -135,3 +135,4 @@ def test_unit_files() -> None:
     text = b"a.service linked enabled\nb@.service static -\n"
     found = unit_files().parse(ProbeOutput(stdout=text, exit_status=0))
     assert found == {"a.service": "linked", "b@.service": "static"}
+    assert unit_files().parse(ProbeOutput(stdout=b"", exit_status=1)) is None

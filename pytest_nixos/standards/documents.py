@@ -71,7 +71,7 @@ def check_schema(document: Mapping[str, Json], form: str, *, source: str) -> Non
     where = ": ".join(part for part in (source, entry, field) if part)
     raise CatalogueError(
         f"{where}: {_what(error)}",
-        remedy="correct that field; docs/reference/catalogue-format.md lists every field",
+        remedy="correct that field; docs/reference/controls/format.md lists every field",
     )
 
 

@@ -1,0 +1,288 @@
+"""Pages about every suite and control, an index by standard, and tables of coverage, all from the catalogue.
+
+``python -m pytest_nixos.standards.docs DIRECTORY`` writes them; ``--check`` says which are not up to date.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from pytest_nixos.standards.coverage import COVERED, Clause, coverage, unwritten_checks
+from pytest_nixos.standards.explain import how_judged, reference_lines
+from pytest_nixos.standards.kinds import KINDS
+from pytest_nixos.standards.loader import Catalogue, load_catalogue
+from pytest_nixos.standards.model import STANDARDS, Control, Operator, Suite
+from pytest_nixos.standards.profile import Profile, load_profiles, select_controls
+
+__all__ = ["main", "pages"]
+
+_MADE = "<!-- Made by `python -m pytest_nixos.standards.docs`; edit the catalogue instead. -->\n"
+
+
+def pages(catalogue: Catalogue, profiles: Mapping[str, Profile]) -> Mapping[str, str]:
+    """Return every page by its path below the directory of the pages."""
+    found = {"README.md": _index(catalogue, profiles), "format.md": _format_page()}
+    found["by-standard.md"] = _by_standard(catalogue)
+    for standard in COVERED:
+        found[f"coverage-{standard}.md"] = _coverage_page(standard, catalogue)
+    selected = {
+        name: frozenset(c.id for c in select_controls([name], profiles, catalogue))
+        for name in profiles
+    }
+    for suite in catalogue.suites.values():
+        found[f"{suite.name}/README.md"] = _suite_page(suite)
+        for control in suite.controls:
+            found[f"{suite.name}/{control.id}.md"] = _control_page(control, catalogue, selected)
+    return {path: f"{_MADE}\n{text.strip()}\n" for path, text in found.items()}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write the pages, or with ``--check`` name those that are missing, changed or left over."""
+    check = "--check" in argv
+    places = [argument for argument in argv if not argument.startswith("-")]
+    directory = Path(places[0] if places else "docs/reference/controls")
+    catalogue = load_catalogue()
+    wanted = pages(catalogue, load_profiles(catalogue))
+    known = {str(p.relative_to(directory)): p for p in directory.rglob("*.md")}
+    stale = sorted(set(known) - set(wanted))
+    changed = [path for path, text in wanted.items() if _differs(directory / path, text)]
+    if check:
+        sys.stdout.write("".join(f"{path}: not up to date\n" for path in [*changed, *stale]))
+        return 1 if changed or stale else 0
+    for path in changed:
+        (directory / path).parent.mkdir(parents=True, exist_ok=True)
+        (directory / path).write_text(wanted[path], encoding="utf-8")
+    for path in stale:
+        known[path].unlink()
+    sys.stdout.write(f"{len(wanted)} pages, {len(changed)} written, {len(stale)} removed\n")
+    return 0
+
+
+def _differs(path: Path, text: str) -> bool:
+    try:
+        return path.read_text(encoding="utf-8") != text
+    except FileNotFoundError:
+        return True
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [_row(head), _row(["---"] * len(head)), *(_row(row) for row in rows)]
+    return "\n".join(lines)
+
+
+def _row(cells: Sequence[str]) -> str:
+    plain = (" ".join(cell.replace("|", "\\|").split()) for cell in cells)
+    return f"| {' | '.join(plain)} |"
+
+
+def _link(control: Control, *, here: str = "") -> str:
+    prefix = "" if here == control.suite else f"{'../' if here else ''}{control.suite}/"
+    return f"[{control.id}]({prefix}{control.id}.md)"
+
+
+def _control_page(control: Control, catalogue: Catalogue, profiles: Mapping[str, Profile]) -> str:
+    own = control.judged_as or control.id
+    chosen = [name for name, ids in selected.items() if own in ids]
+    judged = how_judged(control)
+    if control.judged_as is not None:
+        judged = [
+            f"Judged as {_link(catalogue.control(control.judged_as), here=control.suite)}, which means the same."
+        ]
+    parts = [
+        f"# {control.id}: {control.title}",
+        f"Severity **{control.severity.name}**, suite [{control.suite}](README.md).",
+        f"## Why\n\n{control.threat}",
+        "## How it is judged\n\n" + "\n".join(f"- {_escaped(line)}" for line in judged),
+        f"## Remedy\n\n```nix\n{control.remedy}\n```",
+    ]
+    if control.note:
+        parts.append(f"## Note\n\n{_escaped(control.note)}")
+    if lines := reference_lines(control):
+        parts.append("## References\n\n" + "\n".join(f"- {line}" for line in lines))
+    parts.append(f"Profiles: {', '.join(chosen) or 'none that is bundled'}.")
+    return "\n\n".join(parts)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("<", "&lt;").replace("*", r"\*")
+
+
+def _suite_page(suite: Suite) -> str:
+    rows = [
+        (_link(c, here=suite.name), c.severity.name, c.judged_by, c.title) for c in suite.controls
+    ]
+    table = _table(("control", "severity", "judged on", "what"), rows)
+    return f"# {suite.title}\n\n{suite.description}\n\n{table}\n\n[All suites](../README.md)"
+
+
+def _index(catalogue: Catalogue, profiles: Mapping[str, Profile]) -> str:
+    suites = [
+        (f"[{s.name}]({s.name}/README.md)", s.title, str(len(s.controls)))
+        for s in catalogue.suites.values()
+    ]
+    chosen = [
+        (
+            name,
+            profile.title,
+            str(len(select_controls([name], profiles, catalogue))),
+            profile.description,
+        )
+        for name, profile in profiles.items()
+    ]
+    judged = {by: sum(c.judged_by == by for c in catalogue) for by in _JUDGED_BY}
+    return "\n\n".join(
+        (
+            "# Controls",
+            f"{len(catalogue)} controls in {len(catalogue.suites)} suites. "
+            "[How they are written](format.md), [by standard](by-standard.md), coverage: "
+            + ", ".join(f"[{key}](coverage-{key}.md)" for key in COVERED)
+            + ".",
+            _table(("suite", "what", "controls"), suites),
+            "## Profiles",
+            _table(("profile", "title", "controls", "what"), chosen),
+            "## How they are judged",
+            _table(("judged", "controls"), [(_JUDGED_BY[by], str(n)) for by, n in judged.items()]),
+            f"Of the Python checks {len(unwritten_checks())} are not written yet: "
+            + ", ".join(_link(catalogue.control(i)) for i in sorted(unwritten_checks()))
+            + ".",
+        )
+    )
+
+
+_JUDGED_BY = {
+    "machine": "by data, on the machine or the flake",
+    "both": "by data, on the machine and the evaluated config",
+    "config": "by data, on the evaluated config",
+    "check": "by a Python check",
+    "alias": "as another control that means the same",
+    "manual": "by hand, with the reason written down",
+}
+
+
+def _by_standard(catalogue: Catalogue) -> str:
+    parts = ["# Controls by standard"]
+    for key, standard in STANDARDS.items():
+        found: dict[str, list[Control]] = {}
+        for control in catalogue:
+            for clause in control.references.get(key, ()):
+                found.setdefault(clause, []).append(control)
+        if not found:
+            continue
+        rows = [(clause, ", ".join(_link(c) for c in found[clause])) for clause in sorted(found)]
+        parts += [f"## {standard.title}", _table((standard.clause, "controls"), rows)]
+    return "\n\n".join(parts)
+
+
+def _coverage_page(standard: str, catalogue: Catalogue) -> str:
+    found = coverage(standard, catalogue)
+    known = STANDARDS[standard]
+    rows = [(c.name, c.detail, _covered_by(c)) for c in found.clauses]
+    summary = f"{found.judged} of {len(found.clauses)} are judged by at least one control."
+    table = _table((known.clause, "detail", "controls, or why there is none"), rows)
+    return f"# Coverage: {known.title}\n\n{summary}\n\n{table}"
+
+
+def _covered_by(clause: Clause) -> str:
+    return ", ".join(_link(c) for c in clause.controls) or f"none: {clause.reason}"
+
+
+def _format_page() -> str:
+    kinds = [
+        (f"`{kind.name}`", kind.reads, kind.signature)
+        for kind in sorted(KINDS.values(), key=lambda k: k.name)
+    ]
+    operators = ", ".join(f"`{operator.value}`" for operator in Operator)
+    return "\n\n".join(
+        (_FORMAT, _table(("kind", "reads", "parameters"), kinds), f"Operators: {operators}.")
+    )
+
+
+_FORMAT = """# How controls, profiles and waivers are written
+
+TOML: it has comments, one obvious way to write a piece of Nix or a regular expression, and none of the surprises of YAML; Python's
+standard library reads it, and Nix does with `builtins.fromTOML`. `pytest_nixos/standards/schema.json` says what is allowed.
+
+## A suite of your own
+
+A file `*.toml` in a directory that the ini setting `nixos_catalogue` or the hook `pytest_nixos_catalogue_dirs` names:
+
+```toml
+suite = "our-rules"
+title = "Our rules"
+description = "What our security team asks for."
+
+[[control]]
+id = "OUR-001"
+title = "The company's time servers are used"
+severity = "LOW"                       # CRITICAL, HIGH, MEDIUM, LOW, STYLE
+threat = "Clocks that follow strangers make logs useless as evidence."
+remedy = '''
+networking.timeServers = [ "ntp.example.org" ];
+'''
+references = { project = ["security handbook 4.2"] }
+applies-to = ["vm", "bare-metal"]      # default: everywhere, containers too
+falsified-in = ["vm"]                  # there the evaluated config is judged
+requires = [{ option = "services.timesyncd.enable", op = "eq", value = true, reason = "the host does not run timesyncd" }]
+observed = { kind = "clock", fact = "timesync", select = ["servers"] }
+declared = { option = "networking.timeServers" }
+expect = { op = "subset-of", value = ["ntp.example.org"], parameter = "our-time-servers" }
+```
+
+A control is judged in exactly one way: by data (`observed`, `declared` or both, and `expect`), by a Python check with the marker
+`nixos_control(ID)` (`check = true`), as another control (`judged-as = ID`), or by hand (`manual = "why no machine can"`). An id that a bundled control
+has needs `overrides = true`. `option` paths are data: they are looked up in the evaluated config, and nothing in a catalogue is ever run on
+the host machine.
+
+- `select` follows keys into a value; `*` stands for every member.
+- `declared.options = [a, b]` yields a mapping by path, of those that the release has; `declared.expect` replaces `expect` for the option's own shape;
+  `declared.secret = true` keeps the value out of reports.
+- `expect.quantifier`: `whole` (default), `each`, `any`. A quantified expectation about nothing is "not applicable", never a pass.
+- `fields = { name = { op = ... } }` with `op = "fields"`; `alternatives = [...]` with `any-of` and `all-of`; `as-declared` compares with the option.
+- `since` and `until` name NixOS releases, `disa-category` is 1 to 3.
+
+## Profiles
+
+`profiles/*.toml` in the same directory:
+
+```toml
+profile = "ours"
+title = "Ours"
+description = "The baseline and our own rules."
+extends = ["baseline"]
+
+[select]
+suites = ["our-rules"]
+controls = ["SSH-002"]
+standards = ["anssi"]
+references = { anssi = ["R9"] }
+
+[exclude]
+controls = ["FS-019"]
+
+[parameters]
+exposure-max = 2.5
+
+[severities]
+OUR-001 = "HIGH"
+```
+
+## Waivers
+
+```toml
+[[waiver]]
+control = "SSH-002"
+host = "legacy-*"
+reason = "the vendor's robot logs in with a password until its update"
+owner = "ops@example.org"
+expires = 2027-03-31
+```
+
+A waiver that has expired, that names no known control, or whose control holds, makes the run fail and says so.
+
+## Kinds of observation"""
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

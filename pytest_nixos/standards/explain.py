@@ -1,0 +1,135 @@
+"""Controls in words: what the command line lists and explains, and what the documentation is made of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+
+from pytest_nixos.standards.coverage import unwritten_checks
+from pytest_nixos.standards.expectation import describe
+from pytest_nixos.standards.kinds import KINDS
+from pytest_nixos.standards.loader import Catalogue
+from pytest_nixos.standards.model import STANDARDS, Control, Place
+
+__all__ = ["explain", "how_judged", "list_controls", "reference_lines"]
+
+
+def list_controls(controls: Iterable[Control]) -> str:
+    """Return one line a control: id, severity, how it is judged, title."""
+    rows = [(c.id, c.severity.name, c.judged_by, c.title) for c in controls]
+    widths = [max((len(row[i]) for row in rows), default=0) for i in range(3)]
+    return "\n".join(
+        "  ".join(
+            [*(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)), row[3]]
+        )
+        for row in rows
+    )
+
+
+def explain(control: Control, catalogue: Catalogue | None = None) -> str:
+    """Return everything there is to say about one control, as plain text.
+
+    :param catalogue: names the control that is judged in its place, where there is one.
+    """
+    other = ""
+    if control.judged_as is not None and catalogue is not None:
+        other = f" ({catalogue.control(control.judged_as).title})"
+    parts = [
+        f"{control.id}  {control.title}",
+        f"{control.severity.name} in suite {control.suite}",
+        "",
+        f"Threat: {control.threat}",
+        "",
+        "How it is judged:",
+        *(f"  {line}{other}" for line in how_judged(control)),
+        "",
+        "Remedy:",
+        *(f"  {line}".rstrip() for line in control.remedy.splitlines()),
+    ]
+    if control.note:
+        parts += ["", f"Note: {control.note}"]
+    if lines := reference_lines(control):
+        parts += ["", "References:", *(f"  {line}" for line in lines)]
+    if control.source is not None:
+        parts += ["", f"Defined in {control.source}"]
+    return "\n".join(parts)
+
+
+def how_judged(control: Control) -> list[str]:
+    """Say in sentences how a control is judged."""
+    if control.judged_as is not None:
+        return [f"Judged as {control.judged_as}, which means the same."]
+    if control.manual is not None:
+        return [f"By hand, because {control.manual}."]
+    sentences = _data_sentences(control)
+    if control.check:
+        written = control.id not in unwritten_checks()
+        sentences = [
+            "By a Python check of the same id" + ("." if written else ", which is not written yet.")
+        ]
+    return [*sentences, *_limits(control)]
+
+
+def reference_lines(control: Control) -> list[str]:
+    """Return one line a standard that the control refers to."""
+    lines = [
+        f"{STANDARDS[key].title}: {', '.join(clauses)}"
+        for key, clauses in control.references.items()
+        if key in STANDARDS
+    ]
+    if control.disa_category is not None:
+        lines.append(f"DISA category {'I' * control.disa_category}")
+    return lines
+
+
+def _data_sentences(control: Control) -> list[str]:
+    sentences = []
+    expected = "" if control.expect is None else describe(control.expect)
+    if control.observed is not None:
+        kind = KINDS[control.observed.kind]
+        where = "On the host machine" if kind.host_side else "On the machine"
+        asked = _parameters(control.observed.parameters)
+        sentences.append(f"{where}: {kind.reads}{asked}; expected: {expected}.")
+    if control.declared is not None:
+        wanted = control.declared.expect
+        held = f"; expected: {describe(wanted)}" if wanted is not None else ""
+        if control.observed is None and wanted is None:
+            held = f"; expected: {expected}"
+        sentences.append(f"On the evaluated config: {control.declared.path}{held}.")
+    if names := sorted(control.parameters()):
+        sentences.append(f"A profile can set: {', '.join(names)}.")
+    return sentences
+
+
+def _limits(control: Control) -> list[str]:
+    sentences = []
+    if control.falsified_in:
+        places = _places(control.falsified_in)
+        config = "the evaluated config is judged" if control.declared else "it is not applicable"
+        sentences.append(f"In {places} the running value is not the host's own, so {config}.")
+    if control.applies_to != frozenset(Place):
+        sentences.append(f"Applies to: {_places(control.applies_to)}.")
+    if control.since is not None:
+        sentences.append(f"Applies from NixOS {control.since} on.")
+    if control.until is not None:
+        sentences.append(f"Applies up to NixOS {control.until}.")
+    sentences += [f"Not applicable where {r.reason}." for r in control.requires]
+    return sentences
+
+
+def _places(places: Iterable[Place]) -> str:
+    return ", ".join(sorted(place.value for place in places))
+
+
+def _parameters(parameters: object) -> str:
+    if not isinstance(parameters, dict) or not parameters:
+        return ""
+    return f" ({'; '.join(f'{key} {_shown(value)}' for key, value in parameters.items())})"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Sequence):
+        return ", ".join(str(item) for item in value)
+    return json.dumps(value)

@@ -36,7 +36,7 @@ _PANIC = "kernel panic"
 _DISK_FULL = "host machine: disk full"
 # The instrumentation starts the channel in these modes too.
 _ANSWERING = frozenset({"emergency mode", "rescue mode"})
-_POST_MORTEM_S = 12.0
+_POST_MORTEM_S = 8.0
 _DEADLY = frozenset({_PANIC, _DISK_FULL})
 
 

@@ -17,7 +17,7 @@ from pytest_nixos.nix import Nix
 from pytest_nixos.nix_command import NixSettings
 from pytest_nixos.nix_expression import Instrumentation
 from pytest_nixos.process import SubprocessRunner
-from pytest_nixos.standards.listing import explain, list_controls
+from pytest_nixos.standards.explain import explain, list_controls
 from pytest_nixos.standards.loader import load_catalogue
 from pytest_nixos.standards.profile import load_profiles, select_controls
 
@@ -93,13 +93,15 @@ def _hosts(options: argparse.Namespace) -> Iterator[str]:
 def _controls(options: argparse.Namespace) -> Iterator[str]:
     catalogue = load_catalogue(options.catalogue)
     if options.id is not None:
-        yield explain(catalogue.control(options.id))
+        yield explain(catalogue.control(options.id), catalogue)
         return
     controls = tuple(catalogue)
     if options.profile:
         profiles = load_profiles(catalogue, options.catalogue)
         controls = select_controls(options.profile, profiles, catalogue)
-    yield from list_controls(controls, standard=options.standard)
+    if options.standard is not None:
+        controls = tuple(c for c in controls if options.standard in c.references)
+    yield list_controls(controls)
 
 
 def _cache(options: argparse.Namespace) -> Iterator[str]:

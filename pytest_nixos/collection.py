@@ -14,6 +14,7 @@ import pytest
 
 from pytest_nixos.errors import NixosError, SettingsError
 from pytest_nixos.session import NixosSession
+from pytest_nixos.standards.coverage import unwritten_checks
 from pytest_nixos.standards.model import Control
 
 __all__ = [
@@ -136,7 +137,8 @@ def generate_tests(metafunc: pytest.Metafunc, session: NixosSession | None) -> N
         return
     _parametrize_hosts(metafunc, keys)
     if CONTROL_FIXTURE in metafunc.fixturenames and not _control_ids(metafunc.definition):
-        controls = [c for c in session.controls if c.is_data or c.manual is not None]
+        unwritten = unwritten_checks()
+        controls = [c for c in session.controls if not c.check or c.id in unwritten]
         metafunc.parametrize(CONTROL_FIXTURE, controls, ids=[c.id for c in controls], indirect=True)
 
 

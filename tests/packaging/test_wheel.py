@@ -1,0 +1,110 @@
+"""The built wheel works as the editable install does: same checks, same data files, canonical names."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", target, ROOT],
+        check=True,
+        capture_output=True,
+    )
+    (built,) = target.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python whose dependencies are this one's, and whose pytest_nixos is the wheel's."""
+    directory = tmp_path_factory.mktemp("venv")
+    venv.create(directory, with_pip=False, symlinks=True)
+    (site,) = (directory / "lib").glob("python*/site-packages")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    ours = [p for p in sys.path if p.endswith("site-packages")]
+    # The editable install of this checkout comes through a .pth file, which is not read below PYTHONPATH.
+    (site / "dependencies.pth").write_text(
+        "\n".join(f"import sys; sys.path.append({p!r})" for p in ours)
+    )
+    return directory / "bin" / "python"
+
+
+def names(python: Path | str, expression: str) -> list[str]:
+    program = (
+        f"import importlib, pytest_nixos.checks, pkgutil; print(*sorted({expression}), sep='\\n')"
+    )
+    done = subprocess.run(
+        [python, "-c", program], check=True, capture_output=True, text=True, cwd="/"
+    )
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pytest_nixos/py.typed",
+        "pytest_nixos/nix/host-config.nix",
+        "pytest_nixos/machine/guest_channel.bash",
+        "pytest_nixos/standards/schema.json",
+        "pytest_nixos/standards/catalogue/firewall.toml",
+        "pytest_nixos/standards/profiles/baseline.toml",
+        "pytest_nixos/checks/firewall/test_firewall.py",
+    ],
+)
+def test_wheel_holds(wheel: Path, name: str) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        assert name in archive.namelist()
+
+
+def test_wheel_holds_every_module(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {
+            n for n in archive.namelist() if n.endswith((".py", ".nix", ".toml", ".bash", ".json"))
+        }
+    tracked = subprocess.run(
+        ["git", "ls-files", "pytest_nixos", "checks"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    wanted = {
+        (f"pytest_nixos/{name}" if name.startswith("checks/") else name)
+        for name in tracked
+        if name.endswith((".py", ".nix", ".toml", ".bash", ".json"))
+    }
+    assert wanted <= packed
+
+
+def test_wheel_and_editable_install_have_the_same_checks(installed: Path) -> None:
+    walk = "m.name for m in pkgutil.walk_packages(pytest_nixos.checks.__path__, 'pytest_nixos.checks.')"
+    assert names(installed, walk) == names(sys.executable, walk) != []
+
+
+def test_wheel_is_what_was_imported(installed: Path) -> None:
+    (place,) = names(installed, "[pytest_nixos.checks.__file__]")
+    assert str(installed.parent.parent) in place
+
+
+def test_wheel_refuses_checks_without_host(installed: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [installed, "-m", "pytest", "--pyargs", "pytest_nixos.checks"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "need a NixOS host" in done.stderr

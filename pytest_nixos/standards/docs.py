@@ -81,10 +81,10 @@ def _link(control: Control, *, here: str = "") -> str:
     prefix = "" if here == control.suite else f"{'../' if here else ''}{control.suite}/"
     return f"[{control.id}]({prefix}{control.id}.md)"
 
+
 def _control_page(
     control: Control, catalogue: Catalogue, selected: Mapping[str, frozenset[str]]
 ) -> str:
-def _control_page(control: Control, catalogue: Catalogue, profiles: Mapping[str, Profile]) -> str:
     own = control.judged_as or control.id
     chosen = [name for name, ids in selected.items() if own in ids]
     judged = how_judged(control)

@@ -36,14 +36,14 @@ def evaluate(expression: str) -> object:
 
 def main(arguments: list[str]) -> None:
     if "--version" in arguments:
-        print("nix (Nix) 2.24.10")
+        sys.stdout.write("nix (Nix) 2.24.10" + "\n")
     elif "metadata" in arguments:
         locked = {"type": "path", "narHash": f"sha256-{os.getpid()}"}
-        print(json.dumps({"locked": locked, "locks": {"nodes": {"root": {}}}, "path": os.getcwd()}))
+        sys.stdout.write(json.dumps({"locked": locked, "locks": {"nodes": {"root": {}}}, "path": str(Path.cwd())}) + "\n")
     elif "eval" in arguments:
-        print(json.dumps(evaluate(arguments[arguments.index("--apply") + 1])))
+        sys.stdout.write(json.dumps(evaluate(arguments[arguments.index("--apply") + 1])) + "\n")
     elif "build" in arguments:
-        print(json.dumps([{"drvPath": "/nix/store/d.drv", "outputs": {"out": "/nix/store/o"}}]))
+        sys.stdout.write(json.dumps([{"drvPath": "/nix/store/d.drv", "outputs": {"out": "/nix/store/o"}}]) + "\n")
     else:
         fail(f"fake nix: unexpected arguments {arguments}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 from conftest import Field
@@ -82,7 +82,7 @@ def test_ledger_has_each_finding_even_if_the_run_is_killed(checks: Field) -> Non
 
 def test_junit_properties_carry_control_and_severity(checks: Field) -> None:
     run_web(checks, "--junit-xml", "junit.xml")
-    cases = ElementTree.parse(checks.pytester.path / "junit.xml").findall(".//testcase")
+    cases = ET.parse(checks.pytester.path / "junit.xml").findall(".//testcase")
     properties = {
         case.get("name"): {p.get("name"): p.get("value") for p in case.findall(".//property")}
         for case in cases

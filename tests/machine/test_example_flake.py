@@ -1,0 +1,123 @@
+"""The main job on the example flake, for real: good hosts have no failing finding, the bad twin exactly those it names.
+
+``PYTEST_NIXOS_TEST_OVERRIDES`` is what ``example-flake/offline-nixpkgs/prepare --json`` prints; ``./dev test`` sets it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+EXAMPLE = Path(__file__).parents[2] / "example-flake"
+OVERRIDES: dict[str, str] = json.loads(os.environ.get("PYTEST_NIXOS_TEST_OVERRIDES", "{}"))
+LIMIT_S = 1200
+
+pytestmark = pytest.mark.skipif(not OVERRIDES, reason="no offline nixpkgs: run ./dev test")
+
+
+def judge(host: str, tmp_path: Path, *arguments: str) -> tuple[int, Any, str]:
+    """Run the bundled suites on `host`; return exit status, report, and what was printed."""
+    overrides = [
+        word for name, ref in OVERRIDES.items() for word in ("--nixos-override-input", name, ref)
+    ]
+    report = tmp_path / "report.json"
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-p",
+            "no:cacheprovider",
+            "--nixos-flake",
+            f"{EXAMPLE}#{host}",
+        ]
+        + [*overrides, "--nixos-report", f"json:{report}", *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    printed = done.stdout + done.stderr
+    assert report.exists(), printed
+    return done.returncode, json.loads(report.read_text()), printed
+
+
+def failing(report: Any) -> set[str]:
+    return {f["control"] for f in report["findings"] if f["outcome"] in ("failed", "error")}
+
+
+def passed(report: Any) -> set[str]:
+    return {f["control"] for f in report["findings"] if f["outcome"] == "passed"}
+
+
+def promised(host: str) -> set[str]:
+    """Read which controls the bad twin says that it breaks: ``# breaks: ID``."""
+    text = (EXAMPLE / "hosts" / f"{host}.nix").read_text()
+    return {
+        control
+        for line in re.findall(r"# breaks: ([^\n]*)", text)
+        for control in re.findall(r"\b[A-Z]+-D?\d+\b", line)
+    }
+
+
+@pytest.mark.parametrize("host", ["llm-host", "firewall-iptables"])
+def test_good_host_has_no_failing_finding(host: str, tmp_path: Path) -> None:
+    status, report, printed = judge(host, tmp_path)
+    assert failing(report) == set(), printed
+    assert status == 0
+    suites = {control.partition("-")[0] for control in passed(report)}
+    assert {"BOOT", "FW", "SYS", "ZRAM", "SBX", "OLL", "RBK"} <= suites
+    assert report["run"]["hosts"][host]["backend"] == "vm"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="containers need root")
+def test_good_container_has_no_failing_finding(tmp_path: Path) -> None:
+    status, report, printed = judge("container-host", tmp_path)
+    assert failing(report) == set(), printed
+    assert status == 0
+    assert report["run"]["hosts"]["container-host"]["backend"] == "container"
+    assert {"BOOT-001", "FW-003", "FW-004", "RBK-002"} <= passed(report)
+
+
+def test_bad_twin_breaks_exactly_what_it_names(tmp_path: Path) -> None:
+    expected = promised("llm-host-bad")
+    assert len(expected) >= 10
+    status, report, printed = judge("llm-host-bad", tmp_path)
+    assert failing(report) == expected, printed
+    assert status == pytest.ExitCode.TESTS_FAILED
+    for finding in report["findings"]:
+        if finding["outcome"] == "failed":
+            assert finding["reason"] and finding["remedy"] and finding["threat"]
+
+
+def test_name_with_dots_and_dashes(tmp_path: Path) -> None:
+    status, report, printed = judge("edge.lab-1", tmp_path, "-k", "boot")
+    assert status == 0, printed
+    assert set(report["run"]["hosts"]) == {"edge.lab-1"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="containers need root")
+def test_two_sessions_side_by_side(tmp_path: Path) -> None:
+    overrides = [
+        word for name, ref in OVERRIDES.items() for word in ("--nixos-override-input", name, ref)
+    ]
+    sessions = [
+        subprocess.Popen(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *overrides]
+            + ["--nixos-flake", f"{EXAMPLE}#container-host", "--nixos-suite", "firewall"],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    printed = [session.communicate(timeout=LIMIT_S)[0] for session in sessions]
+    assert [session.returncode for session in sessions] == [0, 0], "\n".join(printed)

@@ -187,6 +187,7 @@ class ContainerRunning:
         self._stack.callback(leader.close)
         # The root directory is thrown away: nothing is gained by an orderly shutdown, which can take minutes.
         self._stack.callback(leader.send, signal.SIGKILL)
+        self._stack.callback(self._launched.on_created())
         return leader
 
     def _await_systemd(self, leader: Leader, deadline: Deadline) -> None:

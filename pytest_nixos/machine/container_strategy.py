@@ -6,7 +6,8 @@ import contextlib
 import dataclasses
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Protocol
 
@@ -14,12 +15,14 @@ from pytest_nixos.machine.base import MachineSpec
 from pytest_nixos.machine.cgroup import CGROUP_PREFIX, ContainerCgroup, has_unified_cgroup
 from pytest_nixos.machine.console import Console
 from pytest_nixos.machine.container_store import load_closure
+from pytest_nixos.machine.dhcp import DhcpServer, Lease
 from pytest_nixos.machine.launched import Launched
 from pytest_nixos.machine.leftovers import remove_tree
 from pytest_nixos.machine.namespace import find_leader
-from pytest_nixos.machine.network import link_addresses
+from pytest_nixos.machine.network import LinkAddresses, link_addresses
 from pytest_nixos.machine.nixos_container import NixosContainerStrategy, has_nixos_container
 from pytest_nixos.machine.nspawn import (
+    OUTSIDE_INTERFACE,
     ContainerPlan,
     environment,
     machine_name,
@@ -112,6 +115,9 @@ class NspawnStrategy:
         """Start a container whose root directory is ready."""
         private = private_directory(plan.run_dir)
         stack.callback(remove_tree, private)
+        # systemd-nspawn removes its lock beside the root directory only if it ends in peace.
+        lock = plan.root.with_name(f".#{plan.root.name}.lck")
+        stack.callback(lock.unlink, missing_ok=True)
         private.mkdir(mode=0o700)
         process = SerialProcess(
             self.argv(plan), env=environment(self._inherited), cwd=plan.run_dir, console=console
@@ -126,6 +132,7 @@ class NspawnStrategy:
             outside_pid=process.pid,
             target=plan.addresses.target,
             cgroup_of=lambda leader: cgroup.of_container(process.pid, leader),
+            on_created=lambda: _serve_dhcp(process.pid, plan.addresses),
         )
 
     def argv(self, plan: ContainerPlan) -> list[str]:
@@ -141,3 +148,12 @@ class NspawnStrategy:
     @staticmethod
     def _tool(name: str) -> str:
         return find_tool(name, remedy=_TOOLS[name])
+
+
+def _serve_dhcp(outside_pid: int, addresses: LinkAddresses) -> Callable[[], None]:
+    """Lease the guest the address that it has been given; a host that declares its own asks for none."""
+    guest = addresses.guest or IPv4Interface(
+        (addresses.target, addresses.outside.network.prefixlen)
+    )
+    lease = Lease(server=addresses.outside.ip, guest=guest)
+    return DhcpServer(outside_pid, OUTSIDE_INTERFACE, lease).close

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -24,8 +23,7 @@ from pytest_nixos.timing import Deadline
 
 __all__ = ["NamespaceTransport", "command_argv", "command_environment"]
 
-_KILLED = 128 + signal.SIGKILL
-_LAST_BREATH_S = 0.3
+_LAST_BREATH_S = 10.0
 _CURRENT = "/run/current-system/sw/bin"
 # What a shell has before /etc/set-environment: a generation that is still being activated has only this.
 _PATH = f"/run/wrappers/bin:{_CURRENT}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -132,8 +130,8 @@ class NamespaceTransport:
             with process:
                 if not process.communicate(deadline):
                     raise self._late(process, command, deadline)
-        if process.exit_status == _KILLED:
-            # The container's end kills its processes first and shows a moment later.
+        if process.exit_status != 0 and self._leader.is_ending:
+            # A container's end kills its other processes and takes its namespaces away first.
             self._leader.wait_ended(_LAST_BREATH_S)
         self._check_alive()
         return CommandResult(

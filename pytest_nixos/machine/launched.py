@@ -22,6 +22,8 @@ class Launched:
     :param outside_pid: a process in the network in which the container's neighbour lives.
     :param target: the container's address there.
     :param cgroup_of: returns the container's root cgroup as a directory of this process's view.
+    :param on_created: called once the container exists, before its systemd can have started; it returns what to
+        call at the end.
     """
 
     process: SerialProcess
@@ -29,3 +31,4 @@ class Launched:
     outside_pid: int
     target: IPv4Address
     cgroup_of: Callable[[Leader], Path | None]
+    on_created: Callable[[], Callable[[], None]]

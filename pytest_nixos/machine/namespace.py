@@ -17,6 +17,9 @@ from pytest_nixos.errors import TransportError
 __all__ = ["Leader", "find_leader", "in_network_of"]
 
 _CLONE_NEWNET = 0x40000000
+# proc(5): kernel flags in /proc/PID/stat, counted from the field after the name; linux/sched.h.
+_FLAGS_FIELD = 6
+_PF_EXITING = 0x4
 
 T = TypeVar("T")
 
@@ -42,14 +45,19 @@ class Leader:
         return self._watch(limit_s)
 
     @property
+    def is_ending(self) -> bool:
+        """Whether it has been killed but still waits for the end of its container's other processes."""
+        base = Path(f"/proc/{self.pid}")
+        fields = _text(base / "stat").rpartition(")")[2].split()
+        exits = len(fields) > _FLAGS_FIELD and int(fields[_FLAGS_FIELD]) & _PF_EXITING
+        status = _status(base / "status")
+        pending = int(status.get("SigPnd", "0"), 16) | int(status.get("ShdPnd", "0"), 16)
+        return bool(exits or pending >> (signal.SIGKILL - 1) & 1)
+
+    @property
     def root(self) -> Path:
         """The container's root directory; symbolic links in it are followed from *our* root."""
         return Path(f"/proc/{self.pid}/root")
-
-    @property
-    def command(self) -> str:
-        """What it runs, as the kernel names it; empty when it has gone."""
-        return _text(Path(f"/proc/{self.pid}/comm")).strip()
 
     def send(self, number: signal.Signals) -> None:
         """Send it a signal; nothing happens if it has ended."""

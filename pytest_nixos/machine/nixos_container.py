@@ -85,6 +85,7 @@ class NixosContainerStrategy:
             outside_pid=os.getpid(),
             target=_address(name, target),
             cgroup_of=visible_cgroup,
+            on_created=lambda: _nothing,
         )
 
     def _follow_journal(self, spec: MachineSpec, name: str, console: Console) -> SerialProcess:
@@ -130,6 +131,10 @@ class NixosContainerStrategy:
                 detail=done.stderr_text,
             )
         return done.stdout_text
+
+
+def _nothing() -> None:
+    """The container's service has set up all that it needs."""
 
 
 def _address(name: str, text: str) -> IPv4Address:

@@ -140,9 +140,11 @@ def test_it_dies_with_its_parent(tmp_path: Path) -> None:
         from pathlib import Path
         from pytest_nixos.machine.console import Console
         from pytest_nixos.machine.serial_process import SerialProcess
-        process = SerialProcess(("/bin/sh", "-c", "trap '' HUP TERM; exec sleep 60"),
-                                env=dict(os.environ), cwd=Path.cwd(), console=Console())
+        process = SerialProcess(("/bin/sh", "-c", "trap '' HUP TERM; echo; exec sleep 60"),
+                                env=dict(os.environ), cwd=Path.cwd(), console=(console := Console()))
         process.start()
+        while not console.lines:
+            time.sleep(0.01)
         print(process.pid, flush=True)
         os.kill(os.getpid(), 9)
         """

@@ -13,12 +13,13 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
-
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError, best_match
+from typing import TYPE_CHECKING, Any
 
 from pytest_nixos.errors import CatalogueError
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import ValidationError
 
 __all__ = ["ENTRY_KEYS", "check_schema", "read_document"]
 
@@ -30,10 +31,12 @@ ENTRY_KEYS: Mapping[str, tuple[str, str]] = {
 }
 
 
-def read_document(path: Path, form: str) -> dict[str, Json]:
+def read_document(path: Path, form: str, *, trusted: bool = False) -> dict[str, Json]:
     """Read one file and hold it against the schema.
 
     :param form: ``catalogue``, ``profile`` or ``waivers``.
+    :param trusted: whether the file ships with this package, whose tests hold it against the schema; that takes
+        half a second of each start otherwise.
     :raises CatalogueError: naming the file, the line or entry, the field, and what was expected.
     """
     try:
@@ -55,7 +58,8 @@ def read_document(path: Path, form: str) -> dict[str, Json]:
             remedy="correct that line; strings of Nix are easiest in '''triple single quotes'''",
         ) from err
     plain: dict[str, Json] = _plain(document)
-    check_schema(plain, form, source=str(path))
+    if not trusted:
+        check_schema(plain, form, source=str(path))
     return plain
 
 
@@ -64,6 +68,8 @@ def check_schema(document: Mapping[str, Json], form: str, *, source: str) -> Non
 
     :raises CatalogueError: for the most telling violation.
     """
+    from jsonschema.exceptions import best_match
+
     error = best_match(_validator(form).iter_errors(document))
     if error is None:
         return
@@ -88,6 +94,8 @@ def _plain(value: Json) -> Json:
 
 @cache
 def _validator(form: str) -> Draft202012Validator:
+    from jsonschema import Draft202012Validator
+
     text = files("pytest_nixos.standards").joinpath("schema.json").read_text(encoding="utf-8")
     schema = json.loads(text)
     return Draft202012Validator({**schema, "$ref": f"#/$defs/{form}"})

@@ -57,7 +57,7 @@ def load_catalogue(extra_dirs: Sequence[Path] = ()) -> Catalogue:
     """
     with as_file(files("pytest_nixos.standards").joinpath("catalogue")) as bundled:
         paths = _toml_files(bundled)
-        documents = [(path, read_document(path, "catalogue")) for path in paths]
+        documents = [(path, read_document(path, "catalogue", trusted=True)) for path in paths]
     for directory in extra_dirs:
         found = _toml_files(directory)
         documents += [(path, read_document(path, "catalogue")) for path in found]

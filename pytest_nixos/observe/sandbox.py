@@ -188,12 +188,19 @@ class ProcessFacts:
 
     @property
     def protect_kernel_tunables(self) -> bool:
-        """Whether ``/proc/sys`` is read-only or not there (``ProcSubset=pid``), and ``/sys`` is read-only."""
+        """Whether ``/proc/sys`` is read-only, or not there at all (``ProcSubset=pid``).
+
+        ``ProtectKernelTunables=`` covers ``/sys`` too, but systemd 257.13 leaves it writable (seen; 252 does not), so
+        that is a question of its own: `sys_is_read_only`.
+        """
         proc = self.mounts.at("/proc")
         absent = proc is not None and "subset=pid" in proc.super_options
-        return (absent or self.mounts.is_read_only("/proc/sys")) and self.mounts.is_read_only(
-            "/sys"
-        )
+        return absent or self.mounts.is_read_only("/proc/sys")
+
+    @property
+    def sys_is_read_only(self) -> bool:
+        """Whether nothing can be written below ``/sys`` but for mounts of their own."""
+        return self.mounts.is_read_only("/sys")
 
     @property
     def protect_control_groups(self) -> bool:

@@ -123,9 +123,10 @@ def test_kernel_tunables_that_are_not_there_cannot_be_written(
 ) -> None:
     plain = facts["plain.service"]
     assert plain is not None
-    lines = [f"1 0 0:1 / /proc rw - proc proc {proc}", "2 1 0:2 / /sys ro - sysfs sysfs rw"]
+    lines = [f"1 0 0:1 / /proc rw - proc proc {proc}", "2 1 0:2 / /sys rw - sysfs sysfs rw"]
     found = with_mounts(plain, *lines)
     assert found.protect_kernel_tunables is expected
+    assert not found.sys_is_read_only
     assert found.hides_processes is expected
 
 

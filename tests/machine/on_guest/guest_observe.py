@@ -95,6 +95,12 @@ def test_process_facts(
             assert found.private_tmp, name
         if declared.setting("Service", "CapabilityBoundingSet") == ("",):
             assert found.capabilities["bounding"] == frozenset(), name
+        if declared.setting("Service", "ProtectKernelTunables") == ("true",):
+            assert found.protect_kernel_tunables, name
+        if declared.setting("Service", "ProtectControlGroups") == ("true",):
+            assert found.protect_control_groups, name
+        if declared.setting("Service", "PrivateDevices") == ("true",):
+            assert found.private_devices, name
         if declared.setting("Service", "SystemCallFilter"):
             assert found.seccomp is observe.SeccompMode.FILTER, name
 

@@ -94,7 +94,7 @@ def test_bundled_profiles_select_something() -> None:
 
 def test_threats_and_remedies_are_sentences_and_code() -> None:
     for control in CATALOGUE:
-        assert control.threat[0].isupper() or control.threat[0] == "/", control.id
+        assert control.threat[0].isupper() or control.threat[0] in "/$", control.id
         assert control.threat.endswith((".", "?", "!")), control.id
         code = [
             line for line in control.remedy.splitlines() if line.strip() and line.strip()[0] != "#"

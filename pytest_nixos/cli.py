@@ -75,13 +75,13 @@ def _doctor(_options: argparse.Namespace) -> Iterator[str]:
 
 
 def _kvm() -> Iterator[str]:
-    from pytest_nixos.machine.kvm import KvmProbe
+    from pytest_nixos.machine.kvm import KvmProbe, VerdictCache
 
     qemu = shutil.which("qemu-system-x86_64")
     if qemu is None:
         yield "KVM: probed with the host's own QEMU at the first boot (no QEMU on PATH, none is needed)"
         return
-    verdict = KvmProbe(SubprocessRunner()).probe(qemu)
+    verdict = KvmProbe(SubprocessRunner(), VerdictCache.of_user(os.environ)).probe(qemu)
     yield f"KVM: {'works' if verdict.usable else f'does not work: {verdict.reason}'}"
 
 

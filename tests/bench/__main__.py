@@ -75,8 +75,11 @@ def build_run_script() -> Path:
             "nix-command flakes",
             "build",
             "--no-write-lock-file",
-        ]
-        + [*arguments, attribute, "--out-link", str(out)],
+            *arguments,
+            attribute,
+            "--out-link",
+            str(out),
+        ],
         check=True,
     )
     (script,) = (out / "bin").glob("run-*-vm")
@@ -119,8 +122,17 @@ def cold_run() -> ColdRun:
         arguments = ["--nixos-flake", f".#{HOST}", *overrides(), "--nixos-report", f"json:{report}"]
         started_s, started_at = time.monotonic(), time.time()
         subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
-            + ["-k", "BOOT-003"],
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-q",
+                "-p",
+                "no:cacheprovider",
+                *arguments,
+                "-k",
+                "BOOT-003",
+            ],
             cwd=EXAMPLE,
             env=environment,
             check=True,
@@ -147,8 +159,18 @@ def round_trips() -> dict[str, list[float]]:
         test = Path(directory) / "test_round_trips.py"
         test.write_text(_ROUND_TRIPS.format(out=str(out)))
         subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-            + ["--nixos-flake", f"{EXAMPLE}#{HOST}", *overrides(), str(test)],
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-q",
+                "-p",
+                "no:cacheprovider",
+                "--nixos-flake",
+                f"{EXAMPLE}#{HOST}",
+                *overrides(),
+                str(test),
+            ],
             check=True,
             stdout=subprocess.DEVNULL,
         )

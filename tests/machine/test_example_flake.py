@@ -37,8 +37,11 @@ def judge(host: str, tmp_path: Path, *arguments: str) -> tuple[int, Any, str]:
             "no:cacheprovider",
             "--nixos-flake",
             f"{EXAMPLE}#{host}",
-        ]
-        + [*overrides, "--nixos-report", f"json:{report}", *arguments],
+            *overrides,
+            "--nixos-report",
+            f"json:{report}",
+            *arguments,
+        ],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -111,8 +114,19 @@ def test_two_sessions_side_by_side(tmp_path: Path) -> None:
     ]
     sessions = [
         subprocess.Popen(
-            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *overrides]
-            + ["--nixos-flake", f"{EXAMPLE}#container-host", "--nixos-suite", "firewall"],
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-q",
+                "-p",
+                "no:cacheprovider",
+                *overrides,
+                "--nixos-flake",
+                f"{EXAMPLE}#container-host",
+                "--nixos-suite",
+                "firewall",
+            ],
             cwd=tmp_path,
             stdout=subprocess.PIPE,
             text=True,

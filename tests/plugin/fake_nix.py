@@ -5,6 +5,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 HOSTS = os.environ["FAKE_NIX_HOSTS"].split()
 
@@ -15,9 +16,11 @@ def fail(message: str) -> None:
     sys.exit(1)
 
 
-def request_of(expression: str) -> dict:
-    text = re.search(r'request = builtins.fromJSON "(.*)";\n', expression)[1]
-    return json.loads(re.sub(r"\\(.)", r"\1", text))
+def request_of(expression: str) -> dict[str, Any]:
+    found = re.search(r'request = builtins.fromJSON "(.*)";\n', expression)
+    assert found is not None
+    request: dict[str, Any] = json.loads(re.sub(r"\\(.)", r"\1", found[1]))
+    return request
 
 
 def evaluate(expression: str) -> object:
@@ -39,11 +42,18 @@ def main(arguments: list[str]) -> None:
         sys.stdout.write("nix (Nix) 2.24.10" + "\n")
     elif "metadata" in arguments:
         locked = {"type": "path", "narHash": f"sha256-{os.getpid()}"}
-        sys.stdout.write(json.dumps({"locked": locked, "locks": {"nodes": {"root": {}}}, "path": str(Path.cwd())}) + "\n")
+        sys.stdout.write(
+            json.dumps(
+                {"locked": locked, "locks": {"nodes": {"root": {}}}, "path": str(Path.cwd())}
+            )
+            + "\n"
+        )
     elif "eval" in arguments:
         sys.stdout.write(json.dumps(evaluate(arguments[arguments.index("--apply") + 1])) + "\n")
     elif "build" in arguments:
-        sys.stdout.write(json.dumps([{"drvPath": "/nix/store/d.drv", "outputs": {"out": "/nix/store/o"}}]) + "\n")
+        sys.stdout.write(
+            json.dumps([{"drvPath": "/nix/store/d.drv", "outputs": {"out": "/nix/store/o"}}]) + "\n"
+        )
     else:
         fail(f"fake nix: unexpected arguments {arguments}")
 

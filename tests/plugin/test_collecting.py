@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from conftest import Field
+
+from tests.plugin.field import Field
 
 
 def test_bundled_suites_come_with_the_users_tests(field: Field) -> None:

@@ -6,9 +6,9 @@ import json
 from xml.etree import ElementTree as ET
 
 import pytest
-from conftest import Field
 
 from pytest_nixos import findings
+from tests.plugin.field import Field
 
 _CHECKS = """
 import pytest

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import Field
+
+from tests.plugin.field import Field
 
 
 def test_every_host_gets_every_test_and_boots_once(field: Field) -> None:

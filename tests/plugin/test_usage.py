@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from conftest import Field
+
+from tests.plugin.field import Field
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,12 @@ import datetime as dt
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from standards_samples import TODAY, sample_unit
-
 from pytest_nixos.host_config import FileSystem, Firewall, InterfacePorts, OllamaSettings, PortRange
 from pytest_nixos.observe.base import ProbeOutput
 from pytest_nixos.observe.firewall import firewall
 from pytest_nixos.observe.mount import parse_mountinfo
 from pytest_nixos.standards.flake_files import FlakeFiles, StoreScan
+from tests.unit.standards_samples import TODAY, sample_unit
 
 Json = Any
 #: Changes of the host config, options of it, and the observation of the control's kind.

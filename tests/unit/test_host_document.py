@@ -1,11 +1,11 @@
 from typing import Any
 
 import pytest
-from host_documents import UNIT, UNREADABLE, document, fact
 
 from pytest_nixos.flake import FlakeRef, HostRef
 from pytest_nixos.host_config import FileSystem, HostConfig, PortRange, VmSettings, Zram
 from pytest_nixos.host_document import parse_host_config, parse_unit_file
+from tests.unit.host_documents import UNIT, UNREADABLE, document, fact
 
 REF = HostRef(FlakeRef("/f"), "web")
 

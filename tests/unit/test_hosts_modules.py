@@ -10,12 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from test_hosts import Here
 
 from pytest_nixos.hosts import NixosHost, make_host
 from pytest_nixos.hosts.package import parse_store_path
 from pytest_nixos.hosts.process import is_comm_of
 from pytest_nixos.hosts.socket import parse_ss
+from tests.unit.test_hosts import Here
 
 SHOW = """MainPID=0
 Id={name}

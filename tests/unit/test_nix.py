@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from host_documents import document
 
 from pytest_nixos.errors import BuildError, EvalError, FlakeError, ToolMissingError
 from pytest_nixos.evaluation_cache import EvaluationCache
@@ -15,6 +14,7 @@ from pytest_nixos.nix_errors import EvalInterrupted
 from pytest_nixos.nix_log import BuildProgress, describe
 from pytest_nixos.process import Completed, LineSink, ProcessTimeout
 from pytest_nixos.timing import Deadline
+from tests.unit.host_documents import document
 
 FLAKE = FlakeRef("/f")
 HOST = HostRef(FLAKE, "web")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from test_observe_kernel import here
 
 from pytest_nixos.errors import TransportError
 from pytest_nixos.machine.base import CommandResult
 from pytest_nixos.observe.base import Probe, ProbeOutput, collect, observe
 from pytest_nixos.observe.store import Observations
+from tests.unit.test_observe_kernel import here
 
 
 def probe(name: str, script: str) -> Probe[tuple[int, bytes]]:

@@ -7,12 +7,12 @@ import platform
 from pathlib import Path
 
 import pytest
-from test_observe_kernel import here
 
 from pytest_nixos.observe.account import PasswordState, local_users
 from pytest_nixos.observe.base import ProbeOutput, observe
 from pytest_nixos.observe.file import FileType, files
 from pytest_nixos.observe.system import system
+from tests.unit.test_observe_kernel import here
 
 SYSTEM = b"""=os-release
 ID=nixos

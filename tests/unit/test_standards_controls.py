@@ -6,8 +6,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pytest
-from standards_pairs import PAIRS, Case, audit_case, open_ports_case
-from standards_samples import (
+
+from pytest_nixos.findings import Outcome
+from pytest_nixos.host_config import HostConfig
+from pytest_nixos.standards.judge import Verdict, judge
+from pytest_nixos.standards.loader import load_catalogue
+from pytest_nixos.standards.model import Control, Operator, Place
+from tests.unit.standards_pairs import PAIRS, Case, audit_case, open_ports_case
+from tests.unit.standards_samples import (
     declared_options,
     host_config,
     observation,
@@ -15,12 +21,6 @@ from standards_samples import (
     satisfying,
     violating,
 )
-
-from pytest_nixos.findings import Outcome
-from pytest_nixos.host_config import HostConfig
-from pytest_nixos.standards.judge import Verdict, judge
-from pytest_nixos.standards.loader import load_catalogue
-from pytest_nixos.standards.model import Control, Operator, Place
 
 Json = Any
 CATALOGUE = load_catalogue()

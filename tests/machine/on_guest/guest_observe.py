@@ -19,6 +19,19 @@ from pytest_nixos.observe.unit import unit_files
 # One round trip takes 0.2 s in a container and about 1 s in an emulated machine; the bound is for busy machines.
 LIMIT_S = 20.0
 
+DIRECTIVES: list[tuple[str, str, Callable[[observe.ProcessFacts], bool]]] = [
+    ("NoNewPrivileges", "true", lambda facts: facts.no_new_privileges is True),
+    ("ProtectSystem", "strict", lambda f: f.protect_system is observe.ProtectSystem.STRICT),
+    ("ProtectHome", "true", lambda facts: facts.protect_home is observe.ProtectHome.YES),
+    ("PrivateTmp", "true", lambda facts: facts.private_tmp),
+    ("PrivateDevices", "true", lambda facts: facts.private_devices),
+    ("ProtectKernelTunables", "true", lambda facts: facts.protect_kernel_tunables),
+    ("ProtectKernelModules", "true", lambda facts: facts.protect_kernel_modules),
+    ("ProtectControlGroups", "true", lambda facts: facts.protect_control_groups),
+    ("ProtectProc", "invisible", lambda facts: facts.hides_processes),
+    ("CapabilityBoundingSet", "", lambda facts: not facts.capabilities["bounding"]),
+]
+
 
 def service_names(config: HostConfig) -> list[str]:
     return [
@@ -85,22 +98,9 @@ def test_process_facts(
         if found is None:
             continue
         declared = nixos_host_config.units[name]
-        if declared.setting("Service", "NoNewPrivileges") == ("true",):
-            assert found.no_new_privileges, name
-        if declared.setting("Service", "ProtectSystem") == ("strict",):
-            assert found.protect_system is observe.ProtectSystem.STRICT, name
-        if declared.setting("Service", "ProtectHome") == ("true",):
-            assert found.protect_home is observe.ProtectHome.YES, name
-        if declared.setting("Service", "PrivateTmp") == ("true",):
-            assert found.private_tmp, name
-        if declared.setting("Service", "CapabilityBoundingSet") == ("",):
-            assert found.capabilities["bounding"] == frozenset(), name
-        if declared.setting("Service", "ProtectKernelTunables") == ("true",):
-            assert found.protect_kernel_tunables, name
-        if declared.setting("Service", "ProtectControlGroups") == ("true",):
-            assert found.protect_control_groups, name
-        if declared.setting("Service", "PrivateDevices") == ("true",):
-            assert found.private_devices, name
+        for directive, value, holds in DIRECTIVES:
+            if declared.setting("Service", directive) == (value,):
+                assert holds(found), (name, directive)
         if declared.setting("Service", "SystemCallFilter"):
             assert found.seccomp is observe.SeccompMode.FILTER, name
 

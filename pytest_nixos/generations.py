@@ -163,7 +163,9 @@ class Generations:
         if absent:
             self._checked("nix-store --import >/dev/null", stdin=self._bridge.export(absent))
         present = [path for path in closure if path not in set(absent)]
-        self._checked("nix-store --load-db", stdin=self._bridge.registration(present))
+        # A container's login environment says NIX_REMOTE=daemon, and a daemon refuses to load a database.
+        register = "NIX_REMOTE=local nix-store --load-db"
+        self._checked(register, stdin=self._bridge.registration(present))
 
     def _resolved(self, link: str) -> str:
         return self._run(f"readlink -e {link}").stdout_text.strip()

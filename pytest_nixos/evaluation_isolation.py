@@ -6,6 +6,7 @@ nothing else reads ends the whole evaluation instead; such options and facts are
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,11 @@ Json = Any
 Evaluate = Callable[[Sequence[Sequence[str]], Sequence[str]], Mapping[str, Json]]
 
 _MAX_EVALUATIONS = 32
+# Failures of the machine itself, for certain: a search would only double the time to the message.
+_HOPELESS = re.compile(
+    r"Failed assertions:|The option `[^']*' (?:does not exist|is used but not defined|has conflicting)"
+    r"|syntax error|is marked as (?:insecure|broken)|has an unfree license|is not available on the"
+)
 
 
 class Isolation:
@@ -40,7 +46,7 @@ class Isolation:
         :raises EvalError: `whole`, if the machine itself does not evaluate.
         """
         everything = (*FACTS, *self._options)
-        if not self._works(()):
+        if _HOPELESS.search(whole.message) or not self._works(()):
             raise whole
         middle = len(FACTS)
         broken = {*self._broken(everything[:middle]), *self._broken(everything[middle:])}

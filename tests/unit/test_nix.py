@@ -29,6 +29,7 @@ class FakeNix:
     version: str = "nix (Nix) 2.8.0"
     metadata: Mapping[str, Any] = field(default_factory=lambda: FIXED)
     broken: frozenset[str] = frozenset()
+    words: str = "x"
     host: Mapping[str, Any] = field(default_factory=document)
     stderr: tuple[str, ...] = ()
     exit_status: int = 0
@@ -84,7 +85,9 @@ class FakeNix:
             assert sink is not None
             sink(
                 "@nix "
-                + json.dumps({"action": "msg", "level": 0, "msg": "error: x", "raw_msg": "x"})
+                + json.dumps(
+                    {"action": "msg", "level": 0, "msg": "error: x", "raw_msg": self.words}
+                )
             )
             return self._done(argv, "", 1)
         answers = [{"state": "present", "value": ".".join(names)} for names in request["options"]]
@@ -307,6 +310,13 @@ def test_a_machine_that_does_not_evaluate_is_asked_twice_and_told_once() -> None
     with pytest.raises(EvalError, match="/f#web: Nix cannot evaluate this: x"):
         nix(fake).evaluate(HOST, option_paths=["a"])
     assert len(fake.evaluations()) == 2
+
+
+def test_failed_assertions_are_told_at_once() -> None:
+    fake = FakeNix(broken=frozenset({"machine"}), words="\nFailed assertions:\n- odd")
+    with pytest.raises(EvalError, match="Failed assertions:\n- odd"):
+        nix(fake).evaluate(HOST)
+    assert len(fake.evaluations()) == 1
 
 
 def test_a_search_without_end_is_cut() -> None:

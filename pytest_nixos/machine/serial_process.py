@@ -68,6 +68,8 @@ class LineReader:
         cleaned = clean(text)
         if cleaned and not cleaned.strip("."):
             return  # the dots of a wait that stands in the record already
+        if _QEMU_NOISE in cleaned:
+            return
         job = start_job(cleaned)
         if job is not None:
             now_s = self._console.elapsed_s

@@ -332,6 +332,14 @@ def test_repeated_job_reports_are_thinned_out() -> None:
     ]
 
 
+def test_what_qemu_says_of_each_frame_is_no_console_line() -> None:
+    console = Console()
+    reader = LineReader(console)
+    reader.feed(b"qemu-kvm: filter mirror send failed(Operation not permitted)\r\nx\r\n")
+    assert console.tail() == ("x",)
+    assert console.troubles == []
+
+
 def test_a_flood_without_newline_is_bounded() -> None:
     console = Console()
     reader = LineReader(console)

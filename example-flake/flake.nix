@@ -17,6 +17,7 @@
         firewall-iptables = host ./hosts/firewall-iptables.nix;
         container-host = host ./hosts/container-host.nix;
         "edge.lab-1" = host ./hosts/edge.lab-1.nix;
+        rollback-bad = host ./hosts/rollback-bad.nix;
       };
     };
 }

@@ -1,6 +1,8 @@
-# One guard against running out of memory instead of two.
-{ lib, ... }:
+# Under memory pressure systemd-oomd ends what presses, before the kernel ends something at random.
 {
-  systemd.oomd.enable = lib.mkDefault false;
-  services.earlyoom = { enable = true; freeMemThreshold = 5; };
+  systemd.oomd = {
+    enable = true;
+    enableRootSlice = true;
+    enableUserSlices = true;
+  };
 }

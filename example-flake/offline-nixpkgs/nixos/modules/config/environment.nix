@@ -57,7 +57,7 @@ in
         # Prevent this file from being sourced by child shells.
         export __NIXOS_SET_ENVIRONMENT_DONE=1
         ${exports (cfg.variables // cfg.sessionVariables)}
-        export PATH="$HOME/.nix-profile/bin:/etc/profiles/per-user/$USER/bin:/nix/var/nix/profiles/default/bin:/run/current-system/sw/bin''${PATH:+:$PATH}"
+        export PATH="$HOME/.nix-profile/bin:/etc/profiles/per-user/$USER/bin:/nix/var/nix/profiles/default/bin:/run/current-system/sw/bin"
         ${cfg.extraInit}
         export PATH="/run/wrappers/bin:$PATH"
       '';
@@ -67,7 +67,6 @@ in
         __ETC_PROFILE_SOURCED=1
         export __ETC_PROFILE_DONE=1
         if [ -z "''${__NIXOS_SET_ENVIRONMENT_DONE-}" ]; then
-          PATH=/run/current-system/sw/bin
           . /etc/set-environment
         fi
         ${cfg.shellInit}

@@ -24,6 +24,27 @@ in
     environment.etc."sysctl.d/60-nixos.conf".text = lib.concatStrings (lib.mapAttrsToList
       (name: value: lib.optionalString (value != null) "${name}=${if value == false then "0" else toString value}\n")
       config.boot.kernel.sysctl);
+    # What systemd sets on every system unless told otherwise.
+    environment.etc."sysctl.d/50-default.conf".text = ''
+      kernel.sysrq = 16
+      kernel.core_uses_pid = 1
+      net.ipv4.conf.default.rp_filter = 2
+      net.ipv4.conf.*.rp_filter = 2
+      -net.ipv4.conf.all.rp_filter
+      net.ipv4.conf.default.accept_source_route = 0
+      net.ipv4.conf.*.accept_source_route = 0
+      -net.ipv4.conf.all.accept_source_route
+      net.ipv4.conf.default.promote_secondaries = 1
+      net.ipv4.conf.*.promote_secondaries = 1
+      -net.ipv4.conf.all.promote_secondaries
+      -net.ipv4.ping_group_range = 0 2147483647
+      -net.core.default_qdisc = fq_codel
+      fs.protected_hardlinks = 1
+      fs.protected_symlinks = 1
+      fs.protected_regular = 1
+      fs.protected_fifos = 1
+      -fs.suid_dumpable = 2
+    '';
     systemd.services.systemd-sysctl = {
       wantedBy = [ "multi-user.target" ];
       restartTriggers = [ config.environment.etc."sysctl.d/60-nixos.conf".source ];

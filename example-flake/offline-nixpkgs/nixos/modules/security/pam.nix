@@ -102,7 +102,7 @@ in
       chpasswd = { rootOK = true; };
       useradd = { rootOK = true; };
       groupadd = { rootOK = true; };
-      systemd-user = { startSession = false; setLoginUid = true; };
+      systemd-user = { startSession = true; setLoginUid = true; };
       other = { text = lib.concatMapStrings (k: "${k} required ${modules}/pam_warn.so\n${k} required ${modules}/pam_deny.so\n") [ "auth" "account" "password" "session" ]; };
     };
     environment.etc = lib.mapAttrs' (_: s: lib.nameValuePair "pam.d/${s.name}" { text = if s.text != null then s.text else render s; }) (lib.filterAttrs (_: s: s.enable) cfg.pam.services) // {

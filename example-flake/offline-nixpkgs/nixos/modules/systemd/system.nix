@@ -57,6 +57,7 @@ in
           } // cfg.settings.Manager); } + cfg.extraConfig;
       "systemd/user.conf".text = "[Manager]\n${cfg.user.extraConfig}";
       "systemd/coredump.conf".text = "[Coredump]\n${cfg.coredump.extraConfig}" + lib.generators.toKeyValue { } cfg.coredump.settings.Coredump;
+      "sysctl.d/50-coredump.conf" = lib.mkIf cfg.coredump.enable { source = "${cfg.package}/lib/sysctl.d/50-coredump.conf"; };
       "systemd/sleep.conf".text = "[Sleep]\n${cfg.sleep.extraConfig}";
       "systemd/user".source = "${cfg.package}/example/systemd/user";
       "tmpfiles.d/00-nixos.conf".text = "# This file is created automatically and should not be modified.\n# Please change the option ‘systemd.tmpfiles.rules’ instead.\n\n${lib.concatStringsSep "\n" cfg.tmpfiles.rules}\n";

@@ -58,7 +58,9 @@ host.writeShellScript "run-nixos-vm" ''
   '') cfg.emptyDiskImages}
 
   # Hardware acceleration where the device can be opened.
+  # Without it, on a busy machine, the kernel may take its timer for broken; under KVM it knows not to test it.
   accelerate=
+  timer=no_timer_check
   if [ -r /dev/kvm ] && [ -w /dev/kvm ]; then accelerate="-enable-kvm"; fi
 
   exec ${qemu.package}/bin/qemu-system-x86_64 -cpu max $accelerate \
@@ -69,7 +71,7 @@ host.writeShellScript "run-nixos-vm" ''
       ${lib.concatStringsSep " \\\n    " (qemu.networkingOptions ++ shares ++ drives)} \
       -kernel ''${NIXPKGS_QEMU_KERNEL_${lib.replaceStrings [ "-" "." ] [ "_" "_" ] config.system.name}:-${config.system.build.toplevel}/kernel} \
       -initrd ${cfg.directBoot.initrd} \
-      -append "$(cat ${config.system.build.toplevel}/kernel-params) init=${config.system.build.toplevel}/init regInfo=${closure}/registration $QEMU_KERNEL_PARAMS" \
+      -append "$(cat ${config.system.build.toplevel}/kernel-params) init=${config.system.build.toplevel}/init regInfo=${closure}/registration $timer $QEMU_KERNEL_PARAMS" \
       ${lib.concatStringsSep " \\\n    " qemu.options} \
       $QEMU_OPTS \
       "$@"

@@ -6,7 +6,6 @@ import dataclasses
 from typing import Any
 
 import pytest
-from standards_samples import host_config
 
 from pytest_nixos.errors import CatalogueError
 from pytest_nixos.findings import Outcome, Severity
@@ -23,6 +22,7 @@ from pytest_nixos.standards.model import (
     Quantifier,
     Requirement,
 )
+from tests.unit.standards_samples import host_config
 
 Json = Any
 

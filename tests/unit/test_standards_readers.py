@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from standards_samples import TODAY, certificate, host_config, sample_unit
 
 from pytest_nixos.machine.base import CommandResult
 from pytest_nixos.observe.account_facts import ACCOUNT_FACTS
@@ -33,6 +32,7 @@ from pytest_nixos.standards.releases import load_releases
 from pytest_nixos.standards.sight import Seen, Unseen
 from pytest_nixos.standards.templates import filled
 from pytest_nixos.timing import Deadline
+from tests.unit.standards_samples import TODAY, certificate, host_config, sample_unit
 
 Json = Any
 CATALOGUE = tuple(load_catalogue())

@@ -16,9 +16,6 @@ from pytest_nixos.observe.mount import mounts
 from pytest_nixos.observe.sysctl import normalise_sysctl, sysctl_tree
 from pytest_nixos.observe.unit import unit_files
 
-# One round trip takes 0.2 s in a container and about 1 s in an emulated machine; the bound is for busy machines.
-LIMIT_S = 20.0
-
 DIRECTIVES: list[tuple[str, str, Callable[[observe.ProcessFacts], bool]]] = [
     ("NoNewPrivileges", "true", lambda facts: facts.no_new_privileges is True),
     ("ProtectSystem", "strict", lambda f: f.protect_system is observe.ProtectSystem.STRICT),
@@ -58,7 +55,7 @@ def test_all_probes_in_one_round_trip(
     took_s = time.monotonic() - started
     record_property("milliseconds", round(took_s * 1000))
     assert list(outputs) == [probe.name for probe in probes]
-    assert took_s < LIMIT_S
+    assert all(outputs[probe.name].stdout or probe.name == "failed-units" for probe in probes)
 
 
 def test_sysctls(nixos_machine: Machine, nixos_host_config: HostConfig, host: NixosHost) -> None:

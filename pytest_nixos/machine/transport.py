@@ -57,7 +57,7 @@ class SerialChannel:
         self._control = _Port("control", run_dir, self._check)
         self._control_lock = threading.Lock()
         self._workers = tuple(_Port(str(index), run_dir, self._check) for index in range(_WORKERS))
-        self._idle = deque(reversed(self._workers))
+        self._idle = deque(self._workers)
         self._waiting: deque[object] = deque()
         self._returned = threading.Condition()
 
@@ -228,7 +228,10 @@ class SerialChannel:
                         raise _busy(deadline)
                     self._returned.wait(deadline.remaining_s)
                 self._check_open()
-                return self._idle.pop()
+                # Take turns: the guest prepares a port for its next command while another one is used.
+                port = next((port for port in self._idle if port.in_step), self._idle[0])
+                self._idle.remove(port)
+                return port
             finally:
                 self._waiting.remove(turn)
                 self._returned.notify_all()
@@ -237,8 +240,7 @@ class SerialChannel:
         with self._returned:
             if self._closed:
                 port.stream.disconnect()
-            # One that lost step is used last.
-            (self._idle.append if port.session else self._idle.appendleft)(port)
+            self._idle.append(port)
             self._returned.notify_all()
 
     def _check(self) -> None:
@@ -261,6 +263,8 @@ class _Port:
         self.stream = PortStream(_socket(run_dir, name), alive)
         self.session: str | None = None
         self.serial = 0
+        # Of a port that has failed nobody knows how long the guest will be busy with it: it is used last.
+        self.in_step = True
 
     def ensure_session(self, deadline: Deadline) -> None:
         """Begin a session unless there is one and the guest has said nothing since."""
@@ -288,11 +292,13 @@ class _Port:
                     raise
             else:
                 self.session = nonce
+                self.in_step = True
                 return said
 
     def forget_session(self, refusal: Refusal | None) -> None:
         """Let the next command begin a session; drop the connection unless both ends are in step."""
         self.session = None
+        self.in_step = False
         if refusal is None or refusal.reason != "session":
             self.stream.disconnect()
 

@@ -134,8 +134,8 @@ def test_timeout_while_stdin_is_on_its_way(guest: Guest) -> None:
 
 
 def test_what_a_command_leaves_running_does_not_write_into_the_next(guest: Guest) -> None:
-    first = guest.run("(while :; do echo JUNK; done) & echo $!")
-    pid = int(first.stdout.split()[0])
+    first = guest.run("(while :; do echo JUNK; done) & echo $! >&2")
+    pid = int(first.stderr)
     try:
         for _ in range(6):
             assert guest.run("echo clean; echo clean >&2").stdout == b"clean\n"

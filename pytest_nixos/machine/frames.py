@@ -1,0 +1,293 @@
+"""Ethernet frames as values: what a stranger on the guest's network sends, and what it hears.
+
+Only what the prober needs: ARP (RFC 826), IPv4 (RFC 791) without options, TCP flags (RFC 9293), UDP (RFC 768), ICMP
+(RFC 792). The standard library does it in less than a library would cost users to install.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+__all__ = [
+    "BROADCAST",
+    "ArpMessage",
+    "Echo",
+    "Segment",
+    "TcpFlag",
+    "UdpDatagram",
+    "Unreachable",
+    "arp_reply",
+    "arp_request",
+    "checksum",
+    "echo_request",
+    "parse_frame",
+    "tcp_segment",
+    "udp_datagram",
+]
+
+BROADCAST = b"\xff" * 6
+_ARP, _IPV4 = 0x0806, 0x0800
+_ICMP, _TCP, _UDP = 1, 6, 17
+_SHORTEST_FRAME = 60
+_WINDOW = 1024
+_MOST_HOPS = 64
+
+
+class TcpFlag(enum.IntFlag):
+    """Flags of a TCP segment."""
+
+    FIN = 0x01
+    SYN = 0x02
+    RST = 0x04
+    ACK = 0x10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArpMessage:
+    """A question for an address or the answer to one; addresses of the sender and of the one meant."""
+
+    is_reply: bool
+    sender_mac: bytes
+    sender: IPv4Address
+    target_mac: bytes
+    target: IPv4Address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """The head of a TCP segment."""
+
+    source: IPv4Address
+    destination: IPv4Address
+    source_port: int
+    destination_port: int
+    sequence: int
+    acknowledgement: int
+    flags: TcpFlag
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UdpDatagram:
+    """A UDP datagram."""
+
+    source: IPv4Address
+    destination: IPv4Address
+    source_port: int
+    destination_port: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Echo:
+    """An ICMP echo, asked or answered."""
+
+    source: IPv4Address
+    destination: IPv4Address
+    is_reply: bool
+    identifier: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unreachable:
+    """An ICMP message that a datagram of ours did not arrive.
+
+    :param code: 3 is "nobody listens on that port"; the others come from routers and firewalls.
+    :param protocol: of the datagram: 6 TCP, 17 UDP.
+    """
+
+    destination: IPv4Address
+    code: int
+    protocol: int
+    source_port: int
+    destination_port: int
+
+
+Frame = ArpMessage | Segment | UdpDatagram | Echo | Unreachable
+
+
+def checksum(data: bytes) -> int:
+    """Sum 16-bit words as RFC 1071 does."""
+    if len(data) % 2:
+        data += b"\0"
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def arp_request(mac: bytes, source: IPv4Address, target: IPv4Address) -> bytes:
+    """Ask everybody who has `target`."""
+    return _ethernet(BROADCAST, mac, _ARP, _arp(1, mac, source, bytes(6), target))
+
+
+def arp_reply(mac: bytes, source: IPv4Address, asker_mac: bytes, asker: IPv4Address) -> bytes:
+    """Tell the asker that `source` is at `mac`."""
+    return _ethernet(asker_mac, mac, _ARP, _arp(2, mac, source, asker_mac, asker))
+
+
+def tcp_segment(macs: tuple[bytes, bytes], segment: Segment) -> bytes:
+    """Build a segment without data.
+
+    :param macs: of the receiver and of the sender.
+    """
+    head = struct.pack(
+        "!HHIIBBHHH",
+        segment.source_port,
+        segment.destination_port,
+        segment.sequence,
+        segment.acknowledgement,
+        5 << 4,
+        segment.flags,
+        _WINDOW,
+        0,
+        0,
+    )
+    total = checksum(_pseudo_head(segment.source, segment.destination, _TCP, len(head)) + head)
+    body = head[:16] + struct.pack("!H", total) + head[18:]
+    return _ipv4(macs, segment.source, segment.destination, _TCP, body)
+
+
+def udp_datagram(macs: tuple[bytes, bytes], datagram: UdpDatagram) -> bytes:
+    """Build a datagram; see :func:`tcp_segment` for `macs`."""
+    size = 8 + len(datagram.payload)
+    ports = struct.pack("!HHH", datagram.source_port, datagram.destination_port, size)
+    pseudo = _pseudo_head(datagram.source, datagram.destination, _UDP, size)
+    # A sum of 0 means "none" (RFC 768), so 0 itself is sent as its other form.
+    total = checksum(pseudo + ports + b"\0\0" + datagram.payload) or 0xFFFF
+    body = ports + struct.pack("!H", total) + datagram.payload
+    return _ipv4(macs, datagram.source, datagram.destination, _UDP, body)
+
+
+def echo_request(macs: tuple[bytes, bytes], echo: Echo) -> bytes:
+    """Build an ICMP echo request; see :func:`tcp_segment` for `macs`."""
+    payload = b"pytest-nixos"
+    numbers = struct.pack("!HH", echo.identifier, echo.number)
+    total = checksum(b"\x08\0\0\0" + numbers + payload)
+    body = b"\x08\0" + struct.pack("!H", total) + numbers + payload
+    return _ipv4(macs, echo.source, echo.destination, _ICMP, body)
+
+
+def parse_frame(frame: bytes) -> Frame | None:
+    """Read a frame that a guest sent.
+
+    :return: ``None`` for everything that is cut short, malformed or of no interest.
+    """
+    try:
+        (kind,) = struct.unpack_from("!H", frame, 12)
+        if kind == _ARP:
+            return _parse_arp(frame[14:])
+        if kind == _IPV4:
+            return _parse_ipv4(frame[14:])
+    except struct.error:
+        return None
+    return None
+
+
+def _arp(
+    operation: int, mac: bytes, source: IPv4Address, target_mac: bytes, target: IPv4Address
+) -> bytes:
+    head = struct.pack("!HHBBH", 1, _IPV4, 6, 4, operation)
+    return head + mac + source.packed + target_mac + target.packed
+
+
+def _ethernet(destination: bytes, source: bytes, kind: int, payload: bytes) -> bytes:
+    frame = destination + source + struct.pack("!H", kind) + payload
+    return frame.ljust(_SHORTEST_FRAME, b"\0")
+
+
+def _ipv4(
+    macs: tuple[bytes, bytes],
+    source: IPv4Address,
+    destination: IPv4Address,
+    protocol: int,
+    body: bytes,
+) -> bytes:
+    size = 20 + len(body)
+    begin = struct.pack("!BBHHHBB", 0x45, 0, size, 0, 0x4000, _MOST_HOPS, protocol)
+    addresses = source.packed + destination.packed
+    head = begin + struct.pack("!H", checksum(begin + b"\0\0" + addresses)) + addresses
+    return _ethernet(*macs, _IPV4, head + body)
+
+
+def _pseudo_head(source: IPv4Address, destination: IPv4Address, protocol: int, size: int) -> bytes:
+    return source.packed + destination.packed + struct.pack("!BBH", 0, protocol, size)
+
+
+def _parse_arp(data: bytes) -> ArpMessage | None:
+    hardware, protocol, *sizes, operation = struct.unpack_from("!HHBBH", data)
+    if (hardware, protocol, sizes) != (1, _IPV4, [6, 4]) or operation not in (1, 2):
+        return None
+    sender_mac, sender, target_mac, target = struct.unpack_from("!6s4s6s4s", data, 8)
+    return ArpMessage(
+        is_reply=operation == 2,
+        sender_mac=sender_mac,
+        sender=IPv4Address(sender),
+        target_mac=target_mac,
+        target=IPv4Address(target),
+    )
+
+
+def _parse_ipv4(data: bytes) -> Frame | None:
+    version, size, fragment, protocol = struct.unpack_from("!BxHxxHxB", data)
+    head_size = (version & 0xF) * 4
+    if version >> 4 != 4 or head_size < 20 or fragment & 0x1FFF:
+        return None
+    source, destination = (IPv4Address(part) for part in struct.unpack_from("!4s4s", data, 12))
+    body = data[head_size:size]
+    if protocol == _TCP:
+        return _parse_tcp(source, destination, body)
+    if protocol == _UDP:
+        source_port, destination_port = struct.unpack_from("!HH4x", body)
+        return UdpDatagram(
+            source=source,
+            destination=destination,
+            source_port=source_port,
+            destination_port=destination_port,
+            payload=body[8:],
+        )
+    return _parse_icmp(source, destination, body) if protocol == _ICMP else None
+
+
+def _parse_tcp(source: IPv4Address, destination: IPv4Address, body: bytes) -> Segment:
+    source_port, destination_port, sequence, acknowledgement, flags = struct.unpack_from(
+        "!HHIIxB6x", body
+    )
+    return Segment(
+        source=source,
+        destination=destination,
+        source_port=source_port,
+        destination_port=destination_port,
+        sequence=sequence,
+        acknowledgement=acknowledgement,
+        flags=TcpFlag(flags & 0x17),
+    )
+
+
+def _parse_icmp(
+    source: IPv4Address, destination: IPv4Address, body: bytes
+) -> Echo | Unreachable | None:
+    kind, code, first, second = struct.unpack_from("!BBxxHH", body)
+    if kind in (0, 8):
+        return Echo(
+            source=source,
+            destination=destination,
+            is_reply=kind == 0,
+            identifier=first,
+            number=second,
+        )
+    if kind != 3:
+        return None
+    (version,) = struct.unpack_from("!B", body, 8)
+    (protocol,) = struct.unpack_from("!B", body, 17)
+    source_port, destination_port = struct.unpack_from("!HH", body, 8 + (version & 0xF) * 4)
+    return Unreachable(
+        destination=destination,
+        code=code,
+        protocol=protocol,
+        source_port=source_port,
+        destination_port=destination_port,
+    )

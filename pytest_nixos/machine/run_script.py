@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pytest_nixos.errors import MachineError, NixosError
@@ -53,12 +53,14 @@ class RunScript:
     :param qemu_binary: absolute path of the QEMU program, ``None`` if the text does not tell.
     :param cpu: the last ``-cpu`` of the script, without its flags, ``None`` without one.
     :param console: the last kernel console that the script itself asks for, ``None`` without one.
+    :param text: the script as it stands.
     """
 
     path: Path
     qemu_binary: str | None
     cpu: str | None
     console: str | None
+    text: str = field(default="", repr=False, compare=False)
 
 
 def find_run_script(system: Path, program: str) -> Path:
@@ -90,6 +92,7 @@ def parse_run_script(path: Path) -> RunScript:
         qemu_binary=_qemu_binary(text),
         cpu=cpus[-1] if cpus else None,
         console=consoles[-1] if consoles else None,
+        text=text,
     )
 
 

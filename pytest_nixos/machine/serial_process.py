@@ -20,6 +20,8 @@ _CHUNK = 1 << 16
 _READ_WAIT_S = 0.25
 _LONGEST_LINE = 1 << 16
 _JOB_REPEAT_S = 10.0
+# net/filter-mirror.c says so of each frame while no prober listens.
+_QEMU_NOISE = "filter mirror send failed"
 # Partial lines that wait for someone: getty, sulogin, a LUKS passphrase, a shell.
 _PROMPT = re.compile(
     r"(?:login|[Pp]assword|[Pp]assphrase\b.*|maintenance.*|continue\)?):\s*$|[#$] $"

@@ -15,6 +15,7 @@ from pytest_nixos.machine.boot_events import (
 )
 from pytest_nixos.machine.boot_news import BootNews
 from pytest_nixos.machine.kvm import KvmProbe, VerdictCache
+from pytest_nixos.machine.net_probe import FrameProber
 from pytest_nixos.machine.qemu_argv import (
     Acceleration,
     accelerator_argv,
@@ -33,7 +34,7 @@ from pytest_nixos.machine.run_script import (
 )
 from pytest_nixos.machine.settle import SettleLimits
 from pytest_nixos.machine.transport import SerialChannel
-from pytest_nixos.machine.vm_running import VmRunning, prober_argv
+from pytest_nixos.machine.vm_running import VmRunning
 from pytest_nixos.process import Runner, SubprocessRunner
 from pytest_nixos.timing import Deadline
 
@@ -103,9 +104,17 @@ class VmBackend:
             restrict_network=self._options.restrict_network,
             inherited=inherited,
         )
+        prober = FrameProber(spec.run_dir) if FrameProber.applicable(script.text) else None
         with contextlib.ExitStack() as stack:
             running = VmRunning(
-                spec.host.name, spec.run_dir, news, stack, argv, env, grace_s=self._options.grace_s
+                spec.host.name,
+                spec.run_dir,
+                news,
+                stack,
+                argv,
+                env,
+                grace_s=self._options.grace_s,
+                prober=prober,
             )
             running.boot(deadline, self._options.settle)
             running.keep(stack.pop_all())
@@ -125,7 +134,7 @@ class VmBackend:
             ),
             *monitor_argv(spec.run_dir),
             *SerialChannel.qemu_argv(spec.run_dir),
-            *prober_argv(spec.run_dir),
+            *(FrameProber.qemu_argv(spec.run_dir) if FrameProber.applicable(script.text) else ()),
             *self._options.extra_argv,
         )
 

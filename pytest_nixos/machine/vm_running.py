@@ -8,13 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pytest_nixos.errors import BootError, NixosError, TransportError
+from pytest_nixos.errors import BootError, MachineError, NixosError, TransportError
 from pytest_nixos.machine.base import PortState, Transport
 from pytest_nixos.machine.boot_events import BootEventKind
 from pytest_nixos.machine.boot_failure import ended_error, fatal_error, late_error, remedy_for
 from pytest_nixos.machine.boot_news import BootNews
 from pytest_nixos.machine.console import Console, Trouble
 from pytest_nixos.machine.leftovers import end_marked_processes, remove_tree
+from pytest_nixos.machine.net_probe import FrameProber
 from pytest_nixos.machine.post_mortem import ask_failed_units, with_failed_units
 from pytest_nixos.machine.qemu_argv import disk_image, monitor_socket, script_paths
 from pytest_nixos.machine.qmp import QmpMonitor
@@ -44,6 +45,10 @@ class VmRunning:
     """A started VM; made by :class:`VmBackend`.
 
     :param stack: receives what must be undone, in the order in which it was done.
+    :param argv: the run script with our arguments.
+    :param env: its whole environment.
+    :param grace_s: seconds between SIGTERM and SIGKILL.
+    :param prober: a stranger on the guest's network, ``None`` where it has no place to stand.
     """
 
     def __init__(
@@ -56,6 +61,7 @@ class VmRunning:
         env: Mapping[str, str],
         *,
         grace_s: float,
+        prober: FrameProber | None,
     ) -> None:
         self.argv = tuple(argv)
         self.console: Console = news.console
@@ -63,6 +69,7 @@ class VmRunning:
         self._name = name
         self._run_dir = run_dir
         self._grace_s = grace_s
+        self._prober = prober
         self._news = news
         self._stack = stack
         self._channel: SerialChannel | None = None
@@ -106,9 +113,12 @@ class VmRunning:
 
     def probe_tcp(self, ports: Sequence[int], *, deadline: Deadline) -> Mapping[int, PortState]:
         """Try TCP ports of the guest from its own network, beside QEMU's user network."""
-        from pytest_nixos.machine.net_probe import FrameProber
-
-        return FrameProber(self._run_dir).probe_tcp(ports, deadline=deadline)
+        if self._prober is None:
+            raise MachineError(
+                f"{self._name}: its run script has no user network named user.0 to stand on",
+                remedy="keep virtualisation.qemu.networkingOptions of the host as qemu-vm.nix sets it",
+            )
+        return self._prober.probe_tcp(ports, deadline=deadline)
 
     def stop(self) -> None:
         """End QEMU and remove everything that it left; never raises, safe to call twice."""
@@ -240,16 +250,6 @@ class VmRunning:
     def _quit(self) -> None:
         if self.is_alive() and self.qmp.quit(deadline=Deadline.after(_QUIT_S)):
             self._process.wait_ended(_FLUSH_S)
-
-
-def prober_argv(run_dir: Path) -> tuple[str, ...]:
-    """Give QEMU what the frame prober needs."""
-    # TODO: import at the top once net_probe.py is there.
-    try:
-        from pytest_nixos.machine.net_probe import FrameProber
-    except ModuleNotFoundError:
-        return ()
-    return tuple(FrameProber.qemu_argv(run_dir))
 
 
 def _remove_new(directory: Path, before: set[str]) -> None:

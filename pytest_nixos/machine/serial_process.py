@@ -22,9 +22,9 @@ _LONGEST_LINE = 1 << 16
 _JOB_REPEAT_S = 10.0
 # net/filter-mirror.c says so of each frame while no prober listens.
 _QEMU_NOISE = "filter mirror send failed"
-# Partial lines that wait for someone: getty, sulogin, a LUKS passphrase, a shell.
+# Partial lines that wait: stage 1 for a device (dots follow), getty, sulogin, a passphrase, a shell.
 _PROMPT = re.compile(
-    r"(?:login|[Pp]assword|[Pp]assphrase\b.*|maintenance.*|continue\)?):\s*$|[#$] $"
+    r"^waiting for device \S+ to appear\.|(?:login|[Pp]assword|[Pp]assphrase\b.*|maintenance.*|continue\)?):\s*$|[#$] $"
 )
 
 

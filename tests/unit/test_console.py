@@ -302,6 +302,7 @@ def test_a_wait_for_a_device_is_told_while_it_lasts_and_its_dots_are_dropped() -
     reader = LineReader(console)
     reader.feed(b"waiting for device /dev/disk/by-label/x to appear...")
     reader.idle()
+    assert [trouble.kind for trouble in console.troubles] == ["waits for a device"]
     for _ in range(3):
         reader.feed(b".")
         reader.idle()

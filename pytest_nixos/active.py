@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import os
 import pickle
+import signal
+import threading
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -68,6 +70,7 @@ class ActivePlugin:
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Evaluate the hosts, once for all xdist workers and before these start."""
         config = session.config
+        _end_like_ctrl_c(signal.SIGTERM, signal.SIGHUP)
         config.stash[SESSION] = _received(config) or self._open(config)
 
     @pytest.hookimpl(tryfirst=True)
@@ -183,6 +186,18 @@ def nix_for(settings: Settings) -> Nix:
             cache=EvaluationCache(directory=directory),
         ),
     )
+
+
+def _end_like_ctrl_c(*numbers: signal.Signals) -> None:
+    """Tear machines down when the run is ended by a signal whose default would leave them behind."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        for number in numbers:
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, interrupt)
 
 
 def _received(config: pytest.Config) -> NixosSession | None:

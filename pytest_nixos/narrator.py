@@ -39,6 +39,7 @@ class Narrator:
         self._speaking = False
         self._last_at_s = float("-inf")
         self._live_line = False
+        self._told_of_kvm = False
 
     @contextmanager
     def speaking(self) -> Iterator[None]:
@@ -68,6 +69,11 @@ class Narrator:
 
     def boot(self, event: BootEvent) -> None:
         """Show one event of a boot; a :data:`pytest_nixos.machine.boot_events.BootListener`."""
+        if event.kind is BootEventKind.NO_KVM:
+            if not self._told_of_kvm:
+                self._told_of_kvm = True
+                self.say(event.text)
+            return
         text = f"{event.machine}: {event.at_s:.1f} s: {event.text}"
         if event.kind is BootEventKind.PHASE:
             self.moving(text)

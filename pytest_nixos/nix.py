@@ -41,7 +41,6 @@ from pytest_nixos.nix_errors import (
 from pytest_nixos.nix_expression import (
     Instrumentation,
     evaluation_expression,
-    expression_sources,
     generation_expression,
     option_names,
 )
@@ -289,7 +288,6 @@ class Nix:
                 "overrides": self.settings.override_inputs,
                 "options": self.settings.nix_options,
                 "nix": self.version(),
-                "sources": expression_sources(),
                 **parts,
             }
         )

@@ -116,7 +116,7 @@ def option_names(path: str) -> tuple[str, ...]:
 
 
 def expression_sources() -> Mapping[str, str]:
-    """Return the text of every ``.nix`` file by name; part of the cache's key."""
+    """Return the text of every ``.nix`` file by name."""
     folder = resources.files("pytest_nixos") / "nix"
     files = sorted(folder.iterdir(), key=lambda entry: entry.name)
     return {file.name: file.read_text() for file in files if file.name.endswith(".nix")}

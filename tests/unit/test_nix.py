@@ -245,9 +245,13 @@ def test_whatever_can_change_the_outcome_evaluates_again(
         evaluate()
     fake.version = "nix (Nix) 2.26.3"
     plain.evaluate(HOST)
+    nodes = {"root": {"inputs": {"a": "n"}}, "n": {"locked": {"rev": "1"}}}
+    fake.metadata = {**FIXED, "locks": {"root": "root", "nodes": nodes}}
+    for ref in ("path:/x", "path:/y"):
+        nix(fake, cache=cache, override_inputs=(("a", ref),)).evaluate(HOST)
     fake.metadata = {**FIXED, "locked": {"narHash": "sha256-y"}}
     plain.evaluate(HOST)
-    assert len(fake.evaluations()) == 1 + len(changed) + 2
+    assert len(fake.evaluations()) == 1 + len(changed) + 4
 
 
 @pytest.mark.parametrize(

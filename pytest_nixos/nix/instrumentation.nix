@@ -10,6 +10,7 @@
   restrictNetwork,
 }:
 {
+  config,
   lib,
   pkgs,
   options,
@@ -62,6 +63,12 @@ in
         IgnoreSIGPIPE = false;
       };
     };
+
+    # A VM that boots its kernel directly has no boot loader, and its disk no room for one: `switch` would fail at
+    # installing it, before it activates anything.
+    system.build.installBootLoader = lib.mkIf (!config.virtualisation.useBootLoader) (
+      lib.mkForce "${pkgs.coreutils}/bin/true"
+    );
 
     virtualisation = {
       graphics = lib.mkForce false;

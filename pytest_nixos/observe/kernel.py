@@ -14,7 +14,7 @@ __all__ = ["kernel_parameters", "modules"]
 _MODULES = r"""
 command -v modprobe >/dev/null || exit 127
 for name in {names}; do
-  answer=$(modprobe --dry-run --verbose --quiet -- "$name"); status=$?
+  answer=$(modprobe --dry-run --verbose -- "$name"); status=$?
   printf '%s\037%d\037%s\036' "$name" $status "$answer"
 done
 printf '\035'; cut -d' ' -f1 /proc/modules

@@ -34,7 +34,7 @@ _SKIPPED = frozenset({".git", ".direnv", "node_modules", ".venv", "result", "__p
 #: Below these lie what software brings along: examples, test keys and manuals, and millions of small files.
 _HARMLESS = re.compile(
     rb"/(share/(doc|man|info|locale|zoneinfo|i18n|terminfo)|lib/modules|lib/firmware|tests?|testdata|test_data|"
-    rb"examples?|fixtures|site-packages|node_modules|lib/perl5|lib/python[0-9.]*)(/|$)"
+    rb"examples?|fixtures|ovmf|site-packages|node_modules|lib/perl5|lib/python[0-9.]*)(/|$)"
 )
 _BINARY = (
     b".so",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -39,6 +39,26 @@ class Store(Protocol):
     def of(self, probe: Probe[T]) -> T: ...
 
 
+class _Parsed(Mapping[str, object]):
+    """Observations by kind; each is parsed when it is asked for."""
+
+    def __init__(self, asked: Mapping[str, Probe[Any]], store: Store) -> None:
+        self._asked = asked
+        self._store = store
+
+    def __getitem__(self, kind: str) -> object:
+        return self._store.of(self._asked[kind])
+
+    def __contains__(self, kind: object) -> bool:
+        return kind in self._asked
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._asked)
+
+    def __len__(self) -> int:
+        return len(self._asked)
+
+
 def probes(controls: Iterable[Control], host: HostConfig) -> Mapping[str, Probe[Any]]:
     """Return one probe for each kind that data controls among `controls` look at, by kind."""
     wanted: dict[str, list[Mapping[str, object]]] = {}
@@ -59,7 +79,7 @@ def read(controls: Iterable[Control], host: HostConfig, store: Store) -> Mapping
     """
     asked = probes(controls, host)
     store.prefetch(list(asked.values()))
-    return {kind: store.of(probe) for kind, probe in asked.items()}
+    return _Parsed(asked, store)
 
 
 def host_observations(

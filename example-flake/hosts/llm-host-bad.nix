@@ -1,6 +1,6 @@
 # The twin of llm-host, in which each statement breaks what its comment names, and nothing else. All of it evaluates and builds: what
 # is wrong here shows only in the running machine, as it does on real hosts.
-{ lib, pkgs, options, ... }:
+{ lib, pkgs, ... }:
 let
   # What somebody typed as root and never wrote down.
   byHand = description: after: command: {
@@ -28,11 +28,11 @@ in
       Environment=OLLAMA_HOST=0.0.0.0:11434
     '')
     # breaks: OLL-004 (the declared model is never fetched)
-    (lib.optionalAttrs (options.services.ollama ? loadModels) (dropIn "ollama-model-loader.service" ''
+    (dropIn "ollama-model-loader.service" ''
       [Service]
       ExecStart=
       ExecStart=${pkgs.coreutils}/bin/true
-    ''))
+    '')
   ];
 
   networking.hostName = "llm-host-bad";

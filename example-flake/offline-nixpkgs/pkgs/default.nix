@@ -110,6 +110,7 @@ let
       mkdir -p $out/bin
       ${hosted "mkfs.ext4" "$debian/usr/sbin/mke2fs" "-t ext4"}
       ${hosted "mkfs.erofs" "$debian/usr/bin/mkfs.erofs" ""}
+      ${hosted "tar" "$debian/usr/bin/tar" ""}
       ln -s ${build.applets}/bin/* $out/bin/ 2>/dev/null || :
     '';
     formats = import ./formats.nix { inherit lib pkgs; };

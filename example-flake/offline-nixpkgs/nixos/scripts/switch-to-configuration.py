@@ -271,7 +271,7 @@ class Switch:
             if state["state"] == "failed" or (state["state"] == "activating" and state["sub"] == "auto-restart"):
                 failed.append(unit)
             elif state["state"] != "failed" and before.get(unit, {}).get("state") not in ("active", "activating") and state["state"] in ("active", "activating"):
-                if not unit.endswith((".scope", ".device", ".slice")) and unit not in self.start | self.restart:
+                if not unit.endswith((".scope", ".device", ".slice", ".swap")) and unit not in self.start | self.restart:
                     new.append(unit)
         listed("the following new units were started:", new)
         if failed:

@@ -15,13 +15,19 @@ let
       setgid = mkOption { type = types.bool; default = false; };
     };
   };
-  install = w: ''
-    cp --dereference ${w.source} "$folder/${w.program}"
-    chown ${w.owner}:${w.group} "$folder/${w.program}"
-    chmod 0000 "$folder/${w.program}"
+  enabled = lib.filter (w: w.enable) (lib.attrValues config.security.wrappers);
+  copy = "cp --dereference ${lib.concatMapStringsSep " " (w: w.source) (lib.filter sameName enabled)} \"$folder/\"\n"
+    + lib.concatMapStrings (w: "cp --dereference ${w.source} \"$folder/${w.program}\"\n") (lib.filter (w: !(sameName w)) enabled);
+  sameName = w: baseNameOf w.source == w.program;
+  # One program at a time costs a boot several seconds where processors are emulated, so what is alike is done together.
+  restrict = w: ''
+    ${lib.optionalString (w.owner != "root" || w.group != "root") "chown ${w.owner}:${w.group} \"$folder/${w.program}\""}
     ${lib.optionalString (w.capabilities != "") "setcap ${w.capabilities} \"$folder/${w.program}\""}
-    chmod "u${if w.setuid then "+" else "-"}s,g${if w.setgid then "+" else "-"}s,${w.permissions}" "$folder/${w.program}"
   '';
+  modeOf = w: "u${if w.setuid then "+" else "-"}s,g${if w.setgid then "+" else "-"}s,${w.permissions}";
+  modes = lib.concatStrings (lib.mapAttrsToList
+    (mode: alike: "chmod ${mode} ${lib.concatMapStringsSep " " (w: "\"$folder/${w.program}\"") alike}\n")
+    (lib.groupBy modeOf enabled));
   setuid = source: { setuid = true; owner = "root"; group = "root"; inherit source; };
 in
 {
@@ -58,7 +64,10 @@ in
         chmod 755 /run/wrappers
         folder=$(mktemp --directory --tmpdir=/run/wrappers wrappers.XXXXXXXXXX)
         chmod a+rx "$folder"
-        ${lib.concatMapStrings install (lib.filter (w: w.enable) (lib.attrValues config.security.wrappers))}
+        ${copy}
+        chmod 0000 "$folder"/*
+        ${lib.concatMapStrings restrict enabled}
+        ${modes}
         old=$(readlink /run/wrappers/bin || :)
         ln --symbolic --force --no-dereference "$folder" /run/wrappers/bin-tmp
         mv --no-target-directory /run/wrappers/bin-tmp /run/wrappers/bin

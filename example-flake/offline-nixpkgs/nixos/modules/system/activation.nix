@@ -130,7 +130,7 @@ in
     ln -s $debian/usr/share $out/share
     ln -s $debian/usr/libexec $out/libexec
     # Programs that systemd's own code calls by absolute path.
-    for program in mount umount systemd-detect-virt; do ln -s $debian/usr/bin/$program $out/bin/; done
+    for program in mount umount systemd-detect-virt systemd-tty-ask-password-agent; do ln -s $debian/usr/bin/$program $out/bin/; done
     ln -s /run/wrappers/bin/unix_chkpwd $out/sbin/unix_chkpwd
     for program in swapon swapoff sulogin fsck fsck.ext4 modprobe nologin; do ln -s $debian/usr/sbin/$program $out/sbin/; done
   '';

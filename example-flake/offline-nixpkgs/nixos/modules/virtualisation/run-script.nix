@@ -36,15 +36,10 @@ host.writeShellScript "run-nixos-vm" ''
 
   ${lib.optionalString cfg.useNixStoreImage ''
     echo "Creating Nix store image..."
-    mkdir -p "$TMPDIR/store-root"
-    (
-      cd "$TMPDIR/store-root"
-      while read -r path; do cp -a "$path" .; done < ${closure}/store-paths
-    )
     rm -f "$TMPDIR/store.img"
-    mkfs.erofs --quiet -T 0 --force-uid=0 --force-gid=0 -L nix-store -U eb176051-bd15-49b7-9e6b-462e0b467019 "$TMPDIR/store.img" "$TMPDIR/store-root" >/dev/null
-    chmod -R u+w "$TMPDIR/store-root"
-    rm -rf "$TMPDIR/store-root"
+    sed 's,^${builtins.storeDir}/,,' ${closure}/store-paths |
+      tar --create --directory ${builtins.storeDir} --files-from - --owner 0 --group 0 --numeric-owner |
+      mkfs.erofs --quiet --tar=f -T 0 --force-uid=0 --force-gid=0 -L nix-store -U eb176051-bd15-49b7-9e6b-462e0b467019 "$TMPDIR/store.img"
     echo "Created Nix store image."
   ''}
   ${lib.optionalString cfg.useHostCerts ''

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import base64
-import os
 import pickle
 import signal
 import threading
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +14,14 @@ from xdist.scheduler import LoadScopeScheduling
 
 from pytest_nixos import collection, fixtures, judging
 from pytest_nixos.errors import NixosError, SettingsError
-from pytest_nixos.evaluation_cache import EvaluationCache, default_cache_directory
 from pytest_nixos.narrator import Narrator
-from pytest_nixos.nix import Nix
-from pytest_nixos.nix_command import NixSettings
-from pytest_nixos.nix_expression import Instrumentation
-from pytest_nixos.opening import open_session
+from pytest_nixos.opening import instrumentation, make_nix, nix_settings, open_session
 from pytest_nixos.options import Settings
 from pytest_nixos.outcomes import not_applicable
-from pytest_nixos.process import SubprocessRunner
 from pytest_nixos.recorder import Recorder
 from pytest_nixos.session import NixosSession, place_of
 from pytest_nixos.standards.applicability import inapplicable
+from pytest_nixos.standards.model import Place
 from pytest_nixos.stash import NARRATOR, SESSION
 
 __all__ = ["ActivePlugin", "activate"]
@@ -132,7 +126,10 @@ class ActivePlugin:
         try:
             with narrator.speaking():
                 session = open_session(
-                    settings, nix_for(settings), catalogue_dirs=directories, say=narrator.say
+                    settings,
+                    make_nix(nix_settings(settings), instrumentation(settings)),
+                    catalogue_dirs=directories,
+                    say=narrator.say,
                 )
             _check_suites(settings, session)
         except NixosError as err:
@@ -164,28 +161,6 @@ class HostScheduling(LoadScopeScheduling):
         _, bracket, parameters = nodeid.rstrip("]").partition("[")
         matching = [key for key in keys if bracket and f"{parameters}-".startswith(f"{key}-")]
         return max(matching, key=len, default=nodeid)
-
-
-def nix_for(settings: Settings) -> Nix:
-    """Make the Nix CLI as the settings want it."""
-    directory = default_cache_directory(os.environ)
-    return Nix(
-        runner=SubprocessRunner(),
-        instrumentation=Instrumentation(
-            channel_script=resources.files("pytest_nixos.machine")
-            .joinpath("guest_channel.bash")
-            .read_text(encoding="utf-8"),
-            memory_mib=settings.memory_mib,
-            cores=settings.cores,
-            restrict_network=not settings.open_network,
-        ),
-        settings=NixSettings(
-            override_inputs=settings.override_inputs,
-            nix_options=settings.nix_options,
-            impure=settings.impure,
-            cache=EvaluationCache(directory=directory),
-        ),
-    )
 
 
 def _end_like_ctrl_c(*numbers: signal.Signals) -> None:
@@ -239,6 +214,8 @@ def _skip_inapplicable(item: pytest.Item, session: NixosSession, key: str) -> No
     if session.entry(key).config is None:
         return
     place = place_of(session.backend_name(key))
+    if place is Place.BARE_METAL and item.get_closest_marker("nixos_destructive"):
+        not_applicable(f"it changes the machine, and {key} is a live host")
     for marker in item.iter_markers("nixos_requires"):
         if place.value not in marker.args:
             not_applicable(f"needs {' or '.join(marker.args)}, and {key} runs as {place.value}")

@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from pytest_nixos import __version__
-from pytest_nixos.errors import NixosError
+from pytest_nixos.errors import NixosError, SettingsError
 from pytest_nixos.evaluation_cache import default_cache_directory
 from pytest_nixos.flake import HostSelection
-from pytest_nixos.nix import Nix
 from pytest_nixos.nix_command import NixSettings
-from pytest_nixos.nix_expression import Instrumentation
+from pytest_nixos.opening import instrumentation, make_nix
 from pytest_nixos.process import SubprocessRunner
 from pytest_nixos.standards.explain import explain, list_controls
 from pytest_nixos.standards.loader import load_catalogue
@@ -51,6 +50,14 @@ def _parser() -> argparse.ArgumentParser:
     hosts.add_argument("flake", metavar="REF", nargs="?", default=".")
     hosts.set_defaults(command=_hosts)
 
+    build = commands.add_parser("build", help="build a host's machine and print its store path")
+    build.add_argument("host", metavar="REF#HOST")
+    build.add_argument("--backend", choices=("auto", "vm", "container"), default="auto")
+    build.add_argument("--gc-root", metavar="LINK", type=Path, default=Path("result-machine"))
+    pair = {"action": "append", "nargs": 2, "default": [], "metavar": ("NAME", "REF")}
+    build.add_argument("--override-input", **pair)  # type: ignore[arg-type]  # argparse's own keywords
+    build.set_defaults(command=_build)
+
     controls = commands.add_parser("controls", help="list controls, or explain one")
     controls.add_argument("id", metavar="ID", nargs="?")
     controls.add_argument("--profile", action="append", default=[], metavar="NAME")
@@ -67,7 +74,8 @@ def _parser() -> argparse.ArgumentParser:
 def _doctor(_options: argparse.Namespace) -> Iterator[str]:
     yield f"pytest-nixos {__version__}, Python {sys.version.split()[0]}"
     nix = shutil.which("nix")
-    yield f"nix: {_nix().version() if nix else 'not on PATH; containers and VMs need it'}"
+    version = make_nix(NixSettings(), instrumentation()).version() if nix else ""
+    yield f"nix: {version or 'not on PATH; containers and VMs need it'}"
     yield f"root: {'yes' if os.geteuid() == 0 else 'no; containers need it, VMs do not'}"
     nspawn = shutil.which("systemd-nspawn")
     yield f"systemd-nspawn: {nspawn or 'not on PATH; containers need it'}"
@@ -87,7 +95,17 @@ def _kvm() -> Iterator[str]:
 
 def _hosts(options: argparse.Namespace) -> Iterator[str]:
     selection = HostSelection.parse(options.flake, cwd=Path.cwd())
-    yield from _nix().host_names(selection.flake)
+    yield from make_nix(NixSettings(), instrumentation()).host_names(selection.flake)
+
+
+def _build(options: argparse.Namespace) -> Iterator[str]:
+    selection = HostSelection.parse(options.host, cwd=Path.cwd())
+    if selection.host is None:
+        raise SettingsError(f"{options.host}: names no host", remedy="write REF#HOST")
+    overrides = tuple((name, ref) for name, ref in options.override_input)
+    nix = make_nix(NixSettings(override_inputs=overrides), instrumentation())
+    config = nix.evaluate(selection.host, backend=options.backend)
+    yield str(nix.build(config.derivation, gc_root=options.gc_root))
 
 
 def _controls(options: argparse.Namespace) -> Iterator[str]:
@@ -113,11 +131,3 @@ def _cache(options: argparse.Namespace) -> Iterator[str]:
         yield f"removed {len(files)} evaluations from {directory}"
         return
     yield f"{directory}: {len(files)} evaluations, {sum(f.stat().st_size for f in files)} bytes"
-
-
-def _nix() -> Nix:
-    return Nix(
-        runner=SubprocessRunner(),
-        instrumentation=Instrumentation(channel_script=""),
-        settings=NixSettings(),
-    )

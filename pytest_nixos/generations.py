@@ -162,10 +162,13 @@ class Generations:
         absent = [Path(line) for line in lacking.stdout_text.splitlines()]
         if absent:
             self._checked("nix-store --import >/dev/null", stdin=self._bridge.export(absent))
-        present = [path for path in closure if path not in set(absent)]
-        # A container's login environment says NIX_REMOTE=daemon, and a daemon refuses to load a database.
-        register = "NIX_REMOTE=local nix-store --load-db"
-        self._checked(register, stdin=self._bridge.registration(present))
+        unknown = self._checked(
+            "xargs nix-store --check-validity --print-invalid", stdin=listed + b"\n"
+        )
+        if present := [Path(line) for line in unknown.stdout_text.splitlines()]:
+            # A container's login environment says NIX_REMOTE=daemon, and a daemon refuses to load a database.
+            register = "NIX_REMOTE=local nix-store --load-db"
+            self._checked(register, stdin=self._bridge.registration(present))
 
     def _resolved(self, link: str) -> str:
         return self._run(f"readlink -e {link}").stdout_text.strip()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from pytest_nixos.errors import NixosError, SettingsError
+from pytest_nixos.host_config import HostConfig
 from pytest_nixos.machine.base import Backend, BackendName, Machine, MachineSpec
 from pytest_nixos.machine.boot_events import BootListener
 from pytest_nixos.machine.run_directory import RunDirectory, run_directory
@@ -69,12 +71,8 @@ class Launch:
 
     def _spec(self, directory: RunDirectory) -> MachineSpec:
         settings, host = self._session.settings, self._session.host_config(self._entry.key)
-        with _phase(self._entry, "build"):
-            system = self._session.nix.build(
-                host.derivation,
-                gc_root=directory.path / "system",
-                on_progress=self._narrator.build,
-            )
+        live = self._session.backend_name(self._entry.key) is BackendName.SSH
+        system = Path(host.toplevel) if live else self._build(host, directory)
         spec = MachineSpec(
             host=host,
             system=system,
@@ -85,6 +83,14 @@ class Launch:
         )
         changed = self._config.hook.pytest_nixos_machine_spec(config=self._config, spec=spec)
         return spec if changed is None else changed
+
+    def _build(self, host: HostConfig, directory: RunDirectory) -> Path:
+        with _phase(self._entry, "build"):
+            return self._session.nix.build(
+                host.derivation,
+                gc_root=directory.path / "system",
+                on_progress=self._narrator.build,
+            )
 
     def _backend(self) -> Backend:
         name = self._session.backend_name(self._entry.key)

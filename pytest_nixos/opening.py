@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from importlib import resources
 from pathlib import Path
 
 from pytest_nixos.errors import EvalError, FlakeError
+from pytest_nixos.evaluation_cache import EvaluationCache, default_cache_directory
 from pytest_nixos.flake import HostRef
 from pytest_nixos.nix import Nix
+from pytest_nixos.nix_command import NixSettings
+from pytest_nixos.nix_expression import Instrumentation
 from pytest_nixos.options import BackendChoice, Settings
+from pytest_nixos.process import SubprocessRunner
 from pytest_nixos.session import HostEntry, NixosSession
 from pytest_nixos.standards.loader import load_catalogue, option_paths
 from pytest_nixos.standards.model import Control
 from pytest_nixos.standards.profile import load_profiles, select_controls
 from pytest_nixos.standards.waivers import load_waivers
 
-__all__ = ["host_refs", "open_session"]
+__all__ = ["host_refs", "instrumentation", "make_nix", "nix_settings", "open_session"]
+
+# Facts that backends ask for beside the controls: a container takes over declared addresses.
+_BACKEND_OPTIONS = ("networking.interfaces",)
 
 Say = Callable[[str], None]
 
@@ -50,6 +59,35 @@ def open_session(
         controls=controls,
         waivers=waivers,
         entries=entries,
+    )
+
+
+def make_nix(settings: NixSettings, instrumentation: Instrumentation) -> Nix:
+    """Make the Nix command line of this machine."""
+    return Nix(runner=SubprocessRunner(), instrumentation=instrumentation, settings=settings)
+
+
+def nix_settings(settings: Settings) -> NixSettings:
+    """Return what the session asks of Nix; evaluations are kept in the user's cache directory."""
+    return NixSettings(
+        override_inputs=settings.override_inputs,
+        nix_options=settings.nix_options,
+        impure=settings.impure,
+        cache=EvaluationCache(directory=default_cache_directory(os.environ)),
+    )
+
+
+def instrumentation(settings: Settings | None = None) -> Instrumentation:
+    """Return what a VM gets beside the host's own config; without settings, as the options default."""
+    script = resources.files("pytest_nixos.machine").joinpath("guest_channel.bash")
+    text = script.read_text(encoding="utf-8")
+    if settings is None:
+        return Instrumentation(channel_script=text)
+    return Instrumentation(
+        channel_script=text,
+        memory_mib=settings.memory_mib,
+        cores=settings.cores,
+        restrict_network=not settings.open_network,
     )
 
 
@@ -93,7 +131,8 @@ def _evaluated(
     say(f"{key}: evaluating {ref}")
     started_s = time.monotonic()
     try:
-        entry.config = nix.evaluate(ref, backend=kind, option_paths=option_paths(controls))
+        paths = (*option_paths(controls), *_BACKEND_OPTIONS)
+        entry.config = nix.evaluate(ref, backend=kind, option_paths=paths)
     except EvalError as err:
         entry.fail(err)
         say(f"{key}: does not evaluate")

@@ -90,6 +90,7 @@ def test_hardened_units_stay_below_the_exposure_threshold(
     assert not high, f"more exposed than {_EXPOSURE_LIMIT}: {high}"
 
 
+@pytest.mark.nixos_destructive
 @pytest.mark.nixos_control("SBX-D04")
 def test_escape_attempt_from_inside_the_sandbox_fails(
     declared: Sandboxes,

@@ -28,12 +28,8 @@ pn_environment_file=${PYTEST_NIXOS_ENVIRONMENT:-/etc/set-environment}
 pn_path=$PATH
 pn_small=16384
 pn_short_text=4096
-pn_digits='^[0-9]{1,15}$'
 
 pn_serial=0
-# A line of plain words and single-quoted ones.
-pn_plain="^([a-zA-Z0-9_./+-]+)( +([a-zA-Z0-9_./:=@%,+-]|'[^']*')+)*\$"
-
 umask 0022
 pn_head=$(type -P head) && pn_dd=$(type -P dd) && mkdir -p "$pn_spool" && chmod 0700 "$pn_spool" || exit 1
 read -r pn_agent </proc/sys/kernel/random/uuid
@@ -105,12 +101,12 @@ pn_receive() {
     case $pn_word in
       S) pn_begin_session "$pn_nonce" ;;
       R)
-        [[ $pn_serial =~ $pn_digits && $pn_size =~ $pn_digits && $pn_insize =~ $pn_digits ]] || continue
+        [[ $pn_serial,$pn_size,$pn_insize == +([0-9]),+([0-9]),+([0-9]) ]] || continue
         if [[ $pn_nonce != "$pn_session" ]]; then
           printf '\nX %s %s session\n' "$pn_nonce" "$pn_serial" >&3
           continue
         fi
-        pn_publish_job receiving
+        ((pn_insize == 0)) || pn_publish_job receiving
         pn_receive_text "$pn_size" || pn_refuse broken || return
         [[ $pn_room == yes ]] && pn_receive_stdin "$pn_insize" || pn_refuse spool || return
         pn_publish_job running
@@ -162,18 +158,33 @@ pn_fresh_files() {
 # page, so that a full spool does not matter.
 pn_publish_job() { printf '%-100s\n' "$pn_serial $BASHPID $pn_session $1" 1<>"$pn_spool/$pn_channel.job"; }
 
-# Turn the process that received a request into what `bash -c` gives.
-pn_become_command() {
-  exec <&8 >&6 2>&7 3>&- 4<&- 5<&- 6>&- 7>&- 8<&-
+# Do ahead of the request what does not depend on it. A fork shares memory until it is written to, and each first write costs; so bash
+# does here once what it will do again when the time counts.
+pn_prepare() {
+  set +m
+  exec 4<&- 5<&-
   ((pn_oom_score == 0)) || echo 0 >/proc/self/oom_score_adj
   cd /
+  pn_text=warm
+  pn_environment_is_current
+  [[ $pn_text,0 == +([0-9]),+([0-9]) || $pn_text == *[!a-z]* || $pn_builtins == *" $pn_text "* ]]
+  hash "$pn_text"
+  eval 'unset pn_text; true'
+}
+
+# Turn the process that received a request into what `bash -c` gives.
+pn_become_command() {
+  local pn_word
+  exec <&8 >&6 2>&7 3>&- 6>&- 7>&- 8<&-
   if ! pn_environment_is_current; then pn_load_environment; fi
   exec {pn_idle}<&- {pn_environment}<&-
   # A single program needs no second process.
-  if [[ $pn_text =~ $pn_plain && $pn_builtins != *" ${BASH_REMATCH[1]} "* ]] && hash "${BASH_REMATCH[1]}" 2>/dev/null; then
+  pn_word=${pn_text%% *}
+  if [[ $pn_text != *[!a-zA-Z0-9_./:=@%,+\ -]* && $pn_word != *=* && $pn_builtins != *" $pn_word "* ]] && hash "$pn_word" 2>/dev/null
+  then
     pn_text="exec $pn_text"
   fi
-  unset BASH_REMATCH LC_ALL TMPDIR BASH_COMPAT
+  unset LC_ALL TMPDIR BASH_COMPAT
   [[ -z $pn_command_lc_all ]] || export LC_ALL=$pn_command_lc_all
   [[ -z $pn_command_tmpdir ]] || export TMPDIR=$pn_command_tmpdir
   case $pn_text in
@@ -210,7 +221,6 @@ pn_answer() {
     pn_open_port
     return
   fi
-  pn_publish_job answering
   pn_finish_file 6 pn_out_size || pn_flag=full
   pn_finish_file 7 pn_err_size || pn_flag=full
   if ((pn_out_size + pn_err_size <= pn_small)) && pn_slurp 4 "$pn_out_size" pn_out && pn_slurp 5 "$pn_err_size" pn_err; then
@@ -262,7 +272,7 @@ pn_serve_control() {
     case $pn_word in
       S) pn_begin_session "$pn_nonce" ;;
       K)
-        [[ $pn_target =~ $pn_digits && $pn_target_serial =~ $pn_digits ]] || continue
+        [[ $pn_target,$pn_target_serial == +([0-9]),+([0-9]) ]] || continue
         printf '\nK %s %s %s %s\n' "$pn_nonce" "$pn_target" "$pn_target_serial" "$(pn_kill)" >&3
         ;;
     esac
@@ -273,7 +283,7 @@ pn_serve_control() {
 pn_kill() {
   local pn_job_serial pn_group pn_phase
   read -r pn_job_serial pn_group _ pn_phase <"$pn_spool/$pn_target.job"
-  if [[ $pn_job_serial != "$pn_target_serial" || $pn_phase == answering ]]; then
+  if [[ $pn_job_serial != "$pn_target_serial" || $pn_phase == idle ]]; then
     echo absent
     return
   fi
@@ -315,12 +325,12 @@ while :; do
       [[ $pn_channel != control ]] || pn_serve_control
       # Gives each request a process group of its own.
       set -m
-      pn_publish_job idle
       while :; do
+        pn_publish_job idle
         pn_room=no
         pn_fresh_files && pn_room=yes
         (
-          set +m
+          pn_prepare
           pn_receive || exit
           pn_become_command
           # The command must not see the server's variables.

@@ -1,5 +1,5 @@
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -234,7 +234,7 @@ def test_whatever_can_change_the_outcome_evaluates_again(
     fake = FakeNix(host=instantiated)
     plain = nix(fake, cache=cache)
     plain.evaluate(HOST)
-    changed = [
+    changed: list[Callable[[], object]] = [
         lambda: plain.evaluate(HOST, option_paths=["a"]),
         lambda: plain.evaluate(HOST, backend="container"),
         lambda: plain.evaluate(HostRef(FLAKE, "db")),

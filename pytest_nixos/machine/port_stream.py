@@ -125,8 +125,16 @@ class PortStream:
             if readable:
                 self._receive()
             if writable:
-                rest = rest[self._live().send(rest[:_CHUNK]) :]
+                rest = rest[self._send_some(rest[:_CHUNK]) :]
             yield readable
+
+    def _send_some(self, data: memoryview) -> int:
+        try:
+            return self._live().send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as err:
+            raise self._ended() from err
 
     def _wait(self, deadline: Deadline, *, to_send: bool) -> tuple[bool, bool]:
         wanted = select.POLLIN | (select.POLLOUT if to_send else 0)

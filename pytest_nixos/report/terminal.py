@@ -55,7 +55,10 @@ def printable(text: str) -> str:
 
 def failure_lines(finding: Finding) -> list[str]:
     """Write one violated control for the place where pytest shows a failure, evidence tails included."""
-    lines = [f"{finding.severity.name} {finding.control}: {finding.title}", finding.reason]
+    lines = [
+        f"{finding.severity.name} {finding.control}: {finding.title}",
+        printable(finding.reason),
+    ]
     lines += [f"expected: {_value(finding.expected)}", f"observed: {_value(finding.observed)}"]
     for name, text in finding.attachments.items():
         tail = text.splitlines()[-_ATTACHMENT_LINES:]

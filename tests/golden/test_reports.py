@@ -1,0 +1,86 @@
+"""What reports look like, held against files; ``UPDATE_GOLDEN=1`` writes them anew."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pytest_nixos.findings import Finding, Outcome, Severity
+from pytest_nixos.report import RunFacts
+from pytest_nixos.report.json_report import write_json
+from pytest_nixos.report.terminal import failure_lines, summary_lines
+
+HERE = Path(__file__).parent
+
+RUN = RunFacts(
+    plugin_version="0.1.0",
+    started_at="2026-11-21T01:00:00+00:00",
+    duration_s=12.5,
+    hosts={"web": {"backend": "vm", "release": "24.05", "phases_s": {"boot": 9.1}}},
+    fail_on="LOW",
+)
+
+
+def finding(control: str, severity: Severity, outcome: Outcome, **fields: object) -> Finding:
+    values: dict[str, object] = {
+        "control": control,
+        "title": f"title of {control}",
+        "suite": "boot",
+        "host": "web",
+        "backend": "vm",
+        "severity": severity,
+        "outcome": outcome,
+        "judged_on": "machine",
+        "reason": "",
+        "threat": "something bad",
+        "remedy": "a = 1;\nb = 2;\n",
+        "references": {"stig": ("V-1",)},
+        **fields,
+    }
+    return Finding(**values)  # type: ignore[arg-type]  # the table above has the right types
+
+
+FINDINGS = (
+    finding("A-1", Severity.LOW, Outcome.FAILED, expected=[], observed=["x.service"], reason="x"),
+    finding("A-2", Severity.CRITICAL, Outcome.PASSED),
+    finding(
+        "A-3",
+        Severity.CRITICAL,
+        Outcome.FAILED,
+        expected="a" * 500,
+        observed={"evil": "\x1b[2J\u202etxt"},
+        reason="guest text \x1b[31m",
+        attachments={"journal": "\n".join(f"line {n}" for n in range(30)) + "\x07"},
+    ),
+    finding("A-4", Severity.HIGH, Outcome.ERROR, reason="the guest is gone"),
+    finding("A-5", Severity.HIGH, Outcome.NOT_APPLICABLE, reason="nothing there"),
+    finding("A-6", Severity.MEDIUM, Outcome.WAIVED, host="db", reason="waived by ops"),
+)
+
+GOLDEN = {
+    "report.json": lambda: write_json(FINDINGS, RUN),
+    "summary.txt": lambda: "\n".join(summary_lines(FINDINGS, fail_on=Severity.MEDIUM)) + "\n",
+    "failure.txt": lambda: "\n".join(failure_lines(FINDINGS[2])) + "\n",
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_report_is_as_before(name: str) -> None:
+    text = GOLDEN[name]()
+    path = HERE / name
+    if os.environ.get("UPDATE_GOLDEN"):
+        path.write_text(text)
+    assert text == path.read_text()
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_no_guest_text_reaches_a_terminal_unescaped(name: str) -> None:
+    text = GOLDEN[name]()
+    assert not {"\x1b", "\x07", "\u202e"} & set(text)
+
+
+def test_finding_survives_json() -> None:
+    for one in FINDINGS:
+        assert Finding.from_json(one.to_json()) == one

@@ -42,11 +42,6 @@ CLOCK_FACTS: Mapping[str, Fact] = {
         about="time servers and the longest poll interval in seconds",
         lacking="the machine does not run systemd-timesyncd",
     ),
-    "zone": Fact(
-        script="timedatectl show --property=Timezone --value",
-        parse=lambda text: text.strip() or None,
-        about="time zone",
-    ),
 }
 
 PROCESSOR_FACTS: Mapping[str, Fact] = {

@@ -16,13 +16,15 @@ __all__ = ["UnitProcess", "addresses", "programs", "unit_processes"]
 # Only variables that are asked for by name leave the guest: an environment may hold secrets.
 _PROCESS = r"""
 wanted={variables}
-for unit in {units}; do
-  pid=$(systemctl show --property=MainPID --value -- "$unit")
+# systemctl prints a unit's properties in an order of its own, and an empty line between units.
+{{ systemctl show --property=Id,MainPID -- {units}; echo; }} | while IFS= read -r line; do
+  case $line in Id=*) unit=${{line#Id=}}; continue;; MainPID=*) pid=${{line#MainPID=}}; continue;; esac
   [ "${{pid:-0}}" != 0 ] && [ -d "/proc/$pid" ] || continue
   printf '%s\037%s\037%s\037%s\037' "$unit" "$pid" "$(<"/proc/$pid/oom_score_adj")" \
     "$(tr '\0' ' ' <"/proc/$pid/cmdline")"
   tr '\0' '\n' <"/proc/$pid/environ" | grep -E "^($wanted)="
   printf '\036'
+  pid=0
 done
 true
 """

@@ -10,7 +10,7 @@ from pytest_nixos.standards.expectation import NothingToCheckError, mismatch
 from pytest_nixos.standards.model import Control, Place, Requirement
 from pytest_nixos.standards.sight import Unseen
 
-__all__ = ["inapplicable", "release_number"]
+__all__ = ["inapplicable", "release_number", "unmet"]
 
 
 def inapplicable(control: Control, host: HostConfig, place: Place) -> str | None:
@@ -18,6 +18,11 @@ def inapplicable(control: Control, host: HostConfig, place: Place) -> str | None
     if place not in control.applies_to:
         where = ", ".join(sorted(p.value for p in control.applies_to))
         return f"cannot be judged in a {place.value} (applies to: {where})"
+    return unmet(control, host)
+
+
+def unmet(control: Control, host: HostConfig) -> str | None:
+    """Say which of its conditions on the host keeps `control` from applying, wherever the host runs."""
     if (outside := _outside_releases(control, host.release)) is not None:
         return outside
     for requirement in control.requires:

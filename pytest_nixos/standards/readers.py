@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 from pytest_nixos.errors import CatalogueError
 from pytest_nixos.host_config import HostConfig
 from pytest_nixos.observe.base import Probe
+from pytest_nixos.standards.applicability import unmet
 from pytest_nixos.standards.flake_files import FlakeFiles, StoreScan
 from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.model import Control, ObservedSpec
@@ -60,10 +61,13 @@ class _Parsed(Mapping[str, object]):
 
 
 def probes(controls: Iterable[Control], host: HostConfig) -> Mapping[str, Probe[Any]]:
-    """Return one probe for each kind that data controls among `controls` look at, by kind."""
+    """Return one probe for each kind that data controls among `controls` look at, by kind.
+
+    Controls that do not apply to the host are left out: nobody waits for the answer of a server that it does not run.
+    """
     wanted: dict[str, list[Mapping[str, object]]] = {}
     for control in controls:
-        if control.is_data and control.observed is not None:
+        if control.is_data and control.observed is not None and unmet(control, host) is None:
             wanted.setdefault(control.observed.kind, []).append(control.observed.parameters)
     return {
         kind: reader.probe(parameters, host)

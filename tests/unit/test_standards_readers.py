@@ -121,13 +121,15 @@ def test_programs_are_found_only_if_the_search_came_to_its_end() -> None:
 
 def test_module_states() -> None:
     answer = (
-        "dccp\x1f0\x1finstall /bin/false \x1esctp\x1f0\x1finsmod /lib/sctp.ko\x1erds\x1f1\x1f\x1e"
-        "loop\x1f0\x1f\x1eusb-storage\x1f0\x1f\x1e\x1dusb_storage\next4\n"
+        "=rules\ninstall dccp /run/current-system/sw/bin/false\ninstall odd modprobe other\n=built-in\nkernel/drivers/loop.ko\n"
+        "=loadable\nkernel/net/sctp/sctp.ko.xz\nkernel/net/dccp/dccp.ko.xz\n=loaded\nusb_storage\next4\n=complete\n"
     )
-    assert parsed(modules(["dccp"]), answer) == {
+    names = ["dccp", "sctp", "rds", "loop", "usb-storage"]
+    assert parsed(modules(names), answer) == {
         "dccp": "blocked", "sctp": "loadable", "rds": "absent", "loop": "built-in", "usb-storage": "loaded",
     }  # fmt: skip
-    assert parsed(modules(["dccp"]), "", status=127) is None
+    assert parsed(modules(names), answer.replace("=complete", "")) is None
+    assert "usb[-_]storage" in modules(names).script
 
 
 def test_processes_tell_only_the_variables_that_were_asked_for() -> None:

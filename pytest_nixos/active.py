@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from pytest_nixos import collection, fixtures, judging
+from pytest_nixos import collection, fixtures, host_fixture, judging
 from pytest_nixos.errors import NixosError, SettingsError
 from pytest_nixos.narrator import Narrator
 from pytest_nixos.opening import instrumentation, make_nix, nix_settings, open_session
@@ -47,7 +47,7 @@ def activate(config: pytest.Config, settings: Settings) -> None:
     manager.register(fixtures, "nixos-fixtures")
     manager.register(judging, "nixos-judging")
     # Registered last, so that it overrides testinfra's fixture of the same name.
-    manager.register(fixtures.HostFixture(), "nixos-host-fixture")
+    manager.register(host_fixture, "nixos-host-fixture")
     manager.register(Recorder(config, settings), "nixos-recorder")
     if config.getoption("numprocesses", None):
         manager.register(XdistPlugin(), "nixos-xdist")

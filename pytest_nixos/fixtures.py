@@ -12,7 +12,6 @@ from pytest_nixos.errors import NixosError
 from pytest_nixos.findings import Evidence
 from pytest_nixos.generations import Generations
 from pytest_nixos.host_config import HostConfig
-from pytest_nixos.hosts import NixosHost, make_host
 from pytest_nixos.launch import Launch
 from pytest_nixos.machine.base import Machine
 from pytest_nixos.observe.store import Observations
@@ -21,7 +20,7 @@ from pytest_nixos.standards.model import Control
 from pytest_nixos.stash import EVIDENCE, NARRATOR, SESSION
 from pytest_nixos.store_bridge import NixBridge
 
-__all__ = ["HostFixture", "fail_without_traceback"]
+__all__ = ["fail_without_traceback"]
 
 
 def fail_without_traceback(error: NixosError) -> BaseException:
@@ -106,18 +105,6 @@ def nixos_control(request: pytest.FixtureRequest) -> Control:
             "the fixture nixos_control needs the marker nixos_control(ID)", pytrace=False
         )
     return control
-
-
-class HostFixture:
-    """Registered only when hosts are given, so that it overrides testinfra's fixture of that name then.
-
-    A fixture of an entry point module would lose to testinfra's by entry point order.
-    """
-
-    @pytest.fixture(scope="session")
-    def host(self, nixos_machine: Machine) -> NixosHost:
-        """Testinfra's Host of the running machine; see https://testinfra.readthedocs.io."""
-        return make_host(nixos_machine)
 
 
 def _session(request: pytest.FixtureRequest) -> NixosSession:

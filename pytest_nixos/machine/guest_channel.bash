@@ -162,6 +162,7 @@ pn_publish_job() { printf '%-100s\n' "$pn_serial $BASHPID $pn_session $1" 1<>"$p
 # does here once what it will do again when the time counts.
 pn_prepare() {
   set +m
+  pn_publish_job idle
   exec 4<&- 5<&-
   ((pn_oom_score == 0)) || echo 0 >/proc/self/oom_score_adj
   cd /
@@ -297,6 +298,20 @@ pn_kill() {
   echo killed
 }
 
+# What a server that was killed left behind still holds its port.
+pn_end_orphan() {
+  local pn_group
+  read -r _ pn_group _ <"$pn_spool/$pn_channel.job"
+  [[ -z $pn_group ]] || kill -KILL -- "-$pn_group" 2>/dev/null
+}
+
+# End all servers and what runs for them when this script ends on its own, without a service manager that would.
+pn_end_all() {
+  kill "${pn_server[@]}"
+  for pn_channel in "${!pn_server[@]}"; do pn_end_orphan; done
+  exit
+}
+
 # Learn the channels that exist: pn_found[channel] is the name of its device.
 pn_find_ports() {
   local pn_entry pn_name
@@ -313,11 +328,19 @@ pn_builtins=" $(compgen -A builtin -A keyword) "
 pn_builtins=${pn_builtins//$'\n'/ }
 mapfile -t pn_functions < <(compgen -A function pn_)
 pn_pause=0.05
+trap pn_end_all TERM
 while :; do
   pn_find_ports
   for pn_channel in "${!pn_found[@]}"; do
-    if [[ -n ${pn_server[$pn_channel]} ]] && kill -0 "${pn_server[$pn_channel]}" 2>/dev/null; then continue; fi
+    if [[ -n ${pn_server[$pn_channel]} ]]; then
+      ! kill -0 "${pn_server[$pn_channel]}" 2>/dev/null || continue
+      pn_end_orphan
+    else
+      # From an earlier run of this script.
+      : >"$pn_spool/$pn_channel.job"
+    fi
     (
+      trap - TERM
       pn_device=${pn_found[$pn_channel]}
       # Bash tells about jobs that died by a signal; the answer says it better.
       exec 2>/dev/null
@@ -326,7 +349,6 @@ while :; do
       # Gives each request a process group of its own.
       set -m
       while :; do
-        pn_publish_job idle
         pn_room=no
         pn_fresh_files && pn_room=yes
         (

@@ -107,7 +107,7 @@ let
   checkedPushDown = prefix: definition:
     map
       (set: if isAttrs set then set else
-      throw "You're trying to define a value of type `${builtins.typeOf set}' rather than an attribute set for the option\n`${showOption prefix}'!\n\nThis usually happens if `${showOption prefix}' has option\ndefinitions inside that are not matched. Please check how to properly define\nthis option by e.g. referring to `man 5 configuration.nix'!")
+      throw "In module `${definition.file}', you're trying to define a value of type `${builtins.typeOf set}'\nrather than an attribute set for the option\n`${showOption prefix}'!\n\nThis usually happens if `${showOption prefix}' has option\ndefinitions inside that are not matched. Please check how to properly define\nthis option by e.g. referring to `man 5 configuration.nix'!")
       (pushDown definition.config);
 
   mergeName = loc: definitions: declarations:
@@ -145,7 +145,7 @@ let
     let
       all' = definitions ++ optional (option ? default) { file = head option.declarations; value = mkOptionDefault option.default; };
       merged =
-        if option.readOnly or false && length all' > 1 && length (mergeDefinitions loc option.type all').values > 1 then
+        if option.readOnly or false && length all' > 1 then
           throw "The option `${showOption loc}' is read-only, but it's set multiple times. Definition values:${showDefs definitions}"
         else mergeDefinitions loc option.type all';
       value = (option.apply or lib.id) merged.mergedValue;
@@ -278,7 +278,7 @@ let
 
   mkAliasAndWrapDefinitions = wrap: option: lib.mkIf option.isDefined (wrap (lib.mkMerge option.definitions));
   mkAliasAndWrapDefsWithPriority = wrap: option:
-    lib.mkIf option.isDefined (wrap (lib.mkOverride (option.highestPrio or 100) (lib.mkMerge option.definitions)));
+    lib.mkIf option.isDefined (wrap (lib.mkMerge (map (lib.mkOverride (option.highestPrio or 100)) option.definitions)));
 in
 {
   inherit evalModules mergeDefinitions mkAliasAndWrapDefinitions mkAliasAndWrapDefsWithPriority applyModule;

@@ -44,7 +44,7 @@ rec {
       text = builtins.tryEval (lib.generators.toPretty { multiline = true; depthLimit = 10; } value);
       lines = splitString "\n" text.value;
     in
-    if !text.success then "" else ": ${lib.concatStringsSep "\n    " (take 5 lines)}${lib.optionalString (lib.length lines > 5) "\n    ..."}";
+    if !text.success then "" else if lib.length lines == 1 then ": ${text.value}" else ":\n    ${lib.concatStringsSep "\n    " (take 5 lines)}${lib.optionalString (lib.length lines > 5) "\n    ..."}";
   showDefs = lib.concatMapStrings (definition: "\n- In `${definition.file}'${showValue definition.value}");
 
   getValues = map (definition: definition.value);

@@ -5,7 +5,9 @@ let
   qemu = cfg.qemu;
   host = cfg.host.pkgs;
 
-  closure = host.closureInfo { rootPaths = [ config.system.build.toplevel ] ++ cfg.additionalPaths; };
+  # What the guest's Nix is told that it has. An image of the store also holds that list itself.
+  closure = host.closureInfo { rootPaths = cfg.additionalPaths; };
+  imageClosure = host.closureInfo { rootPaths = [ closure ] ++ cfg.additionalPaths; };
 
   forwarding = lib.concatMapStrings
     (f:
@@ -18,7 +20,7 @@ let
     let name = if drive.name == null then "drive${toString index}" else drive.name; in
     "-drive index=${toString index},id=${name},if=none,file=${drive.file}${pairs drive.driveExtraOpts} -device virtio-blk-pci,drive=${name}${pairs drive.deviceExtraOpts}";
 
-  script = import ./run-script.nix { inherit config lib host closure; drives = lib.imap1 driveOptions qemu.drives; };
+  script = import ./run-script.nix { inherit config lib host closure imageClosure; drives = lib.imap1 driveOptions qemu.drives; };
 in
 {
   imports = [ ./qemu-options.nix ];
@@ -44,6 +46,7 @@ in
     powerManagement.enable = lib.mkVMOverride true;
     services.qemuGuest.enable = lib.mkDefault cfg.qemu.guestAgent.enable;
 
+    virtualisation.additionalPaths = [ config.system.build.toplevel ];
     virtualisation.fileSystems = lib.mkMerge [
       (lib.mkIf cfg.useDefaultFilesystems {
         "/" = if cfg.diskImage == null then { device = "tmpfs"; fsType = "tmpfs"; } else { device = cfg.rootDevice; fsType = "ext4"; };

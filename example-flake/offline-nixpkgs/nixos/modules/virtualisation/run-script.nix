@@ -1,5 +1,5 @@
 # The script that runs a virtual machine. Its variables and their meaning are those of NixOS.
-{ config, lib, host, closure, drives }:
+{ config, lib, host, closure, imageClosure, drives }:
 let
   cfg = config.virtualisation;
   qemu = cfg.qemu;
@@ -37,7 +37,7 @@ host.writeShellScript "run-nixos-vm" ''
   ${lib.optionalString cfg.useNixStoreImage ''
     echo "Creating Nix store image..."
     rm -f "$TMPDIR/store.img"
-    sed 's,^${builtins.storeDir}/,,' ${closure}/store-paths |
+    sed 's,^${builtins.storeDir}/,,' ${imageClosure}/store-paths |
       tar --create --directory ${builtins.storeDir} --files-from - --owner 0 --group 0 --numeric-owner |
       mkfs.erofs --quiet --tar=f -T 0 --force-uid=0 --force-gid=0 -L nix-store -U eb176051-bd15-49b7-9e6b-462e0b467019 "$TMPDIR/store.img"
     echo "Created Nix store image."

@@ -1,0 +1,121 @@
+"""Controls of the catalogue that have to be tried: activation, and a generation of the model server."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+
+import pytest
+
+from pytest_nixos import Evidence, HostConfig, Machine, not_applicable
+
+_SWITCH = "/run/current-system/bin/switch-to-configuration"
+_ACTIVATION_LIMIT_S = 600.0
+_GENERATION_LIMIT_S = 300.0
+# The last start of each service: what an activation restarts gets a new one.
+_STARTS = (
+    "systemctl show --type=service --state=active --property=Id,Type,InvocationID,NRestarts '*'"
+)
+_REQUEST = """curl --silent --show-error --noproxy '*' --max-time 290 --data-binary @- '{url}/api/generate'"""
+
+
+@pytest.mark.nixos_control("GEN-009")
+def test_dry_activation_succeeds(nixos_machine: Machine, nixos_evidence: Evidence) -> None:
+    result = nixos_machine.run(
+        f"cd / && {_SWITCH} dry-activate 2>&1", timeout_s=_ACTIVATION_LIMIT_S
+    )
+    nixos_evidence.attach("switch-to-configuration dry-activate", result.stdout_text)
+    nixos_evidence.expect(0)
+    nixos_evidence.observe(result.exit_status)
+    assert result.succeeded, (
+        f"a dry activation of the running system ends with {result.exit_status}"
+    )
+
+
+@pytest.mark.nixos_destructive
+@pytest.mark.nixos_control("GEN-010")
+def test_second_activation_changes_nothing(
+    nixos_machine: Machine, nixos_evidence: Evidence
+) -> None:
+    # The first one may still have something to do, for example after a boot without its boot loader.
+    _activate(nixos_machine, nixos_evidence, "first activation")
+    before = _starts(nixos_machine)
+    status = _activate(nixos_machine, nixos_evidence, "second activation")
+    after = _starts(nixos_machine)
+    restarted = sorted(name for name, unit in before.items() if _restarted(unit, after.get(name)))
+    nixos_evidence.expect({"exit status": 0, "restarted": []})
+    nixos_evidence.observe({"exit status": status, "restarted": restarted})
+    assert before, "no service is active, so nothing could be compared"
+    assert status == 0, f"the second activation ends with {status}"
+    assert not restarted, f"activating the same system again restarts {', '.join(restarted)}"
+
+
+@pytest.mark.nixos_control("LLM-005")
+def test_a_generation_completes(
+    nixos_host_config: HostConfig, nixos_machine: Machine, nixos_evidence: Evidence
+) -> None:
+    declared = nixos_host_config.ollama
+    if declared is None or not declared.models:
+        not_applicable("the host declares no model for services.ollama to load")
+    body = {
+        "model": declared.models[0],
+        "prompt": "Say yes.",
+        "stream": False,
+        "options": {"num_predict": 8},
+    }
+    url = f"http://{_reachable(declared.host)}:{declared.port}"
+    result = nixos_machine.run(
+        _REQUEST.format(url=url), stdin=json.dumps(body).encode(), timeout_s=_GENERATION_LIMIT_S
+    )
+    nixos_evidence.attach("answer", result.stdout_text or result.stderr_text)
+    nixos_evidence.expect({"done": True, "eval_count": "more than 0"})
+    assert result.succeeded, f"{url} gave no answer: {result.stderr_text.strip()}"
+    answer = _json_object(result.stdout_text)
+    found = nixos_evidence.observe(
+        {key: answer.get(key) for key in ("done", "eval_count", "error")}
+    )
+    assert found["done"] is True, f"the generation did not complete: {found['error']}"
+    assert isinstance(found["eval_count"], int) and found["eval_count"] > 0, "no token was made"
+
+
+def _activate(machine: Machine, evidence: Evidence, name: str) -> int:
+    # `test` activates as `switch` does and leaves profile and boot loader alone.
+    result = machine.run(f"cd / && {_SWITCH} test 2>&1", timeout_s=_ACTIVATION_LIMIT_S)
+    evidence.attach(name, result.stdout_text)
+    return result.exit_status
+
+
+def _starts(machine: Machine) -> dict[str, dict[str, str]]:
+    """Return the properties of active services by name; those that end by themselves start at each activation."""
+    found: dict[str, dict[str, str]] = {}
+    for block in machine.run(_STARTS).stdout_text.split("\n\n"):
+        unit = dict(line.partition("=")[::2] for line in block.splitlines())
+        if unit.get("Id") and unit.get("InvocationID") and unit.get("Type") != "oneshot":
+            found[unit["Id"]] = unit
+    return found
+
+
+def _restarted(before: dict[str, str], after: dict[str, str] | None) -> bool:
+    """Whether something started the service anew; one that systemd restarted after a failure does not count."""
+    if after is None or after["InvocationID"] == before["InvocationID"]:
+        return False
+    return after.get("NRestarts") == before.get("NRestarts") or after.get("NRestarts") == "0"
+
+
+def _reachable(host: str) -> str:
+    """Return the address at which the machine itself reaches `host`."""
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return host or "127.0.0.1"
+    if address.is_unspecified:
+        return "127.0.0.1" if address.version == 4 else "[::1]"
+    return str(address) if address.version == 4 else f"[{address}]"
+
+
+def _json_object(text: str) -> dict[str, object]:
+    try:
+        answer = json.loads(text)
+    except ValueError:
+        return {"error": f"not JSON: {text[:200]}"}
+    return answer if isinstance(answer, dict) else {"error": f"not an object: {text[:200]}"}

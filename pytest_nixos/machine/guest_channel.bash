@@ -150,8 +150,14 @@ pn_receive_stdin() {
 # Files that no other command ever had: a process that outlives its command goes on writing into nothing. A here-string is an unlinked
 # temporary file, which costs no `rm`. fd 4 and 5 read stdout and stderr, 6 and 7 append to them.
 pn_fresh_files() {
-  exec 4<<<'' && : >/proc/self/fd/4 && exec 6>>/proc/self/fd/4 || return
-  exec 5<<<'' && : >/proc/self/fd/5 && exec 7>>/proc/self/fd/5
+  exec 4<&- 5<&- 6>&- 7>&-
+  # A full /run must not keep anybody from looking into it.
+  for TMPDIR in "$pn_spool" /dev/shm /tmp /var/tmp; do
+    if exec 4<<<'' && : >/proc/self/fd/4 && exec 6>>/proc/self/fd/4 && exec 5<<<'' && : >/proc/self/fd/5 && exec 7>>/proc/self/fd/5; then
+      return
+    fi
+  done
+  return 1
 }
 
 # Tell the parent and the control server about this process, a group leader, and its request. The line keeps its length and the file its
@@ -305,13 +311,6 @@ pn_end_orphan() {
   [[ -z $pn_group ]] || kill -KILL -- "-$pn_group" 2>/dev/null
 }
 
-# End all servers and what runs for them when this script ends on its own, without a service manager that would.
-pn_end_all() {
-  kill "${pn_server[@]}"
-  for pn_channel in "${!pn_server[@]}"; do pn_end_orphan; done
-  exit
-}
-
 # Learn the channels that exist: pn_found[channel] is the name of its device.
 pn_find_ports() {
   local pn_entry pn_name
@@ -328,7 +327,6 @@ pn_builtins=" $(compgen -A builtin -A keyword) "
 pn_builtins=${pn_builtins//$'\n'/ }
 mapfile -t pn_functions < <(compgen -A function pn_)
 pn_pause=0.05
-trap pn_end_all TERM
 while :; do
   pn_find_ports
   for pn_channel in "${!pn_found[@]}"; do
@@ -340,7 +338,6 @@ while :; do
       : >"$pn_spool/$pn_channel.job"
     fi
     (
-      trap - TERM
       pn_device=${pn_found[$pn_channel]}
       # Bash tells about jobs that died by a signal; the answer says it better.
       exec 2>/dev/null

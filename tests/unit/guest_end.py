@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -33,6 +34,12 @@ class _End:
             while self._connection is None:
                 self._changed.wait()
             return self._connection
+
+    def drop_latest(self) -> None:
+        with self._changed:
+            connection = self._connection
+        if connection is not None:
+            self.drop(connection)
 
     def drop(self, connection: socket.socket) -> None:
         with self._changed:
@@ -69,8 +76,11 @@ class FakePort:
     def die(self) -> None:
         """Close both sides, as QEMU does when it ends."""
         for end in (self._host, self._guest):
+            # Closing alone does not wake a thread that accepts.
+            with contextlib.suppress(OSError):
+                end.listener.shutdown(socket.SHUT_RDWR)
             end.listener.close()
-        self._host.drop(self._host.wait())
+        self._host.drop_latest()
 
 
 def _carry(source: _End, sink: _End) -> None:
@@ -106,5 +116,17 @@ def guest_end(run_dir: Path) -> Iterator[dict[str, FakePort]]:
         "PYTEST_NIXOS_SPOOL": str(spool),
         "PYTEST_NIXOS_ENVIRONMENT": str(environment),
     }
-    with owned_process(["bash", str(script)], env=variables):
-        yield ports
+    with owned_process(["bash", str(script)], env=variables) as process:
+        try:
+            yield ports
+        finally:
+            # In a guest the service manager ends commands, which lead groups of their own.
+            for group in (process.pid, *_groups(spool)):
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(group, signal.SIGKILL)
+            for port in ports.values():
+                port.die()
+
+
+def _groups(spool: Path) -> list[int]:
+    return [int(job.read_text().split()[1]) for job in spool.glob("*.job") if job.stat().st_size]

@@ -202,9 +202,11 @@ def test_server_killed_under_a_command_is_told_at_once(own_guest: Guest) -> None
 
 
 def test_machine_that_ends_is_told_at_once(own_guest: Guest) -> None:
-    threading.Timer(0.2, own_guest.die).start()
+    end = threading.Timer(0.2, own_guest.die)
+    end.start()
     with pytest.raises(TransportError, match="the machine ended"):
         own_guest.run("sleep 60", 60)
+    end.join()
     with pytest.raises(TransportError):
         own_guest.run("true", 0.3)
 

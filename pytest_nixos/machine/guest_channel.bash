@@ -79,10 +79,12 @@ pn_open_port() {
   printf '\nH %s\n' "$pn_agent" >&3
 }
 
-# Read one line into the named variables. A port reads as ended while nobody is connected on the host machine.
+# Read one line into the named variables. A port reads as ended while nobody is connected on the host machine; nobody waits then for a
+# parent that is gone.
 pn_read_line() {
   local pn_pause=0.02
   until IFS=' ' read -r -u 3 "$@"; do
+    [[ -e /proc/$pn_parent ]] || exit
     pn_nap "$pn_pause"
     pn_pause=0.1
   done
@@ -341,6 +343,7 @@ while :; do
       pn_device=${pn_found[$pn_channel]}
       # Bash tells about jobs that died by a signal; the answer says it better.
       exec 2>/dev/null
+      pn_parent=$BASHPID
       pn_open_port
       [[ $pn_channel != control ]] || pn_serve_control
       # Gives each request a process group of its own.

@@ -1,4 +1,4 @@
-"""Controls of the catalogue that have to be tried: activation, and a generation of the model server."""
+"""Controls of the catalogue that have to be tried: activation, a memory hog, a generation of the model server."""
 
 from __future__ import annotations
 
@@ -16,6 +16,16 @@ _GENERATION_LIMIT_S = 300.0
 _STARTS = (
     "systemctl show --type=service --state=active --property=Id,Type,InvocationID,NRestarts '*'"
 )
+_HOG_UNIT = "pytest-nixos-hog.service"
+# Takes twice what it may; swap would only make it slow.
+_HOG = (
+    f"systemd-run --quiet --wait --collect --unit={_HOG_UNIT} --property=MemoryMax=64M "
+    "--property=MemorySwapMax=0 --property=OOMPolicy=kill --property=RuntimeMaxSec=120 -- "
+    "/run/current-system/sw/bin/bash -c 'x=$(head -c 134217728 /dev/zero | tr \\\\0 x); echo survived ${#x}' 2>&1; "
+    "echo status=$?"
+)
+_HOG_LIMIT_S = 180.0
+_ANSWER_LIMIT_S = 5.0
 _REQUEST = """curl --silent --show-error --noproxy '*' --max-time 290 --data-binary @- '{url}/api/generate'"""
 
 
@@ -48,6 +58,36 @@ def test_second_activation_changes_nothing(
     assert before, "no service is active, so nothing could be compared"
     assert status == 0, f"the second activation ends with {status}"
     assert not restarted, f"activating the same system again restarts {', '.join(restarted)}"
+
+
+@pytest.mark.nixos_destructive
+@pytest.mark.nixos_control("MEM-012")
+def test_a_memory_hog_is_killed_and_the_host_survives(
+    nixos_machine: Machine, nixos_evidence: Evidence
+) -> None:
+    before = set(_starts(nixos_machine))
+    result = nixos_machine.run(_HOG, timeout_s=_HOG_LIMIT_S)
+    answer = nixos_machine.run("true")
+    lost = sorted(before - set(_starts(nixos_machine)))
+    told = nixos_machine.run(
+        f"journalctl --boot --no-pager --quiet --unit={_HOG_UNIT} | tail -n 20"
+    )
+    nixos_evidence.attach("journal of the hog", told.stdout_text)
+    nixos_evidence.expect(
+        {"hog": "killed for its memory", "services lost": [], "answer in s": _ANSWER_LIMIT_S}
+    )
+    killed = "oom-kill" in told.stdout_text
+    nixos_evidence.observe(
+        {
+            "hog": "killed for its memory" if killed else result.stdout_text.strip()[-200:],
+            "services lost": lost,
+            "answer in s": round(answer.duration_s, 1),
+        }
+    )
+    assert before, "no service was active, so nothing could have survived"
+    assert killed, "a process that took twice its MemoryMax was not killed for it"
+    assert not lost, f"gone after the hog: {', '.join(lost)}"
+    assert answer.duration_s <= _ANSWER_LIMIT_S, "the host no longer answers in time"
 
 
 @pytest.mark.nixos_control("LLM-005")

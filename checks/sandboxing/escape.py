@@ -16,6 +16,7 @@ __all__ = ["ATTEMPTS", "attempt", "forbidden"]
 
 _DIRECTORY = "/run/pytest-nixos-escape"
 _MARK = ".pytest-nixos-escape"
+_LIMIT_S = 300.0
 
 # What is tried, in bash; success means that the sandbox has a hole.
 ATTEMPTS: Mapping[str, str] = {
@@ -85,59 +86,72 @@ def forbidden(declared: Mapping[str, tuple[str, ...]]) -> list[str]:
     ]
 
 
-def attempt(machine: Machine, unit: str) -> dict[str, bool] | None:
-    """Try everything from inside a twin of `unit`'s sandbox.
+def attempt(machine: Machine, units: Sequence[str]) -> dict[str, dict[str, bool]]:
+    """Try everything from inside a twin of each unit's sandbox; the twins run side by side.
 
-    :return: attempt to whether it succeeded; ``None`` if the twin did not run at all.
+    :return: unit to attempt to whether it succeeded; a unit whose twin did not run at all is left out.
     """
-    result = machine.run(_SCRIPT.format(**_words(unit)), timeout_s=180.0)
-    lines = result.stdout_text.splitlines()
-    if "started" not in lines:
-        return None
-    succeeded = {
-        line.removeprefix("succeeded: ") for line in lines if line.startswith("succeeded: ")
+    result = machine.run(_script(units), timeout_s=_LIMIT_S)
+    said: dict[str, set[str]] = {}
+    unit = ""
+    for line in result.stdout_text.splitlines():
+        if line.startswith("unit: "):
+            unit = line.removeprefix("unit: ")
+        else:
+            said.setdefault(unit, set()).add(line)
+    return {
+        unit: {name: f"succeeded: {name}" in lines for name in ATTEMPTS}
+        for unit, lines in said.items()
+        if "started" in lines
     }
-    return {name: name in succeeded for name in ATTEMPTS}
 
 
-def _words(unit: str) -> dict[str, str]:
+def _script(units: Sequence[str]) -> str:
     tries = "\n".join(
         f"( {body} ) >/dev/null 2>&1 && echo 'succeeded: {name}'" for name, body in ATTEMPTS.items()
     )
-    program = f"export PATH=/run/current-system/sw/bin:/run/wrappers/bin\necho started\n{tries}\necho ended\n"
-    twin = f"pytest-nixos-escape-{unit.removesuffix('.service')}.service"
-    return {
-        "unit": shlex.quote(unit),
-        "twin": shlex.quote(twin),
-        "program": shlex.quote(program),
-        "dropped": "|".join(_DROPPED),
-        "directory": _DIRECTORY,
-    }
+    path = "export PATH=/run/current-system/sw/bin:/run/wrappers/bin"
+    return _SCRIPT.format(
+        units=shlex.join(units),
+        program=shlex.quote(f"{path}\necho started\n{tries}\necho ended\n"),
+        dropped="|".join(_DROPPED),
+        directory=_DIRECTORY,
+    )
 
 
 _SCRIPT = r"""
 set -u
-mkdir -p {directory}
-out={directory}/out
-file=/run/systemd/system/{twin}
-printf '%s' {program} > {directory}/program; chmod 0755 {directory} {directory}/program
-: > "$out"
-{{
-  systemctl cat --no-pager {unit} | awk '
-    /^\[/ {{ section = $0 }}
-    section == "[Service]" && !/^\[/ && !/^({dropped})[A-Za-z]*=/ && /^[A-Z]/ {{ print }}
-  ' | {{ echo '[Service]'; cat; }}
-  echo Type=oneshot
-  echo ExecStart=/run/current-system/sw/bin/bash {directory}/program
-  echo StandardOutput=append:$out
-  echo StandardError=null
-  echo TimeoutStartSec=60
-}} > "$file"
+directory={directory}
+mkdir -p $directory
+printf '%s' {program} > $directory/program
+chmod 0755 $directory $directory/program
+twins=()
+for unit in {units}; do
+  twin=pytest-nixos-escape-$unit
+  twins+=("$twin")
+  : > "$directory/$twin.out"
+  {{
+    echo '[Service]'
+    systemctl cat --no-pager "$unit" | awk '
+      /^\[/ {{ section = $0 }}
+      section == "[Service]" && !/^\[/ && !/^({dropped})[A-Za-z]*=/ && /^[A-Z]/ {{ print }}
+    '
+    echo Type=oneshot
+    echo "ExecStart=/run/current-system/sw/bin/bash $directory/program"
+    echo "StandardOutput=append:$directory/$twin.out"
+    echo StandardError=null
+    echo TimeoutStartSec=90
+  }} > "/run/systemd/system/$twin"
+done
 systemctl daemon-reload
-systemctl start {twin}
-cat "$out"
-systemctl reset-failed {twin} 2>/dev/null
-rm -rf "$file" {directory}
+systemctl start "${{twins[@]}}"
+for unit in {units}; do
+  echo "unit: $unit"
+  cat "$directory/pytest-nixos-escape-$unit.out"
+done
+systemctl reset-failed "${{twins[@]}}" 2>/dev/null
+for twin in "${{twins[@]}}"; do rm -f "/run/systemd/system/$twin"; done
+rm -rf $directory
 systemctl daemon-reload
 """
 

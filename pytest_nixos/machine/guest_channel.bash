@@ -188,10 +188,9 @@ pn_become_command() {
   if ! pn_environment_is_current; then pn_load_environment; fi
   exec {pn_idle}<&- {pn_environment}<&-
   # A single program needs no second process.
-  pn_word=${pn_text%% *}
-  if [[ $pn_text != *[!a-zA-Z0-9_./:=@%,+\ -]* && $pn_word != *=* && $pn_builtins != *" $pn_word "* ]] && hash "$pn_word" 2>/dev/null
-  then
-    pn_text="exec $pn_text"
+  if ((${#pn_text} < 1000)) && [[ $pn_text != *[!a-zA-Z0-9_./:=@%,+\ -]* ]]; then
+    pn_word=${pn_text%% *}
+    if [[ $pn_word != *=* && $pn_builtins != *" $pn_word "* ]] && hash "$pn_word" 2>/dev/null; then pn_text="exec $pn_text"; fi
   fi
   unset LC_ALL TMPDIR BASH_COMPAT
   [[ -z $pn_command_lc_all ]] || export LC_ALL=$pn_command_lc_all

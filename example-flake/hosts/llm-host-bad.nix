@@ -51,12 +51,17 @@ in
   # breaks: SYS-001 and SYSCTL-002 (changed at run time)
   systemd.services.loosen = byHand "Show everybody the kernel's messages" [ "systemd-sysctl.service" ] "sysctl -w kernel.dmesg_restrict=0";
 
-  environment.etc."systemd/zram-generator.conf.d/50-by-hand.conf".text = lib.concatLines [
-    "[zram0]"
-    "compression-algorithm = lzo-rle" # breaks: ZRAM-002
-    "zram-size = ram / 10" # breaks: ZRAM-003
-    "swap-priority = 5" # breaks: ZRAM-004
-  ];
+  environment.etc."systemd/zram-generator.conf.d/50-by-hand.conf" = {
+    # The generator passes over symbolic links in this folder, so the file has to be one of its own.
+    mode = "0644";
+    text = lib.concatStringsSep "\n" [
+      "[zram0]"
+      "compression-algorithm = lz4" # breaks: ZRAM-002
+      "zram-size = ram / 10" # breaks: ZRAM-003
+      "swap-priority = 5" # breaks: ZRAM-004
+      ""
+    ];
+  };
 
   # breaks: SBX-D03 (it looks hardened, and runs as root with every capability)
   systemd.services.report = {
@@ -82,7 +87,7 @@ in
     description = "Restless";
     wantedBy = [ "multi-user.target" ];
     startLimitIntervalSec = 0;
-    serviceConfig = { ExecStart = "${pkgs.coreutils}/bin/false"; Restart = "always"; RestartSec = 2; };
+    serviceConfig = { ExecStart = "${pkgs.coreutils}/bin/false"; Restart = "always"; RestartSec = 3; };
   };
 
   # breaks: SSH-001

@@ -11,8 +11,6 @@ import pytest
 from tests.plugin.field import CONFTEST, Field
 from tests.unit.host_documents import document
 
-pytest_plugins = ["pytester"]
-
 HERE = Path(__file__).parent
 
 

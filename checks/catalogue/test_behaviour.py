@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 
 import pytest
 
@@ -16,13 +17,13 @@ _GENERATION_LIMIT_S = 300.0
 _STARTS = (
     "systemctl show --type=service --state=active --property=Id,Type,InvocationID,NRestarts '*'"
 )
+_STARTED = re.compile(r"^the following new units were started: (.*)$", re.MULTILINE)
 _HOG_UNIT = "pytest-nixos-hog.service"
-# Takes twice what it may; swap would only make it slow.
+# tail keeps everything back to the last newline, of which /dev/zero has none; swap would only make it slow.
 _HOG = (
     f"systemd-run --quiet --wait --collect --unit={_HOG_UNIT} --property=MemoryMax=64M "
-    "--property=MemorySwapMax=0 --property=OOMPolicy=kill --property=RuntimeMaxSec=120 -- "
-    "/run/current-system/sw/bin/bash -c 'x=$(head -c 134217728 /dev/zero | tr \\\\0 x); echo survived ${#x}' 2>&1; "
-    "echo status=$?"
+    "--property=MemorySwapMax=0 --property=OOMPolicy=kill --property=RuntimeMaxSec=120 "
+    "/run/current-system/sw/bin/tail /dev/zero 2>&1; echo status=$?"
 )
 _HOG_LIMIT_S = 180.0
 _ANSWER_LIMIT_S = 5.0
@@ -50,9 +51,15 @@ def test_second_activation_changes_nothing(
     # The first one may still have something to do, for example after a boot without its boot loader.
     _activate(nixos_machine, nixos_evidence, "first activation")
     before = _starts(nixos_machine)
-    status = _activate(nixos_machine, nixos_evidence, "second activation")
+    status, output = _activate(nixos_machine, nixos_evidence, "second activation")
     after = _starts(nixos_machine)
-    restarted = sorted(name for name, unit in before.items() if _restarted(unit, after.get(name)))
+    # A job that has ended is started at each activation, and switch-to-configuration says so.
+    jobs = {name for line in re.findall(_STARTED, output) for name in line.split(", ")}
+    restarted = sorted(
+        name
+        for name, unit in before.items()
+        if name not in jobs and _restarted(unit, after.get(name))
+    )
     nixos_evidence.expect({"exit status": 0, "restarted": []})
     nixos_evidence.observe({"exit status": status, "restarted": restarted})
     assert before, "no service is active, so nothing could be compared"
@@ -85,7 +92,7 @@ def test_a_memory_hog_is_killed_and_the_host_survives(
         }
     )
     assert before, "no service was active, so nothing could have survived"
-    assert killed, "a process that took twice its MemoryMax was not killed for it"
+    assert killed, "a process that took more than its MemoryMax was not killed for it"
     assert not lost, f"gone after the hog: {', '.join(lost)}"
     assert answer.duration_s <= _ANSWER_LIMIT_S, "the host no longer answers in time"
 
@@ -118,11 +125,11 @@ def test_a_generation_completes(
     assert isinstance(found["eval_count"], int) and found["eval_count"] > 0, "no token was made"
 
 
-def _activate(machine: Machine, evidence: Evidence, name: str) -> int:
+def _activate(machine: Machine, evidence: Evidence, name: str) -> tuple[int, str]:
     # `test` activates as `switch` does and leaves profile and boot loader alone.
     result = machine.run(f"cd / && {_SWITCH} test 2>&1", timeout_s=_ACTIVATION_LIMIT_S)
     evidence.attach(name, result.stdout_text)
-    return result.exit_status
+    return result.exit_status, result.stdout_text
 
 
 def _starts(machine: Machine) -> dict[str, dict[str, str]]:

@@ -58,12 +58,12 @@ def nixos_judge(
     def judge_control(control: Control) -> None:
         if control.check:
             not_applicable("it needs a behavioural check, and none has been written yet")
-        observations: dict[str, object] = {}
+        observations: Mapping[str, object] = {}
         if _reads_host_machine(control):
-            observations |= request.getfixturevalue("nixos_host_observations")
+            observations = request.getfixturevalue("nixos_host_observations")
         elif _needs_machine(control, nixos_host_config, place):
             store: Observations = request.getfixturevalue("nixos_observations")
-            observations |= read(session.controls, nixos_host_config, store)
+            observations = read(session.controls, nixos_host_config, store)
         verdict = judge(control, nixos_host_config, observations, place)
         nixos_evidence.expect(verdict.expected)
         nixos_evidence.observe(verdict.observed)

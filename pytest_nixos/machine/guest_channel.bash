@@ -3,8 +3,8 @@
 # The unit that starts this script as root should set IgnoreSIGPIPE=false (or every command runs with SIGPIPE ignored) and a PATH with
 # coreutils. It serves each virtserialport whose name begins with "pytest-nixos.": "control" kills commands, any other one runs them.
 #
-# Starting a program costs 10 to 25 ms in an emulated guest and a fork 2: so no step here starts a program unless much data moves, and the
-# process that will become a command is forked before the command comes and takes it from the port itself.
+# Starting a program costs 25 to 35 ms in a guest that QEMU 7.2 emulates, a fork about 9: so no step here starts a program unless much data
+# moves, and the process that will become a command is forked before the command comes and takes it from the port itself.
 #
 # Lines on a port (N session nonce, chosen by the host machine; K serial number of the request; sizes in bytes):
 #   to the guest    S N                    begin a session; whatever came before is void

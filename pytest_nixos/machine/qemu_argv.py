@@ -109,18 +109,22 @@ def run_environment(
     serial: str,
     restrict_network: bool,
     inherited: Mapping[str, str],
+    emulated: bool = False,
 ) -> dict[str, str]:
     """Build the run script's whole environment.
 
     :param serial: the guest's serial port, ``ttyS0``.
     :param restrict_network: keep the guest from reaching beyond the host machine.
     :param inherited: this process's environment; the user's QEMU variables stay and are added to.
+    :param emulated: whether TCG runs the guest. On a busy machine a kernel then panics with "IO-APIC + timer doesn't
+        work!" unless told ``no_timer_check``, as it tells itself under KVM (arch/x86/kernel/kvm.c).
     """
     paths = script_paths(run_dir)
     net = (inherited.get("QEMU_NET_OPTS", ""), "restrict=on" if restrict_network else "")
     kernel = (
         inherited.get("QEMU_KERNEL_PARAMS", ""),
         _console_parameter(script, serial, inherited),
+        "no_timer_check" if emulated else "",
     )
     return {
         **inherited,

@@ -103,6 +103,7 @@ class VmBackend:
             serial=serial_console(spec.host.system),
             restrict_network=self._options.restrict_network,
             inherited=inherited,
+            emulated=any("accel=tcg" in word for word in argv),
         )
         prober = FrameProber(spec.run_dir) if FrameProber.applicable(script.text) else None
         with contextlib.ExitStack() as stack:

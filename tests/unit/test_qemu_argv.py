@@ -245,3 +245,13 @@ def test_a_run_directory_with_a_comma_is_refused() -> None:
 def test_qemu_options_are_words() -> None:
     assert qemu_options_name("-cpu host -m 4", "-cpu")
     assert not qemu_options_name("-name x-cpu", "-cpu")
+
+
+@pytest.mark.parametrize(
+    ("emulated", "expected"), [(True, "console=ttyS0 no_timer_check"), (False, "console=ttyS0")]
+)
+def test_an_emulated_guest_does_not_check_its_timer(emulated: bool, expected: str) -> None:
+    env = run_environment(
+        RUN_DIR, script(), serial="ttyS0", restrict_network=False, inherited={}, emulated=emulated
+    )
+    assert env["QEMU_KERNEL_PARAMS"] == expected

@@ -7,6 +7,7 @@ import socket
 import struct
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address
@@ -40,6 +41,7 @@ class SmallGuest:
 
     def __init__(self, run_dir: Path) -> None:
         self.resets: list[int] = []
+        self.delay_s = 0.0
         self._seen: set[int] = set()
         self._in, self._out = (socket.socket(socket.AF_UNIX) for _ in range(2))
         self._in.bind(str(run_dir / "net-in.sock"))
@@ -108,6 +110,10 @@ class SmallGuest:
                 acknowledgement=(frame.sequence + 1) & 0xFFFFFFFF,
                 flags=flags | TcpFlag.ACK,
             )
+            if self.delay_s:
+                # An answer to an older question says nothing about this one.
+                yield arp_reply(MAC, GUEST, b"\2" * 6, frame.source)
+                time.sleep(self.delay_s)
             # Neither an answer to somebody else nor one with a wrong number may count.
             yield tcp_segment(
                 (b"\2" * 6, MAC), replace(back, source_port=65_000, acknowledgement=3)
@@ -151,6 +157,13 @@ def test_open_connections_are_taken_down(run_dir: Path, guest: SmallGuest) -> No
     stranger.probe_tcp(OPEN, deadline=Deadline.after(20))
     stranger.ping(deadline=Deadline.after(20))
     assert guest.resets == [*OPEN]
+
+
+def test_slow_guest_is_waited_for(run_dir: Path, guest: SmallGuest) -> None:
+    guest.delay_s = 0.2
+    states = prober(run_dir).probe_tcp([20, 21], deadline=Deadline.after(20))
+    assert states == {20: PortState.OPEN, 21: PortState.OPEN}
+    assert guest.resets == [20, 21]
 
 
 def test_udp_ports(run_dir: Path, guest: SmallGuest) -> None:

@@ -70,8 +70,12 @@ in
     var = ''
       mkdir -m 1777 -p /var/tmp
       chmod 1777 /var/tmp
-      mkdir -p /var/empty /var/log /var/lib /var/cache /var/db /var/spool
+      mkdir -p /var/log /var/lib /var/cache /var/db /var/spool
+      # Empty for good, as in NixOS: homes of system users lie there.
+      mkdir -m 0555 -p /var/empty
       chmod -f 0555 /var/empty || true
+      chown -f root:root /var/empty || true
+      ${pkgs.e2fsprogs}/bin/chattr -f +i /var/empty || true
     '';
     usrbinenv = ''
       mkdir -p /usr/bin

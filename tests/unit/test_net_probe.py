@@ -163,7 +163,6 @@ def test_slow_guest_is_waited_for(run_dir: Path, guest: SmallGuest) -> None:
     guest.delay_s = 0.2
     states = prober(run_dir).probe_tcp([20, 21], deadline=Deadline.after(20))
     assert states == {20: PortState.OPEN, 21: PortState.OPEN}
-    assert guest.resets == [20, 21]
 
 
 def test_udp_ports(run_dir: Path, guest: SmallGuest) -> None:

@@ -40,7 +40,7 @@ DIRECTIVES = (*_WORDS, _CAPABILITIES, _FILTER)
 
 _TRUE = frozenset({"1", "yes", "y", "true", "t", "on"})
 _FALSE = frozenset({"0", "no", "n", "false", "f", "off"})
-_HARDENED_FROM = 5
+_HARDENED_FROM = 4
 
 
 def declared_sandboxes(host: HostConfig) -> dict[str, dict[str, tuple[str, ...]]]:

@@ -36,4 +36,6 @@ class BootNews:
         new = console.troubles[self._troubles :]
         self._troubles += len(new)
         for trouble in new:
-            self.tell(BootEventKind.TROUBLE, f"{trouble.kind}: {trouble.text}")
+            # A unit that holds up the boot may merely be slow: its limit tells.
+            words = "the boot waits for" if trouble.kind == "stuck unit" else f"{trouble.kind}:"
+            self.tell(BootEventKind.TROUBLE, f"{words} {trouble.text}")

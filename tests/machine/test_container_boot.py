@@ -216,7 +216,7 @@ def test_an_init_that_is_missing_is_told_with_the_console() -> None:
 def test_a_boot_that_takes_too_long_is_told_and_leaves_nothing() -> None:
     with run_directory() as directory:
         with pytest.raises(BootError) as caught:
-            ContainerBackend().start(spec(directory.path), deadline=Deadline.after(0.1)).stop()
+            ContainerBackend().start(spec(directory.path), deadline=Deadline.after(0.4)).stop()
         assert "--nixos-boot-timeout" in caught.value.remedy
         assert _gone(directory.path)
 

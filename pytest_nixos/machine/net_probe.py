@@ -17,7 +17,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
 from pytest_nixos.errors import TransportError
@@ -83,6 +83,19 @@ class FrameProber:
         self._guest = guest
         self._stranger = stranger
         self._turn_s = turn_s
+
+    def face(self, guest: IPv4Interface) -> None:
+        """Stand beside a guest whose address is not what QEMU's DHCP server gives: a static one.
+
+        We take the highest address of its network that is not its own.
+        """
+        if guest.ip == self._guest:
+            return
+        last = int(guest.network.broadcast_address)
+        free = (IPv4Address(last - offset) for offset in (1, 2, 3))
+        with self._turn:
+            self._guest = guest.ip
+            self._stranger = next(address for address in free if address != guest.ip)
 
     @staticmethod
     def qemu_argv(run_dir: Path) -> tuple[str, ...]:

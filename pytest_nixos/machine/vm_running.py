@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,11 @@ from pytest_nixos.timing import Deadline
 __all__ = ["VmRunning"]
 
 _TAIL = 20
+_ADDRESSES = "ip -4 -o address show scope global"
+_ADDRESS_LIMIT_S = 20.0
+_ADDRESS_LINE = re.compile(r"^\d+: (\S+)\s+inet (\d[\d.]*/\d+)", re.MULTILINE)
+# Networks that a guest makes for itself.
+_INNER = ("docker", "podman", "cni", "veth", "virbr", "lxc", "wg", "tun", "tap", "zt", "tailscale")
 _QUIT_S = 1.0
 _FLUSH_S = 2.0
 # After a fatal line the guest goes on for a moment: a panic's trace, stage 1's question.
@@ -118,7 +125,24 @@ class VmRunning:
                 f"{self._name}: its run script has no user network named user.0 to stand on",
                 remedy="keep virtualisation.qemu.networkingOptions of the host as qemu-vm.nix sets it",
             )
-        return self._prober.probe_tcp(ports, deadline=deadline)
+        address = self._address(deadline)
+        try:
+            self._prober.face(address)
+            return self._prober.probe_tcp(ports, deadline=deadline)
+        except TransportError as err:
+            # The channel is fine; only the guest's network is not what a stranger needs.
+            raise MachineError(err.message, remedy=err.remedy) from err
+
+    def _address(self, deadline: Deadline) -> IPv4Interface:
+        """Ask the guest for its address on the network that it shares with us: by DHCP, or a static one."""
+        answer = self.transport.run(_ADDRESSES, deadline=deadline.within(_ADDRESS_LIMIT_S))
+        found = outer_addresses(answer.stdout_text)
+        if not found:
+            raise MachineError(
+                f"{self._name}: the guest has no IPv4 address, so nobody can reach it",
+                remedy="look at `ip address` in the guest: does its network come up in the VM?",
+            )
+        return found[0]
 
     def stop(self) -> None:
         """End QEMU and remove everything that it left; never raises, safe to call twice."""
@@ -250,6 +274,13 @@ class VmRunning:
     def _quit(self) -> None:
         if self.is_alive() and self.qmp.quit(deadline=Deadline.after(_QUIT_S)):
             self._process.wait_ended(_FLUSH_S)
+
+
+def outer_addresses(listing: str) -> list[IPv4Interface]:
+    """Return the addresses that ``ip -4 -o address`` lists, Ethernet devices first, a guest's inner networks left out."""
+    found = [(n, a) for n, a in _ADDRESS_LINE.findall(listing) if not n.startswith(_INNER)]
+    found.sort(key=lambda pair: not pair[0].startswith(("en", "eth")))
+    return [IPv4Interface(address) for _, address in found]
 
 
 def _remove_new(directory: Path, before: set[str]) -> None:

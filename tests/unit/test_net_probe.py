@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
 import pytest
@@ -231,3 +231,11 @@ def test_qemu_argv_names_the_run_scripts_netdev() -> None:
     argv = FrameProber.qemu_argv(Path("/run/m"))
     assert argv[1] == "socket,id=pytest-nixos-net-in,path=/run/m/net-in.sock,server=on,wait=off"
     assert sum("netdev=user.0" in word for word in argv) == 2
+
+
+def test_a_stranger_stands_beside_a_guest_with_a_static_address(tmp_path: Path) -> None:
+    prober = FrameProber(tmp_path)
+    prober.face(IPv4Interface("10.0.2.15/24"))
+    assert str(prober._stranger) == "10.0.2.77"
+    prober.face(IPv4Interface("10.0.31.254/19"))
+    assert (str(prober._guest), str(prober._stranger)) == ("10.0.31.254", "10.0.31.253")

@@ -19,6 +19,7 @@ from pytest_nixos.machine.boot_events import BootEvent, BootEventKind
 from pytest_nixos.machine.leftovers import marked_processes
 from pytest_nixos.machine.qemu_argv import Acceleration
 from pytest_nixos.machine.vm import VmBackend, VmOptions
+from pytest_nixos.machine.vm_running import outer_addresses
 from pytest_nixos.machine.watched_transport import WatchedTransport
 from pytest_nixos.timing import Deadline
 
@@ -240,3 +241,13 @@ def test_a_channel_error_names_the_machines_end(error: TransportError) -> None:
         WatchedTransport(inner, lambda: None).run("true", deadline=Deadline.after(1))
     WatchedTransport(inner, lambda: None).close()
     assert inner.closed
+
+
+def test_the_guests_outer_address_is_found_beside_its_inner_ones() -> None:
+    listing = (
+        "2: docker0    inet 172.17.0.1/16 brd 172.17.255.255 scope global docker0\n"
+        "3: br0    inet 192.0.2.7/24 scope global br0\n"
+        "4: ens3    inet 10.0.0.41/19 brd 10.0.31.255 scope global ens3\n"
+    )
+    assert [str(a) for a in outer_addresses(listing)] == ["10.0.0.41/19", "192.0.2.7/24"]
+    assert outer_addresses("") == []

@@ -111,7 +111,7 @@ def accelerator() -> str:
     done = subprocess.run(
         [sys.executable, "-m", "pytest_nixos", "doctor"], check=True, capture_output=True, text=True
     )
-    return "" if "KVM: works" in done.stdout else "-machine accel=tcg,thread=multi"
+    return "" if "KVM: works" in done.stdout else "-machine accel=tcg"
 
 
 def cold_run() -> ColdRun:

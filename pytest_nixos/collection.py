@@ -26,7 +26,6 @@ __all__ = [
     "control_of",
     "generate_tests",
     "host_key_of",
-    "refuse_checks_without_host",
     "select_and_order",
 ]
 
@@ -121,12 +120,9 @@ def is_store_link(path: Path) -> bool:
     return path.is_symlink() and path.resolve().is_relative_to(_STORE)
 
 
-def generate_tests(metafunc: pytest.Metafunc, session: NixosSession | None) -> None:
+def generate_tests(metafunc: pytest.Metafunc, session: NixosSession) -> None:
     """Multiply a test by the hosts of this run, and by the controls of its suite where it asks for one."""
     if HOST_PARAM not in metafunc.fixturenames:
-        return
-    if session is None:
-        _parametrize_hosts(metafunc, [NO_HOST])
         return
     keys = _hosts_for(metafunc.definition, session)
     if not keys:
@@ -160,21 +156,6 @@ def control_of(item: pytest.Item, session: NixosSession) -> Control | None:
         return session.control(chosen.id)
     ids = _control_ids(item)
     return session.control(ids[0]) if ids else None
-
-
-def refuse_checks_without_host(items: Sequence[pytest.Item]) -> None:
-    """Stop the session if a check would run without a host: it could only judge the developer's machine.
-
-    :raises pytest.UsageError: naming the first few such items.
-    """
-    homeless = [item for item in items if HOST_PARAM in getattr(item, "fixturenames", ())]
-    if homeless:
-        names = "\n".join(f"  {item.nodeid}" for item in homeless[:5])
-        more = f"\n  ... and {len(homeless) - 5} more" if len(homeless) > 5 else ""
-        raise pytest.UsageError(
-            f"{len(homeless)} checks need a NixOS host and none was given:\n{names}{more}\n"
-            "  remedy: add --nixos-flake REF#HOST, for example --nixos-flake .#myhost"
-        )
 
 
 def select_and_order(

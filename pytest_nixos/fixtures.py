@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ from pytest_nixos.findings import Evidence
 from pytest_nixos.generations import Generations
 from pytest_nixos.host_config import HostConfig
 from pytest_nixos.launch import Launch
-from pytest_nixos.machine.base import Machine
+from pytest_nixos.machine.base import BackendName, Machine
 from pytest_nixos.observe.store import Observations
 from pytest_nixos.session import NixosSession, place_of
 from pytest_nixos.standards.model import Control
@@ -68,13 +69,21 @@ def nixos_generations(
     nixos_machine: Machine,
     nixos_host_config: HostConfig,
 ) -> Generations:
-    """Build further generations of the running machine, switch to them and roll back."""
-    bridge = NixBridge(
-        nix=_session(request).nix,
-        host=nixos_host_config,
-        gc_roots=tmp_path_factory.mktemp("generations"),
-    )
-    return Generations(nixos_machine, bridge)
+    """The life of the running machine: build further generations, switch, roll back, reboot, cut its power."""
+    roots = tmp_path_factory.mktemp("generations")
+    return _generations(_session(request), nixos_machine, nixos_host_config, roots)
+
+
+@pytest.fixture
+def nixos_fresh_generations(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    nixos_fresh_machine: Machine,
+    nixos_host_config: HostConfig,
+) -> Generations:
+    """The life of a machine of this test alone, see ``nixos_generations``."""
+    roots = tmp_path_factory.mktemp("generations")
+    return _generations(_session(request), nixos_fresh_machine, nixos_host_config, roots)
 
 
 @pytest.fixture(scope="session")
@@ -109,6 +118,15 @@ def nixos_control(request: pytest.FixtureRequest) -> Control:
 
 def _session(request: pytest.FixtureRequest) -> NixosSession:
     return request.config.stash[SESSION]
+
+
+def _generations(
+    session: NixosSession, machine: Machine, host: HostConfig, roots: Path
+) -> Generations:
+    live = machine.backend.name is BackendName.SSH
+    refusal = "it is a live host" if live and not session.settings.allow_live_switch else ""
+    bridge = NixBridge(nix=session.nix, host=host, gc_roots=roots, live=live)
+    return Generations(machine, bridge, refusal=refusal)
 
 
 def _machine(request: pytest.FixtureRequest, key: str) -> Iterator[Machine]:

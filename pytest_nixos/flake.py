@@ -8,9 +8,11 @@ from pathlib import Path
 
 from pytest_nixos.errors import SettingsError
 
-__all__ = ["FlakeRef", "HostRef", "HostSelection"]
+__all__ = ["FlakeRef", "HostRef", "HostSelection", "at_revision"]
 
 _CONFIGURATIONS = "nixosConfigurations."
+_FORGES = ("github", "gitlab", "sourcehut")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _URL_SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 
 
@@ -94,6 +96,38 @@ class HostSelection:
     def host(self) -> HostRef | None:
         """The one host selected, if one is."""
         return None if self.attr is None else HostRef(self.flake, self.attr)
+
+
+def at_revision(flake: FlakeRef, revision: str) -> FlakeRef:
+    """Return the same flake at a git revision.
+
+    :param revision: a commit's 40 hexadecimal digits, or the name of a branch or tag.
+    :raises SettingsError: if the flake is not kept in git, or its kind has no revisions.
+    """
+    kind, _, rest = flake.url.partition(":")
+    if kind in _FORGES and rest.count("/") >= 1:
+        owner, name = rest.partition("?")[0].split("/")[:2]
+        return FlakeRef(f"{kind}:{owner}/{name}/{revision}")
+    if kind.startswith("git+") or kind == "git":
+        return FlakeRef(_with_revision(flake.url, revision))
+    if flake.url.startswith("/") or kind == "path":
+        directory = Path(flake.url if flake.url.startswith("/") else rest.partition("?")[0])
+        root = next((p for p in (directory, *directory.parents) if (p / ".git").exists()), None)
+        if root is not None:
+            below = directory.relative_to(root)
+            url = f"git+file://{root}" + ("" if below == Path() else f"?dir={below}")
+            return FlakeRef(_with_revision(url, revision))
+    raise SettingsError(
+        f"{flake}: has no revision {revision!r}: it is not kept in git",
+        remedy="give the other version as a flake ref of its own, for example path:/srv/infra-old",
+    )
+
+
+def _with_revision(url: str, revision: str) -> str:
+    base, _, query = url.partition("?")
+    kept = [part for part in query.split("&") if part and part.split("=")[0] not in ("rev", "ref")]
+    kept.append(f"rev={revision}" if _COMMIT.fullmatch(revision) else f"ref={revision}")
+    return f"{base}?{'&'.join(kept)}"
 
 
 def nix_quote(text: str) -> str:

@@ -55,6 +55,7 @@ class Settings:
     :param suites: bundled suites asked for by name; empty means all when no paths were given.
     :param fail_on: findings below this severity are reported and do not fail the run.
     :param boot_timeout_s: seconds from a machine's start to a settled system.
+    :param allow_live_switch: let tests change generations of a live host.
     :param open_network: let guests reach beyond the host machine.
     """
 
@@ -75,6 +76,7 @@ class Settings:
     impure: bool
     open_network: bool
     ssh_address: str | None
+    allow_live_switch: bool
 
     @property
     def active(self) -> bool:
@@ -109,6 +111,7 @@ class Settings:
             impure=read.flag("impure"),
             open_network=read.one("network") == "open",
             ssh_address=read.one("ssh") or None,
+            allow_live_switch=read.flag("allow_live_switch"),
         )
 
 
@@ -210,13 +213,19 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
         "whether guests reach beyond the host machine",
     ),
     ("ssh", "", {"metavar": "ADDRESS"}, "[user@]address of the live host for --nixos-backend ssh"),
+    (
+        "allow_live_switch",
+        False,
+        {"action": "store_true"},
+        "let tests switch a live host to other generations, and roll back",
+    ),
 )
 
 
 def _ini_type(name: str, *, repeatable: bool) -> Literal["linelist", "bool", "string"]:
     if repeatable:
         return "linelist"
-    return "bool" if name == "impure" else "string"
+    return "bool" if name in ("impure", "allow_live_switch") else "string"
 
 
 class _Reader:

@@ -11,6 +11,7 @@ from typing import Protocol, Self
 from pytest_nixos.errors import MachineError
 from pytest_nixos.host_config import HostConfig
 from pytest_nixos.machine.console import Console
+from pytest_nixos.machine.power import BootsFrom, Powered
 from pytest_nixos.timing import Deadline
 
 __all__ = [
@@ -37,11 +38,12 @@ class BackendName(enum.Enum):
 
 
 class State(enum.Enum):
-    """Life of a machine; it only moves forward."""
+    """Life of a machine; it only moves forward, but that one which is off can be switched on again."""
 
     NEW = "new"
     STARTING = "starting"
     RUNNING = "running"
+    OFF = "switched off"
     BROKEN = "broken"
     STOPPED = "stopped"
 
@@ -168,6 +170,7 @@ class Machine:
         self.state = State.NEW
         self.epoch = 0
         self._running: Running | None = None
+        self._condemned = ""
 
     def __enter__(self) -> Self:
         return self
@@ -188,6 +191,10 @@ class Machine:
     @property
     def transport(self) -> Transport:
         """The root command channel."""
+        if self.state is State.OFF:
+            raise MachineError(
+                f"{self.name}: the machine is switched off", remedy="power_on() starts it again"
+            )
         return self._live().transport
 
     def start(self) -> None:
@@ -227,6 +234,43 @@ class Machine:
         """Begin a new epoch: what was observed before no longer holds."""
         self.epoch += 1
 
+    @property
+    def boots_from(self) -> BootsFrom | None:
+        """What decides which generation comes up after a reboot, ``None`` where this backend cannot reboot."""
+        return self._running.boots_from if isinstance(self._running, Powered) else None
+
+    def power_off(self, *, orderly: bool) -> None:
+        """Shut the machine down, or cut its power; :meth:`power_on` starts it again on the same disk.
+
+        :raises MachineError: if its backend cannot, or an orderly shutdown takes longer than a boot may.
+        """
+        powered = self._powered()
+        powered.power_off(orderly=orderly, deadline=Deadline.after(self.spec.boot_timeout_s))
+        self.state = State.OFF
+        self.invalidate()
+
+    def power_on(self, *, generation: int | None = None) -> None:
+        """Start a machine that is off and wait until its boot has settled; a new epoch begins.
+
+        :param generation: number of the generation to boot, where the backend itself chooses (a container).
+        :raises BootError: if it does not come up; the machine is off then and may be tried again.
+        """
+        powered = self._powered()
+        if self.state is not State.OFF:
+            raise MachineError(
+                f"{self.name}: cannot be switched on, it is {self.state.value}",
+                remedy="power_off() first",
+            )
+        powered.power_on(generation=generation, deadline=Deadline.after(self.spec.boot_timeout_s))
+        self._condemned = ""
+        self.state = State.RUNNING
+        self.invalidate()
+
+    def condemn(self, reason: str) -> None:
+        """Declare the machine broken: it answers no more commands until it has been switched off and on."""
+        self._condemned = reason
+        self.state = State.BROKEN
+
     def stop(self) -> None:
         """End the machine; safe to call in any state, any number of times."""
         running, self._running = self._running, None
@@ -239,5 +283,18 @@ class Machine:
             raise MachineError(
                 f"{self.name}: the machine is {self.state.value}",
                 remedy="start it first; a stopped machine cannot be used again",
+            )
+        if self._condemned:
+            raise MachineError(
+                f"{self.name}: the machine is broken: {self._condemned}",
+                remedy="use a fresh machine, or switch this one off and on",
+            )
+        return self._running
+
+    def _powered(self) -> Powered:
+        if not isinstance(self._running, Powered):
+            raise MachineError(
+                f"{self.name}: the {self.backend.name.value} backend cannot switch a machine off and on",
+                remedy="run the host as a VM or a container, started by this session",
             )
         return self._running

@@ -60,6 +60,13 @@ class Console:
         if self._listener is not None:
             self._listener(line)
 
+    def begin_boot(self) -> None:
+        """Read the boot anew: the machine starts again, and what went wrong before is over. The lines stay."""
+        with self._changed:
+            self.phase = BootPhase.STARTED
+            self.troubles = []
+            self.slow_job = None
+
     def record(self, trouble: Trouble) -> None:
         """Add a trouble that the serial line does not tell (QEMU's monitor, the host machine)."""
         with self._changed:

@@ -17,6 +17,7 @@ from pytest_nixos.machine.container_transport import NamespaceTransport
 from pytest_nixos.machine.launched import Launched
 from pytest_nixos.machine.namespace import Leader, in_network_of
 from pytest_nixos.machine.network import scan_tcp
+from pytest_nixos.machine.power import BootsFrom, ask_to_power_off, await_end
 from pytest_nixos.machine.settle import SettleLimits, settle
 from pytest_nixos.machine.watched_transport import WatchedTransport
 from pytest_nixos.process import Runner, SubprocessRunner, find_tool
@@ -96,8 +97,8 @@ class ContainerBackend:
         news = BootNews(spec.host.name, self._on_event)
         with contextlib.ExitStack() as stack:
             launched = strategy.launch(spec, news.console, stack, deadline=deadline)
-            running = ContainerRunning(spec.host.name, news, launched, stack, nsenter)
-            running.boot(deadline, self._limits)
+            running = ContainerRunning(spec.host.name, news, launched, stack, nsenter, self._limits)
+            running.boot(deadline)
             running.keep(stack.pop_all())
         return running
 
@@ -115,6 +116,7 @@ class ContainerRunning:
         launched: Launched,
         stack: contextlib.ExitStack,
         nsenter: str,
+        limits: SettleLimits,
     ) -> None:
         self.console = news.console
         self.transport: WatchedTransport
@@ -125,13 +127,42 @@ class ContainerRunning:
         self._process = launched.process
         self._stack = stack
         self._nsenter = nsenter
+        self._limits = limits
 
     @property
     def pid(self) -> int:
         """Process id of systemd-nspawn, which lives in the network that surrounds the container."""
         return self._launched.outside_pid
 
-    def boot(self, deadline: Deadline, limits: SettleLimits) -> None:
+    @property
+    def boots_from(self) -> BootsFrom:
+        """A container comes up in its system profile's generation."""
+        return BootsFrom.PROFILE
+
+    def power_off(self, *, orderly: bool, deadline: Deadline) -> None:
+        """Shut the container down, or kill all that runs in it; its root directory stays."""
+        if orderly and self.is_alive():
+            ask_to_power_off(
+                lambda command, limit: self.transport.run(command, deadline=limit),
+                deadline=deadline,
+            )
+            await_end(self._name, lambda: self._process.has_ended, deadline=deadline)
+        self._launched.life.close()
+
+    def power_on(self, *, generation: int | None, deadline: Deadline) -> None:
+        """Start the container again on the same root directory, in the generation of that number or the default."""
+        if self._launched.relaunch is None:
+            raise MachineError(
+                f"{self._name}: a container of nixos-container cannot be started again here",
+                remedy="run the host as a VM: --nixos-backend vm",
+            )
+        self.console.begin_boot()
+        self.leader = None
+        self._launched = self._launched.relaunch(generation)
+        self._process = self._launched.process
+        self.boot(deadline)
+
+    def boot(self, deadline: Deadline) -> None:
         """Wait until the root command channel answers and the boot has settled."""
         leader = self._find_leader(deadline)
         self._await_systemd(leader, deadline)
@@ -141,7 +172,7 @@ class ContainerRunning:
                 self.transport,
                 machine=self._name,
                 deadline=deadline,
-                limits=limits,
+                limits=self._limits,
                 tell=self._news.tell,
                 check=self._check,
             )
@@ -184,10 +215,10 @@ class ContainerRunning:
         if leader is None:
             raise late_error(self._name, self.console, "no container", deadline.limit_s)
         self.leader = leader
-        self._stack.callback(leader.close)
+        self._launched.life.callback(leader.close)
         # The root directory is thrown away: nothing is gained by an orderly shutdown, which can take minutes.
-        self._stack.callback(leader.send, signal.SIGKILL)
-        self._stack.callback(self._launched.on_created())
+        self._launched.life.callback(leader.send, signal.SIGKILL)
+        self._launched.life.callback(self._launched.on_created())
         return leader
 
     def _await_systemd(self, leader: Leader, deadline: Deadline) -> None:
@@ -207,7 +238,7 @@ class ContainerRunning:
             nsenter=self._nsenter,
             cgroup=self._launched.cgroup_of(leader),
         )
-        self._stack.callback(transport.close)
+        self._launched.life.callback(transport.close)
         self.transport = WatchedTransport(transport, self._obituary)
         with self._explained(deadline, "no answer from the root command channel"):
             self.transport.run("true", deadline=deadline)

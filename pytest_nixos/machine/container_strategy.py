@@ -29,6 +29,7 @@ from pytest_nixos.machine.nspawn import (
     nspawn_argv,
     prepare_root,
     private_directory,
+    profile_init,
     scope_argv,
     stage_argv,
 )
@@ -107,7 +108,14 @@ class NspawnStrategy:
             cgroup=f"{CGROUP_PREFIX}{os.getpid()}-{spec.run_dir.name}",
             addresses=link_addresses(spec.host),
         )
-        return self.launch_plan(plan, console, stack)
+        life = stack.enter_context(contextlib.ExitStack())
+        launched = self.launch_plan(plan, console, life)
+
+        def relaunch(generation: int | None) -> Launched:
+            again = dataclasses.replace(plan, init=profile_init(generation))
+            return dataclasses.replace(self.launch_plan(again, console, life), relaunch=relaunch)
+
+        return dataclasses.replace(launched, relaunch=relaunch)
 
     def launch_plan(
         self, plan: ContainerPlan, console: Console, stack: contextlib.ExitStack
@@ -133,6 +141,7 @@ class NspawnStrategy:
             target=plan.addresses.target,
             cgroup_of=lambda leader: cgroup.of_container(process.pid, leader),
             on_created=lambda: _serve_dhcp(process.pid, plan.addresses),
+            life=stack,
         )
 
     def argv(self, plan: ContainerPlan) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -22,6 +23,9 @@ class Launched:
     :param outside_pid: a process in the network in which the container's neighbour lives.
     :param target: the container's address there.
     :param cgroup_of: returns the container's root cgroup as a directory of this process's view.
+    :param life: what ends with this run of the container, unlike its root directory.
+    :param relaunch: starts it again on the same root directory, in the system profile's generation or the one of that
+        number; ``None`` where that cannot be done.
     :param on_created: called once the container exists, before its systemd can have started; it returns what to
         call at the end.
     """
@@ -32,3 +36,5 @@ class Launched:
     target: IPv4Address
     cgroup_of: Callable[[Leader], Path | None]
     on_created: Callable[[], Callable[[], None]]
+    life: contextlib.ExitStack
+    relaunch: Callable[[int | None], Launched] | None = None

@@ -86,6 +86,7 @@ class NixosContainerStrategy:
             target=_address(name, target),
             cgroup_of=visible_cgroup,
             on_created=lambda: _nothing,
+            life=stack,
         )
 
     def _follow_journal(self, spec: MachineSpec, name: str, console: Console) -> SerialProcess:

@@ -29,6 +29,7 @@ __all__ = [
     "nspawn_argv",
     "prepare_root",
     "private_directory",
+    "profile_init",
     "scope_argv",
     "stage_argv",
 ]
@@ -139,6 +140,12 @@ def prepare_root(root: Path, toplevel: Path) -> None:
             f"{root}: the container's root directory cannot be made: {err.strerror}",
             remedy="free some space there, or set TMPDIR to a directory with room",
         ) from err
+
+
+def profile_init(generation: int | None) -> str:
+    """Return the init of the system profile's generation, or of the one of that number; a path inside a container."""
+    link = "system" if generation is None else f"system-{generation}-link"
+    return f"/nix/var/nix/profiles/{link}/init"
 
 
 def nspawn_argv(plan: ContainerPlan, nspawn: str) -> list[str]:

@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pytest_nixos.errors import MachineError, NixosError
+from pytest_nixos.machine.power import BootsFrom
 from pytest_nixos.process import Runner
 from pytest_nixos.timing import Deadline
 
 __all__ = [
     "QemuVersion",
     "RunScript",
+    "boots_from",
     "find_run_script",
     "parse_run_script",
     "qemu_version",
@@ -32,6 +34,7 @@ _QEMU = r"(?:[^\s\"';|&()]*/)?qemu-(?:kvm|system-[a-z0-9_]+)"
 _EXEC = re.compile(rf"^\s*exec\s+[\"']?({_QEMU})\b", re.MULTILINE)
 _CPU = re.compile(r"(?:^|\s)-cpu\s+[\"']?([\w.+-]+)")
 _CONSOLE = re.compile(r"\bconsole=([A-Za-z]+\d*)")
+_KERNEL = re.compile(r"^\s*-kernel\s", re.MULTILINE)
 _VERSION = re.compile(r"version (\d+)\.(\d+)")
 
 # Serial ports of nixpkgs' qemuSerialDevice.
@@ -94,6 +97,11 @@ def parse_run_script(path: Path) -> RunScript:
         console=consoles[-1] if consoles else None,
         text=text,
     )
+
+
+def boots_from(script: RunScript) -> BootsFrom:
+    """Tell what chooses the generation: a script with ``-kernel`` starts its own toplevel for ever."""
+    return BootsFrom.SCRIPT if _KERNEL.search(script.text) else BootsFrom.LOADER
 
 
 def qemu_version(runner: Runner, qemu_binary: str) -> QemuVersion | None:

@@ -27,6 +27,7 @@ from pytest_nixos.machine.qemu_argv import (
 )
 from pytest_nixos.machine.run_script import (
     RunScript,
+    boots_from,
     find_run_script,
     parse_run_script,
     qemu_version,
@@ -116,8 +117,10 @@ class VmBackend:
                 env,
                 grace_s=self._options.grace_s,
                 prober=prober,
+                boots_from=boots_from(script),
+                limits=self._options.settle,
             )
-            running.boot(deadline, self._options.settle)
+            running.boot(deadline)
             running.keep(stack.pop_all())
         return running
 

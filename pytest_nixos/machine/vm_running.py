@@ -19,6 +19,7 @@ from pytest_nixos.machine.console import Console, Trouble
 from pytest_nixos.machine.leftovers import end_marked_processes, remove_tree
 from pytest_nixos.machine.net_probe import FrameProber
 from pytest_nixos.machine.post_mortem import ask_failed_units, with_failed_units
+from pytest_nixos.machine.power import BootsFrom, ask_to_power_off, await_end
 from pytest_nixos.machine.qemu_argv import disk_image, monitor_socket, script_paths
 from pytest_nixos.machine.qmp import QmpMonitor
 from pytest_nixos.machine.serial_process import SerialProcess
@@ -56,6 +57,7 @@ class VmRunning:
     :param env: its whole environment.
     :param grace_s: seconds between SIGTERM and SIGKILL.
     :param prober: a stranger on the guest's network, ``None`` where it has no place to stand.
+    :param limits: when a boot counts as settled; also of those after the first.
     """
 
     def __init__(
@@ -69,6 +71,8 @@ class VmRunning:
         *,
         grace_s: float,
         prober: FrameProber | None,
+        boots_from: BootsFrom = BootsFrom.SCRIPT,
+        limits: SettleLimits | None = None,
     ) -> None:
         self.argv = tuple(argv)
         self.console: Console = news.console
@@ -81,8 +85,10 @@ class VmRunning:
         self._stack = stack
         self._channel: SerialChannel | None = None
         self._booted = False
-        self._process = SerialProcess(argv, env=env, cwd=run_dir, console=self.console)
-        self.qmp = QmpMonitor(monitor_socket(run_dir), on_event=self._on_qmp_event)
+        self._env = dict(env)
+        self._limits = limits or SettleLimits()
+        self.boots_from = boots_from
+        self._plug_in()
 
     @property
     def pid(self) -> int:
@@ -94,9 +100,49 @@ class VmRunning:
         """Socket of QEMU's monitor; :attr:`qmp` holds its only connection."""
         return self.qmp.path
 
-    def boot(self, deadline: Deadline, limits: SettleLimits) -> None:
+    def boot(self, deadline: Deadline) -> None:
         """Start QEMU and wait until the root command channel answers and the boot has settled."""
         self._prepare()
+        self._start(deadline)
+
+    def power_off(self, *, orderly: bool, deadline: Deadline) -> None:
+        """Shut the guest down, or end QEMU at once as a loss of power would; the disk stays."""
+        if orderly and self.is_alive():
+            ask_to_power_off(
+                lambda command, limit: self.transport.run(command, deadline=limit),
+                deadline=deadline,
+            )
+            await_end(self._name, lambda: not self.is_alive(), deadline=deadline)
+        self._process.stop(grace_s=0.0)
+        if self._channel is not None:
+            self._channel.close()
+        self.qmp.close()
+        end_marked_processes("NIX_DISK_IMAGE", str(disk_image(self._run_dir)))
+        self._booted = False
+
+    def power_on(self, *, generation: int | None, deadline: Deadline) -> None:
+        """Start the run script again, on the same disk.
+
+        :raises MachineError: if a generation is asked for: a boot loader must be told before the reboot.
+        """
+        if generation is not None:
+            raise MachineError(
+                f"{self._name}: a VM cannot be started in generation {generation} from outside",
+                remedy="let its boot loader choose: Generations.reboot(into=...)",
+            )
+        self.console.begin_boot()
+        if self._prober is not None:
+            self._prober = FrameProber(self._run_dir)
+        self._plug_in()
+        self._start(deadline)
+
+    def _plug_in(self) -> None:
+        self._process = SerialProcess(
+            self.argv, env=self._env, cwd=self._run_dir, console=self.console
+        )
+        self.qmp = QmpMonitor(monitor_socket(self._run_dir), on_event=self._on_qmp_event)
+
+    def _start(self, deadline: Deadline) -> None:
         self._stack.callback(self._process.stop, grace_s=self._grace_s)
         self._process.start()
         self._stack.callback(self.qmp.close)
@@ -105,7 +151,7 @@ class VmRunning:
         try:
             self._connect(deadline)
             self._news.tell(BootEventKind.CHANNEL, "the root command channel answers")
-            self._settle(deadline, limits)
+            self._settle(deadline)
         except BootError as err:
             raise self._with_evidence(err) from err.__cause__
         self._booted = True
@@ -171,13 +217,13 @@ class VmRunning:
             channel, lambda: self._obituary(wait_s=_LAST_WORDS_QUIET_S) if self._booted else None
         )
 
-    def _settle(self, deadline: Deadline, limits: SettleLimits) -> None:
+    def _settle(self, deadline: Deadline) -> None:
         with self._explained(deadline, "the boot did not settle"):
             settle(
                 self.transport,
                 machine=self._name,
                 deadline=deadline,
-                limits=limits,
+                limits=self._limits,
                 tell=self._news.tell,
                 check=self._check,
             )

@@ -1,6 +1,6 @@
 # One host as a machine: { config; package; toplevel; program; backend; }, or { problem; } where it cannot be one.
 #
-# backend: auto, vm or container.
+# backend: auto, vm, container, or live (a host that runs already).
 # instrumentation: module for a VM.  delta: module for either, {} for none.
 {
   safe,
@@ -27,6 +27,9 @@ let
     ];
   };
 
+  # A live host runs what it declares, without anything of ours.
+  asLive = host.extendModules { modules = [ delta ]; };
+
   asContainer = host.extendModules {
     modules = [
       (
@@ -46,6 +49,14 @@ if !(builtins.isAttrs host && host ? config) then
   { problem = "no-config"; }
 else if !(host ? extendModules) then
   { problem = "no-extend-modules"; }
+else if chosen == "live" then
+  {
+    backend = chosen;
+    inherit (asLive) config;
+    package = asLive.config.system.build.toplevel;
+    toplevel = asLive.config.system.build.toplevel;
+    program = "";
+  }
 else if chosen == "container" then
   {
     backend = chosen;

@@ -1,0 +1,183 @@
+"""Where a machine's generation links point, and where each verb leaves them."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Self
+
+from pytest_nixos.generations.units import UNIT_QUERY, UnitState, parse_units
+
+__all__ = ["GENERATIONS_QUERY", "LOOK", "PROFILE", "Generation", "Links", "Moment", "Verb"]
+
+PROFILE = "/nix/var/nix/profiles/system"
+_UNITS_MARK = "==units=="
+
+# The boot loader's default is its first entry (GRUB) or the one that loader.conf names (systemd-boot, with or
+# without a boot counter in the entry's name); install-grub.pl and systemd-boot-builder.py of nixpkgs.
+_BOOT_DEFAULT = r"""
+boot_default() {
+  for esp in /boot /efi /boot/efi; do
+    [ -e "$esp/loader/loader.conf" ] || continue
+    entry=$(sed -n 's/^default[[:space:]]*//p' "$esp/loader/loader.conf" | tail -n 1)
+    for file in "$esp/loader/entries/${entry%.conf}".conf "$esp/loader/entries/${entry%.conf}"+*.conf; do
+      [ -e "$file" ] && sed -n 's/^options.*init=\([^ ]*\)\/init.*/\1/p' "$file" | head -n 1 && return
+    done
+  done
+  [ -e /boot/grub/grub.cfg ] && sed -n 's/.* init=\([^ ]*\)\/init.*/\1/p' /boot/grub/grub.cfg | head -n 1
+}
+"""
+LOOK = f"""{_BOOT_DEFAULT}
+printf 'current=%s\\n' "$(readlink -e /run/current-system)"
+printf 'booted=%s\\n' "$(readlink -e /run/booted-system)"
+printf 'profile=%s\\n' "$(readlink -e {PROFILE})"
+printf 'default=%s\\n' "$(boot_default)"
+printf 'boot=%s\\n' "$(cat /proc/sys/kernel/random/boot_id)"
+printf 'kernel=%s\\n' "$(uname -r)"
+printf 'modules=%s\\n' "$(ls /run/current-system/kernel-modules/lib/modules 2>/dev/null | tr '\\n' ' ')"
+printf 'cursor=%s\\n' "$(journalctl --quiet --lines=0 --show-cursor 2>/dev/null | sed -n 's/^-- cursor: //p')"
+echo '{_UNITS_MARK}'
+{UNIT_QUERY}
+"""
+GENERATIONS_QUERY = f"""
+for link in {PROFILE}-*-link; do
+  [ -L "$link" ] || continue
+  path=$(readlink "$link")
+  release=$(cat "$path/nixos-version" 2>/dev/null)
+  for modules in "$path"/kernel-modules/lib/modules/*; do kernel=${{modules##*/}}; done
+  [ "$kernel" != '*' ] || kernel=
+  printf '%s\\t%s\\t%s\\t%s\\t%s\\n' "${{link#{PROFILE}-}}" "$path" "$(stat -c %Y "$link")" "$kernel" "$release"
+done
+"""
+
+
+class Verb(enum.Enum):
+    """Actions of ``switch-to-configuration``."""
+
+    SWITCH = "switch"
+    BOOT = "boot"
+    TEST = "test"
+    DRY_ACTIVATE = "dry-activate"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Links:
+    """Toplevels by role, as store paths.
+
+    :param current: what runs, ``/run/current-system``.
+    :param booted: what was booted, ``/run/booted-system``.
+    :param profile: what the system profile names, ``""`` if there is no profile.
+    :param default: what boots next, ``""`` where no boot loader tells (a VM that boots its kernel directly).
+    """
+
+    current: str
+    booted: str
+    profile: str
+    default: str
+
+    def after(self, verb: Verb, toplevel: str) -> Self:
+        """Return where `verb` of `toplevel` has to leave the links, as ``nixos-rebuild`` uses it.
+
+        ``switch`` moves all but what was booted, ``test`` only what runs, ``boot`` all but what runs.
+        """
+        default = toplevel if self.default else ""
+        if verb is Verb.SWITCH:
+            return replace(self, current=toplevel, profile=toplevel, default=default)
+        if verb is Verb.BOOT:
+            return replace(self, profile=toplevel, default=default)
+        if verb is Verb.TEST:
+            return replace(self, current=toplevel)
+        return self
+
+    def after_boot(self) -> Self:
+        """Return where a reboot has to leave the links: the boot default runs."""
+        runs = self.default or self.booted
+        return replace(self, current=runs, booted=runs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """One generation of the system profile.
+
+    :param created: when its link was made, UTC.
+    :param kernel: release of its kernel's modules, ``""`` where it has none (a container).
+    :param release: what ``nixos-version`` would print.
+    """
+
+    number: int
+    toplevel: str
+    created: datetime
+    kernel: str
+    release: str
+
+    @classmethod
+    def parse_all(cls, text: str) -> tuple[Self, ...]:
+        """Read what :data:`GENERATIONS_QUERY` prints, oldest first."""
+        found = []
+        for line in text.splitlines():
+            parts = line.split("\t")
+            number = parts[0].removesuffix("-link")
+            if len(parts) == 5 and number.isdecimal() and parts[2].isdecimal():
+                found.append(
+                    cls(
+                        number=int(number),
+                        toplevel=parts[1],
+                        created=datetime.fromtimestamp(int(parts[2]), tz=UTC),
+                        kernel=parts[3],
+                        release=parts[4],
+                    )
+                )
+        return tuple(sorted(found, key=lambda generation: generation.number))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """A machine at one moment: its links, its units, and where its journal stood.
+
+    :param boot: id of the boot, ``/proc/sys/kernel/random/boot_id``.
+    :param cursor: of the journal's last entry, ``""`` if it has none.
+    :param kernel: release of the kernel that runs.
+    :param modules: kernel releases for which the current system has modules, none in a container.
+    """
+
+    links: Links
+    units: Mapping[str, UnitState]
+    boot: str
+    cursor: str
+    kernel: str
+    modules: tuple[str, ...]
+
+    @property
+    def kernel_warning(self) -> str:
+        """Why modules may be missing until the next boot, ``""`` if they are not."""
+        if not self.modules or self.kernel in self.modules:
+            return ""
+        return (
+            f"the running kernel is {self.kernel}, and the current system has modules for"
+            f" {', '.join(self.modules)} only: none can be loaded before a reboot"
+        )
+
+    @classmethod
+    def parse(cls, text: str, *, default: str = "") -> Self:
+        """Read what :data:`LOOK` prints.
+
+        :param default: what boots next where no boot loader tells.
+        """
+        head, _, units = text.partition(f"{_UNITS_MARK}\n")
+        fields = dict(line.partition("=")[::2] for line in head.splitlines())
+        profile = fields.get("profile", "")
+        return cls(
+            links=Links(
+                current=fields.get("current", ""),
+                booted=fields.get("booted", ""),
+                profile=profile,
+                default=fields.get("default", "") or default,
+            ),
+            units=parse_units(units),
+            boot=fields.get("boot", ""),
+            cursor=fields.get("cursor", ""),
+            kernel=fields.get("kernel", ""),
+            modules=tuple(fields.get("modules", "").split()),
+        )

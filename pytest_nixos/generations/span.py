@@ -1,0 +1,45 @@
+"""What a machine says while something happens to it: a bounded piece of console and journal."""
+
+from __future__ import annotations
+
+import shlex
+
+from pytest_nixos.errors import TransportError
+from pytest_nixos.machine.base import Machine
+
+__all__ = ["Span"]
+
+_MOST_LINES = 400
+_MOST_BYTES = 65536
+_LIMIT_S = 60.0
+_SHOW = "journalctl --quiet --no-pager --output=short-monotonic"
+
+
+class Span:
+    """The console from now on, and the journal from a cursor on."""
+
+    def __init__(self, machine: Machine, cursor: str = "") -> None:
+        self._machine = machine
+        self._cursor = cursor
+        self._console = machine.console
+        self._first = len(self._console.lines)
+
+    def console(self) -> tuple[str, ...]:
+        """Return the console's lines of this span, the last 400."""
+        return tuple(line.text for line in self._console.lines[self._first :][-_MOST_LINES:])
+
+    def journal(self) -> str:
+        """Return the journal after the cursor, its last 64 KiB; ``""`` if it cannot be read."""
+        after = f"--after-cursor={shlex.quote(self._cursor)}" if self._cursor else "--boot"
+        return self._read(f"{_SHOW} {after}")
+
+    def journal_of_boot(self) -> str:
+        """Return the journal of the boot that runs, its last 64 KiB."""
+        return self._read(f"{_SHOW} --boot")
+
+    def _read(self, command: str) -> str:
+        try:
+            answer = self._machine.run(f"{command} | tail -c {_MOST_BYTES}", timeout_s=_LIMIT_S)
+        except TransportError:
+            return ""
+        return answer.stdout_text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["content_identity", "input_names", "unknown_inputs"]
+__all__ = ["content_identity", "input_names", "subfolder", "unknown_inputs"]
 
 Json = Any
 
@@ -32,6 +32,17 @@ def _is_fixed(locked: Mapping[str, Any]) -> bool:
 def _lies_inside_parent(node: Mapping[str, Any]) -> bool:
     """Tell a relative ``path:`` input: its content is part of the flake that names it (Nix 2.26 on)."""
     return "parent" in node and not str(node["locked"].get("path", "/")).startswith("/")
+
+
+def subfolder(metadata: Mapping[str, Json]) -> str:
+    """Return where below its source tree (Nix's ``path``) the flake lies, ``""`` at the top.
+
+    A flake in a folder of a git repository is copied with the whole repository around it.
+    """
+    for key in ("locked", "resolved", "original"):
+        if folder := (metadata.get(key) or {}).get("dir"):
+            return str(folder)
+    return ""
 
 
 def input_names(metadata: Mapping[str, Json]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pytest_nixos.findings import Evidence, Outcome
+from pytest_nixos.flake_metadata import subfolder
 from pytest_nixos.host_config import HostConfig
 from pytest_nixos.observe.store import Observations
 from pytest_nixos.outcomes import not_applicable
@@ -91,7 +92,9 @@ def _reads_host_machine(control: Control) -> bool:
 
 def _flake_files(session: NixosSession, host: HostConfig) -> FlakeFiles | None:
     """Read the flake as Nix copied it; its checkout, where there is one, tells what git tracks."""
-    source = session.nix.metadata(host.ref.flake).get("path")
+    metadata = session.nix.metadata(host.ref.flake)
+    source = metadata.get("path")
     if source is None or not Path(source).is_dir():
         return None
-    return read_flake(Path(source), checkout=flake_directory(host.ref.flake.url))
+    directory = Path(source) / subfolder(metadata)
+    return read_flake(directory, checkout=flake_directory(host.ref.flake.url))

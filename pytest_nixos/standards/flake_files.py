@@ -186,8 +186,24 @@ def _tracked(directory: Path) -> bool | None:
         except OSError:
             return None
         name = (directory / "flake.lock").relative_to(top).as_posix().encode()
-        return name + b"\0" in index
+        return _listed(index, name)
     return None
+
+
+def _listed(index: bytes, name: bytes) -> bool | None:
+    """Whether git's index holds exactly `name`; ``None`` for version 4, which shortens names.
+
+    Before each name stand 16 bits whose low 12 are its length, and after these two more bytes in extended entries
+    (gitformat-index): without them the lock file of a folder below would count.
+    """
+    if index[4:8] == b"\0\0\0\4":
+        return None
+    length = min(len(name), 0xFFF)
+    for found in re.finditer(re.escape(name) + b"\0", index):
+        flags = [int.from_bytes(index[found.start() - n : found.start() - n + 2]) for n in (2, 4)]
+        if flags[0] & 0xFFF == length or (flags[1] & 0x4FFF) == 0x4000 | length:
+            return True
+    return False
 
 
 def _git_directory(git: Path) -> Path:

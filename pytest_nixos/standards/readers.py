@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
+from urllib.parse import parse_qs
 
 from pytest_nixos.errors import CatalogueError
 from pytest_nixos.host_config import HostConfig
@@ -118,5 +119,6 @@ def flake_directory(location: str) -> Path | None:
     """Return the local directory of a flake ref's text, or ``None`` for a remote one."""
     for scheme in ("path:", "git+file://", "git+file:"):
         location = location.removeprefix(scheme)
-    path = Path(location.partition("?")[0])
+    url, _, query = location.partition("?")
+    path = Path(url) / parse_qs(query).get("dir", [""])[0]
     return path if path.is_absolute() and path.is_dir() else None

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from pytest_nixos.flake_metadata import content_identity, input_names, unknown_inputs
+from pytest_nixos.flake_metadata import content_identity, input_names, subfolder, unknown_inputs
 
 NODES: dict[str, Any] = {
     "root": {"inputs": {"nixpkgs": "nixpkgs", "home": "home", "none": []}},
@@ -53,3 +53,9 @@ def test_inputs() -> None:
 def test_overrides_are_looked_up_through_nested_inputs_and_follows() -> None:
     names = ["nixpkgs", "home/utils", "home/nixpkgs", "none", "nixpksg", "home/x", "nixpkgs/y", ""]
     assert unknown_inputs(metadata(), names) == ("nixpksg", "home/x", "nixpkgs/y", "")
+
+
+def test_a_flake_lies_in_a_folder_of_its_repository() -> None:
+    assert subfolder({"locked": {"dir": "hosts/lab"}}) == "hosts/lab"
+    assert subfolder({"locked": {}, "original": {"dir": "lab"}}) == "lab"
+    assert subfolder({"locked": {"type": "path"}}) == ""

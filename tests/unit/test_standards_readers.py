@@ -27,7 +27,7 @@ from pytest_nixos.standards.config_facts import application_services, unit_envir
 from pytest_nixos.standards.flake_files import read_flake, scan_closure
 from pytest_nixos.standards.loader import load_catalogue
 from pytest_nixos.standards.read_texts import certificate_end, file_settings
-from pytest_nixos.standards.readers import READERS, probes, read
+from pytest_nixos.standards.readers import READERS, flake_directory, probes, read
 from pytest_nixos.standards.releases import load_releases
 from pytest_nixos.standards.sight import Seen, Unseen
 from pytest_nixos.standards.templates import filled
@@ -396,11 +396,20 @@ def test_reading_a_flake(tmp_path: Path) -> None:
     assert flake.lock_tracked is None
     assert set(flake.sources) == {"flake.nix"}
     (tmp_path / ".git").mkdir()
-    (tmp_path / ".git/index").write_bytes(b"DIRC...flake.nix\0\0")
-    assert read_flake(tmp_path).lock_tracked is False
-    (tmp_path / ".git/index").write_bytes(b"DIRC...flake.lock\0\0")
-    assert read_flake(tmp_path).lock_tracked is True
+    for name, tracked in (("flake.nix", False), ("sub/flake.lock", False), ("flake.lock", True)):
+        entry = len(name).to_bytes(2) + name.encode() + b"\0\0"
+        (tmp_path / ".git/index").write_bytes(b"DIRC\0\0\0\2\0\0\0\1" + entry)
+        assert read_flake(tmp_path).lock_tracked is tracked, name
+    (tmp_path / ".git/index").write_bytes(b"DIRC\0\0\0\4\0\0\0\1")
+    assert read_flake(tmp_path).lock_tracked is None
     assert read_flake(tmp_path / "none").lock is None
+
+
+@pytest.mark.parametrize("url", ["{0}/sub", "path:{0}/sub", "git+file://{0}?ref=main&dir=sub"])
+def test_directory_of_a_local_flake(tmp_path: Path, url: str) -> None:
+    (tmp_path / "sub").mkdir()
+    assert flake_directory(url.format(tmp_path)) == tmp_path / "sub"
+    assert flake_directory("github:owner/repo?dir=sub") is None
 
 
 @pytest.mark.parametrize(

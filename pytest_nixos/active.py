@@ -105,7 +105,11 @@ class ActivePlugin:
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> None:
         """Apply profile and suite selection; destructive checks come last."""
-        collection.select_and_order(config, items, config.stash[SESSION], self._packages)
+        session = config.stash[SESSION]
+        collection.select_and_order(config, items, session, self._packages)
+        if not hasattr(config, "workerinput"):  # a worker collects the hosts of all others too
+            keys = dict.fromkeys(collection.host_key_of(item) for item in items)
+            session.plan_builds([key for key in keys if key is not None])
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:

@@ -105,7 +105,7 @@ def _build(options: argparse.Namespace) -> Iterator[str]:
     overrides = tuple((name, ref) for name, ref in options.override_input)
     nix = make_nix(NixSettings(override_inputs=overrides), instrumentation())
     config = nix.evaluate(selection.host, backend=options.backend)
-    yield str(nix.build(config.derivation, gc_root=options.gc_root))
+    yield str(nix.build(config.derivation, gc_root=options.gc_root, output=config.output))
 
 
 def _controls(options: argparse.Namespace) -> Iterator[str]:

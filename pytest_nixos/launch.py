@@ -86,9 +86,13 @@ class Launch:
 
     def _build(self, host: HostConfig, directory: RunDirectory) -> Path:
         with _phase(self._entry, "build"):
+            ahead = self._session.take_builds()
+            if len(ahead) > 1:
+                self._session.nix.build_ahead(ahead, on_progress=self._narrator.build)
             return self._session.nix.build(
                 host.derivation,
                 gc_root=directory.path / "system",
+                output=host.output,
                 on_progress=self._narrator.build,
             )
 

@@ -1,17 +1,17 @@
-"""The Nix command line: from a flake ref to a built store path. The only module that runs ``nix``.
+"""The Nix command line: from a flake ref to a host's facts and its derivation. Only this module and its base run ``nix``.
 
 Every call works with Nix 2.8 to 2.33 and Lix. The user's flake and lock file are never written.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_nixos.errors import BuildError, EvalError, FlakeError, ToolMissingError
+from pytest_nixos.errors import BuildError, EvalError, FlakeError, NixosError
 from pytest_nixos.evaluation_cache import evaluation_key
 from pytest_nixos.evaluation_isolation import Isolation
 from pytest_nixos.flake import FlakeRef, HostRef
@@ -20,18 +20,11 @@ from pytest_nixos.host_config import HostConfig
 from pytest_nixos.host_document import parse_host_config
 from pytest_nixos.nix_command import (
     NixSettings,
-    build_argv,
-    closure_argv,
-    dump_database_argv,
     eval_argv,
-    export_argv,
-    log_argv,
     metadata_argv,
-    version_argv,
 )
 from pytest_nixos.nix_errors import (
     EvalInterrupted,
-    build_failure,
     evaluation_failure,
     flake_failure,
     no_such_host,
@@ -44,12 +37,13 @@ from pytest_nixos.nix_expression import (
     generation_expression,
     option_names,
 )
-from pytest_nixos.nix_log import NixLog, ProgressSink
-from pytest_nixos.process import Completed, ProcessTimeout, Runner
-from pytest_nixos.timing import Deadline
+from pytest_nixos.nix_log import NixLog
+from pytest_nixos.nix_store import NixStore, parsed_json
+from pytest_nixos.process import ProcessTimeout
 
 __all__ = [
     "Instrumentation",
+    "Locked",
     "Nix",
     "NixSettings",
     "run_script",
@@ -57,28 +51,29 @@ __all__ = [
 
 Json = Any
 
-_INSTALL = (
-    "install Nix: `apt install nix-bin` on Debian and Ubuntu, the installer on nixos.org elsewhere"
-)
-_QUICK_S = 60.0
 _METADATA_S = 600.0
+# Reading whether a host has a `config` loads nixpkgs' lib and no module.
+_FETCH = "hosts: builtins.any (name: hosts.${name} ? config) (builtins.attrNames hosts)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Nix:
+class Locked:
+    """What a flake is at one moment, for evaluations that follow each other.
+
+    :param flake: the flake.
+    :param identity: what its content, its inputs and the Nix that reads them are known by; ``None`` where its
+        evaluation may change although nothing of that does.
+    """
+
+    flake: FlakeRef
+    identity: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nix(NixStore):
     """Nix on this machine, for one set of settings and one instrumentation."""
 
-    runner: Runner
     instrumentation: Instrumentation
-    settings: NixSettings = field(default_factory=NixSettings)
-
-    def version(self) -> str:
-        """Return what ``nix --version`` says, for example ``nix (Nix) 2.26.3``.
-
-        :raises ToolMissingError: if there is no Nix.
-        """
-        answer = self._run(version_argv(self.settings), NixLog(), _QUICK_S)
-        return answer.stdout_text.strip()
 
     def metadata(self, flake: FlakeRef) -> Mapping[str, Json]:
         """Return ``nix flake metadata --json``: ``url``, ``path``, ``locked``, ``locks``.
@@ -88,7 +83,7 @@ class Nix:
         log = NixLog()
         argv = metadata_argv(self.settings, flake)
         try:
-            answer = self._run(argv, log, _METADATA_S)
+            answer = self.run(argv, log, _METADATA_S)
         except ProcessTimeout as err:
             raise FlakeError(
                 f"{flake}: still being fetched after {_METADATA_S:g} s",
@@ -96,55 +91,92 @@ class Nix:
             ) from err
         if answer.exit_status != 0:
             raise flake_failure(flake, log, answer.exit_status)
-        document: Mapping[str, Json] = _parsed(answer, str(flake))
+        document: Mapping[str, Json] = parsed_json(answer, str(flake))
         unknown = unknown_inputs(document, (name for name, _ in self.settings.override_inputs))
         if unknown:
             raise no_such_input(flake, unknown[0], input_names(document))
         return document
 
-    def host_names(self, flake: FlakeRef) -> tuple[str, ...]:
+    def lock(self, flake: FlakeRef) -> Locked:
+        """Tell what a flake is now; two Nix commands, 50 ms in all.
+
+        :raises FlakeError: if the flake cannot be found, fetched or locked, or lacks an input to override.
+        """
+        metadata = self.metadata(flake)  # also the place where a bad flake ref is told
+        content = content_identity(metadata)
+        if self.settings.cache is None or not self.settings.pure or content is None:
+            return Locked(flake=flake, identity=None)
+        parts = {
+            "flake": content,
+            "overrides": self.settings.override_inputs,
+            "options": self.settings.nix_options,
+            "nix": self.version(),
+        }
+        return Locked(flake=flake, identity=evaluation_key(parts))
+
+    def host_names(self, flake: FlakeRef, *, locked: Locked | None = None) -> tuple[str, ...]:
         """List ``nixosConfigurations`` in order of name.
 
+        :param locked: what :meth:`lock` said a moment ago; asked for again unless given.
         :raises FlakeError: if the flake cannot be read or has none.
         :raises EvalError: if the flake itself does not evaluate.
         """
-        key = self._key(flake, {"kind": "host names"})
+        locked = locked or self.lock(flake)
+        key = _key(locked, {"kind": "host names"})
         cached = self._cached(key)
         if cached is None:
             names = self._eval(HostRef(flake, ""), "builtins.attrNames")
             cached = {"names": names}
-            self._keep(key, cached)
+            self._keep(key, cached, locked)
         return tuple(cached["names"])
 
+    def fetch(self, flake: FlakeRef) -> None:
+        """Have Nix fetch what evaluating a host reads, so that evaluations at once do not each fetch it.
+
+        What is wrong with the flake, the evaluations tell.
+        """
+        with contextlib.suppress(NixosError):
+            self._eval(HostRef(flake, ""), _FETCH)
+
+    def known(
+        self,
+        host: HostRef,
+        locked: Locked,
+        *,
+        backend: str = "auto",
+        option_paths: Sequence[str] = (),
+    ) -> HostConfig | None:
+        """Return what :meth:`evaluate` would, if it is known without an evaluation."""
+        document = self._instantiated(self._host_key(host, locked, backend, option_paths))
+        if document is None:
+            return None
+        return parse_host_config(host, document, option_paths=_each_once(option_paths))
+
     def evaluate(
-        self, host: HostRef, *, backend: str = "auto", option_paths: Sequence[str] = ()
+        self,
+        host: HostRef,
+        *,
+        backend: str = "auto",
+        option_paths: Sequence[str] = (),
+        locked: Locked | None = None,
     ) -> HostConfig:
         """Evaluate one host to its facts and instantiate its machine.
 
         :param backend: ``auto`` (a container if the host declares ``boot.isContainer``), ``vm``, ``container``.
         :param option_paths: further options to read, as written in a module.
+        :param locked: what :meth:`lock` said a moment ago; asked for again unless given.
         :raises FlakeError: if the flake cannot be read or has no such host.
         :raises EvalError: if the host does not evaluate.
         :raises SettingsError: if an option path is malformed.
         """
-        paths = tuple(dict.fromkeys(option_paths))
-        names = {path: option_names(path) for path in paths}
-        key = self._key(
-            host.flake,
-            {
-                "kind": "host",
-                "expression": evaluation_expression(
-                    host.attr,
-                    backend=backend,
-                    instrumentation=self.instrumentation,
-                    options=list(names.values()),
-                ),
-            },
-        )
-        document = self._cached(key)
-        if document is None or not Path(document["derivation"]).exists():
+        paths = _each_once(option_paths)
+        locked = locked or self.lock(host.flake)
+        key = self._host_key(host, locked, backend, paths)
+        document = self._instantiated(key)
+        if document is None:
+            names = {path: option_names(path) for path in paths}
             document = _checked(host, self._evaluate(host, backend, names))
-            self._keep(key, document)
+            self._keep(key, document, locked)
         return parse_host_config(host, document, option_paths=paths)
 
     def instantiate_generation(self, host: HostRef, *, backend: str, delta: str) -> str:
@@ -157,72 +189,13 @@ class Nix:
         expression = generation_expression(
             host.attr, backend=backend, instrumentation=self.instrumentation, delta=delta
         )
-        key = self._key(host.flake, {"kind": "generation", "expression": expression})
-        document = self._cached(key)
-        if document is None or not Path(document["derivation"]).exists():
+        locked = self.lock(host.flake)
+        key = _key(locked, {"kind": "generation", "expression": expression})
+        document = self._instantiated(key)
+        if document is None:
             document = _checked(host, self._eval(host, expression))
-            self._keep(key, document)
+            self._keep(key, document, locked)
         return str(document["derivation"])
-
-    def build(
-        self, derivation: str, *, gc_root: Path, on_progress: ProgressSink | None = None
-    ) -> Path:
-        """Build a derivation and keep it from the garbage collector.
-
-        :param gc_root: symlink to make, in a directory that is made if it is missing.
-        :param on_progress: called as Nix gets on.
-        :return: store path of its ``out`` output.
-        :raises BuildError: with the end of the log of the derivation that failed.
-        """
-        log = NixLog(on_progress)
-        gc_root.parent.mkdir(parents=True, exist_ok=True)
-        argv = build_argv(self.settings, derivation, gc_root=gc_root, version=self.version())
-        try:
-            answer = self._run(argv, log, self.settings.build_limit_s)
-        except ProcessTimeout as err:
-            raise BuildError(
-                f"{derivation}: still building after {self.settings.build_limit_s:g} s",
-                remedy="raise the limit, or build on a faster machine and copy the result",
-                derivation=derivation,
-            ) from err
-        if answer.exit_status != 0:
-            raise build_failure(
-                derivation, log, answer.exit_status, read_log=self._log_of_derivation
-            )
-        outputs = _parsed(answer, derivation)[0]["outputs"]
-        return Path(outputs.get("out") or next(iter(outputs.values())))
-
-    def closure(self, path: Path) -> tuple[Path, ...]:
-        """Return the store paths that `path` needs at run time, itself included.
-
-        :raises BuildError: if it is no valid store path.
-        """
-        log = NixLog()
-        answer = self._run(closure_argv(self.settings, path), log, _QUICK_S)
-        if answer.exit_status != 0:
-            raise build_failure(str(path), log, answer.exit_status, read_log=lambda _: ())
-        return tuple(Path(line) for line in answer.stdout_text.split())
-
-    def dump_database(self, paths: Sequence[Path]) -> bytes:
-        """Return what the database knows of `paths`, as ``nix-store --load-db`` reads it.
-
-        :raises BuildError: if one is no valid store path.
-        """
-        return self._store_output(dump_database_argv(paths), str(paths[0])) if paths else b""
-
-    def export(self, paths: Sequence[Path]) -> bytes:
-        """Return `paths` as ``nix-store --import`` reads them.
-
-        :raises BuildError: if one is no valid store path.
-        """
-        return self._store_output(export_argv(paths), str(paths[0])) if paths else b""
-
-    def _store_output(self, argv: Sequence[str], subject: str) -> bytes:
-        log = NixLog()
-        answer = self._run(argv, log, self.settings.build_limit_s)
-        if answer.exit_status != 0:
-            raise build_failure(subject, log, answer.exit_status, read_log=lambda _: ())
-        return answer.stdout
 
     def _evaluate(
         self, host: HostRef, backend: str, options: Mapping[str, Sequence[str]]
@@ -251,7 +224,7 @@ class Nix:
         log = NixLog()
         limit_s = self.settings.evaluation_limit_s
         try:
-            answer = self._run(eval_argv(self.settings, host.flake, expression), log, limit_s)
+            answer = self.run(eval_argv(self.settings, host.flake, expression), log, limit_s)
         except ProcessTimeout as err:
             raise EvalInterrupted(
                 f"{host}: still evaluating after {limit_s:g} s",
@@ -260,43 +233,30 @@ class Nix:
             ) from err
         if answer.exit_status != 0:
             raise evaluation_failure(host, log, answer.exit_status)
-        return _parsed(answer, str(host))
+        return parsed_json(answer, str(host))
 
-    def _run(self, argv: Sequence[str], log: NixLog, limit_s: float) -> Completed:
-        try:
-            return self.runner.run(argv, deadline=Deadline.after(limit_s), on_stderr_line=log.feed)
-        except ToolMissingError as err:
-            raise ToolMissingError(
-                f"{argv[0]}: Nix is not installed or not on PATH", remedy=_INSTALL
-            ) from err
-
-    def _log_of_derivation(self, derivation: str) -> Sequence[str]:
-        answer = self._run(log_argv(self.settings, derivation), NixLog(), _QUICK_S)
-        return answer.stdout_text.splitlines()[-40:] if answer.exit_status == 0 else ()
-
-    def _key(self, flake: FlakeRef, parts: Mapping[str, object]) -> str | None:
-        """Return the cache's key, ``None`` where the outcome is not fixed by what is known."""
-        metadata = self.metadata(flake)  # also the place where a bad flake ref is told
-        if self.settings.cache is None or not self.settings.pure:
-            return None
-        identity = content_identity(metadata)
-        if identity is None:
-            return None
-        return evaluation_key(
-            {
-                "flake": identity,
-                "overrides": self.settings.override_inputs,
-                "options": self.settings.nix_options,
-                "nix": self.version(),
-                **parts,
-            }
+    def _host_key(
+        self, host: HostRef, locked: Locked, backend: str, option_paths: Sequence[str]
+    ) -> str | None:
+        expression = evaluation_expression(
+            host.attr,
+            backend=backend,
+            instrumentation=self.instrumentation,
+            options=[option_names(path) for path in _each_once(option_paths)],
         )
+        return _key(locked, {"kind": "host", "expression": expression})
 
     def _cached(self, key: str | None) -> Mapping[str, Json] | None:
         return self.settings.cache.get(key) if self.settings.cache and key else None
 
-    def _keep(self, key: str | None, document: Mapping[str, Json]) -> None:
-        if self.settings.cache and key:
+    def _instantiated(self, key: str | None) -> Mapping[str, Json] | None:
+        """Return the document under `key` if its derivation was not collected since."""
+        document = self._cached(key)
+        return document if document and Path(document["derivation"]).exists() else None
+
+    def _keep(self, key: str | None, document: Mapping[str, Json], locked: Locked) -> None:
+        # Somebody may have edited the flake in between: what was read is then not what `key` says.
+        if self.settings.cache and key and self.lock(locked.flake) == locked:
             self.settings.cache.put(key, document)
 
 
@@ -318,15 +278,13 @@ def run_script(package: Path, program: str) -> Path:
     return others[0]
 
 
-def _parsed(answer: Completed, subject: str) -> Json:
-    try:
-        return json.loads(answer.stdout)
-    except ValueError as err:
-        raise EvalError(
-            f"{subject}: Nix answered something other than JSON: {answer.stdout_text[:200]!r}",
-            remedy="run the same command by hand; a wrapper named nix may print to standard output",
-            detail=answer.stderr_text,
-        ) from err
+def _each_once(option_paths: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(option_paths))
+
+
+def _key(locked: Locked, parts: Mapping[str, object]) -> str | None:
+    """Return the cache's key, ``None`` where the outcome is not fixed by what is known."""
+    return locked.identity and evaluation_key({"locked": locked.identity, **parts})
 
 
 def _checked(host: HostRef, document: Json) -> Mapping[str, Json]:

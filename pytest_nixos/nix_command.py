@@ -12,11 +12,13 @@ from pytest_nixos.flake import FlakeRef
 
 __all__ = [
     "NixSettings",
+    "build_ahead_argv",
     "build_argv",
     "closure_argv",
     "eval_argv",
     "log_argv",
     "metadata_argv",
+    "root_argv",
     "version_argv",
 ]
 
@@ -96,12 +98,40 @@ def build_argv(
 
     :param version: what ``nix --version`` says.
     """
-    outputs = "^*" if _release(version) >= _OUTPUT_SYNTAX_SINCE else ""
     return (
         *_nix(settings, "build"),
         "--json",
         *("--out-link", str(gc_root)),
-        f"{derivation}{outputs}",
+        f"{derivation}{_all_outputs(version)}",
+    )
+
+
+def build_ahead_argv(
+    settings: NixSettings, derivations: Sequence[str], *, version: str
+) -> tuple[str, ...]:
+    """Return the command that builds as many of `derivations` as can be built, and makes no link.
+
+    :param version: what ``nix --version`` says.
+    """
+    return (
+        *_nix(settings, "build"),
+        "--no-link",
+        "--keep-going",
+        *(f"{derivation}{_all_outputs(version)}" for derivation in derivations),
+    )
+
+
+def root_argv(settings: NixSettings, output: str, *, gc_root: Path) -> tuple[str, ...]:
+    """Return the command that keeps a valid store path from the garbage collector, and fails on any other.
+
+    It builds and fetches nothing, evaluates nothing and takes 20 ms.
+    """
+    options = [word for pair in settings.nix_options for word in ("--option", *pair)]
+    return (
+        *("nix-store", "--realise", *options),
+        *("--option", "substitute", "false"),
+        *("--add-root", str(gc_root)),
+        output,
     )
 
 
@@ -128,6 +158,10 @@ def _nix(settings: NixSettings, *command: str) -> tuple[str, ...]:
 def _flake_options(settings: NixSettings) -> tuple[str, ...]:
     overrides = [w for pair in settings.override_inputs for w in ("--override-input", *pair)]
     return ("--no-write-lock-file", *overrides)
+
+
+def _all_outputs(version: str) -> str:
+    return "^*" if _release(version) >= _OUTPUT_SYNTAX_SINCE else ""
 
 
 def _release(version: str) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from pytest_nixos.errors import MachineError, NixosError
 from pytest_nixos.flake import HostRef
@@ -71,6 +72,7 @@ class NixosSession:
         self.waivers = tuple(waivers)
         self._by_id = {control.id: control for control in controls}
         self._entries = {entry.key: entry for entry in entries}
+        self._to_build: tuple[str, ...] = ()
 
     @property
     def entries(self) -> tuple[HostEntry, ...]:
@@ -116,3 +118,20 @@ class NixosSession:
             container = self.host_config(key).is_container
             return BackendName.CONTAINER if container else BackendName.VM
         return BackendName(choice.value)
+
+    def plan_builds(self, keys: Sequence[str]) -> None:
+        """Remember the hosts that have tests in this process."""
+        self._to_build = tuple(keys)
+
+    def take_builds(self) -> tuple[str, ...]:
+        """Return the derivations of planned hosts that do not look built yet; nothing the next time.
+
+        Nix builds several at once sooner than one after the other.
+        """
+        keys, self._to_build = self._to_build, ()
+        hosts = [
+            entry.config
+            for entry in map(self.entry, keys)
+            if entry.config is not None and self.backend_name(entry.key) is not BackendName.SSH
+        ]
+        return tuple(host.derivation for host in hosts if not Path(host.output).exists())

@@ -224,6 +224,17 @@ def test_a_build_is_told_rooted_and_closed(make: Callable[..., Nix], tmp_path: P
     assert any(salt in progress.building for progress in seen)
     assert seen[-1].building == ()
 
+    again = tmp_path / "roots" / "again"
+    assert nix.build("/no.drv", gc_root=again, output=str(path)) == path
+    assert again.resolve() == path
+    roots = subprocess.run(
+        ["nix-store", "--query", "--roots", str(path)], check=True, capture_output=True, text=True
+    )
+    assert str(again) in roots.stdout
+    # A build that was cut short leaves such a thing behind.
+    with pytest.raises(BuildError):
+        nix.build("/no.drv", gc_root=again, output=str(tmp_path))
+
 
 def test_a_build_that_fails_shows_its_log(make: Callable[..., Nix], tmp_path: Path) -> None:
     nix = make()

@@ -34,6 +34,7 @@ class FakeNix:
     stderr: tuple[str, ...] = ()
     exit_status: int = 0
     timeout: bool = False
+    valid: tuple[str, ...] = ()
     calls: list[tuple[str, ...]] = field(default_factory=list)
 
     def run(
@@ -63,6 +64,8 @@ class FakeNix:
             return self._eval(argv, on_stderr_line)
         if "build" in words:
             return self._done(argv, json.dumps([{"outputs": {"out": "/nix/store/o"}}]))
+        if "nix-store" in words:
+            return self._done(argv, "", 0 if argv[-1] in self.valid else 1)
         if "path-info" in words:
             return self._done(argv, "/nix/store/a\n/nix/store/b\n")
         return self._done(argv, "log line\n")
@@ -185,6 +188,35 @@ def test_build_names_the_outputs_as_each_release_wants(
     assert root.parent.is_dir()
 
 
+def test_what_is_valid_in_the_store_is_kept_and_not_built(tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    output.mkdir()
+    root = tmp_path / "roots" / "web"
+    fake = FakeNix(valid=(str(output),))
+    assert nix(fake).build("/d.drv", gc_root=root, output=str(output)) == output
+    (call,) = fake.calls
+    assert call[:2] == ("nix-store", "--realise")
+    assert call[-6:] == ("--option", "substitute", "false", "--add-root", str(root), str(output))
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_what_is_not_valid_is_built(tmp_path: Path, there: bool) -> None:
+    output = tmp_path / "half-built"
+    if there:
+        output.mkdir()
+    fake = FakeNix()
+    built = nix(fake).build("/d.drv", gc_root=tmp_path / "r", output=str(output))
+    assert built == Path("/nix/store/o")
+    assert [call[0] for call in fake.calls] == (["nix-store"] if there else []) + ["nix", "nix"]
+
+
+def test_builds_ahead_go_on_after_a_failure_and_raise_nothing() -> None:
+    fake = FakeNix(exit_status=1)
+    nix(fake).build_ahead(["/a.drv", "/b.drv"])
+    assert fake.calls[-1][-4:] == ("--no-link", "--keep-going", "/a.drv", "/b.drv")
+    nix(FakeNix(timeout=True)).build_ahead(["/a.drv"])
+
+
 def test_build_tells_its_progress(tmp_path: Path) -> None:
     events = [
         {"action": "start", "id": 1, "type": 104},
@@ -279,6 +311,29 @@ def test_a_derivation_that_was_collected_is_made_again(
     Path(instantiated["derivation"]).unlink()
     nix(fake, cache=cache).evaluate(HOST)
     assert len(fake.evaluations()) == 2
+
+
+def test_what_is_known_needs_no_evaluation(
+    cache: EvaluationCache, instantiated: dict[str, Any]
+) -> None:
+    fake = FakeNix(host=instantiated)
+    locked = nix(fake, cache=cache).lock(FLAKE)
+    assert nix(fake, cache=cache).known(HOST, locked, option_paths=["a.b"]) is None
+    first = nix(fake, cache=cache).evaluate(HOST, option_paths=["a.b"])
+    fake.calls.clear()
+    assert nix(fake, cache=cache).known(HOST, locked, option_paths=["a.b"]) == first
+    assert nix(fake, cache=cache).known(HOST, locked) is None
+    assert fake.calls == []
+
+
+def test_a_flake_that_changes_while_it_is_evaluated_is_not_kept(
+    cache: EvaluationCache, instantiated: dict[str, Any]
+) -> None:
+    fake = FakeNix(host=instantiated)
+    locked = nix(fake, cache=cache).lock(FLAKE)
+    fake.metadata = {**FIXED, "locked": {"narHash": "sha256-edited"}}
+    nix(fake, cache=cache).evaluate(HOST, locked=locked)
+    assert not list(cache.directory.glob("*"))
 
 
 def test_host_names_are_kept_too(cache: EvaluationCache) -> None:

@@ -11,6 +11,8 @@
       };
     in
     {
+      devShells = import ./dev-shells.nix { inherit nixpkgs; };
+
       nixosConfigurations = {
         llm-host = host ./hosts/llm-host.nix;
         llm-host-bad = host ./hosts/llm-host-bad.nix;

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the same names as below, for type checkers
     from pytest_nixos import observe
+    from pytest_nixos.dev_shell import DevShell, ShellVisit
     from pytest_nixos.errors import (
         BootError,
         BuildError,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
         TransportError,
     )
     from pytest_nixos.findings import Evidence, Finding, Outcome, Severity
+    from pytest_nixos.flake_under_test import Flake, NixAnswer
     from pytest_nixos.generations import (
         Announced,
         Delta,
@@ -64,10 +66,12 @@ __all__ = [
     "Control",
     "Deadline",
     "Delta",
+    "DevShell",
     "EvalError",
     "Evidence",
     "Finding",
     "Firewall",
+    "Flake",
     "FlakeError",
     "Generation",
     "GenerationError",
@@ -76,6 +80,7 @@ __all__ = [
     "Links",
     "Machine",
     "MachineError",
+    "NixAnswer",
     "NixosError",
     "Observations",
     "OllamaSettings",
@@ -87,6 +92,7 @@ __all__ = [
     "PowerOutcome",
     "Probe",
     "Severity",
+    "ShellVisit",
     "Specialisation",
     "StorePath",
     "SwitchEnd",
@@ -118,6 +124,10 @@ _HOME = {
     "MachineError": "errors",
     "NixosError": "errors",
     "TransportError": "errors",
+    "DevShell": "dev_shell",
+    "ShellVisit": "dev_shell",
+    "Flake": "flake_under_test",
+    "NixAnswer": "flake_under_test",
     "Deadline": "timing",
     "poll": "timing",
     "Announced": "generations",

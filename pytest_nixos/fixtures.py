@@ -11,6 +11,8 @@ import pytest
 from pytest_nixos.collection import control_of
 from pytest_nixos.errors import NixosError
 from pytest_nixos.findings import Evidence
+from pytest_nixos.flake import FlakeRef
+from pytest_nixos.flake_under_test import Flake
 from pytest_nixos.generations import Generations
 from pytest_nixos.host_config import HostConfig
 from pytest_nixos.launch import Launch
@@ -84,6 +86,22 @@ def nixos_fresh_generations(
     """The life of a machine of this test alone, see ``nixos_generations``."""
     roots = tmp_path_factory.mktemp("generations")
     return _generations(_session(request), nixos_fresh_machine, nixos_host_config, roots)
+
+
+@pytest.fixture(scope="session")
+def _nixos_flakes() -> dict[FlakeRef, Flake]:
+    return {}
+
+
+@pytest.fixture(scope="session")
+def nixos_flake(
+    request: pytest.FixtureRequest,
+    nixos_host_config: HostConfig,
+    _nixos_flakes: dict[FlakeRef, Flake],
+) -> Flake:
+    """The flake of the host: its lock file, outputs and development shells; no machine is started."""
+    ref = nixos_host_config.ref.flake
+    return _nixos_flakes.setdefault(ref, Flake(ref, _session(request).nix))
 
 
 @pytest.fixture(scope="session")

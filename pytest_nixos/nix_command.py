@@ -12,12 +12,15 @@ from pytest_nixos.flake import FlakeRef
 
 __all__ = [
     "NixSettings",
+    "all_outputs",
     "build_ahead_argv",
     "build_argv",
     "closure_argv",
     "eval_argv",
+    "flake_options",
     "log_argv",
     "metadata_argv",
+    "nix_words",
     "root_argv",
     "version_argv",
 ]
@@ -70,8 +73,8 @@ def log_argv(settings: NixSettings, derivation: str) -> tuple[str, ...]:
 def metadata_argv(settings: NixSettings, flake: FlakeRef) -> tuple[str, ...]:
     """Return the command that locks a flake in memory and tells its content."""
     return (
-        *_nix(settings, "flake", "metadata"),
-        *_flake_options(settings),
+        *nix_words(settings, "flake", "metadata"),
+        *flake_options(settings),
         "--json",
         str(flake),
     )
@@ -80,8 +83,8 @@ def metadata_argv(settings: NixSettings, flake: FlakeRef) -> tuple[str, ...]:
 def eval_argv(settings: NixSettings, flake: FlakeRef, expression: str) -> tuple[str, ...]:
     """Return the command that applies `expression` to a flake's ``nixosConfigurations``."""
     return (
-        *_nix(settings, "eval"),
-        *_flake_options(settings),
+        *nix_words(settings, "eval"),
+        *flake_options(settings),
         *(("--impure",) if settings.impure else ()),
         *("--option", "eval-cache", "false"),  # it would hide an error's text on the second run
         "--show-trace",
@@ -99,10 +102,10 @@ def build_argv(
     :param version: what ``nix --version`` says.
     """
     return (
-        *_nix(settings, "build"),
+        *nix_words(settings, "build"),
         "--json",
         *("--out-link", str(gc_root)),
-        f"{derivation}{_all_outputs(version)}",
+        f"{derivation}{all_outputs(version)}",
     )
 
 
@@ -114,10 +117,10 @@ def build_ahead_argv(
     :param version: what ``nix --version`` says.
     """
     return (
-        *_nix(settings, "build"),
+        *nix_words(settings, "build"),
         "--no-link",
         "--keep-going",
-        *(f"{derivation}{_all_outputs(version)}" for derivation in derivations),
+        *(f"{derivation}{all_outputs(version)}" for derivation in derivations),
     )
 
 
@@ -147,20 +150,23 @@ def dump_database_argv(paths: Sequence[Path]) -> tuple[str, ...]:
 
 def closure_argv(settings: NixSettings, path: Path) -> tuple[str, ...]:
     """Return the command that lists the closure of a store path."""
-    return (*_nix(settings, "path-info"), "--recursive", str(path))
+    return (*nix_words(settings, "path-info"), "--recursive", str(path))
 
 
-def _nix(settings: NixSettings, *command: str) -> tuple[str, ...]:
+def nix_words(settings: NixSettings, *command: str) -> tuple[str, ...]:
+    """Return the start of a command line: program, features, log format and the user's settings."""
     options = [word for pair in settings.nix_options for word in ("--option", *pair)]
     return (settings.program, *_FLAKES, *command, *_LOG, *options)
 
 
-def _flake_options(settings: NixSettings) -> tuple[str, ...]:
+def flake_options(settings: NixSettings) -> tuple[str, ...]:
+    """Return what keeps the user's lock file as it is and replaces the inputs that are to be replaced."""
     overrides = [w for pair in settings.override_inputs for w in ("--override-input", *pair)]
     return ("--no-write-lock-file", *overrides)
 
 
-def _all_outputs(version: str) -> str:
+def all_outputs(version: str) -> str:
+    """Return what follows a derivation that is to be built: nothing where Nix does not know the syntax."""
     return "^*" if _release(version) >= _OUTPUT_SYNTAX_SINCE else ""
 
 

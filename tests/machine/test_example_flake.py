@@ -25,7 +25,9 @@ LIMIT_S = 1200
 pytestmark = pytest.mark.skipif(not OVERRIDES, reason="no offline nixpkgs: run ./dev test")
 
 
-def judge(host: str, tmp_path: Path, *arguments: str) -> tuple[int, Any, str]:
+def judge(
+    host: str, tmp_path: Path, *arguments: str, flake: Path = EXAMPLE
+) -> tuple[int, Any, str]:
     """Run the bundled suites on `host`; return exit status, report, and what was printed."""
     overrides = [
         word for name, ref in OVERRIDES.items() for word in ("--nixos-override-input", name, ref)
@@ -39,7 +41,7 @@ def judge(host: str, tmp_path: Path, *arguments: str) -> tuple[int, Any, str]:
             "-p",
             "no:cacheprovider",
             "--nixos-flake",
-            f"{EXAMPLE}#{host}",
+            f"{flake}#{host}",
             *overrides,
             "--nixos-report",
             f"json:{report}",

@@ -35,12 +35,7 @@ let
     inherit lib system pkgs debian;
     config = { };
     overlays = [ ];
-    stdenv = {
-      inherit system shell;
-      hostPlatform = { inherit system; isLinux = true; isx86_64 = true; isx86 = true; isAarch64 = false; is64bit = true; qemuArch = "x86_64"; linuxArch = "x86_64"; config = "x86_64-unknown-linux-gnu"; };
-      buildPlatform = pkgs.stdenv.hostPlatform;
-      isLinux = true;
-    };
+    inherit (import ./shell.nix { inherit lib pkgs runCommand system; }) stdenv mkShell mkShellNoCC;
     hostPlatform = pkgs.stdenv.hostPlatform;
     targetPlatform = pkgs.stdenv.hostPlatform;
     runtimeShell = "${pkgs.bash}/bin/bash";

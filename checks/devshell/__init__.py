@@ -1,0 +1,1 @@
+"""Suite: development shells of the flake."""

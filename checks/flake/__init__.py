@@ -1,0 +1,1 @@
+"""Suite: hygiene of the flake, as Nix itself judges it."""

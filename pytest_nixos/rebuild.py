@@ -1,0 +1,57 @@
+"""Which derivations of a system are cheap to build again, and what a second build says of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Rebuild", "different", "rebuildable"]
+
+# Attributes of the builders of nixpkgs that make text files, links and small scripts (trivial-builders).
+_CHEAP = (b'("preferLocalBuild","1")', b'("buildCommand","', rb"\"buildCommand\":")
+# Outputs stand first in a derivation: name, path, and where the content is fixed its hash.
+_OUTPUTS = re.compile(rb'^Derive\(\[((?:\("[^"]*","[^"]*","[^"]*","[^"]*"\),?)+)\]')
+_OUTPUT = re.compile(rb'\("[^"]*","(?P<path>[^"]*)","(?P<fixed>[^"]*)","[^"]*"\)')
+_DIFFERS = re.compile(r"derivation '(?P<drv>/nix/store/[^']+\.drv)' may not be deterministic[^\n]*")
+_SYSTEM = re.compile(r"-(nixos-system-|etc\.drv|nixos-vm)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rebuild:
+    """What building again showed.
+
+    :param tried: derivations that were built a second time.
+    :param different: those of them whose output differs.
+    :param failures: what Nix said where it could not build again at all.
+    """
+
+    tried: tuple[str, ...]
+    different: tuple[str, ...]
+    failures: tuple[str, ...]
+
+
+def rebuildable(derivations: Iterable[str]) -> tuple[str, ...]:
+    """Pick derivations that have been built on this machine and are cheap to build again."""
+    return tuple(
+        name for name in derivations if name.endswith(".drv") and _is_rebuildable(Path(name))
+    )
+
+
+def different(said: str) -> tuple[str, ...]:
+    """Find the derivations that Nix calls not deterministic."""
+    return tuple(dict.fromkeys(match["drv"] for match in _DIFFERS.finditer(said)))
+
+
+def _is_rebuildable(derivation: Path) -> bool:
+    try:
+        text = derivation.read_bytes()
+    except OSError:
+        return False
+    listed = _OUTPUTS.match(text)
+    outputs = list(_OUTPUT.finditer(listed[1])) if listed else []
+    if not outputs or any(output["fixed"] or not output["path"] for output in outputs):
+        return False  # its content is fixed by a hash, or its path is not known before it is built
+    cheap = _SYSTEM.search(derivation.name) or any(sign in text for sign in _CHEAP)
+    return bool(cheap) and all(Path(output["path"].decode()).exists() for output in outputs)

@@ -155,7 +155,10 @@ class Flake:
         runner, settings = self._nix.runner, self._nix.settings
         with scratch_copy(self._root) as scratch:
             directory = scratch.project / self._subdirectory
-            env = visit_environment(scratch.home, "direnv")
+            env = {
+                **visit_environment(scratch.home, "direnv"),
+                "NIX_CONFIG": _configuration(settings.nix_options),
+            }
             if settings.override_inputs:
                 argv = flake_command.lock_copy_argv(settings, str(directory))
                 runner.run(argv, deadline=Deadline.after(_SHELL_LIMIT_S), env=env, cwd=directory)
@@ -247,6 +250,14 @@ class Flake:
 
     def _run(self, argv: Sequence[str], log: NixLog, limit_s: float) -> Completed:
         return self._nix.runner.run(argv, deadline=Deadline.after(limit_s), on_stderr_line=log.feed)
+
+
+def _configuration(options: Sequence[tuple[str, str]]) -> str:
+    """Return settings for a Nix that others call, as the commands of this module have them."""
+    own = [("extra-experimental-features", "nix-command flakes"), *options]
+    return "\n".join(
+        [os.environ.get("NIX_CONFIG", ""), *(f"{key} = {value}" for key, value in own)]
+    )
 
 
 def _roots_below(directory: Path, printed: str) -> Mapping[str, str]:

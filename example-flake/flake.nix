@@ -19,6 +19,7 @@
         firewall-iptables = host ./hosts/firewall-iptables.nix;
         container-host = host ./hosts/container-host.nix;
         "edge.lab-1" = host ./hosts/edge.lab-1.nix;
+        loader-host = host ./hosts/loader-host.nix;
         rollback-bad = host ./hosts/rollback-bad.nix;
       };
     };

@@ -26,6 +26,7 @@ __all__ = [
     "control_of",
     "generate_tests",
     "host_key_of",
+    "needs_boot_loader",
     "select_and_order",
 ]
 
@@ -34,6 +35,7 @@ HOST_PARAM = "_nixos_host"
 CONTROL_FIXTURE = "nixos_control"
 NO_HOST = "no-host"
 NAME_MARKERS = ("nixos_control", "nixos_hosts", "nixos_requires")
+BOOT_LOADER = "boot-loader"
 _STORE = Path("/nix/store")
 
 
@@ -143,6 +145,11 @@ def host_key_of(item: pytest.Item) -> str | None:
     callspec = getattr(item, "callspec", None)
     key = callspec.params.get(HOST_PARAM) if callspec is not None else None
     return None if key in (None, NO_HOST) else str(key)
+
+
+def needs_boot_loader(item: pytest.Item) -> bool:
+    """Whether a test asks for a VM with a boot loader: ``nixos_requires("boot-loader")``, alone or beside places."""
+    return any(BOOT_LOADER in marker.args for marker in item.iter_markers("nixos_requires"))
 
 
 def control_of(item: pytest.Item, session: NixosSession) -> Control | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_nixos.collection import control_of
+from pytest_nixos.collection import control_of, needs_boot_loader
 from pytest_nixos.errors import NixosError
 from pytest_nixos.findings import Evidence
 from pytest_nixos.flake import FlakeRef
@@ -54,8 +54,32 @@ def nixos_machine(request: pytest.FixtureRequest, _nixos_host: str) -> Iterator[
 
 @pytest.fixture
 def nixos_fresh_machine(request: pytest.FixtureRequest, _nixos_host: str) -> Iterator[Machine]:
-    """A machine of the host for this test alone; what the test breaks goes away with it."""
-    yield from _machine(request, _nixos_host)
+    """A machine of the host for this test alone; what the test breaks goes away with it.
+
+    With the marker ``nixos_requires("boot-loader")`` it has a disk and boot loader of its own.
+    """
+    vm = _session(request).backend_name(_nixos_host) is BackendName.VM
+    loader = vm and needs_boot_loader(request.node)
+    yield from _machine(request, _nixos_host, boot_loader=loader)
+
+
+@pytest.fixture(scope="session")
+def nixos_rebooting_machine(request: pytest.FixtureRequest, _nixos_host: str) -> Iterator[Machine]:
+    """A machine that reboots into its boot default: a VM with a boot loader, or a container of its own."""
+    vm = _session(request).backend_name(_nixos_host) is BackendName.VM
+    yield from _machine(request, _nixos_host, boot_loader=vm)
+
+
+@pytest.fixture(scope="session")
+def nixos_rebooting_generations(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    nixos_rebooting_machine: Machine,
+) -> Generations:
+    """The life of ``nixos_rebooting_machine``, see ``nixos_generations``."""
+    roots = tmp_path_factory.mktemp("generations")
+    host = nixos_rebooting_machine.spec.host
+    return _generations(_session(request), nixos_rebooting_machine, host, roots)
 
 
 @pytest.fixture(scope="session")
@@ -81,11 +105,11 @@ def nixos_fresh_generations(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
     nixos_fresh_machine: Machine,
-    nixos_host_config: HostConfig,
 ) -> Generations:
     """The life of a machine of this test alone, see ``nixos_generations``."""
     roots = tmp_path_factory.mktemp("generations")
-    return _generations(_session(request), nixos_fresh_machine, nixos_host_config, roots)
+    host = nixos_fresh_machine.spec.host
+    return _generations(_session(request), nixos_fresh_machine, host, roots)
 
 
 @pytest.fixture(scope="session")
@@ -147,10 +171,12 @@ def _generations(
     return Generations(machine, bridge, refusal=refusal)
 
 
-def _machine(request: pytest.FixtureRequest, key: str) -> Iterator[Machine]:
+def _machine(
+    request: pytest.FixtureRequest, key: str, *, boot_loader: bool = False
+) -> Iterator[Machine]:
     session = _session(request)
     narrator = request.config.stash[NARRATOR]
-    launch = Launch(session, key, narrator=narrator, config=request.config)
+    launch = Launch(session, key, narrator=narrator, config=request.config, boot_loader=boot_loader)
     with _shown_once(session, key), narrator.speaking():
         machine = launch.__enter__()
     failed_before = request.session.testsfailed

@@ -22,13 +22,25 @@ __all__ = ["Launch", "bundled_backend"]
 
 
 class Launch:
-    """One machine on its way up and down; a context manager that yields the running machine."""
+    """One machine on its way up and down; a context manager that yields the running machine.
 
-    def __init__(self, session: NixosSession, key: str, *, narrator: Narrator, config: Any) -> None:
+    :param boot_loader: give it a disk and boot loader of its own, so that a reboot comes into what is the default there.
+    """
+
+    def __init__(
+        self,
+        session: NixosSession,
+        key: str,
+        *,
+        narrator: Narrator,
+        config: Any,
+        boot_loader: bool = False,
+    ) -> None:
         self._session = session
         self._entry = session.entry(key)
         self._narrator = narrator
         self._config = config
+        self._boot_loader = boot_loader
         self._stack = ExitStack()
         self._directory: RunDirectory | None = None
 
@@ -70,7 +82,7 @@ class Launch:
         return machine
 
     def _spec(self, directory: RunDirectory) -> MachineSpec:
-        settings, host = self._session.settings, self._session.host_config(self._entry.key)
+        settings, host = self._session.settings, self._host()
         live = self._session.backend_name(self._entry.key) is BackendName.SSH
         system = Path(host.toplevel) if live else self._build(host, directory)
         spec = MachineSpec(
@@ -83,6 +95,11 @@ class Launch:
         )
         changed = self._config.hook.pytest_nixos_machine_spec(config=self._config, spec=spec)
         return spec if changed is None else changed
+
+    def _host(self) -> HostConfig:
+        if self._boot_loader:
+            return self._session.boot_loader_config(self._entry.key)
+        return self._session.host_config(self._entry.key)
 
     def _build(self, host: HostConfig, directory: RunDirectory) -> Path:
         with _phase(self._entry, "build"):

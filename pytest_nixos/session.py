@@ -34,12 +34,14 @@ def place_of(backend: BackendName) -> Place:
 class HostEntry:
     """One host of the run: its config, or why there is none; and why its machine failed, once it did.
 
+    :param boot_loader: the same host as a VM with a boot loader, once a test needed it.
     :param shown: whether a test has shown the failure in full; later ones name its cause only.
     """
 
     key: str
     ref: HostRef
     config: HostConfig | None = None
+    boot_loader: HostConfig | None = None
     failure: NixosError | None = None
     shown: bool = False
     phases_s: dict[str, float] = field(default_factory=dict)
@@ -99,6 +101,23 @@ class NixosSession:
                 f"{key}: was not evaluated", remedy="report this as a defect of pytest-nixos"
             )
         return entry.config
+
+    def boot_loader_config(self, key: str) -> HostConfig:
+        """Return the host as a VM with a disk and boot loader of its own; evaluated when it is first asked for.
+
+        :raises MachineError: if its backend has no boot loader.
+        :raises EvalError: if it does not evaluate so.
+        """
+        backend = self.backend_name(key)
+        if backend is not BackendName.VM:
+            raise MachineError(
+                f"{key}: a machine of the {backend.value} backend has no boot loader",
+                remedy="run the host as a VM: --nixos-backend vm",
+            )
+        entry = self._entries[key]
+        if entry.boot_loader is None:
+            entry.boot_loader = self.nix.evaluate(entry.ref, backend="boot-loader")
+        return entry.boot_loader
 
     def control(self, control_id: str) -> Control:
         """Return a control as the profile tunes it, or as the catalogue has it.

@@ -1,5 +1,13 @@
 # What every host here has: a disk, a clock, an administrator, and a virtual machine without a screen.
 { config, lib, ... }:
+let
+  machine = {
+    memorySize = lib.mkDefault 1536;
+    cores = lib.mkDefault 2;
+    diskSize = lib.mkDefault 2048;
+    graphics = false;
+  };
+in
 {
   system.stateVersion = "24.05";
   time.timeZone = "UTC";
@@ -7,7 +15,7 @@
   documentation.enable = false;
 
   fileSystems."/" = lib.mkIf (!config.boot.isContainer) (lib.mkDefault { device = "/dev/disk/by-label/nixos"; fsType = "ext4"; });
-  boot.loader.grub.device = lib.mkDefault "/dev/vda";
+  boot.loader.grub.device = lib.mkIf (!config.boot.loader.systemd-boot.enable) (lib.mkDefault "/dev/vda");
   boot.initrd.systemd.enable = false;
 
   users.mutableUsers = false;
@@ -21,10 +29,6 @@
   };
   security.sudo.execWheelOnly = true;
 
-  virtualisation.vmVariant.virtualisation = {
-    memorySize = lib.mkDefault 1536;
-    cores = lib.mkDefault 2;
-    diskSize = lib.mkDefault 2048;
-    graphics = false;
-  };
+  virtualisation.vmVariant.virtualisation = machine;
+  virtualisation.vmVariantWithBootLoader.virtualisation = machine;
 }

@@ -261,7 +261,13 @@ class Machine:
                 f"{self.name}: cannot be switched on, it is {self.state.value}",
                 remedy="power_off() first",
             )
-        powered.power_on(generation=generation, deadline=Deadline.after(self.spec.boot_timeout_s))
+        deadline = Deadline.after(self.spec.boot_timeout_s)
+        try:
+            powered.power_on(generation=generation, deadline=deadline)
+        except BaseException:
+            # What hangs in a panic must not hold the disk when it is tried again.
+            powered.power_off(orderly=False, deadline=deadline)
+            raise
         self._condemned = ""
         self.state = State.RUNNING
         self.invalidate()

@@ -18,7 +18,16 @@ let
   wanted = all: builtins.removeAttrs all request.skippedFacts;
 
   # What the host's own VM variant asks for stands there, before the instrumentation has its say.
-  ownVm = if machine.backend == "vm" then { inherit (facts host.config.virtualisation.vmVariant) vm; } else { };
+  ownVm =
+    {
+      vm = {
+        inherit (facts host.config.virtualisation.vmVariant) vm;
+      };
+      boot-loader = {
+        inherit (facts host.config.virtualisation.vmVariantWithBootLoader) vm;
+      };
+    }
+    .${machine.backend} or { };
 
   declared = wanted (facts host.config // ownVm);
   inMachine = wanted (facts machine.config);

@@ -1,6 +1,6 @@
 # One host as a machine: { config; package; toplevel; program; backend; }, or { problem; } where it cannot be one.
 #
-# backend: auto, vm, container, or live (a host that runs already).
+# backend: auto, vm, boot-loader (a VM with a disk and boot loader of its own), container, or live (a host that runs already).
 # instrumentation: module for a VM.  delta: module for either, {} for none.
 {
   safe,
@@ -15,16 +15,26 @@ let
   chosen =
     if backend == "auto" then (if declaredContainer then "container" else "vm") else backend;
 
-  asVm = host.extendModules {
-    modules = [
-      {
-        _file = "pytest-nixos";
-        virtualisation.vmVariant.imports = [
-          instrumentation
-          delta
-        ];
-      }
-    ];
+  asVm =
+    variant:
+    host.extendModules {
+      modules = [
+        {
+          _file = "pytest-nixos";
+          virtualisation.${variant}.imports = [
+            instrumentation
+            delta
+          ];
+        }
+      ];
+    };
+
+  # Of a host extended by asVm.
+  vm = config: package: rec {
+    backend = chosen;
+    inherit config package;
+    toplevel = config.system.build.toplevel;
+    program = "bin/${package.meta.mainProgram or "run-${config.system.name}-vm"}";
   };
 
   # A live host runs what it declares, without anything of ours.
@@ -42,8 +52,6 @@ let
       delta
     ];
   };
-
-  vmPackage = asVm.config.system.build.vm;
 in
 if !(builtins.isAttrs host && host ? config) then
   { problem = "no-config"; }
@@ -67,11 +75,13 @@ else if chosen == "container" then
   }
 else if !(host.options ? virtualisation.vmVariant) then
   { problem = "no-vm-variant"; }
+else if chosen == "boot-loader" then
+  let
+    config = (asVm "vmVariantWithBootLoader").config;
+  in
+  vm config.virtualisation.vmVariantWithBootLoader config.system.build.vmWithBootLoader
 else
-  rec {
-    backend = chosen;
-    config = asVm.config.virtualisation.vmVariant;
-    package = vmPackage;
-    toplevel = config.system.build.toplevel;
-    program = "bin/${vmPackage.meta.mainProgram or "run-${config.system.name}-vm"}";
-  }
+  let
+    config = (asVm "vmVariant").config;
+  in
+  vm config.virtualisation.vmVariant config.system.build.vm

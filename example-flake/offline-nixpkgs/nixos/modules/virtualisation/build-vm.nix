@@ -3,7 +3,14 @@
 let
   inherit (lib) mkOption;
   variant = extendModules { modules = [ ./qemu-vm.nix ]; };
-  bootLoaderVariant = variant.extendModules { modules = [{ virtualisation.useBootLoader = true; }]; };
+  bootLoaderVariant = variant.extendModules {
+    modules = [
+      ({ config, ... }: {
+        virtualisation.useBootLoader = true;
+        virtualisation.useEFIBoot = config.boot.loader.systemd-boot.enable || config.boot.loader.efi.canTouchEfiVariables;
+      })
+    ];
+  };
 in
 {
   options.virtualisation = {

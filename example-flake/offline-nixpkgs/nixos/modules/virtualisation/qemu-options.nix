@@ -22,7 +22,7 @@ in
     diskSize = mkOption { type = types.ints.positive; default = 1024; };
     diskImage = mkOption { type = types.nullOr types.str; default = "./${config.system.name}.qcow2"; };
     bootLoaderDevice = mkOption { type = types.path; default = "/dev/disk/by-id/virtio-root"; };
-    bootPartition = mkOption { type = types.nullOr types.path; default = null; };
+    bootPartition = mkOption { type = types.nullOr types.path; default = if cfg.useEFIBoot then "/dev/disk/by-label/ESP" else null; };
     rootDevice = mkOption { type = types.nullOr types.path; default = "/dev/disk/by-label/nixos"; };
     emptyDiskImages = mkOption { type = types.listOf (types.coercedTo types.ints.positive (size: { inherit size; }) (types.submodule { options = { size = mkOption { type = types.ints.positive; }; driveConfig = mkOption { type = types.attrs; default = { }; }; }; })); default = [ ]; };
     graphics = flag true;
@@ -68,6 +68,8 @@ in
     directBoot.initrd = mkOption { type = types.str; default = "${config.system.build.initialRamdisk}/${config.system.boot.loader.initrdFile}"; };
     tpm.enable = flag false;
     efi.keepVariables = flag true;
+    efi.firmware = mkOption { type = types.path; default = "${pkgs.debian}/usr/share/OVMF/OVMF_CODE_4M.fd"; };
+    efi.variables = mkOption { type = types.path; default = "${pkgs.debian}/usr/share/OVMF/OVMF_VARS_4M.fd"; };
     bios = mkOption { type = types.nullOr types.package; default = null; };
     host.pkgs = mkOption { type = types.raw; default = pkgs; };
     qemu = {

@@ -20,23 +20,26 @@ let
     let name = if drive.name == null then "drive${toString index}" else drive.name; in
     "-drive index=${toString index},id=${name},if=none,file=${drive.file}${pairs drive.driveExtraOpts} -device virtio-blk-pci,drive=${name}${pairs drive.deviceExtraOpts}";
 
-  script = import ./run-script.nix { inherit config lib host closure imageClosure; drives = lib.imap1 driveOptions qemu.drives; };
+  # The whole disk, with its boot loader installed.
+  systemImage = import ./disk-image.nix { inherit config lib pkgs; };
+
+  script = import ./run-script.nix { inherit config lib host closure imageClosure systemImage; drives = lib.imap1 driveOptions qemu.drives; };
 in
 {
   imports = [ ./qemu-options.nix ];
 
   config = {
     assertions = [
-      { assertion = !cfg.useBootLoader; message = "The offline stand-in starts virtual machines by the kernel only: virtualisation.useBootLoader (vmWithBootLoader) needs real nixpkgs."; }
+      { assertion = cfg.useBootLoader -> config.boot.loader.systemd-boot.enable; message = "The offline stand-in has one boot loader: vmWithBootLoader needs boot.loader.systemd-boot.enable = true, or real nixpkgs."; }
       { assertion = !cfg.tpm.enable; message = "The offline stand-in has no TPM."; }
     ];
     # As in NixOS, the host's own file systems and loader have no place in the VM.
     boot.loader.grub.enable = lib.mkVMOverride false;
-    boot.loader.systemd-boot.enable = lib.mkVMOverride false;
+    boot.loader.systemd-boot.enable = lib.mkIf (!cfg.useBootLoader) (lib.mkVMOverride false);
     boot.loader.timeout = lib.mkVMOverride 0;
     boot.loader.supportsInitrdSecrets = lib.mkForce false;
     boot.initrd.luks.devices = lib.mkVMOverride { };
-    boot.initrd.availableKernelModules = lib.optional cfg.useNixStoreImage "erofs";
+    boot.initrd.availableKernelModules = lib.optional cfg.useNixStoreImage "erofs" ++ lib.optional cfg.useEFIBoot "efivarfs";
     boot.initrd.secrets = lib.mkVMOverride { };
     swapDevices = if options ? virtualisation.useDefaultFilesystems && cfg.useDefaultFilesystems then lib.mkVMOverride [ ] else [ ];
     fileSystems = lib.mkVMOverride cfg.fileSystems;
@@ -50,6 +53,9 @@ in
     virtualisation.fileSystems = lib.mkMerge [
       (lib.mkIf cfg.useDefaultFilesystems {
         "/" = if cfg.diskImage == null then { device = "tmpfs"; fsType = "tmpfs"; } else { device = cfg.rootDevice; fsType = "ext4"; };
+      })
+      (lib.mkIf (cfg.useBootLoader && cfg.bootPartition != null) {
+        "/boot" = { device = cfg.bootPartition; fsType = "vfat"; options = [ "umask=0077" ]; };
       })
       (lib.mapAttrs'
         (tag: share: lib.nameValuePair share.target {
@@ -88,6 +94,10 @@ in
     ];
     virtualisation.qemu.options = lib.mkMerge [
       (lib.mkIf qemu.virtioKeyboard [ "-device virtio-keyboard" ])
+      (lib.mkIf cfg.useEFIBoot [
+        "-drive if=pflash,format=raw,unit=0,readonly=on,file=${cfg.efi.firmware}"
+        ''-drive if=pflash,format=raw,unit=1,readonly=off,file="$NIX_EFI_VARS"''
+      ])
       (lib.mkIf (cfg.graphics) [ "-usb" "-device usb-tablet,bus=usb-bus.0" ])
       (lib.mkIf (!cfg.graphics) [ "-nographic" ])
     ];
@@ -108,6 +118,10 @@ in
             ;;
         esac
       done
+      # A disk with a boot loader brings the list of its store along.
+      if [ -e /nix-path-registration ]; then
+        ${pkgs.nix}/bin/nix-store --load-db < /nix-path-registration && rm /nix-path-registration
+      fi
       if [ ! -e /nix/var/nix/profiles/system ]; then
         ${pkgs.nix}/bin/nix-env -p /nix/var/nix/profiles/system --set "$systemConfig"
       fi

@@ -1,5 +1,5 @@
 # The script that runs a virtual machine. Its variables and their meaning are those of NixOS.
-{ config, lib, host, closure, imageClosure, drives }:
+{ config, lib, host, closure, imageClosure, systemImage, drives }:
 let
   cfg = config.virtualisation;
   qemu = cfg.qemu;
@@ -23,10 +23,19 @@ host.writeShellScript "run-nixos-vm" ''
   NIX_DISK_IMAGE=$(readlink -f "''${NIX_DISK_IMAGE:-${toString cfg.diskImage}}") || test -z "$NIX_DISK_IMAGE"
   if test -n "$NIX_DISK_IMAGE" && ! test -e "$NIX_DISK_IMAGE"; then
     echo "Disk image do not exist, creating the virtualisation disk image..."
-    createEmptyFilesystemImage "$NIX_DISK_IMAGE" "${toString cfg.diskSize}M"
+    ${if cfg.useBootLoader
+      then ''${qemu.package}/bin/qemu-img create -f qcow2 -b ${systemImage}/nixos.qcow2 -F qcow2 "$NIX_DISK_IMAGE"''
+      else ''createEmptyFilesystemImage "$NIX_DISK_IMAGE" "${toString cfg.diskSize}M"''}
     echo "Virtualisation disk image created."
   fi
 
+  ${lib.optionalString cfg.useEFIBoot ''
+    NIX_EFI_VARS=$(readlink -f "''${NIX_EFI_VARS:-${config.system.name}-efi-vars.fd}")
+    if ! test -e "$NIX_EFI_VARS"; then
+      cp ${cfg.efi.variables} "$NIX_EFI_VARS"
+      chmod 0644 "$NIX_EFI_VARS"
+    fi
+  ''}
   # Create a directory for storing temporary data of the running VM.
   if [ -z "$TMPDIR" ] || [ -z "$USE_TMPDIR" ]; then
     TMPDIR=$(mktemp -d nix-vm.XXXXXXXXXX --tmpdir 2>/dev/null || mktemp -d -t nix-vm.XXXXXXXXXX)
@@ -64,9 +73,9 @@ host.writeShellScript "run-nixos-vm" ''
       -smp ${toString cfg.cores} \
       -device virtio-rng-pci \
       ${lib.concatStringsSep " \\\n    " (qemu.networkingOptions ++ shares ++ drives)} \
-      -kernel ''${NIXPKGS_QEMU_KERNEL_${lib.replaceStrings [ "-" "." ] [ "_" "_" ] config.system.name}:-${config.system.build.toplevel}/kernel} \
+      ${lib.optionalString cfg.directBoot.enable ''-kernel ''${NIXPKGS_QEMU_KERNEL_${lib.replaceStrings [ "-" "." ] [ "_" "_" ] config.system.name}:-${config.system.build.toplevel}/kernel} \
       -initrd ${cfg.directBoot.initrd} \
-      -append "$(cat ${config.system.build.toplevel}/kernel-params) init=${config.system.build.toplevel}/init regInfo=${closure}/registration $timer $QEMU_KERNEL_PARAMS" \
+      -append "$(cat ${config.system.build.toplevel}/kernel-params) init=${config.system.build.toplevel}/init regInfo=${closure}/registration $timer $QEMU_KERNEL_PARAMS"''} \
       ${lib.concatStringsSep " \\\n    " qemu.options} \
       $QEMU_OPTS \
       "$@"

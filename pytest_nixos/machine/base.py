@@ -224,6 +224,17 @@ class Machine:
         """Run `command` as root in the guest; see :class:`Transport` for the errors."""
         return self.transport.run(command, deadline=Deadline.after(timeout_s), stdin=stdin)
 
+    def run_many(
+        self, commands: Sequence[str], *, timeout_s: float = DEFAULT_COMMAND_TIMEOUT_S
+    ) -> tuple[CommandResult, ...]:
+        """Run `commands` one after the other in one trip; see :func:`pytest_nixos.machine.batch.run_many`.
+
+        :param timeout_s: for all of them.
+        """
+        from pytest_nixos.machine.batch import run_many
+
+        return run_many(self.transport, commands, deadline=Deadline.after(timeout_s))
+
     def probe_tcp(
         self, ports: Sequence[int], *, timeout_s: float = 30.0
     ) -> Mapping[int, PortState]:

@@ -190,7 +190,11 @@ pn_become_command() {
   # A single program needs no second process.
   if ((${#pn_text} < 1000)) && [[ $pn_text != *[!a-zA-Z0-9_./:=@%,+\ -]* ]]; then
     pn_word=${pn_text%% *}
-    if [[ $pn_word != *=* && $pn_builtins != *" $pn_word "* ]] && hash "$pn_word" 2>/dev/null; then pn_text="exec $pn_text"; fi
+    if [[ $pn_word != *=* && $pn_builtins != *" $pn_word "* ]] && hash "$pn_word" 2>/dev/null; then
+      # shellcheck disable=SC2086 # words of letters, digits and the like
+      [[ $pn_word != cat ]] || pn_print_file ${pn_text#cat }
+      pn_text="exec $pn_text"
+    fi
   fi
   unset LC_ALL TMPDIR BASH_COMPAT
   [[ -z $pn_command_lc_all ]] || export LC_ALL=$pn_command_lc_all
@@ -202,6 +206,22 @@ pn_become_command() {
     *'$$'* | *'{$}'* | *PPID* | *BASH_* | *BASHPID*) ((${#pn_text} > 120000)) || exec "$BASH" -c "$pn_text" ;;
   esac
   unset -f "${pn_functions[@]}"
+}
+
+# Do what `cat PATH` does, the most frequent of all reads, without starting it; return where only cat itself can: a file that is no
+# regular one, has a NUL, is long, tells of the process that reads it, or cannot be read to its end (bash has then said so on stderr).
+pn_print_file() {
+  local pn_content pn_complaint
+  [[ $1 != -- ]] || shift
+  (($# == 1)) && [[ $1 == /* && $1 != /proc/*self/* && -f $1 && -r $1 ]] || return
+  ! IFS= read -r -d '' -n "$pn_small" pn_content <"$1" || return
+  read -r _ pn_complaint </proc/self/fdinfo/2
+  if ((pn_complaint)); then
+    : >/proc/self/fd/2
+    return
+  fi
+  printf %s "$pn_content"
+  exit
 }
 
 pn_run_piped() {

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
+import subprocess
 import tempfile
 import threading
 import time
@@ -108,6 +110,43 @@ def test_small_output_without_nul_survives_every_other_byte(guest: Guest) -> Non
     for data in (bytes(range(1, 256)) * 20, bytes(range(1, 30)) * 20, b"\n\n", b"\x1e\n\x1e"):
         assert guest.run("cat", stdin=data).stdout == data
         assert guest.run("cat >&2", stdin=data).stderr == data
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"a", b"a\n\n", b"x" * 16_384, b"x" * 16_383, b"a\0b", bytes(range(1, 256)), None],
+)
+@pytest.mark.parametrize("command", ["cat {}", "cat -- {}", "cat {} {}", "cat -A {}"])
+def test_files_are_printed_as_cat_does(
+    guest: Guest, tmp_path: Path, command: str, content: bytes | None
+) -> None:
+    path = tmp_path / "file"
+    if content is not None:
+        path.write_bytes(content)
+    text = command.replace("{}", str(path))
+    real = subprocess.run(["bash", "-c", text], check=False, capture_output=True)
+    result = guest.run(text)
+    assert (result.stdout, result.stderr) == (real.stdout, real.stderr)
+    assert result.exit_status == real.returncode
+
+
+@pytest.mark.parametrize(
+    "path", ["/proc/self/comm", "/tmp", "/dev/null", "/proc/version", "/proc/1"]
+)
+def test_odd_files_are_printed_as_cat_does(guest: Guest, path: str) -> None:
+    real = subprocess.run(["cat", path], check=False, capture_output=True)
+    result = guest.run(f"cat {path}")
+    assert (result.stdout, result.stderr) == (real.stdout, real.stderr)
+    assert result.exit_status == real.returncode
+
+
+def test_a_file_that_cannot_be_read_to_its_end_is_left_to_cat(guest: Guest) -> None:
+    # Each process has its own memory, and none at address 0.
+    path = f"/proc/{os.getpid()}/mem"
+    result = guest.run(f"cat {path}")
+    assert result.exit_status == 1
+    assert result.stdout == b""
+    assert result.stderr.splitlines() == [f"cat: {path}: Input/output error".encode()]
 
 
 def test_long_command_text(guest: Guest) -> None:

@@ -15,12 +15,14 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
         CatalogueError,
         CommandTimeout,
         EvalError,
+        FaultError,
         FlakeError,
         GenerationError,
         MachineError,
         NixosError,
         TransportError,
     )
+    from pytest_nixos.faults import Faults, Hog
     from pytest_nixos.findings import Evidence, Finding, Outcome, Severity
     from pytest_nixos.flake_under_test import Flake, NixAnswer
     from pytest_nixos.generations import (
@@ -69,6 +71,8 @@ __all__ = [
     "DevShell",
     "EvalError",
     "Evidence",
+    "FaultError",
+    "Faults",
     "Finding",
     "Firewall",
     "Flake",
@@ -76,6 +80,7 @@ __all__ = [
     "Generation",
     "GenerationError",
     "Generations",
+    "Hog",
     "HostConfig",
     "Links",
     "Machine",
@@ -119,6 +124,7 @@ _HOME = {
     "CatalogueError": "errors",
     "CommandTimeout": "errors",
     "EvalError": "errors",
+    "FaultError": "errors",
     "FlakeError": "errors",
     "GenerationError": "errors",
     "MachineError": "errors",
@@ -145,6 +151,8 @@ _HOME = {
     "UnitChanges": "generations",
     "Verb": "generations",
     "BootsFrom": "machine.power",
+    "Faults": "faults",
+    "Hog": "faults",
     "Firewall": "host_config",
     "HostConfig": "host_config",
     "OllamaSettings": "host_config",

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 __all__ = [
     "BootError",
+    "BrokenMachineError",
     "BuildError",
     "CatalogueError",
     "CommandTimeout",
     "EvalError",
+    "FaultError",
     "FlakeError",
     "GenerationError",
     "MachineError",
@@ -98,6 +100,14 @@ class BootError(MachineError):
     def __str__(self) -> str:
         console = "".join(f"\n  | {line}" for line in self.console_tail)
         return f"{self.message}{console}\n  remedy: {self.remedy}"
+
+
+class FaultError(MachineError):
+    """A fault cannot be brought about on this machine; the machine is as it was."""
+
+
+class BrokenMachineError(MachineError):
+    """A machine is no longer what it was and cannot be judged any more."""
 
 
 class GenerationError(NixosError):

@@ -10,6 +10,7 @@ import pytest
 
 from pytest_nixos.collection import control_of, needs_boot_loader
 from pytest_nixos.errors import NixosError
+from pytest_nixos.faults import Faults
 from pytest_nixos.findings import Evidence
 from pytest_nixos.flake import FlakeRef
 from pytest_nixos.flake_under_test import Flake
@@ -126,6 +127,12 @@ def nixos_flake(
     """The flake of the host: its lock file, outputs and development shells; no machine is started."""
     ref = nixos_host_config.ref.flake
     return _nixos_flakes.setdefault(ref, Flake(ref, _session(request).nix))
+
+
+@pytest.fixture
+def nixos_faults(nixos_machine: Machine) -> Faults:
+    """Faults of the running machine, each a context manager that undoes itself; see :class:`Faults`."""
+    return Faults(nixos_machine)
 
 
 @pytest.fixture(scope="session")

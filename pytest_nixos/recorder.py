@@ -12,7 +12,13 @@ from typing import Any
 import pytest
 
 from pytest_nixos import __version__, collection
-from pytest_nixos.errors import CommandTimeout, NixosError, SettingsError, TransportError
+from pytest_nixos.errors import (
+    BrokenMachineError,
+    CommandTimeout,
+    NixosError,
+    SettingsError,
+    TransportError,
+)
 from pytest_nixos.findings import Evidence, Finding, Ledger, Outcome
 from pytest_nixos.options import Settings
 from pytest_nixos.outcomes import NOT_APPLICABLE
@@ -219,7 +225,8 @@ def _note_error(report: pytest.TestReport, error: NixosError, entry: HostEntry) 
     """Show an error of ours without a traceback; a machine that went away fails the host's later tests fast."""
     report.longrepr = str(error)
     setattr(report, _ERROR_MARK, True)
-    if isinstance(error, TransportError) and not isinstance(error, CommandTimeout):
+    gone = isinstance(error, TransportError) and not isinstance(error, CommandTimeout)
+    if gone or isinstance(error, BrokenMachineError):
         entry.fail(error)
         entry.shown = True
 

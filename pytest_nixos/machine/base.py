@@ -197,6 +197,11 @@ class Machine:
             )
         return self._live().transport
 
+    @property
+    def running(self) -> Running:
+        """What the backend made; it may offer more than the protocol, see :mod:`pytest_nixos.machine.outside`."""
+        return self._live()
+
     def start(self) -> None:
         """Start the machine and wait until its root command channel answers.
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from pytest_nixos.errors import BootError, MachineError, NixosError, TransportError
 from pytest_nixos.machine.base import BackendName, MachineSpec, PortState
@@ -17,6 +18,7 @@ from pytest_nixos.machine.container_transport import NamespaceTransport
 from pytest_nixos.machine.launched import Launched
 from pytest_nixos.machine.namespace import Leader, in_network_of
 from pytest_nixos.machine.network import scan_tcp
+from pytest_nixos.machine.outside import freeze_cgroup, plug_link
 from pytest_nixos.machine.power import BootsFrom, ask_to_power_off, await_end
 from pytest_nixos.machine.settle import SettleLimits, settle
 from pytest_nixos.machine.watched_transport import WatchedTransport
@@ -191,9 +193,32 @@ class ContainerRunning:
             raise self._obituary() or TransportError(
                 f"{self._name}: the container has ended", remedy="start a new machine"
             )
-        return in_network_of(
-            self._launched.outside_pid,
-            lambda: scan_tcp(self._launched.target, ports, deadline=deadline),
+        try:
+            return in_network_of(
+                self._launched.outside_pid,
+                lambda: scan_tcp(self._launched.target, ports, deadline=deadline),
+            )
+        except TransportError as err:
+            # The root command channel is fine; only the container's network is not what a stranger needs.
+            raise MachineError(err.message, remedy=err.remedy) from err
+
+    def freeze(self) -> None:
+        """Stop every process of the container."""
+        freeze_cgroup(self._cgroup(), frozen=True)
+
+    def thaw(self) -> None:
+        """Let them go on."""
+        freeze_cgroup(self._cgroup(), frozen=False)
+
+    def plug(self, *, connected: bool) -> None:
+        """Give or take the carrier of the container's link."""
+        launched = self._launched
+        plug_link(
+            SubprocessRunner(),
+            self._nsenter,
+            launched.outside_pid,
+            launched.interface,
+            connected=connected,
         )
 
     def stop(self) -> None:
@@ -202,6 +227,9 @@ class ContainerRunning:
             self._stack.close()
         except (OSError, NixosError) as err:
             self.console.append(f"pytest-nixos: while stopping {self._name}: {err}")
+
+    def _cgroup(self) -> Path | None:
+        return None if self.leader is None else self._launched.cgroup_of(self.leader)
 
     def _find_leader(self, deadline: Deadline) -> Leader:
         def look() -> Leader | None:

@@ -138,6 +138,7 @@ class NspawnStrategy:
             process=process,
             find_leader=lambda: find_leader(process.pid),
             outside_pid=process.pid,
+            interface=OUTSIDE_INTERFACE,
             target=plan.addresses.target,
             cgroup_of=lambda leader: cgroup.of_container(process.pid, leader),
             on_created=lambda: _serve_dhcp(process.pid, plan.addresses),

@@ -21,6 +21,7 @@ class Launched:
     :param process: its console; when it ends, so has the container.
     :param find_leader: returns the id of its process 1 once it exists.
     :param outside_pid: a process in the network in which the container's neighbour lives.
+    :param interface: the outer end of the container's link there.
     :param target: the container's address there.
     :param cgroup_of: returns the container's root cgroup as a directory of this process's view.
     :param life: what ends with this run of the container, unlike its root directory.
@@ -33,6 +34,7 @@ class Launched:
     process: SerialProcess
     find_leader: Callable[[], int | None]
     outside_pid: int
+    interface: str
     target: IPv4Address
     cgroup_of: Callable[[Leader], Path | None]
     on_created: Callable[[], Callable[[], None]]

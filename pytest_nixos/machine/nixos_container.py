@@ -83,6 +83,7 @@ class NixosContainerStrategy:
             process=process,
             find_leader=lambda: self._find_leader(name),
             outside_pid=os.getpid(),
+            interface=f"ve-{name}",
             target=_address(name, target),
             cgroup_of=visible_cgroup,
             on_created=lambda: _nothing,

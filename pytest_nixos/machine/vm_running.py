@@ -18,6 +18,7 @@ from pytest_nixos.machine.boot_news import BootNews
 from pytest_nixos.machine.console import Console, Trouble
 from pytest_nixos.machine.leftovers import end_marked_processes, remove_tree
 from pytest_nixos.machine.net_probe import FrameProber
+from pytest_nixos.machine.outside import plug_network_cards
 from pytest_nixos.machine.post_mortem import ask_failed_units, with_failed_units
 from pytest_nixos.machine.power import BootsFrom, ask_to_power_off, await_end
 from pytest_nixos.machine.qemu_argv import disk_image, monitor_socket, script_paths
@@ -46,6 +47,7 @@ _DISK_FULL = "host machine: disk full"
 # The instrumentation starts the channel in these modes too.
 _ANSWERING = frozenset({"emergency mode", "rescue mode"})
 _POST_MORTEM_S = 8.0
+_ORDER_S = 10.0
 _DEADLY = frozenset({_PANIC, _DISK_FULL})
 
 
@@ -189,6 +191,18 @@ class VmRunning:
                 remedy="look at `ip address` in the guest: does its network come up in the VM?",
             )
         return found[0]
+
+    def freeze(self) -> None:
+        """Stop the VM's processors."""
+        self.qmp.execute("stop", deadline=Deadline.after(_ORDER_S))
+
+    def thaw(self) -> None:
+        """Let them go on."""
+        self.qmp.execute("cont", deadline=Deadline.after(_ORDER_S))
+
+    def plug(self, *, connected: bool) -> None:
+        """Give or take the carrier of the VM's network cards."""
+        plug_network_cards(self.qmp, connected=connected)
 
     def stop(self) -> None:
         """End QEMU and remove everything that it left; never raises, safe to call twice."""

@@ -1,4 +1,4 @@
-"""testinfra's modules and all probes on real guests: a container and a virtual machine of the example flake.
+"""testinfra's modules, all probes and all faults on real guests: a container and a virtual machine of the example flake.
 
 ``PYTEST_NIXOS_TEST_OVERRIDES`` is what ``example-flake/offline-nixpkgs/prepare --json`` prints (``./dev test`` sets it);
 ``PYTEST_NIXOS_TEST_HOSTS`` names host refs to try in place of the example flake's, separated by blanks.
@@ -33,7 +33,8 @@ def test_on_a_guest(host: str, tmp_path: Path) -> None:
     overrides = [
         w for name, ref in OVERRIDES.items() for w in ("--nixos-override-input", name, ref)
     ]
-    files = [str(HERE / "on_guest" / name) for name in ("guest_hosts.py", "guest_observe.py")]
+    names = ("guest_hosts.py", "guest_observe.py", "guest_faults.py")
+    files = [str(HERE / "on_guest" / name) for name in names]
     argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--nixos-flake", host]
     done = subprocess.run(
         [*argv, *overrides, "--tb=short", f"--basetemp={tmp_path / 'temp'}", *files],

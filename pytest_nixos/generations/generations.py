@@ -18,6 +18,7 @@ from pytest_nixos.generations.bridge import StoreBridge
 from pytest_nixos.generations.links import (
     GENERATIONS_QUERY,
     LOOK,
+    LOOK_WITH_UNITS,
     PROFILE,
     Generation,
     Links,
@@ -50,7 +51,7 @@ class Generations:
     @property
     def links(self) -> Links:
         """Toplevels by role: current, booted, profile, boot default."""
-        return self._look().links
+        return self._look(LOOK).links
 
     @property
     def current(self) -> str:
@@ -209,7 +210,7 @@ class Generations:
     def shutdown(self) -> PowerOutcome:
         """Shut the machine down in order; ``machine.power_on()`` starts it again."""
         self._permit()
-        before, span = self._look().links, Span(self._machine)
+        before, span = self.links, Span(self._machine)
         started_s = time.monotonic()
         self._machine.power_off(orderly=True)
         return PowerOutcome(
@@ -230,13 +231,13 @@ class Generations:
 
     def _cycle(self, *, orderly: bool, generation: int | None) -> PowerOutcome:
         self._permit()
-        before, span = self._look().links, Span(self._machine)
+        before, span = self.links, Span(self._machine)
         started_s = time.monotonic()
         self._machine.power_off(orderly=orderly)
         self._machine.power_on(generation=generation)
         return PowerOutcome(
             before=before,
-            after=self._look().links,
+            after=self.links,
             console=span.console(),
             journal=span.journal_of_boot(),
             duration_s=time.monotonic() - started_s,
@@ -319,8 +320,8 @@ class Generations:
             remedy="the machine is broken; crash() starts it again on its disk",
         )
 
-    def _look(self) -> Moment:
-        answer = run_guest(self._machine, LOOK)
+    def _look(self, query: str = LOOK_WITH_UNITS) -> Moment:
+        answer = run_guest(self._machine, query)
         moment = Moment.parse(answer.stdout_text)
         if self._machine.boots_from is BootsFrom.PROFILE:
             return Moment.parse(answer.stdout_text, default=moment.links.profile)

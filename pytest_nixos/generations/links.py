@@ -10,7 +10,16 @@ from typing import Self
 
 from pytest_nixos.generations.units import UNIT_QUERY, UnitState, parse_units
 
-__all__ = ["GENERATIONS_QUERY", "LOOK", "PROFILE", "Generation", "Links", "Moment", "Verb"]
+__all__ = [
+    "GENERATIONS_QUERY",
+    "LOOK",
+    "LOOK_WITH_UNITS",
+    "PROFILE",
+    "Generation",
+    "Links",
+    "Moment",
+    "Verb",
+]
 
 PROFILE = "/nix/var/nix/profiles/system"
 _UNITS_MARK = "==units=="
@@ -38,6 +47,8 @@ printf 'boot=%s\\n' "$(cat /proc/sys/kernel/random/boot_id)"
 printf 'kernel=%s\\n' "$(uname -r)"
 printf 'modules=%s\\n' "$(ls /run/current-system/kernel-modules/lib/modules 2>/dev/null | tr '\\n' ' ')"
 printf 'cursor=%s\\n' "$(journalctl --quiet --lines=0 --show-cursor 2>/dev/null | sed -n 's/^-- cursor: //p')"
+"""
+LOOK_WITH_UNITS = f"""{LOOK}
 echo '{_UNITS_MARK}'
 {UNIT_QUERY}
 """

@@ -143,3 +143,15 @@ def test_two_sessions_side_by_side(tmp_path: Path) -> None:
     ]
     printed = [session.communicate(timeout=LIMIT_S)[0] for session in sessions]
     assert [session.returncode for session in sessions] == [0, 0], "\n".join(printed)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="containers need root")
+def test_life_of_a_container(tmp_path: Path) -> None:
+    status, report, printed = judge(
+        "container-host", tmp_path, "--nixos-profile", "life", "--nixos-suite", "life"
+    )
+    assert failing(report) == set(), printed
+    assert status == 0
+    assert {f"RBK-{number:03}" for number in (*range(6, 16), 17, 18, 19, 21)} <= passed(report)
+    cells = next(f for f in report["findings"] if f["control"] == "RBK-006")["observed"]
+    assert len(cells) == 32

@@ -1,0 +1,1 @@
+"""The life of a host: verbs, bad generations, reboots and power loss."""

@@ -1,0 +1,55 @@
+"""A VM with a boot loader: a reboot comes into what was switched to, and its menu can be told to go back."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLE = Path(__file__).parents[2] / "example-flake"
+OVERRIDES: dict[str, str] = json.loads(os.environ.get("PYTEST_NIXOS_TEST_OVERRIDES", "{}"))
+LIMIT_S = 1200
+
+pytestmark = pytest.mark.skipif(not OVERRIDES, reason="no offline nixpkgs: run ./dev test")
+
+_CHECK = """
+import pytest
+
+from pytest_nixos import BootsFrom, Generations, Machine
+
+@pytest.mark.nixos_requires("boot-loader")
+def test_reboots(nixos_fresh_machine: Machine, nixos_fresh_generations: Generations) -> None:
+    life = nixos_fresh_generations
+    assert nixos_fresh_machine.boots_from is BootsFrom.LOADER
+    old = life.links
+    assert old.default == old.current == old.profile
+    new = life.boot('{ environment.etc."new".text = "new"; }').toplevel
+    assert (life.links.current, life.links.default) == (old.current, new)
+    assert life.reboot().after.current == new
+    assert nixos_fresh_machine.run("cat /etc/new").stdout_text == "new"
+    back = life.reboot(into=1).after
+    assert (back.current, back.booted, back.default) == (old.current, old.current, new)
+"""
+
+
+def test_reboots_come_into_the_boot_default(tmp_path: Path) -> None:
+    check = tmp_path / "test_reboots.py"
+    check.write_text(_CHECK)
+    overrides = [
+        w for name, ref in OVERRIDES.items() for w in ("--nixos-override-input", name, ref)
+    ]
+    argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(check)]
+    done = subprocess.run(
+        [*argv, "--nixos-flake", f"{EXAMPLE}#loader-host", *overrides],
+        cwd=tmp_path,
+        env=os.environ,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -35,8 +35,8 @@ __all__ = [
     "open_session",
 ]
 
-# Facts that backends ask for beside the controls: a container takes over declared addresses.
-_BACKEND_OPTIONS = ("networking.interfaces",)
+# Asked for beside what the controls read: a container takes over declared addresses, and what a host says to this plugin.
+_FURTHER_OPTIONS = ("networking.interfaces", "passthru.pytest-nixos")
 
 # What one evaluation of a real host takes, with air: 1.7 GiB was measured with nixpkgs 24.05.
 _EVALUATION_MIB = 2560
@@ -158,7 +158,7 @@ class _Questions:
         backend = settings.backend
         return cls(
             backend="auto" if backend is BackendChoice.SSH else backend.value,
-            option_paths=(*option_paths(controls), *_BACKEND_OPTIONS),
+            option_paths=(*option_paths(controls), *_FURTHER_OPTIONS),
         )
 
 

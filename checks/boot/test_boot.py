@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_nixos import Evidence, HostConfig, Observations, observe
+from pytest_nixos import Evidence, HostConfig, Observations, not_applicable, observe
 
 # More restarts than a service makes that merely waited for another one.
 _MANY_RESTARTS = 5
@@ -64,3 +64,46 @@ def test_no_unit_waits_or_restarts_for_ever(
         nixos_evidence.attach(f"journal of {unit}", "\n".join(journal))
     assert states, "systemd told nothing about any unit"
     assert not restless, f"restarting: {', '.join(restless)}"
+
+
+@pytest.mark.nixos_control("BOOT-005")
+def test_boot_stays_within_its_budget(
+    nixos_host_config: HostConfig, nixos_observations: Observations, nixos_evidence: Evidence
+) -> None:
+    boot = nixos_observations.of(observe.boot_time())
+    assert boot is not None, "systemd does not tell how long the boot took"
+    nixos_evidence.observe(
+        {
+            "seconds": round(boot.total_s, 2),
+            "phases": {name: round(seconds, 2) for name, seconds in boot.phases_s.items()},
+            "critical chain": [_timed(unit) for unit in boot.critical_chain],
+            "slowest": [_timed(unit) for unit in boot.slowest if unit.took_s > 0],
+        }
+    )
+    budget_s = nixos_evidence.expect(_budget_s(nixos_host_config))
+    if budget_s is None:
+        not_applicable("the host declares no budget (passthru.pytest-nixos.bootBudget)")
+    if boot.emulated and boot.total_s > budget_s:
+        not_applicable(
+            f"the processor is emulated: {boot.total_s:.0f} s tell nothing about {budget_s:g} s"
+        )
+    assert boot.total_s <= budget_s, f"the boot took {boot.total_s:.1f} s of {budget_s:g} s"
+
+
+def _budget_s(host: HostConfig) -> float | None:
+    said = host.option("passthru.pytest-nixos").value
+    if not isinstance(said, dict) or "bootBudget" not in said:
+        return None
+    budget = said["bootBudget"]
+    assert isinstance(budget, int | float) and not isinstance(budget, bool) and budget > 0, (
+        f"passthru.pytest-nixos.bootBudget: expected a number of seconds, got {budget!r}"
+    )
+    return float(budget)
+
+
+def _timed(unit: observe.UnitTime) -> dict[str, object]:
+    return {
+        "unit": unit.name,
+        "at": round(unit.started_s + unit.took_s, 2),
+        "took": round(unit.took_s, 2),
+    }

@@ -7,6 +7,8 @@
   ];
   boot.isContainer = true;
   networking.hostName = "container-host";
+  # BOOT-005 holds the boot to this many seconds.
+  passthru.pytest-nixos.bootBudget = 60;
   networking.nftables.enable = true;
   networking.firewall.allowedTCPPorts = [ 8080 ];
   networking.firewall.allowedUDPPorts = [ 8081 ];

@@ -7,6 +7,7 @@ A probe is a read-only bash fragment and its parser, one noun a file. What check
 
 from pytest_nixos.observe.account import Account, Accounts, PasswordState, local_users
 from pytest_nixos.observe.base import Probe, ProbeOutput, collect, observe
+from pytest_nixos.observe.boot_time import BootTime, UnitTime, boot_time
 from pytest_nixos.observe.exposure import Exposure, exposure
 from pytest_nixos.observe.file import FileState, FileType, files
 from pytest_nixos.observe.filtering import Decision
@@ -30,6 +31,7 @@ from pytest_nixos.observe.unit import UnitState, failed_units, journal, system_s
 __all__ = [
     "Account",
     "Accounts",
+    "BootTime",
     "Decision",
     "Exposure",
     "FileState",
@@ -52,7 +54,9 @@ __all__ = [
     "SwapState",
     "SystemState",
     "UnitState",
+    "UnitTime",
     "ZramDevice",
+    "boot_time",
     "collect",
     "exposure",
     "failed_units",

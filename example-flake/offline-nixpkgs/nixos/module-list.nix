@@ -3,6 +3,7 @@
   ./modules/misc/nixpkgs.nix
   ./modules/misc/version.nix
   ./modules/misc/meta.nix
+  ./modules/misc/passthru.nix
   ./modules/misc/ids.nix
   ./modules/system/toplevel.nix
   ./modules/system/activation.nix

@@ -197,6 +197,7 @@ class HostConfig:
     :param output: store path that the derivation builds.
     :param toplevel: store path of the system that the machine boots.
     :param program: path of the run script inside that package (``bin/run-<name>-vm``), ``""`` for a container.
+    :param snapshot_refusal: why the machine's state cannot be saved, ``""`` where it can (a VM made for it).
     """
 
     ref: HostRef
@@ -226,6 +227,7 @@ class HostConfig:
     output: str = ""
     toplevel: str = ""
     backend: str = "vm"
+    snapshot_refusal: str = "it was not asked for"
     unreadable: tuple[str, ...] = ()
 
     @property

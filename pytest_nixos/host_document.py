@@ -37,6 +37,7 @@ _NO_FIREWALL = {
     "rejectPackets": False,
 }
 _DEFAULT_OLLAMA_PORT = 11434
+_NO_SNAPSHOT: Json = {"refusal": "only a VM's state can be saved", "changed": {}}
 
 # Where a fact stands in the module system, for `changed` and `unreadable`.
 _PATHS = {
@@ -117,12 +118,14 @@ def parse_host_config(
             **_changed_facts(facts, document["machineFacts"]),
             **_changed_units(facts, document["machineFacts"]),
             **_changed_options(declared, _declared(option_paths, document["machineOptions"])),
+            **_changed_by_image(document.get("snapshot")),
         },
         unreadable=_unreadable(facts),
         derivation=document["derivation"],
         output=document["output"],
         toplevel=document["toplevel"],
         program=document["program"],
+        snapshot_refusal=(document.get("snapshot") or _NO_SNAPSHOT)["refusal"],
     )
 
 
@@ -317,6 +320,11 @@ def _changed_options(
         for path, declared in ours.items()
         if (declared.state, declared.value) != (theirs[path].state, theirs[path].value)
     }
+
+
+def _changed_by_image(snapshot: Mapping[str, Json] | None) -> dict[str, tuple[Json, Json]]:
+    changed = (snapshot or _NO_SNAPSHOT)["changed"]
+    return {path: (before, after) for path, (before, after) in changed.items()}
 
 
 def _differing_values(path: str, ours: Json, theirs: Json) -> dict[str, tuple[Json, Json]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_nixos.errors import NixosError, SettingsError
 from pytest_nixos.host_config import HostConfig
@@ -15,8 +16,11 @@ from pytest_nixos.machine.base import Backend, BackendName, Machine, MachineSpec
 from pytest_nixos.machine.boot_events import BootListener
 from pytest_nixos.machine.run_directory import RunDirectory, run_directory
 from pytest_nixos.narrator import Narrator
-from pytest_nixos.options import Keep, Settings
+from pytest_nixos.options import Keep, Settings, SnapshotUse
 from pytest_nixos.session import HostEntry, NixosSession
+
+if TYPE_CHECKING:
+    from pytest_nixos.machine.vm_launcher import SnapshotOptions
 
 __all__ = ["Launch", "bundled_backend"]
 
@@ -121,16 +125,24 @@ class Launch:
         ):
             offered |= more
         return offered.get(name.value) or bundled_backend(
-            name, self._session.settings, self._narrator.boot
+            name,
+            self._session.settings,
+            self._narrator.boot,
+            started_at_s=self._session.started_at_s,
         )
 
 
-def bundled_backend(name: BackendName, settings: Settings, on_event: BootListener) -> Backend:
-    """Make one of the bundled backends; each is imported only when it is used."""
+def bundled_backend(
+    name: BackendName, settings: Settings, on_event: BootListener, *, started_at_s: float = 0.0
+) -> Backend:
+    """Make one of the bundled backends; each is imported only when it is used.
+
+    :param started_at_s: when the session began, seconds since 1970.
+    """
     if name is BackendName.VM:
         from pytest_nixos.machine.vm import VmBackend, VmOptions
 
-        return VmBackend(VmOptions(), on_event=on_event)
+        return VmBackend(VmOptions(snapshots=_snapshots(settings, started_at_s)), on_event=on_event)
     if name is BackendName.CONTAINER:
         from pytest_nixos.machine.container import ContainerBackend
 
@@ -143,6 +155,24 @@ def bundled_backend(name: BackendName, settings: Settings, on_event: BootListene
             remedy="add --nixos-ssh [user@]address",
         )
     return SshBackend(settings.ssh_address, on_event=on_event)
+
+
+def _snapshots(settings: Settings, started_at_s: float) -> SnapshotOptions | None:
+    from pytest_nixos.machine.snapshot_store import (
+        CacheLimits,
+        SnapshotStore,
+        default_snapshot_directory,
+    )
+    from pytest_nixos.machine.vm_launcher import SnapshotOptions
+
+    if settings.snapshot is SnapshotUse.OFF:
+        return None
+    return SnapshotOptions(
+        store=SnapshotStore(default_snapshot_directory(os.environ)),
+        limits=CacheLimits(most_bytes=settings.cache_bytes, most_age_s=settings.cache_age_s),
+        # Saved anew once in a session, not once a machine.
+        not_before_s=started_at_s if settings.snapshot is SnapshotUse.REFRESH else 0.0,
+    )
 
 
 @contextmanager

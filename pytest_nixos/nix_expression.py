@@ -54,12 +54,14 @@ class Instrumentation:
     :param memory_mib: overrides what the host declares, in MiB.
     :param cores: overrides what the host declares.
     :param restrict_network: keep the guest from reaching anything but the machine that runs it.
+    :param snapshot: make the VM one whose state can be saved, where the host allows it.
     """
 
     channel_script: str
     memory_mib: int | None = None
     cores: int | None = None
     restrict_network: bool = True
+    snapshot: bool = False
 
 
 def evaluation_expression(
@@ -126,6 +128,7 @@ def _request(attr: str, backend: str, instrumentation: Instrumentation) -> dict[
     return {
         "host": attr,
         "backend": backend,
+        "snapshot": instrumentation.snapshot,
         "instrumentation": {
             "channelScript": instrumentation.channel_script,
             "memoryMiB": instrumentation.memory_mib,
@@ -145,15 +148,18 @@ def _expression(main: str, request: Mapping[str, object], delta: str, *, needs: 
   facts = (
 {source["facts.nix"]}
   ) {{ inherit safe; }};
-  instrumentation = (
+  instrumentation = variant: (
 {source["instrumentation.nix"]}
-  ) request.instrumentation;
+  ) (request.instrumentation // variant);
   delta = (
 {delta}
   );
+  saving = (
+{source["store-image.nix"]}
+  ) {{ inherit safe; wanted = request.snapshot; }};
   machineOf = (
 {source["machine.nix"]}
-  ) {{ inherit safe instrumentation delta; inherit (request) backend; }};
+  ) {{ inherit safe instrumentation delta saving; inherit (request) backend; }};
 in (
 {source[main]}
 ) {{ inherit safe machineOf request {needs}; }}

@@ -18,7 +18,7 @@ from pytest_nixos.flake import FlakeRef, HostRef
 from pytest_nixos.nix import Locked, Nix
 from pytest_nixos.nix_command import NixSettings
 from pytest_nixos.nix_expression import Instrumentation
-from pytest_nixos.options import BackendChoice, Settings
+from pytest_nixos.options import BackendChoice, Settings, SnapshotUse
 from pytest_nixos.process import SubprocessRunner
 from pytest_nixos.session import HostEntry, NixosSession
 from pytest_nixos.standards.loader import load_catalogue, option_paths
@@ -104,6 +104,7 @@ def instrumentation(settings: Settings | None = None) -> Instrumentation:
         memory_mib=settings.memory_mib,
         cores=settings.cores,
         restrict_network=not settings.open_network,
+        snapshot=settings.snapshot is not SnapshotUse.OFF,
     )
 
 

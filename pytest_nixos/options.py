@@ -16,10 +16,11 @@ from pytest_nixos.errors import SettingsError
 from pytest_nixos.findings import Severity
 from pytest_nixos.flake import HostSelection
 
-__all__ = ["BackendChoice", "Keep", "ReportTarget", "Settings", "add_options"]
+__all__ = ["BackendChoice", "Keep", "ReportTarget", "Settings", "SnapshotUse", "add_options"]
 
 DEFAULT_BOOT_TIMEOUT_S = 600.0
 DEFAULT_PROFILE = "baseline"
+_DAY_S = 86400.0
 
 
 class BackendChoice(enum.Enum):
@@ -37,6 +38,14 @@ class Keep(enum.Enum):
     NEVER = "never"
     FAILED = "failed"
     ALWAYS = "always"
+
+
+class SnapshotUse(enum.Enum):
+    """``--nixos-snapshot``: whether VMs start from a saved state; `REFRESH` saves it anew."""
+
+    AUTO = "auto"
+    OFF = "off"
+    REFRESH = "refresh"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +66,9 @@ class Settings:
     :param boot_timeout_s: seconds from a machine's start to a settled system.
     :param allow_live_switch: let tests change generations of a live host.
     :param open_network: let guests reach beyond the host machine.
+    :param snapshot: whether VMs start from a saved state.
+    :param cache_bytes: what the saved states of all hosts may take on disk.
+    :param cache_age_s: seconds after its last use at which a saved state is removed.
     """
 
     flakes: tuple[HostSelection, ...]
@@ -68,6 +80,9 @@ class Settings:
     fail_on: Severity
     reports: tuple[ReportTarget, ...]
     keep: Keep
+    snapshot: SnapshotUse
+    cache_bytes: int
+    cache_age_s: float
     boot_timeout_s: float
     memory_mib: int | None
     cores: int | None
@@ -103,6 +118,11 @@ class Settings:
             fail_on=_severity(read.one("fail_on")),
             reports=tuple(_report(text, cwd) for text in read.many("report")),
             keep=_choice(Keep, read.one("keep"), option="keep"),
+            snapshot=_choice(SnapshotUse, read.one("snapshot"), option="snapshot"),
+            cache_bytes=int(
+                _positive(read.one("cache_size"), option="cache-size", unit="GiB") * (1 << 30)
+            ),
+            cache_age_s=_positive(read.one("cache_age"), option="cache-age", unit="days") * _DAY_S,
             boot_timeout_s=_positive(read.one("boot_timeout"), option="boot-timeout"),
             memory_mib=_optional_count(read.one("memory"), option="memory"),
             cores=_optional_count(read.one("cores"), option="cores"),
@@ -184,6 +204,24 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
         "never",
         {"choices": [choice.value for choice in Keep]},
         "keep a machine's directory with console and disk",
+    ),
+    (
+        "snapshot",
+        "auto",
+        {"choices": [choice.value for choice in SnapshotUse]},
+        "start VMs from the state that an earlier run saved; refresh: boot and save it anew",
+    ),
+    (
+        "cache_size",
+        "10",
+        {"metavar": "GIB"},
+        "room for saved machine states; those used least recently go first",
+    ),
+    (
+        "cache_age",
+        "30",
+        {"metavar": "DAYS"},
+        "days without use after which a saved machine state is removed",
     ),
     (
         "boot_timeout",
@@ -290,13 +328,13 @@ def _report(text: str, cwd: Path) -> ReportTarget:
     return ReportTarget(kind, cwd / path)
 
 
-def _positive(text: str, *, option: str) -> float:
+def _positive(text: str, *, option: str, unit: str = "seconds") -> float:
     try:
         number = float(text)
     except ValueError as err:
-        raise _bad(option, text, "a number of seconds") from err
+        raise _bad(option, text, f"a number of {unit}") from err
     if not 0 < number < float("inf"):
-        raise _bad(option, text, "a number of seconds above zero")
+        raise _bad(option, text, f"a number of {unit} above zero")
     return number
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +55,8 @@ class HostEntry:
 class NixosSession:
     """State of one run, kept in ``config.stash``.
 
+    It crosses to xdist's workers as it is; `started_at_s` (seconds since 1970) stays that of the first process.
+
     :param controls: selected by the profiles, parameters and severities applied.
     """
 
@@ -67,6 +70,7 @@ class NixosSession:
         waivers: Sequence[Waiver],
         entries: Sequence[HostEntry],
     ) -> None:
+        self.started_at_s = time.time()
         self.settings = settings
         self.nix = nix
         self.catalogue = catalogue

@@ -18,6 +18,7 @@ class BootEventKind(enum.Enum):
     CHANNEL = "channel"
     STUCK_UNIT = "stuck unit"
     SETTLED = "settled"
+    SNAPSHOT = "snapshot"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pytest_nixos.machine.boot_events import BootEvent, BootEventKind, BootListener
 from pytest_nixos.machine.boot_signs import BootPhase
 from pytest_nixos.machine.console import Console, ConsoleLine
@@ -21,6 +23,12 @@ class BootNews:
         self._listener = listener
         self._phase = BootPhase.STARTED
         self._troubles = 0
+
+    def resume(self, lines: Sequence[ConsoleLine]) -> None:
+        """Begin with the console of the machine that this one is a clone of; it is no news."""
+        self.console.resume(lines)
+        self._phase = self.console.phase
+        self._troubles = len(self.console.troubles)
 
     def tell(self, kind: BootEventKind, text: str) -> None:
         """Tell one piece of news."""

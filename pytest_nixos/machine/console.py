@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pytest_nixos.machine.boot_signs import BootPhase, StartJob, Trouble, classify, start_job
@@ -66,6 +66,17 @@ class Console:
             self.phase = BootPhase.STARTED
             self.troubles = []
             self.slow_job = None
+
+    def resume(self, lines: Sequence[ConsoleLine]) -> None:
+        """Begin with what an earlier machine's console showed, of which this one is a clone; nobody is told."""
+        with self._changed:
+            for line in lines:
+                phase, trouble = classify(line.text)
+                self.phase = max(self.phase, phase) if phase is not None else self.phase
+                self._add_trouble(trouble)
+            self._lines = [*lines, *self._lines]
+            # Time goes on from the last line.
+            self._started_s = time.monotonic() - (lines[-1].at_s if lines else 0.0)
 
     def record(self, trouble: Trouble) -> None:
         """Add a trouble that the serial line does not tell (QEMU's monitor, the host machine)."""

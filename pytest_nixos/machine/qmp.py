@@ -21,7 +21,7 @@ from pytest_nixos.timing import Deadline
 
 __all__ = ["QmpEventSink", "QmpMonitor"]
 
-_RETRY_S = 0.05
+_RETRY_S = 0.01
 _JOIN_S = 2.0
 
 # Called on the monitor's thread with the event's name and its data; must return soon and not raise.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,10 +23,12 @@ __all__ = [
     "QemuVersion",
     "RunScript",
     "boots_from",
+    "effective_memory_mib",
     "find_run_script",
     "parse_run_script",
     "qemu_version",
     "serial_console",
+    "unsavable_script",
 ]
 
 _VERSION_LIMIT_S = 10.0
@@ -36,6 +39,14 @@ _CPU = re.compile(r"(?:^|\s)-cpu\s+[\"']?([\w.+-]+)")
 _CONSOLE = re.compile(r"\bconsole=([A-Za-z]+\d*)")
 _KERNEL = re.compile(r"^\s*-kernel\s", re.MULTILINE)
 _VERSION = re.compile(r"version (\d+)\.(\d+)")
+
+_MEMORY = re.compile(r"(?:^|\s)-m\s+(\S+)")
+_PLAIN_MEMORY = re.compile(r"(\d+)([MmGg]?)")
+# What QEMU cannot save, or what would collide with memory in a file of ours.
+_UNSAVABLE = re.compile(
+    r"(?:^|\s)(-virtfs|-fsdev|-tpmdev|-numa|-mem-path|-blockdev|-object\s+[\"']?memory-backend\S*|\S*vhost-user\S*)",
+    re.MULTILINE,
+)
 
 # Serial ports of nixpkgs' qemuSerialDevice.
 _SERIAL = {"x86_64": "ttyS0", "i686": "ttyS0", "aarch64": "ttyAMA0", "armv7l": "ttyAMA0"}
@@ -104,6 +115,26 @@ def boots_from(script: RunScript) -> BootsFrom:
     return BootsFrom.SCRIPT if _KERNEL.search(script.text) else BootsFrom.LOADER
 
 
+def effective_memory_mib(
+    script: RunScript, inherited: Mapping[str, str], override: int | None
+) -> int | None:
+    """Tell the guest's memory in MiB: ours, else what ``$QEMU_OPTS`` or the script say; ``None`` if that is not plain."""
+    if override is not None:
+        return override
+    command = script.text[max((m.start() for m in _EXEC.finditer(script.text)), default=0) :]
+    for text in (inherited.get("QEMU_OPTS", ""), command):
+        found = _MEMORY.findall(text)
+        if found:
+            return _mebibytes(found[-1])
+    return None
+
+
+def unsavable_script(script: RunScript, inherited: Mapping[str, str]) -> str:
+    """Say why the VM that a script starts cannot be one that is saved, ``""`` if it may be."""
+    found = _UNSAVABLE.search(f"{script.text} {inherited.get('QEMU_OPTS', '')}")
+    return f"QEMU is started with {found[1]}" if found else ""
+
+
 def qemu_version(runner: Runner, qemu_binary: str) -> QemuVersion | None:
     """Ask a QEMU program for its version; ``None`` if it does not tell."""
     try:
@@ -117,6 +148,13 @@ def qemu_version(runner: Runner, qemu_binary: str) -> QemuVersion | None:
 def serial_console(system: str) -> str:
     """Name the guest's first serial port, for a Nix system such as ``x86_64-linux``."""
     return _SERIAL.get(system.partition("-")[0], "ttyS0")
+
+
+def _mebibytes(text: str) -> int | None:
+    parsed = _PLAIN_MEMORY.fullmatch(text)
+    if parsed is None:
+        return None
+    return int(parsed[1]) * {"": 1, "M": 1, "m": 1, "G": 1024, "g": 1024}[parsed[2]]
 
 
 def _qemu_binary(text: str) -> str | None:

@@ -77,6 +77,23 @@ class SerialChannel:
             ]
         return tuple(argv)
 
+    def connect(self, deadline: Deadline, alive: Callable[[], None]) -> None:
+        """Connect all ports and say nothing yet: a guest that is restored then finds its ports as they were.
+
+        :raises TransportError: if QEMU does not offer them by `deadline`.
+        """
+        self._alive = alive
+        try:
+            with self._control_lock:
+                self._control.stream.connect(deadline)
+            for port in self._workers:
+                port.stream.connect(deadline)
+        except Expired as err:
+            raise TransportError(
+                f"QEMU did not offer the root command channel within {deadline.limit_s:g} s",
+                remedy="read the console for what QEMU said",
+            ) from err
+
     def wait_ready(self, deadline: Deadline, alive: Callable[[], None]) -> None:
         """Wait until the guest serves the channel.
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from pytest_nixos.machine.base import BackendName, MachineSpec
 from pytest_nixos.machine.boot_events import (
@@ -15,52 +13,21 @@ from pytest_nixos.machine.boot_events import (
 )
 from pytest_nixos.machine.boot_news import BootNews
 from pytest_nixos.machine.kvm import KvmProbe, VerdictCache
-from pytest_nixos.machine.net_probe import FrameProber
-from pytest_nixos.machine.qemu_argv import (
-    Acceleration,
-    accelerator_argv,
-    check_run_dir,
-    machine_argv,
-    monitor_argv,
-    qemu_options_name,
-    run_environment,
-)
+from pytest_nixos.machine.qemu_argv import Acceleration, check_run_dir
 from pytest_nixos.machine.run_script import (
     RunScript,
-    boots_from,
+    effective_memory_mib,
     find_run_script,
     parse_run_script,
-    qemu_version,
-    serial_console,
+    unsavable_script,
 )
-from pytest_nixos.machine.settle import SettleLimits
-from pytest_nixos.machine.transport import SerialChannel
+from pytest_nixos.machine.vm_launcher import SnapshotOptions, VmLauncher, VmOptions
 from pytest_nixos.machine.vm_running import VmRunning
+from pytest_nixos.machine.warm_start import WarmStart
 from pytest_nixos.process import Runner, SubprocessRunner
 from pytest_nixos.timing import Deadline
 
-__all__ = ["VmBackend", "VmOptions", "VmRunning"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VmOptions:
-    """How VMs are run.
-
-    :param acceleration: ``AUTO`` uses KVM where it truly works.
-    :param restrict_network: keep guests from reaching beyond the host machine even if the run script was
-        built without the instrumentation, which does the same.
-    :param reboots: let the guest reboot in place; otherwise a reboot ends QEMU.
-    :param settle: when a boot counts as finished or as stuck.
-    :param grace_s: seconds that QEMU and its helpers get between SIGTERM and SIGKILL.
-    :param extra_argv: further QEMU arguments, after all others.
-    """
-
-    acceleration: Acceleration = Acceleration.AUTO
-    restrict_network: bool = False
-    reboots: bool = False
-    settle: SettleLimits = field(default_factory=SettleLimits)
-    grace_s: float = 2.0
-    extra_argv: tuple[str, ...] = ()
+__all__ = ["SnapshotOptions", "VmBackend", "VmOptions", "VmRunning"]
 
 
 class VmBackend:
@@ -88,7 +55,7 @@ class VmBackend:
         self._warned = False
 
     def start(self, spec: MachineSpec, *, deadline: Deadline) -> VmRunning:
-        """Start a machine and wait until its boot has settled.
+        """Start a machine and wait until its boot has settled, or restore it from its snapshot.
 
         :raises BootError: if it does not get there; nothing is left running.
         :raises MachineError: if it cannot be started at all.
@@ -97,50 +64,36 @@ class VmBackend:
         check_run_dir(spec.run_dir)
         script = parse_run_script(find_run_script(spec.system, spec.host.program))
         news = BootNews(spec.host.name, self._on_event)
-        argv = self._argv(spec, script, inherited, news)
-        env = run_environment(
-            spec.run_dir,
-            script,
-            serial=serial_console(spec.host.system),
-            restrict_network=self._options.restrict_network,
-            inherited=inherited,
-            emulated=any("accel=tcg" in word for word in argv),
-        )
-        prober = FrameProber(spec.run_dir) if FrameProber.applicable(script.text) else None
-        with contextlib.ExitStack() as stack:
-            running = VmRunning(
-                spec.host.name,
-                spec.run_dir,
-                news,
-                stack,
-                argv,
-                env,
-                grace_s=self._options.grace_s,
-                prober=prober,
-                boots_from=boots_from(script),
-                limits=self._options.settle,
-            )
-            running.boot(deadline)
-            running.keep(stack.pop_all())
-        return running
-
-    def _argv(
-        self, spec: MachineSpec, script: RunScript, inherited: Mapping[str, str], news: BootNews
-    ) -> tuple[str, ...]:
-        user_cpu = qemu_options_name(inherited.get("QEMU_OPTS", ""), "-cpu")
         acceleration = self._acceleration(spec, script, inherited, news)
-        version = qemu_version(self._runner, script.qemu_binary) if script.qemu_binary else None
-        return (
-            str(script.path),
-            *accelerator_argv(acceleration, script, version, user_cpu=user_cpu),
-            *machine_argv(
-                memory_mib=spec.memory_mib, cores=spec.cores, reboots=self._options.reboots
-            ),
-            *monitor_argv(spec.run_dir),
-            *SerialChannel.qemu_argv(spec.run_dir),
-            *(FrameProber.qemu_argv(spec.run_dir) if FrameProber.applicable(script.text) else ()),
-            *self._options.extra_argv,
+        launcher = VmLauncher(
+            spec=spec,
+            script=script,
+            acceleration=acceleration,
+            options=self._options,
+            inherited=inherited,
+            on_event=self._on_event,
+            runner=self._runner,
         )
+        use = self._options.snapshots
+        if use is None:
+            return launcher.cold((), deadline)
+        refusal = spec.host.snapshot_refusal or unsavable_script(script, inherited)
+        memory_mib = effective_memory_mib(script, inherited, spec.memory_mib)
+        if refusal or memory_mib is None:
+            why = refusal or "the size of its memory is not known"
+            news.tell(BootEventKind.SNAPSHOT, f"booting without a snapshot: {why}")
+            return launcher.cold((), deadline)
+        return WarmStart(
+            store=use.store,
+            limits=use.limits,
+            launcher=launcher,
+            name=spec.host.name,
+            parts=launcher.parts(memory_mib),
+            run_dir=spec.run_dir,
+            memory_mib=memory_mib,
+            not_before_s=use.not_before_s,
+            tell=news.tell,
+        ).start(deadline)
 
     def _acceleration(
         self, spec: MachineSpec, script: RunScript, inherited: Mapping[str, str], news: BootNews

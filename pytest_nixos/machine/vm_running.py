@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,11 @@ from pytest_nixos.machine.base import PortState, Transport
 from pytest_nixos.machine.boot_events import BootEventKind
 from pytest_nixos.machine.boot_failure import ended_error, fatal_error, late_error, remedy_for
 from pytest_nixos.machine.boot_news import BootNews
+from pytest_nixos.machine.clone import Clone
 from pytest_nixos.machine.console import Console, Trouble
+from pytest_nixos.machine.guest_rest import make_store_writable, wake_guest
 from pytest_nixos.machine.leftovers import end_marked_processes, remove_tree
+from pytest_nixos.machine.migration import load_state, save_state
 from pytest_nixos.machine.net_probe import FrameProber
 from pytest_nixos.machine.outside import plug_network_cards
 from pytest_nixos.machine.post_mortem import ask_failed_units, with_failed_units
@@ -25,6 +28,7 @@ from pytest_nixos.machine.qemu_argv import disk_image, monitor_socket, script_pa
 from pytest_nixos.machine.qmp import QmpMonitor
 from pytest_nixos.machine.serial_process import SerialProcess
 from pytest_nixos.machine.settle import SettleLimits, settle
+from pytest_nixos.machine.snapshot import Snapshot
 from pytest_nixos.machine.transport import SerialChannel
 from pytest_nixos.machine.watched_transport import WatchedTransport
 from pytest_nixos.timing import Deadline
@@ -60,6 +64,7 @@ class VmRunning:
     :param grace_s: seconds between SIGTERM and SIGKILL.
     :param prober: a stranger on the guest's network, ``None`` where it has no place to stand.
     :param limits: when a boot counts as settled; also of those after the first.
+    :param store_image: whether the guest's store is an image, which is read-only.
     """
 
     def __init__(
@@ -75,6 +80,7 @@ class VmRunning:
         prober: FrameProber | None,
         boots_from: BootsFrom = BootsFrom.SCRIPT,
         limits: SettleLimits | None = None,
+        store_image: bool = False,
     ) -> None:
         self.argv = tuple(argv)
         self.console: Console = news.console
@@ -89,6 +95,7 @@ class VmRunning:
         self._booted = False
         self._env = dict(env)
         self._limits = limits or SettleLimits()
+        self._store_image = store_image
         self.boots_from = boots_from
         self._plug_in()
 
@@ -106,6 +113,56 @@ class VmRunning:
         """Start QEMU and wait until the root command channel answers and the boot has settled."""
         self._prepare()
         self._start(deadline)
+
+    def restore(
+        self,
+        snapshot: Snapshot,
+        clone: Clone,
+        deadline: Deadline,
+        *,
+        make_disks: Callable[[], None],
+    ) -> None:
+        """Start QEMU with the state of a snapshot and wait until the guest answers, awake.
+
+        :param make_disks: called once the run directory is there.
+        :raises MachineError: if QEMU does not load it, or the guest is not as it was.
+        """
+        self._prepare()
+        make_disks()
+        self._plug_in(clone.argv, clone.cwd)
+        self._switch_on()
+        channel = self._open_channel()
+        try:
+            channel.connect(deadline, self._check)
+            load_state(self.qmp, snapshot.state, deadline=deadline)
+            channel.wait_ready(deadline, self._check)
+            self.transport = self._watched(channel)
+            wake_guest(
+                self.transport,
+                snapshot.record.guest,
+                saved_at_s=snapshot.record.saved_at_s,
+                deadline=deadline,
+            )
+        except MachineError:
+            self._process.wait_ended(_LAST_WORDS_QUIET_S)
+            self._check()
+            raise
+        self._booted = True
+
+    def freeze(self, state: Path, *, deadline: Deadline) -> None:
+        """Stop the guest and write QEMU's state to a file; :meth:`thaw` lets it go on."""
+        save_state(self.qmp, state, deadline=deadline)
+
+    def thaw(self, *, deadline: Deadline) -> None:
+        """Let a frozen guest go on."""
+        self.qmp.execute("cont", deadline=deadline)
+
+    def end(self, *, deadline: Deadline) -> None:
+        """End QEMU in order, so that its disks are whole; what it left stays until :meth:`stop`."""
+        self._booted = False
+        self.qmp.quit(deadline=deadline)
+        self._process.wait_ended(deadline.remaining_s)
+        self._process.stop(grace_s=self._grace_s)
 
     def power_off(self, *, orderly: bool, deadline: Deadline) -> None:
         """Shut the guest down, or end QEMU at once as a loss of power would; the disk stays."""
@@ -138,18 +195,21 @@ class VmRunning:
         self._plug_in()
         self._start(deadline)
 
-    def _plug_in(self) -> None:
+    def _plug_in(self, argv: Sequence[str] = (), cwd: Path | None = None) -> None:
         self._process = SerialProcess(
-            self.argv, env=self._env, cwd=self._run_dir, console=self.console
+            argv or self.argv, env=self._env, cwd=cwd or self._run_dir, console=self.console
         )
         self.qmp = QmpMonitor(monitor_socket(self._run_dir), on_event=self._on_qmp_event)
 
-    def _start(self, deadline: Deadline) -> None:
+    def _switch_on(self) -> None:
         self._stack.callback(self._process.stop, grace_s=self._grace_s)
         self._process.start()
         self._stack.callback(self.qmp.close)
         self.qmp.start()
         self._stack.callback(self._quit)
+
+    def _start(self, deadline: Deadline) -> None:
+        self._switch_on()
         try:
             self._connect(deadline)
             self._news.tell(BootEventKind.CHANNEL, "the root command channel answers")
@@ -222,12 +282,19 @@ class VmRunning:
             paths[name].mkdir(mode=0o700, exist_ok=True)
 
     def _connect(self, deadline: Deadline) -> None:
+        channel = self._open_channel()
+        with self._explained(deadline, "no answer from the root command channel"):
+            channel.wait_ready(deadline, self._check)
+        self.transport = self._watched(channel)
+
+    def _open_channel(self) -> SerialChannel:
         channel = SerialChannel(self._run_dir)
         self._stack.callback(channel.close)
         self._channel = channel
-        with self._explained(deadline, "no answer from the root command channel"):
-            channel.wait_ready(deadline, self._check)
-        self.transport = WatchedTransport(
+        return channel
+
+    def _watched(self, channel: SerialChannel) -> WatchedTransport:
+        return WatchedTransport(
             channel, lambda: self._obituary(wait_s=_LAST_WORDS_QUIET_S) if self._booted else None
         )
 
@@ -241,6 +308,10 @@ class VmRunning:
                 tell=self._news.tell,
                 check=self._check,
             )
+            if self._store_image:
+                why_not = make_store_writable(self.transport, deadline=deadline)
+                if why_not:
+                    self.console.append(f"pytest-nixos: /nix/store stays read-only: {why_not}")
 
     @contextlib.contextmanager
     def _explained(self, deadline: Deadline, what: str) -> Iterator[None]:

@@ -63,6 +63,7 @@ else if machine ? problem then
 else
   {
     inherit (machine) backend program;
+    snapshot = machine.snapshot or null;
     derivation = safe.text machine.package.drvPath;
     output = safe.text machine.package.outPath;
     toplevel = safe.text machine.toplevel.outPath;

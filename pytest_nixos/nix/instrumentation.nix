@@ -3,11 +3,13 @@
 # channelScript: bash program that serves the channel.
 # memoryMiB, cores: null leaves what the host declares.
 # restrictNetwork: guest networking reaches the machine that runs it only.
+# storeImage: the store comes as an image and nothing is shared with the host machine, so that QEMU can save the VM.
 {
   channelScript,
   memoryMiB,
   cores,
   restrictNetwork,
+  storeImage,
 }:
 {
   config,
@@ -82,7 +84,17 @@ in
     // lib.optionalAttrs (knows [ "virtualisation" "restrictNetwork" ]) {
       restrictNetwork = lib.mkForce restrictNetwork;
     }
-    // lib.optionalAttrs (knows [ "virtualisation" "qemu" "enableSharedMemory" ]) {
+    // lib.optionalAttrs storeImage {
+      useNixStoreImage = lib.mkForce true;
+      # Up to 24.05 a writable store makes the image a derivation that is built in a VM of its own; the plugin puts
+      # an overlay over the store of the running guest instead.
+      writableStore = lib.mkForce false;
+      sharedDirectories = lib.mkForce { };
+    }
+    // lib.optionalAttrs (storeImage && knows [ "virtualisation" "mountHostNixStore" ]) {
+      mountHostNixStore = lib.mkForce false;
+    }
+    // lib.optionalAttrs (!storeImage && knows [ "virtualisation" "qemu" "enableSharedMemory" ]) {
       # The store comes over virtiofs there, which needs shared guest memory.
       qemu.enableSharedMemory = lib.mkForce true;
     };

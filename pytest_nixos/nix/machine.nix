@@ -1,28 +1,32 @@
 # One host as a machine: { config; package; toplevel; program; backend; }, or { problem; } where it cannot be one.
 #
 # backend: auto, vm, boot-loader (a VM with a disk and boot loader of its own), container, or live (a host that runs already).
-# instrumentation: module for a VM.  delta: module for either, {} for none.
+# instrumentation: from { storeImage } to the module for a VM.  delta: module for either, {} for none.
+# saving: what store-image.nix says about the host's VM.
 {
   safe,
   backend,
   instrumentation,
   delta,
+  saving,
 }:
 host:
 let
+  image = saving host;
+
   declaredContainer = safe.get host.config [ "boot" "isContainer" ] false;
 
   chosen =
     if backend == "auto" then (if declaredContainer then "container" else "vm") else backend;
 
   asVm =
-    variant:
+    variant: storeImage:
     host.extendModules {
       modules = [
         {
           _file = "pytest-nixos";
           virtualisation.${variant}.imports = [
-            instrumentation
+            (instrumentation { inherit storeImage; })
             delta
           ];
         }
@@ -77,11 +81,18 @@ else if !(host.options ? virtualisation.vmVariant) then
   { problem = "no-vm-variant"; }
 else if chosen == "boot-loader" then
   let
-    config = (asVm "vmVariantWithBootLoader").config;
+    config = (asVm "vmVariantWithBootLoader" false).config;
   in
   vm config.virtualisation.vmVariantWithBootLoader config.system.build.vmWithBootLoader
 else
   let
-    config = (asVm "vmVariant").config;
+    config = (asVm "vmVariant" image.storeImage).config;
+    machine = vm config.virtualisation.vmVariant config.system.build.vm;
   in
-  vm config.virtualisation.vmVariant config.system.build.vm
+  machine
+  // {
+    snapshot = {
+      inherit (image) refusal;
+      changed = if image.storeImage then image.changed machine.config else { };
+    };
+  }

@@ -55,7 +55,7 @@ in
     restrictNetwork = flag false;
     vlans = mkOption { type = types.listOf types.ints.unsigned; default = [ ]; };
     interfaces = mkOption { type = types.attrsOf types.attrs; default = { }; };
-    writableStore = flag (cfg.mountHostNixStore || cfg.useNixStoreImage);
+    writableStore = flag cfg.mountHostNixStore;
     writableStoreUseTmpfs = flag true;
     mountHostNixStore = flag (!cfg.useNixStoreImage && !cfg.useBootLoader);
     useNixStoreImage = flag false;

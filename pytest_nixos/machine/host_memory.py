@@ -1,0 +1,43 @@
+"""Whether the host machine has the memory for machines that are about to start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pytest_nixos.errors import MachineError
+
+__all__ = ["HostMemoryError", "available_bytes", "check_memory"]
+
+_MIB = 1 << 20
+# QEMU itself, its device memory and its threads.
+_OVERHEAD_BYTES = 96 * _MIB
+
+
+class HostMemoryError(MachineError):
+    """The host machine has too little memory for a machine that is about to start."""
+
+
+def check_memory(name: str, *, guest_bytes: int, available: int | None = None) -> None:
+    """Refuse to start a clone whose guest could not write to all the memory that it uses.
+
+    :param guest_bytes: what the guest had in use when it was saved.
+    :param available: bytes, asked of the kernel unless given.
+    :raises HostMemoryError: with both figures.
+    """
+    has = available_bytes() if available is None else available
+    needs = guest_bytes + _OVERHEAD_BYTES
+    if has is not None and has < needs:
+        raise HostMemoryError(
+            f"{name}: needs {needs // _MIB} MiB of memory, this machine has {has // _MIB} MiB available",
+            remedy="run fewer machines at once (pytest -n), end other programs, or give the guest less memory",
+        )
+
+
+def available_bytes(meminfo: Path = Path("/proc/meminfo")) -> int | None:
+    """Return what the kernel thinks can be had without swapping (``MemAvailable``), ``None`` if it does not tell."""
+    try:
+        lines = meminfo.read_text().splitlines()
+    except OSError:
+        return None
+    found = [line.split() for line in lines if line.startswith("MemAvailable:")]
+    return int(found[0][1]) * 1024 if found else None

@@ -44,6 +44,7 @@ def test_data_travels_as_json_text_that_nix_cannot_interpolate() -> None:
     request = {
         "host": 'h"${x}',
         "backend": "vm",
+        "snapshot": False,
         "instrumentation": {
             "channelScript": evil.channel_script,
             "memoryMiB": None,

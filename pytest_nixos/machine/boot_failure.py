@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from pytest_nixos.errors import BootError
+import contextlib
+from collections.abc import Callable, Iterator
+
+from pytest_nixos.errors import BootError, TransportError
 from pytest_nixos.machine.boot_signs import BootPhase, Trouble
 from pytest_nixos.machine.console import Console
+from pytest_nixos.timing import Deadline
 
-__all__ = ["ended_error", "fatal_error", "late_error", "remedy_for"]
+__all__ = ["ended_error", "explained", "fatal_error", "late_error", "remedy_for"]
 
 _TAIL = 40
 _MOST_TROUBLES = 5
@@ -88,6 +92,36 @@ def late_error(name: str, console: Console, what: str, limit_s: float) -> BootEr
         state="stuck unit" if job else f"not ready {console.phase.where}",
         console_tail=console.tail(_TAIL),
     )
+
+
+@contextlib.contextmanager
+def explained(
+    name: str,
+    console: Console,
+    what: str,
+    deadline: Deadline,
+    *,
+    ended: Callable[[], object],
+    check: Callable[[], None],
+) -> Iterator[None]:
+    """Turn a broken or silent channel during a boot into the boot error that caused it.
+
+    :param ended: waits a moment for the machine's end, which comes after that of its channel.
+    :param check: raises if the machine ended or its boot cannot succeed any more.
+    """
+    try:
+        yield
+    except TransportError as err:
+        ended()
+        check()
+        if deadline.expired:
+            raise late_error(name, console, what, deadline.limit_s) from err
+        raise BootError(
+            f"{name}: {what}: {err.message}",
+            remedy=err.remedy,
+            state="channel broken",
+            console_tail=console.tail(_TAIL),
+        ) from err
 
 
 def remedy_for(*kinds: str) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pytest_nixos.errors import BootError, MachineError, NixosError, TransportError
 from pytest_nixos.machine.base import BackendName, MachineSpec, PortState
 from pytest_nixos.machine.boot_events import BootEventKind, BootListener, ignore_boot_event
-from pytest_nixos.machine.boot_failure import fatal_error, late_error
+from pytest_nixos.machine.boot_failure import explained, fatal_error, late_error
 from pytest_nixos.machine.boot_news import BootNews
 from pytest_nixos.machine.container_strategy import ContainerStrategy, choose_strategy
 from pytest_nixos.machine.container_transport import NamespaceTransport
@@ -272,22 +272,15 @@ class ContainerRunning:
             self.transport.run("true", deadline=deadline)
         self._news.tell(BootEventKind.CHANNEL, "the root command channel answers")
 
-    @contextlib.contextmanager
-    def _explained(self, deadline: Deadline, what: str) -> Iterator[None]:
-        """Turn a broken or silent channel into the boot error that caused it."""
-        try:
-            yield
-        except TransportError as err:
-            self._process.wait_ended(_LAST_WORDS_S)
-            self._check()
-            if deadline.expired:
-                raise late_error(self._name, self.console, what, deadline.limit_s) from err
-            raise BootError(
-                f"{self._name}: {what}: {err.message}",
-                remedy=err.remedy,
-                state="channel broken",
-                console_tail=self.console.tail(_TAIL),
-            ) from err
+    def _explained(self, deadline: Deadline, what: str) -> contextlib.AbstractContextManager[None]:
+        return explained(
+            self._name,
+            self.console,
+            what,
+            deadline,
+            ended=lambda: self._process.wait_ended(_LAST_WORDS_S),
+            check=self._check,
+        )
 
     def _check(self) -> None:
         """Raise at once if the container ended or its boot cannot succeed any more."""

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from ipaddress import IPv4Interface
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pytest_nixos.errors import BootError, MachineError, NixosError, TransportError
 from pytest_nixos.machine.base import PortState, Transport
 from pytest_nixos.machine.boot_events import BootEventKind
-from pytest_nixos.machine.boot_failure import ended_error, fatal_error, late_error, remedy_for
+from pytest_nixos.machine.boot_failure import ended_error, explained, fatal_error, remedy_for
 from pytest_nixos.machine.boot_news import BootNews
 from pytest_nixos.machine.clone import Clone
 from pytest_nixos.machine.console import Console, Trouble
+from pytest_nixos.machine.guest_address import ask_address
 from pytest_nixos.machine.guest_rest import make_store_writable, wake_guest
 from pytest_nixos.machine.leftovers import end_marked_processes, remove_tree
 from pytest_nixos.machine.migration import load_state, save_state
@@ -36,11 +35,6 @@ from pytest_nixos.timing import Deadline
 __all__ = ["VmRunning"]
 
 _TAIL = 20
-_ADDRESSES = "ip -4 -o address show scope global"
-_ADDRESS_LIMIT_S = 20.0
-_ADDRESS_LINE = re.compile(r"^\d+: (\S+)\s+inet (\d[\d.]*/\d+)", re.MULTILINE)
-# Networks that a guest makes for itself.
-_INNER = ("docker", "podman", "cni", "veth", "virbr", "lxc", "wg", "tun", "tap", "zt", "tailscale")
 _QUIT_S = 1.0
 _FLUSH_S = 2.0
 # After a fatal line the guest goes on for a moment: a panic's trace, stage 1's question.
@@ -149,13 +143,9 @@ class VmRunning:
             raise
         self._booted = True
 
-    def freeze(self, state: Path, *, deadline: Deadline) -> None:
+    def save(self, state: Path, *, deadline: Deadline) -> None:
         """Stop the guest and write QEMU's state to a file; :meth:`thaw` lets it go on."""
         save_state(self.qmp, state, deadline=deadline)
-
-    def thaw(self, *, deadline: Deadline) -> None:
-        """Let a frozen guest go on."""
-        self.qmp.execute("cont", deadline=deadline)
 
     def end(self, *, deadline: Deadline) -> None:
         """End QEMU in order, so that its disks are whole; what it left stays until :meth:`stop`."""
@@ -233,24 +223,13 @@ class VmRunning:
                 f"{self._name}: its run script has no user network named user.0 to stand on",
                 remedy="keep virtualisation.qemu.networkingOptions of the host as qemu-vm.nix sets it",
             )
-        address = self._address(deadline)
+        address = ask_address(self._name, self.transport, deadline=deadline)
         try:
             self._prober.face(address)
             return self._prober.probe_tcp(ports, deadline=deadline)
         except TransportError as err:
             # The channel is fine; only the guest's network is not what a stranger needs.
             raise MachineError(err.message, remedy=err.remedy) from err
-
-    def _address(self, deadline: Deadline) -> IPv4Interface:
-        """Ask the guest for its address on the network that it shares with us: by DHCP, or a static one."""
-        answer = self.transport.run(_ADDRESSES, deadline=deadline.within(_ADDRESS_LIMIT_S))
-        found = outer_addresses(answer.stdout_text)
-        if not found:
-            raise MachineError(
-                f"{self._name}: the guest has no IPv4 address, so nobody can reach it",
-                remedy="look at `ip address` in the guest: does its network come up in the VM?",
-            )
-        return found[0]
 
     def freeze(self) -> None:
         """Stop the VM's processors."""
@@ -313,24 +292,15 @@ class VmRunning:
                 if why_not:
                     self.console.append(f"pytest-nixos: /nix/store stays read-only: {why_not}")
 
-    @contextlib.contextmanager
-    def _explained(self, deadline: Deadline, what: str) -> Iterator[None]:
-        """Turn a broken or silent channel into the boot error that caused it."""
-        try:
-            yield
-        except BootError:
-            raise
-        except TransportError as err:
-            self._process.wait_ended(_LAST_WORDS_QUIET_S)
-            self._check()
-            if deadline.expired:
-                raise late_error(self._name, self.console, what, deadline.limit_s) from err
-            raise BootError(
-                f"{self._name}: {what}: {err.message}",
-                remedy=err.remedy,
-                state="channel broken",
-                console_tail=self.console.tail(_TAIL),
-            ) from err
+    def _explained(self, deadline: Deadline, what: str) -> contextlib.AbstractContextManager[None]:
+        return explained(
+            self._name,
+            self.console,
+            what,
+            deadline,
+            ended=lambda: self._process.wait_ended(_LAST_WORDS_QUIET_S),
+            check=self._check,
+        )
 
     def _with_evidence(self, error: BootError) -> BootError:
         """Ask a guest in emergency mode which units failed, if it answers soon."""
@@ -405,13 +375,6 @@ class VmRunning:
     def _quit(self) -> None:
         if self.is_alive() and self.qmp.quit(deadline=Deadline.after(_QUIT_S)):
             self._process.wait_ended(_FLUSH_S)
-
-
-def outer_addresses(listing: str) -> list[IPv4Interface]:
-    """Return the addresses that ``ip -4 -o address`` lists, Ethernet devices first, a guest's inner networks left out."""
-    found = [(n, a) for n, a in _ADDRESS_LINE.findall(listing) if not n.startswith(_INNER)]
-    found.sort(key=lambda pair: not pair[0].startswith(("en", "eth")))
-    return [IPv4Interface(address) for _, address in found]
 
 
 def _remove_new(directory: Path, before: set[str]) -> None:

@@ -223,12 +223,12 @@ class WarmStart:
             boot_s = running.console.elapsed_s
             saved_at_s = time.time()
             frozen_s = time.monotonic()
-            running.freeze(draft / STATE, deadline=limit)
+            running.save(draft / STATE, deadline=limit)
             frozen_s = time.monotonic() - frozen_s
         except MachineError as err:
             self._say(f"no snapshot: {err.message.splitlines()[0]}")
             with contextlib.suppress(MachineError):
-                running.thaw(deadline=Deadline.after(_END_S))
+                running.thaw()
             return False
         running.end(deadline=Deadline.after(_END_S))
         names = saved_disks(argv)

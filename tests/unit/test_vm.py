@@ -16,10 +16,10 @@ from pytest_nixos.errors import BootError, CommandTimeout, MachineError, Transpo
 from pytest_nixos.host_config import HostConfig
 from pytest_nixos.machine.base import CommandResult, MachineSpec
 from pytest_nixos.machine.boot_events import BootEvent, BootEventKind
+from pytest_nixos.machine.guest_address import outer_addresses
 from pytest_nixos.machine.leftovers import marked_processes
 from pytest_nixos.machine.qemu_argv import Acceleration
 from pytest_nixos.machine.vm import VmBackend, VmOptions
-from pytest_nixos.machine.vm_running import outer_addresses
 from pytest_nixos.machine.watched_transport import WatchedTransport
 from pytest_nixos.timing import Deadline
 

@@ -72,6 +72,8 @@ class Finding:
 
     :param judged_on: ``machine``, ``config`` or ``both``.
     :param reason: why it failed, was not applicable, or was waived; one line.
+    :param journal: what the machine logged while a behavioural check that failed ran, newest last:
+        ``time_s``, ``unit``, ``source``, ``priority``, ``message``.
     """
 
     control: str
@@ -89,6 +91,7 @@ class Finding:
     observed: Any = None
     attachments: Mapping[str, str] = field(default_factory=dict)
     references: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    journal: tuple[Mapping[str, Any], ...] = ()
     node_id: str = ""
     duration_s: float = 0.0
 
@@ -117,6 +120,7 @@ class Finding:
                 "severity": Severity[data["severity"]],
                 "outcome": Outcome(data["outcome"]),
                 "references": {k: tuple(v) for k, v in data["references"].items()},
+                "journal": tuple(data.get("journal", ())),
             }
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Generator, Mapping
@@ -26,6 +27,7 @@ from pytest_nixos.report import ReportWriter, RunFacts
 from pytest_nixos.report.json_report import write_json
 from pytest_nixos.report.terminal import failure_lines, printable, summary_lines
 from pytest_nixos.session import HostEntry, NixosSession
+from pytest_nixos.span_journal import journal_of_span, span_begins
 from pytest_nixos.standards.model import Control
 from pytest_nixos.standards.waivers import apply_waiver, find_waiver
 from pytest_nixos.stash import EVIDENCE, SESSION
@@ -56,6 +58,11 @@ class Recorder:
         self._started_at = datetime.now(UTC)
         self._started_s = time.monotonic()
         self._written: list[Path] = []
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Note when the item began: the journal of a failure starts there."""
+        span_begins(item)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -161,6 +168,7 @@ class Recorder:
         waiver = find_waiver(session.waivers, control.id, key)
         if waiver is not None:
             outcome, reason = apply_waiver(waiver, outcome, reason, today=date.today())  # noqa: DTZ011 - a waiver ends on the reader's own calendar day
+        journal = journal_of_span(item, control) if outcome is Outcome.FAILED else ()
         finding = Finding(
             control=control.id,
             title=control.title,
@@ -177,6 +185,7 @@ class Recorder:
             observed=evidence.observed,
             attachments=dict(evidence.attachments),
             references=control.references,
+            journal=tuple(dataclasses.asdict(entry) for entry in journal),
             node_id=report.nodeid,
             duration_s=report.duration,
         )

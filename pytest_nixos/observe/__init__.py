@@ -14,6 +14,7 @@ from pytest_nixos.observe.filtering import Decision
 from pytest_nixos.observe.firewall import FirewallState, firewall
 from pytest_nixos.observe.generation import GenerationState, generations
 from pytest_nixos.observe.http import HttpAnswer, HttpRequest, http
+from pytest_nixos.observe.journal import JournalEntry, recent_journal
 from pytest_nixos.observe.mount import Mount, MountTable, mounts
 from pytest_nixos.observe.sandbox import (
     ProcessFacts,
@@ -40,6 +41,7 @@ __all__ = [
     "GenerationState",
     "HttpAnswer",
     "HttpRequest",
+    "JournalEntry",
     "Mount",
     "MountTable",
     "PasswordState",
@@ -69,6 +71,7 @@ __all__ = [
     "mounts",
     "observe",
     "process_facts",
+    "recent_journal",
     "same_sysctl",
     "sockets",
     "swap",

@@ -15,6 +15,8 @@ __all__ = ["failure_lines", "printable", "summary_lines"]
 
 _MAX_VALUE = 400
 _ATTACHMENT_LINES = 15
+_JOURNAL_LINES = 8
+_WARNING = 4
 _WORDS = {
     Outcome.PASSED: "passed",
     Outcome.FAILED: "failed",
@@ -63,7 +65,19 @@ def failure_lines(finding: Finding) -> list[str]:
     for name, text in finding.attachments.items():
         tail = text.splitlines()[-_ATTACHMENT_LINES:]
         lines += [f"{printable(name)}:", *(f"  | {printable(line)}" for line in tail)]
-    return lines
+    return lines + _journal_lines(finding)
+
+
+def _journal_lines(finding: Finding) -> list[str]:
+    """Show the last warnings and errors; the report holds the rest."""
+    told = [e for e in finding.journal if e["priority"] <= _WARNING][-_JOURNAL_LINES:]
+    if not told:
+        return []
+    shown = (printable(f"{e['unit'] or e['source']}: {e['message']}") for e in told)
+    return [
+        f"warnings of the journal meanwhile ({len(finding.journal)} entries in the report):",
+        *(f"  | {line[:_MAX_VALUE]}" for line in shown),
+    ]
 
 
 def _plan_entry(number: int, finding: Finding, *, fail_on: Severity) -> list[str]:

@@ -136,3 +136,24 @@ def test_last_failed_runs_only_the_failed_check(checks: Field) -> None:
     checks.pytester.runpytest_subprocess(*arguments)
     again = checks.pytester.runpytest_subprocess(*arguments, "--lf")
     again.assert_outcomes(failed=1)
+
+
+def test_a_failed_check_brings_the_journal_of_its_time(checks: Field) -> None:
+    program = checks.pytester.path / "tools" / "journalctl"
+    entry = {"PRIORITY": "3", "UNIT": "x.service", "MESSAGE": "it \x1b[31mbroke"}
+    program.write_text(
+        f"#!/bin/sh\necho \"$@\" >{checks.pytester.path}/journal.argv\ncat <<'E'\n{json.dumps(entry)}\nE\n"
+    )
+    program.chmod(0o755)
+    result = run_web(checks)
+    by_control = {finding["control"]: finding for finding in checks.report()["findings"]}
+    (told,) = by_control["BOOT-001"]["journal"]
+    assert (told["unit"], told["priority"], told["message"]) == (
+        "x.service",
+        3,
+        "it \x1b[31mbroke",
+    )
+    assert by_control["BOOT-002"]["journal"] == []
+    assert "--since=-" in (checks.pytester.path / "journal.argv").read_text()
+    result.stdout.fnmatch_lines(["warnings of the journal meanwhile*", "*x.service: it *broke"])
+    assert "\x1b[31mbroke" not in result.stdout.str()

@@ -1,0 +1,87 @@
+"""The journal as entries: bounded, structured, newest last."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_nixos.observe.base import Probe
+
+__all__ = ["JournalEntry", "recent_journal"]
+
+_FIELDS = "MESSAGE,PRIORITY,_SYSTEMD_UNIT,UNIT,SYSLOG_IDENTIFIER"
+_MOST_CHARACTERS = 1000
+# Longer messages are printed as null unless --all is given, journalctl(1); each may then be of any size.
+_MOST_BYTES = 512 * 1024
+_INFO = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalEntry:
+    """One entry.
+
+    :param time_s: the guest's wall clock, seconds since 1970.
+    :param unit: the unit that wrote it or, of systemd's own messages, that it is about; ``""`` if none.
+    :param source: the program's name.
+    :param priority: 0 (emergency) to 7 (debug), syslog(3).
+    :param message: at most 1,000 characters; undecodable bytes replaced.
+    """
+
+    time_s: float
+    unit: str
+    source: str
+    priority: int
+    message: str
+
+
+def recent_journal(
+    seconds: float, *, most: int = 200, name: str = "recent-journal"
+) -> Probe[Sequence[JournalEntry]]:
+    """Ask for the entries of this boot's last `seconds`.
+
+    :param most: at most so many, the newest.
+    """
+    script = (
+        f"journalctl --boot --quiet --no-pager --since=-{math.ceil(seconds)}s --lines={most} "
+        f"--output=json --output-fields={_FIELDS} | tail -c {_MOST_BYTES}"
+    )
+    return Probe(name=name, script=script, parse=lambda output: _entries(output.text))
+
+
+def _entries(text: str) -> Sequence[JournalEntry]:
+    found = []
+    for line in text.splitlines():
+        # The first line may be cut.
+        try:
+            fields = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(fields, dict):
+            found.append(_entry(fields))
+    return tuple(found)
+
+
+def _entry(fields: Mapping[str, Any]) -> JournalEntry:
+    priority = _text(fields.get("PRIORITY"))
+    time_us = _text(fields.get("__REALTIME_TIMESTAMP"))
+    return JournalEntry(
+        time_s=int(time_us) / 1e6 if time_us.isascii() and time_us.isdigit() else 0.0,
+        unit=_text(fields.get("UNIT")) or _text(fields.get("_SYSTEMD_UNIT")),
+        source=_text(fields.get("SYSLOG_IDENTIFIER")),
+        priority=int(priority) if priority in tuple("01234567") else _INFO,
+        message=_text(fields.get("MESSAGE"))[:_MOST_CHARACTERS],
+    )
+
+
+def _text(value: object) -> str:
+    """Read a field: text, bytes as a list of numbers, several values as a list of either, or null if too long."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and value:
+        if all(isinstance(item, int) and 0 <= item <= 255 for item in value):
+            return bytes(value).decode(errors="replace")
+        return _text(value[0])
+    return ""

@@ -20,6 +20,11 @@
         container-host = host ./hosts/container-host.nix;
         "edge.lab-1" = host ./hosts/edge.lab-1.nix;
         loader-host = host ./hosts/loader-host.nix;
+        nats-1 = host ./hosts/nats-1.nix;
+        nats-2 = host ./hosts/nats-2.nix;
+        nats-3 = host ./hosts/nats-3.nix;
+        nats-bad-1 = host ./hosts/nats-bad-1.nix;
+        nats-bad-2 = host ./hosts/nats-bad-2.nix;
         rollback-bad = host ./hosts/rollback-bad.nix;
       };
     };

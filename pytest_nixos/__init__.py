@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
     )
     from pytest_nixos.faults import Faults, Hog
     from pytest_nixos.findings import Evidence, Finding, Outcome, Severity
-    from pytest_nixos.flake_under_test import Flake, NixAnswer
+    from pytest_nixos.flake_under_test import Flake, FlakeHost, NixAnswer
     from pytest_nixos.generations import (
         Announced,
         Delta,
@@ -50,6 +50,7 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
         Zram,
     )
     from pytest_nixos.machine.base import CommandResult, Machine, PortState
+    from pytest_nixos.machine.cluster import Cluster
     from pytest_nixos.machine.power import BootsFrom
     from pytest_nixos.observe.base import Probe
     from pytest_nixos.observe.store import Observations
@@ -63,6 +64,7 @@ __all__ = [
     "BootsFrom",
     "BuildError",
     "CatalogueError",
+    "Cluster",
     "CommandResult",
     "CommandTimeout",
     "Control",
@@ -77,6 +79,7 @@ __all__ = [
     "Firewall",
     "Flake",
     "FlakeError",
+    "FlakeHost",
     "Generation",
     "GenerationError",
     "Generations",
@@ -132,7 +135,9 @@ _HOME = {
     "TransportError": "errors",
     "DevShell": "dev_shell",
     "ShellVisit": "dev_shell",
+    "Cluster": "machine.cluster",
     "Flake": "flake_under_test",
+    "FlakeHost": "flake_under_test",
     "NixAnswer": "flake_under_test",
     "Deadline": "timing",
     "poll": "timing",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_nixos.cluster_launch import ClusterLaunch
 from pytest_nixos.collection import control_of, needs_boot_loader
 from pytest_nixos.errors import NixosError
 from pytest_nixos.faults import Faults
@@ -18,6 +19,7 @@ from pytest_nixos.generations import Generations
 from pytest_nixos.host_config import HostConfig
 from pytest_nixos.launch import Launch
 from pytest_nixos.machine.base import BackendName, Machine
+from pytest_nixos.machine.cluster import Cluster
 from pytest_nixos.observe.store import Observations
 from pytest_nixos.session import NixosSession, place_of
 from pytest_nixos.standards.model import Control
@@ -133,6 +135,29 @@ def nixos_flake(
 def nixos_faults(nixos_machine: Machine) -> Faults:
     """Faults of the running machine, each a context manager that undoes itself; see :class:`Faults`."""
     return Faults(nixos_machine)
+
+
+@pytest.fixture(scope="session")
+def nixos_cluster(
+    request: pytest.FixtureRequest, nixos_host_config: HostConfig
+) -> Iterator[Callable[..., Cluster]]:
+    """Start several hosts of the flake on one network: ``nixos_cluster("web", "db")``; the same ones once."""
+    narrator = request.config.stash[NARRATOR]
+    session = _session(request)
+    launch = ClusterLaunch(
+        session.nix, nixos_host_config.ref.flake, session.settings, narrator=narrator
+    )
+
+    def start(*names: str) -> Cluster:
+        try:
+            return launch.start(*names)
+        except NixosError as err:
+            raise fail_without_traceback(err) from None
+
+    try:
+        yield start
+    finally:
+        launch.close()
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ __all__ = [
     "check_argv",
     "dev_shells_expression",
     "develop_argv",
+    "hosts_expression",
     "lock_check_argv",
     "lock_copy_argv",
     "output_argv",
@@ -47,6 +48,14 @@ def dev_shells_expression(request: Mapping[str, str]) -> str:
     return (
         f"let safe = (\n{source['safe.nix']}\n); in (\n{source['dev-shells.nix']}\n)"
         f" {{ inherit safe; request = builtins.fromJSON {data}; }}"
+    )
+
+
+def hosts_expression() -> str:
+    """Return the function that turns ``nixosConfigurations`` into names and addresses of all hosts."""
+    source = expression_sources()
+    return (
+        f"let safe = (\n{source['safe.nix']}\n); in (\n{source['hosts.nix']}\n) {{ inherit safe; }}"
     )
 
 

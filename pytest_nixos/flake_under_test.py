@@ -23,7 +23,7 @@ from pytest_nixos.process import Completed, ProcessTimeout
 from pytest_nixos.rebuild import Rebuild, different, rebuildable
 from pytest_nixos.timing import Deadline
 
-__all__ = ["DirenvVisit", "Flake", "NixAnswer"]
+__all__ = ["DirenvVisit", "Flake", "FlakeHost", "NixAnswer"]
 
 Json = Any
 
@@ -59,6 +59,23 @@ class DirenvVisit:
     roots: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlakeHost:
+    """One host of the flake, as far as others call it.
+
+    :param addresses: declared addresses of all its interfaces, without prefix length.
+    """
+
+    name: str
+    host_name: str
+    addresses: tuple[str, ...]
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Everything that another host may write to reach it."""
+        return frozenset({self.name, self.host_name, *self.addresses} - {""})
+
+
 class Flake:
     """The flake of the host, as Nix sees it; asks each question once.
 
@@ -72,6 +89,7 @@ class Flake:
         self._visits: dict[tuple[str, str, bool], ShellVisit] = {}
         self._names: Mapping[str, tuple[str, ...]] | None = None
         self._metadata: Mapping[str, Json] | None = None
+        self._hosts: tuple[FlakeHost, ...] | None = None
 
     @property
     def system(self) -> str:
@@ -93,6 +111,20 @@ class Flake:
     def check_answer(self) -> NixAnswer:
         """Run ``nix flake check --no-build``."""
         return self._ask(flake_command.check_argv(self._nix.settings, self.ref))
+
+    def hosts(self) -> tuple[FlakeHost, ...]:
+        """Return all hosts of the flake with their names and declared addresses.
+
+        :raises EvalError: if one of them does not evaluate.
+        """
+        if self._hosts is None:
+            expression = flake_command.hosts_expression()
+            found = self._apply("nixosConfigurations", expression, subject="nixosConfigurations")
+            self._hosts = tuple(
+                FlakeHost(name=n, host_name=h["hostName"], addresses=tuple(h["addresses"]))
+                for n, h in (found or {}).items()
+            )
+        return self._hosts
 
     def dev_shell_names(self) -> Mapping[str, tuple[str, ...]]:
         """Return the names of all development shells by system; empty where the flake has none.

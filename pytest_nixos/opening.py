@@ -27,6 +27,7 @@ from pytest_nixos.standards.profile import load_profiles, select_controls
 from pytest_nixos.standards.waivers import load_waivers
 
 __all__ = [
+    "FURTHER_OPTIONS",
     "evaluations_at_once",
     "host_refs",
     "instrumentation",
@@ -36,7 +37,7 @@ __all__ = [
 ]
 
 # Asked for beside what the controls read: a container takes over declared addresses, and what a host says to this plugin.
-_FURTHER_OPTIONS = ("networking.interfaces", "passthru.pytest-nixos")
+FURTHER_OPTIONS = ("networking.interfaces", "passthru.pytest-nixos")
 
 # What one evaluation of a real host takes, with air: 1.7 GiB was measured with nixpkgs 24.05.
 _EVALUATION_MIB = 2560
@@ -159,7 +160,7 @@ class _Questions:
         backend = settings.backend
         return cls(
             backend="auto" if backend is BackendChoice.SSH else backend.value,
-            option_paths=(*option_paths(controls), *_FURTHER_OPTIONS),
+            option_paths=(*option_paths(controls), *FURTHER_OPTIONS),
         )
 
 

@@ -11,6 +11,7 @@ from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Protocol
 
+from pytest_nixos.host_config import HostConfig
 from pytest_nixos.machine.base import MachineSpec
 from pytest_nixos.machine.cgroup import CGROUP_PREFIX, ContainerCgroup, has_unified_cgroup
 from pytest_nixos.machine.console import Console
@@ -76,11 +77,21 @@ def choose_strategy(runner: Runner, inherited: Mapping[str, str]) -> ContainerSt
 
 
 class NspawnStrategy:
-    """Starts systemd-nspawn in private namespaces; leaves nothing outside of its run directory."""
+    """Starts systemd-nspawn in private namespaces; leaves nothing outside of its run directory.
 
-    def __init__(self, runner: Runner, inherited: Mapping[str, str]) -> None:
+    :param addresses: chooses the addresses of a host's link.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        inherited: Mapping[str, str],
+        *,
+        addresses: Callable[[HostConfig], LinkAddresses] = link_addresses,
+    ) -> None:
         self._runner = runner
         self._inherited = inherited
+        self._addresses = addresses
 
     def launch(
         self,
@@ -106,7 +117,7 @@ class NspawnStrategy:
             root=root,
             init=str(spec.system / "init"),
             cgroup=f"{CGROUP_PREFIX}{os.getpid()}-{spec.run_dir.name}",
-            addresses=link_addresses(spec.host),
+            addresses=self._addresses(spec.host),
         )
         life = stack.enter_context(contextlib.ExitStack())
         launched = self.launch_plan(plan, console, life)

@@ -51,10 +51,14 @@ class _Message(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """The one lease that there is."""
+    """The one lease that there is.
+
+    :param hardware: the only hardware address that is answered, of several on one segment; empty for all.
+    """
 
     server: IPv4Address
     guest: IPv4Interface
+    hardware: bytes = b""
 
 
 def answer(packet: bytes, lease: Lease) -> bytes | None:
@@ -66,7 +70,7 @@ def answer(packet: bytes, lease: Lease) -> bytes | None:
     )
     options = _parse_options(packet[_HEADER.size + len(_MAGIC) :])
     kind = _reply_kind(options, ciaddr, lease)
-    if op != _REQUEST or kind is None:
+    if op != _REQUEST or kind is None or chaddr[: len(lease.hardware)] != lease.hardware:
         return None
     informs = options.get(_Option.MESSAGE_TYPE) == bytes([_Message.INFORM])
     gives = kind is not _Message.NAK and not informs
@@ -119,6 +123,8 @@ def _listen(interface: str) -> socket.socket:
     server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        # Several servers share a segment; each answers its own guest.
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         server.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
         server.bind(("", _SERVER_PORT))
     except OSError:

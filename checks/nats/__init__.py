@@ -1,0 +1,1 @@
+"""Suite: NATS clusters on a network of their own."""

@@ -1,0 +1,45 @@
+"""Clusters of containers, for real: the good ones hold, the bad twins fail exactly what they name."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.machine.test_example_flake import EXAMPLE, OVERRIDES, failing, judge, passed
+
+PROFILE = """\
+profile = "clusters"
+title = "Clusters"
+description = "Checks that start several hosts."
+[select]
+controls = {controls}
+"""
+
+pytestmark = [
+    pytest.mark.skipif(not OVERRIDES, reason="no offline nixpkgs: run ./dev test"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="containers need root"),
+]
+
+
+def selected(tmp_path: Path, *controls: str) -> tuple[str, ...]:
+    profiles = tmp_path / "catalogue/profiles"
+    profiles.mkdir(parents=True)
+    (profiles / "clusters.toml").write_text(PROFILE.format(controls=list(controls)))
+    return ("--nixos-catalogue", str(tmp_path / "catalogue"), "--nixos-profile", "clusters")
+
+
+def test_cluster_forms_and_survives(tmp_path: Path) -> None:
+    controls = ("NATS-002", "NATS-009")
+    _, report, printed = judge("nats-1", tmp_path, *selected(tmp_path, *controls))
+    assert failing(report) == set(), printed
+    assert passed(report) == set(controls), printed
+
+
+def test_cluster_that_never_forms(tmp_path: Path) -> None:
+    assert "# breaks: NATS-002" in (EXAMPLE / "hosts/nats-bad-1.nix").read_text()
+    _, report, printed = judge("nats-bad-1", tmp_path, *selected(tmp_path, "NATS-002"))
+    assert failing(report) == {"NATS-002"}, printed
+    (finding,) = report["findings"]
+    assert finding["observed"] == {"nats-bad-1": [], "nats-bad-2": []}

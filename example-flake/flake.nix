@@ -23,6 +23,8 @@
         nats-1 = host ./hosts/nats-1.nix;
         nats-2 = host ./hosts/nats-2.nix;
         nats-3 = host ./hosts/nats-3.nix;
+        nats-tls = host ./hosts/nats-tls.nix;
+        nats-tls-bad = host ./hosts/nats-tls-bad.nix;
         nats-bad-1 = host ./hosts/nats-bad-1.nix;
         nats-bad-2 = host ./hosts/nats-bad-2.nix;
         rollback-bad = host ./hosts/rollback-bad.nix;

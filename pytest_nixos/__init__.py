@@ -24,7 +24,6 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
     )
     from pytest_nixos.faults import Faults, Hog
     from pytest_nixos.findings import Evidence, Finding, Outcome, Severity
-    from pytest_nixos.flake_under_test import Flake, FlakeHost, NixAnswer
     from pytest_nixos.generations import (
         Announced,
         Delta,
@@ -57,6 +56,7 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
     from pytest_nixos.outcomes import not_applicable
     from pytest_nixos.standards.model import Control
     from pytest_nixos.timing import Deadline, poll
+    from pytest_nixos.whole_flake import Flake, FlakeHost, NixAnswer
 
 __all__ = [
     "Announced",
@@ -136,9 +136,9 @@ _HOME = {
     "DevShell": "dev_shell",
     "ShellVisit": "dev_shell",
     "Cluster": "machine.cluster",
-    "Flake": "flake_under_test",
-    "FlakeHost": "flake_under_test",
-    "NixAnswer": "flake_under_test",
+    "Flake": "whole_flake",
+    "FlakeHost": "whole_flake",
+    "NixAnswer": "whole_flake",
     "Deadline": "timing",
     "poll": "timing",
     "Announced": "generations",

@@ -14,7 +14,6 @@ from pytest_nixos.errors import NixosError
 from pytest_nixos.faults import Faults
 from pytest_nixos.findings import Evidence
 from pytest_nixos.flake import FlakeRef
-from pytest_nixos.flake_under_test import Flake
 from pytest_nixos.generations import Generations
 from pytest_nixos.host_config import HostConfig
 from pytest_nixos.launch import Launch
@@ -25,6 +24,7 @@ from pytest_nixos.session import NixosSession, place_of
 from pytest_nixos.standards.model import Control
 from pytest_nixos.stash import EVIDENCE, NARRATOR, SESSION
 from pytest_nixos.store_bridge import NixBridge
+from pytest_nixos.whole_flake import Flake
 
 __all__ = ["fail_without_traceback"]
 

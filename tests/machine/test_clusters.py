@@ -43,3 +43,11 @@ def test_cluster_that_never_forms(tmp_path: Path) -> None:
     assert failing(report) == {"NATS-002"}, printed
     (finding,) = report["findings"]
     assert finding["observed"] == {"nats-bad-1": [], "nats-bad-2": []}
+
+
+@pytest.mark.parametrize(("host", "outcome"), [("nats-tls", "passed"), ("nats-tls-bad", "failed")])
+def test_client_without_certificate(host: str, outcome: str, tmp_path: Path) -> None:
+    _, report, printed = judge(host, tmp_path, *selected(tmp_path, "TLS-005"))
+    (finding,) = report["findings"]
+    assert finding["outcome"] == outcome, printed
+    assert ("CERTIFICATE" in str(finding["observed"])) is (outcome == "passed")

@@ -15,13 +15,13 @@ from checks.nats.client import NatsClient, NatsError
 from checks.nats.members import credentials, members, monitor_port
 from pytest_nixos.errors import MachineError
 from pytest_nixos.flake import FlakeRef, HostRef
-from pytest_nixos.flake_under_test import FlakeHost
 from pytest_nixos.host_config import Declared, HostConfig
 from pytest_nixos.host_document import parse_host_config
 from pytest_nixos.machine.dhcp import Lease, answer
 from pytest_nixos.machine.network import segment_addresses
 from pytest_nixos.machine.segment import join_argv, port_argv
 from pytest_nixos.timing import Deadline
+from pytest_nixos.whole_flake import FlakeHost
 from tests.unit.host_documents import document
 from tests.unit.test_dhcp import DISCOVER, LEASE, message
 

@@ -1,0 +1,1 @@
+"""Suite: TLS, as a stranger on the network sees it."""

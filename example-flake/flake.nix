@@ -18,6 +18,8 @@
         llm-host-bad = host ./hosts/llm-host-bad.nix;
         firewall-iptables = host ./hosts/firewall-iptables.nix;
         container-host = host ./hosts/container-host.nix;
+        catalogue-good = host ./hosts/catalogue-good.nix;
+        catalogue-bad = host ./hosts/catalogue-bad.nix;
         "edge.lab-1" = host ./hosts/edge.lab-1.nix;
         loader-host = host ./hosts/loader-host.nix;
         nats-1 = host ./hosts/nats-1.nix;

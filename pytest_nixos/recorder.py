@@ -29,7 +29,7 @@ from pytest_nixos.report.terminal import failure_lines, printable, summary_lines
 from pytest_nixos.session import HostEntry, NixosSession
 from pytest_nixos.span_journal import journal_of_span, span_begins
 from pytest_nixos.standards.model import Control
-from pytest_nixos.standards.waivers import apply_waiver, find_waiver
+from pytest_nixos.standards.waivers import apply_waiver, find_waiver, idle_waivers
 from pytest_nixos.stash import EVIDENCE, SESSION
 
 __all__ = ["LEDGERS_KEPT", "Recorder"]
@@ -148,6 +148,8 @@ class Recorder:
         for line in summary_lines(findings, fail_on=self._settings.fail_on):
             terminalreporter.write_line(line)
         terminalreporter.write_line("")
+        for notice in self._waiver_notices(session):
+            terminalreporter.write_line(printable(notice))
         for entry in session.entries:
             terminalreporter.write_line(_entry_line(entry))
         for path in self._written:
@@ -202,6 +204,19 @@ class Recorder:
             duration_s=round(time.monotonic() - self._started_s, 3),
             hosts={entry.key: _host_facts(entry, session) for entry in session.entries},
             fail_on=self._settings.fail_on.name,
+            waiver_notices=self._waiver_notices(session),
+        )
+
+    def _waiver_notices(self, session: NixosSession) -> tuple[str, ...]:
+        judged_last = sorted(
+            self._findings.values(), key=lambda f: f.outcome is not Outcome.NOT_APPLICABLE
+        )
+        return idle_waivers(
+            session.waivers,
+            judged={(f.control, f.host): (f.outcome, f.reason) for f in judged_last},
+            hosts=session.host_keys,
+            selected={control.id for control in session.controls},
+            aliases={c.id: c.judged_as for c in session.catalogue if c.judged_as is not None},
         )
 
 

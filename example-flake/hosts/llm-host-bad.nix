@@ -6,7 +6,7 @@ let
   byHand = description: after: command: {
     inherit description after;
     wantedBy = [ "multi-user.target" ];
-    path = [ pkgs.nftables pkgs.procps ];
+    path = [ pkgs.audit pkgs.nftables pkgs.procps pkgs.util-linux ];
     serviceConfig = { Type = "oneshot"; RemainAfterExit = true; };
     script = command;
   };
@@ -48,7 +48,7 @@ in
 
   # breaks: SYS-001 (a later file of the same kind wins)
   environment.etc."sysctl.d/99-local.conf".text = "vm.swappiness = 60\n";
-  # breaks: SYS-001 and SYSCTL-002 (changed at run time)
+  # breaks: SYS-001 and SYSCTL-002 [sysctl] (changed at run time)
   systemd.services.loosen = byHand "Show everybody the kernel's messages" [ "systemd-sysctl.service" ] "sysctl -w kernel.dmesg_restrict=0";
 
   environment.etc."systemd/zram-generator.conf.d/50-by-hand.conf" = {
@@ -89,6 +89,18 @@ in
     startLimitIntervalSec = 0;
     serviceConfig = { ExecStart = "${pkgs.coreutils}/bin/false"; Restart = "always"; RestartSec = 3; };
   };
+
+  # What only a kernel of its own can show; the kind of observation by which it is found stands in brackets.
+  # breaks: CMDLINE-011 [kernel-param] (programs read each other's memory)
+  boot.kernelParams = [ "mitigations=off" ];
+  # breaks: MODULE-002 [module] (any image with a rare file system goes through a rarely tested parser)
+  boot.extraModprobeConfig = lib.mkForce "";
+  # breaks: FS-007 [mount] (root's programs may change what is installed)
+  systemd.services.open-store = byHand "Let root write to the store" [ "local-fs.target" ] "mount -o remount,bind,rw /nix/store";
+  # breaks: AUD-002 [audit] (the rules are declared, and gone)
+  systemd.services.forget-rules = byHand "Stop watching" [ "auditd.service" ] "auditctl -D";
+  # breaks: TIME-004 [clock] (compared every hour)
+  services.timesyncd.extraConfig = lib.mkForce "PollIntervalMaxSec=3600";
 
   # breaks: SSH-001
   services.openssh.settings.PermitRootLogin = lib.mkForce "yes";

@@ -3,6 +3,7 @@
 {
   imports = [
     ../modules/base.nix
+    ../modules/kernel.nix
     ../modules/sysctl.nix
     ../modules/network-sysctl.nix
     ../modules/zram.nix

@@ -17,6 +17,7 @@ class RunFacts:
     :param hosts: per host: backend, release, changed options and other facts, JSON-able.
     :param started_at: ISO 8601 with zone.
     :param duration_s: wall clock seconds.
+    :param waiver_notices: waivers that met no judged control, and why.
     """
 
     plugin_version: str
@@ -24,6 +25,7 @@ class RunFacts:
     duration_s: float
     hosts: Mapping[str, Mapping[str, object]]
     fail_on: str
+    waiver_notices: Sequence[str] = ()
 
 
 ReportWriter = Callable[[Sequence[Finding], RunFacts], str]

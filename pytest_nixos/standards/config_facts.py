@@ -17,6 +17,8 @@ __all__ = ["CONFIG_FACTS", "ConfigFact", "application_services", "unit_environme
 Json = Any
 
 _PASSWORDS = ("password", "initialPassword", "hashedPassword", "initialHashedPassword")
+_PASSWORD_FILES = ("hashedPasswordFile", "passwordFile")
+_STORE = "/nix/store/"
 _HARMLESS = frozenset({None, "!", "*", "!!"})
 _SECRET_NAME = re.compile(r"(?i)(passw(or)?d|secret|token|api_?key|private_?key)$")
 _SECRET_DIRS = re.compile(r"/run/(?:secrets|agenix|keys)(?:/|\.d/)")
@@ -102,6 +104,30 @@ def _inline_secrets(host: HostConfig, _: dt.date) -> Sight:
         if isinstance(value, str) and value and not value.startswith(("$__file{", "/run/", "@")):
             found.append(path)
     return Seen(found)
+
+
+def _secret_files_in_store(host: HostConfig, _: dt.date) -> Sight:
+    """List options that name a secret's file in the store, where everybody reads it.
+
+    ``EnvironmentFile`` is left out: nixpkgs' own modules put settings that are no secrets there by it.
+    """
+    found = [
+        f"{name}: LoadCredential"
+        for name, unit in host.units.items()
+        for text in unit.setting("Service", "LoadCredential")
+        if text.partition(":")[2].startswith(_STORE)
+    ]
+    users = host.option("users.users").value
+    for name, user in users.items() if isinstance(users, Mapping) else ():
+        found += [
+            f"users.users.{name}.{key}"
+            for key in _PASSWORD_FILES
+            if isinstance(user, Mapping) and str(user.get(key) or "").startswith(_STORE)
+        ]
+    for number, key_ in enumerate(host.option("services.openssh.hostKeys").value or ()):
+        if isinstance(key_, Mapping) and str(key_.get("path") or "").startswith(_STORE):
+            found.append(f"services.openssh.hostKeys.{number}.path")
+    return Seen(sorted(found))
 
 
 def _secret_environment(host: HostConfig, _: dt.date) -> Sight:
@@ -194,6 +220,11 @@ CONFIG_FACTS: Mapping[str, ConfigFact] = {
     "secret-environment": ConfigFact(
         about="units that set a variable named like a secret (names only)",
         read=_secret_environment,
+    ),
+    "secret-files-in-store": ConfigFact(
+        about="password files, host keys and credentials of units that lie in the store",
+        read=_secret_files_in_store,
+        options=("users.users", "services.openssh.hostKeys"),
     ),
     "secrets-without-backend": ConfigFact(
         about="units that read decrypted secrets while neither sops-nix nor agenix declares any",

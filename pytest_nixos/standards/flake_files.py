@@ -156,9 +156,7 @@ def _is_nixpkgs(path: Path) -> bool:
 def _sources(directory: Path) -> Iterator[tuple[str, str]]:
     count = 0
     for root, names, files in os.walk(directory):
-        names[:] = sorted(
-            n for n in names if n not in _SKIPPED and not (Path(root) / n).is_symlink()
-        )
+        names[:] = sorted(n for n in names if _is_own(Path(root) / n))
         for name in sorted(files):
             path = Path(root) / name
             if not name.endswith(_TEXT_SUFFIXES) or path.is_symlink():
@@ -172,6 +170,11 @@ def _sources(directory: Path) -> Iterator[tuple[str, str]]:
             except OSError:
                 continue
             yield str(path.relative_to(directory)), text
+
+
+def _is_own(folder: Path) -> bool:
+    """Whether a folder is part of the flake; one with a ``flake.nix`` of its own is another flake."""
+    return not (folder.name in _SKIPPED or folder.is_symlink() or (folder / "flake.nix").is_file())
 
 
 def _tracked(directory: Path) -> bool | None:

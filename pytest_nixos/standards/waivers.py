@@ -13,7 +13,7 @@ from pytest_nixos.findings import Outcome
 from pytest_nixos.standards.documents import read_document
 from pytest_nixos.standards.nearest import did_you_mean
 
-__all__ = ["Waiver", "apply_waiver", "find_waiver", "load_waivers", "unused_waivers"]
+__all__ = ["Waiver", "apply_waiver", "find_waiver", "idle_waivers", "load_waivers"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,18 +87,41 @@ def apply_waiver(
     return Outcome.WAIVED, f"{who} ({reason})"
 
 
-def unused_waivers(
-    waivers: Sequence[Waiver], judged: Mapping[str, Collection[str]]
-) -> tuple[Waiver, ...]:
-    """Return the waivers that met no judged control.
+def idle_waivers(
+    waivers: Sequence[Waiver],
+    *,
+    judged: Mapping[tuple[str, str], tuple[Outcome, str]],
+    hosts: Sequence[str],
+    selected: Collection[str],
+    aliases: Mapping[str, str],
+) -> tuple[str, ...]:
+    """Say of each waiver that met no judged control why it did not; such a waiver waives nothing, and nobody notices.
 
-    :param judged: host names by control id.
+    :param judged: outcome and reason by control id and host.
+    :param hosts: hosts of the run.
+    :param selected: ids of the controls that the run's profiles select.
+    :param aliases: control id to the id of the control that is judged in its place.
     """
-    return tuple(
-        waiver
-        for waiver in waivers
-        if not any(fnmatch.fnmatchcase(h, waiver.host) for h in judged.get(waiver.control, ()))
-    )
+    notices = []
+    for waiver in waivers:
+        matching = [host for host in hosts if fnmatch.fnmatchcase(host, waiver.host)]
+        seen = {h: judged[waiver.control, h] for h in matching if (waiver.control, h) in judged}
+        unjudged = {h: why for h, (o, why) in seen.items() if o is Outcome.NOT_APPLICABLE}
+        if len(seen) > len(unjudged):
+            continue
+        if not matching:
+            why = f"no host of this run matches it (there are {', '.join(hosts)})"
+        elif waiver.control in aliases:
+            why = f"the control is judged as {aliases[waiver.control]}: waive that one"
+        elif waiver.control not in selected:
+            why = "the profiles of this run do not select the control"
+        elif unjudged:
+            host, reason = next(iter(unjudged.items()))
+            why = f"the control is not applicable on {host}: {reason}"
+        else:
+            why = "no check of this run judged the control"
+        notices.append(f"waiver {waiver.control} for {waiver.host} waived nothing: {why}")
+    return tuple(notices)
 
 
 def _waiver(path: Path, entry: Mapping[str, str]) -> Waiver:

@@ -17,6 +17,7 @@ import pytest
 
 from pytest_nixos.standards.loader import load_catalogue
 from pytest_nixos.standards.profile import load_profiles, select_controls
+from tests.machine.twins import CATALOGUE, GOOD_TODAY_ONLY, KERNEL, STALE, Broken
 
 EXAMPLE = Path(__file__).parents[2] / "example-flake"
 OVERRIDES: dict[str, str] = json.loads(os.environ.get("PYTEST_NIXOS_TEST_OVERRIDES", "{}"))
@@ -43,6 +44,7 @@ def judge(
             "--nixos-flake",
             f"{flake}#{host}",
             *overrides,
+            *("-o", f"nixos_catalogue={EXAMPLE / 'standards'}"),
             "--nixos-report",
             f"json:{report}",
             *arguments,
@@ -66,10 +68,26 @@ def passed(report: Any) -> set[str]:
     return {f["control"] for f in report["findings"] if f["outcome"] == "passed"}
 
 
-def promised(host: str) -> set[str]:
-    """Read which controls of the default profile a host says that it breaks: ``# breaks: ID``."""
+def outcomes(report: Any) -> dict[str, str]:
+    return {f["control"]: f["outcome"] for f in report["findings"]}
+
+
+def assert_evidence(report: Any, broken: Broken) -> None:
+    """Each control is reported with its severity, and with evidence that names what is wrong."""
+    found = {f["control"]: f for f in report["findings"] if f["outcome"] == "failed"}
+    for control, (severity, evidence) in broken.items():
+        finding = found[control]
+        assert finding["severity"] == severity, control
+        assert evidence in finding["reason"], f"{control}: {finding['reason']}"
+        assert finding["expected"] and finding["observed"] is not None, control
+        assert finding["remedy"] and finding["threat"], control
+
+
+def promised(host: str, profile: str) -> set[str]:
+    """Read which controls of a profile a host says that it breaks: ``# breaks: ID``."""
     catalogue = load_catalogue()
-    selected = {c.id for c in select_controls(["baseline"], load_profiles(catalogue), catalogue)}
+    profiles = load_profiles(catalogue, [EXAMPLE / "standards"])
+    selected = {c.id for c in select_controls([profile], profiles, catalogue)}
     text = (EXAMPLE / "hosts" / f"{host}.nix").read_text()
     return {
         control
@@ -81,9 +99,10 @@ def promised(host: str) -> set[str]:
 
 @pytest.mark.parametrize("host", ["llm-host", "firewall-iptables"])
 def test_good_host_has_no_failing_finding(host: str, tmp_path: Path) -> None:
-    status, report, printed = judge(host, tmp_path)
+    status, report, printed = judge(host, tmp_path, "--nixos-profile", "kernel-twins")
     assert failing(report) == set(), printed
     assert status == 0
+    assert set(KERNEL) <= passed(report)
     suites = {control.partition("-")[0] for control in passed(report)}
     assert {"BOOT", "FW", "SYS", "ZRAM", "SBX", "OLL", "RBK"} <= suites
     assert report["run"]["hosts"][host]["backend"] == "vm"
@@ -99,14 +118,41 @@ def test_good_container_has_no_failing_finding(tmp_path: Path) -> None:
 
 
 def test_bad_twin_breaks_exactly_what_it_names(tmp_path: Path) -> None:
-    expected = promised("llm-host-bad")
-    assert len(expected) >= 15
-    status, report, printed = judge("llm-host-bad", tmp_path)
+    expected = promised("llm-host-bad", "kernel-twins")
+    assert len(expected) >= 20
+    status, report, printed = judge("llm-host-bad", tmp_path, "--nixos-profile", "kernel-twins")
     assert failing(report) == expected, printed
+    assert_evidence(report, KERNEL)
     assert status == pytest.ExitCode.TESTS_FAILED
     for finding in report["findings"]:
         if finding["outcome"] == "failed":
             assert finding["reason"] and finding["remedy"] and finding["threat"]
+
+
+# Of the catalogue alone: what the other suites find is the business of the tests above.
+CATALOGUE_ONLY = ("-k", "test_control")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="containers need root")
+def test_each_kind_of_control_is_broken_and_kept(tmp_path: Path) -> None:
+    arguments = ("--nixos-profile", "twins", *CATALOGUE_ONLY)
+    status, bad, printed = judge("catalogue-bad", tmp_path, *arguments)
+    assert status == pytest.ExitCode.TESTS_FAILED
+    assert outcomes(bad) == dict.fromkeys(CATALOGUE, "failed"), printed
+    assert_evidence(bad, CATALOGUE)
+    status, good, printed = judge("catalogue-good", tmp_path, *arguments)
+    assert outcomes(good) == dict.fromkeys(CATALOGUE, "passed"), printed
+    assert status == 0
+
+
+def test_each_kind_of_control_of_a_flake_is_broken_and_kept(tmp_path: Path) -> None:
+    arguments = ("--nixos-profile", "stale", "--nixos-fail-on", "style", *CATALOGUE_ONLY)
+    status, bad, printed = judge("stale", tmp_path, *arguments, flake=EXAMPLE / "stale")
+    assert status == pytest.ExitCode.TESTS_FAILED
+    assert outcomes(bad) == dict.fromkeys(STALE, "failed"), printed
+    assert_evidence(bad, STALE)
+    _, good, printed = judge("catalogue-good", tmp_path, *arguments)
+    assert set(STALE) - GOOD_TODAY_ONLY <= passed(good), printed
 
 
 def test_name_with_dots_and_dashes(tmp_path: Path) -> None:

@@ -102,9 +102,9 @@ def test_fail_on_reports_and_lets_pass(checks: Field) -> None:
     assert checks.report()["counts"]["failed"] == 1
 
 
-def waive(field: Field, control: str, expires: str) -> None:
+def waive(field: Field, control: str, expires: str, *, host: str = "web") -> None:
     (field.pytester.path / "waivers.toml").write_text(
-        f'[[waiver]]\ncontrol = "{control}"\nhost = "web"\nreason = "known"\n'
+        f'[[waiver]]\ncontrol = "{control}"\nhost = "{host}"\nreason = "known"\n'
         f'owner = "ops"\nexpires = {expires}\n'
     )
 
@@ -129,6 +129,47 @@ def test_needless_waiver_fails_and_says_so(checks: Field) -> None:
     result = run_web(checks, "--nixos-waivers", "waivers.toml")
     result.assert_outcomes(failed=2, skipped=1)
     result.stdout.fnmatch_lines(["*no longer needed*"])
+
+
+@pytest.mark.parametrize(
+    ("control", "host", "why"),
+    [
+        ("BOOT-001", "mail*", "no host of this run matches it (there are web)"),
+        ("SYSCTL-001", "web", "the profiles of this run do not select the control"),
+        ("LLM-004", "web", "the control is judged as OLL-004: waive that one"),
+        ("BOOT-004", "web", "the control is not applicable on web: nothing runs"),
+        ("BOOT-003", "web", "no check of this run judged the control"),
+    ],
+)
+def test_waiver_that_waives_nothing_is_told(
+    checks: Field, control: str, host: str, why: str
+) -> None:
+    waive(checks, control, "2999-01-01", host=host)
+    result = run_web(checks, "--nixos-waivers", "waivers.toml")
+    result.assert_outcomes(passed=1, failed=1, skipped=1)
+    notice = f"waiver {control} for {host} waived nothing: {why}"
+    assert notice in result.stdout.str()
+    assert checks.report()["run"]["waiver_notices"] == [notice]
+
+
+def test_waiver_that_waives_is_not_told(checks: Field) -> None:
+    waive(checks, "BOOT-001", "2999-01-01")
+    result = run_web(checks, "--nixos-waivers", "waivers.toml")
+    assert "waived nothing" not in result.stdout.str()
+    assert checks.report()["run"]["waiver_notices"] == []
+
+
+def test_waiver_of_an_unknown_control_is_a_usage_error(checks: Field) -> None:
+    waive(checks, "BOOT-01", "2999-01-01")
+    result = run_web(checks, "--nixos-waivers", "waivers.toml")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*waivers.toml: BOOT-01: control: is not known*BOOT-001*"])
+
+
+def test_fail_on_does_not_hide_a_needless_waiver(checks: Field) -> None:
+    waive(checks, "BOOT-002", "2999-01-01")
+    result = run_web(checks, "--nixos-waivers", "waivers.toml", "--nixos-fail-on", "critical")
+    result.assert_outcomes(failed=1, xfailed=1, skipped=1)
 
 
 def test_last_failed_runs_only_the_failed_check(checks: Field) -> None:

@@ -10,6 +10,7 @@ from pytest_nixos.host_config import FileSystem, Firewall, InterfacePorts, Ollam
 from pytest_nixos.observe.base import ProbeOutput
 from pytest_nixos.observe.firewall import firewall
 from pytest_nixos.observe.mount import parse_mountinfo
+from pytest_nixos.observe.socket import InetSocket, Protocol, Sockets
 from pytest_nixos.standards.flake_files import FlakeFiles, StoreScan
 from tests.unit.standards_samples import TODAY, sample_unit
 
@@ -92,6 +93,13 @@ def _unit(**service: tuple[str, ...]) -> Mapping[str, Json]:
     return {"units": {"app.service": sample_unit("app.service", **service)}}
 
 
+def _listening(address: str) -> object:
+    socket = InetSocket(
+        protocol=Protocol.TCP, address=address, port=8222, listening=True, dual_stack=False, peer=None, uid=0, inode=1,
+    )  # fmt: skip
+    return Sockets(inet=(socket,), unix=(), has_ipv6=True, owners={})
+
+
 DATA = {
     "file_systems": {
         "/data": FileSystem(
@@ -109,6 +117,7 @@ DIRTY = StoreScan(
 )
 
 PAIRS: Mapping[tuple[str, str], tuple[Case, Case]] = {
+    ("socket", ""): (({}, {}, _listening("127.0.0.1")), ({}, {}, _listening("0.0.0.0"))),
     ("firewall", "backend"): (({}, {}, _rules(OPEN, nft=NFT)), ({}, {}, _rules(OPEN))),
     ("firewall", "refuses-by-default"): (({}, {}, _rules(STRICT)), ({}, {}, _rules(OPEN))),
     ("firewall", "forward"): (({}, {}, _rules(STRICT)), ({}, {}, _rules(OPEN))),
@@ -127,6 +136,10 @@ PAIRS: Mapping[tuple[str, str], tuple[Case, Case]] = {
     ("declaration", "inline-secrets"): (
         ({}, {}, TODAY),
         ({}, {"services.nats.settings.authorization.password": "hunter2"}, TODAY),
+    ),
+    ("declaration", "secret-files-in-store"): (
+        (_unit(LoadCredential=("a:/run/secrets/a",)), {}, TODAY),
+        (_unit(LoadCredential=("a:/nix/store/x-a",)), {}, TODAY),
     ),
     ("declaration", "secret-environment"): (
         (_unit(Environment=("A=b",)), {}, TODAY),

@@ -15,7 +15,6 @@ from pytest_nixos.standards.waivers import (
     apply_waiver,
     find_waiver,
     load_waivers,
-    unused_waivers,
 )
 
 CONTROL = """
@@ -262,5 +261,3 @@ def test_what_becomes_of_an_outcome_under_a_waiver(tmp_path: Path) -> None:
     outcome, reason = apply_waiver(waiver, Outcome.PASSED, "", today=last)
     assert outcome is Outcome.FAILED and "no longer needed" in reason
     assert apply_waiver(waiver, Outcome.ERROR, "broke", today=last) == (Outcome.ERROR, "broke")
-    assert unused_waivers([waiver], {"SSH-002": ["web"]}) == (waiver,)
-    assert unused_waivers([waiver], {"SSH-002": ["legacy-1"]}) == ()

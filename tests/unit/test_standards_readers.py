@@ -23,7 +23,7 @@ from pytest_nixos.observe.runtime import addresses, programs, unit_processes
 from pytest_nixos.observe.storage import STORAGE_FACTS
 from pytest_nixos.process import SubprocessRunner
 from pytest_nixos.standards.audit_rules import missing_rules, parse_rule
-from pytest_nixos.standards.config_facts import application_services, unit_environment
+from pytest_nixos.standards.config_facts import CONFIG_FACTS, application_services, unit_environment
 from pytest_nixos.standards.flake_files import read_flake, scan_closure
 from pytest_nixos.standards.loader import load_catalogue
 from pytest_nixos.standards.read_texts import certificate_end, file_settings
@@ -391,6 +391,8 @@ def test_reading_a_flake(tmp_path: Path) -> None:
     (tmp_path / "flake.nix").write_text("{ }")
     (tmp_path / ".direnv").mkdir()
     (tmp_path / ".direnv/x.nix").write_text("<nixpkgs>")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/flake.nix").write_text("{ x = <nixpkgs>; }")
     flake = read_flake(tmp_path)
     assert flake.lock == {"nodes": {}, "root": "root"}
     assert flake.lock_tracked is None
@@ -438,3 +440,29 @@ def test_supported_releases(release: str, supported: bool) -> None:
 )
 def test_supported_branches(branch: str, supported: bool) -> None:
     assert (load_releases().branch_problem(branch, TODAY) is None) == supported
+
+
+def test_secret_files_in_the_store() -> None:
+    units = {
+        name: sample_unit(name, **{key: (value,)})
+        for name, key, value in (
+            ("a.service", "LoadCredential", "token:/run/secrets/token"),
+            ("b.service", "LoadCredential", "token:/nix/store/x-token"),
+            ("c.service", "EnvironmentFile", "/nix/store/x-settings.env"),
+        )
+    }
+    options = {
+        "users.users": {
+            "ann": {"hashedPasswordFile": "/nix/store/x-ann"},
+            "bob": {"hashedPasswordFile": "/run/secrets/bob"},
+        },
+        "services.openssh.hostKeys": [{"path": "/nix/store/x-key", "type": "ed25519"}],
+    }
+    fact = CONFIG_FACTS["secret-files-in-store"]
+    assert fact.read(host_config(units=units, options=options), TODAY) == Seen(
+        [
+            "b.service: LoadCredential",
+            "services.openssh.hostKeys.0.path",
+            "users.users.ann.hashedPasswordFile",
+        ]
+    )

@@ -29,6 +29,7 @@
   ./modules/networking/basics.nix
   ./modules/networking/firewall.nix
   ./modules/networking/dhcp.nix
+  ./modules/networking/networkd.nix
   ./modules/security/wrappers.nix
   ./modules/security/pam.nix
   ./modules/security/audit.nix

@@ -31,9 +31,6 @@ in
     sleep.extraConfig = mkOption { type = types.lines; default = ""; };
     shutdown = mkOption { type = types.attrsOf types.path; default = { }; };
     generators = mkOption { type = types.attrsOf types.path; default = { }; };
-    network.enable = mkOption { type = types.bool; default = false; };
-    network.networks = mkOption { type = types.attrsOf types.attrs; default = { }; };
-    network.wait-online.enable = mkOption { type = types.bool; default = true; };
     user.services = mkOption { type = types.attrsOf types.attrs; default = { }; };
     user.extraConfig = mkOption { type = types.lines; default = ""; };
     coredump.enable = mkOption { type = types.bool; default = true; };

@@ -1,0 +1,15 @@
+{ lib, pkgs, ... }:
+let
+  # breaks: FLK-009 [source-scan] (empty here, something else on the next machine)
+  home = builtins.getEnv "HOME";
+  # breaks: FLK-010 [source-scan] (whatever the server sends today)
+  motd = pkgs.fetchurl { url = "https://example.org/motd"; };
+in
+{
+  boot.isContainer = true;
+  system.stateVersion = "22.05";
+  networking.hostName = "stale";
+  # breaks: FLK-017 [source-scan] (no derivation has looked at the script)
+  systemd.services.report.serviceConfig.ExecStart = "${pkgs.bash}/bin/bash ${./report.sh}";
+  environment.etc = lib.mkIf (home != "") { motd.source = motd; };
+}

@@ -13,8 +13,10 @@ from pytest_nixos import __version__
 from pytest_nixos.errors import NixosError, SettingsError
 from pytest_nixos.evaluation_cache import default_cache_directory
 from pytest_nixos.flake import HostSelection
+from pytest_nixos.machine.snapshot_store import SnapshotStore, default_snapshot_directory
 from pytest_nixos.nix_command import NixSettings
 from pytest_nixos.opening import instrumentation, make_nix
+from pytest_nixos.options import DEFAULT_CACHE_DAYS, DEFAULT_CACHE_GIB, cache_limits
 from pytest_nixos.process import SubprocessRunner
 from pytest_nixos.standards.explain import explain, list_controls
 from pytest_nixos.standards.loader import load_catalogue
@@ -65,8 +67,14 @@ def _parser() -> argparse.ArgumentParser:
     controls.add_argument("--catalogue", action="append", default=[], metavar="DIR", type=Path)
     controls.set_defaults(command=_controls)
 
-    cache = commands.add_parser("cache", help="list what is cached, or remove it")
-    cache.add_argument("action", choices=("list", "clear"), nargs="?", default="list")
+    cache = commands.add_parser(
+        "cache", help="list what is cached, check it, or remove what is too old or too much"
+    )
+    cache.add_argument(
+        "action", choices=("list", "prune", "verify", "clear"), nargs="?", default="list"
+    )
+    cache.add_argument("--size", metavar="GIB", default=DEFAULT_CACHE_GIB, help="for prune")
+    cache.add_argument("--age", metavar="DAYS", default=DEFAULT_CACHE_DAYS, help="for prune")
     cache.set_defaults(command=_cache)
     return parser
 
@@ -123,11 +131,14 @@ def _controls(options: argparse.Namespace) -> Iterator[str]:
 
 
 def _cache(options: argparse.Namespace) -> Iterator[str]:
-    directory = default_cache_directory(os.environ)
-    files = sorted(directory.glob("*.json"))
-    if options.action == "clear":
-        for file in files:
-            file.unlink(missing_ok=True)
-        yield f"removed {len(files)} evaluations from {directory}"
-        return
-    yield f"{directory}: {len(files)} evaluations, {sum(f.stat().st_size for f in files)} bytes"
+    from pytest_nixos import cache_listing
+
+    snapshots = SnapshotStore(default_snapshot_directory(os.environ))
+    evaluations = default_cache_directory(os.environ)
+    actions: dict[str, Callable[[], Iterator[str]]] = {
+        "list": lambda: cache_listing.listed(evaluations, snapshots),
+        "prune": lambda: cache_listing.pruned(snapshots, cache_limits(options.size, options.age)),
+        "verify": lambda: cache_listing.verified(snapshots),
+        "clear": lambda: cache_listing.cleared(evaluations, snapshots),
+    }
+    yield from actions[options.action]()

@@ -158,18 +158,14 @@ def bundled_backend(
 
 
 def _snapshots(settings: Settings, started_at_s: float) -> SnapshotOptions | None:
-    from pytest_nixos.machine.snapshot_store import (
-        CacheLimits,
-        SnapshotStore,
-        default_snapshot_directory,
-    )
+    from pytest_nixos.machine.snapshot_store import SnapshotStore, default_snapshot_directory
     from pytest_nixos.machine.vm_launcher import SnapshotOptions
 
     if settings.snapshot is SnapshotUse.OFF:
         return None
     return SnapshotOptions(
         store=SnapshotStore(default_snapshot_directory(os.environ)),
-        limits=CacheLimits(most_bytes=settings.cache_bytes, most_age_s=settings.cache_age_s),
+        limits=settings.cache_limits,
         # Saved anew once in a session, not once a machine.
         not_before_s=started_at_s if settings.snapshot is SnapshotUse.REFRESH else 0.0,
     )

@@ -15,11 +15,22 @@ import pytest
 from pytest_nixos.errors import SettingsError
 from pytest_nixos.findings import Severity
 from pytest_nixos.flake import HostSelection
+from pytest_nixos.machine.cache_limits import CacheLimits
 
-__all__ = ["BackendChoice", "Keep", "ReportTarget", "Settings", "SnapshotUse", "add_options"]
+__all__ = [
+    "BackendChoice",
+    "Keep",
+    "ReportTarget",
+    "Settings",
+    "SnapshotUse",
+    "add_options",
+    "cache_limits",
+]
 
 DEFAULT_BOOT_TIMEOUT_S = 600.0
 DEFAULT_PROFILE = "baseline"
+DEFAULT_CACHE_GIB = "10"
+DEFAULT_CACHE_DAYS = "30"
 _DAY_S = 86400.0
 
 
@@ -67,8 +78,7 @@ class Settings:
     :param allow_live_switch: let tests change generations of a live host.
     :param open_network: let guests reach beyond the host machine.
     :param snapshot: whether VMs start from a saved state.
-    :param cache_bytes: what the saved states of all hosts may take on disk.
-    :param cache_age_s: seconds after its last use at which a saved state is removed.
+    :param cache_limits: what the saved states of all hosts may take.
     """
 
     flakes: tuple[HostSelection, ...]
@@ -81,8 +91,7 @@ class Settings:
     reports: tuple[ReportTarget, ...]
     keep: Keep
     snapshot: SnapshotUse
-    cache_bytes: int
-    cache_age_s: float
+    cache_limits: CacheLimits
     boot_timeout_s: float
     memory_mib: int | None
     cores: int | None
@@ -119,10 +128,7 @@ class Settings:
             reports=tuple(_report(text, cwd) for text in read.many("report")),
             keep=_choice(Keep, read.one("keep"), option="keep"),
             snapshot=_choice(SnapshotUse, read.one("snapshot"), option="snapshot"),
-            cache_bytes=int(
-                _positive(read.one("cache_size"), option="cache-size", unit="GiB") * (1 << 30)
-            ),
-            cache_age_s=_positive(read.one("cache_age"), option="cache-age", unit="days") * _DAY_S,
+            cache_limits=cache_limits(read.one("cache_size"), read.one("cache_age")),
             boot_timeout_s=_positive(read.one("boot_timeout"), option="boot-timeout"),
             memory_mib=_optional_count(read.one("memory"), option="memory"),
             cores=_optional_count(read.one("cores"), option="cores"),
@@ -213,13 +219,13 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
     ),
     (
         "cache_size",
-        "10",
+        DEFAULT_CACHE_GIB,
         {"metavar": "GIB"},
         "room for saved machine states; those used least recently go first",
     ),
     (
         "cache_age",
-        "30",
+        DEFAULT_CACHE_DAYS,
         {"metavar": "DAYS"},
         "days without use after which a saved machine state is removed",
     ),
@@ -258,6 +264,17 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
         "let tests switch a live host to other generations, and roll back",
     ),
 )
+
+
+def cache_limits(size_gib: str, age_days: str) -> CacheLimits:
+    """Read the limits of the cache of snapshots.
+
+    :raises SettingsError: if one is no number above zero.
+    """
+    return CacheLimits(
+        most_bytes=int(_positive(size_gib, option="cache-size", unit="GiB") * (1 << 30)),
+        most_age_s=_positive(age_days, option="cache-age", unit="days") * _DAY_S,
+    )
 
 
 def _ini_type(name: str, *, repeatable: bool) -> Literal["linelist", "bool", "string"]:

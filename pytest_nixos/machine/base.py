@@ -6,7 +6,7 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 from pytest_nixos.errors import MachineError
 from pytest_nixos.host_config import HostConfig
@@ -142,6 +142,16 @@ class Running(Protocol):
 
     def stop(self) -> None:
         """End the machine and remove everything that it left on the host machine; never raises."""
+        ...
+
+
+@runtime_checkable
+class Resettable(Protocol):
+    """A started machine that may be a clone of a snapshot."""
+
+    @property
+    def is_clone(self) -> bool:
+        """Whether it was started from a snapshot."""
         ...
 
 
@@ -284,6 +294,33 @@ class Machine:
             # What hangs in a panic must not hold the disk when it is tried again.
             powered.power_off(orderly=False, deadline=deadline)
             raise
+        self._condemned = ""
+        self.state = State.RUNNING
+        self.invalidate()
+
+    @property
+    def can_reset(self) -> bool:
+        """Whether :meth:`reset` is there and quick: the machine is a clone of a snapshot."""
+        return isinstance(self._running, Resettable) and self._running.is_clone
+
+    def reset(self) -> None:
+        """Go back to the snapshot that the machine was started from, whatever became of it; a new epoch begins.
+
+        The console begins anew too.
+
+        :raises MachineError: if it was not started from a snapshot, or a clone does not start.
+        """
+        if not self.can_reset:
+            raise MachineError(
+                f"{self.name}: was not started from a snapshot, so there is nothing to go back to",
+                remedy="use nixos_fresh_machine, which starts a new machine where there is no snapshot",
+            )
+        running, self._running = self._running, None
+        self.state = State.BROKEN
+        if running is not None:
+            running.stop()
+        limit = Deadline.after(self.spec.boot_timeout_s)
+        self._running = self.backend.start(self.spec, deadline=limit)
         self._condemned = ""
         self.state = State.RUNNING
         self.invalidate()

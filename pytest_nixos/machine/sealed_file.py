@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from pytest_nixos.machine.sparse_file import data_extents
+
 __all__ = ["SealedFile"]
 
 _BLOCK = 1 << 16
@@ -115,14 +117,8 @@ def _digest(path: Path) -> str:
 
 
 def _data_blocks(descriptor: int) -> Iterator[int]:
-    """Offsets of the blocks that hold data, as far as the file system knows (lseek(2), ``SEEK_DATA``)."""
-    size, at = os.fstat(descriptor).st_size, 0
-    while at < size:
-        try:
-            start = os.lseek(descriptor, at, os.SEEK_DATA)
-        except OSError:  # ENXIO: nothing but a hole is left
-            return
-        end = os.lseek(descriptor, start, os.SEEK_HOLE)
-        first = max(start - start % _BLOCK, at)
-        yield from range(first, end, _BLOCK)
+    """Offsets of the blocks that hold data."""
+    at = 0
+    for start, end in data_extents(descriptor):
+        yield from range(max(start - start % _BLOCK, at), end, _BLOCK)
         at = end + -end % _BLOCK

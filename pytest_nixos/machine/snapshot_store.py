@@ -13,9 +13,9 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_nixos.machine.cache_limits import CacheLimits
 from pytest_nixos.machine.snapshot import RECORD, Snapshot, SnapshotDamaged, SnapshotRecord
 
 __all__ = ["CacheLimits", "SnapshotStore", "default_snapshot_directory"]
@@ -24,20 +24,7 @@ _NEW = ".new-"
 _LOCK = "lock"
 _LOCK_SUFFIX = ".lock"
 _USED = "used"
-_DAY_S = 86400.0
 _YOUNG_S = 60.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CacheLimits:
-    """What all snapshots together may take.
-
-    :param most_bytes: room on disk; those used least recently go first.
-    :param most_age_s: seconds since its last use after which one is removed.
-    """
-
-    most_bytes: int = 10 << 30
-    most_age_s: float = 30 * _DAY_S
 
 
 class SnapshotStore:

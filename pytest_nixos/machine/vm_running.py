@@ -90,6 +90,7 @@ class VmRunning:
         self._env = dict(env)
         self._limits = limits or SettleLimits()
         self._store_image = store_image
+        self.is_clone = False
         self.boots_from = boots_from
         self._plug_in()
 
@@ -142,6 +143,7 @@ class VmRunning:
             self._check()
             raise
         self._booted = True
+        self.is_clone = True
 
     def save(self, state: Path, *, deadline: Deadline) -> None:
         """Stop the guest and write QEMU's state to a file; :meth:`thaw` lets it go on."""

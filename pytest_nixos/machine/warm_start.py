@@ -6,7 +6,6 @@ Whatever goes wrong with a snapshot costs time and one line, never the run: the 
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,20 +15,16 @@ from typing import Protocol
 
 from pytest_nixos.errors import BootError, MachineError
 from pytest_nixos.machine.boot_events import BootEventKind
-from pytest_nixos.machine.clone import memory_argv, relative_argv, saved_disks, unsavable
-from pytest_nixos.machine.guest_rest import look_at_guest
+from pytest_nixos.machine.clone import memory_argv
 from pytest_nixos.machine.host_memory import HostMemoryError
-from pytest_nixos.machine.qemu_process import QemuCommand, await_idle
-from pytest_nixos.machine.sealed_file import SealedFile
 from pytest_nixos.machine.snapshot import (
     MEMORY,
-    STATE,
     Snapshot,
     SnapshotDamaged,
-    SnapshotRecord,
     damaged,
     snapshot_key,
 )
+from pytest_nixos.machine.snapshot_saving import SnapshotSaving
 from pytest_nixos.machine.snapshot_store import CacheLimits, SnapshotStore
 from pytest_nixos.machine.vm_running import VmRunning
 from pytest_nixos.timing import Deadline, poll
@@ -37,11 +32,8 @@ from pytest_nixos.timing import Deadline, poll
 __all__ = ["Launcher", "WarmStart"]
 
 _MIB = 1 << 20
-_SAVE_LIMIT_S = 120.0
-_IDLE_LIMIT_S = 15.0
 _WAIT_SHARE = 0.5
 _WAIT_INTERVAL_S = 0.2
-_END_S = 10.0
 # The disk of a fresh machine and the image of its store, beside the guest's memory.
 _DISK_ROOM = 1 << 30
 _FULL = 64 * _MIB
@@ -210,83 +202,26 @@ class WarmStart:
     def _save(self, running: VmRunning, draft: Path, key: str, deadline: Deadline) -> bool:
         """Save a running machine, which then is gone; on failure it goes on, if it can."""
         started_s = time.monotonic()
-        limit = deadline.within(_SAVE_LIMIT_S)
+        saving = SnapshotSaving(
+            key=key,
+            name=self.name,
+            parts=self.parts,
+            run_dir=self.run_dir,
+            draft=draft,
+            memory_mib=self.memory_mib,
+        )
         try:
-            command = QemuCommand.of(running.pid)
-            argv = relative_argv(command.argv, run_dir=self.run_dir, memory=draft / MEMORY)
-            refusal = unsavable(argv)
-            if refusal:
-                self._say(f"no snapshot: {refusal}")
-                return False
-            await_idle(running.pid, deadline=limit.within(_IDLE_LIMIT_S))
-            guest = look_at_guest(running.transport, deadline=limit)
-            boot_s = running.console.elapsed_s
-            saved_at_s = time.time()
-            frozen_s = time.monotonic()
-            running.save(draft / STATE, deadline=limit)
-            frozen_s = time.monotonic() - frozen_s
-        except MachineError as err:
-            self._say(f"no snapshot: {err.message.splitlines()[0]}")
-            with contextlib.suppress(MachineError):
-                running.thaw()
-            return False
-        running.end(deadline=Deadline.after(_END_S))
-        names = saved_disks(argv)
-        try:
-            for name in names:
-                _move(self.run_dir / name, draft / name)
-            record = SnapshotRecord(
-                key=key,
-                host=self.name,
-                parts=self.parts,
-                argv=argv,
-                cwd=relative_argv([command.cwd], run_dir=self.run_dir, memory=draft / MEMORY)[0],
-                memory_mib=self.memory_mib,
-                saved_at_s=saved_at_s,
-                boot_s=boot_s,
-                guest=guest,
-                console=running.console.lines,
-                files=tuple(SealedFile.seal(draft, name) for name in (MEMORY, STATE, *names)),
-            )
+            record = saving.save(running, deadline=deadline)
             committed = self.store.commit(draft, record)
-        except OSError as err:
-            self._say(f"no snapshot, booting again: {err}")
+        except (MachineError, OSError) as err:
+            self._say(f"no snapshot: {str(err).splitlines()[0]}")
             return False
-        if committed:
-            took_s = time.monotonic() - started_s
-            self._say(f"saved in {took_s:.1f} s (the guest stood still for {frozen_s:.2f} s)")
-            self.store.prune(self.limits)
-        else:
+        if not committed:
             self._say("no snapshot: the one before is in use")
-        return committed
+            return False
+        self.store.prune(self.limits)
+        self._say(f"saved in {time.monotonic() - started_s:.1f} s")
+        return True
 
     def _say(self, text: str) -> None:
         self.tell(BootEventKind.SNAPSHOT, text)
-
-
-def _move(source: Path, target: Path) -> None:
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        source.rename(target)
-    except OSError:
-        _copy_sparse(source, target)
-        source.unlink()
-
-
-def _copy_sparse(source: Path, target: Path) -> None:
-    with source.open("rb", buffering=0) as from_file, target.open("xb", buffering=0) as to_file:
-        size, at = os.fstat(from_file.fileno()).st_size, 0
-        os.truncate(to_file.fileno(), size)
-        while at < size:
-            try:
-                start = os.lseek(from_file.fileno(), at, os.SEEK_DATA)
-            except OSError:
-                return
-            at = os.lseek(from_file.fileno(), start, os.SEEK_HOLE)
-            _copy_range(from_file.fileno(), to_file.fileno(), start, at)
-
-
-def _copy_range(from_file: int, to_file: int, start: int, end: int) -> None:
-    at = start
-    while at < end:
-        at += os.pwrite(to_file, os.pread(from_file, min(1 << 20, end - at), at), at)

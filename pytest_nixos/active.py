@@ -120,6 +120,11 @@ class ActivePlugin:
             return
         _fail_fast(session, key)
         _skip_inapplicable(item, session, key)
+        destructive = item.get_closest_marker("nixos_destructive") is not None
+        try:
+            session.slates.begin(key, item.nodeid.partition("::")[0], destructive=destructive)
+        except NixosError as err:
+            raise fixtures.fail_without_traceback(err) from None
 
     def _open(self, config: pytest.Config) -> NixosSession:
         settings, narrator = self._settings, config.stash[NARRATOR]
@@ -158,13 +163,22 @@ class XdistPlugin:
 
 
 class HostScheduling(LoadScopeScheduling):
-    """Tests of one host go to one worker; other tests go anywhere."""
+    """Tests of one host go to one worker; other tests go anywhere.
+
+    A host whose VM has a snapshot is no reason to stay on one worker, because each clones it: there tests go by host and module, whose
+    fixtures tell one story.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
-        keys = self.config.stash[SESSION].host_keys
+        session = self.config.stash[SESSION]
         _, bracket, parameters = nodeid.rstrip("]").partition("[")
-        matching = [key for key in keys if bracket and f"{parameters}-".startswith(f"{key}-")]
-        return max(matching, key=len, default=nodeid)
+        matching = [
+            key for key in session.host_keys if bracket and f"{parameters}-".startswith(f"{key}-")
+        ]
+        if not matching:
+            return nodeid
+        key = max(matching, key=len)
+        return f"{key}@{nodeid.partition('::')[0]}" if session.clones(key) else key
 
 
 def _end_like_ctrl_c(*numbers: signal.Signals) -> None:

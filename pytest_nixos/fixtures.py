@@ -51,8 +51,17 @@ def nixos_host_config(request: pytest.FixtureRequest, _nixos_host: str) -> HostC
 
 @pytest.fixture(scope="session")
 def nixos_machine(request: pytest.FixtureRequest, _nixos_host: str) -> Iterator[Machine]:
-    """The host's machine, built and booted at first use, shared by all tests of the host."""
-    yield from _machine(request, _nixos_host)
+    """The host's machine, built and booted at first use, shared by all tests of the host.
+
+    After a module of destructive checks it goes back to its snapshot, where it has one.
+    """
+    slates = _session(request).slates
+    for machine in _machine(request, _nixos_host):
+        slates.enter(_nixos_host, machine)
+        try:
+            yield machine
+        finally:
+            slates.leave(_nixos_host)
 
 
 @pytest.fixture

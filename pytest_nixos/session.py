@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pytest_nixos.clean_slate import CleanSlates
 from pytest_nixos.errors import MachineError, NixosError
 from pytest_nixos.flake import HostRef
 from pytest_nixos.host_config import HostConfig
 from pytest_nixos.machine.base import BackendName
 from pytest_nixos.nix import Nix
-from pytest_nixos.options import BackendChoice, Settings
+from pytest_nixos.options import BackendChoice, Settings, SnapshotUse
 from pytest_nixos.standards.loader import Catalogue
 from pytest_nixos.standards.model import Control, Place
 from pytest_nixos.standards.waivers import Waiver
@@ -71,6 +72,7 @@ class NixosSession:
         entries: Sequence[HostEntry],
     ) -> None:
         self.started_at_s = time.time()
+        self.slates = CleanSlates()
         self.settings = settings
         self.nix = nix
         self.catalogue = catalogue
@@ -133,6 +135,16 @@ class NixosSession:
     def selects(self, control: Control) -> bool:
         """Whether the profiles of this run select `control`."""
         return control.id in self._by_id
+
+    def clones(self, key: str) -> bool:
+        """Whether each machine of a host is a clone of its snapshot, so that one more costs little."""
+        entry = self._entries[key]
+        return (
+            self.settings.snapshot is not SnapshotUse.OFF
+            and entry.config is not None
+            and not entry.config.snapshot_refusal
+            and self.backend_name(key) is BackendName.VM
+        )
 
     def backend_name(self, key: str) -> BackendName:
         """Return how a host's machine runs."""

@@ -84,6 +84,12 @@ else if chosen == "boot-loader" then
     config = (asVm "vmVariantWithBootLoader" false).config;
   in
   vm config.virtualisation.vmVariantWithBootLoader config.system.build.vmWithBootLoader
+  // {
+    snapshot = {
+      refusal = "it starts by a boot loader";
+      changed = { };
+    };
+  }
 else
   let
     config = (asVm "vmVariant" image.storeImage).config;

@@ -22,6 +22,8 @@
         catalogue-bad = host ./hosts/catalogue-bad.nix;
         "edge.lab-1" = host ./hosts/edge.lab-1.nix;
         loader-host = host ./hosts/loader-host.nix;
+        tiers = host ./hosts/tiers.nix;
+        tiers-bad = host ./hosts/tiers-bad.nix;
         nats-1 = host ./hosts/nats-1.nix;
         nats-2 = host ./hosts/nats-2.nix;
         nats-3 = host ./hosts/nats-3.nix;

@@ -5,14 +5,24 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
+from typing import Any
 
 import pytest
 
-from pytest_nixos import Evidence, HostConfig, Machine, not_applicable
+from pytest_nixos import (
+    Control,
+    Deadline,
+    Evidence,
+    HostConfig,
+    Machine,
+    not_applicable,
+    poll,
+)
 
 _SWITCH = "/run/current-system/bin/switch-to-configuration"
 _ACTIVATION_LIMIT_S = 600.0
 _GENERATION_LIMIT_S = 300.0
+_LOADED_S = 30.0
 # The last start of each service: what an activation restarts gets a new one.
 _STARTS = (
     "systemctl show --type=service --state=active --property=Id,Type,InvocationID,NRestarts '*'"
@@ -101,28 +111,65 @@ def test_a_memory_hog_is_killed_and_the_host_survives(
 def test_a_generation_completes(
     nixos_host_config: HostConfig, nixos_machine: Machine, nixos_evidence: Evidence
 ) -> None:
-    declared = nixos_host_config.ollama
-    if declared is None or not declared.models:
-        not_applicable("the host declares no model for services.ollama to load")
-    body = {
-        "model": declared.models[0],
-        "prompt": "Say yes.",
-        "stream": False,
-        "options": {"num_predict": 8},
-    }
-    url = f"http://{_reachable(declared.host)}:{declared.port}"
-    result = nixos_machine.run(
-        _REQUEST.format(url=url), stdin=json.dumps(body).encode(), timeout_s=_GENERATION_LIMIT_S
-    )
-    nixos_evidence.attach("answer", result.stdout_text or result.stderr_text)
+    answer = _generation(nixos_host_config, nixos_machine, nixos_evidence, tokens=8)
     nixos_evidence.expect({"done": True, "eval_count": "more than 0"})
-    assert result.succeeded, f"{url} gave no answer: {result.stderr_text.strip()}"
-    answer = _json_object(result.stdout_text)
     found = nixos_evidence.observe(
         {key: answer.get(key) for key in ("done", "eval_count", "error")}
     )
     assert found["done"] is True, f"the generation did not complete: {found['error']}"
     assert isinstance(found["eval_count"], int) and found["eval_count"] > 0, "no token was made"
+
+
+@pytest.mark.nixos_control("LLM-006")
+def test_the_model_is_fast_enough(
+    nixos_host_config: HostConfig,
+    nixos_machine: Machine,
+    nixos_evidence: Evidence,
+    nixos_control: Control,
+    nixos_place: str,
+) -> None:
+    least = nixos_control.parameters()["tokens-per-second-min"]
+    answer = _generation(nixos_host_config, nixos_machine, nixos_evidence, tokens=16)
+    nixos_evidence.expect(f"at least {least} tokens per second")
+    count, spent_ns = answer.get("eval_count"), answer.get("eval_duration")
+    measured = isinstance(count, int) and isinstance(spent_ns, int) and count > 0 and spent_ns > 0
+    speed = count / (spent_ns / 1e9) if measured else 0.0
+    nixos_evidence.observe({"tokens per second": round(speed, 2), "tokens": count})
+    assert measured, f"the answer holds no eval_count and eval_duration: {answer.get('error')}"
+    if nixos_place == "vm":
+        not_applicable(
+            f"a VM's speed says nothing of the host's ({speed:.1f} tokens per second were measured)"
+        )
+    assert speed >= least, f"{speed:.2f} tokens per second, expected at least {least}"
+
+
+def _generation(
+    host: HostConfig, machine: Machine, evidence: Evidence, *, tokens: int
+) -> dict[str, Any]:
+    """Let the first declared model say something; the answer as Ollama gives it, ``error`` where there is none."""
+    declared = host.ollama
+    if declared is None or not declared.models:
+        not_applicable("the host declares no model for services.ollama to load")
+    body = {
+        "model": declared.models[0],
+        "prompt": "Count from one to twenty.",
+        "stream": False,
+        "options": {"num_predict": tokens},
+    }
+    url = f"http://{_reachable(declared.host)}:{declared.port}"
+    request = json.dumps(body).encode()
+    last: list[dict[str, Any]] = [{}]
+
+    def ask() -> bool | None:
+        result = machine.run(_REQUEST.format(url=url), stdin=request, timeout_s=_GENERATION_LIMIT_S)
+        told = result.stdout_text if result.succeeded else result.stderr_text.strip()
+        last[0] = _json_object(told)
+        # Right after the boot the server may not listen yet, and the model may still be loading.
+        return None if last[0].get("error") else True
+
+    poll(ask, deadline=Deadline.after(_LOADED_S), interval_s=1.0)
+    evidence.attach("answer", json.dumps(last[0])[:2000])
+    return last[0]
 
 
 def _activate(machine: Machine, evidence: Evidence, name: str) -> tuple[int, str]:
@@ -160,7 +207,7 @@ def _reachable(host: str) -> str:
     return str(address) if address.version == 4 else f"[{address}]"
 
 
-def _json_object(text: str) -> dict[str, object]:
+def _json_object(text: str) -> dict[str, Any]:
     try:
         answer = json.loads(text)
     except ValueError:

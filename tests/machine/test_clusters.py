@@ -51,3 +51,13 @@ def test_client_without_certificate(host: str, outcome: str, tmp_path: Path) -> 
     (finding,) = report["findings"]
     assert finding["outcome"] == outcome, printed
     assert ("CERTIFICATE" in str(finding["observed"])) is (outcome == "passed")
+
+
+def test_tiers_and_speed_of_a_container(tmp_path: Path) -> None:
+    _, report, printed = judge("tiers", tmp_path, *selected(tmp_path, "NET-018", "LLM-006"))
+    assert passed(report) == {"NET-018", "LLM-006"}, printed
+
+
+def test_tiers_and_speed_of_the_bad_twin(tmp_path: Path) -> None:
+    _, report, printed = judge("tiers-bad", tmp_path, *selected(tmp_path, "NET-018", "LLM-006"))
+    assert failing(report) == {"NET-018", "LLM-006"}, printed

@@ -1,7 +1,7 @@
 """A stand-in for Ollama: the documented HTTP API and the `serve`, `pull`, `list` and `run` commands, and no language model.
 
 Words are made, not inferred. Set OLLAMA_STAND_IN_START_DELAY (seconds) to have `serve` listen late, as a server with large models may, and
-OLLAMA_STAND_IN_LOAD_SECONDS for how long the first use of a model takes.
+OLLAMA_STAND_IN_LOAD_SECONDS for how long the first use of a model takes, OLLAMA_STAND_IN_WORD_SECONDS for each word.
 """
 
 import hashlib
@@ -19,6 +19,7 @@ VERSION = "0.12.0-offline-stand-in"
 HOME = os.environ.get("HOME", "/root")
 MODELS = os.environ.get("OLLAMA_MODELS") or f"{HOME}/.ollama/models"
 LOAD_SECONDS = float(os.environ.get("OLLAMA_STAND_IN_LOAD_SECONDS", "0.2"))
+WORD_SECONDS = float(os.environ.get("OLLAMA_STAND_IN_WORD_SECONDS", "0.002"))
 KEEP_ALIVE_S = 300
 SIZE = 1024
 
@@ -177,7 +178,7 @@ class Handler(BaseHTTPRequestHandler):
         load = LOADED.use(full_name(model), float(request.get("keep_alive", KEEP_ALIVE_S) or 0) if str(request.get("keep_alive", "1")).isdigit() else KEEP_ALIVE_S)
         words = (["This", "is", "the", "offline", "stand-in", "for", "Ollama."] + prompt.split())[: int(request.get("options", {}).get("num_predict", 64))] if prompt else []
         evaluated = time.monotonic_ns()
-        time.sleep(0.002 * len(words))
+        time.sleep(WORD_SECONDS * len(words))
         spent = max(1, time.monotonic_ns() - evaluated)
 
         def part(text: str, done: bool) -> dict:

@@ -24,7 +24,9 @@ from pytest_nixos.findings import Evidence, Finding, Ledger, Outcome
 from pytest_nixos.options import Settings
 from pytest_nixos.outcomes import NOT_APPLICABLE
 from pytest_nixos.report import ReportWriter, RunFacts
+from pytest_nixos.report.html_report import write_html
 from pytest_nixos.report.json_report import write_json
+from pytest_nixos.report.sarif_report import write_sarif
 from pytest_nixos.report.terminal import failure_lines, printable, summary_lines
 from pytest_nixos.session import HostEntry, NixosSession
 from pytest_nixos.span_journal import journal_of_span, span_begins
@@ -233,7 +235,11 @@ def _drop_old_ledgers(directory: Path) -> None:
 
 
 def _writers(config: pytest.Config, settings: Settings) -> Mapping[str, ReportWriter]:
-    writers: dict[str, ReportWriter] = {"json": write_json}
+    writers: dict[str, ReportWriter] = {
+        "json": write_json,
+        "html": write_html,
+        "sarif": write_sarif,
+    }
     for offered in config.hook.pytest_nixos_report_writers(config=config):
         writers |= offered
     for target in settings.reports:

@@ -9,7 +9,9 @@ import pytest
 
 from pytest_nixos.findings import Finding, Outcome, Severity
 from pytest_nixos.report import RunFacts
+from pytest_nixos.report.html_report import write_html
 from pytest_nixos.report.json_report import write_json
+from pytest_nixos.report.sarif_report import write_sarif
 from pytest_nixos.report.terminal import failure_lines, summary_lines
 
 HERE = Path(__file__).parent
@@ -56,11 +58,34 @@ FINDINGS = (
     ),
     finding("A-4", Severity.HIGH, Outcome.ERROR, reason="the guest is gone"),
     finding("A-5", Severity.HIGH, Outcome.NOT_APPLICABLE, reason="nothing there"),
+    finding(
+        "BOOT-005",
+        Severity.LOW,
+        Outcome.FAILED,
+        expected=5,
+        observed={
+            "seconds": 8.0,
+            "phases": {"kernel": 2.0, "userspace": 6.0},
+            "slowest": [{"unit": "<b>evil</b>\x1b.service", "at": 5.0, "took": 4.0}],
+            "critical chain": [{"unit": "multi-user.target", "at": 6.0, "took": 0.0}],
+        },
+        journal=(
+            {
+                "time_s": 1790000000.5,
+                "unit": "x.service",
+                "source": "x",
+                "priority": 3,
+                "message": "<script>\u202e",
+            },
+        ),
+    ),
     finding("A-6", Severity.MEDIUM, Outcome.WAIVED, host="db", reason="waived by ops"),
 )
 
 GOLDEN = {
     "report.json": lambda: write_json(FINDINGS, RUN),
+    "report.html": lambda: write_html(FINDINGS, RUN),
+    "report.sarif": lambda: write_sarif(FINDINGS, RUN),
     "summary.txt": lambda: "\n".join(summary_lines(FINDINGS, fail_on=Severity.MEDIUM)) + "\n",
     "failure.txt": lambda: "\n".join(failure_lines(FINDINGS[2])) + "\n",
 }
@@ -84,3 +109,14 @@ def test_no_guest_text_reaches_a_terminal_unescaped(name: str) -> None:
 def test_finding_survives_json() -> None:
     for one in FINDINGS:
         assert Finding.from_json(one.to_json()) == one
+
+
+def test_guest_text_is_no_markup() -> None:
+    page = write_html(FINDINGS, RUN)
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+    assert "<b>evil" not in page
+
+
+def test_a_page_without_findings_is_whole() -> None:
+    assert write_html((), RUN).endswith("</html>")

@@ -66,7 +66,7 @@ def _is_boot(observed: object) -> bool:
 def _boot_scale(observed: Mapping[str, Any]) -> float:
     """Return per cent a second, so that the longest bar fills the line."""
     longest = max((unit["at"] for unit in observed["slowest"]), default=0.0)
-    return 100.0 / max(observed["seconds"], longest, 0.001)
+    return 100.0 / max(float(observed["seconds"]), float(longest), 0.001)
 
 
 def _shown(value: object) -> str:

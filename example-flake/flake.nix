@@ -22,6 +22,8 @@
         catalogue-bad = host ./hosts/catalogue-bad.nix;
         "edge.lab-1" = host ./hosts/edge.lab-1.nix;
         loader-host = host ./hosts/loader-host.nix;
+        lxc-host = host ./hosts/lxc-host.nix;
+        lxc-host-bad = host ./hosts/lxc-host-bad.nix;
         tiers = host ./hosts/tiers.nix;
         tiers-bad = host ./hosts/tiers-bad.nix;
         nats-1 = host ./hosts/nats-1.nix;

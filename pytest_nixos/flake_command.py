@@ -14,6 +14,7 @@ __all__ = [
     "dev_shells_expression",
     "develop_argv",
     "hosts_expression",
+    "image_expression",
     "lock_check_argv",
     "lock_copy_argv",
     "output_argv",
@@ -56,6 +57,15 @@ def hosts_expression() -> str:
     source = expression_sources()
     return (
         f"let safe = (\n{source['safe.nix']}\n); in (\n{source['hosts.nix']}\n) {{ inherit safe; }}"
+    )
+
+
+def image_expression(host: str) -> str:
+    """Return the function that turns ``nixosConfigurations`` into the derivation of a host's container template."""
+    source = expression_sources()
+    return (
+        f"let safe = (\n{source['safe.nix']}\n); in (\n{source['lxc-image.nix']}\n)"
+        f" {{ inherit safe; name = {nix_quote(host)}; }}"
     )
 
 

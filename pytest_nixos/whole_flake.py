@@ -210,6 +210,17 @@ class Flake:
                 roots=_roots_below(scratch.project, roots.stdout_text),
             )
 
+    def container_template(self, host: str, *, gc_root: Path) -> Path | None:
+        """Build the template from which Proxmox makes the host's container; ``None`` where the host has none.
+
+        :param gc_root: link to make to what was built.
+        :raises EvalError: if the host does not evaluate.
+        :raises BuildError: if the template cannot be built.
+        """
+        expression = flake_command.image_expression(host)
+        derivation = self._apply("nixosConfigurations", expression, subject=host)
+        return None if derivation is None else self._nix.build(str(derivation), gc_root=gc_root)
+
     def rebuild(self, derivation: str) -> Rebuild:
         """Build again what this machine built for `derivation`, as far as that is cheap, and compare.
 

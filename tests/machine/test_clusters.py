@@ -61,3 +61,8 @@ def test_tiers_and_speed_of_a_container(tmp_path: Path) -> None:
 def test_tiers_and_speed_of_the_bad_twin(tmp_path: Path) -> None:
     _, report, printed = judge("tiers-bad", tmp_path, *selected(tmp_path, "NET-018", "LLM-006"))
     assert failing(report) == {"NET-018", "LLM-006"}, printed
+
+
+def test_template_that_is_no_archive(tmp_path: Path) -> None:
+    _, report, printed = judge("lxc-host-bad", tmp_path, *selected(tmp_path, "LXC-001"))
+    assert failing(report) == {"LXC-001"}, printed

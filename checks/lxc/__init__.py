@@ -1,0 +1,1 @@
+"""Suite: containers for Proxmox VE."""

@@ -20,10 +20,11 @@ from pytest_nixos.launch import Launch
 from pytest_nixos.machine.base import BackendName, Machine
 from pytest_nixos.machine.cluster import Cluster
 from pytest_nixos.observe.store import Observations
-from pytest_nixos.session import NixosSession, place_of
+from pytest_nixos.session import HostEntry, NixosSession, place_of
 from pytest_nixos.standards.model import Control
-from pytest_nixos.stash import EVIDENCE, NARRATOR, SESSION
+from pytest_nixos.stash import EVIDENCE, NARRATOR, SESSION, UPGRADES
 from pytest_nixos.store_bridge import NixBridge
+from pytest_nixos.upgrade import Upgrades
 from pytest_nixos.whole_flake import Flake
 
 __all__ = ["fail_without_traceback"]
@@ -176,6 +177,12 @@ def nixos_place(request: pytest.FixtureRequest, _nixos_host: str) -> str:
 
 
 @pytest.fixture(scope="session")
+def nixos_stage(request: pytest.FixtureRequest, _nixos_host: str) -> str:
+    """The stage of an upgrade test, ``old``, ``new`` or ``back``; ``""`` in any other run."""
+    return _session(request).entry(_nixos_host).stage
+
+
+@pytest.fixture(scope="session")
 def nixos_progress(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Tell people what a long check waits for; one moving line on a terminal, sparse lines in CI."""
     return request.config.stash[NARRATOR].tell
@@ -217,6 +224,11 @@ def _machine(
 ) -> Iterator[Machine]:
     session = _session(request)
     narrator = request.config.stash[NARRATOR]
+    if session.entry(key).stage and _is_shared(request):
+        with _shown_once(session, key), narrator.speaking():
+            machine = _staged(request, session.entry(key))
+        yield machine
+        return
     launch = Launch(session, key, narrator=narrator, config=request.config, boot_loader=boot_loader)
     with _shown_once(session, key), narrator.speaking():
         machine = launch.__enter__()
@@ -226,6 +238,24 @@ def _machine(
     finally:
         launch.keep(failed=request.session.testsfailed > failed_before)
         launch.__exit__(None, None, None)
+
+
+def _is_shared(request: pytest.FixtureRequest) -> bool:
+    """Whether the machine is the one that all tests of a host share."""
+    return request.fixturename == "nixos_machine"
+
+
+def _staged(request: pytest.FixtureRequest, entry: HostEntry) -> Machine:
+    """Return the machine of an upgrade test in the stage of `entry`; it outlives this fixture."""
+    config, session = request.config, _session(request)
+    if UPGRADES not in config.stash:
+        upgrades = config.stash[UPGRADES] = Upgrades(session)
+        config.add_cleanup(lambda: upgrades.close(failed=request.session.testsfailed > 0))
+    narrator = config.stash[NARRATOR]
+    narrator.say(f"{entry.key}: taking the machine there")
+    return config.stash[UPGRADES].machine(
+        entry, lambda key: Launch(session, key, narrator=narrator, config=config)
+    )
 
 
 @contextmanager

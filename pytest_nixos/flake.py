@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pytest_nixos.errors import SettingsError
 
-__all__ = ["FlakeRef", "HostRef", "HostSelection", "at_revision"]
+__all__ = ["FlakeRef", "HostRef", "HostSelection", "UpgradeFrom", "at_revision"]
 
 _CONFIGURATIONS = "nixosConfigurations."
 _FORGES = ("github", "gitlab", "sourcehut")
@@ -128,6 +128,30 @@ def _with_revision(url: str, revision: str) -> str:
     kept = [part for part in query.split("&") if part and part.split("=")[0] not in ("rev", "ref")]
     kept.append(f"rev={revision}" if _COMMIT.fullmatch(revision) else f"ref={revision}")
     return f"{base}?{'&'.join(kept)}"
+
+
+@dataclass(frozen=True, slots=True)
+class UpgradeFrom:
+    """What ``--nixos-upgrade-from`` names: another flake, one host of it, or a git revision of the tested flake."""
+
+    selection: HostSelection | None
+    revision: str = ""
+
+    @classmethod
+    def parse(cls, text: str, *, cwd: Path) -> UpgradeFrom:
+        """Read ``REF``, ``REF#HOST`` or a revision: a word without ``:``, ``/``, ``#`` and a leading dot.
+
+        :raises SettingsError: if the text has an empty host or more than one ``#``.
+        """
+        if re.search(r"[:/#]", text) or text.startswith("."):
+            return cls(HostSelection.parse(text, cwd=cwd))
+        return cls(None, text)
+
+    def of(self, new: HostRef) -> HostRef:
+        """Return the host that `new` is upgraded from."""
+        if self.selection is None:
+            return HostRef(at_revision(new.flake, self.revision), new.attr)
+        return HostRef(self.selection.flake, self.selection.attr or new.attr)
 
 
 def nix_quote(text: str) -> str:

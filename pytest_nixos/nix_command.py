@@ -16,6 +16,7 @@ __all__ = [
     "build_ahead_argv",
     "build_argv",
     "closure_argv",
+    "closure_size_argv",
     "eval_argv",
     "flake_options",
     "log_argv",
@@ -151,6 +152,11 @@ def dump_database_argv(paths: Sequence[Path]) -> tuple[str, ...]:
 def closure_argv(settings: NixSettings, path: Path) -> tuple[str, ...]:
     """Return the command that lists the closure of a store path."""
     return (*nix_words(settings, "path-info"), "--recursive", str(path))
+
+
+def closure_size_argv(settings: NixSettings, path: Path) -> tuple[str, ...]:
+    """Return the command that tells the size of a store path's closure."""
+    return (*nix_words(settings, "path-info"), "--closure-size", "--json", str(path))
 
 
 def nix_words(settings: NixSettings, *command: str) -> tuple[str, ...]:

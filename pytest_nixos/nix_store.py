@@ -15,6 +15,7 @@ from pytest_nixos.nix_command import (
     build_ahead_argv,
     build_argv,
     closure_argv,
+    closure_size_argv,
     dump_database_argv,
     export_argv,
     log_argv,
@@ -109,6 +110,11 @@ class NixStore:
             raise build_failure(str(path), log, answer.exit_status, read_log=lambda _: ())
         return tuple(Path(line) for line in answer.stdout_text.split())
 
+    def closure_bytes(self, path: Path) -> int | None:
+        """Return how large all that `path` needs at run time is, in bytes; ``None`` if Nix does not tell."""
+        answer = self.run(closure_size_argv(self.settings, path), NixLog(), _QUICK_S)
+        return closure_size(answer.stdout_text) if answer.exit_status == 0 else None
+
     def dump_database(self, paths: Sequence[Path]) -> bytes:
         """Return what the database knows of `paths`, as ``nix-store --load-db`` reads it.
 
@@ -176,3 +182,14 @@ def parsed_json(answer: Completed, subject: str) -> Json:
             remedy="run the same command by hand; a wrapper named nix may print to standard output",
             detail=answer.stderr_text,
         ) from err
+
+
+def closure_size(text: str) -> int | None:
+    """Read ``nix path-info --closure-size --json``: a list up to Nix 2.18, then an object by path."""
+    try:
+        document = json.loads(text)
+    except ValueError:
+        return None
+    rows = document if isinstance(document, list) else list(document.values())
+    sizes = [row.get("closureSize") for row in rows if isinstance(row, dict)]
+    return sizes[0] if sizes and isinstance(sizes[0], int) else None

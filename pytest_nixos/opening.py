@@ -64,7 +64,10 @@ def open_session(
         for flake in dict.fromkeys(chosen.flake for chosen in settings.flakes)
     }
     refs = host_refs(settings, nix, locks)
-    entries = [HostEntry(key=key, ref=ref) for key, ref in _keys(refs).items()]
+    entries = _entries(refs, settings)
+    for entry in entries:
+        if entry.ref.flake not in locks:
+            locks[entry.ref.flake] = nix.lock(entry.ref.flake)
     _evaluate(entries, nix, locks, _Questions.of(settings, controls), say)
     failures = [entry.failure for entry in entries if entry.failure is not None]
     if len(failures) == len(entries):
@@ -130,6 +133,19 @@ def host_refs(
             )
         refs |= {HostRef(selection.flake, name): None for name in names}
     return tuple(refs)
+
+
+def _entries(refs: Sequence[HostRef], settings: Settings) -> list[HostEntry]:
+    """Return one entry a host, or of an upgrade test one for each stage of it."""
+    keys = _keys(refs)
+    if settings.upgrade_from is None:
+        return [HostEntry(key=key, ref=ref) for key, ref in keys.items()]
+    entries = []
+    for key, new in keys.items():
+        old = settings.upgrade_from.of(new)
+        for stage, ref in (("old", old), ("new", new), ("back", old)):
+            entries.append(HostEntry(key=f"{key}@{stage}", ref=ref, subject=key, stage=stage))
+    return entries
 
 
 def _keys(refs: Sequence[HostRef]) -> dict[str, HostRef]:

@@ -14,7 +14,7 @@ import pytest
 
 from pytest_nixos.errors import SettingsError
 from pytest_nixos.findings import Severity
-from pytest_nixos.flake import HostSelection
+from pytest_nixos.flake import HostSelection, UpgradeFrom
 from pytest_nixos.machine.cache_limits import CacheLimits
 
 __all__ = [
@@ -75,6 +75,7 @@ class Settings:
     :param suites: bundled suites asked for by name; empty means all when no paths were given.
     :param fail_on: findings below this severity are reported and do not fail the run.
     :param boot_timeout_s: seconds from a machine's start to a settled system.
+    :param upgrade_from: what hosts are upgraded from, ``None`` for no upgrade test.
     :param allow_live_switch: let tests change generations of a live host.
     :param open_network: let guests reach beyond the host machine.
     :param snapshot: whether VMs start from a saved state.
@@ -100,6 +101,7 @@ class Settings:
     impure: bool
     open_network: bool
     ssh_address: str | None
+    upgrade_from: UpgradeFrom | None
     allow_live_switch: bool
 
     @property
@@ -137,6 +139,7 @@ class Settings:
             impure=read.flag("impure"),
             open_network=read.one("network") == "open",
             ssh_address=read.one("ssh") or None,
+            upgrade_from=_upgrade_from(read.one("upgrade_from"), cwd, read.one("backend")),
             allow_live_switch=read.flag("allow_live_switch"),
         )
 
@@ -258,6 +261,12 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
     ),
     ("ssh", "", {"metavar": "ADDRESS"}, "[user@]address of the live host for --nixos-backend ssh"),
     (
+        "upgrade_from",
+        "",
+        {"metavar": "REF"},
+        "boot this flake ref, REF#HOST or git revision, switch to the tested one, roll back, judge each",
+    ),
+    (
         "allow_live_switch",
         False,
         {"action": "store_true"},
@@ -343,6 +352,17 @@ def _report(text: str, cwd: Path) -> ReportTarget:
     if not (kind and separator and path):
         raise _bad("report", text, "FORMAT:PATH, for example json:report.json")
     return ReportTarget(kind, cwd / path)
+
+
+def _upgrade_from(text: str, cwd: Path, backend: str) -> UpgradeFrom | None:
+    if not text:
+        return None
+    if backend == BackendChoice.SSH.value:
+        raise SettingsError(
+            "--nixos-upgrade-from: a live host is not upgraded by a test",
+            remedy="test the upgrade on a VM of the host: --nixos-backend vm",
+        )
+    return UpgradeFrom.parse(text, cwd=cwd)
 
 
 def _positive(text: str, *, option: str, unit: str = "seconds") -> float:

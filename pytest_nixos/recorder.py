@@ -28,6 +28,7 @@ from pytest_nixos.report.html_report import write_html
 from pytest_nixos.report.json_report import write_json
 from pytest_nixos.report.sarif_report import write_sarif
 from pytest_nixos.report.terminal import failure_lines, printable, summary_lines
+from pytest_nixos.report.upgrade import compare_stages, upgrade_lines
 from pytest_nixos.session import HostEntry, NixosSession
 from pytest_nixos.span_journal import journal_of_span, span_begins
 from pytest_nixos.standards.model import Control
@@ -39,6 +40,7 @@ __all__ = ["LEDGERS_KEPT", "Recorder"]
 LEDGERS_KEPT = 20
 _TRACEBACK_VERBOSITY = 2
 _WORKER_OUTPUT = "nixos_phases"
+_WORKER_STATES = "nixos_states"
 # Attributes of a report: pytest serialises them, so they cross xdist.
 _FINDING = "nixos_finding"
 _ERROR_MARK = "nixos_error"
@@ -118,8 +120,9 @@ class Recorder:
         if session is None:
             return
         if self._config_is_worker:
-            phases = {entry.key: entry.phases_s for entry in session.entries}
-            self._config.workeroutput[_WORKER_OUTPUT] = phases  # type: ignore[attr-defined]
+            output = self._config.workeroutput  # type: ignore[attr-defined]
+            output[_WORKER_OUTPUT] = {e.key: e.phases_s for e in session.entries}
+            output[_WORKER_STATES] = {e.key: e.state for e in session.entries if e.state}
             return
         if self._ledger is not None:
             self._ledger.close()
@@ -138,6 +141,8 @@ class Recorder:
             return
         for key, phases in getattr(node, "workeroutput", {}).get(_WORKER_OUTPUT, {}).items():
             session.entry(key).phases_s |= phases
+        for key, state in getattr(node, "workeroutput", {}).get(_WORKER_STATES, {}).items():
+            session.entry(key).state = state
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -154,6 +159,10 @@ class Recorder:
             terminalreporter.write_line(printable(notice))
         for entry in session.entries:
             terminalreporter.write_line(_entry_line(entry))
+        for host, difference in self._upgrades(session).items():
+            terminalreporter.write_line("")
+            for line in upgrade_lines(host, difference):
+                terminalreporter.write_line(line)
         for path in self._written:
             terminalreporter.write_line(f"report: {path}")
         if self._ledger is not None:
@@ -199,6 +208,17 @@ class Recorder:
         _show(report, finding, below=finding.severity < self._settings.fail_on)
         _add_properties(item, finding)
 
+    def _upgrades(self, session: NixosSession) -> dict[str, dict[str, Any]]:
+        found = {}
+        for subject in dict.fromkeys(e.subject for e in session.entries if e.state is not None):
+            stages = [e for e in session.entries if e.subject == subject and e.state is not None]
+            findings = {
+                e.stage: [f for f in self._findings.values() if f.host == e.key] for e in stages
+            }
+            states = {e.stage: e.state for e in stages if e.state is not None}
+            found[subject] = compare_stages(states, findings)
+        return found
+
     def _run_facts(self, session: NixosSession) -> RunFacts:
         return RunFacts(
             plugin_version=__version__,
@@ -207,6 +227,7 @@ class Recorder:
             hosts={entry.key: _host_facts(entry, session) for entry in session.entries},
             fail_on=self._settings.fail_on.name,
             waiver_notices=self._waiver_notices(session),
+            upgrades=self._upgrades(session),
         )
 
     def _waiver_notices(self, session: NixosSession) -> tuple[str, ...]:

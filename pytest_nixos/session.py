@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pytest_nixos.clean_slate import CleanSlates
 from pytest_nixos.errors import MachineError, NixosError
@@ -37,6 +38,9 @@ class HostEntry:
     """One host of the run: its config, or why there is none; and why its machine failed, once it did.
 
     :param boot_loader: the same host as a VM with a boot loader, once a test needed it.
+    :param subject: of an upgrade test, the host's key; it has one entry for each stage.
+    :param stage: of an upgrade test: ``old``, ``new`` or ``back``.
+    :param state: what an upgrade test saw in that stage, JSON-able.
     :param shown: whether a test has shown the failure in full; later ones name its cause only.
     """
 
@@ -46,6 +50,9 @@ class HostEntry:
     boot_loader: HostConfig | None = None
     failure: NixosError | None = None
     shown: bool = False
+    subject: str = ""
+    stage: str = ""
+    state: dict[str, Any] | None = None
     phases_s: dict[str, float] = field(default_factory=dict)
 
     def fail(self, error: NixosError) -> None:

@@ -7,9 +7,11 @@ import pytest
 from pytest_nixos.findings import Evidence
 from pytest_nixos.narrator import Narrator
 from pytest_nixos.session import NixosSession
+from pytest_nixos.upgrade import Upgrades
 
-__all__ = ["EVIDENCE", "NARRATOR", "SESSION"]
+__all__ = ["EVIDENCE", "NARRATOR", "SESSION", "UPGRADES"]
 
 SESSION = pytest.StashKey[NixosSession]()
 NARRATOR = pytest.StashKey[Narrator]()
+UPGRADES = pytest.StashKey[Upgrades]()
 EVIDENCE = pytest.StashKey[Evidence]()

@@ -156,6 +156,25 @@ class Generations:
             checked(self._machine, f"nix-env --profile {PROFILE} --rollback")
         return self.activate(earlier.toplevel, verb)
 
+    def forget_newer(self) -> None:
+        """Delete the generations above the profile's: a later rollback must not go to one that was taken back."""
+        self._permit()
+        number = self._profile_number()
+        newer = [str(generation.number) for generation in self.list() if generation.number > number]
+        if newer:
+            forget = f"nix-env --profile {PROFILE} --delete-generations {' '.join(newer)}"
+            checked(self._machine, forget)
+
+    def unit_states(self) -> dict[str, str]:
+        """Return services, sockets, timers and mounts by name, each with its state; not what a question on the bus starts."""
+        return {
+            name: unit.active
+            for name, unit in sorted(self._look().units.items())
+            if name.endswith((".service", ".socket", ".timer", ".mount"))
+            and "@" not in name
+            and not unit.bus_name
+        }
+
     def activate(self, toplevel: str, verb: Verb) -> SwitchOutcome:
         """Run ``switch-to-configuration`` of `toplevel`; the profile stays as it is.
 

@@ -9,7 +9,7 @@ from typing import Self
 __all__ = ["UNIT_QUERY", "UnitChanges", "UnitState", "parse_units"]
 
 # Of every loaded unit: the same invocation with a later change of state is a service that was reloaded.
-UNIT_QUERY = "systemctl show --no-pager --property=Id,Type,ActiveState,InvocationID,StateChangeTimestampMonotonic '*'"
+UNIT_QUERY = "systemctl show --no-pager --property=Id,Type,BusName,ActiveState,InvocationID,StateChangeTimestampMonotonic '*'"
 _ACTIVE = frozenset({"active", "reloading", "refreshing"})
 
 
@@ -18,6 +18,7 @@ class UnitState:
     """One loaded unit at one moment.
 
     :param invocation: id of its last start, ``""`` if it has not been started.
+    :param bus_name: name on the system bus, by which it may be started on demand.
     :param changed_us: when its state last changed, in microseconds of the guest's monotonic clock.
     """
 
@@ -26,6 +27,7 @@ class UnitState:
     invocation: str
     changed_us: int
     kind: str = ""
+    bus_name: str = ""
 
     @property
     def is_active(self) -> bool:
@@ -79,6 +81,7 @@ def parse_units(text: str) -> dict[str, UnitState]:
                 invocation=fields.get("InvocationID", ""),
                 changed_us=int(changed) if changed.isdecimal() else 0,
                 kind=fields.get("Type", ""),
+                bus_name=fields.get("BusName", ""),
             )
     return found
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self, runtime_checkable
 
-from pytest_nixos.errors import MachineError
+from pytest_nixos.errors import BrokenMachineError, MachineError
 from pytest_nixos.host_config import HostConfig
 from pytest_nixos.machine.console import Console
 from pytest_nixos.machine.power import BootsFrom, Powered
@@ -344,7 +344,7 @@ class Machine:
                 remedy="start it first; a stopped machine cannot be used again",
             )
         if self._condemned:
-            raise MachineError(
+            raise BrokenMachineError(
                 f"{self.name}: the machine is broken: {self._condemned}",
                 remedy="use a fresh machine, or switch this one off and on",
             )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -189,6 +190,26 @@ def test_two_sessions_side_by_side(tmp_path: Path) -> None:
     ]
     printed = [session.communicate(timeout=LIMIT_S)[0] for session in sessions]
     assert [session.returncode for session in sessions] == [0, 0], "\n".join(printed)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="containers need root")
+def test_upgrade_of_a_container(tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    shutil.copytree(EXAMPLE, old, ignore=shutil.ignore_patterns("offline-nixpkgs", "result*"))
+    host = old / "hosts" / "container-host.nix"
+    host.write_text(host.read_text().replace("../modules/notes.nix", ""))
+    status, report, printed = judge(
+        "container-host",
+        tmp_path,
+        *("--nixos-upgrade-from", f"path:{old}"),
+        *("--nixos-suite", "boot", "--nixos-suite", "rollback"),
+    )
+    assert status == 0, printed
+    difference = report["run"]["upgrades"]["container-host"]
+    assert difference["stages"] == ["old", "new", "back"]
+    assert difference["units"] == {"notes.service": [None, "active", None]}
+    assert difference["restored"] == []
+    assert "notes.service: - -> active -> -" in printed
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="containers need root")

@@ -170,7 +170,7 @@ class HostScheduling(LoadScopeScheduling):
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        session = self.config.stash[SESSION]
+        session: NixosSession = self.config.stash[SESSION]
         _, bracket, parameters = nodeid.rstrip("]").partition("[")
         matching = [
             key for key in session.host_keys if bracket and f"{parameters}-".startswith(f"{key}-")

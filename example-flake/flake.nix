@@ -9,6 +9,8 @@
         system = "x86_64-linux";
         modules = [ module ];
       };
+      # What runs in the containers of nested.
+      web.containers.web.path = self.nixosConfigurations.container-host.config.system.build.toplevel;
     in
     {
       devShells = import ./dev-shells.nix { inherit nixpkgs; };
@@ -24,6 +26,8 @@
         loader-host = host ./hosts/loader-host.nix;
         lxc-host = host ./hosts/lxc-host.nix;
         lxc-host-bad = host ./hosts/lxc-host-bad.nix;
+        nested = host { imports = [ ./hosts/nested.nix web ]; };
+        nested-bad = host { imports = [ ./hosts/nested-bad.nix web ]; };
         tiers = host ./hosts/tiers.nix;
         tiers-bad = host ./hosts/tiers-bad.nix;
         nats-1 = host ./hosts/nats-1.nix;

@@ -37,6 +37,7 @@
   ./modules/services/nix-daemon.nix
   ./modules/virtualisation/build-vm.nix
   ./modules/virtualisation/container.nix
+  ./modules/virtualisation/nixos-containers.nix
   ./modules/services/nats.nix
   ./modules/services/node-exporter.nix
   ./modules/services/ollama.nix

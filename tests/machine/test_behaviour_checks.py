@@ -1,4 +1,4 @@
-"""Clusters of containers, for real: the good ones hold, the bad twins fail exactly what they name."""
+"""Checks that try things out, for real: the good hosts hold, their bad twins fail exactly what they name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.machine.test_example_flake import EXAMPLE, OVERRIDES, failing, judge,
 PROFILE = """\
 profile = "clusters"
 title = "Clusters"
-description = "Checks that start several hosts."
+description = "Checks that try things out."
 [select]
 controls = {controls}
 """
@@ -66,3 +66,10 @@ def test_tiers_and_speed_of_the_bad_twin(tmp_path: Path) -> None:
 def test_template_that_is_no_archive(tmp_path: Path) -> None:
     _, report, printed = judge("lxc-host-bad", tmp_path, *selected(tmp_path, "LXC-001"))
     assert failing(report) == {"LXC-001"}, printed
+
+
+@pytest.mark.parametrize(("host", "outcome"), [("nested", "passed"), ("nested-bad", "failed")])
+def test_container_on_a_host(host: str, outcome: str, tmp_path: Path) -> None:
+    _, report, printed = judge(host, tmp_path, *selected(tmp_path, "CTR-011"))
+    (finding,) = report["findings"]
+    assert finding["outcome"] == outcome, printed

@@ -1,0 +1,1 @@
+"""Suite: NixOS containers on a host."""

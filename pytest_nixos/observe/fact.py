@@ -33,6 +33,8 @@ class Fact:
     :param parse: turns what it printed into the value; never raises on odd guest output.
     :param lacking: what exit status 3 means, in words.
     :param about: what it reads, in words, for the documentation.
+    :param prelude: bash that runs once before all facts that have the same one, for what they share; its variables are
+        theirs.
     :param needs: programs without which an empty answer would mean nothing; where one is missing the fact is left out.
     """
 
@@ -41,6 +43,7 @@ class Fact:
     about: str
     lacking: str = "the machine has nothing of the sort"
     needs: tuple[str, ...] = ()
+    prelude: str = ""
 
     @property
     def guarded(self) -> str:
@@ -59,9 +62,13 @@ def fact_probe(
     :return: probe of fact name to value, or to :class:`Lacking`; a fact whose script failed is left out.
     """
     chosen = list(dict.fromkeys(wanted))
+    preludes = dict.fromkeys(facts[key].prelude for key in chosen if facts[key].prelude)
     parts = [
-        f"printf '%s\\n' {shlex.quote(key)}; ( {facts[key].guarded}\n); printf '\\036%d\\036' $?"
-        for key in chosen
+        *preludes,
+        *(
+            f"printf '%s\\n' {shlex.quote(key)}; ( {facts[key].guarded}\n); printf '\\036%d\\036' $?"
+            for key in chosen
+        ),
     ]
     return Probe(
         name=name,

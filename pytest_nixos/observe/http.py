@@ -18,11 +18,12 @@ _DEFAULT_PORT = 80
 # line of base64, so that a body can hold anything.
 _CURL = r"""
 PATH=$PATH:/run/current-system/sw/bin
-if command -v curl >/dev/null; then printf '=curl\n'; else printf '=bash\n'; fi
+if command -v curl >/dev/null; then tool=curl; else tool=bash; fi
+printf '=%s\n' "$tool"
 ask_curl() {{ # url method body content-type
   local -a more=(); [ -n "$3" ] && more=(--data-binary "$3" --header "Content-Type: $4")
-  curl --silent --show-error --include --noproxy '*' --max-time {timeout} --request "$2" "${{more[@]}}" -- "$1" 2>&1 | head -c {limit}
-  return "${{PIPESTATUS[0]}}"
+  curl --silent --show-error --include --noproxy '*' --max-time {timeout} --request "$2" "${{more[@]}}" -- "$1" 2>&1 | head -c {limit} | base64 -w0
+  printf ' %d\n' "${{PIPESTATUS[0]}}"
 }}
 ask_bash() {{ # host port path method body content-type
   exec {{fd}}<>"/dev/tcp/$1/$2" || return 7
@@ -33,9 +34,8 @@ ask_bash() {{ # host port path method body content-type
 export LC_ALL=C
 """
 _ASK = r"""
-if command -v curl >/dev/null; then answer=$(ask_curl {curl} | base64 -w0; exit "${{PIPESTATUS[0]}}")
-else answer=$(ask_bash {bash} 2>/dev/null | base64 -w0; exit "${{PIPESTATUS[0]}}"); fi
-printf '%d %s\n' $? "$answer"
+if [ "$tool" = curl ]; then ask_curl {curl}
+else ask_bash {bash} 2>/dev/null | base64 -w0; printf ' %d\n' "${{PIPESTATUS[0]}}"; fi
 """
 
 
@@ -120,7 +120,7 @@ def _parse(output: ProbeOutput, count: int) -> Sequence[HttpAnswer]:
 
 
 def _parse_answer(line: str, *, by: str) -> HttpAnswer:
-    exit_status, _, encoded = line.partition(" ")
+    encoded, _, exit_status = line.rpartition(" ")
     try:
         raw = base64.b64decode(encoded, validate=True)
     except ValueError:  # binascii.Error is one; so is text that is no ASCII

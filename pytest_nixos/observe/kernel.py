@@ -14,8 +14,9 @@ __all__ = ["kernel_parameters", "modules"]
 _MODULES = r"""
 PATH=$PATH:/run/current-system/sw/bin
 command -v modprobe >/dev/null || exit 127
+read -r release < /proc/sys/kernel/osrelease
 for tree in /run/booted-system/kernel-modules/lib/modules /lib/modules; do
-  tree=$tree/$(uname -r)
+  tree=$tree/$release
   [ -r "$tree/modules.dep" ] && break
 done
 printf '=rules\n'; modprobe --showconfig | grep '^install '

@@ -12,17 +12,21 @@ __all__ = ["GENERATION_FACTS"]
 Json = Any
 
 _LINKS = r"""
-for name in booted current; do printf '%s=%s\n' "$name" "$(readlink -f /run/$name-system)"; done
-printf 'profile=%s\n' "$(readlink -f /nix/var/nix/profiles/system)"
+{ read -r booted; read -r current; read -r profile; } \
+  < <(readlink -f /run/booted-system /run/current-system /nix/var/nix/profiles/system)
+printf '%s\n' "booted=$booted" "current=$current" "profile=$profile"
 """
 
+# -ef follows links and compares files: no program for each of six paths.
 _KERNEL = r"""
+[ -e /run/booted-system ] || exit 3
 for part in kernel initrd kernel-modules; do
   [ -e /run/booted-system/$part ] || continue
-  booted=$(readlink -f /run/booted-system/$part) current=$(readlink -f /run/current-system/$part)
-  [ "$booted" = "$current" ] || printf '%s\n' "$part"
-done
-[ -e /run/booted-system ] || exit 3"""
+  [ /run/booted-system/$part -ef /run/current-system/$part ] || printf '%s\n' "$part"
+done"""
+
+_PREVIOUS = r"""
+for link in /nix/var/nix/profiles/system-*-link; do if [ -L "$link" ]; then printf '%s\n' "$link"; fi; done"""
 
 _VERIFY = r"""
 system=$(readlink -f /run/current-system)
@@ -62,9 +66,8 @@ def _agree(text: str) -> list[str]:
 
 GENERATION_FACTS: Mapping[str, Fact] = {
     "previous": Fact(
-        script="ls -d /nix/var/nix/profiles/system-*-link; true",
+        script=_PREVIOUS,
         parse=lambda text: max(0, len(lines(text)) - 1),
-        needs=("ls",),
         about="number of generations of the system profile beside the newest",
     ),
     "systems": Fact(
@@ -79,7 +82,7 @@ GENERATION_FACTS: Mapping[str, Fact] = {
         lacking="the machine does not say what it was booted from",
     ),
     "kernel-release": Fact(
-        script="uname -r",
+        script="read -r release < /proc/sys/kernel/osrelease && printf '%s\\n' \"$release\"",
         parse=lambda text: ".".join(text.strip().split(".")[:2]) or None,
         about="series of the running kernel, for example `6.12`",
     ),

@@ -32,7 +32,7 @@ true
 _PROGRAMS = r"""
 PATH=/run/current-system/sw/bin:/run/wrappers/bin:/nix/var/nix/profiles/default/bin:/usr/local/bin:/usr/bin:/bin
 for profile in /etc/profiles/per-user/*/bin /root/.nix-profile/bin /home/*/.nix-profile/bin; do PATH=$PATH:$profile; done
-for name in {names}; do [ -n "$(type -P -- "$name")" ] && printf '%s\n' "$name"; done
+for name in {names}; do type -P -- "$name" >/dev/null && printf '%s\n' "$name"; done
 printf 'done\n'
 """
 

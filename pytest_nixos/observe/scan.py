@@ -9,11 +9,18 @@ from pytest_nixos.observe.fact import Fact, lines
 __all__ = ["SCAN_FACTS"]
 
 _LIMIT = 200
-_FIND = r"find / -xdev \( -path /nix -o -path /proc -o -path /sys -o -path /dev -o -path /run -o -path '*/containers/storage' \) -prune -o"
+
+# One walk answers four questions: in a VM each walk takes a second or more. The store is left out: Nix clears these bits on
+# everything that it adds. A name is looked up only for what does not belong to root.
+_WALK = rf"""
+walk=$(find / -xdev \( -path /nix -o -path /proc -o -path /sys -o -path /dev -o -path /run -o -path '*/containers/storage' \) -prune -o \
+  \( \( -type d -perm -0002 ! -perm -1000 -printf 'directory %p\n' \) , \( -type f -perm -0002 -printf 'file %p\n' \) , \
+  \( -type f -perm /6000 -printf 'setuid %p\n' \) , \
+  \( \( ! -uid 0 -o ! -gid 0 \) \( -nouser -o -nogroup \) -printf 'unowned %p\n' \) \) | awk '++seen[$1] <= {_LIMIT}')"""
 
 
-def _find(test: str) -> str:
-    return f"{_FIND} {test} -print | head -n {_LIMIT}; true"
+def _walked(tag: str) -> str:
+    return f"""while read -r tag path; do if [ "$tag" = {tag} ]; then printf '%s\\n' "$path"; fi; done <<< "$walk" """
 
 
 _ETC_NIXOS = r"""
@@ -21,9 +28,6 @@ _ETC_NIXOS = r"""
 find /etc/nixos \( ! -user root -o ! -group root -o -perm /022 \) ! -type l -print | head -n 200"""
 
 _DEAD = r"find /etc -xtype l -print | head -n 200; case $(readlink -f /etc/static) in /nix/store/*) ;; *) echo /etc/static;; esac"
-
-# The store is left out: Nix clears these bits on everything that it adds, and walking it takes minutes in a VM.
-_SETUID = _find("-type f -perm /6000")
 
 # File names and line numbers only: what was found must not be copied into a report.
 _HISTORY = r"""
@@ -40,27 +44,31 @@ _PROFILES = "/sys/kernel/security/apparmor/profiles"
 
 SCAN_FACTS: Mapping[str, Fact] = {
     "world-writable-directories": Fact(
-        script=_find("-type d -perm -0002 ! -perm -1000"),
+        prelude=_WALK,
+        script=_walked("directory"),
         parse=lines,
-        needs=("find", "head"),
+        needs=("find", "awk"),
         about="directories that everybody can write to and that have no sticky bit",
     ),
     "world-writable-files": Fact(
-        script=_find("-type f -perm -0002"),
+        prelude=_WALK,
+        script=_walked("file"),
         parse=lines,
-        needs=("find", "head"),
+        needs=("find", "awk"),
         about="files that everybody can write to",
     ),
     "unowned": Fact(
-        script=_find(r"\( -nouser -o -nogroup \)"),
+        prelude=_WALK,
+        script=_walked("unowned"),
         parse=lines,
-        needs=("find", "head"),
+        needs=("find", "awk"),
         about="files whose owner or group does not exist",
     ),
     "setuid-outside-wrappers": Fact(
-        script=_SETUID,
+        prelude=_WALK,
+        script=_walked("setuid"),
         parse=lines,
-        needs=("find", "head"),
+        needs=("find", "awk"),
         about="setuid and setgid files outside of `/run/wrappers`",
     ),
     "setuid-wrappers": Fact(

@@ -20,8 +20,11 @@ for queue in /sys/block/*/queue; do
   disk=${queue%/queue} name=${queue%/queue}; name=${name##*/}
   case $name in loop*|zram*|dm-*|md*|sr*|ram*|fd*) continue;; esac
   case $name in nvme*) class=nvme;; vd*|mmcblk*|xvd*) class=virtual;; *)
-    if [ "$(<"$queue/rotational")" = 1 ]; then class=hdd; else class=ssd; fi;; esac
-  printf '%s=%s:%s\n' "$name" "$class" "$(sed 's/.*\[\(.*\)\].*/\1/' "$queue/scheduler")"
+    read -r rotational < "$queue/rotational"
+    if [ "$rotational" = 1 ]; then class=hdd; else class=ssd; fi;; esac
+  read -r scheduler < "$queue/scheduler"
+  scheduler=${scheduler##*\[}
+  printf '%s=%s:%s\n' "$name" "$class" "${scheduler%%\]*}"
 done"""
 
 _LUKS = r"""

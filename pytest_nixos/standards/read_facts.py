@@ -51,8 +51,9 @@ def _sshd(values: Mapping[str, Json], parameters: Parameters, _: HostConfig) -> 
     return _chosen(values, "settings", (str(parameters["key"]).lower(),))
 
 
-def _sshd_declared_probe(_: Sequence[Parameters], __: HostConfig) -> Probe[Any]:
-    return fact_probe("sshd-declared", SSHD_FACTS, ["settings"])
+def _sshd_declared_probe(_: Sequence[Parameters], host: HostConfig) -> Probe[Any]:
+    # The same question under the same name is asked once: sshd is started for it.
+    return _sshd_probe((), host)
 
 
 def _sshd_declared(values: Mapping[str, Json], _: Parameters, host: HostConfig) -> Sight:

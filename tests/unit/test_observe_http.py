@@ -121,7 +121,7 @@ def test_a_long_body_is_cut(guest: RunCommand, base: str) -> None:
 
 def test_an_answer_after_a_provisional_one_counts() -> None:
     raw = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 Created\r\n\r\nmade"
-    text = b"=curl\n0 " + base64.b64encode(raw) + b"\n"
+    text = b"=curl\n" + base64.b64encode(raw) + b" 0\n"
     (answer,) = http_probe(["http://a/"]).parse(ProbeOutput(stdout=text, exit_status=0))
     assert (answer.status, answer.text) == (201, "made")
 

@@ -140,3 +140,34 @@ def test_each_was_tried() -> None:
     tried = {c.id for c in (*MACHINE, *CONFIG)}
     assert {c.id for c in DATA} - tried == set()
     assert len(DATA) > 350
+
+
+BOTH = [c for c in MACHINE if c.declared is not None and c.expect is not None]
+
+
+def judged_on_both(control: Control, *, declared_good: bool) -> Verdict:
+    """Judge a machine that is right, on a host that declares what is right or wrong."""
+    assert control.observed is not None
+    host = host_declaring(control, good=declared_good)
+    case = computed_case(control, good=True)
+    if case is None:
+        value = wanted_value(control, good=True)
+        seen = observation(control.observed.kind, control.observed.parameters, value)
+    else:
+        changes, more, seen = case
+        declared = {path: option.value for path, option in host.options.items()}
+        host = host_config(**{**release_for(control), **changes}, options={**declared, **more})
+    return judge(control, host, {control.observed.kind: seen}, place_of(control, truthful=True))
+
+
+# What is expected as declared has its own declared side; it was tried above.
+COMPARED = [c for c in BOTH if c.expect and c.expect.op is not Operator.AS_DECLARED]
+
+
+@pytest.mark.parametrize(("good", "outcome"), [(True, Outcome.PASSED), (False, Outcome.FAILED)])
+def test_a_right_machine_is_held_against_its_declaration(good: bool, outcome: Outcome) -> None:
+    verdicts = [judged_on_both(control, declared_good=good) for control in COMPARED]
+    assert wrong_outcomes(verdicts, outcome) == []
+    wrong_place = [v.control.id for v in verdicts if v.judged_on != "both"]
+    assert wrong_place == []
+    assert len(COMPARED) > 100

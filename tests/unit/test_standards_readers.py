@@ -20,6 +20,7 @@ from pytest_nixos.observe.paths import path_states
 from pytest_nixos.observe.podman import PODMAN_FACTS
 from pytest_nixos.observe.resources import CLOCK_FACTS
 from pytest_nixos.observe.runtime import addresses, programs, unit_processes
+from pytest_nixos.observe.scan import SCAN_FACTS
 from pytest_nixos.observe.storage import STORAGE_FACTS
 from pytest_nixos.process import SubprocessRunner
 from pytest_nixos.standards.audit_rules import missing_rules, parse_rule
@@ -466,3 +467,55 @@ def test_secret_files_in_the_store() -> None:
             "users.users.ann.hashedPasswordFile",
         ]
     )
+
+
+def test_account_facts_read_files_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "passwd").write_text(
+        "root:x:0:0::/root:/bin/bash\ntoor:x:0:0::/root:/bin/sh\nann:x:1000:100::/home/ann:/bin/bash\n"
+        "app:x:990:990::/var/empty:/bin/bash\nno:x:991:991::/var/empty:/run/current-system/sw/bin/nologin\n"
+        "none:x:992:992::/var/empty:\nodd\nzwei:x:1000:100::/home/zwei:/bin/false\n"
+    )
+    (tmp_path / "group").write_text("root:x:0:\nusers:x:100:ann\n")
+    (tmp_path / "shadow").write_text(
+        "root::1::::::\nann:$y$j9T$a$b:1::::::\napp:!:1::::::\nbob:$6$s$h:1::::::\n"
+    )
+    (tmp_path / "login.defs").write_text("# x\nENCRYPT_METHOD YESCRYPT\n")
+
+    def seen(name: str) -> object:
+        fact = ACCOUNT_FACTS[name]
+        result = run_here(fact.script.replace("/etc/", f"{tmp_path}/"))
+        assert result.exit_status == 0, result.stderr_text
+        return fact.parse(result.stdout_text)
+
+    assert seen("root-password") == "empty"
+    assert seen("empty-passwords") == ["root"]
+    assert seen("superusers") == ["root", "toor"]
+    assert seen("duplicate-ids") == ["passwd 0", "passwd 1000"]
+    assert seen("system-shells") == ["app"]
+    assert seen("persons") == ["ann"]
+    assert seen("password-hashing") == {"method": "YESCRYPT", "schemes": ["6", "y"]}
+    for name in ("superusers", "duplicate-ids", "empty-passwords", "password-hashing"):
+        script = ACCOUNT_FACTS[name].script.replace("/etc/", f"{tmp_path}/none/")
+        assert run_here(script).exit_status != 0, name
+
+
+def test_one_walk_answers_all_scans(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "open dir").mkdir(parents=True)
+    (tree / "open dir").chmod(0o777)
+    (tree / "sticky").mkdir()
+    (tree / "sticky").chmod(0o1777)
+    for name, mode in (("open", 0o666), ("setuid", 0o4755), ("plain", 0o644)):
+        (tree / name).write_text("x")
+        (tree / name).chmod(mode)
+    wanted = ["world-writable-directories", "world-writable-files", "setuid-outside-wrappers"]
+    probe = fact_probe("scan", SCAN_FACTS, wanted)
+    assert probe.script.count("find / ") == 1
+    script = probe.script.replace("find / ", f"find {tree} ")
+    result = run_here(script)
+    seen = probe.parse(ProbeOutput(stdout=result.stdout, exit_status=0))
+    assert seen == {
+        "world-writable-directories": [f"{tree}/open dir"],
+        "world-writable-files": [f"{tree}/open"],
+        "setuid-outside-wrappers": [f"{tree}/setuid"],
+    }

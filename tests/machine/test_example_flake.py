@@ -215,10 +215,13 @@ def test_upgrade_of_a_container(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="containers need root")
 def test_life_of_a_container(tmp_path: Path) -> None:
     status, report, printed = judge(
-        "container-host", tmp_path, "--nixos-profile", "life", "--nixos-suite", "life"
+        "container-host",
+        tmp_path,
+        *("--nixos-profile", "life", "--nixos-suite", "life", "--nixos-suite", "generations"),
     )
     assert failing(report) == set(), printed
     assert status == 0
     assert {f"RBK-{number:03}" for number in (*range(6, 16), 17, 18, 19, 21)} <= passed(report)
+    assert "GEN-004" in passed(report)
     cells = next(f for f in report["findings"] if f["control"] == "RBK-006")["observed"]
     assert len(cells) == 32

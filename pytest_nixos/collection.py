@@ -14,7 +14,6 @@ import pytest
 
 from pytest_nixos.errors import NixosError, SettingsError
 from pytest_nixos.session import NixosSession
-from pytest_nixos.standards.coverage import unwritten_checks
 from pytest_nixos.standards.model import Control
 
 __all__ = [
@@ -135,8 +134,7 @@ def generate_tests(metafunc: pytest.Metafunc, session: NixosSession) -> None:
         return
     _parametrize_hosts(metafunc, keys)
     if CONTROL_FIXTURE in metafunc.fixturenames and not _control_ids(metafunc.definition):
-        unwritten = unwritten_checks()
-        controls = [c for c in session.controls if not c.check or c.id in unwritten]
+        controls = [control for control in session.controls if not control.check]
         metafunc.parametrize(CONTROL_FIXTURE, controls, ids=[c.id for c in controls], indirect=True)
 
 

@@ -58,7 +58,7 @@ def nixos_judge(
 
     def judge_control(control: Control) -> None:
         if control.check:
-            not_applicable("it needs a behavioural check, and none has been written yet")
+            not_applicable("it is judged by a Python check of its own")
         observations: Mapping[str, object] = {}
         if _reads_host_machine(control):
             observations = request.getfixturevalue("nixos_host_observations")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from importlib.resources import files
 
 from pytest_nixos.standards.loader import Catalogue
 from pytest_nixos.standards.model import Control
 
-__all__ = ["COVERED", "Clause", "Coverage", "coverage", "unwritten_checks"]
+__all__ = ["COVERED", "Clause", "Coverage", "coverage"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,9 +27,8 @@ class Clause:
 
     @property
     def judged(self) -> bool:
-        """Whether a control judges it by machine; one whose check is not written yet does not."""
-        unwritten = unwritten_checks()
-        return any(c.manual is None and c.id not in unwritten for c in self.controls)
+        """Whether a control judges it by machine."""
+        return any(control.manual is None for control in self.controls)
 
     @property
     def settled(self) -> bool:
@@ -82,13 +80,6 @@ def coverage(standard: str, catalogue: Catalogue) -> Coverage:
         for row in _rows(table.file)
     )
     return Coverage(standard=standard, clauses=clauses)
-
-
-@cache
-def unwritten_checks() -> frozenset[str]:
-    """Return the ids of controls whose Python check is not written yet."""
-    lines = _text("unwritten-checks.txt").splitlines()
-    return frozenset(line.strip() for line in lines if line.strip() and line[0] != "#")
 
 
 def _by_clause(standard: str, controls: Iterable[Control]) -> Mapping[str, Sequence[Control]]:

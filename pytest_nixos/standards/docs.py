@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from pytest_nixos.standards.coverage import COVERED, Clause, coverage, unwritten_checks
+from pytest_nixos.standards.coverage import COVERED, Clause, coverage
 from pytest_nixos.standards.explain import how_judged, reference_lines
 from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.loader import Catalogue, load_catalogue
@@ -146,9 +146,6 @@ def _index(catalogue: Catalogue, profiles: Mapping[str, Profile]) -> str:
             _table(("profile", "title", "controls", "what"), chosen),
             "## How they are judged",
             _table(("judged", "controls"), [(_JUDGED_BY[by], str(n)) for by, n in judged.items()]),
-            f"Of the Python checks {len(unwritten_checks())} are not written yet: "
-            + ", ".join(_link(catalogue.control(i)) for i in sorted(unwritten_checks()))
-            + ".",
         )
     )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 
-from pytest_nixos.standards.coverage import unwritten_checks
 from pytest_nixos.standards.expectation import describe
 from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.loader import Catalogue
@@ -63,10 +62,7 @@ def how_judged(control: Control) -> list[str]:
         return [f"By hand, because {control.manual}."]
     sentences = _data_sentences(control)
     if control.check:
-        written = control.id not in unwritten_checks()
-        sentences = [
-            "By a Python check of the same id" + ("." if written else ", which is not written yet.")
-        ]
+        sentences = ["By a Python check of the same id."]
     return [*sentences, *_limits(control)]
 
 

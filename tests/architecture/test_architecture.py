@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from pytest_nixos.standards.coverage import unwritten_checks
 from pytest_nixos.standards.loader import load_catalogue
 
 ROOT = Path(__file__).parents[2]
@@ -69,8 +68,7 @@ def test_every_check_has_a_control_and_every_checked_control_a_check() -> None:
     unknown = set(marked) - {control.id for control in catalogue}
     assert not unknown
     assert all(catalogue.control(control_id).check for control_id in marked)
-    unwritten = {c.id for c in catalogue if c.check} - set(marked)
-    assert unwritten == unwritten_checks(), "standards/data/unwritten-checks.txt is not up to date"
+    assert {c.id for c in catalogue if c.check} <= set(marked)
 
 
 def test_public_names_resolve() -> None:

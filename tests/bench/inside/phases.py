@@ -1,0 +1,87 @@
+"""A pytest plugin that notes when each phase of a run is reached, on a clock that begins with the process."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def _process_start_s() -> float:
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    return int(fields[19]) / _TICKS
+
+
+class Phases:
+    """Marks of one run."""
+
+    def __init__(self) -> None:
+        self._start_s = _process_start_s()
+        self.at_s: dict[str, float] = {}
+        self.nix_s = 0.0
+
+    def mark(self, name: str) -> None:
+        self.at_s.setdefault(name, time.clock_gettime(time.CLOCK_BOOTTIME) - self._start_s)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionstart(self) -> Generator[None, None, None]:
+        self.mark("session")
+        self._watch_nix()
+        yield
+        self.mark("opened")
+
+    def pytest_collection_finish(self) -> None:
+        self.mark("collected")
+
+    @pytest.hookimpl(tryfirst=True, optionalhook=True)
+    def pytest_nixos_machine_spec(self) -> None:
+        self.mark("machine wanted")
+
+    @pytest.hookimpl(tryfirst=True, optionalhook=True)
+    def pytest_nixos_machine_booted(self) -> None:
+        self.mark("machine ready")
+
+    @pytest.hookimpl(trylast=True, optionalhook=True)
+    def pytest_nixos_finding(self) -> None:
+        self.mark("first finding")
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self) -> None:
+        self.mark("last test")
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_unconfigure(self) -> None:
+        self.mark("end")
+        path = os.environ.get("PYTEST_NIXOS_BENCH_PHASES")
+        if path:
+            Path(path).write_text(json.dumps({"at_s": self.at_s, "nix_s": self.nix_s}))
+
+    def _watch_nix(self) -> None:
+        """Add up what the commands of Nix take until the machine is wanted."""
+        from pytest_nixos.process import SubprocessRunner
+
+        run = SubprocessRunner.run
+
+        def timed(runner: SubprocessRunner, argv: Any, **rest: Any) -> Any:
+            started_s = time.monotonic()
+            try:
+                return run(runner, argv, **rest)
+            finally:
+                if Path(argv[0]).name.startswith("nix") and "machine ready" not in self.at_s:
+                    self.nix_s += time.monotonic() - started_s
+
+        SubprocessRunner.run = timed  # type: ignore[method-assign, assignment]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        phases = Phases()
+        phases.mark("configure")
+        config.pluginmanager.register(phases, "bench-phases")

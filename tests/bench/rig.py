@@ -1,0 +1,199 @@
+"""What every measurement needs: where things are, pytest as a user runs it, and the bare VM."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pexpect
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "example-flake"
+INSIDE = ROOT / "tests/bench/inside"
+HOST = "llm-host"
+BOOT_LIMIT_S = 900
+RUN_LIMIT_S = 1500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How much is measured.
+
+    :param runs: of what takes seconds to minutes.
+    :param quick: whether only to try that everything works.
+    """
+
+    runs: int
+    quick: bool
+
+    def count(self, wanted: int) -> int:
+        """Return how often to do something that takes milliseconds."""
+        return min(wanted, 3) if self.quick else wanted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One run of pytest.
+
+    :param at_s: seconds from the command to each event; see ``inside/phases.py``.
+    :param findings: lines of the ledger.
+    """
+
+    at_s: Mapping[str, float]
+    nix_s: float
+    total_s: float
+    findings: Sequence[Mapping[str, Any]]
+    output: str
+
+
+class RunFailed(Exception):
+    """A run that should have worked did not; its output is the message."""
+
+
+def say(text: str) -> None:
+    sys.stderr.write(f"bench: {text}\n")
+    sys.stderr.flush()
+
+
+def overrides(option: str = "--nixos-override-input") -> list[str]:
+    replaced: dict[str, str] = json.loads(os.environ["PYTEST_NIXOS_TEST_OVERRIDES"])
+    return [word for name, ref in replaced.items() for word in (option, name, ref)]
+
+
+def run_pytest(
+    home: Path,
+    *arguments: str,
+    flakes: Sequence[str] = (f".#{HOST}",),
+    cwd: Path = EXAMPLE,
+    environment: Mapping[str, str] | None = None,
+    may_fail: bool = False,
+) -> Run:
+    """Run pytest as a user does, with the caches of `home`.
+
+    :param may_fail: whether findings may be violated.
+    :raises RunFailed: if it does not end as it should.
+    """
+    state = Path(tempfile.mkdtemp(prefix="state-", dir=home))
+    phases = state / "phases.json"
+    hosts = [word for flake in flakes for word in ("--nixos-flake", flake)]
+    argv = [
+        *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
+        *("-p", "tests.bench.inside.phases", *hosts, *overrides(), *arguments),
+    ]
+    started_s = time.monotonic()
+    done = subprocess.run(
+        argv,
+        cwd=cwd,
+        env=_environment(home, state, phases) | dict(environment or {}),
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        timeout=RUN_LIMIT_S,
+    )
+    total_s = time.monotonic() - started_s
+    if done.returncode not in ((0, 1) if may_fail else (0,)) or not phases.exists():
+        raise RunFailed(f"{' '.join(argv)}\nexit status {done.returncode}\n{done.stdout[-6000:]}")
+    clock = json.loads(phases.read_text())
+    ledgers = sorted(state.glob("pytest-nixos/ledgers/*.jsonl"))
+    lines = [line for ledger in ledgers for line in ledger.read_text().splitlines()]
+    return Run(
+        at_s=clock["at_s"],
+        nix_s=clock["nix_s"],
+        total_s=total_s,
+        findings=[json.loads(line) for line in lines],
+        output=done.stdout,
+    )
+
+
+def measure_inside(
+    home: Path,
+    file: str,
+    *arguments: str,
+    plan: Plan,
+    environment: Mapping[str, str] | None = None,
+) -> Any:
+    """Run a test file of ``inside/`` and return what it wrote; it measures next to the machine's fixtures."""
+    out = home / f"{file}.json"
+    out.unlink(missing_ok=True)
+    told = {"PYTEST_NIXOS_BENCH_OUT": str(out), "PYTEST_NIXOS_BENCH_QUICK": "1" * plan.quick}
+    run_pytest(home, str(INSIDE / file), *arguments, environment=told | dict(environment or {}))
+    return json.loads(out.read_text())
+
+
+def bare_run_script(home: Path) -> Path:
+    """Build the host's own VM, without the plugin's instrumentation."""
+    out = home / "vm"
+    attribute = f"{EXAMPLE}#nixosConfigurations.{HOST}.config.system.build.vm"
+    features = ("--extra-experimental-features", "nix-command flakes")
+    link = ("--out-link", str(out))
+    locked = ("--no-write-lock-file", *overrides("--override-input"))
+    subprocess.run(["nix", *features, "build", *locked, attribute, *link], check=True)
+    (script,) = (out / "bin").glob("run-*-vm")
+    return script
+
+
+def seconds_to_login(script: Path) -> float:
+    """Start the host's own run script as a user would, and wait for its login prompt."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+        environment = {
+            **os.environ,
+            "NIX_DISK_IMAGE": f"{directory}/disk.qcow2",
+            "TMPDIR": directory,
+            "USE_TMPDIR": "1",
+            "QEMU_OPTS": f"-nographic -no-reboot {accelerator()}",
+            "QEMU_KERNEL_PARAMS": "console=ttyS0 no_timer_check",
+        }
+        started_s = time.monotonic()
+        child = pexpect.spawn(str(script), env=environment, timeout=BOOT_LIMIT_S, cwd=directory)
+        try:
+            child.expect(r"login:")
+            return time.monotonic() - started_s
+        finally:
+            child.close(force=True)
+
+
+@cache
+def accelerator() -> str:
+    """Use what the plugin would use: its own probe decides."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest_nixos", "doctor"], check=True, capture_output=True, text=True
+    )
+    return "" if "KVM: works" in done.stdout else "-machine accel=tcg"
+
+
+def machine() -> str:
+    """Describe this machine and this moment."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
+    return (
+        f"{datetime.now(UTC):%Y-%m-%d} on {os.cpu_count()} x {names[0] if names else platform.machine()}, "
+        f"{memory_gib:.0f} GiB, Linux {platform.release()}, Python {platform.python_version()}, "
+        f"{'TCG (no usable KVM)' if accelerator() else 'KVM'}, load {os.getloadavg()[0]:.1f} at the end"
+    )
+
+
+def _environment(home: Path, state: Path, phases: Path) -> dict[str, str]:
+    # Bytecode is kept, as everywhere but in some build environments.
+    inherited = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    return {
+        **inherited,
+        "XDG_CACHE_HOME": str(home),
+        "XDG_STATE_HOME": str(state),
+        "PYTHONPATH": str(ROOT),
+        "PYTEST_NIXOS_BENCH_PHASES": str(phases),
+        "CI": "",
+    }

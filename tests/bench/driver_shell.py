@@ -46,6 +46,12 @@ class DriverShell:
             return
         raise TimeoutError("no shell on hvc0")
 
+    def again(self) -> None:
+        """Come back into step after output was lost."""
+        self._socket.settimeout(5.0)
+        self._received.clear()
+        self.hello(limit_s=60.0)
+
     def execute(self, command: str) -> tuple[int, bytes]:
         """Return exit status and standard output, as the driver's ``execute`` does."""
         whole = f"set -euo pipefail; {command}"
@@ -59,11 +65,11 @@ class DriverShell:
         self._socket.close()
 
     def _line(self) -> bytes:
-        while b"\n" not in self._received:
-            data = self._socket.recv(1 << 16)
-            if not data:
+        chunks = [bytes(self._received)]
+        while b"\n" not in chunks[-1]:
+            chunks.append(self._socket.recv(1 << 20))
+            if not chunks[-1]:
                 raise ConnectionError("hvc0 is closed")
-            self._received += data
-        line, _, rest = self._received.partition(b"\n")
+        line, _, rest = b"".join(chunks).partition(b"\n")
         self._received = bytearray(rest)
-        return bytes(line)
+        return line

@@ -45,7 +45,7 @@ def _commands(measured: dict[str, Any]) -> Section:
         for command, of in measured["commands"].items()
     }
     rows = [
-        (f"`{command}`", *(str(of[who]) if who in of else "-" for who in NAMES))
+        (f"`{command}`", *(str(of[who]) if who in of else "output lost" for who in NAMES))
         for command, of in samples.items()
     ]
     true = samples["true"]
@@ -67,7 +67,8 @@ def _commands(measured: dict[str, Any]) -> Section:
         lead=(
             "The same guest, commands in turn. testinfra's ssh backend as it is opens a connection for each command (it asks for a control master without a "
             "path for it); paramiko keeps one. The test driver's protocol is spoken by 60 lines of our own (`tests/bench/driver_shell.py`): root's bash on hvc0, "
-            "output through base64, the exit status by a second line, as nixpkgs' `test-instrumentation.nix` and `machine.py` do it; it carries standard output only. "
+            "output through base64, the exit status by a second line, as nixpkgs' `test-instrumentation.nix` and `machine.py` do it; it carries standard output only, and QEMU throws "
+            "output of a console away when its reader is slower than the guest. "
             "The others carry both streams and the exit status."
         ),
         header=("command", *NAMES.values()),

@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pytest_nixos import __version__
@@ -58,6 +59,11 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--gc-root", metavar="LINK", type=Path, default=Path("result-machine"))
     pair = {"action": "append", "nargs": 2, "default": [], "metavar": ("NAME", "REF")}
     build.add_argument("--override-input", **pair)  # type: ignore[arg-type]  # argparse's own keywords
+    build.add_argument(
+        "--snapshot",
+        action="store_true",
+        help="a VM whose state can be saved, as --nixos-snapshot auto",
+    )
     build.set_defaults(command=_build)
 
     controls = commands.add_parser("controls", help="list controls, or explain one")
@@ -111,7 +117,8 @@ def _build(options: argparse.Namespace) -> Iterator[str]:
     if selection.host is None:
         raise SettingsError(f"{options.host}: names no host", remedy="write REF#HOST")
     overrides = tuple((name, ref) for name, ref in options.override_input)
-    nix = make_nix(NixSettings(override_inputs=overrides), instrumentation())
+    instrumented = replace(instrumentation(), snapshot=options.snapshot)
+    nix = make_nix(NixSettings(override_inputs=overrides), instrumented)
     config = nix.evaluate(selection.host, backend=options.backend)
     yield str(nix.build(config.derivation, gc_root=options.gc_root, output=config.output))
 

@@ -171,7 +171,7 @@ class VmLauncher:
             run_dir,
             news,
             stack,
-            self._argv(extra_argv),
+            lambda: self._argv(extra_argv),
             env,
             grace_s=self.options.grace_s,
             prober=FrameProber(run_dir) if probed else None,

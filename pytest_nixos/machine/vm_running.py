@@ -53,7 +53,7 @@ class VmRunning:
     """A started VM; made by :class:`VmBackend`.
 
     :param stack: receives what must be undone, in the order in which it was done.
-    :param argv: the run script with our arguments.
+    :param argv: gives the run script with our arguments; asked when it is started, which a clone is not.
     :param env: its whole environment.
     :param grace_s: seconds between SIGTERM and SIGKILL.
     :param prober: a stranger on the guest's network, ``None`` where it has no place to stand.
@@ -67,7 +67,7 @@ class VmRunning:
         run_dir: Path,
         news: BootNews,
         stack: contextlib.ExitStack,
-        argv: Sequence[str],
+        argv: Callable[[], Sequence[str]],
         env: Mapping[str, str],
         *,
         grace_s: float,
@@ -76,7 +76,7 @@ class VmRunning:
         limits: SettleLimits | None = None,
         store_image: bool = False,
     ) -> None:
-        self.argv = tuple(argv)
+        self._argv = argv
         self.console: Console = news.console
         self.transport: Transport
         self._name = name
@@ -92,7 +92,12 @@ class VmRunning:
         self._store_image = store_image
         self.is_clone = False
         self.boots_from = boots_from
-        self._plug_in()
+        self._plug_in(())
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """The run script with our arguments."""
+        return tuple(self._argv())
 
     @property
     def pid(self) -> int:
@@ -107,6 +112,7 @@ class VmRunning:
     def boot(self, deadline: Deadline) -> None:
         """Start QEMU and wait until the root command channel answers and the boot has settled."""
         self._prepare()
+        self._plug_in(self.argv)
         self._start(deadline)
 
     def restore(
@@ -130,7 +136,7 @@ class VmRunning:
         try:
             channel.connect(deadline, self._check)
             load_state(self.qmp, snapshot.state, deadline=deadline)
-            channel.wait_ready(deadline, self._check)
+            # The first command begins its port's session: one way to the guest fewer than asking whether it is ready.
             self.transport = self._watched(channel)
             wake_guest(
                 self.transport,
@@ -184,12 +190,12 @@ class VmRunning:
         self.console.begin_boot()
         if self._prober is not None:
             self._prober = FrameProber(self._run_dir)
-        self._plug_in()
+        self._plug_in(self.argv)
         self._start(deadline)
 
-    def _plug_in(self, argv: Sequence[str] = (), cwd: Path | None = None) -> None:
+    def _plug_in(self, argv: Sequence[str], cwd: Path | None = None) -> None:
         self._process = SerialProcess(
-            argv or self.argv, env=self._env, cwd=cwd or self._run_dir, console=self.console
+            argv, env=self._env, cwd=cwd or self._run_dir, console=self.console
         )
         self.qmp = QmpMonitor(monitor_socket(self._run_dir), on_event=self._on_qmp_event)
 

@@ -1,0 +1,123 @@
+"""Snapshots with a real QEMU and a real guest: one boot, then clones.
+
+``PYTEST_NIXOS_SNAPSHOT_SYSTEM`` is the store path of a VM that was built to be saved
+(``python -m pytest_nixos build --snapshot``). Without usable KVM the module takes a minute or two, nearly all of it the boot.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from pytest_nixos.host_config import HostConfig
+from pytest_nixos.machine.base import Machine, MachineSpec, PortState
+from pytest_nixos.machine.boot_events import BootEvent, BootEventKind
+from pytest_nixos.machine.run_directory import run_directory
+from pytest_nixos.machine.snapshot_store import SnapshotStore
+from pytest_nixos.machine.vm import SnapshotOptions, VmBackend, VmOptions
+
+SYSTEM = os.environ.get("PYTEST_NIXOS_SNAPSHOT_SYSTEM", "")
+LIMIT_S = float(os.environ.get("PYTEST_NIXOS_BOOT_TIMEOUT", "300"))
+
+pytestmark = pytest.mark.skipif(not SYSTEM, reason="needs PYTEST_NIXOS_SNAPSHOT_SYSTEM")
+
+
+class Host:
+    """What the backend asks of a host config."""
+
+    name = "vm-under-test"
+    program = ""
+    system = f"{os.uname().machine}-linux"
+    snapshot_refusal = ""
+
+
+class Rig:
+    """Machines of one host over one cache."""
+
+    def __init__(self, directory: Path) -> None:
+        self.store = SnapshotStore(directory)
+        self.told: list[str] = []
+        self.backend = VmBackend(
+            VmOptions(snapshots=SnapshotOptions(store=self.store)), self._listen
+        )
+
+    def _listen(self, event: BootEvent) -> None:
+        if event.kind is BootEventKind.SNAPSHOT:
+            self.told.append(event.text)
+
+    @contextlib.contextmanager
+    def machine(self) -> Iterator[Machine]:
+        with run_directory() as directory:
+            spec = MachineSpec(
+                host=cast("HostConfig", Host()),
+                system=Path(SYSTEM),
+                run_dir=directory.path,
+                boot_timeout_s=LIMIT_S,
+            )
+            with Machine(spec, self.backend) as machine:
+                machine.start()
+                yield machine
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Rig:
+    return Rig(tmp_path_factory.mktemp("snapshots"))
+
+
+@pytest.fixture(scope="module")
+def machine(rig: Rig) -> Iterator[Machine]:
+    with rig.machine() as machine:
+        yield machine
+
+
+def say(machine: Machine, command: str) -> str:
+    return machine.run(command).stdout_text.strip()
+
+
+def test_the_first_start_is_saved_and_cloned(rig: Rig, machine: Machine) -> None:
+    assert [text.split()[0] for text in rig.told] == ["saved", "restored"]
+    texts = [line.text for line in machine.console.lines]
+    assert any("Linux version" in text for text in texts)
+    assert texts[-1].startswith("pytest-nixos: restored in")
+    assert say(machine, "systemctl is-system-running") == "running"
+
+
+def test_a_clone_knows_the_time_and_has_its_own_random_numbers(rig: Rig, machine: Machine) -> None:
+    assert abs(float(say(machine, "date +%s.%N")) - time.time()) < 5
+    draw = "head -c 16 /dev/urandom | base64; cat /proc/sys/kernel/random/boot_id"
+    with rig.machine() as other:
+        ours, theirs = say(machine, draw).split(), say(other, draw).split()
+    assert ours[0] != theirs[0]
+    assert ours[1] == theirs[1]  # it is one boot
+
+
+def test_clones_at_once_see_nothing_of_each_other(rig: Rig, machine: Machine) -> None:
+    with rig.machine() as one, rig.machine() as two, ThreadPoolExecutor(3) as pool:
+        machines = (machine, one, two)
+        write = "echo %s >/var/mark; echo %s >/run/mark; sync; cat /var/mark /run/mark"
+        said = list(pool.map(lambda m: say(m, write.replace("%s", str(id(m)))), machines))
+    assert said == [f"{id(m)}\n{id(m)}" for m in machines]
+
+
+def test_the_store_can_be_added_to_and_the_network_is_up(machine: Machine) -> None:
+    assert say(machine, "nix-store --add /etc/os-release").startswith("/nix/store/")
+    assert say(machine, "nix-store --query --roots /run/current-system | head -1")
+    assert machine.probe_tcp([22])[22] in (PortState.OPEN, PortState.CLOSED, PortState.FILTERED)
+
+
+def test_a_reset_undoes_everything(machine: Machine) -> None:
+    machine.run("touch /var/left; systemctl stop systemd-journald.socket systemd-journald")
+    before, started_s = machine.epoch, time.monotonic()
+    machine.reset()
+    assert (
+        say(machine, "ls /var/left 2>/dev/null; systemctl is-active systemd-journald") == "active"
+    )
+    assert machine.epoch > before
+    assert time.monotonic() - started_s < LIMIT_S / 5

@@ -22,6 +22,8 @@ from tests.plugin.field import Field
         (["--nixos-flake", ".#web", "--nixos-suite", "firewal"], ["*no such suite*", "*firewall*"]),
         (["--nixos-flake", ".#web", "--nixos-profile", "stigg"], ["*stigg*"]),
         (["--nixos-flake", ".#web", "--nixos-memory", "-1"], ["*memory*'-1'*"]),
+        (["--nixos-flake", ".#web", "--nixos-cache-size", "0"], ["*cache-size*'0'*", "*GiB*"]),
+        (["--nixos-flake", ".#web", "--nixos-cache-age", "old"], ["*cache-age*'old'*", "*days*"]),
         (["--nixos-flake", ".#web", "--nixos-waivers", "none.toml"], ["*none.toml*"]),
     ],
 )

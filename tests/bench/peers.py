@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.figures import Bar, Goal, Sample, Section, at_least
-from tests.bench.rig import Plan, measure_inside, say
+from tests.bench.rig import PROFILES, Plan, measure_inside, say
 
 NAMES = {
     "channel": "pytest-nixos",
@@ -16,7 +16,6 @@ NAMES = {
     "paramiko": "testinfra, paramiko backend",
     "ssh": "testinfra, ssh backend as it is",
 }
-CONTROLS = 432
 
 
 def measure(home: Path, plan: Plan) -> tuple[Section, Section]:
@@ -34,7 +33,13 @@ def measure(home: Path, plan: Plan) -> tuple[Section, Section]:
             "PYTEST_NIXOS_BENCH_CONSOLE": console,
         }
         measured = measure_inside(
-            home, "measure_peers.py", "--nixos-snapshot", "off", plan=plan, environment=environment
+            home,
+            "measure_peers.py",
+            "--nixos-snapshot",
+            "off",
+            *PROFILES,
+            plan=plan,
+            environment=environment,
         )
     return _commands(measured), _facts(measured["facts"])
 
@@ -99,7 +104,7 @@ def _facts(facts: dict[str, Any]) -> Section:
         title="Facts: observed together, and one by one",
         lead=(
             f"{count} facts (file contents and modes, sysctls, services, sockets, users) read by testinfra's own modules one by one, over our channel and over "
-            "its ssh backend; and what the plugin reads for all its data controls of the default profile, most of which need more than one fact."
+            "its ssh backend; and what the plugin reads for the data controls that nine profiles together select, most of which need more than one fact."
         ),
         header=("what", "in all", "each"),
         rows=tuple(rows),

@@ -22,6 +22,14 @@ ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "example-flake"
 INSIDE = ROOT / "tests/bench/inside"
 HOST = "llm-host"
+# Together they select nearly every control that a machine of the example flake can be asked about.
+PROFILES = tuple(
+    f"--nixos-profile={name}"
+    for name in (
+        *("baseline", "hardened", "stig", "anssi-enhanced", "hipaa", "llm-host", "nats-node"),
+        *("constrained-hardware", "declared"),
+    )
+)
 BOOT_LIMIT_S = 900
 RUN_LIMIT_S = 1500
 

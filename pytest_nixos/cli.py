@@ -21,6 +21,8 @@ from pytest_nixos.options import DEFAULT_CACHE_DAYS, DEFAULT_CACHE_GIB, cache_li
 from pytest_nixos.process import SubprocessRunner
 from pytest_nixos.standards.explain import explain, list_controls
 from pytest_nixos.standards.loader import load_catalogue
+from pytest_nixos.standards.model import STANDARDS
+from pytest_nixos.standards.nearest import did_you_mean
 from pytest_nixos.standards.profile import load_profiles, select_controls
 
 __all__ = ["main"]
@@ -133,8 +135,17 @@ def _controls(options: argparse.Namespace) -> Iterator[str]:
         profiles = load_profiles(catalogue, options.catalogue)
         controls = select_controls(options.profile, profiles, catalogue)
     if options.standard is not None:
+        _check_standard(options.standard)
         controls = tuple(c for c in controls if options.standard in c.references)
     yield list_controls(controls)
+
+
+def _check_standard(name: str) -> None:
+    if name not in STANDARDS:
+        raise SettingsError(
+            f"no standard {name!r}{did_you_mean(name, STANDARDS)}",
+            remedy=f"use one of {', '.join(sorted(STANDARDS))}",
+        )
 
 
 def _cache(options: argparse.Namespace) -> Iterator[str]:

@@ -19,11 +19,16 @@ _US = 1e6
 _PHASES = ("Firmware", "Loader", "Kernel", "InitRD", "Userspace", "Finish")
 _MANAGER = ",".join(f"{phase}TimestampMonotonic" for phase in _PHASES)
 _UNIT = "Id,After,InactiveExitTimestampMonotonic,ActiveEnterTimestampMonotonic"
-_SCRIPT = f"""
+# systemctl fetches every property of every unit, and most units are devices that nothing waits for.
+_KINDS = "'*.service' '*.target' '*.mount' '*.automount' '*.swap' '*.socket' '*.slice'"
+_SCRIPT = rf"""
 systemd-detect-virt --container
 systemd-detect-virt --vm
-printf '\\n'; systemctl show --property={_MANAGER}
-printf '\\n'; systemctl show --all --property={_UNIT} '*'
+printf '\n'; systemctl show --property={_MANAGER}
+units=$(systemctl show --all --property={_UNIT} {_KINDS})
+printf '\n%s\n' "$units"
+devices=$(printf '%s\n' "$units" | grep -o '[^ =]*\.device' | sort -u)
+[ -z "$devices" ] || {{ printf '\n'; systemctl show --all --property={_UNIT} -- $devices; }}
 """
 _LINKED = re.compile(r"\S+")
 
@@ -70,7 +75,7 @@ def boot_time(
     :param target: where the critical chain begins; its name, or the alias ``default.target``.
     :param most: at most so many of the slowest units.
     """
-    script = f"{_SCRIPT}printf '\\n'; systemctl show --property=Id {target}"
+    script = f"{_SCRIPT}printf '\n'; systemctl show --property=Id {target}"
     return Probe(name=name, script=script, parse=lambda output: _parse(output, most))
 
 

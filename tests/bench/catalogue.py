@@ -6,9 +6,11 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from tests.bench.figures import Sample, Section
+from tests.bench.figures import Goal, Sample, Section
 from tests.bench.rig import PROFILES, Plan, Run, run_pytest, say
 
+# What issue "Documented standards" asks for, on an emulated guest.
+GOAL_S = 5.0
 _SLOWEST = 5
 
 
@@ -45,6 +47,14 @@ def measure(home: Path, plan: Plan) -> Section:
         ),
         header=("what", "in all", "each"),
         rows=tuple(rows),
+        goals=(
+            Goal(
+                wanted=f"all data controls, machine ready to the last finding: at most {GOAL_S:g} s",
+                got=str(judging),
+                reached=judging.median <= GOAL_S,
+                reason="some 130 programs start in an emulated guest, and the closure is read for secrets",
+            ),
+        ),
     )
 
 

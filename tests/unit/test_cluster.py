@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
@@ -143,7 +144,8 @@ class Server:
         self._thread.start()
 
     def _serve(self) -> None:
-        with self._own:
+        # A client that refuses what it hears goes away in the middle.
+        with self._own, contextlib.suppress(BrokenPipeError):
             for cue, words in self._exchanges:
                 while cue not in self.heard:
                     data = self._own.recv(4096)

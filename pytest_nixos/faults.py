@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pytest_nixos.errors import BrokenMachineError, FaultError, NixosError
 from pytest_nixos.machine.base import BackendName, CommandResult, Machine
 from pytest_nixos.machine.outside import Freezable, Pluggable
+from pytest_nixos.machine.settle import parse_properties
 from pytest_nixos.timing import Deadline, poll
 
 __all__ = ["Faults", "Hog"]
@@ -301,7 +302,7 @@ class Faults:
         ).stdout_text.strip()
 
     def _properties(self, command: str) -> dict[str, str]:
-        return dict(line.partition("=")[::2] for line in self._do(command).stdout_text.splitlines())
+        return parse_properties(self._do(command).stdout_text)
 
     def _require_vm(self, fault: str, why: str) -> None:
         if self._machine.backend.name is not BackendName.VM:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -90,9 +89,8 @@ def nixos_rebooting_generations(
     nixos_rebooting_machine: Machine,
 ) -> Generations:
     """The life of ``nixos_rebooting_machine``, see ``nixos_generations``."""
-    roots = tmp_path_factory.mktemp("generations")
-    host = nixos_rebooting_machine.spec.host
-    return _generations(_session(request), nixos_rebooting_machine, host, roots)
+    machine = nixos_rebooting_machine
+    return _generations(_session(request), machine, machine.spec.host, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
@@ -109,8 +107,7 @@ def nixos_generations(
     nixos_host_config: HostConfig,
 ) -> Generations:
     """The life of the running machine: build further generations, switch, roll back, reboot, cut its power."""
-    roots = tmp_path_factory.mktemp("generations")
-    return _generations(_session(request), nixos_machine, nixos_host_config, roots)
+    return _generations(_session(request), nixos_machine, nixos_host_config, tmp_path_factory)
 
 
 @pytest.fixture
@@ -120,9 +117,8 @@ def nixos_fresh_generations(
     nixos_fresh_machine: Machine,
 ) -> Generations:
     """The life of a machine of this test alone, see ``nixos_generations``."""
-    roots = tmp_path_factory.mktemp("generations")
-    host = nixos_fresh_machine.spec.host
-    return _generations(_session(request), nixos_fresh_machine, host, roots)
+    machine = nixos_fresh_machine
+    return _generations(_session(request), machine, machine.spec.host, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
@@ -211,10 +207,11 @@ def _session(request: pytest.FixtureRequest) -> NixosSession:
 
 
 def _generations(
-    session: NixosSession, machine: Machine, host: HostConfig, roots: Path
+    session: NixosSession, machine: Machine, host: HostConfig, temporary: pytest.TempPathFactory
 ) -> Generations:
     live = machine.backend.name is BackendName.SSH
     refusal = "it is a live host" if live and not session.settings.allow_live_switch else ""
+    roots = temporary.mktemp("generations")
     bridge = NixBridge(nix=session.nix, host=host, gc_roots=roots, live=live)
     return Generations(machine, bridge, refusal=refusal)
 

@@ -15,6 +15,7 @@ from typing import Self
 from pytest_nixos.errors import EvalError, FlakeError
 from pytest_nixos.evaluation_cache import EvaluationCache, default_cache_directory
 from pytest_nixos.flake import FlakeRef, HostRef
+from pytest_nixos.machine.host_memory import available_bytes
 from pytest_nixos.nix import Locked, Nix
 from pytest_nixos.nix_command import NixSettings
 from pytest_nixos.nix_expression import Instrumentation
@@ -270,6 +271,4 @@ def _processors() -> int:
 
 
 def _available_mib() -> int:
-    with Path("/proc/meminfo").open() as lines:
-        sizes = dict(line.split(":", 1) for line in lines)
-    return int(sizes["MemAvailable"].split()[0]) // 1024
+    return (available_bytes() or 0) >> 20

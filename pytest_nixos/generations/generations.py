@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shlex
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from pytest_nixos.errors import GenerationError, TransportError
@@ -340,10 +341,10 @@ class Generations:
         )
 
     def _look(self, query: str = LOOK_WITH_UNITS) -> Moment:
-        answer = run_guest(self._machine, query)
-        moment = Moment.parse(answer.stdout_text)
-        if self._machine.boots_from is BootsFrom.PROFILE:
-            return Moment.parse(answer.stdout_text, default=moment.links.profile)
+        moment = Moment.parse(run_guest(self._machine, query).stdout_text)
+        links = moment.links
+        if self._machine.boots_from is BootsFrom.PROFILE and not links.default:
+            return replace(moment, links=replace(links, default=links.profile))
         return moment
 
     def _permit(self) -> None:

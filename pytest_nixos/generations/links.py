@@ -171,20 +171,16 @@ class Moment:
         )
 
     @classmethod
-    def parse(cls, text: str, *, default: str = "") -> Self:
-        """Read what :data:`LOOK` prints.
-
-        :param default: what boots next where no boot loader tells.
-        """
+    def parse(cls, text: str) -> Self:
+        """Read what :data:`LOOK` prints."""
         head, _, units = text.partition(f"{_UNITS_MARK}\n")
         fields = dict(line.partition("=")[::2] for line in head.splitlines())
-        profile = fields.get("profile", "")
         return cls(
             links=Links(
                 current=fields.get("current", ""),
                 booted=fields.get("booted", ""),
-                profile=profile,
-                default=fields.get("default", "") or default,
+                profile=fields.get("profile", ""),
+                default=fields.get("default", ""),
             ),
             units=parse_units(units),
             boot=fields.get("boot", ""),

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
+from pytest_nixos.observe.unit import parse_show
+
 __all__ = ["UNIT_QUERY", "UnitChanges", "UnitState", "parse_units"]
 
 # Of every loaded unit: the same invocation with a later change of state is a service that was reloaded.
@@ -71,8 +73,7 @@ class UnitChanges:
 def parse_units(text: str) -> dict[str, UnitState]:
     """Read what :data:`UNIT_QUERY` prints: blocks of ``key=value``, parted by empty lines."""
     found: dict[str, UnitState] = {}
-    for block in text.split("\n\n"):
-        fields = dict(line.partition("=")[::2] for line in block.splitlines())
+    for fields in parse_show(text):
         if name := fields.get("Id", ""):
             changed = fields.get("StateChangeTimestampMonotonic", "")
             found[name] = UnitState(

@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 from pytest_nixos.errors import TransportError
 
-__all__ = ["Leader", "find_leader", "in_network_of"]
+__all__ = ["Leader", "find_leader", "in_network_of", "link_argv"]
 
 _CLONE_NEWNET = 0x40000000
 # proc(5): kernel flags in /proc/PID/stat, counted from the field after the name; linux/sched.h.
@@ -103,6 +103,11 @@ def find_leader(unshare_pid: int, *, proc: Path = Path("/proc")) -> int | None:
     nspawn = first_below(str(unshare_pid))
     leader = first_below(nspawn) if nspawn else None
     return int(leader) if leader else None
+
+
+def link_argv(pid: int, *words: str, nsenter: str = "nsenter") -> tuple[str, ...]:
+    """Return the command that sets a link in the network of process `pid`, ``ip link set WORDS``."""
+    return (nsenter, f"--net=/proc/{pid}/ns/net", "--", "ip", "link", "set", *words)
 
 
 def in_network_of(pid: int, function: Callable[[], T]) -> T:

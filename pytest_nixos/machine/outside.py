@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from pytest_nixos.errors import MachineError
+from pytest_nixos.machine.namespace import link_argv
 from pytest_nixos.machine.qmp import QmpMonitor
 from pytest_nixos.process import Runner
 from pytest_nixos.timing import Deadline, poll
@@ -70,7 +71,7 @@ def plug_link(runner: Runner, nsenter: str, pid: int, interface: str, *, connect
     :raises MachineError: if ``ip`` refuses.
     """
     state = "up" if connected else "down"
-    argv = [nsenter, f"--net=/proc/{pid}/ns/net", "--", "ip", "link", "set", interface, state]
+    argv = link_argv(pid, interface, state, nsenter=nsenter)
     done = runner.run(argv, deadline=Deadline.after(_ORDER_S))
     if done.exit_status != 0:
         raise MachineError(

@@ -21,7 +21,7 @@ from pytest_nixos.machine.console import Console
 from pytest_nixos.machine.container_strategy import NspawnStrategy
 from pytest_nixos.machine.dhcp import DhcpServer, Lease
 from pytest_nixos.machine.launched import Launched
-from pytest_nixos.machine.namespace import in_network_of
+from pytest_nixos.machine.namespace import in_network_of, link_argv
 from pytest_nixos.machine.network import GUEST_INTERFACE, LinkAddresses, segment_addresses
 from pytest_nixos.machine.nspawn import OUTSIDE_INTERFACE
 from pytest_nixos.process import Runner, find_tool, owned_process
@@ -163,23 +163,18 @@ def bridge_argv(addresses: Sequence[str]) -> tuple[str, ...]:
 
 def join_argv(outside_pid: int, segment_pid: int, port: str) -> tuple[tuple[str, ...], ...]:
     """Return the commands that move the outer end of a link to the bridge."""
-    outside = ("nsenter", f"--net=/proc/{outside_pid}/ns/net", "--", "ip", "link", "set")
     return (
-        (*outside, OUTSIDE_INTERFACE, "down"),
-        (*outside, OUTSIDE_INTERFACE, "name", port),
-        (*outside, port, "netns", str(segment_pid)),
-        (*_in_segment(segment_pid), port, "master", _BRIDGE),
+        link_argv(outside_pid, OUTSIDE_INTERFACE, "down"),
+        link_argv(outside_pid, OUTSIDE_INTERFACE, "name", port),
+        link_argv(outside_pid, port, "netns", str(segment_pid)),
+        link_argv(segment_pid, port, "master", _BRIDGE),
         port_argv(segment_pid, port, "up"),
     )
 
 
 def port_argv(segment_pid: int, port: str, state: str) -> tuple[str, ...]:
     """Return the command that switches a port of the bridge ``up`` or ``down``."""
-    return (*_in_segment(segment_pid), port, state)
-
-
-def _in_segment(pid: int) -> tuple[str, ...]:
-    return ("nsenter", f"--net=/proc/{pid}/ns/net", "--", "ip", "link", "set")
+    return link_argv(segment_pid, port, state)
 
 
 def _hardware_address(interface: str) -> bytes:

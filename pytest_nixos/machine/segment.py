@@ -49,13 +49,15 @@ class Segment:
 
     :param pid: a process in its namespace.
     :param addresses: of every host, by attribute name.
+
+    ``ports`` names the outer end of each host's link, by attribute name.
     """
 
     def __init__(self, runner: Runner, pid: int, addresses: Mapping[str, LinkAddresses]) -> None:
         self.pid = pid
         self.addresses = addresses
         self._runner = runner
-        self._ports = {name: f"port{number}" for number, name in enumerate(addresses)}
+        self.ports = {name: f"port{number}" for number, name in enumerate(addresses)}
 
     def join(self, name: str, outside_pid: int, leader_pid: int) -> Callable[[], None]:
         """Make the outer end of a container's link a port of the bridge; return what ends its DHCP service.
@@ -64,7 +66,7 @@ class Segment:
         :param leader_pid: the container's process 1.
         """
         hardware = in_network_of(leader_pid, lambda: _hardware_address(GUEST_INTERFACE))
-        for argv in join_argv(outside_pid, self.pid, self._ports[name]):
+        for argv in join_argv(outside_pid, self.pid, self.ports[name]):
             self._run(argv)
         link = self.addresses[name]
         guest = link.guest or IPv4Interface((link.target, link.outside.network.prefixlen))
@@ -73,11 +75,11 @@ class Segment:
 
     def cut(self, name: str) -> None:
         """Take a host off the segment, as if its cable were pulled."""
-        self._run(port_argv(self.pid, self._ports[name], "down"))
+        self._run(port_argv(self.pid, self.ports[name], "down"))
 
     def mend(self, name: str) -> None:
         """Put a host back on the segment."""
-        self._run(port_argv(self.pid, self._ports[name], "up"))
+        self._run(port_argv(self.pid, self.ports[name], "up"))
 
     def connect(self, name: str, port: int, *, timeout_s: float) -> socket.socket:
         """Connect to a host as a stranger on the segment does.
@@ -132,7 +134,12 @@ class SegmentStrategy:
                 return _nothing  # it ended at once; whoever waits for it tells why
             return self._segment.join(spec.host.name, launched.outside_pid, leader)
 
-        return dataclasses.replace(launched, outside_pid=self._segment.pid, on_created=join)
+        return dataclasses.replace(
+            launched,
+            outside_pid=self._segment.pid,
+            interface=self._segment.ports[spec.host.name],
+            on_created=join,
+        )
 
 
 @contextlib.contextmanager

@@ -30,10 +30,19 @@ pytestmark = [
 
 @pytest.mark.parametrize("host", HOSTS or ["none"], ids=lambda ref: ref.rpartition("#")[2])
 def test_on_a_guest(host: str, tmp_path: Path) -> None:
+    run_on(host, tmp_path, "guest_hosts.py", "guest_observe.py", "guest_faults.py")
+
+
+@pytest.mark.skipif(not OVERRIDES, reason="no offline nixpkgs (./dev test)")
+def test_on_a_cluster(tmp_path: Path) -> None:
+    run_on(f"{EXAMPLES}#nats-1", tmp_path, "guest_cluster.py")
+
+
+def run_on(host: str, tmp_path: Path, *names: str) -> None:
+    """Run test files of the folder ``on_guest`` on a host, as a user would."""
     overrides = [
         w for name, ref in OVERRIDES.items() for w in ("--nixos-override-input", name, ref)
     ]
-    names = ("guest_hosts.py", "guest_observe.py", "guest_faults.py")
     files = [str(HERE / "on_guest" / name) for name in names]
     argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--nixos-flake", host]
     done = subprocess.run(

@@ -10,8 +10,7 @@ from pytest_nixos.observe.base import Probe, ProbeOutput, collect, observe
 from pytest_nixos.observe.boot_time import BootTime, UnitTime, boot_time
 from pytest_nixos.observe.exposure import Exposure, exposure
 from pytest_nixos.observe.file import FileState, FileType, files
-from pytest_nixos.observe.filtering import Decision
-from pytest_nixos.observe.firewall import FirewallState, firewall
+from pytest_nixos.observe.firewall import Decision, FirewallState, Opening, firewall
 from pytest_nixos.observe.generation import GenerationState, generations
 from pytest_nixos.observe.http import HttpAnswer, HttpRequest, http
 from pytest_nixos.observe.journal import JournalEntry, recent_journal
@@ -44,6 +43,7 @@ __all__ = [
     "JournalEntry",
     "Mount",
     "MountTable",
+    "Opening",
     "PasswordState",
     "Probe",
     "ProbeOutput",

@@ -10,10 +10,16 @@ from typing import Any
 import pytest
 
 from pytest_nixos.observe.base import ProbeOutput
-from pytest_nixos.observe.filtering import Decision
-from pytest_nixos.observe.firewall import FirewallState, Ruleset, Tool, firewall
-from pytest_nixos.observe.iptables import parse_iptables_save
-from pytest_nixos.observe.nftables import parse_nft
+from pytest_nixos.observe.firewall import (
+    Decision,
+    FirewallState,
+    Opening,
+    Ruleset,
+    Tool,
+    firewall,
+)
+from pytest_nixos.observe.firewall.iptables import parse_iptables_save
+from pytest_nixos.observe.firewall.nft import parse_nft
 
 RECORDED = Path(__file__).parent / "recorded"
 BACKENDS = ["firewall-nftables", "firewall-iptables", "firewall-iptables-seen-by-nft"]
@@ -27,6 +33,10 @@ def read(name: str) -> FirewallState:
 
 def ports(ruleset: Ruleset, protocol: str, **packet: str) -> list[str]:
     return [str(span) for span in ruleset.open_ports(protocol, **packet)]
+
+
+def openings(ruleset: Ruleset, **asked: str) -> list[Opening]:
+    return list(ruleset.reach(**asked).openings())
 
 
 @pytest.fixture(params=BACKENDS)
@@ -55,13 +65,9 @@ def test_everything_is_open_on_trusted_interfaces(ruleset: Ruleset, interface: s
 def test_a_rule_for_one_source_is_conditional_and_reported_with_its_text(ruleset: Ruleset) -> None:
     verdict = ruleset.judge(protocol="tcp", port=5432)
     assert verdict.decision is Decision.CONDITIONAL
-    assert "10.0.0.0/8" in verdict.rules[-1].text
-    assert any("10.0.0.0/8" in rule.text for rule in ruleset.extra_accepts)
-
-
-def test_what_every_nixos_firewall_accepts_is_nothing_extra(ruleset: Ruleset) -> None:
-    texts = [rule.text for rule in ruleset.extra_accepts]
-    assert not [text for text in texts if "icmp" in text or "546" in text or "established" in text]
+    assert "10.0.0.0/8" in verdict.rules[0]
+    found = [o.what for o in openings(ruleset) if "5432" in o.what]
+    assert found == ["tcp 5432 from 10.0.0.0/8"]
 
 
 def test_ping_is_seen_behind_a_rate_limit(ruleset: Ruleset) -> None:
@@ -79,20 +85,19 @@ def test_the_reverse_path_filter_is_seen(name: str) -> None:
     assert read(name).ruleset.has_reverse_path_filter
 
 
-def test_accepted_ports_name_their_rule_without_counters() -> None:
-    rules = {rule.text: rule for rule in read("firewall-nftables").ruleset.accepted_ports}
-    rule = rules['iifname "eth1" tcp dport 9100 accept']
-    assert (rule.protocol, rule.interfaces, [str(p) for p in rule.ports]) == (
-        "tcp",
-        ("eth1",),
-        ["9100"],
-    )
+def test_openings_name_their_rule_without_counters() -> None:
+    found = openings(read("firewall-nftables").ruleset, interface="eth1")
+    (opening,) = [o for o in found if "9100" in o.what]
+    assert opening.what == "tcp 9100"
+    assert opening.is_general
+    assert opening.rules == ('iifname "eth1" tcp dport 9100 accept (in inet nixos-fw input-allow)',)
 
 
 def test_tools_that_are_missing_are_told_from_empty_rulesets() -> None:
     state = read("firewall-nftables")
     assert state.tools == {"nft": Tool.ANSWERED, "iptables": Tool.ABSENT, "ip6tables": Tool.ABSENT}
-    assert state.units == {"firewall.service": "inactive", "nftables.service": "active"}
+    assert state.units["firewall.service"] == "inactive"
+    assert state.units["nftables.service"] == "active"
     nothing = firewall().parse(ProbeOutput(stdout=b"=units\ninactive\ninactive\n", exit_status=0))
     assert not nothing.is_known
     assert not nothing.is_active
@@ -102,7 +107,9 @@ def test_iptables_own_words_are_taken_where_nft_shows_its_tables_too() -> None:
     text = b"".join((RECORDED / f"{name}.txt").read_bytes() for name in BACKENDS[:0:-1])
     state = firewall().parse(ProbeOutput(stdout=text, exit_status=0))
     assert Tool.ABSENT not in state.tools.values()
-    assert all(rule.text.startswith("-A ") for rule in state.ruleset.accepted_ports)
+    rules = [rule for opening in openings(state.ruleset) for rule in opening.rules]
+    assert rules
+    assert all(rule.startswith("-A ") for rule in rules)
     assert state.ruleset.has_reverse_path_filter
 
 
@@ -143,7 +150,7 @@ def test_a_rule_that_accepts_everything_opens_all_and_is_extra() -> None:
     ruleset = changed(lambda entries: entries.append(rule("input-allow", ACCEPT)))
     assert ports(ruleset, "tcp") == ["0-65535"]
     assert not ruleset.refuses_by_default()
-    assert any(not r.protocol and not r.ports for r in ruleset.extra_accepts)
+    assert "all other protocols" in [o.what.split(", ")[-1] for o in openings(ruleset)]
 
 
 def test_a_drop_in_front_closes_a_declared_port() -> None:
@@ -194,7 +201,6 @@ def test_the_wildcard_of_a_verdict_map_stands_for_the_rest() -> None:
 
     ruleset = changed(change)
     assert ports(ruleset, "tcp") == ["22", "8000-8010", "11434"]
-    assert len(ruleset.extra_accepts) == 2
     # This ruleset was read without its text.
     assert ruleset.has_reverse_path_filter
 
@@ -243,12 +249,15 @@ COMMIT
 
 
 def test_iptables_extensions_and_negations() -> None:
-    ruleset = Ruleset(tables=parse_iptables_save(IPTABLES, family="ip"))
-    assert ports(ruleset, "tcp", interface="wg0") == ["25", "80", "443", "1000-1002"]
+    ruleset = Ruleset(tables=parse_iptables_save(IPTABLES, family=4))
+    # 8080 is sent to 80.
+    assert ports(ruleset, "tcp", interface="wg0") == ["25", "80", "443", "1000-1002", "8080"]
     assert ports(ruleset, "tcp", interface="eth0") == ["25"]
     assert ports(ruleset, "udp", interface="eth0") == []
     assert ports(ruleset, "udp", interface="eth1") == ["53"]
-    assert [rule.protocol for rule in ruleset.extra_accepts] == ["tcp", "esp"]
+    found = {(o.what, o.decision) for o in openings(ruleset, interface="eth0")}
+    assert ("esp", Decision.ACCEPTED) in found
+    assert ("tcp 26", Decision.CONDITIONAL) in found
     assert len(ruleset.redirections) == 1
     # The other family has no rules at all.
     assert ports(ruleset, "tcp", family="ip6") == ["0-65535"]

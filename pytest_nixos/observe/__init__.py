@@ -10,7 +10,7 @@ from pytest_nixos.observe.base import Probe, ProbeOutput, collect, observe
 from pytest_nixos.observe.boot_time import BootTime, UnitTime, boot_time
 from pytest_nixos.observe.exposure import Exposure, exposure
 from pytest_nixos.observe.file import FileState, FileType, files
-from pytest_nixos.observe.firewall import Decision, FirewallState, Opening, firewall
+from pytest_nixos.observe.firewall import STRANGER, Decision, FirewallState, Opening, firewall
 from pytest_nixos.observe.generation import GenerationState, generations
 from pytest_nixos.observe.http import HttpAnswer, HttpRequest, http
 from pytest_nixos.observe.journal import JournalEntry, recent_journal
@@ -22,13 +22,14 @@ from pytest_nixos.observe.sandbox import (
     SeccompMode,
     process_facts,
 )
-from pytest_nixos.observe.socket import Protocol, Sockets, sockets
+from pytest_nixos.observe.socket import InetSocket, Protocol, Sockets, sockets
 from pytest_nixos.observe.swap import SwapState, ZramDevice, swap
 from pytest_nixos.observe.sysctl import same_sysctl, sysctls
 from pytest_nixos.observe.system import SystemState, system
 from pytest_nixos.observe.unit import UnitState, failed_units, journal, system_state, units
 
 __all__ = [
+    "STRANGER",
     "Account",
     "Accounts",
     "BootTime",
@@ -40,6 +41,7 @@ __all__ = [
     "GenerationState",
     "HttpAnswer",
     "HttpRequest",
+    "InetSocket",
     "JournalEntry",
     "Mount",
     "MountTable",

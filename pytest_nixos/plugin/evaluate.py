@@ -38,7 +38,16 @@ __all__ = [
 ]
 
 # Asked for beside what the controls read: a container takes over declared addresses, and what a host says to this plugin.
-FURTHER_OPTIONS = ("networking.interfaces", "passthru.pytest-nixos")
+FURTHER_OPTIONS = (
+    "networking.interfaces",
+    "passthru.pytest-nixos",
+    # Rules in the tools' own languages.
+    "networking.firewall.extraCommands",
+    "networking.firewall.extraInputRules",
+    "networking.nftables.enable",
+    "networking.nftables.ruleset",
+    "networking.nftables.tables",
+)
 
 # What one evaluation of a real host takes, with air: 1.7 GiB was measured with nixpkgs 24.05.
 _EVALUATION_MIB = 2560

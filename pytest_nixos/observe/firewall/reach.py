@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_nixos.nix.host_config import PortRange
@@ -159,11 +159,11 @@ class Reach:
                 found.append(self._filled(blanks[key], ports, sources))
         return found
 
-    def open_ports(self, protocol: int) -> Sequence[PortRange]:
-        """Return the ports on which anybody's packet is accepted without conditions; adjacent ranges are joined."""
+    def open_ports(self, protocol: int, decisions: Collection[Decision]) -> Sequence[PortRange]:
+        """Return the ports on which anybody's packet is judged as one of `decisions`; adjacent ranges are joined."""
         pairs = []
         for piece in self.pieces:
-            if piece.decision is not Decision.ACCEPTED:
+            if piece.decision not in decisions:
                 continue
             for blank, ports, sources in self._openings_of(piece):
                 if blank.protocol == protocol and not blank.details and blank.destinations is None:

@@ -100,21 +100,34 @@ class Ruleset:
         return Judgement(decision=decision, rules=rules)
 
     def open_ports(
-        self, protocol: str, *, interface: str = STRANGER, family: str = "ip"
+        self,
+        protocol: str,
+        *,
+        interface: str = STRANGER,
+        family: str = "ip",
+        up_to_a_limit: bool = False,
     ) -> Sequence[PortRange]:
-        """Return every port that is accepted from anybody without conditions; adjacent ranges are joined."""
-        reach = self.reach(interface=interface, family=family)
-        return reach.open_ports(PROTOCOLS[protocol])
+        """Return every port that is accepted from anybody; adjacent ranges are joined.
 
-    def refuses_by_default(self, *, family: str = "ip", interface: str = STRANGER) -> bool:
-        """Whether a packet that no rule names is refused.
+        :param up_to_a_limit: count what is accepted conditionally too.
+        """
+        decisions = {Decision.ACCEPTED, *([Decision.CONDITIONAL] if up_to_a_limit else [])}
+        reach = self.reach(interface=interface, family=family)
+        return reach.open_ports(PROTOCOLS[protocol], decisions)
+
+    def default(self, *, family: str = "ip", interface: str = STRANGER) -> Judgement:
+        """Tell what becomes of a packet that no rule names.
 
         Asked of a protocol that nobody uses, so that the answer holds for an ending rule ("drop all") as for a
         base chain's policy.
         """
         packets = {"protocol": only(_UNUSED_PROTOCOL)}
-        decision, _ = self.reach(interface=interface, family=family).judge(packets)
-        return decision is Decision.REFUSED
+        decision, rules = self.reach(interface=interface, family=family).judge(packets)
+        return Judgement(decision=decision, rules=rules)
+
+    def refuses_by_default(self, *, family: str = "ip", interface: str = STRANGER) -> bool:
+        """Whether a packet that no rule names is refused."""
+        return self.default(family=family, interface=interface).decision is Decision.REFUSED
 
     def refuses_to_forward(self, *, family: str = "ip") -> bool:
         """Whether a packet to somebody behind the guest, that no rule names, is refused."""

@@ -249,7 +249,7 @@ def _ingress(draw: st.DrawFn) -> str:
     tests = _fitting(draw(st.lists(early, max_size=2)), ("ip", "ip6"))
     rule = " ".join([*tests, draw(_texts("drop", "accept", "meta mark set 0x1"))])
     head = f'type filter hook ingress device "{draw(_texts("eth0", "eth1"))}" priority 0;'
-    return "\n".join(["table netdev early {", "chain ingress {", head, rule, "}", "}"])
+    return f"table netdev early {{\nchain ingress {{\n{head}\n{rule}\n}}\n}}"
 
 
 def _stands_early(test: str) -> bool:

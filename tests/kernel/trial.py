@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pytest_nixos.observe.firewall import Decision
-
 from tests.kernel.lab import Lab, Packet
 from tests.kernel.rulesets import RuleText
 
@@ -21,6 +21,7 @@ class Trial:
 
     :param refused: whether the tools would not load it.
     :param unjudged: packets of which the evaluator says that it cannot tell.
+    :param evaluated_s: seconds that the evaluator took for both interfaces and families.
     :param wrong: packets on which evaluator and kernel disagree, in words.
     """
 
@@ -28,6 +29,7 @@ class Trial:
     accepted: int = 0
     dropped: int = 0
     unjudged: int = 0
+    evaluated_s: float = 0.0
     wrong: tuple[str, ...] = ()
 
 
@@ -64,6 +66,11 @@ def attempt(lab: Lab, rules: RuleText, packets: Sequence[Packet]) -> Trial:
         lab.clear(legacy=rules.uses_legacy)
     if state.unseen:
         return Trial(wrong=(f"{state.unseen} of {rules.script}",))
+    began_s = time.perf_counter()
+    for link in (0, 1):
+        for name in _NAMES.values():
+            state.ruleset.reach(interface=f"eth{link}", family=name)
+    evaluated_s = time.perf_counter() - began_s
     accepted = dropped = unjudged = 0
     wrong = []
     for number, (packet, got) in enumerate(zip(packets, arrived, strict=True), start=begin):
@@ -77,4 +84,10 @@ def attempt(lab: Lab, rules: RuleText, packets: Sequence[Packet]) -> Trial:
             wrong.append(f"{packet}: {words}\n{rules.script}")
         accepted += got
         dropped += not got
-    return Trial(accepted=accepted, dropped=dropped, unjudged=unjudged, wrong=tuple(wrong))
+    return Trial(
+        accepted=accepted,
+        dropped=dropped,
+        unjudged=unjudged,
+        evaluated_s=evaluated_s,
+        wrong=tuple(wrong),
+    )

@@ -19,10 +19,10 @@ from pytest_nixos.nix_command import NixSettings
 from pytest_nixos.opening import instrumentation, make_nix
 from pytest_nixos.options import DEFAULT_CACHE_DAYS, DEFAULT_CACHE_GIB, cache_limits
 from pytest_nixos.process import SubprocessRunner
+from pytest_nixos.standards.did_you_mean import did_you_mean
 from pytest_nixos.standards.explain import explain, list_controls
-from pytest_nixos.standards.loader import load_catalogue
+from pytest_nixos.standards.load import load_catalogue
 from pytest_nixos.standards.model import STANDARDS
-from pytest_nixos.standards.nearest import did_you_mean
 from pytest_nixos.standards.profile import load_profiles, select_controls
 
 __all__ = ["main"]

@@ -18,8 +18,8 @@ from pytest_nixos.standards.applicability import inapplicable
 from pytest_nixos.standards.flake_files import FlakeFiles, read_flake, scan_closure
 from pytest_nixos.standards.judge import judge
 from pytest_nixos.standards.kinds import KINDS
+from pytest_nixos.standards.look import flake_directory, host_observations, read
 from pytest_nixos.standards.model import Control, Place
-from pytest_nixos.standards.readers import flake_directory, host_observations, read
 from pytest_nixos.stash import SESSION
 
 __all__: list[str] = []

@@ -15,7 +15,7 @@ from pytest_nixos.host_config import HostConfig
 from pytest_nixos.machine.base import BackendName
 from pytest_nixos.nix import Nix
 from pytest_nixos.options import BackendChoice, Settings, SnapshotUse
-from pytest_nixos.standards.loader import Catalogue
+from pytest_nixos.standards.load import Catalogue
 from pytest_nixos.standards.model import Control, Place
 from pytest_nixos.standards.waivers import Waiver
 

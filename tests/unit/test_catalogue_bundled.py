@@ -12,10 +12,10 @@ from pytest_nixos.standards.docs import main, pages
 from pytest_nixos.standards.documents import read_document
 from pytest_nixos.standards.explain import explain, list_controls
 from pytest_nixos.standards.kinds import KINDS
-from pytest_nixos.standards.loader import load_catalogue
+from pytest_nixos.standards.load import load_catalogue
 from pytest_nixos.standards.model import STANDARDS
 from pytest_nixos.standards.profile import load_profiles, select_controls
-from pytest_nixos.standards.readers import READERS
+from pytest_nixos.standards.look import READERS
 
 CATALOGUE = load_catalogue()
 PROFILES = load_profiles(CATALOGUE)

@@ -9,7 +9,7 @@ import pytest
 
 from pytest_nixos.errors import CatalogueError
 from pytest_nixos.findings import Outcome, Severity
-from pytest_nixos.standards.loader import Catalogue, load_catalogue, option_paths
+from pytest_nixos.standards.load import Catalogue, load_catalogue, option_paths
 from pytest_nixos.standards.profile import load_profiles, select_controls
 from pytest_nixos.standards.waivers import (
     apply_waiver,

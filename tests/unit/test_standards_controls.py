@@ -10,7 +10,7 @@ import pytest
 from pytest_nixos.findings import Outcome
 from pytest_nixos.host_config import HostConfig
 from pytest_nixos.standards.judge import Verdict, judge
-from pytest_nixos.standards.loader import load_catalogue
+from pytest_nixos.standards.load import load_catalogue
 from pytest_nixos.standards.model import Control, Operator, Place
 from tests.unit.standards_pairs import PAIRS, Case, audit_case, open_ports_case
 from tests.unit.standards_samples import (

@@ -23,15 +23,15 @@ from pytest_nixos.observe.runtime import addresses, programs, unit_processes
 from pytest_nixos.observe.scan import SCAN_FACTS
 from pytest_nixos.observe.storage import STORAGE_FACTS
 from pytest_nixos.process import SubprocessRunner
-from pytest_nixos.standards.audit_rules import missing_rules, parse_rule
+from pytest_nixos.observe.audit import missing_rules, parse_rule
 from pytest_nixos.standards.config_facts import CONFIG_FACTS, application_services, unit_environment
 from pytest_nixos.standards.flake_files import read_flake, scan_closure
-from pytest_nixos.standards.loader import load_catalogue
+from pytest_nixos.standards.load import load_catalogue
 from pytest_nixos.standards.read_texts import certificate_end, file_settings
-from pytest_nixos.standards.readers import READERS, flake_directory, probes, read
-from pytest_nixos.standards.releases import load_releases
-from pytest_nixos.standards.sight import Seen, Unseen
-from pytest_nixos.standards.templates import filled
+from pytest_nixos.standards.look import READERS, flake_directory, probes, read
+from pytest_nixos.standards.nixos_releases import load_releases
+from pytest_nixos.standards.seen import Seen, Unseen
+from pytest_nixos.standards.placeholders import filled
 from pytest_nixos.timing import Deadline
 from tests.unit.standards_samples import TODAY, certificate, host_config, sample_unit
 

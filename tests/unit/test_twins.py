@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from pytest_nixos.standards.kinds import KINDS
-from pytest_nixos.standards.loader import load_catalogue
+from pytest_nixos.standards.load import load_catalogue
 from pytest_nixos.standards.model import Control, Place
 from pytest_nixos.standards.profile import load_profiles, select_controls
 from tests.machine.twins import CATALOGUE, KERNEL, STALE

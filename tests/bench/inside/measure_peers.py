@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import testinfra
 
-from pytest_nixos.standards.readers import read
+from pytest_nixos.standards.look import read
 from pytest_nixos.stash import SESSION
 from tests.bench.driver_shell import GUEST_END, DriverShell
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 from pytest_nixos.host_config import HostConfig
-from pytest_nixos.standards.sight import Seen, Sight, Unseen
+from pytest_nixos.standards.seen import Seen, Sight, Unseen
 
-__all__ = ["filled"]
+__all__ = ["filled", "placeholder_options"]
 
 _PLACEHOLDER = re.compile(r"\{([^{}|]+)(?:\|([^{}]*))?\}")
 _SAFE = re.compile(r"[A-Za-z0-9._:\[\]-]*")
@@ -35,3 +35,8 @@ def filled(template: str, host: HostConfig) -> Sight:
         result += template[position : match.start()] + text
         position = match.end()
     return Seen(result + template[position:])
+
+
+def placeholder_options(template: str) -> tuple[str, ...]:
+    """Return the option paths in `template`."""
+    return tuple(match[1] for match in _PLACEHOLDER.finditer(template))

@@ -1,12 +1,15 @@
-"""Audit rules as auditctl prints them, and whether they cover what is wanted."""
+"""The audit subsystem: its state, its rules as auditctl prints them, and whether they cover what is wanted."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["AuditRule", "missing_rules", "parse_rule"]
+from pytest_nixos.observe.fact import Fact
+from pytest_nixos.observe.text import lines
+
+__all__ = ["AUDIT_FACTS", "AuditRule", "missing_rules", "parse_rule"]
 
 _ARCHITECTURES = ("b64", "b32")
 _NAMED_FIELDS = frozenset({"arch", "path", "dir", "perm", "key"})
@@ -98,3 +101,27 @@ def _is_loaded(text: str, rules: Sequence[AuditRule]) -> bool:
         and set(rule.permissions) <= set(other.permissions)
         for other in rules
     )
+
+
+def _audit_status(text: str) -> dict[str, str]:
+    rows = (line.split(None, 1) for line in text.splitlines())
+    return {row[0].rstrip(":="): row[1].strip() for row in rows if len(row) == 2}
+
+
+def _rules(text: str) -> list[str]:
+    return [line for line in lines(text) if line != "No rules"]
+
+
+AUDIT_FACTS: Mapping[str, Fact] = {
+    "status": Fact(
+        script="command -v auditctl >/dev/null || exit 3; auditctl -s",
+        parse=_audit_status,
+        about="state of the kernel's audit subsystem (`auditctl -s`)",
+        lacking="the machine has no auditctl",
+    ),
+    "rules": Fact(
+        script="command -v auditctl >/dev/null || exit 4; auditctl -l",
+        parse=_rules,
+        about="loaded audit rules (`auditctl -l`)",
+    ),
+}

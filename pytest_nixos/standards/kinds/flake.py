@@ -1,4 +1,4 @@
-"""Facts of a flake's lock file, its source and the system's closure, read as text and never run."""
+"""Kinds about the flake's lock file, its source and the system's closure, read as text and never run."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pytest_nixos.host_config import HostConfig
 from pytest_nixos.standards.flake_files import FlakeFiles, StoreScan
-from pytest_nixos.standards.releases import load_releases
-from pytest_nixos.standards.sight import Seen, Sight, Unseen
+from pytest_nixos.standards.kinds.kind import Kind, Parameter, Parameters
+from pytest_nixos.standards.nixos_releases import load_releases
+from pytest_nixos.standards.seen import Seen, Sight, Unseen
 
-__all__ = ["LOCK_FACTS", "SOURCE_FACTS", "STORE_FACTS", "LockFact", "SourceFact", "StoreFact"]
+__all__ = ["KINDS"]
 
 Json = Any
 
@@ -209,3 +211,32 @@ STORE_FACTS: Mapping[str, StoreFact] = {
         lambda scan: list(scan.private_keys),
     ),
 }
+
+
+def _flake_lock(found: tuple[FlakeFiles, dt.date], parameters: Parameters, _: HostConfig) -> Sight:
+    return LOCK_FACTS[str(parameters["fact"])].read(*found)
+
+
+def _source_scan(flake: FlakeFiles, parameters: Parameters, _: HostConfig) -> Sight:
+    if not flake.sources:
+        return Unseen("the flake's source holds no text file that could be read")
+    find = SOURCE_FACTS[str(parameters["fact"])].find
+    return Seen([hit for path, text in flake.sources.items() for hit in find(path, text)])
+
+
+def _store_scan(scan: StoreScan, parameters: Parameters, _: HostConfig) -> Sight:
+    if scan.paths == 0:
+        return Unseen("the closure holds no store path that could be read")
+    return Seen(STORE_FACTS[str(parameters["fact"])].read(scan))
+
+
+def _named(name: str, reads: str, facts: Mapping[str, Any], find: Any) -> Kind:
+    names = Parameter(required=True, choices=tuple(facts))
+    return Kind(name=name, reads=reads, probe=None, find=find, parameters={"fact": names})
+
+
+KINDS = (
+    _named("flake-lock", "the flake's lock file", LOCK_FACTS, _flake_lock),
+    _named("source-scan", "the flake's source, as text", SOURCE_FACTS, _source_scan),
+    _named("store-scan", "the files of the system's closure, as text", STORE_FACTS, _store_scan),
+)

@@ -1,12 +1,14 @@
-"""Sockets, read from ``/proc/net``, and on demand the processes that own them."""
+"""Addresses, and sockets as ``/proc/net`` shows them, on demand with the processes that own them."""
 
 from __future__ import annotations
 
 import dataclasses
 import enum
 import ipaddress
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.sections import split_sections
@@ -17,6 +19,7 @@ __all__ = [
     "Protocol",
     "Sockets",
     "UnixSocket",
+    "addresses",
     "parse_sockets",
     "sockets",
 ]
@@ -157,6 +160,11 @@ def sockets(*, owners: bool = False, name: str = "socket") -> Probe[Sockets]:
     return Probe(name=name, script=_READ + (_OWNERS if owners else ""), parse=_parse)
 
 
+def addresses(*, name: str = "address") -> Probe[Sequence[str] | None]:
+    """Ask for all addresses with prefix length (``10.0.0.41/19``); ``None`` if ip(8) does not answer."""
+    return Probe(name=name, script="ip -json address show", parse=_parse_addresses)
+
+
 def parse_sockets(text: str) -> Sockets:
     """Read the tables of ``/proc/net`` as the probe prints them."""
     sections = split_sections(text)
@@ -274,3 +282,16 @@ def _unit_of(cgroup: str) -> str:
     units = [part for part in cgroup.split("/") if part.endswith(suffixes)]
     innermost = [part for part in units if not part.endswith(".slice")]
     return (innermost or units or [""])[0] if "init.scope" not in units else "init.scope"
+
+
+def _parse_addresses(output: ProbeOutput) -> Sequence[str] | None:
+    try:
+        links: Any = json.loads(output.text)
+        return tuple(
+            f"{info['local']}/{info['prefixlen']}"
+            for link in links
+            for info in link.get("addr_info", ())
+            if "local" in info and "prefixlen" in info
+        )
+    except (ValueError, TypeError, AttributeError):
+        return None

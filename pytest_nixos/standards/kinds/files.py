@@ -1,4 +1,4 @@
-"""Readers of files: their state, their content, settings and certificates in them."""
+"""Kinds about files: their state, their content, settings and certificates in them; and programs on PATH."""
 
 from __future__ import annotations
 
@@ -11,13 +11,20 @@ from typing import Any
 
 from pytest_nixos.host_config import HostConfig
 from pytest_nixos.observe.base import Probe
-from pytest_nixos.observe.paths import PathState, path_states
-from pytest_nixos.standards.sight import Reader, Seen, Sight, Unseen
+from pytest_nixos.observe.file import FileState, files, programs
+from pytest_nixos.standards.kinds.kind import (
+    NEEDED_TEXTS,
+    TEXT,
+    TEXTS,
+    Kind,
+    Parameter,
+    Parameters,
+)
+from pytest_nixos.standards.seen import Seen, Sight, Unseen
 
-__all__ = ["TEXT_READERS", "certificate_end", "file_settings"]
+__all__ = ["KINDS", "certificate_end", "file_settings"]
 
 Json = Any
-Parameters = Mapping[str, Json]
 
 _SETTING = re.compile(r"^\s*([A-Za-z_][\w.-]*)\s*(?:=|\s)\s*(.*?)\s*$")
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
@@ -59,15 +66,15 @@ def _patterns(parameters: Parameters) -> list[str]:
     return list(parameters.get("paths", ())) or [str(parameters["path"])]
 
 
-def _probe(wanted: Sequence[Parameters], _: HostConfig) -> Probe[Any]:
+def _file_probe(wanted: Sequence[Parameters], _: HostConfig) -> Probe[Any]:
     patterns = [pattern for p in wanted for pattern in _patterns(p)]
     contents = [
         pattern for p in wanted if p["field"] not in ("state", "found") for pattern in _patterns(p)
     ]
-    return path_states(patterns, contents=contents)
+    return files(patterns, contents=contents)
 
 
-def _pick(found: Mapping[str, Sequence[PathState]], parameters: Parameters, _: HostConfig) -> Sight:
+def _file(found: Mapping[str, Sequence[FileState]], parameters: Parameters, _: HostConfig) -> Sight:
     patterns = _patterns(parameters)
     if missing := [pattern for pattern in patterns if pattern not in found]:
         return Unseen(f"the machine gave no answer about {', '.join(missing)}")
@@ -80,7 +87,7 @@ def _pick(found: Mapping[str, Sequence[PathState]], parameters: Parameters, _: H
     return Seen(values)
 
 
-def _value(state: PathState, parameters: Parameters) -> Json:
+def _value(state: FileState, parameters: Parameters) -> Json:
     match parameters["field"]:
         case "state":
             return {
@@ -108,4 +115,38 @@ def _first_match(pattern: str, text: str) -> str | None:
     return match[1] if match.groups() else match[0]
 
 
-TEXT_READERS: Mapping[str, Reader] = {"file": Reader(probe=_probe, pick=_pick)}
+def _program_probe(wanted: Sequence[Parameters], _: HostConfig) -> Probe[Any]:
+    return programs([name for p in wanted for name in p["names"]])
+
+
+def _program(found: Sequence[str] | None, parameters: Parameters, _: HostConfig) -> Sight:
+    if found is None:
+        return Unseen("the search for programs did not come to its end")
+    return Seen([name for name in parameters["names"] if name in found])
+
+
+KINDS = (
+    Kind(
+        name="file",
+        reads="mode, owner, presence and content of files",
+        probe=_file_probe,
+        find=_file,
+        parameters={
+            "path": TEXT,
+            "paths": TEXTS,
+            "field": Parameter(
+                required=True,
+                choices=("state", "content", "settings", "found", "match", "days-left"),
+            ),
+            "pattern": TEXT,
+        },
+        one_of=("path", "paths"),
+    ),
+    Kind(
+        name="program",
+        reads="which of some programs are on PATH",
+        probe=_program_probe,
+        find=_program,
+        parameters={"names": NEEDED_TEXTS},
+    ),
+)

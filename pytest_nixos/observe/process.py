@@ -1,4 +1,4 @@
-"""What holds a running service back: read from its main process, not from its unit."""
+"""Main processes of units: what they run, and what holds them back, read from the kernel and not from the unit."""
 
 from __future__ import annotations
 
@@ -24,58 +24,32 @@ __all__ = [
 ]
 
 #: Names by number, include/uapi/linux/capability.h.
-CAPABILITIES = [
-    "chown",
-    "dac_override",
-    "dac_read_search",
-    "fowner",
-    "fsetid",
-    "kill",
-    "setgid",
-    "setuid",
-    "setpcap",
-    "linux_immutable",
-    "net_bind_service",
-    "net_broadcast",
-    "net_admin",
-    "net_raw",
-    "ipc_lock",
-    "ipc_owner",
-    "sys_module",
-    "sys_rawio",
-    "sys_chroot",
-    "sys_ptrace",
-    "sys_pacct",
-    "sys_admin",
-    "sys_boot",
-    "sys_nice",
-    "sys_resource",
-    "sys_time",
-    "sys_tty_config",
-    "mknod",
-    "lease",
-    "audit_write",
-    "audit_control",
-    "setfcap",
-    "mac_override",
-    "mac_admin",
-    "syslog",
-    "wake_alarm",
-    "block_suspend",
-    "audit_read",
-    "perfmon",
-    "bpf",
-    "checkpoint_restore",
-]
+CAPABILITIES = (
+    "chown", "dac_override", "dac_read_search", "fowner", "fsetid", "kill", "setgid", "setuid",
+    "setpcap", "linux_immutable", "net_bind_service", "net_broadcast", "net_admin", "net_raw",
+    "ipc_lock", "ipc_owner", "sys_module", "sys_rawio", "sys_chroot", "sys_ptrace", "sys_pacct",
+    "sys_admin", "sys_boot", "sys_nice", "sys_resource", "sys_time", "sys_tty_config", "mknod",
+    "lease", "audit_write", "audit_control", "setfcap", "mac_override", "mac_admin", "syslog",
+    "wake_alarm", "block_suspend", "audit_read", "perfmon", "bpf", "checkpoint_restore",
+)  # fmt: skip
 
-# Two programs for any number of units: systemctl, and one stat for all namespace links.
+# Two programs for any number of units: systemctl, and one stat for all namespace links. Of the environment only variables
+# that are asked for by name leave the guest: it may hold secrets.
 _READ = r"""
 links=(/proc/1/ns/*) id= names= pid=0
 emit() {{
+  local -a words=(); local variable
   if [ "$pid" != 0 ] && [ -r /proc/$pid/status ]; then
     links+=(/proc/$pid/ns/* /proc/$pid/exe)
     printf '=unit %s %s\n=status %s\n%s\n' "$id" "$names" $pid "$(</proc/$pid/status)"
     printf '=mountinfo %s\n%s\n=label %s\n%s\n' $pid "$(</proc/$pid/mountinfo)" $pid "$(</proc/$pid/attr/current)"
+    mapfile -d '' -t words </proc/$pid/cmdline
+    printf '=oom %s\n%s\n=command %s\n%s\n' $pid "$(</proc/$pid/oom_score_adj)" $pid "${{words[*]}}"
+    printf '=environment %s\n' $pid
+    while IFS= read -r -d '' variable; do
+      case $variable in {variables}) printf '%s\0' "$variable";; esac
+    done </proc/$pid/environ
+    printf '\n'
   fi
   id= names= pid=0
 }}
@@ -87,6 +61,7 @@ stat -c '%N' "${{links[@]}}"
 true
 """
 
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LINK = re.compile(r"'(/proc/(\d+)/(?:ns/)?(\w+))' -> '(.*)'")
 _CAPABILITY_SETS = {
     "effective": "CapEff",
@@ -137,6 +112,8 @@ class ProcessFacts:
     :param private_namespaces: kinds in which it differs from process 1.
     :param label: of its security module (AppArmor, SELinux), ``""`` if none.
     :param mounts: as it sees them; `system_mounts` as process 1 sees them.
+    :param oom_score_adj: how gladly the kernel ends it when memory runs out, -1000 (never) to 1000.
+    :param environment: those variables that were asked for and are set.
     """
 
     unit: str
@@ -154,6 +131,9 @@ class ProcessFacts:
     label: str
     mounts: MountTable = field(repr=False)
     system_mounts: MountTable = field(repr=False)
+    oom_score_adj: int
+    command_line: str
+    environment: Mapping[str, str]
 
     @property
     def runs_as_root(self) -> bool:
@@ -243,15 +223,17 @@ class ProcessFacts:
 
 
 def process_facts(
-    names: Sequence[str], *, name: str = "process-facts"
+    names: Sequence[str], *, variables: Sequence[str] = (), name: str = "process-facts"
 ) -> Probe[Mapping[str, ProcessFacts | None]]:
-    """Ask what holds the main processes of many units.
+    """Ask what the main processes of many units are.
 
     :param names: unit names; templates are left out.
+    :param variables: names of environment variables that are wanted too.
     :return: probe of name, with suffix, to facts; ``None`` if the unit has no main process now.
     """
     wanted = [n for n in dict.fromkeys(unit_name(n) for n in names) if not is_template(n)]
-    script = _READ.format(units=shlex.join(wanted))
+    patterns = "|".join(f"{v}=*" for v in dict.fromkeys(variables) if _NAME.fullmatch(v))
+    script = _READ.format(units=shlex.join(wanted), variables=patterns or "''")
     return Probe(
         name=name,
         script=script if wanted else ":",
@@ -315,7 +297,19 @@ def _facts(
         label="".join(sections.get(f"label {pid}", ())).strip().rstrip("\0"),
         mounts=parse_mountinfo(sections.get(f"mountinfo {pid}", ())),
         system_mounts=system,
+        oom_score_adj=_signed("".join(sections.get(f"oom {pid}", ()))),
+        command_line="\n".join(sections.get(f"command {pid}", ())).strip(),
+        environment=_environment("\n".join(sections.get(f"environment {pid}", ()))),
     )
+
+
+def _environment(text: str) -> Mapping[str, str]:
+    assignments = (record.partition("=") for record in text.split("\0"))
+    return {key: value for key, sign, value in assignments if sign}
+
+
+def _signed(text: str) -> int:
+    return int(text) if re.fullmatch(r"-?[0-9]+", text) else 0
 
 
 def _status(sections: Mapping[str, list[str]], pid: str) -> Mapping[str, str]:

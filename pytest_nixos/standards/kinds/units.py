@@ -1,27 +1,30 @@
-"""Readers of services: unit properties, exposure, processes, HTTP answers."""
+"""Kinds about units: their properties, their exposure, their main processes."""
 
 from __future__ import annotations
 
 import fnmatch
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytest_nixos.host_config import HostConfig
-from pytest_nixos.observe.base import Probe, ProbeOutput
-from pytest_nixos.observe.exposure import Exposure, exposure
-from pytest_nixos.observe.http import HttpAnswer, HttpRequest, http
-from pytest_nixos.observe.runtime import UnitProcess, unit_processes
-from pytest_nixos.observe.unit import UnitState, unit_name, units
-from pytest_nixos.standards.config_facts import application_services
-from pytest_nixos.standards.declaration import select
-from pytest_nixos.standards.sight import Reader, Seen, Sight, Unseen
-from pytest_nixos.standards.templates import filled
+from pytest_nixos.observe.base import Probe
+from pytest_nixos.observe.process import ProcessFacts, process_facts
+from pytest_nixos.observe.unit import Exposure, UnitState, exposure, unit_name, units
+from pytest_nixos.standards.kinds.kind import (
+    NEEDED_TEXTS,
+    TEXT,
+    TEXTS,
+    Kind,
+    Parameter,
+    Parameters,
+)
+from pytest_nixos.standards.seen import Seen, Sight, Unseen
+from pytest_nixos.standards.services import application_services
 
-__all__ = ["SERVICE_READERS"]
+__all__ = ["KINDS"]
 
 Json = Any
-Parameters = Mapping[str, Json]
+_SERVICES = Parameter(choices=("application",))
 
 
 def _unit_names(parameters: Parameters, host: HostConfig) -> tuple[str, ...]:
@@ -92,66 +95,62 @@ def _unit_exposure(
 def _process_probe(wanted: Sequence[Parameters], host: HostConfig) -> Probe[Any]:
     names = [name for p in wanted for name in _unit_names(p, host)]
     variables = [name for p in wanted for name in p.get("variables", ())]
-    return unit_processes(names, variables=variables)
+    return process_facts(names, variables=variables, name="process")
 
 
-def _process(found: Mapping[str, UnitProcess], parameters: Parameters, host: HostConfig) -> Sight:
-    names = [name for name in _unit_names(parameters, host) if name in found]
-    if not names:
+def _process(
+    found: Mapping[str, ProcessFacts | None], parameters: Parameters, host: HostConfig
+) -> Sight:
+    names = _unit_names(parameters, host)
+    running = {name: process for name in names if (process := found.get(name)) is not None}
+    if not running:
         return Unseen("none of these services has a running process")
     match parameters["field"]:
         case "environment":
-            wanted = parameters.get("variables", ())
-            return Seen({v: found[names[0]].environment.get(v) for v in wanted})
+            first = next(iter(running.values()))
+            return Seen({v: first.environment.get(v) for v in parameters.get("variables", ())})
         case "command-line":
-            return Seen({name: found[name].command_line for name in names})
+            return Seen({name: process.command_line for name, process in running.items()})
         case _:
-            return Seen({name: found[name].oom_score_adj for name in names})
+            return Seen({name: process.oom_score_adj for name, process in running.items()})
 
 
-def _http_probe(wanted: Sequence[Parameters], host: HostConfig) -> Probe[Any]:
-    urls = [filled(str(p["url"]), host) for p in wanted]
-    known = list(dict.fromkeys(str(url.value) for url in urls if isinstance(url, Seen)))
-    probe = http([HttpRequest(url=url) for url in known], name="catalogue-http")
-
-    def parse(output: ProbeOutput) -> Mapping[str, HttpAnswer]:
-        return dict(zip(known, probe.parse(output), strict=False)) if known else {}
-
-    return Probe(name=probe.name, script=probe.script if known else ":", parse=parse)
-
-
-def _http(answers: Mapping[str, HttpAnswer], parameters: Parameters, host: HostConfig) -> Sight:
-    url = filled(str(parameters["url"]), host)
-    if isinstance(url, Unseen):
-        return url
-    answer = answers.get(str(url.value))
-    if answer is None or answer.status is None:
-        why = "it was not asked" if answer is None else answer.failure
-        return Unseen(f"{url.value} gave no answer: {why}")
-    match parameters.get("field", "status"):
-        case "status":
-            return Seen(answer.status)
-        case "headers":
-            return Seen(select(dict(answer.headers), tuple(parameters.get("select", ()))))
-        case "body":
-            return Seen(answer.text)
-        case _:
-            return _http_json(answer, parameters, str(url.value))
-
-
-def _http_json(answer: HttpAnswer, parameters: Parameters, url: str) -> Sight:
-    if not answer.succeeded:
-        return Unseen(f"{url} answered with status {answer.status}")
-    try:
-        document = json.loads(answer.body)
-    except ValueError:
-        return Unseen(f"{url} answered with something that is not JSON")
-    return Seen(select(document, tuple(parameters.get("select", ()))))
-
-
-SERVICE_READERS: Mapping[str, Reader] = {
-    "unit-property": Reader(probe=_unit_probe, pick=_unit_property),
-    "unit-exposure": Reader(probe=_exposure_probe, pick=_unit_exposure),
-    "process": Reader(probe=_process_probe, pick=_process),
-    "http": Reader(probe=_http_probe, pick=_http),
-}
+KINDS = (
+    Kind(
+        name="unit-property",
+        reads="properties of units (`systemctl show`)",
+        probe=_unit_probe,
+        find=_unit_property,
+        parameters={
+            "unit": TEXT,
+            "units": TEXTS,
+            "services": _SERVICES,
+            "property": TEXT,
+            "properties": TEXTS,
+            "missing": Parameter(choices=("skip", "report")),
+            "where": TEXT,
+        },
+        one_of=("unit", "units", "services"),
+    ),
+    Kind(
+        name="unit-exposure",
+        reads="exposure of services (`systemd-analyze security`)",
+        probe=_exposure_probe,
+        find=_unit_exposure,
+        parameters={"units": TEXTS, "services": _SERVICES},
+        one_of=("units", "services"),
+    ),
+    Kind(
+        name="process",
+        reads="main processes of units: environment variables by name, command line, OOM score",
+        probe=_process_probe,
+        find=_process,
+        parameters={
+            "units": NEEDED_TEXTS,
+            "field": Parameter(
+                required=True, choices=("environment", "command-line", "oom-score-adj")
+            ),
+            "variables": TEXTS,
+        },
+    ),
+)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from pytest_nixos.errors import CatalogueError
+from pytest_nixos.standards.did_you_mean import did_you_mean
 from pytest_nixos.standards.documents import read_document
 from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.model import Control, Suite
-from pytest_nixos.standards.nearest import did_you_mean
 from pytest_nixos.standards.parse import parse_control, parse_suite
 
 __all__ = ["Catalogue", "load_catalogue", "option_paths"]

@@ -1,4 +1,4 @@
-"""Time and processor facts of a machine."""
+"""The clock of a machine and the service that sets it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from pytest_nixos.observe.fact import Fact, lines, pairs
+from pytest_nixos.observe.fact import Fact
+from pytest_nixos.observe.text import pairs
 
-__all__ = ["CLOCK_FACTS", "PROCESSOR_FACTS"]
+__all__ = ["CLOCK_FACTS"]
 
 Json = Any
 
@@ -41,19 +42,5 @@ CLOCK_FACTS: Mapping[str, Fact] = {
         parse=_timesync,
         about="time servers and the longest poll interval in seconds",
         lacking="the machine does not run systemd-timesyncd",
-    ),
-}
-
-PROCESSOR_FACTS: Mapping[str, Fact] = {
-    "flags": Fact(
-        script="grep -m 1 -E '^(flags|Features)' /proc/cpuinfo | cut -d: -f2",
-        parse=str.split,
-        about="processor flags",
-    ),
-    "vulnerable": Fact(
-        script="cd /sys/devices/system/cpu/vulnerabilities || exit 3; grep -H Vulnerable *; true",
-        parse=lines,
-        about="processor weaknesses that the kernel does not mitigate",
-        lacking="the kernel does not tell of processor weaknesses",
     ),
 }

@@ -1,4 +1,4 @@
-"""Readers: for each kind the probe that reads it, and how one control's value is found in what it read."""
+"""Looking: everything that controls need to see is read at once, and then found by each of them."""
 
 from __future__ import annotations
 
@@ -8,29 +8,17 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from urllib.parse import parse_qs
 
-from pytest_nixos.errors import CatalogueError
 from pytest_nixos.host_config import HostConfig
 from pytest_nixos.observe.base import Probe
 from pytest_nixos.standards.applicability import unmet
 from pytest_nixos.standards.flake_files import FlakeFiles, StoreScan
 from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.model import Control, ObservedSpec
-from pytest_nixos.standards.read_facts import FACT_READERS
-from pytest_nixos.standards.read_services import SERVICE_READERS
-from pytest_nixos.standards.read_system import SYSTEM_READERS
-from pytest_nixos.standards.read_texts import TEXT_READERS
-from pytest_nixos.standards.sight import Reader, Sight, Unseen
+from pytest_nixos.standards.seen import Sight, Unseen
 
-__all__ = ["READERS", "Store", "flake_directory", "host_observations", "look", "probes", "read"]
+__all__ = ["Store", "flake_directory", "host_observations", "look", "probes", "read"]
 
 T = TypeVar("T")
-
-READERS: Mapping[str, Reader] = {
-    **SYSTEM_READERS,
-    **SERVICE_READERS,
-    **FACT_READERS,
-    **TEXT_READERS,
-}
 
 
 class Store(Protocol):
@@ -71,9 +59,9 @@ def probes(controls: Iterable[Control], host: HostConfig) -> Mapping[str, Probe[
         if control.is_data and control.observed is not None and unmet(control, host) is None:
             wanted.setdefault(control.observed.kind, []).append(control.observed.parameters)
     return {
-        kind: reader.probe(parameters, host)
+        kind: probe(parameters, host)
         for kind, parameters in wanted.items()
-        if (reader := READERS[kind]).probe is not None
+        if (probe := KINDS[kind].probe) is not None
     }
 
 
@@ -105,14 +93,12 @@ def host_observations(
 
 def look(spec: ObservedSpec, observations: Mapping[str, object], host: HostConfig) -> Sight:
     """Find the value of one control in what was observed."""
-    reader = READERS.get(spec.kind)
-    if reader is None:
-        raise CatalogueError(f"no reader for kind {spec.kind!r}", remedy="report this as a defect")
+    kind = KINDS[spec.kind]
     if spec.kind not in observations:
-        if KINDS[spec.kind].host_side:
-            return Unseen(f"this run did not read {KINDS[spec.kind].reads}", applicable=False)
-        return Unseen(f"the machine was not asked for {KINDS[spec.kind].reads}")
-    return reader.pick(observations[spec.kind], spec.parameters, host)
+        if kind.host_side:
+            return Unseen(f"this run did not read {kind.reads}", applicable=False)
+        return Unseen(f"the machine was not asked for {kind.reads}")
+    return kind.find(observations[spec.kind], spec.parameters, host)
 
 
 def flake_directory(location: str) -> Path | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pytest_nixos.host_config import HostConfig
 from pytest_nixos.standards.model import DeclaredSpec
-from pytest_nixos.standards.sight import Seen, Sight, Unseen
+from pytest_nixos.standards.seen import Seen, Sight, Unseen
 
 __all__ = ["declared_value", "redacted", "select", "value_in_machine"]
 

@@ -1,4 +1,4 @@
-"""Facts that follow from a host's evaluated config: more than one option says them."""
+"""The kind about the evaluated config: facts that more than one option says together."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_nixos.host_config import HostConfig, Unit
-from pytest_nixos.standards.releases import load_releases
-from pytest_nixos.standards.sight import Seen, Sight, Unseen
+from pytest_nixos.standards.kinds.kind import Kind, Parameter, Parameters
+from pytest_nixos.standards.nixos_releases import load_releases
+from pytest_nixos.standards.seen import Seen, Sight, Unseen
+from pytest_nixos.standards.services import unit_environment
 
-__all__ = ["CONFIG_FACTS", "ConfigFact", "application_services", "unit_environment"]
+__all__ = ["CONFIG_FACTS", "KINDS", "ConfigFact"]
 
 Json = Any
 
@@ -32,16 +34,6 @@ _INLINE_SECRETS = (
     "services.qdrant.settings.service.api_key",
 )
 
-#: Services that NixOS itself brings; what is left is what the host is there for.
-_SYSTEM_SERVICES = re.compile(
-    r"^(systemd-.*|dbus.*|nscd|nsncd|sshd.*|getty.*|autovt.*|console-.*|serial-getty.*|container-getty.*|user.*|"
-    r"network-.*|dhcpcd|resolvconf|firewall|nftables|polkit|audit.*|rescue|emergency|nix-.*|logrotate.*|"
-    r"mount-.*|post-.*|pre-.*|reload-.*|linger-.*|register-.*|save-.*|suid-.*|kmod-.*|modprobe.*|lvm.*|"
-    r"mdmonitor|prepare-.*|sys-.*|zfs.*|acme-.*|fstrim|cpufreq|display-manager|alsa.*|wpa_supplicant.*|"
-    r"NetworkManager.*|ModemManager|rtkit.*|udisks2|upower|accounts-daemon|apparmor|disable-.*|domainname|"
-    r"pytest-nixos.*|container@.*|podman.*|docker.*|libvirt.*|wireguard-.*|nixos-.*|update-.*|tmp-.*)\.service$"
-)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigFact:
@@ -53,33 +45,6 @@ class ConfigFact:
     about: str
     read: Callable[[HostConfig, dt.date], Sight]
     options: tuple[str, ...] = ()
-
-
-def application_services(host: HostConfig) -> tuple[str, ...]:
-    """Return the long-running services that the host is there for: enabled, started at boot, not NixOS's own."""
-    return tuple(
-        sorted(
-            name
-            for name, unit in host.units.items()
-            if name.endswith(".service")
-            and unit.enabled
-            and unit.wanted_by
-            and "@." not in name
-            and not _SYSTEM_SERVICES.match(name)
-            and unit.setting("Service", "Type")[-1:] != ("oneshot",)
-        )
-    )
-
-
-def unit_environment(unit: Unit) -> Mapping[str, str]:
-    """Return the variables that a unit file sets with ``Environment=``."""
-    found: dict[str, str] = {}
-    for text in unit.setting("Service", "Environment"):
-        for quoted, plain in re.findall(r'"((?:[^"\\]|\\.)*)"|(\S+)', text):
-            key, sign, value = (quoted or plain).partition("=")
-            if sign:
-                found[key] = value
-    return found
 
 
 def _literal_passwords(host: HostConfig, _: dt.date) -> Sight:
@@ -257,3 +222,19 @@ CONFIG_FACTS: Mapping[str, ConfigFact] = {
     ),
     "release": ConfigFact(about="why the release is not supported, if so", read=_release),
 }
+
+
+def _find(today: dt.date, parameters: Parameters, host: HostConfig) -> Sight:
+    return CONFIG_FACTS[str(parameters["fact"])].read(host, today)
+
+
+KINDS = (
+    Kind(
+        name="declaration",
+        reads="facts that follow from the evaluated config",
+        probe=None,
+        find=_find,
+        parameters={"fact": Parameter(required=True, choices=tuple(CONFIG_FACTS))},
+        options=lambda p: CONFIG_FACTS[str(p["fact"])].options,
+    ),
+)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the same names as below, for type checkers
     from pytest_nixos import observe
-    from pytest_nixos.dev_shell import DevShell, ShellVisit
     from pytest_nixos.errors import (
         BootError,
         BuildError,
@@ -22,7 +21,6 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
         NixosError,
         TransportError,
     )
-    from pytest_nixos.faults import Faults, Hog
     from pytest_nixos.findings import Evidence, Finding, Outcome, Severity
     from pytest_nixos.generations import (
         Announced,
@@ -40,7 +38,14 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
         UnitChanges,
         Verb,
     )
-    from pytest_nixos.host_config import (
+    from pytest_nixos.local.timing import Deadline, poll
+    from pytest_nixos.machine.base import CommandResult, Machine, PortState
+    from pytest_nixos.machine.cluster.cluster import Cluster
+    from pytest_nixos.machine.faults.faults import Faults, Hog
+    from pytest_nixos.machine.power import BootsFrom
+    from pytest_nixos.nix.dev_shell import DevShell, ShellVisit
+    from pytest_nixos.nix.flake import Flake, FlakeHost, NixAnswer
+    from pytest_nixos.nix.host_config import (
         Firewall,
         HostConfig,
         OllamaSettings,
@@ -48,15 +53,10 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
         Unit,
         Zram,
     )
-    from pytest_nixos.machine.base import CommandResult, Machine, PortState
-    from pytest_nixos.machine.cluster import Cluster
-    from pytest_nixos.machine.power import BootsFrom
     from pytest_nixos.observe.base import Probe
     from pytest_nixos.observe.store import Observations
-    from pytest_nixos.outcomes import not_applicable
+    from pytest_nixos.plugin.not_applicable import not_applicable
     from pytest_nixos.standards.model import Control
-    from pytest_nixos.timing import Deadline, poll
-    from pytest_nixos.whole_flake import Flake, FlakeHost, NixAnswer
 
 __all__ = [
     "Announced",
@@ -133,14 +133,14 @@ _HOME = {
     "MachineError": "errors",
     "NixosError": "errors",
     "TransportError": "errors",
-    "DevShell": "dev_shell",
-    "ShellVisit": "dev_shell",
-    "Cluster": "machine.cluster",
-    "Flake": "whole_flake",
-    "FlakeHost": "whole_flake",
-    "NixAnswer": "whole_flake",
-    "Deadline": "timing",
-    "poll": "timing",
+    "DevShell": "nix.dev_shell",
+    "ShellVisit": "nix.dev_shell",
+    "Cluster": "machine.cluster.cluster",
+    "Flake": "nix.flake",
+    "FlakeHost": "nix.flake",
+    "NixAnswer": "nix.flake",
+    "Deadline": "local.timing",
+    "poll": "local.timing",
     "Announced": "generations",
     "Delta": "generations",
     "Generation": "generations",
@@ -156,14 +156,14 @@ _HOME = {
     "UnitChanges": "generations",
     "Verb": "generations",
     "BootsFrom": "machine.power",
-    "Faults": "faults",
-    "Hog": "faults",
-    "Firewall": "host_config",
-    "HostConfig": "host_config",
-    "OllamaSettings": "host_config",
-    "PortRange": "host_config",
-    "Unit": "host_config",
-    "Zram": "host_config",
+    "Faults": "machine.faults.faults",
+    "Hog": "machine.faults.faults",
+    "Firewall": "nix.host_config",
+    "HostConfig": "nix.host_config",
+    "OllamaSettings": "nix.host_config",
+    "PortRange": "nix.host_config",
+    "Unit": "nix.host_config",
+    "Zram": "nix.host_config",
     "CommandResult": "machine.base",
     "Machine": "machine.base",
     "PortState": "machine.base",
@@ -174,7 +174,7 @@ _HOME = {
     "Observations": "observe.store",
     "Probe": "observe.base",
     "Control": "standards.model",
-    "not_applicable": "outcomes",
+    "not_applicable": "plugin.not_applicable",
 }
 
 

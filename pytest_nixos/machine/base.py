@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Protocol, Self, runtime_checkable
 
 from pytest_nixos.errors import BrokenMachineError, MachineError
-from pytest_nixos.host_config import HostConfig
+from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.console import Console
 from pytest_nixos.machine.power import BootsFrom, Powered
-from pytest_nixos.timing import Deadline
+from pytest_nixos.nix.host_config import HostConfig
 
 __all__ = [
     "Backend",
@@ -209,7 +209,7 @@ class Machine:
 
     @property
     def running(self) -> Running:
-        """What the backend made; it may offer more than the protocol, see :mod:`pytest_nixos.machine.outside`."""
+        """What the backend made; it may offer more than the protocol, see :mod:`pytest_nixos.machine.faults.outside`."""
         return self._live()
 
     def start(self) -> None:

@@ -7,8 +7,8 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from pytest_nixos.errors import TransportError
+from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.base import CommandResult, Transport
-from pytest_nixos.timing import Deadline
 
 __all__ = ["run_many"]
 

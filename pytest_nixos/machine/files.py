@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from pytest_nixos.errors import MachineError
+from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.base import CommandResult, Transport
-from pytest_nixos.timing import Deadline
 
 __all__ = ["copy_in", "copy_out", "read_file", "write_file"]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 from pytest_nixos.errors import MachineError, TransportError
-from pytest_nixos.timing import Deadline, poll
+from pytest_nixos.local.timing import Deadline, poll
 
 __all__ = ["BootsFrom", "Powered", "ask_to_power_off", "await_end"]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pexpect
 
 from pytest_nixos.errors import MachineError
+from pytest_nixos.local.process import die_with_parent, stop_group
 from pytest_nixos.machine.console import Console, clean, start_job
-from pytest_nixos.process import die_with_parent, stop_group
 
 __all__ = ["LineReader", "SerialProcess"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pytest_nixos.errors import TransportError
+from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.base import CommandResult, Transport
-from pytest_nixos.timing import Deadline
 
 __all__ = ["WatchedTransport"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from urllib.parse import parse_qs
 
-from pytest_nixos.host_config import HostConfig
+from pytest_nixos.nix.host_config import HostConfig
 from pytest_nixos.observe.base import Probe
 from pytest_nixos.standards.applicability import unmet
 from pytest_nixos.standards.flake_files import FlakeFiles, StoreScan

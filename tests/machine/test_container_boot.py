@@ -21,12 +21,12 @@ from typing import cast
 import pytest
 
 from pytest_nixos.errors import BootError, TransportError
-from pytest_nixos.host_config import Declared, HostConfig
+from pytest_nixos.local.run_directory import run_directory
+from pytest_nixos.local.timing import Deadline, poll
 from pytest_nixos.machine.base import CommandResult, MachineSpec, PortState
-from pytest_nixos.machine.boot_events import BootEvent, BootEventKind
-from pytest_nixos.machine.container import ContainerBackend, ContainerRunning
-from pytest_nixos.machine.run_directory import run_directory
-from pytest_nixos.timing import Deadline, poll
+from pytest_nixos.machine.boot.events import BootEvent, BootEventKind
+from pytest_nixos.machine.container.backend import ContainerBackend, ContainerRunning
+from pytest_nixos.nix.host_config import Declared, HostConfig
 
 TOPLEVEL = os.environ.get("PYTEST_NIXOS_CONTAINER_TOPLEVEL", "")
 

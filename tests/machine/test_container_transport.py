@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from pytest_nixos.errors import CommandTimeout, TransportError
+from pytest_nixos.local.namespace import Leader, in_network_of
+from pytest_nixos.local.timing import Deadline, poll
 from pytest_nixos.machine.base import CommandResult
-from pytest_nixos.machine.container_transport import NamespaceTransport
-from pytest_nixos.machine.namespace import Leader, in_network_of
-from pytest_nixos.timing import Deadline, poll
+from pytest_nixos.machine.container.transport import NamespaceTransport
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or not all(map(shutil.which, ("unshare", "nsenter"))),

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from pytest_nixos.errors import BuildError, EvalError, FlakeError, NixosError
-from pytest_nixos.evaluation_cache import EvaluationCache
-from pytest_nixos.flake import FlakeRef, HostRef
-from pytest_nixos.nix import Instrumentation, Nix, NixSettings
-from pytest_nixos.nix_expression import expression_sources
-from pytest_nixos.nix_log import BuildProgress
-from pytest_nixos.process import SubprocessRunner
+from pytest_nixos.local.process import SubprocessRunner
+from pytest_nixos.nix.cache import EvaluationCache
+from pytest_nixos.nix.evaluation import Instrumentation, Nix, NixSettings
+from pytest_nixos.nix.expression import expression_sources
+from pytest_nixos.nix.log import BuildProgress
+from pytest_nixos.nix.refs import FlakeRef, HostRef
 
 PROGRAMS = os.environ.get("PYTEST_NIXOS_NIX_PROGRAMS", "nix").split(":")
 

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from pytest_nixos.errors import EvalError
-from pytest_nixos.flake import FlakeRef, HostRef
-from pytest_nixos.host_config import HostConfig
-from pytest_nixos.nix import Instrumentation, Nix, NixSettings
-from pytest_nixos.process import SubprocessRunner
+from pytest_nixos.local.process import SubprocessRunner
+from pytest_nixos.nix.evaluation import Instrumentation, Nix, NixSettings
+from pytest_nixos.nix.host_config import HostConfig
+from pytest_nixos.nix.refs import FlakeRef, HostRef
 
 NIXPKGS = os.environ.get("PYTEST_NIXOS_NIXPKGS", "")
 PROGRAM = os.environ.get("PYTEST_NIXOS_NIX_PROGRAMS", "nix").split(":")[0]

@@ -16,13 +16,13 @@ from typing import cast
 
 import pytest
 
-from pytest_nixos.host_config import HostConfig
+from pytest_nixos.local.run_directory import run_directory
 from pytest_nixos.machine.base import Machine, MachineSpec, PortState
-from pytest_nixos.machine.boot_events import BootEvent, BootEventKind
+from pytest_nixos.machine.boot.events import BootEvent, BootEventKind
 from pytest_nixos.machine.console import BootPhase
-from pytest_nixos.machine.run_directory import run_directory
-from pytest_nixos.machine.snapshot_store import SnapshotStore
-from pytest_nixos.machine.vm import SnapshotOptions, VmBackend, VmOptions
+from pytest_nixos.machine.snapshot.store import SnapshotStore
+from pytest_nixos.machine.vm.backend import SnapshotOptions, VmBackend, VmOptions
+from pytest_nixos.nix.host_config import HostConfig
 
 SYSTEM = os.environ.get("PYTEST_NIXOS_SNAPSHOT_SYSTEM", "")
 LIMIT_S = float(os.environ.get("PYTEST_NIXOS_BOOT_TIMEOUT", "300"))

@@ -16,16 +16,16 @@ from typing import cast
 import pytest
 
 from pytest_nixos.errors import BootError, TransportError
-from pytest_nixos.host_config import HostConfig
+from pytest_nixos.local.leftovers import marked_processes
+from pytest_nixos.local.run_directory import run_directory
+from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.base import MachineSpec
-from pytest_nixos.machine.boot_events import BootEvent, BootEventKind
+from pytest_nixos.machine.boot.events import BootEvent, BootEventKind
 from pytest_nixos.machine.console import BootPhase
-from pytest_nixos.machine.leftovers import marked_processes
-from pytest_nixos.machine.run_directory import run_directory
-from pytest_nixos.machine.run_script import find_run_script
-from pytest_nixos.machine.vm import VmBackend
-from pytest_nixos.machine.vm_running import VmRunning
-from pytest_nixos.timing import Deadline
+from pytest_nixos.machine.vm.backend import VmBackend
+from pytest_nixos.machine.vm.run_script import find_run_script
+from pytest_nixos.machine.vm.running import VmRunning
+from pytest_nixos.nix.host_config import HostConfig
 
 SYSTEM = os.environ.get("PYTEST_NIXOS_VM_SYSTEM", "")
 LIMIT_S = float(os.environ.get("PYTEST_NIXOS_BOOT_TIMEOUT", "300"))

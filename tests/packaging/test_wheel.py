@@ -55,8 +55,8 @@ def names(python: Path | str, expression: str) -> list[str]:
     "name",
     [
         "pytest_nixos/py.typed",
-        "pytest_nixos/nix/host-config.nix",
-        "pytest_nixos/machine/guest_channel.bash",
+        "pytest_nixos/nix/expressions/host-config.nix",
+        "pytest_nixos/machine/channel/guest_channel.bash",
         "pytest_nixos/standards/schema.json",
         "pytest_nixos/standards/catalogue/firewall.toml",
         "pytest_nixos/standards/profiles/baseline.toml",

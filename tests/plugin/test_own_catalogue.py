@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_nixos.cli import main
+from pytest_nixos.cli.main import main
 from tests.plugin.field import Field
 
 GUIDE = Path(__file__).parents[2] / "docs/how-to/own-controls.md"

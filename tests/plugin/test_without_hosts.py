@@ -44,7 +44,7 @@ def test_heavy_modules_are_not_imported(pytester: pytest.Pytester) -> None:
         """
         import sys
         def test_a():
-            heavy = ["pexpect", "jsonschema", "rich", "qemu.qmp", "pytest_nixos.active"]
+            heavy = ["pexpect", "jsonschema", "rich", "qemu.qmp", "pytest_nixos.plugin.run_hooks"]
             assert [name for name in heavy if name in sys.modules] == []
         """
     )

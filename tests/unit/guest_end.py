@@ -13,8 +13,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from pytest_nixos.machine.channel_protocol import guest_script
-from pytest_nixos.process import owned_process
+from pytest_nixos.local.process import owned_process
+from pytest_nixos.machine.channel.protocol import guest_script
 
 PORT_NAMES = ("control", "0", "1", "2", "3")
 

@@ -1,4 +1,4 @@
-"""A small host document, as ``nix/host-config.nix`` returns it."""
+"""A small host document, as ``nix/expressions/host-config.nix`` returns it."""
 
 import copy
 from typing import Any

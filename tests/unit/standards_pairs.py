@@ -6,7 +6,13 @@ import datetime as dt
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pytest_nixos.host_config import FileSystem, Firewall, InterfacePorts, OllamaSettings, PortRange
+from pytest_nixos.nix.host_config import (
+    FileSystem,
+    Firewall,
+    InterfacePorts,
+    OllamaSettings,
+    PortRange,
+)
 from pytest_nixos.observe.base import ProbeOutput
 from pytest_nixos.observe.firewall import firewall
 from pytest_nixos.observe.mount import parse_mountinfo

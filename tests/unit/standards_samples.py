@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pytest_nixos.flake import HostRef, HostSelection
-from pytest_nixos.host_config import (
+from pytest_nixos.nix.host_config import (
     Declared,
     FileSystem,
     Firewall,
@@ -20,6 +19,7 @@ from pytest_nixos.host_config import (
     PortRange,
     Unit,
 )
+from pytest_nixos.nix.refs import HostRef, HostSelection
 from pytest_nixos.observe.base import ProbeOutput
 from pytest_nixos.observe.exposure import Exposure
 from pytest_nixos.observe.http import HttpAnswer

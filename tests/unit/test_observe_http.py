@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from pytest_nixos.local.process import SubprocessRunner
+from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.base import CommandResult
 from pytest_nixos.observe.base import ProbeOutput, RunCommand, observe
 from pytest_nixos.observe.http import HttpRequest
 from pytest_nixos.observe.http import http as http_probe
-from pytest_nixos.process import SubprocessRunner
-from pytest_nixos.timing import Deadline
 
 
 class Answers(http.server.BaseHTTPRequestHandler):

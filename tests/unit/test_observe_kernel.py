@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from pytest_nixos.local.process import SubprocessRunner
+from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.base import CommandResult
 from pytest_nixos.observe.base import ProbeOutput, observe
 from pytest_nixos.observe.mount import mounts, parse_mountinfo
 from pytest_nixos.observe.socket import Protocol, parse_sockets, sockets
 from pytest_nixos.observe.swap import swap
 from pytest_nixos.observe.sysctl import normalise_sysctl, sysctl_path, sysctl_tree, sysctls
-from pytest_nixos.process import SubprocessRunner
-from pytest_nixos.timing import Deadline
 
 
 def here(command: str) -> CommandResult:

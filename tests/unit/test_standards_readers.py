@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from pytest_nixos.local.process import SubprocessRunner
+from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.base import CommandResult
 from pytest_nixos.observe.account_facts import ACCOUNT_FACTS
 from pytest_nixos.observe.base import Probe, ProbeOutput, collect
@@ -22,7 +24,6 @@ from pytest_nixos.observe.resources import CLOCK_FACTS
 from pytest_nixos.observe.runtime import addresses, programs, unit_processes
 from pytest_nixos.observe.scan import SCAN_FACTS
 from pytest_nixos.observe.storage import STORAGE_FACTS
-from pytest_nixos.process import SubprocessRunner
 from pytest_nixos.observe.audit import missing_rules, parse_rule
 from pytest_nixos.standards.config_facts import CONFIG_FACTS, application_services, unit_environment
 from pytest_nixos.standards.flake_files import read_flake, scan_closure
@@ -32,7 +33,6 @@ from pytest_nixos.standards.look import READERS, flake_directory, probes, read
 from pytest_nixos.standards.nixos_releases import load_releases
 from pytest_nixos.standards.seen import Seen, Unseen
 from pytest_nixos.standards.placeholders import filled
-from pytest_nixos.timing import Deadline
 from tests.unit.standards_samples import TODAY, certificate, host_config, sample_unit
 
 Json = Any

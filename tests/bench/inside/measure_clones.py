@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from pytest_nixos.errors import NixosError
-from pytest_nixos.launch import Launch
-from pytest_nixos.stash import NARRATOR, SESSION
+from pytest_nixos.plugin.launch import Launch
+from pytest_nixos.plugin.stash import NARRATOR, SESSION
 
 SIZES = (1, 2) if os.environ.get("PYTEST_NIXOS_BENCH_QUICK") else (1, 4, 8)
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import testinfra
 
+from pytest_nixos.plugin.stash import SESSION
 from pytest_nixos.standards.look import read
-from pytest_nixos.stash import SESSION
 from tests.bench.driver_shell import GUEST_END, DriverShell
 
 QUICK = bool(os.environ.get("PYTEST_NIXOS_BENCH_QUICK"))

@@ -65,7 +65,7 @@ class Phases:
 
     def _watch_nix(self) -> None:
         """Add up what the commands of Nix take until the machine is wanted."""
-        from pytest_nixos.process import SubprocessRunner
+        from pytest_nixos.local.process import SubprocessRunner
 
         run = SubprocessRunner.run
 

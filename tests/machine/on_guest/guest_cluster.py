@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pytest_nixos import Faults, TransportError
-from pytest_nixos.machine.cluster import Cluster
+from pytest_nixos.machine.cluster.cluster import Cluster
 
 NATS_PORT = 4222
 

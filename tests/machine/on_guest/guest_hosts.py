@@ -1,6 +1,6 @@
 """testinfra's modules on a NixOS guest: each answer is held against the host config or another source in the guest.
 
-Run by ``tests/machine/test_hosts.py``, or by hand: ``pytest --nixos-flake REF#HOST <this file>``.
+Run by ``tests/machine/test_on_guest.py``, or by hand: ``pytest --nixos-flake REF#HOST <this file>``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import pytest
 
 from pytest_nixos import HostConfig, Machine, observe
 from pytest_nixos.errors import CommandTimeout
-from pytest_nixos.hosts import NixosHost
+from pytest_nixos.testinfra import NixosHost
 
 
 @pytest.fixture

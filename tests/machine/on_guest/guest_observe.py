@@ -1,6 +1,6 @@
 """Every probe on a NixOS guest, held against the host config or another source in the guest.
 
-Run by ``tests/machine/test_hosts.py``, or by hand: ``pytest --nixos-flake REF#HOST <this file>``.
+Run by ``tests/machine/test_on_guest.py``, or by hand: ``pytest --nixos-flake REF#HOST <this file>``.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Callable
 import pytest
 
 from pytest_nixos import HostConfig, Machine, observe
-from pytest_nixos.hosts import NixosHost
 from pytest_nixos.observe.mount import mounts
 from pytest_nixos.observe.sysctl import normalise_sysctl, sysctl_tree
 from pytest_nixos.observe.unit import unit_files
+from pytest_nixos.testinfra import NixosHost
 
 DIRECTIVES: list[tuple[str, str, Callable[[observe.ProcessFacts], bool]]] = [
     ("NoNewPrivileges", "true", lambda facts: facts.no_new_privileges is True),

@@ -1,0 +1,68 @@
+"""What ``python -m pytest_nixos cache`` says and does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from pytest_nixos.machine.snapshot.record import Snapshot, SnapshotDamaged
+from pytest_nixos.machine.snapshot.store import CacheLimits, SnapshotStore
+
+__all__ = ["cleared", "listed", "pruned", "verified"]
+
+_MIB = 1 << 20
+_HOUR_S = 3600.0
+
+
+def listed(evaluations: Path, snapshots: SnapshotStore) -> Iterator[str]:
+    """Tell what is cached, used least recently first."""
+    files = sorted(evaluations.glob("*.json"))
+    yield f"{evaluations}: {len(files)} evaluations, {sum(f.stat().st_size for f in files)} bytes"
+    entries = snapshots.entries()
+    room = sum(entry.disk_bytes for entry in entries.values() if entry is not None)
+    yield f"{snapshots.directory}: {len(entries)} snapshots, {room // _MIB} MiB"
+    for key, entry in entries.items():
+        yield f"  {key[:12]}  {_told(snapshots, key, entry)}"
+
+
+def pruned(snapshots: SnapshotStore, limits: CacheLimits) -> Iterator[str]:
+    """Remove what is not whole, too old, or too much."""
+    removed = snapshots.prune(limits)
+    yield from (f"removed {key[:12]}" for key in removed)
+    yield f"{len(removed)} snapshots removed, {len(snapshots.entries())} kept"
+
+
+def verified(snapshots: SnapshotStore) -> Iterator[str]:
+    """Read all snapshots and remove those that are not as they were saved."""
+    for key in snapshots.entries():
+        try:
+            with snapshots.using(key) as snapshot:
+                if snapshot is not None:
+                    snapshot.verify()
+            yield f"{key[:12]}: whole"
+        except SnapshotDamaged as err:
+            gone = snapshots.discard(key)
+            yield f"{key[:12]}: {err.message}; {'removed' if gone else 'in use, not removed'}"
+
+
+def cleared(evaluations: Path, snapshots: SnapshotStore) -> Iterator[str]:
+    """Remove everything that is not in use."""
+    files = sorted(evaluations.glob("*.json"))
+    for file in files:
+        file.unlink(missing_ok=True)
+    yield f"removed {len(files)} evaluations from {evaluations}"
+    entries = snapshots.entries()
+    gone = [key for key in entries if snapshots.discard(key)]
+    yield f"removed {len(gone)} of {len(entries)} snapshots from {snapshots.directory}"
+
+
+def _told(snapshots: SnapshotStore, key: str, entry: Snapshot | None) -> str:
+    if entry is None:
+        return "not whole"
+    record = entry.record
+    hours = (time.time() - snapshots.used_at_s(key)) / _HOUR_S
+    return (
+        f"{record.host}  {entry.disk_bytes // _MIB} MiB  {record.memory_mib} MiB of memory, "
+        f"{entry.memory_bytes // _MIB} in use  booted in {record.boot_s:.0f} s  used {hours:.1f} h ago"
+    )

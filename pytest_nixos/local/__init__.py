@@ -1,0 +1,1 @@
+"""The machine that runs pytest: its processes, directories, memory and time."""

@@ -1,0 +1,259 @@
+"""Processes of the host machine: the only importer of :mod:`subprocess`.
+
+A process started here leads a session of its own, is reaped with its whole group when its context
+manager ends, and dies with this process even if that is killed (``PR_SET_PDEATHSIG``, prctl(2)).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import selectors
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from pytest_nixos.errors import NixosError, ToolMissingError
+from pytest_nixos.local.timing import Deadline
+
+__all__ = [
+    "Completed",
+    "LineSink",
+    "ProcessTimeout",
+    "Runner",
+    "SubprocessRunner",
+    "die_with_parent",
+    "find_tool",
+    "owned_process",
+    "stop_group",
+]
+
+_PR_SET_PDEATHSIG = 1
+_GRACE_S = 3.0
+_CHUNK = 1 << 16
+
+LineSink = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completed:
+    """How a process ended: `exit_status` as ``subprocess`` gives it, output as bytes."""
+
+    argv: tuple[str, ...]
+    exit_status: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def stdout_text(self) -> str:
+        """Standard output as UTF-8, undecodable bytes replaced."""
+        return self.stdout.decode(errors="replace")
+
+    @property
+    def stderr_text(self) -> str:
+        """Standard error as UTF-8, undecodable bytes replaced."""
+        return self.stderr.decode(errors="replace")
+
+
+class ProcessTimeout(NixosError):
+    """A process of the host machine did not end in time and was killed with its group."""
+
+
+class Runner(Protocol):
+    """Runs a command of the host machine to its end; tests give a fake one."""
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        deadline: Deadline,
+        stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        on_stderr_line: LineSink | None = None,
+    ) -> Completed:
+        """Run `argv` and wait.
+
+        :param env: variables added to this process's environment.
+        :param on_stderr_line: called with each line of standard error as it comes, without its newline.
+        :raises ToolMissingError: if the program is not on PATH.
+        :raises ProcessTimeout: if it does not end by `deadline`.
+        """
+        ...
+
+
+class SubprocessRunner:
+    """The real :class:`Runner`."""
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        deadline: Deadline,
+        stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        on_stderr_line: LineSink | None = None,
+    ) -> Completed:
+        with owned_process(argv, env=env, cwd=cwd) as process:
+            stdout, stderr = _communicate(process, argv, deadline, stdin, on_stderr_line)
+            try:
+                exit_status = process.wait(timeout=max(deadline.remaining_s, 0.1))
+            except subprocess.TimeoutExpired as err:
+                raise _timeout(argv, deadline) from err
+        return Completed(argv=tuple(argv), exit_status=exit_status, stdout=stdout, stderr=stderr)
+
+
+def find_tool(name: str, *, remedy: str) -> str:
+    """Return the absolute path of a program on PATH.
+
+    :raises ToolMissingError: naming the program, with `remedy`.
+    """
+    path = shutil.which(name)
+    if path is None:
+        raise ToolMissingError(
+            f"{name}: no such program on PATH ({os.environ.get('PATH', '')})", remedy=remedy
+        )
+    return path
+
+
+@contextlib.contextmanager
+def owned_process(
+    argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start `argv` with pipes on all three streams; end its whole process group on leaving.
+
+    :raises ToolMissingError: if the program cannot be started because it is not there.
+    """
+    try:
+        process = subprocess.Popen(
+            list(argv),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **(env or {})},
+            cwd=cwd,
+            start_new_session=True,
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - prctl is async-signal-safe; nothing else can set it
+        )
+    except FileNotFoundError as err:
+        raise ToolMissingError(
+            f"{argv[0]}: no such program", remedy=f"install {argv[0]} or put it on PATH"
+        ) from err
+    try:
+        yield process
+    finally:
+        stop_group(process.pid, is_gone=lambda: process.poll() is not None)
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+        process.wait()
+
+
+def stop_group(pgid: int, *, is_gone: Callable[[], bool], grace_s: float = _GRACE_S) -> None:
+    """End a process group: SIGTERM, then SIGKILL after `grace_s` seconds.
+
+    :param pgid: process group, equal to the pid of its leader.
+    :param is_gone: tells (and reaps) whether the leader has ended.
+    """
+    if not _signal_group(pgid, signal.SIGTERM):
+        return
+    deadline = Deadline.after(grace_s)
+    while not deadline.expired and not (is_gone() and not _signal_group(pgid, 0)):
+        time.sleep(min(0.02, deadline.remaining_s))
+    _signal_group(pgid, signal.SIGKILL)
+
+
+def die_with_parent() -> None:
+    """In a child before exec: ask the kernel for SIGKILL when the parent ends."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _signal_group(pgid: int, number: int) -> bool:
+    try:
+        os.killpg(pgid, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def _communicate(
+    process: subprocess.Popen[bytes],
+    argv: Sequence[str],
+    deadline: Deadline,
+    stdin: bytes,
+    on_stderr_line: LineSink | None,
+) -> tuple[bytes, bytes]:
+    assert process.stdin and process.stdout and process.stderr
+    stdout, stderr = bytearray(), bytearray()
+    lines = _LineSplitter(on_stderr_line)
+    to_write = memoryview(stdin)
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ, stdout)
+        selector.register(process.stderr, selectors.EVENT_READ, stderr)
+        if to_write:
+            os.set_blocking(process.stdin.fileno(), False)
+            selector.register(process.stdin, selectors.EVENT_WRITE)
+        else:
+            process.stdin.close()
+        while selector.get_map():
+            if deadline.expired:
+                raise _timeout(argv, deadline)
+            for key, _ in selector.select(deadline.remaining_s):
+                if key.fileobj is process.stdin:
+                    to_write = _feed(process, to_write, selector)
+                    continue
+                chunk = os.read(key.fd, _CHUNK)
+                if not chunk:
+                    selector.unregister(key.fileobj)
+                    continue
+                key.data.extend(chunk)
+                if key.fileobj is process.stderr:
+                    lines.feed(chunk)
+    lines.end()
+    return bytes(stdout), bytes(stderr)
+
+
+def _feed(
+    process: subprocess.Popen[bytes], pending: memoryview, selector: selectors.BaseSelector
+) -> memoryview:
+    assert process.stdin
+    try:
+        pending = pending[os.write(process.stdin.fileno(), pending[:_CHUNK]) :]
+    except BrokenPipeError:
+        pending = pending[:0]
+    if not pending:
+        selector.unregister(process.stdin)
+        process.stdin.close()
+    return pending
+
+
+def _timeout(argv: Sequence[str], deadline: Deadline) -> ProcessTimeout:
+    return ProcessTimeout(
+        f"{' '.join(argv[:3])}{' ...' if len(argv) > 3 else ''}: still running after {deadline.limit_s:g} s",
+        remedy="look at what it waits for, or raise the limit",
+    )
+
+
+class _LineSplitter:
+    def __init__(self, sink: LineSink | None) -> None:
+        self._sink = sink
+        self._rest = b""
+
+    def feed(self, chunk: bytes) -> None:
+        if self._sink is None:
+            return
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        for line in lines:
+            self._sink(line.decode(errors="replace"))
+
+    def end(self) -> None:
+        if self._sink is not None and self._rest:
+            self._sink(self._rest.decode(errors="replace"))

@@ -1,0 +1,92 @@
+"""The directory of one machine: short, private, gone with the machine, and swept if its owner was killed."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from pytest_nixos.errors import MachineError
+from pytest_nixos.local.leftovers import remove_tree
+
+__all__ = ["RunDirectory", "run_directory", "sweep"]
+
+_PREFIX = "pytest-nixos-"
+_LOCK = "owner.lock"
+_MAX_PATH = 60  # a UNIX socket below it must fit into 108 bytes, unix(7)
+
+
+class RunDirectory:
+    """A machine's directory; `keep` decides whether it outlives the machine."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.keep = False
+
+
+@contextlib.contextmanager
+def run_directory() -> Iterator[RunDirectory]:
+    """Make a run directory and hold its lock; remove it on leaving unless ``keep`` was set.
+
+    It lies in ``$TMPDIR`` if that is short enough, else in ``/tmp``.
+
+    :raises MachineError: if it cannot be made (disk full, not writable).
+    """
+    base = _base()
+    sweep(base)
+    try:
+        path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
+    except OSError as err:
+        raise MachineError(
+            f"{base}: cannot make a run directory: {err.strerror}",
+            remedy="free some space there, or set TMPDIR to a directory with room for the machine's disk",
+        ) from err
+    directory = RunDirectory(path)
+    lock = _locked(path)
+    try:
+        yield directory
+    finally:
+        if directory.keep:
+            (path / _LOCK).unlink(missing_ok=True)
+        else:
+            remove_tree(path)
+        os.close(lock)
+
+
+def sweep(base: Path) -> None:
+    """Remove run directories of this user whose owner is gone; a kept one has no lock file left to judge by."""
+    for path in base.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if path.stat().st_uid == os.getuid() and _is_orphan(path / _LOCK):
+                remove_tree(path)
+
+
+def _locked(path: Path) -> int:
+    # Locked before it has its name: a sweeping session must never see it unlocked.
+    new = path / f"{_LOCK}.new"
+    lock = os.open(new, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    new.rename(path / _LOCK)
+    return lock
+
+
+def _is_orphan(lock: Path) -> bool:
+    try:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _base() -> Path:
+    chosen = Path(tempfile.gettempdir())
+    return chosen if len(str(chosen)) + len(_PREFIX) + 8 <= _MAX_PATH else Path("/tmp")  # noqa: S108

@@ -1,0 +1,55 @@
+"""Ask a guest whose boot failed which units did it; over any transport that still answers."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from dataclasses import dataclass
+
+from pytest_nixos.errors import BootError, TransportError
+from pytest_nixos.local.timing import Deadline
+from pytest_nixos.machine.base import Transport
+
+__all__ = ["FailedUnits", "ask_failed_units", "with_failed_units"]
+
+_FAILED = "timeout 10 systemctl list-units --failed --no-legend --plain --no-pager"
+_JOURNAL = "timeout 10 journalctl --boot --no-pager --quiet --lines=30 --output=short-monotonic"
+# A mount whose device never came has not "failed", it is a dependency that did: errors tell then.
+_ERRORS = "timeout 10 journalctl --boot --no-pager --quiet --lines=15 --output=short-monotonic --priority=err"
+_MOST_UNITS = 8
+_MOST_LINES = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedUnits:
+    """Units that failed, and the last lines of their journals."""
+
+    names: tuple[str, ...]
+    journal: tuple[str, ...]
+
+
+def ask_failed_units(transport: Transport, *, deadline: Deadline) -> FailedUnits:
+    """Read which units failed and what they said; empty if the guest does not answer in time."""
+    with contextlib.suppress(TransportError):
+        listed = transport.run(_FAILED, deadline=deadline).stdout_text.splitlines()
+        names = tuple(line.split()[0] for line in listed if line.strip())[:_MOST_UNITS]
+        chosen = "".join(f" --unit={shlex.quote(name)}" for name in names)
+        command = _JOURNAL + chosen if names else _ERRORS
+        journal = transport.run(command, deadline=deadline).stdout_text
+        return FailedUnits(names=names, journal=tuple(journal.splitlines()))
+    return FailedUnits(names=(), journal=())
+
+
+def with_failed_units(error: BootError, failed: FailedUnits) -> BootError:
+    """Add the failed units to a boot error: names to its message, their journal to its evidence."""
+    if not failed.journal:
+        return error
+    named = f"\n  failed units: {', '.join(failed.names)}" if failed.names else ""
+    told = BootError(
+        f"{error.message}{named}",
+        remedy=error.remedy,
+        state=error.state,
+        console_tail=(*error.console_tail[-_MOST_LINES:], *failed.journal[-_MOST_LINES:]),
+    )
+    told.detail = "\n".join((*error.console_tail, *failed.journal))
+    return told

@@ -1,0 +1,408 @@
+"""The root command channel of a VM: QEMU virtserialports, served by bash in the guest.
+
+Nothing but what every NixOS system has is needed there: bash, coreutils and systemd. Each command runs
+in a process group of its own; several threads share a few ports; a port that lost step is taken
+through a new session, so that stale bytes can never be taken for an answer.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+from pytest_nixos.errors import CommandTimeout, TransportError
+from pytest_nixos.local.timing import Deadline
+from pytest_nixos.machine.base import CommandResult
+from pytest_nixos.machine.channel.ports import Expired, PortStream
+from pytest_nixos.machine.channel.protocol import (
+    Answer,
+    Refusal,
+    Restarted,
+    find_session,
+    guest_script,
+    kill_request,
+    new_nonce,
+    parse_kill_reply,
+    parse_reply,
+    refusal_line,
+    request_header,
+    session_request,
+    wire_text,
+)
+
+__all__ = ["SerialChannel", "guest_script"]
+
+# Port names are what the guest's script looks for.
+_NAME = "pytest-nixos"
+_BUS = "pytest-nixos-serial"
+_WORKERS = 4
+# A guest that is merely busy answers within this; one that does not is taken for hung.
+_GRACE_S = 10.0
+_ASK_AGAIN_S = 5.0
+_KILL_AGAIN_S = 0.3
+
+
+class SerialChannel:
+    """A :class:`~pytest_nixos.machine.base.Transport` over QEMU virtserialports.
+
+    :param run_dir: the machine's directory, as given to :meth:`qemu_argv`.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self._alive: Callable[[], None] = _take_for_alive
+        self._closed = False
+        self._control = _Port("control", run_dir, self._check)
+        self._control_lock = threading.Lock()
+        self._workers = tuple(_Port(str(index), run_dir, self._check) for index in range(_WORKERS))
+        self._idle = deque(self._workers)
+        self._waiting: deque[object] = deque()
+        self._returned = threading.Condition()
+
+    @staticmethod
+    def qemu_argv(run_dir: Path) -> tuple[str, ...]:
+        """Build the QEMU arguments that give a machine its ports.
+
+        :param run_dir: a directory without a comma in its path, see ``check_run_dir``.
+        """
+        argv = ["-device", f"virtio-serial-pci,id={_BUS}"]
+        for name in ("control", *(str(index) for index in range(_WORKERS))):
+            argv += [
+                "-chardev",
+                f"socket,id={_NAME}.{name},path={_socket(run_dir, name)},server=on,wait=off",
+                "-device",
+                f"virtserialport,bus={_BUS}.0,chardev={_NAME}.{name},name={_NAME}.{name}",
+            ]
+        return tuple(argv)
+
+    def connect(self, deadline: Deadline, alive: Callable[[], None]) -> None:
+        """Connect all ports and say nothing yet: a guest that is restored then finds its ports as they were.
+
+        :raises TransportError: if QEMU does not offer them by `deadline`.
+        """
+        self._alive = alive
+        try:
+            with self._control_lock:
+                self._control.stream.connect(deadline)
+            for port in self._workers:
+                port.stream.connect(deadline)
+        except Expired as err:
+            raise TransportError(
+                f"QEMU did not offer the root command channel within {deadline.limit_s:g} s",
+                remedy="read the console for what QEMU said",
+            ) from err
+
+    def wait_ready(self, deadline: Deadline, alive: Callable[[], None]) -> None:
+        """Wait until the guest serves the channel.
+
+        :param alive: called from now on in every wait; raises if the machine has ended.
+        :raises TransportError: if the guest does not answer by `deadline`.
+        """
+        self._alive = alive
+        try:
+            with self._control_lock:
+                self._control.begin_session(deadline)
+            port = self._borrow(deadline)
+            try:
+                port.begin_session(deadline)
+            finally:
+                self._give_back(port)
+        except Expired as err:
+            raise TransportError(
+                f"the guest's root command channel did not answer within {deadline.limit_s:g} s",
+                remedy="read the console: pytest-nixos-channel.service starts before sysinit.target",
+            ) from err
+
+    def run(self, command: str, *, deadline: Deadline, stdin: bytes = b"") -> CommandResult:
+        """Run `command` with ``bash -c`` semantics as root in the guest's own environment.
+
+        While a guest reboots this waits for its return; a command that a reboot cut off is an error.
+
+        :raises CommandTimeout: if it does not end by `deadline`; its process group has been killed.
+        :raises TransportError: if the machine ended, does not answer, or had no room for the output.
+        """
+        text = wire_text(command)
+        started_s = time.monotonic()
+        port = self._borrow(deadline)
+        try:
+            answer = self._exchange(port, command, text, stdin, deadline)
+        except CommandTimeout:
+            raise
+        except BaseException:
+            # Ctrl-C too: the guest's command may still run, so the two ends are out of step.
+            port.forget_session(None)
+            raise
+        finally:
+            self._give_back(port)
+        if answer.overflowed:
+            raise TransportError(
+                f"{_short(command)}: the guest had no room in /run for all of its output"
+                f" ({len(answer.stdout)} + {len(answer.stderr)} bytes came)",
+                remedy="redirect it to a file and copy that, or raise boot.runSize or the memory",
+            )
+        return CommandResult(
+            command=command,
+            exit_status=answer.exit_status,
+            stdout=answer.stdout,
+            stderr=answer.stderr,
+            duration_s=time.monotonic() - started_s,
+        )
+
+    def close(self) -> None:
+        """Give up the channel; commands under way and further calls raise TransportError."""
+        self._closed = True
+        with self._returned:
+            for port in self._idle:
+                port.stream.disconnect()
+            self._returned.notify_all()
+        for port in (*self._workers, self._control):
+            port.stream.shut()
+        with self._control_lock:
+            self._control.stream.disconnect()
+
+    def _exchange(
+        self, port: _Port, command: str, text: bytes, stdin: bytes, deadline: Deadline
+    ) -> Answer:
+        while True:
+            try:
+                port.ensure_session(deadline)
+            except Expired as err:
+                raise _hung(command, deadline) from err
+            try:
+                port.send_request(text, stdin, deadline)
+                reply = port.read_reply(deadline)
+            except Expired as err:
+                raise self._time_out(port, command, deadline) from err
+            if isinstance(reply, Answer):
+                return reply
+            if isinstance(reply, Restarted):
+                if self._was_lost(port, command, deadline):
+                    raise _cut_off(command)
+                continue
+            port.forget_session(reply)
+            if reply.reason != "session":
+                raise _refused(command, reply)
+
+    def _was_lost(self, port: _Port, command: str, deadline: Deadline) -> bool:
+        try:
+            return port.was_lost_in_restart(deadline)
+        except Expired as err:
+            raise _hung(command, deadline) from err
+
+    def _time_out(self, port: _Port, command: str, deadline: Deadline) -> TransportError:
+        """Kill the request that `port` waits for, and make the error of it."""
+        try:
+            reply = self._kill(port)
+        except Expired:
+            port.forget_session(None)
+            return _hung(command, deadline)
+        if not isinstance(reply, Answer):
+            port.forget_session(reply if isinstance(reply, Refusal) else None)
+        return CommandTimeout(
+            f"{_short(command)}: still running after {deadline.limit_s:g} s, killed",
+            remedy="look at what it waits for, or raise its timeout",
+            stdout=reply.stdout if isinstance(reply, Answer) else b"",
+            stderr=reply.stderr if isinstance(reply, Answer) else b"",
+        )
+
+    def _kill(self, port: _Port) -> Answer | Refusal | Restarted:
+        grace = Deadline.after(_GRACE_S)
+        while not self._kill_once(port, grace):
+            # Not started yet, or already over: the reply tells.
+            try:
+                return port.read_reply(Deadline.after(_KILL_AGAIN_S))
+            except Expired:
+                if grace.expired:
+                    raise
+        return port.read_reply_while_it_flows()
+
+    def _kill_once(self, port: _Port, grace: Deadline) -> bool:
+        def parse(data: bytearray) -> tuple[bool, int] | None:
+            return parse_kill_reply(data, nonce, int(port.name), port.serial)
+
+        with self._control_lock:
+            self._control.ensure_session(grace)
+            nonce = self._control.session or ""
+            try:
+                request = kill_request(nonce, int(port.name), port.serial)
+                self._control.stream.send(request, deadline=grace)
+                return self._control.stream.take(parse, deadline=grace)
+            except Expired:
+                self._control.forget_session(None)
+                raise
+
+    def _borrow(self, deadline: Deadline) -> _Port:
+        # First come, first served: a bare condition lets one busy thread starve the others.
+        turn = object()
+        with self._returned:
+            self._waiting.append(turn)
+            try:
+                while not self._idle or self._waiting[0] is not turn:
+                    self._check_open()
+                    if deadline.expired:
+                        raise _busy(deadline)
+                    self._returned.wait(deadline.remaining_s)
+                self._check_open()
+                # Take turns: the guest prepares a port for its next command while another one is used.
+                port = next((port for port in self._idle if port.in_step), self._idle[0])
+                self._idle.remove(port)
+                return port
+            finally:
+                self._waiting.remove(turn)
+                self._returned.notify_all()
+
+    def _give_back(self, port: _Port) -> None:
+        with self._returned:
+            if self._closed:
+                port.stream.disconnect()
+            self._idle.append(port)
+            self._returned.notify_all()
+
+    def _check(self) -> None:
+        self._check_open()
+        self._alive()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise TransportError(
+                "the root command channel is closed",
+                remedy="use the machine only while it runs",
+            )
+
+
+class _Port:
+    """One port: its stream, its session and the serial number of its last request."""
+
+    def __init__(self, name: str, run_dir: Path, alive: Callable[[], None]) -> None:
+        self.name = name
+        self.stream = PortStream(_socket(run_dir, name), alive)
+        self.session: str | None = None
+        self.serial = 0
+        # Of a port that has failed nobody knows how long the guest will be busy with it: it is used last.
+        self.in_step = True
+
+    def ensure_session(self, deadline: Deadline) -> None:
+        """Begin a session unless there is one and the guest has said nothing since."""
+        if self.session is not None and self.stream.drain():
+            self.session = None
+        if self.session is None:
+            self.begin_session(deadline)
+
+    def begin_session(self, deadline: Deadline) -> bytes:
+        """Agree with the guest on a new session, whatever either side thought before.
+
+        :return: the end of what the guest said before.
+        :raises Expired: if the guest does not answer by `deadline`.
+        """
+        nonce = new_nonce()
+        self.stream.connect(deadline)
+        while True:
+            self.stream.send(session_request(nonce), deadline=deadline)
+            try:
+                said = self.stream.take(
+                    lambda data: find_session(data, nonce), deadline=deadline.within(_ASK_AGAIN_S)
+                )
+            except Expired:
+                if deadline.expired:
+                    raise
+            else:
+                self.session = nonce
+                self.in_step = True
+                return said
+
+    def forget_session(self, refusal: Refusal | None) -> None:
+        """Let the next command begin a session; drop the connection unless both ends are in step."""
+        self.session = None
+        self.in_step = False
+        if refusal is None or refusal.reason != "session":
+            self.stream.disconnect()
+
+    def send_request(self, text: bytes, stdin: bytes, deadline: Deadline) -> None:
+        """Send a command; see :meth:`PortStream.send_request`."""
+        self.serial += 1
+        header = request_header(
+            self._nonce(), self.serial, text_size=len(text), stdin_size=len(stdin)
+        )
+        self.stream.send_request(header + text, *((stdin,) if stdin else ()), deadline=deadline)
+
+    def read_reply(self, deadline: Deadline) -> Answer | Refusal | Restarted:
+        """Wait for the reply to the last request."""
+        return self.stream.take(
+            lambda data: parse_reply(data, self._nonce(), self.serial), deadline=deadline
+        )
+
+    def read_reply_while_it_flows(self) -> Answer | Refusal | Restarted:
+        """Wait for the reply as long as bytes come: the command is over, its output may be long."""
+        while True:
+            had = len(self.stream.received)
+            try:
+                return self.read_reply(Deadline.after(_GRACE_S))
+            except Expired:
+                if len(self.stream.received) == had:
+                    raise
+
+    def was_lost_in_restart(self, deadline: Deadline) -> bool:
+        """Begin a session after the guest's server began anew; tell whether the last request is lost.
+
+        The guest answers in order: a request that came after the restart is refused before the
+        session is granted, and can be sent again.
+        """
+        refusal = refusal_line(self._nonce(), self.serial, "session")
+        self.session = None
+        return refusal not in self.begin_session(deadline)
+
+    def _nonce(self) -> str:
+        if self.session is None:
+            raise TransportError(
+                f"channel {self.name} has no session", remedy="report this as a bug of pytest-nixos"
+            )
+        return self.session
+
+
+def _take_for_alive() -> None:
+    """Stand in until :meth:`SerialChannel.wait_ready` says how to tell."""
+
+
+def _socket(run_dir: Path, name: str) -> Path:
+    return run_dir / f"channel-{name}.sock"
+
+
+def _short(command: str) -> str:
+    line = " ".join(command.split())
+    return line if len(line) <= 80 else f"{line[:77]}..."
+
+
+def _hung(command: str, deadline: Deadline) -> TransportError:
+    return TransportError(
+        f"{_short(command)}: the guest does not answer (limit {deadline.limit_s:g} s): hung?",
+        remedy="read the end of the machine's console",
+    )
+
+
+def _busy(deadline: Deadline) -> CommandTimeout:
+    return CommandTimeout(
+        f"all {_WORKERS} channels to the guest were busy for {deadline.limit_s:g} s",
+        remedy="run fewer commands at once on one machine, or raise the timeout",
+    )
+
+
+def _cut_off(command: str) -> TransportError:
+    return TransportError(
+        f"{_short(command)}: the guest rebooted, or the channel's server in it began anew,"
+        " while the command ran",
+        remedy="read the console; after a deliberate reboot run the next command",
+    )
+
+
+def _refused(command: str, refusal: Refusal) -> TransportError:
+    if refusal.reason == "spool":
+        return TransportError(
+            f"{_short(command)}: not run, the guest has no room in /run for its input",
+            remedy="send less at once, or raise boot.runSize or the memory",
+        )
+    return TransportError(
+        f"{_short(command)}: not run, it came to the guest incomplete ({refusal.reason})",
+        remedy="run it again; if that fails too, read the console",
+    )

@@ -1,0 +1,1 @@
+"""Clusters: several machines on one private network."""

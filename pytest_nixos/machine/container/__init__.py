@@ -1,0 +1,1 @@
+"""The ``container`` backend: a NixOS toplevel under systemd-nspawn."""

@@ -1,0 +1,1 @@
+"""Faults that are brought about in a running machine, and undone."""

@@ -1,0 +1,1 @@
+"""Networks of machines: links, addresses, and what a stranger on them sees."""

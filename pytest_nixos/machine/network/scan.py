@@ -1,0 +1,212 @@
+"""Networks of machines: addresses of a private link, and what a stranger sees of TCP ports."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import selectors
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address
+from pathlib import Path
+from typing import Self
+
+from pytest_nixos.errors import MachineError, TransportError
+from pytest_nixos.local.timing import Deadline
+from pytest_nixos.machine.base import PortState
+from pytest_nixos.nix.host_config import HostConfig
+
+__all__ = ["GUEST_INTERFACE", "LinkAddresses", "link_addresses", "scan_tcp", "segment_addresses"]
+
+# What nixos-container calls the container's end of its link.
+GUEST_INTERFACE = "eth0"
+_OWN_OUTSIDE = IPv4Interface("10.233.0.1/24")
+_OWN_GUEST = IPv4Interface("10.233.0.2/24")
+
+# A lost SYN is sent again after 1 s; a host machine under load needs a little more.
+_PATIENCE_S = 2.5
+_MOST_AT_ONCE = 1024
+_SPARE_DESCRIPTORS = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkAddresses:
+    """The two ends of a machine's private link.
+
+    :param outside: the stranger's end.
+    :param guest: what the guest's end is given before its boot; ``None`` if the host declares its own.
+    :param target: the guest's address as the stranger calls it.
+    """
+
+    outside: IPv4Interface
+    guest: IPv4Interface | None
+    target: IPv4Address
+
+
+def link_addresses(host: HostConfig) -> LinkAddresses:
+    """Choose addresses: those that the host declares for ``eth0`` where a stranger can share their network.
+
+    Both ends lie in network namespaces of their own, so that no address can collide with another machine's.
+    """
+    declared = _declared_addresses(host)
+    for guest in declared:
+        taken = {entry.ip for entry in declared}
+        free = next((ip for ip in guest.network.hosts() if ip not in taken), None)
+        if guest.network.prefixlen <= 30 and free is not None:
+            outside = IPv4Interface((free, guest.network.prefixlen))
+            return LinkAddresses(outside=outside, guest=None, target=guest.ip)
+    return LinkAddresses(outside=_OWN_OUTSIDE, guest=_OWN_GUEST, target=_OWN_GUEST.ip)
+
+
+def segment_addresses(hosts: Sequence[HostConfig]) -> Mapping[str, LinkAddresses]:
+    """Choose addresses for several hosts on one segment, by attribute name: the declared ones, numbers for the rest.
+
+    :raises MachineError: if two hosts declare the same address.
+    """
+    declared = {host.name: _declared_addresses(host) for host in hosts}
+    owners: dict[IPv4Address, str] = {}
+    for name, interfaces in declared.items():
+        for interface in interfaces:
+            other = owners.setdefault(interface.ip, name)
+            if other != name:
+                raise MachineError(
+                    f"{name}: declares {interface.ip} for {GUEST_INTERFACE}, and so does {other}",
+                    remedy="give each host an address of its own, or put them on different segments",
+                )
+    found = {}
+    for number, host in enumerate(hosts, start=_OWN_GUEST.ip.packed[-1]):
+        guest = next((i for i in declared[host.name] if i.network.prefixlen <= 30), None)
+        own = guest or IPv4Interface(f"{_OWN_GUEST.network.network_address + number}/24")
+        free = next(ip for ip in own.network.hosts() if ip not in owners)
+        found[host.name] = LinkAddresses(
+            outside=IPv4Interface((free, own.network.prefixlen)),
+            guest=own if guest is None else None,
+            target=own.ip,
+        )
+    return found
+
+
+def scan_tcp(
+    address: IPv4Address | IPv6Address,
+    ports: Sequence[int],
+    *,
+    deadline: Deadline,
+    patience_s: float = _PATIENCE_S,
+) -> Mapping[int, PortState]:
+    """Connect to each port from this thread's network namespace, many at once.
+
+    A port is open if the connection stands, closed if it is refused, filtered if nothing but silence or an
+    ICMP error comes back.
+
+    :param patience_s: seconds to wait for one port.
+    :raises TransportError: if a port could not be tried, by a fault on this side or for lack of time.
+    """
+    with _Scan(address, deadline=deadline, patience_s=patience_s) as scan:
+        waiting = iter(dict.fromkeys(ports))
+        limit = _connections_at_once()
+        while scan.fill(waiting, limit=limit):
+            scan.collect()
+        return {port: scan.states[port] for port in ports}
+
+
+class _Scan:
+    """Connections under way; the oldest is the first whose patience ends."""
+
+    def __init__(
+        self, address: IPv4Address | IPv6Address, *, deadline: Deadline, patience_s: float
+    ) -> None:
+        self.states: dict[int, PortState] = {}
+        self._address = str(address)
+        self._family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+        self._deadline = deadline
+        self._patience_s = patience_s
+        self._selector = selectors.DefaultSelector()
+        self._pending: dict[socket.socket, tuple[int, float]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        for connection in list(self._pending):
+            self._forget(connection)
+        self._selector.close()
+
+    def fill(self, waiting: Iterator[int], *, limit: int) -> bool:
+        """Begin connections until `limit` are under way; return whether any is."""
+        while len(self._pending) < limit:
+            port = next(waiting, None)
+            if port is None:
+                break
+            if self._deadline.expired:
+                raise TransportError(
+                    f"{self._address}: only {len(self.states)} TCP ports could be tried within "
+                    f"{self._deadline.limit_s:g} s",
+                    remedy="allow more time, or probe fewer ports",
+                )
+            self._begin(port)
+        return bool(self._pending)
+
+    def collect(self) -> None:
+        """Wait for news from the network or for the end of the oldest connection's patience."""
+        now_s = time.monotonic()
+        _, oldest_s = next(iter(self._pending.values()))
+        wait_s = min(oldest_s + self._patience_s - now_s, self._deadline.remaining_s)
+        for key, _ in self._selector.select(max(0.0, wait_s)):
+            connection = key.fileobj
+            assert isinstance(connection, socket.socket)
+            port, _ = self._forget(connection, close=False)
+            error = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            connection.close()
+            self._judge(port, error)
+        self._give_up()
+
+    def _begin(self, port: int) -> None:
+        connection = socket.socket(self._family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        error = connection.connect_ex((self._address, port))
+        if error == errno.EINPROGRESS:
+            self._pending[connection] = (port, time.monotonic())
+            self._selector.register(connection, selectors.EVENT_WRITE)
+            return
+        connection.close()
+        # The network's answers come later; what connect(2) knows at once is loopback's answer or a fault of ours.
+        if error not in (0, errno.ECONNREFUSED):
+            raise TransportError(
+                f"{self._address}: TCP port {port} cannot be tried from here: {os.strerror(error)}",
+                remedy="check the network of the host machine",
+            )
+        self._judge(port, error)
+
+    def _judge(self, port: int, error: int) -> None:
+        states = {0: PortState.OPEN, errno.ECONNREFUSED: PortState.CLOSED}
+        self.states[port] = states.get(error, PortState.FILTERED)
+
+    def _give_up(self) -> None:
+        now_s = time.monotonic()
+        for connection, (port, began_s) in list(self._pending.items()):
+            if not self._deadline.expired and now_s - began_s < self._patience_s:
+                break
+            self._forget(connection)
+            self.states[port] = PortState.FILTERED
+
+    def _forget(self, connection: socket.socket, *, close: bool = True) -> tuple[int, float]:
+        self._selector.unregister(connection)
+        if close:
+            connection.close()
+        return self._pending.pop(connection)
+
+
+def _connections_at_once() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    in_use = sum(1 for _ in Path("/proc/self/fd").iterdir())
+    return max(8, min(_MOST_AT_ONCE, soft - in_use - _SPARE_DESCRIPTORS))
+
+
+def _declared_addresses(host: HostConfig) -> list[IPv4Interface]:
+    """Read ``networking.interfaces.eth0.ipv4.addresses`` where the evaluation recorded it."""
+    declared = host.option("networking.interfaces")
+    interfaces = declared.value if declared.present and isinstance(declared.value, dict) else {}
+    entries = ((interfaces.get(GUEST_INTERFACE) or {}).get("ipv4") or {}).get("addresses") or []
+    return [IPv4Interface(f"{entry['address']}/{entry['prefixLength']}") for entry in entries]

@@ -1,0 +1,176 @@
+"""The wire to a guest's network card: frames in and out of QEMU's network filters."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import struct
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+from pytest_nixos.errors import TransportError
+from pytest_nixos.local.timing import Deadline
+
+__all__ = ["FrameLink", "filter_argv"]
+
+# The id that nixpkgs' qemu-vm.nix gives its netdev.
+_NETDEV = "user.0"
+_LONGEST_FRAME = 1 << 16
+
+
+def filter_argv(run_dir: Path) -> tuple[str, ...]:
+    """Build QEMU's arguments for a second host on the guest's network, beside QEMU's own.
+
+    ``queue=tx`` is what the netdev sends to the guest, ``queue=rx`` what it receives from it; qemu(1), ``filter-mirror``.
+    Each frame on a socket follows its length, 4 bytes in network order.
+    """
+    return (
+        *("-chardev", f"socket,id=pytest-nixos-net-in,path={_into(run_dir)},server=on,wait=off"),
+        *("-chardev", f"socket,id=pytest-nixos-net-out,path={_out(run_dir)},server=on,wait=off"),
+        "-object",
+        f"filter-mirror,id=pytest-nixos-mirror,netdev={_NETDEV},queue=rx,outdev=pytest-nixos-net-out",
+        "-object",
+        f"filter-redirector,id=pytest-nixos-inject,netdev={_NETDEV},queue=tx,indev=pytest-nixos-net-in",
+    )
+
+
+class FrameLink:
+    """Sends frames to the guest and hears what it sends; for one thread at a time.
+
+    :param run_dir: the machine's directory, as given to :func:`filter_argv`.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self._run_dir = run_dir
+        self._received = bytearray()
+        self._to_guest: socket.socket | None = None
+        self._from_guest: socket.socket | None = None
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[Self]:
+        """Hear the guest inside this context; QEMU would wait for a listener that does not listen.
+
+        :raises TransportError: if QEMU does not serve the sockets.
+        """
+        with _connected(_out(self._run_dir)) as listener:
+            self._from_guest = listener
+            if self._to_guest is None:
+                # It stays until the machine ends: QEMU's filter-redirector never reads again once it was closed.
+                self._to_guest = _connected(_into(self._run_dir))
+                weakref.finalize(self, self._to_guest.close)
+            try:
+                yield self
+            finally:
+                self._from_guest = None
+                self._received.clear()
+
+    def close(self) -> None:
+        """Leave the network; there is no way back."""
+        if self._to_guest is not None:
+            self._to_guest.close()
+
+    def send(self, frames: list[bytes], *, deadline: Deadline) -> None:
+        """Send frames in order; QEMU is never made to wait for us while it waits for the guest.
+
+        :raises TransportError: if the machine ended or does not take them by `deadline`.
+        """
+        rest = memoryview(b"".join(struct.pack("!I", len(frame)) + frame for frame in frames))
+        while rest:
+            readable, writable = self._wait(deadline.remaining_s, to_send=True)
+            if not readable and not writable:
+                raise TransportError(
+                    f"the guest's network card took no frames for {deadline.limit_s:g} s",
+                    remedy="look whether the machine hangs",
+                )
+            if readable:
+                self._receive()
+            if writable:
+                try:
+                    rest = rest[self._ends()[1].send(rest) :]
+                except BlockingIOError:
+                    continue
+                except OSError as err:
+                    raise _ended() from err
+
+    def frames(self, *, limit_s: float) -> Iterator[bytes]:
+        """Give the frames that the guest has sent; wait at most `limit_s` seconds for the first.
+
+        :raises TransportError: if the machine ended.
+        """
+        if len(self._received) < 4 and self._wait(limit_s, to_send=False)[0]:
+            self._receive()
+        while len(self._received) >= 4:
+            (size,) = struct.unpack_from("!I", self._received)
+            if size > _LONGEST_FRAME:
+                raise TransportError(
+                    f"QEMU's filter-mirror told of a frame of {size} bytes",
+                    remedy="report this as a bug of pytest-nixos, with QEMU's version",
+                )
+            if len(self._received) < 4 + size:
+                if self._wait(limit_s, to_send=False)[0]:
+                    self._receive()
+                    continue
+                return
+            frame = bytes(self._received[4 : 4 + size])
+            del self._received[: 4 + size]
+            yield frame
+
+    def _wait(self, limit_s: float, *, to_send: bool) -> tuple[bool, bool]:
+        listener, speaker = self._ends()
+        poller = select.poll()
+        poller.register(listener, select.POLLIN)
+        if to_send:
+            poller.register(speaker, select.POLLOUT)
+        ready = {descriptor for descriptor, _ in poller.poll(1000 * limit_s)}
+        return listener.fileno() in ready, speaker.fileno() in ready
+
+    def _ends(self) -> tuple[socket.socket, socket.socket]:
+        if self._from_guest is None or self._to_guest is None or self._to_guest.fileno() < 0:
+            raise TransportError(
+                "the guest's network is not listened to",
+                remedy="probe a machine only while it runs",
+            )
+        return self._from_guest, self._to_guest
+
+    def _receive(self) -> None:
+        try:
+            data = self._ends()[0].recv(1 << 18)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            raise _ended()
+        self._received += data
+
+
+def _connected(path: Path) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.connect(str(path))
+    except OSError as err:
+        connection.close()
+        raise TransportError(
+            f"{path}: cannot reach the guest's network: {err.strerror}",
+            remedy="the machine ended, or its run script has no netdev user.0",
+        ) from err
+    connection.setblocking(False)
+    return connection
+
+
+def _ended() -> TransportError:
+    return TransportError(
+        "the machine ended while its network was probed",
+        remedy="read the end of the machine's console",
+    )
+
+
+def _into(run_dir: Path) -> Path:
+    return run_dir / "net-in.sock"
+
+
+def _out(run_dir: Path) -> Path:
+    return run_dir / "net-out.sock"

@@ -1,0 +1,1 @@
+"""Snapshots: a booted VM saved under a key, and clones made from it."""

@@ -1,0 +1,1 @@
+"""The ``ssh`` backend: a live host, reached by OpenSSH and never changed."""

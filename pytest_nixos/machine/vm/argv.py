@@ -1,0 +1,167 @@
+"""Arguments and environment for the host's run script, as pure functions.
+
+Arguments go through the script's ``"$@"``, which survives blanks and comes last, so that they override;
+``$QEMU_OPTS`` stands before it, is split on blanks, and stays the user's.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from pathlib import Path
+
+from pytest_nixos.errors import MachineError
+from pytest_nixos.machine.vm.run_script import QemuVersion, RunScript
+
+__all__ = [
+    "Acceleration",
+    "accelerator_argv",
+    "check_run_dir",
+    "disk_image",
+    "machine_argv",
+    "monitor_argv",
+    "monitor_socket",
+    "qemu_options_name",
+    "run_environment",
+    "script_paths",
+]
+
+# sockaddr_un.sun_path holds 108 bytes with its final zero, unix(7); the longest socket name of ours.
+_MOST_SOCKET_PATH = 107
+_SOCKET_NAME_ROOM = 24
+
+
+class Acceleration(enum.Enum):
+    """How guest instructions run."""
+
+    AUTO = "auto"
+    KVM = "kvm"
+    TCG = "tcg"
+
+
+def check_run_dir(run_dir: Path) -> None:
+    """Refuse a run directory below which QEMU cannot work.
+
+    :raises MachineError: if a socket path would be too long, or QEMU's options would be cut in two.
+    """
+    length = len(str(run_dir).encode()) + 1 + _SOCKET_NAME_ROOM
+    if length > _MOST_SOCKET_PATH:
+        raise MachineError(
+            f"{run_dir}: a Unix socket below it needs {length} bytes, at most {_MOST_SOCKET_PATH} fit",
+            remedy="set TMPDIR to a directory with a shorter path, such as /tmp",
+        )
+    if "," in str(run_dir):
+        raise MachineError(
+            f"{run_dir}: the run script cannot pass a path with a comma to QEMU",
+            remedy="set TMPDIR to a directory without a comma in its path",
+        )
+
+
+def monitor_socket(run_dir: Path) -> Path:
+    """Return the path of QEMU's monitor socket."""
+    return run_dir / "qmp.sock"
+
+
+def disk_image(run_dir: Path) -> Path:
+    """Return the path of the machine's own disk."""
+    return run_dir / "disk.qcow2"
+
+
+def monitor_argv(run_dir: Path) -> tuple[str, ...]:
+    """Offer QEMU's monitor on a socket of this machine."""
+    return ("-qmp", f"unix:{monitor_socket(run_dir)},server=on,wait=off")
+
+
+def accelerator_argv(
+    acceleration: Acceleration, script: RunScript, version: QemuVersion | None, *, user_cpu: bool
+) -> tuple[str, ...]:
+    """Choose the accelerator and, where it must be, the processor model.
+
+    ``-machine accel=...`` overrides the ``-enable-kvm`` that nixpkgs' ``qemu-kvm`` adds by itself; ``-accel``
+    beside it is refused by QEMU.
+
+    :param acceleration: decided already, not ``AUTO``.
+    :param user_cpu: whether ``$QEMU_OPTS`` names a processor, which then stays.
+    """
+    accel = ("-machine", f"accel={acceleration.value}")
+    if user_cpu or acceleration is Acceleration.KVM:
+        return accel
+    if script.cpu == "host":
+        return (*accel, "-cpu", _tcg_cpu(version))
+    # A model that the host chose itself stays, the run script's default "max" may change.
+    if script.cpu in (None, "max") and _corrupts_cx16(version):
+        return (*accel, "-cpu", _tcg_cpu(version))
+    return accel
+
+
+def machine_argv(*, memory_mib: int | None, cores: int | None, reboots: bool) -> tuple[str, ...]:
+    """Override memory (MiB) and cores where asked, and end QEMU where the guest would reboot."""
+    memory = () if memory_mib is None else ("-m", str(memory_mib))
+    processors = () if cores is None else ("-smp", str(cores))
+    # Always without a window: serial and monitor on our terminal, even if the host insists on graphics.
+    return (*memory, *processors, "-nographic", *(() if reboots else ("-no-reboot",)))
+
+
+def run_environment(
+    run_dir: Path,
+    script: RunScript,
+    *,
+    serial: str,
+    restrict_network: bool,
+    inherited: Mapping[str, str],
+    emulated: bool = False,
+) -> dict[str, str]:
+    """Build the run script's whole environment.
+
+    :param serial: the guest's serial port, ``ttyS0``.
+    :param restrict_network: keep the guest from reaching beyond the host machine.
+    :param inherited: this process's environment; the user's QEMU variables stay and are added to.
+    :param emulated: whether TCG runs the guest. On a busy machine a kernel then panics with "IO-APIC + timer doesn't
+        work!" unless told ``no_timer_check``, as it tells itself under KVM (arch/x86/kernel/kvm.c).
+    """
+    paths = script_paths(run_dir)
+    net = (inherited.get("QEMU_NET_OPTS", ""), "restrict=on" if restrict_network else "")
+    kernel = (
+        inherited.get("QEMU_KERNEL_PARAMS", ""),
+        _console_parameter(script, serial, inherited),
+        "no_timer_check" if emulated else "",
+    )
+    return {
+        **inherited,
+        **{name: str(path) for name, path in paths.items()},
+        "USE_TMPDIR": "1",
+        "QEMU_NET_OPTS": ",".join(filter(None, net)),
+        "QEMU_KERNEL_PARAMS": " ".join(filter(None, kernel)),
+    }
+
+
+def script_paths(run_dir: Path) -> dict[str, Path]:
+    """Name the places that the run script writes to, by the variable that tells it so."""
+    return {
+        "NIX_DISK_IMAGE": disk_image(run_dir),
+        "TMPDIR": run_dir / "tmp",
+        "SHARED_DIR": run_dir / "shared",
+        "NIX_EFI_VARS": run_dir / "efi-vars.fd",
+        "NIX_SWTPM_DIR": run_dir / "swtpm",
+    }
+
+
+def qemu_options_name(options: str, flag: str) -> bool:
+    """Whether ``$QEMU_OPTS`` (split on blanks by the script) holds `flag`."""
+    return flag in options.split()
+
+
+def _console_parameter(script: RunScript, serial: str, inherited: Mapping[str, str]) -> str:
+    """The last console= of the command line becomes /dev/console: it must be the serial port."""
+    if script.console == serial or "console=" in inherited.get("QEMU_KERNEL_PARAMS", ""):
+        return ""
+    return f"console={serial}"
+
+
+def _corrupts_cx16(version: QemuVersion | None) -> bool:
+    """QEMU 7 under TCG breaks cmpxchg16b of recent kernels (oops in __kmalloc, three boots of five)."""
+    return version is not None and version.major == 7
+
+
+def _tcg_cpu(version: QemuVersion | None) -> str:
+    return "max,-cx16" if _corrupts_cx16(version) else "max"

@@ -1,0 +1,119 @@
+"""The VM backend: the host's own run script, watched from its first line to its last process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from pytest_nixos.local.process import Runner, SubprocessRunner
+from pytest_nixos.local.timing import Deadline
+from pytest_nixos.machine.base import BackendName, MachineSpec
+from pytest_nixos.machine.boot.events import (
+    BootEventKind,
+    BootListener,
+    ignore_boot_event,
+)
+from pytest_nixos.machine.boot.news import BootNews
+from pytest_nixos.machine.qemu.kvm import KvmProbe, VerdictCache
+from pytest_nixos.machine.vm.argv import Acceleration, check_run_dir
+from pytest_nixos.machine.vm.launcher import SnapshotOptions, VmLauncher, VmOptions
+from pytest_nixos.machine.vm.restore import WarmStart
+from pytest_nixos.machine.vm.run_script import (
+    RunScript,
+    effective_memory_mib,
+    find_run_script,
+    parse_run_script,
+    unsavable_script,
+)
+from pytest_nixos.machine.vm.running import VmRunning
+
+__all__ = ["SnapshotOptions", "VmBackend", "VmOptions", "VmRunning"]
+
+
+class VmBackend:
+    """Runs a host by the run script that ``config.system.build.vm`` made for it.
+
+    :param on_event: told what happens during boots, from any thread.
+    :param runner: runs the short commands that find out about QEMU.
+    :param environment: what the run script inherits, this process's environment if ``None``.
+    """
+
+    name = BackendName.VM
+
+    def __init__(
+        self,
+        options: VmOptions | None = None,
+        on_event: BootListener = ignore_boot_event,
+        *,
+        runner: Runner | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._options = options or VmOptions()
+        self._on_event = on_event
+        self._runner = runner or SubprocessRunner()
+        self._environment = environment
+        self._warned = False
+
+    def start(self, spec: MachineSpec, *, deadline: Deadline) -> VmRunning:
+        """Start a machine and wait until its boot has settled, or restore it from its snapshot.
+
+        :raises BootError: if it does not get there; nothing is left running.
+        :raises MachineError: if it cannot be started at all.
+        """
+        inherited = dict(os.environ if self._environment is None else self._environment)
+        check_run_dir(spec.run_dir)
+        script = parse_run_script(find_run_script(spec.system, spec.host.program))
+        news = BootNews(spec.host.name, self._on_event)
+        acceleration = self._acceleration(spec, script, inherited, news)
+        launcher = VmLauncher(
+            spec=spec,
+            script=script,
+            acceleration=acceleration,
+            options=self._options,
+            inherited=inherited,
+            on_event=self._on_event,
+            runner=self._runner,
+        )
+        use = self._options.snapshots
+        if use is None:
+            return launcher.cold((), deadline)
+        refusal = spec.host.snapshot_refusal or unsavable_script(script, inherited)
+        memory_mib = effective_memory_mib(script, inherited, spec.memory_mib)
+        if refusal or memory_mib is None:
+            why = refusal or "the size of its memory is not known"
+            news.tell(BootEventKind.SNAPSHOT, f"booting without a snapshot: {why}")
+            return launcher.cold((), deadline)
+        return WarmStart(
+            store=use.store,
+            limits=use.limits,
+            launcher=launcher,
+            name=spec.host.name,
+            parts=launcher.parts(memory_mib),
+            run_dir=spec.run_dir,
+            memory_mib=memory_mib,
+            not_before_s=use.not_before_s,
+            tell=news.tell,
+        ).start(deadline)
+
+    def _acceleration(
+        self, spec: MachineSpec, script: RunScript, inherited: Mapping[str, str], news: BootNews
+    ) -> Acceleration:
+        if self._options.acceleration is not Acceleration.AUTO:
+            return self._options.acceleration
+        reason = self._refusal(spec.host.system, script, inherited)
+        if reason is None:
+            return Acceleration.KVM
+        if not self._warned:
+            self._warned = True
+            news.tell(BootEventKind.NO_KVM, f"no KVM, the machine runs slowly (TCG): {reason}")
+        return Acceleration.TCG
+
+    def _refusal(self, system: str, script: RunScript, inherited: Mapping[str, str]) -> str | None:
+        guest = system.partition("-")[0]
+        if guest and guest != os.uname().machine:
+            return f"a {guest} guest on {os.uname().machine}"
+        if script.qemu_binary is None:
+            return f"{script.path.name} does not tell which QEMU it starts, so KVM cannot be tried"
+        probe = KvmProbe(self._runner, VerdictCache.of_user(inherited))
+        verdict = probe.probe(script.qemu_binary, cpu=script.cpu or "max")
+        return None if verdict.usable else verdict.reason

@@ -1,0 +1,222 @@
+"""The two ways up for one VM: by its run script, or as a clone of its snapshot."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pytest_nixos.local.memory import check_memory
+from pytest_nixos.local.process import Runner
+from pytest_nixos.local.timing import Deadline
+from pytest_nixos.machine.base import MachineSpec
+from pytest_nixos.machine.boot.events import BootListener
+from pytest_nixos.machine.boot.news import BootNews
+from pytest_nixos.machine.boot.settle import SettleLimits
+from pytest_nixos.machine.channel.protocol import PROTOCOL_VERSION
+from pytest_nixos.machine.channel.transport import SerialChannel
+from pytest_nixos.machine.network.prober import FrameProber
+from pytest_nixos.machine.snapshot.clone import Clone
+from pytest_nixos.machine.snapshot.clone_disks import make_disks
+from pytest_nixos.machine.snapshot.record import Snapshot
+from pytest_nixos.machine.snapshot.store import CacheLimits, SnapshotStore
+from pytest_nixos.machine.vm.argv import (
+    Acceleration,
+    accelerator_argv,
+    machine_argv,
+    monitor_argv,
+    qemu_options_name,
+    run_environment,
+)
+from pytest_nixos.machine.vm.run_script import RunScript, boots_from, qemu_version, serial_console
+from pytest_nixos.machine.vm.running import VmRunning
+
+__all__ = ["SnapshotOptions", "VmLauncher", "VmOptions"]
+
+# What the user can give a QEMU or a kernel beside the host's config.
+_SHAPING = ("QEMU_OPTS", "QEMU_NET_OPTS", "QEMU_KERNEL_PARAMS")
+_KERNEL_PREFIX = "NIXPKGS_QEMU_KERNEL_"
+_CPU_FACTS = ("model name", "flags", "Features", "CPU part")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotOptions:
+    """How snapshots are used.
+
+    :param not_before_s: those that were saved earlier are made anew; seconds since 1970.
+    """
+
+    store: SnapshotStore
+    limits: CacheLimits = field(default_factory=CacheLimits)
+    not_before_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VmOptions:
+    """How VMs are run.
+
+    :param acceleration: ``AUTO`` uses KVM where it truly works.
+    :param restrict_network: keep guests from reaching beyond the host machine even if the run script was
+        built without the instrumentation, which does the same.
+    :param reboots: let the guest reboot in place; otherwise a reboot ends QEMU.
+    :param settle: when a boot counts as finished or as stuck.
+    :param grace_s: seconds that QEMU and its helpers get between SIGTERM and SIGKILL.
+    :param extra_argv: further QEMU arguments, after all others.
+    :param snapshots: how snapshots are used, ``None`` for not at all.
+    """
+
+    acceleration: Acceleration = Acceleration.AUTO
+    restrict_network: bool = False
+    reboots: bool = False
+    settle: SettleLimits = field(default_factory=SettleLimits)
+    grace_s: float = 2.0
+    extra_argv: tuple[str, ...] = ()
+    snapshots: SnapshotOptions | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VmLauncher:
+    """Starts one machine.
+
+    :param acceleration: decided already, not ``AUTO``.
+    :param inherited: what the run script inherits.
+    """
+
+    spec: MachineSpec
+    script: RunScript
+    acceleration: Acceleration
+    options: VmOptions
+    inherited: Mapping[str, str]
+    on_event: BootListener
+    runner: Runner
+
+    def cold(self, extra_argv: Sequence[str], deadline: Deadline) -> VmRunning:
+        """Boot the machine by its run script and wait until its boot has settled.
+
+        :param extra_argv: further QEMU arguments, after all others.
+        :raises BootError: if it does not get there; nothing is left running.
+        """
+        news = BootNews(self.spec.host.name, self.on_event)
+        with contextlib.ExitStack() as stack:
+            running = self._running(news, stack, extra_argv)
+            running.boot(deadline)
+            running.keep(stack.pop_all())
+        return running
+
+    def clone(
+        self, snapshot: Snapshot, stack: contextlib.ExitStack, deadline: Deadline
+    ) -> VmRunning:
+        """Start the machine from a snapshot; what `stack` holds is undone at its end.
+
+        :raises HostMemoryError: if the host machine has too little memory.
+        :raises MachineError: if it does not start.
+        """
+        record, run_dir = snapshot.record, self.spec.run_dir
+        check_memory(self.spec.host.name, guest_bytes=snapshot.memory_bytes)
+        news = BootNews(self.spec.host.name, self.on_event)
+        news.resume(record.console)
+        clone = Clone.of(record.argv, record.cwd, snapshot=snapshot.directory, run_dir=run_dir)
+
+        def disks() -> None:
+            make_disks(
+                self.runner,
+                clone.disks,
+                qemu=clone.argv[0],
+                snapshot=snapshot.directory,
+                run_dir=run_dir,
+            )
+
+        running = self._running(news, stack, ())
+        running.restore(snapshot, clone, deadline, make_disks=disks)
+        running.keep(stack.pop_all())
+        return running
+
+    def parts(self, memory_mib: int) -> dict[str, str]:
+        """Name everything that shapes the machine, for the key of its snapshot."""
+        environment = {name: self.inherited.get(name, "") for name in _SHAPING}
+        environment |= {n: v for n, v in self.inherited.items() if n.startswith(_KERNEL_PREFIX)}
+        return {
+            "system": str(self.spec.system),
+            "script": os.path.realpath(self.script.path),
+            "qemu": _identity(self.script.qemu_binary),
+            "acceleration": self.acceleration.value,
+            "processor": _processor() if self.acceleration is Acceleration.KVM else "",
+            "memory": str(memory_mib),
+            "cores": str(self.spec.cores or ""),
+            "reboots": str(self.options.reboots),
+            "restricted": str(self.options.restrict_network),
+            "argv": "\0".join(self.options.extra_argv),
+            "protocol": str(PROTOCOL_VERSION),
+            **environment,
+        }
+
+    def _running(
+        self, news: BootNews, stack: contextlib.ExitStack, extra_argv: Sequence[str]
+    ) -> VmRunning:
+        run_dir = self.spec.run_dir
+        probed = FrameProber.applicable(self.script.text)
+        env = run_environment(
+            run_dir,
+            self.script,
+            serial=serial_console(self.spec.host.system),
+            restrict_network=self.options.restrict_network,
+            inherited=self.inherited,
+            emulated=self.acceleration is Acceleration.TCG,
+        )
+        return VmRunning(
+            self.spec.host.name,
+            run_dir,
+            news,
+            stack,
+            lambda: self._argv(extra_argv),
+            env,
+            grace_s=self.options.grace_s,
+            prober=FrameProber(run_dir) if probed else None,
+            boots_from=boots_from(self.script),
+            limits=self.options.settle,
+            store_image=self.options.snapshots is not None and not self.spec.host.snapshot_refusal,
+        )
+
+    def _argv(self, extra_argv: Sequence[str]) -> tuple[str, ...]:
+        user_cpu = qemu_options_name(self.inherited.get("QEMU_OPTS", ""), "-cpu")
+        binary, run_dir = self.script.qemu_binary, self.spec.run_dir
+        version = qemu_version(self.runner, binary) if binary else None
+        return (
+            str(self.script.path),
+            *accelerator_argv(self.acceleration, self.script, version, user_cpu=user_cpu),
+            *machine_argv(
+                memory_mib=self.spec.memory_mib,
+                cores=self.spec.cores,
+                reboots=self.options.reboots,
+            ),
+            *monitor_argv(run_dir),
+            *SerialChannel.qemu_argv(run_dir),
+            *(FrameProber.qemu_argv(run_dir) if FrameProber.applicable(self.script.text) else ()),
+            *self.options.extra_argv,
+            *extra_argv,
+        )
+
+
+def _identity(binary: str | None) -> str:
+    """Name a program so that another one in its place has another name."""
+    if binary is None:
+        return ""
+    path = os.path.realpath(binary)
+    try:
+        state = Path(path).stat()
+    except OSError:
+        return path
+    return f"{path} {state.st_size} {state.st_mtime_ns}"
+
+
+def _processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Name the host machine's processor: a guest under KVM has seen its features."""
+    try:
+        lines = cpuinfo.read_text().partition("\n\n")[0].splitlines()
+    except OSError:
+        return ""
+    facts = sorted(line for line in lines if line.startswith(_CPU_FACTS))
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()

@@ -1,0 +1,182 @@
+"""Command lines of ``nix``, as values, that work from Nix 2.8 to 2.33 and in Lix."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_nixos.nix.cache import EvaluationCache
+from pytest_nixos.nix.refs import FlakeRef
+
+__all__ = [
+    "NixSettings",
+    "all_outputs",
+    "build_ahead_argv",
+    "build_argv",
+    "closure_argv",
+    "closure_size_argv",
+    "eval_argv",
+    "flake_options",
+    "log_argv",
+    "metadata_argv",
+    "nix_words",
+    "root_argv",
+    "version_argv",
+]
+
+_FLAKES = ("--extra-experimental-features", "nix-command flakes")
+_LOG = ("--log-format", "internal-json")
+# From 2.15 on `/nix/store/x.drv` names the derivation itself and `^*` its outputs; 2.8 knows no `^`.
+_OUTPUT_SYNTAX_SINCE = (2, 15)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NixSettings:
+    """What the user can set about Nix.
+
+    :param program: name or path of ``nix``.
+    :param override_inputs: pairs of input name and flake ref, as ``--override-input`` takes them.
+    :param nix_options: pairs of name and value for ``--option``.
+    :param impure: evaluate with ``--impure``; such evaluations are not cached.
+    :param evaluation_limit_s: for one evaluation, fetching of inputs included.
+    :param build_limit_s: for one build.
+    :param cache: where evaluations are kept, ``None`` for nowhere.
+    """
+
+    program: str = "nix"
+    override_inputs: tuple[tuple[str, str], ...] = ()
+    nix_options: tuple[tuple[str, str], ...] = ()
+    impure: bool = False
+    evaluation_limit_s: float = 1800.0
+    build_limit_s: float = 6 * 3600.0
+    cache: EvaluationCache | None = None
+
+    @property
+    def pure(self) -> bool:
+        """Whether an evaluation depends on the flake and its inputs alone."""
+        return not self.impure and not {"pure-eval", "impure"} & {
+            name for name, _ in self.nix_options
+        }
+
+
+def version_argv(settings: NixSettings) -> tuple[str, ...]:
+    """Return the command that tells the version."""
+    return (settings.program, "--version")
+
+
+def log_argv(settings: NixSettings, derivation: str) -> tuple[str, ...]:
+    """Return the command that prints the kept log of a build."""
+    return (settings.program, *_FLAKES, "log", derivation)
+
+
+def metadata_argv(settings: NixSettings, flake: FlakeRef) -> tuple[str, ...]:
+    """Return the command that locks a flake in memory and tells its content."""
+    return (
+        *nix_words(settings, "flake", "metadata"),
+        *flake_options(settings),
+        "--json",
+        str(flake),
+    )
+
+
+def eval_argv(settings: NixSettings, flake: FlakeRef, expression: str) -> tuple[str, ...]:
+    """Return the command that applies `expression` to a flake's ``nixosConfigurations``."""
+    return (
+        *nix_words(settings, "eval"),
+        *flake_options(settings),
+        *(("--impure",) if settings.impure else ()),
+        *("--option", "eval-cache", "false"),  # it would hide an error's text on the second run
+        "--show-trace",
+        "--json",
+        f"{flake}#nixosConfigurations",
+        *("--apply", expression),
+    )
+
+
+def build_argv(
+    settings: NixSettings, derivation: str, *, gc_root: Path, version: str
+) -> tuple[str, ...]:
+    """Return the command that builds all outputs of a derivation.
+
+    :param version: what ``nix --version`` says.
+    """
+    return (
+        *nix_words(settings, "build"),
+        "--json",
+        *("--out-link", str(gc_root)),
+        f"{derivation}{all_outputs(version)}",
+    )
+
+
+def build_ahead_argv(
+    settings: NixSettings, derivations: Sequence[str], *, version: str
+) -> tuple[str, ...]:
+    """Return the command that builds as many of `derivations` as can be built, and makes no link.
+
+    :param version: what ``nix --version`` says.
+    """
+    return (
+        *nix_words(settings, "build"),
+        "--no-link",
+        "--keep-going",
+        *(f"{derivation}{all_outputs(version)}" for derivation in derivations),
+    )
+
+
+def root_argv(settings: NixSettings, output: str, *, gc_root: Path) -> tuple[str, ...]:
+    """Return the command that keeps a valid store path from the garbage collector, and fails on any other.
+
+    It builds and fetches nothing, evaluates nothing and takes 20 ms.
+    """
+    options = [word for pair in settings.nix_options for word in ("--option", *pair)]
+    return (
+        *("nix-store", "--realise", *options),
+        *("--option", "substitute", "false"),
+        *("--add-root", str(gc_root)),
+        output,
+    )
+
+
+def export_argv(paths: Sequence[Path]) -> tuple[str, ...]:
+    """Return the command that writes `paths` as ``nix-store --import`` reads them."""
+    return ("nix-store", "--export", *map(str, paths))
+
+
+def dump_database_argv(paths: Sequence[Path]) -> tuple[str, ...]:
+    """Return the command that writes what the database knows of `paths`, for ``nix-store --load-db``."""
+    return ("nix-store", "--dump-db", *map(str, paths))
+
+
+def closure_argv(settings: NixSettings, path: Path) -> tuple[str, ...]:
+    """Return the command that lists the closure of a store path."""
+    return (*nix_words(settings, "path-info"), "--recursive", str(path))
+
+
+def closure_size_argv(settings: NixSettings, path: Path) -> tuple[str, ...]:
+    """Return the command that tells the size of a store path's closure."""
+    return (*nix_words(settings, "path-info"), "--closure-size", "--json", str(path))
+
+
+def nix_words(settings: NixSettings, *command: str) -> tuple[str, ...]:
+    """Return the start of a command line: program, features, log format and the user's settings."""
+    options = [word for pair in settings.nix_options for word in ("--option", *pair)]
+    return (settings.program, *_FLAKES, *command, *_LOG, *options)
+
+
+def flake_options(settings: NixSettings) -> tuple[str, ...]:
+    """Return what keeps the user's lock file as it is and replaces the inputs that are to be replaced."""
+    overrides = [w for pair in settings.override_inputs for w in ("--override-input", *pair)]
+    return ("--no-write-lock-file", *overrides)
+
+
+def all_outputs(version: str) -> str:
+    """Return what follows a derivation that is to be built: nothing where Nix does not know the syntax."""
+    return "^*" if _release(version) >= _OUTPUT_SYNTAX_SINCE else ""
+
+
+def _release(version: str) -> tuple[int, int]:
+    """Read major and minor out of ``nix (Nix) 2.8.0``, ``nix (Lix, like Nix) 2.91.1``, ``... 2.33pre2026``."""
+    found = re.findall(r"(\d+)\.(\d+)", version)
+    return (int(found[-1][0]), int(found[-1][1])) if found else _OUTPUT_SYNTAX_SINCE

@@ -1,0 +1,173 @@
+"""The Nix expressions that are applied to a flake's ``nixosConfigurations``, assembled from ``nix/*.nix``.
+
+They travel as text in ``nix eval --apply``: that works in pure mode and with ``--override-input``, and writes no
+file. Data goes in as JSON text, so no value of a user is ever parsed as Nix.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+
+from pytest_nixos.errors import SettingsError
+from pytest_nixos.nix.refs import nix_quote
+
+__all__ = [
+    "FACTS",
+    "Instrumentation",
+    "evaluation_expression",
+    "generation_expression",
+    "option_names",
+]
+
+FACTS = [
+    "hostName",
+    "systemName",
+    "stateVersion",
+    "release",
+    "version",
+    "isContainer",
+    "firewall",
+    "sysctls",
+    "zram",
+    "ollama",
+    "users",
+    "groups",
+    "kernelParams",
+    "fileSystems",
+    "swapDevices",
+    "warnings",
+    "units",
+    "vm",
+]
+
+_MAX_ARGUMENT_BYTES = 128 * 1024 - 1  # MAX_ARG_STRLEN, execve(2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instrumentation:
+    """What a VM gets beside the host's own config.
+
+    :param channel_script: bash program that serves the root command channel inside the guest.
+    :param memory_mib: overrides what the host declares, in MiB.
+    :param cores: overrides what the host declares.
+    :param restrict_network: keep the guest from reaching anything but the machine that runs it.
+    :param snapshot: make the VM one whose state can be saved, where the host allows it.
+    """
+
+    channel_script: str
+    memory_mib: int | None = None
+    cores: int | None = None
+    restrict_network: bool = True
+    snapshot: bool = False
+
+
+def evaluation_expression(
+    attr: str,
+    *,
+    backend: str,
+    instrumentation: Instrumentation,
+    options: Sequence[Sequence[str]],
+    skipped_facts: Sequence[str] = (),
+) -> str:
+    """Return the function that turns ``nixosConfigurations`` into one host's document.
+
+    :param attr: name of the host.
+    :param backend: ``auto``, ``vm`` or ``container``.
+    :param options: option paths as attribute names, see :func:`option_names`.
+    :param skipped_facts: of :data:`FACTS`, those to leave out because they break the evaluation.
+    :raises SettingsError: if the text is longer than an argument may be.
+    """
+    request = _request(attr, backend, instrumentation)
+    request |= {"options": [list(names) for names in options], "skippedFacts": list(skipped_facts)}
+    return _expression("host-config.nix", request, "{ }", needs="facts")
+
+
+def generation_expression(
+    attr: str, *, backend: str, instrumentation: Instrumentation, delta: str
+) -> str:
+    """Return the function that instantiates a machine's toplevel with the module text `delta`."""
+    request = _request(attr, backend, instrumentation)
+    return _expression("generation.nix", request, delta, needs="")
+
+
+def option_names(path: str) -> tuple[str, ...]:
+    """Split an option path into attribute names: ``boot.kernel.sysctl."vm.swappiness"``.
+
+    :raises SettingsError: if a quote is not closed or a name is empty.
+    """
+    names: list[str] = []
+    rest = path
+    while True:
+        if rest.startswith('"'):
+            name, closed, rest = rest[1:].partition('"')
+        else:
+            end = rest.find(".")
+            name, closed, rest = (rest, "-", "") if end < 0 else (rest[:end], "-", rest[end:])
+        names.append(name)
+        if not name or not closed or (rest and not rest.startswith(".")) or '"' in name:
+            raise SettingsError(
+                f"option path {path!r}: {'a quote is not closed' if not closed else 'an empty or odd name'}",
+                remedy='write it as in a module: services.openssh.enable, boot.kernel.sysctl."vm.swappiness"',
+            )
+        if not rest:
+            return tuple(names)
+        rest = rest[1:]
+
+
+def expression_sources() -> Mapping[str, str]:
+    """Return the text of every ``.nix`` file by name."""
+    folder = resources.files("pytest_nixos.nix") / "expressions"
+    files = sorted(folder.iterdir(), key=lambda entry: entry.name)
+    return {file.name: file.read_text() for file in files if file.name.endswith(".nix")}
+
+
+def _request(attr: str, backend: str, instrumentation: Instrumentation) -> dict[str, object]:
+    return {
+        "host": attr,
+        "backend": backend,
+        "snapshot": instrumentation.snapshot,
+        "instrumentation": {
+            "channelScript": instrumentation.channel_script,
+            "memoryMiB": instrumentation.memory_mib,
+            "cores": instrumentation.cores,
+            "restrictNetwork": instrumentation.restrict_network,
+        },
+    }
+
+
+def _expression(main: str, request: Mapping[str, object], delta: str, *, needs: str) -> str:
+    source = expression_sources()
+    text = f"""let
+  request = builtins.fromJSON {nix_quote(json.dumps(request))};
+  safe = (
+{source["safe.nix"]}
+  );
+  facts = (
+{source["facts.nix"]}
+  ) {{ inherit safe; }};
+  instrumentation = variant: (
+{source["instrumentation.nix"]}
+  ) (request.instrumentation // variant);
+  delta = (
+{delta}
+  );
+  saving = (
+{source["store-image.nix"]}
+  ) {{ inherit safe; wanted = request.snapshot; }};
+  machineOf = (
+{source["machine.nix"]}
+  ) {{ inherit safe instrumentation delta saving; inherit (request) backend; }};
+in (
+{source[main]}
+) {{ inherit safe machineOf request {needs}; }}
+"""
+    if len(text.encode()) > _MAX_ARGUMENT_BYTES:
+        raise SettingsError(
+            f"the expression for Nix has {len(text.encode())} bytes, more than the {_MAX_ARGUMENT_BYTES}"
+            " that one argument may have",
+            remedy="ask for fewer options (choose fewer suites or standards), or make the delta shorter",
+        )
+    return text

@@ -1,0 +1,239 @@
+"""Collection: bundled suites as pytest collectors, and checks multiplied by host and control."""
+
+from __future__ import annotations
+
+import fnmatch
+import importlib
+import importlib.util
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from pytest_nixos.errors import NixosError, SettingsError
+from pytest_nixos.plugin.session import NixosSession
+from pytest_nixos.standards.model import Control
+
+__all__ = [
+    "BUNDLED_SUITES",
+    "HOST_PARAM",
+    "NO_HOST",
+    "SuitePackages",
+    "collect_suite_directory",
+    "control_of",
+    "generate_tests",
+    "host_key_of",
+    "needs_boot_loader",
+    "select_and_order",
+]
+
+BUNDLED_SUITES = "pytest_nixos.checks"
+HOST_PARAM = "_nixos_host"
+CONTROL_FIXTURE = "nixos_control"
+NO_HOST = "no-host"
+NAME_MARKERS = ("nixos_control", "nixos_hosts", "nixos_requires")
+BOOT_LOADER = "boot-loader"
+_STORE = Path("/nix/store")
+
+
+@dataclass(frozen=True, slots=True)
+class SuitePackages:
+    """Where the packages that hold suites lie: canonical package name to directory."""
+
+    directories: Mapping[str, Path]
+
+    @classmethod
+    def locate(cls, names: Iterable[str]) -> SuitePackages:
+        """Find packages by import name, without importing what is in them.
+
+        :raises SettingsError: if one of them cannot be imported.
+        """
+        directories = {}
+        for name in names:
+            spec = importlib.util.find_spec(name)
+            places = list(spec.submodule_search_locations or ()) if spec else []
+            if not places:
+                raise SettingsError(
+                    f"suite package {name!r}: no such importable package",
+                    remedy="install the distribution that holds it, or mend the pytest_nixos_suites hook",
+                )
+            directories[name] = Path(places[0]).resolve()
+        return cls(directories)
+
+    def module_name(self, path: Path) -> str | None:
+        """Return the canonical import name of a file or directory in a suite package."""
+        for name, directory in self.directories.items():
+            if path.is_relative_to(directory):
+                parts = path.relative_to(directory).parts
+                return ".".join((name, *parts)).removesuffix(".py")
+        return None
+
+    def contains(self, path: Path) -> bool:
+        """Whether `path` lies in a suite package."""
+        return self.module_name(path) is not None
+
+
+class SuiteDirectory(pytest.Directory):
+    """A directory of a suite package, collected without becoming an import root."""
+
+    def collect(self) -> Iterator[pytest.Item | pytest.Collector]:
+        """Yield collectors of its sub-packages and test modules, in order of name."""
+        for path in sorted(self.path.iterdir()):
+            if path.is_dir() and (path / "__init__.py").is_file():
+                made = self.ihook.pytest_collect_directory(path=path, parent=self)
+                yield from [made] if made is not None else []
+            elif path.is_file():
+                yield from self.ihook.pytest_collect_file(file_path=path, parent=self)
+
+
+class SuiteModule(pytest.Module):
+    """A module of a suite package, imported by its canonical name.
+
+    pytest's own import modes would put an editable install's source folder on ``sys.path`` and import
+    ``checks.firewall``, which collides with a repository that has a ``checks`` of its own.
+    """
+
+    canonical_name: str
+
+    def _getobj(self) -> ModuleType:
+        return importlib.import_module(self.canonical_name)
+
+
+def collect_suite_directory(
+    packages: SuitePackages, path: Path, parent: pytest.Collector
+) -> pytest.Collector | None:
+    """Make the collector of a suite's directory or module, or ``None`` if `path` is not one."""
+    name = packages.module_name(path)
+    if name is None:
+        return None
+    nodeid = "/".join(name.split("."))
+    if path.is_dir():
+        return SuiteDirectory.from_parent(parent, path=path, nodeid=nodeid)
+    module: SuiteModule = SuiteModule.from_parent(parent, path=path, nodeid=f"{nodeid}.py")
+    module.canonical_name = name
+    return module
+
+
+def is_store_link(path: Path) -> bool:
+    """Whether `path` is a link into the Nix store, such as ``result``: never a place for tests."""
+    return path.is_symlink() and path.resolve().is_relative_to(_STORE)
+
+
+def generate_tests(metafunc: pytest.Metafunc, session: NixosSession) -> None:
+    """Multiply a test by the hosts of this run, and by the controls of its suite where it asks for one."""
+    if HOST_PARAM not in metafunc.fixturenames:
+        return
+    keys = _hosts_for(metafunc.definition, session)
+    if not keys:
+        globs = _marker_args(metafunc.definition, "nixos_hosts")
+        reason = f"not applicable: no host of this run matches nixos_hosts({', '.join(globs)})"
+        skipped = pytest.param(NO_HOST, marks=pytest.mark.skip(reason=reason))
+        metafunc.parametrize(HOST_PARAM, [skipped], ids=[NO_HOST], indirect=True, scope="session")
+        return
+    _parametrize_hosts(metafunc, keys)
+    if CONTROL_FIXTURE in metafunc.fixturenames and not _control_ids(metafunc.definition):
+        controls = [control for control in session.controls if not control.check]
+        metafunc.parametrize(CONTROL_FIXTURE, controls, ids=[c.id for c in controls], indirect=True)
+
+
+def host_key_of(item: pytest.Item) -> str | None:
+    """Return the key of the host that an item is for."""
+    callspec = getattr(item, "callspec", None)
+    key = callspec.params.get(HOST_PARAM) if callspec is not None else None
+    return None if key in (None, NO_HOST) else str(key)
+
+
+def needs_boot_loader(item: pytest.Item) -> bool:
+    """Whether a test asks for a VM with a boot loader: ``nixos_requires("boot-loader")``, alone or beside places."""
+    return any(BOOT_LOADER in marker.args for marker in item.iter_markers("nixos_requires"))
+
+
+def control_of(item: pytest.Item, session: NixosSession) -> Control | None:
+    """Return the control that an item judges, with the profile's parameters and severity.
+
+    :raises CatalogueError: if its ``nixos_control`` marker names none that is known.
+    """
+    callspec = getattr(item, "callspec", None)
+    chosen = callspec.params.get(CONTROL_FIXTURE) if callspec is not None else None
+    if isinstance(chosen, Control):
+        return session.control(chosen.id)
+    ids = _control_ids(item)
+    return session.control(ids[0]) if ids else None
+
+
+def select_and_order(
+    config: pytest.Config, items: list[pytest.Item], session: NixosSession, packages: SuitePackages
+) -> None:
+    """Drop what the profile and ``--nixos-suite`` leave out, and put destructive checks last per host.
+
+    :raises pytest.UsageError: if an item names a control that is not known.
+    """
+    kept: list[pytest.Item] = []
+    dropped: list[pytest.Item] = []
+    for item in items:
+        _refuse_bad_markers(item)
+        (kept if _selected(item, session, packages) else dropped).append(item)
+    if dropped:
+        config.hook.pytest_deselected(items=dropped)
+    order = {key: number for number, key in enumerate(session.host_keys)}
+    kept.sort(
+        key=lambda item: (
+            order.get(host_key_of(item) or "", -1),
+            item.get_closest_marker("nixos_destructive") is not None,
+        )
+    )
+    items[:] = kept
+
+
+def _selected(item: pytest.Item, session: NixosSession, packages: SuitePackages) -> bool:
+    callspec = getattr(item, "callspec", None)
+    if callspec is not None and not isinstance(
+        callspec.params.get(CONTROL_FIXTURE), Control | None
+    ):
+        return False  # pytest's placeholder: the profile selects no data control
+    try:
+        control = control_of(item, session)
+    except NixosError as err:
+        raise pytest.UsageError(f"{item.nodeid}: {err}") from err
+    if control is None:
+        return True
+    # What people type after -k.
+    item.extra_keyword_matches |= {control.id, control.suite, control.severity.name}
+    if packages.contains(item.path) and not session.selects(control):
+        return False
+    suites = session.settings.suites
+    return not suites or not packages.contains(item.path) or control.suite in suites
+
+
+def _parametrize_hosts(metafunc: pytest.Metafunc, keys: Sequence[str]) -> None:
+    metafunc.parametrize(HOST_PARAM, keys, ids=list(keys), indirect=True, scope="session")
+
+
+def _hosts_for(node: pytest.Item, session: NixosSession) -> list[str]:
+    globs = _marker_args(node, "nixos_hosts")
+    return [
+        key
+        for key in session.host_keys
+        if not globs or any(fnmatch.fnmatchcase(key, glob) for glob in globs)
+    ]
+
+
+def _control_ids(node: pytest.Item) -> list[str]:
+    return _marker_args(node, "nixos_control")
+
+
+def _marker_args(node: pytest.Item, name: str) -> list[str]:
+    marker = node.get_closest_marker(name)
+    return [] if marker is None else [arg for arg in marker.args if isinstance(arg, str)]
+
+
+def _refuse_bad_markers(item: pytest.Item) -> None:
+    for name in NAME_MARKERS:
+        for marker in item.iter_markers(name):
+            if marker.kwargs or not marker.args or not all(isinstance(a, str) for a in marker.args):
+                raise pytest.UsageError(
+                    f"{item.nodeid}: marker {name} got {marker.args!r} {marker.kwargs or ''}\n"
+                    f'  remedy: give it names as strings, for example @pytest.mark.{name}("name")'
+                )

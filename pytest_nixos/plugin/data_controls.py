@@ -1,0 +1,100 @@
+"""The fixture that judges data controls: everything that they need is observed together, then each is judged."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from pytest_nixos.findings import Evidence, Outcome
+from pytest_nixos.nix.host_config import HostConfig
+from pytest_nixos.nix.metadata import subfolder
+from pytest_nixos.observe.store import Observations
+from pytest_nixos.plugin.not_applicable import not_applicable
+from pytest_nixos.plugin.session import NixosSession, place_of
+from pytest_nixos.plugin.stash import SESSION
+from pytest_nixos.standards.applicability import inapplicable
+from pytest_nixos.standards.flake_files import FlakeFiles, read_flake, scan_closure
+from pytest_nixos.standards.judge import judge
+from pytest_nixos.standards.kinds import KINDS
+from pytest_nixos.standards.look import flake_directory, host_observations, read
+from pytest_nixos.standards.model import Control, Place
+
+__all__: list[str] = []
+
+
+@pytest.fixture(scope="session")
+def nixos_host_observations(
+    request: pytest.FixtureRequest, nixos_host_config: HostConfig
+) -> Mapping[str, object]:
+    """What is read on the host machine: the flake's files and lock, and the closure that was built."""
+    session = request.config.stash[SESSION]
+    toplevel = Path(nixos_host_config.toplevel)
+    wants_closure = any(c.observed and c.observed.kind == "store-scan" for c in session.controls)
+    if wants_closure and not toplevel.exists():
+        request.getfixturevalue("nixos_machine")
+    return host_observations(
+        today=dt.datetime.now(tz=dt.UTC).date(),
+        flake=_flake_files(session, nixos_host_config),
+        closure=scan_closure(session.nix.closure(toplevel)) if wants_closure else None,
+    )
+
+
+@pytest.fixture
+def nixos_judge(
+    request: pytest.FixtureRequest,
+    _nixos_host: str,
+    nixos_host_config: HostConfig,
+    nixos_evidence: Evidence,
+) -> Callable[[Control], None]:
+    """Judge a data control: it passes, fails, or ends the item as not applicable.
+
+    The machine is started only where a control has to be seen on one.
+    """
+    session = request.config.stash[SESSION]
+    place = place_of(session.backend_name(_nixos_host))
+
+    def judge_control(control: Control) -> None:
+        if control.check:
+            not_applicable("it is judged by a Python check of its own")
+        observations: Mapping[str, object] = {}
+        if _reads_host_machine(control):
+            observations = request.getfixturevalue("nixos_host_observations")
+        elif _needs_machine(control, nixos_host_config, place):
+            store: Observations = request.getfixturevalue("nixos_observations")
+            observations = read(session.controls, nixos_host_config, store)
+        verdict = judge(control, nixos_host_config, observations, place)
+        nixos_evidence.expect(verdict.expected)
+        nixos_evidence.observe(verdict.observed)
+        nixos_evidence.judged_on = verdict.judged_on
+        if verdict.outcome is Outcome.NOT_APPLICABLE:
+            not_applicable(verdict.reason)
+        if verdict.outcome is not Outcome.PASSED:
+            pytest.fail(verdict.reason, pytrace=False)
+
+    return judge_control
+
+
+def _needs_machine(control: Control, host: HostConfig, place: Place) -> bool:
+    return (
+        control.is_data
+        and control.observed is not None
+        and place not in control.falsified_in
+        and inapplicable(control, host, place) is None
+    )
+
+
+def _reads_host_machine(control: Control) -> bool:
+    return control.observed is not None and KINDS[control.observed.kind].host_side
+
+
+def _flake_files(session: NixosSession, host: HostConfig) -> FlakeFiles | None:
+    """Read the flake as Nix copied it; its checkout, where there is one, tells what git tracks."""
+    metadata = session.nix.metadata(host.ref.flake)
+    source = metadata.get("path")
+    if source is None or not Path(source).is_dir():
+        return None
+    directory = Path(source) / subfolder(metadata)
+    return read_flake(directory, checkout=flake_directory(host.ref.flake.url))

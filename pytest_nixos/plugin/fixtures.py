@@ -1,0 +1,266 @@
+"""Fixtures: one root parameter (the host's key), and what follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from pytest_nixos.errors import NixosError
+from pytest_nixos.findings import Evidence
+from pytest_nixos.generations import Generations
+from pytest_nixos.machine.base import BackendName, Machine
+from pytest_nixos.machine.cluster.cluster import Cluster
+from pytest_nixos.machine.faults.faults import Faults
+from pytest_nixos.nix.flake import Flake
+from pytest_nixos.nix.host_config import HostConfig
+from pytest_nixos.nix.refs import FlakeRef
+from pytest_nixos.observe.store import Observations
+from pytest_nixos.plugin.collect import control_of, needs_boot_loader
+from pytest_nixos.plugin.generation_builder import NixBridge
+from pytest_nixos.plugin.launch import Launch
+from pytest_nixos.plugin.launch_cluster import ClusterLaunch
+from pytest_nixos.plugin.session import HostEntry, NixosSession, place_of
+from pytest_nixos.plugin.stash import EVIDENCE, NARRATOR, SESSION, UPGRADES
+from pytest_nixos.plugin.upgrade import Upgrades
+from pytest_nixos.standards.model import Control
+
+__all__ = ["fail_without_traceback"]
+
+
+def fail_without_traceback(error: NixosError) -> BaseException:
+    """Make the exception that shows `error` once, without a traceback.
+
+    ``pytest.fail()`` inside an ``except`` block would print it twice.
+    """
+    return pytest.fail.Exception(str(error), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def _nixos_host(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def nixos_host_config(request: pytest.FixtureRequest, _nixos_host: str) -> HostConfig:
+    """What the host declares: its evaluated facts, typed."""
+    with _shown_once(_session(request), _nixos_host):
+        return _session(request).host_config(_nixos_host)
+
+
+@pytest.fixture(scope="session")
+def nixos_machine(request: pytest.FixtureRequest, _nixos_host: str) -> Iterator[Machine]:
+    """The host's machine, built and booted at first use, shared by all tests of the host.
+
+    After a module of destructive checks it goes back to its snapshot, where it has one.
+    """
+    slates = _session(request).slates
+    for machine in _machine(request, _nixos_host):
+        slates.enter(_nixos_host, machine)
+        try:
+            yield machine
+        finally:
+            slates.leave(_nixos_host)
+
+
+@pytest.fixture
+def nixos_fresh_machine(request: pytest.FixtureRequest, _nixos_host: str) -> Iterator[Machine]:
+    """A machine of the host for this test alone; what the test breaks goes away with it.
+
+    With the marker ``nixos_requires("boot-loader")`` it has a disk and boot loader of its own.
+    """
+    vm = _session(request).backend_name(_nixos_host) is BackendName.VM
+    loader = vm and needs_boot_loader(request.node)
+    yield from _machine(request, _nixos_host, boot_loader=loader)
+
+
+@pytest.fixture(scope="session")
+def nixos_rebooting_machine(request: pytest.FixtureRequest, _nixos_host: str) -> Iterator[Machine]:
+    """A machine that reboots into its boot default: a VM with a boot loader, or a container of its own."""
+    vm = _session(request).backend_name(_nixos_host) is BackendName.VM
+    yield from _machine(request, _nixos_host, boot_loader=vm)
+
+
+@pytest.fixture(scope="session")
+def nixos_rebooting_generations(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    nixos_rebooting_machine: Machine,
+) -> Generations:
+    """The life of ``nixos_rebooting_machine``, see ``nixos_generations``."""
+    machine = nixos_rebooting_machine
+    return _generations(_session(request), machine, machine.spec.host, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def nixos_observations(nixos_machine: Machine) -> Observations:
+    """Facts of the running machine, read once per epoch: ``nixos_observations.of(probe)``."""
+    return Observations(nixos_machine)
+
+
+@pytest.fixture(scope="session")
+def nixos_generations(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    nixos_machine: Machine,
+    nixos_host_config: HostConfig,
+) -> Generations:
+    """The life of the running machine: build further generations, switch, roll back, reboot, cut its power."""
+    return _generations(_session(request), nixos_machine, nixos_host_config, tmp_path_factory)
+
+
+@pytest.fixture
+def nixos_fresh_generations(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    nixos_fresh_machine: Machine,
+) -> Generations:
+    """The life of a machine of this test alone, see ``nixos_generations``."""
+    machine = nixos_fresh_machine
+    return _generations(_session(request), machine, machine.spec.host, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def _nixos_flakes() -> dict[FlakeRef, Flake]:
+    return {}
+
+
+@pytest.fixture(scope="session")
+def nixos_flake(
+    request: pytest.FixtureRequest,
+    nixos_host_config: HostConfig,
+    _nixos_flakes: dict[FlakeRef, Flake],
+) -> Flake:
+    """The flake of the host: its lock file, outputs and development shells; no machine is started."""
+    ref = nixos_host_config.ref.flake
+    return _nixos_flakes.setdefault(ref, Flake(ref, _session(request).nix))
+
+
+@pytest.fixture
+def nixos_faults(nixos_machine: Machine) -> Faults:
+    """Faults of the running machine, each a context manager that undoes itself; see :class:`Faults`."""
+    return Faults(nixos_machine)
+
+
+@pytest.fixture(scope="session")
+def nixos_cluster(
+    request: pytest.FixtureRequest, nixos_host_config: HostConfig
+) -> Iterator[Callable[..., Cluster]]:
+    """Start several hosts of the flake on one network: ``nixos_cluster("web", "db")``; the same ones once."""
+    narrator = request.config.stash[NARRATOR]
+    session = _session(request)
+    launch = ClusterLaunch(
+        session.nix, nixos_host_config.ref.flake, session.settings, narrator=narrator
+    )
+
+    def start(*names: str) -> Cluster:
+        try:
+            return launch.start(*names)
+        except NixosError as err:
+            raise fail_without_traceback(err) from None
+
+    try:
+        yield start
+    finally:
+        launch.close()
+
+
+@pytest.fixture(scope="session")
+def nixos_place(request: pytest.FixtureRequest, _nixos_host: str) -> str:
+    """Where the machine runs, in the catalogue's words: ``vm``, ``container`` or ``bare-metal``."""
+    return place_of(_session(request).backend_name(_nixos_host)).value
+
+
+@pytest.fixture(scope="session")
+def nixos_stage(request: pytest.FixtureRequest, _nixos_host: str) -> str:
+    """The stage of an upgrade test, ``old``, ``new`` or ``back``; ``""`` in any other run."""
+    return _session(request).entry(_nixos_host).stage
+
+
+@pytest.fixture(scope="session")
+def nixos_progress(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Tell people what a long check waits for; one moving line on a terminal, sparse lines in CI."""
+    return request.config.stash[NARRATOR].tell
+
+
+@pytest.fixture
+def nixos_evidence(request: pytest.FixtureRequest) -> Evidence:
+    """What this check saw: ``expect``, ``observe`` and ``attach`` end up in its finding."""
+    evidence: Evidence = request.node.stash.setdefault(EVIDENCE, Evidence())
+    return evidence
+
+
+@pytest.fixture
+def nixos_control(request: pytest.FixtureRequest) -> Control:
+    """The control that this item judges, with the profile's parameters and severity."""
+    control = control_of(request.node, _session(request))
+    if control is None:
+        raise pytest.fail.Exception(
+            "the fixture nixos_control needs the marker nixos_control(ID)", pytrace=False
+        )
+    return control
+
+
+def _session(request: pytest.FixtureRequest) -> NixosSession:
+    return request.config.stash[SESSION]
+
+
+def _generations(
+    session: NixosSession, machine: Machine, host: HostConfig, temporary: pytest.TempPathFactory
+) -> Generations:
+    live = machine.backend.name is BackendName.SSH
+    refusal = "it is a live host" if live and not session.settings.allow_live_switch else ""
+    roots = temporary.mktemp("generations")
+    bridge = NixBridge(nix=session.nix, host=host, gc_roots=roots, live=live)
+    return Generations(machine, bridge, refusal=refusal)
+
+
+def _machine(
+    request: pytest.FixtureRequest, key: str, *, boot_loader: bool = False
+) -> Iterator[Machine]:
+    session = _session(request)
+    narrator = request.config.stash[NARRATOR]
+    if session.entry(key).stage and _is_shared(request):
+        with _shown_once(session, key), narrator.speaking():
+            machine = _staged(request, session.entry(key))
+        yield machine
+        return
+    launch = Launch(session, key, narrator=narrator, config=request.config, boot_loader=boot_loader)
+    with _shown_once(session, key), narrator.speaking():
+        machine = launch.__enter__()
+    failed_before = request.session.testsfailed
+    try:
+        yield machine
+    finally:
+        launch.keep(failed=request.session.testsfailed > failed_before)
+        launch.__exit__(None, None, None)
+
+
+def _is_shared(request: pytest.FixtureRequest) -> bool:
+    """Whether the machine is the one that all tests of a host share."""
+    return request.fixturename == "nixos_machine"
+
+
+def _staged(request: pytest.FixtureRequest, entry: HostEntry) -> Machine:
+    """Return the machine of an upgrade test in the stage of `entry`; it outlives this fixture."""
+    config, session = request.config, _session(request)
+    if UPGRADES not in config.stash:
+        upgrades = config.stash[UPGRADES] = Upgrades(session)
+        config.add_cleanup(lambda: upgrades.close(failed=request.session.testsfailed > 0))
+    narrator = config.stash[NARRATOR]
+    narrator.say(f"{entry.key}: taking the machine there")
+    return config.stash[UPGRADES].machine(
+        entry, lambda key: Launch(session, key, narrator=narrator, config=config)
+    )
+
+
+@contextmanager
+def _shown_once(session: NixosSession, key: str) -> Iterator[None]:
+    entry = session.entry(key)
+    try:
+        yield
+    except NixosError as err:
+        entry.fail(err)
+        entry.shown = True
+        raise fail_without_traceback(err) from None

@@ -1,0 +1,19 @@
+"""The ``host`` fixture: registered only where hosts are given, and last, so that it overrides testinfra's.
+
+A fixture of an entry point module would lose to testinfra's by entry point order.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_nixos.machine.base import Machine
+from pytest_nixos.testinfra import NixosHost, make_host
+
+__all__ = ["host"]
+
+
+@pytest.fixture(scope="session")
+def host(nixos_machine: Machine) -> NixosHost:
+    """Testinfra's Host of the running machine; see https://testinfra.readthedocs.io."""
+    return make_host(nixos_machine)

@@ -1,0 +1,387 @@
+"""Command line options and ini settings, read once into a frozen :class:`Settings`.
+
+Every project setting has an ini twin; the command line beats the ini file, which beats the default.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import pytest
+
+from pytest_nixos.errors import SettingsError
+from pytest_nixos.findings import Severity
+from pytest_nixos.machine.snapshot.limits import CacheLimits
+from pytest_nixos.nix.refs import HostSelection, UpgradeFrom
+
+__all__ = [
+    "BackendChoice",
+    "Keep",
+    "ReportTarget",
+    "Settings",
+    "SnapshotUse",
+    "add_options",
+    "cache_limits",
+]
+
+DEFAULT_BOOT_TIMEOUT_S = 600.0
+DEFAULT_PROFILE = "baseline"
+DEFAULT_CACHE_GIB = "10"
+DEFAULT_CACHE_DAYS = "30"
+_DAY_S = 86400.0
+
+
+class BackendChoice(enum.Enum):
+    """``--nixos-backend``: `AUTO` runs a host that declares ``boot.isContainer`` as a container."""
+
+    AUTO = "auto"
+    VM = "vm"
+    CONTAINER = "container"
+    SSH = "ssh"
+
+
+class Keep(enum.Enum):
+    """``--nixos-keep``: whether a machine's run directory (console, disk) outlives it."""
+
+    NEVER = "never"
+    FAILED = "failed"
+    ALWAYS = "always"
+
+
+class SnapshotUse(enum.Enum):
+    """``--nixos-snapshot``: whether VMs start from a saved state; `REFRESH` saves it anew."""
+
+    AUTO = "auto"
+    OFF = "off"
+    REFRESH = "refresh"
+
+
+@dataclass(frozen=True, slots=True)
+class ReportTarget:
+    """One ``--nixos-report FORMAT:PATH``."""
+
+    format: str
+    path: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What this session was asked to do.
+
+    :param flakes: hosts to test; empty means that the plugin stays out of the way.
+    :param suites: bundled suites asked for by name; empty means all when no paths were given.
+    :param fail_on: findings below this severity are reported and do not fail the run.
+    :param boot_timeout_s: seconds from a machine's start to a settled system.
+    :param upgrade_from: what hosts are upgraded from, ``None`` for no upgrade test.
+    :param allow_live_switch: let tests change generations of a live host.
+    :param open_network: let guests reach beyond the host machine.
+    :param snapshot: whether VMs start from a saved state.
+    :param cache_limits: what the saved states of all hosts may take.
+    """
+
+    flakes: tuple[HostSelection, ...]
+    backend: BackendChoice
+    suites: tuple[str, ...]
+    profiles: tuple[str, ...]
+    catalogue_dirs: tuple[Path, ...]
+    waivers: Path | None
+    fail_on: Severity
+    reports: tuple[ReportTarget, ...]
+    keep: Keep
+    snapshot: SnapshotUse
+    cache_limits: CacheLimits
+    boot_timeout_s: float
+    memory_mib: int | None
+    cores: int | None
+    override_inputs: tuple[tuple[str, str], ...]
+    nix_options: tuple[tuple[str, str], ...]
+    impure: bool
+    open_network: bool
+    ssh_address: str | None
+    upgrade_from: UpgradeFrom | None
+    allow_live_switch: bool
+
+    @property
+    def active(self) -> bool:
+        """Whether any host is to be tested."""
+        return bool(self.flakes)
+
+    @classmethod
+    def from_config(cls, config: pytest.Config) -> Settings:
+        """Read options and ini values.
+
+        :raises SettingsError: naming the option, what was given and what is possible.
+        """
+        read = _Reader(config)
+        cwd = config.invocation_params.dir
+        return cls(
+            flakes=tuple(
+                dict.fromkeys(HostSelection.parse(t, cwd=cwd) for t in read.many("flake"))
+            ),
+            backend=_choice(BackendChoice, read.one("backend"), option="backend"),
+            suites=read.many("suite"),
+            profiles=read.many("profile") or (DEFAULT_PROFILE,),
+            catalogue_dirs=tuple(config.rootpath / d for d in read.many("catalogue")),
+            waivers=read.path("waivers"),
+            fail_on=_severity(read.one("fail_on")),
+            reports=tuple(_report(text, cwd) for text in read.many("report")),
+            keep=_choice(Keep, read.one("keep"), option="keep"),
+            snapshot=_choice(SnapshotUse, read.one("snapshot"), option="snapshot"),
+            cache_limits=cache_limits(read.one("cache_size"), read.one("cache_age")),
+            boot_timeout_s=_positive(read.one("boot_timeout"), option="boot-timeout"),
+            memory_mib=_optional_count(read.one("memory"), option="memory"),
+            cores=_optional_count(read.one("cores"), option="cores"),
+            override_inputs=read.pairs("override_input"),
+            nix_options=read.pairs("nix_option"),
+            impure=read.flag("impure"),
+            open_network=read.one("network") == "open",
+            ssh_address=read.one("ssh") or None,
+            upgrade_from=_upgrade_from(read.one("upgrade_from"), cwd, read.one("backend")),
+            allow_live_switch=read.flag("allow_live_switch"),
+        )
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Declare every ``--nixos-*`` option and its ini twin."""
+    group = parser.getgroup("nixos", "NixOS hosts (pytest-nixos)")
+    for name, default, kwargs, explanation in _OPTIONS:
+        repeatable = kwargs.get("action") == "append"
+        group.addoption(
+            f"--nixos-{name.replace('_', '-')}",
+            dest=f"nixos_{name}",
+            default=None,
+            help=explanation,
+            **kwargs,
+        )
+        parser.addini(
+            f"nixos_{name}",
+            help=f"{explanation} (as --nixos-{name.replace('_', '-')})",
+            type=_ini_type(name, repeatable=repeatable),
+            default=[] if repeatable else default,
+        )
+
+
+_OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
+    (
+        "flake",
+        None,
+        {"action": "append", "metavar": "REF#HOST"},
+        "host to test, as for nixos-rebuild --flake; REF alone means all hosts of the flake (repeatable)",
+    ),
+    (
+        "backend",
+        "auto",
+        {"choices": [choice.value for choice in BackendChoice]},
+        "how the machine runs; auto: a container where boot.isContainer is set, else a VM",
+    ),
+    (
+        "suite",
+        None,
+        {"action": "append", "metavar": "NAME"},
+        "bundled suite to run, also when paths are given; 'none' for no bundled suite (repeatable)",
+    ),
+    (
+        "profile",
+        None,
+        {"action": "append", "metavar": "NAME"},
+        f"profile of controls (repeatable, they combine; default: {DEFAULT_PROFILE})",
+    ),
+    (
+        "catalogue",
+        None,
+        {"action": "append", "metavar": "DIR"},
+        "directory with controls and profiles of your own (repeatable)",
+    ),
+    ("waivers", "", {"metavar": "FILE"}, "file of dated, reasoned exceptions"),
+    (
+        "fail_on",
+        "low",
+        {"metavar": "SEVERITY"},
+        "lowest severity that fails the run: style, low, medium, high, critical",
+    ),
+    (
+        "report",
+        None,
+        {"action": "append", "metavar": "FORMAT:PATH"},
+        "write the findings to a file, for example json:report.json (repeatable)",
+    ),
+    (
+        "keep",
+        "never",
+        {"choices": [choice.value for choice in Keep]},
+        "keep a machine's directory with console and disk",
+    ),
+    (
+        "snapshot",
+        "auto",
+        {"choices": [choice.value for choice in SnapshotUse]},
+        "start VMs from the state that an earlier run saved; refresh: boot and save it anew",
+    ),
+    (
+        "cache_size",
+        DEFAULT_CACHE_GIB,
+        {"metavar": "GIB"},
+        "room for saved machine states; those used least recently go first",
+    ),
+    (
+        "cache_age",
+        DEFAULT_CACHE_DAYS,
+        {"metavar": "DAYS"},
+        "days without use after which a saved machine state is removed",
+    ),
+    (
+        "boot_timeout",
+        str(int(DEFAULT_BOOT_TIMEOUT_S)),
+        {"metavar": "SECONDS"},
+        "limit from a machine's start to a settled system",
+    ),
+    ("memory", "", {"metavar": "MIB"}, "memory of the VM instead of what the host declares"),
+    ("cores", "", {"metavar": "N"}, "cores of the VM instead of what the host declares"),
+    (
+        "override_input",
+        None,
+        {"action": "append", "nargs": 2, "metavar": ("NAME", "REF")},
+        "replace a flake input, as for nix --override-input (repeatable)",
+    ),
+    (
+        "nix_option",
+        None,
+        {"action": "append", "nargs": 2, "metavar": ("NAME", "VALUE")},
+        "setting for Nix, as for nix --option (repeatable)",
+    ),
+    ("impure", False, {"action": "store_true"}, "evaluate with nix --impure"),
+    (
+        "network",
+        "restricted",
+        {"choices": ["restricted", "open"]},
+        "whether guests reach beyond the host machine",
+    ),
+    ("ssh", "", {"metavar": "ADDRESS"}, "[user@]address of the live host for --nixos-backend ssh"),
+    (
+        "upgrade_from",
+        "",
+        {"metavar": "REF"},
+        "boot this flake ref, REF#HOST or git revision, switch to the tested one, roll back, judge each",
+    ),
+    (
+        "allow_live_switch",
+        False,
+        {"action": "store_true"},
+        "let tests switch a live host to other generations, and roll back",
+    ),
+)
+
+
+def cache_limits(size_gib: str, age_days: str) -> CacheLimits:
+    """Read the limits of the cache of snapshots.
+
+    :raises SettingsError: if one is no number above zero.
+    """
+    return CacheLimits(
+        most_bytes=int(_positive(size_gib, option="cache-size", unit="GiB") * (1 << 30)),
+        most_age_s=_positive(age_days, option="cache-age", unit="days") * _DAY_S,
+    )
+
+
+def _ini_type(name: str, *, repeatable: bool) -> Literal["linelist", "bool", "string"]:
+    if repeatable:
+        return "linelist"
+    return "bool" if name in ("impure", "allow_live_switch") else "string"
+
+
+class _Reader:
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    def one(self, name: str) -> str:
+        given = self._config.getoption(f"nixos_{name}")
+        return str(given if given is not None else self._config.getini(f"nixos_{name}"))
+
+    def many(self, name: str) -> tuple[str, ...]:
+        given = self._config.getoption(f"nixos_{name}")
+        return tuple(given if given is not None else self._config.getini(f"nixos_{name}"))
+
+    def flag(self, name: str) -> bool:
+        return bool(self._config.getoption(f"nixos_{name}") or self._config.getini(f"nixos_{name}"))
+
+    def path(self, name: str) -> Path | None:
+        given = self._config.getoption(f"nixos_{name}")
+        if given:
+            return self._config.invocation_params.dir / str(given)
+        ini = str(self._config.getini(f"nixos_{name}"))
+        return self._config.rootpath / ini if ini else None
+
+    def pairs(self, name: str) -> tuple[tuple[str, str], ...]:
+        given = self._config.getoption(f"nixos_{name}")
+        if given is not None:
+            return tuple((first, second) for first, second in given)
+        return tuple(_pair(line, name) for line in self._config.getini(f"nixos_{name}"))
+
+
+def _pair(line: str, name: str) -> tuple[str, str]:
+    first, _, second = line.partition(" ")
+    if not second.strip():
+        raise SettingsError(
+            f"ini nixos_{name}: {line!r} is one word", remedy="write two words a line: NAME VALUE"
+        )
+    return first, second.strip()
+
+
+_E = TypeVar("_E", bound=enum.Enum)
+
+
+def _choice(kind: type[_E], text: str, *, option: str) -> _E:
+    try:
+        return kind(text)
+    except ValueError as err:
+        raise _bad(option, text, ", ".join(str(member.value) for member in kind)) from err
+
+
+def _severity(text: str) -> Severity:
+    try:
+        return Severity[text.upper()]
+    except KeyError as err:
+        raise _bad("fail-on", text, ", ".join(s.name.lower() for s in Severity)) from err
+
+
+def _report(text: str, cwd: Path) -> ReportTarget:
+    kind, separator, path = text.partition(":")
+    if not (kind and separator and path):
+        raise _bad("report", text, "FORMAT:PATH, for example json:report.json")
+    return ReportTarget(kind, cwd / path)
+
+
+def _upgrade_from(text: str, cwd: Path, backend: str) -> UpgradeFrom | None:
+    if not text:
+        return None
+    if backend == BackendChoice.SSH.value:
+        raise SettingsError(
+            "--nixos-upgrade-from: a live host is not upgraded by a test",
+            remedy="test the upgrade on a VM of the host: --nixos-backend vm",
+        )
+    return UpgradeFrom.parse(text, cwd=cwd)
+
+
+def _positive(text: str, *, option: str, unit: str = "seconds") -> float:
+    try:
+        number = float(text)
+    except ValueError as err:
+        raise _bad(option, text, f"a number of {unit}") from err
+    if not 0 < number < float("inf"):
+        raise _bad(option, text, f"a number of {unit} above zero")
+    return number
+
+
+def _optional_count(text: str, *, option: str) -> int | None:
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit() or int(text) == 0:
+        raise _bad(option, text, "a whole number above zero")
+    return int(text)
+
+
+def _bad(option: str, got: str, expected: str) -> SettingsError:
+    return SettingsError(f"--nixos-{option}: got {got!r}", remedy=f"expected: {expected}")

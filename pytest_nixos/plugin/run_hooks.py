@@ -1,0 +1,246 @@
+"""What happens in a run that tests hosts: open the session, collect, guard each item, share with workers."""
+
+from __future__ import annotations
+
+import base64
+import pickle
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+from pytest_nixos.errors import NixosError, SettingsError
+from pytest_nixos.plugin import collect, data_controls, fixtures, host_fixture
+from pytest_nixos.plugin.evaluate import instrumentation, make_nix, nix_settings, open_session
+from pytest_nixos.plugin.not_applicable import not_applicable
+from pytest_nixos.plugin.options import Settings
+from pytest_nixos.plugin.progress import Narrator
+from pytest_nixos.plugin.record import Recorder
+from pytest_nixos.plugin.session import NixosSession, place_of
+from pytest_nixos.plugin.stash import NARRATOR, SESSION
+from pytest_nixos.standards.applicability import inapplicable
+from pytest_nixos.standards.model import Place
+
+__all__ = ["ActivePlugin", "activate"]
+
+_WORKER_KEY = "nixos_session"
+
+
+def activate(config: pytest.Config, settings: Settings) -> None:
+    """Register what tests hosts, and add the bundled suites to what pytest collects.
+
+    :raises SettingsError: if a suite package or report format is unknown.
+    """
+    config.stash[NARRATOR] = Narrator(config)
+    packages = collect.SuitePackages.locate(
+        [
+            collect.BUNDLED_SUITES,
+            *(name for names in config.hook.pytest_nixos_suites(config=config) for name in names),
+        ]
+    )
+    _add_suites(config, settings, packages)
+    manager = config.pluginmanager
+    manager.register(ActivePlugin(settings, packages), "nixos-active")
+    manager.register(fixtures, "nixos-fixtures")
+    manager.register(data_controls, "nixos-judging")
+    # Registered last, so that it overrides testinfra's fixture of the same name.
+    manager.register(host_fixture, "nixos-host-fixture")
+    manager.register(Recorder(config, settings), "nixos-recorder")
+    if config.getoption("numprocesses", None):
+        manager.register(XdistPlugin(), "nixos-xdist")
+
+
+class ActivePlugin:
+    """Hooks of a run that tests hosts."""
+
+    def __init__(self, settings: Settings, packages: collect.SuitePackages) -> None:
+        self._settings = settings
+        self._packages = packages
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """Evaluate the hosts, once for all xdist workers and before these start."""
+        config = session.config
+        _end_like_ctrl_c(signal.SIGTERM, signal.SIGHUP)
+        config.stash[SESSION] = _received(config) or self._open(config)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collect_directory(
+        self, path: Path, parent: pytest.Collector
+    ) -> pytest.Collector | None:
+        """Collect a suite's directory under its canonical name."""
+        return collect.collect_suite_directory(self._packages, path, parent)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_pycollect_makemodule(
+        self, module_path: Path, parent: pytest.Collector
+    ) -> pytest.Collector | None:
+        """Collect a suite's module under its canonical name."""
+        return collect.collect_suite_directory(self._packages, module_path, parent)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_make_collect_report(
+        self, collector: pytest.Collector
+    ) -> pytest.CollectReport | None:
+        """Keep ``--lf`` from skipping suite modules, whose node ids are not paths below rootdir."""
+        if isinstance(collector, collect.SuiteModule):
+            from _pytest.runner import pytest_make_collect_report
+
+            return pytest_make_collect_report(collector)
+        return None
+
+    def pytest_ignore_collect(self, collection_path: Path) -> bool | None:
+        """Leave ``result`` and other links into the store alone."""
+        return True if collect.is_store_link(collection_path) else None
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Multiply tests by host and control."""
+        collect.generate_tests(metafunc, metafunc.config.stash[SESSION])
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(
+        self, config: pytest.Config, items: list[pytest.Item]
+    ) -> None:
+        """Apply profile and suite selection; destructive checks come last."""
+        session = config.stash[SESSION]
+        collect.select_and_order(config, items, session, self._packages)
+        if not hasattr(config, "workerinput"):  # a worker collects the hosts of all others too
+            keys = dict.fromkeys(collect.host_key_of(item) for item in items)
+            session.plan_builds([key for key in keys if key is not None])
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Before a machine is started: skip what cannot apply, fail fast where the host failed before."""
+        session = item.config.stash[SESSION]
+        key = collect.host_key_of(item)
+        if key is None:
+            return
+        _fail_fast(session, key)
+        _skip_inapplicable(item, session, key)
+        destructive = item.get_closest_marker("nixos_destructive") is not None
+        try:
+            session.slates.begin(key, item.nodeid.partition("::")[0], destructive=destructive)
+        except NixosError as err:
+            raise fixtures.fail_without_traceback(err) from None
+
+    def _open(self, config: pytest.Config) -> NixosSession:
+        settings, narrator = self._settings, config.stash[NARRATOR]
+        directories = [
+            *settings.catalogue_dirs,
+            *(d for ds in config.hook.pytest_nixos_catalogue_dirs(config=config) for d in ds),
+        ]
+        try:
+            with narrator.speaking():
+                session = open_session(
+                    settings,
+                    make_nix(nix_settings(settings), instrumentation(settings)),
+                    catalogue_dirs=directories,
+                    say=narrator.say,
+                )
+            _check_suites(settings, session)
+        except NixosError as err:
+            detail = f"\n{err.detail}" if err.detail and config.getoption("verbose") > 0 else ""
+            raise pytest.UsageError(f"{err}{detail}") from err
+        return session
+
+
+class XdistPlugin:
+    """Hooks of the controlling process under ``-n``: workers get the evaluated hosts, each host one worker."""
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Hand the session to a worker before it starts."""
+        session = node.config.stash[SESSION]
+        node.workerinput[_WORKER_KEY] = base64.b64encode(pickle.dumps(session)).decode()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> LoadScopeScheduling:
+        """Keep all checks of a host on one worker, so that each host boots once."""
+        return HostScheduling(config, log)
+
+
+class HostScheduling(LoadScopeScheduling):
+    """Tests of one host go to one worker; other tests go anywhere.
+
+    A host whose VM has a snapshot is no reason to stay on one worker, because each clones it: there tests go by host and module, whose
+    fixtures tell one story.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        session: NixosSession = self.config.stash[SESSION]
+        _, bracket, parameters = nodeid.rstrip("]").partition("[")
+        matching = [
+            key for key in session.host_keys if bracket and f"{parameters}-".startswith(f"{key}-")
+        ]
+        if not matching:
+            return nodeid
+        key = max(matching, key=len)
+        if subject := session.entry(key).subject:
+            return subject  # the stages of an upgrade test share one machine
+        return f"{key}@{nodeid.partition('::')[0]}" if session.clones(key) else key
+
+
+def _end_like_ctrl_c(*numbers: signal.Signals) -> None:
+    """Tear machines down when the run is ended by a signal whose default would leave them behind."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        for number in numbers:
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, interrupt)
+
+
+def _received(config: pytest.Config) -> NixosSession | None:
+    text = getattr(config, "workerinput", {}).get(_WORKER_KEY)
+    if text is None:
+        return None
+    session = pickle.loads(base64.b64decode(text))  # noqa: S301 - from our own controlling process
+    assert isinstance(session, NixosSession)
+    return session
+
+
+def _add_suites(config: pytest.Config, settings: Settings, packages: collect.SuitePackages) -> None:
+    named_paths = config.args_source is pytest.Config.ArgsSource.ARGS
+    if settings.suites == ("none",) or (named_paths and not settings.suites):
+        return
+    config.args += [str(directory) for directory in packages.directories.values()]
+
+
+def _check_suites(settings: Settings, session: NixosSession) -> None:
+    known = {control.suite for control in session.catalogue} | {"none"}
+    for name in settings.suites:
+        if name not in known:
+            raise SettingsError(
+                f"--nixos-suite {name}: no such suite",
+                remedy=f"known suites: {', '.join(sorted(known))}",
+            )
+
+
+def _fail_fast(session: NixosSession, key: str) -> None:
+    failure = session.entry(key).failure
+    if failure is not None and session.entry(key).shown:
+        cause = failure.message.splitlines()[0]
+        raise pytest.fail.Exception(f"{key} failed before: {cause}", pytrace=False)
+
+
+def _skip_inapplicable(item: pytest.Item, session: NixosSession, key: str) -> None:
+    if session.entry(key).config is None:
+        return
+    place = place_of(session.backend_name(key))
+    if place is Place.BARE_METAL and item.get_closest_marker("nixos_destructive"):
+        not_applicable(f"it changes the machine, and {key} is a live host")
+    for marker in item.iter_markers("nixos_requires"):
+        # A VM can have a boot loader; it gets one where a test asks for it.
+        has_loader = place is Place.VM and collect.BOOT_LOADER in marker.args
+        if place.value not in marker.args and not has_loader:
+            not_applicable(f"needs {' or '.join(marker.args)}, and {key} runs as {place.value}")
+    control = collect.control_of(item, session)
+    if control is not None and control.check:
+        why_not = inapplicable(control, session.host_config(key), place)
+        if why_not is not None:
+            not_applicable(f"{control.id} {why_not}")

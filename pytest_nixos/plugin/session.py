@@ -1,0 +1,179 @@
+"""One test session: its settings, the evaluated hosts and the selected controls."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pytest_nixos.errors import MachineError, NixosError
+from pytest_nixos.machine.base import BackendName
+from pytest_nixos.nix.evaluation import Nix
+from pytest_nixos.nix.host_config import HostConfig
+from pytest_nixos.nix.refs import HostRef
+from pytest_nixos.plugin.machine_reset import CleanSlates
+from pytest_nixos.plugin.options import BackendChoice, Settings, SnapshotUse
+from pytest_nixos.standards.load import Catalogue
+from pytest_nixos.standards.model import Control, Place
+from pytest_nixos.standards.waivers import Waiver
+
+__all__ = ["HostEntry", "NixosSession", "place_of"]
+
+_PLACES = {
+    BackendName.VM: Place.VM,
+    BackendName.CONTAINER: Place.CONTAINER,
+    BackendName.SSH: Place.BARE_METAL,
+}
+
+
+def place_of(backend: BackendName) -> Place:
+    """Return where a backend's machines run, in the catalogue's words."""
+    return _PLACES[backend]
+
+
+@dataclass(slots=True, kw_only=True)
+class HostEntry:
+    """One host of the run: its config, or why there is none; and why its machine failed, once it did.
+
+    :param boot_loader: the same host as a VM with a boot loader, once a test needed it.
+    :param subject: of an upgrade test, the host's key; it has one entry for each stage.
+    :param stage: of an upgrade test: ``old``, ``new`` or ``back``.
+    :param state: what an upgrade test saw in that stage, JSON-able.
+    :param shown: whether a test has shown the failure in full; later ones name its cause only.
+    """
+
+    key: str
+    ref: HostRef
+    config: HostConfig | None = None
+    boot_loader: HostConfig | None = None
+    failure: NixosError | None = None
+    shown: bool = False
+    subject: str = ""
+    stage: str = ""
+    state: dict[str, Any] | None = None
+    phases_s: dict[str, float] = field(default_factory=dict)
+
+    def fail(self, error: NixosError) -> None:
+        """Remember the first cause; later ones are its consequences."""
+        self.failure = self.failure or error
+
+
+class NixosSession:
+    """State of one run, kept in ``config.stash``.
+
+    It crosses to xdist's workers as it is; `started_at_s` (seconds since 1970) stays that of the first process.
+
+    :param controls: selected by the profiles, parameters and severities applied.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        nix: Nix,
+        catalogue: Catalogue,
+        controls: Sequence[Control],
+        waivers: Sequence[Waiver],
+        entries: Sequence[HostEntry],
+    ) -> None:
+        self.started_at_s = time.time()
+        self.slates = CleanSlates()
+        self.settings = settings
+        self.nix = nix
+        self.catalogue = catalogue
+        self.controls = tuple(controls)
+        self.waivers = tuple(waivers)
+        self._by_id = {control.id: control for control in controls}
+        self._entries = {entry.key: entry for entry in entries}
+        self._to_build: tuple[str, ...] = ()
+
+    @property
+    def entries(self) -> tuple[HostEntry, ...]:
+        """All hosts of the run, in the order in which they were asked for."""
+        return tuple(self._entries.values())
+
+    @property
+    def host_keys(self) -> tuple[str, ...]:
+        """Keys of all hosts, in the order in which they were asked for."""
+        return tuple(self._entries)
+
+    def entry(self, key: str) -> HostEntry:
+        """Return one host of the run."""
+        return self._entries[key]
+
+    def host_config(self, key: str) -> HostConfig:
+        """Return what a host declares.
+
+        :raises EvalError: if it did not evaluate.
+        """
+        entry = self._entries[key]
+        if entry.config is None:
+            raise entry.failure or MachineError(
+                f"{key}: was not evaluated", remedy="report this as a defect of pytest-nixos"
+            )
+        return entry.config
+
+    def boot_loader_config(self, key: str) -> HostConfig:
+        """Return the host as a VM with a disk and boot loader of its own; evaluated when it is first asked for.
+
+        :raises MachineError: if its backend has no boot loader.
+        :raises EvalError: if it does not evaluate so.
+        """
+        backend = self.backend_name(key)
+        if backend is not BackendName.VM:
+            raise MachineError(
+                f"{key}: a machine of the {backend.value} backend has no boot loader",
+                remedy="run the host as a VM: --nixos-backend vm",
+            )
+        entry = self._entries[key]
+        if entry.boot_loader is None:
+            entry.boot_loader = self.nix.evaluate(entry.ref, backend="boot-loader")
+        return entry.boot_loader
+
+    def control(self, control_id: str) -> Control:
+        """Return a control as the profile tunes it, or as the catalogue has it.
+
+        :raises CatalogueError: if there is none of that id.
+        """
+        return self._by_id.get(control_id) or self.catalogue.control(control_id)
+
+    def selects(self, control: Control) -> bool:
+        """Whether the profiles of this run select `control`."""
+        return control.id in self._by_id
+
+    def clones(self, key: str) -> bool:
+        """Whether each machine of a host is a clone of its snapshot, so that one more costs little."""
+        entry = self._entries[key]
+        return (
+            self.settings.snapshot is not SnapshotUse.OFF
+            and entry.config is not None
+            and not entry.config.snapshot_refusal
+            and self.backend_name(key) is BackendName.VM
+        )
+
+    def backend_name(self, key: str) -> BackendName:
+        """Return how a host's machine runs."""
+        choice = self.settings.backend
+        if choice is BackendChoice.AUTO:
+            container = self.host_config(key).is_container
+            return BackendName.CONTAINER if container else BackendName.VM
+        return BackendName(choice.value)
+
+    def plan_builds(self, keys: Sequence[str]) -> None:
+        """Remember the hosts that have tests in this process."""
+        self._to_build = tuple(keys)
+
+    def take_builds(self) -> tuple[str, ...]:
+        """Return the derivations of planned hosts that do not look built yet; nothing the next time.
+
+        Nix builds several at once sooner than one after the other.
+        """
+        keys, self._to_build = self._to_build, ()
+        hosts = [
+            entry.config
+            for entry in map(self.entry, keys)
+            if entry.config is not None and self.backend_name(entry.key) is not BackendName.SSH
+        ]
+        return tuple(host.derivation for host in hosts if not Path(host.output).exists())

@@ -1,0 +1,215 @@
+"""Settling: told by a guest of the test's own that answers systemctl."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from pytest_nixos.errors import BootError, CommandTimeout, MachineError, TransportError
+from pytest_nixos.local.timing import Deadline
+from pytest_nixos.machine.boot import settle as settle_module
+from pytest_nixos.machine.base import CommandResult
+from pytest_nixos.machine.boot.events import BootEventKind
+from pytest_nixos.machine.boot.settle import (
+    Job,
+    Settled,
+    SettleLimits,
+    parse_jobs,
+    parse_properties,
+    settle,
+)
+
+SLOW = SettleLimits(named_after_s=0.04, stuck_after_s=0.3, late_jobs_s=0.1)
+UNLIMITED = "TimeoutStartUSec=infinity\nJobTimeoutUSec=infinity\nCPUUsageNSec=1000\n"
+LIMITED = "TimeoutStartUSec=1min 30s\nJobTimeoutUSec=infinity\nCPUUsageNSec=1000\n"
+ONE_JOB = "93 never.service start running\n94 multi-user.target start waiting\n"
+TWO_JOBS = "93 never.service start running\n95 b.service start running\n"
+
+
+class Guest:
+    """Answers the commands of settling; `states` one a look, the last one for ever."""
+
+    def __init__(
+        self, states: Sequence[tuple[str, int]], *, jobs: str = "", unit: str = UNLIMITED
+    ) -> None:
+        self.states = list(states)
+        self.jobs = jobs
+        self.unit = unit
+        self.busy_looks = 0
+        self.commands: list[str] = []
+        self.cpu_ns: int | None = None
+
+    def run(self, command: str, *, deadline: Deadline, stdin: bytes = b"") -> CommandResult:
+        self.commands.append(command)
+        return CommandResult(
+            command=command,
+            exit_status=0,
+            stdout=self._answer(command).encode(),
+            stderr=b"",
+            duration_s=0.0,
+        )
+
+    def close(self) -> None:
+        pass
+
+    def _answer(self, command: str) -> str:
+        if "SystemState" in command:
+            if self.busy_looks > 0:
+                self.busy_looks -= 1
+                raise CommandTimeout("busy", remedy="")
+            state, count = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+            return f"NJobs={count}\nSystemState={state}\n"
+        if "list-jobs" in command:
+            return self.jobs
+        if "CPUUsageNSec" in command:
+            if self.cpu_ns is not None:
+                self.cpu_ns += 10**9
+                return self.unit.replace("CPUUsageNSec=1000", f"CPUUsageNSec={self.cpu_ns}")
+            return self.unit
+        if "journalctl" in command:
+            return "[ 1.0] vm systemd[1]: Starting never.service\n"
+        return "● never.service - Never\n     Active: activating (start)\n"
+
+
+@pytest.fixture(autouse=True)
+def _quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settle_module, "_INTERVAL_S", 0.01)
+
+
+def run(
+    guest: Guest,
+    *,
+    limit_s: float = 3.0,
+    limits: SettleLimits = SLOW,
+    told: list[tuple[BootEventKind, str]] | None = None,
+    check: Callable[[], None] = lambda: None,
+) -> Settled:
+    news: list[tuple[BootEventKind, str]] = [] if told is None else told
+    return settle(
+        guest,
+        machine="llm-host",
+        deadline=Deadline.after(limit_s),
+        limits=limits,
+        tell=lambda kind, text: news.append((kind, text)),
+        check=check,
+    )
+
+
+@pytest.mark.parametrize("state", ["running", "degraded"])
+def test_failed_units_are_for_a_check_to_judge(state: str) -> None:
+    told: list[tuple[BootEventKind, str]] = []
+    guest = Guest([("initializing", 9), ("starting", 3), (state, 0)])
+    assert run(guest, told=told) == Settled(system_state=state, late_jobs=())
+    assert told == [(BootEventKind.SETTLED, f"the system is {state}")]
+
+
+def test_a_running_system_with_jobs_has_not_settled() -> None:
+    guest = Guest([("running", 2), ("running", 1), ("running", 0)])
+    run(guest)
+    assert sum("SystemState" in command for command in guest.commands) == 3
+
+
+def test_jobs_that_come_after_the_boot_do_not_hold_it_up_for_ever() -> None:
+    settled = run(Guest([("running", 1)], jobs=ONE_JOB))
+    assert settled.late_jobs[0] == Job(unit="never.service", kind="start", state="running")
+
+
+def test_a_busy_guest_is_not_a_broken_one() -> None:
+    guest = Guest([("running", 0)])
+    guest.busy_looks = 3
+    assert run(guest).system_state == "running"
+
+
+def test_a_unit_that_holds_up_the_boot_is_named_and_then_fails_it() -> None:
+    told: list[tuple[BootEventKind, str]] = []
+    with pytest.raises(BootError) as caught:
+        run(Guest([("starting", 2)], jobs=ONE_JOB), told=told)
+    error = caught.value
+    assert error.state == "stuck unit"
+    assert "llm-host: never.service has been in its start job for" in error.message
+    assert "idle and without a start limit\n  waiting behind it: multi-user.target" in error.message
+    assert error.console_tail[-1] == "[ 1.0] vm systemd[1]: Starting never.service"
+    assert "Active: activating" in error.detail
+    assert [kind for kind, _ in told] == [BootEventKind.STUCK_UNIT]
+    assert "(no limit), 1 other jobs are queued" in told[0][1]
+
+
+@pytest.mark.parametrize(
+    ("jobs", "unit", "works"),
+    [(ONE_JOB, LIMITED, False), (TWO_JOBS, UNLIMITED, False), (ONE_JOB, UNLIMITED, True)],
+    ids=["limited", "two running", "busy"],
+)
+def test_a_unit_that_may_still_end_is_given_the_whole_time(
+    jobs: str, unit: str, *, works: bool
+) -> None:
+    guest = Guest([("starting", 2)], jobs=jobs, unit=unit)
+    guest.cpu_ns = 0 if works else None
+    with pytest.raises(BootError, match=r"still runs its start job after 0\.7 s") as caught:
+        run(guest, limit_s=0.7)
+    assert caught.value.state == "stuck unit"
+
+
+def test_a_silent_system_is_told_at_the_deadline() -> None:
+    with pytest.raises(BootError, match=r"still starting after 0\.1 s") as caught:
+        run(Guest([("starting", 1)]), limit_s=0.1)
+    assert "--nixos-boot-timeout" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("state", "named"), [("maintenance", "emergency mode"), ("stopping", "shutting down")]
+)
+def test_a_boot_that_went_elsewhere_fails_at_once(state: str, named: str) -> None:
+    with pytest.raises(BootError) as caught:
+        run(Guest([("starting", 1), (state, 0)]))
+    assert caught.value.state == named
+
+
+def test_the_machines_own_end_comes_first() -> None:
+    def check() -> None:
+        raise MachineError("gone", remedy="")
+
+    with pytest.raises(MachineError, match="gone"):
+        run(Guest([("starting", 1)]), check=check)
+
+
+def test_a_broken_channel_is_not_hidden() -> None:
+    class Broken(Guest):
+        def run(self, command: str, *, deadline: Deadline, stdin: bytes = b"") -> CommandResult:
+            raise TransportError("pipe", remedy="")
+
+    with pytest.raises(TransportError, match="pipe"):
+        run(Broken([("starting", 1)]))
+
+
+def test_a_slow_boot_that_moves_is_not_called_stuck() -> None:
+    class Moving(Guest):
+        count = 0
+
+        def _answer(self, command: str) -> str:
+            if "list-jobs" in command:
+                self.count += 1
+                return f"{self.count} unit-{self.count}.service start running\n"
+            return super()._answer(command)
+
+    told: list[tuple[BootEventKind, str]] = []
+    with pytest.raises(BootError, match=r"1 jobs are queued: unit-\d+\.service") as caught:
+        run(Moving([("starting", 1)]), limit_s=0.5, told=told)
+    assert caught.value.state == "not settled"
+    assert "the boot was still moving" in caught.value.remedy
+    assert told == []
+
+
+def test_unit_names_are_quoted() -> None:
+    guest = Guest([("starting", 1)], jobs="1 a;reboot.service start running\n")
+    with pytest.raises(BootError):
+        run(guest, limit_s=0.2)
+    assert all("'a;reboot.service'" in c for c in guest.commands if "a;reboot" in c)
+    assert any("a;reboot" in c for c in guest.commands)
+
+
+def test_answers_are_read_and_nonsense_is_left_out() -> None:
+    assert parse_properties("A=1\nnonsense\nB=x=y\n") == {"A": "1", "B": "x=y"}
+    assert parse_jobs("No jobs running.\n\n  7 a.service stop waiting\n") == (
+        Job(unit="a.service", kind="stop", state="waiting"),
+    )

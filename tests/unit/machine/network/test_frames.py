@@ -1,0 +1,109 @@
+"""Frames as values: known bytes, round trips, and garbage."""
+
+from __future__ import annotations
+
+import random
+import struct
+from ipaddress import IPv4Address
+
+import pytest
+
+from pytest_nixos.machine.network.frames import (
+    BROADCAST,
+    ArpMessage,
+    Echo,
+    Segment,
+    TcpFlag,
+    UdpDatagram,
+    Unreachable,
+    arp_reply,
+    arp_request,
+    checksum,
+    echo_request,
+    parse_frame,
+    tcp_segment,
+    udp_datagram,
+)
+
+GUEST, STRANGER = IPv4Address("10.0.2.15"), IPv4Address("10.0.2.77")
+GUEST_MAC, OWN_MAC = bytes.fromhex("525400123456"), bytes.fromhex("026e78730000")
+MACS = (GUEST_MAC, OWN_MAC)
+
+
+def syn(**changes: int) -> Segment:
+    numbers = {"source_port": 40000, "destination_port": 22, "sequence": 7, "acknowledgement": 0}
+    return Segment(source=STRANGER, destination=GUEST, flags=TcpFlag.SYN, **(numbers | changes))
+
+
+def test_checksum_of_rfc_1071s_example() -> None:
+    assert checksum(bytes.fromhex("0001f203f4f5f6f7")) == 0x220D
+    assert checksum(b"\x01") == 0xFEFF
+
+
+def test_arp_request_is_the_documented_bytes() -> None:
+    frame = arp_request(OWN_MAC, STRANGER, GUEST)
+    assert frame[:14] == BROADCAST + OWN_MAC + b"\x08\x06"
+    assert frame[14:42].hex() == ("0001080006040001026e787300000a00024d0000000000000a00020f")
+    assert len(frame) == 60
+
+
+def test_syn_is_the_documented_bytes() -> None:
+    frame = tcp_segment(MACS, syn())
+    assert frame[:14] == GUEST_MAC + OWN_MAC + b"\x08\x00"
+    assert frame[14:34].hex() == "4500002800004000400622750a00024d0a00020f"
+    assert frame[34:54].hex() == "9c400016000000070000000050020400f7290000"
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp", "icmp"])
+def test_checksums_hold_for_the_receiver(protocol: str) -> None:
+    if protocol == "tcp":
+        frame, number, size = tcp_segment(MACS, syn(sequence=0xFFFFFFFF)), 6, 20
+    elif protocol == "udp":
+        datagram = UdpDatagram(
+            source=STRANGER, destination=GUEST, source_port=9, destination_port=53, payload=b"odd"
+        )
+        frame, number, size = udp_datagram(MACS, datagram), 17, 11
+    else:
+        echo = Echo(source=STRANGER, destination=GUEST, is_reply=False, identifier=5, number=6)
+        frame, number, size = echo_request(MACS, echo), 1, 20
+    assert checksum(frame[14:34]) == 0
+    pseudo = STRANGER.packed + GUEST.packed + struct.pack("!BBH", 0, number, size)
+    assert checksum((b"" if protocol == "icmp" else pseudo) + frame[34 : 34 + size]) == 0
+
+
+def test_what_is_built_is_read_back() -> None:
+    assert parse_frame(tcp_segment(MACS, syn())) == syn()
+    datagram = UdpDatagram(
+        source=STRANGER, destination=GUEST, source_port=9, destination_port=53, payload=b"hi"
+    )
+    assert parse_frame(udp_datagram(MACS, datagram)) == datagram
+    echo = Echo(source=STRANGER, destination=GUEST, is_reply=False, identifier=5, number=6)
+    assert parse_frame(echo_request(MACS, echo)) == echo
+    assert parse_frame(arp_reply(OWN_MAC, STRANGER, GUEST_MAC, GUEST)) == ArpMessage(
+        is_reply=True, sender_mac=OWN_MAC, sender=STRANGER, target_mac=GUEST_MAC, target=GUEST
+    )
+
+
+def test_unreachable_names_the_datagram_that_did_not_arrive() -> None:
+    original = tcp_segment(MACS, syn())[14:42]
+    icmp = b"\x03\x0d\0\0\0\0\0\0" + original
+    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(icmp), 0, 0, 64, 1, 0)
+    frame = OWN_MAC + GUEST_MAC + b"\x08\0" + head + GUEST.packed + STRANGER.packed + icmp
+    assert parse_frame(frame) == Unreachable(
+        destination=STRANGER, code=13, protocol=6, source_port=40000, destination_port=22
+    )
+
+
+def test_garbage_is_no_frame_and_no_error() -> None:
+    chance = random.Random(1)
+    frame = tcp_segment(MACS, syn())
+    for size in range(54):
+        assert parse_frame(frame[:size]) is None
+    for _ in range(2000):
+        parse_frame(frame[:12] + chance.choice([b"\x08\0\x45", b"\x08\x06"]) + chance.randbytes(48))
+
+
+def test_later_fragments_have_no_ports() -> None:
+    frame = bytearray(tcp_segment(MACS, syn()))
+    frame[20:22] = b"\x00\x05"
+    assert parse_frame(bytes(frame)) is None

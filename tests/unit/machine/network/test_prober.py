@@ -1,0 +1,241 @@
+"""The prober against a small guest of our own on the two sockets that QEMU serves."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Interface
+from pathlib import Path
+
+import pytest
+
+from pytest_nixos.errors import TransportError
+from pytest_nixos.local.timing import Deadline
+from pytest_nixos.machine.base import PortState
+from pytest_nixos.machine.network.frames import (
+    ArpMessage,
+    Frame,
+    Segment,
+    TcpFlag,
+    UdpDatagram,
+    arp_reply,
+    arp_request,
+    parse_frame,
+    tcp_segment,
+    udp_datagram,
+)
+from pytest_nixos.machine.network.prober import FrameProber
+
+GUEST, MAC = IPv4Address("10.0.2.15"), bytes.fromhex("525400123456")
+OPEN, CLOSED, PROHIBITED, LOSSY = range(20, 30), range(30, 40), range(40, 50), range(50, 52)
+
+
+class SmallGuest:
+    """Opens, refuses, prohibits or ignores by port number; loses the first SYN to some."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.resets: list[int] = []
+        self.delay_s = 0.0
+        self._seen: set[int] = set()
+        self._in, self._out = (socket.socket(socket.AF_UNIX) for _ in range(2))
+        self._in.bind(str(run_dir / "net-in.sock"))
+        self._out.bind(str(run_dir / "net-out.sock"))
+        self._hearer: socket.socket | None = None
+        for listener, loop in ((self._in, self._hear), (self._out, self._accept)):
+            listener.listen()
+            threading.Thread(target=loop, daemon=True).start()
+
+    def close(self) -> None:
+        self._in.close()
+        self._out.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                self._hearer, _ = self._out.accept()
+
+    def _hear(self) -> None:
+        # Only one connection, ever: as QEMU's filter-redirector.
+        connection, _ = self._in.accept()
+        with connection.makefile("rb") as stream:
+            while head := stream.read(4):
+                frame = parse_frame(stream.read(struct.unpack("!I", head)[0]))
+                for answer in self._answers(frame):
+                    with contextlib.suppress(OSError):
+                        # QEMU drops what nobody hears.
+                        if self._hearer is not None:
+                            self._hearer.sendall(struct.pack("!I", len(answer)) + answer)
+
+    def _answers(self, frame: Frame | None) -> Iterator[bytes]:
+        if isinstance(frame, ArpMessage) and frame.target == GUEST:
+            yield arp_request(MAC, GUEST, frame.sender)
+            yield arp_reply(MAC, GUEST, frame.sender_mac, frame.sender)
+        elif isinstance(frame, Segment):
+            yield from self._segment_answers(frame)
+        elif isinstance(frame, UdpDatagram) and frame.destination_port in OPEN:
+            back = replace(
+                frame,
+                source=GUEST,
+                destination=frame.source,
+                source_port=frame.destination_port,
+                destination_port=frame.source_port,
+            )
+            yield udp_datagram((b"\2" * 6, MAC), back)
+        elif isinstance(frame, UdpDatagram) and frame.destination_port in CLOSED:
+            yield unreachable(udp_datagram((MAC, MAC), frame), frame.source, code=3)
+
+    def _segment_answers(self, frame: Segment) -> Iterator[bytes]:
+        port = frame.destination_port
+        if TcpFlag.RST in frame.flags:
+            self.resets.append(port)
+            return
+        lost = port in LOSSY and port not in self._seen
+        self._seen.add(port)
+        if port in PROHIBITED:
+            yield unreachable(tcp_segment((MAC, MAC), frame), frame.source, code=13)
+        elif port in CLOSED or port in OPEN or (port in LOSSY and not lost):
+            flags = TcpFlag.RST if port in CLOSED else TcpFlag.SYN
+            back = Segment(
+                source=GUEST,
+                destination=frame.source,
+                source_port=port,
+                destination_port=frame.source_port,
+                sequence=99,
+                acknowledgement=(frame.sequence + 1) & 0xFFFFFFFF,
+                flags=flags | TcpFlag.ACK,
+            )
+            if self.delay_s:
+                # An answer to an older question says nothing about this one.
+                yield arp_reply(MAC, GUEST, b"\2" * 6, frame.source)
+                time.sleep(self.delay_s)
+            # Neither an answer to somebody else nor one with a wrong number may count.
+            yield tcp_segment(
+                (b"\2" * 6, MAC), replace(back, source_port=65_000, acknowledgement=3)
+            )
+            yield tcp_segment((b"\2" * 6, MAC), back)
+
+
+def unreachable(original: bytes, to: IPv4Address, *, code: int) -> bytes:
+    icmp = struct.pack("!BBHI", 3, code, 0, 0) + original[14:42]
+    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(icmp), 0, 0, 64, 1, 0)
+    return b"\2" * 6 + MAC + b"\x08\0" + head + GUEST.packed + to.packed + icmp
+
+
+@pytest.fixture
+def run_dir() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as directory:
+        yield Path(directory)
+
+
+@pytest.fixture
+def guest(run_dir: Path) -> Iterator[SmallGuest]:
+    guest = SmallGuest(run_dir)
+    yield guest
+    guest.close()
+
+
+def prober(run_dir: Path) -> FrameProber:
+    return FrameProber(run_dir, turn_s=0.05)
+
+
+def test_tcp_ports_are_what_they_answer(run_dir: Path, guest: SmallGuest) -> None:
+    states = prober(run_dir).probe_tcp(range(20, 60), deadline=Deadline.after(20))
+    assert [port for port, state in states.items() if state is PortState.OPEN] == [*OPEN, *LOSSY]
+    assert [port for port, state in states.items() if state is PortState.CLOSED] == [*CLOSED]
+    assert {states[port] for port in (*PROHIBITED, *range(52, 60))} == {PortState.FILTERED}
+    assert list(states) == list(range(20, 60))
+
+
+def test_open_connections_are_taken_down(run_dir: Path, guest: SmallGuest) -> None:
+    stranger = prober(run_dir)
+    stranger.probe_tcp(OPEN, deadline=Deadline.after(20))
+    stranger.ping(deadline=Deadline.after(20))
+    assert guest.resets == [*OPEN]
+
+
+def test_slow_guest_is_waited_for(run_dir: Path, guest: SmallGuest) -> None:
+    guest.delay_s = 0.2
+    states = prober(run_dir).probe_tcp([20, 21], deadline=Deadline.after(20))
+    assert states == {20: PortState.OPEN, 21: PortState.OPEN}
+
+
+def test_udp_ports(run_dir: Path, guest: SmallGuest) -> None:
+    states = prober(run_dir).probe_udp([20, 30, 45], deadline=Deadline.after(20), payload=b"?")
+    assert states == {20: PortState.OPEN, 30: PortState.CLOSED, 45: PortState.FILTERED}
+
+
+def test_many_ports_and_a_second_probe(run_dir: Path, guest: SmallGuest) -> None:
+    stranger = prober(run_dir)
+    for _ in range(2):
+        states = stranger.probe_tcp(range(1, 700), deadline=Deadline.after(20))
+        assert sum(state is PortState.OPEN for state in states.values()) >= len(OPEN)
+
+
+def test_threads_take_turns(run_dir: Path, guest: SmallGuest) -> None:
+    stranger = prober(run_dir)
+    found: list[PortState] = []
+
+    def probe(port: int) -> None:
+        found.append(stranger.probe_tcp([port], deadline=Deadline.after(20))[port])
+
+    threads = [threading.Thread(target=probe, args=(port,)) for port in (20, 21, 22)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [PortState.OPEN] * 3
+
+
+def test_silent_network_names_address_and_remedy(run_dir: Path, guest: SmallGuest) -> None:
+    stranger = FrameProber(run_dir, guest=IPv4Address("10.0.2.99"))
+    with pytest.raises(TransportError, match=r"no guest answers at 10\.0\.2\.99") as caught:
+        stranger.probe_tcp([22], deadline=Deadline.after(0.3))
+    assert "DHCP" in caught.value.remedy
+
+
+def test_machine_that_is_not_there(run_dir: Path) -> None:
+    with pytest.raises(TransportError, match="cannot reach the guest's network"):
+        prober(run_dir).probe_tcp([22], deadline=Deadline.after(1))
+
+
+def test_closed_prober_refuses(run_dir: Path, guest: SmallGuest) -> None:
+    stranger = prober(run_dir)
+    stranger.probe_tcp([20], deadline=Deadline.after(20))
+    stranger.close()
+    with pytest.raises(TransportError, match="not listened to"):
+        stranger.probe_tcp([20], deadline=Deadline.after(1))
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("-net nic,netdev=user.0,model=virtio -netdev user,id=user.0,restrict=on", True),
+        ('-netdev user,id=user.0,"$QEMU_NET_OPTS" \\\n', True),
+        ("-netdev user,net=10.0.2.0/24,id=user.0", True),
+        ("-netdev user,id=user.01", False),
+        ("-netdev tap,id=user.0", False),
+        ("-nic none", False),
+    ],
+)
+def test_applicable_reads_the_run_script(script: str, expected: bool) -> None:
+    assert FrameProber.applicable(script) is expected
+
+
+def test_qemu_argv_names_the_run_scripts_netdev() -> None:
+    argv = FrameProber.qemu_argv(Path("/run/m"))
+    assert argv[1] == "socket,id=pytest-nixos-net-in,path=/run/m/net-in.sock,server=on,wait=off"
+    assert sum("netdev=user.0" in word for word in argv) == 2
+
+
+def test_a_stranger_stands_beside_a_guest_with_a_static_address(tmp_path: Path) -> None:
+    prober = FrameProber(tmp_path)
+    prober.face(IPv4Interface("10.0.2.15/24"))
+    assert str(prober._stranger) == "10.0.2.77"
+    prober.face(IPv4Interface("10.0.31.254/19"))
+    assert (str(prober._guest), str(prober._stranger)) == ("10.0.31.254", "10.0.31.253")

@@ -1,0 +1,179 @@
+"""QEMU's monitor: against a small monitor of the test's own, and against a real one where QEMU is."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_nixos.errors import MachineError
+from pytest_nixos.local.timing import Deadline, poll
+from pytest_nixos.machine.console import Console
+from pytest_nixos.machine.qemu.qmp import QmpMonitor
+from pytest_nixos.machine.serial_process import SerialProcess
+
+GREETING = {"QMP": {"version": {"qemu": {"major": 8, "minor": 2, "micro": 0}}, "capabilities": []}}
+DISK_FULL = {
+    "event": "BLOCK_IO_ERROR",
+    "data": {"device": "drive1", "reason": "No space left on device"},
+    "timestamp": {"seconds": 1, "microseconds": 2},
+}
+
+
+def requests(connected: socket.socket) -> Iterator[dict[str, Any]]:
+    """Cut a stream of JSON objects, which the library sends without newlines."""
+    decoder, pending = json.JSONDecoder(), ""
+    while chunk := connected.recv(65536):
+        pending += chunk.decode()
+        while pending:
+            try:
+                request, end = decoder.raw_decode(pending)
+            except ValueError:
+                break
+            pending = pending[end:].lstrip()
+            yield request
+
+
+class FakeMonitor:
+    """Serves one client: answers commands as told, then may go away."""
+
+    def __init__(self, path: Path, answers: Mapping[str, Mapping[str, object]]) -> None:
+        self.answers = answers
+        self.received: list[str] = []
+        self._listening = socket.socket(socket.AF_UNIX)
+        self._listening.bind(str(path))
+        self._listening.listen(1)
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        connected, _ = self._listening.accept()
+        self._connected = connected
+        with connected:
+
+            def say(message: Mapping[str, object]) -> None:
+                connected.sendall(json.dumps(message).encode() + b"\n")
+
+            say(GREETING)
+            for request in requests(connected):
+                command = request["execute"]
+                self.received.append(command)
+                if command == "qmp_capabilities":
+                    say({"return": {}})
+                    say(DISK_FULL)
+                elif command == "vanish":
+                    return
+                elif command != "silence":
+                    answer = self.answers.get(command, {"return": {}})
+                    say({**answer, "id": request["id"]})
+
+    def close(self) -> None:
+        self._listening.close()
+        with contextlib.suppress(AttributeError, OSError):
+            self._connected.shutdown(socket.SHUT_RDWR)
+        self._thread.join(2)
+
+
+@pytest.fixture
+def events() -> list[tuple[str, Mapping[str, Any]]]:
+    return []
+
+
+@pytest.fixture
+def monitor(tmp_path: Path, events: list[tuple[str, Mapping[str, Any]]]) -> Iterator[QmpMonitor]:
+    monitor = QmpMonitor(tmp_path / "q", on_event=lambda *event: events.append(event))
+    yield monitor
+    monitor.close()
+    assert not [thread for thread in threading.enumerate() if thread.name == "nixos-qmp"]
+
+
+@pytest.fixture
+def qemu(tmp_path: Path) -> Iterator[FakeMonitor]:
+    fake = FakeMonitor(
+        tmp_path / "q",
+        {
+            "query-status": {"return": {"status": "running", "running": True}},
+            "bad": {"error": {"class": "GenericError", "desc": "no such thing"}},
+        },
+    )
+    yield fake
+    fake.close()
+
+
+def test_commands_are_answered_and_events_passed_on(
+    monitor: QmpMonitor, qemu: FakeMonitor, events: list[tuple[str, Mapping[str, Any]]]
+) -> None:
+    monitor.start()
+    status = monitor.execute("query-status", deadline=Deadline.after(3))
+    assert status == {"status": "running", "running": True}
+    assert monitor.is_connected
+    assert events == [("BLOCK_IO_ERROR", DISK_FULL["data"])]
+
+
+def test_the_socket_may_appear_later(tmp_path: Path, monitor: QmpMonitor) -> None:
+    monitor.start()
+    threading.Timer(0.2, FakeMonitor, (tmp_path / "q", {})).start()
+    assert monitor.execute("cont", deadline=Deadline.after(3)) == {}
+
+
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [("bad", "no such thing"), ("silence", "no answer after 0.3 s"), ("vanish", "vanish")],
+)
+def test_a_command_that_fails_is_told(
+    monitor: QmpMonitor, qemu: FakeMonitor, command: str, why: str
+) -> None:
+    monitor.start()
+    monitor.execute("query-status", deadline=Deadline.after(3))
+    with pytest.raises(MachineError, match=why):
+        monitor.execute(command, deadline=Deadline.after(0.3))
+
+
+def test_without_qemu_a_command_is_refused_in_time(monitor: QmpMonitor) -> None:
+    monitor.start()
+    with pytest.raises(MachineError, match="does not answer"):
+        monitor.execute("cont", deadline=Deadline.after(0.1))
+    assert not monitor.quit(deadline=Deadline.after(5))
+
+
+def test_closing_is_safe_at_any_time(tmp_path: Path) -> None:
+    never_started = QmpMonitor(tmp_path / "a", on_event=lambda *_event: None)
+    never_started.close()
+    never_started.close()
+    waiting = QmpMonitor(tmp_path / "b", on_event=lambda *_event: None)
+    waiting.start()
+    waiting.close()
+    with pytest.raises(MachineError):
+        waiting.execute("cont", deadline=Deadline.after(0.1))
+
+
+@pytest.mark.skipif(not shutil.which("qemu-system-x86_64"), reason="no QEMU")
+def test_a_real_qemu_ends_when_told(
+    tmp_path: Path, monitor: QmpMonitor, events: list[tuple[str, Mapping[str, Any]]]
+) -> None:
+    argv = ("qemu-system-x86_64", "-machine", "none,accel=tcg", "-nographic", "-qmp")
+    process = SerialProcess(
+        (*argv, f"unix:{tmp_path}/q,server=on,wait=off"),
+        env=dict(os.environ),
+        cwd=tmp_path,
+        console=Console(),
+    )
+    process.start()
+    monitor.start()
+    try:
+        assert monitor.execute("query-status", deadline=Deadline.after(5))["status"] == "running"
+        assert monitor.quit(deadline=Deadline.after(2))
+        assert process.wait_ended(3)
+        assert process.exit_status == 0
+        assert poll(lambda: events or None, deadline=Deadline.after(1))
+        assert events[0][0] == "SHUTDOWN"
+    finally:
+        process.stop(grace_s=0.5)

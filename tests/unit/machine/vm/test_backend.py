@@ -1,0 +1,253 @@
+"""The VM backend against small run scripts: every bad end is told at once, and nothing is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from pytest_nixos.errors import BootError, CommandTimeout, MachineError, TransportError
+from pytest_nixos.local.leftovers import marked_processes
+from pytest_nixos.local.timing import Deadline
+from pytest_nixos.machine.base import CommandResult, MachineSpec
+from pytest_nixos.machine.boot.events import BootEvent, BootEventKind
+from pytest_nixos.machine.network.guest_address import outer_addresses
+from pytest_nixos.machine.vm.argv import Acceleration
+from pytest_nixos.machine.vm.backend import VmBackend, VmOptions
+from pytest_nixos.machine.watched_transport import WatchedTransport
+from pytest_nixos.nix.host_config import HostConfig
+
+FOR_EVER = "exec sleep 60"  # an ignored signal stays ignored across exec
+
+
+class Host:
+    """What the backend asks of a host config."""
+
+    name = "llm-host"
+    program = "bin/run-llm-host-vm"
+    system = f"{os.uname().machine}-linux"
+
+
+class Rig:
+    """A run script of the test's own and the backend that runs it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.system = directory / "system with blank"
+        self.run_dir = directory / "r"
+        self.events: list[BootEvent] = []
+        (self.system / "bin").mkdir(parents=True)
+
+    def script(self, text: str) -> None:
+        path = self.system / Host.program
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+
+    def spec(self) -> MachineSpec:
+        return MachineSpec(
+            host=cast("HostConfig", Host()),
+            system=self.system,
+            run_dir=self.run_dir,
+            boot_timeout_s=60,
+        )
+
+    def boot(self, limit_s: float = 20.0, *, environment: Mapping[str, str] | None = None) -> None:
+        backend = VmBackend(
+            VmOptions(acceleration=Acceleration.TCG, grace_s=0.3),
+            self.events.append,
+            environment={"PATH": os.environ["PATH"], **(environment or {})},
+        )
+        backend.start(self.spec(), deadline=Deadline.after(limit_s))
+
+    def fail(self, limit_s: float = 20.0) -> BootError:
+        with pytest.raises(BootError) as caught:
+            self.boot(limit_s)
+        return caught.value
+
+    def assert_clean(self) -> None:
+        assert not self.run_dir.exists()
+        assert not marked_processes("NIX_DISK_IMAGE", str(self.run_dir / "disk.qcow2"))
+        assert not [t for t in threading.enumerate() if t.name.startswith("nixos-")]
+
+
+@pytest.fixture
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Rig:
+    return Rig(tmp_path_factory.mktemp("v"))
+
+
+def test_a_script_that_fails_is_told_with_its_words(rig: Rig) -> None:
+    rig.script("echo 'qemu-img: disk.qcow2: error: No space left on device'; exit 1")
+    error = rig.fail()
+    assert error.state == "host machine: disk full"
+    assert "QEMU ended with exit status 1" in str(error)
+    assert "free space where the run directory lies" in error.remedy
+    rig.assert_clean()
+
+
+def test_a_full_disk_before_the_guests_first_word_is_the_host_machines(rig: Rig) -> None:
+    rig.script("echo 'mkfs.ext4: No space left on device while writing'; exit 1")
+    assert rig.fail().state == "host machine: disk full"
+
+
+def test_a_script_killed_from_elsewhere_is_told(rig: Rig) -> None:
+    rig.script("kill -9 $$")
+    assert "QEMU ended by signal 9" in rig.fail().message
+    rig.assert_clean()
+
+
+def test_a_panic_is_told_at_once_and_with_what_came_after_it(rig: Rig) -> None:
+    rig.script(
+        f"echo 'Kernel panic - not syncing: VFS'; sleep 0.1; echo 'Call Trace: x'; {FOR_EVER}"
+    )
+    deadline = Deadline.after(5)
+    error = rig.fail()
+    assert not deadline.expired
+    assert error.state == "kernel panic"
+    assert error.console_tail[-1] == "Call Trace: x"
+    rig.assert_clean()
+
+
+def test_the_root_cause_of_a_failed_stage_1_is_named(rig: Rig) -> None:
+    rig.script(
+        "echo '<<< NixOS Stage 1 >>>'\n"
+        "echo 'Timed out waiting for device /dev/disk/by-label/x, trying to mount anyway.'\n"
+        "echo 'An error occurred in stage 1 of the boot process, which must mount the'\n"
+        f"{FOR_EVER}"
+    )
+    error = rig.fail()
+    assert error.state == "stage 1 failed"
+    assert "root device not found: Timed out waiting for device /dev/disk/by-label/x" in str(error)
+    assert "compare fileSystems" in error.remedy
+    assert [event.text for event in rig.events if event.kind is BootEventKind.PHASE] == ["stage 1"]
+
+
+def test_a_silent_machine_is_told_at_the_deadline_with_its_phase(rig: Rig) -> None:
+    rig.script(
+        "echo 'Welcome to NixOS 24.05 (Uakari)!'\n"
+        f"echo '[ *** ] A start job is running for Slow Thing (42s / no limit)'; {FOR_EVER}"
+    )
+    error = rig.fail(limit_s=0.8)
+    assert error.state == "stuck unit"
+    assert "after 0.8 s; the boot stands while systemd starts units" in error.message
+    assert "systemd reported last: Slow Thing (no limit)" in error.message
+    assert "--nixos-boot-timeout" in error.remedy
+    rig.assert_clean()
+
+
+def test_a_machine_that_refuses_to_end_is_killed_with_its_helpers(rig: Rig) -> None:
+    rig.script(
+        "trap '' TERM HUP INT\n"
+        f"(trap '' TERM; {FOR_EVER}) &\n"
+        f"setsid sh -c 'trap \"\" TERM; {FOR_EVER}' &\n"
+        f"mkdir -p $TMPDIR/xchg; echo 'Kernel panic - not syncing: x'; {FOR_EVER}"
+    )
+    deadline = Deadline.after(8)
+    assert rig.fail().state == "kernel panic"
+    assert not deadline.expired
+    rig.assert_clean()
+
+
+def test_ctrl_c_during_the_boot_leaves_nothing(rig: Rig) -> None:
+    rig.script(f"touch $TMPDIR/file; {FOR_EVER}")
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        rig.boot()
+    rig.assert_clean()
+
+
+def test_a_run_directory_made_by_others_keeps_what_was_in_it(rig: Rig) -> None:
+    rig.run_dir.mkdir()
+    (rig.run_dir / "owner.lock").touch()
+    rig.script("touch $NIX_DISK_IMAGE; mkdir -p $NIX_SWTPM_DIR; exit 1")
+    rig.fail()
+    assert [path.name for path in rig.run_dir.iterdir()] == ["owner.lock"]
+
+
+def test_the_script_gets_its_places_and_our_arguments(rig: Rig, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    rig.script(f'env > "{log}"; printf "arg=%s\\n" "$@" >> "{log}"; pwd >> "{log}"; exit 1')
+    with pytest.raises(BootError):
+        rig.boot(environment={"QEMU_OPTS": "-m 4", "QEMU_NET_OPTS": "hostfwd=x"})
+    lines = log.read_text().splitlines()
+    assert f"NIX_DISK_IMAGE={rig.run_dir}/disk.qcow2" in lines
+    assert f"TMPDIR={rig.run_dir}/tmp" in lines
+    assert "USE_TMPDIR=1" in lines
+    assert "QEMU_OPTS=-m 4" in lines
+    assert "QEMU_NET_OPTS=hostfwd=x" in lines
+    assert "arg=accel=tcg" in lines
+    assert f"arg=unix:{rig.run_dir}/qmp.sock,server=on,wait=off" in lines
+    assert "arg=-no-reboot" in lines
+    assert str(rig.run_dir) in lines
+
+
+def test_no_script_is_told_before_anything_is_made(rig: Rig) -> None:
+    with pytest.raises(MachineError, match="run script"):
+        rig.boot()
+    rig.assert_clean()
+
+
+def test_without_kvm_one_warning_is_told_for_all_machines(rig: Rig) -> None:
+    rig.script("exit 1")
+    backend = VmBackend(None, rig.events.append, environment={"PATH": os.environ["PATH"]})
+    for _ in range(2):
+        with pytest.raises(BootError):
+            backend.start(rig.spec(), deadline=Deadline.after(10))
+    warnings = [event.text for event in rig.events if event.kind is BootEventKind.NO_KVM]
+    assert len(warnings) == 1
+    assert "does not tell which QEMU it starts" in warnings[0]
+
+
+def test_a_guest_of_another_architecture_runs_without_kvm(rig: Rig) -> None:
+    rig.script("exit 1")
+    backend = VmBackend(None, rig.events.append, environment={"PATH": os.environ["PATH"]})
+    host = Host()
+    host.system = "riscv64-linux"
+    spec = replace(rig.spec(), host=cast("HostConfig", host))
+    with pytest.raises(BootError):
+        backend.start(spec, deadline=Deadline.after(10))
+    assert "a riscv64 guest on" in rig.events[0].text
+
+
+class BrokenTransport:
+    """Fails every command in one way."""
+
+    def __init__(self, error: TransportError) -> None:
+        self.error = error
+        self.closed = False
+
+    def run(self, command: str, *, deadline: Deadline, stdin: bytes = b"") -> CommandResult:
+        raise self.error
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize(
+    "error", [TransportError("pipe", remedy=""), CommandTimeout("slow", remedy="")]
+)
+def test_a_channel_error_names_the_machines_end(error: TransportError) -> None:
+    end = TransportError("QEMU ended with exit status 1", remedy="")
+    inner = BrokenTransport(error)
+    obituary: Callable[[], Any] = lambda: end  # noqa: E731
+    with pytest.raises(TransportError, match="QEMU ended") as caught:
+        WatchedTransport(inner, obituary).run("true", deadline=Deadline.after(1))
+    assert caught.value.__cause__ is error
+    with pytest.raises(TransportError, match=error.message):
+        WatchedTransport(inner, lambda: None).run("true", deadline=Deadline.after(1))
+    WatchedTransport(inner, lambda: None).close()
+    assert inner.closed
+
+
+def test_the_guests_outer_address_is_found_beside_its_inner_ones() -> None:
+    listing = (
+        "2: docker0    inet 172.17.0.1/16 brd 172.17.255.255 scope global docker0\n"
+        "3: br0    inet 192.0.2.7/24 scope global br0\n"
+        "4: ens3    inet 10.0.0.41/19 brd 10.0.31.255 scope global ens3\n"
+    )
+    assert [str(a) for a in outer_addresses(listing)] == ["10.0.0.41/19", "192.0.2.7/24"]
+    assert outer_addresses("") == []

@@ -1,0 +1,272 @@
+"""From a snapshot or by a boot: the decisions, with real files, a real process in QEMU's place, and no guest."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from pytest_nixos.errors import BootError, MachineError
+from pytest_nixos.local.memory import HostMemoryError
+from pytest_nixos.local.process import owned_process
+from pytest_nixos.local.timing import Deadline
+from pytest_nixos.machine.base import CommandResult
+from pytest_nixos.machine.boot.events import BootEventKind
+from pytest_nixos.machine.console import Console
+from pytest_nixos.machine.snapshot.limits import CacheLimits
+from pytest_nixos.machine.snapshot.record import STATE, Snapshot, snapshot_key
+from pytest_nixos.machine.snapshot.store import SnapshotStore
+from pytest_nixos.machine.vm.restore import WarmStart
+from pytest_nixos.machine.vm.running import VmRunning
+
+PARTS = {"system": "/nix/store/x"}
+KEY = snapshot_key(PARTS)
+
+
+class Transport:
+    def run(self, command: str, *, deadline: Deadline, stdin: bytes = b"") -> CommandResult:
+        del deadline, stdin
+        return CommandResult(command=command, exit_status=0, stdout=b"", stderr=b"", duration_s=0.0)
+
+    def close(self) -> None: ...
+
+
+class Guest:
+    """A machine that the rig has started."""
+
+    def __init__(self, rig: Rig, pid: int, kind: str) -> None:
+        self.rig, self.pid, self.kind = rig, pid, kind
+        self.console, self.transport = Console(), Transport()
+        self.console.append("Linux version 6")
+        self.alive = True
+
+    def save(self, state: Path, *, deadline: Deadline) -> None:
+        del deadline
+        if self.rig.cannot_save:
+            raise MachineError("QEMU's migration is failed: disk full", remedy="none")
+        state.write_bytes(b"devices")
+
+    def thaw(self) -> None:
+        self.rig.heard.append("thawed")
+
+    def end(self, *, deadline: Deadline) -> None:
+        del deadline
+        self.alive = False
+
+    def is_alive(self) -> bool:
+        return self.alive
+
+    def stop(self) -> None:
+        self.alive = False
+        self.rig.heard.append(f"{self.kind} stopped")
+
+
+class Rig:
+    """A launcher whose QEMU is a process that sleeps, with a disk in its run directory."""
+
+    def __init__(self, directory: Path, pid: int) -> None:
+        self.pid = pid
+        self.run_dir = directory / "r"
+        self.run_dir.mkdir()
+        self.store = SnapshotStore(directory / "snapshots")
+        self.heard: list[str] = []
+        self.cannot_save = self.cannot_load = self.cannot_boot = False
+        self.too_little_memory = False
+
+    def cold(self, extra_argv: Sequence[str], deadline: Deadline) -> VmRunning:
+        del deadline
+        self.heard.append("booted with memory in a file" if extra_argv else "booted")
+        if self.cannot_boot:
+            raise BootError("kernel panic", remedy="none", state="kernel panic")
+        (self.run_dir / "disk.qcow2").write_bytes(b"QFI\xfb")
+        return cast("VmRunning", Guest(self, self.pid, "cold"))
+
+    def clone(
+        self, snapshot: Snapshot, stack: contextlib.ExitStack, deadline: Deadline
+    ) -> VmRunning:
+        del deadline
+        if self.too_little_memory:
+            raise HostMemoryError("too little", remedy="none")
+        if self.cannot_load:
+            raise MachineError("QEMU's migration is failed", remedy="none")
+        assert snapshot.state.read_bytes() == b"devices"
+        self.kept = stack.pop_all()
+        self.heard.append("cloned")
+        return cast("VmRunning", Guest(self, self.pid, "clone"))
+
+    def start(self, *, not_before_s: float = 0.0, limit_s: float = 20.0) -> Guest:
+        warm = WarmStart(
+            store=self.store,
+            limits=CacheLimits(),
+            launcher=self,
+            name="h",
+            parts=PARTS,
+            run_dir=self.run_dir,
+            memory_mib=1,
+            not_before_s=not_before_s,
+            tell=self.tell,
+        )
+        return cast("Guest", warm.start(Deadline.after(limit_s)))
+
+    def tell(self, kind: BootEventKind, text: str) -> None:
+        assert kind is BootEventKind.SNAPSHOT
+        self.heard.append(text)
+
+    def done(self) -> list[str]:
+        """What happened since the last time, figures left out."""
+        heard, self.heard = self.heard, []
+        return [
+            text.partition(" in ")[0] if "restored" in text or "saved in" in text else text
+            for text in heard
+        ]
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    program = tmp_path / "qemu-sleeps"
+    program.symlink_to(sys.executable)
+    with owned_process([str(program), "-c", "import time; time.sleep(60)"]) as process:
+        yield Rig(tmp_path, process.pid)
+
+
+def test_the_first_start_boots_saves_and_clones(rig: Rig) -> None:
+    guest = rig.start()
+    assert guest.kind == "clone"
+    assert rig.done() == [
+        "booted with memory in a file",
+        "saved",
+        "cold stopped",
+        "cloned",
+        "restored",
+    ]
+    assert "restored in" in guest.console.tail(1)[0]
+
+
+def test_the_second_start_clones(rig: Rig) -> None:
+    rig.start()
+    rig.done()
+    assert rig.start().kind == "clone"
+    assert rig.done() == ["cloned", "restored"]
+
+
+def test_refresh_saves_anew_once(rig: Rig) -> None:
+    rig.start()
+    rig.kept.close()
+    rig.done()
+    since_s = time.time()
+    rig.start(not_before_s=since_s)
+    assert "booted with memory in a file" in rig.done()
+    rig.start(not_before_s=since_s)
+    assert rig.done() == ["cloned", "restored"]
+
+
+def test_a_snapshot_that_does_not_load_is_discarded_and_made_anew(rig: Rig) -> None:
+    rig.start()
+    rig.kept.close()
+    rig.done()
+    rig.cannot_load = True
+    assert rig.start().kind == "cold"
+    done = rig.done()
+    assert done[0] == (
+        "the snapshot is discarded, booting: it does not start: QEMU's migration is failed"
+    )
+    assert done[-1] == "booted"
+
+
+def test_a_damaged_snapshot_is_discarded_and_made_anew(rig: Rig) -> None:
+    rig.start()
+    rig.kept.close()
+    os.truncate(rig.store.path(KEY) / STATE, 1)
+    rig.done()
+    assert rig.start().kind == "clone"
+    done = rig.done()
+    assert done[0] == "the snapshot is discarded, booting: state has 1 bytes, 7 were saved"
+    assert done[-1] == "restored"
+
+
+def test_a_machine_that_cannot_be_saved_goes_on(rig: Rig) -> None:
+    rig.cannot_save = True
+    guest = rig.start()
+    assert (guest.kind, guest.alive) == ("cold", True)
+    assert rig.done() == [
+        "booted with memory in a file",
+        "thawed",
+        "no snapshot: QEMU's migration is failed: disk full",
+    ]
+    assert not list(rig.store.directory.glob(".new-*"))
+    assert rig.store.entries() == {}
+
+
+def test_without_room_for_a_snapshot_the_machine_is_booted(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pytest_nixos.machine.vm.restore._DISK_ROOM", 1 << 60)
+    assert rig.start().kind == "cold"
+    told, booted = rig.done()
+    assert booted == "booted"
+    assert "MiB are free, a snapshot may need" in told
+
+
+def test_a_memory_file_that_runs_out_of_room_costs_a_second_boot(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.cannot_boot = True
+    monkeypatch.setattr("pytest_nixos.machine.vm.restore._FULL", 1 << 60)
+    with pytest.raises(BootError):
+        rig.start()
+    assert [text.partition(":")[0] for text in rig.done()] == [
+        "booted with memory in a file",
+        "no room for the guest's memory",
+        "booted",
+    ]
+
+
+def test_a_host_that_does_not_boot_is_told_as_such(rig: Rig) -> None:
+    rig.cannot_boot = True
+    with pytest.raises(BootError, match="kernel panic"):
+        rig.start()
+    assert rig.done() == ["booted with memory in a file"]
+
+
+def test_too_little_memory_is_an_error_and_the_snapshot_stays(rig: Rig) -> None:
+    rig.start()
+    rig.too_little_memory = True
+    with pytest.raises(HostMemoryError):
+        rig.start()
+    assert list(rig.store.entries()) == [KEY]
+
+
+def test_a_session_waits_for_another_one_that_saves(rig: Rig) -> None:
+    with contextlib.ExitStack() as other:
+        assert other.enter_context(rig.store.writing(KEY))
+        timer = threading.Timer(0.5, other.close)
+        timer.start()
+        assert rig.start().kind == "clone"
+        timer.join()
+    assert rig.done()[0] == "waiting for another session that is saving this machine"
+
+
+def test_a_session_does_not_wait_for_ever(rig: Rig) -> None:
+    with rig.store.writing(KEY):
+        assert rig.start(limit_s=1.0).kind == "cold"
+    assert rig.done() == [
+        "waiting for another session that is saving this machine",
+        "another session is still saving this machine; booting without a snapshot",
+        "booted",
+    ]
+
+
+def test_a_cache_that_cannot_be_made_costs_a_line(rig: Rig, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    rig.store = SnapshotStore(tmp_path / "file/snapshots")
+    assert rig.start().kind == "cold"
+    told, booted = rig.done()
+    assert told.startswith("the cache of snapshots cannot be used")
+    assert booted == "booted"

@@ -1,0 +1,451 @@
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_nixos.errors import BuildError, EvalError, FlakeError, ToolMissingError
+from pytest_nixos.local.process import Completed, LineSink, ProcessTimeout
+from pytest_nixos.local.timing import Deadline
+from pytest_nixos.nix.cache import EvaluationCache
+from pytest_nixos.nix.evaluation import Instrumentation, Nix, NixSettings, run_script
+from pytest_nixos.nix.failures import EvalInterrupted
+from pytest_nixos.nix.log import BuildProgress, describe
+from pytest_nixos.nix.refs import FlakeRef, HostRef, nix_quote
+from tests.unit.host_documents import document
+
+FLAKE = FlakeRef("/f")
+HOST = HostRef(FLAKE, "web")
+FIXED = {"locked": {"narHash": "sha256-x"}, "locks": {"root": "root", "nodes": {"root": {}}}}
+LOOSE = {"locked": {"dirtyRev": "x"}, "locks": FIXED["locks"]}
+
+
+@dataclass
+class FakeNix:
+    """A runner that plays a Nix: answers by subcommand, evaluations by a function of the request."""
+
+    version: str = "nix (Nix) 2.8.0"
+    metadata: Mapping[str, Any] = field(default_factory=lambda: FIXED)
+    broken: frozenset[str] = frozenset()
+    words: str = "x"
+    host: Mapping[str, Any] = field(default_factory=document)
+    stderr: tuple[str, ...] = ()
+    exit_status: int = 0
+    timeout: bool = False
+    valid: tuple[str, ...] = ()
+    calls: list[tuple[str, ...]] = field(default_factory=list)
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        deadline: Deadline,
+        stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        on_stderr_line: LineSink | None = None,
+    ) -> Completed:
+        self.calls.append(tuple(argv))
+        words = set(argv)
+        if "--version" in words:
+            return self._done(argv, self.version)
+        if "metadata" in words:
+            return self._done(argv, json.dumps(self.metadata))
+        if self.timeout:
+            raise ProcessTimeout("late", remedy="")
+        for line in self.stderr:
+            assert on_stderr_line is not None
+            on_stderr_line(line)
+        if self.exit_status:
+            return self._done(argv, "", self.exit_status)
+        if "eval" in words:
+            return self._eval(argv, on_stderr_line)
+        if "build" in words:
+            return self._done(argv, json.dumps([{"outputs": {"out": "/nix/store/o"}}]))
+        if "nix-store" in words:
+            return self._done(argv, "", 0 if argv[-1] in self.valid else 1)
+        if "path-info" in words:
+            return self._done(argv, "/nix/store/a\n/nix/store/b\n")
+        return self._done(argv, "log line\n")
+
+    def evaluations(self) -> list[tuple[str, ...]]:
+        return [call for call in self.calls if "eval" in call]
+
+    def _eval(self, argv: Sequence[str], sink: LineSink | None) -> Completed:
+        expression = argv[-1]
+        if expression == "builtins.attrNames":
+            return self._done(argv, '["db", "web"]')
+        request = _request(expression)
+        if "options" not in request:
+            return self._done(argv, json.dumps({"derivation": self.host.get("derivation")}))
+        skipped = set(request["skippedFacts"])
+        asked = {".".join(names) for names in request["options"]} | (
+            set(self.host["facts"]) - skipped
+        )
+        if self.broken & (asked | {"machine"}):
+            assert sink is not None
+            sink(
+                "@nix "
+                + json.dumps(
+                    {"action": "msg", "level": 0, "msg": "error: x", "raw_msg": self.words}
+                )
+            )
+            return self._done(argv, "", 1)
+        answers = [{"state": "present", "value": ".".join(names)} for names in request["options"]]
+        facts = {name: fact for name, fact in self.host["facts"].items() if name not in skipped}
+        return self._done(
+            argv,
+            json.dumps(
+                {**self.host, "facts": facts, "options": answers, "machineOptions": answers}
+            ),
+        )
+
+    def _done(self, argv: Sequence[str], stdout: str, exit_status: int = 0) -> Completed:
+        return Completed(
+            argv=tuple(argv), exit_status=exit_status, stdout=stdout.encode(), stderr=b""
+        )
+
+
+def _request(expression: str) -> dict[str, Any]:
+    line = next(line for line in expression.splitlines() if "fromJSON" in line)
+    literal = line.partition("fromJSON ")[2].removesuffix(";")
+    text = literal[1:-1].replace("\\${", "${").replace('\\"', '"').replace("\\\\", "\\")
+    assert nix_quote(text) == literal
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def nix(fake: FakeNix, *, script: str = "s", **settings: Any) -> Nix:
+    return Nix(
+        runner=fake,
+        instrumentation=Instrumentation(channel_script=script),
+        settings=NixSettings(**settings),
+    )
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> EvaluationCache:
+    return EvaluationCache(directory=tmp_path / "cache")
+
+
+@pytest.fixture
+def instantiated(tmp_path: Path) -> dict[str, Any]:
+    (tmp_path / "d.drv").write_text("")
+    return {**document(), "derivation": str(tmp_path / "d.drv")}
+
+
+def test_every_flake_command_leaves_the_lock_alone_and_takes_the_settings() -> None:
+    fake = FakeNix(
+        metadata={
+            "locked": {"narHash": "x"},
+            "locks": {
+                "root": "root",
+                "nodes": {"root": {"inputs": {"a": "n"}}, "n": {"locked": {"rev": "1"}}},
+            },
+        }
+    )
+    nix(
+        fake,
+        override_inputs=(("a", "path:/x"),),
+        nix_options=(("cores", "2"),),
+        impure=True,
+        program="/opt/nix",
+    ).evaluate(HOST)
+    metadata, evaluation = fake.calls
+    shared = ("/opt/nix", "--extra-experimental-features", "nix-command flakes")
+    assert metadata == (
+        *shared, "flake", "metadata", "--log-format", "internal-json", "--option", "cores", "2",
+        "--no-write-lock-file", "--override-input", "a", "path:/x", "--json", "/f",
+    )  # fmt: skip
+    assert evaluation[:-1] == (
+        *shared, "eval", "--log-format", "internal-json", "--option", "cores", "2",
+        "--no-write-lock-file", "--override-input", "a", "path:/x", "--impure",
+        "--option", "eval-cache", "false", "--show-trace", "--json", "/f#nixosConfigurations", "--apply",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("version", "installable"),
+    [
+        ("nix (Nix) 2.8.0", "/nix/store/d.drv"),
+        ("nix (Nix) 2.14.1", "/nix/store/d.drv"),
+        ("nix (Nix) 2.15.0", "/nix/store/d.drv^*"),
+        ("nix (Nix) 2.33pre20260101_abc", "/nix/store/d.drv^*"),
+        ("nix (Lix, like Nix) 2.91.1", "/nix/store/d.drv^*"),
+        ("nix (Determinate Nix 3.5.2) 2.28.3", "/nix/store/d.drv^*"),
+        ("nix", "/nix/store/d.drv^*"),
+    ],
+)
+def test_build_names_the_outputs_as_each_release_wants(
+    tmp_path: Path, version: str, installable: str
+) -> None:
+    fake = FakeNix(version=version)
+    root = tmp_path / "roots" / "web"
+    assert nix(fake).build("/nix/store/d.drv", gc_root=root) == Path("/nix/store/o")
+    assert fake.calls[-1][-4:] == ("--json", "--out-link", str(root), installable)
+    assert root.parent.is_dir()
+
+
+def test_what_is_valid_in_the_store_is_kept_and_not_built(tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    output.mkdir()
+    root = tmp_path / "roots" / "web"
+    fake = FakeNix(valid=(str(output),))
+    assert nix(fake).build("/d.drv", gc_root=root, output=str(output)) == output
+    (call,) = fake.calls
+    assert call[:2] == ("nix-store", "--realise")
+    assert call[-6:] == ("--option", "substitute", "false", "--add-root", str(root), str(output))
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_what_is_not_valid_is_built(tmp_path: Path, there: bool) -> None:
+    output = tmp_path / "half-built"
+    if there:
+        output.mkdir()
+    fake = FakeNix()
+    built = nix(fake).build("/d.drv", gc_root=tmp_path / "r", output=str(output))
+    assert built == Path("/nix/store/o")
+    assert [call[0] for call in fake.calls] == (["nix-store"] if there else []) + ["nix", "nix"]
+
+
+def test_builds_ahead_go_on_after_a_failure_and_raise_nothing() -> None:
+    fake = FakeNix(exit_status=1)
+    nix(fake).build_ahead(["/a.drv", "/b.drv"])
+    assert fake.calls[-1][-4:] == ("--no-link", "--keep-going", "/a.drv", "/b.drv")
+    nix(FakeNix(timeout=True)).build_ahead(["/a.drv"])
+
+
+def test_build_tells_its_progress(tmp_path: Path) -> None:
+    events = [
+        {"action": "start", "id": 1, "type": 104},
+        {"action": "result", "id": 1, "type": 105, "fields": [1, 2, 0, 0]},
+    ]
+    fake = FakeNix(stderr=tuple("@nix " + json.dumps(e) for e in events))
+    seen: list[BuildProgress] = []
+    nix(fake).build("/nix/store/d.drv", gc_root=tmp_path / "r", on_progress=seen.append)
+    assert [describe(progress) for progress in seen] == ["built 1/2"]
+
+
+def test_a_build_out_of_time(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="still building after 7 s"):
+        nix(FakeNix(timeout=True), build_limit_s=7).build("/d.drv", gc_root=tmp_path / "r")
+
+
+def test_the_failed_derivation_and_its_log_are_told(tmp_path: Path) -> None:
+    drv = "/nix/store/k4ndzxvgpsgr1zcwzdvvsy6qgwpdnvn5-dep.drv"
+    error = {
+        "action": "msg",
+        "level": 0,
+        "msg": "",
+        "raw_msg": f"builder for '{drv}' failed with exit code 3",
+    }
+    fake = FakeNix(stderr=("@nix " + json.dumps(error),), exit_status=1)
+    with pytest.raises(BuildError) as caught:
+        nix(fake).build("/nix/store/x.drv", gc_root=tmp_path / "r")
+    assert caught.value.derivation == drv
+    assert "dep failed to build" in caught.value.message
+    assert caught.value.message.endswith("failed with exit code 3")
+    assert fake.calls[-1][-2:] == ("log", drv)
+
+
+def test_an_unchanged_host_is_evaluated_once(
+    cache: EvaluationCache, instantiated: dict[str, Any]
+) -> None:
+    fake = FakeNix(host=instantiated)
+    first = nix(fake, cache=cache).evaluate(HOST, option_paths=["a.b"])
+    again = nix(fake, cache=cache).evaluate(HOST, option_paths=["a.b"])
+    assert first == again
+    assert len(fake.evaluations()) == 1
+
+
+def test_whatever_can_change_the_outcome_evaluates_again(
+    cache: EvaluationCache, instantiated: dict[str, Any]
+) -> None:
+    fake = FakeNix(host=instantiated)
+    plain = nix(fake, cache=cache)
+    plain.evaluate(HOST)
+    changed: list[Callable[[], object]] = [
+        lambda: plain.evaluate(HOST, option_paths=["a"]),
+        lambda: plain.evaluate(HOST, backend="container"),
+        lambda: plain.evaluate(HostRef(FLAKE, "db")),
+        lambda: nix(fake, cache=cache, script="other").evaluate(HOST),
+        lambda: nix(fake, cache=cache, nix_options=(("system", "x"),)).evaluate(HOST),
+    ]
+    for evaluate in changed:
+        evaluate()
+    fake.version = "nix (Nix) 2.26.3"
+    plain.evaluate(HOST)
+    nodes = {"root": {"inputs": {"a": "n"}}, "n": {"locked": {"rev": "1"}}}
+    fake.metadata = {**FIXED, "locks": {"root": "root", "nodes": nodes}}
+    for ref in ("path:/x", "path:/y"):
+        nix(fake, cache=cache, override_inputs=(("a", ref),)).evaluate(HOST)
+    fake.metadata = {**FIXED, "locked": {"narHash": "sha256-y"}}
+    plain.evaluate(HOST)
+    assert len(fake.evaluations()) == 1 + len(changed) + 4
+
+
+@pytest.mark.parametrize(
+    ("metadata", "settings"),
+    [(LOOSE, {}), (FIXED, {"impure": True}), (FIXED, {"nix_options": (("pure-eval", "false"),)})],
+)
+def test_what_is_not_fixed_is_never_kept(
+    cache: EvaluationCache,
+    instantiated: dict[str, Any],
+    metadata: Mapping[str, Any],
+    settings: dict[str, Any],
+) -> None:
+    fake = FakeNix(host=instantiated, metadata=metadata)
+    for _ in range(2):
+        nix(fake, cache=cache, **settings).evaluate(HOST)
+    assert len(fake.evaluations()) == 2
+    assert not cache.directory.exists()
+
+
+def test_a_derivation_that_was_collected_is_made_again(
+    cache: EvaluationCache, instantiated: dict[str, Any]
+) -> None:
+    fake = FakeNix(host=instantiated)
+    nix(fake, cache=cache).evaluate(HOST)
+    Path(instantiated["derivation"]).unlink()
+    nix(fake, cache=cache).evaluate(HOST)
+    assert len(fake.evaluations()) == 2
+
+
+def test_what_is_known_needs_no_evaluation(
+    cache: EvaluationCache, instantiated: dict[str, Any]
+) -> None:
+    fake = FakeNix(host=instantiated)
+    locked = nix(fake, cache=cache).lock(FLAKE)
+    assert nix(fake, cache=cache).known(HOST, locked, option_paths=["a.b"]) is None
+    first = nix(fake, cache=cache).evaluate(HOST, option_paths=["a.b"])
+    fake.calls.clear()
+    assert nix(fake, cache=cache).known(HOST, locked, option_paths=["a.b"]) == first
+    assert nix(fake, cache=cache).known(HOST, locked) is None
+    assert fake.calls == []
+
+
+def test_a_flake_that_changes_while_it_is_evaluated_is_not_kept(
+    cache: EvaluationCache, instantiated: dict[str, Any]
+) -> None:
+    fake = FakeNix(host=instantiated)
+    locked = nix(fake, cache=cache).lock(FLAKE)
+    fake.metadata = {**FIXED, "locked": {"narHash": "sha256-edited"}}
+    nix(fake, cache=cache).evaluate(HOST, locked=locked)
+    assert not list(cache.directory.glob("*"))
+
+
+def test_host_names_are_kept_too(cache: EvaluationCache) -> None:
+    fake = FakeNix()
+    assert [nix(fake, cache=cache).host_names(FLAKE) for _ in range(2)] == [("db", "web")] * 2
+    assert len(fake.evaluations()) == 1
+
+
+def test_generations_are_kept_by_their_delta(
+    cache: EvaluationCache, instantiated: dict[str, Any]
+) -> None:
+    fake = FakeNix(host=instantiated)
+    for delta in ("{ a = 1; }", "{ a = 1; }", "{ a = 2; }"):
+        drv = nix(fake, cache=cache).instantiate_generation(HOST, backend="vm", delta=delta)
+        assert drv == instantiated["derivation"]
+    assert len(fake.evaluations()) == 2
+
+
+def test_options_that_break_the_evaluation_are_found_and_named() -> None:
+    fake = FakeNix(broken=frozenset({"b.bad", "users"}))
+    paths = ["a", "b.bad", "c", "d", "e"]
+    host = nix(fake).evaluate(HOST, option_paths=paths)
+    assert {path: host.option(path).state for path in paths} == {
+        "a": "present", "b.bad": "unreadable", "c": "present", "d": "present", "e": "present",
+    }  # fmt: skip
+    assert host.option("e").value == "e"
+    assert "users.users" in host.unreadable
+    assert host.zram is not None
+
+
+def test_a_machine_that_does_not_evaluate_is_asked_twice_and_told_once() -> None:
+    fake = FakeNix(broken=frozenset({"machine"}))
+    with pytest.raises(EvalError, match="/f#web: Nix cannot evaluate this: x"):
+        nix(fake).evaluate(HOST, option_paths=["a"])
+    assert len(fake.evaluations()) == 2
+
+
+def test_failed_assertions_are_told_at_once() -> None:
+    fake = FakeNix(broken=frozenset({"machine"}), words="\nFailed assertions:\n- odd")
+    with pytest.raises(EvalError, match="Failed assertions:\n- odd"):
+        nix(fake).evaluate(HOST)
+    assert len(fake.evaluations()) == 1
+
+
+def test_a_search_without_end_is_cut() -> None:
+    paths = [f"o{n}" for n in range(300)]
+    fake = FakeNix(broken=frozenset(paths))
+    host = nix(fake).evaluate(HOST, option_paths=paths)
+    assert {declared.state for declared in host.options.values()} == {"unreadable"}
+    assert (
+        len(fake.evaluations()) <= 34
+    )  # one for all, 32 of the search, one without what is broken
+
+
+def test_evaluation_out_of_time_or_killed_is_not_tried_again() -> None:
+    late = FakeNix(timeout=True)
+    with pytest.raises(EvalInterrupted, match="still evaluating after 5 s"):
+        nix(late, evaluation_limit_s=5).evaluate(HOST)
+    killed = FakeNix(exit_status=-9)
+    with pytest.raises(EvalInterrupted, match="ended by SIGKILL"):
+        nix(killed).evaluate(HOST)
+    assert (len(late.evaluations()), len(killed.evaluations())) == (1, 1)
+
+
+def test_unknown_host_and_entry_that_is_no_host() -> None:
+    fake = FakeNix(host={**document(), "problem": "no-host", "known": ["web-1", "db"]})
+    with pytest.raises(FlakeError, match=r"has web-1, db\n  remedy: did you mean /f#web-1\?"):
+        nix(fake).evaluate(HOST)
+    fake.host = {**document(), "problem": "no-extend-modules"}
+    with pytest.raises(EvalError, match="no `extendModules`"):
+        nix(fake).evaluate(HOST)
+
+
+def test_an_override_of_no_input_is_refused() -> None:
+    with pytest.raises(
+        FlakeError, match="no input 'nixpksg' to override; the flake's inputs: none"
+    ):
+        nix(FakeNix(), override_inputs=(("nixpksg", "x"),)).evaluate(HOST)
+
+
+def test_an_answer_that_is_no_json() -> None:
+    fake = FakeNix()
+    fake._done = lambda argv, *_: Completed(  # type: ignore[method-assign]
+        argv=tuple(argv), exit_status=0, stdout=b"hello", stderr=b""
+    )
+    with pytest.raises(EvalError, match="other than JSON: 'hello'"):
+        nix(fake).metadata(FLAKE)
+
+
+def test_no_nix() -> None:
+    class Nothing(FakeNix):
+        def run(self, argv: Sequence[str], **_: Any) -> Completed:
+            raise ToolMissingError("no", remedy="no")
+
+    with pytest.raises(ToolMissingError, match="install Nix: `apt install nix-bin`"):
+        nix(Nothing()).version()
+
+
+def test_closure() -> None:
+    assert nix(FakeNix()).closure(Path("/nix/store/a")) == (
+        Path("/nix/store/a"),
+        Path("/nix/store/b"),
+    )
+
+
+def test_run_script_is_found_by_name_or_by_pattern(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match=r"expected bin/run-web-vm, found no bin/run-\*-vm"):
+        run_script(tmp_path, "bin/run-web-vm")
+    (tmp_path / "bin").mkdir()
+    other = tmp_path / "bin" / "run-nixos-vm"
+    other.write_text("")
+    assert run_script(tmp_path, "bin/run-web-vm") == other
+    named = tmp_path / "bin" / "run-web-vm"
+    named.write_text("")
+    assert run_script(tmp_path, "bin/run-web-vm") == named

@@ -1,0 +1,91 @@
+import json
+
+import pytest
+
+from pytest_nixos.errors import SettingsError
+from pytest_nixos.nix.expression import (
+    FACTS,
+    Instrumentation,
+    evaluation_expression,
+    expression_sources,
+    generation_expression,
+    option_names,
+)
+from pytest_nixos.nix.refs import nix_quote
+
+SMALL = Instrumentation(channel_script="exec cat")
+
+
+@pytest.mark.parametrize(
+    ("path", "names"),
+    [
+        ("zramSwap", ("zramSwap",)),
+        ("services.openssh.enable", ("services", "openssh", "enable")),
+        ('boot.kernel.sysctl."vm.swappiness"', ("boot", "kernel", "sysctl", "vm.swappiness")),
+        ('fileSystems."/".device', ("fileSystems", "/", "device")),
+        ('"a.b"', ("a.b",)),
+    ],
+)
+def test_option_names(path: str, names: tuple[str, ...]) -> None:
+    assert option_names(path) == names
+
+
+@pytest.mark.parametrize("path", ["", ".", "a.", ".a", "a..b", 'a."b', 'a."b"c', 'a.b"c', 'a.""'])
+def test_malformed_option_paths(path: str) -> None:
+    with pytest.raises(SettingsError, match="write it as in a module"):
+        option_names(path)
+
+
+def test_data_travels_as_json_text_that_nix_cannot_interpolate() -> None:
+    evil = Instrumentation(channel_script='echo "${HOME}" \\ \'\' ${builtins.abort "x"}')
+    text = evaluation_expression('h"${x}', backend="vm", instrumentation=evil, options=[("a", "b")])
+    line = next(line for line in text.splitlines() if "fromJSON" in line)
+    literal = line.partition("fromJSON ")[2].removesuffix(";")
+    request = {
+        "host": 'h"${x}',
+        "backend": "vm",
+        "snapshot": False,
+        "instrumentation": {
+            "channelScript": evil.channel_script,
+            "memoryMiB": None,
+            "cores": None,
+            "restrictNetwork": True,
+        },
+        "options": [["a", "b"]],
+        "skippedFacts": [],
+    }
+    assert literal == nix_quote(json.dumps(request))
+    assert "${" not in literal.replace("\\${", "")
+
+
+def test_delta_is_taken_as_nix() -> None:
+    text = generation_expression(
+        "h", backend="vm", instrumentation=SMALL, delta='{ environment.etc.x.text = "y"; }'
+    )
+    assert '{ environment.etc.x.text = "y"; }' in text
+
+
+def test_too_long_an_expression_is_refused_before_the_kernel_does() -> None:
+    big = Instrumentation(channel_script="x" * 140_000)
+    with pytest.raises(SettingsError, match="fewer options"):
+        evaluation_expression("h", backend="vm", instrumentation=big, options=[])
+
+
+def test_500_options_fit() -> None:
+    options = [("services", "openssh", "settings", f"SomeRatherLongOption{n}") for n in range(500)]
+    script = Instrumentation(channel_script="x" * 20_000)
+    evaluation_expression("h", backend="vm", instrumentation=script, options=options)
+
+
+def test_every_fact_of_the_expression_is_known_here() -> None:
+    body = expression_sources()["facts.nix"].rpartition("\nin\n")[2]
+    named = {line.split(" = ")[0].strip() for line in body.splitlines() if line.startswith("  ")}
+    named = {name for name in named if name.isidentifier()}
+    assert set(FACTS) <= named
+
+
+def test_the_texts_import_nothing() -> None:
+    for name, text in expression_sources().items():
+        code = "\n".join(line.partition("#")[0] for line in text.splitlines())
+        assert "import " not in code, name
+        assert "./" not in code, name

@@ -1,0 +1,91 @@
+from pathlib import Path
+
+import pytest
+
+from pytest_nixos.errors import SettingsError
+from pytest_nixos.nix.refs import FlakeRef, HostRef, HostSelection, nix_quote
+
+
+@pytest.fixture
+def flake_dir(tmp_path: Path) -> Path:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "flake.nix").write_text("{ }")
+    return tmp_path
+
+
+@pytest.mark.parametrize("text", ["", "."])
+def test_dot_is_the_current_directory(flake_dir: Path, text: str) -> None:
+    assert FlakeRef.parse(text, cwd=flake_dir).url == str(flake_dir)
+
+
+@pytest.mark.parametrize("text", ["sub", "./sub", "sub/", "sub/../sub"])
+def test_relative_paths_become_absolute(flake_dir: Path, text: str) -> None:
+    assert FlakeRef.parse(text, cwd=flake_dir).url == str(flake_dir / "sub")
+
+
+def test_parent_directory(flake_dir: Path) -> None:
+    assert FlakeRef.parse("..", cwd=flake_dir / "sub").url == str(flake_dir)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "github:owner/repo",
+        "github:owner/repo/branch?dir=x",
+        "git+https://example.org/x.git?ref=main",
+        "git+ssh://git@example.org/x",
+        "https://example.org/x.tar.gz",
+        "nixpkgs",
+        "nixpkgs/nixos-24.05",
+        "flake:nixpkgs",
+        "path:/abs",
+        "git+file:///abs?dir=x",
+    ],
+)
+def test_urls_and_registry_names_stay(flake_dir: Path, text: str) -> None:
+    assert FlakeRef.parse(text, cwd=flake_dir).url == text
+
+
+def test_relative_path_urls_become_absolute_and_keep_their_parameters(flake_dir: Path) -> None:
+    assert FlakeRef.parse("path:sub", cwd=flake_dir).url == f"path:{flake_dir}/sub"
+    assert FlakeRef.parse("path:.?dir=sub", cwd=flake_dir).url == f"path:{flake_dir}?dir=sub"
+    assert FlakeRef.parse("git+file:.", cwd=flake_dir).url == f"git+file:{flake_dir}"
+
+
+def test_registry_name_loses_to_a_directory_with_a_flake(flake_dir: Path) -> None:
+    assert FlakeRef.parse("sub", cwd=flake_dir).url.endswith("/sub")
+    assert FlakeRef.parse("sub", cwd=flake_dir / "sub").url == "sub"
+
+
+@pytest.mark.parametrize(
+    ("text", "attr"),
+    [
+        (".#web", "web"),
+        ("#web", "web"),
+        (".#web.example.org", "web.example.org"),
+        (".#nixosConfigurations.web-1", "web-1"),
+        ('.#"web.example.org"', "web.example.org"),
+        ('.#nixosConfigurations."web.example.org"', "web.example.org"),
+        (".", None),
+    ],
+)
+def test_host_names_are_one_name(flake_dir: Path, text: str, attr: str | None) -> None:
+    selection = HostSelection.parse(text, cwd=flake_dir)
+    assert (selection.flake.url, selection.attr) == (str(flake_dir), attr)
+    assert (selection.host is None) == (attr is None)
+
+
+@pytest.mark.parametrize("text", [".#", ".#a#b", ".#nixosConfigurations."])
+def test_malformed_selection_names_a_remedy(flake_dir: Path, text: str) -> None:
+    with pytest.raises(SettingsError, match="remedy: write REF#HOST"):
+        HostSelection.parse(text, cwd=flake_dir)
+
+
+def test_installable_quotes_the_attribute() -> None:
+    host = HostRef(FlakeRef("/f"), "a.b")
+    assert host.installable == '/f#nixosConfigurations."a.b"'
+    assert str(host) == "/f#a.b"
+
+
+def test_nix_quote_leaves_nothing_to_interpolate() -> None:
+    assert nix_quote('a"b\\c${d}$') == '"a\\"b\\\\c\\${d}$"'

@@ -1,0 +1,132 @@
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_nixos.errors import EvalError, FlakeError, NixosError
+from pytest_nixos.nix.evaluation import Locked
+from pytest_nixos.nix.host_document import parse_host_config
+from pytest_nixos.nix.refs import FlakeRef, HostRef, HostSelection
+from pytest_nixos.plugin.evaluate import evaluations_at_once, open_session
+from pytest_nixos.plugin.options import Settings
+from pytest_nixos.plugin.session import NixosSession
+from tests.unit.host_documents import document
+
+FLAKE = FlakeRef("/f")
+
+
+class OneByOne:
+    """Plays ``Nix``: knows some hosts, evaluates others, and counts how many at once."""
+
+    def __init__(
+        self, names: Sequence[str], *, known: Sequence[str] = (), broken: Sequence[str] = ()
+    ) -> None:
+        self.names, self.known_names, self.broken = names, known, broken
+        self.evaluated: list[str] = []
+        self.locked = self.fetched = 0
+        self.meeting = threading.Barrier(2)
+        self.met = False
+        self.error: type[NixosError] = EvalError
+
+    def lock(self, flake: FlakeRef) -> Locked:
+        self.locked += 1
+        return Locked(flake=flake, identity="x")
+
+    def host_names(self, _flake: FlakeRef, *, locked: Locked) -> Sequence[str]:
+        assert locked.identity == "x"
+        return self.names
+
+    def fetch(self, _flake: FlakeRef) -> None:
+        self.fetched += 1
+
+    def known(self, host: HostRef, _locked: Locked, **_: object) -> object:
+        return f"config of {host.attr}" if host.attr in self.known_names else None
+
+    def evaluate(self, host: HostRef, **_: object) -> object:
+        self.evaluated.append(host.attr)
+        if host.attr in self.broken:
+            raise self.error(f"{host.attr} is broken", remedy="mend it")
+        if len(self.names) > 1:
+            self.meeting.wait(timeout=10)
+            self.met = True
+        return f"config of {host.attr}"
+
+
+def opened(nix: OneByOne, pytestconfig: pytest.Config) -> tuple[NixosSession, list[str]]:
+    said: list[str] = []
+    settings = replace(Settings.from_config(pytestconfig), flakes=(HostSelection(FLAKE, None),))
+    fake: Any = nix
+    return open_session(settings, fake, catalogue_dirs=(), say=said.append), said
+
+
+@pytest.fixture
+def roomy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pytest_nixos.plugin.evaluate._processors", lambda: 2)
+    monkeypatch.setattr("pytest_nixos.plugin.evaluate._available_mib", lambda: 1 << 20)
+
+
+@pytest.mark.usefixtures("roomy")
+def test_hosts_are_evaluated_at_once_and_their_inputs_fetched_before(
+    pytestconfig: pytest.Config,
+) -> None:
+    nix = OneByOne(["a", "b", "c", "d"])
+    session, said = opened(nix, pytestconfig)
+    assert nix.met
+    assert (nix.locked, nix.fetched) == (1, 1)
+    assert [str(entry.config) for entry in session.entries] == [f"config of {n}" for n in nix.names]
+    assert len(said) == 4
+
+
+@pytest.mark.usefixtures("roomy")
+def test_known_hosts_cost_no_evaluation(pytestconfig: pytest.Config) -> None:
+    nix = OneByOne(["a"], known=["a"])
+    session, said = opened(nix, pytestconfig)
+    assert str(session.entry("a").config) == "config of a"
+    assert (nix.evaluated, nix.fetched, said) == ([], 0, [])
+
+
+@pytest.mark.usefixtures("roomy")
+def test_a_host_that_does_not_evaluate_takes_no_other_with_it(pytestconfig: pytest.Config) -> None:
+    nix = OneByOne(["a", "bad", "b"], broken=["bad"])
+    session, said = opened(nix, pytestconfig)
+    failure = session.entry("bad").failure
+    assert failure is not None
+    assert failure.message == "bad is broken"
+    assert session.entry("a").config and session.entry("b").config
+    assert "bad: does not evaluate" in said
+
+
+@pytest.mark.usefixtures("roomy")
+def test_a_flake_that_cannot_be_read_ends_the_run(pytestconfig: pytest.Config) -> None:
+    nix = OneByOne(["a", "b"], broken=["a", "b"])
+    nix.error = FlakeError
+    with pytest.raises(FlakeError, match="is broken"):
+        opened(nix, pytestconfig)
+
+
+@pytest.mark.parametrize(
+    ("processors", "available_mib", "at_once"),
+    [(8, 100_000, 8), (8, 6_000, 2), (2, 100_000, 2), (4, 100, 1), (1, 0, 1)],
+)
+def test_processors_and_memory_limit_evaluations(
+    processors: int, available_mib: int, at_once: int
+) -> None:
+    assert evaluations_at_once(processors, available_mib) == at_once
+
+
+def test_builds_are_planned_once_and_only_where_nothing_is_built(
+    tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    nix = OneByOne(["built", "new", "other"], known=["built", "new", "other"])
+    session, _ = opened(nix, pytestconfig)
+    for entry in session.entries:
+        document_ = {**document(), "derivation": f"/{entry.key}.drv", "output": "/nowhere"}
+        if entry.key == "built":
+            document_["output"] = str(tmp_path)
+        entry.config = parse_host_config(entry.ref, document_, option_paths=())
+    session.plan_builds(["built", "new"])
+    assert session.take_builds() == ("/new.drv",)
+    assert session.take_builds() == ()

@@ -1,0 +1,29 @@
+"""What a session refuses about its hosts' machines."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from pytest_nixos.errors import MachineError
+from pytest_nixos.nix.refs import FlakeRef, HostRef
+from pytest_nixos.plugin.options import BackendChoice
+from pytest_nixos.plugin.session import HostEntry, NixosSession
+
+
+@pytest.mark.parametrize("backend", [BackendChoice.CONTAINER, BackendChoice.SSH])
+def test_boot_loader_where_there_is_none(backend: BackendChoice) -> None:
+    session = NixosSession(
+        settings=SimpleNamespace(backend=backend),  # type: ignore[arg-type]
+        nix=SimpleNamespace(),  # type: ignore[arg-type]
+        catalogue=SimpleNamespace(),  # type: ignore[arg-type]
+        controls=(),
+        waivers=(),
+        entries=[HostEntry(key="web", ref=HostRef(FlakeRef("path:/srv"), "web"))],
+    )
+    with pytest.raises(
+        MachineError, match=f"the {backend.value} backend has no boot loader"
+    ) as caught:
+        session.boot_loader_config("web")
+    assert "--nixos-backend vm" in caught.value.remedy

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, Protocol, TypeVar
-from urllib.parse import parse_qs
 
 from pytest_nixos.nix.host_config import HostConfig
 from pytest_nixos.observe.base import Probe
@@ -16,7 +14,7 @@ from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.model import Control, ObservedSpec
 from pytest_nixos.standards.seen import Sight, Unseen
 
-__all__ = ["Store", "flake_directory", "host_observations", "look", "probes", "read"]
+__all__ = ["Store", "host_observations", "look", "probes", "read"]
 
 T = TypeVar("T")
 
@@ -99,12 +97,3 @@ def look(spec: ObservedSpec, observations: Mapping[str, object], host: HostConfi
             return Unseen(f"this run did not read {kind.reads}", applicable=False)
         return Unseen(f"the machine was not asked for {kind.reads}")
     return kind.find(observations[spec.kind], spec.parameters, host)
-
-
-def flake_directory(location: str) -> Path | None:
-    """Return the local directory of a flake ref's text, or ``None`` for a remote one."""
-    for scheme in ("path:", "git+file://", "git+file:"):
-        location = location.removeprefix(scheme)
-    url, _, query = location.partition("?")
-    path = Path(url) / parse_qs(query).get("dir", [""])[0]
-    return path if path.is_absolute() and path.is_dir() else None

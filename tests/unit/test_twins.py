@@ -14,7 +14,7 @@ from tests.machine.twins import CATALOGUE, KERNEL, STALE
 EXAMPLE = Path(__file__).parents[2] / "example-flake"
 CONTROLS = load_catalogue()
 BROKEN = {**CATALOGUE, **STALE, **KERNEL}
-#: The stand-in has no podman; the guest's answers are recorded in test_standards_readers instead.
+#: The stand-in has no podman; the guest's answers are recorded in observe/test_podman instead.
 WITHOUT_PROGRAM = {"podman"}
 
 

@@ -8,7 +8,7 @@ from pytest_nixos.errors import TransportError
 from pytest_nixos.machine.base import CommandResult
 from pytest_nixos.observe.base import Probe, ProbeOutput, collect, observe
 from pytest_nixos.observe.store import Observations
-from tests.unit.test_observe_kernel import here
+from tests.unit.observe.here import here
 
 
 def probe(name: str, script: str) -> Probe[tuple[int, bytes]]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from pytest_nixos.observe.base import ProbeOutput
 from pytest_nixos.observe.unit import (
     UnitState,
+    exposure,
     failed_units,
     parse_show,
     unit_files,
@@ -14,6 +17,7 @@ from pytest_nixos.observe.unit import (
     units,
 )
 
+RECORDED = Path(__file__).parents[1] / "recorded"
 TWO_UNITS = """ExecStartPre={ path=/bin/true ; argv[]=/bin/true ; }
 ExecStartPre={ path=/bin/sh ; argv[]=/bin/sh -c true
 two lines ; }
@@ -136,3 +140,19 @@ def test_unit_files() -> None:
     found = unit_files().parse(ProbeOutput(stdout=text, exit_status=0))
     assert found == {"a.service": "linked", "b@.service": "static"}
     assert unit_files().parse(ProbeOutput(stdout=b"", exit_status=1)) is None
+
+
+def test_exposure_with_what_adds_to_it() -> None:
+    text = (RECORDED / "exposure.txt").read_bytes()
+    found = exposure(["wanted"]).parse(ProbeOutput(stdout=text, exit_status=0))["wanted.service"]
+    assert (found.score, found.rating) == (2.0, "OK")
+    assert found.items[0].weight == 0.3
+    assert any(item.directive.startswith("RestrictAddressFamilies=") for item in found.items)
+    assert sorted((item.weight for item in found.items), reverse=True) == [
+        item.weight for item in found.items
+    ]
+
+
+def test_exposure_never_asks_for_all_units() -> None:
+    assert exposure(["a.socket", "b@.service"]).script == ":"
+    assert exposure(["a", "b@1"]).script.endswith(" a.service b@1.service")

@@ -12,15 +12,14 @@ from pytest_nixos.nix.host_config import HostConfig
 from pytest_nixos.standards.judge import Verdict, judge
 from pytest_nixos.standards.load import load_catalogue
 from pytest_nixos.standards.model import Control, Operator, Place
-from tests.unit.standards_pairs import PAIRS, Case, audit_case, open_ports_case
-from tests.unit.standards_samples import (
+from tests.unit.standards.pairs import PAIRS, Case, audit_case, open_ports_case
+from tests.unit.standards.samples import (
     declared_options,
     host_config,
     observation,
     required_options,
-    satisfying,
-    violating,
 )
+from tests.unit.standards.values import satisfying, violating
 
 Json = Any
 CATALOGUE = load_catalogue()

@@ -22,7 +22,7 @@ from pytest_nixos.standards.model import (
     Quantifier,
     Requirement,
 )
-from tests.unit.standards_samples import host_config
+from tests.unit.standards.samples import host_config
 
 Json = Any
 

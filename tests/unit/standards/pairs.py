@@ -16,9 +16,9 @@ from pytest_nixos.nix.host_config import (
 from pytest_nixos.observe.base import ProbeOutput
 from pytest_nixos.observe.firewall import firewall
 from pytest_nixos.observe.mount import parse_mountinfo
-from pytest_nixos.observe.socket import InetSocket, Protocol, Sockets
+from pytest_nixos.observe.network import InetSocket, Protocol, Sockets
 from pytest_nixos.standards.flake_files import FlakeFiles, StoreScan
-from tests.unit.standards_samples import TODAY, sample_unit
+from tests.unit.standards.samples import TODAY, sample_unit
 
 Json = Any
 #: Changes of the host config, options of it, and the observation of the control's kind.

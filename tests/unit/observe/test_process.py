@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from pytest_nixos.observe.base import ProbeOutput
-from pytest_nixos.observe.exposure import exposure
+from pytest_nixos.observe.base import ProbeOutput, observe
 from pytest_nixos.observe.mount import parse_mountinfo
-from pytest_nixos.observe.sandbox import (
+from pytest_nixos.observe.process import (
     ProcessFacts,
     ProtectHome,
     ProtectSystem,
@@ -17,8 +18,9 @@ from pytest_nixos.observe.sandbox import (
     capability_names,
     process_facts,
 )
+from tests.unit.observe.here import here
 
-RECORDED = Path(__file__).parent / "recorded"
+RECORDED = Path(__file__).parents[1] / "recorded"
 
 
 @pytest.fixture(scope="module")
@@ -136,17 +138,21 @@ def test_capabilities_by_name() -> None:
     assert capability_names("8000000000000000") == {"63"}
 
 
-def test_exposure_with_what_adds_to_it() -> None:
-    text = (RECORDED / "exposure.txt").read_bytes()
-    found = exposure(["wanted"]).parse(ProbeOutput(stdout=text, exit_status=0))["wanted.service"]
-    assert (found.score, found.rating) == (2.0, "OK")
-    assert found.items[0].weight == 0.3
-    assert any(item.directive.startswith("RestrictAddressFamilies=") for item in found.items)
-    assert sorted((item.weight for item in found.items), reverse=True) == [
-        item.weight for item in found.items
-    ]
-
-
-def test_exposure_never_asks_for_all_units() -> None:
-    assert exposure(["a.socket", "b@.service"]).script == ":"
-    assert exposure(["a", "b@1"]).script.endswith(" a.service b@1.service")
+def test_processes_tell_only_the_variables_that_were_asked_for(tmp_path: Path) -> None:
+    environment = {"OLLAMA_DEBUG": "0", "TOKEN": "secret", "LINES": "a\nOLLAMA_HOST=forged"}
+    with subprocess.Popen(["sleep", "60"], env={**os.environ, **environment}) as process:
+        try:
+            systemctl = tmp_path / "systemctl"
+            systemctl.write_text(
+                f"#!/bin/sh\necho 'Id=a.service\nNames=a.service\nMainPID={process.pid}'"
+            )
+            systemctl.chmod(0o755)
+            probe = process_facts(["a"], variables=["OLLAMA_DEBUG", "OLLAMA_HOST", "A=*|TOKEN"])
+            found = observe(lambda script: here(f"PATH={tmp_path}:$PATH\n{script}"), probe)
+        finally:
+            process.kill()
+    facts = found["a.service"]
+    assert facts is not None
+    assert (facts.pid, facts.command_line) == (process.pid, "sleep 60")
+    assert facts.oom_score_adj == int(Path("/proc/self/oom_score_adj").read_text())
+    assert facts.environment == {"OLLAMA_DEBUG": "0"}

@@ -8,22 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from pytest_nixos.observe.account import local_users
 from pytest_nixos.observe.base import Probe, ProbeOutput
-from pytest_nixos.observe.exposure import exposure
-from pytest_nixos.observe.file import files
+from pytest_nixos.observe.file import files, programs
 from pytest_nixos.observe.firewall import FirewallState, firewall
 from pytest_nixos.observe.generation import generations
 from pytest_nixos.observe.http import http
+from pytest_nixos.observe.journal import journal, recent_journal
+from pytest_nixos.observe.kernel import kernel_parameters, modules, sysctl_tree, sysctls
 from pytest_nixos.observe.mount import mounts
-from pytest_nixos.observe.sandbox import ProcessFacts, process_facts
-from pytest_nixos.observe.socket import sockets
+from pytest_nixos.observe.network import addresses, sockets
+from pytest_nixos.observe.process import ProcessFacts, process_facts
 from pytest_nixos.observe.swap import swap
-from pytest_nixos.observe.sysctl import sysctl_tree, sysctls
-from pytest_nixos.observe.system import system
-from pytest_nixos.observe.unit import failed_units, journal, system_state, unit_files, units
+from pytest_nixos.observe.unit import exposure, failed_units, system_state, unit_files, units
 
-RECORDED = Path(__file__).parent / "recorded"
+RECORDED = Path(__file__).parents[1] / "recorded"
 PROBES: list[Probe[object]] = [
     *(exposure(["a"]), firewall(), generations(), http(["http://a/"]), mounts()),
     *(process_facts(["wanted", "plain"]), sockets(owners=True), swap(), sysctls(["a.b"])),
@@ -31,9 +29,12 @@ PROBES: list[Probe[object]] = [
         sysctl_tree(),
         failed_units(),
         journal("a"),
-        local_users(),
         files(["a"]),
-        system(),
+        addresses(),
+        kernel_parameters(),
+        modules(["a"]),
+        programs(["a"]),
+        recent_journal(5),
         system_state(),
         unit_files(),
         units(["a"]),

@@ -1,10 +1,9 @@
-"""Values that satisfy or violate an expectation, and observations that make a reader see them."""
+"""A sample host, and observations that make a kind see a value."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,178 +20,21 @@ from pytest_nixos.nix.host_config import (
 )
 from pytest_nixos.nix.refs import HostRef, HostSelection
 from pytest_nixos.observe.base import ProbeOutput
-from pytest_nixos.observe.exposure import Exposure
+from pytest_nixos.observe.file import FileState
 from pytest_nixos.observe.http import HttpAnswer
 from pytest_nixos.observe.mount import Mount, MountTable
-from pytest_nixos.observe.paths import PathState
-from pytest_nixos.observe.runtime import UnitProcess
-from pytest_nixos.observe.unit import UnitState
+from pytest_nixos.observe.process import ProcessFacts, process_facts
+from pytest_nixos.observe.unit import Exposure, UnitState
 from pytest_nixos.standards.flake_files import FlakeFiles, StoreScan
-from pytest_nixos.standards.model import Control, DeclaredSpec, Expectation, Operator, Quantifier
+from pytest_nixos.standards.model import Control, DeclaredSpec, Operator
+from tests.unit.standards.values import APPLICATION, satisfying
 
 Json = Any
 TODAY = dt.date(2026, 11, 21)
-APPLICATION = "app.service"
 
 APPLICATIONS = (APPLICATION, "nats.service", "ollama.service")
 #: Units of the sample host; nobody but `app.service` counts as an application unless its control names it.
 UNITS = (APPLICATION, "ollama.service", "nats.service", "acme-sample.timer")
-
-#: Texts that between them match every pattern of the catalogue.
-TEXTS = (
-    "x", "yes", "no", "1", "0", "0 1000000 65536", "true", "false", "x=y", "none", "|/bin/false", "audit_backlog_limit=8192",
-    "iommu=force", "mitigations=auto,nosmt", "[integrity]", "10:30:60", "password=1", "nopti",
-    "publickey,keyboard-interactive", "Authorised use only", "U.S. Government", "pam_wheel.so", "0.0.0.0/0",
-    "/run/confinement/app.service", "hidepid=2", "25%", "10%", "regular file", "--delete-older-than 30d",
-    "0123456789abcdef", "/dev/disk/by-uuid/1", "umask=0077", "1 locked", "queue/scheduler=mq-deadline",
-    "image@sha256:" + "0" * 64, "no-new-privileges", "5m", "https://*", "--threads 4", "limit_req_zone x", "300s",
-    "PollIntervalMaxSec=60", "ca-bundle.crt", "a 1\nb", "8080:80", "127.0.0.1:80:80", "/etc:/etc", "/srv:/srv", "seccomp=unconfined",
-    "auth required pam_faillock.so preauth deny=3 fail_interval=900\nauth x pam_faillock.so authfail", "hmac-sha1",
-    "host all all 0.0.0.0/0 trust", "/nix/store/x", "@x", "~x", "nanosecond heartbeat", "uint32 0",
-)  # fmt: skip
-
-
-def satisfying(expect: Expectation) -> Json:
-    """Return a value for which `expect` holds."""
-    if expect.quantifier is not Quantifier.WHOLE:
-        return {APPLICATION: _satisfying(expect)}
-    return _satisfying(expect)
-
-
-def violating(expect: Expectation) -> Json:
-    """Return a value for which `expect` does not hold, and which is there."""
-    if expect.quantifier is not Quantifier.WHOLE:
-        return {APPLICATION: _violating(expect)}
-    return _violating(expect)
-
-
-def _satisfying(expect: Expectation) -> Json:  # noqa: PLR0911, PLR0912, C901 - one case an operator
-    value = expect.value
-    match expect.op:
-        case Operator.EQ | Operator.GE | Operator.LE:
-            return value
-        case Operator.GT:
-            return value + 1
-        case Operator.LT:
-            return value - 1
-        case Operator.BETWEEN | Operator.IN:
-            return value[0]
-        case Operator.CONTAINS | Operator.CONTAINS_ANY:
-            return (
-                value
-                if isinstance(value, str)
-                else [value[0] if isinstance(value, list) else value]
-            )
-        case Operator.CONTAINS_ALL | Operator.SUBSET_OF:
-            return list(value)
-        case (
-            Operator.NE
-            | Operator.NOT_IN
-            | Operator.EXCLUDES
-            | Operator.PRESENT
-            | Operator.NOT_EMPTY
-        ):
-            return "something-else" if expect.op is not Operator.EXCLUDES else ["something-else"]
-        case Operator.MATCHES:
-            return next(text for text in TEXTS if re.search(value, text, re.MULTILINE))
-        case Operator.NOT_MATCHES:
-            return next(text for text in TEXTS if not re.search(value, text, re.MULTILINE))
-        case Operator.MODE_AT_MOST:
-            return value
-        case Operator.LENGTH:
-            return [str(number) for number in range(value)]
-        case Operator.EMPTY:
-            return []
-        case Operator.FIELDS:
-            return {name: satisfying(inner) for name, inner in expect.fields.items()}
-        case Operator.ANY_OF:
-            present = [a for a in expect.alternatives if a.op is not Operator.ABSENT]
-            return satisfying(present[0]) if present else None
-        case Operator.ALL_OF:
-            return _satisfying_all(expect)
-        case _:
-            return None
-
-
-def _satisfying_all(expect: Expectation) -> Json:
-    from pytest_nixos.standards.expectation import mismatch
-
-    candidates: list[Json] = [_satisfying(inner) for inner in expect.alternatives]
-    candidates += [*TEXTS, "node_systemd_unit_state node_processes", {APPLICATION: candidates[0]}]
-    if all(isinstance(c, Mapping) for c in candidates[: len(expect.alternatives)]):
-        candidates.append(
-            {k: v for c in candidates[: len(expect.alternatives)] for k, v in c.items()}
-        )
-    merged = [c for c in candidates if isinstance(c, list)]
-    candidates += [[item] for c in merged for item in c]
-    values = [v for inner in expect.alternatives for v in _members(satisfying(inner))]
-    candidates += [{str(n): v for n, v in enumerate(values)}, values]
-    fields = {k: v for inner in expect.alternatives for k, v in _named(inner).items()}
-    candidates.append({**{f"other{n}": v for n, v in enumerate(values)}, **fields})
-    return next(c for c in candidates if c is not None and mismatch(expect, c) is None)
-
-
-def _named(expect: Expectation) -> dict[str, Json]:
-    return _satisfying(expect) if expect.op is Operator.FIELDS else {}
-
-
-def _members(value: Json) -> list[Json]:
-    if isinstance(value, Mapping):
-        return list(value.values())
-    return list(value) if isinstance(value, list) else [value]
-
-
-def _violating(expect: Expectation) -> Json:  # noqa: PLR0911, PLR0912, C901 - one line an operator
-    value = expect.value
-    match expect.op:
-        case Operator.EQ:
-            return (not value) if isinstance(value, bool) else "something-else"
-        case Operator.NE:
-            return value
-        case Operator.GE:
-            return value - 1
-        case Operator.GT:
-            return value
-        case Operator.LE:
-            return value + 1
-        case Operator.LT:
-            return value
-        case Operator.BETWEEN:
-            return value[1] + 1
-        case Operator.NOT_IN | Operator.EXCLUDES:
-            return value[0] if expect.op is Operator.NOT_IN else [value[0]]
-        case Operator.SUBSET_OF | Operator.CONTAINS_ALL | Operator.CONTAINS_ANY | Operator.CONTAINS:
-            return "something-else" if isinstance(value, str) else ["something-else"]
-        case Operator.MATCHES:
-            return next(text for text in TEXTS if not re.search(value, text, re.MULTILINE))
-        case Operator.NOT_MATCHES:
-            return next(text for text in TEXTS if re.search(value, text, re.MULTILINE))
-        case Operator.MODE_AT_MOST:
-            return "7777"
-        case Operator.LENGTH:
-            return [str(number) for number in range(value + 1)]
-        case Operator.FIELDS:
-            return {name: _violating(inner) for name, inner in expect.fields.items()}
-        case Operator.ANY_OF | Operator.ALL_OF:
-            return _violating_composed(expect)
-        case Operator.PRESENT:
-            return None
-        case Operator.NOT_EMPTY:
-            return []
-        case Operator.EMPTY:
-            return ["something"]
-        case _:
-            return "something-else"
-
-
-def _violating_composed(expect: Expectation) -> Json:
-    from pytest_nixos.standards.expectation import mismatch
-
-    candidates = [violating(inner) for inner in expect.alternatives]
-    maps = [c for c in candidates if isinstance(c, Mapping)]
-    candidates.append({k: v for c in maps for k, v in c.items()})
-    candidates += [*TEXTS, {APPLICATION: "something-else"}]
-    return next(c for c in candidates if c is not None and mismatch(expect, c) is not None)
 
 
 def host_config(**changes: Json) -> HostConfig:
@@ -275,7 +117,7 @@ def required_options(control: Control) -> dict[str, Json]:
     """Return options under which `control` applies."""
     found: dict[str, Json] = {}
     for requirement in control.requires:
-        value = _satisfying(requirement.expect)
+        value = satisfying(requirement.expect)
         if requirement.expect.op is Operator.NOT_EMPTY:
             value = {"member": {}}
         new = nested(requirement.declared.select, value)
@@ -396,7 +238,7 @@ def _mount(path: str, options: list[str]) -> Mount:
     )  # fmt: skip
 
 
-def _path_states(p: Mapping[str, Json], value: Json) -> dict[str, tuple[PathState, ...]]:
+def _path_states(p: Mapping[str, Json], value: Json) -> dict[str, tuple[FileState, ...]]:
     patterns = list(p.get("paths", ())) or [p["path"]]
     single = "path" in p and "*" not in p["path"]
     if p["field"] == "found":
@@ -419,8 +261,8 @@ def _path_states(p: Mapping[str, Json], value: Json) -> dict[str, tuple[PathStat
     return {n: (dataclasses.replace(_path(n), content=text),) for n in patterns}
 
 
-def _path(name: str) -> PathState:
-    return PathState(
+def _path(name: str) -> FileState:
+    return FileState(
         path=name, mode="644", owner="root", group="root", type="regular file", content=""
     )
 
@@ -450,25 +292,21 @@ def certificate(*, days_left: int) -> str:
     return f"-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n"
 
 
-def _processes(p: Mapping[str, Json], value: Json) -> dict[str, UnitProcess]:
+def _processes(p: Mapping[str, Json], value: Json) -> Mapping[str, ProcessFacts | None]:
     name = p["units"][0]
-    environment: dict[str, str] = {}
-    score, command = 0, ""
+    text = f"=unit {name} {name}\n=status 7\nName: x\n"
     if p["field"] == "environment":
-        environment = {k: str(v) for k, v in value.items() if v is not None}
+        known = "".join(f"{k}={v}\0" for k, v in value.items() if v is not None)
+        text += f"=environment 7\n{known}\n"
     elif p["field"] == "oom-score-adj":
-        score = int(next(iter(value.values())))
+        text += f"=oom 7\n{int(next(iter(value.values())))}\n"
     else:
-        command = str(next(iter(value.values())))
-    return {
-        name: UnitProcess(
-            unit=name, pid=1, oom_score_adj=score, command_line=command, environment=environment
-        )
-    }
+        text += f"=command 7\n{next(iter(value.values()))}\n"
+    return process_facts([name]).parse(ProbeOutput(stdout=text.encode(), exit_status=0))
 
 
 __all__ = [
     "APPLICATION", "TODAY", "FileSystem", "FlakeFiles", "OllamaSettings", "PortRange", "ProbeOutput", "StoreScan",
     "certificate", "declared_options", "host_config", "nested", "observation", "required_options",
-    "sample_unit", "satisfying", "violating",
+    "sample_unit",
 ]  # fmt: skip

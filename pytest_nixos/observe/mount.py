@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
+from pytest_nixos.observe.text import unescape_octal
 
 __all__ = [
     "FileSystemEntry",
@@ -21,7 +22,6 @@ __all__ = [
 _READ = r"""printf '%s\n' "$(</proc/self/mountinfo)" """
 # /run/systemd/inaccessible/dir; in a container /run/host/inaccessible/dir.
 _INACCESSIBLE = re.compile(r"/inaccessible/(?:dir|reg|chr|blk|fifo|sock)$")
-_OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,8 +125,8 @@ def parse_fstab(text: str) -> tuple[FileSystemEntry, ...]:
     rows = (line.split() for line in text.splitlines() if not line.lstrip().startswith("#"))
     return tuple(
         FileSystemEntry(
-            source=_unescape(row[0]),
-            path=_unescape(row[1]),
+            source=unescape_octal(row[0]),
+            path=unescape_octal(row[1]),
             filesystem=row[2],
             options=tuple(row[3].split(",")) if len(row) > 3 else (),
         )
@@ -155,15 +155,11 @@ def _parse_line(line: str) -> Mount | None:
     if not dash or len(fields) < 6 or len(rest) < 3:
         return None
     return Mount(
-        path=_unescape(fields[4]),
-        root=_unescape(fields[3]),
+        path=unescape_octal(fields[4]),
+        root=unescape_octal(fields[3]),
         filesystem=rest[0],
-        source=_unescape(rest[1]),
+        source=unescape_octal(rest[1]),
         options=tuple(fields[5].split(",")),
         super_options=tuple(rest[2].split(",")),
         device_number=fields[2],
     )
-
-
-def _unescape(field: str) -> str:
-    return _OCTAL.sub(lambda match: chr(int(match[1], 8)), field)

@@ -31,7 +31,7 @@ from pytest_nixos.generations.sources import Source, Specialisation, StorePath, 
 from pytest_nixos.generations.span import Span
 from pytest_nixos.generations.units import UnitChanges
 from pytest_nixos.machine.base import Machine
-from pytest_nixos.machine.power import BootsFrom
+from pytest_nixos.machine.capabilities import BootsFrom
 
 __all__ = ["Generations"]
 

@@ -17,8 +17,9 @@ from typing import cast
 import pytest
 
 from pytest_nixos.local.run_directory import run_directory
-from pytest_nixos.machine.base import Machine, MachineSpec, PortState
+from pytest_nixos.machine.base import Machine, MachineSpec
 from pytest_nixos.machine.boot.events import BootEvent, BootEventKind
+from pytest_nixos.machine.capabilities import PortState
 from pytest_nixos.machine.console import BootPhase
 from pytest_nixos.machine.snapshot.store import SnapshotStore
 from pytest_nixos.machine.vm.backend import SnapshotOptions, VmBackend, VmOptions

@@ -10,7 +10,7 @@ import pytest
 
 from pytest_nixos.local.process import SubprocessRunner
 from pytest_nixos.local.timing import Deadline
-from pytest_nixos.machine.base import CommandResult
+from pytest_nixos.machine.command import CommandResult
 from pytest_nixos.observe.base import ProbeOutput, observe
 from pytest_nixos.observe.mount import mounts, parse_mountinfo
 from pytest_nixos.observe.socket import Protocol, parse_sockets, sockets

@@ -12,7 +12,7 @@ import pytest
 
 from pytest_nixos.local.process import SubprocessRunner
 from pytest_nixos.local.timing import Deadline
-from pytest_nixos.machine.base import CommandResult
+from pytest_nixos.machine.command import CommandResult
 from pytest_nixos.observe.account_facts import ACCOUNT_FACTS
 from pytest_nixos.observe.base import Probe, ProbeOutput, collect
 from pytest_nixos.observe.daemons import AUDIT_FACTS, SSHD_FACTS

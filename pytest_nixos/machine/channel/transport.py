@@ -15,7 +15,6 @@ from pathlib import Path
 
 from pytest_nixos.errors import CommandTimeout, TransportError
 from pytest_nixos.local.timing import Deadline
-from pytest_nixos.machine.base import CommandResult
 from pytest_nixos.machine.channel.ports import Expired, PortStream
 from pytest_nixos.machine.channel.protocol import (
     Answer,
@@ -32,6 +31,7 @@ from pytest_nixos.machine.channel.protocol import (
     session_request,
     wire_text,
 )
+from pytest_nixos.machine.command import CommandResult
 
 __all__ = ["SerialChannel", "guest_script"]
 

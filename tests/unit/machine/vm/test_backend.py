@@ -15,12 +15,12 @@ import pytest
 from pytest_nixos.errors import BootError, CommandTimeout, MachineError, TransportError
 from pytest_nixos.local.leftovers import marked_processes
 from pytest_nixos.local.timing import Deadline
-from pytest_nixos.machine.base import CommandResult, MachineSpec
+from pytest_nixos.machine.base import MachineSpec
 from pytest_nixos.machine.boot.events import BootEvent, BootEventKind
+from pytest_nixos.machine.command import CommandResult, ExplainedTransport
 from pytest_nixos.machine.network.guest_address import outer_addresses
 from pytest_nixos.machine.vm.argv import Acceleration
 from pytest_nixos.machine.vm.backend import VmBackend, VmOptions
-from pytest_nixos.machine.watched_transport import WatchedTransport
 from pytest_nixos.nix.host_config import HostConfig
 
 FOR_EVER = "exec sleep 60"  # an ignored signal stays ignored across exec
@@ -235,11 +235,11 @@ def test_a_channel_error_names_the_machines_end(error: TransportError) -> None:
     inner = BrokenTransport(error)
     obituary: Callable[[], Any] = lambda: end  # noqa: E731
     with pytest.raises(TransportError, match="QEMU ended") as caught:
-        WatchedTransport(inner, obituary).run("true", deadline=Deadline.after(1))
+        ExplainedTransport(inner, obituary).run("true", deadline=Deadline.after(1))
     assert caught.value.__cause__ is error
     with pytest.raises(TransportError, match=error.message):
-        WatchedTransport(inner, lambda: None).run("true", deadline=Deadline.after(1))
-    WatchedTransport(inner, lambda: None).close()
+        ExplainedTransport(inner, lambda: None).run("true", deadline=Deadline.after(1))
+    ExplainedTransport(inner, lambda: None).close()
     assert inner.closed
 
 

@@ -46,7 +46,7 @@ _KILL_AGAIN_S = 0.3
 
 
 class SerialChannel:
-    """A :class:`~pytest_nixos.machine.base.Transport` over QEMU virtserialports.
+    """A :class:`~pytest_nixos.machine.command.Transport` over QEMU virtserialports.
 
     :param run_dir: the machine's directory, as given to :meth:`qemu_argv`.
     """

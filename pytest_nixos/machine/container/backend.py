@@ -26,11 +26,7 @@ from pytest_nixos.machine.container.transport import NamespaceTransport
 from pytest_nixos.machine.lifetime import ask_to_power_off, await_end
 from pytest_nixos.machine.network.scan import scan_tcp
 
-__all__ = ["PLACE", "ContainerBackend", "ContainerRunning"]
-
-# Where checks of these machines run, in the catalogue's words: no kernel of its own, so no zram, no kernel
-# modules, no sysctls outside its namespaces.
-PLACE = "container"
+__all__ = ["ContainerBackend", "ContainerRunning"]
 
 _TAIL = 40
 _LAST_WORDS_S = 0.5

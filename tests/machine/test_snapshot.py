@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import cast
@@ -36,6 +36,7 @@ class Host:
 
     name = "vm-under-test"
     program = ""
+    changed: Mapping[str, object] = {}
     system = f"{os.uname().machine}-linux"
     snapshot_refusal = ""
 

@@ -30,6 +30,7 @@ from pytest_nixos.machine.vm.argv import (
     qemu_options_name,
     run_environment,
 )
+from pytest_nixos.machine.vm.programs import find_qemu_img
 from pytest_nixos.machine.vm.run_script import RunScript, boots_from, qemu_version, serial_console
 from pytest_nixos.machine.vm.running import VmPlan, VmRunning
 
@@ -37,6 +38,7 @@ __all__ = ["SnapshotOptions", "VmLauncher", "VmOptions"]
 
 # What the user can give a QEMU or a kernel beside the host's config.
 _SHAPING = ("QEMU_OPTS", "QEMU_NET_OPTS", "QEMU_KERNEL_PARAMS")
+_STORE_IMAGE = "virtualisation.useNixStoreImage"
 _KERNEL_PREFIX = "NIXPKGS_QEMU_KERNEL_"
 _CPU_FACTS = ("model name", "flags", "Features", "CPU part")
 
@@ -115,7 +117,7 @@ class VmLauncher:
             make_disks(
                 self.runner,
                 clone.disks,
-                qemu=clone.argv[0],
+                qemu_img=find_qemu_img(self.script) or "qemu-img",
                 snapshot=snapshot.directory,
                 run_dir=run_dir,
             )
@@ -162,9 +164,15 @@ class VmLauncher:
             grace_s=self.options.grace_s,
             has_outside_view=FrameProber.applicable(self.script.text),
             boots_from=boots_from(self.script),
-            store_image=self.options.snapshots is not None and not self.spec.host.snapshot_refusal,
+            store_image=self._has_store_image,
         )
         return VmRunning(plan, news)
+
+    @property
+    def _has_store_image(self) -> bool:
+        """Whether the guest's store is an image of our making, with snapshots or without."""
+        saved = self.options.snapshots is not None and not self.spec.host.snapshot_refusal
+        return saved or _STORE_IMAGE in self.spec.host.changed
 
     def _argv(self, extra_argv: Sequence[str]) -> tuple[str, ...]:
         user_cpu = qemu_options_name(self.inherited.get("QEMU_OPTS", ""), "-cpu")

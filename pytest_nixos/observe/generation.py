@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
+from pytest_nixos.observe.boot_menu import BOOT_MENU, SEPARATOR
 from pytest_nixos.observe.sections import split_sections
 
 __all__ = ["BootMenu", "GenerationState", "generations"]
 
 # `readlink -v` of many links at once prints what they hold, one a line; a missing one is skipped, so each gets
 # its name printed first by the loop. `readlink -f` is one program for all toplevels.
-_READ = r"""
+_READ = (
+    BOOT_MENU
+    + r"""
 shopt -s nullglob
 links=(/run/current-system /run/booted-system /nix/var/nix/profiles/system /nix/var/nix/profiles/system-*-link)
 present=(); for link in "${links[@]}"; do [ -L "$link" ] && present+=("$link"); done
@@ -35,17 +38,10 @@ for system in current booted; do
 done
 printf '=specialisations\n'; for path in /run/current-system/specialisation/*; do printf '%s\n' "${path##*/}"; done
 printf '=cmdline\n%s\n' "$(</proc/cmdline)"
-for loader in /boot/loader/loader.conf /efi/loader/loader.conf /boot/efi/loader/loader.conf; do
-  [ -r $loader ] && { printf '=systemd-boot %s\n%s\n' $loader "$(<$loader)"; break; }
-done
-for grub in /boot/grub/grub.cfg; do
-  [ -r $grub ] && { printf '=grub %s\n' $grub; grep -E '^ *(set default=|menuentry |submenu |linux |init=)' $grub; break; }
-done
-for extlinux in /boot/extlinux/extlinux.conf; do
-  [ -r $extlinux ] && printf '=extlinux %s\n%s\n' $extlinux "$(<$extlinux)"
-done
+printf '=boot-default\n%s\n' "$(boot_default)"
 true
 """
+)
 
 _NUMBERED = re.compile(r"/system-(\d+)-link$")
 _ENTRY = re.compile(r"nixos-generation-(\d+)")
@@ -136,25 +132,18 @@ def _parse(output: ProbeOutput) -> GenerationState:
         specialisations=tuple(line for line in sections.get("specialisations", ()) if line),
         command_line=command_line.strip(),
         init=init[1] if init else "",
-        boot_menu=_boot_menu(sections, numbered),
+        boot_menu=_boot_menu(sections.get("boot-default", ()), numbered),
         current_files=tuple(sections.get("current-files", ())),
     )
 
 
-def _boot_menu(sections: Mapping[str, list[str]], numbered: Mapping[int, str]) -> BootMenu | None:
-    for title, lines in sections.items():
-        loader, _, path = title.partition(" ")
-        text = "\n".join(lines)
-        if loader == "systemd-boot":
-            default = next((li for li in lines if li.startswith("default")), "")
-            entry = _ENTRY.search(default)
-            number = int(entry[1]) if entry else None
-            toplevel = numbered.get(number, "") if number is not None else ""
-            return BootMenu(loader=loader, path=path, toplevel=toplevel, generation=number)
-        if loader in ("grub", "extlinux"):
-            # NixOS writes the default generation first in both.
-            init = _INIT.search(text)
-            toplevel = init[1] if init else ""
-            number = max((n for n, top in numbered.items() if top == toplevel), default=None)
-            return BootMenu(loader=loader, path=path, toplevel=toplevel, generation=number)
-    return None
+def _boot_menu(lines: Sequence[str], numbered: Mapping[int, str]) -> BootMenu | None:
+    fields = "".join(lines).split(SEPARATOR)
+    if len(fields) != 4:
+        return None
+    loader, path, entry, toplevel = fields
+    numbers = [number for number, system in numbered.items() if toplevel and system == toplevel]
+    named = _ENTRY.search(entry)
+    # Two generations may be one system: the entry's name tells which of them is meant, where it has a number.
+    number = int(named[1]) if named and int(named[1]) in numbers else max(numbers, default=None)
+    return BootMenu(loader=loader, path=path, toplevel=toplevel, generation=number)

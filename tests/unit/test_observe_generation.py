@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pytest_nixos.observe.base import ProbeOutput
+from pytest_nixos.observe.boot_menu import SEPARATOR
 from pytest_nixos.observe.generation import GenerationState, generations
 
 OLD = "/nix/store/00000000000000000000000000000000-nixos-system-a-24.05"
@@ -53,19 +54,26 @@ def test_a_machine_without_profile() -> None:
     assert state.boot_menu is None
 
 
-def test_systemd_boot_names_the_default_generation() -> None:
-    menu = "=systemd-boot /boot/loader/loader.conf\ntimeout 5\ndefault nixos-generation-1.conf\n"
-    found = parse(links(current=NEW, profile=2) + menu).boot_menu
-    assert found is not None
-    assert (found.loader, found.generation, found.toplevel) == ("systemd-boot", 1, OLD)
+def test_the_boot_menus_default_is_known_by_its_toplevel() -> None:
+    conf = "/boot/loader/loader.conf"
+    for entry, toplevel, number in (
+        ("nixos-generation-1.conf", OLD, 1),
+        ("nixos-62c2ed.conf", NEW, 2),
+        ("nixos-62c2ed.conf", "/nix/store/gone", None),
+        ("", "", None),
+    ):
+        menu = f"=boot-default\n{SEPARATOR.join(('systemd-boot', conf, entry, toplevel))}\n"
+        found = parse(links(current=NEW, profile=2) + menu).boot_menu
+        assert found is not None
+        assert (found.loader, found.generation, found.toplevel) == (
+            "systemd-boot",
+            number,
+            toplevel,
+        )
 
 
-def test_grub_starts_its_first_entry() -> None:
-    menu = (
-        '=grub /boot/grub/grub.cfg\nset default=0\nmenuentry "NixOS - Default" {\n'
-        f"  linux /boot/kernels/x-bzImage init={NEW}/init quiet\n"
-        f"  linux /boot/kernels/y-bzImage init={OLD}/init quiet\n"
-    )
-    found = parse(links(current=NEW, profile=2) + menu).boot_menu
+def test_of_two_generations_of_one_system_the_entrys_name_tells_which() -> None:
+    menu = SEPARATOR.join(("systemd-boot", "x", "nixos-generation-1.conf", OLD))
+    found = parse(links(current=OLD, profile=2, two=OLD) + f"=boot-default\n{menu}\n").boot_menu
     assert found is not None
-    assert (found.generation, found.toplevel) == (2, NEW)
+    assert found.generation == 1

@@ -10,6 +10,7 @@ import pytest
 from pytest_nixos.errors import NixosError
 from pytest_nixos.findings import Evidence
 from pytest_nixos.generations import Generations
+from pytest_nixos.generations.nix_bridge import NixBridge
 from pytest_nixos.machine.base import BackendName, Machine
 from pytest_nixos.machine.cluster.cluster import Cluster
 from pytest_nixos.machine.faults.faults import Faults
@@ -18,12 +19,11 @@ from pytest_nixos.nix.host_config import HostConfig
 from pytest_nixos.nix.refs import FlakeRef
 from pytest_nixos.observe.store import Observations
 from pytest_nixos.plugin.collect import control_of, needs_boot_loader
-from pytest_nixos.plugin.generation_builder import NixBridge
-from pytest_nixos.plugin.launch import Launch
-from pytest_nixos.plugin.launch_cluster import ClusterLaunch
+from pytest_nixos.plugin.machines.cluster import ClusterLaunch
+from pytest_nixos.plugin.machines.launch import Launch
+from pytest_nixos.plugin.machines.upgrade import Upgrades
 from pytest_nixos.plugin.session import HostEntry, NixosSession, place_of
 from pytest_nixos.plugin.stash import EVIDENCE, NARRATOR, SESSION, UPGRADES
-from pytest_nixos.plugin.upgrade import Upgrades
 from pytest_nixos.standards.model import Control
 
 __all__ = ["fail_without_traceback"]
@@ -55,13 +55,13 @@ def nixos_machine(request: pytest.FixtureRequest, _nixos_host: str) -> Iterator[
 
     After a module of destructive checks it goes back to its snapshot, where it has one.
     """
-    slates = _session(request).slates
+    changed = _session(request).changed_machines
     for machine in _machine(request, _nixos_host):
-        slates.enter(_nixos_host, machine)
+        changed.enter(_nixos_host, machine)
         try:
             yield machine
         finally:
-            slates.leave(_nixos_host)
+            changed.leave(_nixos_host)
 
 
 @pytest.fixture

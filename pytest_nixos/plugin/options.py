@@ -66,6 +66,9 @@ class ReportTarget:
     format: str
     path: Path
 
+    def __str__(self) -> str:
+        return f"{self.format}:{self.path}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:

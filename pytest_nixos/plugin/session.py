@@ -13,7 +13,7 @@ from pytest_nixos.machine.base import BackendName
 from pytest_nixos.nix.evaluation import Nix
 from pytest_nixos.nix.host_config import HostConfig
 from pytest_nixos.nix.refs import HostRef
-from pytest_nixos.plugin.machine_reset import CleanSlates
+from pytest_nixos.plugin.machines.changed import ChangedMachines
 from pytest_nixos.plugin.options import BackendChoice, Settings, SnapshotUse
 from pytest_nixos.standards.loader import Catalogue
 from pytest_nixos.standards.model import Control, Place
@@ -79,7 +79,7 @@ class NixosSession:
         entries: Sequence[HostEntry],
     ) -> None:
         self.started_at_s = time.time()
-        self.slates = CleanSlates()
+        self.changed_machines = ChangedMachines()
         self.settings = settings
         self.nix = nix
         self.catalogue = catalogue

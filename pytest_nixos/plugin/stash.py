@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from pytest_nixos.findings import Evidence
+from pytest_nixos.plugin.machines.upgrade import Upgrades
 from pytest_nixos.plugin.progress import Narrator
 from pytest_nixos.plugin.session import NixosSession
-from pytest_nixos.plugin.upgrade import Upgrades
 
 __all__ = ["EVIDENCE", "NARRATOR", "SESSION", "UPGRADES"]
 

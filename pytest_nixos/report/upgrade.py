@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pytest_nixos.findings import Finding
-from pytest_nixos.report.terminal import printable
+from pytest_nixos.local.text import printable
 
 __all__ = ["STAGES", "compare_stages", "packages_of", "upgrade_lines"]
 

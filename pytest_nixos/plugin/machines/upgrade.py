@@ -12,11 +12,11 @@ from typing import Any
 from pytest_nixos import observe
 from pytest_nixos.errors import GenerationError
 from pytest_nixos.generations import Generations, OtherFlake, SwitchOutcome
+from pytest_nixos.generations.nix_bridge import NixBridge
 from pytest_nixos.machine.base import Machine
 from pytest_nixos.nix.refs import HostRef
 from pytest_nixos.observe.store import Observations
-from pytest_nixos.plugin.generation_builder import NixBridge
-from pytest_nixos.plugin.launch import Launch
+from pytest_nixos.plugin.machines.launch import Launch
 from pytest_nixos.plugin.session import HostEntry, NixosSession
 from pytest_nixos.report.upgrade import STAGES, packages_of
 

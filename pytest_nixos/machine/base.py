@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self, runtime_checkable
 
+from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import BrokenMachineError, MachineError
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.console import Console
@@ -27,14 +28,6 @@ __all__ = [
 ]
 
 DEFAULT_COMMAND_TIMEOUT_S = 120.0
-
-
-class BackendName(enum.Enum):
-    """How a machine runs."""
-
-    VM = "vm"
-    CONTAINER = "container"
-    SSH = "ssh"
 
 
 class State(enum.Enum):

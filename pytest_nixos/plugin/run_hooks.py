@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import NixosError, SettingsError
 from pytest_nixos.plugin import collect, data_controls, fixtures, host_fixture
 from pytest_nixos.plugin.evaluate import instrumentation, make_nix, nix_settings, open_session
@@ -16,11 +17,10 @@ from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.progress import Narrator
 from pytest_nixos.plugin.record.maker import FindingMaker
 from pytest_nixos.plugin.record.recorder import Recorder
-from pytest_nixos.plugin.session import NixosSession, place_of
+from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.plugin.stash import NARRATOR, SESSION
 from pytest_nixos.plugin.workers import Controller, Worker, is_worker, received_session
 from pytest_nixos.standards.applicability import inapplicable
-from pytest_nixos.standards.model import Place
 
 __all__ = ["ActivePlugin", "activate"]
 
@@ -187,16 +187,14 @@ def _fail_fast(session: NixosSession, key: str) -> None:
 def _skip_inapplicable(item: pytest.Item, session: NixosSession, key: str) -> None:
     if session.entry(key).config is None:
         return
-    place = place_of(session.backend_name(key))
-    if place is Place.BARE_METAL and item.get_closest_marker("nixos_destructive"):
+    backend = session.backend_name(key)
+    if backend is BackendName.SSH and item.get_closest_marker("nixos_destructive"):
         not_applicable(f"it changes the machine, and {key} is a live host")
     for marker in item.iter_markers("nixos_requires"):
-        # A VM can have a boot loader; it gets one where a test asks for it.
-        has_loader = place is Place.VM and collect.BOOT_LOADER in marker.args
-        if place.value not in marker.args and not has_loader:
-            not_applicable(f"needs {' or '.join(marker.args)}, and {key} runs as {place.value}")
+        if not collect.runs_as(backend, marker):
+            not_applicable(f"needs {' or '.join(marker.args)}, and {key} runs as {backend.place}")
     control = collect.control_of(item, session)
     if control is not None and control.check:
-        why_not = inapplicable(control, session.host_config(key), place)
+        why_not = inapplicable(control, session.host_config(key), backend)
         if why_not is not None:
             not_applicable(f"{control.id} {why_not}")

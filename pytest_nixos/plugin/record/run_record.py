@@ -69,9 +69,15 @@ class RunRecord:
         """Return what differs between the stages of each host of an upgrade test."""
         found = {}
         for subject in dict.fromkeys(e.subject for e in session.entries if e.state is not None):
-            stages = [e for e in session.entries if e.subject == subject and e.state is not None]
-            findings = {e.stage: [f for f in self.findings if f.host == e.key] for e in stages}
-            states = {e.stage: e.state for e in stages if e.state is not None}
+            stages = {
+                stage: entry
+                for entry in session.entries
+                if entry.subject == subject and (stage := entry.stage) is not None
+            }
+            states = {stage: e.state for stage, e in stages.items() if e.state is not None}
+            findings = {
+                stage: [f for f in self.findings if f.host == stages[stage].key] for stage in states
+            }
             found[subject] = compare_stages(states, findings)
         return found
 

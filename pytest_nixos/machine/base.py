@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
 
+from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import BrokenMachineError, MachineError
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.capabilities import BootsFrom, PortState, Powered, Resettable
@@ -29,14 +30,6 @@ __all__ = [
     "Running",
     "State",
 ]
-
-
-class BackendName(enum.Enum):
-    """How a machine runs."""
-
-    VM = "vm"
-    CONTAINER = "container"
-    SSH = "ssh"
 
 
 class State(enum.Enum):

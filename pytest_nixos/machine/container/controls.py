@@ -1,67 +1,18 @@
-"""What can be done to a machine from outside, as the world would: stop it in its tracks, pull its cable.
-
-Backends offer these where they can; a live host over ssh offers none.
-"""
+"""What this machine does to a container as a whole: it freezes its processes, and cuts its link."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 from pytest_nixos.errors import MachineError
 from pytest_nixos.local.namespace import link_argv
 from pytest_nixos.local.process import Runner
 from pytest_nixos.local.timing import Deadline, poll
-from pytest_nixos.machine.qemu.qmp import QmpMonitor
 
-__all__ = [
-    "Freezable",
-    "Pluggable",
-    "freeze_cgroup",
-    "plug_link",
-    "plug_network_cards",
-]
+__all__ = ["freeze_cgroup", "plug_link"]
 
 _ORDER_S = 10.0
 _INTERVAL_S = 0.01
-
-
-@runtime_checkable
-class Freezable(Protocol):
-    """A machine whose processors can be stopped; its own clock may or may not go on."""
-
-    def freeze(self) -> None:
-        """Stop all of it at once."""
-        ...
-
-    def thaw(self) -> None:
-        """Let it go on; harmless where it was not stopped."""
-        ...
-
-
-@runtime_checkable
-class Pluggable(Protocol):
-    """A machine whose network cable can be pulled."""
-
-    def plug(self, *, connected: bool) -> None:
-        """Connect or cut its network cards; the guest sees the carrier come and go."""
-        ...
-
-
-def plug_network_cards(monitor: QmpMonitor, *, connected: bool) -> None:
-    """Give or take the carrier of every network card of a VM (QMP ``set_link``).
-
-    :raises MachineError: if it has no card that QEMU can tell of, or QEMU refuses.
-    """
-    deadline = Deadline.after(_ORDER_S)
-    cards = [card["name"] for card in monitor.execute("query-rx-filter", deadline=deadline)]
-    if not cards:
-        raise MachineError(
-            "the VM has no network card whose cable could be pulled",
-            remedy="give it a virtio card, as qemu-vm.nix does (virtualisation.qemu.networkingOptions)",
-        )
-    for card in cards:
-        monitor.execute("set_link", {"name": card, "up": connected}, deadline=deadline)
 
 
 def plug_link(runner: Runner, nsenter: str, pid: int, interface: str, *, connected: bool) -> None:

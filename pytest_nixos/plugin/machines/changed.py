@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pytest_nixos.machine.base import Machine
 
-__all__ = ["CleanSlates"]
+__all__ = ["ChangedMachines"]
 
 
-class CleanSlates:
+class ChangedMachines:
     """The shared machines of a session, each with the module that has changed it."""
 
     def __init__(self) -> None:

@@ -1,16 +1,99 @@
-"""Several commands in one trip to a guest, each with its own streams and exit status."""
+"""A root command in a guest, and what carries it there: one at a time, or several in one trip."""
 
 from __future__ import annotations
 
 import secrets
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 from pytest_nixos.errors import TransportError
 from pytest_nixos.local.timing import Deadline
-from pytest_nixos.machine.base import CommandResult, Transport
 
-__all__ = ["run_many"]
+__all__ = [
+    "DEFAULT_COMMAND_TIMEOUT_S",
+    "CommandResult",
+    "ExplainedTransport",
+    "Transport",
+    "run_many",
+]
+
+DEFAULT_COMMAND_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandResult:
+    """How a guest command ended.
+
+    :param exit_status: as in a shell: 128 + n for a death by signal n.
+    :param stdout: bytes, unchanged.
+    :param stderr: bytes, unchanged.
+    :param duration_s: seconds on the host machine's clock, the way there and back included.
+    """
+
+    command: str
+    exit_status: int
+    stdout: bytes
+    stderr: bytes
+    duration_s: float
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the exit status is 0."""
+        return self.exit_status == 0
+
+    @property
+    def stdout_text(self) -> str:
+        """Standard output as UTF-8, undecodable bytes replaced."""
+        return self.stdout.decode(errors="replace")
+
+    @property
+    def stderr_text(self) -> str:
+        """Standard error as UTF-8, undecodable bytes replaced."""
+        return self.stderr.decode(errors="replace")
+
+
+class Transport(Protocol):
+    """Carries root commands to a guest; safe for several threads at once."""
+
+    def run(self, command: str, *, deadline: Deadline, stdin: bytes = b"") -> CommandResult:
+        """Run `command` with ``bash -c`` semantics as root in the guest's own environment.
+
+        :raises CommandTimeout: if it does not end by `deadline`; it is killed and the channel stays usable.
+        :raises TransportError: if the guest is gone or the channel broke.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give up the channel; further calls raise :class:`TransportError`."""
+        ...
+
+
+class ExplainedTransport:
+    """Pass commands on; when one fails, ask whether the machine itself ended.
+
+    :param inner: the transport that does the work.
+    :param obituary: returns an error that names the machine's end, ``None`` while it lives.
+    """
+
+    def __init__(self, inner: Transport, obituary: Callable[[], TransportError | None]) -> None:
+        self.inner = inner
+        self._obituary = obituary
+
+    def run(self, command: str, *, deadline: Deadline, stdin: bytes = b"") -> CommandResult:
+        """Run `command`; see :class:`Transport`."""
+        try:
+            return self.inner.run(command, deadline=deadline, stdin=stdin)
+        except TransportError as err:
+            end = self._obituary()
+            if end is None:
+                raise
+            raise end from err
+
+    def close(self) -> None:
+        """Give up the channel."""
+        self.inner.close()
 
 
 def run_many(

@@ -9,6 +9,7 @@ import pytest
 
 from pytest_nixos.errors import SettingsError
 from pytest_nixos.findings import Finding, Outcome, Severity
+from pytest_nixos.generations.upgrade_stage import Stage
 from pytest_nixos.nix.refs import FlakeRef, HostRef, UpgradeFrom
 from pytest_nixos.nix.store import closure_size
 from pytest_nixos.report.upgrade import compare_stages, packages_of, upgrade_lines
@@ -90,19 +91,19 @@ def _state(**more: Any) -> dict[str, Any]:
 
 def test_only_differences_are_told() -> None:
     states = {
-        "old": _state(),
-        "new": _state(
+        Stage.OLD: _state(),
+        Stage.NEW: _state(
             toplevel="b",
             units={"sshd.service": "active", "nginx.service": "active"},
             ports=["tcp/443"],
         ),
-        "back": _state(),
+        Stage.BACK: _state(),
     }
     findings = {
         stage: [
             _finding(f"web@{stage}", "SAME-001", Outcome.PASSED),
             _finding(
-                f"web@{stage}", "FW-001", Outcome.FAILED if stage == "new" else Outcome.PASSED
+                f"web@{stage}", "FW-001", Outcome.FAILED if stage is Stage.NEW else Outcome.PASSED
             ),
         ]
         for stage in states
@@ -122,12 +123,16 @@ def test_only_differences_are_told() -> None:
 
 
 def test_what_a_rollback_did_not_restore_is_named() -> None:
-    states = {"old": _state(), "new": _state(), "back": _state(units={"sshd.service": "failed"})}
+    states = {
+        Stage.OLD: _state(),
+        Stage.NEW: _state(),
+        Stage.BACK: _state(units={"sshd.service": "failed"}),
+    }
     difference = compare_stages(states, {})
     assert difference["restored"] == ["units"]
     assert "not as before: units" in "\n".join(upgrade_lines("web", difference))
 
 
 def test_stages_that_were_not_reached_are_left_out() -> None:
-    difference = compare_stages({"old": _state()}, {})
+    difference = compare_stages({Stage.OLD: _state()}, {})
     assert (difference["stages"], difference["restored"]) == (["old"], None)

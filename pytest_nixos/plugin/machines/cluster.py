@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
+from typing import Self
 
+from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import FlakeError, MachineError
 from pytest_nixos.local.process import SubprocessRunner
 from pytest_nixos.local.run_directory import run_directory
@@ -41,8 +43,10 @@ class ClusterLaunch:
         self._stack = ExitStack()
         self._clusters: dict[frozenset[str], Cluster] = {}
 
-    def close(self) -> None:
-        """End all machines."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
         self._clusters.clear()
         self._stack.close()
 
@@ -76,7 +80,7 @@ class ClusterLaunch:
     def _evaluated(self, name: str) -> HostConfig:
         self._narrator.say(f"{name}: evaluating it as a machine of a cluster")
         ref = HostRef(self._flake, name)
-        return self._nix.evaluate(ref, backend="container", option_paths=FURTHER_OPTIONS)
+        return self._nix.evaluate(ref, backend=BackendName.CONTAINER, option_paths=FURTHER_OPTIONS)
 
     def _machine(self, host: HostConfig, strategy: SegmentStrategy, stack: ExitStack) -> Machine:
         directory = stack.enter_context(run_directory())

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_nixos.backend_name import BackendName
 from pytest_nixos.generations import Delta, OtherFlake, OtherHost
 from pytest_nixos.nix.evaluation import Nix
 from pytest_nixos.nix.host_config import HostConfig
@@ -38,7 +39,7 @@ class NixBridge:
         """
         derivation = self.nix.instantiate_generation(
             _host_of(source, self.host.ref),
-            backend="live" if self.live else self.host.backend,
+            backend=BackendName.SSH if self.live else self.host.backend,
             delta=source.module if isinstance(source, Delta) else "{ }",
         )
         root = self.gc_roots / f"generation-{Path(derivation).name[:32]}"

@@ -5,20 +5,21 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pytest_nixos import observe
 from pytest_nixos.errors import GenerationError
 from pytest_nixos.generations import Generations, OtherFlake, SwitchOutcome
+from pytest_nixos.generations.nix_bridge import NixBridge
+from pytest_nixos.generations.upgrade_stage import Stage
 from pytest_nixos.machine.base import Machine
 from pytest_nixos.nix.refs import HostRef
 from pytest_nixos.observe.store import Observations
-from pytest_nixos.plugin.generation_builder import NixBridge
-from pytest_nixos.plugin.launch import Launch
-from pytest_nixos.plugin.session import HostEntry, NixosSession
-from pytest_nixos.report.upgrade import STAGES, packages_of
+from pytest_nixos.plugin.machines.launch import Launch
+from pytest_nixos.plugin.session import NixosSession
+from pytest_nixos.report.upgrade import packages_of
 
 __all__ = ["Upgrades"]
 
@@ -31,78 +32,86 @@ class _Life:
     machine: Machine
     generations: Generations
     new: HostRef
-    stage: str = "old"
-    stack: ExitStack = field(default_factory=ExitStack)
+    stage: Stage = Stage.OLD
 
 
 class Upgrades:
-    """The machines of a session's upgrade tests, by host; close it at the session's end."""
+    """The machines of a session's upgrade tests, by host; a context manager that stops them.
 
-    def __init__(self, session: NixosSession) -> None:
+    :param launch: makes the launch of a host by its key.
+    """
+
+    def __init__(self, session: NixosSession, launch: Callable[[str], Launch]) -> None:
         self._session = session
+        self._launch = launch
         self._lives: dict[str, _Life] = {}
+        self._stack = ExitStack()
 
-    def machine(self, entry: HostEntry, launch: Callable[[str], Launch]) -> Machine:
-        """Return the host's machine in the stage of `entry`, taking it there first.
+    def __enter__(self) -> Self:
+        return self
 
-        :param launch: makes the launch of a host by its key.
+    def __exit__(self, *_exc: object) -> None:
+        self._lives.clear()
+        self._stack.close()
+
+    def machine(self, subject: str, stage: Stage) -> Machine:
+        """Return a host's machine in a stage, taking it there first.
+
         :raises GenerationError: if the switch or the rollback fails, or the stage is over.
         """
-        life = self._lives.get(entry.subject)
+        life = self._lives.get(subject)
         if life is None:
-            life = self._lives[entry.subject] = self._boot(entry, launch)
-        if STAGES.index(entry.stage) < STAGES.index(life.stage):
+            life = self._lives[subject] = self._boot(subject)
+        if stage.number < life.stage.number:
             raise GenerationError(
-                f"{entry.key}: the machine is in stage {life.stage!r} already",
-                remedy="run the stages of a host in order: old, new, back",
+                f"{stage.of(subject)}: the machine is in stage {life.stage.value!r} already",
+                remedy=f"run the stages of a host in order: {', '.join(Stage)}",
             )
-        while life.stage != entry.stage:
-            self._advance(entry.subject, life)
+        while life.stage is not stage:
+            self._advance(subject, life)
         return life.machine
 
-    def close(self, *, failed: bool) -> None:
-        """Stop all machines."""
-        lives, self._lives = self._lives, {}
-        for life in lives.values():
+    def keep(self, *, failed: bool) -> None:
+        """Decide whether the run directories stay, as ``--nixos-keep`` says."""
+        for life in self._lives.values():
             life.launch.keep(failed=failed)
-            life.launch.__exit__(None, None, None)
-            life.stack.close()
 
-    def _boot(self, entry: HostEntry, launch: Callable[[str], Launch]) -> _Life:
-        key = f"{entry.subject}@old"
-        starting = launch(key)
-        machine = starting.__enter__()
-        stack = ExitStack()
-        roots = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pytest-nixos-")))
-        bridge = NixBridge(
-            nix=self._session.nix, host=self._session.host_config(key), gc_roots=roots
-        )
-        life = _Life(
-            launch=starting,
-            machine=machine,
-            generations=Generations(machine, bridge),
-            new=self._session.entry(f"{entry.subject}@new").ref,
-            stack=stack,
-        )
-        self._note(entry.subject, life)
+    def _boot(self, subject: str) -> _Life:
+        key = Stage.OLD.of(subject)
+        with ExitStack() as stack:
+            launch = self._launch(key)
+            roots = stack.enter_context(tempfile.TemporaryDirectory(prefix="pytest-nixos-"))
+            machine = stack.enter_context(launch)
+            bridge = NixBridge(
+                nix=self._session.nix, host=self._session.host_config(key), gc_roots=Path(roots)
+            )
+            life = _Life(
+                launch=launch,
+                machine=machine,
+                generations=Generations(machine, bridge),
+                new=self._session.entry(Stage.NEW.of(subject)).ref,
+            )
+            self._note(subject, life)
+            self._stack.push(stack.pop_all())
         return life
 
     def _advance(self, subject: str, life: _Life) -> None:
         # What tests of the stage tried and took back must not be what the rollback goes to.
         life.generations.forget_newer()
-        if life.stage == "old":
+        upgrades = life.stage is Stage.OLD
+        if upgrades:
             new = OtherFlake(url=str(life.new.flake), attr=life.new.attr)
             outcome = life.generations.switch(new)
         else:
             outcome = life.generations.rollback()
             life.generations.forget_newer()
-        _require(outcome, f"{subject}: {'upgrade' if life.stage == 'old' else 'rollback'}")
-        life.stage = STAGES[STAGES.index(life.stage) + 1]
-        self._session.entry(f"{subject}@{life.stage}").phases_s["switch"] = outcome.duration_s
+        _require(outcome, f"{subject}: {'upgrade' if upgrades else 'rollback'}")
+        life.stage = Stage.NEW if upgrades else Stage.BACK
+        self._session.entry(life.stage.of(subject)).phases_s["switch"] = outcome.duration_s
         self._note(subject, life)
 
     def _note(self, subject: str, life: _Life) -> None:
-        entry = self._session.entry(f"{subject}@{life.stage}")
+        entry = self._session.entry(life.stage.of(subject))
         entry.state = _state(life, self._session)
 
 

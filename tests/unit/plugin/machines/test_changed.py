@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 from pytest_nixos.machine.base import Machine
-from pytest_nixos.plugin.machine_reset import CleanSlates
+from pytest_nixos.plugin.machines.changed import ChangedMachines
 
 
 class Recorded:
@@ -18,10 +18,10 @@ class Recorded:
 
 
 def run(machine: Recorded, *tests: tuple[str, bool]) -> int:
-    slates = CleanSlates()
-    slates.enter("h", cast("Machine", machine))
+    machines = ChangedMachines()
+    machines.enter("h", cast("Machine", machine))
     for module, destructive in tests:
-        slates.begin("h", module, destructive=destructive)
+        machines.begin("h", module, destructive=destructive)
     return machine.resets
 
 

@@ -7,12 +7,12 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import NixosError, SettingsError
 from pytest_nixos.local.run_directory import RunDirectory, run_directory
-from pytest_nixos.machine.base import Backend, BackendName, Machine, MachineSpec
+from pytest_nixos.machine.base import Backend, Machine, MachineSpec
 from pytest_nixos.machine.boot.events import BootListener
 from pytest_nixos.nix.host_config import HostConfig
 from pytest_nixos.plugin.options import Keep, Settings, SnapshotUse
@@ -59,13 +59,8 @@ class Launch:
             self._stack = stack.pop_all()
         return machine
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._stack.__exit__(kind, error, traceback)
+    def __exit__(self, *_exc: object) -> None:
+        self._stack.close()
 
     def keep(self, *, failed: bool) -> None:
         """Decide whether the run directory stays, as ``--nixos-keep`` says."""
@@ -106,10 +101,11 @@ class Launch:
         return self._session.host_config(self._entry.key)
 
     def _build(self, host: HostConfig, directory: RunDirectory) -> Path:
-        with _phase(self._entry, "build"):
-            ahead = self._session.take_builds()
-            if len(ahead) > 1:
+        ahead = self._session.take_builds()
+        if len(ahead) > 1:
+            with _phase(self._entry, f"build of {len(ahead)} hosts"):
                 self._session.nix.build_ahead(ahead, on_progress=self._narrator.build)
+        with _phase(self._entry, "build"):
             return self._session.nix.build(
                 host.derivation,
                 gc_root=directory.path / "system",

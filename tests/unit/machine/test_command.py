@@ -5,8 +5,7 @@ import pytest
 
 from pytest_nixos.errors import TransportError
 from pytest_nixos.local.timing import Deadline
-from pytest_nixos.machine.base import CommandResult
-from pytest_nixos.machine.batch import run_many
+from pytest_nixos.machine.command import CommandResult, run_many
 
 
 class Shell:

@@ -12,7 +12,7 @@ from pytest_nixos.errors import BrokenMachineError, MachineError
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.console import Console
 from pytest_nixos.machine.power import BootsFrom, Powered
-from pytest_nixos.nix.host_config import HostConfig
+from pytest_nixos.nix.host_facts import HostConfig
 
 __all__ = [
     "Backend",

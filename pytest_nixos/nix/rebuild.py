@@ -7,7 +7,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Rebuild", "different", "rebuildable"]
+from pytest_nixos.nix.argv import rebuild_argv, requisites_argv
+from pytest_nixos.nix.evaluate import ask
+from pytest_nixos.nix.log import NixLog
+from pytest_nixos.nix.store import Nix
+
+__all__ = ["Rebuild", "different", "rebuild", "rebuildable"]
+
+_AT_ONCE = 200
+_QUICK_S = 120.0
 
 # Attributes of the builders of nixpkgs that make text files, links and small scripts (trivial-builders).
 _CHEAP = (b'("preferLocalBuild","1")', b'("buildCommand","', rb"\"buildCommand\":")
@@ -30,6 +38,26 @@ class Rebuild:
     tried: tuple[str, ...]
     different: tuple[str, ...]
     failures: tuple[str, ...]
+
+
+def rebuild(nix: Nix, derivation: str) -> Rebuild:
+    """Build again what this machine built for `derivation`, as far as that is cheap, and compare.
+
+    :param derivation: store path of a derivation that has been built.
+    """
+    listed = nix.run(requisites_argv(derivation), NixLog(), _QUICK_S)
+    tried = rebuildable(listed.stdout_text.split())
+    version = nix.version()
+    found: dict[str, None] = {}
+    failures: list[str] = []
+    for first in range(0, len(tried), _AT_ONCE):
+        argv = rebuild_argv(nix.settings, tried[first : first + _AT_ONCE], version=version)
+        answer = ask(nix, argv, limit_s=nix.settings.build_limit_s)
+        if not answer.succeeded:
+            names = different(answer.said)
+            found |= dict.fromkeys(names)
+            failures += [] if names else [answer.said]
+    return Rebuild(tried=tried, different=tuple(found), failures=tuple(failures))
 
 
 def rebuildable(derivations: Iterable[str]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Building and reading the store, through the Nix command line."""
+"""Nix on this machine: its commands are run here, and its store is built and read."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from pytest_nixos.nix.argv import (
 from pytest_nixos.nix.failures import build_failure
 from pytest_nixos.nix.log import NixLog, ProgressSink
 
-__all__ = ["NixStore", "parsed_json"]
+__all__ = ["Nix", "parsed_json"]
 
 Json = Any
 
@@ -38,8 +38,8 @@ _QUICK_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NixStore:
-    """The store of this machine, for one set of settings."""
+class Nix:
+    """Nix on this machine, for one set of settings: how its commands are run, and its store."""
 
     runner: Runner
     settings: NixSettings = field(default_factory=NixSettings)

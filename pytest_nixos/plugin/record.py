@@ -21,6 +21,7 @@ from pytest_nixos.errors import (
     TransportError,
 )
 from pytest_nixos.findings import Evidence, Finding, Ledger, Outcome
+from pytest_nixos.local.dirs import state_directory
 from pytest_nixos.plugin import collect
 from pytest_nixos.plugin.failure_journal import journal_of_span, span_begins
 from pytest_nixos.plugin.not_applicable import NOT_APPLICABLE
@@ -109,7 +110,7 @@ class Recorder:
     def pytest_sessionstart(self) -> None:
         """Open the ledger."""
         if not self._config_is_worker:
-            directory = ledger_directory(os.environ)
+            directory = state_directory("ledgers")
             _drop_old_ledgers(directory)
             name = f"{self._started_at:%Y%m%dT%H%M%S}-{os.getpid()}.jsonl"
             self._ledger = Ledger(directory / name)
@@ -242,13 +243,6 @@ class Recorder:
             selected={control.id for control in session.controls},
             aliases={c.id: c.judged_as for c in session.catalogue if c.judged_as is not None},
         )
-
-
-def ledger_directory(environ: Mapping[str, str]) -> Path:
-    """Return where ledgers lie: ``$XDG_STATE_HOME/pytest-nixos/ledgers``, see the XDG base directories."""
-    base = environ.get("XDG_STATE_HOME", "")
-    root = Path(base) if base.startswith("/") else Path.home() / ".local" / "state"
-    return root / "pytest-nixos" / "ledgers"
 
 
 def _drop_old_ledgers(directory: Path) -> None:

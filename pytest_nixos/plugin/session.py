@@ -10,9 +10,10 @@ from typing import Any
 
 from pytest_nixos.errors import MachineError, NixosError
 from pytest_nixos.machine.base import BackendName
-from pytest_nixos.nix.evaluation import Nix
-from pytest_nixos.nix.host_config import HostConfig
+from pytest_nixos.nix.flake import Flake, Flakes
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.refs import HostRef
+from pytest_nixos.nix.schedule import Evaluated
 from pytest_nixos.plugin.machine_reset import CleanSlates
 from pytest_nixos.plugin.options import BackendChoice, Settings, SnapshotUse
 from pytest_nixos.standards.loader import Catalogue
@@ -55,6 +56,13 @@ class HostEntry:
     state: dict[str, Any] | None = None
     phases_s: dict[str, float] = field(default_factory=dict)
 
+    def take(self, evaluated: Evaluated) -> None:
+        """Take over what an evaluation found."""
+        self.config = evaluated.config
+        self.phases_s["evaluate"] = evaluated.duration_s
+        if evaluated.failure is not None:
+            self.fail(evaluated.failure)
+
     def fail(self, error: NixosError) -> None:
         """Remember the first cause; later ones are its consequences."""
         self.failure = self.failure or error
@@ -72,7 +80,7 @@ class NixosSession:
         self,
         *,
         settings: Settings,
-        nix: Nix,
+        flakes: Flakes,
         catalogue: Catalogue,
         controls: Sequence[Control],
         waivers: Sequence[Waiver],
@@ -81,7 +89,7 @@ class NixosSession:
         self.started_at_s = time.time()
         self.slates = CleanSlates()
         self.settings = settings
-        self.nix = nix
+        self.flakes = flakes
         self.catalogue = catalogue
         self.controls = tuple(controls)
         self.waivers = tuple(waivers)
@@ -102,6 +110,10 @@ class NixosSession:
     def entry(self, key: str) -> HostEntry:
         """Return one host of the run."""
         return self._entries[key]
+
+    def flake(self, key: str) -> Flake:
+        """Return the flake of a host."""
+        return self.flakes.of(self._entries[key].ref.flake)
 
     def host_config(self, key: str) -> HostConfig:
         """Return what a host declares.
@@ -129,7 +141,8 @@ class NixosSession:
             )
         entry = self._entries[key]
         if entry.boot_loader is None:
-            entry.boot_loader = self.nix.evaluate(entry.ref, backend="boot-loader")
+            flake = self.flakes.of(entry.ref.flake)
+            entry.boot_loader = flake.evaluate(entry.ref.attr, backend="boot-loader")
         return entry.boot_loader
 
     def control(self, control_id: str) -> Control:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_nixos.nix.host_config import HostConfig, Unit
+from pytest_nixos.nix.declared import Unit
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.standards.releases import load_releases
 from pytest_nixos.standards.sight import Seen, Sight, Unseen
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 from urllib.parse import parse_qs
 
 from pytest_nixos.errors import CatalogueError
-from pytest_nixos.nix.host_config import HostConfig
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.observe.base import Probe
 from pytest_nixos.standards.applicability import unmet
 from pytest_nixos.standards.flake_files import FlakeFiles, StoreScan

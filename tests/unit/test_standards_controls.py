@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pytest_nixos.findings import Outcome
-from pytest_nixos.nix.host_config import HostConfig
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.standards.judge import Verdict, judge
 from pytest_nixos.standards.loader import load_catalogue
 from pytest_nixos.standards.model import Control, Operator, Place

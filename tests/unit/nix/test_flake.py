@@ -9,15 +9,17 @@ import pytest
 from pytest_nixos.errors import BuildError, EvalError, FlakeError, ToolMissingError
 from pytest_nixos.local.process import Completed, LineSink, ProcessTimeout
 from pytest_nixos.local.timing import Deadline
+from pytest_nixos.nix.argv import NixSettings
 from pytest_nixos.nix.cache import EvaluationCache
-from pytest_nixos.nix.evaluation import Instrumentation, Nix, NixSettings, run_script
+from pytest_nixos.nix.expression import Instrumentation
 from pytest_nixos.nix.failures import EvalInterrupted
+from pytest_nixos.nix.flake import Flake
 from pytest_nixos.nix.log import BuildProgress, describe
-from pytest_nixos.nix.refs import FlakeRef, HostRef, nix_quote
+from pytest_nixos.nix.refs import FlakeRef, nix_quote
+from pytest_nixos.nix.store import Nix
 from tests.unit.host_documents import document
 
 FLAKE = FlakeRef("/f")
-HOST = HostRef(FLAKE, "web")
 FIXED = {"locked": {"narHash": "sha256-x"}, "locks": {"root": "root", "nodes": {"root": {}}}}
 LOOSE = {"locked": {"dirtyRev": "x"}, "locks": FIXED["locks"]}
 
@@ -117,12 +119,13 @@ def _request(expression: str) -> dict[str, Any]:
     return found
 
 
-def nix(fake: FakeNix, *, script: str = "s", **settings: Any) -> Nix:
-    return Nix(
-        runner=fake,
-        instrumentation=Instrumentation(channel_script=script),
-        settings=NixSettings(**settings),
-    )
+def nix(fake: FakeNix, **settings: Any) -> Nix:
+    return Nix(runner=fake, settings=NixSettings(**settings))
+
+
+def flake(fake: FakeNix, *, script: str = "s", **settings: Any) -> Flake:
+    """Open the flake anew, as each run does."""
+    return Flake(FLAKE, nix(fake, **settings), Instrumentation(channel_script=script))
 
 
 @pytest.fixture
@@ -146,13 +149,13 @@ def test_every_flake_command_leaves_the_lock_alone_and_takes_the_settings() -> N
             },
         }
     )
-    nix(
+    flake(
         fake,
         override_inputs=(("a", "path:/x"),),
         nix_options=(("cores", "2"),),
         impure=True,
         program="/opt/nix",
-    ).evaluate(HOST)
+    ).evaluate("web")
     metadata, evaluation = fake.calls
     shared = ("/opt/nix", "--extra-experimental-features", "nix-command flakes")
     assert metadata == (
@@ -254,8 +257,8 @@ def test_an_unchanged_host_is_evaluated_once(
     cache: EvaluationCache, instantiated: dict[str, Any]
 ) -> None:
     fake = FakeNix(host=instantiated)
-    first = nix(fake, cache=cache).evaluate(HOST, option_paths=["a.b"])
-    again = nix(fake, cache=cache).evaluate(HOST, option_paths=["a.b"])
+    first = flake(fake, cache=cache).evaluate("web", option_paths=["a.b"])
+    again = flake(fake, cache=cache).evaluate("web", option_paths=["a.b"])
     assert first == again
     assert len(fake.evaluations()) == 1
 
@@ -264,25 +267,28 @@ def test_whatever_can_change_the_outcome_evaluates_again(
     cache: EvaluationCache, instantiated: dict[str, Any]
 ) -> None:
     fake = FakeNix(host=instantiated)
-    plain = nix(fake, cache=cache)
-    plain.evaluate(HOST)
+
+    def plain() -> Flake:
+        return flake(fake, cache=cache)
+
+    plain().evaluate("web")
     changed: list[Callable[[], object]] = [
-        lambda: plain.evaluate(HOST, option_paths=["a"]),
-        lambda: plain.evaluate(HOST, backend="container"),
-        lambda: plain.evaluate(HostRef(FLAKE, "db")),
-        lambda: nix(fake, cache=cache, script="other").evaluate(HOST),
-        lambda: nix(fake, cache=cache, nix_options=(("system", "x"),)).evaluate(HOST),
+        lambda: plain().evaluate("web", option_paths=["a"]),
+        lambda: plain().evaluate("web", backend="container"),
+        lambda: plain().evaluate("db"),
+        lambda: flake(fake, cache=cache, script="other").evaluate("web"),
+        lambda: flake(fake, cache=cache, nix_options=(("system", "x"),)).evaluate("web"),
     ]
     for evaluate in changed:
         evaluate()
     fake.version = "nix (Nix) 2.26.3"
-    plain.evaluate(HOST)
+    plain().evaluate("web")
     nodes = {"root": {"inputs": {"a": "n"}}, "n": {"locked": {"rev": "1"}}}
     fake.metadata = {**FIXED, "locks": {"root": "root", "nodes": nodes}}
     for ref in ("path:/x", "path:/y"):
-        nix(fake, cache=cache, override_inputs=(("a", ref),)).evaluate(HOST)
+        flake(fake, cache=cache, override_inputs=(("a", ref),)).evaluate("web")
     fake.metadata = {**FIXED, "locked": {"narHash": "sha256-y"}}
-    plain.evaluate(HOST)
+    plain().evaluate("web")
     assert len(fake.evaluations()) == 1 + len(changed) + 4
 
 
@@ -298,7 +304,7 @@ def test_what_is_not_fixed_is_never_kept(
 ) -> None:
     fake = FakeNix(host=instantiated, metadata=metadata)
     for _ in range(2):
-        nix(fake, cache=cache, **settings).evaluate(HOST)
+        flake(fake, cache=cache, **settings).evaluate("web")
     assert len(fake.evaluations()) == 2
     assert not cache.directory.exists()
 
@@ -307,9 +313,9 @@ def test_a_derivation_that_was_collected_is_made_again(
     cache: EvaluationCache, instantiated: dict[str, Any]
 ) -> None:
     fake = FakeNix(host=instantiated)
-    nix(fake, cache=cache).evaluate(HOST)
+    flake(fake, cache=cache).evaluate("web")
     Path(instantiated["derivation"]).unlink()
-    nix(fake, cache=cache).evaluate(HOST)
+    flake(fake, cache=cache).evaluate("web")
     assert len(fake.evaluations()) == 2
 
 
@@ -317,12 +323,12 @@ def test_what_is_known_needs_no_evaluation(
     cache: EvaluationCache, instantiated: dict[str, Any]
 ) -> None:
     fake = FakeNix(host=instantiated)
-    locked = nix(fake, cache=cache).lock(FLAKE)
-    assert nix(fake, cache=cache).known(HOST, locked, option_paths=["a.b"]) is None
-    first = nix(fake, cache=cache).evaluate(HOST, option_paths=["a.b"])
+    opened = flake(fake, cache=cache)
+    assert opened.known("web", option_paths=["a.b"]) is None
+    first = opened.evaluate("web", option_paths=["a.b"])
     fake.calls.clear()
-    assert nix(fake, cache=cache).known(HOST, locked, option_paths=["a.b"]) == first
-    assert nix(fake, cache=cache).known(HOST, locked) is None
+    assert opened.known("web", option_paths=["a.b"]) == first
+    assert opened.known("web") is None
     assert fake.calls == []
 
 
@@ -330,15 +336,16 @@ def test_a_flake_that_changes_while_it_is_evaluated_is_not_kept(
     cache: EvaluationCache, instantiated: dict[str, Any]
 ) -> None:
     fake = FakeNix(host=instantiated)
-    locked = nix(fake, cache=cache).lock(FLAKE)
+    opened = flake(fake, cache=cache)
+    assert opened.known("web") is None
     fake.metadata = {**FIXED, "locked": {"narHash": "sha256-edited"}}
-    nix(fake, cache=cache).evaluate(HOST, locked=locked)
+    opened.evaluate("web")
     assert not list(cache.directory.glob("*"))
 
 
 def test_host_names_are_kept_too(cache: EvaluationCache) -> None:
     fake = FakeNix()
-    assert [nix(fake, cache=cache).host_names(FLAKE) for _ in range(2)] == [("db", "web")] * 2
+    assert [flake(fake, cache=cache).host_names() for _ in range(2)] == [("db", "web")] * 2
     assert len(fake.evaluations()) == 1
 
 
@@ -347,7 +354,7 @@ def test_generations_are_kept_by_their_delta(
 ) -> None:
     fake = FakeNix(host=instantiated)
     for delta in ("{ a = 1; }", "{ a = 1; }", "{ a = 2; }"):
-        drv = nix(fake, cache=cache).instantiate_generation(HOST, backend="vm", delta=delta)
+        drv = flake(fake, cache=cache).instantiate_generation("web", backend="vm", delta=delta)
         assert drv == instantiated["derivation"]
     assert len(fake.evaluations()) == 2
 
@@ -355,7 +362,7 @@ def test_generations_are_kept_by_their_delta(
 def test_options_that_break_the_evaluation_are_found_and_named() -> None:
     fake = FakeNix(broken=frozenset({"b.bad", "users"}))
     paths = ["a", "b.bad", "c", "d", "e"]
-    host = nix(fake).evaluate(HOST, option_paths=paths)
+    host = flake(fake).evaluate("web", option_paths=paths)
     assert {path: host.option(path).state for path in paths} == {
         "a": "present", "b.bad": "unreadable", "c": "present", "d": "present", "e": "present",
     }  # fmt: skip
@@ -367,21 +374,21 @@ def test_options_that_break_the_evaluation_are_found_and_named() -> None:
 def test_a_machine_that_does_not_evaluate_is_asked_twice_and_told_once() -> None:
     fake = FakeNix(broken=frozenset({"machine"}))
     with pytest.raises(EvalError, match="/f#web: Nix cannot evaluate this: x"):
-        nix(fake).evaluate(HOST, option_paths=["a"])
+        flake(fake).evaluate("web", option_paths=["a"])
     assert len(fake.evaluations()) == 2
 
 
 def test_failed_assertions_are_told_at_once() -> None:
     fake = FakeNix(broken=frozenset({"machine"}), words="\nFailed assertions:\n- odd")
     with pytest.raises(EvalError, match="Failed assertions:\n- odd"):
-        nix(fake).evaluate(HOST)
+        flake(fake).evaluate("web")
     assert len(fake.evaluations()) == 1
 
 
 def test_a_search_without_end_is_cut() -> None:
     paths = [f"o{n}" for n in range(300)]
     fake = FakeNix(broken=frozenset(paths))
-    host = nix(fake).evaluate(HOST, option_paths=paths)
+    host = flake(fake).evaluate("web", option_paths=paths)
     assert {declared.state for declared in host.options.values()} == {"unreadable"}
     assert (
         len(fake.evaluations()) <= 34
@@ -391,27 +398,27 @@ def test_a_search_without_end_is_cut() -> None:
 def test_evaluation_out_of_time_or_killed_is_not_tried_again() -> None:
     late = FakeNix(timeout=True)
     with pytest.raises(EvalInterrupted, match="still evaluating after 5 s"):
-        nix(late, evaluation_limit_s=5).evaluate(HOST)
+        flake(late, evaluation_limit_s=5).evaluate("web")
     killed = FakeNix(exit_status=-9)
     with pytest.raises(EvalInterrupted, match="ended by SIGKILL"):
-        nix(killed).evaluate(HOST)
+        flake(killed).evaluate("web")
     assert (len(late.evaluations()), len(killed.evaluations())) == (1, 1)
 
 
 def test_unknown_host_and_entry_that_is_no_host() -> None:
     fake = FakeNix(host={**document(), "problem": "no-host", "known": ["web-1", "db"]})
     with pytest.raises(FlakeError, match=r"has web-1, db\n  remedy: did you mean /f#web-1\?"):
-        nix(fake).evaluate(HOST)
+        flake(fake).evaluate("web")
     fake.host = {**document(), "problem": "no-extend-modules"}
     with pytest.raises(EvalError, match="no `extendModules`"):
-        nix(fake).evaluate(HOST)
+        flake(fake).evaluate("web")
 
 
 def test_an_override_of_no_input_is_refused() -> None:
     with pytest.raises(
         FlakeError, match="no input 'nixpksg' to override; the flake's inputs: none"
     ):
-        nix(FakeNix(), override_inputs=(("nixpksg", "x"),)).evaluate(HOST)
+        flake(FakeNix(), override_inputs=(("nixpksg", "x"),)).evaluate("web")
 
 
 def test_an_answer_that_is_no_json() -> None:
@@ -420,7 +427,7 @@ def test_an_answer_that_is_no_json() -> None:
         argv=tuple(argv), exit_status=0, stdout=b"hello", stderr=b""
     )
     with pytest.raises(EvalError, match="other than JSON: 'hello'"):
-        nix(fake).metadata(FLAKE)
+        _ = flake(fake).metadata
 
 
 def test_no_nix() -> None:
@@ -437,15 +444,3 @@ def test_closure() -> None:
         Path("/nix/store/a"),
         Path("/nix/store/b"),
     )
-
-
-def test_run_script_is_found_by_name_or_by_pattern(tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match=r"expected bin/run-web-vm, found no bin/run-\*-vm"):
-        run_script(tmp_path, "bin/run-web-vm")
-    (tmp_path / "bin").mkdir()
-    other = tmp_path / "bin" / "run-nixos-vm"
-    other.write_text("")
-    assert run_script(tmp_path, "bin/run-web-vm") == other
-    named = tmp_path / "bin" / "run-web-vm"
-    named.write_text("")
-    assert run_script(tmp_path, "bin/run-web-vm") == named

@@ -1,4 +1,4 @@
-"""Command lines of ``nix``, as values, that work from Nix 2.8 to 2.33 and in Lix."""
+"""Command lines of ``nix``, as values, that work from Nix 2.8 to 2.35 and in Lix."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ __all__ = [
     "lock_copy_argv",
     "log_argv",
     "metadata_argv",
+    "prefetch_argv",
     "rebuild_argv",
     "requisites_argv",
     "root_argv",
@@ -34,6 +35,8 @@ __all__ = [
 
 _FLAKES = ("--extra-experimental-features", "nix-command flakes")
 _LOG = ("--log-format", "internal-json")
+# From 2.33 on the form of `path-info --json` has to be asked for by its number; Lix knows no such option.
+_JSON_FORMAT_SINCE = (2, 33)
 # From 2.15 on `/nix/store/x.drv` names the derivation itself and `^*` its outputs; 2.8 knows no `^`.
 _OUTPUT_SYNTAX_SINCE = (2, 15)
 
@@ -82,6 +85,7 @@ def metadata_argv(settings: NixSettings, flake: FlakeRef) -> tuple[str, ...]:
     return (
         *_nix_words(settings, "flake", "metadata"),
         *_flake_options(settings),
+        "--show-trace",  # the trace names the input that cannot be fetched
         "--json",
         str(flake),
     )
@@ -162,9 +166,31 @@ def closure_argv(settings: NixSettings, path: Path) -> tuple[str, ...]:
     return (*_nix_words(settings, "path-info"), "--recursive", str(path))
 
 
-def closure_size_argv(settings: NixSettings, path: Path) -> tuple[str, ...]:
-    """Return the command that tells the size of a store path's closure."""
-    return (*_nix_words(settings, "path-info"), "--closure-size", "--json", str(path))
+def closure_size_argv(settings: NixSettings, path: Path, *, version: str) -> tuple[str, ...]:
+    """Return the command that tells the size of a store path's closure.
+
+    :param version: what ``nix --version`` says.
+    """
+    return (
+        *_nix_words(settings, "path-info"),
+        "--closure-size",
+        "--json",
+        *(("--json-format", "1") if _wants_json_format(version) else ()),
+        str(path),
+    )
+
+
+def prefetch_argv(settings: NixSettings, url: str) -> tuple[str, ...]:
+    """Return the command that puts the source of a flake into the store and tells where, from Nix 2.15 on.
+
+    :param url: the flake, not by a name of the registry: no registry is asked.
+    """
+    return (
+        *_nix_words(settings, "flake", "prefetch"),
+        *("--option", "flake-registry", ""),
+        "--json",
+        url,
+    )
 
 
 def develop_argv(
@@ -260,6 +286,10 @@ def _flake_options(settings: NixSettings) -> tuple[str, ...]:
 def _all_outputs(version: str) -> str:
     """Return what follows a derivation that is to be built: nothing where Nix does not know the syntax."""
     return "^*" if _release(version) >= _OUTPUT_SYNTAX_SINCE else ""
+
+
+def _wants_json_format(version: str) -> bool:
+    return "Lix" not in version and _release(version) >= _JSON_FORMAT_SINCE
 
 
 def _release(version: str) -> tuple[int, int]:

@@ -1,17 +1,18 @@
 """What Nix can be asked about a flake, one function a question; each runs one command.
 
-All of them work with Nix 2.8 to 2.33 and Lix, and none writes the user's flake or its lock file.
+All of them work with Nix 2.8 to 2.35 and Lix, and none writes the user's flake or its lock file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pytest_nixos.errors import EvalError, FlakeError
 from pytest_nixos.local.process import Completed, ProcessTimeout
-from pytest_nixos.nix.argv import eval_argv, metadata_argv
+from pytest_nixos.nix.argv import eval_argv, metadata_argv, prefetch_argv
 from pytest_nixos.nix.expression import Instrumentation, evaluation_expression
 from pytest_nixos.nix.failures import (
     EvalInterrupted,
@@ -23,7 +24,7 @@ from pytest_nixos.nix.failures import (
 )
 from pytest_nixos.nix.isolate import Isolation
 from pytest_nixos.nix.log import NixLog
-from pytest_nixos.nix.metadata import input_names, unknown_inputs
+from pytest_nixos.nix.metadata import input_names, source_path, unknown_inputs
 from pytest_nixos.nix.refs import FlakeRef, HostRef
 from pytest_nixos.nix.store import Nix, parsed_json
 
@@ -36,6 +37,7 @@ __all__ = [
     "checked",
     "describe",
     "host_document",
+    "source_tree",
 ]
 
 Json = Any
@@ -69,10 +71,7 @@ def describe(nix: Nix, flake: FlakeRef) -> Mapping[str, Json]:
     try:
         answer = nix.run(metadata_argv(nix.settings, flake), log, _METADATA_S)
     except ProcessTimeout as err:
-        raise FlakeError(
-            f"{flake}: still being fetched after {_METADATA_S:g} s",
-            remedy="check the network, or replace the input with --nixos-override-input",
-        ) from err
+        raise _not_fetched(flake) from err
     if answer.exit_status != 0:
         raise flake_failure(flake, log, answer.exit_status)
     document: Mapping[str, Json] = parsed_json(answer, str(flake))
@@ -80,6 +79,29 @@ def describe(nix: Nix, flake: FlakeRef) -> Mapping[str, Json]:
     if unknown:
         raise no_such_input(flake, unknown[0], input_names(document))
     return document
+
+
+def source_tree(nix: Nix, flake: FlakeRef, metadata: Mapping[str, Json]) -> Path:
+    """Return the source tree of a flake in the store, and put it there if it is not.
+
+    Up to Nix 2.34 ``nix flake metadata`` has copied it already. Later ones name a path that need not exist, and Determinate Nix
+    names none, since they evaluate without a copy.
+
+    :raises FlakeError: if it cannot be fetched.
+    """
+    locked = metadata.get("locked") or {}
+    for known in (metadata.get("path"), source_path(locked.get("narHash"))):
+        if known is not None and Path(known).is_dir():
+            return Path(known)
+    log = NixLog()
+    argv = prefetch_argv(nix.settings, str(metadata.get("url") or flake))
+    try:
+        answer = nix.run(argv, log, _METADATA_S)
+    except ProcessTimeout as err:
+        raise _not_fetched(flake) from err
+    if answer.exit_status != 0:
+        raise flake_failure(flake, log, answer.exit_status)
+    return Path(str(parsed_json(answer, str(flake))["storePath"]))
 
 
 def apply_to_hosts(nix: Nix, host: HostRef, expression: str) -> Json:
@@ -176,6 +198,13 @@ def checked(host: HostRef, document: Json) -> Mapping[str, Json]:
         raise not_a_machine(host, problem)
     found: Mapping[str, Json] = document
     return found
+
+
+def _not_fetched(flake: FlakeRef) -> FlakeError:
+    return FlakeError(
+        f"{flake}: still being fetched after {_METADATA_S:g} s",
+        remedy="check the network, or replace the input with --nixos-override-input",
+    )
 
 
 def ask(nix: Nix, argv: Sequence[str], *, limit_s: float | None = None) -> NixAnswer:

@@ -24,6 +24,7 @@ from pytest_nixos.nix.evaluate import (
     checked,
     describe,
     host_document,
+    source_tree,
 )
 from pytest_nixos.nix.expression import (
     Instrumentation,
@@ -80,6 +81,7 @@ class Flake:
         self._instrumentation = instrumentation
         self._metadata: Mapping[str, Json] | None = None
         self._identity: str | None = None
+        self._root: Path | None = None
         self._shells: dict[tuple[str, str], DevShell] = {}
         self._visits: dict[tuple[str, str, bool], ShellVisit] = {}
         self._shell_names: Mapping[str, tuple[str, ...]] | None = None
@@ -104,7 +106,9 @@ class Flake:
 
         :raises FlakeError: if the flake cannot be read.
         """
-        return Path(str(self.metadata["path"]))
+        if self._root is None:
+            self._root = source_tree(self.nix, self.ref, self.metadata)
+        return self._root
 
     @property
     def source(self) -> Path:

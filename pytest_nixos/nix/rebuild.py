@@ -22,7 +22,10 @@ _CHEAP = (b'("preferLocalBuild","1")', b'("buildCommand","', rb"\"buildCommand\"
 # Outputs stand first in a derivation: name, path, and where the content is fixed its hash.
 _OUTPUTS = re.compile(rb'^Derive\(\[((?:\("[^"]*","[^"]*","[^"]*","[^"]*"\),?)+)\]')
 _OUTPUT = re.compile(rb'\("[^"]*","(?P<path>[^"]*)","(?P<fixed>[^"]*)","[^"]*"\)')
-_DIFFERS = re.compile(r"derivation '(?P<drv>/nix/store/[^']+\.drv)' may not be deterministic[^\n]*")
+# Lix from 2.92 on leaves out the store, Nix from 2.34 on quotes with `"`.
+_DIFFERS = re.compile(
+    r"derivation ['\"](?P<drv>(?:/nix/store/)?[^'\"\n]+?)(?:\.drv)?['\"] may not be deterministic"
+)
 _SYSTEM = re.compile(r"-(nixos-system-|etc\.drv|nixos-vm)")
 
 
@@ -68,8 +71,13 @@ def rebuildable(derivations: Iterable[str]) -> tuple[str, ...]:
 
 
 def different(said: str) -> tuple[str, ...]:
-    """Find the derivations that Nix calls not deterministic."""
-    return tuple(dict.fromkeys(match["drv"] for match in _DIFFERS.finditer(said)))
+    """Find the derivations that Nix or Lix calls not deterministic, by store path, or by name where it tells no more."""
+    return tuple(
+        dict.fromkeys(
+            f"{match['drv']}.drv" if match["drv"].startswith("/") else match["drv"]
+            for match in _DIFFERS.finditer(said)
+        )
+    )
 
 
 def _is_rebuildable(derivation: Path) -> bool:

@@ -89,9 +89,7 @@ def _reads_host_machine(control: Control) -> bool:
     return control.observed is not None and KINDS[control.observed.kind].host_side
 
 
-def _flake_files(session: NixosSession, host: HostConfig) -> FlakeFiles | None:
+def _flake_files(session: NixosSession, host: HostConfig) -> FlakeFiles:
     """Read the flake as Nix copied it; its checkout, where there is one, tells what git tracks."""
     flake = session.flakes.of(host.ref.flake)
-    if not flake.root.is_dir():
-        return None
     return read_flake(flake.source, checkout=flake_directory(host.ref.flake.url))

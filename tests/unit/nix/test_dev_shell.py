@@ -200,3 +200,9 @@ def test_differing_derivations_are_read_from_what_nix_says() -> None:
     )
     assert different(said) == ("/nix/store/a-x.drv",)
     assert different("builder failed") == ()
+    newer = (
+        'derivation "/nix/store/a-x.drv" may not be deterministic: output "/nix/store/b" differs'
+    )
+    assert different(newer) == ("/nix/store/a-x.drv",)
+    lix = "derivation 'unit-x.service.drv' may not be deterministic: output '/nix/store/b' differs"
+    assert different(lix) == ("unit-x.service",)

@@ -37,9 +37,10 @@ class FakeNix:
     exit_status: int = 0
     timeout: bool = False
     valid: tuple[str, ...] = ()
+    prefetched: Mapping[str, Any] = field(default_factory=dict)
     calls: list[tuple[str, ...]] = field(default_factory=list)
 
-    def run(
+    def run(  # noqa: PLR0911 - one answer a command
         self,
         argv: Sequence[str],
         *,
@@ -51,6 +52,8 @@ class FakeNix:
     ) -> Completed:
         self.calls.append(tuple(argv))
         words = set(argv)
+        if "prefetch" in words:
+            return self._done(argv, json.dumps(self.prefetched), 0 if self.prefetched else 1)
         if "--version" in words:
             return self._done(argv, self.version)
         if "metadata" in words:
@@ -160,7 +163,7 @@ def test_every_flake_command_leaves_the_lock_alone_and_takes_the_settings() -> N
     shared = ("/opt/nix", "--extra-experimental-features", "nix-command flakes")
     assert metadata == (
         *shared, "flake", "metadata", "--log-format", "internal-json", "--option", "cores", "2",
-        "--no-write-lock-file", "--override-input", "a", "path:/x", "--json", "/f",
+        "--no-write-lock-file", "--override-input", "a", "path:/x", "--show-trace", "--json", "/f",
     )  # fmt: skip
     assert evaluation[:-1] == (
         *shared, "eval", "--log-format", "internal-json", "--option", "cores", "2",
@@ -444,3 +447,61 @@ def test_closure() -> None:
         Path("/nix/store/a"),
         Path("/nix/store/b"),
     )
+
+
+# What Determinate Nix 3.22 and Nix 2.35 print of a clean git tree: no path, and one that need not be there.
+LAZY: Mapping[str, Any] = {
+    "locked": {
+        "lastModified": 1795905021,
+        "narHash": "sha256-LXEWQrcmsEQBYnyp+6wy9chTD7GQPMTbAiWHF5IaSIE=",
+        "type": "git",
+        "url": "file:///srv/infra",
+    },
+    "locks": FIXED["locks"],
+    "url": "git+file:///srv/infra?ref=refs/heads/main&rev=28a3b95d4ec08b56a58d5ec5278295b31bbda556",
+}
+
+
+@pytest.mark.parametrize(
+    "metadata", [LAZY, {**LAZY, "path": "/nix/store/whzb4mhi0c85g01a5vmc0v5yqlz3g939-nowhere"}]
+)
+def test_a_source_that_evaluating_does_not_copy_is_fetched(
+    tmp_path: Path, metadata: Mapping[str, Any]
+) -> None:
+    fake = FakeNix(metadata=metadata, prefetched={"hash": "sha256-x", "storePath": str(tmp_path)})
+    opened = flake(fake)
+    assert opened.root == tmp_path
+    assert opened.source == tmp_path
+    (prefetch,) = [call for call in fake.calls if "prefetch" in call]
+    assert prefetch[-5:] == ("--option", "flake-registry", "", "--json", LAZY["url"])
+
+
+def test_a_source_that_is_there_is_not_fetched(tmp_path: Path) -> None:
+    fake = FakeNix(metadata={**LAZY, "path": str(tmp_path), "locked": {"dir": "sub"}})
+    assert flake(fake).source == tmp_path / "sub"
+    assert not [call for call in fake.calls if "prefetch" in call]
+
+
+def test_a_source_that_cannot_be_fetched_is_an_error() -> None:
+    with pytest.raises(FlakeError, match="Nix cannot read this flake"):
+        _ = flake(FakeNix(metadata=LAZY)).root
+
+
+@pytest.mark.parametrize(
+    ("version", "asked"),
+    [
+        ("nix (Nix) 2.26.3", False),
+        ("nix (Nix) 2.33.0", True),
+        ("nix (Nix) 2.35pre20261101_abc", True),
+        ("nix (Determinate Nix 3.22.0) 2.34.1", True),
+        ("nix (Lix, like Nix) 2.93.0", False),
+    ],
+)
+def test_the_size_of_a_closure_is_asked_for_as_each_release_wants(
+    version: str, asked: bool
+) -> None:
+    fake = FakeNix(version=version)
+    nix(fake).closure_bytes(Path("/nix/store/a"))
+    words = fake.calls[-1]
+    assert ("--json-format" in words) is asked
+    assert not asked or words[words.index("--json-format") + 1] == "1"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from pytest_nixos.backend_name import BackendName
-from pytest_nixos.nix.host_config import HostConfig
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.standards.declared_value import declared_value
 from pytest_nixos.standards.expectation import NothingToCheckError, mismatch
 from pytest_nixos.standards.model import Control, Requirement

@@ -9,7 +9,7 @@ from typing import Any
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import CatalogueError
 from pytest_nixos.findings import Outcome
-from pytest_nixos.nix.host_config import HostConfig
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.standards.applicability import inapplicable
 from pytest_nixos.standards.declared_value import declared_value, redacted, value_in_machine
 from pytest_nixos.standards.expectation import NothingToCheckError, describe, mismatch

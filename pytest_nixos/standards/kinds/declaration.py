@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_nixos.nix.host_config import HostConfig, Unit
+from pytest_nixos.nix.declared import Unit
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.standards.kinds.kind import Kind, Parameter, Parameters
 from pytest_nixos.standards.nixos_releases import load_releases
 from pytest_nixos.standards.seen import Seen, Sight, Unseen

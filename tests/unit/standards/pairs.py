@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pytest_nixos.nix.host_config import (
+from pytest_nixos.nix.declared import (
     FileSystem,
     Firewall,
     InterfacePorts,

@@ -9,7 +9,7 @@ import pytest
 
 from pytest_nixos.backend_name import EVERYWHERE, BackendName
 from pytest_nixos.findings import Outcome
-from pytest_nixos.nix.host_config import HostConfig
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.standards.judge import Verdict, judge
 from pytest_nixos.standards.load import load_catalogue
 from pytest_nixos.standards.model import Control, Operator

@@ -10,7 +10,7 @@ import pytest
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import CatalogueError
 from pytest_nixos.findings import Outcome, Severity
-from pytest_nixos.nix.host_config import Declared
+from pytest_nixos.nix.declared import Declared
 from pytest_nixos.standards.expectation import NothingToCheckError, describe, mismatch
 from pytest_nixos.standards.judge import judge
 from pytest_nixos.standards.model import (

@@ -21,6 +21,7 @@ from pytest_nixos.errors import (
     TransportError,
 )
 from pytest_nixos.findings import Evidence, Finding, Ledger, Outcome
+from pytest_nixos.nix.host_config import HostConfig
 from pytest_nixos.plugin import collect
 from pytest_nixos.plugin.failure_journal import journal_of_span, span_begins
 from pytest_nixos.plugin.not_applicable import NOT_APPLICABLE
@@ -34,6 +35,7 @@ from pytest_nixos.report.sarif_report import write_sarif
 from pytest_nixos.report.terminal import failure_lines, printable, summary_lines
 from pytest_nixos.report.upgrade import compare_stages, upgrade_lines
 from pytest_nixos.standards.model import Control
+from pytest_nixos.standards.remedy import remedy_text
 from pytest_nixos.standards.waivers import apply_waiver, find_waiver, idle_waivers
 
 __all__ = ["LEDGERS_KEPT", "Recorder"]
@@ -194,7 +196,7 @@ class Recorder:
             judged_on=evidence.judged_on,
             reason=printable(reason),
             threat=control.threat,
-            remedy=control.remedy,
+            remedy=_remedy(control, session.entry(key).config, evidence, outcome, reason),
             expected=evidence.expected,
             observed=evidence.observed,
             attachments=dict(evidence.attachments),
@@ -242,6 +244,21 @@ class Recorder:
             selected={control.id for control in session.controls},
             aliases={c.id: c.judged_as for c in session.catalogue if c.judged_as is not None},
         )
+
+
+def _remedy(
+    control: Control, host: HostConfig | None, evidence: Evidence, outcome: Outcome, reason: str
+) -> str:
+    """Return the host's own remedy where it is needed."""
+    if outcome is not Outcome.FAILED:
+        host = None
+    return remedy_text(
+        control,
+        host,
+        observed=evidence.observed,
+        reason=reason,
+        today=date.today(),  # noqa: DTZ011 - a release ends on the reader's own calendar day
+    )
 
 
 def ledger_directory(environ: Mapping[str, str]) -> Path:

@@ -15,10 +15,12 @@ __all__ = [
     "Control",
     "DeclaredSpec",
     "Expectation",
+    "Fill",
     "ObservedSpec",
     "Operator",
     "Place",
     "Quantifier",
+    "Remedy",
     "Requirement",
     "Standard",
     "Suite",
@@ -161,11 +163,46 @@ class Requirement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Remedy:
+    """What to do about a violation, on the releases and hosts where that text works.
+
+    :param text: Nix text; ``<word>`` in it is filled from what was observed, ``"<every word>"`` with all values.
+    :param since: first NixOS release that has its options.
+    :param until: last release that has them.
+    :param goes_into: where it is pasted, if not into a NixOS module of the host.
+    :param when: what the host has to declare for the text to have an effect.
+    """
+
+    text: str
+    since: str | None = None
+    until: str | None = None
+    goes_into: str | None = None
+    when: tuple[Requirement, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fill:
+    """Where the values of one placeholder of a remedy come from; exactly one source.
+
+    :param pattern: a regular expression; its first group in what was found wrong.
+    :param reads: ``found`` (what was observed and does not hold) or ``reason`` (the finding's own sentence).
+    :param option: an option of the host.
+    :param table: a bundled table that maps what `pattern` finds to the value, see ``standards/data``.
+    """
+
+    pattern: str | None = None
+    reads: str = "found"
+    option: str | None = None
+    table: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Control:
     """One numbered requirement.
 
     :param threat: what can go wrong where it is violated.
-    :param remedy: NixOS option text that can be pasted into a module.
+    :param remedies: what to do about a violation, by release and host; the first that applies is given.
+    :param fill: sources of the remedies' placeholders, beside those that need none.
     :param references: standard to clause numbers, for example ``{"stig": ("V-268160",)}``.
     :param disa_category: 1 to 3 where a STIG rule says so.
     :param since: first NixOS release to which it applies, for example ``24.05``.
@@ -184,7 +221,8 @@ class Control:
     title: str
     severity: Severity
     threat: str
-    remedy: str
+    remedies: tuple[Remedy, ...]
+    fill: Mapping[str, Fill] = field(default_factory=dict)
     references: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     disa_category: int | None = None
     since: str | None = None
@@ -200,6 +238,11 @@ class Control:
     manual: str | None = None
     note: str = ""
     source: Path | None = None
+
+    @property
+    def remedy(self) -> str:
+        """The text for the newest release, with its placeholders."""
+        return self.remedies[0].text
 
     @property
     def is_data(self) -> bool:

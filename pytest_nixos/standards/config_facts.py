@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pytest_nixos.nix.host_config import HostConfig, Unit
+from pytest_nixos.standards.config_fact import ConfigFact
+from pytest_nixos.standards.declared_facts import DECLARED_FACTS
 from pytest_nixos.standards.releases import load_releases
 from pytest_nixos.standards.sight import Seen, Sight, Unseen
 
@@ -41,18 +42,6 @@ _SYSTEM_SERVICES = re.compile(
     r"NetworkManager.*|ModemManager|rtkit.*|udisks2|upower|accounts-daemon|apparmor|disable-.*|domainname|"
     r"pytest-nixos.*|container@.*|podman.*|docker.*|libvirt.*|wireguard-.*|nixos-.*|update-.*|tmp-.*)\.service$"
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConfigFact:
-    """One fact.
-
-    :param options: option paths that it reads beside the typed facts of the host config.
-    """
-
-    about: str
-    read: Callable[[HostConfig, dt.date], Sight]
-    options: tuple[str, ...] = ()
 
 
 def application_services(host: HostConfig) -> tuple[str, ...]:
@@ -255,5 +244,6 @@ CONFIG_FACTS: Mapping[str, ConfigFact] = {
         about="TCP ports that the firewall is declared to open on every interface",
         read=lambda host, _: Seen(_open_ports(host)),
     ),
+    **DECLARED_FACTS,
     "release": ConfigFact(about="why the release is not supported, if so", read=_release),
 }

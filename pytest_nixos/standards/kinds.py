@@ -213,6 +213,7 @@ _KINDS = (
                 choices=("state", "content", "settings", "found", "match", "days-left"),
             ),
             "pattern": _TEXT,
+            "default": _TEXT,
         },
         one_of=("path", "paths"),
     ),
@@ -238,6 +239,7 @@ _KINDS = (
                 ),
             )
         },
+        options=lambda p: ("systemd.network.networks",) if p.get("fact") == "forward" else (),
     ),
     Kind(
         name="socket",

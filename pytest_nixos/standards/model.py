@@ -133,12 +133,14 @@ class DeclaredSpec:
 
     :param options: option paths as written in a module; with more than one the value is a mapping by path,
         of those that the release has.
+    :param fact: a key of :data:`pytest_nixos.standards.config_facts.CONFIG_FACTS`, in place of options.
     :param select: keys to follow inside the value; ``*`` stands for every member and yields a mapping.
     :param expect: replaces the control's own expectation where the option's shape differs from what runs.
     :param secret: whether the value itself must not reach a report; "(set)" stands for it then.
     """
 
     options: tuple[str, ...]
+    fact: str | None = None
     select: tuple[str, ...] = ()
     expect: Expectation | None = None
     secret: bool = False
@@ -146,6 +148,8 @@ class DeclaredSpec:
     @property
     def path(self) -> str:
         """Option path and selection, as a person would write it."""
+        if self.fact is not None:
+            return f"the host's {self.fact.replace('-', ' ')}"
         selection = "".join(f".{_quoted(key)}" for key in self.select)
         return ", ".join(f"{option}{selection}" for option in self.options)
 
@@ -315,7 +319,7 @@ class Standard:
 STANDARDS: Mapping[str, Standard] = {
     standard.key: standard
     for standard in (
-        Standard(key="stig", title="DISA Anduril NixOS STIG V1R1", clause="rule"),
+        Standard(key="stig", title="DISA Anduril NixOS STIG V1R2", clause="rule"),
         Standard(key="anssi", title="ANSSI-BP-028 v2.0", clause="recommendation"),
         Standard(key="cis", title="CIS Debian 13 Benchmark 1.0.0 (numbers only)", clause="number"),
         Standard(key="hipaa", title="HIPAA Security Rule, 45 CFR 164", clause="paragraph"),

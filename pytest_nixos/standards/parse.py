@@ -9,6 +9,7 @@ from typing import Any
 
 from pytest_nixos.errors import CatalogueError
 from pytest_nixos.findings import Severity
+from pytest_nixos.standards.config_facts import CONFIG_FACTS
 from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.model import (
     Control,
@@ -122,11 +123,21 @@ def _declared(data: Mapping[str, Json] | None) -> DeclaredSpec | None:
     if data is None:
         return None
     return DeclaredSpec(
-        options=_options(data),
+        options=_fact_options(data["fact"]) if "fact" in data else _options(data),
+        fact=data.get("fact"),
         select=tuple(data.get("select", ())),
         expect=_optional_expectation(data.get("expect")),
         secret=data.get("secret", False),
     )
+
+
+def _fact_options(name: str) -> tuple[str, ...]:
+    if name not in CONFIG_FACTS:
+        raise CatalogueError(
+            f"declared.fact: {name!r} is not a fact{did_you_mean(name, CONFIG_FACTS)}",
+            remedy=f"use one of {', '.join(sorted(CONFIG_FACTS))}",
+        )
+    return CONFIG_FACTS[name].options
 
 
 def _options(data: Mapping[str, Json]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from pytest_nixos.observe.mount import Mount, MountTable, mounts
 from pytest_nixos.observe.runtime import addresses, programs
 from pytest_nixos.observe.socket import Protocol, Sockets, sockets
 from pytest_nixos.observe.sysctl import normalise_sysctl, sysctls
+from pytest_nixos.standards.declared_facts import forwards
 from pytest_nixos.standards.sight import Reader, Seen, Sight, Unseen
 from pytest_nixos.standards.templates import filled
 
@@ -109,8 +110,10 @@ def _mount_declared(table: MountTable, _: Parameters, host: HostConfig) -> Sight
     return Seen(wrong)
 
 
-def _firewall(state: FirewallState, parameters: Parameters, _: HostConfig) -> Sight:
+def _firewall(state: FirewallState, parameters: Parameters, host: HostConfig) -> Sight:
     fact = parameters["fact"]
+    if fact == "forward" and not forwards(host):
+        return Unseen("the host declares nothing that forwards packets", applicable=False)
     if fact == "active":
         return Seen(state.is_active)
     if not state.is_known:

@@ -92,7 +92,9 @@ def _value(state: PathState, parameters: Parameters) -> Json:
         case "settings":
             return file_settings(state.content)
         case "match":
-            return _first_match(str(parameters.get("pattern", "")), state.content)
+            found = _first_match(str(parameters.get("pattern", "")), state.content)
+            # A file that does not say it leaves the program's own default in force.
+            return parameters.get("default") if found is None else found
         case "days-left":
             end = certificate_end(state.content)
             return None if end is None else (end - dt.datetime.now(dt.UTC)).days

@@ -30,7 +30,11 @@ _PLACEHOLDER = re.compile(r"<(every )?([a-z][a-z ]*)>")
 _SAFE = re.compile(r"[A-Za-z0-9@._:/%+,=*\[\]-]{1,200}")
 _UNIT = Fill(pattern=r"([\w@.:-]+?)\.service\b")
 #: Placeholders that need no ``fill`` in the catalogue.
-ALWAYS_FILLED = frozenset({"unit", "release", "supported release", "host name", "state version"})
+ALWAYS_FILLED = frozenset(
+    {"unit", "release", "supported release", "host name", "state version", "flake"}
+)
+#: A checkout on the machine that runs the tests is no place to upgrade a host from.
+_REMOTE = re.compile(r"(github|gitlab|sourcehut|git\+https|git\+ssh|https|tarball\+https):")
 _MODULE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]*[A-Za-z0-9]")
 _LITERAL = re.compile(r'(true|false|-?\d+|"[^"$\\]*")')
 
@@ -113,6 +117,7 @@ def _values(
         "supported release": [load_releases().newest_supported(today)],
         "host name": [host.host_name],
         "state version": [host.state_version or host.release],
+        "flake": [url for url in (host.ref.flake.url,) if _REMOTE.match(url)],
     }
     for name, fill in {"unit": _UNIT, **control.fill}.items():
         known[name] = _of_fill(fill, host, [[reason]] if fill.reads == "reason" else sources)

@@ -148,6 +148,8 @@ def _falsified(control: Control, host: HostConfig, place: BackendName) -> str | 
         return f"a {place.place} falsifies the running value"
     if control.declared is None or not any(o in host.changed for o in control.declared.options):
         return None
+    if control.declared.fact is not None:
+        return f"this machine was started with another value of {control.declared.path}"
     ours = declared_value(host, control.declared)
     theirs = value_in_machine(host, control.declared)
     if not isinstance(ours, Seen):

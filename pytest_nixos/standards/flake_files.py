@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["FlakeFiles", "StoreScan", "read_flake", "scan_closure"]
+__all__ = ["FlakeFiles", "StoreScan", "read_flake"]
 
 Json = Any
 
 _SOURCE_LIMIT = 256 * 1024
 _SOURCE_FILES = 2000
-_STORE_LIMIT = 512 * 1024
 _TEXT_SUFFIXES = (
     ".nix",
     ".age",
@@ -31,49 +30,6 @@ _TEXT_SUFFIXES = (
     ".asdfrc",
 )
 _SKIPPED = frozenset({".git", ".direnv", "node_modules", ".venv", "result", "__pycache__"})
-#: Below these lie what software brings along: examples, test keys and manuals, and millions of small files.
-_HARMLESS = re.compile(
-    rb"/(share/(doc|man|info|locale|zoneinfo|i18n|terminfo)|lib/modules|lib/firmware|tests?|testdata|test_data|"
-    rb"examples?|fixtures|ovmf|site-packages|node_modules|lib/perl5|lib/python[0-9.]*)(/|$)"
-)
-_BINARY = (
-    b".so",
-    b".a",
-    b".o",
-    b".gz",
-    b".xz",
-    b".zst",
-    b".ko",
-    b".png",
-    b".bin",
-    b".pyc",
-    b".mo",
-    b".elc",
-)
-
-_PRIVATE_KEY = re.compile(
-    rb"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----\s+[A-Za-z0-9+/=:, \r\n-]{64}"
-)
-#: What it is, words of which one has to be there (found much faster than a pattern), and the pattern.
-_TOKENS: tuple[tuple[str, tuple[bytes, ...], re.Pattern[bytes]], ...] = (
-    ("age secret key", (b"AGE-SECRET-KEY-1",), re.compile(rb"AGE-SECRET-KEY-1[0-9A-Z]{58}")),
-    ("AWS access key", (b"AKIA", b"ASIA"), re.compile(rb"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b")),
-    (
-        "GitHub token",
-        (b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_", b"github_pat_"),
-        re.compile(rb"\b(?:gh[pousr]_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9_]{60,})\b"),
-    ),
-    ("GitLab token", (b"glpat-",), re.compile(rb"\bglpat-[A-Za-z0-9_-]{20}\b")),
-    ("Slack token", (b"xox",), re.compile(rb"\bxox[abprs]-[0-9A-Za-z-]{20,}")),
-    ("API key", (b"sk-",), re.compile(rb"\bsk-(?:proj-|ant-)?[A-Za-z0-9_-]{32,}\b")),
-    (
-        "pytest-nixos canary",
-        (b"pytest-nixos-canary-",),
-        re.compile(rb"pytest-nixos-canary-[0-9a-f]{32}"),
-    ),
-)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlakeFiles:
     """What is read of a flake.
@@ -90,14 +46,16 @@ class FlakeFiles:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreScan:
-    """What was found in a closure, as ``path: what``; the found text itself is not kept.
+    """What was found in a closure, as ``file:line: what``; the found text itself is not kept.
 
     :param paths: number of store paths looked at.
+    :param told: what was read and what was not, in lines.
     """
 
     paths: int
     secrets: tuple[str, ...]
     private_keys: tuple[str, ...]
+    told: str = ""
 
 
 def read_flake(directory: Path, *, checkout: Path | None = None) -> FlakeFiles:
@@ -116,41 +74,6 @@ def read_flake(directory: Path, *, checkout: Path | None = None) -> FlakeFiles:
         lock_tracked=_tracked(checkout or directory),
         sources=dict(_sources(directory)),
     )
-
-
-def scan_closure(paths: Iterable[Path]) -> StoreScan:
-    """Look for key material and tokens in the text files of store paths."""
-    secrets: list[str] = []
-    private_keys: list[str] = []
-    count = 0
-    for path in paths:
-        count += 1
-        if _is_nixpkgs(path):
-            continue
-        for file in _store_files(os.fsencode(path)):
-            content = _small_text(file)
-            if content is None:
-                continue
-            name = os.fsdecode(file)
-            if b"PRIVATE KEY" in content and _PRIVATE_KEY.search(content):
-                private_keys.append(f"{name}: private key")
-            secrets += [f"{name}: {what}" for what in _tokens(content)]
-    return StoreScan(
-        paths=count,
-        secrets=tuple(sorted({*secrets, *private_keys})),
-        private_keys=tuple(sorted(private_keys)),
-    )
-
-
-def _tokens(content: bytes) -> Iterator[str]:
-    for what, words, pattern in _TOKENS:
-        if any(word in content for word in words) and pattern.search(content):
-            yield what
-
-
-def _is_nixpkgs(path: Path) -> bool:
-    """Whether a store path is nixpkgs itself: public, with test keys, and in the closure of every flake's host."""
-    return (path / "pkgs/top-level").is_dir() and (path / "nixos/modules").is_dir()
 
 
 def _sources(directory: Path) -> Iterator[tuple[str, str]]:
@@ -215,28 +138,3 @@ def _git_directory(git: Path) -> Path:
         return git
     target = git.read_text(encoding="utf-8").partition("gitdir:")[2].strip()
     return (git.parent / target).resolve()
-
-
-def _store_files(path: bytes) -> Iterator[bytes]:
-    # Bytes and os.path: a closure has hundreds of thousands of files, and their names need not be UTF-8.
-    if not os.path.isdir(path):  # noqa: PTH112
-        yield path
-        return
-    for root, names, files in os.walk(path):
-        names[:] = [n for n in names if not _HARMLESS.search(b"%b/%b" % (root, n))]
-        for name in files:
-            yield b"%b/%b" % (root, name)
-
-
-def _small_text(file: bytes) -> bytes | None:
-    if file.endswith(_BINARY):
-        return None
-    try:
-        status = os.lstat(file)
-        if not 0 < status.st_size <= _STORE_LIMIT or (status.st_mode & 0o170000) != 0o100000:
-            return None
-        with open(file, "rb") as stream:  # noqa: PTH123 - as above
-            head = stream.read(4096)
-            return None if b"\0" in head else head + stream.read()
-    except OSError:
-        return None

@@ -19,7 +19,7 @@ class NameClass(enum.Enum):
 
 #: A line without one of these needs no closer look.
 NAME_HINT = re.compile(
-    r"(?i)pass|pwd|pw\b|secret|token|psk|key|credential|auth|\bpin\b|webhook|seed|salt|_tok\b"
+    r"(?i)pass|pwd|pw\b|secret|token|psk|key|credential|auth|\bpin\b|webhook|seed|salt|_tok\b|identified\s+by"
 )
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -38,7 +38,7 @@ _TOKEN_ENDS = re.compile(
     r"(?:api|secret|secretaccess|private|preshared|shared|sharedaccess|auth|signing|encryption|master|"
     r"account|storage|session|hmac|cookie|jwt|aes|crypt|enc|priv|access|app|admin|consumersecret|"
     r"license|integration|routing|service|write|unseal|root|decryption|recovery)keys?$|"
-    r"secretkeybase$|keydata$|seckey$|webhookurl$|dsn$|sharedsecret$"
+    r"secretkeybase$|keydata$|seckey$|webhookurl$|sharedsecret$"
 )
 _HASHES = re.compile(
     r"(?:pass(?:word|wd|phrase)?|pwd)(?:hash|hashed|sha\d*|md5|digest|crypt|bcrypt|scrypt|verifier)$|"
@@ -48,7 +48,7 @@ _HASHES = re.compile(
 _OPEN = frozenset(
     {"public", "pub", "pubkey", "cache", "primary", "foreign", "partition", "sort", "trusted", "verify",
      "verifying", "fingerprint", "authorized", "known", "recipient", "peer", "gpg", "apt", "index", "map",
-     "group", "lookup", "idempotency", "object", "site", "translation", "csrf", "publishable", "bind",
+     "group", "lookup", "idempotency", "object", "site", "translation", "csrf", "publishable", "bind", "minisign",
      "hot", "registry", "color", "max", "min", "tokens", "passed", "bypass"}
 )  # fmt: skip
 

@@ -27,11 +27,11 @@ _LINE = re.compile(
 )
 #: Anywhere on a line, with a value in quotes.
 _ANYWHERE = re.compile(
-    rf"(?<![\w$-])(?P<kq>\\?[\"']?){_KEY}(?P=kq)\]?\s{{0,8}}(?P<sep>=>|:=|\?=|=|:)\s{{0,8}}{_QUOTED}"
+    rf"(?<![\w-])(?P<kq>\\?[\"']?){_KEY}(?P=kq)\]?\s{{0,8}}(?P<sep>=>|:=|\?=|=|:)\s{{0,8}}{_QUOTED}"
 )
 #: Anywhere on a line, with a value as long as it runs.
 _BARE = re.compile(
-    r"(?<![\w$./@-])(?P<key>[A-Za-z_][\w.-]{0,80})(?P<sep>=|:\s?)(?P<bare>[^\s,;&|<>\"'`(){}\[\]\\]+)(?P<next>.?)"
+    r"(?<![\w$./@-])(?P<key>[A-Za-z_][\w.-]{0,80})(?P<sep>=|:\s)(?P<bare>[^\s,;&|<>\"'`(){}\[\]\\]+)(?P<next>(?:\s+(?=\w))?.?)"
 )
 _FLAG = re.compile(
     r"(?<!\S)[\"']?--?(?P<key>[A-Za-z][\w-]{2,60})(?:=|\s+|[\"'],?\s+[\"'])(?:(?P<q>[\"'])(?P<quoted>[^\"']*)(?P=q)|(?P<bare>[^\s\"'-][^\s\"']*))"
@@ -105,11 +105,15 @@ def _pairs(line: str, *, code: bool) -> Iterator[tuple[str, str, int]]:
             groups = match.groupdict()
             for group in ("quoted", "raw", "bare"):
                 if groups.get(group):
-                    yield match["key"], match[group], match.start(group)
+                    key = "password" if pattern is _SQL else match["key"]
+                    yield key, match[group], match.start(group)
     if not code:
         for match in _BARE.finditer(line):
             value = match["bare"]
-            if match["next"] not in ("(", "[", "{") and not value.startswith(("//", "=")):
+            # A colon, a word and more words are a sentence.
+            prose = match["sep"] != "=" and match["next"][:1].isspace()
+            opens = match["next"] in {"(", "[", "{"}
+            if not (prose or opens or value.startswith(("//", "="))):
                 yield match["key"], value, match.start("bare")
 
 

@@ -14,7 +14,8 @@ from functools import cache
 from importlib import resources
 
 from pytest_nixos.secrets.hit import Found
-from pytest_nixos.secrets.values import entropy, is_sample
+from pytest_nixos.secrets.names import NameClass
+from pytest_nixos.secrets.values import Verdict, entropy, is_sample, judge_value
 
 __all__ = ["by_shape", "key_blocks", "words_everywhere"]
 
@@ -163,6 +164,7 @@ _CHECKS: Mapping[str, Callable[[str], bool]] = {
     "github-sum": _github_sum,
     "nats-seed": _nats_seed,
     "login-token": _login_token,
+    "literal": lambda value: judge_value(value, NameClass.PASSWORD) is Verdict.SECRET,
 }
 
 

@@ -42,29 +42,34 @@ _PLACEHOLDER_WORDS = frozenset(
 )
 _PLACEHOLDER = re.compile(
     r"(?i)change[-_. ]?(?:me|it|this)\b|change-?this|(?:^|[-_ .:/])your[-_ .]?|\bmy[-_](?:password|secret|token|key|api)|"
-    r"replace[-_ ]?(?:me|this|with)|example|placeholder|redacted|dummy|not[-_]?a[-_]?(?:real|secret)|"
+    r"replace[-_ ]?(?:me|this|with)|example|placeholder|redacted|dummy|not[-_]?(?:a|so)?[-_]?(?:real|secret|secure)|insecure|"
     r"(?:^|[-_ ])(?:fake|sample|todo|fixme|insert|enter)(?:[-_ ]|$)|x{4,}|\*{3,}|\.{3,}|…|_{4,}|-{6,}|"
     r"(?:^|[-_])(?:goes|here)$|0{12,}|(?:0123456789|1234567890)(?:abc|ABC|$)"
 )
 #: A text that a program replaces before anybody uses it, or that names where the secret is.
 _REFERENCE = re.compile(
     r"""(?x)
-    ^@[\w.-]+@$ | @[A-Za-z_][\w.-]*@ | \$\{ | \$\( | ^\$[A-Za-z_]\w*$ | ^\$\d$ | \$[A-Z_][A-Z0-9_]{2,} | \{\{ | \}\} |
-    ^%[\w.]+%$ | %\(\w+\)s | ^%[sdir]\b | ^%\{ | ^%d/ | ^<[^>]*>$ | ^\[[^\]]*\]$ | ^\{[\w.:$]+\}$ | ^`.*`$ |
+    ^@[\w.-]+@$ | @[A-Za-z_][\w.-]*@ | \$\{ | \$\( | ^\$[A-Za-z_]\w*$ | ^\$\d$ | ^\$\w+:: | \$[A-Z_][A-Z0-9_]{2,} | \{\{ | \}\} |
+    ^%[\w.]+%$ | %\(\w+\)s | ^%[sdir]\b | ^%\{ | ^%d/ | ^<[^>]*>$ | ^\[[^\]]*\]$ | ^\#[\w.-]+\#$ | ^\{env\} | ^\{[\w.:$]+\}$ | ^`.*`$ |
     ^ENC\[ | ^\$ANSIBLE_VAULT | ^\$__ | ^!(?:secret|vault|env|include|reference|sub|ref|getatt)\b | ^(?:vault|secret|secrets|ref\+\w+|op|sops|
-    keyring|env|file|credentials?|aws|ssm|gcp|azurekv|bitwarden|pass|base64|cmd|command|exec|arn|urn|data|ssh|git\+\w+)
+    keyring|env|file|credentials?|aws|ssm|gcp|azurekv|bitwarden|pass|ext|db|cmd|command|exec|arn|urn|data|ssh|git\+\w+)
     [:+]/? [/:\w] | ^(?:os\.|process\.|sys\.|System\.|Deno\.|env\.|ENV\[|getenv|builtins\.|lib\.|pkgs\.|config\.|cfg\.|self\.|this\.|args\.|
     opts?\.|options\.|settings\.|params?\.|request\.|req\.|ctx\.|app\.|var\.|local\.|vars\.|each\.|data\.|module\.|inputs\.|
     secrets\.|values\.|\.Values|conf\.|context\.|node\.|sops\.|age\.) | /run/(?:secrets|agenix|keys|credentials) |
     CREDENTIALS_DIRECTORY | /nix/store/
     """
 )
+#: Words about a secret.
+_PROSE = re.compile(
+    r"(?i)^(?:optional|leave|the|an?|your|enter|set|use|see|same|must|should|if|for)\b.*\s|\s(?:password|passphrase|secret|token|key)\b|"
+    r"^(?:password|passphrase|secret|token|key)\s"
+)
 _PATH = re.compile(r"^(?:~|\.{1,2})?/[\w.@%+~-]*(?:/[\w.@%+*~-]*)*$")
 _URL = re.compile(r"^[a-z][a-z0-9+.-]*://\S*$", re.IGNORECASE)
 _HASH_OF_CONTENT = re.compile(r"(?i)^(?:sha\d+|md5|blake\w*)[-:=]|^narHash")
 _PUBLIC = re.compile(
     r"^(?:ssh-(?:rsa|dss|ed25519)|ecdsa-sha2|sk-ssh|sk-ecdsa|age1[0-9a-z]{20}|AAAA[BCE]\w|-----BEGIN (?:PUBLIC|CERT|"
-    r"AGE ENC|PGP MESS|PGP PUB|RSA PUBLIC|SSH2 PUB)|LS0tLS1CRUdJTiBDRVJU|MIIB[IH]j|MFkwEw|MCowBQ)"
+    r"AGE ENC|PGP MESS|PGP PUB|RSA PUBLIC|SSH2 PUB)|LS0tLS1CRUdJTiBDRVJU|MIIB[IH]j|MFkwEw|MCowBQ|[UAON][A-Z2-7]{55}$)"
 )
 _UUID = re.compile(r"(?i)^\{?[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\}?$")
 _PATTERN = re.compile(r"\\[dwsWDSb]|\.\*|\.\+|\[[a-zA-Z0-9]-[a-zA-Z0-9]|\(\?[:=!i]|\{\d+,\d*\}")
@@ -145,6 +150,7 @@ def _stands_for_other(value: str, kind: NameClass) -> bool:
         or _PUBLIC.match(value)
         or _PATTERN.search(value)
         or _CALL.match(value)
+        or _PROSE.search(value)
     )
 
 

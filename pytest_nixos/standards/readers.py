@@ -21,7 +21,16 @@ from pytest_nixos.standards.read_system import SYSTEM_READERS
 from pytest_nixos.standards.read_texts import TEXT_READERS
 from pytest_nixos.standards.sight import Reader, Sight, Unseen
 
-__all__ = ["READERS", "Store", "flake_directory", "host_observations", "look", "probes", "read"]
+__all__ = [
+    "READERS",
+    "Store",
+    "closure_observation",
+    "flake_directory",
+    "host_observations",
+    "look",
+    "probes",
+    "read",
+]
 
 T = TypeVar("T")
 
@@ -91,16 +100,18 @@ def host_observations(
     *,
     today: dt.date,
     flake: FlakeFiles | None = None,
-    closure: StoreScan | None = None,
 ) -> Mapping[str, object]:
     """Return what is read without a machine, by kind; what is not given cannot be judged, and is told so."""
     found: dict[str, object] = {"declaration": today}
     if flake is not None:
         found["flake-lock"] = (flake, today)
         found["source-scan"] = flake
-    if closure is not None:
-        found["store-scan"] = closure
     return found
+
+
+def closure_observation(scan: StoreScan) -> Mapping[str, object]:
+    """Return what was found in the closure, by kind; apart from the others, since it needs a build."""
+    return {"store-scan": scan}
 
 
 def look(spec: ObservedSpec, observations: Mapping[str, object], host: HostConfig) -> Sight:

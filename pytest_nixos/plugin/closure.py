@@ -1,0 +1,51 @@
+"""The closure of a host's system, built where it is not, and scanned for secrets; no machine is started."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pytest_nixos.local.run_directory import run_directory
+from pytest_nixos.machine.base import BackendName
+from pytest_nixos.nix.cache import default_cache_directory
+from pytest_nixos.nix.host_config import HostConfig
+from pytest_nixos.plugin.progress import Narrator
+from pytest_nixos.plugin.session import NixosSession
+from pytest_nixos.standards.closure_scan import Closure, scan_closure
+from pytest_nixos.standards.flake_files import StoreScan
+from pytest_nixos.standards.scan_cache import ScanCache
+
+__all__ = ["scan_host"]
+
+
+def scan_host(
+    session: NixosSession, key: str, *, flake: Path | None, narrator: Narrator
+) -> StoreScan | None:
+    """Scan what the host's system needs at run time.
+
+    :param flake: the flake's source in the store.
+    :return: ``None`` for a live host whose system is not in the store of this machine.
+    :raises BuildError: if the system is not built yet and cannot be.
+    """
+    host = session.host_config(key)
+    toplevel = Path(host.toplevel)
+    live = session.backend_name(key) is BackendName.SSH
+    if live and not toplevel.exists():
+        return None
+    if toplevel.exists():
+        return _scan(session, host, flake)
+    with run_directory() as directory:
+        session.nix.build(
+            host.derivation,
+            gc_root=directory.path / "system",
+            output=host.output,
+            on_progress=narrator.build,
+        )
+        return _scan(session, host, flake)
+
+
+def _scan(session: NixosSession, host: HostConfig, flake: Path | None) -> StoreScan:
+    toplevel = Path(host.toplevel)
+    closure = Closure(paths=session.nix.closure(toplevel), toplevel=toplevel, flake=flake)
+    caches = default_cache_directory(os.environ).parent
+    return scan_closure(closure, cache=ScanCache(file=caches / "closures" / "scans.json"))

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import enum
 import math
 import re
 from collections import Counter
 
 from pytest_nixos.secrets.names import NameClass
 
-__all__ = ["Verdict", "entropy", "is_sample", "judge_value"]
-
-import enum
+__all__ = [
+    "Verdict",
+    "entropy",
+    "is_sample",
+    "judge_value",
+    "names_elsewhere",
+    "stands_for_none",
+]
 
 
 class Verdict(enum.Enum):
@@ -37,9 +43,11 @@ _PLACEHOLDER_WORDS = frozenset(
     """
     changeme change_me change-me changeit replaceme replace_me replace-me todo fixme tbd example sample dummy
     placeholder yourpassword mypassword yoursecret mysecret yourtoken mytoken redacted removed hidden masked
-    foo bar baz foobar foo-bar test testing tests password secret token passwd passphrase apikey api_key
+    foo bar baz foobar foo-bar test testing tests password secret token passwd passphrase apikey api_key admin
     """.split()
 )
+#: Beginnings that programs publish, and that nixpkgs' modules write where the host says nothing.
+_PUBLISHED = frozenset({"SW2YcwTIb9zpOOhoPsMm"})  # Grafana's secret_key
 _PLACEHOLDER = re.compile(
     r"(?i)change[-_. ]?(?:me|it|this)\b|change-?this|(?:^|[-_ .:/])your[-_ .]?|\bmy[-_](?:password|secret|token|key|api)|"
     r"replace[-_ ]?(?:me|this|with)|example|placeholder|redacted|dummy|not[-_]?(?:a|so)?[-_]?(?:real|secret|secure)|insecure|"
@@ -103,7 +111,7 @@ def judge_value(value: str, kind: NameClass, *, name: str = "") -> Verdict:
     if _stands_for_other(value, kind):
         return Verdict.NO_SECRET
     low = value.lower()
-    if low in _PLACEHOLDER_WORDS or low == name.lower() or _PLACEHOLDER.search(value):
+    if stands_for_none(value) or low == name.lower():
         return Verdict.PLACEHOLDER
     if kind is NameClass.HASH:
         strong = bool(_HEX.match(value)) and len(value) >= 32
@@ -117,6 +125,17 @@ def judge_value(value: str, kind: NameClass, *, name: str = "") -> Verdict:
     else:
         good = looks_random(value, least=20) and not _UUID.match(value)
     return Verdict.SECRET if good else Verdict.NO_SECRET
+
+
+def stands_for_none(value: str) -> bool:
+    """Whether a value is there for want of one: a placeholder, or what its program publishes as its beginning."""
+    known = value in _PUBLISHED or value.lower() in _PLACEHOLDER_WORDS
+    return known or bool(_PLACEHOLDER.search(value))
+
+
+def names_elsewhere(value: str) -> bool:
+    """Whether a value says where the secret is: a path, a variable, a template that is filled in later."""
+    return bool(_REFERENCE.search(value) or _PATH.match(value))
 
 
 def looks_random(value: str, *, least: int) -> bool:

@@ -129,10 +129,7 @@ def _summed(
 
 
 def _line(file: str, hit: Hit, names: Mapping[str, str]) -> str:
-    known = names.get(file)
-    if known is None:
-        return f"{file}:{hit.line}: {hit}"
-    return f"{known}:{hit.line}: {hit}, from {file}"
+    return f"{names.get(file, file)}:{hit.line}: {hit}"
 
 
 def _etc_names(toplevel: Path) -> Mapping[str, str]:

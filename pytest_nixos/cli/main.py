@@ -19,10 +19,10 @@ from pytest_nixos.nix.cache import default_cache_directory
 from pytest_nixos.nix.refs import HostSelection
 from pytest_nixos.plugin.evaluate import instrumentation, make_nix
 from pytest_nixos.plugin.options import DEFAULT_CACHE_DAYS, DEFAULT_CACHE_GIB, cache_limits
+from pytest_nixos.standards.did_you_mean import did_you_mean
 from pytest_nixos.standards.explain import explain, list_controls
-from pytest_nixos.standards.loader import load_catalogue
+from pytest_nixos.standards.load import load_catalogue
 from pytest_nixos.standards.model import STANDARDS
-from pytest_nixos.standards.nearest import did_you_mean
 from pytest_nixos.standards.profile import load_profiles, select_controls
 
 __all__ = ["main"]

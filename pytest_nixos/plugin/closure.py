@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from pytest_nixos.backend_name import BackendName
 from pytest_nixos.local.run_directory import run_directory
-from pytest_nixos.machine.base import BackendName
 from pytest_nixos.nix.cache import default_cache_directory
 from pytest_nixos.nix.host_config import HostConfig
 from pytest_nixos.plugin.progress import Narrator

@@ -63,6 +63,8 @@ def name_class(name: str) -> NameClass | None:
     words = words_of(name)
     if not words or _OPEN.intersection(words):
         return None
+    if words[0] in {"import", "load", "set"} and "credential" in words[1:2]:
+        return None  # systemd's own directives name credentials and files
     last, two, three = words[-1], "".join(words[-2:]), "".join(words[-3:])
     if _HASHES.search(two):
         return NameClass.HASH

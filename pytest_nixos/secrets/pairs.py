@@ -68,7 +68,7 @@ def by_name(text: str, *, name: str = "") -> Iterator[tuple[Found, Verdict]]:
     code = bool(_CODE_FILE.search(name) or _SHEBANG.match(text))
     start = 0
     for line in text.splitlines(keepends=True):
-        if NAME_HINT.search(line) and len(line) < 200_000:
+        if NAME_HINT.search(line):
             yield from _of_line(line.rstrip("\r\n"), start, code=code)
         start += len(line)
 

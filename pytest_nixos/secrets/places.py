@@ -74,7 +74,7 @@ def by_place(text: str, *, name: str = "") -> Iterator[tuple[Found, Verdict]]:
 
 
 def _judged(match: re.Match[str], kind: str, group: str = "value") -> Iterator[tuple[Found, Verdict]]:
-    verdict = judge_value(match[group].rstrip("\"',;"), NameClass.PASSWORD)
+    verdict = judge_value(match[group].rstrip("\"',;\\"), NameClass.PASSWORD)
     if verdict is not Verdict.NO_SECRET:
         found = Found(start=match.start(group), end=match.end(group), kind=kind, known=False)
         yield found, verdict

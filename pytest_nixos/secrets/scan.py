@@ -6,7 +6,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 
-from pytest_nixos.secrets.hit import Found, Hit, masked
+from pytest_nixos.secrets.hit import Found, Hit, mark_of, masked
 from pytest_nixos.secrets.pairs import by_name
 from pytest_nixos.secrets.places import by_place
 from pytest_nixos.secrets.plugins import by_plugin
@@ -66,4 +66,5 @@ def _hits(text: str, found: Iterable[tuple[Found, Verdict]]) -> Iterator[Hit]:
             kind=each.kind,
             shown=masked(text[each.start : each.end]),
             placeholder=verdict is Verdict.PLACEHOLDER,
+            mark=mark_of(text[each.start : each.end]),
         )

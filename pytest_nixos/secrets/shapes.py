@@ -27,6 +27,7 @@ class _Shape:
     :param words: texts of which one has to be there: found much faster than a pattern.
     :param check: what else has to be true of what matched.
     :param random: entropy that it has at least, in bits a character.
+    :param samples: whether what looks made up counts too.
     :param everywhere: whether it is looked for in packages too.
     """
 
@@ -35,13 +36,14 @@ class _Shape:
     pattern: re.Pattern[str]
     check: Callable[[str], bool] | None
     random: float
+    samples: bool
     everywhere: bool
 
     def holds(self, value: str) -> bool:
         """Whether what matched is a secret, as far as can be told without asking anybody."""
         if self.check is not None and not self.check(value):
             return False
-        return entropy(value) >= self.random and not is_sample(value)
+        return entropy(value) >= self.random and (self.samples or not is_sample(value))
 
 
 # Keys stand in files with real line ends, and in JSON, Nix and shell texts with ``\n`` for them.
@@ -178,6 +180,7 @@ def _shapes() -> tuple[_Shape, ...]:
             pattern=re.compile(entry["pattern"]),
             check=_CHECKS[entry["check"]] if "check" in entry else None,
             random=entry.get("random", 0.0),
+            samples=entry.get("samples", False),
             everywhere=entry.get("everywhere", False),
         )
         for entry in tomllib.loads(text)["shape"]

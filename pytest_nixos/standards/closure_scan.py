@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pytest_nixos.secrets.hit import Hit
+from pytest_nixos.secrets.hit import Hit, template_marks
 from pytest_nixos.secrets.scan import find_known_secrets, find_secrets
 from pytest_nixos.secrets.shapes import words_everywhere
 from pytest_nixos.standards.flake_files import StoreScan
@@ -88,6 +88,7 @@ def scan_closure(closure: Closure, *, cache: ScanCache | None = None) -> StoreSc
     """
     tally = _Tally()
     found: list[tuple[str, Hit]] = []
+    marks: set[str] = set()
     cache = cache or ScanCache(file=None)
     for path in closure.paths:
         if _is_nixpkgs(path):
@@ -103,12 +104,14 @@ def scan_closure(closure: Closure, *, cache: ScanCache | None = None) -> StoreSc
         tally.files[kind] += scan.files
         tally.unread += scan.unread
         found += scan.hits
+        marks.update(scan.marks)
     if closure.toplevel is not None:
         scan = _scan_initrd(closure.toplevel, cache)
         tally.files["initrd"] += scan.files
         tally.unread += scan.unread
         found += scan.hits
     cache.write()
+    found = [(file, hit) for file, hit in found if not (hit.mark and hit.mark in marks)]
     names = _etc_names(closure.toplevel) if found and closure.toplevel is not None else {}
     return _summed(found, names, len(closure.paths), tally)
 
@@ -156,6 +159,7 @@ def _scan_path(path: Path, *, own: bool) -> PathScan:
         return _scan_package(path)
     hits: list[tuple[str, Hit]] = []
     unread: list[str] = []
+    marks: set[str] = set()
     count = 0
     for file in files:
         name = os.fsdecode(file)
@@ -166,7 +170,10 @@ def _scan_path(path: Path, *, own: bool) -> PathScan:
         count += 1
         text = content.decode(errors="replace")
         hits += [(name, hit) for hit in find_secrets(text, name=_plain_name(name))]
-    return PathScan(own=True, files=count, unread=tuple(unread), hits=tuple(hits))
+        marks |= template_marks(text)
+    return PathScan(
+        own=True, files=count, unread=tuple(unread), hits=tuple(hits), marks=tuple(sorted(marks))
+    )
 
 
 def _scan_package(path: Path) -> PathScan:

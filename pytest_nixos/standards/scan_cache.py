@@ -32,12 +32,14 @@ class PathScan:
     :param files: number of files read.
     :param unread: files that were not, each with the reason.
     :param hits: file and what was found there; never the secret.
+    :param marks: digests of what a script here fills in at start, see :func:`template_marks`.
     """
 
     own: bool
     files: int
     unread: tuple[str, ...]
     hits: tuple[tuple[str, Hit], ...]
+    marks: tuple[str, ...] = ()
 
 
 class ScanCache:
@@ -121,4 +123,5 @@ def _parsed(entry: Mapping[str, Json]) -> PathScan:
         files=int(entry["files"]),
         unread=tuple(str(text) for text in entry["unread"]),
         hits=tuple((str(file), Hit(**hit)) for file, hit in entry["hits"]),
+        marks=tuple(str(mark) for mark in entry["marks"]),
     )

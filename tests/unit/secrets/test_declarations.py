@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from pytest_nixos.nix.host_config import Unit
-from pytest_nixos.standards.config_facts import CONFIG_FACTS
-from pytest_nixos.standards.flake_facts import SOURCE_FACTS
-from pytest_nixos.standards.sight import Seen, Unseen
-from tests.unit.standards_samples import TODAY, host_config, sample_unit
+from pytest_nixos.standards.kinds.declaration import CONFIG_FACTS
+from pytest_nixos.standards.kinds.flake import SOURCE_FACTS
+from pytest_nixos.standards.seen import Seen, Unseen
+from tests.unit.standards.samples import TODAY, host_config, sample_unit
 
 
 def _read(fact: str, options: dict[str, Any], **changes: Any) -> Seen | Unseen:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
+
+from pytest_nixos.errors import ToolMissingError
+from pytest_nixos.local.process import ProcessTimeout, Runner, SubprocessRunner
+from pytest_nixos.local.timing import Deadline
 
 __all__ = ["FlakeFiles", "StoreScan", "flake_directory", "read_flake"]
 
@@ -17,6 +20,7 @@ Json = Any
 
 _SOURCE_LIMIT = 256 * 1024
 _SOURCE_FILES = 2000
+_GIT_S = 30.0
 _TEXT_SUFFIXES = (
     ".nix",
     ".age",
@@ -68,11 +72,14 @@ def flake_directory(location: str) -> Path | None:
     return path if path.is_absolute() and path.is_dir() else None
 
 
-def read_flake(directory: Path, *, checkout: Path | None = None) -> FlakeFiles:
+def read_flake(
+    directory: Path, *, checkout: Path | None = None, runner: Runner | None = None
+) -> FlakeFiles:
     """Read a flake.
 
     :param directory: its source: a working copy, or the store path that Nix made of it.
     :param checkout: the working copy, where `directory` is a store path; it tells what git tracks.
+    :param runner: runs git.
     """
     lock: Json = None
     try:
@@ -81,7 +88,7 @@ def read_flake(directory: Path, *, checkout: Path | None = None) -> FlakeFiles:
         lock = None
     return FlakeFiles(
         lock=lock if isinstance(lock, Mapping) else None,
-        lock_tracked=_tracked(checkout or directory),
+        lock_tracked=_tracked(checkout or directory, runner or SubprocessRunner()),
         sources=dict(_sources(directory)),
     )
 
@@ -110,41 +117,19 @@ def _is_own(folder: Path) -> bool:
     return not (folder.name in _SKIPPED or folder.is_symlink() or (folder / "flake.nix").is_file())
 
 
-def _tracked(directory: Path) -> bool | None:
-    """Look for ``flake.lock`` in git's index, without running git."""
-    for top in (directory, *directory.parents):
-        git = top / ".git"
-        if not git.exists():
-            continue
-        try:
-            git = _git_directory(git)
-            index = (git / "index").read_bytes()
-        except OSError:
-            return None
-        name = (directory / "flake.lock").relative_to(top).as_posix().encode()
-        return _listed(index, name)
-    return None
+def _tracked(directory: Path, runner: Runner) -> bool | None:
+    """Ask git whether it tracks ``flake.lock``; ``None`` outside of a repository, or without git.
 
-
-def _listed(index: bytes, name: bytes) -> bool | None:
-    """Whether git's index holds exactly `name`; ``None`` for version 4, which shortens names.
-
-    Before each name stand 16 bits whose low 12 are its length, and after these two more bytes in extended entries
-    (gitformat-index): without them the lock file of a folder below would count.
+    The repository is a stranger's: nothing that its configuration names is run, and variables of a git that
+    started this process (in a hook) do not lead elsewhere.
     """
-    if index[4:8] == b"\0\0\0\4":
+    argv = (
+        *("env", "-u", "GIT_DIR", "-u", "GIT_WORK_TREE", "-u", "GIT_INDEX_FILE", "-u", "GIT_PREFIX"),
+        *("git", "-c", "core.fsmonitor=false", "-c", "safe.directory=*", "-C", str(directory)),
+        *("ls-files", "--error-unmatch", "--", "flake.lock"),
+    )
+    try:
+        status = runner.run(argv, deadline=Deadline.after(_GIT_S)).exit_status
+    except (ToolMissingError, ProcessTimeout):
         return None
-    length = min(len(name), 0xFFF)
-    for found in re.finditer(re.escape(name) + b"\0", index):
-        flags = [int.from_bytes(index[found.start() - n : found.start() - n + 2]) for n in (2, 4)]
-        if flags[0] & 0xFFF == length or (flags[1] & 0x4FFF) == 0x4000 | length:
-            return True
-    return False
-
-
-def _git_directory(git: Path) -> Path:
-    """Follow the ``.git`` file of a worktree or submodule."""
-    if git.is_dir():
-        return git
-    target = git.read_text(encoding="utf-8").partition("gitdir:")[2].strip()
-    return (git.parent / target).resolve()
+    return {0: True, 1: False}.get(status)

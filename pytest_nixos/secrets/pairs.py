@@ -43,7 +43,9 @@ _BLANK = re.compile(
 _BLANK_BARE = re.compile(
     r"^\s*(?P<key>requirepass|masterauth|bindpw|rootpw|rootbindpw|rootmodpw|sshpass|wpa_passphrase|insecure-password)\s+(?P<bare>\S+)\s*$"
 )
-_ELEMENT = re.compile(r"<(?P<key>[A-Za-z][\w.-]*)(?:\s[^<>]*)?>\s*(?P<quoted>[^<>\s][^<>]*?)\s*</(?P=key)>")
+_ELEMENT = re.compile(
+    r"<(?P<key>[A-Za-z][\w.-]*)(?:\s[^<>]*)?>\s*(?P<quoted>[^<>\s][^<>]*?)\s*</(?P=key)>"
+)
 _ATTRIBUTE = re.compile(
     r"(?:name|key|id)=(?P<aq>[\"'])(?P<key>[\w.-]+)(?P=aq)[^<>]*?(?:\bvalue=(?P<q>[\"'])(?P<quoted>.*?)(?P=q)|>\s*(?P<bare>[^<>\s]+)\s*<)"
 )
@@ -54,7 +56,9 @@ _SQL = re.compile(
     r"(?i)\b(?P<key>password|identified\s+(?:with\s+\w+\s+)?by(?:\s+password)?)\s+(?P<q>')(?P<quoted>[^']+)(?P=q)"
 )
 _COMMENT = re.compile(r"^\s*(?:#|//|;|--\s|\*|<!--|%|rem\s|dnl\s)")
-_CODE_FILE = re.compile(r"\.(?:nix|py|pl|pm|js|mjs|cjs|ts|go|rs|c|h|cc|cpp|java|rb|lua|el|hs|scm|vim|awk|jq)$")
+_CODE_FILE = re.compile(
+    r"\.(?:nix|py|pl|pm|js|mjs|cjs|ts|go|rs|c|h|cc|cpp|java|rb|lua|el|hs|scm|vim|awk|jq)$"
+)
 _SHEBANG = re.compile(r"\A#!.*?\b(?:python|perl|node|ruby|lua|awk)")
 _TRAILING = re.compile(r"\s+(?:#|;|//).*$|[,;]\s*$")
 _IDENTIFIER = re.compile(r"^[A-Za-z_]\w*$")
@@ -82,12 +86,16 @@ def _of_line(line: str, start: int, *, code: bool) -> Iterator[tuple[Found, Verd
         verdict = judge_value(value, kind, name=key.rpartition(".")[2])
         if verdict is Verdict.NO_SECRET or (comment and not _certain(value)):
             continue
-        found = Found(start=start + at, end=start + at + len(value), kind=_described(kind, key), known=False)
+        found = Found(
+            start=start + at, end=start + at + len(value), kind=_described(kind, key), known=False
+        )
         yield found, verdict
 
 
 def _described(kind: NameClass, key: str) -> str:
-    return f"{kind.value} at the name {key.rpartition('.')[2] if kind is not NameClass.KEY else key}"
+    return (
+        f"{kind.value} at the name {key.rpartition('.')[2] if kind is not NameClass.KEY else key}"
+    )
 
 
 def _certain(value: str) -> bool:
@@ -120,7 +128,7 @@ def _pairs(line: str, *, code: bool) -> Iterator[tuple[str, str, int]]:
 def _whole_line(match: re.Match[str], *, code: bool) -> Iterator[tuple[str, str, int]]:
     """Take the rest of a line as the value, as INI, YAML and environment files do."""
     value = match["value"]
-    if value[0] in "\"'`" or value.startswith(("b\"", "r\"", "u\"", "\\\"")):
+    if value[0] in "\"'`" or value.startswith(('b"', 'r"', 'u"', '\\"')):
         return  # the pattern for values in quotes has it
     value = _TRAILING.sub("", value).rstrip()
     if code or not value:
@@ -131,6 +139,8 @@ def _whole_line(match: re.Match[str], *, code: bool) -> Iterator[tuple[str, str,
         if match["value"].rstrip().endswith(";") and _IDENTIFIER.match(value):
             return
         yield match["key"], value, match.start("value")
-    elif match["sep"] == "=" and len(words) <= 6 and all(re.match(r"^[\w!?.'-]+$", w) for w in words):
+    elif (
+        match["sep"] == "=" and len(words) <= 6 and all(re.match(r"^[\w!?.'-]+$", w) for w in words)
+    ):
         if name_class(match["key"]) is NameClass.PASSWORD:
             yield match["key"], value, match.start("value")

@@ -17,7 +17,9 @@ _URL = re.compile(
     r"\b(?P<scheme>[a-z][a-z0-9+.-]{1,30})://(?P<user>[^\s:/?#@\"'<>\[\]{}|\\]*):(?P<value>[^\s/?#@\"'<>|]+)@(?P<host>[^\s/?#\"'<>,;)]+)"
 )
 #: RFC 2606: names for documentation.
-_DOCUMENTATION = re.compile(r"(?i)(?:^|\.)example\.(?:com|org|net)(?::\d+)?$|\.(?:example|invalid)(?::\d+)?$|^(?:host|hostname|server|domain|example)(?::\w+)?$")
+_DOCUMENTATION = re.compile(
+    r"(?i)(?:^|\.)example\.(?:com|org|net)(?::\d+)?$|\.(?:example|invalid)(?::\d+)?$|^(?:host|hostname|server|domain|example)(?::\w+)?$"
+)
 _HEADER = re.compile(
     r"(?i)\b(?P<name>(?:proxy-)?authorization|x-api-key|x-auth-token|x-vault-token|private-token|x-access-token|api-key|"
     r"x-consul-token|x-plex-token)\b[\"']?\s*[:=,]?\s*[\"'(]*(?P<scheme>bearer|basic|token|splunk|digest|apikey|bot)?\s+[\"']?(?P<value>[A-Za-z0-9._~+/=:-]{8,})"
@@ -30,11 +32,17 @@ _COMMANDS = (
     re.compile(r"\bcurl\b[^\n]*?\s(?:-u|--user)[ =][\"']?[\w.@%+-]+:(?P<value>[^\s\"']+)"),
     re.compile(r"\bsshpass\s+-p\s*[\"']?(?P<value>[^\s\"']+)"),
     re.compile(r"\s-pass(?:in|out)?\s+[\"']?pass:(?P<value>[^\s\"']+)"),
-    re.compile(r"\b(?:mysql|mariadb|mysqladmin|mysqldump)\b[^\n|;]*?\s-p(?P<value>[^\s\"'-][^\s\"']*)"),
+    re.compile(
+        r"\b(?:mysql|mariadb|mysqladmin|mysqldump)\b[^\n|;]*?\s-p(?P<value>[^\s\"'-][^\s\"']*)"
+    ),
     re.compile(r"\bredis-cli\b[^\n|;]*?\s-a\s+[\"']?(?P<value>[^\s\"']+)"),
     re.compile(r"\bsmbclient\b[^\n|;]*?\s-U\s*[\"']?[\w.\\-]+%(?P<value>[^\s\"']+)"),
-    re.compile(r"\becho\s+(?:-n\s+)?[\"']?[a-z_][\w.-]*:(?P<value>[^\s\"']+)[\"']?\s*\|\s*(?:\S*/)?chpasswd"),
-    re.compile(r"\becho\s+(?:-n\s+)?[\"']?(?P<value>[^\s\"']+)[\"']?\s*\|\s*(?:\S*/)?(?:passwd\s+--stdin|cryptsetup|smbpasswd)"),
+    re.compile(
+        r"\becho\s+(?:-n\s+)?[\"']?[a-z_][\w.-]*:(?P<value>[^\s\"']+)[\"']?\s*\|\s*(?:\S*/)?chpasswd"
+    ),
+    re.compile(
+        r"\becho\s+(?:-n\s+)?[\"']?(?P<value>[^\s\"']+)[\"']?\s*\|\s*(?:\S*/)?(?:passwd\s+--stdin|cryptsetup|smbpasswd)"
+    ),
     re.compile(r"\bchpasswd\s*<<<\s*[\"']?[a-z_][\w.-]*:(?P<value>[^\s\"']+)"),
     re.compile(r"\bhtpasswd\s+-\w*b\w*\s+\S+\s+\S+\s+[\"']?(?P<value>[^\s\"']+)"),
     re.compile(r"\b(?:user|username)\s*=\s*[\"']?[\w.@-]+:(?P<value>[^\s\"']+)[\"']?\s*$"),
@@ -46,11 +54,19 @@ _COMMANDS = (
     re.compile(r"(?:^|\s)systemd\.set_credential(?:_binary)?=[\w.-]+:(?P<value>[^\s\"']+)"),
     re.compile(r"^\s*SetCredential=[\w.-]+:(?P<value>.+?)\s*$"),
 )
-_NETRC = re.compile(r"(?m)\b(?:machine\s+\S+|default)\s(?:[^\n]|\n(?!\s*machine\b))*?\bpassword\s+(?P<value>\S+)")
-_PGPASS = re.compile(r"^[\w.*/-]+:(?:\*|\d{2,5}):[\w*.-]+:[\w*.@-]+:(?P<value>(?:[^:\s\\]|\\[:\\])+)$")
-_DOCKER = re.compile(r"[\"']_?auth[\"']\s*:\s*[\"'](?P<value>[A-Za-z0-9+/]{8,}={0,2})[\"']|^\s*(?://\S+:)?_auth\s*=\s*[\"']?(?P<npm>[A-Za-z0-9+/]{8,}={0,2})")
+_NETRC = re.compile(
+    r"(?m)\b(?:machine\s+\S+|default)\s(?:[^\n]|\n(?!\s*machine\b))*?\bpassword\s+(?P<value>\S+)"
+)
+_PGPASS = re.compile(
+    r"^[\w.*/-]+:(?:\*|\d{2,5}):[\w*.-]+:[\w*.@-]+:(?P<value>(?:[^:\s\\]|\\[:\\])+)$"
+)
+_DOCKER = re.compile(
+    r"[\"']_?auth[\"']\s*:\s*[\"'](?P<value>[A-Za-z0-9+/]{8,}={0,2})[\"']|^\s*(?://\S+:)?_auth\s*=\s*[\"']?(?P<npm>[A-Za-z0-9+/]{8,}={0,2})"
+)
 _KUBE_DATA = re.compile(r"(?m)^data:[ \t]*\n(?P<block>(?:[ \t]+[^\n]*\n?)+)")
-_KUBE_VALUE = re.compile(r"(?m)^\s+(?P<key>[\w.-]+):\s*[\"']?(?P<value>[A-Za-z0-9+/]{4,}={0,2})[\"']?\s*$")
+_KUBE_VALUE = re.compile(
+    r"(?m)^\s+(?P<key>[\w.-]+):\s*[\"']?(?P<value>[A-Za-z0-9+/]{4,}={0,2})[\"']?\s*$"
+)
 _OF_FILE = (
     ("chap|pap-secrets", re.compile(r"^\s*[\"']?[\w.@*\\-]+[\"']?\s+[\"']?[\w.*-]+[\"']?\s+[\"']?(?P<value>[^\s\"'#]+)")),
     ("rsyncd|\\.secrets$", re.compile(r"^[\w.@-]+:(?P<value>[^\s:]{4,})$")),
@@ -68,12 +84,16 @@ def by_place(text: str, *, name: str = "") -> Iterator[tuple[Found, Verdict]]:
     start = 0
     for line in text.splitlines(keepends=True):
         for found, verdict in _of_line(line.rstrip("\r\n"), name):
-            at = Found(start=start + found.start, end=start + found.end, kind=found.kind, known=False)
+            at = Found(
+                start=start + found.start, end=start + found.end, kind=found.kind, known=False
+            )
             yield at, verdict
         start += len(line)
 
 
-def _judged(match: re.Match[str], kind: str, group: str = "value") -> Iterator[tuple[Found, Verdict]]:
+def _judged(
+    match: re.Match[str], kind: str, group: str = "value"
+) -> Iterator[tuple[Found, Verdict]]:
     verdict = judge_value(match[group].rstrip("\"',;\\"), NameClass.PASSWORD)
     if verdict is not Verdict.NO_SECRET:
         found = Found(start=match.start(group), end=match.end(group), kind=kind, known=False)
@@ -99,7 +119,15 @@ def _of_line(line: str, name: str) -> Iterator[tuple[Found, Verdict]]:
     for match in _DOCKER.finditer(line):
         group = "value" if match["value"] else "npm"
         if re.match(r"^[\x21-\x7e]+:[\x20-\x7e]+$", _decoded(match[group])):
-            yield Found(start=match.start(group), end=match.end(group), kind="user and password in base64", known=False), Verdict.SECRET
+            yield (
+                Found(
+                    start=match.start(group),
+                    end=match.end(group),
+                    kind="user and password in base64",
+                    known=False,
+                ),
+                Verdict.SECRET,
+            )
     for pattern, form in _OF_FILE:
         if re.search(pattern, name) and (match := form.match(line)):
             yield from _judged(match, "password in a file of passwords")
@@ -117,20 +145,33 @@ def _header(match: re.Match[str]) -> Iterator[tuple[Found, Verdict]]:
 
 
 def _whole_text(text: str, name: str) -> Iterator[tuple[Found, Verdict]]:
-    if re.search(r"(?m)^\s*(?:machine\s+\S+|default)\s+(?:login|account|password)\b|^\s*machine\s+\S+\s*$", text):
+    if re.search(
+        r"(?m)^\s*(?:machine\s+\S+|default)\s+(?:login|account|password)\b|^\s*machine\s+\S+\s*$",
+        text,
+    ):
         for match in _NETRC.finditer(text):
             yield from _judged(match, "password in a netrc file")
     if re.search(r"(?m)^kind:\s*[\"']?Secret\b", text):
         for block in _KUBE_DATA.finditer(text):
             for match in _KUBE_VALUE.finditer(text, block.start("block"), block.end("block")):
-                if _decoded(match["value"]).isprintable() and not match["key"].endswith((".crt", ".pub")):
+                if _decoded(match["value"]).isprintable() and not match["key"].endswith(
+                    (".crt", ".pub")
+                ):
                     yield from _encoded(match)
 
 
 def _encoded(match: re.Match[str]) -> Iterator[tuple[Found, Verdict]]:
     verdict = judge_value(_decoded(match["value"]), NameClass.PASSWORD)
     if verdict is not Verdict.NO_SECRET:
-        yield Found(start=match.start("value"), end=match.end("value"), kind="secret of Kubernetes", known=False), verdict
+        yield (
+            Found(
+                start=match.start("value"),
+                end=match.end("value"),
+                kind="secret of Kubernetes",
+                known=False,
+            ),
+            verdict,
+        )
 
 
 def _decoded(text: str) -> str:

@@ -52,7 +52,9 @@ _PRIVATE_KEY = re.compile(
     rf"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----(?P<body>{_BREAK}+[A-Za-z0-9+/=:,. \r\n\t\\()-]{{60,}})"
 )
 _STATIC_KEY = re.compile(rf"-----BEGIN OpenVPN Static key V1-----{_BREAK}+[0-9a-f]{{32}}")
-_PUTTY_KEY = re.compile(r"PuTTY-User-Key-File-\d:.*?Private-Lines: \d+\r?\n[A-Za-z0-9+/=]{40,}", re.S)
+_PUTTY_KEY = re.compile(
+    r"PuTTY-User-Key-File-\d:.*?Private-Lines: \d+\r?\n[A-Za-z0-9+/=]{40,}", re.S
+)
 _ENCODED_KEY = re.compile(r"LS0tLS1CRUdJTi[A-Za-z0-9+/=]{60,}")
 _SIGNED = re.compile(r"(?i)\bsig(?:s|nature|natures)?\b[\"']?\s*[:=\[]")
 
@@ -127,7 +129,11 @@ def _nats_seed(seed: str) -> bool:
         raw = base64.b32decode(seed + "=" * (-len(seed) % 8))
     except binascii.Error:
         return False
-    return len(raw) == 36 and raw[0] & 0xF8 == 0x90 and _crc16(raw[:-2]) == int.from_bytes(raw[-2:], "little")
+    return (
+        len(raw) == 36
+        and raw[0] & 0xF8 == 0x90
+        and _crc16(raw[:-2]) == int.from_bytes(raw[-2:], "little")
+    )
 
 
 def _crc16(data: bytes) -> int:
@@ -156,10 +162,14 @@ def _signing_keys(text: str) -> Iterator[Found]:
     """Find keys that sign a binary cache: a name and 64 bytes. A signature has that shape too."""
     if "==" not in text:
         return
-    for match in re.finditer(r"(?<![\w/+.])[\w.-]+:(?P<value>[A-Za-z0-9+/]{86}==)(?![\w+/=])", text):
+    for match in re.finditer(
+        r"(?<![\w/+.])[\w.-]+:(?P<value>[A-Za-z0-9+/]{86}==)(?![\w+/=])", text
+    ):
         line = text[text.rfind("\n", 0, match.start()) + 1 : match.end()]
         if not _SIGNED.search(line) and entropy(match["value"]) > 4:
-            yield Found(start=match.start("value"), end=match.end("value"), kind="signing key of Nix")
+            yield Found(
+                start=match.start("value"), end=match.end("value"), kind="signing key of Nix"
+            )
 
 
 _CHECKS: Mapping[str, Callable[[str], bool]] = {

@@ -81,9 +81,13 @@ _PUBLIC = re.compile(
 )
 _UUID = re.compile(r"(?i)^\{?[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\}?$")
 _PATTERN = re.compile(r"\\[dwsWDSb]|\.\*|\.\+|\[[a-zA-Z0-9]-[a-zA-Z0-9]|\(\?[:=!i]|\{\d+,\d*\}")
-_CALL = re.compile(r"^[\w.$:]+\(|^\w+\[|^(?:new|await|lambda|function|fn|if|then|let|with|import|return)\b")
+_CALL = re.compile(
+    r"^[\w.$:]+\(|^\w+\[|^(?:new|await|lambda|function|fn|if|then|let|with|import|return)\b"
+)
 _CODE_CHARS = re.compile(r"^[-+*/<>=!&|(){}\[\],;:.?~^%#@$\\'\"` ]*$")
-_DURATION = re.compile(r"(?i)^\d+(?:\.\d+)?\s*(?:ms|s|sec|m|min|h|d|w|y|k|kb|kib|m|mb|mib|g|gb|gib|%|bytes?)?$")
+_DURATION = re.compile(
+    r"(?i)^\d+(?:\.\d+)?\s*(?:ms|s|sec|m|min|h|d|w|y|k|kb|kib|m|mb|mib|g|gb|gib|%|bytes?)?$"
+)
 _IDENTIFIER = re.compile(r"^[a-zA-Z]+(?:[_-][a-zA-Z]+)*$")
 _BASE64 = re.compile(r"^[A-Za-z0-9+/_=-]+$")
 _HEX = re.compile(r"^[0-9a-fA-F]+$")
@@ -93,7 +97,9 @@ _WIREGUARD = re.compile(r"^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$")
 def entropy(value: str) -> float:
     """Return Shannon's entropy of the characters of `value`, in bits a character."""
     counts = Counter(value)
-    return -sum(n / len(value) * math.log2(n / len(value)) for n in counts.values()) if value else 0.0
+    return (
+        -sum(n / len(value) * math.log2(n / len(value)) for n in counts.values()) if value else 0.0
+    )
 
 
 def is_sample(value: str) -> bool:
@@ -175,4 +181,6 @@ def _stands_for_other(value: str, kind: NameClass) -> bool:
 
 def _looks_like_key(value: str) -> bool:
     """Whether what starts with a slash is base64 rather than a path: no word between its slashes."""
-    return len(value) >= 24 and bool(re.match(r"^[A-Za-z0-9+/]+=*$", value)) and entropy(value) > 4.2
+    return (
+        len(value) >= 24 and bool(re.match(r"^[A-Za-z0-9+/]+=*$", value)) and entropy(value) > 4.2
+    )

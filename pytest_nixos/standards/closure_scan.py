@@ -70,13 +70,17 @@ class _Tally:
             f"read whole: {self.files['own']} files of the host's own in {self.paths['own']} store paths",
             f"looked through for keys and tokens with a prefix: {self.files['package']} files of "
             f"{self.paths['package']} packages, their manuals and tests left out",
-            f"initrd: {self.files['initrd']} files read" if self.files["initrd"] else "initrd: none read",
+            f"initrd: {self.files['initrd']} files read"
+            if self.files["initrd"]
+            else "initrd: none read",
         ]
         if self.paths["nixpkgs"]:
             lines.append("left out: the source of nixpkgs, which is public")
         lines += [f"not read: {reason}" for reason in self.unread[:20]]
         if self.placeholders:
-            lines.append("placeholders, not counted as secrets: " + ", ".join(self.placeholders[:10]))
+            lines.append(
+                "placeholders, not counted as secrets: " + ", ".join(self.placeholders[:10])
+            )
         lines.append("not in the closure and not read: what is decrypted or written at run time")
         return "\n".join(lines)
 
@@ -126,7 +130,9 @@ def _summed(
     return StoreScan(
         paths=paths,
         secrets=tuple(sorted(hits)),
-        private_keys=tuple(sorted(k for k, hit in hits.items() if hit.kind.startswith(_PRIVATE_KEY))),
+        private_keys=tuple(
+            sorted(k for k, hit in hits.items() if hit.kind.startswith(_PRIVATE_KEY))
+        ),
         told=tally.told(),
     )
 

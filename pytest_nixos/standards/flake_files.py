@@ -35,6 +35,8 @@ _TEXT_SUFFIXES = (
     ".asdfrc",
 )
 _SKIPPED = frozenset({".git", ".direnv", "node_modules", ".venv", "result", "__pycache__"})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlakeFiles:
     """What is read of a flake.
@@ -124,7 +126,17 @@ def _tracked(directory: Path, runner: Runner) -> bool | None:
     started this process (in a hook) do not lead elsewhere.
     """
     argv = (
-        *("env", "-u", "GIT_DIR", "-u", "GIT_WORK_TREE", "-u", "GIT_INDEX_FILE", "-u", "GIT_PREFIX"),
+        *(
+            "env",
+            "-u",
+            "GIT_DIR",
+            "-u",
+            "GIT_WORK_TREE",
+            "-u",
+            "GIT_INDEX_FILE",
+            "-u",
+            "GIT_PREFIX",
+        ),
         *("git", "-c", "core.fsmonitor=false", "-c", "safe.directory=*", "-C", str(directory)),
         *("ls-files", "--error-unmatch", "--", "flake.lock"),
     )

@@ -24,7 +24,9 @@ _END = "TRAILER!!!"
 _FILE_LIMIT = 4 * 1024 * 1024
 #: What a small file may grow to when it is unpacked; the largest real one known has 400 MiB.
 _UNPACKED_LIMIT = 2 * 1024 * 1024 * 1024
-_PACKAGE = re.compile(r"^nix/store/[^/]+/(?:bin|sbin|lib|libexec|share|include)/|^(?:usr/)?(?:lib|share|bin|sbin)/")
+_PACKAGE = re.compile(
+    r"^nix/store/[^/]+/(?:bin|sbin|lib|libexec|share|include)/|^(?:usr/)?(?:lib|share|bin|sbin)/"
+)
 
 
 class UnreadableInitrd(Exception):
@@ -106,7 +108,9 @@ class _Bounded(io.RawIOBase):
     def read(self, size: int = -1) -> bytes:
         wanted = size if size >= 0 else _UNPACKED_LIMIT
         found, self._ahead = self._ahead[:wanted], self._ahead[wanted:]
-        while len(found) < wanted and (more := self._source.read(min(wanted - len(found), 1 << 20))):
+        while len(found) < wanted and (
+            more := self._source.read(min(wanted - len(found), 1 << 20))
+        ):
             found += more
         self._at += len(found)
         if self._at > _UNPACKED_LIMIT:

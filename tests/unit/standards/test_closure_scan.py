@@ -96,14 +96,20 @@ def test_packages_are_looked_through_for_tokens_with_a_prefix(
 
 
 def test_the_source_of_the_flake_itself_is_read_whole(tmp_path: Path) -> None:
-    flake = _path(tmp_path, "source", **{"host.nix": '{ services.x.password = "Tr0ub4dor-and-3"; }'})
+    flake = _path(
+        tmp_path, "source", **{"host.nix": '{ services.x.password = "Tr0ub4dor-and-3"; }'}
+    )
     assert _scan(flake).secrets == ()
     assert len(_scan(flake, flake=flake).secrets) == 1
 
 
 def test_files_are_named_as_in_etc(tmp_path: Path) -> None:
     conf = _path(tmp_path, "etc-app.conf", itself="# app\n" + PASSWORD)
-    top = _path(tmp_path, "nixos-system-it-25.11", **{"kernel-params": "quiet systemd.set_credential=db:Tall-Tower-19"})
+    top = _path(
+        tmp_path,
+        "nixos-system-it-25.11",
+        **{"kernel-params": "quiet systemd.set_credential=db:Tall-Tower-19"},
+    )
     (top / "etc/app").mkdir(parents=True)
     (top / "etc/app/app.conf").symlink_to(conf)
     scan = _scan(conf, top, toplevel=top)
@@ -117,7 +123,9 @@ def test_a_mark_that_a_script_replaces_is_no_secret(tmp_path: Path) -> None:
     mark = hashlib.sha256(b"/run/secrets/db").hexdigest()
     conf = _path(tmp_path, "app.conf", itself=f"db-password={mark}\n")
     assert len(_scan(conf).secrets) == 1
-    script = _path(tmp_path, "start", itself=f"replace-secret '{mark}' /run/credentials/db app.conf\n")
+    script = _path(
+        tmp_path, "start", itself=f"replace-secret '{mark}' /run/credentials/db app.conf\n"
+    )
     assert _scan(conf, script).secrets == ()
 
 
@@ -160,7 +168,9 @@ def test_the_initrd_is_opened(tmp_path: Path, pack: object) -> None:
     assert "initrd: 4 files read" in scan.told
 
 
-@pytest.mark.parametrize("content", [b"\x99" * 64, _cpio(a="b")[:-40], gzip.compress(_cpio(a="b"))[:-20]])
+@pytest.mark.parametrize(
+    "content", [b"\x99" * 64, _cpio(a="b")[:-40], gzip.compress(_cpio(a="b"))[:-20]]
+)
 def test_an_initrd_that_cannot_be_read_is_told(tmp_path: Path, content: bytes) -> None:
     top = _path(tmp_path, "nixos-system-it-25.11", initrd=content)
     with pytest.raises(UnreadableInitrd):
@@ -208,7 +218,9 @@ def test_a_cache_that_others_can_write_is_not_believed(tmp_path: Path) -> None:
     assert ScanCache(file=file).get(path, own=False) is None
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"rules": 1}', '{"rules": 0, "scans": {}}', "{" * 9999])
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"rules": 1}', '{"rules": 0, "scans": {}}', "{" * 9999]
+)
 def test_a_damaged_cache_counts_as_absent(tmp_path: Path, content: str) -> None:
     path, _ = _entry()
     file = _kept(tmp_path)
@@ -223,6 +235,8 @@ def test_a_kept_scan_is_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     first = scan_closure(Closure(paths=(conf,)), cache=ScanCache(file=file))
     assert len(first.secrets) == 1
     conf.chmod(0o200 if os.geteuid() else 0o600)
-    conf.write_text("nothing\n")  # a real store path does not change: the scan must come from the cache
+    conf.write_text(
+        "nothing\n"
+    )  # a real store path does not change: the scan must come from the cache
     assert scan_closure(Closure(paths=(conf,)), cache=ScanCache(file=file)) == first
     assert scan_closure(Closure(paths=(conf,))).secrets == ()

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from pytest_nixos.nix.host_config import PortRange
+from pytest_nixos.nix.declared import PortRange
 from pytest_nixos.observe.firewall.evaluate import Doubt, Outcome
 from pytest_nixos.observe.firewall.model import Reason, Rule, universe
 from pytest_nixos.observe.firewall.names import protocol_name

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from pytest_nixos.nix.host_config import PortRange
+from pytest_nixos.nix.declared import PortRange
 from pytest_nixos.observe.firewall.evaluate import Outcome, Start, walk
 from pytest_nixos.observe.firewall.model import (
     Chain,

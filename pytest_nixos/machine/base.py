@@ -189,6 +189,11 @@ class Machine:
         """Try TCP ports of the guest from outside."""
         return self._live().probe_tcp(ports, deadline=Deadline.after(timeout_s))
 
+    @property
+    def can_survey(self) -> bool:
+        """Whether its backend has a place for a stranger on the guest's network."""
+        return isinstance(self._live(), Surveyable)
+
     def survey(self, wanted: Survey, *, timeout_s: float = 300.0) -> tuple[View, ...]:
         """Look at the guest from outside: TCP, UDP and ping by IPv4 and IPv6.
 

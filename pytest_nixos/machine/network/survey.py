@@ -31,6 +31,8 @@ class Survey:
 class View:
     """What a stranger saw by one family on one of the guest's networks.
 
+    `stranger` and `guest` are the addresses that packets went between, ``None`` where nobody knows them.
+
     :param interface: the guest's name of its interface there.
     :param family: ``ip`` or ``ip6``.
     :param udp: ``FILTERED`` also where a service is silent.
@@ -38,8 +40,8 @@ class View:
 
     interface: str
     family: str
-    stranger: IPv4Address | IPv6Address
-    guest: IPv4Address | IPv6Address
+    stranger: IPv4Address | IPv6Address | None = None
+    guest: IPv4Address | IPv6Address | None = None
     tcp: Mapping[int, PortState] = field(default_factory=dict)
     udp: Mapping[int, PortState] = field(default_factory=dict)
     answers_ping: bool = False

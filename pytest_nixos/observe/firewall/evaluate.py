@@ -67,12 +67,14 @@ class Start:
 
     :param box: what is known of them; a dimension that is missing may be anything.
     :param to_host: whether they are sent to an address of the guest.
+    :param honest: whether the way back to the sender is the way that they come.
     """
 
     family: int
     interface: str
     box: Mapping[str, Spans]
     to_host: bool = True
+    honest: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +142,9 @@ class _TooManyError(Exception):
     """The ruleset cuts packets into more classes than can be followed."""
 
 
-def walk(tables: Tables, surroundings: Surroundings, start: Start) -> Sequence[Outcome]:
+def walk(
+    tables: Tables, surroundings: Surroundings, start: Start, *, only_before_routing: bool = False
+) -> Sequence[Outcome]:
     """Tell what becomes of the packets of `start`: disjoint classes, but for those with doubts.
 
     :param tables: table (``inet nixos-fw``) to chains by name.
@@ -148,7 +152,7 @@ def walk(tables: Tables, surroundings: Surroundings, start: Start) -> Sequence[O
     """
     walker = _Walker(tables, surroundings, start)
     try:
-        return walker.run()
+        return walker.run(only_before_routing=only_before_routing)
     except _TooManyError:
         rule = Rule(table="", chain="", text="the ruleset as a whole", steps=())
         doubt = Doubt(Reason.UNKNOWN, "the rules cut packets into too many classes", rule)
@@ -166,7 +170,7 @@ class _Walker:
         self._outcomes: list[Outcome] = []
         self._steps = 0
 
-    def run(self) -> Sequence[Outcome]:
+    def run(self, *, only_before_routing: bool) -> Sequence[Outcome]:
         now: dict[str, Spans | None] = {
             "ctstate": only(INVALID),
             "ctstatus": only(0),
@@ -176,6 +180,10 @@ class _Walker:
         first = _State(box=self._start.box, now=now, local=self._start.to_host)
         states = self._hook("ingress", [first])
         states = self._prerouting(states)
+        if only_before_routing:
+            for state in states:
+                self._arrive(state)
+            return self._outcomes
         local, forwarded = self._route(states)
         for state in self._hook("input", local):
             self._arrive(state)
@@ -469,8 +477,10 @@ class _Walker:
         no: list[_State]
         if test.dimension in ("iif", "oif"):
             yes, no = self._named(test, state, rule)
-        elif test.dimension in ("local", "ifaddr"):
-            yes, no = self._destined(test, state, rule)
+        elif test.dimension == "local":
+            yes, no = self._destined(state, rule)
+        elif test.dimension == "honest":
+            yes, no = ([state], []) if self._start.honest else ([], [state])
         elif test.mask is not None:
             yes, no = _masked(test, state, rule)
         else:
@@ -486,9 +496,8 @@ class _Walker:
         found = any(name.startswith(n[:-1]) if n.endswith("*") else name == n for n in test.names)
         return ([state], []) if found else ([], [state])
 
-    def _destined(self, test: Test, state: _State, rule: Rule) -> tuple[list[_State], list[_State]]:
+    def _destined(self, state: _State, rule: Rule) -> tuple[list[_State], list[_State]]:
         """Judge "the destination is an address of ours", with ``fib`` or ``addrtype``."""
-        del test
         if state.local is None:
             return _doubted(state, Reason.UNKNOWN, "whether the guest has the address", rule)
         return ([state], []) if state.local else ([], [state])

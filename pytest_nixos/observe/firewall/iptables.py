@@ -164,8 +164,7 @@ class _RuleReader:
             elif module in _MEMORIES:
                 found.append(Chance(Reason.MEMORY, module))
             elif module == "rpfilter":
-                # The class is one of honest senders: the way back to them is the way that they came.
-                found.append(Match(((),), negated="--invert" in self._options))
+                found.append(Match(((Test("honest", negated="--invert" in self._options),),)))
             elif module not in _PLAIN_MODULES:
                 found += self._policy() if module == "policy" else [_unknown(f"-m {module}")]
         return found

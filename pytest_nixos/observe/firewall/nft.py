@@ -355,8 +355,7 @@ class _RuleReader:
             raise UnjudgedError(f"a match of iptables, {name}")
         negated = bool(found["not"])
         if name == "rpfilter":
-            # The class is one of honest senders: the way back to them is the way that they came.
-            return Match(((),), negated=not negated)
+            return Match(((Test("honest", negated=not negated),),))
         field, flags = _xt_field(name, found.groupdict().get("what", ""))
         values = found["value"].split(",") if flags else found["value"]
         return Match(alternatives([field], values, flags=flags), negated=negated)

@@ -6,6 +6,7 @@ Every project setting has an ini twin; the command line beats the ini file, whic
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -29,6 +30,7 @@ __all__ = [
     "Settings",
     "SnapshotUse",
     "add_options",
+    "option_rows",
 ]
 
 DEFAULT_BOOT_TIMEOUT_S = 600.0
@@ -165,6 +167,20 @@ def add_options(parser: pytest.Parser) -> None:
             type=_ini_type(name, repeatable=repeatable),
             default=[] if repeatable else default,
         )
+
+
+def option_rows() -> Iterator[tuple[str, str, str]]:
+    """Yield each option as people read it: what is typed, its default, what it means."""
+    for name, default, kwargs, explanation in _OPTIONS:
+        metavar = kwargs.get("metavar", "")
+        value = " ".join(metavar) if isinstance(metavar, tuple) else str(metavar)
+        choices = kwargs.get("choices")
+        meaning = explanation
+        if isinstance(choices, list):
+            meaning += f" (`{'`, `'.join(map(str, choices))}`)"
+        typed = f"--nixos-{name.replace('_', '-')} {value}".strip()
+        shown = "" if default in (None, "", False) else f"`{default}`"
+        yield f'<a id="{typed.partition(" ")[0].lstrip("-")}"></a>`{typed}`', shown, meaning
 
 
 _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (

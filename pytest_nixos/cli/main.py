@@ -26,10 +26,10 @@ from pytest_nixos.nix.expression import Instrumentation
 from pytest_nixos.nix.flake import Flake
 from pytest_nixos.nix.refs import FlakeRef, HostSelection
 from pytest_nixos.nix.store import Nix
+from pytest_nixos.standards.did_you_mean import did_you_mean
 from pytest_nixos.standards.explain import explain, list_controls
-from pytest_nixos.standards.loader import load_catalogue
+from pytest_nixos.standards.load import load_catalogue
 from pytest_nixos.standards.model import STANDARDS
-from pytest_nixos.standards.nearest import did_you_mean
 from pytest_nixos.standards.profile import load_profiles, select_controls
 
 __all__ = ["main"]

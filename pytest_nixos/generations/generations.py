@@ -167,13 +167,16 @@ class Generations:
             checked(self._machine, forget)
 
     def unit_states(self) -> dict[str, str]:
-        """Return services, sockets, timers and mounts by name, each with its state; not what a question on the bus starts."""
+        """Return services, sockets, timers and mounts by name, each with its state.
+
+        Services with a name on the bus are left out: any question to them starts them.
+        """
         return {
-            name: unit.active
+            name: unit.get("ActiveState")
             for name, unit in sorted(self._look().units.items())
             if name.endswith((".service", ".socket", ".timer", ".mount"))
             and "@" not in name
-            and not unit.bus_name
+            and not unit.get("BusName")
         }
 
     def activate(self, toplevel: str, verb: Verb) -> SwitchOutcome:

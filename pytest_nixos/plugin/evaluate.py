@@ -17,7 +17,7 @@ from pytest_nixos.nix.schedule import Question, evaluate_hosts, select_hosts
 from pytest_nixos.nix.store import Nix
 from pytest_nixos.plugin.options import BackendChoice, Settings, SnapshotUse
 from pytest_nixos.plugin.session import HostEntry, NixosSession
-from pytest_nixos.standards.loader import load_catalogue, option_paths
+from pytest_nixos.standards.load import load_catalogue, option_paths
 from pytest_nixos.standards.model import Control
 from pytest_nixos.standards.profile import load_profiles, select_controls
 from pytest_nixos.standards.waivers import load_waivers

@@ -16,7 +16,7 @@ from pytest_nixos.nix.refs import HostRef
 from pytest_nixos.nix.schedule import Evaluated
 from pytest_nixos.plugin.machine_reset import CleanSlates
 from pytest_nixos.plugin.options import BackendChoice, Settings, SnapshotUse
-from pytest_nixos.standards.loader import Catalogue
+from pytest_nixos.standards.load import Catalogue
 from pytest_nixos.standards.model import Control, Place
 from pytest_nixos.standards.waivers import Waiver
 

@@ -40,7 +40,7 @@ class FakeNix:
     prefetched: Mapping[str, Any] = field(default_factory=dict)
     calls: list[tuple[str, ...]] = field(default_factory=list)
 
-    def run(  # noqa: PLR0911 - one answer a command
+    def run(  # noqa: C901 - one answer a command
         self,
         argv: Sequence[str],
         *,

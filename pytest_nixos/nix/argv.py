@@ -50,6 +50,7 @@ class NixSettings:
     :param nix_options: pairs of name and value for ``--option``.
     :param impure: evaluate with ``--impure``; such evaluations are not cached.
     :param evaluation_limit_s: for one evaluation, fetching of inputs included.
+    :param evaluation_limit_mib: memory that one evaluation may take, ``None`` for no limit.
     :param build_limit_s: for one build.
     :param cache: where evaluations are kept, ``None`` for nowhere.
     """
@@ -59,6 +60,7 @@ class NixSettings:
     nix_options: tuple[tuple[str, str], ...] = ()
     impure: bool = False
     evaluation_limit_s: float = 1800.0
+    evaluation_limit_mib: int | None = None
     build_limit_s: float = 6 * 3600.0
     cache: EvaluationCache | None = None
 
@@ -96,6 +98,7 @@ def eval_argv(
 ) -> tuple[str, ...]:
     """Return the command that applies `expression` to one top-level output of a flake."""
     return (
+        *_limited(settings.evaluation_limit_mib),
         *_nix_words(settings, "eval"),
         *_flake_options(settings),
         *_impure(settings),
@@ -286,6 +289,13 @@ def _flake_options(settings: NixSettings) -> tuple[str, ...]:
 def _all_outputs(version: str) -> str:
     """Return what follows a derivation that is to be built: nothing where Nix does not know the syntax."""
     return "^*" if _release(version) >= _OUTPUT_SYNTAX_SINCE else ""
+
+
+def _limited(memory_mib: int | None) -> tuple[str, ...]:
+    """Return what runs the command behind it with at most that much memory (``RLIMIT_DATA``, getrlimit(2))."""
+    if memory_mib is None:
+        return ()
+    return ("/bin/sh", "-c", 'ulimit -d "$0" && exec "$@"', str(memory_mib * 1024))
 
 
 def _wants_json_format(version: str) -> bool:

@@ -5,7 +5,7 @@ All of them work with Nix 2.8 to 2.35 and Lix, and none writes the user's flake 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from pytest_nixos.nix.store import Nix, parsed_json
 
 __all__ = [
     "CONFIGURATIONS",
+    "Measured",
     "NixAnswer",
     "apply_to_hosts",
     "apply_to_output",
@@ -43,6 +44,7 @@ __all__ = [
 Json = Any
 
 CONFIGURATIONS = "nixosConfigurations"
+Measured = Callable[[int], None]
 
 _METADATA_S = 600.0
 _SHOWN_LINES = 25
@@ -104,8 +106,12 @@ def source_tree(nix: Nix, flake: FlakeRef, metadata: Mapping[str, Json]) -> Path
     return Path(str(parsed_json(answer, str(flake))["storePath"]))
 
 
-def apply_to_hosts(nix: Nix, host: HostRef, expression: str) -> Json:
+def apply_to_hosts(
+    nix: Nix, host: HostRef, expression: str, *, measured: Measured = lambda _: None
+) -> Json:
     """Apply a function to ``nixosConfigurations``.
+
+    :param measured: told how much memory Nix took, in MiB, where that is known.
 
     :param host: whom it is about, for the error; with an empty name all of them.
     :raises FlakeError: if the flake has no hosts or cannot be read.
@@ -113,6 +119,8 @@ def apply_to_hosts(nix: Nix, host: HostRef, expression: str) -> Json:
     """
     log = NixLog()
     answer = _evaluated(nix, host, CONFIGURATIONS, expression, log)
+    if answer.peak_bytes is not None:
+        measured(answer.peak_bytes >> 20)
     if answer.exit_status != 0:
         raise evaluation_failure(host, log, answer.exit_status)
     return parsed_json(answer, str(host))
@@ -143,7 +151,7 @@ def _evaluated(nix: Nix, subject: HostRef, output: str, expression: str, log: Ni
     except ProcessTimeout as err:
         raise EvalInterrupted(
             f"{subject}: still evaluating after {limit_s:g} s",
-            remedy="raise the limit; an evaluation that never ends often imports from a derivation",
+            remedy="raise the limit (--nixos-evaluation-timeout); an evaluation that never ends often imports from a derivation",
             detail="\n".join(log.plain),
         ) from err
 
@@ -155,6 +163,7 @@ def host_document(
     backend: str,
     instrumentation: Instrumentation,
     options: Mapping[str, Sequence[str]],
+    measured: Measured = lambda _: None,
 ) -> Mapping[str, Json]:
     """Return what ``nix/expressions/host-config.nix`` says of one host; what alone breaks it is left out and marked.
 
@@ -173,7 +182,7 @@ def host_document(
             options=names,
             skipped_facts=skipped_facts,
         )
-        document: Mapping[str, Json] = apply_to_hosts(nix, host, expression)
+        document: Mapping[str, Json] = apply_to_hosts(nix, host, expression, measured=measured)
         return document
 
     try:

@@ -177,6 +177,11 @@ def parsed_json(answer: Completed, subject: str) -> Json:
     """
     try:
         return json.loads(answer.stdout)
+    except RecursionError as err:
+        raise EvalError(
+            f"{subject}: Nix answered JSON that is nested too deeply to be read",
+            remedy="look for a value that contains itself among the options of the host",
+        ) from err
     except ValueError as err:
         raise EvalError(
             f"{subject}: Nix answered something other than JSON: {answer.stdout_text[:200]!r}",

@@ -21,6 +21,7 @@ __all__ = [
     "dump_database_argv",
     "eval_argv",
     "export_argv",
+    "flake_options",
     "lock_check_argv",
     "lock_copy_argv",
     "log_argv",
@@ -86,7 +87,7 @@ def metadata_argv(settings: NixSettings, flake: FlakeRef) -> tuple[str, ...]:
     """Return the command that locks a flake in memory and tells its content."""
     return (
         *_nix_words(settings, "flake", "metadata"),
-        *_flake_options(settings),
+        *flake_options(settings),
         "--show-trace",  # the trace names the input that cannot be fetched
         "--json",
         str(flake),
@@ -100,7 +101,7 @@ def eval_argv(
     return (
         *_limited(settings.evaluation_limit_mib),
         *_nix_words(settings, "eval"),
-        *_flake_options(settings),
+        *flake_options(settings),
         *_impure(settings),
         *("--option", "eval-cache", "false"),  # it would hide an error's text on the second run
         "--show-trace",
@@ -212,7 +213,7 @@ def develop_argv(
     ignore = () if kept is None else ("--ignore-environment", *_each("--keep", kept))
     return (
         *_nix_words(settings, "develop"),
-        *_flake_options(settings),
+        *flake_options(settings),
         *_impure(settings),
         *ignore,
         f"{flake}#devShells.{nix_quote(system)}.{nix_quote(shell)}",
@@ -243,7 +244,7 @@ def check_argv(settings: NixSettings, flake: FlakeRef) -> tuple[str, ...]:
     """Return the command that evaluates all outputs of a flake and builds none."""
     return (
         *_nix_words(settings, "flake", "check"),
-        *_flake_options(settings),
+        *flake_options(settings),
         *_impure(settings),
         "--no-build",
         str(flake),
@@ -280,7 +281,7 @@ def _nix_words(settings: NixSettings, *command: str) -> tuple[str, ...]:
     return (settings.program, *_FLAKES, *command, *_LOG, *options)
 
 
-def _flake_options(settings: NixSettings) -> tuple[str, ...]:
+def flake_options(settings: NixSettings) -> tuple[str, ...]:
     """Return what keeps the user's lock file as it is and replaces the inputs that are to be replaced."""
     overrides = [w for pair in settings.override_inputs for w in ("--override-input", *pair)]
     return ("--no-write-lock-file", *overrides)

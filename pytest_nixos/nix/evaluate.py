@@ -25,6 +25,7 @@ from pytest_nixos.nix.failures import (
 from pytest_nixos.nix.isolate import Isolation
 from pytest_nixos.nix.log import NixLog
 from pytest_nixos.nix.metadata import input_names, source_path, unknown_inputs
+from pytest_nixos.nix.owners import Circumstances
 from pytest_nixos.nix.refs import FlakeRef, HostRef
 from pytest_nixos.nix.store import Nix, parsed_json
 
@@ -75,7 +76,7 @@ def describe(nix: Nix, flake: FlakeRef) -> Mapping[str, Json]:
     except ProcessTimeout as err:
         raise _not_fetched(flake) from err
     if answer.exit_status != 0:
-        raise flake_failure(flake, log, answer.exit_status)
+        raise flake_failure(flake, log, answer.exit_status, _around(nix, None))
     document: Mapping[str, Json] = parsed_json(answer, str(flake))
     unknown = unknown_inputs(document, (name for name, _ in nix.settings.override_inputs))
     if unknown:
@@ -102,14 +103,21 @@ def source_tree(nix: Nix, flake: FlakeRef, metadata: Mapping[str, Json]) -> Path
     except ProcessTimeout as err:
         raise _not_fetched(flake) from err
     if answer.exit_status != 0:
-        raise flake_failure(flake, log, answer.exit_status)
+        raise flake_failure(flake, log, answer.exit_status, _around(nix, metadata))
     return Path(str(parsed_json(answer, str(flake))["storePath"]))
 
 
 def apply_to_hosts(
-    nix: Nix, host: HostRef, expression: str, *, measured: Measured = lambda _: None
+    nix: Nix,
+    host: HostRef,
+    expression: str,
+    *,
+    metadata: Mapping[str, Json],
+    measured: Measured = lambda _: None,
 ) -> Json:
     """Apply a function to ``nixosConfigurations``.
+
+    :param metadata: of the flake, by which a failure is told.
 
     :param measured: told how much memory Nix took, in MiB, where that is known.
 
@@ -122,15 +130,22 @@ def apply_to_hosts(
     if answer.peak_bytes is not None:
         measured(answer.peak_bytes >> 20)
     if answer.exit_status != 0:
-        raise evaluation_failure(host, log, answer.exit_status)
+        raise evaluation_failure(host, log, answer.exit_status, _around(nix, metadata))
     return parsed_json(answer, str(host))
 
 
 def apply_to_output(
-    nix: Nix, flake: FlakeRef, output: str, expression: str, *, about: str = ""
+    nix: Nix,
+    flake: FlakeRef,
+    output: str,
+    expression: str,
+    *,
+    metadata: Mapping[str, Json],
+    about: str = "",
 ) -> Json:
     """Apply a function to one top-level output of a flake; ``None`` where the flake has no such output.
 
+    :param metadata: of the flake, by which a failure is told.
     :param about: the part of the output that is meant, for the error.
     :raises FlakeError: if the flake cannot be read.
     :raises EvalError: if it does not evaluate.
@@ -141,7 +156,7 @@ def apply_to_output(
         return parsed_json(answer, str(subject))
     if any(_NO_OUTPUT in error.text for error in log.errors):
         return None
-    raise evaluation_failure(subject, log, answer.exit_status)
+    raise evaluation_failure(subject, log, answer.exit_status, _around(nix, metadata))
 
 
 def _evaluated(nix: Nix, subject: HostRef, output: str, expression: str, log: NixLog) -> Completed:
@@ -160,6 +175,7 @@ def host_document(
     nix: Nix,
     host: HostRef,
     *,
+    metadata: Mapping[str, Json],
     backend: str,
     instrumentation: Instrumentation,
     options: Mapping[str, Sequence[str]],
@@ -167,6 +183,7 @@ def host_document(
 ) -> Mapping[str, Json]:
     """Return what ``nix/expressions/host-config.nix`` says of one host; what alone breaks it is left out and marked.
 
+    :param metadata: of the flake, by which a failure is told.
     :param options: option path to attribute names.
     :raises FlakeError: if the flake has no such host.
     :raises EvalError: if the host does not evaluate, or cannot be made into a machine.
@@ -182,7 +199,9 @@ def host_document(
             options=names,
             skipped_facts=skipped_facts,
         )
-        document: Mapping[str, Json] = apply_to_hosts(nix, host, expression, measured=measured)
+        document: Mapping[str, Json] = apply_to_hosts(
+            nix, host, expression, metadata=metadata, measured=measured
+        )
         return document
 
     try:
@@ -207,6 +226,10 @@ def checked(host: HostRef, document: Json) -> Mapping[str, Json]:
         raise not_a_machine(host, problem)
     found: Mapping[str, Json] = document
     return found
+
+
+def _around(nix: Nix, metadata: Mapping[str, Json] | None) -> Circumstances:
+    return Circumstances(settings=nix.settings, metadata=metadata, version=nix.version)
 
 
 def _not_fetched(flake: FlakeRef) -> FlakeError:

@@ -196,6 +196,7 @@ class Flake:
         document = host_document(
             self.nix,
             host,
+            metadata=self.metadata,
             backend=backend,
             instrumentation=self._instrumentation,
             options=names,
@@ -324,10 +325,12 @@ class Flake:
         return enter_with_direnv(self.nix, root=self.root, below=subfolder(self.metadata))
 
     def _of_hosts(self, name: str, expression: str) -> Json:
-        return apply_to_hosts(self.nix, HostRef(self.ref, name), expression)
+        return apply_to_hosts(self.nix, HostRef(self.ref, name), expression, metadata=self.metadata)
 
     def _of_output(self, output: str, expression: str, *, about: str = "") -> Json:
-        return apply_to_output(self.nix, self.ref, output, expression, about=about)
+        return apply_to_output(
+            self.nix, self.ref, output, expression, metadata=self.metadata, about=about
+        )
 
     # What is kept of it between runs.
 

@@ -24,7 +24,7 @@ from pytest_nixos.nix.argv import (
     root_argv,
     version_argv,
 )
-from pytest_nixos.nix.failures import build_failure
+from pytest_nixos.nix.build_failures import build_failure
 from pytest_nixos.nix.log import NixLog, ProgressSink
 
 __all__ = ["Nix", "parsed_json"]

@@ -39,10 +39,11 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
         Verb,
     )
     from pytest_nixos.local.timing import Deadline, poll
-    from pytest_nixos.machine.base import CommandResult, Machine, PortState
+    from pytest_nixos.machine.base import Machine
+    from pytest_nixos.machine.capabilities import BootsFrom, PortState
     from pytest_nixos.machine.cluster.cluster import Cluster
+    from pytest_nixos.machine.command import CommandResult
     from pytest_nixos.machine.faults.faults import Faults, Hog
-    from pytest_nixos.machine.power import BootsFrom
     from pytest_nixos.nix.declared import Firewall, OllamaSettings, PortRange, Unit, Zram
     from pytest_nixos.nix.dev_shell import DevShell, ShellVisit
     from pytest_nixos.nix.evaluate import NixAnswer
@@ -150,7 +151,7 @@ _HOME = {
     "SwitchOutcome": "generations",
     "UnitChanges": "generations",
     "Verb": "generations",
-    "BootsFrom": "machine.power",
+    "BootsFrom": "machine.capabilities",
     "Faults": "machine.faults.faults",
     "Hog": "machine.faults.faults",
     "Firewall": "nix.declared",
@@ -159,9 +160,9 @@ _HOME = {
     "PortRange": "nix.declared",
     "Unit": "nix.declared",
     "Zram": "nix.declared",
-    "CommandResult": "machine.base",
+    "CommandResult": "machine.command",
     "Machine": "machine.base",
-    "PortState": "machine.base",
+    "PortState": "machine.capabilities",
     "Evidence": "findings",
     "Finding": "findings",
     "Outcome": "findings",

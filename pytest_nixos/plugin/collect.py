@@ -12,6 +12,7 @@ from types import ModuleType
 
 import pytest
 
+from pytest_nixos.backend_name import EVERYWHERE, BackendName
 from pytest_nixos.errors import NixosError, SettingsError
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.standards.model import Control
@@ -26,6 +27,7 @@ __all__ = [
     "generate_tests",
     "host_key_of",
     "needs_boot_loader",
+    "runs_as",
     "select_and_order",
 ]
 
@@ -34,7 +36,6 @@ HOST_PARAM = "_nixos_host"
 CONTROL_FIXTURE = "nixos_control"
 NO_HOST = "no-host"
 NAME_MARKERS = ("nixos_control", "nixos_hosts", "nixos_requires")
-BOOT_LOADER = "boot-loader"
 # Who asks for these changes the shared machine, marked or not: what happens to its units then is the test's doing.
 _CHANGING_FIXTURES = frozenset({"nixos_faults", "nixos_generations"})
 _STORE = Path("/nix/store")
@@ -149,7 +150,20 @@ def host_key_of(item: pytest.Item) -> str | None:
 
 def needs_boot_loader(item: pytest.Item) -> bool:
     """Whether a test asks for a VM with a boot loader: ``nixos_requires("boot-loader")``, alone or beside places."""
-    return any(BOOT_LOADER in marker.args for marker in item.iter_markers("nixos_requires"))
+    return any(
+        BackendName.VM_WITH_BOOT_LOADER in marker.args
+        for marker in item.iter_markers("nixos_requires")
+    )
+
+
+def runs_as(backend: BackendName, requires: pytest.Mark) -> bool:
+    """Whether a machine of `backend` is what a ``nixos_requires`` marker asks for.
+
+    A VM can have a boot loader; it gets one where a test asks for it.
+    """
+    wanted = {BackendName.named(word) for word in requires.args}
+    loader = backend is BackendName.VM and BackendName.VM_WITH_BOOT_LOADER in wanted
+    return backend in wanted or loader
 
 
 def control_of(item: pytest.Item, session: NixosSession) -> Control | None:
@@ -192,6 +206,14 @@ def select_and_order(
     items[:] = kept
 
 
+def _turn(item: pytest.Item) -> int:
+    """Return when a test of a host runs: 0 first, 1 as the last look, 2 where it changes the machine."""
+    changes = not _CHANGING_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
+    if changes or item.get_closest_marker("nixos_destructive") is not None:
+        return 2
+    return 1 if item.get_closest_marker("nixos_last_look") is not None else 0
+
+
 def _name_control(item: pytest.Item, session: NixosSession) -> None:
     """Let people type after ``-k`` what they call the control that an item judges.
 
@@ -203,14 +225,6 @@ def _name_control(item: pytest.Item, session: NixosSession) -> None:
         raise pytest.UsageError(f"{item.nodeid}: {err}") from err
     if control is not None:
         item.extra_keyword_matches |= {control.id, control.suite, control.severity.name}
-
-
-def _turn(item: pytest.Item) -> int:
-    """Return when a test of a host runs: 0 first, 1 as the last look, 2 where it changes the machine."""
-    changes = not _CHANGING_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
-    if changes or item.get_closest_marker("nixos_destructive") is not None:
-        return 2
-    return 1 if item.get_closest_marker("nixos_last_look") is not None else 0
 
 
 def _selected(item: pytest.Item, session: NixosSession, packages: SuitePackages) -> bool:
@@ -258,3 +272,17 @@ def _refuse_bad_markers(item: pytest.Item) -> None:
                     f"{item.nodeid}: marker {name} got {marker.args!r} {marker.kwargs or ''}\n"
                     f'  remedy: give it names as strings, for example @pytest.mark.{name}("name")'
                 )
+    for marker in item.iter_markers("nixos_requires"):
+        for word in marker.args:
+            _refuse_unknown_place(item, word)
+
+
+def _refuse_unknown_place(item: pytest.Item, word: str) -> None:
+    try:
+        BackendName.named(word)
+    except ValueError as err:
+        known = ", ".join(sorted(name.place for name in EVERYWHERE))
+        raise pytest.UsageError(
+            f"{item.nodeid}: nixos_requires({word!r}): a machine cannot be that\n"
+            f"  remedy: use {known} or {BackendName.VM_WITH_BOOT_LOADER}"
+        ) from err

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from pytest_nixos.backend_name import BackendName
+from pytest_nixos.generations.upgrade_stage import Stage
 from pytest_nixos.local.process import SubprocessRunner
 from pytest_nixos.machine.channel.protocol import guest_script
 from pytest_nixos.nix.argv import NixSettings
@@ -15,7 +17,7 @@ from pytest_nixos.nix.flake import Flakes
 from pytest_nixos.nix.refs import HostRef
 from pytest_nixos.nix.schedule import Question, evaluate_hosts, select_hosts
 from pytest_nixos.nix.store import Nix
-from pytest_nixos.plugin.options import BackendChoice, Settings, SnapshotUse
+from pytest_nixos.plugin.options import Settings, SnapshotUse
 from pytest_nixos.plugin.session import HostEntry, NixosSession
 from pytest_nixos.standards.load import load_catalogue, option_paths
 from pytest_nixos.standards.model import Control
@@ -87,8 +89,9 @@ def _entries(refs: Sequence[HostRef], settings: Settings) -> list[HostEntry]:
     entries = []
     for key, new in keys.items():
         old = settings.upgrade_from.of(new)
-        for stage, ref in (("old", old), ("new", new), ("back", old)):
-            entries.append(HostEntry(key=f"{key}@{stage}", ref=ref, subject=key, stage=stage))
+        for stage in Stage:
+            ref = new if stage is Stage.NEW else old
+            entries.append(HostEntry(key=stage.of(key), ref=ref, subject=key, stage=stage))
     return entries
 
 
@@ -99,9 +102,10 @@ def _keys(refs: Sequence[HostRef]) -> dict[str, HostRef]:
 
 
 def _question(settings: Settings, controls: Sequence[Control]) -> Question:
-    backend = settings.backend
+    # A live host is asked for what it declares: as the machine that it would be here.
+    backend = None if settings.backend is BackendName.SSH else settings.backend
     return Question(
-        backend="auto" if backend is BackendChoice.SSH else backend.value,
+        backend="auto" if backend is None else backend,
         option_paths=tuple(dict.fromkeys((*option_paths(controls), *FURTHER_OPTIONS))),
     )
 

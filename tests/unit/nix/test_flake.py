@@ -41,7 +41,7 @@ class FakeNix:
     peak_bytes: int | None = None
     calls: list[tuple[str, ...]] = field(default_factory=list)
 
-    def run(  # noqa: C901 - one answer a command
+    def run(
         self,
         argv: Sequence[str],
         *,
@@ -66,6 +66,11 @@ class FakeNix:
             on_stderr_line(line)
         if self.exit_status:
             return self._done(argv, "", self.exit_status)
+        return self._answer(argv, words, on_stderr_line)
+
+    def _answer(
+        self, argv: Sequence[str], words: set[str], on_stderr_line: LineSink | None
+    ) -> Completed:
         if "eval" in words:
             return self._eval(argv, on_stderr_line)
         if "build" in words:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pytest_nixos.machine.snapshot.record import Snapshot, SnapshotDamaged
 from pytest_nixos.machine.snapshot.store import CacheLimits, SnapshotStore
+from pytest_nixos.nix.cache import EvaluationCache
 
 __all__ = ["cleared", "listed", "pruned", "verified"]
 
@@ -26,8 +27,10 @@ def listed(evaluations: Path, snapshots: SnapshotStore) -> Iterator[str]:
         yield f"  {key[:12]}  {_told(snapshots, key, entry)}"
 
 
-def pruned(snapshots: SnapshotStore, limits: CacheLimits) -> Iterator[str]:
+def pruned(evaluations: Path, snapshots: SnapshotStore, limits: CacheLimits) -> Iterator[str]:
     """Remove what is not whole, too old, or too much."""
+    old = EvaluationCache(directory=evaluations, most_age_s=limits.most_age_s).prune()
+    yield f"{old} evaluations removed"
     removed = snapshots.prune(limits)
     yield from (f"removed {key[:12]}" for key in removed)
     yield f"{len(removed)} snapshots removed, {len(snapshots.entries())} kept"

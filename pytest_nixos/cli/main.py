@@ -168,7 +168,7 @@ def _cache(options: argparse.Namespace) -> Iterator[str]:
     evaluations = cache_directory("evaluations")
     actions: dict[str, Callable[[], Iterator[str]]] = {
         "list": lambda: cache.listed(evaluations, snapshots),
-        "prune": lambda: cache.pruned(snapshots, _limits(options)),
+        "prune": lambda: cache.pruned(evaluations, snapshots, _limits(options)),
         "verify": lambda: cache.verified(snapshots),
         "clear": lambda: cache.cleared(evaluations, snapshots),
     }

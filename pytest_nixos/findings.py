@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from pytest_nixos.subject import Subject, SubjectKind
+from pytest_nixos.subject import MACHINE, Subject, SubjectKind
 
 __all__ = ["Evidence", "Finding", "Ledger", "Outcome", "Severity"]
 
@@ -198,7 +198,9 @@ class Ledger:
 
 
 def _subjects(kind: str, names: Sequence[str]) -> list[Subject]:
-    return [Subject(SubjectKind(kind), name) for name in names or ("",)]
+    if SubjectKind(kind) is SubjectKind.MACHINE:
+        return [MACHINE]
+    return [Subject(SubjectKind(kind), name) for name in dict.fromkeys(names)]
 
 
 def _plain(value: Any) -> Any:

@@ -37,6 +37,8 @@ HOST_PARAM = "_nixos_host"
 CONTROL_FIXTURE = "nixos_control"
 NO_HOST = "no-host"
 NAME_MARKERS = ("nixos_control", "nixos_hosts", "nixos_requires", "nixos_rests_on")
+# Who asks for these changes the shared machine, marked or not: what happens to its units then is the test's doing.
+_CHANGING_FIXTURES = frozenset({"nixos_faults", "nixos_generations"})
 _STORE = Path("/nix/store")
 
 
@@ -183,6 +185,8 @@ def select_and_order(
 ) -> None:
     """Drop what the profile and ``--nixos-suite`` leave out, and put destructive checks last per host.
 
+    A last look at the units stands between: after whatever leaves the machine as it is, before what changes it.
+
     :raises pytest.UsageError: if an item names a control that is not known.
     """
     kept: list[pytest.Item] = []
@@ -196,10 +200,18 @@ def select_and_order(
     kept.sort(
         key=lambda item: (
             order.get(host_key_of(item) or "", -1),
-            item.get_closest_marker("nixos_destructive") is not None,
+            _turn(item),
         )
     )
     items[:] = kept
+
+
+def _turn(item: pytest.Item) -> int:
+    """Return when a test of a host runs: 0 first, 1 as the last look, 2 where it changes the machine."""
+    changes = not _CHANGING_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
+    if changes or item.get_closest_marker("nixos_destructive") is not None:
+        return 2
+    return 1 if item.get_closest_marker("nixos_last_look") is not None else 0
 
 
 def _selected(item: pytest.Item, session: NixosSession, packages: SuitePackages) -> bool:

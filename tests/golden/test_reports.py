@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import jsonschema
@@ -132,7 +133,7 @@ def summary(**options: bool) -> str:
     return "".join(f"{line.rstrip()}\n" for line in text.splitlines())
 
 
-GOLDEN = {
+GOLDEN: dict[str, Callable[[], str]] = {
     "report.json": lambda: write_json(FINDINGS, RUN),
     "report.html": lambda: write_html(FINDINGS, RUN),
     "report.sarif": lambda: write_sarif(FINDINGS, RUN),

@@ -47,10 +47,14 @@ let
   asContainer = host.extendModules {
     modules = [
       (
-        { lib, ... }:
+        { lib, options, ... }:
         {
           _file = "pytest-nixos";
-          boot.isContainer = lib.mkForce true;
+          boot = {
+            isContainer = lib.mkForce true;
+          }
+          # Since 25.11 what suits systemd-nspawn alone (its mounts, its console) has an option of its own.
+          // lib.optionalAttrs (options.boot ? isNspawnContainer) { isNspawnContainer = lib.mkForce true; };
         }
       )
       delta

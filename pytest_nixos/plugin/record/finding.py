@@ -14,6 +14,7 @@ from pytest_nixos.plugin.record.journal import journal_of_span
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.plugin.stash import EVIDENCE
 from pytest_nixos.standards.model import Control
+from pytest_nixos.standards.rests_on import rests_on_units
 from pytest_nixos.standards.waivers import apply_waiver, find_waiver
 from pytest_nixos.subject import MACHINE, Subject
 
@@ -42,7 +43,7 @@ def make_finding(
     if waiver is not None:
         outcome, reason = apply_waiver(waiver, outcome, reason, today=date.today())  # noqa: DTZ011 - a waiver ends on the reader's own calendar day
     journal = journal_of_span(item, control) if outcome is Outcome.FAILED else ()
-    rests_on = [*evidence.rests_on, *(s for s in _marked(item) if s not in evidence.rests_on)]
+    rests_on = list(dict.fromkeys([*evidence.rests_on, *_marked(item), *rests_on_units(control)]))
     if outcome is Outcome.ERROR and session.entry(key).failure is not None:
         rests_on.append(MACHINE)
     # What was never judged has nothing to mend.

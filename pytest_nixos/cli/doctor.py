@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from pytest_nixos import __version__
 from pytest_nixos.cli.command import Commands
 from pytest_nixos.local.process import SubprocessRunner
-from pytest_nixos.nix.argv import NixSettings
-from pytest_nixos.plugin.evaluate import instrumentation, make_nix
+from pytest_nixos.nix.store import Nix
 
 __all__ = ["add"]
 
@@ -26,7 +25,7 @@ def add(commands: Commands) -> None:
 def _doctor(_options: argparse.Namespace) -> Iterator[str]:
     yield f"pytest-nixos {__version__}, Python {sys.version.split()[0]}"
     nix = shutil.which("nix")
-    version = make_nix(NixSettings(), instrumentation()).version() if nix else ""
+    version = Nix(runner=SubprocessRunner()).version() if nix else ""
     yield f"nix: {version or 'not on PATH; containers and VMs need it'}"
     yield f"root: {'yes' if os.geteuid() == 0 else 'no; containers need it, VMs do not'}"
     nspawn = shutil.which("systemd-nspawn")
@@ -41,5 +40,5 @@ def _kvm() -> Iterator[str]:
     if qemu is None:
         yield "KVM: probed with the host's own QEMU at the first boot (no QEMU on PATH, none is needed)"
         return
-    verdict = KvmProbe(SubprocessRunner(), VerdictCache.of_user(os.environ)).probe(qemu)
+    verdict = KvmProbe(SubprocessRunner(), VerdictCache.of_user()).probe(qemu)
     yield f"KVM: {'works' if verdict.usable else f'does not work: {verdict.reason}'}"

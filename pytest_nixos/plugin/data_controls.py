@@ -10,8 +10,7 @@ import pytest
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.findings import Evidence, Outcome
-from pytest_nixos.nix.host_config import HostConfig
-from pytest_nixos.nix.metadata import subfolder
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.observe.store import Observations
 from pytest_nixos.plugin.not_applicable import not_applicable
 from pytest_nixos.plugin.session import NixosSession
@@ -39,7 +38,7 @@ def nixos_host_observations(
     return host_observations(
         today=dt.datetime.now(tz=dt.UTC).date(),
         flake=_flake_files(session, nixos_host_config),
-        closure=scan_closure(session.nix.closure(toplevel)) if wants_closure else None,
+        closure=scan_closure(session.flakes.nix.closure(toplevel)) if wants_closure else None,
     )
 
 
@@ -91,11 +90,7 @@ def _reads_host_machine(control: Control) -> bool:
     return control.observed is not None and KINDS[control.observed.kind].host_side
 
 
-def _flake_files(session: NixosSession, host: HostConfig) -> FlakeFiles | None:
+def _flake_files(session: NixosSession, host: HostConfig) -> FlakeFiles:
     """Read the flake as Nix copied it; its checkout, where there is one, tells what git tracks."""
-    metadata = session.nix.metadata(host.ref.flake)
-    source = metadata.get("path")
-    if source is None or not Path(source).is_dir():
-        return None
-    directory = Path(source) / subfolder(metadata)
-    return read_flake(directory, checkout=flake_directory(host.ref.flake.url))
+    flake = session.flakes.of(host.ref.flake)
+    return read_flake(flake.source, checkout=flake_directory(host.ref.flake.url))

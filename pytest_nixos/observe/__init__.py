@@ -47,6 +47,7 @@ from pytest_nixos.observe.unit_file import (
     verify_units,
 )
 from pytest_nixos.observe.user_unit import UserUnits, user_units
+from pytest_nixos.observe.waiting import poll_service
 
 __all__ = [
     "STRANGER",
@@ -103,6 +104,7 @@ __all__ = [
     "mounts",
     "observe",
     "parse_activation",
+    "poll_service",
     "process_facts",
     "programs",
     "recent_journal",

@@ -19,22 +19,15 @@ from pytest_nixos.nix.flake import Flake
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.observe.store import Observations
 from pytest_nixos.plugin.collect import control_of, needs_boot_loader
+from pytest_nixos.plugin.host_failure import HostFailure, NotJudged
 from pytest_nixos.plugin.machines.cluster import ClusterLaunch
 from pytest_nixos.plugin.machines.launch import Launch
 from pytest_nixos.plugin.machines.upgrade import Upgrades
 from pytest_nixos.plugin.session import NixosSession
-from pytest_nixos.plugin.stash import EVIDENCE, NARRATOR, SESSION
+from pytest_nixos.plugin.stash import EVIDENCE, PROGRESS, SESSION
 from pytest_nixos.standards.model import Control
 
-__all__ = ["fail_without_traceback"]
-
-
-def fail_without_traceback(error: NixosError) -> BaseException:
-    """Make the exception that shows `error` once, without a traceback.
-
-    ``pytest.fail()`` inside an ``except`` block would print it twice.
-    """
-    return pytest.fail.Exception(str(error), pytrace=False)
+__all__: list[str] = []
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +40,7 @@ def _nixos_upgrades(request: pytest.FixtureRequest) -> Iterator[Upgrades]:
     config, session = request.config, _session(request)
 
     def launch(key: str) -> Launch:
-        return Launch(session, key, narrator=config.stash[NARRATOR], config=config)
+        return Launch(session, key, progress=config.stash[PROGRESS], config=config)
 
     with Upgrades(session, launch) as upgrades:
         try:
@@ -156,14 +149,14 @@ def nixos_cluster(
     with ClusterLaunch(
         session.flakes.of(nixos_host_config.ref.flake),
         session.settings,
-        narrator=request.config.stash[NARRATOR],
+        progress=request.config.stash[PROGRESS],
     ) as launch:
 
         def start(*names: str) -> Cluster:
             try:
                 return launch.start(*names)
             except NixosError as err:
-                raise fail_without_traceback(err) from None
+                raise HostFailure(err) from None
 
         yield start
 
@@ -183,7 +176,7 @@ def nixos_stage(request: pytest.FixtureRequest, _nixos_host: str) -> str:
 @pytest.fixture(scope="session")
 def nixos_progress(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Tell people what a long check waits for; one moving line on a terminal, sparse lines in CI."""
-    return request.config.stash[NARRATOR].tell
+    return request.config.stash[PROGRESS].tell
 
 
 @pytest.fixture
@@ -222,18 +215,18 @@ def _machine(
     request: pytest.FixtureRequest, key: str, *, boot_loader: bool = False
 ) -> Iterator[Machine]:
     session = _session(request)
-    narrator = request.config.stash[NARRATOR]
+    progress = request.config.stash[PROGRESS]
     entry = session.entry(key)
     if entry.stage is not None and _is_shared(request):
         upgrades: Upgrades = request.getfixturevalue("_nixos_upgrades")
-        with _shown_once(session, key), narrator.speaking():
-            narrator.say(f"{key}: taking the machine there")
+        with _shown_once(session, key), progress.speaking():
+            progress.say(f"{key}: taking the machine there")
             machine = upgrades.machine(entry.subject, entry.stage)
         yield machine  # it outlives this fixture
         return
-    launch = Launch(session, key, narrator=narrator, config=request.config, boot_loader=boot_loader)
+    launch = Launch(session, key, progress=progress, config=request.config, boot_loader=boot_loader)
     with ExitStack() as stack:
-        with _shown_once(session, key), narrator.speaking():
+        with _shown_once(session, key), progress.speaking():
             machine = stack.enter_context(launch)
         failed_before = request.session.testsfailed
         try:
@@ -250,9 +243,11 @@ def _is_shared(request: pytest.FixtureRequest) -> bool:
 @contextmanager
 def _shown_once(session: NixosSession, key: str) -> Iterator[None]:
     entry = session.entry(key)
+    if entry.failure is not None and entry.shown:
+        raise NotJudged(entry.failure)
     try:
         yield
     except NixosError as err:
         entry.fail(err)
         entry.shown = True
-        raise fail_without_traceback(err) from None
+        raise HostFailure(err) from None

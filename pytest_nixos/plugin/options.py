@@ -12,35 +12,28 @@ from typing import Literal, TypeVar
 
 import pytest
 
+from pytest_nixos.backend_name import EVERYWHERE, BackendName
 from pytest_nixos.errors import SettingsError
 from pytest_nixos.findings import Severity
-from pytest_nixos.machine.snapshot.limits import CacheLimits
+from pytest_nixos.local.numbers import positive
+from pytest_nixos.machine.snapshot.limits import (
+    DEFAULT_CACHE_DAYS,
+    DEFAULT_CACHE_GIB,
+    CacheLimits,
+)
 from pytest_nixos.nix.refs import HostSelection, UpgradeFrom
 
 __all__ = [
-    "BackendChoice",
     "Keep",
     "ReportTarget",
     "Settings",
     "SnapshotUse",
     "add_options",
-    "cache_limits",
 ]
 
 DEFAULT_BOOT_TIMEOUT_S = 600.0
 DEFAULT_PROFILE = "baseline"
-DEFAULT_CACHE_GIB = "10"
-DEFAULT_CACHE_DAYS = "30"
-_DAY_S = 86400.0
-
-
-class BackendChoice(enum.Enum):
-    """``--nixos-backend``: `AUTO` runs a host that declares ``boot.isContainer`` as a container."""
-
-    AUTO = "auto"
-    VM = "vm"
-    CONTAINER = "container"
-    SSH = "ssh"
+_AUTO = "auto"
 
 
 class Keep(enum.Enum):
@@ -66,12 +59,17 @@ class ReportTarget:
     format: str
     path: Path
 
+    def __str__(self) -> str:
+        return f"{self.format}:{self.path}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What this session was asked to do.
 
     :param flakes: hosts to test; empty means that the plugin stays out of the way.
+    :param backend: how machines run, ``None`` where each host's own config decides: a container where it declares
+        ``boot.isContainer``, else a VM.
     :param suites: bundled suites asked for by name; empty means all when no paths were given.
     :param fail_on: findings below this severity are reported and do not fail the run.
     :param boot_timeout_s: seconds from a machine's start to a settled system.
@@ -83,7 +81,7 @@ class Settings:
     """
 
     flakes: tuple[HostSelection, ...]
-    backend: BackendChoice
+    backend: BackendName | None
     suites: tuple[str, ...]
     profiles: tuple[str, ...]
     catalogue_dirs: tuple[Path, ...]
@@ -121,7 +119,7 @@ class Settings:
             flakes=tuple(
                 dict.fromkeys(HostSelection.parse(t, cwd=cwd) for t in read.many("flake"))
             ),
-            backend=_choice(BackendChoice, read.one("backend"), option="backend"),
+            backend=_backend(read.one("backend")),
             suites=read.many("suite"),
             profiles=read.many("profile") or (DEFAULT_PROFILE,),
             catalogue_dirs=tuple(config.rootpath / d for d in read.many("catalogue")),
@@ -130,8 +128,13 @@ class Settings:
             reports=tuple(_report(text, cwd) for text in read.many("report")),
             keep=_choice(Keep, read.one("keep"), option="keep"),
             snapshot=_choice(SnapshotUse, read.one("snapshot"), option="snapshot"),
-            cache_limits=cache_limits(read.one("cache_size"), read.one("cache_age")),
-            boot_timeout_s=_positive(read.one("boot_timeout"), option="boot-timeout"),
+            cache_limits=CacheLimits.of(
+                size_gib=positive(read.one("cache_size"), option="--nixos-cache-size", unit="GiB"),
+                age_days=positive(read.one("cache_age"), option="--nixos-cache-age", unit="days"),
+            ),
+            boot_timeout_s=positive(
+                read.one("boot_timeout"), option="--nixos-boot-timeout", unit="seconds"
+            ),
             memory_mib=_optional_count(read.one("memory"), option="memory"),
             cores=_optional_count(read.one("cores"), option="cores"),
             override_inputs=read.pairs("override_input"),
@@ -173,8 +176,8 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
     ),
     (
         "backend",
-        "auto",
-        {"choices": [choice.value for choice in BackendChoice]},
+        _AUTO,
+        {"choices": [_AUTO, *sorted(EVERYWHERE)]},
         "how the machine runs; auto: a container where boot.isContainer is set, else a VM",
     ),
     (
@@ -222,13 +225,13 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
     ),
     (
         "cache_size",
-        DEFAULT_CACHE_GIB,
+        f"{DEFAULT_CACHE_GIB:g}",
         {"metavar": "GIB"},
         "room for saved machine states; those used least recently go first",
     ),
     (
         "cache_age",
-        DEFAULT_CACHE_DAYS,
+        f"{DEFAULT_CACHE_DAYS:g}",
         {"metavar": "DAYS"},
         "days without use after which a saved machine state is removed",
     ),
@@ -273,17 +276,6 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
         "let tests switch a live host to other generations, and roll back",
     ),
 )
-
-
-def cache_limits(size_gib: str, age_days: str) -> CacheLimits:
-    """Read the limits of the cache of snapshots.
-
-    :raises SettingsError: if one is no number above zero.
-    """
-    return CacheLimits(
-        most_bytes=int(_positive(size_gib, option="cache-size", unit="GiB") * (1 << 30)),
-        most_age_s=_positive(age_days, option="cache-age", unit="days") * _DAY_S,
-    )
 
 
 def _ini_type(name: str, *, repeatable: bool) -> Literal["linelist", "bool", "string"]:
@@ -340,6 +332,15 @@ def _choice(kind: type[_E], text: str, *, option: str) -> _E:
         raise _bad(option, text, ", ".join(str(member.value) for member in kind)) from err
 
 
+def _backend(text: str) -> BackendName | None:
+    if text == _AUTO:
+        return None
+    try:
+        return {name.value: name for name in EVERYWHERE}[text]
+    except KeyError as err:
+        raise _bad("backend", text, ", ".join([_AUTO, *sorted(EVERYWHERE)])) from err
+
+
 def _severity(text: str) -> Severity:
     try:
         return Severity[text.upper()]
@@ -357,22 +358,12 @@ def _report(text: str, cwd: Path) -> ReportTarget:
 def _upgrade_from(text: str, cwd: Path, backend: str) -> UpgradeFrom | None:
     if not text:
         return None
-    if backend == BackendChoice.SSH.value:
+    if backend == BackendName.SSH:
         raise SettingsError(
             "--nixos-upgrade-from: a live host is not upgraded by a test",
             remedy="test the upgrade on a VM of the host: --nixos-backend vm",
         )
     return UpgradeFrom.parse(text, cwd=cwd)
-
-
-def _positive(text: str, *, option: str, unit: str = "seconds") -> float:
-    try:
-        number = float(text)
-    except ValueError as err:
-        raise _bad(option, text, f"a number of {unit}") from err
-    if not 0 < number < float("inf"):
-        raise _bad(option, text, f"a number of {unit} above zero")
-    return number
 
 
 def _optional_count(text: str, *, option: str) -> int | None:

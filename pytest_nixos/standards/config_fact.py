@@ -6,8 +6,8 @@ import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pytest_nixos.nix.host_config import HostConfig
-from pytest_nixos.standards.sight import Sight
+from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.standards.seen import Sight
 
 __all__ = ["ConfigFact"]
 

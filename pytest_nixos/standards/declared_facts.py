@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from pytest_nixos.nix.host_config import HostConfig
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.standards.config_fact import ConfigFact
-from pytest_nixos.standards.sight import Seen, Sight, Unseen
+from pytest_nixos.standards.seen import Seen, Sight, Unseen
 
 __all__ = ["DECLARED_FACTS", "forwards"]
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from pytest_nixos.local.text import one_line
 from pytest_nixos.standards.model import Expectation, Operator, Quantifier
 
 __all__ = ["NothingToCheckError", "describe", "mismatch"]
@@ -14,7 +15,6 @@ Json = Any
 SHOWN = 5
 #: Characters from which on a text of several lines is told by its length.
 LONG = 160
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class NothingToCheckError(Exception):
@@ -120,7 +120,7 @@ def _text(value: Json) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{k}={_text(v)}" for k, v in sorted(value.items())) or "nothing"
     # What a guest says is untrusted: one line, without control characters.
-    text = "null" if value is None else " ".join(_CONTROL.sub(" ", str(value)).split())
+    text = "null" if value is None else one_line(str(value))
     return (text if len(text) <= 300 else f"{text[:297]}...") or '""'
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pytest_nixos.backend_name import EVERYWHERE, BackendName
 from pytest_nixos.findings import Severity
 
 __all__ = [
@@ -18,7 +19,6 @@ __all__ = [
     "Fill",
     "ObservedSpec",
     "Operator",
-    "Place",
     "Quantifier",
     "Remedy",
     "Requirement",
@@ -27,14 +27,6 @@ __all__ = [
 ]
 
 Json = Any
-
-
-class Place(enum.Enum):
-    """Where a machine runs, as far as it matters to what can be judged there."""
-
-    VM = "vm"
-    CONTAINER = "container"
-    BARE_METAL = "bare-metal"
 
 
 class Operator(enum.Enum):
@@ -231,8 +223,8 @@ class Control:
     disa_category: int | None = None
     since: str | None = None
     until: str | None = None
-    applies_to: frozenset[Place] = frozenset(Place)
-    falsified_in: frozenset[Place] = frozenset()
+    applies_to: frozenset[BackendName] = EVERYWHERE
+    falsified_in: frozenset[BackendName] = frozenset()
     requires: tuple[Requirement, ...] = ()
     observed: ObservedSpec | None = None
     declared: DeclaredSpec | None = None

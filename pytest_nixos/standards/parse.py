@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pytest_nixos.backend_name import EVERYWHERE, BackendName
 from pytest_nixos.errors import CatalogueError
 from pytest_nixos.findings import Severity
-from pytest_nixos.standards.config_facts import CONFIG_FACTS
+from pytest_nixos.standards.declared_facts import DECLARED_FACTS
+from pytest_nixos.standards.did_you_mean import did_you_mean
 from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.model import (
     Control,
@@ -18,13 +20,11 @@ from pytest_nixos.standards.model import (
     Fill,
     ObservedSpec,
     Operator,
-    Place,
     Quantifier,
     Remedy,
     Requirement,
     Suite,
 )
-from pytest_nixos.standards.nearest import did_you_mean
 
 __all__ = ["parse_control", "parse_suite"]
 
@@ -60,7 +60,7 @@ def parse_control(data: Mapping[str, Json], suite: str, source: Path) -> Control
         disa_category=data.get("disa-category"),
         since=data.get("since"),
         until=data.get("until"),
-        applies_to=_places(data.get("applies-to", [place.value for place in Place])),
+        applies_to=_places(data.get("applies-to", [place.place for place in EVERYWHERE])),
         falsified_in=_places(data.get("falsified-in", [])),
         requires=tuple(_requirement(entry) for entry in data.get("requires", [])),
         observed=_observed(data.get("observed")),
@@ -108,8 +108,8 @@ def _check_patterns(control: Control) -> None:
             ) from err
 
 
-def _places(names: list[str]) -> frozenset[Place]:
-    return frozenset(Place(name) for name in names)
+def _places(names: list[str]) -> frozenset[BackendName]:
+    return frozenset(BackendName.named(name) for name in names)
 
 
 def _observed(data: Mapping[str, Json] | None) -> ObservedSpec | None:
@@ -132,12 +132,12 @@ def _declared(data: Mapping[str, Json] | None) -> DeclaredSpec | None:
 
 
 def _fact_options(name: str) -> tuple[str, ...]:
-    if name not in CONFIG_FACTS:
+    if name not in DECLARED_FACTS:
         raise CatalogueError(
-            f"declared.fact: {name!r} is not a fact{did_you_mean(name, CONFIG_FACTS)}",
-            remedy=f"use one of {', '.join(sorted(CONFIG_FACTS))}",
+            f"declared.fact: {name!r} is not a fact{did_you_mean(name, DECLARED_FACTS)}",
+            remedy=f"use one of {', '.join(sorted(DECLARED_FACTS))}",
         )
-    return CONFIG_FACTS[name].options
+    return DECLARED_FACTS[name].options
 
 
 def _options(data: Mapping[str, Json]) -> tuple[str, ...]:

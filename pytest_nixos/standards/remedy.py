@@ -11,11 +11,11 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from pytest_nixos.nix.host_config import HostConfig
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.standards.applicability import outside_releases, unmet_requirement
 from pytest_nixos.standards.expectation import NothingToCheckError, mismatch
 from pytest_nixos.standards.model import Control, Expectation, Fill, Quantifier, Remedy
-from pytest_nixos.standards.releases import load_releases
+from pytest_nixos.standards.nixos_releases import load_releases
 from pytest_nixos.standards.statements import Statement, statements
 
 __all__ = ["ALWAYS_FILLED", "chosen_remedy", "remedy_text", "sysctl_module"]

@@ -17,15 +17,17 @@ from typing import Any
 
 import pytest
 
+from pytest_nixos.backend_name import EVERYWHERE, BackendName
 from pytest_nixos.findings import Outcome
 from pytest_nixos.nix.expression import option_names
-from pytest_nixos.nix.host_config import HostConfig
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.standards.applicability import unmet_requirement
 from pytest_nixos.standards.judge import Verdict, judge
-from pytest_nixos.standards.loader import option_paths
-from pytest_nixos.standards.model import Control, Operator, Place, Quantifier
+from pytest_nixos.standards.load import option_paths
+from pytest_nixos.standards.model import Control, Operator, Quantifier
 from tests.machine.remedies.samples import Text, as_module, texts
-from tests.unit.standards_samples import host_config, observation, violating
+from tests.unit.standards.samples import host_config, observation
+from tests.unit.standards.values import violating
 
 Json = Any
 NIXPKGS = os.environ.get("PYTEST_NIXOS_NIXPKGS", "")
@@ -45,7 +47,20 @@ FILES = (
     "systemd/journald.conf", "systemd/timesyncd.conf",
 )  # fmt: skip
 #: Controls that the evaluated config proves although they look at a machine: what they read is written by the config.
-NEEDS_A_MACHINE = frozenset({"unit-property", "unit-exposure", "http", "mount", "account", "scan", "podman", "generation", "storage", "firewall"})
+NEEDS_A_MACHINE = frozenset(
+    {
+        "unit-property",
+        "unit-exposure",
+        "http",
+        "mount",
+        "account",
+        "scan",
+        "podman",
+        "generation",
+        "storage",
+        "firewall",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,9 +118,17 @@ UNVIOLATED = (
 
 
 def host_of(view: Mapping[str, Json], paths: Sequence[str], release: str) -> HostConfig:
-    options = {p: a["value"] for p, a in zip(paths, view["options"], strict=True) if a["state"] == "present"}
+    options = {
+        p: a["value"]
+        for p, a in zip(paths, view["options"], strict=True)
+        if a["state"] == "present"
+    }
     sysctls = options.get("boot.kernel.sysctl") or {}
-    return replace(host_config(options=options), release=release, sysctls={k: str(v) for k, v in sysctls.items()})
+    return replace(
+        host_config(options=options),
+        release=release,
+        sysctls={k: str(v) for k, v in sysctls.items()},
+    )
 
 
 def seen_in(view: Mapping[str, Json], control: Control) -> object | None:
@@ -123,7 +146,9 @@ def seen_in(view: Mapping[str, Json], control: Control) -> object | None:
             blocked = re.findall(r"^install (\S+) \S*/false$", view["modprobe"], re.MULTILINE)
             return {name: "blocked" if name in blocked else "loadable" for name in p["names"]}
         case "process" if p["field"] == "environment":
-            return observation("process", p, {name: view["ollama"].get(name) for name in p["variables"]})
+            return observation(
+                "process", p, {name: view["ollama"].get(name) for name in p["variables"]}
+            )
         case "nix":
             return {"settings": view["nix"]}
     return None
@@ -137,26 +162,34 @@ def _path_states(view: Mapping[str, Json], p: Mapping[str, Json]) -> object | No
     wanted = p.get("paths") or [p["path"]]
     if any(path not in contents for path in wanted):
         return None
-    from pytest_nixos.observe.paths import PathState
+    from pytest_nixos.observe.file import FileState
 
-    def state(path: str) -> tuple[PathState, ...]:
+    def state(path: str) -> tuple[FileState, ...]:
         text = contents[path]
         if text is None:
             return ()
-        return (PathState(path=path, type="regular file", mode="444", owner="root", group="root", content=text),)
+        return (
+            FileState(
+                path=path, type="regular file", mode="444", owner="root", group="root", content=text
+            ),
+        )
 
     return {path: state(path) for path in wanted}
 
 
-def verdict(control: Control, view: Mapping[str, Json], paths: Sequence[str], release: str) -> Verdict | None:
+def verdict(
+    control: Control, view: Mapping[str, Json], paths: Sequence[str], release: str
+) -> Verdict | None:
     host = host_of(view, paths, release)
-    anywhere = replace(control, applies_to=frozenset(Place), falsified_in=frozenset())
+    anywhere = replace(control, applies_to=EVERYWHERE, falsified_in=frozenset())
     seen = seen_in(view, control)
     if seen is not None and control.observed is not None:
-        return judge(replace(anywhere, declared=None), host, {control.observed.kind: seen}, Place.VM)
+        return judge(
+            replace(anywhere, declared=None), host, {control.observed.kind: seen}, BackendName.VM
+        )
     if control.declared is None or (control.expect and control.expect.op is Operator.AS_DECLARED):
         return None
-    return judge(replace(anywhere, observed=None), host, {}, Place.VM)
+    return judge(replace(anywhere, observed=None), host, {}, BackendName.VM)
 
 
 @pytest.fixture(scope="module")
@@ -181,9 +214,19 @@ def applied(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Json]:
     for start in range(0, len(cases), BATCH):
         batch = cases[start : start + BATCH]
         sent = [{k: v for k, v in c.items() if k != "paths"} for c in batch]
-        for case, answer in zip(batch, evaluate({**base, "options": base["options"], "cases": sent}, folder)["cases"], strict=True):
+        for case, answer in zip(
+            batch,
+            evaluate({**base, "options": base["options"], "cases": sent}, folder)["cases"],
+            strict=True,
+        ):
             results[case["name"]] = {**answer, "paths": case["paths"]}
-    return {"release": release, "plain": first["plain"], "paths": paths, "chosen": chosen, "results": results}
+    return {
+        "release": release,
+        "plain": first["plain"],
+        "paths": paths,
+        "chosen": chosen,
+        "results": results,
+    }
 
 
 def _conditions(control: Control) -> set[str]:
@@ -197,9 +240,16 @@ def _fits(text: Text, host: HostConfig) -> bool:
     return outside_releases(remedy.since, remedy.until, host.release) is None
 
 
-def _case(name: str, members: Sequence[Text], paths: Sequence[str], folder: Path) -> dict[str, Json]:
+def _case(
+    name: str, members: Sequence[Text], paths: Sequence[str], folder: Path
+) -> dict[str, Json]:
     files = [str(as_module(t.text, folder / f"{t.name}.nix")) for t in members]
-    return {"name": name, "files": files, "options": [option_names(p) for p in paths], "paths": list(paths)}
+    return {
+        "name": name,
+        "files": files,
+        "options": [option_names(p) for p in paths],
+        "paths": list(paths),
+    }
 
 
 def test_every_remedy_evaluates(applied: Mapping[str, Json]) -> None:
@@ -243,7 +293,10 @@ def test_every_remedy_mends_its_finding(applied: Mapping[str, Json]) -> None:
     assert wrong == {}
     mended = {p.control.id for p in found if _is_mended(p)}
     held = {p.control.id for p in found if p.after and p.after.outcome is Outcome.PASSED}
-    print(f"mended {len(mended)}, held {len(held)}, of {len(found)}; not failing before:", sorted(held - mended))
+    print(
+        f"mended {len(mended)}, held {len(held)}, of {len(found)}; not failing before:",
+        sorted(held - mended),
+    )
     assert len(mended) >= MENDED
 
 

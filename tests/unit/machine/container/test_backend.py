@@ -16,9 +16,9 @@ from pytest_nixos.errors import MachineError, ToolMissingError
 from pytest_nixos.local.namespace import find_leader
 from pytest_nixos.local.process import Completed, SubprocessRunner
 from pytest_nixos.local.timing import Deadline
-from pytest_nixos.machine.container import nixos_container
 from pytest_nixos.machine.base import MachineSpec
 from pytest_nixos.machine.console import Console
+from pytest_nixos.machine.container import nixos_container
 from pytest_nixos.machine.container.backend import ContainerBackend
 from pytest_nixos.machine.container.cgroup import ContainerCgroup, has_unified_cgroup
 from pytest_nixos.machine.container.nix_database import load_closure
@@ -37,7 +37,8 @@ from pytest_nixos.machine.container.nspawn import (
 )
 from pytest_nixos.machine.container.strategy import NspawnStrategy
 from pytest_nixos.machine.network.scan import LinkAddresses, link_addresses
-from pytest_nixos.nix.host_config import Declared, HostConfig
+from pytest_nixos.nix.declared import Declared
+from pytest_nixos.nix.host_facts import HostConfig
 
 OWN = LinkAddresses(
     outside=IPv4Interface("10.233.0.1/24"),

@@ -16,6 +16,10 @@ __all__ = ["FILLED", "Text", "as_module", "filled", "texts"]
 FILLED = {
     "unit": "app",
     "failed unit": "app.service",
+    "snippet": "users",
+    "timer": "fstrim",
+    "socket": "sshd",
+    "path": "/home",
     "container": "web",
     "account": "alice",
     "service": "login",

@@ -19,7 +19,7 @@ class NameClass(enum.Enum):
 
 #: A line without one of these needs no closer look.
 NAME_HINT = re.compile(
-    r"(?i)pass|pwd|pw\b|secret|token|psk|key|credential|auth|\bpin\b|webhook|seed|salt|_tok\b|identified\s+by"
+    r"(?i)pass|pwd|pw\b|secret|token|psk|key|credential|auth|\bpin\b|webhook|seed|salt|pepper|_tok\b|identified\s+by"
 )
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -74,6 +74,6 @@ def name_class(name: str) -> NameClass | None:
         return NameClass.TOKEN
     if _TOKEN_ENDS.search(two) or _TOKEN_ENDS.search(three):
         return NameClass.TOKEN
-    if last in {"key", "salt", "seed", "auth"} or last.endswith("key"):
+    if last in {"seed", "auth"} or last.endswith(("key", "salt", "pepper")):
         return NameClass.KEY
     return None

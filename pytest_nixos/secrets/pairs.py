@@ -55,7 +55,7 @@ _DEFINE = re.compile(
 _SQL = re.compile(
     r"(?i)\b(?P<key>password|identified\s+(?:with\s+\w+\s+)?by(?:\s+password)?)\s+(?P<q>')(?P<quoted>[^']+)(?P=q)"
 )
-_COMMENT = re.compile(r"^\s*(?:#|//|;|--\s|\*|<!--|%|rem\s|dnl\s)")
+_COMMENT = re.compile(r"^\s*(?:#|//(?![\w.-]+/)|;|--\s|\*|<!--|%|rem\s|dnl\s)")
 _CODE_FILE = re.compile(
     r"\.(?:nix|py|pl|pm|js|mjs|cjs|ts|go|rs|c|h|cc|cpp|java|rb|lua|el|hs|scm|vim|awk|jq)$"
 )

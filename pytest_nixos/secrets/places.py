@@ -27,7 +27,9 @@ _HEADER = re.compile(
 _PLAIN_HEADER = re.compile(
     r"(?i)[\"'\s](?P<name>x-api-key|x-auth-token|x-vault-token|private-token|x-access-token|x-consul-token|x-plex-token|api-key):\s*(?P<value>[A-Za-z0-9._~+/=-]{8,})"
 )
-_BEARER = re.compile(r"(?i)\bbearer[ =:]+[\"']?(?P<value>[A-Za-z0-9._~+/=-]{16,})")
+_BEARER = re.compile(
+    r"(?i)\b(?:bearer[ =:]+[\"']?(?P<value>[A-Za-z0-9._~+/=-]{16,})|token (?P<other>[A-Za-z0-9_=-]{32,}))"
+)
 _COMMANDS = (
     re.compile(r"\bcurl\b[^\n]*?\s(?:-u|--user)[ =][\"']?[\w.@%+-]+:(?P<value>[^\s\"']+)"),
     re.compile(r"\bsshpass\s+-p\s*[\"']?(?P<value>[^\s\"']+)"),

@@ -11,6 +11,9 @@ from pytest_nixos.secrets.values import Verdict, entropy, judge_value
 
 __all__ = ["by_name"]
 
+#: Name, value and the value's place in its line.
+Pair = tuple[str, str, int]
+
 _KEY = r"(?P<key>[A-Za-z_][\w.-]{0,80}|[A-Za-z_][\w]*(?: [A-Za-z]\w*){1,2})"
 # A quote that is escaped stands in JSON inside of a shell text; two single quotes are Nix's long text.
 _QUOTED = (
@@ -55,6 +58,19 @@ _DEFINE = re.compile(
 _SQL = re.compile(
     r"(?i)\b(?P<key>password|identified\s+(?:with\s+\w+\s+)?by(?:\s+password)?)\s+(?P<q>')(?P<quoted>[^']+)(?P=q)"
 )
+#: Bytes of a key as a list of numbers.
+_NUMBERS = re.compile(
+    r"(?P<key>[A-Za-z_][\w.-]*)[\"']?\s*[=:]\s*"
+    r"(?P<list>\[(?:\s*(?:0x[0-9a-fA-F]{1,2}|\d{1,3})\s*,){7,}[^\]]*\])"
+)
+#: ``user "ada" password "x"`` in the middle of a line.
+_WORD_AND_QUOTED = re.compile(
+    r"(?<![\w\"'])(?P<key>password|passwd|passphrase|secret)\s+"
+    r"(?P<q>[\"'])(?P<quoted>[^\"'\s]+)(?P=q)"
+)
+_MARKED = (
+    *(_ANYWHERE, _FLAG, _BLANK, _WORD_AND_QUOTED, _BLANK_BARE, _ELEMENT, _ATTRIBUTE, _DEFINE, _SQL),
+)
 _COMMENT = re.compile(r"^\s*(?:#|//(?![\w.-]+/)|;|--\s|\*|<!--|%|rem\s|dnl\s)")
 _CODE_FILE = re.compile(
     r"\.(?:nix|py|pl|pm|js|mjs|cjs|ts|go|rs|c|h|cc|cpp|java|rb|lua|el|hs|scm|vim|awk|jq)$"
@@ -80,7 +96,7 @@ def by_name(text: str, *, name: str = "") -> Iterator[tuple[Found, Verdict]]:
 def _of_line(line: str, start: int, *, code: bool) -> Iterator[tuple[Found, Verdict]]:
     comment = bool(_COMMENT.match(line))
     for key, value, at in _pairs(line, code=code):
-        kind = name_class(key)
+        kind = None if key.startswith("alias ") else name_class(key)
         if kind is None:
             continue
         verdict = judge_value(value, kind, name=key.rpartition(".")[2])
@@ -103,44 +119,56 @@ def _certain(value: str) -> bool:
     return len(value) >= 16 and entropy(value) >= 3.6 and bool(re.search(r"\d", value))
 
 
-def _pairs(line: str, *, code: bool) -> Iterator[tuple[str, str, int]]:
-    """Yield name, value and the value's place."""
+def _pairs(line: str, *, code: bool) -> Iterator[Pair]:
     whole = _LINE.match(line)
-    if whole is not None:
-        yield from _whole_line(whole, code=code)
-    for pattern in (_ANYWHERE, _FLAG, _BLANK, _BLANK_BARE, _ELEMENT, _ATTRIBUTE, _DEFINE, _SQL):
+    if whole is not None and not code:
+        yield from _whole_line(whole)
+    for pattern in _MARKED:
         for match in pattern.finditer(line):
             groups = match.groupdict()
             for group in ("quoted", "raw", "bare"):
                 if groups.get(group):
                     key = "password" if pattern is _SQL else match["key"]
                     yield key, match[group], match.start(group)
-    if not code:
-        for match in _BARE.finditer(line):
-            value = match["bare"]
-            # A colon, a word and more words are a sentence.
-            prose = match["sep"] != "=" and match["next"][:1].isspace()
-            opens = match["next"] in {"(", "[", "{"}
-            if not (prose or opens or value.startswith(("//", "="))):
-                yield match["key"], value, match.start("bare")
+    for match in _NUMBERS.finditer(line):
+        yield match["key"], bytes(_numbers(match["list"])).hex(), match.start("list")
+    for match in _BARE.finditer(line):
+        if _is_value(match, line, code=code):
+            yield match["key"], match["bare"], match.start("bare")
 
 
-def _whole_line(match: re.Match[str], *, code: bool) -> Iterator[tuple[str, str, int]]:
+def _numbers(text: str) -> list[int]:
+    return [int(number, 0) & 255 for number in re.findall(r"0x[0-9a-fA-F]+|[1-9]\d*|0", text)]
+
+
+def _is_value(match: re.Match[str], line: str, *, code: bool) -> bool:
+    """Whether what follows a name without quotes is a value rather than a sentence, a call or a variable."""
+    before, value = line[: match.start()], match["bare"]
+    # A colon, a word and more words are a sentence; what follows a question mark is a part of an address.
+    prose = match["sep"] != "=" and match["next"][:1].isspace()
+    called = match["next"] in {"(", "[", "{"} or value.startswith(("//", "="))
+    query = before[-1:] in {"?", "&"} and name_class(match["key"]) is NameClass.KEY
+    if prose or called or query:
+        return False
+    # In a program it is a text of its own, as a variable for a process or an option of a mount.
+    in_text = before[-1:] in {'"', "'"} or (before[-1:] == "," and before.count('"') % 2 == 1)
+    return in_text or not code
+
+
+def _whole_line(match: re.Match[str]) -> Iterator[Pair]:
     """Take the rest of a line as the value, as INI, YAML and environment files do."""
     value = match["value"]
     if value[0] in "\"'`" or value.startswith(('b"', 'r"', 'u"', '\\"')):
         return  # the pattern for values in quotes has it
     value = _TRAILING.sub("", value).rstrip()
-    if code or not value:
-        return
     words = value.split()
-    if len(words) == 1:
-        # Without quotes and with a semicolon it is Nix or another program: a variable.
-        if match["value"].rstrip().endswith(";") and _IDENTIFIER.match(value):
-            return
+    # Without quotes and with a semicolon it is Nix or another program: a variable.
+    variable = match["value"].rstrip().endswith(";") and _IDENTIFIER.match(value)
+    sentence = (
+        len(words) > 6
+        or match["sep"] != "="
+        or not all(re.match(r"^[\w!?.'-]+$", word) for word in words)
+        or name_class(match["key"]) is not NameClass.PASSWORD
+    )
+    if words and not variable and (len(words) == 1 or not sentence):
         yield match["key"], value, match.start("value")
-    elif (
-        match["sep"] == "=" and len(words) <= 6 and all(re.match(r"^[\w!?.'-]+$", w) for w in words)
-    ):
-        if name_class(match["key"]) is NameClass.PASSWORD:
-            yield match["key"], value, match.start("value")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from pytest_nixos.secrets.hit import Found
 from pytest_nixos.secrets.names import NameClass
-from pytest_nixos.secrets.values import Verdict, judge_value
+from pytest_nixos.secrets.values import Verdict, judge_value, looks_random
 
 __all__ = ["by_place"]
 
@@ -136,14 +136,14 @@ def _of_line(line: str, name: str) -> Iterator[tuple[Found, Verdict]]:
 
 
 def _header(match: re.Match[str]) -> Iterator[tuple[Found, Verdict]]:
-    value = match["value"]
-    scheme = (match.groupdict().get("scheme") or "").lower()
-    if scheme == "basic":
+    groups = match.groupdict()
+    group = "value" if groups["value"] else "other"
+    value = match[group]
+    if (groups.get("scheme") or "").lower() == "basic":
         if ":" in _decoded(value):
             yield from _judged(match, "user and password in a header")
-        return
-    if len(set(value)) >= 6 and (re.search(r"\d", value) or len(value) >= 24):
-        yield from _judged(match, "token in a header")
+    elif looks_random(value, least=16 if group == "other" else 8):
+        yield from _judged(match, "token in a header", group)
 
 
 def _whole_text(text: str, name: str) -> Iterator[tuple[Found, Verdict]]:

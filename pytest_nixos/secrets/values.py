@@ -14,6 +14,7 @@ __all__ = [
     "entropy",
     "is_sample",
     "judge_value",
+    "looks_random",
     "names_elsewhere",
     "stands_for_none",
 ]

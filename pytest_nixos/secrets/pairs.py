@@ -34,7 +34,7 @@ _ANYWHERE = re.compile(
 )
 #: Anywhere on a line, with a value as long as it runs.
 _BARE = re.compile(
-    r"(?<![\w$./@-])(?P<key>[A-Za-z_][\w.-]{0,80})(?P<sep>=|:\s)(?P<bare>[^\s,;&|<>\"'`(){}\[\]\\]+)(?P<next>(?:\s+(?=\w))?.?)"
+    r"(?<![\w$./@-])(?P<key>[A-Za-z_][\w.-]{0,80})(?P<sep>=|:\s)(?P<bare>[^\s,;&|<>\"'`(){}\[\]\\]+)(?=(?P<next>(?:\s+(?=\w))?.?))"
 )
 _FLAG = re.compile(
     r"(?<!\S)[\"']?--?(?P<key>[A-Za-z][\w-]{2,60})(?:=|\s+|[\"'],?\s+[\"'])(?:(?P<q>[\"'])(?P<quoted>[^\"']*)(?P=q)|(?P<bare>[^\s\"'-][^\s\"']*))"
@@ -86,11 +86,40 @@ def by_name(text: str, *, name: str = "") -> Iterator[tuple[Found, Verdict]]:
     :param name: the file's name: in a program, what is not in quotes is a variable and no value.
     """
     code = bool(_CODE_FILE.search(name) or _SHEBANG.match(text))
+    yield from _below(text)
     start = 0
     for line in text.splitlines(keepends=True):
         if NAME_HINT.search(line):
             yield from _of_line(line.rstrip("\r\n"), start, code=code)
         start += len(line)
+
+
+#: A group of secrets: ``tokens = { agent = "..."; }``, ``basicAuth: {"ada": "..."}``, and its like in YAML.
+_GROUP = re.compile(
+    r"(?P<key>\b\w*(?:tokens|passwords|secrets|credentials|basicAuth|basic_auth_users|api_?keys))"
+    r"[\"']?\s*[:=]\s*\{(?P<members>[^{}]{1,4000})\}",
+    re.IGNORECASE,
+)
+_MEMBER = re.compile(r"[\w.-]+[\"']?\s*[:=]\s*(?P<q>[\"'])(?P<value>[^\"'\n]{4,})(?P=q)")
+_YAML_GROUP = re.compile(
+    r"(?m)^(?P<indent>[ ]*)(?:- )?\w*(?P<key>tokens|passwords|secrets|credentials|api_?keys):[ ]*\n"
+    r"(?P<members>(?:(?P=indent)[ ]+[^\n]*\n?){1,60})"
+)
+_YAML_MEMBER = re.compile(r"(?m)^[ ]+[\w.-]+:[ ]+(?P<q>[\"']?)(?P<value>[^\s\"'{}\[\]|>&*!#][^\s\"']*)(?P=q)[ ]*$")
+
+
+def _below(text: str) -> Iterator[tuple[Found, Verdict]]:
+    """Find values below a name that says that secrets follow; their own names say who uses them."""
+    for group, member in ((_GROUP, _MEMBER), (_YAML_GROUP, _YAML_MEMBER)):
+        for outer in group.finditer(text):
+            of_people = re.search(r"(?i)passwords|basic", outer["key"])
+            kind = NameClass.PASSWORD if of_people else NameClass.TOKEN
+            for match in member.finditer(text, outer.start("members"), outer.end("members")):
+                verdict = judge_value(match["value"], kind)
+                if verdict is not Verdict.NO_SECRET:
+                    at, end = match.span("value")
+                    told = f"{kind.value} below the name {outer['key']}"
+                    yield Found(start=at, end=end, kind=told, known=False), verdict
 
 
 def _of_line(line: str, start: int, *, code: bool) -> Iterator[tuple[Found, Verdict]]:

@@ -9,7 +9,7 @@ from pytest_nixos.secrets.scan import find_secrets
 from tests.unit.secrets import corpus
 
 #: The first two were there while the rules were made; the last was written afterwards and no rule was changed for it.
-TUNED = ("keys-and-tokens.txt", "names-and-values.txt")
+TUNED = ("keys-and-tokens.txt", "names-and-values.txt", "second.txt", "third.txt")
 
 
 def _rates(files: tuple[str, ...]) -> tuple[float, float, int, str]:

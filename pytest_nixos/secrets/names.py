@@ -50,7 +50,7 @@ _HASHES = re.compile(
 _OPEN = frozenset(
     {"public", "pub", "pubkey", "cache", "primary", "foreign", "partition", "sort", "trusted", "verify",
      "verifying", "fingerprint", "authorized", "known", "recipient", "peer", "gpg", "apt", "index", "map",
-     "group", "lookup", "idempotency", "object", "site", "translation", "csrf", "publishable", "bind", "minisign",
+     "group", "lookup", "idempotency", "object", "site", "translation", "csrf", "publishable", "minisign",
      "hot", "registry", "color", "max", "min", "tokens", "passed", "bypass"}
 )  # fmt: skip
 

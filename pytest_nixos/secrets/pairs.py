@@ -60,7 +60,7 @@ _SQL = re.compile(
 )
 #: Bytes of a key as a list of numbers.
 _NUMBERS = re.compile(
-    r"(?P<key>[A-Za-z_][\w.-]*)[\"']?\s*[=:]\s*"
+    r"(?<![\w.-])(?P<key>[A-Za-z_][\w.-]{0,80})[\"']?\s*[=:]\s*"
     r"(?P<list>\[(?:\s*(?:0x[0-9a-fA-F]{1,2}|\d{1,3})\s*,){7,}[^\]]*\])"
 )
 #: ``user "ada" password "x"`` in the middle of a line.
@@ -96,11 +96,11 @@ def by_name(text: str, *, name: str = "") -> Iterator[tuple[Found, Verdict]]:
 
 #: A group of secrets: ``tokens = { agent = "..."; }``, ``basicAuth: {"ada": "..."}``, and its like in YAML.
 _GROUP = re.compile(
-    r"(?P<key>\b\w*(?:tokens|passwords|secrets|credentials|basicAuth|basic_auth_users|api_?keys))"
+    r"(?<!\w)(?P<key>\w{0,40}?(?:tokens|passwords|secrets|credentials|basicAuth|basic_auth_users|api_?keys))"
     r"[\"']?\s*[:=]\s*\{(?P<members>[^{}]{1,4000})\}",
     re.IGNORECASE,
 )
-_MEMBER = re.compile(r"[\w.-]+[\"']?\s*[:=]\s*(?P<q>[\"'])(?P<value>[^\"'\n]{4,})(?P=q)")
+_MEMBER = re.compile(r"(?<![\w.-])[\w.-]{1,80}[\"']?\s*[:=]\s*(?P<q>[\"'])(?P<value>[^\"'\n]{4,})(?P=q)")
 _YAML_GROUP = re.compile(
     r"(?m)^(?P<indent>[ ]*)(?:- )?\w*(?P<key>tokens|passwords|secrets|credentials|api_?keys):[ ]*\n"
     r"(?P<members>(?:(?P=indent)[ ]+[^\n]*\n?){1,60})"
@@ -172,16 +172,16 @@ def _numbers(text: str) -> list[int]:
 
 def _is_value(match: re.Match[str], line: str, *, code: bool) -> bool:
     """Whether what follows a name without quotes is a value rather than a sentence, a call or a variable."""
-    before, value = line[: match.start()], match["bare"]
+    start, value = match.start(), match["bare"]
+    before = line[start - 1 : start]
     # A colon, a word and more words are a sentence; what follows a question mark is a part of an address.
     prose = match["sep"] != "=" and match["next"][:1].isspace()
     called = match["next"] in {"(", "[", "{"} or value.startswith(("//", "="))
-    query = before[-1:] in {"?", "&"} and name_class(match["key"]) is NameClass.KEY
+    query = before in {"?", "&"} and name_class(match["key"]) is NameClass.KEY
     if prose or called or query:
         return False
     # In a program it is a text of its own, as a variable for a process or an option of a mount.
-    in_text = before[-1:] in {'"', "'"} or (before[-1:] == "," and before.count('"') % 2 == 1)
-    return in_text or not code
+    return not code or before in {'"', "'"} or (before == "," and line.count('"', 0, start) % 2 == 1)
 
 
 def _whole_line(match: re.Match[str]) -> Iterator[Pair]:

@@ -116,6 +116,8 @@ def judge_value(value: str, kind: NameClass, *, name: str = "") -> Verdict:
     :param name: the name itself: ``password = password`` says nothing.
     """
     value = value.strip()
+    if kind is NameClass.HASH and re.match(r"^\$[\w-]+\$.*\$", value):
+        return Verdict.SECRET
     if _stands_for_other(value, kind):
         return Verdict.NO_SECRET
     low = value.lower()
@@ -157,7 +159,8 @@ def looks_random(value: str, *, least: int) -> bool:
     if least < 16:
         return kinds >= 2 and entropy(value) >= 2.3
     if not _BASE64.match(value):
-        return kinds == 4 and " " not in value and entropy(value) >= 4.2
+        text = " " not in value and value[0] not in "{[(" and '"' not in value
+        return kinds == 4 and text and entropy(value) >= 4.2
     return kinds >= 2 and entropy(value) >= (2.8 if _HEX.match(value) else 3.5)
 
 

@@ -115,7 +115,7 @@ def test_files_are_named_as_in_etc(tmp_path: Path) -> None:
     scan = _scan(conf, top, toplevel=top)
     assert scan.secrets == (
         "/etc/app/app.conf:2: password at the name password (Tr0…)",
-        f"{top}/kernel-params:1: password in a command or setting (Tal…)",
+        f"{top}/kernel-params:1: credential of systemd (Tal…)",
     )
 
 

@@ -8,7 +8,7 @@ from typing import Self
 
 from pytest_nixos.observe.unit import parse_show
 
-__all__ = ["UNIT_QUERY", "UnitChanges", "UnitState", "parse_units"]
+__all__ = ["UNIT_QUERY", "UnitChanges", "UnitState", "parse_units", "unwell_units"]
 
 # Of every loaded unit: the same invocation with a later change of state is a service that was reloaded.
 UNIT_QUERY = "systemctl show --no-pager --property=Id,Type,BusName,ActiveState,InvocationID,StateChangeTimestampMonotonic '*'"
@@ -90,6 +90,11 @@ def parse_units(text: str) -> dict[str, UnitState]:
 def failed_units(units: Mapping[str, UnitState]) -> frozenset[str]:
     """Return the names of the failed units."""
     return frozenset(name for name, unit in units.items() if unit.active == "failed")
+
+
+def unwell_units(units: Mapping[str, UnitState]) -> frozenset[str]:
+    """Return the failed units, and those that are between two tries of a start."""
+    return frozenset(name for name, u in units.items() if u.active in ("failed", "activating"))
 
 
 def _reloaded(before: UnitState, after: UnitState) -> bool:

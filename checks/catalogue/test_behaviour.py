@@ -16,6 +16,7 @@ from pytest_nixos import (
     HostConfig,
     Machine,
     not_applicable,
+    observe,
     poll,
 )
 
@@ -166,7 +167,9 @@ def _generation(
         told = result.stdout_text if result.succeeded else result.stderr_text.strip()
         last[0] = _json_object(told)
         # Right after the boot the server may not listen yet, and the model may still be loading.
-        return None if last[0].get("error") else True
+        if not last[0].get("error"):
+            return True
+        return False if observe.has_failed(machine, "ollama.service") else None
 
     poll(ask, deadline=Deadline.after(_LOADED_S), interval_s=1.0)
     evidence.attach("answer", json.dumps(last[0])[:2000])

@@ -15,6 +15,7 @@ from pytest_nixos import (
     HostConfig,
     NixosError,
     not_applicable,
+    observe,
     poll,
 )
 
@@ -42,16 +43,18 @@ def test_nats_refuses_clients_without_certificate(
     nixos_evidence.expect("refused for want of a certificate")
     last = ["no connection"]
 
-    def try_it() -> bool | None:
+    def try_it() -> tuple[bool, ...] | None:
         try:
             with cluster.connect(name, port, timeout_s=_ANSWER_S) as connection:
                 refused, last[0] = nats_answer(connection, Deadline.after(_ANSWER_S))
         except NixosError as err:
             last[0] = err.message
-            return None  # not listening yet
-        return refused
+            # Not listening yet, or never.
+            return () if observe.has_failed(cluster[name], "nats.service") else None
+        return (refused,)
 
-    refused = poll(try_it, deadline=Deadline.after(_LISTENING_S), interval_s=1.0)
+    answer = poll(try_it, deadline=Deadline.after(_LISTENING_S), interval_s=1.0)
+    refused = answer[0] if answer else None
     nixos_evidence.observe(last[0])
     if refused is None:
         journal = cluster[name].run("journalctl --quiet --no-pager --unit=nats -n 30")

@@ -13,6 +13,7 @@ from pytest_nixos.observe.file import FileState, FileType, files
 from pytest_nixos.observe.filtering import Decision
 from pytest_nixos.observe.firewall import FirewallState, firewall
 from pytest_nixos.observe.generation import GenerationState, generations
+from pytest_nixos.observe.given_up import has_failed
 from pytest_nixos.observe.http import HttpAnswer, HttpRequest, http
 from pytest_nixos.observe.journal import JournalEntry, recent_journal
 from pytest_nixos.observe.mount import Mount, MountTable, mounts
@@ -65,6 +66,7 @@ __all__ = [
     "files",
     "firewall",
     "generations",
+    "has_failed",
     "http",
     "journal",
     "local_users",

@@ -22,10 +22,10 @@ from pytest_nixos import (
     PortState,
     not_applicable,
     observe,
-    poll,
 )
 
 _UNIT = "ollama.service"
+pytestmark = pytest.mark.nixos_rests_on(f"unit:{_UNIT}")
 # A cold model directory on a slow disk; Ollama itself listens within a second or two.
 _READY_LIMIT_S = 120.0
 _ANSWER_LIMIT_S = 5.0
@@ -46,22 +46,20 @@ def ready(
     nixos_machine: Machine,
     nixos_progress: Callable[[str], None],
 ) -> observe.HttpAnswer:
-    """Wait, at most two minutes, until the API answers or the unit has failed; the last answer either way."""
+    """Wait, at most two minutes and not for a unit that has failed, until the API answers; the last answer either way."""
     deadline = Deadline.after(_READY_LIMIT_S)
     last = [_ask(nixos_machine, declared, "/api/version")]
 
     def answered() -> bool | None:
         if last[0].succeeded:
             return True
-        if observe.has_failed(nixos_machine, _UNIT):
-            return False
         nixos_progress(
             f"Ollama does not answer yet ({deadline.elapsed_s:.0f} s): {last[0].failure}"
         )
         last[0] = _ask(nixos_machine, declared, "/api/version")
         return True if last[0].succeeded else None
 
-    poll(answered, deadline=deadline, interval_s=1.0)
+    observe.poll_service(nixos_machine.run, _UNIT, answered, deadline=deadline)
     return last[0]
 
 

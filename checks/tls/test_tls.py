@@ -16,7 +16,6 @@ from pytest_nixos import (
     NixosError,
     not_applicable,
     observe,
-    poll,
 )
 
 from .stranger import nats_answer
@@ -26,6 +25,7 @@ _LISTENING_S = 30.0
 _ANSWER_S = 10.0
 
 
+@pytest.mark.nixos_rests_on("unit:nats.service")
 @pytest.mark.nixos_control("TLS-005")
 def test_nats_refuses_clients_without_certificate(
     nixos_host_config: HostConfig,
@@ -43,18 +43,18 @@ def test_nats_refuses_clients_without_certificate(
     nixos_evidence.expect("refused for want of a certificate")
     last = ["no connection"]
 
-    def try_it() -> tuple[bool, ...] | None:
+    def try_it() -> bool | None:
         try:
             with cluster.connect(name, port, timeout_s=_ANSWER_S) as connection:
                 refused, last[0] = nats_answer(connection, Deadline.after(_ANSWER_S))
         except NixosError as err:
             last[0] = err.message
-            # Not listening yet, or never.
-            return () if observe.has_failed(cluster[name], "nats.service") else None
-        return (refused,)
+            return None  # not listening yet
+        return refused
 
-    answer = poll(try_it, deadline=Deadline.after(_LISTENING_S), interval_s=1.0)
-    refused = answer[0] if answer else None
+    refused = observe.poll_service(
+        cluster[name].run, "nats.service", try_it, deadline=Deadline.after(_LISTENING_S)
+    )
     nixos_evidence.observe(last[0])
     if refused is None:
         journal = cluster[name].run("journalctl --quiet --no-pager --unit=nats -n 30")

@@ -1,18 +1,40 @@
-"""What ``python -m pytest_nixos cache`` says and does."""
+"""``pytest-nixos cache``: list what is cached, check it, or remove what is too old or too much."""
 
 from __future__ import annotations
 
+import argparse
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from pytest_nixos.cli.command import Commands
 from pytest_nixos.machine.snapshot.record import Snapshot, SnapshotDamaged
-from pytest_nixos.machine.snapshot.store import CacheLimits, SnapshotStore
+from pytest_nixos.machine.snapshot.store import (
+    CacheLimits,
+    SnapshotStore,
+    default_snapshot_directory,
+)
+from pytest_nixos.nix.cache import default_cache_directory
+from pytest_nixos.plugin.options import DEFAULT_CACHE_DAYS, DEFAULT_CACHE_GIB, cache_limits
 
-__all__ = ["cleared", "listed", "pruned", "verified"]
+__all__ = ["add", "cleared", "listed", "pruned", "verified"]
 
 _MIB = 1 << 20
 _HOUR_S = 3600.0
+
+
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    cache = commands.add_parser(
+        "cache", help="list what is cached, check it, or remove what is too old or too much"
+    )
+    cache.add_argument(
+        "action", choices=("list", "prune", "verify", "clear"), nargs="?", default="list"
+    )
+    cache.add_argument("--size", metavar="GIB", default=DEFAULT_CACHE_GIB, help="for prune")
+    cache.add_argument("--age", metavar="DAYS", default=DEFAULT_CACHE_DAYS, help="for prune")
+    cache.set_defaults(command=_cache)
 
 
 def listed(evaluations: Path, snapshots: SnapshotStore) -> Iterator[str]:
@@ -55,6 +77,18 @@ def cleared(evaluations: Path, snapshots: SnapshotStore) -> Iterator[str]:
     entries = snapshots.entries()
     gone = [key for key in entries if snapshots.discard(key)]
     yield f"removed {len(gone)} of {len(entries)} snapshots from {snapshots.directory}"
+
+
+def _cache(options: argparse.Namespace) -> Iterator[str]:
+    snapshots = SnapshotStore(default_snapshot_directory(os.environ))
+    evaluations = default_cache_directory(os.environ)
+    actions: dict[str, Callable[[], Iterator[str]]] = {
+        "list": lambda: listed(evaluations, snapshots),
+        "prune": lambda: pruned(snapshots, cache_limits(options.size, options.age)),
+        "verify": lambda: verified(snapshots),
+        "clear": lambda: cleared(evaluations, snapshots),
+    }
+    yield from actions[options.action]()
 
 
 def _told(snapshots: SnapshotStore, key: str, entry: Snapshot | None) -> str:

@@ -372,9 +372,9 @@ def unit_states(machine: Machine) -> dict[str, str]:
     """
     units = Moment.parse(run_guest(machine, LOOK_WITH_UNITS).stdout_text).units
     return {
-        name: unit.active
+        name: unit.get("ActiveState")
         for name, unit in sorted(units.items())
         if name.endswith((".service", ".socket", ".timer", ".mount"))
         and "@" not in name
-        and not unit.bus_name
+        and not unit.get("BusName")
     }

@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Self
 
-from pytest_nixos.generations.units import UNIT_QUERY, UnitState, parse_units
+from pytest_nixos.generations.units import UNIT_QUERY, parse_units
 from pytest_nixos.observe.boot_menu import BOOT_MENU
+from pytest_nixos.observe.generation import PROFILE, SHOW_ROLES, Roles
+from pytest_nixos.observe.unit import UnitState
 
 __all__ = [
     "GENERATIONS_QUERY",
@@ -22,13 +24,10 @@ __all__ = [
     "Verb",
 ]
 
-PROFILE = "/nix/var/nix/profiles/system"
 _UNITS_MARK = "==units=="
 
 LOOK = f"""{BOOT_MENU}
-printf 'current=%s\\n' "$(readlink -e /run/current-system)"
-printf 'booted=%s\\n' "$(readlink -e /run/booted-system)"
-printf 'profile=%s\\n' "$(readlink -e {PROFILE})"
+{SHOW_ROLES}
 default=$(boot_default)
 printf 'default=%s\\n' "${{default##*$'\\x1f'}}"
 printf 'boot=%s\\n' "$(cat /proc/sys/kernel/random/boot_id)"
@@ -163,11 +162,12 @@ class Moment:
         """Read what :data:`LOOK` prints."""
         head, _, units = text.partition(f"{_UNITS_MARK}\n")
         fields = dict(line.partition("=")[::2] for line in head.splitlines())
+        roles = Roles.parse(fields)
         return cls(
             links=Links(
-                current=fields.get("current", ""),
-                booted=fields.get("booted", ""),
-                profile=fields.get("profile", ""),
+                current=roles.current,
+                booted=roles.booted,
+                profile=roles.profile,
                 default=fields.get("default", ""),
             ),
             units=parse_units(units),

@@ -16,6 +16,7 @@ from pytest_nixos.backend_name import EVERYWHERE, BackendName
 from pytest_nixos.errors import NixosError, SettingsError
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.standards.model import Control
+from pytest_nixos.subject import Subject, SubjectKind
 
 __all__ = [
     "BUNDLED_SUITES",
@@ -35,7 +36,9 @@ BUNDLED_SUITES = "pytest_nixos.checks"
 HOST_PARAM = "_nixos_host"
 CONTROL_FIXTURE = "nixos_control"
 NO_HOST = "no-host"
-NAME_MARKERS = ("nixos_control", "nixos_hosts", "nixos_requires")
+NAME_MARKERS = ("nixos_control", "nixos_hosts", "nixos_requires", "nixos_rests_on")
+# Who asks for these changes the shared machine, marked or not: what happens to its units then is the test's doing.
+_CHANGING_FIXTURES = frozenset({"nixos_faults", "nixos_generations"})
 _STORE = Path("/nix/store")
 
 
@@ -182,6 +185,8 @@ def select_and_order(
 ) -> None:
     """Drop what the profile and ``--nixos-suite`` leave out, and put destructive checks last per host.
 
+    A last look at the units stands between: after whatever leaves the machine as it is, before what changes it.
+
     :raises pytest.UsageError: if an item names a control that is not known.
     """
     kept: list[pytest.Item] = []
@@ -195,10 +200,18 @@ def select_and_order(
     kept.sort(
         key=lambda item: (
             order.get(host_key_of(item) or "", -1),
-            item.get_closest_marker("nixos_destructive") is not None,
+            _turn(item),
         )
     )
     items[:] = kept
+
+
+def _turn(item: pytest.Item) -> int:
+    """Return when a test of a host runs: 0 first, 1 as the last look, 2 where it changes the machine."""
+    changes = not _CHANGING_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
+    if changes or item.get_closest_marker("nixos_destructive") is not None:
+        return 2
+    return 1 if item.get_closest_marker("nixos_last_look") is not None else 0
 
 
 def _selected(item: pytest.Item, session: NixosSession, packages: SuitePackages) -> bool:
@@ -254,6 +267,19 @@ def _refuse_bad_markers(item: pytest.Item) -> None:
     for marker in item.iter_markers("nixos_requires"):
         for word in marker.args:
             _refuse_unknown_place(item, word)
+    for marker in item.iter_markers("nixos_rests_on"):
+        for word in marker.args:
+            _refuse_unknown_subject(item, word)
+
+
+def _refuse_unknown_subject(item: pytest.Item, word: str) -> None:
+    try:
+        Subject.parse(word)
+    except ValueError as err:
+        raise pytest.UsageError(
+            f"{item.nodeid}: nixos_rests_on({word!r}): no such kind of subject\n"
+            f"  remedy: write KIND:NAME with one of {', '.join(SubjectKind)}"
+        ) from err
 
 
 def _refuse_unknown_place(item: pytest.Item, word: str) -> None:

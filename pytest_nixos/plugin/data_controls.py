@@ -17,11 +17,11 @@ from pytest_nixos.plugin.not_applicable import not_applicable
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.plugin.stash import SESSION
 from pytest_nixos.standards.applicability import inapplicable
-from pytest_nixos.standards.flake_files import FlakeFiles, read_flake, scan_closure
+from pytest_nixos.standards.flake_files import FlakeFiles, flake_directory, read_flake, scan_closure
 from pytest_nixos.standards.judge import judge
 from pytest_nixos.standards.kinds import KINDS
+from pytest_nixos.standards.look import host_observations, read
 from pytest_nixos.standards.model import Control
-from pytest_nixos.standards.readers import flake_directory, host_observations, read
 
 __all__: list[str] = []
 

@@ -24,7 +24,7 @@ from pytest_nixos.nix.expression import Instrumentation
 from pytest_nixos.nix.refs import FlakeRef, HostRef
 from pytest_nixos.plugin.options import Settings, SnapshotUse
 from pytest_nixos.plugin.session import HostEntry, NixosSession
-from pytest_nixos.standards.loader import load_catalogue, option_paths
+from pytest_nixos.standards.load import load_catalogue, option_paths
 from pytest_nixos.standards.model import Control
 from pytest_nixos.standards.profile import load_profiles, select_controls
 from pytest_nixos.standards.waivers import load_waivers

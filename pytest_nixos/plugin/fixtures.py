@@ -22,22 +22,15 @@ from pytest_nixos.nix.host_config import HostConfig
 from pytest_nixos.nix.refs import FlakeRef
 from pytest_nixos.observe.store import Observations
 from pytest_nixos.plugin.collect import control_of, needs_boot_loader
+from pytest_nixos.plugin.host_failure import HostFailure, NotJudged
 from pytest_nixos.plugin.machines.cluster import ClusterLaunch
 from pytest_nixos.plugin.machines.launch import Launch
 from pytest_nixos.plugin.machines.upgrade import Upgrades
 from pytest_nixos.plugin.session import NixosSession
-from pytest_nixos.plugin.stash import EVIDENCE, NARRATOR, SESSION
+from pytest_nixos.plugin.stash import EVIDENCE, PROGRESS, SESSION
 from pytest_nixos.standards.model import Control
 
-__all__ = ["fail_without_traceback"]
-
-
-def fail_without_traceback(error: NixosError) -> BaseException:
-    """Make the exception that shows `error` once, without a traceback.
-
-    ``pytest.fail()`` inside an ``except`` block would print it twice.
-    """
-    return pytest.fail.Exception(str(error), pytrace=False)
+__all__: list[str] = []
 
 
 @pytest.fixture(scope="session")
@@ -50,10 +43,10 @@ def _nixos_upgrades(request: pytest.FixtureRequest) -> Iterator[Upgrades]:
     config, session = request.config, _session(request)
 
     def launch(key: str, boot_loader: bool) -> Launch:
-        narrator = config.stash[NARRATOR]
-        return Launch(session, key, narrator=narrator, config=config, boot_loader=boot_loader)
+        progress = config.stash[PROGRESS]
+        return Launch(session, key, progress=progress, config=config, boot_loader=boot_loader)
 
-    with Upgrades(session, launch, config.stash[NARRATOR].say) as upgrades:
+    with Upgrades(session, launch, config.stash[PROGRESS].say) as upgrades:
         try:
             yield upgrades
         finally:
@@ -171,14 +164,14 @@ def nixos_cluster(
         session.nix,
         nixos_host_config.ref.flake,
         session.settings,
-        narrator=request.config.stash[NARRATOR],
+        progress=request.config.stash[PROGRESS],
     ) as launch:
 
         def start(*names: str) -> Cluster:
             try:
                 return launch.start(*names)
             except NixosError as err:
-                raise fail_without_traceback(err) from None
+                raise HostFailure(err) from None
 
         yield start
 
@@ -209,7 +202,7 @@ def nixos_upgrade(request: pytest.FixtureRequest, _nixos_host: str) -> UpgradeOu
 @pytest.fixture(scope="session")
 def nixos_progress(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Tell people what a long check waits for; one moving line on a terminal, sparse lines in CI."""
-    return request.config.stash[NARRATOR].tell
+    return request.config.stash[PROGRESS].tell
 
 
 @pytest.fixture
@@ -248,18 +241,18 @@ def _machine(
     request: pytest.FixtureRequest, key: str, *, boot_loader: bool = False
 ) -> Iterator[Machine]:
     session = _session(request)
-    narrator = request.config.stash[NARRATOR]
+    progress = request.config.stash[PROGRESS]
     entry = session.entry(key)
     if entry.stage is not None and _is_shared(request):
         upgrades: Upgrades = request.getfixturevalue("_nixos_upgrades")
-        with _shown_once(session, key), narrator.speaking():
-            narrator.say(f"{key}: taking the machine there")
+        with _shown_once(session, key), progress.speaking():
+            progress.say(f"{key}: taking the machine there")
             machine = upgrades.machine(entry.subject, entry.stage)
         yield machine  # it outlives this fixture
         return
-    launch = Launch(session, key, narrator=narrator, config=request.config, boot_loader=boot_loader)
+    launch = Launch(session, key, progress=progress, config=request.config, boot_loader=boot_loader)
     with ExitStack() as stack:
-        with _shown_once(session, key), narrator.speaking():
+        with _shown_once(session, key), progress.speaking():
             machine = stack.enter_context(launch)
         failed_before = request.session.testsfailed
         try:
@@ -276,9 +269,11 @@ def _is_shared(request: pytest.FixtureRequest) -> bool:
 @contextmanager
 def _shown_once(session: NixosSession, key: str) -> Iterator[None]:
     entry = session.entry(key)
+    if entry.failure is not None and entry.shown:
+        raise NotJudged(entry.failure)
     try:
         yield
     except NixosError as err:
         entry.fail(err)
         entry.shown = True
-        raise fail_without_traceback(err) from None
+        raise HostFailure(err) from None

@@ -16,7 +16,7 @@ from pytest_nixos.nix.host_config import HostConfig
 from pytest_nixos.nix.refs import HostRef
 from pytest_nixos.plugin.machines.changed import ChangedMachines
 from pytest_nixos.plugin.options import Settings, SnapshotUse
-from pytest_nixos.standards.loader import Catalogue
+from pytest_nixos.standards.load import Catalogue
 from pytest_nixos.standards.model import Control
 from pytest_nixos.standards.waivers import Waiver
 

@@ -6,10 +6,10 @@ import re
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.nix.host_config import HostConfig
-from pytest_nixos.standards.declaration import declared_value
+from pytest_nixos.standards.declared_value import declared_value
 from pytest_nixos.standards.expectation import NothingToCheckError, mismatch
 from pytest_nixos.standards.model import Control, Requirement
-from pytest_nixos.standards.sight import Unseen
+from pytest_nixos.standards.seen import Unseen
 
 __all__ = ["inapplicable", "release_number", "unmet"]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from pytest_nixos.standards.coverage import COVERED, Clause, coverage
 from pytest_nixos.standards.explain import how_judged, reference_lines
 from pytest_nixos.standards.kinds import KINDS
-from pytest_nixos.standards.loader import Catalogue, load_catalogue
+from pytest_nixos.standards.load import Catalogue, load_catalogue
 from pytest_nixos.standards.model import STANDARDS, Control, Operator, Suite
 from pytest_nixos.standards.profile import Profile, load_profiles, select_controls
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pytest_nixos.backend_name import EVERYWHERE, BackendName
 from pytest_nixos.standards.expectation import describe
 from pytest_nixos.standards.kinds import KINDS
-from pytest_nixos.standards.loader import Catalogue
+from pytest_nixos.standards.load import Catalogue
 from pytest_nixos.standards.model import STANDARDS, Control
 
 __all__ = ["explain", "how_judged", "list_controls", "reference_lines"]

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
-__all__ = ["FlakeFiles", "StoreScan", "read_flake", "scan_closure"]
+__all__ = ["FlakeFiles", "StoreScan", "flake_directory", "read_flake", "scan_closure"]
 
 Json = Any
 
@@ -98,6 +99,15 @@ class StoreScan:
     paths: int
     secrets: tuple[str, ...]
     private_keys: tuple[str, ...]
+
+
+def flake_directory(location: str) -> Path | None:
+    """Return the local directory of a flake ref's text, or ``None`` for a remote one."""
+    for scheme in ("path:", "git+file://", "git+file:"):
+        location = location.removeprefix(scheme)
+    url, _, query = location.partition("?")
+    path = Path(url) / parse_qs(query).get("dir", [""])[0]
+    return path if path.is_absolute() and path.is_dir() else None
 
 
 def read_flake(directory: Path, *, checkout: Path | None = None) -> FlakeFiles:

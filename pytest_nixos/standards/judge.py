@@ -11,12 +11,12 @@ from pytest_nixos.errors import CatalogueError
 from pytest_nixos.findings import Outcome
 from pytest_nixos.nix.host_config import HostConfig
 from pytest_nixos.standards.applicability import inapplicable
-from pytest_nixos.standards.declaration import declared_value, redacted, value_in_machine
+from pytest_nixos.standards.declared_value import declared_value, redacted, value_in_machine
 from pytest_nixos.standards.expectation import NothingToCheckError, describe, mismatch
 from pytest_nixos.standards.kinds import KINDS
+from pytest_nixos.standards.look import look
 from pytest_nixos.standards.model import Control, DeclaredSpec, Expectation, Operator
-from pytest_nixos.standards.readers import look
-from pytest_nixos.standards.sight import Seen, Unseen
+from pytest_nixos.standards.seen import Seen, Unseen
 
 __all__ = ["Verdict", "judge"]
 
@@ -55,7 +55,7 @@ def judge(
     The running machine decides. A declared value that contradicts a machine which is right fails too: the next
     activation would bring it. Where the place falsifies the running value, the evaluated config decides.
 
-    :param observations: parsed observations by kind, from :func:`pytest_nixos.standards.readers.read`.
+    :param observations: parsed observations by kind, from :func:`pytest_nixos.standards.look.read`.
     :raises CatalogueError: if a Python check judges this control.
     """
     if control.check:

@@ -10,6 +10,7 @@ from typing import Any
 from pytest_nixos.backend_name import EVERYWHERE, BackendName
 from pytest_nixos.errors import CatalogueError
 from pytest_nixos.findings import Severity
+from pytest_nixos.standards.did_you_mean import did_you_mean
 from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.model import (
     Control,
@@ -21,7 +22,6 @@ from pytest_nixos.standards.model import (
     Requirement,
     Suite,
 )
-from pytest_nixos.standards.nearest import did_you_mean
 
 __all__ = ["parse_control", "parse_suite"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.standards.kinds import KINDS
-from pytest_nixos.standards.loader import load_catalogue
+from pytest_nixos.standards.load import load_catalogue
 from pytest_nixos.standards.model import Control
 from pytest_nixos.standards.profile import load_profiles, select_controls
 from tests.machine.twins import CATALOGUE, KERNEL, STALE
@@ -15,7 +15,7 @@ from tests.machine.twins import CATALOGUE, KERNEL, STALE
 EXAMPLE = Path(__file__).parents[2] / "example-flake"
 CONTROLS = load_catalogue()
 BROKEN = {**CATALOGUE, **STALE, **KERNEL}
-#: The stand-in has no podman; the guest's answers are recorded in test_standards_readers instead.
+#: The stand-in has no podman; the guest's answers are recorded in observe/test_podman instead.
 WITHOUT_PROGRAM = {"podman"}
 
 

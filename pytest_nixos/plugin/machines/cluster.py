@@ -20,7 +20,7 @@ from pytest_nixos.nix.host_config import HostConfig
 from pytest_nixos.nix.refs import FlakeRef, HostRef
 from pytest_nixos.plugin.evaluate import FURTHER_OPTIONS
 from pytest_nixos.plugin.options import Settings
-from pytest_nixos.plugin.progress import Narrator
+from pytest_nixos.plugin.progress import Progress
 
 __all__ = ["ClusterLaunch"]
 
@@ -34,12 +34,12 @@ class ClusterLaunch:
     """
 
     def __init__(
-        self, nix: Nix, flake: FlakeRef, settings: Settings, *, narrator: Narrator
+        self, nix: Nix, flake: FlakeRef, settings: Settings, *, progress: Progress
     ) -> None:
         self._nix = nix
         self._flake = flake
         self._settings = settings
-        self._narrator = narrator
+        self._progress = progress
         self._stack = ExitStack()
         self._clusters: dict[frozenset[str], Cluster] = {}
 
@@ -67,7 +67,7 @@ class ClusterLaunch:
         return self._clusters[key]
 
     def _start(self, names: Sequence[str], stack: ExitStack) -> Cluster:
-        with self._narrator.speaking():
+        with self._progress.speaking():
             hosts = [self._evaluated(name) for name in names]
             runner = SubprocessRunner()
             common = stack.enter_context(segment(runner, hosts))
@@ -78,7 +78,7 @@ class ClusterLaunch:
         return cluster
 
     def _evaluated(self, name: str) -> HostConfig:
-        self._narrator.say(f"{name}: evaluating it as a machine of a cluster")
+        self._progress.say(f"{name}: evaluating it as a machine of a cluster")
         ref = HostRef(self._flake, name)
         return self._nix.evaluate(ref, backend=BackendName.CONTAINER, option_paths=FURTHER_OPTIONS)
 
@@ -88,7 +88,7 @@ class ClusterLaunch:
             host.derivation,
             gc_root=directory.path / "system",
             output=host.output,
-            on_progress=self._narrator.build,
+            on_progress=self._progress.build,
         )
         spec = MachineSpec(
             host=host,
@@ -96,7 +96,7 @@ class ClusterLaunch:
             run_dir=directory.path,
             boot_timeout_s=self._settings.boot_timeout_s,
         )
-        backend = ContainerBackend(on_event=self._narrator.boot, strategy=strategy)
+        backend = ContainerBackend(on_event=self._progress.boot, strategy=strategy)
         machine = stack.enter_context(Machine(spec, backend))
         machine.start()
         return machine

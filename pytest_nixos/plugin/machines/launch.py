@@ -16,7 +16,7 @@ from pytest_nixos.machine.base import Backend, Machine, MachineSpec
 from pytest_nixos.machine.boot.events import BootListener
 from pytest_nixos.nix.host_config import HostConfig
 from pytest_nixos.plugin.options import Keep, Settings, SnapshotUse
-from pytest_nixos.plugin.progress import Narrator
+from pytest_nixos.plugin.progress import Progress
 from pytest_nixos.plugin.session import HostEntry, NixosSession
 
 if TYPE_CHECKING:
@@ -36,13 +36,13 @@ class Launch:
         session: NixosSession,
         key: str,
         *,
-        narrator: Narrator,
+        progress: Progress,
         config: Any,
         boot_loader: bool = False,
     ) -> None:
         self._session = session
         self._entry = session.entry(key)
-        self._narrator = narrator
+        self._progress = progress
         self._config = config
         self._boot_loader = boot_loader
         self._stack = ExitStack()
@@ -69,8 +69,8 @@ class Launch:
             wanted is Keep.ALWAYS or (wanted is Keep.FAILED and failed)
         ):
             self._directory.keep = True
-            with self._narrator.speaking():
-                self._narrator.say(f"{self._entry.key}: kept {self._directory.path}")
+            with self._progress.speaking():
+                self._progress.say(f"{self._entry.key}: kept {self._directory.path}")
 
     def _start(self, stack: ExitStack, directory: RunDirectory) -> Machine:
         spec = self._spec(directory)
@@ -104,13 +104,13 @@ class Launch:
         ahead = self._session.take_builds()
         if len(ahead) > 1:
             with _phase(self._entry, f"build of {len(ahead)} hosts"):
-                self._session.nix.build_ahead(ahead, on_progress=self._narrator.build)
+                self._session.nix.build_ahead(ahead, on_progress=self._progress.build)
         with _phase(self._entry, "build"):
             return self._session.nix.build(
                 host.derivation,
                 gc_root=directory.path / "system",
                 output=host.output,
-                on_progress=self._narrator.build,
+                on_progress=self._progress.build,
             )
 
     def _backend(self) -> Backend:
@@ -123,7 +123,7 @@ class Launch:
         return offered.get(name.value) or bundled_backend(
             name,
             self._session.settings,
-            self._narrator.boot,
+            self._progress.boot,
             started_at_s=self._session.started_at_s,
         )
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from pytest_nixos import __version__
 from pytest_nixos.findings import Finding, Ledger, Outcome
+from pytest_nixos.plugin.host_failure import why_not_judged
 from pytest_nixos.plugin.session import HostEntry, NixosSession
 from pytest_nixos.report.facts import RunFacts
 from pytest_nixos.report.upgrade import compare_stages
@@ -106,6 +107,7 @@ def _host_facts(entry: HostEntry, session: NixosSession) -> Mapping[str, object]
         "ref": str(entry.ref),
         "phases_s": {name: round(seconds, 3) for name, seconds in entry.phases_s.items()},
         "failure": None if entry.failure is None else str(entry.failure),
+        "why": "" if entry.failure is None else why_not_judged(entry.failure),
     }
     if config is not None:
         facts |= {

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pytest_nixos.local.private_directory import private_directory
+
 __all__ = ["EvaluationCache", "default_cache_directory", "evaluation_key"]
 
 _FORMAT = 1
@@ -41,7 +43,7 @@ class EvaluationCache:
     def put(self, key: str, content: Mapping[str, Any]) -> None:
         """Keep `content` under `key`; another process sees it whole or not at all."""
         with contextlib.suppress(OSError):
-            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private_directory(self.directory)
             descriptor, name = tempfile.mkstemp(dir=self.directory, prefix=".new-")  # mode 0600
             try:
                 with os.fdopen(descriptor, "w") as file:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from pytest_nixos.local.private_directory import private_directory
 from pytest_nixos.machine.snapshot.limits import CacheLimits
 from pytest_nixos.machine.snapshot.record import RECORD, Snapshot, SnapshotDamaged, SnapshotRecord
 
@@ -47,6 +48,8 @@ class SnapshotStore:
         :raises SnapshotDamaged: if there is one that cannot be used.
         """
         path = self.path(key)
+        # A draft of a killed session holds a guest's memory: it goes with the next use, not with the next save only.
+        self._sweep()
         with contextlib.ExitStack() as stack:
             snapshot = Snapshot.load(path) if os.path.lexists(path) else None
             if snapshot is not None and not _hold(stack, path / _LOCK, fcntl.LOCK_SH):
@@ -59,7 +62,7 @@ class SnapshotStore:
     @contextlib.contextmanager
     def writing(self, key: str) -> Iterator[bool]:
         """Yield whether this process may make the snapshot of `key`; another one makes it otherwise."""
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_directory(self.directory)
         descriptor = os.open(
             self.directory / f"{key}{_LOCK_SUFFIX}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
         )
@@ -152,7 +155,7 @@ class SnapshotStore:
 
     def _sweep(self) -> None:
         """Remove drafts whose maker is gone."""
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_directory(self.directory)
         for path in self.directory.glob(f"{_NEW}*"):
             with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
                 young = time.time() - path.stat().st_mtime < _YOUNG_S  # perhaps not locked yet

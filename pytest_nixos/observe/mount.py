@@ -83,7 +83,7 @@ class MountTable:
 def mounts(*, name: str = "mount") -> Probe[MountTable]:
     """Ask for the mounts of the guest's main mount namespace."""
     return Probe(
-        name=name, script=_READ, parse=lambda output: parse_mountinfo(output.text.splitlines())
+        name=name, script=_READ, parse=lambda output: parse_mountinfo(output.text.split("\n"))
     )
 
 

@@ -39,10 +39,11 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
         Verb,
     )
     from pytest_nixos.local.timing import Deadline, poll
-    from pytest_nixos.machine.base import CommandResult, Machine, PortState
+    from pytest_nixos.machine.base import Machine
+    from pytest_nixos.machine.capabilities import BootsFrom, PortState
     from pytest_nixos.machine.cluster.cluster import Cluster
+    from pytest_nixos.machine.command import CommandResult
     from pytest_nixos.machine.faults.faults import Faults, Hog
-    from pytest_nixos.machine.power import BootsFrom
     from pytest_nixos.nix.dev_shell import DevShell, ShellVisit
     from pytest_nixos.nix.flake import Flake, FlakeHost, NixAnswer
     from pytest_nixos.nix.host_config import (
@@ -155,7 +156,7 @@ _HOME = {
     "SwitchOutcome": "generations",
     "UnitChanges": "generations",
     "Verb": "generations",
-    "BootsFrom": "machine.power",
+    "BootsFrom": "machine.capabilities",
     "Faults": "machine.faults.faults",
     "Hog": "machine.faults.faults",
     "Firewall": "nix.host_config",
@@ -164,9 +165,9 @@ _HOME = {
     "PortRange": "nix.host_config",
     "Unit": "nix.host_config",
     "Zram": "nix.host_config",
-    "CommandResult": "machine.base",
+    "CommandResult": "machine.command",
     "Machine": "machine.base",
-    "PortState": "machine.base",
+    "PortState": "machine.capabilities",
     "Evidence": "findings",
     "Finding": "findings",
     "Outcome": "findings",

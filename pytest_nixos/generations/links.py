@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from typing import Self
 
 from pytest_nixos.generations.units import UNIT_QUERY, parse_units
-from pytest_nixos.observe.generation import BOOT_DEFAULT, PROFILE, SHOW_ROLES, Roles
+from pytest_nixos.observe.boot_menu import BOOT_MENU
+from pytest_nixos.observe.generation import PROFILE, SHOW_ROLES, Roles
 from pytest_nixos.observe.unit import UnitState
 
 __all__ = [
@@ -25,10 +26,10 @@ __all__ = [
 
 _UNITS_MARK = "==units=="
 
-LOOK = f"""{BOOT_DEFAULT}
+LOOK = f"""{BOOT_MENU}
 {SHOW_ROLES}
-read -r _ _ default < <(boot_default)
-printf 'default=%s\\n' "$default"
+default=$(boot_default)
+printf 'default=%s\\n' "${{default##*$'\\x1f'}}"
 printf 'boot=%s\\n' "$(cat /proc/sys/kernel/random/boot_id)"
 printf 'kernel=%s\\n' "$(uname -r)"
 printf 'modules=%s\\n' "$(ls /run/current-system/kernel-modules/lib/modules 2>/dev/null | tr '\\n' ' ')"

@@ -5,6 +5,12 @@ A probe is a read-only bash fragment and its parser, one noun a file. What check
     failed = nixos_observations.of(observe.failed_units())
 """
 
+from pytest_nixos.observe.activation import (
+    ActivationFailure,
+    BootActivation,
+    boot_activation,
+    parse_activation,
+)
 from pytest_nixos.observe.base import Probe, ProbeOutput, collect, observe
 from pytest_nixos.observe.boot_time import BootTime, UnitTime, boot_time
 from pytest_nixos.observe.fact import Fact, Lacking, fact_probe
@@ -15,7 +21,7 @@ from pytest_nixos.observe.generation import GenerationState, generations
 from pytest_nixos.observe.http import HttpAnswer, HttpRequest, http
 from pytest_nixos.observe.journal import JournalEntry, journal, recent_journal
 from pytest_nixos.observe.kernel import same_sysctl, sysctls
-from pytest_nixos.observe.mount import Mount, MountTable, mounts
+from pytest_nixos.observe.mount import FileSystemEntry, Mount, MountTable, filesystem_table, mounts
 from pytest_nixos.observe.network import Protocol, Sockets, sockets
 from pytest_nixos.observe.process import (
     ProcessFacts,
@@ -33,17 +39,31 @@ from pytest_nixos.observe.unit import (
     system_state,
     units,
 )
+from pytest_nixos.observe.unit_event import UnitEvent, UnitEventKind, UnitHistory, unit_history
+from pytest_nixos.observe.unit_file import (
+    BrokenCycle,
+    IgnoredDirective,
+    UnitFileReport,
+    UnitRemark,
+    verify_units,
+)
+from pytest_nixos.observe.user_unit import UserUnits, user_units
 
 __all__ = [
+    "ActivationFailure",
+    "BootActivation",
     "BootTime",
+    "BrokenCycle",
     "Decision",
     "Exposure",
     "Fact",
     "FileState",
+    "FileSystemEntry",
     "FirewallState",
     "GenerationState",
     "HttpAnswer",
     "HttpRequest",
+    "IgnoredDirective",
     "JournalEntry",
     "Lacking",
     "Mount",
@@ -57,21 +77,30 @@ __all__ = [
     "SeccompMode",
     "Sockets",
     "SwapState",
+    "UnitEvent",
+    "UnitEventKind",
+    "UnitFileReport",
+    "UnitHistory",
+    "UnitRemark",
     "UnitState",
     "UnitTime",
+    "UserUnits",
     "ZramDevice",
+    "boot_activation",
     "boot_time",
     "collect",
     "exposure",
     "fact_probe",
     "failed_units",
     "files",
+    "filesystem_table",
     "firewall",
     "generations",
     "http",
     "journal",
     "mounts",
     "observe",
+    "parse_activation",
     "process_facts",
     "programs",
     "recent_journal",
@@ -80,5 +109,8 @@ __all__ = [
     "swap",
     "sysctls",
     "system_state",
+    "unit_history",
     "units",
+    "user_units",
+    "verify_units",
 ]

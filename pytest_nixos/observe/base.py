@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from pytest_nixos.errors import TransportError
-from pytest_nixos.machine.base import CommandResult
+from pytest_nixos.machine.command import CommandResult
 from pytest_nixos.observe.text import split_lines
 
 __all__ = ["Probe", "ProbeOutput", "RunCommand", "collect", "observe"]

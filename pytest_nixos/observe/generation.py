@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
+from pytest_nixos.observe.boot_menu import BOOT_MENU, SEPARATOR
 from pytest_nixos.observe.fact import Fact
 from pytest_nixos.observe.text import lines, pairs
 
 __all__ = [
-    "BOOT_DEFAULT",
     "GENERATION_FACTS",
     "PROFILE",
     "SHOW_ROLES",
@@ -40,31 +40,7 @@ show_roles() {
 show_roles
 """
 
-#: Defines ``boot_default``, which prints loader, file and toplevel of what boots if nobody chooses. The boot loader's
-#: default is its first entry (GRUB, extlinux) or the one that loader.conf names (systemd-boot, with or without a boot
-#: counter in the entry's name); install-grub.pl, extlinux-conf-builder.sh and systemd-boot-builder.py of nixpkgs.
-BOOT_DEFAULT = r"""
-boot_default() {
-  local esp entry file loader init='s/.*[[:space:]]init=\([^[:space:]]*\)\/init.*/\1/p'
-  for esp in /boot /efi /boot/efi; do
-    [ -e "$esp/loader/loader.conf" ] || continue
-    entry=$(sed -n 's/^default[[:space:]]*//p' "$esp/loader/loader.conf" | tail -n 1)
-    for file in "$esp/loader/entries/${entry%.conf}".conf "$esp/loader/entries/${entry%.conf}"+*.conf; do
-      [ -e "$file" ] || continue
-      printf 'systemd-boot %s %s\n' "$esp/loader/loader.conf" "$(sed -n "/^options/$init" "$file" | head -n 1)"
-      return
-    done
-  done
-  for loader in grub:/boot/grub/grub.cfg extlinux:/boot/extlinux/extlinux.conf; do
-    file=${loader#*:}
-    [ -e "$file" ] || continue
-    printf '%s %s %s\n' "${loader%%:*}" "$file" "$(sed -n "$init" "$file" | head -n 1)"
-    return
-  done
-}
-"""
-
-_READ = rf"""{BOOT_DEFAULT}
+_READ = rf"""{BOOT_MENU}
 title roles
 {SHOW_ROLES}
 title links
@@ -128,6 +104,7 @@ for file in /root/.nix-channels /home/*/.nix-channels; do [ -s "$file" ] && sed 
 true"""
 
 _NUMBERED = re.compile(r"/system-(\d+)-link$")
+_ENTRY = re.compile(r"nixos-generation-(\d+)")
 _INIT = re.compile(r"\binit=(/nix/store/[^/\s]+)/init")
 
 
@@ -237,11 +214,14 @@ def _parse(output: ProbeOutput) -> GenerationState:
 
 
 def _boot_menu(found: Sequence[str], numbered: Mapping[int, str]) -> BootMenu | None:
-    words = found[0].split(" ") if found else []
-    if len(words) != 3:
+    fields = "".join(found).split(SEPARATOR)
+    if len(fields) != 4:
         return None
-    loader, path, toplevel = words
-    number = max((n for n, top in numbered.items() if toplevel and top == toplevel), default=None)
+    loader, path, entry, toplevel = fields
+    numbers = [number for number, system in numbered.items() if toplevel and system == toplevel]
+    named = _ENTRY.search(entry)
+    # Two generations may be one system: the entry's name tells which of them is meant, where it has a number.
+    number = int(named[1]) if named and int(named[1]) in numbers else max(numbers, default=None)
     return BootMenu(loader=loader, path=path, toplevel=toplevel, generation=number)
 
 

@@ -12,6 +12,7 @@ from types import ModuleType
 
 import pytest
 
+from pytest_nixos.backend_name import EVERYWHERE, BackendName
 from pytest_nixos.errors import NixosError, SettingsError
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.standards.model import Control
@@ -26,6 +27,7 @@ __all__ = [
     "generate_tests",
     "host_key_of",
     "needs_boot_loader",
+    "runs_as",
     "select_and_order",
 ]
 
@@ -34,7 +36,8 @@ HOST_PARAM = "_nixos_host"
 CONTROL_FIXTURE = "nixos_control"
 NO_HOST = "no-host"
 NAME_MARKERS = ("nixos_control", "nixos_hosts", "nixos_requires")
-BOOT_LOADER = "boot-loader"
+# Who asks for these changes the shared machine, marked or not: what happens to its units then is the test's doing.
+_CHANGING_FIXTURES = frozenset({"nixos_faults", "nixos_generations"})
 _STORE = Path("/nix/store")
 
 
@@ -147,7 +150,20 @@ def host_key_of(item: pytest.Item) -> str | None:
 
 def needs_boot_loader(item: pytest.Item) -> bool:
     """Whether a test asks for a VM with a boot loader: ``nixos_requires("boot-loader")``, alone or beside places."""
-    return any(BOOT_LOADER in marker.args for marker in item.iter_markers("nixos_requires"))
+    return any(
+        BackendName.VM_WITH_BOOT_LOADER in marker.args
+        for marker in item.iter_markers("nixos_requires")
+    )
+
+
+def runs_as(backend: BackendName, requires: pytest.Mark) -> bool:
+    """Whether a machine of `backend` is what a ``nixos_requires`` marker asks for.
+
+    A VM can have a boot loader; it gets one where a test asks for it.
+    """
+    wanted = {BackendName.named(word) for word in requires.args}
+    loader = backend is BackendName.VM and BackendName.VM_WITH_BOOT_LOADER in wanted
+    return backend in wanted or loader
 
 
 def control_of(item: pytest.Item, session: NixosSession) -> Control | None:
@@ -168,6 +184,8 @@ def select_and_order(
 ) -> None:
     """Drop what the profile and ``--nixos-suite`` leave out, and put destructive checks last per host.
 
+    A last look at the units stands between: after whatever leaves the machine as it is, before what changes it.
+
     :raises pytest.UsageError: if an item names a control that is not known.
     """
     kept: list[pytest.Item] = []
@@ -181,10 +199,18 @@ def select_and_order(
     kept.sort(
         key=lambda item: (
             order.get(host_key_of(item) or "", -1),
-            item.get_closest_marker("nixos_destructive") is not None,
+            _turn(item),
         )
     )
     items[:] = kept
+
+
+def _turn(item: pytest.Item) -> int:
+    """Return when a test of a host runs: 0 first, 1 as the last look, 2 where it changes the machine."""
+    changes = not _CHANGING_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
+    if changes or item.get_closest_marker("nixos_destructive") is not None:
+        return 2
+    return 1 if item.get_closest_marker("nixos_last_look") is not None else 0
 
 
 def _selected(item: pytest.Item, session: NixosSession, packages: SuitePackages) -> bool:
@@ -237,3 +263,17 @@ def _refuse_bad_markers(item: pytest.Item) -> None:
                     f"{item.nodeid}: marker {name} got {marker.args!r} {marker.kwargs or ''}\n"
                     f'  remedy: give it names as strings, for example @pytest.mark.{name}("name")'
                 )
+    for marker in item.iter_markers("nixos_requires"):
+        for word in marker.args:
+            _refuse_unknown_place(item, word)
+
+
+def _refuse_unknown_place(item: pytest.Item, word: str) -> None:
+    try:
+        BackendName.named(word)
+    except ValueError as err:
+        known = ", ".join(sorted(name.place for name in EVERYWHERE))
+        raise pytest.UsageError(
+            f"{item.nodeid}: nixos_requires({word!r}): a machine cannot be that\n"
+            f"  remedy: use {known} or {BackendName.VM_WITH_BOOT_LOADER}"
+        ) from err

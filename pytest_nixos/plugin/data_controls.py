@@ -8,19 +8,20 @@ from pathlib import Path
 
 import pytest
 
+from pytest_nixos.backend_name import BackendName
 from pytest_nixos.findings import Evidence, Outcome
 from pytest_nixos.nix.host_config import HostConfig
 from pytest_nixos.nix.metadata import subfolder
 from pytest_nixos.observe.store import Observations
 from pytest_nixos.plugin.not_applicable import not_applicable
-from pytest_nixos.plugin.session import NixosSession, place_of
+from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.plugin.stash import SESSION
 from pytest_nixos.standards.applicability import inapplicable
 from pytest_nixos.standards.flake_files import FlakeFiles, flake_directory, read_flake, scan_closure
 from pytest_nixos.standards.judge import judge
 from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.look import host_observations, read
-from pytest_nixos.standards.model import Control, Place
+from pytest_nixos.standards.model import Control
 
 __all__: list[str] = []
 
@@ -54,7 +55,7 @@ def nixos_judge(
     The machine is started only where a control has to be seen on one.
     """
     session = request.config.stash[SESSION]
-    place = place_of(session.backend_name(_nixos_host))
+    backend = session.backend_name(_nixos_host)
 
     def judge_control(control: Control) -> None:
         if control.check:
@@ -62,10 +63,10 @@ def nixos_judge(
         observations: Mapping[str, object] = {}
         if _reads_host_machine(control):
             observations = request.getfixturevalue("nixos_host_observations")
-        elif _needs_machine(control, nixos_host_config, place):
+        elif _needs_machine(control, nixos_host_config, backend):
             store: Observations = request.getfixturevalue("nixos_observations")
             observations = read(session.controls, nixos_host_config, store)
-        verdict = judge(control, nixos_host_config, observations, place)
+        verdict = judge(control, nixos_host_config, observations, backend)
         nixos_evidence.expect(verdict.expected)
         nixos_evidence.observe(verdict.observed)
         nixos_evidence.judged_on = verdict.judged_on
@@ -77,12 +78,12 @@ def nixos_judge(
     return judge_control
 
 
-def _needs_machine(control: Control, host: HostConfig, place: Place) -> bool:
+def _needs_machine(control: Control, host: HostConfig, backend: BackendName) -> bool:
     return (
         control.is_data
         and control.observed is not None
-        and place not in control.falsified_in
-        and inapplicable(control, host, place) is None
+        and backend not in control.falsified_in
+        and inapplicable(control, host, backend) is None
     )
 
 

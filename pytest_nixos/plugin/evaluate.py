@@ -12,7 +12,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Self
 
+from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import EvalError, FlakeError
+from pytest_nixos.generations.upgrade_stage import Stage
 from pytest_nixos.local.memory import available_bytes
 from pytest_nixos.local.process import SubprocessRunner
 from pytest_nixos.nix.argv import NixSettings
@@ -20,7 +22,7 @@ from pytest_nixos.nix.cache import EvaluationCache, default_cache_directory
 from pytest_nixos.nix.evaluation import Locked, Nix
 from pytest_nixos.nix.expression import Instrumentation
 from pytest_nixos.nix.refs import FlakeRef, HostRef
-from pytest_nixos.plugin.options import BackendChoice, Settings, SnapshotUse
+from pytest_nixos.plugin.options import Settings, SnapshotUse
 from pytest_nixos.plugin.session import HostEntry, NixosSession
 from pytest_nixos.standards.load import load_catalogue, option_paths
 from pytest_nixos.standards.model import Control
@@ -144,8 +146,9 @@ def _entries(refs: Sequence[HostRef], settings: Settings) -> list[HostEntry]:
     entries = []
     for key, new in keys.items():
         old = settings.upgrade_from.of(new)
-        for stage, ref in (("old", old), ("new", new), ("back", old)):
-            entries.append(HostEntry(key=f"{key}@{stage}", ref=ref, subject=key, stage=stage))
+        for stage in Stage:
+            ref = new if stage is Stage.NEW else old
+            entries.append(HostEntry(key=stage.of(key), ref=ref, subject=key, stage=stage))
     return entries
 
 
@@ -174,9 +177,10 @@ class _Questions:
 
     @classmethod
     def of(cls, settings: Settings, controls: Sequence[Control]) -> Self:
-        backend = settings.backend
+        # A live host is asked for what it declares: as the machine that it would be here.
+        chosen = None if settings.backend is BackendName.SSH else settings.backend
         return cls(
-            backend="auto" if backend is BackendChoice.SSH else backend.value,
+            backend="auto" if chosen is None else chosen.value,
             option_paths=(*option_paths(controls), *FURTHER_OPTIONS),
         )
 

@@ -12,13 +12,13 @@ from typing import Literal, TypeVar
 
 import pytest
 
+from pytest_nixos.backend_name import EVERYWHERE, BackendName
 from pytest_nixos.errors import SettingsError
 from pytest_nixos.findings import Severity
 from pytest_nixos.machine.snapshot.limits import CacheLimits
 from pytest_nixos.nix.refs import HostSelection, UpgradeFrom
 
 __all__ = [
-    "BackendChoice",
     "Keep",
     "ReportTarget",
     "Settings",
@@ -32,15 +32,7 @@ DEFAULT_PROFILE = "baseline"
 DEFAULT_CACHE_GIB = "10"
 DEFAULT_CACHE_DAYS = "30"
 _DAY_S = 86400.0
-
-
-class BackendChoice(enum.Enum):
-    """``--nixos-backend``: `AUTO` runs a host that declares ``boot.isContainer`` as a container."""
-
-    AUTO = "auto"
-    VM = "vm"
-    CONTAINER = "container"
-    SSH = "ssh"
+_AUTO = "auto"
 
 
 class Keep(enum.Enum):
@@ -66,12 +58,17 @@ class ReportTarget:
     format: str
     path: Path
 
+    def __str__(self) -> str:
+        return f"{self.format}:{self.path}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What this session was asked to do.
 
     :param flakes: hosts to test; empty means that the plugin stays out of the way.
+    :param backend: how machines run, ``None`` where each host's own config decides: a container where it declares
+        ``boot.isContainer``, else a VM.
     :param suites: bundled suites asked for by name; empty means all when no paths were given.
     :param fail_on: findings below this severity are reported and do not fail the run.
     :param boot_timeout_s: seconds from a machine's start to a settled system.
@@ -83,7 +80,7 @@ class Settings:
     """
 
     flakes: tuple[HostSelection, ...]
-    backend: BackendChoice
+    backend: BackendName | None
     suites: tuple[str, ...]
     profiles: tuple[str, ...]
     catalogue_dirs: tuple[Path, ...]
@@ -121,7 +118,7 @@ class Settings:
             flakes=tuple(
                 dict.fromkeys(HostSelection.parse(t, cwd=cwd) for t in read.many("flake"))
             ),
-            backend=_choice(BackendChoice, read.one("backend"), option="backend"),
+            backend=_backend(read.one("backend")),
             suites=read.many("suite"),
             profiles=read.many("profile") or (DEFAULT_PROFILE,),
             catalogue_dirs=tuple(config.rootpath / d for d in read.many("catalogue")),
@@ -173,8 +170,8 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
     ),
     (
         "backend",
-        "auto",
-        {"choices": [choice.value for choice in BackendChoice]},
+        _AUTO,
+        {"choices": [_AUTO, *sorted(EVERYWHERE)]},
         "how the machine runs; auto: a container where boot.isContainer is set, else a VM",
     ),
     (
@@ -340,6 +337,15 @@ def _choice(kind: type[_E], text: str, *, option: str) -> _E:
         raise _bad(option, text, ", ".join(str(member.value) for member in kind)) from err
 
 
+def _backend(text: str) -> BackendName | None:
+    if text == _AUTO:
+        return None
+    try:
+        return {name.value: name for name in EVERYWHERE}[text]
+    except KeyError as err:
+        raise _bad("backend", text, ", ".join([_AUTO, *sorted(EVERYWHERE)])) from err
+
+
 def _severity(text: str) -> Severity:
     try:
         return Severity[text.upper()]
@@ -357,7 +363,7 @@ def _report(text: str, cwd: Path) -> ReportTarget:
 def _upgrade_from(text: str, cwd: Path, backend: str) -> UpgradeFrom | None:
     if not text:
         return None
-    if backend == BackendChoice.SSH.value:
+    if backend == BackendName.SSH:
         raise SettingsError(
             "--nixos-upgrade-from: a live host is not upgraded by a test",
             remedy="test the upgrade on a VM of the host: --nixos-backend vm",

@@ -10,9 +10,9 @@ from typing import Protocol
 
 import pytest
 
+from pytest_nixos.local.text import printable
 from pytest_nixos.machine.boot.events import BootEvent, BootEventKind
 from pytest_nixos.nix.log import BuildProgress, describe
-from pytest_nixos.report.terminal import printable
 
 __all__ = ["Narrator"]
 

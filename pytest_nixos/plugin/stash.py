@@ -7,11 +7,9 @@ import pytest
 from pytest_nixos.findings import Evidence
 from pytest_nixos.plugin.progress import Narrator
 from pytest_nixos.plugin.session import NixosSession
-from pytest_nixos.plugin.upgrade import Upgrades
 
-__all__ = ["EVIDENCE", "NARRATOR", "SESSION", "UPGRADES"]
+__all__ = ["EVIDENCE", "NARRATOR", "SESSION"]
 
 SESSION = pytest.StashKey[NixosSession]()
 NARRATOR = pytest.StashKey[Narrator]()
-UPGRADES = pytest.StashKey[Upgrades]()
 EVIDENCE = pytest.StashKey[Evidence]()

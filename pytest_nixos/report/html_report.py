@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytest_nixos.findings import Finding, Outcome, Severity
-from pytest_nixos.report import RunFacts
-from pytest_nixos.report.terminal import printable
+from pytest_nixos.local.text import printable_lines
+from pytest_nixos.report.facts import RunFacts
 
 __all__ = ["write_html"]
 
@@ -34,7 +34,7 @@ def write_html(findings: Sequence[Finding], run: RunFacts) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"shown": _shown, "lines": _lines, "clock": _clock}
+    environment.filters |= {"shown": _shown, "lines": printable_lines, "clock": _clock}
     ordered = sorted(findings, key=lambda f: (not f.failed, -f.severity, f.host, f.control))
     return environment.get_template("report.html.j2").render(
         run=run,
@@ -75,11 +75,7 @@ def _shown(value: object) -> str:
         if isinstance(value, str)
         else json.dumps(value, ensure_ascii=False, indent=2, default=str)
     )
-    return _lines(text if len(text) <= _MOST_VALUE else f"{text[:_MOST_VALUE]}...")
-
-
-def _lines(text: str) -> str:
-    return "\n".join(printable(line) for line in text.splitlines())
+    return printable_lines(text if len(text) <= _MOST_VALUE else f"{text[:_MOST_VALUE]}...")
 
 
 def _clock(time_s: float) -> str:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from pytest_nixos.findings import Finding
-from pytest_nixos.report import RunFacts
+from pytest_nixos.report.facts import RunFacts
 
 __all__ = ["SCHEMA_VERSION", "write_json"]
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from pytest_nixos.findings import Finding, Outcome, Severity
-from pytest_nixos.report import RunFacts
-from pytest_nixos.report.terminal import printable
+from pytest_nixos.local.text import printable
+from pytest_nixos.report.facts import RunFacts
 
 __all__ = ["write_sarif"]
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
 from pytest_nixos.findings import Finding, Outcome, Severity
+from pytest_nixos.local.text import printable
 
-__all__ = ["failure_lines", "printable", "summary_lines"]
+__all__ = ["failure_lines", "summary_lines"]
 
 _MAX_VALUE = 400
 _ATTACHMENT_LINES = 15
@@ -43,16 +43,6 @@ def summary_lines(findings: Sequence[Finding], *, fail_on: Severity) -> list[str
         for number, finding in enumerate(failed, 1):
             lines += _plan_entry(number, finding, fail_on=fail_on)
     return lines
-
-
-def printable(text: str) -> str:
-    """Replace every character that a terminal might act upon; guest text is untrusted."""
-    return "".join(
-        c
-        if c == "\t" or unicodedata.category(c) not in ("Cc", "Cf", "Co", "Cs")
-        else "\N{REPLACEMENT CHARACTER}"
-        for c in text
-    )
 
 
 def failure_lines(finding: Finding) -> list[str]:

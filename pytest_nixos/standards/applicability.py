@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import re
 
+from pytest_nixos.backend_name import BackendName
 from pytest_nixos.nix.host_config import HostConfig
 from pytest_nixos.standards.declared_value import declared_value
 from pytest_nixos.standards.expectation import NothingToCheckError, mismatch
-from pytest_nixos.standards.model import Control, Place, Requirement
+from pytest_nixos.standards.model import Control, Requirement
 from pytest_nixos.standards.seen import Unseen
 
 __all__ = ["inapplicable", "release_number", "unmet"]
 
 
-def inapplicable(control: Control, host: HostConfig, place: Place) -> str | None:
+def inapplicable(control: Control, host: HostConfig, place: BackendName) -> str | None:
     """Say why `control` does not apply, or return ``None`` if it does."""
     if place not in control.applies_to:
-        where = ", ".join(sorted(p.value for p in control.applies_to))
-        return f"cannot be judged in a {place.value} (applies to: {where})"
+        where = ", ".join(sorted(p.place for p in control.applies_to))
+        return f"cannot be judged in a {place.place} (applies to: {where})"
     return unmet(control, host)
 
 

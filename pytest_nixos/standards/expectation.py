@@ -6,13 +6,13 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from pytest_nixos.local.text import one_line
 from pytest_nixos.standards.model import Expectation, Operator, Quantifier
 
 __all__ = ["NothingToCheckError", "describe", "mismatch"]
 
 Json = Any
 SHOWN = 5
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class NothingToCheckError(Exception):
@@ -109,7 +109,7 @@ def _text(value: Json) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{k}={_text(v)}" for k, v in sorted(value.items())) or "nothing"
     # What a guest says is untrusted: one line, without control characters.
-    text = "null" if value is None else " ".join(_CONTROL.sub(" ", str(value)).split())
+    text = "null" if value is None else one_line(str(value))
     return (text if len(text) <= 300 else f"{text[:297]}...") or '""'
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 
+from pytest_nixos.backend_name import EVERYWHERE, BackendName
 from pytest_nixos.standards.expectation import describe
 from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.load import Catalogue
-from pytest_nixos.standards.model import STANDARDS, Control, Place
+from pytest_nixos.standards.model import STANDARDS, Control
 
 __all__ = ["explain", "how_judged", "list_controls", "reference_lines"]
 
@@ -103,7 +104,7 @@ def _limits(control: Control) -> list[str]:
         places = _places(control.falsified_in)
         config = "the evaluated config is judged" if control.declared else "it is not applicable"
         sentences.append(f"In {places} the running value is not the host's own, so {config}.")
-    if control.applies_to != frozenset(Place):
+    if control.applies_to != EVERYWHERE:
         sentences.append(f"Applies to: {_places(control.applies_to)}.")
     if control.since is not None:
         sentences.append(f"Applies from NixOS {control.since} on.")
@@ -113,8 +114,8 @@ def _limits(control: Control) -> list[str]:
     return sentences
 
 
-def _places(places: Iterable[Place]) -> str:
-    return ", ".join(sorted(place.value for place in places))
+def _places(places: Iterable[BackendName]) -> str:
+    return ", ".join(sorted(place.place for place in places))
 
 
 def _parameters(parameters: object) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import CatalogueError
 from pytest_nixos.findings import Outcome
 from pytest_nixos.nix.host_config import HostConfig
@@ -14,7 +15,7 @@ from pytest_nixos.standards.declared_value import declared_value, redacted, valu
 from pytest_nixos.standards.expectation import NothingToCheckError, describe, mismatch
 from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.look import look
-from pytest_nixos.standards.model import Control, DeclaredSpec, Expectation, Operator, Place
+from pytest_nixos.standards.model import Control, DeclaredSpec, Expectation, Operator
 from pytest_nixos.standards.seen import Seen, Unseen
 
 __all__ = ["Verdict", "judge"]
@@ -47,7 +48,7 @@ class _Judgement:
 
 
 def judge(
-    control: Control, host: HostConfig, observations: Mapping[str, object], place: Place
+    control: Control, host: HostConfig, observations: Mapping[str, object], place: BackendName
 ) -> Verdict:
     """Judge a data control, or say why it cannot be judged; what was not seen never passes.
 
@@ -141,10 +142,10 @@ def _judge_config(control: Control, host: HostConfig) -> _Judgement:
     return _Judgement(held.outcome, f"{control.declared.path} {held.reason}", held.observed)
 
 
-def _falsified(control: Control, host: HostConfig, place: Place) -> str | None:
+def _falsified(control: Control, host: HostConfig, place: BackendName) -> str | None:
     """Say why the running value says nothing about the host, if so."""
     if place in control.falsified_in:
-        return f"a {place.value} falsifies the running value"
+        return f"a {place.place} falsifies the running value"
     if control.declared is None or not any(o in host.changed for o in control.declared.options):
         return None
     ours = declared_value(host, control.declared)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pytest_nixos.backend_name import EVERYWHERE, BackendName
 from pytest_nixos.findings import Severity
 
 __all__ = [
@@ -17,7 +18,6 @@ __all__ = [
     "Expectation",
     "ObservedSpec",
     "Operator",
-    "Place",
     "Quantifier",
     "Requirement",
     "Standard",
@@ -25,14 +25,6 @@ __all__ = [
 ]
 
 Json = Any
-
-
-class Place(enum.Enum):
-    """Where a machine runs, as far as it matters to what can be judged there."""
-
-    VM = "vm"
-    CONTAINER = "container"
-    BARE_METAL = "bare-metal"
 
 
 class Operator(enum.Enum):
@@ -189,8 +181,8 @@ class Control:
     disa_category: int | None = None
     since: str | None = None
     until: str | None = None
-    applies_to: frozenset[Place] = frozenset(Place)
-    falsified_in: frozenset[Place] = frozenset()
+    applies_to: frozenset[BackendName] = EVERYWHERE
+    falsified_in: frozenset[BackendName] = frozenset()
     requires: tuple[Requirement, ...] = ()
     observed: ObservedSpec | None = None
     declared: DeclaredSpec | None = None

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pytest_nixos.backend_name import EVERYWHERE, BackendName
 from pytest_nixos.errors import CatalogueError
 from pytest_nixos.findings import Severity
 from pytest_nixos.standards.did_you_mean import did_you_mean
@@ -17,7 +18,6 @@ from pytest_nixos.standards.model import (
     Expectation,
     ObservedSpec,
     Operator,
-    Place,
     Quantifier,
     Requirement,
     Suite,
@@ -56,7 +56,7 @@ def parse_control(data: Mapping[str, Json], suite: str, source: Path) -> Control
         disa_category=data.get("disa-category"),
         since=data.get("since"),
         until=data.get("until"),
-        applies_to=_places(data.get("applies-to", [place.value for place in Place])),
+        applies_to=_places(data.get("applies-to", [place.place for place in EVERYWHERE])),
         falsified_in=_places(data.get("falsified-in", [])),
         requires=tuple(_requirement(entry) for entry in data.get("requires", [])),
         observed=_observed(data.get("observed")),
@@ -100,8 +100,8 @@ def _check_patterns(control: Control) -> None:
             ) from err
 
 
-def _places(names: list[str]) -> frozenset[Place]:
-    return frozenset(Place(name) for name in names)
+def _places(names: list[str]) -> frozenset[BackendName]:
+    return frozenset(BackendName.named(name) for name in names)
 
 
 def _observed(data: Mapping[str, Json] | None) -> ObservedSpec | None:

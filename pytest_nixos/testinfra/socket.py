@@ -8,7 +8,7 @@ from typing import Any
 
 from testinfra.modules.socket import Socket
 
-from pytest_nixos.machine.base import CommandResult
+from pytest_nixos.machine.command import CommandResult
 from pytest_nixos.observe import network as observed
 from pytest_nixos.observe.base import observe
 

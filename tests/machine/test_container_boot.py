@@ -23,8 +23,10 @@ import pytest
 from pytest_nixos.errors import BootError, TransportError
 from pytest_nixos.local.run_directory import run_directory
 from pytest_nixos.local.timing import Deadline, poll
-from pytest_nixos.machine.base import CommandResult, MachineSpec, PortState
+from pytest_nixos.machine.base import MachineSpec
 from pytest_nixos.machine.boot.events import BootEvent, BootEventKind
+from pytest_nixos.machine.capabilities import PortState
+from pytest_nixos.machine.command import CommandResult
 from pytest_nixos.machine.container.backend import ContainerBackend, ContainerRunning
 from pytest_nixos.nix.host_config import Declared, HostConfig
 

@@ -16,7 +16,7 @@ import pytest
 from pytest_nixos.errors import CommandTimeout, TransportError
 from pytest_nixos.local.namespace import Leader, in_network_of
 from pytest_nixos.local.timing import Deadline, poll
-from pytest_nixos.machine.base import CommandResult
+from pytest_nixos.machine.command import CommandResult
 from pytest_nixos.machine.container.transport import NamespaceTransport
 
 pytestmark = pytest.mark.skipif(

@@ -20,7 +20,8 @@ import pytest
 from pytest_nixos.errors import BootError, CommandTimeout, MachineError, TransportError
 from pytest_nixos.local.run_directory import run_directory
 from pytest_nixos.local.timing import Deadline
-from pytest_nixos.machine.base import MachineSpec, PortState
+from pytest_nixos.machine.base import MachineSpec
+from pytest_nixos.machine.capabilities import PortState
 from pytest_nixos.machine.ssh.backend import SshBackend, SshRunning
 from pytest_nixos.nix.host_config import HostConfig
 

@@ -38,6 +38,7 @@ class Host:
 
     name = "vm-under-test"
     program = ""
+    changed: Mapping[str, object] = {}
     system = f"{os.uname().machine}-linux"
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from pytest_nixos.backend_name import BackendName
 from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.load import load_catalogue
-from pytest_nixos.standards.model import Control, Place
+from pytest_nixos.standards.model import Control
 from pytest_nixos.standards.profile import load_profiles, select_controls
 from tests.machine.twins import CATALOGUE, KERNEL, STALE
 
@@ -27,7 +28,7 @@ def bare_metal_only() -> set[str]:
     judged = {
         kind_of(control)
         for control in CONTROLS
-        if control.is_data and (control.applies_to - control.falsified_in) - {Place.BARE_METAL}
+        if control.is_data and (control.applies_to - control.falsified_in) - {BackendName.SSH}
     }
     return {kind_of(c) for c in CONTROLS if c.is_data} - judged
 

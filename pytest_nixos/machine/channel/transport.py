@@ -15,7 +15,6 @@ from pathlib import Path
 
 from pytest_nixos.errors import CommandTimeout, TransportError
 from pytest_nixos.local.timing import Deadline
-from pytest_nixos.machine.base import CommandResult
 from pytest_nixos.machine.channel.ports import Expired, PortStream
 from pytest_nixos.machine.channel.protocol import (
     Answer,
@@ -32,6 +31,7 @@ from pytest_nixos.machine.channel.protocol import (
     session_request,
     wire_text,
 )
+from pytest_nixos.machine.command import CommandResult
 
 __all__ = ["SerialChannel", "guest_script"]
 
@@ -46,7 +46,7 @@ _KILL_AGAIN_S = 0.3
 
 
 class SerialChannel:
-    """A :class:`~pytest_nixos.machine.base.Transport` over QEMU virtserialports.
+    """A :class:`~pytest_nixos.machine.command.Transport` over QEMU virtserialports.
 
     :param run_dir: the machine's directory, as given to :meth:`qemu_argv`.
     """

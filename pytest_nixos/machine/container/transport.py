@@ -18,7 +18,7 @@ from pytest_nixos.errors import CommandTimeout, TransportError
 from pytest_nixos.local.command_process import CommandProcess
 from pytest_nixos.local.namespace import Leader
 from pytest_nixos.local.timing import Deadline
-from pytest_nixos.machine.base import CommandResult
+from pytest_nixos.machine.command import CommandResult
 from pytest_nixos.machine.container.cgroup import child_cgroup
 
 __all__ = ["NamespaceTransport", "command_argv", "command_environment"]

@@ -17,6 +17,7 @@ from pytest_nixos.machine.boot.news import BootNews
 from pytest_nixos.machine.qemu.kvm import KvmProbe, VerdictCache
 from pytest_nixos.machine.vm.argv import Acceleration, check_run_dir
 from pytest_nixos.machine.vm.launcher import SnapshotOptions, VmLauncher, VmOptions
+from pytest_nixos.machine.vm.programs import NO_QEMU_IMG, find_qemu_img
 from pytest_nixos.machine.vm.restore import WarmStart
 from pytest_nixos.machine.vm.run_script import (
     RunScript,
@@ -77,7 +78,11 @@ class VmBackend:
         use = self._options.snapshots
         if use is None:
             return launcher.cold((), deadline)
-        refusal = spec.host.snapshot_refusal or unsavable_script(script, inherited)
+        refusal = (
+            spec.host.snapshot_refusal
+            or unsavable_script(script, inherited)
+            or ("" if find_qemu_img(script) else NO_QEMU_IMG)
+        )
         memory_mib = effective_memory_mib(script, inherited, spec.memory_mib)
         if refusal or memory_mib is None:
             why = refusal or "the size of its memory is not known"

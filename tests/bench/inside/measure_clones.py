@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pytest_nixos.errors import NixosError
-from pytest_nixos.plugin.launch import Launch
+from pytest_nixos.plugin.machines.launch import Launch
 from pytest_nixos.plugin.stash import NARRATOR, SESSION
 
 SIZES = (1, 2) if os.environ.get("PYTEST_NIXOS_BENCH_QUICK") else (1, 4, 8)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from pytest_nixos import HostConfig, Machine, observe
+from pytest_nixos.backend_name import BackendName
 from pytest_nixos.findings import Outcome
 from pytest_nixos.observe.scan import SCAN_FACTS
 from pytest_nixos.standards.judge import judge
 from pytest_nixos.standards.load import load_catalogue
-from pytest_nixos.standards.model import Place
 
 CATALOGUE = load_catalogue()
 # What ended a record before, what begins one now, and a mark that was copied from the command lines that nobody can see.
@@ -34,6 +34,6 @@ def test_a_name_hides_nothing(
         seen = observe.observe(nixos_machine.run, probe)
     finally:
         nixos_machine.run("cd /var/tmp && rm -rf back-door a*status*")
-    verdict = judge(control, nixos_host_config, {"scan": seen}, Place.CONTAINER)
+    verdict = judge(control, nixos_host_config, {"scan": seen}, BackendName.CONTAINER)
     assert verdict.outcome is Outcome.FAILED
     assert "/var/tmp/" in verdict.reason

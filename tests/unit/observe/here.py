@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from pytest_nixos.local.process import SubprocessRunner
 from pytest_nixos.local.timing import Deadline
-from pytest_nixos.machine.base import CommandResult
+from pytest_nixos.machine.command import CommandResult
 from pytest_nixos.observe.base import Probe, ProbeOutput, observe
 
 __all__ = ["ask", "here", "moved", "parsed"]

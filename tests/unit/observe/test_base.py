@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_nixos.errors import TransportError
-from pytest_nixos.machine.base import CommandResult
+from pytest_nixos.machine.command import CommandResult
 from pytest_nixos.observe.base import Probe, ProbeOutput, collect, observe
 from pytest_nixos.observe.store import Observations
 from tests.unit.observe.here import here

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_nixos.errors import TransportError
-from pytest_nixos.machine.base import CommandResult
+from pytest_nixos.machine.command import CommandResult
 from pytest_nixos.observe.account import ACCOUNT_FACTS
 from pytest_nixos.observe.base import Probe, ProbeOutput, collect, observe
 from pytest_nixos.observe.fact import Fact, fact_probe

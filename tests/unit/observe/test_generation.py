@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from pytest_nixos.observe.base import ProbeOutput
+from pytest_nixos.observe.boot_menu import BOOT_MENU
 from pytest_nixos.observe.generation import (
-    BOOT_DEFAULT,
     GENERATION_FACTS,
     BootMenu,
     GenerationState,
@@ -66,7 +66,8 @@ def test_a_machine_without_profile() -> None:
 
 def boot_menu(directory: Path) -> BootMenu | None:
     """Read the boot menu below `directory` with the guest's own script."""
-    loader = here(f"{BOOT_DEFAULT.replace('/boot', str(directory))}\nboot_default").stdout_text
+    menu = BOOT_MENU.replace("(/boot /efi /boot/efi)", f"({directory})")
+    loader = here(f"{menu}\nboot_default").stdout_text
     return parse(f"{links(current=NEW, profile=2)}=boot-default\n{loader}").boot_menu
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from pytest_nixos.local.process import SubprocessRunner
 from pytest_nixos.local.timing import Deadline
-from pytest_nixos.machine.base import CommandResult
+from pytest_nixos.machine.command import CommandResult
 from pytest_nixos.observe.base import ProbeOutput, RunCommand, observe
 from pytest_nixos.observe.http import HttpRequest
 from pytest_nixos.observe.http import http as http_probe

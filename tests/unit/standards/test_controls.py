@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from pytest_nixos.backend_name import EVERYWHERE, BackendName
 from pytest_nixos.findings import Outcome
 from pytest_nixos.nix.host_config import HostConfig
 from pytest_nixos.standards.judge import Verdict, judge
 from pytest_nixos.standards.load import load_catalogue
-from pytest_nixos.standards.model import Control, Operator, Place
+from pytest_nixos.standards.model import Control, Operator
 from tests.unit.standards.pairs import PAIRS, Case, audit_case, open_ports_case
 from tests.unit.standards.samples import (
     declared_options,
@@ -26,10 +27,10 @@ CATALOGUE = load_catalogue()
 DATA = [control for control in CATALOGUE if control.is_data]
 
 
-def place_of(control: Control, *, truthful: bool) -> Place:
+def place_of(control: Control, *, truthful: bool) -> BackendName:
     """Return a place where the control applies and whose running values are (not) true."""
     wanted = control.applies_to - control.falsified_in if truthful else control.falsified_in
-    return next(place for place in Place if place in wanted)
+    return next(place for place in sorted(EVERYWHERE) if place in wanted)
 
 
 def computed_case(control: Control, *, good: bool) -> Case | None:
@@ -122,8 +123,8 @@ def test_each_is_judged_on_a_config(good: bool, outcome: Outcome) -> None:
     assert {v.judged_on for v in verdicts} == {"config"}
 
 
-@pytest.mark.parametrize("place", Place)
-def test_none_passes_unseen(place: Place) -> None:
+@pytest.mark.parametrize("place", sorted(EVERYWHERE))
+def test_none_passes_unseen(place: BackendName) -> None:
     for control in DATA:
         host = host_config(options=required_options(control))
         verdict = judge(control, host, {}, place)

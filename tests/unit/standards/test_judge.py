@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import CatalogueError
 from pytest_nixos.findings import Outcome, Severity
 from pytest_nixos.nix.host_config import Declared
@@ -18,7 +19,6 @@ from pytest_nixos.standards.model import (
     Expectation,
     ObservedSpec,
     Operator,
-    Place,
     Quantifier,
     Requirement,
 )
@@ -46,34 +46,34 @@ def seen(value: str | None) -> dict[str, object]:
 
 
 def test_the_machine_decides() -> None:
-    verdict = judge(SYSRQ, host_config(), seen("16"), Place.VM)
+    verdict = judge(SYSRQ, host_config(), seen("16"), BackendName.VM)
     assert (verdict.outcome, verdict.judged_on) == (Outcome.FAILED, "machine")
     assert verdict.reason == "is 16, expected equal to 0"
     assert (verdict.expected, verdict.observed) == ("equal to 0", "16")
 
 
 def test_machine_and_config_that_agree_are_judged_on_both() -> None:
-    verdict = judge(SYSRQ, host_config(options=DECLARES_0), seen("0"), Place.VM)
+    verdict = judge(SYSRQ, host_config(options=DECLARES_0), seen("0"), BackendName.VM)
     assert (verdict.outcome, verdict.judged_on) == (Outcome.PASSED, "both")
     assert verdict.observed == {"machine": "0", "declared": 0}
 
 
 def test_a_declaration_that_contradicts_a_right_machine_fails() -> None:
-    verdict = judge(SYSRQ, host_config(options=DECLARES_16), seen("0"), Place.VM)
+    verdict = judge(SYSRQ, host_config(options=DECLARES_16), seen("0"), BackendName.VM)
     assert (verdict.outcome, verdict.judged_on) == (Outcome.FAILED, "both")
     assert 'boot.kernel.sysctl."kernel.sysrq" is 16' in verdict.reason
 
 
 def test_a_falsified_value_is_judged_on_the_config_and_says_so() -> None:
-    control = dataclasses.replace(SYSRQ, falsified_in=frozenset({Place.CONTAINER}))
-    verdict = judge(control, host_config(options=DECLARES_0), seen("16"), Place.CONTAINER)
+    control = dataclasses.replace(SYSRQ, falsified_in=frozenset({BackendName.CONTAINER}))
+    verdict = judge(control, host_config(options=DECLARES_0), seen("16"), BackendName.CONTAINER)
     assert (verdict.outcome, verdict.judged_on) == (Outcome.PASSED, "config")
     assert "judged on the evaluated config, because a container falsifies" in verdict.reason
 
 
 def test_a_falsified_value_without_declaration_is_not_applicable() -> None:
-    control = dataclasses.replace(SYSRQ, falsified_in=frozenset({Place.VM}), declared=None)
-    verdict = judge(control, host_config(), seen("0"), Place.VM)
+    control = dataclasses.replace(SYSRQ, falsified_in=frozenset({BackendName.VM}), declared=None)
+    verdict = judge(control, host_config(), seen("0"), BackendName.VM)
     assert (verdict.outcome, verdict.judged_on) == (Outcome.NOT_APPLICABLE, "nothing")
     assert "the evaluated config does not say it" in verdict.reason
 
@@ -81,7 +81,7 @@ def test_a_falsified_value_without_declaration_is_not_applicable() -> None:
 def test_a_value_that_the_started_machine_changed_is_judged_on_the_config() -> None:
     changed = {"boot.kernel.sysctl": (DECLARES_0["boot.kernel.sysctl"], {"kernel.sysrq": 1})}
     host = host_config(options=DECLARES_0, changed=changed)
-    verdict = judge(SYSRQ, host, seen("1"), Place.VM)
+    verdict = judge(SYSRQ, host, seen("1"), BackendName.VM)
     assert (verdict.outcome, verdict.judged_on) == (Outcome.PASSED, "config")
     assert "this machine was started with another boot.kernel.sysctl" in verdict.reason
 
@@ -89,20 +89,20 @@ def test_a_value_that_the_started_machine_changed_is_judged_on_the_config() -> N
 def test_a_change_that_makes_no_difference_leaves_the_machine_to_decide() -> None:
     changed = {"boot.kernel.sysctl": ({"kernel.sysrq": 0}, {"kernel.sysrq": 0, "other": 1})}
     host = host_config(options=DECLARES_0, changed=changed)
-    assert judge(SYSRQ, host, seen("16"), Place.VM).outcome is Outcome.FAILED
+    assert judge(SYSRQ, host, seen("16"), BackendName.VM).outcome is Outcome.FAILED
 
 
 @pytest.mark.parametrize("observations", [{}, {"sysctl": {}}, seen(None)])
 def test_what_was_not_seen_fails(observations: dict[str, object]) -> None:
     for options in ({}, DECLARES_0):
-        verdict = judge(SYSRQ, host_config(options=options), observations, Place.VM)
+        verdict = judge(SYSRQ, host_config(options=options), observations, BackendName.VM)
         assert verdict.outcome is Outcome.FAILED
         assert verdict.reason
 
 
 def test_an_option_that_the_release_lacks_is_not_applicable() -> None:
     control = dataclasses.replace(SYSRQ, observed=None)
-    verdict = judge(control, host_config(), {}, Place.VM)
+    verdict = judge(control, host_config(), {}, BackendName.VM)
     assert (verdict.outcome, verdict.reason) == (
         Outcome.NOT_APPLICABLE,
         "NixOS 25.11 has no option boot.kernel.sysctl",
@@ -113,7 +113,7 @@ def test_an_option_that_cannot_be_evaluated_fails() -> None:
     control = dataclasses.replace(SYSRQ, observed=None)
     unreadable = Declared(path="boot.kernel.sysctl", state="unreadable")
     host = dataclasses.replace(host_config(), options={unreadable.path: unreadable})
-    verdict = judge(control, host, {}, Place.VM)
+    verdict = judge(control, host, {}, BackendName.VM)
     assert verdict.outcome is Outcome.FAILED
     assert "cannot be evaluated" in verdict.reason
 
@@ -122,7 +122,7 @@ def test_an_option_that_cannot_be_evaluated_fails() -> None:
     ("changes", "reason"),
     [
         (
-            {"applies_to": frozenset({Place.BARE_METAL})},
+            {"applies_to": frozenset({BackendName.SSH})},
             "cannot be judged in a vm (applies to: bare-metal)",
         ),
         ({"since": "26.05"}, "applies from NixOS 26.05 on, and this host is 25.11"),
@@ -132,7 +132,7 @@ def test_an_option_that_cannot_be_evaluated_fails() -> None:
     ],
 )
 def test_what_does_not_apply_says_why(changes: dict[str, Json], reason: str) -> None:
-    verdict = judge(dataclasses.replace(SYSRQ, **changes), host_config(), seen("0"), Place.VM)
+    verdict = judge(dataclasses.replace(SYSRQ, **changes), host_config(), seen("0"), BackendName.VM)
     assert (verdict.outcome, verdict.reason) == (Outcome.NOT_APPLICABLE, reason)
     assert verdict.judged_on == "nothing"
 
@@ -145,10 +145,10 @@ def test_a_requirement_that_the_host_does_not_meet_says_so() -> None:
     )
     control = dataclasses.replace(SYSRQ, requires=(requirement,))
     for options in ({}, {"services.x.enable": False}):
-        verdict = judge(control, host_config(options=options), seen("0"), Place.VM)
+        verdict = judge(control, host_config(options=options), seen("0"), BackendName.VM)
         assert (verdict.outcome, verdict.reason) == (Outcome.NOT_APPLICABLE, requirement.reason)
     host = host_config(options={"services.x.enable": True})
-    assert judge(control, host, seen("0"), Place.VM).outcome is Outcome.PASSED
+    assert judge(control, host, seen("0"), BackendName.VM).outcome is Outcome.PASSED
 
 
 def test_nothing_to_check_is_never_a_pass() -> None:
@@ -156,7 +156,7 @@ def test_nothing_to_check_is_never_a_pass() -> None:
     control = dataclasses.replace(
         SYSRQ, observed=None, expect=expect, declared=DeclaredSpec(options=("a",), select=("*",))
     )
-    verdict = judge(control, host_config(options={"a": {}}), {}, Place.VM)
+    verdict = judge(control, host_config(options={"a": {}}), {}, BackendName.VM)
     assert (verdict.outcome, verdict.reason) == (
         Outcome.NOT_APPLICABLE,
         "a.* nothing was there to check",
@@ -173,7 +173,7 @@ def test_a_secret_never_reaches_the_verdict() -> None:
         ),
     )
     options = {"users.users": {"root": {"hashedPassword": "$6$salt$hash"}}}
-    verdict = judge(control, host_config(options=options), {}, Place.VM)
+    verdict = judge(control, host_config(options=options), {}, BackendName.VM)
     assert verdict.outcome is Outcome.FAILED
     assert verdict.observed == "(set)"
     assert "salt" not in repr(verdict)
@@ -181,9 +181,11 @@ def test_a_secret_never_reaches_the_verdict() -> None:
 
 def test_as_declared_compares_with_the_option() -> None:
     control = dataclasses.replace(SYSRQ, expect=Expectation(op=Operator.AS_DECLARED))
-    right = judge(control, host_config(options=DECLARES_16), seen("16"), Place.VM)
-    wrong = judge(control, host_config(options=DECLARES_16), seen("0"), Place.VM)
-    unset = judge(control, host_config(options={"boot.kernel.sysctl": {}}), seen("0"), Place.VM)
+    right = judge(control, host_config(options=DECLARES_16), seen("16"), BackendName.VM)
+    wrong = judge(control, host_config(options=DECLARES_16), seen("0"), BackendName.VM)
+    unset = judge(
+        control, host_config(options={"boot.kernel.sysctl": {}}), seen("0"), BackendName.VM
+    )
     assert [v.outcome for v in (right, wrong, unset)] == [
         Outcome.PASSED,
         Outcome.FAILED,
@@ -194,7 +196,7 @@ def test_as_declared_compares_with_the_option() -> None:
 
 def test_a_control_with_a_python_check_is_not_for_the_judge() -> None:
     with pytest.raises(CatalogueError, match="a Python check judges it"):
-        judge(dataclasses.replace(SYSRQ, check=True), host_config(), seen("0"), Place.VM)
+        judge(dataclasses.replace(SYSRQ, check=True), host_config(), seen("0"), BackendName.VM)
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,13 @@ import pytest
 from pytest_nixos.errors import BootError, CommandTimeout, MachineError, TransportError
 from pytest_nixos.local.leftovers import marked_processes
 from pytest_nixos.local.timing import Deadline
-from pytest_nixos.machine.base import CommandResult, MachineSpec
+from pytest_nixos.machine.base import MachineSpec
 from pytest_nixos.machine.boot.events import BootEvent, BootEventKind
+from pytest_nixos.machine.command import CommandResult, ExplainedTransport
 from pytest_nixos.machine.network.guest_address import outer_addresses
+from pytest_nixos.machine.snapshot.store import SnapshotStore
 from pytest_nixos.machine.vm.argv import Acceleration
-from pytest_nixos.machine.vm.backend import VmBackend, VmOptions
-from pytest_nixos.machine.watched_transport import WatchedTransport
+from pytest_nixos.machine.vm.backend import SnapshotOptions, VmBackend, VmOptions
 from pytest_nixos.nix.host_config import HostConfig
 
 FOR_EVER = "exec sleep 60"  # an ignored signal stays ignored across exec
@@ -31,6 +32,8 @@ class Host:
 
     name = "llm-host"
     program = "bin/run-llm-host-vm"
+    snapshot_refusal = "not asked for"
+    changed: Mapping[str, object] = {}
     system = f"{os.uname().machine}-linux"
 
 
@@ -235,11 +238,11 @@ def test_a_channel_error_names_the_machines_end(error: TransportError) -> None:
     inner = BrokenTransport(error)
     obituary: Callable[[], Any] = lambda: end  # noqa: E731
     with pytest.raises(TransportError, match="QEMU ended") as caught:
-        WatchedTransport(inner, obituary).run("true", deadline=Deadline.after(1))
+        ExplainedTransport(inner, obituary).run("true", deadline=Deadline.after(1))
     assert caught.value.__cause__ is error
     with pytest.raises(TransportError, match=error.message):
-        WatchedTransport(inner, lambda: None).run("true", deadline=Deadline.after(1))
-    WatchedTransport(inner, lambda: None).close()
+        ExplainedTransport(inner, lambda: None).run("true", deadline=Deadline.after(1))
+    ExplainedTransport(inner, lambda: None).close()
     assert inner.closed
 
 
@@ -251,3 +254,30 @@ def test_the_guests_outer_address_is_found_beside_its_inner_ones() -> None:
     )
     assert [str(a) for a in outer_addresses(listing)] == ["10.0.0.41/19", "192.0.2.7/24"]
     assert outer_addresses("") == []
+
+
+def test_without_qemu_img_it_boots_once_and_says_so(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clone cannot have a disk then, so that a saved machine would only cost a second boot."""
+    rig.script('echo once >>"$BOOTS"; exit 1; exec /nix/store/gone-qemu/bin/qemu-kvm -m 512')
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.setattr("shutil.which", lambda _name: None)
+    backend = VmBackend(
+        VmOptions(
+            acceleration=Acceleration.TCG,
+            snapshots=SnapshotOptions(store=SnapshotStore(tmp_path / "snapshots")),
+        ),
+        rig.events.append,
+        environment={"PATH": os.environ["PATH"], "BOOTS": str(tmp_path / "boots")},
+    )
+    host = Host()
+    host.snapshot_refusal = ""
+    with pytest.raises(BootError):
+        backend.start(
+            replace(rig.spec(), host=cast("HostConfig", host)), deadline=Deadline.after(20)
+        )
+    (said,) = [event.text for event in rig.events if event.kind is BootEventKind.SNAPSHOT]
+    assert "booting without a snapshot: no qemu-img" in said
+    assert "apt install qemu-utils" in said
+    assert (tmp_path / "boots").read_text() == "once\n"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from pytest_nixos.errors import TransportError
-from pytest_nixos.machine.command import CommandResult
+from pytest_nixos.machine.command import DRAW_MARK, CommandResult, drawn_mark
 from pytest_nixos.observe.text import split_lines
 
 __all__ = ["Probe", "ProbeOutput", "RunCommand", "collect", "observe"]
@@ -18,16 +17,15 @@ T_co = TypeVar("T_co", covariant=True)
 R = TypeVar("R")
 RunCommand = Callable[[str], CommandResult]
 
-# The guest draws the mark and keeps it in its shell: command lines and environments can be read by every user of the
-# guest, so a mark that was sent, or that a program was given, could be copied into a file's name while the trip lasts.
-_BEGIN = r"""
-pn_mark=; IFS= read -r pn_mark </proc/sys/kernel/random/uuid
+_BEGIN = (
+    DRAW_MARK
+    + r"""
 title() {{ printf '\n%s=%s\n' "$pn_mark" "$*"; }}
 printf '\n{token} %s\n' "$pn_mark"
 """
+)
 _ONE = r"""( {script}
 ) 2>/dev/null </dev/null; printf '\n%s %d\n' "$pn_mark" $?"""
-_MARK = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,12 +93,11 @@ def collect(run: RunCommand, probes: Sequence[Probe[object]]) -> Mapping[str, Pr
     token = f"--{secrets.token_hex(16)}"
     script = _BEGIN.format(token=token) + "\n".join(_ONE.format(script=p.script) for p in asked)
     result = run(script)
-    _, _, rest = result.stdout.partition(f"\n{token} ".encode())
-    mark, _, rest = rest.partition(b"\n")
+    mark, rest = drawn_mark(result.stdout, token)
     for probe in asked:
-        body, separator, rest = rest.partition(b"\n%b " % mark)
+        body, separator, rest = rest.partition(b"\n%b " % (mark or b""))
         status, newline, rest = rest.partition(b"\n")
-        if not _MARK.fullmatch(mark) or not separator or not newline:
+        if mark is None or not separator or not newline:
             raise TransportError(
                 f"probe {probe.name}: the guest's answer ends early (exit status {result.exit_status})",
                 remedy="run again with -v; if it happens again, look at the guest's journal for an OOM kill",

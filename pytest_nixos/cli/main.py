@@ -7,18 +7,25 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from pytest_nixos import __version__
 from pytest_nixos.errors import NixosError, SettingsError
+from pytest_nixos.local.dirs import cache_directory
+from pytest_nixos.local.numbers import positive
 from pytest_nixos.local.process import SubprocessRunner
-from pytest_nixos.machine.snapshot.store import SnapshotStore, default_snapshot_directory
+from pytest_nixos.machine.channel.protocol import guest_script
+from pytest_nixos.machine.snapshot.limits import (
+    DEFAULT_CACHE_DAYS,
+    DEFAULT_CACHE_GIB,
+    CacheLimits,
+)
+from pytest_nixos.machine.snapshot.store import SnapshotStore
 from pytest_nixos.nix.argv import NixSettings
-from pytest_nixos.nix.cache import default_cache_directory
-from pytest_nixos.nix.refs import HostSelection
-from pytest_nixos.plugin.evaluate import instrumentation, make_nix
-from pytest_nixos.plugin.options import DEFAULT_CACHE_DAYS, DEFAULT_CACHE_GIB, cache_limits
+from pytest_nixos.nix.expression import Instrumentation
+from pytest_nixos.nix.flake import Flake
+from pytest_nixos.nix.refs import FlakeRef, HostSelection
+from pytest_nixos.nix.store import Nix
 from pytest_nixos.standards.did_you_mean import did_you_mean
 from pytest_nixos.standards.explain import explain, list_controls
 from pytest_nixos.standards.load import load_catalogue
@@ -81,8 +88,8 @@ def _parser() -> argparse.ArgumentParser:
     cache.add_argument(
         "action", choices=("list", "prune", "verify", "clear"), nargs="?", default="list"
     )
-    cache.add_argument("--size", metavar="GIB", default=DEFAULT_CACHE_GIB, help="for prune")
-    cache.add_argument("--age", metavar="DAYS", default=DEFAULT_CACHE_DAYS, help="for prune")
+    cache.add_argument("--size", metavar="GIB", default=f"{DEFAULT_CACHE_GIB:g}", help="for prune")
+    cache.add_argument("--age", metavar="DAYS", default=f"{DEFAULT_CACHE_DAYS:g}", help="for prune")
     cache.set_defaults(command=_cache)
     return parser
 
@@ -90,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
 def _doctor(_options: argparse.Namespace) -> Iterator[str]:
     yield f"pytest-nixos {__version__}, Python {sys.version.split()[0]}"
     nix = shutil.which("nix")
-    version = make_nix(NixSettings(), instrumentation()).version() if nix else ""
+    version = Nix(runner=SubprocessRunner()).version() if nix else ""
     yield f"nix: {version or 'not on PATH; containers and VMs need it'}"
     yield f"root: {'yes' if os.geteuid() == 0 else 'no; containers need it, VMs do not'}"
     nspawn = shutil.which("systemd-nspawn")
@@ -105,13 +112,13 @@ def _kvm() -> Iterator[str]:
     if qemu is None:
         yield "KVM: probed with the host's own QEMU at the first boot (no QEMU on PATH, none is needed)"
         return
-    verdict = KvmProbe(SubprocessRunner(), VerdictCache.of_user(os.environ)).probe(qemu)
+    verdict = KvmProbe(SubprocessRunner(), VerdictCache.of_user()).probe(qemu)
     yield f"KVM: {'works' if verdict.usable else f'does not work: {verdict.reason}'}"
 
 
 def _hosts(options: argparse.Namespace) -> Iterator[str]:
     selection = HostSelection.parse(options.flake, cwd=Path.cwd())
-    yield from make_nix(NixSettings(), instrumentation()).host_names(selection.flake)
+    yield from _flake(selection.flake, NixSettings()).host_names()
 
 
 def _build(options: argparse.Namespace) -> Iterator[str]:
@@ -119,10 +126,16 @@ def _build(options: argparse.Namespace) -> Iterator[str]:
     if selection.host is None:
         raise SettingsError(f"{options.host}: names no host", remedy="write REF#HOST")
     overrides = tuple((name, ref) for name, ref in options.override_input)
-    instrumented = replace(instrumentation(), snapshot=options.snapshot)
-    nix = make_nix(NixSettings(override_inputs=overrides), instrumented)
-    config = nix.evaluate(selection.host, backend=options.backend)
-    yield str(nix.build(config.derivation, gc_root=options.gc_root, output=config.output))
+    settings = NixSettings(override_inputs=overrides)
+    flake = _flake(selection.flake, settings, snapshot=options.snapshot)
+    config = flake.evaluate(selection.host.attr, backend=options.backend)
+    yield str(flake.build(config, gc_root=options.gc_root))
+
+
+def _flake(ref: FlakeRef, settings: NixSettings, *, snapshot: bool = False) -> Flake:
+    """Return a flake whose machines are as the plugin's options default."""
+    instrumentation = Instrumentation(channel_script=guest_script(), snapshot=snapshot)
+    return Flake(ref, Nix(runner=SubprocessRunner(), settings=settings), instrumentation)
 
 
 def _controls(options: argparse.Namespace) -> Iterator[str]:
@@ -151,12 +164,19 @@ def _check_standard(name: str) -> None:
 def _cache(options: argparse.Namespace) -> Iterator[str]:
     from pytest_nixos.cli import cache
 
-    snapshots = SnapshotStore(default_snapshot_directory(os.environ))
-    evaluations = default_cache_directory(os.environ)
+    snapshots = SnapshotStore.of_user()
+    evaluations = cache_directory("evaluations")
     actions: dict[str, Callable[[], Iterator[str]]] = {
         "list": lambda: cache.listed(evaluations, snapshots),
-        "prune": lambda: cache.pruned(snapshots, cache_limits(options.size, options.age)),
+        "prune": lambda: cache.pruned(snapshots, _limits(options)),
         "verify": lambda: cache.verified(snapshots),
         "clear": lambda: cache.cleared(evaluations, snapshots),
     }
     yield from actions[options.action]()
+
+
+def _limits(options: argparse.Namespace) -> CacheLimits:
+    return CacheLimits.of(
+        size_gib=positive(options.size, option="--size", unit="GiB"),
+        age_days=positive(options.age, option="--age", unit="days"),
+    )

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["EvaluationCache", "default_cache_directory", "evaluation_key"]
+from pytest_nixos.local.dirs import cache_directory
+
+__all__ = ["EvaluationCache", "evaluation_key"]
 
 _FORMAT = 1
 
@@ -27,6 +29,11 @@ class EvaluationCache:
     """
 
     directory: Path
+
+    @classmethod
+    def of_user(cls) -> EvaluationCache:
+        """Return that of the user who runs this."""
+        return cls(directory=cache_directory("evaluations"))
 
     def get(self, key: str) -> Mapping[str, Any] | None:
         """Return the document under `key`, or ``None`` if it is absent or damaged."""
@@ -53,13 +60,6 @@ class EvaluationCache:
 
     def _path(self, key: str) -> Path:
         return self.directory / f"{key}.json"
-
-
-def default_cache_directory(environ: Mapping[str, str]) -> Path:
-    """Return ``$XDG_CACHE_HOME/pytest-nixos/evaluations``, ``~/.cache`` standing in as the base directory says."""
-    base = environ.get("XDG_CACHE_HOME", "")
-    root = Path(base) if base.startswith("/") else Path(environ.get("HOME", "/root")) / ".cache"
-    return root / "pytest-nixos" / "evaluations"
 
 
 def evaluation_key(parts: Mapping[str, object]) -> str:

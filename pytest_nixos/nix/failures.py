@@ -59,7 +59,9 @@ class _Known:
 
 
 def _known(pattern: str, says: str, remedy: str) -> _Known:
-    return _Known(re.compile(pattern), says, remedy)
+    """Return a known failure; a ``'`` of `pattern` stands for either quote, as Nix writes ``"`` from 2.34 on."""
+    either = pattern.replace("[^'", "[^\0").replace("'", "['\"]").replace("\0", "'\"")
+    return _Known(re.compile(either), says, remedy)
 
 
 _MACHINE_FAILURES = (
@@ -69,7 +71,7 @@ _MACHINE_FAILURES = (
         "free space in /nix/store (nix-collect-garbage) and in the temporary directory",
     ),
     _known(
-        r"cannot connect to (?:socket|daemon)[^\n]*|cannot connect to socket",
+        r"cannot connect to (?:socket|daemon)|could not connect to any lix socket",
         "{ref}: the Nix daemon does not answer",
         "start it: systemctl start nix-daemon",
     ),
@@ -102,7 +104,7 @@ _FOREIGN_SYSTEM = _known(
 _FLAKE_FAILURES = (
     _known(
         r"could not find a flake\.nix file|does not contain a '(?:/)?flake\.nix'(?!, searching)"
-        r"|Couldn't find flake\.nix",
+        r"|Couldn't find flake\.nix|is not part of a flake",
         "{ref}: there is no flake.nix there, nor in a directory above it",
         "name the directory that holds flake.nix, for example --nixos-flake ./system#host",
     ),

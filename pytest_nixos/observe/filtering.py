@@ -11,7 +11,7 @@ import enum
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pytest_nixos.nix.host_config import PortRange
+from pytest_nixos.nix.declared import PortRange
 
 __all__ = [
     "Chain",

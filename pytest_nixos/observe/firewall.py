@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pytest_nixos.nix.host_config import PortRange
+from pytest_nixos.nix.declared import PortRange
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.filtering import (
     Chain,

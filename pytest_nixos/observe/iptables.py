@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 
-from pytest_nixos.nix.host_config import PortRange
+from pytest_nixos.nix.declared import PortRange
 from pytest_nixos.observe.filtering import Chain, Condition, FilterRule, Kind, Verdict
 
 __all__ = ["parse_iptables_save"]

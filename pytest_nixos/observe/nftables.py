@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pytest_nixos.nix.host_config import PortRange
+from pytest_nixos.nix.declared import PortRange
 from pytest_nixos.observe.filtering import Chain, Condition, FilterRule, Kind, Verdict
 
 __all__ = ["parse_nft", "parse_nft_text"]

@@ -192,6 +192,7 @@ def select_and_order(
     dropped: list[pytest.Item] = []
     for item in items:
         _refuse_bad_markers(item)
+        _name_control(item, session)
         (kept if _selected(item, session, packages) else dropped).append(item)
     if dropped:
         config.hook.pytest_deselected(items=dropped)
@@ -213,20 +214,28 @@ def _turn(item: pytest.Item) -> int:
     return 1 if item.get_closest_marker("nixos_last_look") is not None else 0
 
 
+def _name_control(item: pytest.Item, session: NixosSession) -> None:
+    """Let people type after ``-k`` what they call the control that an item judges.
+
+    :raises pytest.UsageError: if it names one that is not known.
+    """
+    try:
+        control = control_of(item, session)
+    except NixosError as err:
+        raise pytest.UsageError(f"{item.nodeid}: {err}") from err
+    if control is not None:
+        item.extra_keyword_matches |= {control.id, control.suite, control.severity.name}
+
+
 def _selected(item: pytest.Item, session: NixosSession, packages: SuitePackages) -> bool:
     callspec = getattr(item, "callspec", None)
     if callspec is not None and not isinstance(
         callspec.params.get(CONTROL_FIXTURE), Control | None
     ):
         return False  # pytest's placeholder: the profile selects no data control
-    try:
-        control = control_of(item, session)
-    except NixosError as err:
-        raise pytest.UsageError(f"{item.nodeid}: {err}") from err
+    control = control_of(item, session)
     if control is None:
         return True
-    # What people type after -k.
-    item.extra_keyword_matches |= {control.id, control.suite, control.severity.name}
     if packages.contains(item.path) and not session.selects(control):
         return False
     suites = session.settings.suites

@@ -16,8 +16,7 @@ from pytest_nixos.machine.base import Machine
 from pytest_nixos.machine.cluster.cluster import Cluster
 from pytest_nixos.machine.faults.faults import Faults
 from pytest_nixos.nix.flake import Flake
-from pytest_nixos.nix.host_config import HostConfig
-from pytest_nixos.nix.refs import FlakeRef
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.observe.store import Observations
 from pytest_nixos.plugin.collect import control_of, needs_boot_loader
 from pytest_nixos.plugin.machines.cluster import ClusterLaunch
@@ -137,19 +136,9 @@ def nixos_fresh_generations(
 
 
 @pytest.fixture(scope="session")
-def _nixos_flakes() -> dict[FlakeRef, Flake]:
-    return {}
-
-
-@pytest.fixture(scope="session")
-def nixos_flake(
-    request: pytest.FixtureRequest,
-    nixos_host_config: HostConfig,
-    _nixos_flakes: dict[FlakeRef, Flake],
-) -> Flake:
+def nixos_flake(request: pytest.FixtureRequest, nixos_host_config: HostConfig) -> Flake:
     """The flake of the host: its lock file, outputs and development shells; no machine is started."""
-    ref = nixos_host_config.ref.flake
-    return _nixos_flakes.setdefault(ref, Flake(ref, _session(request).nix))
+    return _session(request).flakes.of(nixos_host_config.ref.flake)
 
 
 @pytest.fixture
@@ -165,8 +154,7 @@ def nixos_cluster(
     """Start several hosts of the flake on one network: ``nixos_cluster("web", "db")``; the same ones once."""
     session = _session(request)
     with ClusterLaunch(
-        session.nix,
-        nixos_host_config.ref.flake,
+        session.flakes.of(nixos_host_config.ref.flake),
         session.settings,
         narrator=request.config.stash[NARRATOR],
     ) as launch:
@@ -226,7 +214,7 @@ def _generations(
     live = machine.backend.name is BackendName.SSH
     refusal = "it is a live host" if live and not session.settings.allow_live_switch else ""
     roots = temporary.mktemp("generations")
-    bridge = NixBridge(nix=session.nix, host=host, gc_roots=roots, live=live)
+    bridge = NixBridge(flakes=session.flakes, host=host, gc_roots=roots, live=live)
     return Generations(machine, bridge, refusal=refusal)
 
 

@@ -15,7 +15,12 @@ import pytest
 from pytest_nixos.backend_name import EVERYWHERE, BackendName
 from pytest_nixos.errors import SettingsError
 from pytest_nixos.findings import Severity
-from pytest_nixos.machine.snapshot.limits import CacheLimits
+from pytest_nixos.local.numbers import positive
+from pytest_nixos.machine.snapshot.limits import (
+    DEFAULT_CACHE_DAYS,
+    DEFAULT_CACHE_GIB,
+    CacheLimits,
+)
 from pytest_nixos.nix.refs import HostSelection, UpgradeFrom
 
 __all__ = [
@@ -24,14 +29,10 @@ __all__ = [
     "Settings",
     "SnapshotUse",
     "add_options",
-    "cache_limits",
 ]
 
 DEFAULT_BOOT_TIMEOUT_S = 600.0
 DEFAULT_PROFILE = "baseline"
-DEFAULT_CACHE_GIB = "10"
-DEFAULT_CACHE_DAYS = "30"
-_DAY_S = 86400.0
 _AUTO = "auto"
 
 
@@ -127,8 +128,13 @@ class Settings:
             reports=tuple(_report(text, cwd) for text in read.many("report")),
             keep=_choice(Keep, read.one("keep"), option="keep"),
             snapshot=_choice(SnapshotUse, read.one("snapshot"), option="snapshot"),
-            cache_limits=cache_limits(read.one("cache_size"), read.one("cache_age")),
-            boot_timeout_s=_positive(read.one("boot_timeout"), option="boot-timeout"),
+            cache_limits=CacheLimits.of(
+                size_gib=positive(read.one("cache_size"), option="--nixos-cache-size", unit="GiB"),
+                age_days=positive(read.one("cache_age"), option="--nixos-cache-age", unit="days"),
+            ),
+            boot_timeout_s=positive(
+                read.one("boot_timeout"), option="--nixos-boot-timeout", unit="seconds"
+            ),
             memory_mib=_optional_count(read.one("memory"), option="memory"),
             cores=_optional_count(read.one("cores"), option="cores"),
             override_inputs=read.pairs("override_input"),
@@ -219,13 +225,13 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
     ),
     (
         "cache_size",
-        DEFAULT_CACHE_GIB,
+        f"{DEFAULT_CACHE_GIB:g}",
         {"metavar": "GIB"},
         "room for saved machine states; those used least recently go first",
     ),
     (
         "cache_age",
-        DEFAULT_CACHE_DAYS,
+        f"{DEFAULT_CACHE_DAYS:g}",
         {"metavar": "DAYS"},
         "days without use after which a saved machine state is removed",
     ),
@@ -270,17 +276,6 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
         "let tests switch a live host to other generations, and roll back",
     ),
 )
-
-
-def cache_limits(size_gib: str, age_days: str) -> CacheLimits:
-    """Read the limits of the cache of snapshots.
-
-    :raises SettingsError: if one is no number above zero.
-    """
-    return CacheLimits(
-        most_bytes=int(_positive(size_gib, option="cache-size", unit="GiB") * (1 << 30)),
-        most_age_s=_positive(age_days, option="cache-age", unit="days") * _DAY_S,
-    )
 
 
 def _ini_type(name: str, *, repeatable: bool) -> Literal["linelist", "bool", "string"]:
@@ -369,16 +364,6 @@ def _upgrade_from(text: str, cwd: Path, backend: str) -> UpgradeFrom | None:
             remedy="test the upgrade on a VM of the host: --nixos-backend vm",
         )
     return UpgradeFrom.parse(text, cwd=cwd)
-
-
-def _positive(text: str, *, option: str, unit: str = "seconds") -> float:
-    try:
-        number = float(text)
-    except ValueError as err:
-        raise _bad(option, text, f"a number of {unit}") from err
-    if not 0 < number < float("inf"):
-        raise _bad(option, text, f"a number of {unit} above zero")
-    return number
 
 
 def _optional_count(text: str, *, option: str) -> int | None:

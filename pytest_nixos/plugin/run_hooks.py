@@ -11,7 +11,7 @@ import pytest
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import NixosError, SettingsError
 from pytest_nixos.plugin import collect, data_controls, fixtures, host_fixture
-from pytest_nixos.plugin.evaluate import instrumentation, make_nix, nix_settings, open_session
+from pytest_nixos.plugin.evaluate import flakes_of, open_session
 from pytest_nixos.plugin.not_applicable import not_applicable
 from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.progress import Narrator
@@ -137,7 +137,7 @@ class ActivePlugin:
             with narrator.speaking():
                 session = open_session(
                     settings,
-                    make_nix(nix_settings(settings), instrumentation(settings)),
+                    flakes_of(settings),
                     catalogue_dirs=directories,
                     say=narrator.say,
                 )

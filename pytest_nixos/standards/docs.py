@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pytest_nixos.standards.coverage import COVERED, Clause, coverage
-from pytest_nixos.standards.explain import how_judged, reference_lines
+from pytest_nixos.standards.explain import how_judged, reference_lines, remedy_scope
 from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.load import Catalogue, load_catalogue
-from pytest_nixos.standards.model import STANDARDS, Control, Operator, Suite
+from pytest_nixos.standards.model import STANDARDS, Control, Operator, Remedy, Suite
 from pytest_nixos.standards.profile import Profile, load_profiles, select_controls
 
 __all__ = ["main", "pages"]
@@ -97,7 +97,7 @@ def _control_page(
         f"Severity **{control.severity.name}**, suite [{control.suite}](README.md).",
         f"## Why\n\n{control.threat}",
         "## How it is judged\n\n" + "\n".join(f"- {_escaped(line)}" for line in judged),
-        f"## Remedy\n\n```nix\n{control.remedy}\n```",
+        "## Remedy\n\n" + "\n\n".join(_remedy(remedy) for remedy in control.remedies),
     ]
     if control.note:
         parts.append(f"## Note\n\n{_escaped(control.note)}")
@@ -105,6 +105,12 @@ def _control_page(
         parts.append("## References\n\n" + "\n".join(f"- {line}" for line in lines))
     parts.append(f"Profiles: {', '.join(chosen) or 'none that is bundled'}.")
     return "\n\n".join(parts)
+
+
+def _remedy(remedy: Remedy) -> str:
+    scope = remedy_scope(remedy)
+    head = f"{scope[0].upper()}{scope[1:]}:\n\n" if scope else ""
+    return f"{head}```nix\n{remedy.text}\n```"
 
 
 def _escaped(text: str) -> str:
@@ -240,6 +246,27 @@ the host machine.
 - `expect.quantifier`: `whole` (default), `each`, `any`. A quantified expectation about nothing is "not applicable", never a pass.
 - `fields = { name = { op = ... } }` with `op = "fields"`; `alternatives = [...]` with `any-of` and `all-of`; `as-declared` compares with the option.
 - `since` and `until` name NixOS releases, `disa-category` is 1 to 3.
+
+## Remedies
+
+`remedy` is one text for every host. Where options differ by release or host, several `[[control.remedies]]` stand at the end of the control instead;
+a finding gives the first whose `since`, `until` and `when` (conditions on the host's options, like `requires` without a reason) fit:
+
+```toml
+[[control.remedies]]
+since = "25.11"
+text = "security.auditd.settings.space_left = \\"25%\\";"
+
+[[control.remedies]]
+until = "25.05"
+text = "environment.etc.\\"audit/auditd.conf\\".text = \\"space_left = 25%\\\\n\\";"
+```
+
+- `goes-into` says where a text is pasted that is no module text (`flake.nix`, `a shell`).
+- `<word>` is filled from what was observed, and its statement is repeated for each value; `"<every word>"` puts all values into one list. `fill = { word = { pattern = '(\\S+)' } }` says from where:
+  the first group of a pattern in what was found wrong (`reads = "reason"`: in the finding's sentence), or `{ option = "a.path" }`; `table = "sysctl-modules"` looks up what the pattern found.
+  Without `fill`: `<unit>` (services that violate), `<release>`, `<supported release>`, `<host name>`, `<state version>`.
+- A statement whose values nobody knows is given as a comment, and one that the host declares already is not given.
 
 ## Profiles
 

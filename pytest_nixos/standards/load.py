@@ -70,6 +70,10 @@ def option_paths(controls: Iterable[Control]) -> tuple[str, ...]:
     for control in controls:
         for requirement in control.requires:
             paths.update(requirement.declared.options)
+        for remedy in control.remedies:
+            for condition in remedy.when:
+                paths.update(condition.declared.options)
+        paths.update(fill.option for fill in control.fill.values() if fill.option is not None)
         if control.declared is not None:
             paths.update(control.declared.options)
         if control.observed is not None:

@@ -83,7 +83,9 @@ class Upgrades:
             roots = stack.enter_context(tempfile.TemporaryDirectory(prefix="pytest-nixos-"))
             machine = stack.enter_context(launch)
             bridge = NixBridge(
-                nix=self._session.nix, host=self._session.host_config(key), gc_roots=Path(roots)
+                flakes=self._session.flakes,
+                host=self._session.host_config(key),
+                gc_roots=Path(roots),
             )
             life = _Life(
                 launch=launch,
@@ -118,7 +120,7 @@ class Upgrades:
 def _state(life: _Life, session: NixosSession) -> dict[str, Any]:
     seen = Observations(life.machine).of(observe.sockets())
     toplevel = life.generations.current
-    closure = session.nix.closure(Path(toplevel))
+    closure = session.flakes.nix.closure(Path(toplevel))
     return {
         "toplevel": toplevel,
         "release": life.machine.run("cat /run/current-system/nixos-version").stdout_text.strip(),
@@ -129,7 +131,7 @@ def _state(life: _Life, session: NixosSession) -> dict[str, Any]:
             for port in seen.reachable_ports(protocol)
         ),
         "packages": packages_of(str(path) for path in closure),
-        "closure_bytes": session.nix.closure_bytes(Path(toplevel)),
+        "closure_bytes": session.flakes.nix.closure_bytes(Path(toplevel)),
     }
 
 

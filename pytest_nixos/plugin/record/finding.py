@@ -9,11 +9,13 @@ import pytest
 
 from pytest_nixos.findings import Evidence, Finding, Outcome
 from pytest_nixos.local.text import printable
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.plugin.not_applicable import NOT_APPLICABLE
 from pytest_nixos.plugin.record.journal import journal_of_span
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.plugin.stash import EVIDENCE
 from pytest_nixos.standards.model import Control
+from pytest_nixos.standards.remedy import remedy_text
 from pytest_nixos.standards.waivers import apply_waiver, find_waiver
 
 __all__ = ["ERROR_MARK", "make_finding", "properties", "show"]
@@ -50,7 +52,7 @@ def make_finding(
         judged_on=evidence.judged_on,
         reason=printable(reason),
         threat=control.threat,
-        remedy=control.remedy,
+        remedy=_remedy(control, session.entry(key).config, evidence, outcome, reason),
         expected=evidence.expected,
         observed=evidence.observed,
         attachments=dict(evidence.attachments),
@@ -58,6 +60,19 @@ def make_finding(
         journal=tuple(dataclasses.asdict(entry) for entry in journal),
         node_id=report.nodeid,
         duration_s=report.duration,
+    )
+
+
+def _remedy(
+    control: Control, host: HostConfig | None, evidence: Evidence, outcome: Outcome, reason: str
+) -> str:
+    """Return the host's own remedy where it is needed."""
+    return remedy_text(
+        control,
+        host if outcome is Outcome.FAILED else None,
+        observed=evidence.observed,
+        reason=reason,
+        today=date.today(),  # noqa: DTZ011 - a release ends on the reader's own calendar day
     )
 
 

@@ -5,7 +5,6 @@ import pytest
 
 from pytest_nixos.nix.cache import (
     EvaluationCache,
-    default_cache_directory,
     evaluation_key,
 )
 
@@ -58,15 +57,3 @@ def test_a_value_that_is_no_json_is_an_error_and_leaves_nothing(cache: Evaluatio
 def test_the_key_depends_on_every_part_and_not_on_their_order() -> None:
     assert evaluation_key({"a": 1, "b": 2}) == evaluation_key({"b": 2, "a": 1})
     assert len({KEY, evaluation_key({"a": 2}), evaluation_key({"b": 1})}) == 3
-
-
-@pytest.mark.parametrize(
-    ("environ", "expected"),
-    [
-        ({"XDG_CACHE_HOME": "/c", "HOME": "/h"}, "/c/pytest-nixos/evaluations"),
-        ({"HOME": "/h"}, "/h/.cache/pytest-nixos/evaluations"),
-        ({"XDG_CACHE_HOME": "relative", "HOME": "/h"}, "/h/.cache/pytest-nixos/evaluations"),
-    ],
-)
-def test_default_directory(environ: dict[str, str], expected: str) -> None:
-    assert str(default_cache_directory(environ)) == expected

@@ -95,6 +95,26 @@ def test_flake_failures(words: str, says: str, remedy: str) -> None:
     assert words.splitlines()[0] in error.detail
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ('path "/f" does not exist', "no such file"),
+        (f'path "/nix/store/{HASH}-source/flake.nix" does not exist', "Git does not track"),
+        ('path "/f" is not part of a flake (neither it nor its parent', "no flake.nix there"),
+        ('cannot find flake "flake:f" in the flake registries', "no entry of the flake registry"),
+        ('resolving Git reference "master": revspec "master" not found', "Git repository"),
+        ('"/f x" is not a valid URL', "does not take such a flake ref"),
+        (
+            'could not connect to any lix socket (tried "/nix/var/nix/daemon-socket/socket")',
+            "daemon does not answer",
+        ),
+    ],
+)
+def test_newer_releases_and_lix_say_it_otherwise(words: str, says: str) -> None:
+    """Nix 2.34 quotes with ``"``; Lix has words of its own."""
+    assert says in flake_failure(FLAKE, log(words), 1).message
+
+
 def test_git_speaks_outside_the_log_format() -> None:
     made = log(
         "program 'git' failed with exit code 128",

@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 
-from pytest_nixos.nix.host_config import FileSystem, HostConfig, PortRange, VmSettings, Zram
-from pytest_nixos.nix.host_document import parse_host_config, parse_unit_file
+from pytest_nixos.nix.declared import FileSystem, PortRange, VmSettings, Zram, parse_unit_file
+from pytest_nixos.nix.host_facts import HostConfig, parse_host_config
 from pytest_nixos.nix.refs import FlakeRef, HostRef
 from tests.unit.host_documents import UNIT, UNREADABLE, document, fact
 
@@ -119,8 +119,8 @@ def test_every_difference_of_the_machine_is_told_by_option_path() -> None:
     machine = data["machineFacts"]
     machine["sysctls"]["vm.swappiness"] = fact("60")
     machine["sysctls"]["new.one"] = fact("1")
-    machine["fileSystems"]["/"]["value"]["device"] = "/dev/vda"
-    machine["kernelParams"] = fact(["loglevel=4", "console=ttyS0"])
+    machine["file_systems"]["/"]["value"]["device"] = "/dev/vda"
+    machine["kernel_params"] = fact(["loglevel=4", "console=ttyS0"])
     machine["firewall"]["value"]["allowPing"] = False
     machine["firewall"]["value"]["interfaces"]["eth1"]["allowedTCPPorts"] = []
     machine["zram"] = fact(None)

@@ -9,15 +9,17 @@ import pytest
 from pytest_nixos.errors import BuildError, EvalError, FlakeError, ToolMissingError
 from pytest_nixos.local.process import Completed, LineSink, ProcessTimeout
 from pytest_nixos.local.timing import Deadline
+from pytest_nixos.nix.argv import NixSettings
 from pytest_nixos.nix.cache import EvaluationCache
-from pytest_nixos.nix.evaluation import Instrumentation, Nix, NixSettings, run_script
+from pytest_nixos.nix.expression import Instrumentation
 from pytest_nixos.nix.failures import EvalInterrupted
+from pytest_nixos.nix.flake import Flake
 from pytest_nixos.nix.log import BuildProgress, describe
-from pytest_nixos.nix.refs import FlakeRef, HostRef, nix_quote
+from pytest_nixos.nix.refs import FlakeRef, nix_quote
+from pytest_nixos.nix.store import Nix
 from tests.unit.host_documents import document
 
 FLAKE = FlakeRef("/f")
-HOST = HostRef(FLAKE, "web")
 FIXED = {"locked": {"narHash": "sha256-x"}, "locks": {"root": "root", "nodes": {"root": {}}}}
 LOOSE = {"locked": {"dirtyRev": "x"}, "locks": FIXED["locks"]}
 
@@ -35,6 +37,7 @@ class FakeNix:
     exit_status: int = 0
     timeout: bool = False
     valid: tuple[str, ...] = ()
+    prefetched: Mapping[str, Any] = field(default_factory=dict)
     calls: list[tuple[str, ...]] = field(default_factory=list)
 
     def run(
@@ -49,6 +52,8 @@ class FakeNix:
     ) -> Completed:
         self.calls.append(tuple(argv))
         words = set(argv)
+        if "prefetch" in words:
+            return self._done(argv, json.dumps(self.prefetched), 0 if self.prefetched else 1)
         if "--version" in words:
             return self._done(argv, self.version)
         if "metadata" in words:
@@ -60,6 +65,11 @@ class FakeNix:
             on_stderr_line(line)
         if self.exit_status:
             return self._done(argv, "", self.exit_status)
+        return self._answer(argv, words, on_stderr_line)
+
+    def _answer(
+        self, argv: Sequence[str], words: set[str], on_stderr_line: LineSink | None
+    ) -> Completed:
         if "eval" in words:
             return self._eval(argv, on_stderr_line)
         if "build" in words:
@@ -117,12 +127,13 @@ def _request(expression: str) -> dict[str, Any]:
     return found
 
 
-def nix(fake: FakeNix, *, script: str = "s", **settings: Any) -> Nix:
-    return Nix(
-        runner=fake,
-        instrumentation=Instrumentation(channel_script=script),
-        settings=NixSettings(**settings),
-    )
+def nix(fake: FakeNix, **settings: Any) -> Nix:
+    return Nix(runner=fake, settings=NixSettings(**settings))
+
+
+def flake(fake: FakeNix, *, script: str = "s", **settings: Any) -> Flake:
+    """Open the flake anew, as each run does."""
+    return Flake(FLAKE, nix(fake, **settings), Instrumentation(channel_script=script))
 
 
 @pytest.fixture
@@ -146,18 +157,18 @@ def test_every_flake_command_leaves_the_lock_alone_and_takes_the_settings() -> N
             },
         }
     )
-    nix(
+    flake(
         fake,
         override_inputs=(("a", "path:/x"),),
         nix_options=(("cores", "2"),),
         impure=True,
         program="/opt/nix",
-    ).evaluate(HOST)
+    ).evaluate("web")
     metadata, evaluation = fake.calls
     shared = ("/opt/nix", "--extra-experimental-features", "nix-command flakes")
     assert metadata == (
         *shared, "flake", "metadata", "--log-format", "internal-json", "--option", "cores", "2",
-        "--no-write-lock-file", "--override-input", "a", "path:/x", "--json", "/f",
+        "--no-write-lock-file", "--override-input", "a", "path:/x", "--show-trace", "--json", "/f",
     )  # fmt: skip
     assert evaluation[:-1] == (
         *shared, "eval", "--log-format", "internal-json", "--option", "cores", "2",
@@ -254,8 +265,8 @@ def test_an_unchanged_host_is_evaluated_once(
     cache: EvaluationCache, instantiated: dict[str, Any]
 ) -> None:
     fake = FakeNix(host=instantiated)
-    first = nix(fake, cache=cache).evaluate(HOST, option_paths=["a.b"])
-    again = nix(fake, cache=cache).evaluate(HOST, option_paths=["a.b"])
+    first = flake(fake, cache=cache).evaluate("web", option_paths=["a.b"])
+    again = flake(fake, cache=cache).evaluate("web", option_paths=["a.b"])
     assert first == again
     assert len(fake.evaluations()) == 1
 
@@ -264,25 +275,28 @@ def test_whatever_can_change_the_outcome_evaluates_again(
     cache: EvaluationCache, instantiated: dict[str, Any]
 ) -> None:
     fake = FakeNix(host=instantiated)
-    plain = nix(fake, cache=cache)
-    plain.evaluate(HOST)
+
+    def plain() -> Flake:
+        return flake(fake, cache=cache)
+
+    plain().evaluate("web")
     changed: list[Callable[[], object]] = [
-        lambda: plain.evaluate(HOST, option_paths=["a"]),
-        lambda: plain.evaluate(HOST, backend="container"),
-        lambda: plain.evaluate(HostRef(FLAKE, "db")),
-        lambda: nix(fake, cache=cache, script="other").evaluate(HOST),
-        lambda: nix(fake, cache=cache, nix_options=(("system", "x"),)).evaluate(HOST),
+        lambda: plain().evaluate("web", option_paths=["a"]),
+        lambda: plain().evaluate("web", backend="container"),
+        lambda: plain().evaluate("db"),
+        lambda: flake(fake, cache=cache, script="other").evaluate("web"),
+        lambda: flake(fake, cache=cache, nix_options=(("system", "x"),)).evaluate("web"),
     ]
     for evaluate in changed:
         evaluate()
     fake.version = "nix (Nix) 2.26.3"
-    plain.evaluate(HOST)
+    plain().evaluate("web")
     nodes = {"root": {"inputs": {"a": "n"}}, "n": {"locked": {"rev": "1"}}}
     fake.metadata = {**FIXED, "locks": {"root": "root", "nodes": nodes}}
     for ref in ("path:/x", "path:/y"):
-        nix(fake, cache=cache, override_inputs=(("a", ref),)).evaluate(HOST)
+        flake(fake, cache=cache, override_inputs=(("a", ref),)).evaluate("web")
     fake.metadata = {**FIXED, "locked": {"narHash": "sha256-y"}}
-    plain.evaluate(HOST)
+    plain().evaluate("web")
     assert len(fake.evaluations()) == 1 + len(changed) + 4
 
 
@@ -298,7 +312,7 @@ def test_what_is_not_fixed_is_never_kept(
 ) -> None:
     fake = FakeNix(host=instantiated, metadata=metadata)
     for _ in range(2):
-        nix(fake, cache=cache, **settings).evaluate(HOST)
+        flake(fake, cache=cache, **settings).evaluate("web")
     assert len(fake.evaluations()) == 2
     assert not cache.directory.exists()
 
@@ -307,9 +321,9 @@ def test_a_derivation_that_was_collected_is_made_again(
     cache: EvaluationCache, instantiated: dict[str, Any]
 ) -> None:
     fake = FakeNix(host=instantiated)
-    nix(fake, cache=cache).evaluate(HOST)
+    flake(fake, cache=cache).evaluate("web")
     Path(instantiated["derivation"]).unlink()
-    nix(fake, cache=cache).evaluate(HOST)
+    flake(fake, cache=cache).evaluate("web")
     assert len(fake.evaluations()) == 2
 
 
@@ -317,12 +331,12 @@ def test_what_is_known_needs_no_evaluation(
     cache: EvaluationCache, instantiated: dict[str, Any]
 ) -> None:
     fake = FakeNix(host=instantiated)
-    locked = nix(fake, cache=cache).lock(FLAKE)
-    assert nix(fake, cache=cache).known(HOST, locked, option_paths=["a.b"]) is None
-    first = nix(fake, cache=cache).evaluate(HOST, option_paths=["a.b"])
+    opened = flake(fake, cache=cache)
+    assert opened.known("web", option_paths=["a.b"]) is None
+    first = opened.evaluate("web", option_paths=["a.b"])
     fake.calls.clear()
-    assert nix(fake, cache=cache).known(HOST, locked, option_paths=["a.b"]) == first
-    assert nix(fake, cache=cache).known(HOST, locked) is None
+    assert opened.known("web", option_paths=["a.b"]) == first
+    assert opened.known("web") is None
     assert fake.calls == []
 
 
@@ -330,15 +344,16 @@ def test_a_flake_that_changes_while_it_is_evaluated_is_not_kept(
     cache: EvaluationCache, instantiated: dict[str, Any]
 ) -> None:
     fake = FakeNix(host=instantiated)
-    locked = nix(fake, cache=cache).lock(FLAKE)
+    opened = flake(fake, cache=cache)
+    assert opened.known("web") is None
     fake.metadata = {**FIXED, "locked": {"narHash": "sha256-edited"}}
-    nix(fake, cache=cache).evaluate(HOST, locked=locked)
+    opened.evaluate("web")
     assert not list(cache.directory.glob("*"))
 
 
 def test_host_names_are_kept_too(cache: EvaluationCache) -> None:
     fake = FakeNix()
-    assert [nix(fake, cache=cache).host_names(FLAKE) for _ in range(2)] == [("db", "web")] * 2
+    assert [flake(fake, cache=cache).host_names() for _ in range(2)] == [("db", "web")] * 2
     assert len(fake.evaluations()) == 1
 
 
@@ -347,7 +362,7 @@ def test_generations_are_kept_by_their_delta(
 ) -> None:
     fake = FakeNix(host=instantiated)
     for delta in ("{ a = 1; }", "{ a = 1; }", "{ a = 2; }"):
-        drv = nix(fake, cache=cache).instantiate_generation(HOST, backend="vm", delta=delta)
+        drv = flake(fake, cache=cache).instantiate_generation("web", backend="vm", delta=delta)
         assert drv == instantiated["derivation"]
     assert len(fake.evaluations()) == 2
 
@@ -355,7 +370,7 @@ def test_generations_are_kept_by_their_delta(
 def test_options_that_break_the_evaluation_are_found_and_named() -> None:
     fake = FakeNix(broken=frozenset({"b.bad", "users"}))
     paths = ["a", "b.bad", "c", "d", "e"]
-    host = nix(fake).evaluate(HOST, option_paths=paths)
+    host = flake(fake).evaluate("web", option_paths=paths)
     assert {path: host.option(path).state for path in paths} == {
         "a": "present", "b.bad": "unreadable", "c": "present", "d": "present", "e": "present",
     }  # fmt: skip
@@ -367,21 +382,21 @@ def test_options_that_break_the_evaluation_are_found_and_named() -> None:
 def test_a_machine_that_does_not_evaluate_is_asked_twice_and_told_once() -> None:
     fake = FakeNix(broken=frozenset({"machine"}))
     with pytest.raises(EvalError, match="/f#web: Nix cannot evaluate this: x"):
-        nix(fake).evaluate(HOST, option_paths=["a"])
+        flake(fake).evaluate("web", option_paths=["a"])
     assert len(fake.evaluations()) == 2
 
 
 def test_failed_assertions_are_told_at_once() -> None:
     fake = FakeNix(broken=frozenset({"machine"}), words="\nFailed assertions:\n- odd")
     with pytest.raises(EvalError, match="Failed assertions:\n- odd"):
-        nix(fake).evaluate(HOST)
+        flake(fake).evaluate("web")
     assert len(fake.evaluations()) == 1
 
 
 def test_a_search_without_end_is_cut() -> None:
     paths = [f"o{n}" for n in range(300)]
     fake = FakeNix(broken=frozenset(paths))
-    host = nix(fake).evaluate(HOST, option_paths=paths)
+    host = flake(fake).evaluate("web", option_paths=paths)
     assert {declared.state for declared in host.options.values()} == {"unreadable"}
     assert (
         len(fake.evaluations()) <= 34
@@ -391,27 +406,27 @@ def test_a_search_without_end_is_cut() -> None:
 def test_evaluation_out_of_time_or_killed_is_not_tried_again() -> None:
     late = FakeNix(timeout=True)
     with pytest.raises(EvalInterrupted, match="still evaluating after 5 s"):
-        nix(late, evaluation_limit_s=5).evaluate(HOST)
+        flake(late, evaluation_limit_s=5).evaluate("web")
     killed = FakeNix(exit_status=-9)
     with pytest.raises(EvalInterrupted, match="ended by SIGKILL"):
-        nix(killed).evaluate(HOST)
+        flake(killed).evaluate("web")
     assert (len(late.evaluations()), len(killed.evaluations())) == (1, 1)
 
 
 def test_unknown_host_and_entry_that_is_no_host() -> None:
     fake = FakeNix(host={**document(), "problem": "no-host", "known": ["web-1", "db"]})
     with pytest.raises(FlakeError, match=r"has web-1, db\n  remedy: did you mean /f#web-1\?"):
-        nix(fake).evaluate(HOST)
+        flake(fake).evaluate("web")
     fake.host = {**document(), "problem": "no-extend-modules"}
     with pytest.raises(EvalError, match="no `extendModules`"):
-        nix(fake).evaluate(HOST)
+        flake(fake).evaluate("web")
 
 
 def test_an_override_of_no_input_is_refused() -> None:
     with pytest.raises(
         FlakeError, match="no input 'nixpksg' to override; the flake's inputs: none"
     ):
-        nix(FakeNix(), override_inputs=(("nixpksg", "x"),)).evaluate(HOST)
+        flake(FakeNix(), override_inputs=(("nixpksg", "x"),)).evaluate("web")
 
 
 def test_an_answer_that_is_no_json() -> None:
@@ -420,7 +435,7 @@ def test_an_answer_that_is_no_json() -> None:
         argv=tuple(argv), exit_status=0, stdout=b"hello", stderr=b""
     )
     with pytest.raises(EvalError, match="other than JSON: 'hello'"):
-        nix(fake).metadata(FLAKE)
+        _ = flake(fake).metadata
 
 
 def test_no_nix() -> None:
@@ -439,13 +454,59 @@ def test_closure() -> None:
     )
 
 
-def test_run_script_is_found_by_name_or_by_pattern(tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match=r"expected bin/run-web-vm, found no bin/run-\*-vm"):
-        run_script(tmp_path, "bin/run-web-vm")
-    (tmp_path / "bin").mkdir()
-    other = tmp_path / "bin" / "run-nixos-vm"
-    other.write_text("")
-    assert run_script(tmp_path, "bin/run-web-vm") == other
-    named = tmp_path / "bin" / "run-web-vm"
-    named.write_text("")
-    assert run_script(tmp_path, "bin/run-web-vm") == named
+# What Determinate Nix 3.22 and Nix 2.35 print of a clean git tree: no path, and one that need not be there.
+LAZY: Mapping[str, Any] = {
+    "locked": {
+        "lastModified": 1795905021,
+        "narHash": "sha256-LXEWQrcmsEQBYnyp+6wy9chTD7GQPMTbAiWHF5IaSIE=",
+        "type": "git",
+        "url": "file:///srv/infra",
+    },
+    "locks": FIXED["locks"],
+    "url": "git+file:///srv/infra?ref=refs/heads/main&rev=28a3b95d4ec08b56a58d5ec5278295b31bbda556",
+}
+
+
+@pytest.mark.parametrize(
+    "metadata", [LAZY, {**LAZY, "path": "/nix/store/whzb4mhi0c85g01a5vmc0v5yqlz3g939-nowhere"}]
+)
+def test_a_source_that_evaluating_does_not_copy_is_fetched(
+    tmp_path: Path, metadata: Mapping[str, Any]
+) -> None:
+    fake = FakeNix(metadata=metadata, prefetched={"hash": "sha256-x", "storePath": str(tmp_path)})
+    opened = flake(fake)
+    assert opened.root == tmp_path
+    assert opened.source == tmp_path
+    (prefetch,) = [call for call in fake.calls if "prefetch" in call]
+    assert prefetch[-5:] == ("--option", "flake-registry", "", "--json", LAZY["url"])
+
+
+def test_a_source_that_is_there_is_not_fetched(tmp_path: Path) -> None:
+    fake = FakeNix(metadata={**LAZY, "path": str(tmp_path), "locked": {"dir": "sub"}})
+    assert flake(fake).source == tmp_path / "sub"
+    assert not [call for call in fake.calls if "prefetch" in call]
+
+
+def test_a_source_that_cannot_be_fetched_is_an_error() -> None:
+    with pytest.raises(FlakeError, match="Nix cannot read this flake"):
+        _ = flake(FakeNix(metadata=LAZY)).root
+
+
+@pytest.mark.parametrize(
+    ("version", "asked"),
+    [
+        ("nix (Nix) 2.26.3", False),
+        ("nix (Nix) 2.33.0", True),
+        ("nix (Nix) 2.35pre20261101_abc", True),
+        ("nix (Determinate Nix 3.22.0) 2.34.1", True),
+        ("nix (Lix, like Nix) 2.93.0", False),
+    ],
+)
+def test_the_size_of_a_closure_is_asked_for_as_each_release_wants(
+    version: str, asked: bool
+) -> None:
+    fake = FakeNix(version=version)
+    nix(fake).closure_bytes(Path("/nix/store/a"))
+    words = fake.calls[-1]
+    assert ("--json-format" in words) is asked
+    assert not asked or words[words.index("--json-format") + 1] == "1"

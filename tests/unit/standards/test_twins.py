@@ -12,7 +12,7 @@ from pytest_nixos.standards.model import Control
 from pytest_nixos.standards.profile import load_profiles, select_controls
 from tests.machine.twins import CATALOGUE, KERNEL, STALE
 
-EXAMPLE = Path(__file__).parents[2] / "example-flake"
+EXAMPLE = Path(__file__).parents[3] / "example-flake"
 CONTROLS = load_catalogue()
 BROKEN = {**CATALOGUE, **STALE, **KERNEL}
 #: The stand-in has no podman; the guest's answers are recorded in observe/test_podman instead.

@@ -36,7 +36,7 @@ def parse_surroundings(
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         return Surroundings()
-    words = (line.split() for line in forwarding.splitlines())
+    words = (line.split() for line in forwarding.split("\n"))
     forwards = tuple(int(w[0]) for w in words if len(w) == 2 and w[0] in "46" and w[1] == "1")
     return Surroundings(interfaces=interfaces, routes=found, forwards=forwards, is_known=True)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pytest_nixos.errors import MachineError
 
-__all__ = ["HostMemoryError", "available_bytes", "check_memory"]
+__all__ = ["HostMemoryError", "available_bytes", "check_memory", "total_bytes"]
 
 _MIB = 1 << 20
 # QEMU itself, its device memory and its threads.
@@ -35,9 +35,18 @@ def check_memory(name: str, *, guest_bytes: int, available: int | None = None) -
 
 def available_bytes(meminfo: Path = Path("/proc/meminfo")) -> int | None:
     """Return what the kernel thinks can be had without swapping (``MemAvailable``), ``None`` if it does not tell."""
+    return _entry(meminfo, "MemAvailable:")
+
+
+def total_bytes(meminfo: Path = Path("/proc/meminfo")) -> int | None:
+    """Return all memory of this machine (``MemTotal``), ``None`` if the kernel does not tell."""
+    return _entry(meminfo, "MemTotal:")
+
+
+def _entry(meminfo: Path, name: str) -> int | None:
     try:
         lines = meminfo.read_text().splitlines()
     except OSError:
         return None
-    found = [line.split() for line in lines if line.startswith("MemAvailable:")]
+    found = [line.split() for line in lines if line.startswith(name)]
     return int(found[0][1]) * 1024 if found else None

@@ -146,7 +146,10 @@ def bundled_backend(
     if name is BackendName.CONTAINER:
         from pytest_nixos.machine.container.backend import ContainerBackend
 
-        return ContainerBackend(on_event=on_event)
+        return ContainerBackend(
+            on_event=on_event,
+            root_is_machine_root=settings.container_root_is_machine_root,
+        )
     from pytest_nixos.machine.ssh.backend import SshBackend
 
     if settings.ssh_address is None:

@@ -77,6 +77,7 @@ class Settings:
     :param boot_timeout_s: seconds from a machine's start to a settled system.
     :param upgrade_from: what hosts are upgraded from, ``None`` for no upgrade test.
     :param allow_live_switch: let tests change generations of a live host.
+    :param container_root_is_machine_root: give containers this machine's own user ids.
     :param open_network: let guests reach beyond the host machine.
     :param snapshot: whether VMs start from a saved state.
     :param cache_limits: what the saved states of all hosts may take.
@@ -103,6 +104,7 @@ class Settings:
     ssh_address: str | None
     upgrade_from: UpgradeFrom | None
     allow_live_switch: bool
+    container_root_is_machine_root: bool = False
 
     @property
     def active(self) -> bool:
@@ -141,11 +143,12 @@ class Settings:
             ssh_address=read.one("ssh") or None,
             upgrade_from=_upgrade_from(read.one("upgrade_from"), cwd, read.one("backend")),
             allow_live_switch=read.flag("allow_live_switch"),
+            container_root_is_machine_root=read.flag("container_root_is_machine_root"),
         )
 
 
 def add_options(parser: pytest.Parser) -> None:
-    """Declare every ``--nixos-*`` option and its ini twin."""
+    """Declare every ``--nixos-*`` option and its ini twin; those that take a risk have none."""
     group = parser.getgroup("nixos", "NixOS hosts (pytest-nixos)")
     for name, default, kwargs, explanation in _OPTIONS:
         repeatable = kwargs.get("action") == "append"
@@ -156,6 +159,8 @@ def add_options(parser: pytest.Parser) -> None:
             help=explanation,
             **kwargs,
         )
+        if name in _ONLY_BY_HAND:
+            continue
         parser.addini(
             f"nixos_{name}",
             help=f"{explanation} (as --nixos-{name.replace('_', '-')})",
@@ -272,7 +277,15 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
         {"action": "store_true"},
         "let tests switch a live host to other generations, and roll back",
     ),
+    (
+        "container_root_is_machine_root",
+        False,
+        {"action": "store_true"},
+        "run containers without user ids of their own: what takes over the guest's root takes over this machine",
+    ),
 )
+# Whoever takes such a risk says so on the command line; a file that comes with the flake cannot.
+_ONLY_BY_HAND = frozenset({"container_root_is_machine_root"})
 
 
 def cache_limits(size_gib: str, age_days: str) -> CacheLimits:
@@ -305,7 +318,8 @@ class _Reader:
         return tuple(given if given is not None else self._config.getini(f"nixos_{name}"))
 
     def flag(self, name: str) -> bool:
-        return bool(self._config.getoption(f"nixos_{name}") or self._config.getini(f"nixos_{name}"))
+        given = self._config.getoption(f"nixos_{name}")
+        return bool(given or (name not in _ONLY_BY_HAND and self._config.getini(f"nixos_{name}")))
 
     def path(self, name: str) -> Path | None:
         given = self._config.getoption(f"nixos_{name}")

@@ -1,21 +1,18 @@
-"""One virtserialport as the host machine sees it: a Unix socket that QEMU serves."""
+"""One port as the host machine sees it: a link with a buffer, and waits that end."""
 
 from __future__ import annotations
 
-import contextlib
 import select
-import socket
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TypeVar
 
 from pytest_nixos.errors import TransportError
 from pytest_nixos.local.timing import Deadline
+from pytest_nixos.machine.channel.links import Link
 
 __all__ = ["Expired", "PortStream"]
 
-_CHUNK = 1 << 18
 _LOOK_S = 0.2
 T = TypeVar("T")
 
@@ -30,49 +27,37 @@ class Expired(Exception):
 class PortStream:
     """A connection that is made on demand, with a buffer of what has come and not been taken.
 
-    :param path: socket that QEMU listens on.
+    :param link: what carries the bytes.
     :param alive: called while waiting; raises if the machine is known to have ended.
     """
 
-    def __init__(self, path: Path, alive: Callable[[], None]) -> None:
-        self.path = path
+    def __init__(self, link: Link, alive: Callable[[], None]) -> None:
         self.received = bytearray()
+        self._link = link
         self._alive = alive
-        self._socket: socket.socket | None = None
 
     def connect(self, deadline: Deadline) -> None:
         """Connect unless it is connected; QEMU makes the socket soon after its start.
 
         :raises Expired: if nobody listens by `deadline`.
         """
-        while self._socket is None:
+        while not self._link.connected:
             self._alive()
-            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:
-                connection.connect(str(self.path))
+                self._link.connect()
             except OSError as err:
-                connection.close()
                 if deadline.expired:
-                    raise Expired(f"{self.path}: {err.strerror}") from err
+                    raise Expired(f"{self._link.name}: {err.strerror}") from err
                 time.sleep(min(0.02, deadline.remaining_s))
-            else:
-                connection.setblocking(False)
-                self._socket = connection
 
     def disconnect(self) -> None:
         """Drop the connection and all bytes on the way."""
-        connection, self._socket = self._socket, None
         self.received.clear()
-        if connection is not None:
-            with contextlib.suppress(OSError):
-                connection.close()
+        self._link.disconnect()
 
     def shut(self) -> None:
         """End the connection under a thread that waits on it; that thread then disconnects."""
-        connection = self._socket
-        if connection is not None:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
+        self._link.shut()
 
     def send(self, line: bytes, *, deadline: Deadline) -> None:
         """Send a line, whatever the guest says meanwhile.
@@ -125,7 +110,7 @@ class PortStream:
             if readable:
                 self._receive()
             if writable:
-                rest = rest[self._send_some(rest[:_CHUNK]) :]
+                rest = rest[self._send_some(rest) :]
             yield readable
 
     def _send_some(self, data: memoryview) -> int:
@@ -144,17 +129,25 @@ class PortStream:
                 return bool(event & ~select.POLLOUT), bool(event & select.POLLOUT)
             self._alive()
             if deadline.expired:
-                raise Expired(str(self.path))
+                raise Expired(self._link.name)
 
     def _poll(self, wanted: int, limit_s: float) -> int:
         poller = select.poll()
-        poller.register(self._live(), wanted)
-        events = poller.poll(1000 * limit_s)
-        return events[0][1] if events else 0
+        reading, writing = self._live().descriptors()
+        if reading == writing:
+            poller.register(reading, wanted)
+        else:
+            poller.register(reading, wanted & ~select.POLLOUT)
+            if wanted & select.POLLOUT:
+                poller.register(writing, select.POLLOUT)
+        found = 0
+        for _, event in poller.poll(1000 * limit_s):
+            found |= event
+        return found
 
     def _receive(self) -> None:
         try:
-            chunk = self._live().recv(_CHUNK)
+            chunk = self._live().receive()
         except BlockingIOError:
             return
         except OSError as err:
@@ -167,14 +160,14 @@ class PortStream:
         self.disconnect()
         self._alive()
         return TransportError(
-            f"the machine ended: QEMU closed the root command channel {self.path}",
+            f"the machine ended: its root command channel {self._link.name} was closed",
             remedy="read the end of the machine's console",
         )
 
-    def _live(self) -> socket.socket:
-        if self._socket is None:
+    def _live(self) -> Link:
+        if not self._link.connected:
             raise TransportError(
-                f"the root command channel {self.path} is closed",
+                f"the root command channel {self._link.name} is closed",
                 remedy="use the machine only while it runs",
             )
-        return self._socket
+        return self._link

@@ -275,7 +275,7 @@ class VmRunning:
         self.transport = self._watched(channel)
 
     def _open_channel(self) -> SerialChannel:
-        channel = SerialChannel(self._run_dir)
+        channel = SerialChannel.of_qemu(self._run_dir)
         self._stack.callback(channel.close)
         self._channel = channel
         return channel

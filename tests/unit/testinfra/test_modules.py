@@ -10,12 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.unit.testinfra.test_host import Here
 
 from pytest_nixos.testinfra import NixosHost, make_host
 from pytest_nixos.testinfra.package import parse_store_path
 from pytest_nixos.testinfra.process import is_comm_of
 from pytest_nixos.testinfra.socket import parse_ss
+from tests.unit.testinfra.test_host import Here
 
 SHOW = """MainPID=0
 Id={name}

@@ -8,8 +8,8 @@ import pytest
 
 from pytest_nixos.errors import BootError, CommandTimeout, MachineError, TransportError
 from pytest_nixos.local.timing import Deadline
-from pytest_nixos.machine.boot import settle as settle_module
 from pytest_nixos.machine.base import CommandResult
+from pytest_nixos.machine.boot import settle as settle_module
 from pytest_nixos.machine.boot.events import BootEventKind
 from pytest_nixos.machine.boot.settle import (
     Job,

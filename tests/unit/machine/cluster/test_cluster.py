@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.unit.machine.network.test_dhcp import DISCOVER, LEASE, message
 
 from checks.nats.client import NatsClient, NatsError
 from checks.nats.members import credentials, members, monitor_port
@@ -25,6 +24,7 @@ from pytest_nixos.nix.host_config import Declared, HostConfig
 from pytest_nixos.nix.host_document import parse_host_config
 from pytest_nixos.nix.refs import FlakeRef, HostRef
 from tests.unit.host_documents import document
+from tests.unit.machine.network.test_dhcp import DISCOVER, LEASE, message
 
 
 def host(name: str, address: str | None = None) -> HostConfig:

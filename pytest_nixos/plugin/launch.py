@@ -142,7 +142,12 @@ def bundled_backend(
     if name is BackendName.VM:
         from pytest_nixos.machine.vm.backend import VmBackend, VmOptions
 
-        return VmBackend(VmOptions(snapshots=_snapshots(settings, started_at_s)), on_event=on_event)
+        options = VmOptions(
+            snapshots=_snapshots(settings, started_at_s),
+            sandboxed=not settings.run_script_has_my_rights,
+            network=settings.open_network,
+        )
+        return VmBackend(options, on_event=on_event)
     if name is BackendName.CONTAINER:
         from pytest_nixos.machine.container.backend import ContainerBackend
 

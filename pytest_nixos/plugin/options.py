@@ -78,6 +78,7 @@ class Settings:
     :param upgrade_from: what hosts are upgraded from, ``None`` for no upgrade test.
     :param allow_live_switch: let tests change generations of a live host.
     :param container_root_is_machine_root: give containers this machine's own user ids.
+    :param run_script_has_my_rights: run a VM's script and QEMU outside of any sandbox.
     :param open_network: let guests reach beyond the host machine.
     :param snapshot: whether VMs start from a saved state.
     :param cache_limits: what the saved states of all hosts may take.
@@ -105,6 +106,7 @@ class Settings:
     upgrade_from: UpgradeFrom | None
     allow_live_switch: bool
     container_root_is_machine_root: bool = False
+    run_script_has_my_rights: bool = False
 
     @property
     def active(self) -> bool:
@@ -144,6 +146,7 @@ class Settings:
             upgrade_from=_upgrade_from(read.one("upgrade_from"), cwd, read.one("backend")),
             allow_live_switch=read.flag("allow_live_switch"),
             container_root_is_machine_root=read.flag("container_root_is_machine_root"),
+            run_script_has_my_rights=read.flag("run_script_has_my_rights"),
         )
 
 
@@ -283,9 +286,15 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
         {"action": "store_true"},
         "run containers without user ids of their own: what takes over the guest's root takes over this machine",
     ),
+    (
+        "run_script_has_my_rights",
+        False,
+        {"action": "store_true"},
+        "run a VM's run script and QEMU without a sandbox: code of the flake does then what you can do",
+    ),
 )
 # Whoever takes such a risk says so on the command line; a file that comes with the flake cannot.
-_ONLY_BY_HAND = frozenset({"container_root_is_machine_root"})
+_ONLY_BY_HAND = frozenset({"container_root_is_machine_root", "run_script_has_my_rights"})
 
 
 def cache_limits(size_gib: str, age_days: str) -> CacheLimits:

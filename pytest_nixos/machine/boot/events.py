@@ -13,6 +13,7 @@ class BootEventKind(enum.Enum):
     """Sorts of news during a boot."""
 
     NO_KVM = "no KVM"
+    NO_SANDBOX = "no sandbox"
     PHASE = "phase"
     TROUBLE = "trouble"
     CHANNEL = "channel"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pytest_nixos.local.memory import check_memory
 from pytest_nixos.local.process import Runner
+from pytest_nixos.local.sandbox import Sandbox, SandboxedRunner
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.base import MachineSpec
 from pytest_nixos.machine.boot.events import BootListener
@@ -21,7 +22,7 @@ from pytest_nixos.machine.channel.transport import SerialChannel
 from pytest_nixos.machine.network.prober import FrameProber
 from pytest_nixos.machine.snapshot.clone import Clone
 from pytest_nixos.machine.snapshot.clone_disks import make_disks
-from pytest_nixos.machine.snapshot.record import Snapshot
+from pytest_nixos.machine.snapshot.record import MEMORY, Snapshot
 from pytest_nixos.machine.snapshot.store import CacheLimits, SnapshotStore
 from pytest_nixos.machine.vm.argv import (
     Acceleration,
@@ -66,6 +67,8 @@ class VmOptions:
     :param grace_s: seconds that QEMU and its helpers get between SIGTERM and SIGKILL.
     :param extra_argv: further QEMU arguments, after all others.
     :param snapshots: how snapshots are used, ``None`` for not at all.
+    :param sandboxed: run the script, QEMU and its tools in a sandbox, see :mod:`pytest_nixos.local.sandbox`.
+    :param network: whether QEMU itself reaches this machine's network from there.
     """
 
     acceleration: Acceleration = Acceleration.AUTO
@@ -75,6 +78,8 @@ class VmOptions:
     grace_s: float = 2.0
     extra_argv: tuple[str, ...] = ()
     snapshots: SnapshotOptions | None = None
+    sandboxed: bool = True
+    network: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,15 +98,18 @@ class VmLauncher:
     on_event: BootListener
     runner: Runner
 
-    def cold(self, extra_argv: Sequence[str], deadline: Deadline) -> VmRunning:
+    def cold(
+        self, extra_argv: Sequence[str], deadline: Deadline, *, writable: tuple[Path, ...] = ()
+    ) -> VmRunning:
         """Boot the machine by its run script and wait until its boot has settled.
 
         :param extra_argv: further QEMU arguments, after all others.
+        :param writable: what QEMU writes to beside the run directory.
         :raises BootError: if it does not get there; nothing is left running.
         """
         news = BootNews(self.spec.host.name, self.on_event)
         with contextlib.ExitStack() as stack:
-            running = self._running(news, stack, extra_argv)
+            running = self._running(news, stack, extra_argv, self._sandbox(writable=writable))
             running.boot(deadline)
             running.keep(stack.pop_all())
         return running
@@ -120,16 +128,22 @@ class VmLauncher:
         news.resume(record.console)
         clone = Clone.of(record.argv, record.cwd, snapshot=snapshot.directory, run_dir=run_dir)
 
+        sandbox = self._sandbox(
+            # QEMU opens the memory for writing, and keeps what it writes to itself.
+            writable=(snapshot.directory / MEMORY,),
+            readable=(snapshot.directory,),
+        )
+
         def disks() -> None:
             make_disks(
-                self.runner,
+                self._confined(sandbox),
                 clone.disks,
                 qemu=clone.argv[0],
                 snapshot=snapshot.directory,
                 run_dir=run_dir,
             )
 
-        running = self._running(news, stack, ())
+        running = self._running(news, stack, (), sandbox)
         running.restore(snapshot, clone, deadline, make_disks=disks)
         running.keep(stack.pop_all())
         return running
@@ -153,8 +167,27 @@ class VmLauncher:
             **environment,
         }
 
+    def _sandbox(
+        self, *, writable: tuple[Path, ...] = (), readable: tuple[Path, ...] = ()
+    ) -> Sandbox | None:
+        if not self.options.sandboxed:
+            return None
+        return Sandbox(
+            writable=(self.spec.run_dir, *writable),
+            # The script's own package may lie in another store than /nix/store.
+            readable=(self.spec.system.resolve(), *readable, *named_files(self.inherited)),
+            network=self.options.network,
+        )
+
+    def _confined(self, sandbox: Sandbox | None) -> Runner:
+        return self.runner if sandbox is None else SandboxedRunner(self.runner, sandbox)
+
     def _running(
-        self, news: BootNews, stack: contextlib.ExitStack, extra_argv: Sequence[str]
+        self,
+        news: BootNews,
+        stack: contextlib.ExitStack,
+        extra_argv: Sequence[str],
+        sandbox: Sandbox | None,
     ) -> VmRunning:
         run_dir = self.spec.run_dir
         probed = FrameProber.applicable(self.script.text)
@@ -172,7 +205,8 @@ class VmLauncher:
             news,
             stack,
             lambda: self._argv(extra_argv),
-            env,
+            env if sandbox is None else Sandbox.environment(env),
+            sandbox=sandbox,
             grace_s=self.options.grace_s,
             prober=FrameProber(run_dir) if probed else None,
             boots_from=boots_from(self.script),
@@ -183,7 +217,7 @@ class VmLauncher:
     def _argv(self, extra_argv: Sequence[str]) -> tuple[str, ...]:
         user_cpu = qemu_options_name(self.inherited.get("QEMU_OPTS", ""), "-cpu")
         binary, run_dir = self.script.qemu_binary, self.spec.run_dir
-        version = qemu_version(self.runner, binary) if binary else None
+        version = qemu_version(self._confined(self._sandbox()), binary) if binary else None
         return (
             str(self.script.path),
             *accelerator_argv(self.acceleration, self.script, version, user_cpu=user_cpu),
@@ -198,6 +232,17 @@ class VmLauncher:
             *self.options.extra_argv,
             *extra_argv,
         )
+
+
+def named_files(inherited: Mapping[str, str]) -> tuple[Path, ...]:
+    """List the files of this machine that the user's variables name to the run script: kernels and certificates."""
+    values = [
+        value
+        for name, value in inherited.items()
+        if name == "NIX_SSL_CERT_FILE" or name.startswith(_KERNEL_PREFIX)
+    ]
+    paths = (Path(value) for value in values if value.startswith("/"))
+    return tuple(path.resolve() for path in paths if path.is_file() and path.is_absolute())
 
 
 def _identity(binary: str | None) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from pytest_nixos.errors import BootError, MachineError, NixosError, TransportError
 from pytest_nixos.local.leftovers import end_marked_processes, remove_tree
+from pytest_nixos.local.sandbox import Sandbox, payload_pid
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.base import PortState, Transport
 from pytest_nixos.machine.boot.events import BootEventKind
@@ -58,6 +59,7 @@ class VmRunning:
     :param grace_s: seconds between SIGTERM and SIGKILL.
     :param prober: a stranger on the guest's network, ``None`` where it has no place to stand.
     :param limits: when a boot counts as settled; also of those after the first.
+    :param sandbox: what the run script and QEMU run in, ``None`` for as this user.
     :param store_image: whether the guest's store is an image, which is read-only.
     """
 
@@ -75,6 +77,7 @@ class VmRunning:
         boots_from: BootsFrom = BootsFrom.SCRIPT,
         limits: SettleLimits | None = None,
         store_image: bool = False,
+        sandbox: Sandbox | None = None,
     ) -> None:
         self._argv = argv
         self.console: Console = news.console
@@ -90,6 +93,7 @@ class VmRunning:
         self._env = dict(env)
         self._limits = limits or SettleLimits()
         self._store_image = store_image
+        self._sandbox = sandbox
         self.is_clone = False
         self.boots_from = boots_from
         self._plug_in(())
@@ -102,7 +106,8 @@ class VmRunning:
     @property
     def pid(self) -> int:
         """Process id of QEMU (the run script becomes it)."""
-        return self._process.pid
+        outer = self._process.pid
+        return payload_pid(outer) if outer and self._sandbox is not None else outer
 
     @property
     def qmp_path(self) -> Path:
@@ -194,8 +199,9 @@ class VmRunning:
         self._start(deadline)
 
     def _plug_in(self, argv: Sequence[str], cwd: Path | None = None) -> None:
+        confined = argv if self._sandbox is None or not argv else self._sandbox.argv(argv)
         self._process = SerialProcess(
-            argv, env=self._env, cwd=cwd or self._run_dir, console=self.console
+            confined, env=self._env, cwd=cwd or self._run_dir, console=self.console
         )
         self.qmp = QmpMonitor(monitor_socket(self._run_dir), on_event=self._on_qmp_event)
 
@@ -222,7 +228,7 @@ class VmRunning:
 
     def is_alive(self) -> bool:
         """Whether QEMU still runs."""
-        return self.pid != 0 and not self._process.has_ended
+        return self._process.pid != 0 and not self._process.has_ended
 
     def probe_tcp(self, ports: Sequence[int], *, deadline: Deadline) -> Mapping[int, PortState]:
         """Try TCP ports of the guest from its own network, beside QEMU's user network."""

@@ -14,6 +14,7 @@ class BootEventKind(enum.Enum):
 
     NO_KVM = "no KVM"
     NO_SANDBOX = "no sandbox"
+    CLOSED_PORTS = "closed ports"
     PHASE = "phase"
     TROUBLE = "trouble"
     CHANNEL = "channel"

@@ -24,6 +24,7 @@ from pytest_nixos.machine.vm.run_script import (
     RunScript,
     effective_memory_mib,
     find_run_script,
+    forwards_ports,
     parse_run_script,
     unsavable_script,
 )
@@ -71,6 +72,7 @@ class VmBackend:
         script = parse_run_script(find_run_script(spec.system, spec.host.program))
         news = BootNews(spec.host.name, self._on_event)
         self._check_sandbox(spec, news)
+        self._check_ports(spec, script, inherited, news)
         acceleration = self._acceleration(spec, script, inherited, news)
         launcher = VmLauncher(
             spec=spec,
@@ -120,6 +122,22 @@ class VmBackend:
                 "kernel.apparmor_restrict_unprivileged_userns; docker run --security-opt seccomp=unconfined); "
                 f"a flake that you trust like your own shell may run with {UNSAFE_OPTION}",
             )
+
+    def _check_ports(
+        self, spec: MachineSpec, script: RunScript, inherited: Mapping[str, str], news: BootNews
+    ) -> None:
+        """See to it that a restricted guest is not served to everybody's network."""
+        if self._options.network or not forwards_ports(script, inherited):
+            return
+        if not self._options.sandboxed:
+            raise MachineError(
+                f"{spec.host.name}: QEMU would listen on ports of this machine (virtualisation.forwardPorts), on all of its addresses",
+                remedy=f"leave out {UNSAFE_OPTION}, which keeps QEMU's ports to itself, or say --nixos-network open",
+            )
+        news.tell(
+            BootEventKind.CLOSED_PORTS,
+            "virtualisation.forwardPorts is not served to this machine: --nixos-network is restricted",
+        )
 
     def _acceleration(
         self, spec: MachineSpec, script: RunScript, inherited: Mapping[str, str], news: BootNews

@@ -266,6 +266,56 @@ def test_a_kernel_that_refuses_is_told_with_the_option_that_names_the_risk(rig: 
     rig.assert_clean()
 
 
+SERVE = """
+# -netdev user,id=user.0,hostfwd=tcp::{port}-:22
+python3 -c '
+import socket
+with socket.create_server(("0.0.0.0", {port})):
+    print("listening", flush=True)
+    socket.create_server(("127.0.0.1", 0)).accept()
+' || echo "no port"
+"""
+
+
+def _free_port() -> int:
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as probe:
+        return int(probe.getsockname()[1])
+
+
+def _is_served(port: int) -> bool:
+    with contextlib.closing(socket.socket()) as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.parametrize("network", [False, True])
+def test_a_forwarded_port_is_served_only_with_an_open_network(rig: Rig, network: bool) -> None:
+    port = _free_port()
+    rig.script(SERVE.format(port=port))
+    backend = VmBackend(
+        VmOptions(acceleration=Acceleration.TCG, grace_s=0.1, network=network),
+        rig.events.append,
+        environment={"PATH": os.environ["PATH"]},
+    )
+    served: list[bool] = []
+    watch = threading.Timer(1.0, lambda: served.append(_is_served(port)))
+    watch.start()
+    with pytest.raises(BootError) as caught:
+        backend.start(rig.spec(), deadline=Deadline.after(2))
+    watch.join()
+    assert "listening" in caught.value.console_tail
+    assert served == [network]
+    told = [event for event in rig.events if event.kind is BootEventKind.CLOSED_PORTS]
+    assert len(told) == (0 if network else 1)
+
+
+def test_a_forwarded_port_of_a_restricted_host_without_a_sandbox_is_refused(rig: Rig) -> None:
+    rig.script(SERVE.format(port=_free_port()))
+    backend = VmBackend(VmOptions(acceleration=Acceleration.TCG, sandboxed=False))
+    with pytest.raises(MachineError, match="all of its addresses") as caught:
+        backend.start(rig.spec(), deadline=Deadline.after(5))
+    assert "--nixos-network open" in caught.value.remedy
+
+
 def test_no_script_is_told_before_anything_is_made(rig: Rig) -> None:
     with pytest.raises(MachineError, match="run script"):
         rig.boot()

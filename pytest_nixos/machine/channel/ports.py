@@ -14,6 +14,9 @@ from pytest_nixos.machine.channel.links import Link
 __all__ = ["Expired", "PortStream"]
 
 _LOOK_S = 0.2
+_DRAIN_S = 1.0
+# Of what a guest says unasked, this much is kept to look for an answer in.
+_MOST_STALE = 1 << 20
 T = TypeVar("T")
 
 
@@ -64,8 +67,9 @@ class PortStream:
 
         :raises Expired: if the guest does not take all of it by `deadline`.
         """
-        for _ in self._sending(line, deadline):
-            pass
+        for spoken in self._sending(line, deadline):
+            if spoken:
+                del self.received[:-_MOST_STALE]
 
     def send_request(self, *parts: bytes, deadline: Deadline) -> None:
         """Send `parts` until the guest speaks: it says nothing to a whole request but its answer.
@@ -83,21 +87,27 @@ class PortStream:
         """Wait until `parse` makes something of what has come, and drop the bytes that it used.
 
         :param parse: gives a value and how many bytes it took, or ``None`` if it needs more.
-        :raises Expired: if that is not so by `deadline`.
+        :raises Expired: if that is not so by `deadline`, however much comes meanwhile.
         """
         while True:
+            late = deadline.expired
             parsed = parse(self.received)
             if parsed is not None:
                 value, used = parsed
                 del self.received[:used]
                 return value
+            # Looked at in each round: a guest that never stops talking keeps _wait() from doing so.
+            if late:
+                raise Expired(self._link.name)
             if self._wait(deadline, to_send=False)[0]:
                 self._receive()
 
     def drain(self) -> bytes:
-        """Take all that has come without waiting."""
-        while self._poll(select.POLLIN, 0.0):
+        """Take all that has come without waiting; of a guest that never stops talking, a part."""
+        limit = Deadline.after(_DRAIN_S)
+        while self._poll(select.POLLIN, 0.0) and not limit.expired:
             self._receive()
+            del self.received[:-_MOST_STALE]
         stale = bytes(self.received)
         self.received.clear()
         return stale
@@ -106,6 +116,8 @@ class PortStream:
         """Send piece by piece; tell after each whether the guest has spoken."""
         rest = memoryview(part)
         while rest:
+            if deadline.expired:
+                raise Expired(self._link.name)
             readable, writable = self._wait(deadline, to_send=True)
             if readable:
                 self._receive()

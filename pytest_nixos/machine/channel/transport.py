@@ -46,6 +46,7 @@ PORTS = ("control", *(str(index) for index in range(_WORKERS)))
 # A guest that is merely busy answers within this; one that does not is taken for hung.
 _GRACE_S = 10.0
 _ASK_AGAIN_S = 5.0
+_FLOW_S = 60.0
 _KILL_AGAIN_S = 0.3
 
 
@@ -347,13 +348,14 @@ class _Port:
         )
 
     def read_reply_while_it_flows(self) -> Answer | Refusal | Restarted:
-        """Wait for the reply as long as bytes come: the command is over, its output may be long."""
+        """Wait for the reply as long as bytes come, but not for ever: the command is over, its output may be long."""
+        limit = Deadline.after(_FLOW_S)
         while True:
             had = len(self.stream.received)
             try:
                 return self.read_reply(Deadline.after(_GRACE_S))
             except Expired:
-                if len(self.stream.received) == had:
+                if len(self.stream.received) == had or limit.expired:
                     raise
 
     def was_lost_in_restart(self, deadline: Deadline) -> bool:

@@ -24,7 +24,7 @@ from pytest_nixos.machine.container.users import UNSAFE_OPTION
 from pytest_nixos.machine.faults.outside import freeze_cgroup, plug_link
 from pytest_nixos.machine.network.scan import scan_tcp
 from pytest_nixos.machine.power import BootsFrom, ask_to_power_off, await_end
-from pytest_nixos.machine.watched_transport import WatchedTransport
+from pytest_nixos.machine.watched_transport import ToldTransport, WatchedTransport
 
 __all__ = ["PLACE", "ContainerBackend", "ContainerRunning"]
 
@@ -237,6 +237,7 @@ class ContainerRunning:
     def stop(self) -> None:
         """End the container and remove everything that it left; never raises, safe to call twice."""
         try:
+            self._tell_limits()
             self._stack.close()
         except (OSError, NixosError) as err:
             self.console.append(f"pytest-nixos: while stopping {self._name}: {err}")
@@ -264,7 +265,8 @@ class ContainerRunning:
         self._launched.life.callback(channel.close)
         with self._explained(deadline, "no answer from the root command channel"):
             channel.wait_ready(deadline, self._check_channel)
-        self.transport = WatchedTransport(channel, self._obituary)
+        told = ToldTransport(channel, self._tell_limits)
+        self.transport = WatchedTransport(told, self._obituary)
         self._news.tell(BootEventKind.CHANNEL, "the root command channel answers")
 
     def _explained(self, deadline: Deadline, what: str) -> contextlib.AbstractContextManager[None]:
@@ -276,6 +278,12 @@ class ContainerRunning:
             ended=lambda: self._process.wait_ended(_LAST_WORDS_S),
             check=self._check,
         )
+
+    def _tell_limits(self) -> None:
+        """Say on the console which limits the container has come to; what fails then fails for that."""
+        for text in self._launched.limits_reached():
+            self.console.append(f"pytest-nixos: {text}")
+            self._news.tell(BootEventKind.TROUBLE, text)
 
     def _check_channel(self) -> None:
         """Raise while the channel waits if the container ended or, before its boot has settled, will not come up."""
@@ -313,6 +321,7 @@ class ContainerRunning:
             return None
         # systemd-nspawn speaks its last words after process 1 has ended.
         self._process.wait_ended(_LAST_WORDS_S)
+        self._tell_limits()
         tail = "".join(f"\n  | {line}" for line in self.console.tail(_TAIL))
         return TransportError(
             f"{self._name}: the container ended (systemd-nspawn ended {self._process.end_words}); "

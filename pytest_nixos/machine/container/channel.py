@@ -16,8 +16,17 @@ from pytest_nixos.machine.channel.links import FifoLink
 from pytest_nixos.machine.channel.protocol import guest_script
 from pytest_nixos.machine.channel.transport import PORTS
 
-__all__ = ["GUEST_DIRECTORY", "UNITS", "UNIT_DIRECTORY", "open_links", "prepare_channel"]
+__all__ = [
+    "GUEST_DIRECTORY",
+    "SPOOL_DIRECTORY",
+    "UNITS",
+    "UNIT_DIRECTORY",
+    "open_links",
+    "prepare_channel",
+]
 
+#: Where the channel's server keeps what commands print until it is sent, see guest_channel.bash.
+SPOOL_DIRECTORY = "/run/pytest-nixos"
 #: Where the guest sees the directory.
 GUEST_DIRECTORY = "/run/pytest-nixos-channel"
 #: A place of systemd's search path for units that come and go at run time (portable services), and that NixOS does not use.

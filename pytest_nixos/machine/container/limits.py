@@ -32,7 +32,7 @@ class Limits:
     """
 
     memory_bytes: int
-    tasks: int = _TASKS
+    tasks: int
 
 
 def limits_of(spec: MachineSpec) -> Limits:
@@ -40,7 +40,7 @@ def limits_of(spec: MachineSpec) -> Limits:
     declared = None if spec.host.vm is None else spec.host.vm.memory_mib
     chosen = spec.memory_mib or declared
     most = int((total_bytes() or _UNTOLD_BYTES) * _SHARE)
-    return Limits(memory_bytes=chosen << 20 if chosen else most)
+    return Limits(memory_bytes=chosen << 20 if chosen else most, tasks=_TASKS)
 
 
 class OldGroups:

@@ -21,7 +21,12 @@ from pathlib import Path
 
 from pytest_nixos.machine.channel.transport import PORTS
 from pytest_nixos.machine.container.cgroup import CGROUP_PREFIX
-from pytest_nixos.machine.container.channel import GUEST_DIRECTORY, UNIT_DIRECTORY, UNITS
+from pytest_nixos.machine.container.channel import (
+    GUEST_DIRECTORY,
+    SPOOL_DIRECTORY,
+    UNIT_DIRECTORY,
+    UNITS,
+)
 from pytest_nixos.machine.container.disk import IMAGE, PLAIN, ROOT, STORE
 from pytest_nixos.machine.container.limits import Limits
 from pytest_nixos.machine.container.users import UserRange
@@ -181,6 +186,8 @@ def nspawn_argv(plan: ContainerPlan, nspawn: str) -> list[str]:
         f"--network-interface={GUEST_INTERFACE}",
         f"--overlay={_escape(private / 'lower')}:{_escape(private / 'disk' / STORE)}:{store}",
         f"--bind-ro={_escape(channel)}:{GUEST_DIRECTORY}",
+        # Output of commands lies there until it is sent: without a bound of its own it would fill the container's memory.
+        f"--tmpfs={SPOOL_DIRECTORY}:mode=0700,nosuid,nodev,size={plan.limits.memory_bytes // 4}",
         # A directory that systemd-nspawn makes on the way to a mount point belongs to this machine's root.
         f"--tmpfs={Path(UNIT_DIRECTORY).parent}:mode=0755,nosuid,nodev,size=20%",
         f"--bind-ro={_escape(channel / UNITS)}:{UNIT_DIRECTORY}",

@@ -97,6 +97,7 @@ def test_nspawn_gets_what_a_nixos_container_needs() -> None:
         "--network-interface=eth0",
         "--overlay=/tmp/r/private/lower:/tmp/r/private/disk/store:/nix/store",
         "--bind-ro=/tmp/r/private/channel:/run/pytest-nixos-channel",
+        f"--tmpfs=/run/pytest-nixos:mode=0700,nosuid,nodev,size={1 << 28}",
         "--tmpfs=/run/systemd:mode=0755,nosuid,nodev,size=20%",
         "--bind-ro=/tmp/r/private/channel/units:/run/systemd/system.attached",
         "/nix/store/t/init",
@@ -203,7 +204,7 @@ def test_a_tree_is_given_away_without_following_its_links(tmp_path: Path) -> Non
 
 def test_the_memory_that_is_declared_is_the_limit(tmp_path: Path) -> None:
     asked = replace(spec(tmp_path), memory_mib=512)
-    assert limits_of(asked) == Limits(memory_bytes=512 << 20)
+    assert limits_of(asked).memory_bytes == 512 << 20
     half = limits_of(spec(tmp_path)).memory_bytes
     assert 0 < half < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
@@ -217,7 +218,7 @@ def test_limits_of_cgroup_v1_are_made_below_this_process_own_group(tmp_path: Pat
     mounts = f"30 1 0:26 / {mount} rw - cgroup cgroup rw,memory\n31 1 0:27 / /x rw - cgroup2 c rw\n"
     (proc / "self/mountinfo").write_text(mounts)
     (own / "pytest-nixos-4194305-old").mkdir()
-    groups = OldGroups("pytest-nixos-1-r", Limits(memory_bytes=12345), proc=proc)
+    groups = OldGroups("pytest-nixos-1-r", Limits(memory_bytes=12345, tasks=9), proc=proc)
     assert groups.paths == {"memory": own / "pytest-nixos-1-r"}
     assert (own / "pytest-nixos-1-r/memory.limit_in_bytes").read_text() == "12345"
     assert not (own / "pytest-nixos-4194305-old").exists()

@@ -28,6 +28,8 @@
         lxc-host-bad = host ./hosts/lxc-host-bad.nix;
         nested = host { imports = [ ./hosts/nested.nix web ]; };
         nested-bad = host { imports = [ ./hosts/nested-bad.nix web ]; };
+        units-good = host ./hosts/units-good.nix;
+        units-bad = host ./hosts/units-bad.nix;
         tiers = host ./hosts/tiers.nix;
         tiers-bad = host ./hosts/tiers-bad.nix;
         nats-1 = host ./hosts/nats-1.nix;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_nixos import Evidence, HostConfig, Observations, not_applicable, observe
+from pytest_nixos import Evidence, HostConfig, Machine, Observations, not_applicable, observe
 
 # More restarts than a service makes that merely waited for another one.
 _MANY_RESTARTS = 5
@@ -15,6 +15,7 @@ def test_no_unit_has_failed(nixos_observations: Observations, nixos_evidence: Ev
     nixos_evidence.expect([])
     failed = nixos_evidence.observe(nixos_observations.of(observe.failed_units()))
     assert failed is not None, "systemd did not answer"
+    nixos_evidence.blame("unit", *failed)
     for unit in failed:
         journal = nixos_observations.of(observe.journal(unit))
         nixos_evidence.attach(f"journal of {unit}", "\n".join(journal))
@@ -63,6 +64,7 @@ def test_no_unit_waits_or_restarts_for_ever(
         or int(state.get("NRestarts") or 0) > _MANY_RESTARTS
     }
     nixos_evidence.observe(restless)
+    nixos_evidence.blame("unit", *restless)
     for unit in restless:
         journal = nixos_observations.of(observe.journal(unit))
         nixos_evidence.attach(f"journal of {unit}", "\n".join(journal))
@@ -92,6 +94,26 @@ def test_boot_stays_within_its_budget(
             f"the processor is emulated: {boot.total_s:.0f} s tell nothing about {budget_s:g} s"
         )
     assert boot.total_s <= budget_s, f"the boot took {boot.total_s:.1f} s of {budget_s:g} s"
+
+
+@pytest.mark.nixos_control("BOOT-006")
+def test_activation_of_this_boot_had_no_errors(
+    nixos_machine: Machine, nixos_observations: Observations, nixos_evidence: Evidence
+) -> None:
+    seen = nixos_observations.of(observe.boot_activation())
+    on_console = observe.parse_activation(
+        "\n".join(line.text for line in nixos_machine.console.lines)
+    )
+    failures = {failure.snippet: failure for failure in (*on_console.failures, *seen.failures)}
+    nixos_evidence.expect([])
+    nixos_evidence.observe([f"{name} ({found.status})" for name, found in failures.items()])
+    for name, found in failures.items():
+        nixos_evidence.attach(f"what was said before {name} failed", "\n".join(found.said))
+    if not (seen.told or on_console.told):
+        not_applicable("unknown: the machine keeps no log of its activation")
+    assert not failures, "the activation of this boot had errors: " + ", ".join(
+        f"{name} ({found.status})" for name, found in failures.items()
+    )
 
 
 def _budget_s(host: HostConfig) -> float | None:

@@ -41,5 +41,7 @@ def test_containers_are_isolated_from_the_host(
         journal = f"journalctl --quiet --no-pager --unit=container@{name}.service -n 20"
         nixos_evidence.attach(f"journal of {name}", nixos_machine.run(journal).stdout_text)
     nixos_evidence.observe({"not isolated": shared, "not running": idle})
+    if not running:
+        nixos_evidence.rest_on("unit", *(f"container@{name}.service" for name in idle))
     assert running, f"no container runs, so nothing can be said of them: {idle}"
     assert not shared, f"not isolated from the host: {shared}"

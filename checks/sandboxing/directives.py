@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 
-from pytest_nixos import HostConfig, Unit
+from pytest_nixos import HostConfig, Unit, observe
 
-__all__ = ["DIRECTIVES", "declared_sandboxes", "is_hardened", "mismatches"]
+__all__ = ["DIRECTIVES", "declared_sandboxes", "is_hardened", "mismatches", "misspelt"]
 
 # Directives of systemd.exec(5) whose value `systemctl show` prints in the words of the unit file.
 _WORDS = [
@@ -68,6 +69,16 @@ def mismatches(declared: Mapping[str, tuple[str, ...]], shown: Mapping[str, str]
         if not _agrees(directive, values, observed):
             wrong[directive] = f"declared {' '.join(values)!r}, in force {observed[:120]!r}"
     return wrong
+
+
+def misspelt(host: HostConfig, report: observe.UnitFileReport) -> dict[str, dict[str, str]]:
+    """Return the directives that systemd does not know and that look like one of :data:`DIRECTIVES`, by unit."""
+    found: dict[str, dict[str, str]] = {}
+    for ignored in report.ignored:
+        meant = difflib.get_close_matches(ignored.key, DIRECTIVES, n=1, cutoff=0.75)
+        if ignored.key and meant and ignored.unit in host.units:
+            found.setdefault(ignored.unit, {})[ignored.key] = f"not known to systemd ({meant[0]}?)"
+    return found
 
 
 def _declared(unit: Unit) -> dict[str, tuple[str, ...]]:

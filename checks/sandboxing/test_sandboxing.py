@@ -8,7 +8,7 @@ import pytest
 
 from pytest_nixos import Evidence, HostConfig, Machine, Observations, not_applicable, observe
 
-from .directives import DIRECTIVES, declared_sandboxes, is_hardened, mismatches
+from .directives import DIRECTIVES, declared_sandboxes, is_hardened, mismatches, misspelt
 from .escape import attempt, forbidden
 from .process import violations
 
@@ -29,18 +29,25 @@ def declared(nixos_host_config: HostConfig) -> Sandboxes:
 
 @pytest.mark.nixos_control("SBX-D01")
 def test_declared_directives_are_in_force_in_systemd(
-    declared: Sandboxes, nixos_observations: Observations, nixos_evidence: Evidence
+    nixos_host_config: HostConfig, nixos_observations: Observations, nixos_evidence: Evidence
 ) -> None:
+    declared = declared_sandboxes(nixos_host_config)
+    services = sorted(name for name in nixos_host_config.units if name.endswith(".service"))
+    unknown = misspelt(nixos_host_config, nixos_observations.of(observe.verify_units(services)))
+    if not (declared or unknown):
+        not_applicable("no service declares a sandboxing directive")
     states = nixos_observations.of(
         observe.units(tuple(declared), properties=DIRECTIVES, name="sandboxing")
     )
-    nixos_evidence.expect({"units": sorted(declared)})
+    nixos_evidence.expect({"units": sorted({*declared, *unknown})})
     unloaded = sorted(unit for unit in declared if not states[unit].exists)
     wrong = {
         unit: found
         for unit, directives in declared.items()
         if unit not in unloaded and (found := mismatches(directives, states[unit].properties))
     }
+    for unit, directives in unknown.items():
+        wrong[unit] = {**wrong.get(unit, {}), **directives}
     nixos_evidence.observe({"not loaded": unloaded, "differing": wrong})
     assert not unloaded, f"declared and not loaded: {unloaded}"
     assert not wrong, f"not in force: {wrong}"

@@ -25,6 +25,7 @@ _LISTENING_S = 30.0
 _ANSWER_S = 10.0
 
 
+@pytest.mark.nixos_rests_on("unit:nats.service")
 @pytest.mark.nixos_control("TLS-005")
 def test_nats_refuses_clients_without_certificate(
     nixos_host_config: HostConfig,

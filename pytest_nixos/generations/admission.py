@@ -7,7 +7,8 @@ from pathlib import Path
 
 from pytest_nixos.errors import GenerationError
 from pytest_nixos.generations.bridge import StoreBridge
-from pytest_nixos.machine.base import CommandResult, Machine
+from pytest_nixos.machine.base import Machine
+from pytest_nixos.machine.command import CommandResult
 
 __all__ = ["admit", "checked", "refuse_foreign", "run_guest"]
 

@@ -31,7 +31,8 @@ from pytest_nixos.generations.sources import Source, Specialisation, StorePath, 
 from pytest_nixos.generations.span import Span
 from pytest_nixos.generations.units import UnitChanges
 from pytest_nixos.machine.base import Machine
-from pytest_nixos.machine.power import BootsFrom
+from pytest_nixos.machine.capabilities import BootsFrom
+from pytest_nixos.observe.boot_menu import BOOT_MENU
 
 __all__ = ["Generations"]
 
@@ -167,13 +168,16 @@ class Generations:
             checked(self._machine, forget)
 
     def unit_states(self) -> dict[str, str]:
-        """Return services, sockets, timers and mounts by name, each with its state; not what a question on the bus starts."""
+        """Return services, sockets, timers and mounts by name, each with its state.
+
+        Services with a name on the bus are left out: any question to them starts them.
+        """
         return {
-            name: unit.active
+            name: unit.get("ActiveState")
             for name, unit in sorted(self._look().units.items())
             if name.endswith((".service", ".socket", ".timer", ".mount"))
             and "@" not in name
-            and not unit.bus_name
+            and not unit.get("BusName")
         }
 
     def activate(self, toplevel: str, verb: Verb) -> SwitchOutcome:
@@ -268,7 +272,7 @@ class Generations:
         if number is None:
             return None
         self._permit()
-        self.generation(number)
+        chosen = self.generation(number)
         boots_from = self._machine.boots_from
         if boots_from is BootsFrom.PROFILE:
             return number
@@ -278,7 +282,15 @@ class Generations:
                 f" the machine comes up by {boots_from.value if boots_from else 'itself'}",
                 remedy='mark the test nixos_requires("boot-loader"), or reboot() without a generation',
             )
-        entry = f"nixos-generation-{number}.conf"
+        look = f"{BOOT_MENU}\nboot_entry_of {shlex.quote(chosen.toplevel)}"
+        entry = run_guest(self._machine, look).stdout_text.strip()
+        if not entry:
+            raise GenerationError(
+                f"{self._machine.name}: no entry of the boot menu starts generation {number}"
+                f" ({chosen.toplevel})",
+                remedy="the menu holds the newest generations only: raise its configurationLimit"
+                " (boot.loader.systemd-boot), or choose a newer generation",
+            )
         checked(self._machine, f"bootctl set-oneshot {shlex.quote(entry)}")
         return None
 

@@ -8,7 +8,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Self
 
-from pytest_nixos.generations.units import UNIT_QUERY, UnitState, parse_units
+from pytest_nixos.generations.units import UNIT_QUERY, parse_units
+from pytest_nixos.observe.boot_menu import BOOT_MENU
+from pytest_nixos.observe.generation import PROFILE, SHOW_ROLES, Roles
+from pytest_nixos.observe.unit import UnitState
 
 __all__ = [
     "GENERATIONS_QUERY",
@@ -21,28 +24,12 @@ __all__ = [
     "Verb",
 ]
 
-PROFILE = "/nix/var/nix/profiles/system"
 _UNITS_MARK = "==units=="
 
-# The boot loader's default is its first entry (GRUB) or the one that loader.conf names (systemd-boot, with or
-# without a boot counter in the entry's name); install-grub.pl and systemd-boot-builder.py of nixpkgs.
-_BOOT_DEFAULT = r"""
-boot_default() {
-  for esp in /boot /efi /boot/efi; do
-    [ -e "$esp/loader/loader.conf" ] || continue
-    entry=$(sed -n 's/^default[[:space:]]*//p' "$esp/loader/loader.conf" | tail -n 1)
-    for file in "$esp/loader/entries/${entry%.conf}".conf "$esp/loader/entries/${entry%.conf}"+*.conf; do
-      [ -e "$file" ] && sed -n 's/^options.*init=\([^ ]*\)\/init.*/\1/p' "$file" | head -n 1 && return
-    done
-  done
-  [ -e /boot/grub/grub.cfg ] && sed -n 's/.* init=\([^ ]*\)\/init.*/\1/p' /boot/grub/grub.cfg | head -n 1
-}
-"""
-LOOK = f"""{_BOOT_DEFAULT}
-printf 'current=%s\\n' "$(readlink -e /run/current-system)"
-printf 'booted=%s\\n' "$(readlink -e /run/booted-system)"
-printf 'profile=%s\\n' "$(readlink -e {PROFILE})"
-printf 'default=%s\\n' "$(boot_default)"
+LOOK = f"""{BOOT_MENU}
+{SHOW_ROLES}
+default=$(boot_default)
+printf 'default=%s\\n' "${{default##*$'\\x1f'}}"
 printf 'boot=%s\\n' "$(cat /proc/sys/kernel/random/boot_id)"
 printf 'kernel=%s\\n' "$(uname -r)"
 printf 'modules=%s\\n' "$(ls /run/current-system/kernel-modules/lib/modules 2>/dev/null | tr '\\n' ' ')"
@@ -175,11 +162,12 @@ class Moment:
         """Read what :data:`LOOK` prints."""
         head, _, units = text.partition(f"{_UNITS_MARK}\n")
         fields = dict(line.partition("=")[::2] for line in head.splitlines())
+        roles = Roles.parse(fields)
         return cls(
             links=Links(
-                current=fields.get("current", ""),
-                booted=fields.get("booted", ""),
-                profile=fields.get("profile", ""),
+                current=roles.current,
+                booted=roles.booted,
+                profile=roles.profile,
                 default=fields.get("default", ""),
             ),
             units=parse_units(units),

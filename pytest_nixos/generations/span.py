@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
-
 from pytest_nixos.errors import TransportError
 from pytest_nixos.machine.base import Machine
+from pytest_nixos.observe.journal import show_journal
 
 __all__ = ["Span"]
 
 _MOST_LINES = 400
 _MOST_BYTES = 65536
 _LIMIT_S = 60.0
-_SHOW = "journalctl --quiet --no-pager --output=short-monotonic"
 
 
 class Span:
@@ -30,16 +28,16 @@ class Span:
 
     def journal(self) -> str:
         """Return the journal after the cursor, its last 64 KiB; ``""`` if it cannot be read."""
-        after = f"--after-cursor={shlex.quote(self._cursor)}" if self._cursor else "--boot"
-        return self._read(f"{_SHOW} {after}")
+        return self._read(f"--after-cursor={self._cursor}" if self._cursor else "--boot")
 
     def journal_of_boot(self) -> str:
         """Return the journal of the boot that runs, its last 64 KiB."""
-        return self._read(f"{_SHOW} --boot")
+        return self._read("--boot")
 
-    def _read(self, command: str) -> str:
+    def _read(self, since: str) -> str:
+        show = show_journal("--output=short-monotonic", since, most_bytes=_MOST_BYTES)
         try:
-            answer = self._machine.run(f"{command} | tail -c {_MOST_BYTES}", timeout_s=_LIMIT_S)
+            answer = self._machine.run(show, timeout_s=_LIMIT_S)
         except TransportError:
             return ""
         return answer.stdout_text

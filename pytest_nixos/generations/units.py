@@ -6,35 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from pytest_nixos.observe.unit import parse_show
+from pytest_nixos.observe.unit import UnitState, parse_show
 
-__all__ = ["UNIT_QUERY", "UnitChanges", "UnitState", "parse_units"]
+__all__ = ["UNIT_QUERY", "UnitChanges", "parse_units"]
 
 # Of every loaded unit: the same invocation with a later change of state is a service that was reloaded.
-UNIT_QUERY = "systemctl show --no-pager --property=Id,Type,BusName,ActiveState,InvocationID,StateChangeTimestampMonotonic '*'"
-_ACTIVE = frozenset({"active", "reloading", "refreshing"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnitState:
-    """One loaded unit at one moment.
-
-    :param invocation: id of its last start, ``""`` if it has not been started.
-    :param bus_name: name on the system bus, by which it may be started on demand.
-    :param changed_us: when its state last changed, in microseconds of the guest's monotonic clock.
-    """
-
-    name: str
-    active: str
-    invocation: str
-    changed_us: int
-    kind: str = ""
-    bus_name: str = ""
-
-    @property
-    def is_active(self) -> bool:
-        """Whether it runs."""
-        return self.active in _ACTIVE
+_CHANGED = "StateChangeTimestampMonotonic"
+UNIT_QUERY = (
+    f"systemctl show --no-pager --property=Id,Type,BusName,ActiveState,InvocationID,{_CHANGED} '*'"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,9 +37,9 @@ class UnitChanges:
     @classmethod
     def between(cls, before: Mapping[str, UnitState], after: Mapping[str, UnitState]) -> Self:
         """Compare two moments of the same boot."""
-        ran = {name for name, unit in before.items() if unit.is_active}
-        runs = {name for name, unit in after.items() if unit.is_active}
-        stayed = {name for name in ran & runs if before[name].invocation == after[name].invocation}
+        ran = {name for name, unit in before.items() if unit.is_running}
+        runs = {name for name, unit in after.items() if unit.is_running}
+        stayed = {name for name in ran & runs if _same(before[name], after[name], "InvocationID")}
         return cls(
             stopped=_sorted(ran - runs),
             started=_sorted(runs - ran),
@@ -72,28 +52,21 @@ class UnitChanges:
 
 def parse_units(text: str) -> dict[str, UnitState]:
     """Read what :data:`UNIT_QUERY` prints: blocks of ``key=value``, parted by empty lines."""
-    found: dict[str, UnitState] = {}
-    for fields in parse_show(text):
-        if name := fields.get("Id", ""):
-            changed = fields.get("StateChangeTimestampMonotonic", "")
-            found[name] = UnitState(
-                name=name,
-                active=fields.get("ActiveState", ""),
-                invocation=fields.get("InvocationID", ""),
-                changed_us=int(changed) if changed.isdecimal() else 0,
-                kind=fields.get("Type", ""),
-                bus_name=fields.get("BusName", ""),
-            )
-    return found
+    blocks = parse_show(text)
+    return {b["Id"]: UnitState(name=b["Id"], properties=b) for b in blocks if b.get("Id")}
 
 
 def failed_units(units: Mapping[str, UnitState]) -> frozenset[str]:
     """Return the names of the failed units."""
-    return frozenset(name for name, unit in units.items() if unit.active == "failed")
+    return frozenset(name for name, unit in units.items() if unit.is_failed)
 
 
 def _reloaded(before: UnitState, after: UnitState) -> bool:
-    return before.name.endswith(".service") and before.changed_us != after.changed_us
+    return before.name.endswith(".service") and not _same(before, after, _CHANGED)
+
+
+def _same(before: UnitState, after: UnitState, name: str) -> bool:
+    return before.get(name) == after.get(name)
 
 
 def _sorted(names: set[str] | frozenset[str]) -> tuple[str, ...]:

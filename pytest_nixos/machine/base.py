@@ -6,39 +6,34 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, Self, runtime_checkable
+from typing import Protocol, Self
 
+from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import BrokenMachineError, MachineError
 from pytest_nixos.local.timing import Deadline
+from pytest_nixos.machine.capabilities import BootsFrom, PortState, Powered, Resettable
+from pytest_nixos.machine.command import (
+    DEFAULT_COMMAND_TIMEOUT_S,
+    CommandResult,
+    Transport,
+    run_many,
+)
 from pytest_nixos.machine.console import Console
-from pytest_nixos.machine.power import BootsFrom, Powered
-from pytest_nixos.nix.host_config import HostConfig
+from pytest_nixos.machine.files import GuestFiles
+from pytest_nixos.nix.host_facts import HostConfig
 
 __all__ = [
     "Backend",
     "BackendName",
-    "CommandResult",
     "Machine",
     "MachineSpec",
-    "PortState",
     "Running",
     "State",
-    "Transport",
 ]
-
-DEFAULT_COMMAND_TIMEOUT_S = 120.0
-
-
-class BackendName(enum.Enum):
-    """How a machine runs."""
-
-    VM = "vm"
-    CONTAINER = "container"
-    SSH = "ssh"
 
 
 class State(enum.Enum):
-    """Life of a machine; it only moves forward, but that one which is off can be switched on again."""
+    """Where a machine is in its life: each state leads to later ones only, except that OFF and BROKEN lead back to RUNNING."""
 
     NEW = "new"
     STARTING = "starting"
@@ -46,62 +41,6 @@ class State(enum.Enum):
     OFF = "switched off"
     BROKEN = "broken"
     STOPPED = "stopped"
-
-
-class PortState(enum.Enum):
-    """What a stranger sees of a port."""
-
-    OPEN = "open"
-    CLOSED = "closed"
-    FILTERED = "filtered"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CommandResult:
-    """How a guest command ended.
-
-    :param exit_status: as in a shell: 128 + n for a death by signal n.
-    :param stdout: bytes, unchanged.
-    :param stderr: bytes, unchanged.
-    :param duration_s: seconds on the host machine's clock, the way there and back included.
-    """
-
-    command: str
-    exit_status: int
-    stdout: bytes
-    stderr: bytes
-    duration_s: float
-
-    @property
-    def succeeded(self) -> bool:
-        """Whether the exit status is 0."""
-        return self.exit_status == 0
-
-    @property
-    def stdout_text(self) -> str:
-        """Standard output as UTF-8, undecodable bytes replaced."""
-        return self.stdout.decode(errors="replace")
-
-    @property
-    def stderr_text(self) -> str:
-        """Standard error as UTF-8, undecodable bytes replaced."""
-        return self.stderr.decode(errors="replace")
-
-
-class Transport(Protocol):
-    """Carries root commands to a guest; safe for several threads at once."""
-
-    def run(self, command: str, *, deadline: Deadline, stdin: bytes = b"") -> CommandResult:
-        """Run `command` with ``bash -c`` semantics as root in the guest's own environment.
-
-        :raises CommandTimeout: if it does not end by `deadline`; it is killed and the channel stays usable.
-        :raises TransportError: if the guest is gone or the channel broke.
-        """
-        ...
-
-    def close(self) -> None:
-        """Give up the channel; further calls raise :class:`TransportError`."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,16 +81,6 @@ class Running(Protocol):
 
     def stop(self) -> None:
         """End the machine and remove everything that it left on the host machine; never raises."""
-        ...
-
-
-@runtime_checkable
-class Resettable(Protocol):
-    """A started machine that may be a clone of a snapshot."""
-
-    @property
-    def is_clone(self) -> bool:
-        """Whether it was started from a snapshot."""
         ...
 
 
@@ -208,8 +137,13 @@ class Machine:
         return self._live().transport
 
     @property
+    def files(self) -> GuestFiles:
+        """Reads, writes and copies files of the guest."""
+        return GuestFiles(self.transport)
+
+    @property
     def running(self) -> Running:
-        """What the backend made; it may offer more than the protocol, see :mod:`pytest_nixos.machine.faults.outside`."""
+        """What the backend made; it may offer more than the protocol, see :mod:`pytest_nixos.machine.capabilities`."""
         return self._live()
 
     def start(self) -> None:
@@ -242,12 +176,10 @@ class Machine:
     def run_many(
         self, commands: Sequence[str], *, timeout_s: float = DEFAULT_COMMAND_TIMEOUT_S
     ) -> tuple[CommandResult, ...]:
-        """Run `commands` one after the other in one trip; see :func:`pytest_nixos.machine.batch.run_many`.
+        """Run `commands` one after the other in one trip; see :func:`pytest_nixos.machine.command.run_many`.
 
         :param timeout_s: for all of them.
         """
-        from pytest_nixos.machine.batch import run_many
-
         return run_many(self.transport, commands, deadline=Deadline.after(timeout_s))
 
     def probe_tcp(

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from pytest_nixos.local.text import without_escapes
 from pytest_nixos.machine.boot_signs import BootPhase, StartJob, Trouble, classify, start_job
 
 __all__ = ["BootPhase", "Console", "ConsoleLine", "StartJob", "Trouble", "classify", "start_job"]
 
 _MAX_LINE = 4096
 _MAX_TROUBLES = 1000
-_CONTROL = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor, erase
-    r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"  # OSC: systemd 257 sends one with the terminal's context
-    r"|\x1b[ -/]+[0-~]"  # character sets, as in the ESC % G that stage 1 sends
-    r"|\x1b[@-Z\\^_]|\x1b[0-9=>c]"  # other escapes
-    r"|[\x00-\x08\x0b-\x1f\x7f]"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,4 +115,4 @@ class Console:
 
 def clean(raw: str) -> str:
     """Remove control sequences and trailing blanks, and cut to a length that can be shown."""
-    return _CONTROL.sub("", raw[: 4 * _MAX_LINE])[:_MAX_LINE].rstrip()
+    return without_escapes(raw[: 4 * _MAX_LINE])[:_MAX_LINE].rstrip()

@@ -136,8 +136,8 @@ class SerialProcess:
 
     @property
     def end_kind(self) -> str:
-        """The sort of end: ``QEMU was killed`` or ``QEMU ended``."""
-        return "QEMU was killed" if (self.exit_status or 0) < 0 else "QEMU ended"
+        """The sort of end: ``was killed`` or ``ended``."""
+        return "was killed" if (self.exit_status or 0) < 0 else "ended"
 
     def stop(self, *, grace_s: float) -> None:
         """End the process and its whole group, and wait for the console's last line."""

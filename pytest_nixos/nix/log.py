@@ -13,10 +13,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pytest_nixos.local.text import without_escapes
+
 __all__ = ["BuildProgress", "NixLog", "NixMessage", "ProgressSink", "derivation_name", "describe"]
 
 _PREFIX = "@nix "
-_ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 _POSITION = re.compile(r":\d+(?::\d+)?$")
 _FILE_TRANSFER, _COPY_PATHS, _BUILDS, _BUILD = 101, 103, 104, 105
 _BUILD_LOG_LINE, _PROGRESS, _SET_EXPECTED = 101, 105, 106
@@ -95,7 +96,7 @@ class NixLog:
         """Take one line of Nix's standard error; a malformed one is kept as plain text."""
         event = _event(line)
         if event is None:
-            self.plain.append(plain_text(line))
+            self.plain.append(without_escapes(line))
             return
         action = event.get("action")
         if action == "msg":
@@ -108,18 +109,23 @@ class NixLog:
             self._result(event)
         self._tell()
 
+    @property
+    def whole(self) -> str:
+        """Everything that Nix and the programs that it ran said, traces too."""
+        return "\n\n".join([*(e.whole for e in self.errors), "\n".join(self.plain)]).strip()
+
     def log_tail(self, derivation: str) -> tuple[str, ...]:
         """Return the last lines that the build of `derivation` printed, as far as they came through."""
         return tuple(self._logs.get(derivation, ()))
 
     def _message(self, event: Mapping[str, Any]) -> None:
-        whole = plain_text(str(event.get("msg", "")))
+        whole = without_escapes(str(event.get("msg", "")))
         if event.get("level") == _WARNING:
             self.warnings.append(whole.removeprefix("warning:").strip())
         elif event.get("level") == _ERROR:
             if whole.startswith(_HINT):
                 return
-            text = plain_text(str(event.get("raw_msg", ""))) or whole.removeprefix("error:")
+            text = without_escapes(str(event.get("raw_msg", ""))) or whole.removeprefix("error:")
             self.errors.append(
                 NixMessage(
                     text=text.strip(),
@@ -150,7 +156,7 @@ class NixLog:
         if kind == _BUILD_LOG_LINE and fields:
             log = self._logs.get(self._builds.get(number, ""))
             if log is not None:
-                log.append(plain_text(str(fields[0])))
+                log.append(without_escapes(str(fields[0])))
         elif kind == _PROGRESS and len(fields) >= 2:
             self._progressed(number, _integer(fields[0]), _integer(fields[1]))
         elif kind == _SET_EXPECTED and len(fields) >= 2:
@@ -205,11 +211,6 @@ def derivation_name(store_path: str) -> str:
     """Return the name in a store path: ``/nix/store/<hash>-linux-6.6.drv`` gives ``linux-6.6``."""
     base = store_path.rsplit("/", 1)[-1].removesuffix(".drv")
     return base.split("-", 1)[1] if "-" in base else base
-
-
-def plain_text(text: str) -> str:
-    """Return `text` without terminal escapes and other control characters but newline and tab."""
-    return "".join(c for c in _ANSI.sub("", text) if c.isprintable() or c in "\n\t")
 
 
 def _event(line: str) -> Mapping[str, Any] | None:

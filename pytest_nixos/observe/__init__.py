@@ -5,46 +5,72 @@ A probe is a read-only bash fragment and its parser, one noun a file. What check
     failed = nixos_observations.of(observe.failed_units())
 """
 
-from pytest_nixos.observe.account import Account, Accounts, PasswordState, local_users
+from pytest_nixos.observe.activation import (
+    ActivationFailure,
+    BootActivation,
+    boot_activation,
+    parse_activation,
+)
 from pytest_nixos.observe.base import Probe, ProbeOutput, collect, observe
 from pytest_nixos.observe.boot_time import BootTime, UnitTime, boot_time
-from pytest_nixos.observe.exposure import Exposure, exposure
-from pytest_nixos.observe.file import FileState, FileType, files
-from pytest_nixos.observe.filtering import Decision
-from pytest_nixos.observe.firewall import FirewallState, firewall
+from pytest_nixos.observe.fact import Fact, Lacking, fact_probe
+from pytest_nixos.observe.file import FileState, files, programs
+from pytest_nixos.observe.firewall import STRANGER, Decision, FirewallState, Opening, firewall
 from pytest_nixos.observe.generation import GenerationState, generations
 from pytest_nixos.observe.http import HttpAnswer, HttpRequest, http
-from pytest_nixos.observe.journal import JournalEntry, recent_journal
-from pytest_nixos.observe.mount import Mount, MountTable, mounts
-from pytest_nixos.observe.sandbox import (
+from pytest_nixos.observe.journal import JournalEntry, journal, recent_journal
+from pytest_nixos.observe.kernel import same_sysctl, sysctls
+from pytest_nixos.observe.mount import FileSystemEntry, Mount, MountTable, filesystem_table, mounts
+from pytest_nixos.observe.network import InetSocket, Protocol, Sockets, sockets
+from pytest_nixos.observe.process import (
     ProcessFacts,
     ProtectHome,
     ProtectSystem,
     SeccompMode,
     process_facts,
 )
-from pytest_nixos.observe.socket import Protocol, Sockets, sockets
 from pytest_nixos.observe.swap import SwapState, ZramDevice, swap
-from pytest_nixos.observe.sysctl import same_sysctl, sysctls
-from pytest_nixos.observe.system import SystemState, system
-from pytest_nixos.observe.unit import UnitState, failed_units, journal, system_state, units
+from pytest_nixos.observe.unit import (
+    Exposure,
+    UnitState,
+    exposure,
+    failed_units,
+    system_state,
+    units,
+)
+from pytest_nixos.observe.unit_event import UnitEvent, UnitEventKind, UnitHistory, unit_history
+from pytest_nixos.observe.unit_file import (
+    BrokenCycle,
+    IgnoredDirective,
+    UnitFileReport,
+    UnitRemark,
+    verify_units,
+)
+from pytest_nixos.observe.user_unit import UserUnits, user_units
+from pytest_nixos.observe.waiting import poll_service
 
 __all__ = [
-    "Account",
-    "Accounts",
+    "STRANGER",
+    "ActivationFailure",
+    "BootActivation",
     "BootTime",
+    "BrokenCycle",
     "Decision",
     "Exposure",
+    "Fact",
     "FileState",
-    "FileType",
+    "FileSystemEntry",
     "FirewallState",
     "GenerationState",
     "HttpAnswer",
     "HttpRequest",
+    "IgnoredDirective",
+    "InetSocket",
     "JournalEntry",
+    "Lacking",
     "Mount",
     "MountTable",
-    "PasswordState",
+    "Opening",
     "Probe",
     "ProbeOutput",
     "ProcessFacts",
@@ -54,29 +80,41 @@ __all__ = [
     "SeccompMode",
     "Sockets",
     "SwapState",
-    "SystemState",
+    "UnitEvent",
+    "UnitEventKind",
+    "UnitFileReport",
+    "UnitHistory",
+    "UnitRemark",
     "UnitState",
     "UnitTime",
+    "UserUnits",
     "ZramDevice",
+    "boot_activation",
     "boot_time",
     "collect",
     "exposure",
+    "fact_probe",
     "failed_units",
     "files",
+    "filesystem_table",
     "firewall",
     "generations",
     "http",
     "journal",
-    "local_users",
     "mounts",
     "observe",
+    "parse_activation",
+    "poll_service",
     "process_facts",
+    "programs",
     "recent_journal",
     "same_sysctl",
     "sockets",
     "swap",
     "sysctls",
-    "system",
     "system_state",
+    "unit_history",
     "units",
+    "user_units",
+    "verify_units",
 ]

@@ -1,111 +1,134 @@
-"""Users and groups; of a password only its kind ever leaves the guest."""
+"""Users, groups and passwords of a machine, never a password's hash."""
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from pytest_nixos.observe.base import Probe, ProbeOutput
-from pytest_nixos.observe.sections import split_sections
+from pytest_nixos.observe.fact import Fact
+from pytest_nixos.observe.text import lines, pairs
 
-__all__ = ["Account", "Accounts", "PasswordState", "local_users"]
+__all__ = ["ACCOUNT_FACTS"]
 
-# The password field is judged in the guest: what is printed is its first characters' meaning, never the field.
-_READ = r"""
-printf '=passwd\n%s\n=group\n%s\n=shadow\n' "$(</etc/passwd)" "$(</etc/group)"
-while IFS=: read -r name field changed minimum maximum warning inactive expires rest; do
-  case $field in
-    '') kind=none;; '!'*|'*'*) kind=locked;;
-    \$*) scheme=${field#\$}; kind=hash=${scheme%%\$*};; *) kind=hash=des;;
-  esac
-  printf '%s:%s:%s:%s\n' "$name" "$kind" "$maximum" "$expires"
-done </etc/shadow
+# Builtins only: every program costs a VM 10 ms and more. What is printed of a password field is its meaning, never a hash.
+_ROOT = r"""
+while IFS=: read -r name field _; do
+  if [ "$name" = root ]; then
+    case $field in '') echo empty;; '!'*|'*'*) echo locked;; *) echo set;; esac
+  fi
+done < /etc/shadow"""
+
+_EMPTY = r"""
+while IFS=: read -r name field _; do
+  if [ -n "$name" ] && [ -z "$field" ]; then printf '%s\n' "$name"; fi
+done < /etc/shadow"""
+
+_TWICE = r"""
+for file in passwd group; do
+  declare -A seen=()
+  while IFS=: read -r _ _ id _; do
+    case $id in ''|*[!0-9]*) continue;; esac
+    seen[$id]+=x
+    if [ "${seen[$id]}" = xx ]; then printf '%s %s\n' "$file" "$id"; fi
+  done < /etc/$file || exit 1
+done"""
+
+_KEYS = r"""
+found=3
+for key in /root/.ssh/id_* /home/*/.ssh/id_*; do
+  case $key in *.pub) continue;; esac
+  [ -f "$key" ] || continue
+  found=0
+  if ssh-keygen -y -P '' -f "$key" >/dev/null; then printf '%s\n' "$key"; fi
+done
+exit $found"""
+
+_HASHING = r"""
+method=
+if [ -r /etc/login.defs ]; then
+  while read -r key value _; do if [ "$key" = ENCRYPT_METHOD ]; then method=$value; fi; done < /etc/login.defs
+fi
+printf 'method=%s\n' "$method"
+declare -A schemes=()
+while IFS=: read -r _ field _; do
+  case $field in \$*) field=${field#\$}; schemes[${field%%\$*}]=1;; esac
+done < /etc/shadow || exit 1
+printf 'schemes=%s\n' "${!schemes[*]}"
 """
 
 
-class PasswordState(enum.Enum):
-    """What a password field is."""
-
-    LOCKED = "locked"
-    NONE = "none"
-    SET = "set"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
-    """One user.
-
-    :param password: :attr:`PasswordState.NONE` means that no password is asked for.
-    :param scheme: hash scheme in crypt(5)'s letters (``y``, ``6``, ``2b``; ``des``), ``""`` if there is no hash.
-    :param password_max_days: ``None`` if a password never has to be changed.
-    :param expires_day: day since 1970 on which the account is locked, ``None`` if never.
-    """
-
-    name: str
-    uid: int
-    gid: int
-    comment: str
-    home: str
-    shell: str
-    password: PasswordState
-    scheme: str
-    password_max_days: int | None
-    expires_day: int | None
-
-    @property
-    def can_log_in(self) -> bool:
-        """Whether its shell is one that starts."""
-        return not self.shell.endswith(("/nologin", "/false"))
+def _accounts(test: str, *, harmless: str) -> str:
+    """Print the accounts whose number passes `test` and whose shell is not one of the patterns `harmless`."""
+    return rf"""
+while IFS=: read -r name _ uid _ _ _ shell; do
+  case $uid in ''|*[!0-9]*) continue;; esac
+  case $shell in {harmless}) continue;; esac
+  if {test}; then printf '%s\n' "$name"; fi
+done < /etc/passwd"""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Accounts:
-    """All local users, and groups with their members (primary groups not counted)."""
-
-    users: Mapping[str, Account]
-    groups: Mapping[str, tuple[str, ...]]
-    group_ids: Mapping[str, int]
+def _hashing(text: str) -> dict[str, object]:
+    found = pairs(text)
+    return {"method": found.get("method", ""), "schemes": sorted(found.get("schemes", "").split())}
 
 
-def local_users(*, name: str = "account") -> Probe[Accounts]:
-    """Ask for all local users and groups."""
-    return Probe(name=name, script=_READ, parse=_parse)
+def _minutes(text: str) -> str | None:
+    return text.strip() or None
 
 
-def _parse(output: ProbeOutput) -> Accounts:
-    sections = split_sections(output.text)
-    shadow = {f[0]: f for f in (line.split(":") for line in sections.get("shadow", ()))}
-    users = (_account(line.split(":"), shadow) for line in sections.get("passwd", ()))
-    groups = [g for g in (line.split(":") for line in sections.get("group", ())) if len(g) >= 4]
-    return Accounts(
-        users={user.name: user for user in users if user is not None},
-        groups={g[0]: tuple(member for member in g[3].split(",") if member) for g in groups},
-        group_ids={g[0]: int(g[2]) for g in groups if g[2].isdecimal()},
-    )
-
-
-def _account(fields: list[str], shadow: Mapping[str, list[str]]) -> Account | None:
-    if len(fields) < 7 or not (fields[2].isdecimal() and fields[3].isdecimal()):
-        return None
-    _, kind, maximum, expires, *_ = [*shadow.get(fields[0], []), "", "", "", ""]
-    word, _, scheme = kind.partition("=")
-    states = {"locked": PasswordState.LOCKED, "none": PasswordState.NONE, "hash": PasswordState.SET}
-    return Account(
-        name=fields[0],
-        uid=int(fields[2]),
-        gid=int(fields[3]),
-        comment=fields[4],
-        home=fields[5],
-        shell=fields[6],
-        password=states.get(word, PasswordState.UNKNOWN),
-        scheme=scheme,
-        password_max_days=_days(maximum),
-        expires_day=_days(expires),
-    )
-
-
-def _days(text: str) -> int | None:
-    # 99999 days is shadow(5)'s "never".
-    return int(text) if text.isdecimal() and int(text) < 99999 else None
+ACCOUNT_FACTS: Mapping[str, Fact] = {
+    "root-password": Fact(
+        script=_ROOT,
+        parse=lambda text: text.strip() or None,
+        about="whether root's password field is `empty`, `locked` or `set`",
+    ),
+    "empty-passwords": Fact(
+        script=_EMPTY,
+        parse=lines,
+        about="accounts whose password field is empty",
+    ),
+    "duplicate-ids": Fact(
+        script=_TWICE,
+        parse=lines,
+        about="user and group numbers that are there twice",
+    ),
+    "superusers": Fact(
+        script=_accounts('[ "$uid" -eq 0 ]', harmless="-"),
+        parse=lines,
+        about="accounts with user number 0",
+    ),
+    "password-hashing": Fact(
+        script=_HASHING,
+        parse=_hashing,
+        about="the hashing method for new passwords and the schemes in use (never a hash)",
+    ),
+    "system-shells": Fact(
+        script=_accounts(
+            '[ "$uid" -gt 0 ] && [ "$uid" -lt 1000 ]', harmless="*nologin|*false|''|/bin/sync"
+        ),
+        parse=lines,
+        about="system accounts with a shell that lets them log in",
+    ),
+    "persons": Fact(
+        script=_accounts('[ "$uid" -ge 1000 ] && [ "$uid" -lt 60000 ]', harmless="*nologin|*false"),
+        parse=lines,
+        about="accounts of persons that can log in",
+    ),
+    "docker-members": Fact(
+        script="getent group docker >/dev/null || exit 3; getent group docker | cut -d: -f4 | tr ',' '\\n'",
+        parse=lines,
+        about="members of the group `docker`",
+        lacking="the machine has no group docker",
+    ),
+    "unprotected-keys": Fact(
+        script=_KEYS,
+        parse=lines,
+        needs=("ssh-keygen",),
+        about="private SSH keys of users without a passphrase",
+        lacking="no user has a private SSH key on this machine",
+    ),
+    "shell-timeout": Fact(
+        script='env -i HOME=/root TERM=dumb bash -lic \'printf "%s\\n" "${TMOUT-}"\' | tail -n 1',
+        parse=_minutes,
+        about="seconds after which an idle login shell ends (`TMOUT`)",
+    ),
+}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from pytest_nixos.errors import TransportError
-from pytest_nixos.machine.base import CommandResult
+from pytest_nixos.machine.command import CommandResult
 
 __all__ = ["Probe", "ProbeOutput", "RunCommand", "collect", "observe"]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
 
-__all__ = ["Fact", "Lacking", "fact_probe", "lines", "pairs"]
+__all__ = ["Fact", "Lacking", "fact_probe"]
 
 Json = Any
 _END = "\x1e"
@@ -75,17 +75,6 @@ def fact_probe(
         script="\n".join(parts) or ":",
         parse=lambda output: _parse(output, {key: facts[key] for key in chosen}),
     )
-
-
-def lines(text: str) -> list[str]:
-    """Return the lines of `text` that are not blank, stripped."""
-    return [line.strip() for line in text.splitlines() if line.strip()]
-
-
-def pairs(text: str, separator: str = "=") -> dict[str, str]:
-    """Return ``key=value`` lines as a mapping; a line without the separator is left out."""
-    split = (line.partition(separator) for line in text.splitlines())
-    return {key.strip(): value.strip() for key, found, value in split if found}
 
 
 def _parse(output: ProbeOutput, facts: Mapping[str, Fact]) -> Mapping[str, Json]:

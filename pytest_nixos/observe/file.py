@@ -1,129 +1,131 @@
-"""Files: what they are, without reading them, many in one call."""
+"""Files: what they are, who owns them, what is in them; and which programs are on PATH."""
 
 from __future__ import annotations
 
-import enum
 import shlex
-import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
 
-__all__ = ["FileState", "FileType", "files"]
+__all__ = ["FileState", "files", "programs"]
 
-# One stat for all; links are not followed. Fields end in a unit separator and records in a NUL, because names may
-# hold anything else. Links are read by the shell's loop only where there are any.
+_CONTENT_LIMIT = 65536
+
+# A pattern is expanded by the guest's shell; what it does not match stays out. Links are followed. One stat(1) tells
+# of all files, and `$(<file)` reads without a program: forks are what costs time in a VM.
 _READ = r"""
-stat --printf='%n\037%f\037%u\037%g\037%U\037%G\037%s\037%Y\0' -- {paths}
-printf '\035\0'
-for path in {paths}; do
-  [ -L "$path" ] && printf '%s\037' "$path" && readlink --zero -- "$path"
+shopt -s nullglob
+declare -A wanted=() seen=()
+all=()
+for spec in {specs}; do
+  want=${{spec%%:*}} pattern=${{spec#*:}}
+  case $pattern in *[*?[]*) files=($pattern);; *) files=("$pattern");; esac
+  printf 'P%s\036' "$pattern"
+  for file in "${{files[@]}}"; do
+    [ -e "$file" ] || continue
+    printf 'F%s\036' "$file"
+    [ "$want" = c ] && wanted[$file]=1
+    [ -n "${{seen[$file]-}}" ] || all+=("$file"); seen[$file]=1
+  done
 done
-true
+[ "${{#all[@]}}" -gt 0 ] && stat --dereference --printf='S%n\037%a %U %G %F\036' -- "${{all[@]}}"
+for file in "${{!wanted[@]}}"; do
+  [ -f "$file" ] || continue
+  content=$(<"$file")
+  printf 'C%s\037%s\036' "$file" "${{content:0:{limit}}}"
+done
+printf 'E\036'
 """
 
-
-class FileType(enum.Enum):
-    """Type of a file, links not followed."""
-
-    FILE = "file"
-    DIRECTORY = "directory"
-    LINK = "link"
-    SOCKET = "socket"
-    FIFO = "fifo"
-    CHARACTER_DEVICE = "character-device"
-    BLOCK_DEVICE = "block-device"
-    UNKNOWN = "unknown"
+_PROGRAMS = r"""
+PATH=/run/current-system/sw/bin:/run/wrappers/bin:/nix/var/nix/profiles/default/bin:/usr/local/bin:/usr/bin:/bin
+for profile in /etc/profiles/per-user/*/bin /root/.nix-profile/bin /home/*/.nix-profile/bin; do PATH=$PATH:$profile; done
+for name in {names}; do type -P -- "$name" >/dev/null && printf '%s\n' "$name"; done
+printf 'done\n'
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileState:
     """One file.
 
-    :param mode: permission bits with set-user-id, set-group-id and sticky, as a number.
-    :param user: name of its owner, ``UNKNOWN`` if the user id has none.
-    :param target: what a link holds, ``""`` for others.
+    :param mode: permission bits in octal.
+    :param type: ``directory``, ``regular file``, ... as stat(1) says.
+    :param content: first 64 KiB where it was asked for, as UTF-8.
     """
 
     path: str
-    type: FileType
-    mode: int
-    uid: int
-    gid: int
-    user: str
+    mode: str
+    owner: str
     group: str
-    size_bytes: int
-    modified_s: int
-    target: str
-
-    @property
-    def is_in_store(self) -> bool:
-        """Whether it is a link straight into the Nix store."""
-        return self.target.startswith("/nix/store/")
-
-    @property
-    def is_world_writable(self) -> bool:
-        """Whether anybody may write to it; a link's own bits mean nothing."""
-        return self.type is not FileType.LINK and bool(self.mode & stat.S_IWOTH)
+    type: str
+    content: str
 
 
-_TYPES = {
-    stat.S_IFREG: FileType.FILE,
-    stat.S_IFDIR: FileType.DIRECTORY,
-    stat.S_IFLNK: FileType.LINK,
-    stat.S_IFSOCK: FileType.SOCKET,
-    stat.S_IFIFO: FileType.FIFO,
-    stat.S_IFCHR: FileType.CHARACTER_DEVICE,
-    stat.S_IFBLK: FileType.BLOCK_DEVICE,
-}
+def files(
+    patterns: Sequence[str], *, contents: Sequence[str] = (), name: str = "file"
+) -> Probe[Mapping[str, Sequence[FileState]]]:
+    """Ask for the state of files by path or glob.
 
-
-def files(paths: Sequence[str], *, name: str = "file") -> Probe[Mapping[str, FileState | None]]:
-    """Ask for the type, mode, owner and link target of many paths.
-
-    :return: probe of path to state, ``None`` for a path that is not there.
+    :param contents: those of `patterns` whose content is wanted too.
+    :return: probe of pattern to the files that it names; a pattern that the guest did not get to is left out.
     """
-    wanted = list(dict.fromkeys(paths))
-    return Probe(
-        name=name,
-        script=_READ.format(paths=shlex.join(wanted)) if wanted else ":",
-        parse=lambda output: _parse(output, wanted),
+    specs = " ".join(
+        shlex.quote(f"{'c' if pattern in contents else 's'}:{pattern}")
+        for pattern in dict.fromkeys(patterns)
+    )
+    script = _READ.format(specs=specs, limit=_CONTENT_LIMIT) if specs else ":"
+    return Probe(name=name, script=script, parse=_parse)
+
+
+def programs(names: Sequence[str], *, name: str = "program") -> Probe[Sequence[str] | None]:
+    """Ask which of `names` are programs that root or a user finds on PATH; ``None`` if the answer is cut."""
+    script = _PROGRAMS.format(names=shlex.join(dict.fromkeys(names)))
+    return Probe(name=name, script=script, parse=_parse_programs)
+
+
+def _parse(output: ProbeOutput) -> Mapping[str, Sequence[FileState]]:
+    patterns: dict[str, list[str]] = {}
+    states: dict[str, str] = {}
+    contents: dict[str, str] = {}
+    records = output.text.split("\x1e")
+    if "E" not in records:
+        return {}
+    current: list[str] = []
+    for record in records:
+        kind, (path, _, rest) = record[:1], record[1:].partition("\x1f")
+        match kind:
+            case "P":
+                current = patterns.setdefault(path, [])
+            case "F":
+                current.append(path)
+            case "S":
+                states[path] = rest
+            case "C":
+                contents[path] = rest
+            case _:
+                continue
+    return {
+        pattern: tuple(
+            state
+            for path in paths
+            if (state := _state(path, states.get(path, ""), contents.get(path, ""))) is not None
+        )
+        for pattern, paths in patterns.items()
+    }
+
+
+def _state(path: str, facts: str, content: str) -> FileState | None:
+    words = facts.split(None, 3)
+    if len(words) != 4:
+        return None
+    mode, owner, group, file_type = words
+    return FileState(
+        path=path, mode=mode, owner=owner, group=group, type=file_type, content=content
     )
 
 
-def _parse(output: ProbeOutput, wanted: Sequence[str]) -> Mapping[str, FileState | None]:
-    states, _, links = output.text.partition("\035\0")
-    targets = dict(_pair(record) for record in links.split("\0"))
-    found: dict[str, FileState | None] = dict.fromkeys(wanted)
-    for record in states.split("\0"):
-        state = _parse_record(record, targets)
-        if state is not None and state.path in found:
-            found[state.path] = state
-    return found
-
-
-def _parse_record(record: str, targets: Mapping[str, str]) -> FileState | None:
-    fields = record.split("\037")
-    try:
-        path, mode, uid, gid, user, group, size, modified = fields
-        bits = int(mode, 16)
-        return FileState(
-            path=path,
-            type=_TYPES.get(stat.S_IFMT(bits), FileType.UNKNOWN),
-            mode=stat.S_IMODE(bits),
-            uid=int(uid),
-            gid=int(gid),
-            user=user,
-            group=group,
-            size_bytes=int(size),
-            modified_s=int(modified),
-            target=targets.get(path, ""),
-        )
-    except (ValueError, OverflowError):
-        return None
-
-
-def _pair(record: str) -> tuple[str, str]:
-    path, _, target = record.partition("\037")
-    return path, target
+def _parse_programs(output: ProbeOutput) -> Sequence[str] | None:
+    found = output.text.split()
+    return tuple(found[:-1]) if found and found[-1] == "done" else None

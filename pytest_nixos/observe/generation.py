@@ -1,55 +1,131 @@
-"""Generations: what is running, what was booted, what the profile says, and what boots next."""
+"""Generations: what is running, what was booted, what the profile says, what boots next, and what is kept."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
+from pytest_nixos.observe.boot_menu import BOOT_MENU, SEPARATOR
+from pytest_nixos.observe.fact import Fact
 from pytest_nixos.observe.sections import split_sections
+from pytest_nixos.observe.text import lines, pairs
 
-__all__ = ["BootMenu", "GenerationState", "generations"]
+__all__ = [
+    "GENERATION_FACTS",
+    "PROFILE",
+    "SHOW_ROLES",
+    "BootMenu",
+    "GenerationState",
+    "Roles",
+    "generations",
+]
 
-# `readlink -v` of many links at once prints what they hold, one a line; a missing one is skipped, so each gets
-# its name printed first by the loop. `readlink -f` is one program for all toplevels.
-_READ = r"""
-shopt -s nullglob
-links=(/run/current-system /run/booted-system /nix/var/nix/profiles/system /nix/var/nix/profiles/system-*-link)
-present=(); for link in "${links[@]}"; do [ -L "$link" ] && present+=("$link"); done
+Json = Any
+#: The system profile; its generations lie beside it as ``system-<number>-link``.
+PROFILE = "/nix/var/nix/profiles/system"
+
+#: Prints ``role=toplevel`` for each of the three links that leads somewhere: one program for all.
+SHOW_ROLES = r"""
+show_roles() {
+  local -a roles=() paths=() ends=(); local role path index
+  for role in current booted profile; do
+    path=/run/$role-system; [ $role = profile ] && path=/nix/var/nix/profiles/system
+    [ -e "$path" ] && roles+=("$role") paths+=("$path")
+  done
+  [ ${#paths[@]} -gt 0 ] && mapfile -t ends < <(readlink -e -- "${paths[@]}")
+  for index in "${!roles[@]}"; do printf '%s=%s\n' "${roles[index]}" "${ends[index]-}"; done
+}
+show_roles
+"""
+
+_READ = rf"""{BOOT_MENU}
+printf '=roles\n'
+{SHOW_ROLES}
 printf '=links\n'
-if [ ${#present[@]} -gt 0 ]; then
-  exec {resolved}< <(readlink -m "${present[@]}"); exec {direct}< <(readlink "${present[@]}")
-  for link in "${present[@]}"; do
+links=()
+for link in {PROFILE} {PROFILE}-*-link; do [ -L "$link" ] && links+=("$link"); done
+if [ ${{#links[@]}} -gt 0 ]; then
+  exec {{resolved}}< <(readlink -m "${{links[@]}}"); exec {{direct}}< <(readlink "${{links[@]}}")
+  for link in "${{links[@]}}"; do
     read -r -u $resolved end; read -r -u $direct next
     printf '%s\t%s\t%s\n' "$link" "$next" "$end"
   done
 fi
 for system in current booted; do
   [ -r /run/$system-system/nixos-version ] && printf '=%s-version\n%s\n' $system "$(</run/$system-system/nixos-version)"
-  [ -r /run/$system-system/kernel-params ] && printf '=%s-params\n%s\n' $system "$(</run/$system-system/kernel-params)"
   printf '=%s-files\n' $system
   for file in kernel initrd init kernel-modules; do
     [ -e /run/$system-system/$file ] && printf '%s\n' $file
   done
 done
-printf '=specialisations\n'; for path in /run/current-system/specialisation/*; do printf '%s\n' "${path##*/}"; done
+shopt -s nullglob
+printf '=specialisations\n'; for path in /run/current-system/specialisation/*; do printf '%s\n' "${{path##*/}}"; done
 printf '=cmdline\n%s\n' "$(</proc/cmdline)"
-for loader in /boot/loader/loader.conf /efi/loader/loader.conf /boot/efi/loader/loader.conf; do
-  [ -r $loader ] && { printf '=systemd-boot %s\n%s\n' $loader "$(<$loader)"; break; }
-done
-for grub in /boot/grub/grub.cfg; do
-  [ -r $grub ] && { printf '=grub %s\n' $grub; grep -E '^ *(set default=|menuentry |submenu |linux |init=)' $grub; break; }
-done
-for extlinux in /boot/extlinux/extlinux.conf; do
-  [ -r $extlinux ] && printf '=extlinux %s\n%s\n' $extlinux "$(<$extlinux)"
-done
+printf '=boot-default\n'; boot_default
 true
 """
+
+# -ef follows links and compares files: no program for each of six paths.
+_KERNEL = r"""
+[ -e /run/booted-system ] || exit 3
+for part in kernel initrd kernel-modules; do
+  [ -e /run/booted-system/$part ] || continue
+  [ /run/booted-system/$part -ef /run/current-system/$part ] || printf '%s\n' "$part"
+done"""
+
+_PREVIOUS = r"""
+for link in /nix/var/nix/profiles/system-*-link; do if [ -L "$link" ]; then printf '%s\n' "$link"; fi; done"""
+
+_VERIFY = r"""
+system=$(readlink -f /run/current-system)
+nix-store --verify-path "$system" >/dev/null && echo intact || echo broken"""
+
+_ROOTS = r"""
+nix-store --gc --print-roots | grep -v -e '^/proc/' -e '^{' | sed 's/ -> .*//' |
+  grep -v -e '^/nix/var/nix/profiles/' -e '^/nix/var/nix/gcroots/' -e '^/run/' -e '/\.direnv/' \
+    -e '/\.local/state/nix/profiles/' -e '/\.local/state/home-manager/'
+true"""
+
+_IMPERATIVE = r"""
+for profile in /nix/var/nix/profiles/default /nix/var/nix/profiles/per-user/*/profile /root/.nix-profile \
+    /home/*/.nix-profile /root/.local/state/nix/profiles/profile /home/*/.local/state/nix/profiles/profile; do
+  [ -e "$profile/manifest.nix" ] || [ -e "$profile/manifest.json" ] || continue
+  nix-env --query --profile "$profile" | sed "s|^|$profile |"
+  if [ -e "$profile/manifest.json" ]; then
+    grep -o '"storePaths":\["[^"]*"' "$profile/manifest.json" | sed "s|.*/nix/store/[a-z0-9]*-|$profile |; s|\"$||"
+  fi
+done
+true"""
+
+_CHANNELS = r"""
+for file in /root/.nix-channels /home/*/.nix-channels; do [ -s "$file" ] && sed "s|^|$file |" "$file"; done
+true"""
 
 _NUMBERED = re.compile(r"/system-(\d+)-link$")
 _ENTRY = re.compile(r"nixos-generation-(\d+)")
 _INIT = re.compile(r"\binit=(/nix/store/[^/\s]+)/init")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roles:
+    """Toplevels by role, as store paths; ``""`` for a link that is missing or leads nowhere.
+
+    :param current: what runs, ``/run/current-system``.
+    :param booted: what was booted, ``/run/booted-system``; a container may have none.
+    :param profile: what the system profile names; a VM without boot loader has none before its first switch.
+    """
+
+    current: str
+    booted: str
+    profile: str
+
+    @classmethod
+    def parse(cls, fields: Mapping[str, str]) -> Roles:
+        """Read what :data:`SHOW_ROLES` prints, as pairs."""
+        return cls(**{role: fields.get(role, "") for role in ("current", "booted", "profile")})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,10 +147,7 @@ class BootMenu:
 class GenerationState:
     """Where the guest stands among its generations.
 
-    :param current: toplevel that is active (``/run/current-system``), ``""`` if the link is missing.
-    :param booted: toplevel that booted (``/run/booted-system``), ``""`` in a container that has none.
-    :param profile: toplevel of the system profile, ``""`` where there is no profile (a VM without boot
-        loader before its first switch).
+    :param current: toplevel that is active; `booted` and `profile` likewise, see :class:`Roles`.
     :param profile_generation: number of the generation that the profile links to.
     :param generations: number to toplevel.
     :param boot_menu: ``None`` if there is no boot menu that can be read.
@@ -115,20 +188,20 @@ def generations(*, name: str = "generation") -> Probe[GenerationState]:
 
 def _parse(output: ProbeOutput) -> GenerationState:
     sections = split_sections(output.text)
+    roles = Roles.parse(pairs("\n".join(sections.get("roles", ()))))
     links = {}
     for line in sections.get("links", ()):
         fields = line.split("\t")
         if len(fields) == 3:
             links[fields[0]] = (fields[1], fields[2])
     numbered = {int(m[1]): end for link, (_, end) in links.items() if (m := _NUMBERED.search(link))}
-    profile_link, profile = links.get("/nix/var/nix/profiles/system", ("", ""))
-    number = _NUMBERED.search(f"/{profile_link}")
+    number = _NUMBERED.search(f"/{links.get(PROFILE, ('', ''))[0]}")
     command_line = "\n".join(sections.get("cmdline", ()))
     init = _INIT.search(command_line)
     return GenerationState(
-        current=links.get("/run/current-system", ("", ""))[1],
-        booted=links.get("/run/booted-system", ("", ""))[1],
-        profile=profile,
+        current=roles.current,
+        booted=roles.booted,
+        profile=roles.profile,
         profile_generation=int(number[1]) if number else None,
         generations=dict(sorted(numbered.items())),
         current_version=" ".join(sections.get("current-version", ())),
@@ -136,25 +209,73 @@ def _parse(output: ProbeOutput) -> GenerationState:
         specialisations=tuple(line for line in sections.get("specialisations", ()) if line),
         command_line=command_line.strip(),
         init=init[1] if init else "",
-        boot_menu=_boot_menu(sections, numbered),
+        boot_menu=_boot_menu(sections.get("boot-default", ()), numbered),
         current_files=tuple(sections.get("current-files", ())),
     )
 
 
-def _boot_menu(sections: Mapping[str, list[str]], numbered: Mapping[int, str]) -> BootMenu | None:
-    for title, lines in sections.items():
-        loader, _, path = title.partition(" ")
-        text = "\n".join(lines)
-        if loader == "systemd-boot":
-            default = next((li for li in lines if li.startswith("default")), "")
-            entry = _ENTRY.search(default)
-            number = int(entry[1]) if entry else None
-            toplevel = numbered.get(number, "") if number is not None else ""
-            return BootMenu(loader=loader, path=path, toplevel=toplevel, generation=number)
-        if loader in ("grub", "extlinux"):
-            # NixOS writes the default generation first in both.
-            init = _INIT.search(text)
-            toplevel = init[1] if init else ""
-            number = max((n for n, top in numbered.items() if top == toplevel), default=None)
-            return BootMenu(loader=loader, path=path, toplevel=toplevel, generation=number)
-    return None
+def _boot_menu(found: Sequence[str], numbered: Mapping[int, str]) -> BootMenu | None:
+    fields = "".join(found).split(SEPARATOR)
+    if len(fields) != 4:
+        return None
+    loader, path, entry, toplevel = fields
+    numbers = [number for number, system in numbered.items() if toplevel and system == toplevel]
+    named = _ENTRY.search(entry)
+    # Two generations may be one system: the entry's name tells which of them is meant, where it has a number.
+    number = int(named[1]) if named and int(named[1]) in numbers else max(numbers, default=None)
+    return BootMenu(loader=loader, path=path, toplevel=toplevel, generation=number)
+
+
+def _agree(text: str) -> list[str]:
+    """Return the distinct systems of the three roles; a role without one counts as another system."""
+    found = pairs(text)
+    return sorted({found.get(r) or f"no {r} system" for r in ("booted", "current", "profile")})
+
+
+GENERATION_FACTS: Mapping[str, Fact] = {
+    "previous": Fact(
+        script=_PREVIOUS,
+        parse=lambda text: max(0, len(lines(text)) - 1),
+        about="number of generations of the system profile beside the newest",
+    ),
+    "systems": Fact(
+        script=SHOW_ROLES,
+        parse=_agree,
+        about="the systems that are booted, current and the profile's; one where all agree",
+    ),
+    "reboot-pending": Fact(
+        script=_KERNEL,
+        parse=lines,
+        about="parts (kernel, initrd, modules) in which the booted and the current system differ",
+        lacking="the machine does not say what it was booted from",
+    ),
+    "kernel-release": Fact(
+        script="read -r release < /proc/sys/kernel/osrelease && printf '%s\\n' \"$release\"",
+        parse=lambda text: ".".join(text.strip().split(".")[:2]) or None,
+        about="series of the running kernel, for example `6.12`",
+    ),
+    "system-path": Fact(
+        script=_VERIFY,
+        parse=lambda text: text.strip(),
+        needs=("nix-store",),
+        about="whether the running system's own store path is intact",
+    ),
+    "stray-roots": Fact(
+        script=_ROOTS,
+        parse=lines,
+        needs=("nix-store", "grep", "sed"),
+        about="garbage collector roots outside of profiles, such as forgotten `result` links",
+    ),
+    "imperative-packages": Fact(
+        script=_IMPERATIVE,
+        parse=lines,
+        needs=("nix-env", "grep", "sed"),
+        about="packages installed by hand with nix-env or nix profile",
+    ),
+    "channels": Fact(
+        script=_CHANNELS,
+        parse=lines,
+        needs=("sed",),
+        about="channels that users subscribe to",
+    ),
+}

@@ -1,16 +1,20 @@
-"""The journal as entries: bounded, structured, newest last."""
+"""The journal: its tail by unit, its entries by time, what is wrong in it, and journald's settings; all bounded."""
 
 from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pytest_nixos.observe.base import Probe
+from pytest_nixos.observe.fact import Fact
+from pytest_nixos.observe.text import lines, pairs
+from pytest_nixos.observe.unit import unit_name
 
-__all__ = ["JournalEntry", "recent_journal"]
+__all__ = ["JOURNAL_FACTS", "JournalEntry", "journal", "recent_journal", "show_journal"]
 
 _FIELDS = "MESSAGE,PRIORITY,_SYSTEMD_UNIT,UNIT,SYSLOG_IDENTIFIER"
 _MOST_CHARACTERS = 1000
@@ -37,6 +41,12 @@ class JournalEntry:
     message: str
 
 
+def show_journal(*options: str, most_bytes: int) -> str:
+    """Return the command that prints what `options` of journalctl(1) select, at most the last `most_bytes` bytes."""
+    command = shlex.join(["journalctl", "--quiet", "--no-pager", *options])
+    return f"{command} | tail -c {most_bytes}"
+
+
 def recent_journal(
     seconds: float, *, most: int = 200, name: str = "recent-journal"
 ) -> Probe[Sequence[JournalEntry]]:
@@ -44,11 +54,26 @@ def recent_journal(
 
     :param most: at most so many, the newest.
     """
-    script = (
-        f"journalctl --boot --quiet --no-pager --since=-{math.ceil(seconds)}s --lines={most} "
-        f"--output=json --output-fields={_FIELDS} | tail -c {_MOST_BYTES}"
-    )
+    show = ["--boot", f"--since=-{math.ceil(seconds)}s", f"--lines={most}"]
+    show += ["--output=json", f"--output-fields={_FIELDS}"]
+    script = show_journal(*show, most_bytes=_MOST_BYTES)
     return Probe(name=name, script=script, parse=lambda output: _entries(output.text))
+
+
+def journal(
+    unit: str, *, lines: int = 50, max_bytes: int = 65536, name: str | None = None
+) -> Probe[Sequence[str]]:
+    """Ask for the tail of one unit's journal of this boot.
+
+    :param lines: at most so many, newest last.
+    :param max_bytes: at most so many bytes, cut at the front.
+    """
+    show = ["--boot", "--output=short-iso", f"--lines={lines}", f"--unit={unit_name(unit)}"]
+    return Probe(
+        name=name or f"journal:{unit_name(unit)}",
+        script=show_journal(*show, most_bytes=max_bytes),
+        parse=lambda output: tuple(output.text.splitlines()),
+    )
 
 
 def _entries(text: str) -> Sequence[JournalEntry]:
@@ -85,3 +110,24 @@ def _text(value: object) -> str:
             return bytes(value).decode(errors="replace")
         return _text(value[0])
     return ""
+
+
+def _ini(text: str) -> dict[str, str]:
+    """Read ``systemd-analyze cat-config``: the last assignment of a key counts."""
+    kept = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith(("#", ";")))
+    return pairs(kept)
+
+
+JOURNAL_FACTS: Mapping[str, Fact] = {
+    "settings": Fact(
+        script="systemd-analyze cat-config systemd/journald.conf",
+        parse=_ini,
+        about="journald's settings, all files taken together",
+    ),
+    "errors": Fact(
+        script="journalctl --boot --priority=err --no-pager --quiet --output=cat | head -n 200; true",
+        parse=lines,
+        needs=("journalctl", "head"),
+        about="messages of this boot of priority error and worse",
+    ),
+}

@@ -1,14 +1,26 @@
-"""The kernel of a machine: its command line and its modules."""
+"""The kernel: its command line, modules and parameters (``/proc/sys``), and the processor that it runs on."""
 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
+from pytest_nixos.observe.fact import Fact
 from pytest_nixos.observe.sections import split_sections
+from pytest_nixos.observe.text import lines
 
-__all__ = ["kernel_parameters", "modules"]
+__all__ = [
+    "PROCESSOR_FACTS",
+    "kernel_parameters",
+    "modules",
+    "normalise_sysctl",
+    "same_sysctl",
+    "sysctl_path",
+    "sysctl_tree",
+    "sysctls",
+]
 
 # Three reads for any number of modules: a modprobe for each costs half a second of a VM's time in all.
 _MODULES = r"""
@@ -26,6 +38,22 @@ printf '=loaded\n'; cut -d' ' -f1 /proc/modules
 [ -r "$tree/modules.dep" ] && printf '=complete\n'
 true
 """
+
+_ROOT = "/proc/sys/"
+
+# One record a key: "V<key>" and the value's lines, or "M<key>" if there is none, each closed by a NUL-free
+# marker line. `$(<file)` reads without a new program; a value is at most a few kilobytes.
+_SYSCTLS = r"""
+for spec in {specs}; do
+  key=${{spec%%=*}} path=${{spec#*=}}
+  if [ ! -e "$path" ]; then printf 'M%s\n\036\n' "$key"
+  elif value=$(<"$path"); then printf 'V%s\n%s\n\036\n' "$key" "$value"
+  else printf 'U%s\n\036\n' "$key"; fi
+done
+"""
+
+# find and grep are two programs for a whole tree; write-only keys are skipped by grep -s.
+_TREE = r"find {path} -type f -perm /444 -print0 | xargs -0r grep -Hs ''; true"
 
 _BLOCKED = re.compile(r"install\s+(\S+)\s+(?:\S*/)?(?:false|true)\b")
 _NAME = re.compile(r"(?:^|/)([^/]+?)(?:\.ko[^/]*)?$")
@@ -47,6 +75,49 @@ def modules(names: Sequence[str], *, name: str = "module") -> Probe[Mapping[str,
     patterns = "|".join(re.escape(_plain(n)).replace("_", "[-_]") for n in wanted)
     script = _MODULES.replace("{names}", patterns) if wanted else ":"
     return Probe(name=name, script=script, parse=lambda output: _parse_modules(output, wanted))
+
+
+def sysctl_path(key: str) -> str:
+    """Return the file of one kernel parameter, as sysctl(8) finds it.
+
+    Where a slash comes before any dot, slashes separate and dots stand for themselves
+    (``net/ipv4/conf/eth0.100/rp_filter``); otherwise dots separate and a slash stands for a dot.
+    """
+    first = next((c for c in key if c in "./"), ".")
+    if first == ".":
+        key = key.translate(str.maketrans("./", "/."))
+    return _ROOT + key
+
+
+def normalise_sysctl(value: str) -> str:
+    """Make two spellings of a value comparable: the kernel separates numbers by tabs, people by spaces."""
+    return " ".join(value.split())
+
+
+def same_sysctl(declared: str, observed: str | None) -> bool:
+    """Whether a declared value is in force.
+
+    The kernel takes fewer numbers than a parameter holds and leaves the others as they are:
+    ``kernel.printk = 4`` reads back as ``4 4 1 7``.
+    """
+    wanted = declared.split()
+    return observed is not None and wanted == observed.split()[: max(len(wanted), 1)]
+
+
+def sysctls(keys: Sequence[str], *, name: str = "sysctl") -> Probe[Mapping[str, str | None]]:
+    """Ask for the values of `keys`, as written in ``boot.kernel.sysctl``.
+
+    :return: probe of key to value without its last newline; ``None`` if the kernel has no such key or it
+        cannot be read. A key that the guest did not answer for is absent.
+    """
+    specs = " ".join(shlex.quote(f"{key}={sysctl_path(key)}") for key in keys)
+    return Probe(name=name, script=_SYSCTLS.format(specs=specs), parse=_parse_keys)
+
+
+def sysctl_tree(prefix: str = "", *, name: str = "sysctl-tree") -> Probe[Mapping[str, str]]:
+    """Ask for every readable key below `prefix` (``net.ipv4``; ``""`` for all, about 1,500 keys)."""
+    path = shlex.quote(sysctl_path(prefix) if prefix else _ROOT)
+    return Probe(name=name, script=_TREE.format(path=path), parse=_parse_tree)
 
 
 def _parse_parameters(output: ProbeOutput) -> Sequence[str] | None:
@@ -78,3 +149,42 @@ def _file_module(line: str) -> str:
 
 def _plain(name: str) -> str:
     return name.strip().replace("-", "_")
+
+
+def _parse_keys(output: ProbeOutput) -> Mapping[str, str | None]:
+    values: dict[str, str | None] = {}
+    for record in output.text.split("\n\036\n"):
+        head, _, value = record.lstrip("\n").partition("\n")
+        if head[:1] == "V":
+            values[head[1:]] = value
+        elif head[:1] in ("M", "U"):
+            values[head[1:]] = None
+    return values
+
+
+def _parse_tree(output: ProbeOutput) -> Mapping[str, str]:
+    values: dict[str, str] = {}
+    for line in output.text.splitlines():
+        path, colon, value = line.partition(":")
+        if not colon or not path.startswith(_ROOT):
+            continue
+        key = path.removeprefix(_ROOT)
+        # A dot inside a component can only be written with slashes as separators.
+        key = key if "." in key else key.replace("/", ".")
+        values[key] = f"{values[key]}\n{value}" if key in values else value
+    return values
+
+
+PROCESSOR_FACTS: Mapping[str, Fact] = {
+    "flags": Fact(
+        script="grep -m 1 -E '^(flags|Features)' /proc/cpuinfo | cut -d: -f2",
+        parse=str.split,
+        about="processor flags",
+    ),
+    "vulnerable": Fact(
+        script="cd /sys/devices/system/cpu/vulnerabilities || exit 3; grep -H Vulnerable *; true",
+        parse=lines,
+        about="processor weaknesses that the kernel does not mitigate",
+        lacking="the kernel does not tell of processor weaknesses",
+    ),
+}

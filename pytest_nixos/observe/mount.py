@@ -6,14 +6,22 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pytest_nixos.observe.base import Probe
+from pytest_nixos.observe.base import Probe, ProbeOutput
+from pytest_nixos.observe.text import unescape_octal
 
-__all__ = ["Mount", "MountTable", "mounts", "parse_mountinfo"]
+__all__ = [
+    "FileSystemEntry",
+    "Mount",
+    "MountTable",
+    "filesystem_table",
+    "mounts",
+    "parse_fstab",
+    "parse_mountinfo",
+]
 
 _READ = r"""printf '%s\n' "$(</proc/self/mountinfo)" """
 # /run/systemd/inaccessible/dir; in a container /run/host/inaccessible/dir.
 _INACCESSIBLE = re.compile(r"/inaccessible/(?:dir|reg|chr|blk|fifo|sock)$")
-_OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +88,53 @@ class MountTable:
         return mount is not None and mount.is_inaccessible
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileSystemEntry:
+    """One line of ``/etc/fstab`` (fstab(5)).
+
+    :param path: where it is mounted; ``none`` for swap.
+    """
+
+    source: str
+    path: str
+    filesystem: str
+    options: tuple[str, ...]
+
+    @property
+    def is_swap(self) -> bool:
+        """Whether the line declares a swap area."""
+        return self.filesystem == "swap"
+
+    @property
+    def waits_for_use(self) -> bool:
+        """Whether it is mounted by hand or at first use, not at boot."""
+        return bool({"noauto", "x-systemd.automount"} & set(self.options))
+
+
+def filesystem_table(*, name: str = "fstab") -> Probe[tuple[FileSystemEntry, ...] | None]:
+    """Ask for ``/etc/fstab``; ``None`` if the machine has none."""
+    return Probe(name=name, script="cat /etc/fstab", parse=_parse_fstab_output)
+
+
+def _parse_fstab_output(output: ProbeOutput) -> tuple[FileSystemEntry, ...] | None:
+    return parse_fstab(output.text) if output.exit_status == 0 else None
+
+
+def parse_fstab(text: str) -> tuple[FileSystemEntry, ...]:
+    """Read the lines of an fstab; comments and what has fewer than three fields are left out."""
+    rows = (line.split() for line in text.splitlines() if not line.lstrip().startswith("#"))
+    return tuple(
+        FileSystemEntry(
+            source=unescape_octal(row[0]),
+            path=unescape_octal(row[1]),
+            filesystem=row[2],
+            options=tuple(row[3].split(",")) if len(row) > 3 else (),
+        )
+        for row in rows
+        if len(row) >= 3
+    )
+
+
 def mounts(*, name: str = "mount") -> Probe[MountTable]:
     """Ask for the mounts of the guest's main mount namespace."""
     return Probe(
@@ -100,15 +155,11 @@ def _parse_line(line: str) -> Mount | None:
     if not dash or len(fields) < 6 or len(rest) < 3:
         return None
     return Mount(
-        path=_unescape(fields[4]),
-        root=_unescape(fields[3]),
+        path=unescape_octal(fields[4]),
+        root=unescape_octal(fields[3]),
         filesystem=rest[0],
-        source=_unescape(rest[1]),
+        source=unescape_octal(rest[1]),
         options=tuple(fields[5].split(",")),
         super_options=tuple(rest[2].split(",")),
         device_number=fields[2],
     )
-
-
-def _unescape(field: str) -> str:
-    return _OCTAL.sub(lambda match: chr(int(match[1], 8)), field)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pytest_nixos.observe.fact import Fact, lines
+from pytest_nixos.observe.fact import Fact
+from pytest_nixos.observe.text import lines
 
 __all__ = ["SCAN_FACTS"]
 

@@ -1,4 +1,4 @@
-"""Disks, swap, encryption and free space of a machine."""
+"""Disks, encryption and free space of a machine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pytest_nixos.observe.fact import Fact, lines, pairs
+from pytest_nixos.observe.fact import Fact
+from pytest_nixos.observe.swap import SWAP_FACTS
+from pytest_nixos.observe.text import pairs
 
 __all__ = ["STORAGE_FACTS"]
 
@@ -43,13 +45,6 @@ _SECURE_BOOT = r"""
 var=/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c
 [ -e "$var" ] || exit 3
 od -An -t u1 "$var" | awk '{ print $5 }'"""
-
-_SWAP = r"""
-tail -n +2 /proc/swaps | while read -r device type _; do
-  case $device in /dev/zram*) continue;; esac
-  if [ "$type" = file ]; then device=$(df --output=source "$device" | tail -n 1); fi
-  if ! lsblk --noheadings --inverse --output TYPE "$device" | grep -q crypt; then printf '%s\n' "$device"; fi
-done"""
 
 
 def _percentages(text: str) -> dict[str, Json]:
@@ -102,12 +97,7 @@ STORAGE_FACTS: Mapping[str, Fact] = {
         parse=pairs,
         about="class and active I/O scheduler of each disk, for example `ssd:mq-deadline`",
     ),
-    "plain-swap": Fact(
-        script=_SWAP,
-        parse=lines,
-        needs=("lsblk", "df"),
-        about="swap on a disk that is not encrypted",
-    ),
+    **SWAP_FACTS,
     "plain-mounts": Fact(
         script=_LSBLK,
         parse=_plain_mounts,

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
+from pytest_nixos.observe.fact import Fact
 from pytest_nixos.observe.sections import split_sections
+from pytest_nixos.observe.text import lines, unescape_octal
 
-__all__ = ["SwapArea", "SwapState", "ZramDevice", "swap"]
+__all__ = ["SWAP_FACTS", "SwapArea", "SwapState", "ZramDevice", "swap"]
 
 _READ = r"""
 printf '=swaps\n%s\n' "$(</proc/swaps)"
@@ -24,7 +26,13 @@ done
 true
 """
 
-_OCTAL = re.compile(r"\\([0-7]{3})")
+_PLAIN = r"""
+tail -n +2 /proc/swaps | while read -r device type _; do
+  case $device in /dev/zram*) continue;; esac
+  if [ "$type" = file ]; then device=$(df --output=source "$device" | tail -n 1); fi
+  if ! lsblk --noheadings --inverse --output TYPE "$device" | grep -q crypt; then printf '%s\n' "$device"; fi
+done"""
+
 _CHOSEN = re.compile(r"\[([^\]]+)\]")
 
 
@@ -97,8 +105,8 @@ def _parse(output: ProbeOutput) -> SwapState:
     return SwapState(
         areas=tuple(area for area in areas if area is not None),
         zram=tuple(
-            _parse_zram(name.removeprefix("zram "), lines)
-            for name, lines in sections.items()
+            _parse_zram(name.removeprefix("zram "), values)
+            for name, values in sections.items()
             if name.startswith("zram ")
         ),
         memory_bytes=meminfo.get("MemTotal", 0),
@@ -116,7 +124,7 @@ def _parse_area(line: str) -> SwapArea | None:
     except ValueError:
         return None
     return SwapArea(
-        path=_OCTAL.sub(lambda m: chr(int(m[1], 8)), fields[0]),
+        path=unescape_octal(fields[0]),
         kind=fields[1],
         size_bytes=size * 1024,
         used_bytes=used * 1024,
@@ -154,3 +162,13 @@ def _meminfo(text: str) -> Mapping[str, int]:
 def _number(text: str) -> int | None:
     text = text.strip()
     return int(text) if text.isdecimal() else None
+
+
+SWAP_FACTS: Mapping[str, Fact] = {
+    "plain-swap": Fact(
+        script=_PLAIN,
+        parse=lines,
+        needs=("lsblk", "df"),
+        about="swap on a disk that is not encrypted",
+    ),
+}

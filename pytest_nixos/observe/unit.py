@@ -1,4 +1,4 @@
-"""systemd units: their properties, files and journal, many in one call."""
+"""systemd units: their properties, files and exposure, many in one call."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from pytest_nixos.observe.base import Probe, ProbeOutput
 
 __all__ = [
     "STATE_PROPERTIES",
+    "Exposure",
+    "ExposureItem",
     "UnitState",
+    "exposure",
     "failed_units",
     "is_template",
-    "journal",
     "parse_show",
     "system_state",
     "unit_files",
@@ -62,6 +64,15 @@ _SUFFIXES = frozenset(
 _ASSIGNMENT = re.compile(r"[A-Z][A-Za-z0-9]*=")
 _PULLED_IN_BY = ("WantedBy", "RequiredBy", "UpheldBy")
 _RUNNING = frozenset({"active", "reloading", "refreshing"})
+
+# Text and not --json: only the text holds the overall score of named units (systemd 250 to 258), and it is the same
+# since 240. SYSTEMD_UTF8 fixes the marks, COLUMNS keeps descriptions on one line.
+_SECURITY = (
+    "SYSTEMD_COLORS=0 SYSTEMD_UTF8=1 SYSTEMD_EMOJI=0 COLUMNS=200 LC_ALL=C.UTF-8 "
+    "systemd-analyze security --no-pager {units}"
+)
+_OVERALL = re.compile(r"Overall exposure level for (\S+): ([\d.]+) (\w+)")
+_MISSING = "\u2717"  # ballot x
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +143,31 @@ class UnitState:
         return int(pid) if pid.isdecimal() and pid != "0" else None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExposureItem:
+    """One directive that is missing or too weak, with what it adds to the score."""
+
+    directive: str
+    description: str
+    weight: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exposure:
+    """The exposure of one service.
+
+    :param score: 0.0 (closed) to 10.0 (open).
+    :param rating: systemd's word for it: ``PERFECT``, ``SAFE``, ``OK``, ``MEDIUM``, ``EXPOSED``, ``UNSAFE``,
+        ``DANGEROUS``.
+    :param items: what adds to it, worst first.
+    """
+
+    unit: str
+    score: float
+    rating: str
+    items: tuple[ExposureItem, ...]
+
+
 def unit_name(name: str) -> str:
     """Return `name` with the suffix ``.service`` unless it has a unit suffix, as systemctl does."""
     return name if name.rpartition(".")[2] in _SUFFIXES and "." in name else f"{name}.service"
@@ -161,6 +197,19 @@ def units(
     )
 
 
+def exposure(names: Sequence[str], *, name: str = "exposure") -> Probe[Mapping[str, Exposure]]:
+    """Ask for the exposure of many services in one call.
+
+    :param names: unit names; those that are no services, and templates, are left out.
+    :return: probe of name, with suffix, to exposure; a service that systemd could not judge is absent.
+    """
+    services = [n for n in dict.fromkeys(unit_name(n) for n in names) if n.endswith(".service")]
+    wanted = [n for n in services if not is_template(n)]
+    # Without names it would judge every service.
+    script = _SECURITY.format(units=shlex.join(wanted)) if wanted else ":"
+    return Probe(name=name, script=script, parse=_parse_exposure)
+
+
 def failed_units(*, name: str = "failed-units") -> Probe[Sequence[str] | None]:
     """Ask for the names of failed units; ``None`` if systemd did not answer."""
     script = "systemctl list-units --state=failed --all --plain --no-legend --no-pager --full"
@@ -180,23 +229,6 @@ def system_state(*, name: str = "system-state") -> Probe[str]:
     """Ask for the manager's own state: ``running``, ``degraded``, ``starting``, ...; ``""`` if unknown."""
     return Probe(
         name=name, script="systemctl is-system-running", parse=lambda output: output.text.strip()
-    )
-
-
-def journal(
-    unit: str, *, lines: int = 50, max_bytes: int = 65536, name: str | None = None
-) -> Probe[Sequence[str]]:
-    """Ask for the tail of one unit's journal of this boot.
-
-    :param lines: at most so many, newest last.
-    :param max_bytes: at most so many bytes, cut at the front.
-    """
-    argv = ["journalctl", "--boot", "--no-pager", "--quiet", "--output=short-iso"]
-    argv += [f"--lines={lines}", f"--unit={unit_name(unit)}"]
-    return Probe(
-        name=name or f"journal:{unit_name(unit)}",
-        script=f"{shlex.join(argv)} | tail -c {max_bytes}",
-        parse=lambda output: tuple(output.text.splitlines()),
     )
 
 
@@ -258,3 +290,31 @@ def _parse_unit_files(output: ProbeOutput) -> Mapping[str, str] | None:
         return None
     lines = (line.split() for line in output.text.splitlines())
     return {words[0]: words[1] for words in lines if len(words) >= 2}
+
+
+def _parse_exposure(output: ProbeOutput) -> Mapping[str, Exposure]:
+    found: dict[str, Exposure] = {}
+    items: list[ExposureItem] = []
+    for line in output.text.splitlines():
+        overall = _OVERALL.search(line)
+        if overall:
+            items.sort(key=lambda item: -item.weight)
+            score = _weight(overall[2])
+            found[overall[1]] = Exposure(
+                unit=overall[1], score=score, rating=overall[3], items=tuple(items)
+            )
+            items = []
+        elif line.lstrip().startswith(_MISSING):
+            _, directive, *words = line.split()
+            weight = _weight(words[-1]) if words else 0.0
+            items.append(
+                ExposureItem(directive=directive, description=" ".join(words[:-1]), weight=weight)
+            )
+    return found
+
+
+def _weight(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0

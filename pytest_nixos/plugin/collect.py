@@ -12,9 +12,11 @@ from types import ModuleType
 
 import pytest
 
+from pytest_nixos.backend_name import EVERYWHERE, BackendName
 from pytest_nixos.errors import NixosError, SettingsError
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.standards.model import Control
+from pytest_nixos.subject import Subject, SubjectKind
 
 __all__ = [
     "BUNDLED_SUITES",
@@ -26,6 +28,7 @@ __all__ = [
     "generate_tests",
     "host_key_of",
     "needs_boot_loader",
+    "runs_as",
     "select_and_order",
 ]
 
@@ -33,8 +36,9 @@ BUNDLED_SUITES = "pytest_nixos.checks"
 HOST_PARAM = "_nixos_host"
 CONTROL_FIXTURE = "nixos_control"
 NO_HOST = "no-host"
-NAME_MARKERS = ("nixos_control", "nixos_hosts", "nixos_requires")
-BOOT_LOADER = "boot-loader"
+NAME_MARKERS = ("nixos_control", "nixos_hosts", "nixos_requires", "nixos_rests_on")
+# Who asks for these changes the shared machine, marked or not: what happens to its units then is the test's doing.
+_CHANGING_FIXTURES = frozenset({"nixos_faults", "nixos_generations"})
 _STORE = Path("/nix/store")
 
 
@@ -147,7 +151,20 @@ def host_key_of(item: pytest.Item) -> str | None:
 
 def needs_boot_loader(item: pytest.Item) -> bool:
     """Whether a test asks for a VM with a boot loader: ``nixos_requires("boot-loader")``, alone or beside places."""
-    return any(BOOT_LOADER in marker.args for marker in item.iter_markers("nixos_requires"))
+    return any(
+        BackendName.VM_WITH_BOOT_LOADER in marker.args
+        for marker in item.iter_markers("nixos_requires")
+    )
+
+
+def runs_as(backend: BackendName, requires: pytest.Mark) -> bool:
+    """Whether a machine of `backend` is what a ``nixos_requires`` marker asks for.
+
+    A VM can have a boot loader; it gets one where a test asks for it.
+    """
+    wanted = {BackendName.named(word) for word in requires.args}
+    loader = backend is BackendName.VM and BackendName.VM_WITH_BOOT_LOADER in wanted
+    return backend in wanted or loader
 
 
 def control_of(item: pytest.Item, session: NixosSession) -> Control | None:
@@ -168,12 +185,15 @@ def select_and_order(
 ) -> None:
     """Drop what the profile and ``--nixos-suite`` leave out, and put destructive checks last per host.
 
+    A last look at the units stands between: after whatever leaves the machine as it is, before what changes it.
+
     :raises pytest.UsageError: if an item names a control that is not known.
     """
     kept: list[pytest.Item] = []
     dropped: list[pytest.Item] = []
     for item in items:
         _refuse_bad_markers(item)
+        _name_control(item, session)
         (kept if _selected(item, session, packages) else dropped).append(item)
     if dropped:
         config.hook.pytest_deselected(items=dropped)
@@ -181,10 +201,31 @@ def select_and_order(
     kept.sort(
         key=lambda item: (
             order.get(host_key_of(item) or "", -1),
-            item.get_closest_marker("nixos_destructive") is not None,
+            _turn(item),
         )
     )
     items[:] = kept
+
+
+def _turn(item: pytest.Item) -> int:
+    """Return when a test of a host runs: 0 first, 1 as the last look, 2 where it changes the machine."""
+    changes = not _CHANGING_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
+    if changes or item.get_closest_marker("nixos_destructive") is not None:
+        return 2
+    return 1 if item.get_closest_marker("nixos_last_look") is not None else 0
+
+
+def _name_control(item: pytest.Item, session: NixosSession) -> None:
+    """Let people type after ``-k`` what they call the control that an item judges.
+
+    :raises pytest.UsageError: if it names one that is not known.
+    """
+    try:
+        control = control_of(item, session)
+    except NixosError as err:
+        raise pytest.UsageError(f"{item.nodeid}: {err}") from err
+    if control is not None:
+        item.extra_keyword_matches |= {control.id, control.suite, control.severity.name}
 
 
 def _selected(item: pytest.Item, session: NixosSession, packages: SuitePackages) -> bool:
@@ -193,14 +234,9 @@ def _selected(item: pytest.Item, session: NixosSession, packages: SuitePackages)
         callspec.params.get(CONTROL_FIXTURE), Control | None
     ):
         return False  # pytest's placeholder: the profile selects no data control
-    try:
-        control = control_of(item, session)
-    except NixosError as err:
-        raise pytest.UsageError(f"{item.nodeid}: {err}") from err
+    control = control_of(item, session)
     if control is None:
         return True
-    # What people type after -k.
-    item.extra_keyword_matches |= {control.id, control.suite, control.severity.name}
     if packages.contains(item.path) and not session.selects(control):
         return False
     suites = session.settings.suites
@@ -237,3 +273,30 @@ def _refuse_bad_markers(item: pytest.Item) -> None:
                     f"{item.nodeid}: marker {name} got {marker.args!r} {marker.kwargs or ''}\n"
                     f'  remedy: give it names as strings, for example @pytest.mark.{name}("name")'
                 )
+    for marker in item.iter_markers("nixos_requires"):
+        for word in marker.args:
+            _refuse_unknown_place(item, word)
+    for marker in item.iter_markers("nixos_rests_on"):
+        for word in marker.args:
+            _refuse_unknown_subject(item, word)
+
+
+def _refuse_unknown_subject(item: pytest.Item, word: str) -> None:
+    try:
+        Subject.parse(word)
+    except ValueError as err:
+        raise pytest.UsageError(
+            f"{item.nodeid}: nixos_rests_on({word!r}): no such kind of subject\n"
+            f"  remedy: write KIND:NAME with one of {', '.join(SubjectKind)}"
+        ) from err
+
+
+def _refuse_unknown_place(item: pytest.Item, word: str) -> None:
+    try:
+        BackendName.named(word)
+    except ValueError as err:
+        known = ", ".join(sorted(name.place for name in EVERYWHERE))
+        raise pytest.UsageError(
+            f"{item.nodeid}: nixos_requires({word!r}): a machine cannot be that\n"
+            f"  remedy: use {known} or {BackendName.VM_WITH_BOOT_LOADER}"
+        ) from err

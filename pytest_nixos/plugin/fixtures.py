@@ -3,43 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
+from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import NixosError
 from pytest_nixos.findings import Evidence
 from pytest_nixos.generations import Generations
-from pytest_nixos.machine.base import BackendName, Machine
+from pytest_nixos.generations.nix_bridge import NixBridge
+from pytest_nixos.machine.base import Machine
 from pytest_nixos.machine.cluster.cluster import Cluster
 from pytest_nixos.machine.faults.faults import Faults
 from pytest_nixos.nix.flake import Flake
-from pytest_nixos.nix.host_config import HostConfig
-from pytest_nixos.nix.refs import FlakeRef
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.observe.store import Observations
 from pytest_nixos.plugin.collect import control_of, needs_boot_loader
-from pytest_nixos.plugin.generation_builder import NixBridge
-from pytest_nixos.plugin.launch import Launch
-from pytest_nixos.plugin.launch_cluster import ClusterLaunch
-from pytest_nixos.plugin.session import HostEntry, NixosSession, place_of
-from pytest_nixos.plugin.stash import EVIDENCE, NARRATOR, SESSION, UPGRADES
-from pytest_nixos.plugin.upgrade import Upgrades
+from pytest_nixos.plugin.host_failure import HostFailure, NotJudged
+from pytest_nixos.plugin.machines.cluster import ClusterLaunch
+from pytest_nixos.plugin.machines.launch import Launch
+from pytest_nixos.plugin.machines.upgrade import Upgrades
+from pytest_nixos.plugin.session import NixosSession
+from pytest_nixos.plugin.stash import EVIDENCE, PROGRESS, SESSION
 from pytest_nixos.standards.model import Control
 
-__all__ = ["fail_without_traceback"]
-
-
-def fail_without_traceback(error: NixosError) -> BaseException:
-    """Make the exception that shows `error` once, without a traceback.
-
-    ``pytest.fail()`` inside an ``except`` block would print it twice.
-    """
-    return pytest.fail.Exception(str(error), pytrace=False)
+__all__: list[str] = []
 
 
 @pytest.fixture(scope="session")
 def _nixos_host(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def _nixos_upgrades(request: pytest.FixtureRequest) -> Iterator[Upgrades]:
+    config, session = request.config, _session(request)
+
+    def launch(key: str) -> Launch:
+        return Launch(session, key, progress=config.stash[PROGRESS], config=config)
+
+    with Upgrades(session, launch) as upgrades:
+        try:
+            yield upgrades
+        finally:
+            upgrades.keep(failed=request.session.testsfailed > 0)
 
 
 @pytest.fixture(scope="session")
@@ -55,13 +62,13 @@ def nixos_machine(request: pytest.FixtureRequest, _nixos_host: str) -> Iterator[
 
     After a module of destructive checks it goes back to its snapshot, where it has one.
     """
-    slates = _session(request).slates
+    changed = _session(request).changed_machines
     for machine in _machine(request, _nixos_host):
-        slates.enter(_nixos_host, machine)
+        changed.enter(_nixos_host, machine)
         try:
             yield machine
         finally:
-            slates.leave(_nixos_host)
+            changed.leave(_nixos_host)
 
 
 @pytest.fixture
@@ -122,19 +129,9 @@ def nixos_fresh_generations(
 
 
 @pytest.fixture(scope="session")
-def _nixos_flakes() -> dict[FlakeRef, Flake]:
-    return {}
-
-
-@pytest.fixture(scope="session")
-def nixos_flake(
-    request: pytest.FixtureRequest,
-    nixos_host_config: HostConfig,
-    _nixos_flakes: dict[FlakeRef, Flake],
-) -> Flake:
+def nixos_flake(request: pytest.FixtureRequest, nixos_host_config: HostConfig) -> Flake:
     """The flake of the host: its lock file, outputs and development shells; no machine is started."""
-    ref = nixos_host_config.ref.flake
-    return _nixos_flakes.setdefault(ref, Flake(ref, _session(request).nix))
+    return _session(request).flakes.of(nixos_host_config.ref.flake)
 
 
 @pytest.fixture
@@ -148,40 +145,38 @@ def nixos_cluster(
     request: pytest.FixtureRequest, nixos_host_config: HostConfig
 ) -> Iterator[Callable[..., Cluster]]:
     """Start several hosts of the flake on one network: ``nixos_cluster("web", "db")``; the same ones once."""
-    narrator = request.config.stash[NARRATOR]
     session = _session(request)
-    launch = ClusterLaunch(
-        session.nix, nixos_host_config.ref.flake, session.settings, narrator=narrator
-    )
+    with ClusterLaunch(
+        session.flakes.of(nixos_host_config.ref.flake),
+        session.settings,
+        progress=request.config.stash[PROGRESS],
+    ) as launch:
 
-    def start(*names: str) -> Cluster:
-        try:
-            return launch.start(*names)
-        except NixosError as err:
-            raise fail_without_traceback(err) from None
+        def start(*names: str) -> Cluster:
+            try:
+                return launch.start(*names)
+            except NixosError as err:
+                raise HostFailure(err) from None
 
-    try:
         yield start
-    finally:
-        launch.close()
 
 
 @pytest.fixture(scope="session")
 def nixos_place(request: pytest.FixtureRequest, _nixos_host: str) -> str:
     """Where the machine runs, in the catalogue's words: ``vm``, ``container`` or ``bare-metal``."""
-    return place_of(_session(request).backend_name(_nixos_host)).value
+    return _session(request).backend_name(_nixos_host).place
 
 
 @pytest.fixture(scope="session")
 def nixos_stage(request: pytest.FixtureRequest, _nixos_host: str) -> str:
     """The stage of an upgrade test, ``old``, ``new`` or ``back``; ``""`` in any other run."""
-    return _session(request).entry(_nixos_host).stage
+    return _session(request).entry(_nixos_host).stage or ""
 
 
 @pytest.fixture(scope="session")
 def nixos_progress(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Tell people what a long check waits for; one moving line on a terminal, sparse lines in CI."""
-    return request.config.stash[NARRATOR].tell
+    return request.config.stash[PROGRESS].tell
 
 
 @pytest.fixture
@@ -212,7 +207,7 @@ def _generations(
     live = machine.backend.name is BackendName.SSH
     refusal = "it is a live host" if live and not session.settings.allow_live_switch else ""
     roots = temporary.mktemp("generations")
-    bridge = NixBridge(nix=session.nix, host=host, gc_roots=roots, live=live)
+    bridge = NixBridge(flakes=session.flakes, host=host, gc_roots=roots, live=live)
     return Generations(machine, bridge, refusal=refusal)
 
 
@@ -220,21 +215,24 @@ def _machine(
     request: pytest.FixtureRequest, key: str, *, boot_loader: bool = False
 ) -> Iterator[Machine]:
     session = _session(request)
-    narrator = request.config.stash[NARRATOR]
-    if session.entry(key).stage and _is_shared(request):
-        with _shown_once(session, key), narrator.speaking():
-            machine = _staged(request, session.entry(key))
-        yield machine
+    progress = request.config.stash[PROGRESS]
+    entry = session.entry(key)
+    if entry.stage is not None and _is_shared(request):
+        upgrades: Upgrades = request.getfixturevalue("_nixos_upgrades")
+        with _shown_once(session, key), progress.speaking():
+            progress.say(f"{key}: taking the machine there")
+            machine = upgrades.machine(entry.subject, entry.stage)
+        yield machine  # it outlives this fixture
         return
-    launch = Launch(session, key, narrator=narrator, config=request.config, boot_loader=boot_loader)
-    with _shown_once(session, key), narrator.speaking():
-        machine = launch.__enter__()
-    failed_before = request.session.testsfailed
-    try:
-        yield machine
-    finally:
-        launch.keep(failed=request.session.testsfailed > failed_before)
-        launch.__exit__(None, None, None)
+    launch = Launch(session, key, progress=progress, config=request.config, boot_loader=boot_loader)
+    with ExitStack() as stack:
+        with _shown_once(session, key), progress.speaking():
+            machine = stack.enter_context(launch)
+        failed_before = request.session.testsfailed
+        try:
+            yield machine
+        finally:
+            launch.keep(failed=request.session.testsfailed > failed_before)
 
 
 def _is_shared(request: pytest.FixtureRequest) -> bool:
@@ -242,25 +240,14 @@ def _is_shared(request: pytest.FixtureRequest) -> bool:
     return request.fixturename == "nixos_machine"
 
 
-def _staged(request: pytest.FixtureRequest, entry: HostEntry) -> Machine:
-    """Return the machine of an upgrade test in the stage of `entry`; it outlives this fixture."""
-    config, session = request.config, _session(request)
-    if UPGRADES not in config.stash:
-        upgrades = config.stash[UPGRADES] = Upgrades(session)
-        config.add_cleanup(lambda: upgrades.close(failed=request.session.testsfailed > 0))
-    narrator = config.stash[NARRATOR]
-    narrator.say(f"{entry.key}: taking the machine there")
-    return config.stash[UPGRADES].machine(
-        entry, lambda key: Launch(session, key, narrator=narrator, config=config)
-    )
-
-
 @contextmanager
 def _shown_once(session: NixosSession, key: str) -> Iterator[None]:
     entry = session.entry(key)
+    if entry.failure is not None and entry.shown:
+        raise NotJudged(entry.failure)
     try:
         yield
     except NixosError as err:
         entry.fail(err)
         entry.shown = True
-        raise fail_without_traceback(err) from None
+        raise HostFailure(err) from None

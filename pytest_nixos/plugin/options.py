@@ -6,41 +6,37 @@ Every project setting has an ini twin; the command line beats the ini file, whic
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
 import pytest
 
+from pytest_nixos.backend_name import EVERYWHERE, BackendName
 from pytest_nixos.errors import SettingsError
 from pytest_nixos.findings import Severity
-from pytest_nixos.machine.snapshot.limits import CacheLimits
+from pytest_nixos.local.numbers import positive
+from pytest_nixos.machine.snapshot.limits import (
+    DEFAULT_CACHE_DAYS,
+    DEFAULT_CACHE_GIB,
+    CacheLimits,
+)
 from pytest_nixos.nix.refs import HostSelection, UpgradeFrom
 
 __all__ = [
-    "BackendChoice",
     "Keep",
     "ReportTarget",
     "Settings",
     "SnapshotUse",
     "add_options",
-    "cache_limits",
+    "option_rows",
 ]
 
 DEFAULT_BOOT_TIMEOUT_S = 600.0
+DEFAULT_EVALUATION_TIMEOUT_S = 1800.0
 DEFAULT_PROFILE = "baseline"
-DEFAULT_CACHE_GIB = "10"
-DEFAULT_CACHE_DAYS = "30"
-_DAY_S = 86400.0
-
-
-class BackendChoice(enum.Enum):
-    """``--nixos-backend``: `AUTO` runs a host that declares ``boot.isContainer`` as a container."""
-
-    AUTO = "auto"
-    VM = "vm"
-    CONTAINER = "container"
-    SSH = "ssh"
+_AUTO = "auto"
 
 
 class Keep(enum.Enum):
@@ -66,12 +62,17 @@ class ReportTarget:
     format: str
     path: Path
 
+    def __str__(self) -> str:
+        return f"{self.format}:{self.path}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What this session was asked to do.
 
     :param flakes: hosts to test; empty means that the plugin stays out of the way.
+    :param backend: how machines run, ``None`` where each host's own config decides: a container where it declares
+        ``boot.isContainer``, else a VM.
     :param suites: bundled suites asked for by name; empty means all when no paths were given.
     :param fail_on: findings below this severity are reported and do not fail the run.
     :param boot_timeout_s: seconds from a machine's start to a settled system.
@@ -79,13 +80,14 @@ class Settings:
     :param allow_live_switch: let tests change generations of a live host.
     :param container_root_is_machine_root: give containers this machine's own user ids.
     :param run_script_has_my_rights: run a VM's script and QEMU outside of any sandbox.
+    :param evaluation_memory_mib: what evaluating one host may take, ``None`` for no limit.
     :param open_network: let guests reach beyond the host machine.
     :param snapshot: whether VMs start from a saved state.
     :param cache_limits: what the saved states of all hosts may take.
     """
 
     flakes: tuple[HostSelection, ...]
-    backend: BackendChoice
+    backend: BackendName | None
     suites: tuple[str, ...]
     profiles: tuple[str, ...]
     catalogue_dirs: tuple[Path, ...]
@@ -101,6 +103,8 @@ class Settings:
     override_inputs: tuple[tuple[str, str], ...]
     nix_options: tuple[tuple[str, str], ...]
     impure: bool
+    evaluation_timeout_s: float
+    evaluation_memory_mib: int | None
     open_network: bool
     ssh_address: str | None
     upgrade_from: UpgradeFrom | None
@@ -125,7 +129,7 @@ class Settings:
             flakes=tuple(
                 dict.fromkeys(HostSelection.parse(t, cwd=cwd) for t in read.many("flake"))
             ),
-            backend=_choice(BackendChoice, read.one("backend"), option="backend"),
+            backend=_backend(read.one("backend")),
             suites=read.many("suite"),
             profiles=read.many("profile") or (DEFAULT_PROFILE,),
             catalogue_dirs=tuple(config.rootpath / d for d in read.many("catalogue")),
@@ -134,13 +138,24 @@ class Settings:
             reports=tuple(_report(text, cwd) for text in read.many("report")),
             keep=_choice(Keep, read.one("keep"), option="keep"),
             snapshot=_choice(SnapshotUse, read.one("snapshot"), option="snapshot"),
-            cache_limits=cache_limits(read.one("cache_size"), read.one("cache_age")),
-            boot_timeout_s=_positive(read.one("boot_timeout"), option="boot-timeout"),
+            cache_limits=CacheLimits.of(
+                size_gib=positive(read.one("cache_size"), option="--nixos-cache-size", unit="GiB"),
+                age_days=positive(read.one("cache_age"), option="--nixos-cache-age", unit="days"),
+            ),
+            boot_timeout_s=positive(
+                read.one("boot_timeout"), option="--nixos-boot-timeout", unit="seconds"
+            ),
             memory_mib=_optional_count(read.one("memory"), option="memory"),
             cores=_optional_count(read.one("cores"), option="cores"),
             override_inputs=read.pairs("override_input"),
             nix_options=read.pairs("nix_option"),
             impure=read.flag("impure"),
+            evaluation_timeout_s=positive(
+                read.one("evaluation_timeout"), option="--nixos-evaluation-timeout", unit="seconds"
+            ),
+            evaluation_memory_mib=_optional_count(
+                read.one("evaluation_memory"), option="evaluation-memory"
+            ),
             open_network=read.one("network") == "open",
             ssh_address=read.one("ssh") or None,
             upgrade_from=_upgrade_from(read.one("upgrade_from"), cwd, read.one("backend")),
@@ -172,6 +187,20 @@ def add_options(parser: pytest.Parser) -> None:
         )
 
 
+def option_rows() -> Iterator[tuple[str, str, str]]:
+    """Yield each option as people read it: what is typed, its default, what it means."""
+    for name, default, kwargs, explanation in _OPTIONS:
+        metavar = kwargs.get("metavar", "")
+        value = " ".join(metavar) if isinstance(metavar, tuple) else str(metavar)
+        choices = kwargs.get("choices")
+        meaning = explanation
+        if isinstance(choices, list):
+            meaning += f" (`{'`, `'.join(map(str, choices))}`)"
+        typed = f"--nixos-{name.replace('_', '-')} {value}".strip()
+        shown = "" if default in (None, "", False) else f"`{default}`"
+        yield f'<a id="{typed.partition(" ")[0].lstrip("-")}"></a>`{typed}`', shown, meaning
+
+
 _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
     (
         "flake",
@@ -181,8 +210,8 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
     ),
     (
         "backend",
-        "auto",
-        {"choices": [choice.value for choice in BackendChoice]},
+        _AUTO,
+        {"choices": [_AUTO, *sorted(EVERYWHERE)]},
         "how the machine runs; auto: a container where boot.isContainer is set, else a VM",
     ),
     (
@@ -230,13 +259,13 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
     ),
     (
         "cache_size",
-        DEFAULT_CACHE_GIB,
+        f"{DEFAULT_CACHE_GIB:g}",
         {"metavar": "GIB"},
         "room for saved machine states; those used least recently go first",
     ),
     (
         "cache_age",
-        DEFAULT_CACHE_DAYS,
+        f"{DEFAULT_CACHE_DAYS:g}",
         {"metavar": "DAYS"},
         "days without use after which a saved machine state is removed",
     ),
@@ -259,6 +288,18 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
         None,
         {"action": "append", "nargs": 2, "metavar": ("NAME", "VALUE")},
         "setting for Nix, as for nix --option (repeatable)",
+    ),
+    (
+        "evaluation_timeout",
+        f"{DEFAULT_EVALUATION_TIMEOUT_S:g}",
+        {"metavar": "SECONDS"},
+        "limit of the evaluation of one host, fetching of its inputs included",
+    ),
+    (
+        "evaluation_memory",
+        "",
+        {"metavar": "MIB"},
+        "memory that the evaluation of one host may take (default: no limit)",
     ),
     ("impure", False, {"action": "store_true"}, "evaluate with nix --impure"),
     (
@@ -295,17 +336,6 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
 )
 # Whoever takes such a risk says so on the command line; a file that comes with the flake cannot.
 _ONLY_BY_HAND = frozenset({"container_root_is_machine_root", "run_script_has_my_rights"})
-
-
-def cache_limits(size_gib: str, age_days: str) -> CacheLimits:
-    """Read the limits of the cache of snapshots.
-
-    :raises SettingsError: if one is no number above zero.
-    """
-    return CacheLimits(
-        most_bytes=int(_positive(size_gib, option="cache-size", unit="GiB") * (1 << 30)),
-        most_age_s=_positive(age_days, option="cache-age", unit="days") * _DAY_S,
-    )
 
 
 def _ini_type(name: str, *, repeatable: bool) -> Literal["linelist", "bool", "string"]:
@@ -363,6 +393,15 @@ def _choice(kind: type[_E], text: str, *, option: str) -> _E:
         raise _bad(option, text, ", ".join(str(member.value) for member in kind)) from err
 
 
+def _backend(text: str) -> BackendName | None:
+    if text == _AUTO:
+        return None
+    try:
+        return {name.value: name for name in EVERYWHERE}[text]
+    except KeyError as err:
+        raise _bad("backend", text, ", ".join([_AUTO, *sorted(EVERYWHERE)])) from err
+
+
 def _severity(text: str) -> Severity:
     try:
         return Severity[text.upper()]
@@ -380,22 +419,12 @@ def _report(text: str, cwd: Path) -> ReportTarget:
 def _upgrade_from(text: str, cwd: Path, backend: str) -> UpgradeFrom | None:
     if not text:
         return None
-    if backend == BackendChoice.SSH.value:
+    if backend == BackendName.SSH:
         raise SettingsError(
             "--nixos-upgrade-from: a live host is not upgraded by a test",
             remedy="test the upgrade on a VM of the host: --nixos-backend vm",
         )
     return UpgradeFrom.parse(text, cwd=cwd)
-
-
-def _positive(text: str, *, option: str, unit: str = "seconds") -> float:
-    try:
-        number = float(text)
-    except ValueError as err:
-        raise _bad(option, text, f"a number of {unit}") from err
-    if not 0 < number < float("inf"):
-        raise _bad(option, text, f"a number of {unit} above zero")
-    return number
 
 
 def _optional_count(text: str, *, option: str) -> int | None:

@@ -8,29 +8,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import MachineError, NixosError
-from pytest_nixos.machine.base import BackendName
-from pytest_nixos.nix.evaluation import Nix
-from pytest_nixos.nix.host_config import HostConfig
+from pytest_nixos.generations.upgrade_stage import Stage
+from pytest_nixos.nix.flake import Flake, Flakes
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.refs import HostRef
-from pytest_nixos.plugin.machine_reset import CleanSlates
-from pytest_nixos.plugin.options import BackendChoice, Settings, SnapshotUse
-from pytest_nixos.standards.loader import Catalogue
-from pytest_nixos.standards.model import Control, Place
+from pytest_nixos.nix.schedule import Evaluated
+from pytest_nixos.plugin.machines.changed import ChangedMachines
+from pytest_nixos.plugin.options import Settings, SnapshotUse
+from pytest_nixos.standards.load import Catalogue
+from pytest_nixos.standards.model import Control
 from pytest_nixos.standards.waivers import Waiver
 
-__all__ = ["HostEntry", "NixosSession", "place_of"]
-
-_PLACES = {
-    BackendName.VM: Place.VM,
-    BackendName.CONTAINER: Place.CONTAINER,
-    BackendName.SSH: Place.BARE_METAL,
-}
-
-
-def place_of(backend: BackendName) -> Place:
-    """Return where a backend's machines run, in the catalogue's words."""
-    return _PLACES[backend]
+__all__ = ["HostEntry", "NixosSession"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -39,7 +30,7 @@ class HostEntry:
 
     :param boot_loader: the same host as a VM with a boot loader, once a test needed it.
     :param subject: of an upgrade test, the host's key; it has one entry for each stage.
-    :param stage: of an upgrade test: ``old``, ``new`` or ``back``.
+    :param stage: of an upgrade test, ``None`` in any other run.
     :param state: what an upgrade test saw in that stage, JSON-able.
     :param shown: whether a test has shown the failure in full; later ones name its cause only.
     """
@@ -51,9 +42,16 @@ class HostEntry:
     failure: NixosError | None = None
     shown: bool = False
     subject: str = ""
-    stage: str = ""
+    stage: Stage | None = None
     state: dict[str, Any] | None = None
     phases_s: dict[str, float] = field(default_factory=dict)
+
+    def take(self, evaluated: Evaluated) -> None:
+        """Take over what an evaluation found."""
+        self.config = evaluated.config
+        self.phases_s["evaluate"] = evaluated.duration_s
+        if evaluated.failure is not None:
+            self.fail(evaluated.failure)
 
     def fail(self, error: NixosError) -> None:
         """Remember the first cause; later ones are its consequences."""
@@ -72,16 +70,16 @@ class NixosSession:
         self,
         *,
         settings: Settings,
-        nix: Nix,
+        flakes: Flakes,
         catalogue: Catalogue,
         controls: Sequence[Control],
         waivers: Sequence[Waiver],
         entries: Sequence[HostEntry],
     ) -> None:
         self.started_at_s = time.time()
-        self.slates = CleanSlates()
+        self.changed_machines = ChangedMachines()
         self.settings = settings
-        self.nix = nix
+        self.flakes = flakes
         self.catalogue = catalogue
         self.controls = tuple(controls)
         self.waivers = tuple(waivers)
@@ -102,6 +100,10 @@ class NixosSession:
     def entry(self, key: str) -> HostEntry:
         """Return one host of the run."""
         return self._entries[key]
+
+    def flake(self, key: str) -> Flake:
+        """Return the flake of a host."""
+        return self.flakes.of(self._entries[key].ref.flake)
 
     def host_config(self, key: str) -> HostConfig:
         """Return what a host declares.
@@ -129,7 +131,10 @@ class NixosSession:
             )
         entry = self._entries[key]
         if entry.boot_loader is None:
-            entry.boot_loader = self.nix.evaluate(entry.ref, backend="boot-loader")
+            flake = self.flakes.of(entry.ref.flake)
+            entry.boot_loader = flake.evaluate(
+                entry.ref.attr, backend=BackendName.VM_WITH_BOOT_LOADER
+            )
         return entry.boot_loader
 
     def control(self, control_id: str) -> Control:
@@ -155,11 +160,10 @@ class NixosSession:
 
     def backend_name(self, key: str) -> BackendName:
         """Return how a host's machine runs."""
-        choice = self.settings.backend
-        if choice is BackendChoice.AUTO:
-            container = self.host_config(key).is_container
-            return BackendName.CONTAINER if container else BackendName.VM
-        return BackendName(choice.value)
+        if self.settings.backend is not None:
+            return self.settings.backend
+        container = self.host_config(key).is_container
+        return BackendName.CONTAINER if container else BackendName.VM
 
     def plan_builds(self, keys: Sequence[str]) -> None:
         """Remember the hosts that have tests in this process."""

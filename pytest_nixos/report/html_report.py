@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytest_nixos.findings import Finding, Outcome, Severity
-from pytest_nixos.report import RunFacts
-from pytest_nixos.report.terminal import printable
+from pytest_nixos.local.text import printable_lines
+from pytest_nixos.report.facts import RunFacts
 
 __all__ = ["write_html"]
 
@@ -20,7 +20,7 @@ _MOST_UNITS = 12
 
 
 def write_html(findings: Sequence[Finding], run: RunFacts) -> str:
-    """Write findings and run facts as one HTML page without scripts, violated controls first.
+    """Write findings and run facts as one HTML page without scripts, in the order in which they are given.
 
     Guest text is escaped by the template engine and made printable before.
     """
@@ -34,16 +34,15 @@ def write_html(findings: Sequence[Finding], run: RunFacts) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"shown": _shown, "lines": _lines, "clock": _clock}
-    ordered = sorted(findings, key=lambda f: (not f.failed, -f.severity, f.host, f.control))
+    environment.filters |= {"shown": _shown, "lines": printable_lines, "clock": _clock}
     return environment.get_template("report.html.j2").render(
         run=run,
         hosts=[_host(name, facts, findings) for name, facts in sorted(run.hosts.items())],
         outcomes=list(Outcome),
         severities=sorted(Severity, reverse=True),
         worst=Counter(f.severity for f in findings if f.failed),
-        findings=ordered,
-        boots=[f for f in ordered if f.control == _BOOT_CONTROL and _is_boot(f.observed)],
+        findings=findings,
+        boots=[f for f in findings if f.control == _BOOT_CONTROL and _is_boot(f.observed)],
         scale=_boot_scale,
         most_units=_MOST_UNITS,
     )
@@ -75,11 +74,7 @@ def _shown(value: object) -> str:
         if isinstance(value, str)
         else json.dumps(value, ensure_ascii=False, indent=2, default=str)
     )
-    return _lines(text if len(text) <= _MOST_VALUE else f"{text[:_MOST_VALUE]}...")
-
-
-def _lines(text: str) -> str:
-    return "\n".join(printable(line) for line in text.splitlines())
+    return printable_lines(text if len(text) <= _MOST_VALUE else f"{text[:_MOST_VALUE]}...")
 
 
 def _clock(time_s: float) -> str:

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pytest_nixos.findings import Finding
-from pytest_nixos.report.terminal import printable
+from pytest_nixos.generations.upgrade_stage import Stage
+from pytest_nixos.local.text import printable
 
-__all__ = ["STAGES", "compare_stages", "packages_of", "upgrade_lines"]
+__all__ = ["compare_stages", "packages_of", "upgrade_lines"]
 
-STAGES = ("old", "new", "back")
 _MOST_LINES = 12
 _STORE_NAME = re.compile(r"^[0-9a-z]{32}-(?P<name>.+?)-(?P<version>\d[^-]*(?:-[0-9a-z.]+)*)$")
 
@@ -27,7 +27,7 @@ def packages_of(paths: Iterable[str]) -> dict[str, list[str]]:
 
 
 def compare_stages(
-    states: Mapping[str, Mapping[str, Any]], findings: Mapping[str, Sequence[Finding]]
+    states: Mapping[Stage, Mapping[str, Any]], findings: Mapping[Stage, Sequence[Finding]]
 ) -> dict[str, Any]:
     """Compare the stages of one host; what is equal in all that were reached is left out.
 
@@ -35,13 +35,13 @@ def compare_stages(
     :param findings: stage to the findings made in it.
     :return: JSON-able; each difference lists the stages in order, ``None`` where a thing was not there.
     """
-    reached = [stage for stage in STAGES if stage in states]
+    reached = [stage for stage in Stage if stage in states]
     outcomes = {
         stage: {f"{f.control} {_item(f)}".strip(): f.outcome.value for f in findings.get(stage, ())}
         for stage in reached
     }
     return {
-        "stages": reached,
+        "stages": [stage.value for stage in reached],
         "toplevels": [states[stage].get("toplevel") for stage in reached],
         "releases": [states[stage].get("release") for stage in reached],
         "closure_bytes": [states[stage].get("closure_bytes") for stage in reached],
@@ -85,14 +85,14 @@ def _differences(values: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 
 def _restored(
-    states: Mapping[str, Mapping[str, Any]], outcomes: Mapping[str, Mapping[str, str]]
+    states: Mapping[Stage, Mapping[str, Any]], outcomes: Mapping[Stage, Mapping[str, str]]
 ) -> list[str] | None:
     """Name what the rollback did not restore; ``None`` if it was not reached."""
-    if not {"old", "back"} <= states.keys():
+    if not {Stage.OLD, Stage.BACK} <= states.keys():
         return None
-    old, back = states["old"], states["back"]
+    old, back = states[Stage.OLD], states[Stage.BACK]
     kinds = [kind for kind in ("toplevel", "units", "ports") if old.get(kind) != back.get(kind)]
-    return kinds + (["findings"] if outcomes["old"] != outcomes["back"] else [])
+    return kinds + (["findings"] if outcomes[Stage.OLD] != outcomes[Stage.BACK] else [])
 
 
 def _item(finding: Finding) -> str:

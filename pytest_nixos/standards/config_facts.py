@@ -1,18 +1,21 @@
-"""Facts that follow from a host's evaluated config: more than one option says them."""
+"""The kind about the evaluated config: facts that more than one option says together."""
 
 from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pytest_nixos.nix.host_config import HostConfig, Unit
-from pytest_nixos.standards.releases import load_releases
-from pytest_nixos.standards.sight import Seen, Sight, Unseen
+from pytest_nixos.nix.declared import Unit
+from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.secrets.values import names_elsewhere, stands_for_none
+from pytest_nixos.standards.config_fact import ConfigFact
+from pytest_nixos.standards.nixos_releases import load_releases
+from pytest_nixos.standards.seen import Seen, Sight, Unseen
+from pytest_nixos.standards.services import unit_environment
 
-__all__ = ["CONFIG_FACTS", "ConfigFact", "application_services", "unit_environment"]
+__all__ = ["CONFIG_FACTS"]
 
 Json = Any
 
@@ -32,55 +35,6 @@ _INLINE_SECRETS = (
     "services.qdrant.settings.service.api_key",
 )
 
-#: Services that NixOS itself brings; what is left is what the host is there for.
-_SYSTEM_SERVICES = re.compile(
-    r"^(systemd-.*|dbus.*|nscd|nsncd|sshd.*|getty.*|autovt.*|console-.*|serial-getty.*|container-getty.*|user.*|"
-    r"network-.*|dhcpcd|resolvconf|firewall|nftables|polkit|audit.*|rescue|emergency|nix-.*|logrotate.*|"
-    r"mount-.*|post-.*|pre-.*|reload-.*|linger-.*|register-.*|save-.*|suid-.*|kmod-.*|modprobe.*|lvm.*|"
-    r"mdmonitor|prepare-.*|sys-.*|zfs.*|acme-.*|fstrim|cpufreq|display-manager|alsa.*|wpa_supplicant.*|"
-    r"NetworkManager.*|ModemManager|rtkit.*|udisks2|upower|accounts-daemon|apparmor|disable-.*|domainname|"
-    r"pytest-nixos.*|container@.*|podman.*|docker.*|libvirt.*|wireguard-.*|nixos-.*|update-.*|tmp-.*)\.service$"
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConfigFact:
-    """One fact.
-
-    :param options: option paths that it reads beside the typed facts of the host config.
-    """
-
-    about: str
-    read: Callable[[HostConfig, dt.date], Sight]
-    options: tuple[str, ...] = ()
-
-
-def application_services(host: HostConfig) -> tuple[str, ...]:
-    """Return the long-running services that the host is there for: enabled, started at boot, not NixOS's own."""
-    return tuple(
-        sorted(
-            name
-            for name, unit in host.units.items()
-            if name.endswith(".service")
-            and unit.enabled
-            and unit.wanted_by
-            and "@." not in name
-            and not _SYSTEM_SERVICES.match(name)
-            and unit.setting("Service", "Type")[-1:] != ("oneshot",)
-        )
-    )
-
-
-def unit_environment(unit: Unit) -> Mapping[str, str]:
-    """Return the variables that a unit file sets with ``Environment=``."""
-    found: dict[str, str] = {}
-    for text in unit.setting("Service", "Environment"):
-        for quoted, plain in re.findall(r'"((?:[^"\\]|\\.)*)"|(\S+)', text):
-            key, sign, value = (quoted or plain).partition("=")
-            if sign:
-                found[key] = value
-    return found
-
 
 def _literal_passwords(host: HostConfig, _: dt.date) -> Sight:
     users = host.option("users.users").value
@@ -98,10 +52,23 @@ def _literal_passwords(host: HostConfig, _: dt.date) -> Sight:
 
 
 def _inline_secrets(host: HostConfig, _: dt.date) -> Sight:
+    """List options that hold a secret's text.
+
+    An option has its value on every host; it says something about those that run the service. What nixpkgs' module
+    writes where the host says nothing is no secret of the host.
+    """
     found = []
     for path in _INLINE_SECRETS:
+        service = ".".join(path.split(".")[:2])
         value = host.option(path).value
-        if isinstance(value, str) and value and not value.startswith(("$__file{", "/run/", "@")):
+        if (
+            isinstance(value, str)
+            and value
+            and host.option(f"{service}.enable").value is not False
+            and not value.startswith("@")
+            and not names_elsewhere(value)
+            and not stands_for_none(value)
+        ):
             found.append(path)
     return Seen(found)
 
@@ -147,28 +114,46 @@ def _texts(unit: Unit) -> Iterator[str]:
             yield from values
 
 
+#: Units that start a program, which can read a secret; a path or timer only names it.
+_STARTING = (".service", ".socket", ".mount", ".swap")
+
+
 def _secret_users(host: HostConfig) -> list[str]:
     return sorted(
         name
         for name, unit in host.units.items()
-        if any(_SECRET_DIRS.search(text) for text in _texts(unit))
+        if name.endswith(_STARTING) and any(_SECRET_DIRS.search(text) for text in _texts(unit))
     )
+
+
+def _declared_secrets(host: HostConfig) -> list[str]:
+    """Return the secrets that sops-nix and agenix declare, with the option's name."""
+    found = []
+    for path in ("sops.secrets", "age.secrets"):
+        value = host.option(path).value
+        found += [f"{path}.{name}" for name in value] if isinstance(value, Mapping) else []
+    return sorted(found)
 
 
 def _secrets_without_backend(host: HostConfig, _: dt.date) -> Sight:
     units = _secret_users(host)
+    if _declared_secrets(host):
+        return Seen([])
     if not units:
-        return Unseen("no unit of the host reads a decrypted secret", applicable=False)
-    backends = [host.option(path).value for path in ("sops.secrets", "age.secrets")]
-    return Seen([] if any(backends) else units)
+        reason = "the host declares no secret, and no unit of it reads a decrypted one"
+        return Unseen(reason, applicable=False)
+    return Seen(units)
 
 
 def _secrets_without_credentials(host: HostConfig, _: dt.date) -> Sight:
-    units = _secret_users(host)
-    if not units:
-        return Unseen("no unit of the host reads a decrypted secret", applicable=False)
-    keys = ("LoadCredential", "LoadCredentialEncrypted")
-    return Seen([u for u in units if not any(host.units[u].setting("Service", k) for k in keys)])
+    services = [unit for unit in _secret_users(host) if unit.endswith(".service")]
+    if not services:
+        declared = len(_declared_secrets(host))
+        also = f", though {declared} are declared (for users, files or other programs)"
+        reason = f"no service of the host names a decrypted secret{also if declared else ''}"
+        return Unseen(reason, applicable=False)
+    keys = ("LoadCredential", "LoadCredentialEncrypted", "ImportCredential")
+    return Seen([u for u in services if not any(host.units[u].setting("Service", k) for k in keys)])
 
 
 def _state_version(host: HostConfig, _: dt.date) -> Sight:
@@ -215,7 +200,10 @@ CONFIG_FACTS: Mapping[str, ConfigFact] = {
     "inline-secrets": ConfigFact(
         about="options that hold a secret's text instead of a file's name",
         read=_inline_secrets,
-        options=_INLINE_SECRETS,
+        options=(
+            *_INLINE_SECRETS,
+            *sorted({f"{'.'.join(path.split('.')[:2])}.enable" for path in _INLINE_SECRETS}),
+        ),
     ),
     "secret-environment": ConfigFact(
         about="units that set a variable named like a secret (names only)",

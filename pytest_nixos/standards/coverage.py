@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
-from pytest_nixos.standards.loader import Catalogue
+from pytest_nixos.standards.load import Catalogue
 from pytest_nixos.standards.model import Control
 
 __all__ = ["COVERED", "Clause", "Coverage", "coverage"]

@@ -6,13 +6,15 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from pytest_nixos.local.text import one_line
 from pytest_nixos.standards.model import Expectation, Operator, Quantifier
 
 __all__ = ["NothingToCheckError", "describe", "mismatch"]
 
 Json = Any
 SHOWN = 5
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+#: Characters from which on a text of several lines is told by its length.
+LONG = 160
 
 
 class NothingToCheckError(Exception):
@@ -71,8 +73,17 @@ def _whole(expect: Expectation, value: Json) -> str | None:
         case Operator.FIELDS:
             return _fields(expect, value)
         case _:
-            holds = _COMPARE[expect.op](value, expect.value)
-            return None if holds else f"is {_text(value)}, expected {describe(_bare(expect))}"
+            if _COMPARE[expect.op](value, expect.value):
+                return None
+            # Of a long text nobody reads where it lacks something; it stands in the evidence.
+            shown = (
+                f"is a text of {len(value)} characters" if _is_long(value) else f"is {_text(value)}"
+            )
+            return f"{shown}, expected {describe(_bare(expect))}"
+
+
+def _is_long(value: Json) -> bool:
+    return isinstance(value, str) and len(value) > LONG and "\n" in value.strip()
 
 
 def _fields(expect: Expectation, value: Json) -> str | None:
@@ -109,7 +120,7 @@ def _text(value: Json) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{k}={_text(v)}" for k, v in sorted(value.items())) or "nothing"
     # What a guest says is untrusted: one line, without control characters.
-    text = "null" if value is None else " ".join(_CONTROL.sub(" ", str(value)).split())
+    text = "null" if value is None else one_line(str(value))
     return (text if len(text) <= 300 else f"{text[:297]}...") or '""'
 
 

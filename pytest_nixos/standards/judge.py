@@ -6,16 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import CatalogueError
 from pytest_nixos.findings import Outcome
-from pytest_nixos.nix.host_config import HostConfig
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.standards.applicability import inapplicable
-from pytest_nixos.standards.declaration import declared_value, redacted, value_in_machine
+from pytest_nixos.standards.declared_value import declared_value, redacted, value_in_machine
 from pytest_nixos.standards.expectation import NothingToCheckError, describe, mismatch
 from pytest_nixos.standards.kinds import KINDS
-from pytest_nixos.standards.model import Control, DeclaredSpec, Expectation, Operator, Place
-from pytest_nixos.standards.readers import look
-from pytest_nixos.standards.sight import Seen, Unseen
+from pytest_nixos.standards.look import look
+from pytest_nixos.standards.model import Control, DeclaredSpec, Expectation, Operator
+from pytest_nixos.standards.seen import Seen, Unseen
 
 __all__ = ["Verdict", "judge"]
 
@@ -47,14 +48,14 @@ class _Judgement:
 
 
 def judge(
-    control: Control, host: HostConfig, observations: Mapping[str, object], place: Place
+    control: Control, host: HostConfig, observations: Mapping[str, object], place: BackendName
 ) -> Verdict:
     """Judge a data control, or say why it cannot be judged; what was not seen never passes.
 
     The running machine decides. A declared value that contradicts a machine which is right fails too: the next
     activation would bring it. Where the place falsifies the running value, the evaluated config decides.
 
-    :param observations: parsed observations by kind, from :func:`pytest_nixos.standards.readers.read`.
+    :param observations: parsed observations by kind, from :func:`pytest_nixos.standards.look.read`.
     :raises CatalogueError: if a Python check judges this control.
     """
     if control.check:
@@ -141,12 +142,14 @@ def _judge_config(control: Control, host: HostConfig) -> _Judgement:
     return _Judgement(held.outcome, f"{control.declared.path} {held.reason}", held.observed)
 
 
-def _falsified(control: Control, host: HostConfig, place: Place) -> str | None:
+def _falsified(control: Control, host: HostConfig, place: BackendName) -> str | None:
     """Say why the running value says nothing about the host, if so."""
     if place in control.falsified_in:
-        return f"a {place.value} falsifies the running value"
+        return f"a {place.place} falsifies the running value"
     if control.declared is None or not any(o in host.changed for o in control.declared.options):
         return None
+    if control.declared.fact is not None:
+        return f"this machine was started with another value of {control.declared.path}"
     ours = declared_value(host, control.declared)
     theirs = value_in_machine(host, control.declared)
     if not isinstance(ours, Seen):

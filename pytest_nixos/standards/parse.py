@@ -7,21 +7,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pytest_nixos.backend_name import EVERYWHERE, BackendName
 from pytest_nixos.errors import CatalogueError
 from pytest_nixos.findings import Severity
+from pytest_nixos.standards.declared_facts import DECLARED_FACTS
+from pytest_nixos.standards.did_you_mean import did_you_mean
 from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.model import (
     Control,
     DeclaredSpec,
     Expectation,
+    Fill,
     ObservedSpec,
     Operator,
-    Place,
     Quantifier,
+    Remedy,
     Requirement,
     Suite,
 )
-from pytest_nixos.standards.nearest import did_you_mean
 
 __all__ = ["parse_control", "parse_suite"]
 
@@ -51,12 +54,13 @@ def parse_control(data: Mapping[str, Json], suite: str, source: Path) -> Control
         title=data["title"].strip(),
         severity=Severity[data["severity"]],
         threat=data["threat"].strip(),
-        remedy=data["remedy"].strip(),
+        remedies=_remedies(data),
+        fill={name: _fill(entry) for name, entry in data.get("fill", {}).items()},
         references={key: tuple(value) for key, value in data.get("references", {}).items()},
         disa_category=data.get("disa-category"),
         since=data.get("since"),
         until=data.get("until"),
-        applies_to=_places(data.get("applies-to", [place.value for place in Place])),
+        applies_to=_places(data.get("applies-to", [place.place for place in EVERYWHERE])),
         falsified_in=_places(data.get("falsified-in", [])),
         requires=tuple(_requirement(entry) for entry in data.get("requires", [])),
         observed=_observed(data.get("observed")),
@@ -88,20 +92,24 @@ def _check_kind(control: Control) -> None:
 
 
 def _check_patterns(control: Control) -> None:
-    for expect in control.expectations():
-        if expect.op not in (Operator.MATCHES, Operator.NOT_MATCHES):
-            continue
+    patterns = [
+        ("expect.value", str(expect.value))
+        for expect in control.expectations()
+        if expect.op in (Operator.MATCHES, Operator.NOT_MATCHES)
+    ]
+    patterns += [(f"fill.{name}", fill.pattern or "") for name, fill in control.fill.items()]
+    for field, pattern in patterns:
         try:
-            re.compile(str(expect.value))
+            re.compile(pattern)
         except re.error as err:
             raise CatalogueError(
-                f"{control.source}: {control.id}: expect.value: not a regular expression: {err}",
+                f"{control.source}: {control.id}: {field}: not a regular expression: {err}",
                 remedy="correct the pattern; write it in 'single quotes' so that backslashes stay",
             ) from err
 
 
-def _places(names: list[str]) -> frozenset[Place]:
-    return frozenset(Place(name) for name in names)
+def _places(names: list[str]) -> frozenset[BackendName]:
+    return frozenset(BackendName.named(name) for name in names)
 
 
 def _observed(data: Mapping[str, Json] | None) -> ObservedSpec | None:
@@ -115,11 +123,21 @@ def _declared(data: Mapping[str, Json] | None) -> DeclaredSpec | None:
     if data is None:
         return None
     return DeclaredSpec(
-        options=_options(data),
+        options=_fact_options(data["fact"]) if "fact" in data else _options(data),
+        fact=data.get("fact"),
         select=tuple(data.get("select", ())),
         expect=_optional_expectation(data.get("expect")),
         secret=data.get("secret", False),
     )
+
+
+def _fact_options(name: str) -> tuple[str, ...]:
+    if name not in DECLARED_FACTS:
+        raise CatalogueError(
+            f"declared.fact: {name!r} is not a fact{did_you_mean(name, DECLARED_FACTS)}",
+            remedy=f"use one of {', '.join(sorted(DECLARED_FACTS))}",
+        )
+    return DECLARED_FACTS[name].options
 
 
 def _options(data: Mapping[str, Json]) -> tuple[str, ...]:
@@ -130,7 +148,30 @@ def _requirement(data: Mapping[str, Json]) -> Requirement:
     return Requirement(
         declared=DeclaredSpec(options=_options(data), select=tuple(data.get("select", ()))),
         expect=Expectation(op=Operator(data["op"]), value=data.get("value")),
-        reason=data["reason"],
+        reason=data.get("reason", ""),
+    )
+
+
+def _remedies(data: Mapping[str, Json]) -> tuple[Remedy, ...]:
+    entries = data["remedies"] if "remedies" in data else [{"text": data["remedy"]}]
+    return tuple(
+        Remedy(
+            text=entry["text"].strip(),
+            since=entry.get("since"),
+            until=entry.get("until"),
+            goes_into=entry.get("goes-into"),
+            when=tuple(_requirement(condition) for condition in entry.get("when", [])),
+        )
+        for entry in entries
+    )
+
+
+def _fill(data: Mapping[str, Json]) -> Fill:
+    return Fill(
+        pattern=data.get("pattern"),
+        reads=data.get("reads", "found"),
+        option=data.get("option"),
+        table=data.get("table"),
     )
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from pytest_nixos.errors import CatalogueError
 from pytest_nixos.findings import Severity
+from pytest_nixos.standards.did_you_mean import did_you_mean
 from pytest_nixos.standards.documents import read_document
-from pytest_nixos.standards.loader import Catalogue
+from pytest_nixos.standards.load import Catalogue
 from pytest_nixos.standards.model import STANDARDS, Control
-from pytest_nixos.standards.nearest import did_you_mean
 
 __all__ = ["Profile", "Selection", "load_profiles", "select_controls"]
 

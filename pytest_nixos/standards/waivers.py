@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pytest_nixos.errors import CatalogueError
 from pytest_nixos.findings import Outcome
+from pytest_nixos.standards.did_you_mean import did_you_mean
 from pytest_nixos.standards.documents import read_document
-from pytest_nixos.standards.nearest import did_you_mean
 
 __all__ = ["Waiver", "apply_waiver", "find_waiver", "idle_waivers", "load_waivers"]
 

@@ -7,7 +7,8 @@ from typing import Any
 from testinfra.backend.base import BaseBackend, CommandResult
 
 from pytest_nixos.local.timing import Deadline
-from pytest_nixos.machine.base import DEFAULT_COMMAND_TIMEOUT_S, Machine, Transport
+from pytest_nixos.machine.base import Machine
+from pytest_nixos.machine.command import DEFAULT_COMMAND_TIMEOUT_S, Transport
 
 __all__ = ["NixosBackend"]
 

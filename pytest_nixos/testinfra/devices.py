@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from testinfra.modules.blockdevice import LinuxBlockDevice
 from testinfra.modules.mountpoint import MountPoint
 
-__all__ = ["NixosBlockDevice", "NixosMountPoint"]
+from pytest_nixos.observe.text import unescape_octal
 
-_OCTAL = re.compile(r"\\([0-7]{3})")
+__all__ = ["NixosBlockDevice", "NixosMountPoint"]
 
 
 class NixosMountPoint(MountPoint):
@@ -29,7 +28,7 @@ class NixosMountPoint(MountPoint):
     def _iter_mountpoints(cls) -> Iterator[Mapping[str, Any]]:
         topmost: dict[str, Mapping[str, Any]] = {}
         for line in cls.check_output("cat /proc/self/mounts").splitlines():
-            fields = [_unescape(field) for field in line.split(" ")]
+            fields = [unescape_octal(field) for field in line.split(" ")]
             if len(fields) < 4 or fields[0] == "rootfs":
                 continue
             device, path, filesystem, options = fields[:4]
@@ -56,8 +55,3 @@ class NixosBlockDevice(LinuxBlockDevice):
         testinfra answers with the sector size here.
         """
         return int(self._data["start_sector"])
-
-
-def _unescape(field: str) -> str:
-    """Decode the octal escapes of proc_mounts(5)."""
-    return _OCTAL.sub(lambda match: chr(int(match[1], 8)), field)

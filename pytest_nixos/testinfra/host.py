@@ -10,7 +10,8 @@ from typing import Any, Final
 import testinfra.modules
 from testinfra.host import Host
 
-from pytest_nixos.machine.base import Machine, Transport
+from pytest_nixos.machine.base import Machine
+from pytest_nixos.machine.command import Transport
 from pytest_nixos.testinfra.backend import NixosBackend
 from pytest_nixos.testinfra.devices import NixosBlockDevice, NixosMountPoint
 from pytest_nixos.testinfra.firewall import Nftables, NixosIptables

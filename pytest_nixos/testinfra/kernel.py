@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from testinfra.modules.base import InstanceModule
 
-from pytest_nixos.observe.sysctl import sysctl_path
+from pytest_nixos.observe.kernel import sysctl_path
 
 __all__ = ["NixosSysctl"]
 

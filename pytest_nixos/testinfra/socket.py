@@ -8,7 +8,7 @@ from typing import Any
 
 from testinfra.modules.socket import Socket
 
-from pytest_nixos.observe import socket as observed
+from pytest_nixos.observe import network as observed
 
 __all__ = ["NixosSocket", "parse_ss"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_nixos.standards.loader import load_catalogue
+from pytest_nixos.standards.load import load_catalogue
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = sorted((ROOT / "pytest_nixos").rglob("*.py"))

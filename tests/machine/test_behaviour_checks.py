@@ -75,3 +75,26 @@ def test_container_on_a_host(host: str, outcome: str, tmp_path: Path) -> None:
     _, report, printed = judge(host, tmp_path, *allowed)
     (finding,) = report["findings"]
     assert finding["outcome"] == outcome, printed
+
+
+UNITS = ("BOOT-006", "SBX-D01", *(f"UNIT-{n:03}" for n in range(1, 11)))
+
+
+def test_units_that_are_well(tmp_path: Path) -> None:
+    _, report, printed = judge("units-good", tmp_path, *selected(tmp_path, *UNITS))
+    assert failing(report) == set(), printed
+    # A container has no file system table of its own.
+    assert passed(report) == {*UNITS} - {"UNIT-007"}, printed
+
+
+def test_units_that_systemd_does_not_take_as_written(tmp_path: Path) -> None:
+    _, report, printed = judge("units-bad", tmp_path, *selected(tmp_path, *UNITS))
+    assert failing(report) == {*UNITS} - {"UNIT-007"}, printed
+    reasons = {finding["control"]: finding["reason"] for finding in report["findings"]}
+    assert "tidy.timer: bad-setting" in reasons["UNIT-001"]
+    assert "did you mean ProtectSystem?" in reasons["UNIT-002"]
+    assert "chicken.service" in reasons["UNIT-004"]
+    assert "elsewhere" not in reasons["UNIT-004"]
+    assert "brief" not in reasons["UNIT-004"]
+    assert "fleeting.service: failed" in reasons["UNIT-010"]
+    assert "careless (1)" in reasons["BOOT-006"]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_nixos.machine.base import CommandResult
+from pytest_nixos.machine.command import CommandResult
 from pytest_nixos.machine.container.backend import ContainerRunning
 from tests.machine.test_container_boot import pytestmark as needs_a_container
 from tests.machine.test_container_boot import run, started

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from pytest_nixos.standards.loader import load_catalogue
+from pytest_nixos.standards.load import load_catalogue
 from pytest_nixos.standards.profile import load_profiles, select_controls
 from tests.machine.twins import CATALOGUE, GOOD_TODAY_ONLY, KERNEL, STALE, Broken
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import cast
@@ -17,12 +17,13 @@ from typing import cast
 import pytest
 
 from pytest_nixos.local.run_directory import run_directory
-from pytest_nixos.machine.base import Machine, MachineSpec, PortState
+from pytest_nixos.machine.base import Machine, MachineSpec
 from pytest_nixos.machine.boot.events import BootEvent, BootEventKind
+from pytest_nixos.machine.capabilities import PortState
 from pytest_nixos.machine.console import BootPhase
 from pytest_nixos.machine.snapshot.store import SnapshotStore
 from pytest_nixos.machine.vm.backend import SnapshotOptions, VmBackend, VmOptions
-from pytest_nixos.nix.host_config import HostConfig
+from pytest_nixos.nix.host_facts import HostConfig
 
 SYSTEM = os.environ.get("PYTEST_NIXOS_SNAPSHOT_SYSTEM", "")
 LIMIT_S = float(os.environ.get("PYTEST_NIXOS_BOOT_TIMEOUT", "300"))
@@ -35,6 +36,7 @@ class Host:
 
     name = "vm-under-test"
     program = ""
+    changed: Mapping[str, object] = {}
     system = f"{os.uname().machine}-linux"
     snapshot_refusal = ""
 

@@ -17,7 +17,9 @@ import subprocess
 from pathlib import Path
 
 from pytest_nixos.errors import BootError, TransportError
-from pytest_nixos.machine.base import BackendName, CommandResult, PortState
+from pytest_nixos.machine.base import BackendName
+from pytest_nixos.machine.capabilities import PortState
+from pytest_nixos.machine.command import CommandResult
 from pytest_nixos.machine.console import Console
 
 LOG = Path({log!r})

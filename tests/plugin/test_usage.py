@@ -79,3 +79,12 @@ def test_ini_setting_is_used_and_the_command_line_beats_it(field: Field) -> None
     assert field.run().ret == pytest.ExitCode.USAGE_ERROR
     result = field.run("--nixos-fail-on", "low", "--nixos-suite", "none")
     result.assert_outcomes(passed=1)
+
+
+def test_marker_with_an_unknown_place_is_a_usage_error(field: Field) -> None:
+    field.pytester.makepyfile(
+        "import pytest\n@pytest.mark.nixos_requires('vm', 'moon')\ndef test_a(host): pass"
+    )
+    result = field.run_hosts()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*'moon'*cannot be that*", "*bare-metal, container, vm*"])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pytest_nixos.errors import BootError, TransportError
 from pytest_nixos.local.timing import Deadline
-from pytest_nixos.machine.base import Transport
+from pytest_nixos.machine.command import Transport
 
 __all__ = ["FailedUnits", "ask_failed_units", "with_failed_units"]
 

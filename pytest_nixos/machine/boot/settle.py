@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from pytest_nixos.errors import BootError, CommandTimeout
 from pytest_nixos.local.timing import Deadline
-from pytest_nixos.machine.base import Transport
 from pytest_nixos.machine.boot.events import BootEventKind
+from pytest_nixos.machine.command import Transport
 
 __all__ = ["Job", "SettleLimits", "Settled", "parse_jobs", "parse_properties", "settle"]
 

@@ -16,7 +16,6 @@ from typing import Self
 
 from pytest_nixos.errors import CommandTimeout, TransportError
 from pytest_nixos.local.timing import Deadline
-from pytest_nixos.machine.base import CommandResult
 from pytest_nixos.machine.channel.links import Link, SocketLink
 from pytest_nixos.machine.channel.ports import Expired, PortStream
 from pytest_nixos.machine.channel.protocol import (
@@ -34,6 +33,7 @@ from pytest_nixos.machine.channel.protocol import (
     session_request,
     wire_text,
 )
+from pytest_nixos.machine.command import CommandResult
 
 __all__ = ["PORTS", "SerialChannel", "guest_script"]
 
@@ -51,7 +51,7 @@ _KILL_AGAIN_S = 0.3
 
 
 class SerialChannel:
-    """A :class:`~pytest_nixos.machine.base.Transport` over a few ports.
+    """A :class:`~pytest_nixos.machine.command.Transport` over a few ports.
 
     :param links: what carries each port's bytes, by the names in :data:`PORTS`.
     """

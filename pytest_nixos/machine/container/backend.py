@@ -11,26 +11,24 @@ from pytest_nixos.errors import BootError, MachineError, NixosError, TransportEr
 from pytest_nixos.local.namespace import Leader, in_network_of
 from pytest_nixos.local.process import Runner, SubprocessRunner, find_tool
 from pytest_nixos.local.timing import Deadline, poll
-from pytest_nixos.machine.base import BackendName, MachineSpec, PortState
+from pytest_nixos.machine.base import BackendName, MachineSpec
 from pytest_nixos.machine.boot.events import BootEventKind, BootListener, ignore_boot_event
 from pytest_nixos.machine.boot.failure import explained, fatal_error, late_error
 from pytest_nixos.machine.boot.news import BootNews
 from pytest_nixos.machine.boot.settle import SettleLimits, settle
+from pytest_nixos.machine.capabilities import BootsFrom, PortState
 from pytest_nixos.machine.channel.transport import SerialChannel
+from pytest_nixos.machine.command import ExplainedTransport
 from pytest_nixos.machine.container.channel import open_links
+from pytest_nixos.machine.container.controls import freeze_cgroup, plug_link
 from pytest_nixos.machine.container.started import Launched
 from pytest_nixos.machine.container.strategy import ContainerStrategy, NspawnStrategy
+from pytest_nixos.machine.container.told import ToldTransport
 from pytest_nixos.machine.container.users import UNSAFE_OPTION
-from pytest_nixos.machine.faults.outside import freeze_cgroup, plug_link
+from pytest_nixos.machine.lifetime import ask_to_power_off, await_end
 from pytest_nixos.machine.network.scan import scan_tcp
-from pytest_nixos.machine.power import BootsFrom, ask_to_power_off, await_end
-from pytest_nixos.machine.watched_transport import ToldTransport, WatchedTransport
 
-__all__ = ["PLACE", "ContainerBackend", "ContainerRunning"]
-
-# Where checks of these machines run, in the catalogue's words: no kernel of its own, so no zram, no kernel
-# modules, no sysctls outside its namespaces.
-PLACE = "container"
+__all__ = ["ContainerBackend", "ContainerRunning"]
 
 _TAIL = 40
 _LAST_WORDS_S = 0.5
@@ -132,7 +130,7 @@ class ContainerRunning:
         limits: SettleLimits,
     ) -> None:
         self.console = news.console
-        self.transport: WatchedTransport
+        self.transport: ExplainedTransport
         self.leader: Leader | None = None
         self._name = name
         self._news = news
@@ -266,7 +264,7 @@ class ContainerRunning:
         with self._explained(deadline, "no answer from the root command channel"):
             channel.wait_ready(deadline, self._check_channel)
         told = ToldTransport(channel, self._tell_limits)
-        self.transport = WatchedTransport(told, self._obituary)
+        self.transport = ExplainedTransport(told, self._obituary)
         self._news.tell(BootEventKind.CHANNEL, "the root command channel answers")
 
     def _explained(self, deadline: Deadline, what: str) -> contextlib.AbstractContextManager[None]:

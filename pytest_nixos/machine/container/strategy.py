@@ -41,7 +41,7 @@ from pytest_nixos.machine.container.users import UserRange, choose_range, own_tr
 from pytest_nixos.machine.network.dhcp import DhcpServer, Lease
 from pytest_nixos.machine.network.scan import LinkAddresses, link_addresses
 from pytest_nixos.machine.serial_process import SerialProcess
-from pytest_nixos.nix.host_config import HostConfig
+from pytest_nixos.nix.host_facts import HostConfig
 
 __all__ = ["ContainerStrategy", "NspawnStrategy"]
 

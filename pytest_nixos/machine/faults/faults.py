@@ -17,9 +17,10 @@ from dataclasses import dataclass
 
 from pytest_nixos.errors import BrokenMachineError, FaultError, NixosError
 from pytest_nixos.local.timing import Deadline, poll
-from pytest_nixos.machine.base import BackendName, CommandResult, Machine
+from pytest_nixos.machine.base import BackendName, Machine
 from pytest_nixos.machine.boot.settle import parse_properties
-from pytest_nixos.machine.faults.outside import Freezable, Pluggable
+from pytest_nixos.machine.capabilities import Freezable, Pluggable
+from pytest_nixos.machine.command import CommandResult
 
 __all__ = ["Faults", "Hog"]
 

@@ -7,7 +7,7 @@ from ipaddress import IPv4Interface
 
 from pytest_nixos.errors import MachineError
 from pytest_nixos.local.timing import Deadline
-from pytest_nixos.machine.base import Transport
+from pytest_nixos.machine.command import Transport
 
 __all__ = ["ask_address", "outer_addresses"]
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from pytest_nixos.errors import TransportError
 from pytest_nixos.local.timing import Deadline
-from pytest_nixos.machine.base import PortState
+from pytest_nixos.machine.capabilities import PortState
 from pytest_nixos.machine.network.frames import (
     ArpMessage,
     Echo,

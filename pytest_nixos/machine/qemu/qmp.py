@@ -19,10 +19,11 @@ from qemu.qmp import ConnectError, QMPClient, QMPError
 from pytest_nixos.errors import MachineError
 from pytest_nixos.local.timing import Deadline
 
-__all__ = ["QmpEventSink", "QmpMonitor"]
+__all__ = ["QmpEventSink", "QmpMonitor", "plug_network_cards"]
 
 _RETRY_S = 0.01
 _JOIN_S = 2.0
+_ORDER_S = 10.0
 
 # Called on the monitor's thread with the event's name and its data; must return soon and not raise.
 QmpEventSink = Callable[[str, Mapping[str, Any]], None]
@@ -133,6 +134,22 @@ class QmpMonitor:
     def _cancel_all(self) -> None:
         for task in asyncio.all_tasks(self._loop):
             task.cancel()
+
+
+def plug_network_cards(monitor: QmpMonitor, *, connected: bool) -> None:
+    """Give or take the carrier of every network card of a VM (QMP ``set_link``).
+
+    :raises MachineError: if it has no card that QEMU can tell of, or QEMU refuses.
+    """
+    deadline = Deadline.after(_ORDER_S)
+    cards = [card["name"] for card in monitor.execute("query-rx-filter", deadline=deadline)]
+    if not cards:
+        raise MachineError(
+            "the VM has no network card whose cable could be pulled",
+            remedy="give it a virtio card, as qemu-vm.nix does (virtualisation.qemu.networkingOptions)",
+        )
+    for card in cards:
+        monitor.execute("set_link", {"name": card, "up": connected}, deadline=deadline)
 
 
 def _failure(command: str, why: str) -> MachineError:

@@ -1,8 +1,7 @@
-"""The disks of a clone: overlays over the snapshot's, made by the qemu-img that stands beside the QEMU."""
+"""The disks of a clone: overlays over the snapshot's, made by the qemu-img of the host's own closure."""
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,11 +17,11 @@ _LIMIT_S = 20.0
 
 
 def make_disks(
-    runner: Runner, disks: Sequence[Disk], *, qemu: str, snapshot: Path, run_dir: Path
+    runner: Runner, disks: Sequence[Disk], *, qemu_img: str, snapshot: Path, run_dir: Path
 ) -> None:
     """Make the disks of a clone in its run directory.
 
-    :param qemu: the QEMU program that will use them.
+    :param qemu_img: the program that makes overlays.
     :raises MachineError: if one cannot be made.
     """
     for disk in disks:
@@ -31,15 +30,13 @@ def make_disks(
         if disk.kind is DiskKind.COPY:
             _copy(source, target)
         elif disk.kind is DiskKind.OVERLAY:
-            _run(runner, overlay_argv(qemu, source, target))
+            _run(runner, overlay_argv(qemu_img, source, target))
 
 
-def overlay_argv(qemu: str, source: Path, target: Path) -> tuple[str, ...]:
+def overlay_argv(qemu_img: str, source: Path, target: Path) -> tuple[str, ...]:
     """Build the command that makes an empty overlay over `source`."""
-    beside = Path(qemu).parent / "qemu-img"
-    program = str(beside) if os.access(beside, os.X_OK) else shutil.which("qemu-img") or "qemu-img"
     return (
-        *(program, "create", "-q"),
+        *(qemu_img, "create", "-q"),
         *("-f", "qcow2"),
         *("-F", "qcow2"),
         *("-b", str(source)),

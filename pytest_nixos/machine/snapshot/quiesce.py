@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 
 from pytest_nixos.errors import MachineError, TransportError
 from pytest_nixos.local.timing import Deadline
-from pytest_nixos.machine.base import Transport
 from pytest_nixos.machine.boot.settle import parse_properties
+from pytest_nixos.machine.command import Transport
 from pytest_nixos.machine.snapshot.record import GuestAtRest
 
 __all__ = ["look_at_guest", "make_store_writable", "parse_timers", "wake_guest", "waking_command"]

@@ -12,7 +12,7 @@ from typing import Protocol
 from pytest_nixos.errors import MachineError
 from pytest_nixos.local.sparse_file import move_sparse
 from pytest_nixos.local.timing import Deadline
-from pytest_nixos.machine.base import Transport
+from pytest_nixos.machine.command import Transport
 from pytest_nixos.machine.console import Console
 from pytest_nixos.machine.qemu.process import QemuCommand, await_idle
 from pytest_nixos.machine.snapshot.clone import relative_argv, saved_disks, unsavable

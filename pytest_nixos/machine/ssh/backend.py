@@ -7,16 +7,21 @@ import os
 import re
 import socket
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
-from pytest_nixos.errors import BootError, MachineError, NixosError, TransportError
+from pytest_nixos.errors import BootError, MachineError, TransportError
 from pytest_nixos.local.process import Runner, SubprocessRunner, find_tool
 from pytest_nixos.local.timing import Deadline, poll
-from pytest_nixos.machine.base import BackendName, MachineSpec, PortState
+from pytest_nixos.machine.base import BackendName, MachineSpec
 from pytest_nixos.machine.boot.events import BootEventKind, BootListener, ignore_boot_event
 from pytest_nixos.machine.boot.news import BootNews
+from pytest_nixos.machine.boot.remedies import Remedies
 from pytest_nixos.machine.boot.settle import parse_properties
+from pytest_nixos.machine.capabilities import PortState
+from pytest_nixos.machine.command import Transport
+from pytest_nixos.machine.lifetime import Lifetime
 from pytest_nixos.machine.network.scan import scan_tcp
 from pytest_nixos.machine.serial_process import SerialProcess
 from pytest_nixos.machine.ssh.transport import SshTransport
@@ -30,23 +35,25 @@ _INTERVAL_S = 0.05
 _SUDO = ("sudo", "-n", "--")
 _DESTINATION = re.compile(r"[^\s-][^\s]*")
 
-_REMEDIES = (
-    (
-        "Host key verification failed",
-        "connect once by hand and compare the host's key, or add it to known_hosts",
+_REMEDIES = Remedies(
+    by_words=(
+        (
+            "Host key verification failed",
+            "connect once by hand and compare the host's key, or add it to known_hosts",
+        ),
+        (
+            "IDENTIFICATION HAS CHANGED",
+            "find out why the host's key changed before you trust the new one",
+        ),
+        (
+            "Permission denied",
+            "make ssh work without a password: load the key into ssh-agent, or name it in ssh_config",
+        ),
+        ("Could not resolve", "check the address, or give the host a name in ssh_config"),
+        ("Connection refused", "check that sshd runs on the host and on which port"),
     ),
-    (
-        "IDENTIFICATION HAS CHANGED",
-        "find out why the host's key changed before you trust the new one",
-    ),
-    (
-        "Permission denied",
-        "make ssh work without a password: load the key into ssh-agent, or name it in ssh_config",
-    ),
-    ("Could not resolve", "check the address, or give the host a name in ssh_config"),
-    ("Connection refused", "check that sshd runs on the host and on which port"),
+    default="try the same ssh command by hand; it must connect without asking anything",
 )
-_DEFAULT_REMEDY = "try the same ssh command by hand; it must connect without asking anything"
 
 
 def master_argv(ssh: str, options: Sequence[str], socket_path: Path, address: str) -> list[str]:
@@ -137,21 +144,56 @@ class SshBackend:
         ssh = find_tool("ssh", remedy="install the OpenSSH client")
         news = BootNews(spec.host.name, self._on_event)
         environment = os.environ if self._environment is None else self._environment
-        with contextlib.ExitStack() as stack:
-            running = SshRunning(
-                spec.host.name,
-                news,
-                stack,
-                ssh=ssh,
-                options=self._options,
-                address=self._address,
-                run_dir=spec.run_dir,
-                env={**environment, "LC_ALL": "C"},
-                runner=self._runner,
-            )
+        connection = SshConnection(
+            ssh=ssh,
+            options=self._options,
+            address=self._address,
+            socket_path=spec.run_dir / "ssh",
+            env={**environment, "LC_ALL": "C"},
+        )
+        running = SshRunning(spec.host.name, news, connection, self._runner)
+        with running.life.stopped_on_error():
             running.connect(deadline)
-            running.keep(stack.pop_all())
         return running
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SshConnection:
+    """How a live host is reached.
+
+    :param ssh: path of the client.
+    :param options: options of ours, before all others.
+    :param address: ``[user@]host`` as ssh takes it.
+    :param socket_path: socket of the shared connection; its directory is where ssh runs.
+    :param env: the client's whole environment.
+    """
+
+    ssh: str
+    options: tuple[str, ...]
+    address: str
+    socket_path: Path
+    env: Mapping[str, str]
+
+    @property
+    def master(self) -> list[str]:
+        """The shared connection's argv."""
+        return master_argv(self.ssh, self.options, self.socket_path, self.address)
+
+    @property
+    def client(self) -> list[str]:
+        """The argv, up to the destination, of a command."""
+        return client_argv(self.ssh, self.options, self.socket_path, self.address)
+
+    @property
+    def check(self) -> list[str]:
+        """The argv that tells whether the shared connection stands."""
+        control = f"-oControlPath={_escape(self.socket_path)}"
+        return [self.ssh, *self.options, control, "-O", "check", "--", self.address]
+
+    @property
+    def settings(self) -> list[str]:
+        """The argv that prints the options which ssh would use."""
+        return [self.ssh, *self.options, "-G", "--", self.address]
 
 
 class SshRunning:
@@ -161,32 +203,21 @@ class SshRunning:
     """
 
     def __init__(
-        self,
-        name: str,
-        news: BootNews,
-        stack: contextlib.ExitStack,
-        *,
-        ssh: str,
-        options: Sequence[str],
-        address: str,
-        run_dir: Path,
-        env: Mapping[str, str],
-        runner: Runner,
+        self, name: str, news: BootNews, connection: SshConnection, runner: Runner
     ) -> None:
         self.console = news.console
-        self.transport: SshTransport
+        self.transport: Transport
+        self.life = Lifetime(name, news, program="the shared connection", remedies=_REMEDIES)
         self._name = name
-        self._news = news
-        self._stack = stack
-        self._address = address
-        self._env = env
+        self._connection = connection
         self._runner = runner
-        self._describe = [ssh, *options, "-G", "--", address]
-        socket_path = run_dir / "ssh"
-        self._client = client_argv(ssh, options, socket_path, address)
-        self._check_argv = [ssh, *options, f"-oControlPath={_escape(socket_path)}", "-O", "check"]
-        argv = master_argv(ssh, options, socket_path, address)
-        self._master = SerialProcess(argv, env=env, cwd=run_dir, console=self.console)
+        self._master = SerialProcess(
+            connection.master,
+            env=connection.env,
+            cwd=connection.socket_path.parent,
+            console=self.console,
+        )
+        self.life.follow(self._master)
 
     @property
     def pid(self) -> int:
@@ -195,19 +226,16 @@ class SshRunning:
 
     def connect(self, deadline: Deadline) -> None:
         """Open the shared connection and find out how to run commands as root."""
-        self._stack.callback(self._master.stop, grace_s=_GRACE_S)
+        self.life.undo.callback(self._master.stop, grace_s=_GRACE_S)
         self._master.start()
         if poll(self._is_up, deadline=deadline, interval_s=_INTERVAL_S) is None:
             raise self._failure(f"no connection after {deadline.limit_s:g} s")
         self.transport = self._transport(self._become(deadline))
-        self._stack.callback(self.transport.close)
+        self.life.undo.callback(self.transport.close)
         state = self._system_state(deadline)
-        self._news.tell(BootEventKind.CHANNEL, "the root command channel answers")
-        self._news.tell(BootEventKind.SETTLED, f"the system is {state}")
-
-    def keep(self, stack: contextlib.ExitStack) -> None:
-        """Take over what :meth:`stop` has to undo."""
-        self._stack = stack
+        self.life.has_come_up = True
+        self.life.answers()
+        self.life.news.tell(BootEventKind.SETTLED, f"the system is {state}")
 
     def is_alive(self) -> bool:
         """Whether the connection stands."""
@@ -222,21 +250,23 @@ class SshRunning:
 
     def stop(self) -> None:
         """Close the connection; never raises, safe to call twice."""
-        try:
-            self._stack.close()
-        except (OSError, NixosError) as err:
-            self.console.append(f"pytest-nixos: while closing {self._name}: {err}")
+        self.life.stop()
 
     def _is_up(self) -> bool | None:
         if self._master.has_ended:
             raise self._failure("ssh could not connect")
-        check = [*self._check_argv, "--", self._address]
-        done = self._runner.run(check, deadline=Deadline.after(_SHORT_S), env=self._env)
+        done = self._runner.run(
+            self._connection.check, deadline=Deadline.after(_SHORT_S), env=self._connection.env
+        )
         return True if done.exit_status == 0 else None
 
     def _transport(self, become: Sequence[str]) -> SshTransport:
         return SshTransport(
-            self._client, name=self._name, env=self._env, become=become, obituary=self._obituary
+            self._connection.client,
+            name=self._name,
+            env=self._connection.env,
+            become=become,
+            obituary=self._obituary,
         )
 
     def _become(self, deadline: Deadline) -> tuple[str, ...]:
@@ -250,7 +280,7 @@ class SshRunning:
             if done.stdout_text.strip() == "0":
                 return _SUDO
         raise MachineError(
-            f"{self._name}: {self._address} logs in as user id {user}, and sudo wants a password",
+            f"{self._name}: {self._connection.address} logs in as user id {user}, and sudo wants a password",
             remedy="log in as root (--nixos-ssh root@host), or let the user run sudo without a password",
         )
 
@@ -261,7 +291,9 @@ class SshRunning:
         return parse_properties(answer).get("SystemState") or "not run by systemd"
 
     def _target(self, deadline: Deadline) -> IPv4Address | IPv6Address:
-        done = self._runner.run(self._describe, deadline=deadline.within(_SHORT_S), env=self._env)
+        done = self._runner.run(
+            self._connection.settings, deadline=deadline.within(_SHORT_S), env=self._connection.env
+        )
         pairs = (line.partition(" ") for line in done.stdout_text.splitlines())
         settings = {key.lower(): value for key, _, value in pairs}
         for key in ("proxyjump", "proxycommand"):
@@ -271,7 +303,7 @@ class SshRunning:
                     "from this machine",
                     remedy="run pytest on a machine in the host's own network",
                 )
-        hostname = settings.get("hostname", self._address.rpartition("@")[2])
+        hostname = settings.get("hostname", self._connection.address.rpartition("@")[2])
         try:
             found = socket.getaddrinfo(hostname, None, type=socket.SOCK_STREAM)
         except OSError as err:
@@ -292,10 +324,9 @@ class SshRunning:
         # ssh's last words may come a moment after its end.
         self._master.wait_ended(0.2)
         tail = self.console.tail(_TAIL)
-        remedies = (text for sign, text in _REMEDIES if any(sign in line for line in tail))
         return BootError(
-            f"{self._name}: {self._address}: {what}",
-            remedy=next(remedies, _DEFAULT_REMEDY),
+            f"{self._name}: {self._connection.address}: {what}",
+            remedy=_REMEDIES.choose(lines=tail),
             state="not connected",
             console_tail=tail,
         )

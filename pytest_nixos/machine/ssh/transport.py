@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pytest_nixos.errors import CommandTimeout, TransportError
 from pytest_nixos.local.command_process import CommandProcess
 from pytest_nixos.local.timing import Deadline
-from pytest_nixos.machine.base import CommandResult
+from pytest_nixos.machine.command import CommandResult
 
 __all__ = ["Framed", "SshTransport", "parse_answer", "remote_line"]
 

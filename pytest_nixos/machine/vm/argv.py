@@ -94,12 +94,12 @@ def accelerator_argv(
     return accel
 
 
-def machine_argv(*, memory_mib: int | None, cores: int | None, reboots: bool) -> tuple[str, ...]:
+def machine_argv(*, memory_mib: int | None, cores: int | None) -> tuple[str, ...]:
     """Override memory (MiB) and cores where asked, and end QEMU where the guest would reboot."""
     memory = () if memory_mib is None else ("-m", str(memory_mib))
     processors = () if cores is None else ("-smp", str(cores))
     # Always without a window: serial and monitor on our terminal, even if the host insists on graphics.
-    return (*memory, *processors, "-nographic", *(() if reboots else ("-no-reboot",)))
+    return (*memory, *processors, "-nographic", "-no-reboot")
 
 
 def run_environment(

@@ -19,6 +19,7 @@ from pytest_nixos.machine.boot.news import BootNews
 from pytest_nixos.machine.qemu.kvm import KvmProbe, VerdictCache
 from pytest_nixos.machine.vm.argv import Acceleration, check_run_dir
 from pytest_nixos.machine.vm.launcher import SnapshotOptions, VmLauncher, VmOptions
+from pytest_nixos.machine.vm.programs import NO_QEMU_IMG, find_qemu_img
 from pytest_nixos.machine.vm.restore import WarmStart
 from pytest_nixos.machine.vm.run_script import (
     RunScript,
@@ -73,7 +74,7 @@ class VmBackend:
         news = BootNews(spec.host.name, self._on_event)
         self._check_sandbox(spec, news)
         self._check_ports(spec, script, inherited, news)
-        acceleration = self._acceleration(spec, script, inherited, news)
+        acceleration = self._acceleration(spec, script, news)
         launcher = VmLauncher(
             spec=spec,
             script=script,
@@ -86,7 +87,11 @@ class VmBackend:
         use = self._options.snapshots
         if use is None:
             return launcher.cold((), deadline)
-        refusal = spec.host.snapshot_refusal or unsavable_script(script, inherited)
+        refusal = (
+            spec.host.snapshot_refusal
+            or unsavable_script(script, inherited)
+            or ("" if find_qemu_img(script) else NO_QEMU_IMG)
+        )
         memory_mib = effective_memory_mib(script, inherited, spec.memory_mib)
         if refusal or memory_mib is None:
             why = refusal or "the size of its memory is not known"
@@ -139,12 +144,10 @@ class VmBackend:
             "virtualisation.forwardPorts is not served to this machine: --nixos-network is restricted",
         )
 
-    def _acceleration(
-        self, spec: MachineSpec, script: RunScript, inherited: Mapping[str, str], news: BootNews
-    ) -> Acceleration:
+    def _acceleration(self, spec: MachineSpec, script: RunScript, news: BootNews) -> Acceleration:
         if self._options.acceleration is not Acceleration.AUTO:
             return self._options.acceleration
-        reason = self._refusal(spec.host.system, script, inherited)
+        reason = self._refusal(spec.host.system, script)
         if reason is None:
             return Acceleration.KVM
         if not self._warned:
@@ -152,7 +155,7 @@ class VmBackend:
             news.tell(BootEventKind.NO_KVM, f"no KVM, the machine runs slowly (TCG): {reason}")
         return Acceleration.TCG
 
-    def _refusal(self, system: str, script: RunScript, inherited: Mapping[str, str]) -> str | None:
+    def _refusal(self, system: str, script: RunScript) -> str | None:
         guest = system.partition("-")[0]
         if guest and guest != os.uname().machine:
             return f"a {guest} guest on {os.uname().machine}"
@@ -161,6 +164,6 @@ class VmBackend:
         runner = self._runner
         if self._options.sandboxed:
             runner = SandboxedRunner(runner, Sandbox())
-        probe = KvmProbe(runner, VerdictCache.of_user(inherited))
+        probe = KvmProbe(runner, VerdictCache.of_user())
         verdict = probe.probe(script.qemu_binary, cpu=script.cpu or "max")
         return None if verdict.usable else verdict.reason

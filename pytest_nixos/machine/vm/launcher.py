@@ -16,7 +16,6 @@ from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.base import MachineSpec
 from pytest_nixos.machine.boot.events import BootListener
 from pytest_nixos.machine.boot.news import BootNews
-from pytest_nixos.machine.boot.settle import SettleLimits
 from pytest_nixos.machine.channel.protocol import PROTOCOL_VERSION
 from pytest_nixos.machine.channel.transport import SerialChannel
 from pytest_nixos.machine.network.prober import FrameProber
@@ -32,13 +31,15 @@ from pytest_nixos.machine.vm.argv import (
     qemu_options_name,
     run_environment,
 )
+from pytest_nixos.machine.vm.programs import find_qemu_img
 from pytest_nixos.machine.vm.run_script import RunScript, boots_from, qemu_version, serial_console
-from pytest_nixos.machine.vm.running import VmRunning
+from pytest_nixos.machine.vm.running import VmPlan, VmRunning
 
 __all__ = ["SnapshotOptions", "VmLauncher", "VmOptions"]
 
 # What the user can give a QEMU or a kernel beside the host's config.
 _SHAPING = ("QEMU_OPTS", "QEMU_NET_OPTS", "QEMU_KERNEL_PARAMS")
+_STORE_IMAGE = "virtualisation.useNixStoreImage"
 _KERNEL_PREFIX = "NIXPKGS_QEMU_KERNEL_"
 _CPU_FACTS = ("model name", "flags", "Features", "CPU part")
 
@@ -62,10 +63,7 @@ class VmOptions:
     :param acceleration: ``AUTO`` uses KVM where it truly works.
     :param restrict_network: keep guests from reaching beyond the host machine even if the run script was
         built without the instrumentation, which does the same.
-    :param reboots: let the guest reboot in place; otherwise a reboot ends QEMU.
-    :param settle: when a boot counts as finished or as stuck.
     :param grace_s: seconds that QEMU and its helpers get between SIGTERM and SIGKILL.
-    :param extra_argv: further QEMU arguments, after all others.
     :param snapshots: how snapshots are used, ``None`` for not at all.
     :param sandboxed: run the script, QEMU and its tools in a sandbox, see :mod:`pytest_nixos.local.sandbox`.
     :param network: whether QEMU itself reaches this machine's network from there.
@@ -73,10 +71,7 @@ class VmOptions:
 
     acceleration: Acceleration = Acceleration.AUTO
     restrict_network: bool = False
-    reboots: bool = False
-    settle: SettleLimits = field(default_factory=SettleLimits)
     grace_s: float = 2.0
-    extra_argv: tuple[str, ...] = ()
     snapshots: SnapshotOptions | None = None
     sandboxed: bool = True
     network: bool = False
@@ -108,10 +103,9 @@ class VmLauncher:
         :raises BootError: if it does not get there; nothing is left running.
         """
         news = BootNews(self.spec.host.name, self.on_event)
-        with contextlib.ExitStack() as stack:
-            running = self._running(news, stack, extra_argv, self._sandbox(writable=writable))
+        running = self._running(news, extra_argv, self._sandbox(writable=writable))
+        with running.life.stopped_on_error():
             running.boot(deadline)
-            running.keep(stack.pop_all())
         return running
 
     def clone(
@@ -138,14 +132,16 @@ class VmLauncher:
             make_disks(
                 self._confined(sandbox),
                 clone.disks,
-                qemu=clone.argv[0],
+                qemu_img=find_qemu_img(self.script) or "qemu-img",
                 snapshot=snapshot.directory,
                 run_dir=run_dir,
             )
 
-        running = self._running(news, stack, (), sandbox)
-        running.restore(snapshot, clone, deadline, make_disks=disks)
-        running.keep(stack.pop_all())
+        running = self._running(news, (), sandbox)
+        # First in, last out: the snapshot stays in use until its clone is gone.
+        running.life.undo.push(stack.pop_all())
+        with running.life.stopped_on_error():
+            running.restore(snapshot, clone, deadline, make_disks=disks)
         return running
 
     def parts(self, memory_mib: int) -> dict[str, str]:
@@ -160,9 +156,7 @@ class VmLauncher:
             "processor": _processor() if self.acceleration is Acceleration.KVM else "",
             "memory": str(memory_mib),
             "cores": str(self.spec.cores or ""),
-            "reboots": str(self.options.reboots),
             "restricted": str(self.options.restrict_network),
-            "argv": "\0".join(self.options.extra_argv),
             "protocol": str(PROTOCOL_VERSION),
             **environment,
         }
@@ -183,14 +177,9 @@ class VmLauncher:
         return self.runner if sandbox is None else SandboxedRunner(self.runner, sandbox)
 
     def _running(
-        self,
-        news: BootNews,
-        stack: contextlib.ExitStack,
-        extra_argv: Sequence[str],
-        sandbox: Sandbox | None,
+        self, news: BootNews, extra_argv: Sequence[str], sandbox: Sandbox | None
     ) -> VmRunning:
         run_dir = self.spec.run_dir
-        probed = FrameProber.applicable(self.script.text)
         env = run_environment(
             run_dir,
             self.script,
@@ -199,20 +188,24 @@ class VmLauncher:
             inherited=self.inherited,
             emulated=self.acceleration is Acceleration.TCG,
         )
-        return VmRunning(
-            self.spec.host.name,
-            run_dir,
-            news,
-            stack,
-            lambda: self._argv(extra_argv),
-            env if sandbox is None else Sandbox.environment(env),
+        plan = VmPlan(
+            name=self.spec.host.name,
+            run_dir=run_dir,
+            argv=lambda: self._argv(extra_argv),
+            env=env if sandbox is None else Sandbox.environment(env),
             sandbox=sandbox,
             grace_s=self.options.grace_s,
-            prober=FrameProber(run_dir) if probed else None,
+            has_outside_view=FrameProber.applicable(self.script.text),
             boots_from=boots_from(self.script),
-            limits=self.options.settle,
-            store_image=self.options.snapshots is not None and not self.spec.host.snapshot_refusal,
+            store_image=self._has_store_image,
         )
+        return VmRunning(plan, news)
+
+    @property
+    def _has_store_image(self) -> bool:
+        """Whether the guest's store is an image of our making, with snapshots or without."""
+        saved = self.options.snapshots is not None and not self.spec.host.snapshot_refusal
+        return saved or _STORE_IMAGE in self.spec.host.changed
 
     def _argv(self, extra_argv: Sequence[str]) -> tuple[str, ...]:
         user_cpu = qemu_options_name(self.inherited.get("QEMU_OPTS", ""), "-cpu")
@@ -224,12 +217,10 @@ class VmLauncher:
             *machine_argv(
                 memory_mib=self.spec.memory_mib,
                 cores=self.spec.cores,
-                reboots=self.options.reboots,
             ),
             *monitor_argv(run_dir),
             *SerialChannel.qemu_argv(run_dir),
             *(FrameProber.qemu_argv(run_dir) if FrameProber.applicable(self.script.text) else ()),
-            *self.options.extra_argv,
             *extra_argv,
         )
 

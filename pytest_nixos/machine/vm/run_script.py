@@ -17,7 +17,7 @@ from pathlib import Path
 from pytest_nixos.errors import MachineError, NixosError
 from pytest_nixos.local.process import Runner
 from pytest_nixos.local.timing import Deadline
-from pytest_nixos.machine.power import BootsFrom
+from pytest_nixos.machine.capabilities import BootsFrom
 
 __all__ = [
     "QemuVersion",

@@ -94,9 +94,10 @@ in
     // lib.optionalAttrs (storeImage && knows [ "virtualisation" "mountHostNixStore" ]) {
       mountHostNixStore = lib.mkForce false;
     }
-    // lib.optionalAttrs (!storeImage && knows [ "virtualisation" "qemu" "enableSharedMemory" ]) {
-      # The store comes over virtiofs there, which needs shared guest memory.
-      qemu.enableSharedMemory = lib.mkForce true;
+    // lib.optionalAttrs (knows [ "virtualisation" "qemu" "enableSharedMemory" ]) {
+      # Shares come over virtiofs there, which needs shared guest memory. Where nothing is shared, that memory would only keep
+      # QEMU from saving the VM.
+      qemu.enableSharedMemory = lib.mkForce (!storeImage);
     };
   };
 }

@@ -1,6 +1,6 @@
 # One host as a machine: { config; package; toplevel; program; backend; }, or { problem; } where it cannot be one.
 #
-# backend: auto, vm, boot-loader (a VM with a disk and boot loader of its own), container, or live (a host that runs already).
+# backend: auto, vm, boot-loader (a VM with a disk and boot loader of its own), container, or ssh (a host that runs already).
 # instrumentation: from { storeImage } to the module for a VM.  delta: module for either, {} for none.
 # saving: what store-image.nix says about the host's VM.
 {
@@ -47,10 +47,14 @@ let
   asContainer = host.extendModules {
     modules = [
       (
-        { lib, ... }:
+        { lib, options, ... }:
         {
           _file = "pytest-nixos";
-          boot.isContainer = lib.mkForce true;
+          boot = {
+            isContainer = lib.mkForce true;
+          }
+          # Since 25.11 what suits systemd-nspawn alone (its mounts, its console) has an option of its own.
+          // lib.optionalAttrs (options.boot ? isNspawnContainer) { isNspawnContainer = lib.mkForce true; };
         }
       )
       delta
@@ -61,7 +65,7 @@ if !(builtins.isAttrs host && host ? config) then
   { problem = "no-config"; }
 else if !(host ? extendModules) then
   { problem = "no-extend-modules"; }
-else if chosen == "live" then
+else if chosen == "ssh" then
   {
     backend = chosen;
     inherit (asLive) config;

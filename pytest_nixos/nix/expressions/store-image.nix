@@ -1,4 +1,5 @@
-# Whether the state of a host's VM can be saved, which takes a store that is an image: { storeImage; refusal; changed; }.
+# Whether a host's VM gets its store as an image, and whether its state can be saved, which takes such a store:
+# { storeImage; refusal; changed; }.
 #
 # wanted: whether it was asked for.
 { safe, wanted }:
@@ -25,10 +26,8 @@ let
     ++ builtins.concatMap deviceOfShare (builtins.attrValues (safe.get vm [ "fileSystems" ] { }))
   );
 
-  refusal =
-    if !wanted then
-      "it was not asked for"
-    else if own [ "useNixStoreImage" ] null == null then
+  obstacle =
+    if own [ "useNixStoreImage" ] null == null then
       "this release of nixpkgs makes no image of the store"
     else if own [ "tpm" "enable" ] false then
       "it has a TPM, whose state lies outside of QEMU (virtualisation.tpm.enable)"
@@ -41,21 +40,25 @@ let
     else
       "";
 
+  # Where nixpkgs shares directories over virtiofs, a run without snapshots has its store as an image too: virtiofsd is one more
+  # process with rights of its own, and nothing that the plugin needs comes over a share. A host that declares shares keeps it.
+  virtiofs = own [ "qemu" "enableSharedMemory" ] null != null;
+
   plain = value: if builtins.isAttrs value then builtins.attrNames value else value;
 
   # Options that the image decides; an attribute set is told by its names.
   difference =
-    config: name:
+    config: path:
     let
-      before = plain (own [ name ] null);
-      after = plain (safe.get config [ "virtualisation" name ] null);
+      before = plain (own path null);
+      after = plain (safe.get config ([ "virtualisation" ] ++ path) null);
     in
     if before == after then
       [ ]
     else
       [
         {
-          name = "virtualisation.${name}";
+          name = builtins.concatStringsSep "." ([ "virtualisation" ] ++ path);
           value = [
             before
             after
@@ -64,18 +67,22 @@ let
       ];
 in
 {
-  inherit refusal;
-  storeImage = refusal == "";
+  refusal = if wanted then obstacle else "it was not asked for";
+  storeImage = obstacle == "" && (wanted || virtiofs);
 
   # From the machine's config to what differs from the host's own VM: option path to [ before after ].
   changed =
     config:
     builtins.listToAttrs (
       builtins.concatMap (difference config) [
-        "useNixStoreImage"
-        "mountHostNixStore"
-        "writableStore"
-        "sharedDirectories"
+        [ "useNixStoreImage" ]
+        [ "mountHostNixStore" ]
+        [ "writableStore" ]
+        [ "sharedDirectories" ]
+        [
+          "qemu"
+          "enableSharedMemory"
+        ]
       ]
     );
 }

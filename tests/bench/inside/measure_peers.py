@@ -14,7 +14,7 @@ import pytest
 import testinfra
 
 from pytest_nixos.plugin.stash import SESSION
-from pytest_nixos.standards.readers import read
+from pytest_nixos.standards.look import read
 from tests.bench.driver_shell import GUEST_END, DriverShell
 
 QUICK = bool(os.environ.get("PYTEST_NIXOS_BENCH_QUICK"))

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import pytest
 
 from pytest_nixos import HostConfig, Machine, observe
+from pytest_nixos.observe.kernel import normalise_sysctl, sysctl_tree
 from pytest_nixos.observe.mount import mounts
-from pytest_nixos.observe.sysctl import normalise_sysctl, sysctl_tree
 from pytest_nixos.observe.unit import unit_files
 from pytest_nixos.testinfra import NixosHost
 
@@ -48,7 +48,7 @@ def test_all_probes_in_one_round_trip(
         *(observe.sysctls(list(nixos_host_config.sysctls)), observe.units(names)),
         *(observe.failed_units(), observe.system_state(), observe.process_facts(names)),
         *(observe.sockets(), observe.firewall(), observe.swap(), observe.generations()),
-        *(observe.system(), observe.local_users(), observe.files(["/etc/shadow"]), mounts()),
+        *(observe.files(["/etc/shadow"]), mounts()),
     ]
     started = time.monotonic()
     outputs = observe.collect(nixos_machine.run, probes)
@@ -171,23 +171,15 @@ def test_http_reaches_what_listens(nixos_machine: Machine, host: NixosHost) -> N
     assert (found.status, found.headers) == (204, {"x-it": "y"})
 
 
-def test_system_files_and_users(
-    nixos_machine: Machine, nixos_host_config: HostConfig, host: NixosHost
-) -> None:
-    system = observe.observe(nixos_machine.run, observe.system())
-    assert system.os_release["ID"] == "nixos"
-    assert system.os_release["VERSION_ID"] == nixos_host_config.release
-    assert system.host_name == host.check_output("cat /proc/sys/kernel/hostname")
-    users = observe.observe(nixos_machine.run, observe.local_users()).users
-    assert {u.name for u in nixos_host_config.users.values() if u.is_normal} <= set(users)
-    assert users["root"].uid == 0
+def test_files(nixos_machine: Machine) -> None:
     paths = ["/etc/os-release", "/etc/shadow", "/no/such/file"]
-    link, shadow, missing = observe.observe(nixos_machine.run, observe.files(paths)).values()
-    assert missing is None
-    assert link is not None
-    assert link.type is observe.FileType.LINK
-    assert shadow is not None
-    assert shadow.mode & 0o007 == 0
+    release, shadow, missing = observe.observe(
+        nixos_machine.run, observe.files(paths, contents=paths[:1])
+    ).values()
+    assert missing == ()
+    assert "ID=nixos" in release[0].content
+    assert (shadow[0].owner, shadow[0].content) == ("root", "")
+    assert int(shadow[0].mode, 8) & 0o007 == 0
 
 
 def test_journal(nixos_machine: Machine) -> None:

@@ -28,8 +28,9 @@ from pytest_nixos.generations import (
 from pytest_nixos.generations.links import Moment
 from pytest_nixos.generations.sources import as_source
 from pytest_nixos.generations.units import parse_units
-from pytest_nixos.machine.base import BackendName, CommandResult, Machine
-from pytest_nixos.machine.power import BootsFrom
+from pytest_nixos.machine.base import BackendName, Machine
+from pytest_nixos.machine.capabilities import BootsFrom
+from pytest_nixos.machine.command import CommandResult
 from pytest_nixos.nix.refs import FlakeRef, at_revision
 
 # As recorded from the Perl program of a real 24.05 host.

@@ -11,8 +11,8 @@ from pytest_nixos.errors import MachineError
 from pytest_nixos.local.process import SubprocessRunner
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine import files
-from pytest_nixos.machine.base import CommandResult
-from pytest_nixos.machine.files import copy_in, copy_out, read_file, write_file
+from pytest_nixos.machine.command import CommandResult
+from pytest_nixos.machine.files import GuestFiles
 
 
 class LocalTransport:
@@ -30,36 +30,40 @@ class LocalTransport:
         pass
 
 
-# Counted from the collection of all tests, so longer than the whole run may take.
-SOON = Deadline.after(6 * 3600)
-HERE = LocalTransport()
+HERE = GuestFiles(LocalTransport())
 
 
 def test_write_then_read_any_bytes_any_name(tmp_path: Path) -> None:
     path, content = f"{tmp_path}/it's -- a $name", bytes(range(256))
-    write_file(HERE, path, content, mode=0o640, deadline=SOON)
-    assert read_file(HERE, path, max_bytes=256, deadline=SOON) == content
+    HERE.write(path, content, mode=0o640)
+    assert HERE.read(path, max_bytes=256) == content
     assert Path(path).stat().st_mode & 0o7777 == 0o640
     assert [entry.name for entry in tmp_path.iterdir()] == ["it's -- a $name"]
 
 
 def test_empty_file(tmp_path: Path) -> None:
-    write_file(HERE, f"{tmp_path}/empty", b"", deadline=SOON)
-    copy_out(HERE, f"{tmp_path}/empty", tmp_path / "out", deadline=SOON)
+    HERE.write(f"{tmp_path}/empty", b"")
+    HERE.copy_out(f"{tmp_path}/empty", tmp_path / "out")
     assert (tmp_path / "out").read_bytes() == b""
 
 
 def test_a_larger_file_is_an_error_not_a_part(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"four")
     with pytest.raises(MachineError, match="longer than 3 bytes"):
-        read_file(HERE, f"{tmp_path}/f", max_bytes=3, deadline=SOON)
+        HERE.read(f"{tmp_path}/f", max_bytes=3)
+
+
+def test_a_guest_cannot_fill_this_machines_disk(tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match="/dev/zero: longer than 100000 bytes"):
+        HERE.copy_out("/dev/zero", tmp_path / "out", max_bytes=100_000)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_missing_file_is_told_with_the_guests_words(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match=r"no-such: cannot be read in the guest: .*No such file"):
-        read_file(HERE, f"{tmp_path}/no-such", max_bytes=3, deadline=SOON)
+        HERE.read(f"{tmp_path}/no-such", max_bytes=3)
     with pytest.raises(MachineError, match="No such file"):
-        copy_out(HERE, f"{tmp_path}/no-such", tmp_path / "out", deadline=SOON)
+        HERE.copy_out(f"{tmp_path}/no-such", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -70,8 +74,8 @@ def test_copies_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size:
     source, guest, back = tmp_path / "source", tmp_path / "guest", tmp_path / "back"
     source.write_bytes(content)
     source.chmod(0o750)
-    copy_in(HERE, source, str(guest), deadline=SOON)
-    copy_out(HERE, str(guest), back, deadline=SOON)
+    HERE.copy_in(source, str(guest))
+    HERE.copy_out(str(guest), back)
     assert guest.read_bytes() == back.read_bytes() == content
     assert guest.stat().st_mode & 0o7777 == 0o750
     assert len(list(tmp_path.iterdir())) == 3
@@ -82,5 +86,5 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> No
     target.mkdir()
     (target / "kept").touch()
     with pytest.raises(MachineError, match="directory: cannot be written"):
-        write_file(HERE, str(target), b"x", deadline=SOON)
+        HERE.write(str(target), b"x")
     assert [entry.name for entry in tmp_path.rglob("*")] == ["directory", "kept"]

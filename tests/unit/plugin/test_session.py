@@ -6,17 +6,17 @@ from types import SimpleNamespace
 
 import pytest
 
+from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import MachineError
 from pytest_nixos.nix.refs import FlakeRef, HostRef
-from pytest_nixos.plugin.options import BackendChoice
 from pytest_nixos.plugin.session import HostEntry, NixosSession
 
 
-@pytest.mark.parametrize("backend", [BackendChoice.CONTAINER, BackendChoice.SSH])
-def test_boot_loader_where_there_is_none(backend: BackendChoice) -> None:
+@pytest.mark.parametrize("backend", [BackendName.CONTAINER, BackendName.SSH])
+def test_boot_loader_where_there_is_none(backend: BackendName) -> None:
     session = NixosSession(
         settings=SimpleNamespace(backend=backend),  # type: ignore[arg-type]
-        nix=SimpleNamespace(),  # type: ignore[arg-type]
+        flakes=SimpleNamespace(),  # type: ignore[arg-type]
         catalogue=SimpleNamespace(),  # type: ignore[arg-type]
         controls=(),
         waivers=(),

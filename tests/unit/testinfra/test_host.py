@@ -12,7 +12,8 @@ import testinfra.backend
 from pytest_nixos.errors import MachineError
 from pytest_nixos.local.process import ProcessTimeout, SubprocessRunner
 from pytest_nixos.local.timing import Deadline
-from pytest_nixos.machine.base import CommandResult, Machine, Transport
+from pytest_nixos.machine.base import Machine
+from pytest_nixos.machine.command import CommandResult, Transport
 from pytest_nixos.testinfra import NixosHost, make_host, nixos_scheme
 
 

@@ -8,7 +8,6 @@ import pytest
 
 from pytest_nixos.errors import BootError, CommandTimeout, MachineError, TransportError
 from pytest_nixos.local.timing import Deadline
-from pytest_nixos.machine.base import CommandResult
 from pytest_nixos.machine.boot import settle as settle_module
 from pytest_nixos.machine.boot.events import BootEventKind
 from pytest_nixos.machine.boot.settle import (
@@ -19,6 +18,7 @@ from pytest_nixos.machine.boot.settle import (
     parse_properties,
     settle,
 )
+from pytest_nixos.machine.command import CommandResult
 
 SLOW = SettleLimits(named_after_s=0.04, stuck_after_s=0.3, late_jobs_s=0.1)
 UNLIMITED = "TimeoutStartUSec=infinity\nJobTimeoutUSec=infinity\nCPUUsageNSec=1000\n"

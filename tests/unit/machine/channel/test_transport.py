@@ -18,8 +18,8 @@ import pytest
 
 from pytest_nixos.errors import CommandTimeout, MachineError, TransportError
 from pytest_nixos.local.timing import Deadline
-from pytest_nixos.machine.base import CommandResult
 from pytest_nixos.machine.channel.transport import SerialChannel
+from pytest_nixos.machine.command import CommandResult
 from pytest_nixos.machine.container.channel import open_links
 from tests.unit.guest_end import FakePort, guest_end, guest_end_of_pipes
 

@@ -8,7 +8,8 @@ from typing import Any, cast
 import pytest
 
 from pytest_nixos.errors import BrokenMachineError, FaultError, MachineError
-from pytest_nixos.machine.base import BackendName, CommandResult, Machine
+from pytest_nixos.machine.base import BackendName, Machine
+from pytest_nixos.machine.command import CommandResult
 from pytest_nixos.machine.faults.faults import Faults
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from pytest_nixos.errors import TransportError
 from pytest_nixos.local.timing import Deadline
-from pytest_nixos.machine.base import PortState
+from pytest_nixos.machine.capabilities import PortState
 from pytest_nixos.machine.network.scan import scan_tcp
 
 HOME = IPv4Address("127.0.0.1")

@@ -104,12 +104,9 @@ def test_a_clone_has_its_own_memory_disks_and_sockets(snapshot: Path) -> None:
     )
 
 
-def test_an_overlay_is_made_by_the_qemu_img_beside_the_qemu(tmp_path: Path) -> None:
-    beside = tmp_path / "qemu-img"
-    beside.write_text("")
-    beside.chmod(0o755)
-    assert overlay_argv(str(tmp_path / "qemu-kvm"), Path("/s/d"), Path("/r/d")) == (
-        str(beside),
+def test_an_overlay_is_made_over_the_snapshots_disk() -> None:
+    assert overlay_argv("/q/qemu-img", Path("/s/d"), Path("/r/d")) == (
+        "/q/qemu-img",
         *("create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", "/s/d", "/r/d"),
     )
 

@@ -158,12 +158,13 @@ def test_the_accelerator_and_what_it_needs(
     assert accelerator_argv(acceleration, script(cpu=cpu), version, user_cpu=user_cpu) == argv
 
 
-def test_memory_cores_and_reboots() -> None:
-    assert machine_argv(memory_mib=None, cores=None, reboots=False) == ("-nographic", "-no-reboot")
-    assert machine_argv(memory_mib=2048, cores=4, reboots=True) == (
+def test_memory_cores_and_a_reboot_that_ends_qemu() -> None:
+    assert machine_argv(memory_mib=None, cores=None) == ("-nographic", "-no-reboot")
+    assert machine_argv(memory_mib=2048, cores=4) == (
         *("-m", "2048"),
         *("-smp", "4"),
         "-nographic",
+        "-no-reboot",
     )
 
 

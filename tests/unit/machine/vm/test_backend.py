@@ -18,13 +18,14 @@ from pytest_nixos.errors import BootError, CommandTimeout, MachineError, Transpo
 from pytest_nixos.local.leftovers import marked_processes
 from pytest_nixos.local.process import Completed, SubprocessRunner
 from pytest_nixos.local.timing import Deadline
-from pytest_nixos.machine.base import CommandResult, MachineSpec
+from pytest_nixos.machine.base import MachineSpec
 from pytest_nixos.machine.boot.events import BootEvent, BootEventKind
+from pytest_nixos.machine.command import CommandResult, ExplainedTransport
 from pytest_nixos.machine.network.guest_address import outer_addresses
+from pytest_nixos.machine.snapshot.store import SnapshotStore
 from pytest_nixos.machine.vm.argv import Acceleration
-from pytest_nixos.machine.vm.backend import VmBackend, VmOptions
-from pytest_nixos.machine.watched_transport import WatchedTransport
-from pytest_nixos.nix.host_config import HostConfig
+from pytest_nixos.machine.vm.backend import SnapshotOptions, VmBackend, VmOptions
+from pytest_nixos.nix.host_facts import HostConfig
 
 FOR_EVER = "exec sleep 60"  # an ignored signal stays ignored across exec
 
@@ -34,6 +35,8 @@ class Host:
 
     name = "llm-host"
     program = "bin/run-llm-host-vm"
+    snapshot_refusal = "not asked for"
+    changed: Mapping[str, object] = {}
     system = f"{os.uname().machine}-linux"
 
 
@@ -212,14 +215,16 @@ exit 1
 """
 
 
-def _harm(rig: Rig, canary: Path, **options: bool) -> list[str]:
+def _harm(rig: Rig, canary: Path, *, sandboxed: bool = True, network: bool = False) -> list[str]:
     """Run the hostile script, and return what it did to this machine."""
     canary.write_text("mine")
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
         port = listener.getsockname()[1]
         rig.script(HOSTILE.format(canary=canary, pid=os.getpid(), port=port))
         backend = VmBackend(
-            VmOptions(acceleration=Acceleration.TCG, grace_s=0.3, **options),
+            VmOptions(
+                acceleration=Acceleration.TCG, grace_s=0.3, sandboxed=sandboxed, network=network
+            ),
             rig.events.append,
             environment={"PATH": os.environ["PATH"], "TOKEN": "secret"},
         )
@@ -366,11 +371,11 @@ def test_a_channel_error_names_the_machines_end(error: TransportError) -> None:
     inner = BrokenTransport(error)
     obituary: Callable[[], Any] = lambda: end  # noqa: E731
     with pytest.raises(TransportError, match="QEMU ended") as caught:
-        WatchedTransport(inner, obituary).run("true", deadline=Deadline.after(1))
+        ExplainedTransport(inner, obituary).run("true", deadline=Deadline.after(1))
     assert caught.value.__cause__ is error
     with pytest.raises(TransportError, match=error.message):
-        WatchedTransport(inner, lambda: None).run("true", deadline=Deadline.after(1))
-    WatchedTransport(inner, lambda: None).close()
+        ExplainedTransport(inner, lambda: None).run("true", deadline=Deadline.after(1))
+    ExplainedTransport(inner, lambda: None).close()
     assert inner.closed
 
 
@@ -382,3 +387,32 @@ def test_the_guests_outer_address_is_found_beside_its_inner_ones() -> None:
     )
     assert [str(a) for a in outer_addresses(listing)] == ["10.0.0.41/19", "192.0.2.7/24"]
     assert outer_addresses("") == []
+
+
+def test_without_qemu_img_it_boots_once_and_says_so(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clone cannot have a disk then, so that a saved machine would only cost a second boot."""
+    # In the sandbox no file that it writes would outlive its boot.
+    rig.script('echo once >>"$NIX_BOOTS"; exit 1; exec /nix/store/gone-qemu/bin/qemu-kvm -m 512')
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.setattr("shutil.which", lambda _name: None)
+    backend = VmBackend(
+        VmOptions(
+            acceleration=Acceleration.TCG,
+            snapshots=SnapshotOptions(store=SnapshotStore(tmp_path / "snapshots")),
+            sandboxed=False,
+        ),
+        rig.events.append,
+        environment={"PATH": os.environ["PATH"], "NIX_BOOTS": str(tmp_path / "boots")},
+    )
+    host = Host()
+    host.snapshot_refusal = ""
+    with pytest.raises(BootError):
+        backend.start(
+            replace(rig.spec(), host=cast("HostConfig", host)), deadline=Deadline.after(20)
+        )
+    (said,) = [event.text for event in rig.events if event.kind is BootEventKind.SNAPSHOT]
+    assert "booting without a snapshot: no qemu-img" in said
+    assert "apt install qemu-utils" in said
+    assert (tmp_path / "boots").read_text() == "once\n"

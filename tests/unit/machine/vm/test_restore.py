@@ -17,8 +17,8 @@ from pytest_nixos.errors import BootError, MachineError
 from pytest_nixos.local.memory import HostMemoryError
 from pytest_nixos.local.process import owned_process
 from pytest_nixos.local.timing import Deadline
-from pytest_nixos.machine.base import CommandResult
 from pytest_nixos.machine.boot.events import BootEventKind
+from pytest_nixos.machine.command import CommandResult
 from pytest_nixos.machine.console import Console
 from pytest_nixos.machine.snapshot.limits import CacheLimits
 from pytest_nixos.machine.snapshot.record import STATE, Snapshot, snapshot_key

@@ -56,9 +56,19 @@ in
           *) mount --bind /nix/store /nix/store && mount -o remount,ro,bind /nix/store ;;
         esac
       ''}
-      exec {logOutFd}>&1 {logErrFd}>&2
     ''}
-    # Run the activation, told to the console and to the kernel's log.
+    # The activation is told to the console, and to the kernel's log or, without one, to a file.
+    exec {logOutFd}>&1 {logErrFd}>&2
+    if test -w /dev/kmsg; then
+      exec > >(tee -i /proc/self/fd/"$logOutFd" | while read -r line; do
+        if test -n "$line"; then
+          echo "<7>stage-2-init: $line" > /dev/kmsg
+        fi
+      done) 2>&1
+    else
+      mkdir -p /run/log
+      exec > >(tee -i /run/log/stage-2-init.log) 2>&1
+    fi
     ${config.system.build.linkDebianPaths}
     echo "running activation script..."
     "$systemConfig/activate"
@@ -70,6 +80,8 @@ in
 
     ${config.boot.postBootCommands}
 
+    exec 1>&$logOutFd 2>&$logErrFd
+    exec {logOutFd}>&- {logErrFd}>&-
     echo "starting systemd..."
     exec env -i ${lib.optionalString config.boot.isContainer "container=systemd-nspawn container_uuid=\"\${container_uuid:-}\" \${NOTIFY_SOCKET:+NOTIFY_SOCKET=$NOTIFY_SOCKET} "}PATH=/run/current-system/systemd/bin TZDIR=/etc/zoneinfo ${config.boot.systemdExecutable} "$@"
   '';

@@ -31,7 +31,6 @@ in
     sleep.extraConfig = mkOption { type = types.lines; default = ""; };
     shutdown = mkOption { type = types.attrsOf types.path; default = { }; };
     generators = mkOption { type = types.attrsOf types.path; default = { }; };
-    user.services = mkOption { type = types.attrsOf types.attrs; default = { }; };
     user.extraConfig = mkOption { type = types.lines; default = ""; };
     coredump.enable = mkOption { type = types.bool; default = true; };
     coredump.extraConfig = mkOption { type = types.lines; default = ""; };
@@ -56,7 +55,6 @@ in
       "systemd/coredump.conf".text = "[Coredump]\n${cfg.coredump.extraConfig}" + lib.generators.toKeyValue { } cfg.coredump.settings.Coredump;
       "sysctl.d/50-coredump.conf" = lib.mkIf cfg.coredump.enable { source = "${cfg.package}/lib/sysctl.d/50-coredump.conf"; };
       "systemd/sleep.conf".text = "[Sleep]\n${cfg.sleep.extraConfig}";
-      "systemd/user".source = "${cfg.package}/example/systemd/user";
       "tmpfiles.d/00-nixos.conf".text = "# This file is created automatically and should not be modified.\n# Please change the option ‘systemd.tmpfiles.rules’ instead.\n\n${lib.concatStringsSep "\n" cfg.tmpfiles.rules}\n";
       "systemd/system-generators".source = pkgs.linkFarm "system-generators" (lib.mapAttrsToList (name: path: { inherit name path; }) cfg.generators);
     } // lib.mapAttrs' (name: paths: lib.nameValuePair "tmpfiles.d/${name}.conf" {

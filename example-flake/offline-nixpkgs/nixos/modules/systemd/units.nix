@@ -70,6 +70,17 @@ let
     for target in ctrl-alt-del; do ln -sfn reboot.target $out/$target.target; done
   '');
 
+  userUnits = named "service" render.service cfg.user.services // named "timer" render.timer cfg.user.timers;
+  userFolder = pkgs.runCommand "user-units" { } (''
+    mkdir -p $out
+    for unit in ${cfg.package}/example/systemd/user/*; do
+      [ -d "$unit" ] || ln -s "$unit" $out/
+    done
+  '' + lib.concatStrings (lib.mapAttrsToList
+    (name: unit: "ln -sfn ${fileOf name unit}/${lib.escapeShellArg name} $out/${lib.escapeShellArg name}\n"
+      + lib.concatMapStrings (target: "mkdir -p $out/${lib.escapeShellArg target}.wants; ln -sfn ../${lib.escapeShellArg name} $out/${lib.escapeShellArg target}.wants/\n") (lib.optionals unit.enable unit.wantedBy))
+    userUnits));
+
   timersFromStartAt = lib.mapAttrs (_: service: { wantedBy = [ "timers.target" ]; timerConfig.OnCalendar = service.startAt; })
     (lib.filterAttrs (_: service: service.enable && service.startAt != [ ]) cfg.services);
 in
@@ -86,6 +97,8 @@ in
     sockets = kindOf unitOptions.socket "Socket units.";
     timers = kindOf unitOptions.timer "Timer units.";
     paths = kindOf unitOptions.path "Path units.";
+    user.services = kindOf unitOptions.service "Service units of every user's manager.";
+    user.timers = kindOf unitOptions.timer "Timer units of every user's manager.";
     slices = kindOf unitOptions.slice "Slice units.";
     mounts = mkOption { type = types.listOf (types.submodule [ unitOptions.mount { _module.args.name = lib.mkDefault "mount"; } ]); default = [ ]; };
     automounts = mkOption { type = types.listOf types.attrs; default = [ ]; };
@@ -111,6 +124,7 @@ in
       (lib.listToAttrs (map (unit: lib.nameValuePair (mountName unit) (plain render.mount unit)) cfg.mounts))
     ];
     environment.etc."systemd/system".source = folder;
+    environment.etc."systemd/user".source = userFolder;
     system.build.units = cfg.units;
   };
 }

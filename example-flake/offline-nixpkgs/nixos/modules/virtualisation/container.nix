@@ -2,7 +2,8 @@
 { config, lib, pkgs, ... }:
 {
   options.boot.isContainer = lib.mkOption { type = lib.types.bool; default = false; };
-  options.boot.isNspawnContainer = lib.mkOption { type = lib.types.bool; default = config.boot.isContainer; };
+  # As in nixpkgs since 25.11: a container of another kind is one too, so this does not follow from the first.
+  options.boot.isNspawnContainer = lib.mkOption { type = lib.types.bool; default = false; };
   config = lib.mkIf config.boot.isContainer {
     boot.kernel.enable = false;
     boot.modprobeConfig.enable = false;

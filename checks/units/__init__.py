@@ -1,0 +1,1 @@
+"""Units: what the host declares is what systemd loaded, started and still runs."""

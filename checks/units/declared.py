@@ -1,0 +1,166 @@
+"""Declared units, and what systemd makes of them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+
+from pytest_nixos import HostConfig, Unit, observe
+
+__all__ = [
+    "DORMANT",
+    "PROPERTIES",
+    "declared_units",
+    "nearest_directive",
+    "never_elapses",
+    "never_started",
+    "pulled_in_by_nothing",
+    "refusals",
+]
+
+#: Properties of org.freedesktop.systemd1(5) that these checks need beside a unit's state.
+PROPERTIES = (
+    "LoadError",
+    "Type",
+    "ConditionResult",
+    "ConditionTimestampMonotonic",
+    "AssertResult",
+    "InactiveExitTimestampMonotonic",
+    "ActiveEnterTimestampMonotonic",
+    "Triggers",
+    "TriggeredBy",
+    "WantedBy",
+    "RequiredBy",
+    "RequisiteOf",
+    "BoundBy",
+    "UpheldBy",
+    "OnFailureOf",
+    "OnSuccessOf",
+    "PropagatesStopTo",
+    "ConsistsOf",
+    "BusName",
+    "NextElapseUSecRealtime",
+    "NextElapseUSecMonotonic",
+    "LastTriggerUSec",
+    "Result",
+)
+#: Services that every NixOS host declares and only people start (nixpkgs 24.05, an empty host evaluated).
+DORMANT = frozenset(
+    {"console-getty.service", "nix-gc.service", "nix-optimise.service", "post-resume.service"}
+)
+_REFUSED = frozenset({"bad-setting", "error"})
+_STARTERS = (
+    "WantedBy",
+    "RequiredBy",
+    "RequisiteOf",
+    "BoundBy",
+    "UpheldBy",
+    "TriggeredBy",
+    "OnFailureOf",
+    "OnSuccessOf",
+    "ConsistsOf",
+    "BusName",
+)
+# "infinity", and 2**64 - 1 in older releases, is how systemd says "never".
+_NEVER = frozenset({"", "0", "infinity", "18446744073709551615", "n/a"})
+
+
+def declared_units(host: HostConfig, *suffixes: str) -> Mapping[str, Unit]:
+    """Return the units that the host declares and has not switched off, without templates.
+
+    :param suffixes: kinds of unit, for example ``.timer``; none for all.
+    """
+    return {
+        name: unit
+        for name, unit in sorted(host.units.items())
+        if unit.enabled and "@." not in name and (not suffixes or name.endswith(suffixes))
+    }
+
+
+def refusals(
+    declared: Mapping[str, Unit], states: Mapping[str, observe.UnitState]
+) -> Mapping[str, str]:
+    """Return the declared units that systemd did not load, with what it says of them."""
+    found = {}
+    for name, unit in declared.items():
+        state = states.get(name)
+        if state is None:
+            found[name] = "systemd gave no answer"
+        elif state.get("LoadState") in _REFUSED:
+            found[name] = f"{state.get('LoadState')}: {_load_error(state)}"
+        elif state.is_masked:
+            found[name] = "masked, though it is declared and enabled"
+        elif state.get("LoadState") == "not-found" and _has_body(unit):
+            found[name] = "declared, and systemd has no such unit"
+    return found
+
+
+def never_started(
+    declared: Mapping[str, Unit], states: Mapping[str, observe.UnitState], running: Iterable[str]
+) -> Mapping[str, str]:
+    """Return the units that something running wants and that systemd never started, with what is known of why.
+
+    :param running: targets and other units that are active now.
+
+    A unit whose condition does not hold is skipped as declared, one that failed is told as failed, and one that ran
+    and ended well has done its work: none of them is returned.
+    """
+    active = set(running)
+    found = {}
+    for name, unit in declared.items():
+        state = states.get(name)
+        wanted = sorted(active & set(unit.wanted_by))
+        if state is None or not wanted or state.get("LoadState") != "loaded":
+            continue
+        if state.get("ActiveState") != "inactive" or _ran(state) or _was_skipped(state):
+            continue
+        found[name] = f"wanted by {', '.join(wanted)} and inactive; systemd never started it"
+    return found
+
+
+def never_elapses(name: str, state: observe.UnitState, triggered: observe.UnitState | None) -> str:
+    """Return why a loaded timer never does its work; ``""`` if it does.
+
+    :param triggered: the unit that it starts.
+    """
+    if triggered is not None and triggered.get("LoadState") in ("not-found", *_REFUSED):
+        return f"it starts {triggered.name}, which systemd could not load ({triggered.get('LoadState')})"
+    if not state.is_running:
+        return ""  # never started, which is another control's finding
+    due = [state.get("NextElapseUSecRealtime"), state.get("NextElapseUSecMonotonic")]
+    if any(time not in _NEVER for time in due) or state.get("LastTriggerUSec") not in _NEVER:
+        return ""
+    if state.get("SubState") == "running":  # its unit runs now, so it has elapsed
+        return ""
+    return f"{name} has no next time and has never elapsed"
+
+
+def pulled_in_by_nothing(state: observe.UnitState) -> bool:
+    """Whether nothing that systemd knows ever starts a unit, and it has not run since the boot."""
+    return not any(state.get(name) for name in _STARTERS) and not _ran(state)
+
+
+def nearest_directive(written: str, known: Iterable[str]) -> str:
+    """Return the directive that was probably meant, or ``""``."""
+    close = difflib.get_close_matches(written, list(known), n=1, cutoff=0.75)
+    return close[0] if close else ""
+
+
+def _load_error(state: observe.UnitState) -> str:
+    # 'org.freedesktop.systemd1.BadUnitSetting "Unit backup.timer has a bad unit file setting."'
+    _, _, text = state.get("LoadError").partition(" ")
+    return text.strip('"') or "systemd gives no reason"
+
+
+def _has_body(unit: Unit) -> bool:
+    """Whether a unit is declared as a whole, not as a few settings for one that a package may bring."""
+    return bool(unit.setting("Service", "ExecStart")) or not unit.name.endswith(".service")
+
+
+def _ran(state: observe.UnitState) -> bool:
+    return state.get("InactiveExitTimestampMonotonic") not in ("", "0")
+
+
+def _was_skipped(state: observe.UnitState) -> bool:
+    checked = state.get("ConditionTimestampMonotonic") not in ("", "0")
+    return checked and state.get("ConditionResult") == "no"

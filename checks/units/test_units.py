@@ -1,0 +1,232 @@
+"""Units: systemd loaded each declared unit as it is written, and started what is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from pytest_nixos import Evidence, HostConfig, Observations, Unit, not_applicable, observe
+
+from .declared import (
+    DORMANT,
+    PROPERTIES,
+    declared_units,
+    nearest_directive,
+    never_elapses,
+    never_started,
+    pulled_in_by_nothing,
+    refusals,
+)
+
+States = Mapping[str, observe.UnitState]
+
+
+@pytest.fixture(scope="module")
+def declared(nixos_host_config: HostConfig) -> Mapping[str, Unit]:
+    """The units that the host declares, without templates and without what it switches off."""
+    return declared_units(nixos_host_config)
+
+
+@pytest.fixture
+def states(declared: Mapping[str, Unit], nixos_observations: Observations) -> States:
+    """Every declared unit, and what wants one, as systemd sees it now."""
+    wanting = {target for unit in declared.values() for target in unit.wanted_by}
+    names = sorted({*declared, *wanting})
+    found = nixos_observations.of(
+        observe.units(names, properties=PROPERTIES, name="declared-units")
+    )
+    assert found, "systemd told nothing about any unit"
+    return found
+
+
+@pytest.fixture
+def report(
+    declared: Mapping[str, Unit], nixos_observations: Observations
+) -> observe.UnitFileReport:
+    """What the guest's systemd says of the declared unit files."""
+    found = nixos_observations.of(observe.verify_units(sorted(declared)))
+    if not found.answered:
+        not_applicable("unknown: the guest's systemd-analyze does not verify unit files")
+    return found
+
+
+@pytest.mark.nixos_control("UNIT-001")
+def test_systemd_loaded_every_declared_unit(
+    declared: Mapping[str, Unit],
+    states: States,
+    nixos_observations: Observations,
+    nixos_evidence: Evidence,
+) -> None:
+    nixos_evidence.expect("every declared unit is loaded")
+    refused = nixos_evidence.observe(refusals(declared, states))
+    nixos_evidence.blame("unit", *refused)
+    report = nixos_observations.of(observe.verify_units(sorted(declared)))
+    for unit in refused:
+        said = report.of(unit)
+        nixos_evidence.attach(f"what systemd says of {unit}", "\n".join(said) or "nothing")
+    assert not refused, "; ".join(f"{unit}: {why}" for unit, why in refused.items())
+
+
+@pytest.mark.nixos_control("UNIT-002")
+def test_systemd_knows_every_directive(
+    declared: Mapping[str, Unit],
+    report: observe.UnitFileReport,
+    nixos_observations: Observations,
+    nixos_evidence: Evidence,
+) -> None:
+    nixos_evidence.expect("every directive of a declared unit is in force")
+    ignored = [found for found in report.ignored if found.unit in declared]
+    concerned = sorted({found.unit for found in ignored})
+    known = nixos_observations.of(
+        observe.units(concerned, properties=("*",), name="all-properties")
+    )
+    wrong: dict[str, list[str]] = {}
+    for found in ignored:
+        state = known.get(found.unit)
+        meant = nearest_directive(found.key, state.properties if state else ())
+        hint = f" (did you mean {meant}?)" if found.key and meant else ""
+        wrong.setdefault(found.unit, []).append(f"line {found.line}: {found.text}{hint}")
+    nixos_evidence.observe(wrong)
+    assert not wrong, "; ".join(f"{unit}: {', '.join(texts)}" for unit, texts in wrong.items())
+
+
+@pytest.mark.nixos_control("UNIT-003")
+def test_no_job_is_dropped_for_an_ordering_cycle(
+    declared: Mapping[str, Unit],
+    states: States,
+    report: observe.UnitFileReport,
+    nixos_evidence: Evidence,
+) -> None:
+    nixos_evidence.expect("no ordering cycle")
+    cycles = [c for c in report.cycles if {c.unit, c.at} & set(declared)]
+    seen = {
+        f"{cycle.unit} <-> {cycle.at}": {
+            unit: states[unit].get("ActiveState") if unit in states else "unknown"
+            for unit in (cycle.unit, cycle.at)
+        }
+        for cycle in cycles
+    }
+    nixos_evidence.observe(seen)
+    for unit in {cycle.unit for cycle in cycles}:
+        nixos_evidence.attach(f"what systemd says of {unit}", "\n".join(report.of(unit)))
+    dropped = sorted(
+        {
+            unit
+            for cycle in cycles
+            for unit in (cycle.unit, cycle.at)
+            if unit in states and not states[unit].is_running
+        }
+    )
+    nixos_evidence.blame("unit", *dropped)
+    left = f"; not running for it: {', '.join(dropped)}" if dropped else ""
+    assert not cycles, (
+        "systemd drops jobs to break ordering cycles: "
+        + ", ".join(dict.fromkeys(f"{c.unit} (cycle with {c.at})" for c in cycles))
+        + left
+    )
+
+
+@pytest.mark.nixos_control("UNIT-004")
+def test_every_wanted_unit_was_started(
+    declared: Mapping[str, Unit],
+    states: States,
+    nixos_observations: Observations,
+    nixos_evidence: Evidence,
+) -> None:
+    running = [name for name, state in states.items() if state.is_running]
+    nixos_evidence.expect("every unit that something active wants has been started")
+    idle = nixos_evidence.observe(never_started(declared, states, running))
+    nixos_evidence.blame("unit", *idle)
+    report = nixos_observations.of(observe.verify_units(sorted(declared)))
+    for unit in idle:
+        said = report.of(unit)
+        nixos_evidence.attach(f"what systemd says of {unit}", "\n".join(said) or "nothing")
+    assert not idle, "; ".join(f"{unit}: {why}" for unit, why in idle.items())
+
+
+@pytest.mark.nixos_control("UNIT-005")
+def test_every_timer_elapses(
+    nixos_host_config: HostConfig,
+    states: States,
+    nixos_observations: Observations,
+    nixos_evidence: Evidence,
+) -> None:
+    timers = declared_units(nixos_host_config, ".timer")
+    # systemd does not even start a timer whose service is not there, so those that are wanted count too.
+    active = {
+        name: states[name]
+        for name, timer in timers.items()
+        if name in states
+        and states[name].get("LoadState") == "loaded"
+        and (states[name].is_running or timer.wanted_by)
+    }
+    if not active:
+        not_applicable("the host declares no timer that systemd loaded")
+    triggers = {name: state.get("Triggers").split(" ")[0] for name, state in active.items()}
+    started = nixos_observations.of(
+        observe.units(sorted(filter(None, triggers.values())), name="triggered-by-timers")
+    )
+    nixos_evidence.expect({"timers that elapse": sorted(active)})
+    idle = {
+        name: why
+        for name, state in active.items()
+        if (why := never_elapses(name, state, started.get(triggers[name])))
+    }
+    nixos_evidence.observe(idle)
+    assert not idle, "; ".join(f"{name}: {why}" for name, why in idle.items())
+
+
+@pytest.mark.nixos_control("UNIT-006")
+def test_every_socket_has_a_service_that_can_start(
+    nixos_host_config: HostConfig,
+    states: States,
+    nixos_observations: Observations,
+    nixos_evidence: Evidence,
+) -> None:
+    sockets = declared_units(nixos_host_config, ".socket", ".path")
+    # A socket that accepts for itself starts an instance of a template for each connection.
+    triggers = {
+        name: state.get("Triggers").split(" ")[0]
+        for name in sockets
+        if (state := states.get(name)) is not None and state.get("LoadState") == "loaded"
+    }
+    served = {name: unit for name, unit in triggers.items() if unit and "@" not in unit}
+    broken = {
+        name: f"{states[name].get('ActiveState')} ({states[name].get('Result')})"
+        for name in triggers
+        if states[name].is_failed
+    }
+    if not triggers:
+        not_applicable("the host declares no socket or path unit that systemd loaded")
+    started = nixos_observations.of(
+        observe.units(sorted(set(served.values())), name="triggered-by-sockets")
+    )
+    for name, unit in served.items():
+        state = started.get(unit)
+        if state is None or state.get("LoadState") in ("not-found", "bad-setting", "error"):
+            broken[name] = f"starts {unit}, which systemd could not load"
+        elif state.is_failed:
+            broken[name] = f"starts {unit}, which has failed ({state.get('Result')})"
+    nixos_evidence.blame("unit", *(served.get(name, name) for name in broken))
+    nixos_evidence.expect({"can start": served})
+    nixos_evidence.observe(broken)
+    assert not broken, "; ".join(f"{name}: {why}" for name, why in broken.items())
+
+
+@pytest.mark.nixos_control("UNIT-008")
+def test_every_unit_is_started_by_something(
+    nixos_host_config: HostConfig, states: States, nixos_evidence: Evidence
+) -> None:
+    services = {
+        name: unit
+        for name, unit in declared_units(nixos_host_config, ".service").items()
+        if unit.setting("Service", "ExecStart") and name in states
+    }
+    if not services:
+        not_applicable("the host declares no service of its own")
+    nixos_evidence.expect("something wants, triggers or requires each declared service")
+    orphans = nixos_evidence.observe(
+        [name for name in services if name not in DORMANT and pulled_in_by_nothing(states[name])]
+    )
+    assert not orphans, f"nothing ever starts: {', '.join(orphans)}"

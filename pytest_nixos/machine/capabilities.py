@@ -1,0 +1,86 @@
+"""What a started machine may offer beyond running commands; a backend offers what it can.
+
+Whoever needs one of these asks with ``isinstance(machine.running, Powered)``: a live host over ssh offers none.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Protocol, runtime_checkable
+
+from pytest_nixos.local.timing import Deadline
+
+__all__ = ["BootsFrom", "Freezable", "Pluggable", "PortState", "Powered", "Resettable"]
+
+
+class PortState(enum.Enum):
+    """What a stranger sees of a port."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+    FILTERED = "filtered"
+
+
+class BootsFrom(enum.Enum):
+    """What decides which generation a machine comes up in."""
+
+    SCRIPT = "its run script"
+    PROFILE = "the system profile"
+    LOADER = "its boot loader"
+
+
+@runtime_checkable
+class Powered(Protocol):
+    """A started machine that can be switched off and on again."""
+
+    @property
+    def boots_from(self) -> BootsFrom:
+        """What decides which generation comes up: a VM that boots its kernel directly comes back into its script's own."""
+        ...
+
+    def power_off(self, *, orderly: bool, deadline: Deadline) -> None:
+        """Shut the machine down, or cut its power; what is on its disk stays.
+
+        :raises MachineError: if an orderly shutdown is not over by `deadline`.
+        """
+        ...
+
+    def power_on(self, *, generation: int | None, deadline: Deadline) -> None:
+        """Start the machine again and wait until its boot has settled.
+
+        :param generation: number of the generation to boot, where the backend itself chooses.
+        :raises BootError: if it does not come up.
+        """
+        ...
+
+
+@runtime_checkable
+class Resettable(Protocol):
+    """A started machine that may be a clone of a snapshot."""
+
+    @property
+    def is_clone(self) -> bool:
+        """Whether it was started from a snapshot."""
+        ...
+
+
+@runtime_checkable
+class Freezable(Protocol):
+    """A machine whose processors can be stopped; its own clock may or may not go on."""
+
+    def freeze(self) -> None:
+        """Stop all of it at once."""
+        ...
+
+    def thaw(self) -> None:
+        """Let it go on; harmless where it was not stopped."""
+        ...
+
+
+@runtime_checkable
+class Pluggable(Protocol):
+    """A machine whose network cable can be pulled."""
+
+    def plug(self, *, connected: bool) -> None:
+        """Connect or cut its network cards; the guest sees the carrier come and go."""
+        ...

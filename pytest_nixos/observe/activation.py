@@ -1,0 +1,83 @@
+"""The activation of this boot: which of its snippets failed, and what they said.
+
+A snippet that fails does not stop the boot: NixOS prints ``Activation script snippet 'NAME' failed (STATUS)`` and goes on
+(nixos/modules/system/activation/activation-script.nix). Where the text goes depends on who runs the second stage
+(nixos/modules/system/boot/stage-2-init.sh): to the kernel's log as ``stage-2-init``, without ``/dev/kmsg`` to
+``/run/log/stage-2-init.log``, and with systemd in the first stage to the journal of ``initrd-nixos-activation.service``.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from pytest_nixos.observe.base import Probe, ProbeOutput
+
+__all__ = ["ActivationFailure", "BootActivation", "boot_activation", "parse_activation"]
+
+_MAX_BYTES = 131072
+_READ = rf"""
+if [ -s /run/log/stage-2-init.log ]; then
+  tail -c {_MAX_BYTES} /run/log/stage-2-init.log
+else
+  journalctl --boot --no-pager --quiet --output=cat --identifier=stage-2-init | tail -c {_MAX_BYTES}
+  journalctl --boot --no-pager --quiet --output=cat --unit=initrd-nixos-activation.service | tail -c {_MAX_BYTES}
+fi
+"""
+_FAILED = re.compile(r"Activation script snippet '(?P<name>[^']+)' failed \((?P<status>\d+)\)")
+_STARTED = re.compile(r"running activation script|setting up /etc")
+_SAID_LINES = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActivationFailure:
+    """One snippet that failed.
+
+    :param said: the last lines before the failure, oldest first; a snippet that ran before may have said some of them.
+    """
+
+    snippet: str
+    status: int
+    said: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootActivation:
+    """The activation of this boot.
+
+    :param told: whether there is a log of it; without one, no failure means nothing.
+    """
+
+    told: bool
+    failures: tuple[ActivationFailure, ...]
+
+
+def boot_activation(*, name: str = "boot-activation") -> Probe[BootActivation]:
+    """Ask for what the activation of this boot said."""
+    return Probe(name=name, script=_READ, parse=_parse)
+
+
+def _parse(output: ProbeOutput) -> BootActivation:
+    return parse_activation(output.text)
+
+
+def parse_activation(text: str) -> BootActivation:
+    """Read a log of the second stage, from the guest or from its console."""
+    lines = [line.removeprefix("stage-2-init: ").rstrip() for line in text.splitlines()]
+    failures = []
+    said: list[str] = []
+    told = False
+    for line in lines:
+        told = told or bool(_STARTED.search(line))
+        if found := _FAILED.search(line):
+            failures.append(
+                ActivationFailure(
+                    snippet=found["name"],
+                    status=int(found["status"]),
+                    said=tuple(said[-_SAID_LINES:]),
+                )
+            )
+            said = []
+        elif line:
+            said.append(line)
+    return BootActivation(told=told or bool(failures), failures=tuple(failures))

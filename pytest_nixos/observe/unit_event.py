@@ -1,0 +1,143 @@
+"""What happened to units since the boot: failures, restarts, out-of-memory kills, crashes, dropped messages.
+
+systemd and journald mark these messages with ids (``sd-messages.h``), so nothing is guessed from their texts.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_nixos.observe.base import Probe, ProbeOutput
+
+__all__ = ["UnitEvent", "UnitEventKind", "UnitHistory", "unit_history"]
+
+
+class UnitEventKind(enum.Enum):
+    """What happened to a unit."""
+
+    FAILED = "failed"
+    RESTARTED = "restarted"
+    OUT_OF_MEMORY = "killed for want of memory"
+    CRASHED = "dumped core"
+    MESSAGES_DROPPED = "logs too fast"
+
+
+# https://github.com/systemd/systemd/blob/main/src/systemd/sd-messages.h
+_IDS = {
+    "d9b373ed55a64feb8242e02dbe79a49c": UnitEventKind.FAILED,
+    "5eb03494b6584870a536b337290809b3": UnitEventKind.RESTARTED,
+    "fe6faa94e7774663a0da52717891d8ef": UnitEventKind.OUT_OF_MEMORY,
+    "fc2e22bc6ee647b6b90729ab34a250b1": UnitEventKind.CRASHED,
+    "a596d6fe7bfa4994828e72309e95d61e": UnitEventKind.MESSAGES_DROPPED,
+}
+_MOST_EVENTS = 500
+_FIELDS = "MESSAGE,MESSAGE_ID,UNIT,USER_UNIT,COREDUMP_UNIT,OBJECT_SYSTEMD_UNIT"
+_MATCHES = " ".join(f"MESSAGE_ID={known}" for known in _IDS)
+_KERNEL = r"segfault at|general protection fault|BUG: |WARNING: CPU|Oops|Call Trace:|Out of memory: Killed"
+# The first line tells how long this system has been up since systemd started, and when its boot had ended.
+_READ = f"""
+set -o pipefail
+systemctl show --property=UserspaceTimestampMonotonic,FinishTimestampMonotonic | tr '\\n' ' '
+printf 'Now=%s\\n' "$(</proc/uptime)"
+journalctl --boot --no-pager --quiet --output=json --output-fields={_FIELDS} --lines={_MOST_EVENTS} {_MATCHES} || (( $? == 1 )) || exit 3
+printf '=kernel\\n'
+journalctl --boot --dmesg --no-pager --quiet --output=short-monotonic --grep='{_KERNEL}' --lines=50
+true
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitEvent:
+    """One thing that happened to a unit.
+
+    :param at_s: seconds on the guest's monotonic clock, as ``/proc/uptime`` counts them.
+    """
+
+    kind: UnitEventKind
+    unit: str
+    at_s: float
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitHistory:
+    """What happened since this boot.
+
+    :param answered: whether systemd and the journal answered; nothing may be concluded if not.
+    :param up_s: seconds since systemd started.
+    :param settled_at_s: when the boot had ended, on the clock of :attr:`UnitEvent.at_s`; ``None`` while it goes on.
+    :param kernel: kernel messages that speak of a crash; a container sees none of its kernel's.
+    """
+
+    answered: bool
+    up_s: float
+    settled_at_s: float | None
+    events: tuple[UnitEvent, ...]
+    kernel: tuple[str, ...]
+
+    def after_boot(self) -> tuple[UnitEvent, ...]:
+        """Return what happened once the boot had ended."""
+        settled = self.settled_at_s
+        return () if settled is None else tuple(e for e in self.events if e.at_s > settled)
+
+
+def unit_history(*, look: int = 1) -> Probe[UnitHistory]:
+    """Ask for what happened to units since the boot.
+
+    :param look: number of the look: a second one is another question, so that the first answer is not given again.
+    """
+    return Probe(name=f"unit-history-{look}", script=f"{_READ}: {look}", parse=_parse)
+
+
+def _parse(output: ProbeOutput) -> UnitHistory:
+    text, _, kernel = output.text.partition("=kernel\n")
+    first, _, rest = text.partition("\n")
+    times = dict(word.partition("=")[::2] for word in first.split())
+    started_s = _seconds(times.get("UserspaceTimestampMonotonic"))
+    settled_s = _seconds(times.get("FinishTimestampMonotonic"))
+    now = times.get("Now", "")
+    up_s = float(now) - started_s if started_s is not None and _is_number(now) else 0.0
+    return UnitHistory(
+        answered=output.exit_status == 0 and started_s is not None,
+        up_s=max(0.0, up_s),
+        settled_at_s=settled_s or None,
+        events=_events(rest.splitlines()),
+        kernel=tuple(line.strip() for line in kernel.splitlines() if line.strip()),
+    )
+
+
+def _events(lines: Sequence[str]) -> tuple[UnitEvent, ...]:
+    found = []
+    for line in lines:
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        kind = _IDS.get(str(entry.get("MESSAGE_ID"))) if isinstance(entry, dict) else None
+        if kind is not None:
+            found.append(_event(kind, entry))
+    return tuple(found)
+
+
+def _event(kind: UnitEventKind, entry: Mapping[str, Any]) -> UnitEvent:
+    keys = ("UNIT", "USER_UNIT", "COREDUMP_UNIT", "OBJECT_SYSTEMD_UNIT")
+    unit = next((str(entry[key]) for key in keys if isinstance(entry.get(key), str)), "")
+    message = entry.get("MESSAGE")
+    return UnitEvent(
+        kind=kind,
+        unit=unit,
+        at_s=_seconds(str(entry.get("__MONOTONIC_TIMESTAMP", ""))) or 0.0,
+        message=message[:500] if isinstance(message, str) else "",
+    )
+
+
+def _seconds(microseconds: str | None) -> float | None:
+    return int(microseconds) / 1e6 if microseconds and microseconds.isdecimal() else None
+
+
+def _is_number(text: str) -> bool:
+    return text.replace(".", "", 1).isdecimal()

@@ -1,0 +1,93 @@
+"""Units of users: files that their managers refuse or ignore, units that failed, and links that lead nowhere.
+
+Three sources are looked at: units that the host declares for every user (``systemd.user.services``, in
+``/etc/systemd/user``), units that a user has at home (home-manager links them to ``~/.config/systemd/user``), and the
+managers that run now. A user without a session has no manager: nothing of theirs runs, and nothing can have failed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pytest_nixos.observe.base import Probe, ProbeOutput
+from pytest_nixos.observe.unit_file import UnitFileReport, parse_verify
+
+__all__ = ["UserUnits", "user_units"]
+
+_MAX_BYTES = 131072
+# Units of systemd's own package are as their authors ship them: only links to a generated unit are looked at.
+_READ = f"""
+command -v systemd-analyze >/dev/null || exit 127
+declare -a own=()
+for file in /etc/systemd/user/*.* /home/*/.config/systemd/user/*.* /root/.config/systemd/user/*.*; do
+  [[ -f $file && $file != *@.* && $file == *.@(service|timer|socket|path|mount|target) ]] || continue
+  [[ $file == /etc/systemd/user/* && $(readlink -f "$file") != */*-unit-*/* ]] && continue
+  own+=("$file")
+done
+printf 'count %d\\n' "${{#own[@]}}"
+if (( ${{#own[@]}} )); then
+  export SYSTEMD_LOG_TARGET=console SYSTEMD_LOG_COLOR=0
+  # A user's manager wants a directory of its own, even to read files.
+  XDG_RUNTIME_DIR=$(mktemp -d) || exit 1
+  export XDG_RUNTIME_DIR
+  timeout 120 systemd-analyze verify --user --man=no -- "${{own[@]}}" 2>&1 >/dev/null | head -c {_MAX_BYTES} |
+    while IFS= read -r line; do printf 'said %s\\n' "$line"; done
+  rmdir "$XDG_RUNTIME_DIR"
+fi
+for folder in /run/user/*; do
+  [[ -S $folder/systemd/private ]] || continue
+  uid=${{folder##*/}}
+  name=$(id -nu "$uid") || continue
+  printf 'manager %s\\n' "$name"
+  XDG_RUNTIME_DIR=$folder timeout 30 setpriv --reuid="$uid" --regid="$(id -g "$uid")" --clear-groups \\
+    systemctl --user list-units --state=failed --all --plain --no-legend --no-pager --full |
+    while read -r unit _; do printf 'failed %s %s\\n' "$name" "$unit"; done
+done
+for home in /root /home/*; do
+  find "$home" -maxdepth 4 -xdev -xtype l -lname '/nix/store/*' -printf 'dangling %p\\n' 2>/dev/null | head -n 50
+done
+true
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserUnits:
+    """Units of users.
+
+    :param answered: whether ``systemd-analyze`` is there to ask.
+    :param count: unit files that were looked at.
+    :param report: what systemd says of them.
+    :param managers: users whose manager runs now.
+    :param failed: user and unit of each that failed.
+    :param dangling: links from a home into the store whose goal is gone.
+    """
+
+    answered: bool
+    count: int
+    report: UnitFileReport
+    managers: tuple[str, ...]
+    failed: tuple[tuple[str, str], ...]
+    dangling: tuple[str, ...]
+
+
+def user_units(*, name: str = "user-units") -> Probe[UserUnits]:
+    """Ask for the units of users."""
+    return Probe(name=name, script=f"shopt -s extglob nullglob\n{_READ}", parse=_parse)
+
+
+def _parse(output: ProbeOutput) -> UserUnits:
+    told: dict[str, list[str]] = {}
+    for line in output.text.splitlines():
+        word, _, rest = line.partition(" ")
+        told.setdefault(word, []).append(rest)
+    count = next(iter(told.get("count", ())), "")
+    failed = (line.partition(" ")[::2] for line in told.get("failed", ()))
+    report = parse_verify("\n".join(told.get("said", ())), answered=output.exit_status == 0)
+    return UserUnits(
+        answered=report.answered and count.isdecimal(),
+        count=int(count) if count.isdecimal() else 0,
+        report=report,
+        managers=tuple(told.get("manager", ())),
+        failed=tuple(pair for pair in failed if pair[1]),
+        dangling=tuple(told.get("dangling", ())),
+    )

@@ -1,0 +1,141 @@
+"""From pytest's report of an item to the finding of its control, and back to what pytest shows."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import date
+
+import pytest
+
+from pytest_nixos.findings import Evidence, Finding, Outcome
+from pytest_nixos.local.text import printable
+from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.plugin.not_applicable import NOT_APPLICABLE
+from pytest_nixos.plugin.record.journal import journal_of_span
+from pytest_nixos.plugin.session import NixosSession
+from pytest_nixos.plugin.stash import EVIDENCE
+from pytest_nixos.standards.model import Control
+from pytest_nixos.standards.remedy import remedy_text
+from pytest_nixos.standards.rests_on import rests_on_units
+from pytest_nixos.standards.waivers import apply_waiver, find_waiver
+from pytest_nixos.subject import MACHINE, Subject
+
+__all__ = ["ERROR_MARK", "NOT_JUDGED_MARK", "make_finding", "properties", "show"]
+
+# Attributes of a report, which cross xdist: its failure is the machine's or ours, not the control's; and it only repeats
+# that a host has failed before.
+ERROR_MARK = "nixos_error"
+NOT_JUDGED_MARK = "nixos_not_judged"
+
+
+def make_finding(
+    item: pytest.Item,
+    report: pytest.TestReport,
+    control: Control,
+    key: str,
+    session: NixosSession,
+) -> Finding:
+    """Make the finding of an item that `report` decides, waivers applied.
+
+    :param key: of the item's host.
+    """
+    evidence = item.stash.get(EVIDENCE, Evidence())
+    outcome, reason = _outcome(report)
+    waiver = find_waiver(session.waivers, control.id, key)
+    if waiver is not None:
+        outcome, reason = apply_waiver(waiver, outcome, reason, today=date.today())  # noqa: DTZ011 - a waiver ends on the reader's own calendar day
+    journal = journal_of_span(item, control) if outcome is Outcome.FAILED else ()
+    rests_on = list(dict.fromkeys([*evidence.rests_on, *_marked(item), *rests_on_units(control)]))
+    if outcome is Outcome.ERROR and session.entry(key).failure is not None:
+        rests_on.append(MACHINE)
+    # What was never judged has nothing to mend.
+    judged = outcome is not Outcome.ERROR
+    return Finding(
+        control=control.id,
+        title=control.title,
+        suite=control.suite,
+        host=key,
+        backend=session.backend_name(key).value if session.entry(key).config else "",
+        severity=control.severity,
+        outcome=outcome,
+        judged_on=evidence.judged_on,
+        reason=printable(reason),
+        threat=control.threat if judged else "",
+        remedy=_remedy(control, session.entry(key).config, evidence, outcome, reason)
+        if judged
+        else "",
+        expected=evidence.expected,
+        observed=evidence.observed,
+        attachments=dict(evidence.attachments),
+        references=control.references,
+        journal=tuple(dataclasses.asdict(entry) for entry in journal),
+        node_id=report.nodeid,
+        duration_s=report.duration,
+        rests_on=tuple(rests_on),
+        blames=tuple(evidence.blames) if outcome in (Outcome.FAILED, Outcome.WAIVED) else (),
+    )
+
+
+def _remedy(
+    control: Control, host: HostConfig | None, evidence: Evidence, outcome: Outcome, reason: str
+) -> str:
+    """Return the host's own remedy where it is needed."""
+    return evidence.remedy or remedy_text(
+        control,
+        host if outcome is Outcome.FAILED else None,
+        observed=evidence.observed,
+        reason=reason,
+        today=date.today(),  # noqa: DTZ011 - a release ends on the reader's own calendar day
+    )
+
+
+def show(report: pytest.TestReport, finding: Finding, *, below: bool) -> None:
+    """Let pytest show what the finding says: a waived or minor failure as xfail, a stale waiver as failure.
+
+    :param below: whether the finding is not severe enough to fail the run.
+    """
+    if finding.outcome is Outcome.WAIVED and report.failed:
+        report.outcome, report.wasxfail = "skipped", finding.reason
+    elif finding.outcome is Outcome.FAILED and report.passed:
+        report.outcome, report.longrepr = "failed", finding.reason
+    elif finding.outcome is Outcome.FAILED and below:
+        report.outcome = "skipped"
+        report.wasxfail = f"{finding.severity.name} is below --nixos-fail-on: {finding.reason}"
+
+
+def properties(finding: Finding) -> list[tuple[str, object]]:
+    """Return what JUnit shows of a finding."""
+    return [
+        ("nixos_control", finding.control),
+        ("nixos_severity", finding.severity.name),
+        ("nixos_host", printable(finding.host)),
+        ("nixos_outcome", finding.outcome.value),
+    ]
+
+
+def _marked(item: pytest.Item) -> list[Subject]:
+    """Return what the item's ``nixos_rests_on`` markers name."""
+    return [Subject.parse(word) for m in item.iter_markers("nixos_rests_on") for word in m.args]
+
+
+def _outcome(report: pytest.TestReport) -> tuple[Outcome, str]:
+    if report.passed:
+        return Outcome.PASSED, ""
+    if report.skipped:
+        reason = _skip_reason(report)
+        waived = hasattr(report, "wasxfail")
+        return (Outcome.WAIVED, report.wasxfail) if waived else (Outcome.NOT_APPLICABLE, reason)
+    lines = [line for line in _crash_message(report).splitlines() if line.strip()]
+    reason = lines[0].removeprefix("AssertionError: ").removeprefix("Failed: ") if lines else ""
+    error = report.when == "setup" or getattr(report, ERROR_MARK, False)
+    return (Outcome.ERROR if error else Outcome.FAILED), reason
+
+
+def _skip_reason(report: pytest.TestReport) -> str:
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return reason.removeprefix("Skipped: ").removeprefix(NOT_APPLICABLE)
+
+
+def _crash_message(report: pytest.TestReport) -> str:
+    crash = getattr(report.longrepr, "reprcrash", None)
+    return str(crash.message if crash is not None else report.longrepr)

@@ -1,0 +1,90 @@
+"""The plugin that makes findings, in the process where the items run."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import pytest
+
+from pytest_nixos.errors import BrokenMachineError, CommandTimeout, NixosError, TransportError
+from pytest_nixos.findings import Finding, Outcome
+from pytest_nixos.plugin import collect
+from pytest_nixos.plugin.host_failure import HostFailure, NotJudged
+from pytest_nixos.plugin.options import Settings
+from pytest_nixos.plugin.record.finding import (
+    ERROR_MARK,
+    NOT_JUDGED_MARK,
+    make_finding,
+    properties,
+    show,
+)
+from pytest_nixos.plugin.record.journal import span_begins
+from pytest_nixos.plugin.session import HostEntry
+from pytest_nixos.plugin.stash import SESSION
+from pytest_nixos.report.terminal import failure_lines
+
+__all__ = ["FINDING", "FindingMaker", "finding_of"]
+
+# Attribute of a report: pytest serialises it, so it crosses xdist.
+FINDING = "nixos_finding"
+_TRACEBACK_VERBOSITY = 2
+
+
+class FindingMaker:
+    """Hooks around each item of a host: its report carries the finding of its control."""
+
+    def __init__(self, config: pytest.Config, settings: Settings) -> None:
+        self._shows_traceback = config.get_verbosity() >= _TRACEBACK_VERBOSITY
+        self._fail_on = settings.fail_on
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Note when the item began: the journal of a failure starts there."""
+        span_begins(item)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Attach a finding to the report that decides an item, and let waivers and --nixos-fail-on speak."""
+        report = yield
+        key = collect.host_key_of(item)
+        if key is None:
+            return report
+        session = item.config.stash[SESSION]
+        error = call.excinfo.value if call.excinfo is not None else None
+        if isinstance(error, NixosError) and report.failed:
+            _note_error(report, error, session.entry(key))
+        if isinstance(error, HostFailure | NotJudged):
+            setattr(report, ERROR_MARK, True)
+            setattr(report, NOT_JUDGED_MARK, isinstance(error, NotJudged))
+        control = collect.control_of(item, session)
+        decides = report.when == "call" or (report.when == "setup" and not report.passed)
+        if control is not None and decides:
+            finding = make_finding(item, report, control, key, session)
+            self._attach(item, report, finding)
+        return report
+
+    def _attach(self, item: pytest.Item, report: pytest.TestReport, finding: Finding) -> None:
+        setattr(report, FINDING, finding.to_json())
+        if finding.outcome is Outcome.FAILED and not self._shows_traceback:
+            report.longrepr = "\n".join(failure_lines(finding))
+        show(report, finding, below=finding.severity < self._fail_on)
+        # Properties cross xdist, and JUnit writes them when the item is torn down.
+        item.user_properties += properties(finding)
+
+
+def finding_of(report: pytest.TestReport) -> Finding | None:
+    """Return the finding that a report carries."""
+    data = getattr(report, FINDING, None)
+    return None if data is None else Finding.from_json(data)
+
+
+def _note_error(report: pytest.TestReport, error: NixosError, entry: HostEntry) -> None:
+    """Show an error of ours without a traceback; a machine that went away fails the host's later tests fast."""
+    report.longrepr = str(error)
+    setattr(report, ERROR_MARK, True)
+    gone = isinstance(error, TransportError) and not isinstance(error, CommandTimeout)
+    if gone or isinstance(error, BrokenMachineError):
+        entry.fail(error)
+        entry.shown = True

@@ -1,0 +1,116 @@
+"""The files of ``--nixos-report``: tried before anything is built, each written on its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from pytest_nixos.errors import SettingsError
+from pytest_nixos.findings import Finding
+from pytest_nixos.local.text import printable
+from pytest_nixos.plugin.options import ReportTarget, Settings
+from pytest_nixos.report.bundled import BUNDLED_WRITERS
+from pytest_nixos.report.facts import ReportWriter, RunFacts
+
+__all__ = ["ReportFiles"]
+
+_PRIVATE = 0o600
+
+
+class ReportFiles:
+    """Writes the reports that were asked for.
+
+    A report holds what a machine's journal said, so its file is for its owner alone.
+
+    :param writers: by format.
+    :param targets: what to write where.
+    """
+
+    def __init__(
+        self, writers: Mapping[str, ReportWriter], targets: Sequence[ReportTarget]
+    ) -> None:
+        self._writers = writers
+        self._targets = targets
+        self.lines: list[str] = []
+        self.failed = False
+
+    @classmethod
+    def prepare(cls, config: pytest.Config, settings: Settings) -> ReportFiles:
+        """Find the writer of each format, and try each file.
+
+        :raises SettingsError: if a format is not known or a file cannot be written.
+        """
+        writers = dict(BUNDLED_WRITERS)
+        for offered in config.hook.pytest_nixos_report_writers(config=config):
+            writers |= offered
+        for target in settings.reports:
+            if target.format not in writers:
+                raise SettingsError(
+                    f"--nixos-report {target}: no such format",
+                    remedy=f"known formats: {', '.join(sorted(writers))}",
+                )
+            try:
+                _try(target.path)
+            except OSError as err:
+                raise SettingsError(
+                    f"--nixos-report {target}: cannot be written: {err.strerror or err}",
+                    remedy="name a file in a directory that you may write to",
+                ) from err
+        return cls(writers, settings.reports)
+
+    def write(self, findings: Sequence[Finding], facts: RunFacts) -> None:
+        """Write every report; one that fails takes no other with it, and is told in :attr:`lines`."""
+        for target in self._targets:
+            try:
+                text = self._writers[target.format](findings, facts)
+                _write(target.path, text)
+            # A writer may be another plugin's, and what it raises must not cost the other reports.
+            except Exception as err:  # noqa: BLE001 - recorded: it is told, and the run fails
+                self.failed = True
+                why = (
+                    err.strerror
+                    if isinstance(err, OSError) and err.strerror
+                    else f"{type(err).__name__}: {err}"
+                )
+                self.lines.append(printable(f"report {target} was not written: {why}"))
+            else:
+                self.lines.append(printable(f"report: {target.path}"))
+
+
+def _try(path: Path) -> None:
+    """Find out whether `path` can be written, and leave it as it is.
+
+    :raises OSError: if it cannot.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        os.close(os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY))
+        return
+    with tempfile.TemporaryFile(dir=path.parent):
+        pass
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace a file at once, so that nobody reads half a report; what is no plain file is written to.
+
+    :raises OSError: if that is not possible.
+    """
+    real = path.resolve()
+    if real.exists() and not stat.S_ISREG(real.stat().st_mode):
+        real.write_text(text, encoding="utf-8")
+        return
+    draft = real.with_name(f".{real.name[:200]}.{os.getpid()}")
+    try:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _PRIVATE)
+        with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor
+            file.write(text)
+        draft.replace(real)
+    finally:
+        with contextlib.suppress(OSError):
+            draft.unlink()

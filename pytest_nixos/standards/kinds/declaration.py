@@ -1,0 +1,28 @@
+"""Facts that follow from the evaluated config alone; they stand in :mod:`pytest_nixos.standards.config_facts`."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.standards.config_facts import CONFIG_FACTS
+from pytest_nixos.standards.kinds.kind import Kind, Parameter, Parameters
+from pytest_nixos.standards.seen import Sight
+
+__all__ = ["KINDS"]
+
+
+def _find(today: dt.date, parameters: Parameters, host: HostConfig) -> Sight:
+    return CONFIG_FACTS[str(parameters["fact"])].read(host, today)
+
+
+KINDS = (
+    Kind(
+        name="declaration",
+        reads="facts that follow from the evaluated config",
+        probe=None,
+        find=_find,
+        parameters={"fact": Parameter(required=True, choices=tuple(CONFIG_FACTS))},
+        options=lambda p: CONFIG_FACTS[str(p["fact"])].options,
+    ),
+)

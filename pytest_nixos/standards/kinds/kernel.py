@@ -1,0 +1,86 @@
+"""Kinds about the kernel: its parameters, its command line, its modules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.observe.base import Probe
+from pytest_nixos.observe.kernel import kernel_parameters, modules, normalise_sysctl, sysctls
+from pytest_nixos.standards.kinds.kind import (
+    NEEDED,
+    NEEDED_TEXTS,
+    TEXT,
+    TEXTS,
+    Kind,
+    Parameters,
+)
+from pytest_nixos.standards.seen import Seen, Sight, Unseen
+
+__all__ = ["KINDS"]
+
+
+def _sysctl_keys(parameters: Parameters) -> list[str]:
+    return list(parameters.get("keys", ())) or [str(parameters["key"])]
+
+
+def _sysctl_probe(wanted: Sequence[Parameters], _: HostConfig) -> Probe[Any]:
+    return sysctls([key for p in wanted for key in _sysctl_keys(p)], name="catalogue-sysctl")
+
+
+def _sysctl(values: Mapping[str, str | None], parameters: Parameters, _: HostConfig) -> Sight:
+    keys = _sysctl_keys(parameters)
+    if missing := [key for key in keys if key not in values]:
+        return Unseen(f"the machine gave no answer about {', '.join(missing)}")
+    found = {key: None if (v := values[key]) is None else normalise_sysctl(v) for key in keys}
+    return Seen(found if "keys" in parameters else found[keys[0]])
+
+
+def _kernel_param(words: Sequence[str] | None, parameters: Parameters, _: HostConfig) -> Sight:
+    if words is None:
+        return Unseen("the kernel command line could not be read")
+    name = str(parameters["name"])
+    if name == "*":
+        return Seen(list(words))
+    # As in the kernel, the last one of a name counts; a word without a value is present and empty.
+    values = [w.partition("=")[2] for w in words if w.partition("=")[0] == name]
+    return Seen(values[-1] if values else None)
+
+
+def _module_probe(wanted: Sequence[Parameters], _: HostConfig) -> Probe[Any]:
+    return modules([name for p in wanted for name in p["names"]])
+
+
+def _module(states: Mapping[str, str] | None, parameters: Parameters, _: HostConfig) -> Sight:
+    if states is None:
+        return Unseen("the machine has no modprobe to ask")
+    if missing := [name for name in parameters["names"] if name not in states]:
+        return Unseen(f"the machine gave no answer about {', '.join(missing)}")
+    return Seen({name: states[name] for name in parameters["names"]})
+
+
+KINDS = (
+    Kind(
+        name="sysctl",
+        reads="kernel parameters below /proc/sys",
+        probe=_sysctl_probe,
+        find=_sysctl,
+        parameters={"key": TEXT, "keys": TEXTS},
+        one_of=("key", "keys"),
+    ),
+    Kind(
+        name="kernel-param",
+        reads="the kernel command line; `*` stands for all its words",
+        probe=lambda _, __: kernel_parameters(),
+        find=_kernel_param,
+        parameters={"name": NEEDED},
+    ),
+    Kind(
+        name="module",
+        reads="whether kernel modules are loaded, loadable, blocked or absent",
+        probe=_module_probe,
+        find=_module,
+        parameters={"names": NEEDED_TEXTS},
+    ),
+)

@@ -1,0 +1,101 @@
+"""Looking: everything that controls need to see is read at once, and then found by each of them."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Protocol, TypeVar
+
+from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.observe.base import Probe
+from pytest_nixos.standards.applicability import unmet
+from pytest_nixos.standards.flake_files import FlakeFiles, StoreScan
+from pytest_nixos.standards.kinds import KINDS
+from pytest_nixos.standards.model import Control, ObservedSpec
+from pytest_nixos.standards.seen import Sight, Unseen
+
+__all__ = ["Store", "closure_observation", "host_observations", "look", "probes", "read"]
+
+T = TypeVar("T")
+
+
+class Store(Protocol):
+    """The part of :class:`pytest_nixos.observe.store.Observations` that reading needs."""
+
+    def prefetch(self, probes: list[Probe[object]]) -> None: ...
+
+    def of(self, probe: Probe[T]) -> T: ...
+
+
+class _Parsed(Mapping[str, object]):
+    """Observations by kind; each is parsed when it is asked for."""
+
+    def __init__(self, asked: Mapping[str, Probe[Any]], store: Store) -> None:
+        self._asked = asked
+        self._store = store
+
+    def __getitem__(self, kind: str) -> object:
+        return self._store.of(self._asked[kind])
+
+    def __contains__(self, kind: object) -> bool:
+        return kind in self._asked
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._asked)
+
+    def __len__(self) -> int:
+        return len(self._asked)
+
+
+def probes(controls: Iterable[Control], host: HostConfig) -> Mapping[str, Probe[Any]]:
+    """Return one probe for each kind that data controls among `controls` look at, by kind.
+
+    Controls that do not apply to the host are left out: nobody waits for the answer of a server that it does not run.
+    """
+    wanted: dict[str, list[Mapping[str, object]]] = {}
+    for control in controls:
+        if control.is_data and control.observed is not None and unmet(control, host) is None:
+            wanted.setdefault(control.observed.kind, []).append(control.observed.parameters)
+    return {
+        kind: probe(parameters, host)
+        for kind, parameters in wanted.items()
+        if (probe := KINDS[kind].probe) is not None
+    }
+
+
+def read(controls: Iterable[Control], host: HostConfig, store: Store) -> Mapping[str, object]:
+    """Observe everything that `controls` look at on the machine, in one round trip.
+
+    :return: parsed observations by kind; add :func:`host_observations` for what is read on the host machine.
+    """
+    asked = probes(controls, host)
+    store.prefetch(list(asked.values()))
+    return _Parsed(asked, store)
+
+
+def host_observations(
+    *,
+    today: dt.date,
+    flake: FlakeFiles | None = None,
+) -> Mapping[str, object]:
+    """Return what is read without a machine, by kind; what is not given cannot be judged, and is told so."""
+    found: dict[str, object] = {"declaration": today}
+    if flake is not None:
+        found["flake-lock"] = (flake, today)
+        found["source-scan"] = flake
+    return found
+
+
+def closure_observation(scan: StoreScan) -> Mapping[str, object]:
+    """Return what was found in the closure, by kind; apart from the others, since it needs a build."""
+    return {"store-scan": scan}
+
+
+def look(spec: ObservedSpec, observations: Mapping[str, object], host: HostConfig) -> Sight:
+    """Find the value of one control in what was observed."""
+    kind = KINDS[spec.kind]
+    if spec.kind not in observations:
+        if kind.host_side:
+            return Unseen(f"this run did not read {kind.reads}", applicable=False)
+        return Unseen(f"the machine was not asked for {kind.reads}")
+    return kind.find(observations[spec.kind], spec.parameters, host)

@@ -1,0 +1,83 @@
+import subprocess
+import time
+
+import pytest
+
+from pytest_nixos.errors import TransportError
+from pytest_nixos.local.timing import Deadline
+from pytest_nixos.machine.command import CommandResult, run_many
+
+
+class Shell:
+    """bash on this machine."""
+
+    def __init__(self) -> None:
+        self.trips = 0
+
+    def run(self, command: str, *, deadline: Deadline, stdin: bytes = b"") -> CommandResult:
+        self.trips += 1
+        done = subprocess.run(
+            ["bash", "-c", command],
+            check=False,
+            input=stdin,
+            capture_output=True,
+            start_new_session=True,
+        )
+        return CommandResult(
+            command=command,
+            exit_status=done.returncode,
+            stdout=done.stdout,
+            stderr=done.stderr,
+            duration_s=0.0,
+        )
+
+    def close(self) -> None:
+        pass
+
+
+def batch(*commands: str) -> tuple[CommandResult, ...]:
+    shell = Shell()
+    results = run_many(shell, commands, deadline=Deadline.after(60))
+    assert shell.trips == (1 if commands else 0)
+    return results
+
+
+def test_each_has_its_own_streams_and_status() -> None:
+    commands = (
+        r"printf 'a\0b\n\xff'; printf err >&2",
+        "exit 3",
+        "cd /; x=1; set -e; false",
+        'echo "$PWD ${x-unset} ${-//[^e]/}"; cat',
+        "",
+        'echo "it\'s"; # a remark',
+        "cat <<E\nhere\nE",
+        "if",
+        "(exit 141)",
+    )
+    results = batch(*commands)
+    assert tuple(result.command for result in results) == commands
+    assert [result.exit_status for result in results[:7]] == [0, 3, 1, 0, 0, 0, 0]
+    assert results[0].stdout == b"a\0b\n\xff"
+    assert results[0].stderr == b"err"
+    assert results[3].stdout.split() == [subprocess.check_output("pwd").strip(), b"unset"]
+    assert results[5].stdout == b"it's\n"
+    assert results[6].stdout == b"here\n"
+    assert results[7].exit_status in {1, 2}
+    assert b"syntax error" in results[7].stderr
+    assert results[8].exit_status == 141
+
+
+def test_the_time_of_each_is_told() -> None:
+    started_s = time.monotonic()
+    slow, quick = batch("sleep 0.2", "true")
+    assert 0.2 <= slow.duration_s <= time.monotonic() - started_s
+    assert 0 <= quick.duration_s < slow.duration_s
+
+
+def test_nothing_is_no_trip() -> None:
+    assert batch() == ()
+
+
+def test_one_that_kills_them_all_is_named() -> None:
+    with pytest.raises(TransportError, match=r"1 of 3 commands .* during 'kill -9 0'"):
+        batch("true", "kill -9 0", "true")

@@ -1,0 +1,110 @@
+"""No parser raises, whatever a guest prints: truncated, doubled, garbled, or binary output."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pytest_nixos.observe.base import Probe, ProbeOutput
+from pytest_nixos.observe.file import files, programs
+from pytest_nixos.observe.firewall import FirewallState, firewall
+from pytest_nixos.observe.generation import generations
+from pytest_nixos.observe.http import http
+from pytest_nixos.observe.journal import journal, recent_journal
+from pytest_nixos.observe.kernel import kernel_parameters, modules, sysctl_tree, sysctls
+from pytest_nixos.observe.mount import mounts
+from pytest_nixos.observe.network import addresses, sockets
+from pytest_nixos.observe.process import ProcessFacts, process_facts
+from pytest_nixos.observe.swap import swap
+from pytest_nixos.observe.unit import exposure, failed_units, system_state, unit_files, units
+
+RECORDED = Path(__file__).parents[1] / "recorded"
+PROBES: list[Probe[object]] = [
+    *(exposure(["a"]), firewall(), generations(), http(["http://a/"]), mounts()),
+    *(process_facts(["wanted", "plain"]), sockets(owners=True), swap(), sysctls(["a.b"])),
+    *(
+        sysctl_tree(),
+        failed_units(),
+        journal("a"),
+        files(["a"]),
+        addresses(),
+        kernel_parameters(),
+        modules(["a"]),
+        programs(["a"]),
+        recent_journal(5),
+        system_state(),
+        unit_files(),
+        units(["a"]),
+    ),
+]
+TITLES = [
+    "nft",
+    "iptables",
+    "links",
+    "zram zram0",
+    "status 1",
+    "unit a b",
+    "owners",
+    "cgroups",
+    "passwd",
+    "shadow",
+    "group",
+]
+
+
+def odd_outputs(seed: int) -> Iterator[bytes]:
+    chance = random.Random(seed)
+    for path in sorted(RECORDED.iterdir()):
+        text = path.read_bytes()
+        yield text[: chance.randrange(len(text))]
+        garbled = bytearray(text)
+        for _ in range(40):
+            garbled[chance.randrange(len(garbled))] = chance.randrange(256)
+        yield bytes(garbled)
+        lines = text.split(b"\n")
+        chance.shuffle(lines)
+        yield b"\n".join(lines)
+        fields = [b" ".join(chance.sample(f, len(f))) for f in (line.split(b" ") for line in lines)]
+        yield b"\n".join(fields)
+    for title in TITLES:
+        yield f"={title}\n".encode() + chance.randbytes(300)
+        yield f"={title}\n={title}\n1 2 3 4 5 6 7 8 9 10 11\n-\n: :\n\t\t\n".encode()
+    yield b""
+    yield b'=nft\n{"nftables": [{"rule": null}, 3, {"chain": {}}, {"set": []}]}\n=nft-status 0\n'
+    yield b"=nft\n[]\n=nft-status 0\n"
+
+
+def properties(value: object) -> None:
+    """Ask an observation all that it answers without arguments."""
+    for name in dir(type(value)):
+        if isinstance(getattr(type(value), name), property):
+            getattr(value, name)
+
+
+@pytest.mark.parametrize("probe", PROBES, ids=lambda probe: probe.name)
+def test_no_parser_raises(probe: Probe[object]) -> None:
+    for text in odd_outputs(seed=7):
+        found = probe.parse(ProbeOutput(stdout=text, exit_status=1))
+        if isinstance(found, FirewallState):
+            properties(found.ruleset)
+            found.ruleset.open_ports("tcp")
+            found.ruleset.reach(family="ip6").openings()
+        elif isinstance(found, dict):
+            for value in found.values():
+                if isinstance(value, ProcessFacts):
+                    properties(value)
+        else:
+            properties(found)
+
+
+def test_every_probe_has_a_name_of_its_own() -> None:
+    names = [probe.name for probe in PROBES]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("factory", [firewall, generations, swap, sockets, mounts])
+def test_a_probe_can_be_renamed(factory: Callable[..., Probe[object]]) -> None:
+    assert factory(name="before").name == "before"

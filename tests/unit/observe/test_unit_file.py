@@ -1,0 +1,85 @@
+"""What systemd-analyze verify says of unit files, as systemd 245, 255 and 257 print it."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_nixos.observe.base import ProbeOutput
+from pytest_nixos.observe.unit_file import parse_verify, verify_units
+from pytest_nixos.observe.user_unit import user_units
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "/etc/systemd/system/feed.service:8: Unknown key 'ProtectSytem' in section [Service], ignoring.",
+        "/etc/systemd/system/feed.service:8: Unknown key name 'ProtectSytem' in section 'Service', ignoring.",
+        "/etc/systemd/system/feed.service:8: Unknown lvalue 'ProtectSytem' in section 'Service', ignoring.",
+        "/nix/store/x-unit-feed.service/feed.service:8: Unknown key 'ProtectSytem' in section [Service], ignoring.",
+        "/etc/systemd/system/feed.service.d/overrides.conf:8: Unknown key 'ProtectSytem' in section [Service], ignoring.",
+    ],
+)
+def test_a_directive_that_systemd_does_not_know(line: str) -> None:
+    (ignored,) = parse_verify(line, answered=True).ignored
+    assert (ignored.unit, ignored.line, ignored.key) == ("feed.service", 8, "ProtectSytem")
+
+
+def test_a_value_that_systemd_refuses() -> None:
+    said = (
+        "/etc/systemd/system/a.timer:2: Failed to parse calendar specification, ignoring: dayly\n"
+        "a.timer: Timer unit lacks value setting. Refusing.\n"
+        "Unit a.timer has a bad unit file setting.\n"
+    )
+    report = parse_verify(said, answered=True)
+    assert [(i.unit, i.key) for i in report.ignored] == [("a.timer", "")]
+    assert report.refused == ("a.timer",)
+    assert "Timer unit lacks value setting. Refusing." in report.of("a.timer")
+
+
+def test_cycles_once_each() -> None:
+    said = """\
+cache.service: Found ordering cycle on indexer.service/start
+cache.service: Found dependency on cache.service/start
+cache.service: Unable to break cycle starting with cache.service/start
+cache.service: Found ordering cycle on indexer.service/start
+"""
+    report = parse_verify(said, answered=True)
+    assert [(c.unit, c.at) for c in report.cycles] == [("cache.service", "indexer.service")]
+
+
+def test_remarks_about_what_is_only_pulled_in_are_no_ignored_directives() -> None:
+    said = """\
+syslog.socket: service syslog.service not loaded, socket cannot be started.
+backup.timer: Cannot add dependency job, ignoring: Unit backup.timer has a bad unit file setting.
+/etc/systemd/system/x.service:3: Support for option SysVStartPriority= has been removed
+"""
+    assert parse_verify(said, answered=True).ignored == ()
+
+
+def test_a_manager_that_does_not_start_answers_nothing() -> None:
+    said = "Failed to lookup RuntimeDirectory path: No such device or address\nFailed to initialize manager: No such device or address\n"
+    assert not parse_verify(said, answered=True).answered
+
+
+def test_templates_are_not_asked_for() -> None:
+    assert verify_units(["getty@.service"]).script == ":"
+    assert "getty@" not in verify_units(["getty@.service", "a.service"]).script
+
+
+def test_units_of_users() -> None:
+    said = b"""count 2
+said /etc/systemd/user/hello.service:3: Unknown key 'Restrat' in section [Service], ignoring.
+manager alice
+failed alice sync.service
+dangling /home/alice/.config/x
+"""
+    seen = user_units().parse(ProbeOutput(stdout=said, exit_status=0))
+    assert seen.answered
+    assert seen.report.ignored[0].unit == "hello.service"
+    assert seen.failed == (("alice", "sync.service"),)
+    assert seen.dangling == ("/home/alice/.config/x",)
+
+
+@pytest.mark.parametrize(("stdout", "status"), [(b"", 127), (b"", 0), (b"count many\n", 0)])
+def test_units_of_users_that_cannot_be_told(stdout: bytes, status: int) -> None:
+    assert not user_units().parse(ProbeOutput(stdout=stdout, exit_status=status)).answered

@@ -1,0 +1,137 @@
+"""The bundled catalogue as a whole: complete, covered, documented, and honest about what is not written."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from docs.generate.__main__ import main
+from docs.generate.controls import pages
+from pytest_nixos.standards.coverage import COVERED, coverage
+from pytest_nixos.standards.documents import read_document
+from pytest_nixos.standards.explain import explain, list_controls
+from pytest_nixos.standards.kinds import KINDS
+from pytest_nixos.standards.load import load_catalogue
+from pytest_nixos.standards.model import STANDARDS
+from pytest_nixos.standards.profile import load_profiles, select_controls
+
+CATALOGUE = load_catalogue()
+PROFILES = load_profiles(CATALOGUE)
+REPOSITORY = Path(__file__).parents[3]
+CHECKS = REPOSITORY / "checks"
+
+
+def written_checks() -> set[str]:
+    found: set[str] = set()
+    for path in CHECKS.rglob("*.py"):
+        found.update(re.findall(r"nixos_control\(\s*\"([A-Z0-9-]+)\"", path.read_text("utf-8")))
+    return found
+
+
+@pytest.mark.parametrize(("folder", "form"), [("catalogue", "catalogue"), ("profiles", "profile")])
+def test_bundled_files_obey_the_schema(folder: str, form: str) -> None:
+    paths = sorted((REPOSITORY / "pytest_nixos/standards" / folder).glob("*.toml"))
+    assert paths
+    for path in paths:
+        read_document(path, form)
+
+
+def test_every_control_has_one_judge() -> None:
+    planned = {c.id for c in CATALOGUE if c.check}
+    assert written_checks() == planned
+
+
+@pytest.mark.parametrize(
+    ("standard", "clauses"), [("stig", 103), ("anssi", 80), ("requirement", 160), ("hipaa", 16)]
+)
+def test_every_clause_has_a_control_or_a_reason(standard: str, clauses: int) -> None:
+    found = coverage(standard, CATALOGUE)
+    assert len(found.clauses) == clauses
+    assert [clause.name for clause in found.clauses if not clause.settled] == []
+
+
+@pytest.mark.parametrize("standard", COVERED)
+def test_no_control_refers_to_a_clause_that_does_not_exist(standard: str) -> None:
+    known = {clause.name for clause in coverage(standard, CATALOGUE).clauses}
+    used = {clause for c in CATALOGUE for clause in c.references.get(standard, ())}
+    assert used - known == set()
+
+
+def test_references_name_known_standards() -> None:
+    assert {key for c in CATALOGUE for key in c.references} - set(STANDARDS) == set()
+
+
+def test_every_stig_rule_is_in_the_stig_profile() -> None:
+    chosen = select_controls(["stig"], PROFILES, CATALOGUE)
+    rules = {rule for c in chosen for rule in c.references.get("stig", ())}
+    selected = {c.id for c in chosen}
+    rules |= {r for c in CATALOGUE if c.judged_as in selected for r in c.references.get("stig", ())}
+    manual = {r for c in CATALOGUE if c.manual for r in c.references.get("stig", ())}
+    assert {clause.name for clause in coverage("stig", CATALOGUE).clauses} - rules - manual == set()
+
+
+def test_kinds_that_are_read_without_a_machine() -> None:
+    assert {name for name, kind in KINDS.items() if kind.host_side} == {
+        "declaration", "flake-lock", "source-scan", "store-scan",
+    }  # fmt: skip
+
+
+def test_bundled_profiles_select_something() -> None:
+    for name in PROFILES:
+        assert select_controls([name], PROFILES, CATALOGUE)
+
+
+def test_threats_and_remedies_are_sentences_and_code() -> None:
+    for control in CATALOGUE:
+        assert control.threat[0].isupper() or control.threat[0] in "/$", control.id
+        assert control.threat.endswith((".", "?", "!")), control.id
+        code = [
+            line for line in control.remedy.splitlines() if line.strip() and line.strip()[0] != "#"
+        ]
+        assert code, f"{control.id}: its remedy is nothing but comments"
+
+
+def test_every_page_is_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
+    status = main(["--check"])
+    assert (status, capsys.readouterr().out) == (0, "")
+
+
+def test_every_control_and_suite_has_a_page() -> None:
+    found = pages(CATALOGUE, PROFILES, page_each=True)
+    for control in CATALOGUE:
+        page = found[f"{control.suite}/{control.id}.md"]
+        assert control.threat in page
+        assert control.remedy in page
+    assert {f"{name}.md" for name in CATALOGUE.suites} <= set(found)
+
+
+def test_pages_link_to_pages_that_exist() -> None:
+    found = pages(CATALOGUE, PROFILES, page_each=True)
+    for path, text in found.items():
+        for target in re.findall(r"\]\(([^)#:]+\.md)\)", text):
+            resolved = (Path("/") / path).parent / target
+            assert str(resolved.resolve()).lstrip("/") in found, f"{path}: {target}"
+
+
+def test_explaining_a_control_says_everything() -> None:
+    text = explain(CATALOGUE.control("SSH-005"), CATALOGUE)
+    for part in (
+        "SSH-005",
+        "HIGH",
+        "Threat:",
+        "Remedy:",
+        "V-268157",
+        "ssh-macs",
+        "services.openssh.settings.Macs",
+    ):
+        assert part in text
+    assert "Judged as FW-001" in explain(CATALOGUE.control("NET-001"), CATALOGUE)
+    assert "By hand, because" in explain(CATALOGUE.control("AUTH-023"))
+
+
+def test_listing_controls_is_one_line_each() -> None:
+    text = list_controls(CATALOGUE.suites["ssh"].controls)
+    assert len(text.splitlines()) == 24
+    assert text.splitlines()[0].split()[:3] == ["SSH-001", "HIGH", "both"]

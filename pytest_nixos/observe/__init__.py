@@ -47,6 +47,7 @@ from pytest_nixos.observe.unit_file import (
     verify_units,
 )
 from pytest_nixos.observe.user_unit import UserUnits, user_units
+from pytest_nixos.observe.waiting import is_hopeless, poll_service
 
 __all__ = [
     "STRANGER",
@@ -99,10 +100,12 @@ __all__ = [
     "firewall",
     "generations",
     "http",
+    "is_hopeless",
     "journal",
     "mounts",
     "observe",
     "parse_activation",
+    "poll_service",
     "process_facts",
     "programs",
     "recent_journal",

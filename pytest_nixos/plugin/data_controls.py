@@ -15,7 +15,7 @@ from pytest_nixos.observe.store import Observations
 from pytest_nixos.plugin.closure import scan_host
 from pytest_nixos.plugin.not_applicable import not_applicable
 from pytest_nixos.plugin.session import NixosSession
-from pytest_nixos.plugin.stash import NARRATOR, SESSION
+from pytest_nixos.plugin.stash import PROGRESS, SESSION
 from pytest_nixos.standards.applicability import inapplicable
 from pytest_nixos.standards.flake_files import FlakeFiles, StoreScan, flake_directory, read_flake
 from pytest_nixos.standards.judge import judge
@@ -42,12 +42,12 @@ def nixos_closure_scan(request: pytest.FixtureRequest, _nixos_host: str) -> Stor
     """What was found in the closure of the host's system, which is built for it and not started."""
     session = request.config.stash[SESSION]
     entry = session.entry(_nixos_host)
-    narrator = request.config.stash[NARRATOR]
+    progress = request.config.stash[PROGRESS]
     try:
         if entry.failure is not None:
             raise entry.failure
         flake = session.flakes.of(entry.ref.flake).root
-        return scan_host(session, _nixos_host, flake=flake, narrator=narrator)
+        return scan_host(session, _nixos_host, flake=flake, progress=progress)
     except NixosError as err:
         entry.fail(err)
         raise pytest.fail.Exception(str(err), pytrace=False) from None

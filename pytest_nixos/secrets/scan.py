@@ -55,16 +55,23 @@ def _known(text: str) -> Iterator[Found]:
 
 def _hits(text: str, found: Iterable[tuple[Found, Verdict]]) -> Iterator[Hit]:
     """Keep the first of those that overlap, and put them in order."""
-    taken: list[tuple[Found, Verdict]] = []
-    for each, verdict in found:
-        if not any(each.start < other.end and other.start < each.end for other, _ in taken):
-            taken.append((each, verdict))
+    taken: list[tuple[int, int, Found, Verdict]] = []
+    for number, (each, verdict) in enumerate(found):
+        place = bisect_right(taken, (each.start, -1))
+        before = taken[place - 1][2] if place else None
+        after = taken[place][2] if place < len(taken) else None
+        free = (before is None or before.end <= each.start) and (
+            after is None or each.end <= after.start
+        )
+        if free and each.start < each.end:
+            taken.insert(place, (each.start, number, each, verdict))
     breaks = [at for at, character in enumerate(text) if character == "\n"] if taken else []
-    for each, verdict in sorted(taken, key=lambda pair: pair[0].start):
+    for _, _, each, verdict in taken:
+        secret = text[each.start : each.end]
         yield Hit(
-            line=bisect_right(breaks, each.start - 1) + 1 if each.start else 1,
+            line=bisect_right(breaks, each.start - 1) + 1,
             kind=each.kind,
-            shown=masked(text[each.start : each.end]),
+            shown=masked(secret),
             placeholder=verdict is Verdict.PLACEHOLDER,
-            mark=mark_of(text[each.start : each.end]),
+            mark=mark_of(secret),
         )

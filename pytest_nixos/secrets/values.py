@@ -206,7 +206,8 @@ _PLACEHOLDER_WORDS = frozenset(
 _PUBLISHED = frozenset({"SW2YcwTIb9zpOOhoPsMm"})  # Grafana's secret_key
 _PLACEHOLDER = re.compile(
     r"(?i)change[-_. ]?(?:me|it|this)\b|change-?this|(?:^|[-_ .:/])your[-_ .]?|\bmy[-_](?:password|secret|token|key|api)|"
-    r"replace[-_ ]?(?:me|this|with)|example|placeholder|redacted|dummy|not[-_]?(?:a|so)?[-_]?(?:real|secret|secure)|insecure|"
+    r"replace[-_ ]?(?:me|this|with)|example|placeholder|redacted|dummy|not[-_]?(?:a|so)?[-_]?(?:real|secret|secure)|"
+    r"insecure[-_]?(?:key|secret|password|token|default)|"
     r"(?:^|[-_ ])(?:fake|sample|todo|fixme|insert|enter)(?:[-_ ]|$)|x{4,}|\*{3,}|\.{3,}|…|_{4,}|-{6,}|"
     r"(?:^|[-_])(?:goes|here)$|0{12,}|(?:0123456789|1234567890)(?:abc|ABC|$)"
 )
@@ -270,6 +271,8 @@ def judge_value(value: str, kind: NameClass, *, name: str = "") -> Verdict:
     :param name: the name itself: ``password = password`` says nothing.
     """
     value = value.strip()
+    if kind is NameClass.HASH and re.match(r"^\$[\w-]+\$.*\$", value):
+        return Verdict.SECRET
     if _stands_for_other(value, kind):
         return Verdict.NO_SECRET
     low = value.lower()
@@ -285,7 +288,7 @@ def judge_value(value: str, kind: NameClass, *, name: str = "") -> Verdict:
             looks_random(value, least=8) or bool(_UUID.match(value)) or len(value) >= 16
         )
     else:
-        good = looks_random(value, least=20) and not _UUID.match(value)
+        good = looks_random(value, least=16) and not _UUID.match(value)
     return Verdict.SECRET if good else Verdict.NO_SECRET
 
 
@@ -301,15 +304,19 @@ def names_elsewhere(value: str) -> bool:
 
 
 def looks_random(value: str, *, least: int) -> bool:
-    """Whether a text has no words: digits or capitals amid its letters, and many different characters."""
-    if len(value) < least:
+    """Whether a text has no words: digits or capitals amid its letters, and many different characters.
+
+    :param least: characters that it has to have; from 16 on it has to look like a key.
+    """
+    if len(value) < least or _IDENTIFIER.match(value):
         return False
     kinds = sum(bool(re.search(p, value)) for p in ("[a-z]", "[A-Z]", "[0-9]", "[^A-Za-z0-9]"))
-    if least >= 20:
-        if not _BASE64.match(value) or _IDENTIFIER.match(value):
-            return False
-        return entropy(value) >= (2.8 if _HEX.match(value) else 3.5) and kinds >= 2
-    return kinds >= 2 and entropy(value) >= 2.3 and not _IDENTIFIER.match(value)
+    if least < 16:
+        return kinds >= 2 and entropy(value) >= 2.3
+    if not _BASE64.match(value):
+        text = " " not in value and value[0] not in "{[(" and '"' not in value
+        return kinds == 4 and text and entropy(value) >= 4.2
+    return kinds >= 2 and entropy(value) >= (2.8 if _HEX.match(value) else 3.5)
 
 
 def _stands_for_other(value: str, kind: NameClass) -> bool:

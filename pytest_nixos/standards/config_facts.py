@@ -11,7 +11,6 @@ from pytest_nixos.nix.declared import Unit
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.secrets.values import names_elsewhere, stands_for_none
 from pytest_nixos.standards.config_fact import ConfigFact
-from pytest_nixos.standards.declared_facts import DECLARED_FACTS
 from pytest_nixos.standards.nixos_releases import load_releases
 from pytest_nixos.standards.seen import Seen, Sight, Unseen
 from pytest_nixos.standards.services import unit_environment
@@ -244,6 +243,5 @@ CONFIG_FACTS: Mapping[str, ConfigFact] = {
         about="TCP ports that the firewall is declared to open on every interface",
         read=lambda host, _: Seen(_open_ports(host)),
     ),
-    **DECLARED_FACTS,
     "release": ConfigFact(about="why the release is not supported, if so", read=_release),
 }

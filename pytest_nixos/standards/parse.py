@@ -12,7 +12,7 @@ from msgspec import UnsetType
 from pytest_nixos.backend_name import EVERYWHERE, BackendName
 from pytest_nixos.errors import CatalogueError
 from pytest_nixos.findings import Severity
-from pytest_nixos.standards.config_facts import CONFIG_FACTS
+from pytest_nixos.standards.declared_facts import DECLARED_FACTS
 from pytest_nixos.standards.did_you_mean import did_you_mean
 from pytest_nixos.standards.format import (
     CatalogueFile,
@@ -145,12 +145,12 @@ def _declared(entry: DeclaredEntry | None) -> DeclaredSpec | None:
 
 
 def _fact_options(name: str) -> tuple[str, ...]:
-    if name not in CONFIG_FACTS:
+    if name not in DECLARED_FACTS:
         raise CatalogueError(
-            f"declared.fact: {name!r} is not a fact{did_you_mean(name, CONFIG_FACTS)}",
-            remedy=f"use one of {', '.join(sorted(CONFIG_FACTS))}",
+            f"declared.fact: {name!r} is not a fact{did_you_mean(name, DECLARED_FACTS)}",
+            remedy=f"use one of {', '.join(sorted(DECLARED_FACTS))}",
         )
-    return CONFIG_FACTS[name].options
+    return DECLARED_FACTS[name].options
 
 
 def _requirement(entry: ConditionEntry, reason: str = "") -> Requirement:

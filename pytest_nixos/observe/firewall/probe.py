@@ -121,11 +121,12 @@ def _tables(sections: Mapping[str, str], nft_tables: Tables) -> Tables:
     tables: dict[str, Mapping[str, Chain]] = {}
     for name, family in (("iptables", 4), ("ip6tables", 6)):
         text = sections.get(name, "")
+        is_old = bool(text.strip()) and not _is_nft(text)
         # The kernel's old tables stand beside nftables' own of the same name.
-        suffix = " (legacy)" if text and not _is_nft(text) and nft_tables else ""
+        suffix = " (legacy)" if is_old and nft_tables else ""
         tables |= parse_iptables_save(text, family=family, sets=sets, suffix=suffix)
-        legacy = sections.get(f"{name}-legacy", "")
-        if not suffix and _is_nft(text):
+        if not is_old:
+            legacy = sections.get(f"{name}-legacy", "")
             tables |= parse_iptables_save(legacy, family=family, sets=sets, suffix=" (legacy)")
     for table, chains in nft_tables.items():
         # iptables shows its own tables better than nft, which does not know its extensions.

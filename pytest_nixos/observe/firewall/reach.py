@@ -139,6 +139,10 @@ class Reach:
             return Decision.UNKNOWN, rules
         return (Decision.ACCEPTED if kinds == {Decision.ACCEPTED} else Decision.CONDITIONAL), rules
 
+    def at(self, packet: Mapping[str, int]) -> tuple[Decision, tuple[str, ...]]:
+        """Tell what becomes of one packet, given by the value of each of its dimensions, and the rules that decide."""
+        return self.judge({d: ((v, v),) for d, v in packet.items()})
+
     def openings(self) -> Sequence[Opening]:
         """Return every way in, each once for each rule that opens it."""
         groups: dict[tuple[object, ...], list[tuple[Spans, Spans]]] = {}

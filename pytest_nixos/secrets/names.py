@@ -27,7 +27,9 @@ _WORD = re.compile(r"[a-z0-9]+")
 
 _PASSWORDS = ("password", "passwd", "passphrase", "passwort", "passcode", "pass")
 #: Words that end so and mean something else.
-_NO_PASSWORDS = frozenset({"bypass", "compass", "trespass", "surpass", "overpass", "askpass", "multipass"})
+_NO_PASSWORDS = frozenset(
+    {"bypass", "compass", "trespass", "surpass", "overpass", "askpass", "multipass"}
+)
 _PASSWORD_WORDS = frozenset(
     {"pass", "pwd", "pw", "psk", "pin", "bindpw", "rootpw", "requirepass", "masterauth", "pgpass",
      "authtok", "sshpass", "mypwd", "rootpass", "adminpass", "smtppass", "userpw", "keypass",

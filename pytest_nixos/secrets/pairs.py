@@ -100,12 +100,16 @@ _GROUP = re.compile(
     r"[\"']?\s*[:=]\s*\{(?P<members>[^{}]{1,4000})\}",
     re.IGNORECASE,
 )
-_MEMBER = re.compile(r"(?<![\w.-])[\w.-]{1,80}[\"']?\s*[:=]\s*(?P<q>[\"'])(?P<value>[^\"'\n]{4,})(?P=q)")
+_MEMBER = re.compile(
+    r"(?<![\w.-])[\w.-]{1,80}[\"']?\s*[:=]\s*(?P<q>[\"'])(?P<value>[^\"'\n]{4,})(?P=q)"
+)
 _YAML_GROUP = re.compile(
     r"(?m)^(?P<indent>[ ]*)(?:- )?\w*(?P<key>tokens|passwords|secrets|credentials|api_?keys):[ ]*\n"
     r"(?P<members>(?:(?P=indent)[ ]+[^\n]*\n?){1,60})"
 )
-_YAML_MEMBER = re.compile(r"(?m)^[ ]+[\w.-]+:[ ]+(?P<q>[\"']?)(?P<value>[^\s\"'{}\[\]|>&*!#][^\s\"']*)(?P=q)[ ]*$")
+_YAML_MEMBER = re.compile(
+    r"(?m)^[ ]+[\w.-]+:[ ]+(?P<q>[\"']?)(?P<value>[^\s\"'{}\[\]|>&*!#][^\s\"']*)(?P=q)[ ]*$"
+)
 
 
 def _below(text: str) -> Iterator[tuple[Found, Verdict]]:
@@ -181,7 +185,9 @@ def _is_value(match: re.Match[str], line: str, *, code: bool) -> bool:
     if prose or called or query:
         return False
     # In a program it is a text of its own, as a variable for a process or an option of a mount.
-    return not code or before in {'"', "'"} or (before == "," and line.count('"', 0, start) % 2 == 1)
+    return (
+        not code or before in {'"', "'"} or (before == "," and line.count('"', 0, start) % 2 == 1)
+    )
 
 
 def _whole_line(match: re.Match[str]) -> Iterator[Pair]:

@@ -62,6 +62,12 @@ class _Place:
     file: re.Pattern[str] | None
     least: int
 
+    def matches(self, line: str) -> Iterator[re.Match[str]]:
+        if self.file is None:
+            yield from self.pattern.finditer(line)
+        elif (match := self.pattern.match(line)) is not None:
+            yield match
+
 
 @cache
 def _places() -> tuple[_Place, ...]:
@@ -108,13 +114,12 @@ def _of_line(line: str, places: Sequence[_Place]) -> Iterator[tuple[Found, Verdi
     for match in (*_HEADER.finditer(line), *_PLAIN_HEADER.finditer(line), *_BEARER.finditer(line)):
         yield from _header(match)
     for place in places:
-        start = place.pattern.match(line) if place.file is not None else None
-        for match in [start] if start else place.pattern.finditer(line) if not place.file else ():
-            if looks_random(match["value"], least=place.least) or not place.least:
+        for match in place.matches(line):
+            if not place.least or looks_random(match["value"], least=place.least):
                 yield from _judged(match, place.kind)
-    match = _PGPASS.match(line)
-    if match is not None and not re.match(r"^[0-9a-fA-F:]+$", line):
-        yield from _judged(match, "password of PostgreSQL")
+    entry = _PGPASS.match(line)
+    if entry is not None and not re.match(r"^[0-9a-fA-F:]+$", line):
+        yield from _judged(entry, "password of PostgreSQL")
     yield from _docker(line)
 
 

@@ -85,8 +85,8 @@ def by_plugin(text: str) -> Iterator[Found]:
 
 def _of_line(line: str, start: int) -> Iterator[Found]:
     for plugin in _plugins():
-        for secret in plugin.analyze_string(line.rstrip("\r\n")):
-            secret = secret.strip(" \t\"'=:")
+        for answer in plugin.analyze_string(line.rstrip("\r\n")):
+            secret = answer.strip(" \t\"'=:")
             at = line.find(secret)
             # Several patterns have no borders, and match inside of longer texts: hashes, keys, images.
             inside = at < 0 or _runs_on(line, at, at + len(secret))

@@ -53,7 +53,7 @@ _PRIVATE_KEY = re.compile(
 )
 _STATIC_KEY = re.compile(rf"-----BEGIN OpenVPN Static key V1-----{_BREAK}+[0-9a-f]{{32}}")
 _PUTTY_KEY = re.compile(
-    r"PuTTY-User-Key-File-\d:.*?Private-Lines: \d+\r?\n[A-Za-z0-9+/=]{40,}", re.S
+    r"PuTTY-User-Key-File-\d:.*?Private-Lines: \d+\r?\n[A-Za-z0-9+/=]{40,}", re.DOTALL
 )
 _ENCODED_KEY = re.compile(r"LS0tLS1CRUdJTi[A-Za-z0-9+/=]{60,}")
 _SIGNED = re.compile(r"(?i)\bsig(?:s|nature|natures)?\b[\"']?\s*[:=\[]")
@@ -61,20 +61,10 @@ _SIGNED = re.compile(r"(?i)\bsig(?:s|nature|natures)?\b[\"']?\s*[:=\[]")
 
 def key_blocks(text: str) -> Iterator[Found]:
     """Find private keys in PEM, PGP, OpenSSH, PuTTY and OpenVPN form, as they are or in base64."""
-    if "PRIVATE KEY" in text:
-        for match in _PRIVATE_KEY.finditer(text):
-            if len(set(match["body"])) > 12:
-                yield Found(start=match.start(), end=match.end(), kind="private key")
-    if "OpenVPN Static key" in text:
-        for match in _STATIC_KEY.finditer(text):
-            yield Found(start=match.start(), end=match.end(), kind="OpenVPN static key")
-    if "PuTTY-User-Key-File" in text:
-        for match in _PUTTY_KEY.finditer(text):
-            yield Found(start=match.start(), end=match.end(), kind="private key (PuTTY)")
-    if "LS0tLS1CRUdJTi" in text:
-        for match in _ENCODED_KEY.finditer(text):
-            if "PRIVATE KEY" in _decoded(match[0]):
-                yield Found(start=match.start(), end=match.end(), kind="private key in base64")
+    for word, kind, pattern, holds in _BLOCKS:
+        for match in pattern.finditer(text) if word in text else ():
+            if holds(match):
+                yield Found(start=match.start(), end=match.end(), kind=kind)
 
 
 def by_shape(text: str, *, everywhere: bool = False) -> Iterator[Found]:
@@ -172,6 +162,18 @@ def _signing_keys(text: str) -> Iterator[Found]:
             )
 
 
+#: A text that has to be there, what it is, its form, and what else has to be true.
+_BLOCKS: tuple[tuple[str, str, re.Pattern[str], Callable[[re.Match[str]], bool]], ...] = (
+    ("PRIVATE KEY", "private key", _PRIVATE_KEY, lambda match: len(set(match["body"])) > 12),
+    ("OpenVPN Static key", "OpenVPN static key", _STATIC_KEY, lambda _: True),
+    ("PuTTY-User-Key-File", "private key (PuTTY)", _PUTTY_KEY, lambda _: True),
+    (
+        "LS0tLS1CRUdJTi",
+        "private key in base64",
+        _ENCODED_KEY,
+        lambda match: "PRIVATE KEY" in _decoded(match[0]),
+    ),
+)
 _CHECKS: Mapping[str, Callable[[str], bool]] = {
     "github-sum": _github_sum,
     "nats-seed": _nats_seed,

@@ -66,13 +66,12 @@ class _Tally:
     placeholders: list[str] = field(default_factory=list)
 
     def told(self) -> str:
+        own, package, initrd = (self.files[kind] for kind in ("own", "package", "initrd"))
+        packages = f"{package} files of {self.paths['package']} packages"
         lines = [
-            f"read whole: {self.files['own']} files of the host's own in {self.paths['own']} store paths",
-            f"looked through for keys and tokens with a prefix: {self.files['package']} files of "
-            f"{self.paths['package']} packages, their manuals and tests left out",
-            f"initrd: {self.files['initrd']} files read"
-            if self.files["initrd"]
-            else "initrd: none read",
+            f"read whole: {own} files of the host's own in {self.paths['own']} store paths",
+            f"looked through for keys and tokens with a prefix: {packages}, without manuals and tests",
+            f"initrd: {initrd or 'no'} files read",
         ]
         if self.paths["nixpkgs"]:
             lines.append("left out: the source of nixpkgs, which is public")
@@ -112,6 +111,9 @@ def scan_closure(closure: Closure, *, cache: ScanCache | None = None) -> StoreSc
     if closure.toplevel is not None:
         scan = _scan_initrd(closure.toplevel, cache)
         tally.files["initrd"] += scan.files
+        # As one file it is too large or binary; it has just been opened.
+        initrd = f"{(closure.toplevel / 'initrd').resolve()} ("
+        tally.unread = [reason for reason in tally.unread if not reason.startswith(initrd)]
         tally.unread += scan.unread
         found += scan.hits
     cache.write()
@@ -149,8 +151,8 @@ def _etc_names(toplevel: Path) -> Mapping[str, str]:
         if count > 2000 or root.count("/") > top.count("/") + 8:
             folders.clear()
         for name in files:
-            path = os.path.join(root, name)
-            names.setdefault(os.path.realpath(path), f"/etc/{os.path.relpath(path, top)}")
+            path = f"{root}/{name}"
+            names.setdefault(os.path.realpath(path), f"/etc/{path.removeprefix(f'{top}/')}")
     return names
 
 

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import Protocol
 
 __all__ = ["InitrdFile", "UnreadableInitrd", "initrd_files"]
 
@@ -27,6 +27,16 @@ _UNPACKED_LIMIT = 2 * 1024 * 1024 * 1024
 _PACKAGE = re.compile(
     r"^nix/store/[^/]+/(?:bin|sbin|lib|libexec|share|include)/|^(?:usr/)?(?:lib|share|bin|sbin)/"
 )
+
+
+class _Stream(Protocol):
+    def read(self, size: int = -1, /) -> bytes: ...
+
+
+class _Seekable(_Stream, Protocol):
+    def tell(self) -> int: ...
+
+    def seek(self, offset: int, whence: int = 0, /) -> int: ...
 
 
 class UnreadableInitrd(Exception):
@@ -58,7 +68,7 @@ def initrd_files(path: Path) -> Iterator[InitrdFile]:
         raise UnreadableInitrd(str(err) or "it is cut short") from err
 
 
-def _archives(stream: IO[bytes]) -> Iterator[InitrdFile]:
+def _archives(stream: _Seekable) -> Iterator[InitrdFile]:
     while magic := _next_magic(stream):
         if magic.startswith(b"0707"):
             yield from _archive(stream)
@@ -68,7 +78,7 @@ def _archives(stream: IO[bytes]) -> Iterator[InitrdFile]:
             return
 
 
-def _next_magic(stream: IO[bytes]) -> bytes:
+def _next_magic(stream: _Seekable) -> bytes:
     """Skip the zeros between archives, and look at the next six bytes."""
     while True:
         start = stream.tell()
@@ -83,7 +93,7 @@ def _next_magic(stream: IO[bytes]) -> bytes:
             return magic
 
 
-def _unpacked(stream: IO[bytes], magic: bytes) -> IO[bytes]:
+def _unpacked(stream: _Seekable, magic: bytes) -> _Stream:
     if magic.startswith(b"\x1f\x8b"):
         return gzip.GzipFile(fileobj=stream)
     if magic.startswith((b"\xfd7zXZ", b"]\0\0")):
@@ -97,15 +107,17 @@ def _unpacked(stream: IO[bytes], magic: bytes) -> IO[bytes]:
     raise UnreadableInitrd(f"it starts with {magic.hex()}, which no known compression does")
 
 
-class _Bounded(io.RawIOBase):
+class _Bounded:
     """A stream of unpacked data that can be read forwards only, with a bound."""
 
-    def __init__(self, source: IO[bytes]) -> None:
+    def __init__(self, source: _Stream) -> None:
         self._source = source
         self._at = 0
         self._ahead = b""
+        self._last = b""
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int = -1, /) -> bytes:
+        """Read as many bytes as there are, up to `size`."""
         wanted = size if size >= 0 else _UNPACKED_LIMIT
         found, self._ahead = self._ahead[:wanted], self._ahead[wanted:]
         while len(found) < wanted and (
@@ -119,9 +131,10 @@ class _Bounded(io.RawIOBase):
         return found
 
     def tell(self) -> int:
+        """Return how many bytes were read."""
         return self._at
 
-    def seek(self, offset: int, whence: int = 0) -> int:
+    def seek(self, offset: int, whence: int = 0, /) -> int:
         """Go back within what was read last."""
         back = self._at - offset
         if whence or not 0 <= back <= len(self._last):
@@ -132,7 +145,7 @@ class _Bounded(io.RawIOBase):
         return offset
 
 
-def _archive(stream: IO[bytes]) -> Iterator[InitrdFile]:
+def _archive(stream: _Stream) -> Iterator[InitrdFile]:
     while True:
         header = _exactly(stream, _HEADER)
         if header[:6] not in (b"070701", b"070702"):
@@ -149,7 +162,7 @@ def _archive(stream: IO[bytes]) -> Iterator[InitrdFile]:
             yield InitrdFile(name=name, content=content, of_package=bool(_PACKAGE.match(name)))
 
 
-def _content(stream: IO[bytes], size: int) -> bytes:
+def _content(stream: _Stream, size: int) -> bytes:
     padding = -size % 4
     if size <= _FILE_LIMIT:
         return _exactly(stream, size + padding)[:size]
@@ -159,7 +172,7 @@ def _content(stream: IO[bytes], size: int) -> bytes:
     return b""
 
 
-def _exactly(stream: IO[bytes], size: int) -> bytes:
+def _exactly(stream: _Stream, size: int) -> bytes:
     data = stream.read(size)
     if len(data) != size:
         raise UnreadableInitrd("it is cut short")

@@ -82,4 +82,6 @@ def test_a_long_line_is_read_whole_and_soon() -> None:
 def test_no_text_makes_the_search_slow(text: str) -> None:
     started_s = time.monotonic()
     find_secrets(text)
-    assert time.monotonic() - started_s < 10  # each took 0.5 s; a rule that tries all pairs takes minutes
+    assert (
+        time.monotonic() - started_s < 10
+    )  # each took 0.5 s; a rule that tries all pairs takes minutes

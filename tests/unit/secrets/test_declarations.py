@@ -55,7 +55,7 @@ def test_a_service_that_reads_a_file_still_counts() -> None:
 
 
 def test_declared_secrets_that_no_unit_names_are_told() -> None:
-    options = {"sops.secrets": {"ada-password": {}}, "age.secrets": {"wifi": {}}}
+    options: dict[str, Any] = {"sops.secrets": {"ada-password": {}}, "age.secrets": {"wifi": {}}}
     assert _read("secrets-without-backend", options, units={}) == Seen([])
     seen = _read("secrets-without-credentials", options, units={})
     assert isinstance(seen, Unseen)
@@ -84,3 +84,23 @@ def test_declared_secrets_that_no_unit_names_are_told() -> None:
 def test_files_of_secrets_that_are_not_encrypted(path: str, text: str, *, blamed: bool) -> None:
     found = SOURCE_FACTS["unencrypted-secrets"].find(path, text)
     assert found == ([path] if blamed else [])
+
+
+@pytest.mark.parametrize(
+    ("variable", "blamed"),
+    [
+        ("DATABASE_URL=postgres://app:s3cr3t-Winter@db.internal/app", True),
+        ("SMTP_PASS=Winter-is-long-9", True),
+        ("API_TOKEN=abc", True),
+        ("DATABASE_URL=postgres:///app?host=/run/postgresql", False),
+        ("TOKEN=%d/token", False),
+        ("PASSWORD=/run/secrets/x", False),
+        ("PASSWORD=${PASSWORD}", False),
+        ("PASSWORD_STORE_DIR=/var/lib/pass", False),
+    ],
+)
+def test_secrets_in_the_environment_of_a_unit(variable: str, *, blamed: bool) -> None:
+    unit = sample_unit("a.service", Environment=(f'"{variable}"',))
+    name = variable.partition("=")[0]
+    seen = _read("secret-environment", {}, units={"a.service": unit})
+    assert seen == Seen([f"a.service: {name}"] if blamed else [])

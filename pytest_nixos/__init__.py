@@ -38,22 +38,18 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
         UnitChanges,
         Verb,
     )
+    from pytest_nixos.generations.upgrade_outcome import UpgradeOutcome
     from pytest_nixos.local.timing import Deadline, poll
     from pytest_nixos.machine.base import Machine
     from pytest_nixos.machine.capabilities import BootsFrom, PortState
     from pytest_nixos.machine.cluster.cluster import Cluster
     from pytest_nixos.machine.command import CommandResult
     from pytest_nixos.machine.faults.faults import Faults, Hog
+    from pytest_nixos.nix.declared import Firewall, OllamaSettings, PortRange, Unit, Zram
     from pytest_nixos.nix.dev_shell import DevShell, ShellVisit
-    from pytest_nixos.nix.flake import Flake, FlakeHost, NixAnswer
-    from pytest_nixos.nix.host_config import (
-        Firewall,
-        HostConfig,
-        OllamaSettings,
-        PortRange,
-        Unit,
-        Zram,
-    )
+    from pytest_nixos.nix.evaluate import NixAnswer
+    from pytest_nixos.nix.flake import Flake, FlakeHost
+    from pytest_nixos.nix.host_facts import HostConfig
     from pytest_nixos.observe.base import Probe
     from pytest_nixos.observe.store import Observations
     from pytest_nixos.plugin.not_applicable import not_applicable
@@ -109,6 +105,7 @@ __all__ = [
     "TransportError",
     "Unit",
     "UnitChanges",
+    "UpgradeOutcome",
     "Verb",
     "Zram",
     "__version__",
@@ -139,7 +136,7 @@ _HOME = {
     "Cluster": "machine.cluster.cluster",
     "Flake": "nix.flake",
     "FlakeHost": "nix.flake",
-    "NixAnswer": "nix.flake",
+    "NixAnswer": "nix.evaluate",
     "Deadline": "local.timing",
     "poll": "local.timing",
     "Announced": "generations",
@@ -155,16 +152,17 @@ _HOME = {
     "SwitchEnd": "generations",
     "SwitchOutcome": "generations",
     "UnitChanges": "generations",
+    "UpgradeOutcome": "generations.upgrade_outcome",
     "Verb": "generations",
     "BootsFrom": "machine.capabilities",
     "Faults": "machine.faults.faults",
     "Hog": "machine.faults.faults",
-    "Firewall": "nix.host_config",
-    "HostConfig": "nix.host_config",
-    "OllamaSettings": "nix.host_config",
-    "PortRange": "nix.host_config",
-    "Unit": "nix.host_config",
-    "Zram": "nix.host_config",
+    "Firewall": "nix.declared",
+    "HostConfig": "nix.host_facts",
+    "OllamaSettings": "nix.declared",
+    "PortRange": "nix.declared",
+    "Unit": "nix.declared",
+    "Zram": "nix.declared",
     "CommandResult": "machine.command",
     "Machine": "machine.base",
     "PortState": "machine.capabilities",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from pytest_nixos.errors import MachineError
-from pytest_nixos.local.leftovers import remove_tree
+from pytest_nixos.local.locks import lock_exclusive
+from pytest_nixos.local.remove_tree import remove_tree
 
 __all__ = ["RunDirectory", "run_directory", "sweep"]
 
@@ -60,7 +60,7 @@ def sweep(base: Path) -> None:
     """Remove run directories of this user whose owner is gone; a kept one has no lock file left to judge by."""
     for path in base.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):
-            if path.stat().st_uid == os.getuid() and _is_orphan(path / _LOCK):
+            if path.lstat().st_uid == os.getuid() and _is_orphan(path / _LOCK):
                 remove_tree(path)
 
 
@@ -68,7 +68,7 @@ def _locked(path: Path) -> int:
     # Locked before it has its name: a sweeping session must never see it unlocked.
     new = path / f"{_LOCK}.new"
     lock = os.open(new, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(lock, fcntl.LOCK_EX)
+    lock_exclusive(lock)
     new.rename(path / _LOCK)
     return lock
 
@@ -79,12 +79,9 @@ def _is_orphan(lock: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        return lock_exclusive(descriptor)
     finally:
         os.close(descriptor)
-    return True
 
 
 def _base() -> Path:

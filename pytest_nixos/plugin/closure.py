@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from pytest_nixos.backend_name import BackendName
+from pytest_nixos.local.dirs import cache_directory
 from pytest_nixos.local.run_directory import run_directory
-from pytest_nixos.nix.cache import default_cache_directory
-from pytest_nixos.nix.host_config import HostConfig
-from pytest_nixos.plugin.progress import Narrator
+from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.plugin.progress import Progress
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.standards.closure_scan import Closure, scan_closure
 from pytest_nixos.standards.flake_files import StoreScan
@@ -19,7 +18,7 @@ __all__ = ["scan_host"]
 
 
 def scan_host(
-    session: NixosSession, key: str, *, flake: Path | None, narrator: Narrator
+    session: NixosSession, key: str, *, flake: Path | None, progress: Progress
 ) -> StoreScan | None:
     """Scan what the host's system needs at run time.
 
@@ -35,17 +34,13 @@ def scan_host(
     if toplevel.exists():
         return _scan(session, host, flake)
     with run_directory() as directory:
-        session.nix.build(
-            host.derivation,
-            gc_root=directory.path / "system",
-            output=host.output,
-            on_progress=narrator.build,
+        session.flake(key).build(
+            host, gc_root=directory.path / "system", on_progress=progress.build
         )
         return _scan(session, host, flake)
 
 
 def _scan(session: NixosSession, host: HostConfig, flake: Path | None) -> StoreScan:
     toplevel = Path(host.toplevel)
-    closure = Closure(paths=session.nix.closure(toplevel), toplevel=toplevel, flake=flake)
-    caches = default_cache_directory(os.environ).parent
-    return scan_closure(closure, cache=ScanCache(file=caches / "closures" / "scans.json"))
+    closure = Closure(paths=session.flakes.nix.closure(toplevel), toplevel=toplevel, flake=flake)
+    return scan_closure(closure, cache=ScanCache(file=cache_directory("closures") / "scans.json"))

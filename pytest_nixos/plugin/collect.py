@@ -16,6 +16,7 @@ from pytest_nixos.backend_name import EVERYWHERE, BackendName
 from pytest_nixos.errors import NixosError, SettingsError
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.standards.model import Control
+from pytest_nixos.subject import Subject, SubjectKind
 
 __all__ = [
     "BUNDLED_SUITES",
@@ -35,7 +36,7 @@ BUNDLED_SUITES = "pytest_nixos.checks"
 HOST_PARAM = "_nixos_host"
 CONTROL_FIXTURE = "nixos_control"
 NO_HOST = "no-host"
-NAME_MARKERS = ("nixos_control", "nixos_hosts", "nixos_requires")
+NAME_MARKERS = ("nixos_control", "nixos_hosts", "nixos_requires", "nixos_rests_on")
 # Who asks for these changes the shared machine, marked or not: what happens to its units then is the test's doing.
 _CHANGING_FIXTURES = frozenset({"nixos_faults", "nixos_generations"})
 _STORE = Path("/nix/store")
@@ -192,6 +193,7 @@ def select_and_order(
     dropped: list[pytest.Item] = []
     for item in items:
         _refuse_bad_markers(item)
+        _name_control(item, session)
         (kept if _selected(item, session, packages) else dropped).append(item)
     if dropped:
         config.hook.pytest_deselected(items=dropped)
@@ -213,20 +215,28 @@ def _turn(item: pytest.Item) -> int:
     return 1 if item.get_closest_marker("nixos_last_look") is not None else 0
 
 
+def _name_control(item: pytest.Item, session: NixosSession) -> None:
+    """Let people type after ``-k`` what they call the control that an item judges.
+
+    :raises pytest.UsageError: if it names one that is not known.
+    """
+    try:
+        control = control_of(item, session)
+    except NixosError as err:
+        raise pytest.UsageError(f"{item.nodeid}: {err}") from err
+    if control is not None:
+        item.extra_keyword_matches |= {control.id, control.suite, control.severity.name}
+
+
 def _selected(item: pytest.Item, session: NixosSession, packages: SuitePackages) -> bool:
     callspec = getattr(item, "callspec", None)
     if callspec is not None and not isinstance(
         callspec.params.get(CONTROL_FIXTURE), Control | None
     ):
         return False  # pytest's placeholder: the profile selects no data control
-    try:
-        control = control_of(item, session)
-    except NixosError as err:
-        raise pytest.UsageError(f"{item.nodeid}: {err}") from err
+    control = control_of(item, session)
     if control is None:
         return True
-    # What people type after -k.
-    item.extra_keyword_matches |= {control.id, control.suite, control.severity.name}
     if packages.contains(item.path) and not session.selects(control):
         return False
     suites = session.settings.suites
@@ -266,6 +276,19 @@ def _refuse_bad_markers(item: pytest.Item) -> None:
     for marker in item.iter_markers("nixos_requires"):
         for word in marker.args:
             _refuse_unknown_place(item, word)
+    for marker in item.iter_markers("nixos_rests_on"):
+        for word in marker.args:
+            _refuse_unknown_subject(item, word)
+
+
+def _refuse_unknown_subject(item: pytest.Item, word: str) -> None:
+    try:
+        Subject.parse(word)
+    except ValueError as err:
+        raise pytest.UsageError(
+            f"{item.nodeid}: nixos_rests_on({word!r}): no such kind of subject\n"
+            f"  remedy: write KIND:NAME with one of {', '.join(SubjectKind)}"
+        ) from err
 
 
 def _refuse_unknown_place(item: pytest.Item, word: str) -> None:

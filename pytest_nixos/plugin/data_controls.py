@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import pytest
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import NixosError
 from pytest_nixos.findings import Evidence, Outcome
-from pytest_nixos.nix.host_config import HostConfig
-from pytest_nixos.nix.metadata import subfolder
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.observe.store import Observations
 from pytest_nixos.plugin.closure import scan_host
 from pytest_nixos.plugin.not_applicable import not_applicable
 from pytest_nixos.plugin.session import NixosSession
-from pytest_nixos.plugin.stash import NARRATOR, SESSION
+from pytest_nixos.plugin.stash import PROGRESS, SESSION
 from pytest_nixos.standards.applicability import inapplicable
 from pytest_nixos.standards.flake_files import FlakeFiles, StoreScan, flake_directory, read_flake
 from pytest_nixos.standards.judge import judge
@@ -44,12 +42,12 @@ def nixos_closure_scan(request: pytest.FixtureRequest, _nixos_host: str) -> Stor
     """What was found in the closure of the host's system, which is built for it and not started."""
     session = request.config.stash[SESSION]
     entry = session.entry(_nixos_host)
-    flake = _flake_directory(session, session.host_config(_nixos_host))
-    narrator = request.config.stash[NARRATOR]
+    progress = request.config.stash[PROGRESS]
     try:
         if entry.failure is not None:
             raise entry.failure
-        return scan_host(session, _nixos_host, flake=flake, narrator=narrator)
+        flake = session.flakes.of(entry.ref.flake).root
+        return scan_host(session, _nixos_host, flake=flake, progress=progress)
     except NixosError as err:
         entry.fail(err)
         raise pytest.fail.Exception(str(err), pytrace=False) from None
@@ -113,16 +111,7 @@ def _reads_closure(control: Control) -> bool:
     return control.observed is not None and control.observed.kind == "store-scan"
 
 
-def _flake_files(session: NixosSession, host: HostConfig) -> FlakeFiles | None:
+def _flake_files(session: NixosSession, host: HostConfig) -> FlakeFiles:
     """Read the flake as Nix copied it; its checkout, where there is one, tells what git tracks."""
-    source = _flake_directory(session, host)
-    if source is None:
-        return None
-    directory = source / subfolder(session.nix.metadata(host.ref.flake))
-    return read_flake(directory, checkout=flake_directory(host.ref.flake.url))
-
-
-def _flake_directory(session: NixosSession, host: HostConfig) -> Path | None:
-    """Return the whole source of which the flake is a part, as Nix copied it."""
-    source = session.nix.metadata(host.ref.flake).get("path")
-    return Path(source) if source is not None and Path(source).is_dir() else None
+    flake = session.flakes.of(host.ref.flake)
+    return read_flake(flake.source, checkout=flake_directory(host.ref.flake.url))

@@ -11,9 +11,10 @@ from typing import Any
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import MachineError, NixosError
 from pytest_nixos.generations.upgrade_stage import Stage
-from pytest_nixos.nix.evaluation import Nix
-from pytest_nixos.nix.host_config import HostConfig
+from pytest_nixos.nix.flake import Flake, Flakes
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.refs import HostRef
+from pytest_nixos.nix.schedule import Evaluated
 from pytest_nixos.plugin.machines.changed import ChangedMachines
 from pytest_nixos.plugin.options import Settings, SnapshotUse
 from pytest_nixos.standards.load import Catalogue
@@ -45,6 +46,13 @@ class HostEntry:
     state: dict[str, Any] | None = None
     phases_s: dict[str, float] = field(default_factory=dict)
 
+    def take(self, evaluated: Evaluated) -> None:
+        """Take over what an evaluation found."""
+        self.config = evaluated.config
+        self.phases_s["evaluate"] = evaluated.duration_s
+        if evaluated.failure is not None:
+            self.fail(evaluated.failure)
+
     def fail(self, error: NixosError) -> None:
         """Remember the first cause; later ones are its consequences."""
         self.failure = self.failure or error
@@ -62,7 +70,7 @@ class NixosSession:
         self,
         *,
         settings: Settings,
-        nix: Nix,
+        flakes: Flakes,
         catalogue: Catalogue,
         controls: Sequence[Control],
         waivers: Sequence[Waiver],
@@ -71,7 +79,7 @@ class NixosSession:
         self.started_at_s = time.time()
         self.changed_machines = ChangedMachines()
         self.settings = settings
-        self.nix = nix
+        self.flakes = flakes
         self.catalogue = catalogue
         self.controls = tuple(controls)
         self.waivers = tuple(waivers)
@@ -92,6 +100,10 @@ class NixosSession:
     def entry(self, key: str) -> HostEntry:
         """Return one host of the run."""
         return self._entries[key]
+
+    def flake(self, key: str) -> Flake:
+        """Return the flake of a host."""
+        return self.flakes.of(self._entries[key].ref.flake)
 
     def host_config(self, key: str) -> HostConfig:
         """Return what a host declares.
@@ -119,8 +131,9 @@ class NixosSession:
             )
         entry = self._entries[key]
         if entry.boot_loader is None:
-            entry.boot_loader = self.nix.evaluate(
-                entry.ref, backend=BackendName.VM_WITH_BOOT_LOADER
+            flake = self.flakes.of(entry.ref.flake)
+            entry.boot_loader = flake.evaluate(
+                entry.ref.attr, backend=BackendName.VM_WITH_BOOT_LOADER
             )
         return entry.boot_loader
 

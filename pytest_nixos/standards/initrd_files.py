@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol, cast
 
 __all__ = ["InitrdFile", "UnreadableInitrd", "initrd_files"]
 
@@ -94,16 +94,17 @@ def _next_magic(stream: _Seekable) -> bytes:
 
 
 def _unpacked(stream: _Seekable, magic: bytes) -> _Stream:
+    source = cast("IO[bytes]", stream)  # a file, or what _Bounded makes of one
     if magic.startswith(b"\x1f\x8b"):
-        return gzip.GzipFile(fileobj=stream)
+        return gzip.GzipFile(fileobj=source)
     if magic.startswith((b"\xfd7zXZ", b"]\0\0")):
-        return lzma.LZMAFile(stream)
+        return lzma.LZMAFile(source)
     if magic.startswith(b"BZh"):
-        return bz2.BZ2File(stream)
+        return bz2.BZ2File(source)
     if magic.startswith(b"\x28\xb5\x2f\xfd"):
         import zstandard
 
-        return zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True)
+        return zstandard.ZstdDecompressor().stream_reader(source, read_across_frames=True)
     raise UnreadableInitrd(f"it starts with {magic.hex()}, which no known compression does")
 
 

@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
-from pytest_nixos.nix.host_config import HostConfig
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.observe.base import Probe
 from pytest_nixos.standards.applicability import unmet
 from pytest_nixos.standards.flake_files import FlakeFiles, StoreScan

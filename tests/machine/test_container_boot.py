@@ -28,7 +28,8 @@ from pytest_nixos.machine.boot.events import BootEvent, BootEventKind
 from pytest_nixos.machine.capabilities import PortState
 from pytest_nixos.machine.command import CommandResult
 from pytest_nixos.machine.container.backend import ContainerBackend, ContainerRunning
-from pytest_nixos.nix.host_config import Declared, HostConfig
+from pytest_nixos.nix.declared import Declared
+from pytest_nixos.nix.host_facts import HostConfig
 
 TOPLEVEL = os.environ.get("PYTEST_NIXOS_CONTAINER_TOPLEVEL", "")
 

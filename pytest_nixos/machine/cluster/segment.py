@@ -25,7 +25,7 @@ from pytest_nixos.machine.container.started import Launched
 from pytest_nixos.machine.container.strategy import NspawnStrategy
 from pytest_nixos.machine.network.dhcp import DhcpServer, Lease
 from pytest_nixos.machine.network.scan import GUEST_INTERFACE, LinkAddresses, segment_addresses
-from pytest_nixos.nix.host_config import HostConfig
+from pytest_nixos.nix.host_facts import HostConfig
 
 __all__ = ["Segment", "SegmentStrategy", "bridge_argv", "join_argv", "port_argv", "segment"]
 

@@ -7,7 +7,6 @@ directory, so that nothing that a running clone still reads is removed.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import tempfile
@@ -15,10 +14,13 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from pytest_nixos.local.dirs import cache_directory
+from pytest_nixos.local.locks import hold_exclusive, hold_shared
+from pytest_nixos.local.private_directory import private_directory
 from pytest_nixos.machine.snapshot.limits import CacheLimits
 from pytest_nixos.machine.snapshot.record import RECORD, Snapshot, SnapshotDamaged, SnapshotRecord
 
-__all__ = ["CacheLimits", "SnapshotStore", "default_snapshot_directory"]
+__all__ = ["CacheLimits", "SnapshotStore"]
 
 _NEW = ".new-"
 _LOCK = "lock"
@@ -36,6 +38,11 @@ class SnapshotStore:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
+    @classmethod
+    def of_user(cls) -> SnapshotStore:
+        """Return those of the user who runs this."""
+        return cls(cache_directory("snapshots"))
+
     def path(self, key: str) -> Path:
         """Return the directory of a snapshot."""
         return self.directory / key
@@ -47,9 +54,11 @@ class SnapshotStore:
         :raises SnapshotDamaged: if there is one that cannot be used.
         """
         path = self.path(key)
+        # A draft of a killed session holds a guest's memory: it goes with the next use, not with the next save only.
+        self._sweep()
         with contextlib.ExitStack() as stack:
             snapshot = Snapshot.load(path) if os.path.lexists(path) else None
-            if snapshot is not None and not _hold(stack, path / _LOCK, fcntl.LOCK_SH):
+            if snapshot is not None and not hold_shared(stack, path / _LOCK):
                 snapshot = None  # it is being removed
             if snapshot is not None:
                 snapshot.check()
@@ -59,14 +68,9 @@ class SnapshotStore:
     @contextlib.contextmanager
     def writing(self, key: str) -> Iterator[bool]:
         """Yield whether this process may make the snapshot of `key`; another one makes it otherwise."""
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(
-            self.directory / f"{key}{_LOCK_SUFFIX}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-        )
-        try:
-            yield _locked(descriptor, fcntl.LOCK_EX)
-        finally:
-            os.close(descriptor)
+        private_directory(self.directory)
+        with contextlib.ExitStack() as stack:
+            yield hold_exclusive(stack, self.directory / f"{key}{_LOCK_SUFFIX}")
 
     @contextlib.contextmanager
     def draft(self) -> Iterator[Path]:
@@ -76,7 +80,7 @@ class SnapshotStore:
         try:
             # While it is locked, no other process takes it for what somebody left behind.
             with contextlib.ExitStack() as stack:
-                _hold(stack, path / _LOCK, fcntl.LOCK_SH)
+                hold_shared(stack, path / _LOCK)
                 yield path
         finally:
             shutil.rmtree(path, ignore_errors=True)
@@ -106,7 +110,7 @@ class SnapshotStore:
             return True
         with contextlib.ExitStack() as stack:
             try:
-                if not _hold(stack, path / _LOCK, fcntl.LOCK_EX):
+                if not hold_exclusive(stack, path / _LOCK):
                     return False
                 # First the name: whoever is interrupted now leaves nothing that looks whole.
                 doomed = Path(tempfile.mkdtemp(prefix=_NEW, dir=self.directory))
@@ -152,34 +156,12 @@ class SnapshotStore:
 
     def _sweep(self) -> None:
         """Remove drafts whose maker is gone."""
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_directory(self.directory)
         for path in self.directory.glob(f"{_NEW}*"):
             with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
                 young = time.time() - path.stat().st_mtime < _YOUNG_S  # perhaps not locked yet
-                if not young and _hold(stack, path / _LOCK, fcntl.LOCK_EX):
+                if not young and hold_exclusive(stack, path / _LOCK):
                     shutil.rmtree(path, ignore_errors=True)
-
-
-def default_snapshot_directory(environ: Mapping[str, str]) -> Path:
-    """Return ``$XDG_CACHE_HOME/pytest-nixos/snapshots``, ``~/.cache`` standing in as the base directory says."""
-    base = environ.get("XDG_CACHE_HOME", "")
-    root = Path(base) if base.startswith("/") else Path(environ.get("HOME", "/root")) / ".cache"
-    return root / "pytest-nixos" / "snapshots"
-
-
-def _hold(stack: contextlib.ExitStack, path: Path, kind: int) -> bool:
-    """Lock a file until `stack` ends; return whether that could be had at once."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    stack.callback(os.close, descriptor)
-    return _locked(descriptor, kind)
-
-
-def _locked(descriptor: int, kind: int) -> bool:
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _loaded(path: Path) -> Snapshot | None:

@@ -65,7 +65,7 @@ class VmBackend:
         check_run_dir(spec.run_dir)
         script = parse_run_script(find_run_script(spec.system, spec.host.program))
         news = BootNews(spec.host.name, self._on_event)
-        acceleration = self._acceleration(spec, script, inherited, news)
+        acceleration = self._acceleration(spec, script, news)
         launcher = VmLauncher(
             spec=spec,
             script=script,
@@ -100,12 +100,10 @@ class VmBackend:
             tell=news.tell,
         ).start(deadline)
 
-    def _acceleration(
-        self, spec: MachineSpec, script: RunScript, inherited: Mapping[str, str], news: BootNews
-    ) -> Acceleration:
+    def _acceleration(self, spec: MachineSpec, script: RunScript, news: BootNews) -> Acceleration:
         if self._options.acceleration is not Acceleration.AUTO:
             return self._options.acceleration
-        reason = self._refusal(spec.host.system, script, inherited)
+        reason = self._refusal(spec.host.system, script)
         if reason is None:
             return Acceleration.KVM
         if not self._warned:
@@ -113,12 +111,12 @@ class VmBackend:
             news.tell(BootEventKind.NO_KVM, f"no KVM, the machine runs slowly (TCG): {reason}")
         return Acceleration.TCG
 
-    def _refusal(self, system: str, script: RunScript, inherited: Mapping[str, str]) -> str | None:
+    def _refusal(self, system: str, script: RunScript) -> str | None:
         guest = system.partition("-")[0]
         if guest and guest != os.uname().machine:
             return f"a {guest} guest on {os.uname().machine}"
         if script.qemu_binary is None:
             return f"{script.path.name} does not tell which QEMU it starts, so KVM cannot be tried"
-        probe = KvmProbe(self._runner, VerdictCache.of_user(inherited))
+        probe = KvmProbe(self._runner, VerdictCache.of_user())
         verdict = probe.probe(script.qemu_binary, cpu=script.cpu or "max")
         return None if verdict.usable else verdict.reason

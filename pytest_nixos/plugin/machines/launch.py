@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,9 +13,9 @@ from pytest_nixos.errors import NixosError, SettingsError
 from pytest_nixos.local.run_directory import RunDirectory, run_directory
 from pytest_nixos.machine.base import Backend, Machine, MachineSpec
 from pytest_nixos.machine.boot.events import BootListener
-from pytest_nixos.nix.host_config import HostConfig
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.plugin.options import Keep, Settings, SnapshotUse
-from pytest_nixos.plugin.progress import Narrator
+from pytest_nixos.plugin.progress import Progress
 from pytest_nixos.plugin.session import HostEntry, NixosSession
 
 if TYPE_CHECKING:
@@ -36,13 +35,13 @@ class Launch:
         session: NixosSession,
         key: str,
         *,
-        narrator: Narrator,
+        progress: Progress,
         config: Any,
         boot_loader: bool = False,
     ) -> None:
         self._session = session
         self._entry = session.entry(key)
-        self._narrator = narrator
+        self._progress = progress
         self._config = config
         self._boot_loader = boot_loader
         self._stack = ExitStack()
@@ -69,8 +68,8 @@ class Launch:
             wanted is Keep.ALWAYS or (wanted is Keep.FAILED and failed)
         ):
             self._directory.keep = True
-            with self._narrator.speaking():
-                self._narrator.say(f"{self._entry.key}: kept {self._directory.path}")
+            with self._progress.speaking():
+                self._progress.say(f"{self._entry.key}: kept {self._directory.path}")
 
     def _start(self, stack: ExitStack, directory: RunDirectory) -> Machine:
         spec = self._spec(directory)
@@ -101,17 +100,13 @@ class Launch:
         return self._session.host_config(self._entry.key)
 
     def _build(self, host: HostConfig, directory: RunDirectory) -> Path:
+        flake, on_progress = self._session.flake(self._entry.key), self._progress.build
         ahead = self._session.take_builds()
         if len(ahead) > 1:
             with _phase(self._entry, f"build of {len(ahead)} hosts"):
-                self._session.nix.build_ahead(ahead, on_progress=self._narrator.build)
+                flake.nix.build_ahead(ahead, on_progress=on_progress)
         with _phase(self._entry, "build"):
-            return self._session.nix.build(
-                host.derivation,
-                gc_root=directory.path / "system",
-                output=host.output,
-                on_progress=self._narrator.build,
-            )
+            return flake.build(host, gc_root=directory.path / "system", on_progress=on_progress)
 
     def _backend(self) -> Backend:
         name = self._session.backend_name(self._entry.key)
@@ -123,7 +118,7 @@ class Launch:
         return offered.get(name.value) or bundled_backend(
             name,
             self._session.settings,
-            self._narrator.boot,
+            self._progress.boot,
             started_at_s=self._session.started_at_s,
         )
 
@@ -154,13 +149,13 @@ def bundled_backend(
 
 
 def _snapshots(settings: Settings, started_at_s: float) -> SnapshotOptions | None:
-    from pytest_nixos.machine.snapshot.store import SnapshotStore, default_snapshot_directory
+    from pytest_nixos.machine.snapshot.store import SnapshotStore
     from pytest_nixos.machine.vm.launcher import SnapshotOptions
 
     if settings.snapshot is SnapshotUse.OFF:
         return None
     return SnapshotOptions(
-        store=SnapshotStore(default_snapshot_directory(os.environ)),
+        store=SnapshotStore.of_user(),
         limits=settings.cache_limits,
         # Saved anew once in a session, not once a machine.
         not_before_s=started_at_s if settings.snapshot is SnapshotUse.REFRESH else 0.0,

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pytest_nixos.nix.host_config import HostConfig
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.observe.base import Probe
 from pytest_nixos.observe.file import FileState, files, programs
 from pytest_nixos.standards.kinds.kind import (
@@ -85,7 +85,9 @@ def _value(state: FileState, parameters: Parameters) -> Json:
         case "settings":
             return file_settings(state.content)
         case "match":
-            return _first_match(str(parameters.get("pattern", "")), state.content)
+            found = _first_match(str(parameters.get("pattern", "")), state.content)
+            # A file that does not say it leaves the program's own default in force.
+            return parameters.get("default") if found is None else found
         case "days-left":
             end = certificate_end(state.content)
             return None if end is None else (end - dt.datetime.now(dt.UTC)).days
@@ -125,6 +127,7 @@ KINDS = (
                 choices=("state", "content", "settings", "found", "match", "days-left"),
             ),
             "pattern": TEXT,
+            "default": TEXT,
         },
         one_of=("path", "paths"),
     ),

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pytest_nixos.nix.host_config import HostConfig
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.http import HttpAnswer, HttpRequest, http
 from pytest_nixos.standards.declared_value import select

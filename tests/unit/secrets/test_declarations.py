@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pytest_nixos.nix.host_config import Unit
-from pytest_nixos.standards.kinds.declaration import CONFIG_FACTS
+from pytest_nixos.nix.declared import Unit
+from pytest_nixos.standards.config_facts import CONFIG_FACTS
 from pytest_nixos.standards.kinds.flake import SOURCE_FACTS
 from pytest_nixos.standards.seen import Seen, Unseen
 from tests.unit.standards.samples import TODAY, host_config, sample_unit

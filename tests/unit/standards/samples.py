@@ -8,16 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pytest_nixos.nix.host_config import (
+from pytest_nixos.nix.declared import (
     Declared,
     FileSystem,
     Firewall,
-    HostConfig,
     InterfacePorts,
     OllamaSettings,
     PortRange,
     Unit,
 )
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.refs import HostRef, HostSelection
 from pytest_nixos.observe.base import ProbeOutput
 from pytest_nixos.observe.file import FileState

@@ -37,7 +37,8 @@ from pytest_nixos.machine.container.nspawn import (
 )
 from pytest_nixos.machine.container.strategy import NspawnStrategy
 from pytest_nixos.machine.network.scan import LinkAddresses, link_addresses
-from pytest_nixos.nix.host_config import Declared, HostConfig
+from pytest_nixos.nix.declared import Declared
+from pytest_nixos.nix.host_facts import HostConfig
 
 OWN = LinkAddresses(
     outside=IPv4Interface("10.233.0.1/24"),

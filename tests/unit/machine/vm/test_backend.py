@@ -22,7 +22,7 @@ from pytest_nixos.machine.network.guest_address import outer_addresses
 from pytest_nixos.machine.snapshot.store import SnapshotStore
 from pytest_nixos.machine.vm.argv import Acceleration
 from pytest_nixos.machine.vm.backend import SnapshotOptions, VmBackend, VmOptions
-from pytest_nixos.nix.host_config import HostConfig
+from pytest_nixos.nix.host_facts import HostConfig
 
 FOR_EVER = "exec sleep 60"  # an ignored signal stays ignored across exec
 

@@ -1,4 +1,6 @@
-"""Secrets whose place gives them away: in an address, a header, a command line, or a file with a form of its own."""
+"""Secrets whose place gives them away: in an address, a header, a command line, or a file with a
+form of its own.
+"""
 
 from __future__ import annotations
 
@@ -18,21 +20,27 @@ from pytest_nixos.secrets.values import Verdict, judge_value, looks_random
 __all__ = ["by_place"]
 
 _URL = re.compile(
-    r"\b(?P<scheme>[a-z][a-z0-9+.-]{1,30})://(?P<user>[^\s:/?#@\"'<>\[\]{}|\\]*):(?P<value>[^\s/?#@\"'<>|]+)@(?P<host>[^\s/?#\"'<>,;)]+)"
+    r"\b(?P<scheme>[a-z][a-z0-9+.-]{1,30})://(?P<user>[^\s:/?#@\"'<>\[\]{}|"
+    r"\\]*):(?P<value>[^\s/?#@\"'<>|]+)@(?P<host>[^\s/?#\"'<>,;)]+)"
 )
 #: RFC 2606: names for documentation.
 _DOCUMENTATION = re.compile(
-    r"(?i)(?:^|\.)example\.(?:com|org|net)(?::\d+)?$|\.(?:example|invalid)(?::\d+)?$|^(?:host|hostname|server|domain|example)(?::\w+)?$"
+    r"(?i)(?:^|\.)example\.(?:com|org|net)(?::\d+)?$|\.(?:example|invalid)(?::\d+)?$|^(?:host|"
+    r"hostname|server|domain|example)(?::\w+)?$"
 )
 _HEADER = re.compile(
-    r"(?i)\b(?P<name>(?:proxy-)?authorization|x-api-key|x-auth-token|x-vault-token|private-token|x-access-token|api-key|"
-    r"x-consul-token|x-plex-token)\b[\"']?\s*[:=,]?\s*[\"'(]*(?P<scheme>bearer|basic|token|splunk|digest|apikey|bot)?\s+[\"']?(?P<value>[A-Za-z0-9._~+/=:-]{8,})"
+    r"(?i)\b(?P<name>(?:proxy-)?authorization|x-api-key|x-auth-token|x-vault-token|private-token|"
+    r"x-access-token|api-key|"
+    r"x-consul-token|x-plex-token)\b[\"']?\s*[:=,]?\s*[\"'(]*(?P<scheme>bearer|basic|token|splunk|"
+    r"digest|apikey|bot)?\s+[\"']?(?P<value>[A-Za-z0-9._~+/=:-]{8,})"
 )
 _PLAIN_HEADER = re.compile(
-    r"(?i)[\"'\s](?P<name>x-api-key|x-auth-token|x-vault-token|private-token|x-access-token|x-consul-token|x-plex-token|api-key):\s*(?P<value>[A-Za-z0-9._~+/=-]{8,})"
+    r"(?i)[\"'\s](?P<name>x-api-key|x-auth-token|x-vault-token|private-token|x-access-token|"
+    r"x-consul-token|x-plex-token|api-key):\s*(?P<value>[A-Za-z0-9._~+/=-]{8,})"
 )
 _BEARER = re.compile(
-    r"(?i)\b(?:bearer[ =:]+[\"']?(?P<value>[A-Za-z0-9._~+/=-]{16,})|token (?P<other>[A-Za-z0-9_=-]{32,}))"
+    r"(?i)\b(?:bearer[ =:]+[\"']?(?P<value>[A-Za-z0-9._~+/=-]{16,})|"
+    r"token (?P<other>[A-Za-z0-9_=-]{32,}))"
 )
 _NETRC = re.compile(
     r"(?m)\b(?:machine\s+\S+|default)\s(?:[^\n]|\n(?!\s*machine\b))*?\bpassword\s+(?P<value>\S+)"
@@ -45,7 +53,8 @@ _PGPASS = re.compile(
     r"^[\w.*/-]+:(?:\*|\d{2,5}):[\w*.-]+:[\w*.@-]+:(?P<value>(?:[^:\s\\]|\\[:\\])+)$"
 )
 _DOCKER = re.compile(
-    r"[\"']_?auth[\"']\s*:\s*[\"'](?P<value>[A-Za-z0-9+/]{8,}={0,2})[\"']|^\s*(?://\S+:)?_auth\s*=\s*[\"']?(?P<npm>[A-Za-z0-9+/]{8,}={0,2})"
+    r"[\"']_?auth[\"']\s*:\s*[\"'](?P<value>[A-Za-z0-9+/]{8,}={0,2})[\"']|"
+    r"^\s*(?://\S+:)?_auth\s*=\s*[\"']?(?P<npm>[A-Za-z0-9+/]{8,}={0,2})"
 )
 _KUBE_DATA = re.compile(r"(?m)^data:[ \t]*\n(?P<block>(?:[ \t]+[^\n]*\n?)+)")
 _KUBE_VALUE = re.compile(

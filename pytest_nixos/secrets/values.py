@@ -1,4 +1,6 @@
-"""Whether a value is a secret itself, or stands for one: a placeholder, a path, a reference, a public thing."""
+"""Whether a value is a secret itself, or stands for one: a placeholder, a path, a reference, a
+public thing.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,8 @@ def _lists() -> _Lists:
 
 #: Words about a secret.
 _PROSE = re.compile(
-    r"(?i)^(?:optional|leave|the|an?|your|enter|set|use|see|same|must|should|if|for)\b.*\s|\s(?:password|passphrase|secret|token|key)\b|"
+    r"(?i)^(?:optional|leave|the|an?|your|enter|set|use|see|same|must|should|if|for)\b.*\s|"
+    r"\s(?:password|passphrase|secret|token|key)\b|"
     r"^(?:password|passphrase|secret|token|key)\s"
 )
 _PATH = re.compile(r"^(?:~|\.{1,2})?/[\w.@%+~-]*(?:/[\w.@%+*~-]*)*$")
@@ -90,7 +93,9 @@ def entropy(value: str) -> float:
 
 
 def is_sample(value: str) -> bool:
-    """Whether something of a known shape was written as an example: ``AKIA...EXAMPLE``, a row of x or of 0."""
+    """Whether something of a known shape was written as an example: ``AKIA...EXAMPLE``, a row of x
+    or of 0.
+    """
     body = value[4:]
     return bool(_lists().placeholder.search(value)) or len(set(body)) < min(
         6, max(2, len(body) // 4)
@@ -125,18 +130,23 @@ def judge_value(value: str, kind: NameClass, *, name: str = "") -> Verdict:
 
 
 def stands_for_none(value: str) -> bool:
-    """Whether a value is there for want of one: a placeholder, or what its program publishes as its beginning."""
+    """Whether a value is there for want of one: a placeholder, or what its program publishes as its
+    beginning.
+    """
     known = value in _lists().published or value.lower() in _lists().placeholder_words
     return known or bool(_lists().placeholder.search(value))
 
 
 def names_elsewhere(value: str) -> bool:
-    """Whether a value says where the secret is: a path, a variable, a template that is filled in later."""
+    """Whether a value says where the secret is: a path, a variable, a template that is filled in
+    later.
+    """
     return bool(_lists().reference.search(value) or _PATH.match(value))
 
 
 def looks_random(value: str, *, least: int) -> bool:
-    """Whether a text has no words: digits or capitals amid its letters, and many different characters.
+    """Whether a text has no words: digits or capitals amid its letters, and many different
+    characters.
 
     :param least: characters that it has to have; from 16 on it has to look like a key.
     """
@@ -175,7 +185,7 @@ def _stands_for_other(value: str, kind: NameClass) -> bool:
 
 
 def _looks_like_key(value: str) -> bool:
-    """Whether what starts with a slash is base64 rather than a path: no word between its slashes."""
+    """Whether what starts with a slash is base64 rather than a path: it has no words."""
     return (
         len(value) >= 24 and bool(re.match(r"^[A-Za-z0-9+/]+=*$", value)) and entropy(value) > 4.2
     )

@@ -1,8 +1,11 @@
 """Look for secrets in what a host's system needs at run time, in the store of this machine.
 
-Two depths: the host's own files (what its configuration generates: ``environment.etc``, units, scripts, the
-toplevel with its kernel command line, the initrd) are read whole, with every rule. The files of packages are
-looked through for keys and for tokens with a prefix: their manuals and tests are full of names and sample passwords.
+Two depths: the host's own files (what its configuration generates: ``environment.etc``, units,
+scripts, the
+toplevel with its kernel command line, the initrd) are read whole, with every rule. The files of
+packages are
+looked through for keys and for tokens with a prefix: their manuals and tests are full of names and
+sample passwords.
 """
 
 from __future__ import annotations
@@ -32,12 +35,15 @@ _VERSION = re.compile(r"-\d[\w.+-]*$")
 _PACKAGE_FOLDERS = ("bin", "sbin", "lib", "libexec", "share", "include")
 #: What software brings along: examples, test keys and manuals, and millions of small files.
 _HARMLESS = re.compile(
-    rb"/(share/(doc|man|info|locale|zoneinfo|i18n|terminfo)|lib/modules|lib/firmware|tests?|testdata|"
-    rb"test_data|examples?|fixtures|ovmf|site-packages|node_modules|lib/perl5|lib/python[0-9.]*)(/|$)"
+    rb"/(share/(doc|man|info|locale|zoneinfo|i18n|terminfo)|lib/modules|lib/firmware|tests?|"
+    rb"testdata|"
+    rb"test_data|examples?|fixtures|ovmf|site-packages|node_modules|lib/perl5|lib/python[0-9.]*)(/|"
+    rb"$)"
 )
 _MANUALS = re.compile(rb"/share/(doc|man|info|locale|zoneinfo|i18n|terminfo)(/|$)")
 _BINARY = (
-    b".so", b".a", b".o", b".gz", b".xz", b".zst", b".ko", b".png", b".bin", b".pyc", b".mo", b".elc",
+    b".so", b".a", b".o", b".gz", b".xz", b".zst", b".ko",
+    b".png", b".bin", b".pyc", b".mo", b".elc",
 )  # fmt: skip
 _PRIVATE_KEY = "private key"
 
@@ -47,8 +53,10 @@ class Closure:
     """What to scan.
 
     :param paths: the store paths that the system needs at run time.
-    :param toplevel: the system itself, whose initrd is opened and whose ``/etc`` names the files that are found.
-    :param flake: store path of the flake's own source; where the closure holds it, it is read whole.
+    :param toplevel: the system itself, whose initrd is opened and whose ``/etc`` names the files
+        that are found.
+    :param flake: store path of the flake's own source; where the closure holds it, it is read
+        whole.
     """
 
     paths: tuple[Path, ...]
@@ -70,7 +78,7 @@ class _Tally:
         packages = f"{package} files of {self.paths['package']} packages"
         lines = [
             f"read whole: {own} files of the host's own in {self.paths['own']} store paths",
-            f"looked through for keys and tokens with a prefix: {packages}, without manuals and tests",
+            f"searched for keys and tokens with a prefix: {packages}, without manuals and tests",
             f"initrd: {initrd or 'no'} files read",
         ]
         if self.paths["nixpkgs"]:
@@ -157,7 +165,9 @@ def _etc_names(toplevel: Path) -> Mapping[str, str]:
 
 
 def _is_nixpkgs(path: Path) -> bool:
-    """Whether a store path is nixpkgs itself: public, with test keys, and in the closure of every flake's host."""
+    """Whether a store path is nixpkgs itself: public, with test keys, and in the closure of every
+    flake's host.
+    """
     return (path / "pkgs/top-level").is_dir() and (path / "nixos/modules").is_dir()
 
 
@@ -211,8 +221,10 @@ def _plain_name(path: str) -> str:
 def _is_generated(path: Path, files: list[bytes]) -> bool:
     """Whether the host's configuration made a store path, rather than a package's build.
 
-    Nix keeps no note of that. A single file, a tree of links and a small folder of texts is generated. A package
-    has programs for the processor, very many files, or a version in its name and the folders of one. A source in
+    Nix keeps no note of that. A single file, a tree of links and a small folder of texts is
+    generated. A package
+    has programs for the processor, very many files, or a version in its name and the folders of
+    one. A source in
     the store is another flake's.
     """
     if not path.is_dir():
@@ -236,7 +248,8 @@ def _is_program(file: bytes) -> bool:
 def _files(
     path: bytes, *, limit: int | None, skipped: re.Pattern[bytes] = _MANUALS
 ) -> Iterator[bytes]:
-    # Bytes and os.path: a closure has hundreds of thousands of files, and their names need not be UTF-8.
+    # Bytes and os.path: a closure has hundreds of thousands of files, and their names need not be
+    # UTF-8.
     if not os.path.isdir(path):  # noqa: PTH112
         yield path
         return

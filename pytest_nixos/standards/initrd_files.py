@@ -1,4 +1,5 @@
-"""The files of an initrd: one archive of cpio's "newc" form after the other, each as it is or compressed.
+"""The files of an initrd: one archive of cpio's "newc" form after the other, each as it is or
+compressed.
 
 Source: Documentation/driver-api/early-userspace/buffer-format.rst of the kernel.
 """
@@ -59,7 +60,8 @@ class InitrdFile:
 def initrd_files(path: Path) -> Iterator[InitrdFile]:
     """Yield the regular files of an initrd.
 
-    :raises UnreadableInitrd: where it is damaged, or compressed in a way that cannot be undone here.
+    :raises UnreadableInitrd: where it is damaged, or compressed in a way that cannot be undone
+        here.
     """
     try:
         with path.open("rb") as stream:

@@ -1,8 +1,11 @@
 """A labelled corpus: lines of configuration files, each with a secret in it or without.
 
-A file of ``corpus/`` holds many small files. ``=== NAME`` begins one; of every other line the first character is its
-label and two characters later its text begins: ``+`` a secret, ``-`` none, a blank: not counted (the body of a key).
-What stands in ``⟦ ⟧`` is made up anew from a fixed seed, so that no key is committed; an empty ``⟦⟧`` parts the prefix
+A file of ``corpus/`` holds many small files. ``=== NAME`` begins one; of every other line the first
+character is its
+label and two characters later its text begins: ``+`` a secret, ``-`` none, a blank: not counted
+(the body of a key).
+What stands in ``⟦ ⟧`` is made up anew from a fixed seed, so that no key is committed; an empty
+``⟦⟧`` parts the prefix
 of a token, so that no forge takes the corpus itself for a leak.
 """
 

@@ -209,7 +209,7 @@ def _run_room(around: Surroundings) -> Iterator[Need]:
     )
 
 
-def _snapshot_room(around: Surroundings) -> Iterator[Need]:
+def _snapshot_room(_: Surroundings) -> Iterator[Need]:
     yield from _room(
         "snapshots",
         cache_directory("snapshots"),

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from docs.generate.controls import pages
 from pytest_nixos.standards import kinds
-from pytest_nixos.standards.docs import pages
 from pytest_nixos.standards.load import Catalogue, load_catalogue
 from tests.unit.how_to import Guide, follow
 

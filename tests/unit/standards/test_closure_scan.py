@@ -169,7 +169,9 @@ def test_the_initrd_is_opened(tmp_path: Path, pack: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"\x99" * 64, _cpio(a="b")[:-40], gzip.compress(_cpio(a="b"))[:-20]]
+    "content",
+    [b"\x99" * 64, _cpio(a="b")[:-40], gzip.compress(_cpio(a="b"))[:-20]],
+    ids=["no archive", "cut short", "compressed and cut short"],
 )
 def test_an_initrd_that_cannot_be_read_is_told(tmp_path: Path, content: bytes) -> None:
     top = _path(tmp_path, "nixos-system-it-25.11", initrd=content)

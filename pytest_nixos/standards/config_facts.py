@@ -9,6 +9,7 @@ from typing import Any
 
 from pytest_nixos.nix.declared import Unit
 from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.secrets.values import names_elsewhere, stands_for_none
 from pytest_nixos.standards.config_fact import ConfigFact
 from pytest_nixos.standards.declared_facts import DECLARED_FACTS
 from pytest_nixos.standards.nixos_releases import load_releases
@@ -52,10 +53,23 @@ def _literal_passwords(host: HostConfig, _: dt.date) -> Sight:
 
 
 def _inline_secrets(host: HostConfig, _: dt.date) -> Sight:
+    """List options that hold a secret's text.
+
+    An option has its value on every host; it says something about those that run the service. What nixpkgs' module
+    writes where the host says nothing is no secret of the host.
+    """
     found = []
     for path in _INLINE_SECRETS:
+        service = ".".join(path.split(".")[:2])
         value = host.option(path).value
-        if isinstance(value, str) and value and not value.startswith(("$__file{", "/run/", "@")):
+        if (
+            isinstance(value, str)
+            and value
+            and host.option(f"{service}.enable").value is not False
+            and not value.startswith("@")
+            and not names_elsewhere(value)
+            and not stands_for_none(value)
+        ):
             found.append(path)
     return Seen(found)
 
@@ -101,28 +115,46 @@ def _texts(unit: Unit) -> Iterator[str]:
             yield from values
 
 
+#: Units that start a program, which can read a secret; a path or timer only names it.
+_STARTING = (".service", ".socket", ".mount", ".swap")
+
+
 def _secret_users(host: HostConfig) -> list[str]:
     return sorted(
         name
         for name, unit in host.units.items()
-        if any(_SECRET_DIRS.search(text) for text in _texts(unit))
+        if name.endswith(_STARTING) and any(_SECRET_DIRS.search(text) for text in _texts(unit))
     )
+
+
+def _declared_secrets(host: HostConfig) -> list[str]:
+    """Return the secrets that sops-nix and agenix declare, with the option's name."""
+    found = []
+    for path in ("sops.secrets", "age.secrets"):
+        value = host.option(path).value
+        found += [f"{path}.{name}" for name in value] if isinstance(value, Mapping) else []
+    return sorted(found)
 
 
 def _secrets_without_backend(host: HostConfig, _: dt.date) -> Sight:
     units = _secret_users(host)
+    if _declared_secrets(host):
+        return Seen([])
     if not units:
-        return Unseen("no unit of the host reads a decrypted secret", applicable=False)
-    backends = [host.option(path).value for path in ("sops.secrets", "age.secrets")]
-    return Seen([] if any(backends) else units)
+        reason = "the host declares no secret, and no unit of it reads a decrypted one"
+        return Unseen(reason, applicable=False)
+    return Seen(units)
 
 
 def _secrets_without_credentials(host: HostConfig, _: dt.date) -> Sight:
-    units = _secret_users(host)
-    if not units:
-        return Unseen("no unit of the host reads a decrypted secret", applicable=False)
-    keys = ("LoadCredential", "LoadCredentialEncrypted")
-    return Seen([u for u in units if not any(host.units[u].setting("Service", k) for k in keys)])
+    services = [unit for unit in _secret_users(host) if unit.endswith(".service")]
+    if not services:
+        declared = len(_declared_secrets(host))
+        also = f", though {declared} are declared (for users, files or other programs)"
+        reason = f"no service of the host names a decrypted secret{also if declared else ''}"
+        return Unseen(reason, applicable=False)
+    keys = ("LoadCredential", "LoadCredentialEncrypted", "ImportCredential")
+    return Seen([u for u in services if not any(host.units[u].setting("Service", k) for k in keys)])
 
 
 def _state_version(host: HostConfig, _: dt.date) -> Sight:
@@ -169,7 +201,10 @@ CONFIG_FACTS: Mapping[str, ConfigFact] = {
     "inline-secrets": ConfigFact(
         about="options that hold a secret's text instead of a file's name",
         read=_inline_secrets,
-        options=_INLINE_SECRETS,
+        options=(
+            *_INLINE_SECRETS,
+            *sorted({f"{'.'.join(path.split('.')[:2])}.enable" for path in _INLINE_SECRETS}),
+        ),
     ),
     "secret-environment": ConfigFact(
         about="units that set a variable named like a secret (names only)",

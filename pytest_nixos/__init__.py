@@ -38,6 +38,7 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
         UnitChanges,
         Verb,
     )
+    from pytest_nixos.generations.upgrade_outcome import UpgradeOutcome
     from pytest_nixos.local.timing import Deadline, poll
     from pytest_nixos.machine.base import Machine
     from pytest_nixos.machine.capabilities import BootsFrom, PortState
@@ -104,6 +105,7 @@ __all__ = [
     "TransportError",
     "Unit",
     "UnitChanges",
+    "UpgradeOutcome",
     "Verb",
     "Zram",
     "__version__",
@@ -150,6 +152,7 @@ _HOME = {
     "SwitchEnd": "generations",
     "SwitchOutcome": "generations",
     "UnitChanges": "generations",
+    "UpgradeOutcome": "generations.upgrade_outcome",
     "Verb": "generations",
     "BootsFrom": "machine.capabilities",
     "Faults": "machine.faults.faults",

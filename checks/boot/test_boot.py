@@ -15,6 +15,7 @@ def test_no_unit_has_failed(nixos_observations: Observations, nixos_evidence: Ev
     nixos_evidence.expect([])
     failed = nixos_evidence.observe(nixos_observations.of(observe.failed_units()))
     assert failed is not None, "systemd did not answer"
+    nixos_evidence.blame("unit", *failed)
     for unit in failed:
         journal = nixos_observations.of(observe.journal(unit))
         nixos_evidence.attach(f"journal of {unit}", "\n".join(journal))
@@ -63,6 +64,7 @@ def test_no_unit_waits_or_restarts_for_ever(
         or int(state.get("NRestarts") or 0) > _MANY_RESTARTS
     }
     nixos_evidence.observe(restless)
+    nixos_evidence.blame("unit", *restless)
     for unit in restless:
         journal = nixos_observations.of(observe.journal(unit))
         nixos_evidence.attach(f"journal of {unit}", "\n".join(journal))

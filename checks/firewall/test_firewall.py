@@ -5,17 +5,26 @@ from __future__ import annotations
 import pytest
 
 from pytest_nixos import (
+    Control,
     Evidence,
     Firewall,
     HostConfig,
     Machine,
     Observations,
-    PortRange,
     PortState,
     not_applicable,
     observe,
 )
 
+from .opened import (
+    Undeclared,
+    asked_interfaces,
+    extra_rule_texts,
+    hand_written,
+    is_written,
+    ranges_on,
+    undeclared,
+)
 from .ports import covers, declared_ranges, listed, without
 
 # Beside what listens or is declared, a stranger tries the well-known ports and these: databases, message
@@ -26,13 +35,19 @@ _TEMPTING_PORTS = (
     *(9200, 9418, 10250, 11211, 11434, 15672, 19999, 27017, 50000),
 )
 _WELL_KNOWN_PORTS = range(1, 1025)
+_FAMILIES = {"ip": "IPv4", "ip6": "IPv6"}
+_TCP, _UDP, _UDPLITE = 6, 17, 136
 
 
 @pytest.fixture
 def declared(nixos_host_config: HostConfig) -> Firewall:
     """What the host declares; without a declared firewall there is nothing to hold the machine against."""
     if not nixos_host_config.firewall.enabled:
-        not_applicable("the host declares networking.firewall.enable = false")
+        own = ", ".join(extra_rule_texts(nixos_host_config))
+        not_applicable(
+            "networking.firewall.enable is false"
+            + (f", and a ruleset that is written by hand ({own}) declares no ports" if own else "")
+        )
     return nixos_host_config.firewall
 
 
@@ -41,7 +56,9 @@ def in_force(nixos_observations: Observations, nixos_evidence: Evidence) -> obse
     """The rules in force, kept with the finding."""
     state = nixos_observations.of(observe.firewall())
     nixos_evidence.attach("ruleset", state.text)
-    assert state.is_known, f"no tool in the guest shows the rules: {dict(state.tools)}"
+    tools = {name: tool.value for name, tool in state.tools.items()}
+    assert state.is_known, f"no tool in the guest shows the rules: {tools}"
+    assert not state.unseen, f"the rules in force are not all known: {'; '.join(state.unseen)}"
     return state
 
 
@@ -50,10 +67,18 @@ def test_declared_firewall_is_loaded(
     declared: Firewall, in_force: observe.FirewallState, nixos_evidence: Evidence
 ) -> None:
     nixos_evidence.expect({"backend": declared.backend, "refuses by default": True})
-    refuses = in_force.ruleset.refuses_by_default()
-    nixos_evidence.observe({"units": dict(in_force.units), "refuses by default": refuses})
+    found = {name: in_force.ruleset.default(family=family) for family, name in _FAMILIES.items()}
+    decisions = {name: judgement.decision.value for name, judgement in found.items()}
+    nixos_evidence.observe({"units": dict(in_force.units), "by default": decisions})
     assert in_force.is_active, f"no firewall unit is active: {dict(in_force.units)}"
-    assert refuses, "a packet that no rule names is let in"
+    for name, judgement in found.items():
+        rules = f": {' -> '.join(judgement.rules)}" if judgement.rules else ""
+        assert judgement.decision is not observe.Decision.UNKNOWN, (
+            f"it cannot be told what becomes of an {name} packet that no rule names{rules}"
+        )
+        assert judgement.decision is observe.Decision.REFUSED, (
+            f"an {name} packet that no rule names is let in{rules}"
+        )
 
 
 @pytest.mark.nixos_control("FW-002")
@@ -65,16 +90,15 @@ def test_declared_tcp_ports_are_accepted(
 
 @pytest.mark.nixos_control("FW-003")
 def test_nothing_undeclared_is_accepted(
-    declared: Firewall, in_force: observe.FirewallState, nixos_evidence: Evidence
+    nixos_host_config: HostConfig,
+    declared: Firewall,
+    in_force: observe.FirewallState,
+    nixos_control: Control,
+    nixos_evidence: Evidence,
 ) -> None:
     nixos_evidence.expect(_declared_everywhere(declared, "tcp"))
-    extra = _undeclared(declared, in_force, "tcp")
-    trusted = sorted({*in_force.ruleset.trusted_interfaces} - {"lo", *declared.trusted_interfaces})
-    conditional = "\n".join(rule.text for rule in in_force.ruleset.extra_accepts)
-    nixos_evidence.attach("rules that accept under further conditions", conditional)
-    nixos_evidence.observe({"undeclared": extra, "undeclared trusted interfaces": trusted})
-    assert not extra, f"accepted and not declared: {extra}"
-    assert not trusted, f"trusted and not declared: {trusted}"
+    found = undeclared(declared, in_force)
+    _judge_undeclared(nixos_host_config, found, nixos_control, nixos_evidence)
 
 
 @pytest.mark.nixos_control("FW-004")
@@ -139,28 +163,58 @@ def test_sockets_are_declared_or_blocked(
     nixos_evidence: Evidence,
 ) -> None:
     nixos_evidence.expect("each declared open, or refused by the ruleset")
-    allowed = nixos_host_config.firewall.everywhere.tcp
-    everything = [r for p in nixos_host_config.firewall.interfaces.values() for r in p.tcp]
+    sockets = nixos_observations.of(observe.sockets())
+    found = undeclared(nixos_host_config.firewall, in_force)
+    texts = extra_rule_texts(nixos_host_config) if hand_written(nixos_host_config) else {}
+    exposed: dict[str, list[str]] = {}
+    named: dict[str, list[str]] = {}
+    for socket in sockets.listening(observe.Protocol.TCP):
+        ways = [] if socket.is_loopback else [way for way in found if _leads_to(way, socket)]
+        for way in ways:
+            kept = named if is_written(way, texts) else exposed
+            kept.setdefault(f"tcp {socket.port}", []).append(str(way))
     listening = _listening(nixos_observations)
-    exposed = [
-        port
-        for port in listening
-        if not covers([*allowed, *everything], port)
-        and in_force.ruleset.judge(protocol="tcp", port=port).decision
-        is not observe.Decision.REFUSED
-    ]
-    nixos_evidence.observe({"listening": listening, "exposed": exposed})
-    assert not exposed, f"listening, not declared and not refused: {exposed}"
+    nixos_evidence.observe(
+        {"listening": listening, "exposed": exposed, "opened by a ruleset of the host's own": named}
+    )
+    words = [f"{port} ({'; '.join(dict.fromkeys(ways))})" for port, ways in exposed.items()]
+    assert not exposed, f"listening, not declared and not refused: {', '.join(words)}"
+    if named:
+        not_applicable(
+            f"{', '.join(named)} is opened by a ruleset that is written by hand"
+            f" ({', '.join(texts)}), in place of the NixOS firewall's declaration; no other socket is exposed"
+        )
 
 
 @pytest.mark.nixos_control("FW-008")
 def test_declared_udp_ports_are_accepted_and_no_others(
-    declared: Firewall, in_force: observe.FirewallState, nixos_evidence: Evidence
+    nixos_host_config: HostConfig,
+    declared: Firewall,
+    in_force: observe.FirewallState,
+    nixos_control: Control,
+    nixos_evidence: Evidence,
 ) -> None:
-    extra = _undeclared(declared, in_force, "udp")
     _judge_accepted(declared, in_force, nixos_evidence, "udp")
-    nixos_evidence.observe({"undeclared": extra})
-    assert not extra, f"accepted and not declared: {extra}"
+    found = undeclared(declared, in_force, protocols=(_UDP, _UDPLITE))
+    _judge_undeclared(nixos_host_config, found, nixos_control, nixos_evidence)
+
+
+def _judge_undeclared(
+    host: HostConfig, found: list[Undeclared], control: Control, evidence: Evidence
+) -> None:
+    """Fail on what is neither declared nor, where the profile says so, written in the host's own rules."""
+    texts = extra_rule_texts(host)
+    written = [way for way in found if is_written(way, texts)]
+    counts = bool(control.parameters().get("extra-rules-are-declared"))
+    unknown = [w for w in found if w.opening.decision is observe.Decision.UNKNOWN]
+    extra = [w for w in found if not (counts and w in written) or w in unknown]
+    evidence.observe(
+        {
+            "undeclared": [str(way) for way in extra],
+            "opened by rules that the host declares as text": [str(way) for way in written],
+        }
+    )
+    assert not extra, f"accepted and not declared: {'; '.join(str(way) for way in extra)}"
 
 
 def _judge_accepted(
@@ -168,29 +222,31 @@ def _judge_accepted(
 ) -> None:
     evidence.expect(_declared_everywhere(declared, protocol))
     missing = {}
-    for interface in ("", *declared.interfaces):
-        opened = _opened(in_force, protocol, interface)
-        if refused := without(declared_ranges(declared, protocol, interface), opened):
-            missing[interface or "all interfaces"] = listed(refused)
+    for interface in asked_interfaces(declared, in_force):
+        wanted = ranges_on(declared, protocol, interface)
+        for family, name in _FAMILIES.items():
+            opened = in_force.ruleset.open_ports(
+                protocol, interface=interface, family=family, up_to_a_limit=True
+            )
+            if refused := without(wanted, opened):
+                where = "all interfaces" if interface == observe.STRANGER else interface
+                missing[f"{where}, {name}"] = listed(refused)
     evidence.observe({"declared and not accepted": missing})
     assert not missing, f"declared and not accepted: {missing}"
 
 
-def _undeclared(
-    declared: Firewall, in_force: observe.FirewallState, protocol: str
-) -> dict[str, list[str]]:
-    found = {}
-    for interface in ("", *declared.interfaces):
-        allowed = declared_ranges(declared, protocol, interface)
-        if extra := without(_opened(in_force, protocol, interface), allowed):
-            found[interface or "all interfaces"] = listed(extra)
-    return found
-
-
-def _opened(state: observe.FirewallState, protocol: str, interface: str) -> list[PortRange]:
-    if interface:
-        return list(state.ruleset.open_ports(protocol, interface=interface))
-    return list(state.ruleset.open_ports(protocol))
+def _leads_to(way: Undeclared, socket: observe.InetSocket) -> bool:
+    """Whether a way in reaches a socket of TCP."""
+    if way.opening.forwarded:
+        return False
+    if not way.is_everything:
+        of_tcp = way.opening.protocol == _TCP
+        if not of_tcp or not covers(list(way.opening.ports), socket.port):
+            return False
+    families = {"ip6" if ":" in socket.address else "ip"}
+    if socket.dual_stack:
+        families = {"ip", "ip6"}
+    return any(family in families for _, family in way.places)
 
 
 def _declared_everywhere(declared: Firewall, protocol: str) -> dict[str, list[str]]:

@@ -33,11 +33,16 @@ def check_memory(name: str, *, guest_bytes: int, available: int | None = None) -
         )
 
 
-def available_bytes(meminfo: Path = Path("/proc/meminfo")) -> int | None:
-    """Return what the kernel thinks can be had without swapping (``MemAvailable``), ``None`` if it does not tell."""
+def available_bytes(meminfo: Path = Path("/proc/meminfo"), *, swap: bool = False) -> int | None:
+    """Return what the kernel thinks can be had without swapping (``MemAvailable``), ``None`` if it does not tell.
+
+    :param swap: count free swap too.
+    """
     try:
         lines = meminfo.read_text().splitlines()
     except OSError:
         return None
-    found = [line.split() for line in lines if line.startswith("MemAvailable:")]
-    return int(found[0][1]) * 1024 if found else None
+    kib = {words[0]: int(words[1]) for words in map(str.split, lines) if len(words) > 1}
+    if "MemAvailable:" not in kib:
+        return None
+    return (kib["MemAvailable:"] + (kib.get("SwapFree:", 0) if swap else 0)) * 1024

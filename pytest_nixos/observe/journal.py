@@ -11,7 +11,7 @@ from typing import Any
 
 from pytest_nixos.observe.base import Probe
 from pytest_nixos.observe.fact import Fact
-from pytest_nixos.observe.text import lines, pairs
+from pytest_nixos.observe.text import lines, pairs, split_lines
 from pytest_nixos.observe.unit import unit_name
 
 __all__ = ["JOURNAL_FACTS", "JournalEntry", "journal", "recent_journal", "show_journal"]
@@ -72,13 +72,13 @@ def journal(
     return Probe(
         name=name or f"journal:{unit_name(unit)}",
         script=show_journal(*show, most_bytes=max_bytes),
-        parse=lambda output: tuple(output.text.splitlines()),
+        parse=lambda output: tuple(split_lines(output.text)),
     )
 
 
 def _entries(text: str) -> Sequence[JournalEntry]:
     found = []
-    for line in text.splitlines():
+    for line in text.split("\n"):
         # The first line may be cut.
         try:
             fields = json.loads(line)
@@ -114,7 +114,7 @@ def _text(value: object) -> str:
 
 def _ini(text: str) -> dict[str, str]:
     """Read ``systemd-analyze cat-config``: the last assignment of a key counts."""
-    kept = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith(("#", ";")))
+    kept = "\n".join(line for line in text.split("\n") if not line.lstrip().startswith(("#", ";")))
     return pairs(kept)
 
 

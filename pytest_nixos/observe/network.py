@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
-from pytest_nixos.observe.sections import split_sections
 
 __all__ = [
     "InetSocket",
@@ -20,7 +19,6 @@ __all__ = [
     "Sockets",
     "UnixSocket",
     "addresses",
-    "parse_sockets",
     "sockets",
 ]
 
@@ -34,17 +32,17 @@ _UNIX_CONNECTED = 0x03
 _TABLES = ("tcp", "tcp6", "udp", "udp6", "unix")
 _READ = r"""
 for table in tcp tcp6 udp udp6 unix; do
-  [ -r /proc/net/$table ] && printf '=%s\n%s\n' $table "$(</proc/net/$table)"
+  [ -r /proc/net/$table ] && { title $table; printf '%s\n' "$(</proc/net/$table)"; }
 done
-[ -r /proc/sys/net/ipv6/bindv6only ] && printf '=bindv6only %s\n' "$(</proc/sys/net/ipv6/bindv6only)"
+[ -r /proc/sys/net/ipv6/bindv6only ] && title bindv6only "$(</proc/sys/net/ipv6/bindv6only)"
 true
 """
 
 # Expensive: one pass over all descriptors. `find -printf` reads the links itself, with no program for each.
 _OWNERS = r"""
-printf '=owners\n'
+title owners
 find /proc/[0-9]*/fd -maxdepth 1 -lname 'socket:*' -printf '%p %l\n'
-printf '=cgroups\n'
+title cgroups
 for cgroup in /proc/[0-9]*/cgroup; do
   pid=${cgroup#/proc/}; pid=${pid%/cgroup}
   path=; while IFS=: read -r id controllers rest; do
@@ -165,9 +163,8 @@ def addresses(*, name: str = "address") -> Probe[Sequence[str] | None]:
     return Probe(name=name, script="ip -json address show", parse=_parse_addresses)
 
 
-def parse_sockets(text: str) -> Sockets:
-    """Read the tables of ``/proc/net`` as the probe prints them."""
-    sections = split_sections(text)
+def _parse(output: ProbeOutput) -> Sockets:
+    sections = output.sections
     only_v6 = "bindv6only 1" in sections
     inet = [
         found
@@ -181,10 +178,6 @@ def parse_sockets(text: str) -> Sockets:
         has_ipv6="tcp6" in sections,
         owners=_parse_owners(sections),
     )
-
-
-def _parse(output: ProbeOutput) -> Sockets:
-    return parse_sockets(output.text)
 
 
 def _parse_inet(table: str, line: str) -> InetSocket | None:

@@ -48,7 +48,7 @@ od -An -t u1 "$var" | awk '{ print $5 }'"""
 
 
 def _percentages(text: str) -> dict[str, Json]:
-    rows = (line.split(None, 1) for line in text.splitlines())
+    rows = (line.split(None, 1) for line in text.split("\n"))
     return {
         row[1]: int(row[0].rstrip("%")) for row in rows if len(row) == 2 and row[0][:-1].isdigit()
     }

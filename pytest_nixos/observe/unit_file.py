@@ -120,7 +120,7 @@ def parse_verify(text: str, *, answered: bool) -> UnitFileReport:
 
     :param answered: whether the program ran to its end.
     """
-    lines = list(dict.fromkeys(text.splitlines()))
+    lines = list(dict.fromkeys(text.split("\n")))
     remarks = [remark for line in lines if (remark := _remark(line)) is not None]
     return UnitFileReport(
         answered=answered and not _GAVE_UP.search(text),

@@ -16,6 +16,7 @@ from pytest_nixos.backend_name import EVERYWHERE, BackendName
 from pytest_nixos.errors import NixosError, SettingsError
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.standards.model import Control
+from pytest_nixos.subject import Subject, SubjectKind
 
 __all__ = [
     "BUNDLED_SUITES",
@@ -35,7 +36,7 @@ BUNDLED_SUITES = "pytest_nixos.checks"
 HOST_PARAM = "_nixos_host"
 CONTROL_FIXTURE = "nixos_control"
 NO_HOST = "no-host"
-NAME_MARKERS = ("nixos_control", "nixos_hosts", "nixos_requires")
+NAME_MARKERS = ("nixos_control", "nixos_hosts", "nixos_requires", "nixos_rests_on")
 # Who asks for these changes the shared machine, marked or not: what happens to its units then is the test's doing.
 _CHANGING_FIXTURES = frozenset({"nixos_faults", "nixos_generations"})
 _STORE = Path("/nix/store")
@@ -275,6 +276,19 @@ def _refuse_bad_markers(item: pytest.Item) -> None:
     for marker in item.iter_markers("nixos_requires"):
         for word in marker.args:
             _refuse_unknown_place(item, word)
+    for marker in item.iter_markers("nixos_rests_on"):
+        for word in marker.args:
+            _refuse_unknown_subject(item, word)
+
+
+def _refuse_unknown_subject(item: pytest.Item, word: str) -> None:
+    try:
+        Subject.parse(word)
+    except ValueError as err:
+        raise pytest.UsageError(
+            f"{item.nodeid}: nixos_rests_on({word!r}): no such kind of subject\n"
+            f"  remedy: write KIND:NAME with one of {', '.join(SubjectKind)}"
+        ) from err
 
 
 def _refuse_unknown_place(item: pytest.Item, word: str) -> None:

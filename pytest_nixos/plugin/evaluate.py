@@ -27,7 +27,16 @@ from pytest_nixos.standards.waivers import load_waivers
 __all__ = ["FURTHER_OPTIONS", "flakes_of", "open_session"]
 
 # Asked for beside what the controls read: a container takes over declared addresses, and what a host says to this plugin.
-FURTHER_OPTIONS = ("networking.interfaces", "passthru.pytest-nixos")
+FURTHER_OPTIONS = (
+    "networking.interfaces",
+    "passthru.pytest-nixos",
+    # Rules in the tools' own languages.
+    "networking.firewall.extraCommands",
+    "networking.firewall.extraInputRules",
+    "networking.nftables.enable",
+    "networking.nftables.ruleset",
+    "networking.nftables.tables",
+)
 
 Say = Callable[[str], None]
 
@@ -66,7 +75,9 @@ def flakes_of(settings: Settings) -> Flakes:
             override_inputs=settings.override_inputs,
             nix_options=settings.nix_options,
             impure=settings.impure,
-            cache=EvaluationCache.of_user(),
+            evaluation_limit_s=settings.evaluation_timeout_s,
+            evaluation_limit_mib=settings.evaluation_memory_mib,
+            cache=EvaluationCache.of_user(most_age_s=settings.cache_limits.most_age_s),
         ),
     )
     instrumentation = Instrumentation(

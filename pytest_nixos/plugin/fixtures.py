@@ -12,6 +12,8 @@ from pytest_nixos.errors import NixosError
 from pytest_nixos.findings import Evidence
 from pytest_nixos.generations import Generations
 from pytest_nixos.generations.nix_bridge import NixBridge
+from pytest_nixos.generations.upgrade_outcome import UpgradeOutcome
+from pytest_nixos.generations.upgrade_stage import Stage
 from pytest_nixos.machine.base import Machine
 from pytest_nixos.machine.cluster.cluster import Cluster
 from pytest_nixos.machine.faults.faults import Faults
@@ -19,22 +21,15 @@ from pytest_nixos.nix.flake import Flake
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.observe.store import Observations
 from pytest_nixos.plugin.collect import control_of, needs_boot_loader
+from pytest_nixos.plugin.host_failure import HostFailure, NotJudged
 from pytest_nixos.plugin.machines.cluster import ClusterLaunch
 from pytest_nixos.plugin.machines.launch import Launch
 from pytest_nixos.plugin.machines.upgrade import Upgrades
 from pytest_nixos.plugin.session import NixosSession
-from pytest_nixos.plugin.stash import EVIDENCE, NARRATOR, SESSION
+from pytest_nixos.plugin.stash import EVIDENCE, PROGRESS, SESSION
 from pytest_nixos.standards.model import Control
 
-__all__ = ["fail_without_traceback"]
-
-
-def fail_without_traceback(error: NixosError) -> BaseException:
-    """Make the exception that shows `error` once, without a traceback.
-
-    ``pytest.fail()`` inside an ``except`` block would print it twice.
-    """
-    return pytest.fail.Exception(str(error), pytrace=False)
+__all__: list[str] = []
 
 
 @pytest.fixture(scope="session")
@@ -46,10 +41,11 @@ def _nixos_host(request: pytest.FixtureRequest) -> str:
 def _nixos_upgrades(request: pytest.FixtureRequest) -> Iterator[Upgrades]:
     config, session = request.config, _session(request)
 
-    def launch(key: str) -> Launch:
-        return Launch(session, key, narrator=config.stash[NARRATOR], config=config)
+    def launch(key: str, boot_loader: bool) -> Launch:
+        progress = config.stash[PROGRESS]
+        return Launch(session, key, progress=progress, config=config, boot_loader=boot_loader)
 
-    with Upgrades(session, launch) as upgrades:
+    with Upgrades(session, launch, config.stash[PROGRESS].say) as upgrades:
         try:
             yield upgrades
         finally:
@@ -156,14 +152,14 @@ def nixos_cluster(
     with ClusterLaunch(
         session.flakes.of(nixos_host_config.ref.flake),
         session.settings,
-        narrator=request.config.stash[NARRATOR],
+        progress=request.config.stash[PROGRESS],
     ) as launch:
 
         def start(*names: str) -> Cluster:
             try:
                 return launch.start(*names)
             except NixosError as err:
-                raise fail_without_traceback(err) from None
+                raise HostFailure(err) from None
 
         yield start
 
@@ -181,9 +177,20 @@ def nixos_stage(request: pytest.FixtureRequest, _nixos_host: str) -> str:
 
 
 @pytest.fixture(scope="session")
+def nixos_upgrade(request: pytest.FixtureRequest, _nixos_host: str) -> UpgradeOutcome | None:
+    """How the new system of an upgrade test came to run; ``None`` in the other stages and in any other run."""
+    entry = _session(request).entry(_nixos_host)
+    if entry.stage is not Stage.NEW:
+        return None
+    request.getfixturevalue("nixos_machine")  # it goes that way
+    upgrades: Upgrades = request.getfixturevalue("_nixos_upgrades")
+    return upgrades.outcome(entry.subject)
+
+
+@pytest.fixture(scope="session")
 def nixos_progress(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Tell people what a long check waits for; one moving line on a terminal, sparse lines in CI."""
-    return request.config.stash[NARRATOR].tell
+    return request.config.stash[PROGRESS].tell
 
 
 @pytest.fixture
@@ -222,18 +229,18 @@ def _machine(
     request: pytest.FixtureRequest, key: str, *, boot_loader: bool = False
 ) -> Iterator[Machine]:
     session = _session(request)
-    narrator = request.config.stash[NARRATOR]
+    progress = request.config.stash[PROGRESS]
     entry = session.entry(key)
     if entry.stage is not None and _is_shared(request):
         upgrades: Upgrades = request.getfixturevalue("_nixos_upgrades")
-        with _shown_once(session, key), narrator.speaking():
-            narrator.say(f"{key}: taking the machine there")
+        with _shown_once(session, key), progress.speaking():
+            progress.say(f"{key}: taking the machine there")
             machine = upgrades.machine(entry.subject, entry.stage)
         yield machine  # it outlives this fixture
         return
-    launch = Launch(session, key, narrator=narrator, config=request.config, boot_loader=boot_loader)
+    launch = Launch(session, key, progress=progress, config=request.config, boot_loader=boot_loader)
     with ExitStack() as stack:
-        with _shown_once(session, key), narrator.speaking():
+        with _shown_once(session, key), progress.speaking():
             machine = stack.enter_context(launch)
         failed_before = request.session.testsfailed
         try:
@@ -250,9 +257,11 @@ def _is_shared(request: pytest.FixtureRequest) -> bool:
 @contextmanager
 def _shown_once(session: NixosSession, key: str) -> Iterator[None]:
     entry = session.entry(key)
+    if entry.failure is not None and entry.shown:
+        raise NotJudged(entry.failure)
     try:
         yield
     except NixosError as err:
         entry.fail(err)
         entry.shown = True
-        raise fail_without_traceback(err) from None
+        raise HostFailure(err) from None

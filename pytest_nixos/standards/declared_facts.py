@@ -78,7 +78,8 @@ def _plain_swap(host: HostConfig, _: dt.date) -> Sight:
         str(device.get("name") or name) if isinstance(device, Mapping) else str(name)
         for name, device in (luks.items() if isinstance(luks, Mapping) else ())
     }
-    plain, unknown = [], []
+    plain: list[str] = []
+    unknown: list[str] = []
     for entry in entries:
         if not isinstance(entry, Mapping) or _is_encrypted(entry):
             continue

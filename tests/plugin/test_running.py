@@ -59,10 +59,10 @@ def test_failed_boot_is_shown_once_and_never_skipped(
         "def test_a(nixos_machine): pass\ndef test_b(host): pass\ndef test_c(host): pass"
     )
     result = field.run_hosts()
-    result.assert_outcomes(passed=3, errors=3)
+    result.assert_outcomes(passed=3, errors=1)
+    result.stdout.fnmatch_lines(["*3 passed, 1 error, 2 not judged in *"])
     text = result.stdout.str()
     assert text.count("Kernel panic - not syncing") == 1
-    assert text.count("panics failed before: panics: kernel panic after 1 s") >= 2
     assert "Traceback" not in text
     assert field.machine_log.count("start panics") == 1
 
@@ -85,7 +85,7 @@ def test_machine_that_goes_away_is_an_error_and_later_tests_fail_fast(field: Fie
     text = result.stdout.str()
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert "the guest is gone" in text and "Traceback" not in text
-    assert "web failed before: the guest is gone" in text
+    result.stdout.fnmatch_lines(["*1 error, 1 not judged in *"])
     assert field.machine_log == ["start web", "stop web"]
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pytest_nixos.errors import BootError, MachineError, TransportError
-from pytest_nixos.local.leftovers import end_marked_processes, remove_tree
+from pytest_nixos.local.leftovers import end_marked_processes
+from pytest_nixos.local.remove_tree import remove_tree
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.boot.news import BootNews
 from pytest_nixos.machine.boot.post_mortem import ask_failed_units, with_failed_units

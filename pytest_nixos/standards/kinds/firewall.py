@@ -30,17 +30,13 @@ def _firewall(state: FirewallState, parameters: Parameters, host: HostConfig) ->
             return Seen(all(rules.refuses_by_default(family=f) for f in ("ip", "ip6")))
         case "reverse-path":
             return Seen(rules.has_reverse_path_filter)
+        case "forward" if not forwards(host):
+            return Unseen("the host declares nothing that forwards packets", applicable=False)
         case "forward":
-            forward = [
-                chain.policy.value if chain.policy is not None else None
-                for chains in rules.tables.values()
-                for chain in chains.values()
-                if chain.hook == "forward"
-            ]
-            return Seen(forward)
+            refused = all(rules.refuses_to_forward(family=f) for f in ("ip", "ip6"))
+            return Seen(["drop"] if refused else ["accept"])
         case _:
-            words = ("limit rate", "hashlimit", "-m limit", "--match limit", "-m recent", "f2b-")
-            return Seen([line for line in state.text.splitlines() if any(w in line for w in words)])
+            return Seen(list(rules.limits))
 
 
 KINDS = (

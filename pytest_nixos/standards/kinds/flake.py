@@ -219,15 +219,20 @@ def _unhashed_fetchers(path: str, text: str) -> list[str]:
     ]
 
 
+_SECRET_FILE = re.compile(r"\.age$|(?:^|/)secrets/.*\.(?:ya?ml|json|env|ini)$")
+#: How encrypted files begin: age, as text and binary; GnuPG; Ansible; git-crypt, which leaves them locked.
+_ENCRYPTED = re.compile(
+    r"\A(?:age-encryption\.org/|-----BEGIN (?:AGE ENCRYPTED FILE|PGP MESSAGE)-----|\$ANSIBLE_VAULT;"
+    r"|\x00GITCRYPT\x00)"
+)
+#: sops encrypts values and leaves names; its own part stands at the end, which a long file may be cut before.
+_SOPS = re.compile(r"ENC\[AES256_GCM,|\bsops\b.*\bmac\b|\"?mac\"?\s*[:=]\s*\"?ENC\[", re.DOTALL)
+
+
 def _unencrypted(path: str, text: str) -> list[str]:
-    secret = path.endswith(".age") or re.search(r"(^|/)secrets/.*\.(ya?ml|json|env|ini)$", path)
-    if not secret or "age-encryption.org" in text or "BEGIN AGE ENCRYPTED FILE" in text:
+    if not _SECRET_FILE.search(path) or not text.strip():
         return []
-    return (
-        []
-        if re.search(r"\bsops\b.*\bmac\b|\"?mac\"?\s*[:=]\s*\"?ENC\[", text, re.DOTALL)
-        else [path]
-    )
+    return [] if _ENCRYPTED.match(text) or _SOPS.search(text) else [path]
 
 
 def _tool_versions(path: str, _: str) -> list[str]:

@@ -91,6 +91,7 @@ def test_no_parser_raises(probe: Probe[object]) -> None:
         if isinstance(found, FirewallState):
             properties(found.ruleset)
             found.ruleset.open_ports("tcp")
+            found.ruleset.reach(family="ip6").openings()
         elif isinstance(found, dict):
             for value in found.values():
                 if isinstance(value, ProcessFacts):

@@ -45,7 +45,7 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
     from pytest_nixos.machine.cluster.cluster import Cluster
     from pytest_nixos.machine.command import CommandResult
     from pytest_nixos.machine.faults.faults import Faults, Hog
-    from pytest_nixos.machine.network.survey import Survey, View
+    from pytest_nixos.machine.survey import Survey, View
     from pytest_nixos.nix.declared import Firewall, OllamaSettings, PortRange, Unit, Zram
     from pytest_nixos.nix.dev_shell import DevShell, ShellVisit
     from pytest_nixos.nix.evaluate import NixAnswer
@@ -169,8 +169,8 @@ _HOME = {
     "CommandResult": "machine.command",
     "Machine": "machine.base",
     "PortState": "machine.capabilities",
-    "Survey": "machine.network.survey",
-    "View": "machine.network.survey",
+    "Survey": "machine.survey",
+    "View": "machine.survey",
     "Evidence": "findings",
     "Finding": "findings",
     "Outcome": "findings",

@@ -30,8 +30,8 @@ from pytest_nixos.machine.lifetime import ask_to_power_off, await_end
 from pytest_nixos.machine.network.guest_address import ask_outer_addresses
 from pytest_nixos.machine.network.prober import FrameProber
 from pytest_nixos.machine.network.scan import scan_tcp
-from pytest_nixos.machine.network.survey import Survey, View
 from pytest_nixos.machine.network.wire import PacketLink
+from pytest_nixos.machine.survey import Survey, View
 
 __all__ = ["ContainerBackend", "ContainerRunning"]
 

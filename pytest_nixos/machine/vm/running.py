@@ -27,7 +27,6 @@ from pytest_nixos.machine.network.guest_address import (
     ask_outer_addresses,
 )
 from pytest_nixos.machine.network.prober import FrameProber
-from pytest_nixos.machine.network.survey import Survey, View
 from pytest_nixos.machine.network.wire import FrameLink
 from pytest_nixos.machine.qemu.qmp import QmpMonitor, plug_network_cards
 from pytest_nixos.machine.serial_process import SerialProcess
@@ -35,6 +34,7 @@ from pytest_nixos.machine.snapshot.clone import Clone
 from pytest_nixos.machine.snapshot.migration import load_state, save_state
 from pytest_nixos.machine.snapshot.quiesce import make_store_writable, wake_guest
 from pytest_nixos.machine.snapshot.record import Snapshot
+from pytest_nixos.machine.survey import Survey, View
 from pytest_nixos.machine.vm.argv import disk_image, monitor_socket, script_paths
 
 __all__ = ["VmPlan", "VmRunning"]

@@ -17,6 +17,7 @@ from pytest_nixos.machine.snapshot.limits import (
 )
 from pytest_nixos.machine.snapshot.record import Snapshot, SnapshotDamaged
 from pytest_nixos.machine.snapshot.store import SnapshotStore
+from pytest_nixos.nix.cache import EvaluationCache
 
 __all__ = ["add", "cleared", "listed", "pruned", "verified"]
 
@@ -48,8 +49,10 @@ def listed(evaluations: Path, snapshots: SnapshotStore) -> Iterator[str]:
         yield f"  {key[:12]}  {_told(snapshots, key, entry)}"
 
 
-def pruned(snapshots: SnapshotStore, limits: CacheLimits) -> Iterator[str]:
+def pruned(evaluations: Path, snapshots: SnapshotStore, limits: CacheLimits) -> Iterator[str]:
     """Remove what is not whole, too old, or too much."""
+    old = EvaluationCache(directory=evaluations, most_age_s=limits.most_age_s).prune()
+    yield f"{old} evaluations removed"
     removed = snapshots.prune(limits)
     yield from (f"removed {key[:12]}" for key in removed)
     yield f"{len(removed)} snapshots removed, {len(snapshots.entries())} kept"
@@ -84,7 +87,7 @@ def _cache(options: argparse.Namespace) -> Iterator[str]:
     evaluations = cache_directory("evaluations")
     actions: dict[str, Callable[[], Iterator[str]]] = {
         "list": lambda: listed(evaluations, snapshots),
-        "prune": lambda: pruned(snapshots, _limits(options)),
+        "prune": lambda: pruned(evaluations, snapshots, _limits(options)),
         "verify": lambda: verified(snapshots),
         "clear": lambda: cleared(evaluations, snapshots),
     }

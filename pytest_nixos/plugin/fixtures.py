@@ -12,6 +12,8 @@ from pytest_nixos.errors import BootError, NixosError
 from pytest_nixos.findings import Evidence
 from pytest_nixos.generations import Generations
 from pytest_nixos.generations.nix_bridge import NixBridge
+from pytest_nixos.generations.upgrade_outcome import UpgradeOutcome
+from pytest_nixos.generations.upgrade_stage import Stage
 from pytest_nixos.machine.base import Machine
 from pytest_nixos.machine.cluster.cluster import Cluster
 from pytest_nixos.machine.faults.faults import Faults
@@ -39,10 +41,11 @@ def _nixos_host(request: pytest.FixtureRequest) -> str:
 def _nixos_upgrades(request: pytest.FixtureRequest) -> Iterator[Upgrades]:
     config, session = request.config, _session(request)
 
-    def launch(key: str) -> Launch:
-        return Launch(session, key, progress=config.stash[PROGRESS], config=config)
+    def launch(key: str, boot_loader: bool) -> Launch:
+        progress = config.stash[PROGRESS]
+        return Launch(session, key, progress=progress, config=config, boot_loader=boot_loader)
 
-    with Upgrades(session, launch) as upgrades:
+    with Upgrades(session, launch, config.stash[PROGRESS].say) as upgrades:
         try:
             yield upgrades
         finally:
@@ -193,6 +196,17 @@ def nixos_place(request: pytest.FixtureRequest, _nixos_host: str) -> str:
 def nixos_stage(request: pytest.FixtureRequest, _nixos_host: str) -> str:
     """The stage of an upgrade test, ``old``, ``new`` or ``back``; ``""`` in any other run."""
     return _session(request).entry(_nixos_host).stage or ""
+
+
+@pytest.fixture(scope="session")
+def nixos_upgrade(request: pytest.FixtureRequest, _nixos_host: str) -> UpgradeOutcome | None:
+    """How the new system of an upgrade test came to run; ``None`` in the other stages and in any other run."""
+    entry = _session(request).entry(_nixos_host)
+    if entry.stage is not Stage.NEW:
+        return None
+    request.getfixturevalue("nixos_machine")  # it goes that way
+    upgrades: Upgrades = request.getfixturevalue("_nixos_upgrades")
+    return upgrades.outcome(entry.subject)
 
 
 @pytest.fixture(scope="session")

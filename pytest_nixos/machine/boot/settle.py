@@ -30,6 +30,8 @@ _JOURNAL = (
 )
 _COMMAND_LIMIT_S = 30.0
 _INTERVAL_S = 0.4
+_GRACE_SHARE = 0.1
+_GRACE_S = 5.0
 # A unit is idle if it used less than this share of one processor.
 _IDLE_SHARE = 0.01
 _TAIL = 12
@@ -212,7 +214,10 @@ class _Settling:
             )
 
     def _late(self, deadline: Deadline, state: str) -> BootError:
-        grace = Deadline.after(2 * _COMMAND_LIMIT_S)
+        # What is asked now must not make a boot limit of a minute two: a manager that hangs does not answer anyway.
+        grace = Deadline.after(
+            min(2 * _COMMAND_LIMIT_S, _GRACE_SHARE * deadline.limit_s + _GRACE_S)
+        )
         self._watch_jobs(grace)
         running = [job for job in self._jobs if job.state == "running"]
         if running and self._stalled:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from pytest_nixos.observe.firewall.ipset import IpSet, set_tests
 from pytest_nixos.observe.firewall.model import (
+    TRACKED,
     Action,
     Assign,
     Chain,
@@ -54,6 +55,10 @@ _PLAIN_MODULES = frozenset(
     | {"conntrack", "state", "set", "addrtype", "iprange", "mark", "connmark", "pkttype", "ttl"}
     | {"hl", "length", "rpfilter", "nfacct"}
 )
+# A packet that belongs to no connection has none of these.
+_OF_CONNECTIONS = frozenset(
+    {"--ctdir", "--ctstatus", "--ctorigsrc", "--ctorigdst", "--ctorigsrcport", "--ctorigdstport"}
+)
 _EVERY_BIT = (1 << 32) - 1
 _HONEST = {"UNICAST"}
 
@@ -74,7 +79,7 @@ def parse_iptables_save(
     policies: dict[tuple[str, str], Verdict | None] = {}
     lines: dict[str, list[str]] = {}
     table = ""
-    for line in text.splitlines():
+    for line in text.split("\n"):
         if line.startswith("*"):
             table = f"{'ip' if family == 4 else 'ip6'} {line[1:].strip()}{suffix}"
         elif line.startswith(":") and table:
@@ -190,7 +195,10 @@ class _RuleReader:
             alternatives = handler(self, list(arguments))
         except (_UnjudgedError, ValueError, IndexError) as err:
             return [_unknown(str(err) or f"{option} {' '.join(arguments)}")]
-        return [Match(alternatives, negated=negated)]
+        found: list[Step] = [Match(alternatives, negated=negated)]
+        if option in _OF_CONNECTIONS or (option == "--mark" and module == "connmark"):
+            found.insert(0, Match(((Test("ctstate", TRACKED),),)))
+        return found
 
     # What the options test.
 

@@ -10,9 +10,10 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pytest_nixos.observe.firewall.spans import Spans, whole
+from pytest_nixos.observe.firewall.spans import Spans, only, whole
 
 __all__ = [
+    "TRACKED",
     "Action",
     "Assign",
     "Branch",
@@ -34,6 +35,8 @@ __all__ = [
     "universe",
 ]
 
+#: States of packets that belong to a connection: established, related, new.
+TRACKED = only(2, 4, 8)
 _SIZES = {
     "family": 8,
     "protocol": 8,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_nixos.observe.firewall.model import Test, universe
+from pytest_nixos.observe.firewall.model import TRACKED, Test, universe
 from pytest_nixos.observe.firewall.names import NAMES, PROTOCOLS
 from pytest_nixos.observe.firewall.spans import Spans, joined, only, parse_network
 
@@ -29,7 +29,7 @@ _META = {
     "pkttype": "pkttype",
     "length": "meta.length",
 }
-_CT = {"state": "ctstate", "status": "ctstatus", "mark": "ctmark"}
+_CT = {"status": "ctstatus", "mark": "ctmark"}
 _CT_ORIGINAL = {
     "saddr": "ct.saddr",
     "ip saddr": "ct.saddr",
@@ -131,15 +131,18 @@ def _payload(body: Mapping[str, Json]) -> Field:
 
 def _ct(body: Mapping[str, Json]) -> Field:
     key, way = str(body.get("key", "")), body.get("dir")
+    if way is None and key == "state":
+        return Field(dimension="ctstate")
+    # All but the state needs a packet that belongs to a connection.
+    tracked = Test("ctstate", TRACKED)
     if way is None and key in _CT:
-        return Field(dimension=_CT[key])
+        return Field(dimension=_CT[key], implied=(tracked,))
     if key == "direction":
-        return Field(special="direction")
+        return Field(special="direction", implied=(tracked,))
     if way == "original" and key in _CT_ORIGINAL:
         family = {"ip": (_is("family", 4),), "ip6": (_is("family", 6),)}
-        return Field(
-            dimension=_CT_ORIGINAL[key], implied=family.get(key.split(" ", maxsplit=1)[0], ())
-        )
+        implied = (tracked, *family.get(key.partition(" ")[0], ()))
+        return Field(dimension=_CT_ORIGINAL[key], implied=implied)
     raise UnjudgedError(f"ct {way or ''} {key}".replace("  ", " "))
 
 

@@ -349,6 +349,27 @@ def test_a_flood_without_newline_is_bounded() -> None:
     assert len(console.lines) >= 32
 
 
+def test_a_guest_that_writes_without_end_is_bounded() -> None:
+    console = Console()
+    for number in range(2001):
+        console.append(f"boot {number}")
+    mark = console.count
+    for number in range(6000):
+        console.append(f"{number} " + "x" * 3000)
+    assert console.count == 8001
+    kept = sum(len(line.text) for line in console.lines)
+    assert kept < 10 << 20
+    assert console.lines[0].text == "boot 0"
+    assert console.tail(1)[0].startswith("5999 ")
+    (told,) = [line.text for line in console.lines if "left out" in line.text]
+    assert told == f"pytest-nixos: {8001 - len(console.lines) + 1} lines were left out here"
+    # What came since a moment is what is left of it, and nothing from before.
+    assert console.since(mark)[-1].text.startswith("5999 ")
+    assert not any(line.text.startswith("boot") for line in console.since(mark))
+    assert console.since(console.count) == ()
+    assert next(line.text for line in console.since(7999)).startswith("5998 ")
+
+
 def test_one_writer_and_many_readers() -> None:
     console = Console()
     stop = threading.Event()

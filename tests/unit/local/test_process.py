@@ -1,0 +1,30 @@
+"""Processes of the host machine, for real."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from pytest_nixos.local.process import ProcessTimeout, SubprocessRunner
+from pytest_nixos.local.timing import Deadline
+
+
+def test_the_most_memory_of_a_process_is_measured() -> None:
+    program = "b = bytearray(300 << 20); b[::4096] = b'x' * len(b[::4096]); print(len(b))"
+    done = SubprocessRunner().run((sys.executable, "-c", program), deadline=Deadline.after(60))
+    assert done.exit_status == 0
+    assert done.peak_bytes is not None
+    assert 300 << 20 < done.peak_bytes < 600 << 20
+
+
+@pytest.mark.parametrize(("script", "status"), [("exit 3", 3), ("kill -9 $$", -9)])
+def test_how_it_ended(script: str, status: int) -> None:
+    done = SubprocessRunner().run(("/bin/sh", "-c", script), deadline=Deadline.after(60))
+    assert done.exit_status == status
+
+
+def test_one_that_closes_its_streams_and_stays_is_ended() -> None:
+    script = "exec >&- 2>&-; exec sleep 60"
+    with pytest.raises(ProcessTimeout, match="still running after 1 s"):
+        SubprocessRunner().run(("/bin/sh", "-c", script), deadline=Deadline.after(1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,18 @@ class RunHooks:
         if not is_worker(config):  # a worker collects the hosts of all others too
             keys = dict.fromkeys(collect.host_key_of(item) for item in items)
             session.plan_builds([key for key in keys if key is not None])
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Tell where a long item is."""
+        if collect.host_key_of(item) is None:
+            return (yield)
+        with item.config.stash[PROGRESS].watching(item.name):
+            return (yield)
+
+    def pytest_enter_pdb(self, config: pytest.Config) -> None:
+        """Leave the terminal to whoever debugs."""
+        config.stash[PROGRESS].hush()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:

@@ -174,7 +174,10 @@ def _tree_rows(nixpkgs: str) -> tuple[str, dict[str, str]]:
         )  # fmt: skip
         found = json.loads(answer.stdout)
     return found["release"], {
-        row["option"]: " ".join(row["type"].split()) for rows in found["rows"] for row in rows if row
+        row["option"]: " ".join(row["type"].split())
+        for rows in found["rows"]
+        for row in rows
+        if row
     }
 
 

@@ -25,7 +25,9 @@ pytestmark = pytest.mark.skipif(not shutil.which("nix-instantiate"), reason="the
 
 
 @pytest.fixture(scope="module")
-def contents(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, list[tuple[list[str], Json]]]:
+def contents(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Mapping[str, list[tuple[list[str], Json]]]:
     """What each remedy sets: path and value, read without nixpkgs."""
     folder = tmp_path_factory.mktemp("texts")
     files = {text.name: str(as_module(text.text, folder / f"{text.name}.nix")) for text in MODULES}
@@ -63,7 +65,9 @@ def problems(path: list[str], value: Json, release: str) -> Iterator[str]:
         yield f"{option.option} = {value!r} is no {option.type}"
 
 
-def test_options_are_there_and_values_fit(contents: Mapping[str, list[tuple[list[str], Json]]]) -> None:
+def test_options_are_there_and_values_fit(
+    contents: Mapping[str, list[tuple[list[str], Json]]],
+) -> None:
     found = [
         f"{text.name}: {problem}"
         for text in MODULES
@@ -127,5 +131,7 @@ def test_each_line_of_the_table_is_used_and_has_a_source(
         (["a"], 'strings concatenated with "\\n"', False),
     ],
 )  # fmt: skip
-def test_types_are_read_as_nixpkgs_describes_them(value: Json, description: str, *, fits: bool) -> None:
+def test_types_are_read_as_nixpkgs_describes_them(
+    value: Json, description: str, *, fits: bool
+) -> None:
     assert is_of_type(value, description) is fits

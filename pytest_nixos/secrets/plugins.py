@@ -1,8 +1,11 @@
 """The rules of detect-secrets (Yelp, Apache-2.0), one plugin at a time and without its scanner.
 
-Its scanner keeps global settings, asks filters of its own and can verify what it finds over the network. A plugin's
-``analyze_string`` does none of that: it holds a text against patterns. Left out are ``KeywordDetector`` and the entropy
-plugins, since :mod:`pytest_nixos.secrets.pairs` knows more forms of names and values, and ``IPPublicDetector``: an
+Its scanner keeps global settings, asks filters of its own and can verify what it finds over the
+network. A plugin's
+``analyze_string`` does none of that: it holds a text against patterns. Left out are
+``KeywordDetector`` and the entropy
+plugins, since :mod:`pytest_nixos.secrets.pairs` knows more forms of names and values, and
+``IPPublicDetector``: an
 address is no secret.
 """
 
@@ -63,8 +66,10 @@ _CLASSES: tuple[type[RegexBasedDetector], ...] = (
 )
 #: Every one of their patterns needs a text of these on the line, in whatever case.
 _HINT = re.compile(
-    r"(?i)AKC|AP[0-9A-F]|A3T|ABIA|ACCA|AKIA|ASIA|aws|AccountKey|cloudant|clou|\bcl[_a-z-]*(?:key|pwd|pw|pass|token)|"
-    r"[MNO][a-z\d_-]{23,25}\.|gh[pousr]_|gl\w{2,8}-|GR1348941|ibm|bx|cos|hmac|cloud|-us\d|_authToken|T3BlbkFJ|pypi-|SG\.|xox|"
+    r"(?i)AKC|AP[0-9A-F]|A3T|ABIA|ACCA|AKIA|ASIA|aws|AccountKey|cloudant|clou|\bcl[_a-z-]*(?:key|"
+    r"pwd|pw|pass|token)|"
+    r"[MNO][a-z\d_-]{23,25}\.|gh[pousr]_|gl\w{2,8}-|GR1348941|ibm|bx|cos|hmac|cloud|-us\d|"
+    r"_authToken|T3BlbkFJ|pypi-|SG\.|xox|"
     r"hooks\.slack|softlayer|\bsl[_-]|sq0csp|[rs]k_live|^\d{8,10}:|AC[a-z0-9]{32}|SK[a-z0-9]{32}"
 )
 
@@ -85,10 +90,11 @@ def by_plugin(text: str) -> Iterator[Found]:
 
 def _of_line(line: str, start: int) -> Iterator[Found]:
     for plugin in _plugins():
-        for secret in plugin.analyze_string(line.rstrip("\r\n")):
-            secret = secret.strip(" \t\"'=:")
+        for answer in plugin.analyze_string(line.rstrip("\r\n")):
+            secret = answer.strip(" \t\"'=:")
             at = line.find(secret)
-            # Several patterns have no borders, and match inside of longer texts: hashes, keys, images.
+            # Several patterns have no borders, and match inside of longer texts: hashes, keys,
+            # images.
             inside = at < 0 or _runs_on(line, at, at + len(secret))
             if secret and not inside and not is_sample(secret) and entropy(secret) >= 2.8:
                 kind = str(plugin.secret_type)

@@ -19,11 +19,13 @@ __all__ = ["RULES", "find_known_secrets", "find_secrets"]
 RULES = 1
 
 _DOCUMENTATION = re.compile(
-    r"(?i)\.(?:md|markdown|rst|adoc|html?|[1-8]|info|po|tex)$|(?:^|[/-])(?:README|LICENSE|COPYING|CHANGELOG|NEWS)(?:$|[.])"
+    r"(?i)\.(?:md|markdown|rst|adoc|html?|[1-8]|info|po|tex)$|(?:^|[/-])(?:README|LICENSE|COPYING|"
+    r"CHANGELOG|NEWS)(?:$|[.])"
 )
 #: Whole files that are encrypted: nothing in them is readable.
 _ENCRYPTED = re.compile(
-    r"\A(?:age-encryption\.org/v1|-----BEGIN (?:AGE ENCRYPTED FILE|PGP MESSAGE)-----|\$ANSIBLE_VAULT;|\x00GITCRYPT)"
+    r"\A(?:age-encryption\.org/v1|-----BEGIN (?:AGE ENCRYPTED FILE|PGP MESSAGE)-----|"
+    r"\$ANSIBLE_VAULT;|\x00GITCRYPT)"
 )
 
 
@@ -31,7 +33,8 @@ def find_secrets(text: str, *, name: str = "") -> tuple[Hit, ...]:
     """Find secrets by shape, by the name beside them and by where they stand.
 
     :param name: the file's name; it tells programs, documentation and some formats apart.
-    :return: in the order of lines; each secret once, under its most exact kind. Placeholders are marked as such.
+    :return: in the order of lines; each secret once, under its most exact kind. Placeholders are
+        marked as such.
     """
     if _ENCRYPTED.match(text):
         return ()
@@ -42,7 +45,9 @@ def find_secrets(text: str, *, name: str = "") -> tuple[Hit, ...]:
 
 
 def find_known_secrets(text: str) -> tuple[Hit, ...]:
-    """Find keys and tokens that their shape gives away in the files of a package, where names say little."""
+    """Find keys and tokens that their shape gives away in the files of a package, where names say
+    little.
+    """
     found = (*key_blocks(text), *by_shape(text, everywhere=True))
     return tuple(_hits(text, [(each, Verdict.SECRET) for each in found]))
 

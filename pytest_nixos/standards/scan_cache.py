@@ -45,7 +45,8 @@ class PathScan:
 class ScanCache:
     """Scans by store path, in one file of the user's own.
 
-    A forged entry would hide a secret, so that only a file counts that nobody but its owner, who runs this, can
+    A forged entry would hide a secret, so that only a file counts that nobody but its owner, who
+    runs this, can
     write. What cannot be read counts as absent, what cannot be written is not kept.
 
     :param file: ``None`` to keep nothing.
@@ -72,7 +73,9 @@ class ScanCache:
             self._new[_key(path, own=own)] = asdict(scan)
 
     def write(self) -> None:
-        """Write what is new, beside what others wrote meanwhile; another process sees it whole or not at all."""
+        """Write what is new, beside what others wrote meanwhile; another process sees it whole or
+        not at all.
+        """
         if self._file is None or not self._new:
             return
         entries = {**_read(self._file), **self._new}

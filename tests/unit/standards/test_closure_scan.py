@@ -1,4 +1,4 @@
-"""The closure of a host: what is read whole, what is looked through, and what is told of the rest."""
+"""The closure of a host: what is read whole, what is searched, and what is told of the rest."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
+from pytest_nixos.observe.text import whole
 
 __all__ = ["ActivationFailure", "BootActivation", "boot_activation", "parse_activation"]
 
@@ -73,7 +74,7 @@ def parse_activation(text: str) -> BootActivation:
             failures.append(
                 ActivationFailure(
                     snippet=found["name"],
-                    status=int(found["status"]),
+                    status=whole(found["status"]) or 1,
                     said=tuple(said[-_SAID_LINES:]),
                 )
             )

@@ -9,9 +9,9 @@ from typing import Generic, TypeVar
 
 from pytest_nixos.errors import TransportError
 from pytest_nixos.machine.command import DRAW_MARK, CommandResult, drawn_mark
-from pytest_nixos.observe.text import split_lines
+from pytest_nixos.observe.text import split_lines, whole
 
-__all__ = ["Probe", "ProbeOutput", "RunCommand", "collect", "observe"]
+__all__ = ["Probe", "ProbeOutput", "RunCommand", "collect", "observe", "read"]
 
 T_co = TypeVar("T_co", covariant=True)
 R = TypeVar("R")
@@ -102,7 +102,10 @@ def collect(run: RunCommand, probes: Sequence[Probe[object]]) -> Mapping[str, Pr
                 f"probe {probe.name}: the guest's answer ends early (exit status {result.exit_status})",
                 remedy="run again with -v; if it happens again, look at the guest's journal for an OOM kill",
             )
-        outputs[probe.name] = ProbeOutput(stdout=body, exit_status=int(status), mark=mark.decode())
+        ended = whole(status.decode(errors="replace"))
+        outputs[probe.name] = ProbeOutput(
+            stdout=body, exit_status=126 if ended is None else ended, mark=mark.decode()
+        )
     return outputs
 
 
@@ -111,4 +114,27 @@ def observe(run: RunCommand, probe: Probe[R]) -> R:
 
     :raises TransportError: if the guest's answer is cut short.
     """
-    return probe.parse(collect(run, [probe])[probe.name])
+    return read(probe, collect(run, [probe])[probe.name])
+
+
+def read(probe: Probe[R], output: ProbeOutput) -> R:
+    """Return what `probe` makes of its output.
+
+    A parser has to take whatever a guest prints; where one does not, that is told as what it is, and nothing is judged by it.
+
+    :raises TransportError: if the parser gave up.
+    """
+    try:
+        return probe.parse(output)
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as err:
+        raise TransportError(
+            f"probe {probe.name}: what the guest printed cannot be read ({type(err).__name__}: {err})",
+            remedy="report it with the output of -v; a guest that prints such things may be broken or hostile",
+        ) from err

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
+from pytest_nixos.observe.text import whole
 from pytest_nixos.observe.unit import parse_show
 
 __all__ = ["BootTime", "UnitTime", "boot_time"]
@@ -147,5 +148,4 @@ def _active_s(unit: UnitTime) -> float:
 
 
 def _time_us(properties: Mapping[str, str], name: str) -> int:
-    value = properties.get(f"{name}TimestampMonotonic", "")
-    return int(value) if value.isascii() and value.isdigit() else 0
+    return whole(properties.get(f"{name}TimestampMonotonic", "")) or 0

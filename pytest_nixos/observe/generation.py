@@ -103,7 +103,7 @@ _CHANNELS = r"""
 for file in /root/.nix-channels /home/*/.nix-channels; do [ -s "$file" ] && sed "s|^|$file |" "$file"; done
 true"""
 
-_NUMBERED = re.compile(r"/system-(\d+)-link$")
+_NUMBERED = re.compile(r"/system-([0-9]{1,9})-link$")
 _ENTRY = re.compile(r"nixos-generation-(\d+)")
 _INIT = re.compile(r"\binit=(/nix/store/[^/\s]+)/init")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import Any
 
 from pytest_nixos.observe.base import Probe
 from pytest_nixos.observe.fact import Fact
-from pytest_nixos.observe.text import lines, pairs, split_lines
+from pytest_nixos.observe.text import lines, pairs, read_json, split_lines, whole
 from pytest_nixos.observe.unit import unit_name
 
 __all__ = ["JOURNAL_FACTS", "JournalEntry", "journal", "recent_journal", "show_journal"]
@@ -81,7 +80,7 @@ def _entries(text: str) -> Sequence[JournalEntry]:
     for line in text.split("\n"):
         # The first line may be cut.
         try:
-            fields = json.loads(line)
+            fields = read_json(line)
         except ValueError:
             continue
         if isinstance(fields, dict):
@@ -93,7 +92,7 @@ def _entry(fields: Mapping[str, Any]) -> JournalEntry:
     priority = _text(fields.get("PRIORITY"))
     time_us = _text(fields.get("__REALTIME_TIMESTAMP"))
     return JournalEntry(
-        time_s=int(time_us) / 1e6 if time_us.isascii() and time_us.isdigit() else 0.0,
+        time_s=(whole(time_us) or 0) / 1e6,
         unit=_text(fields.get("UNIT")) or _text(fields.get("_SYSTEMD_UNIT")),
         source=_text(fields.get("SYSLOG_IDENTIFIER")),
         priority=int(priority) if priority in tuple("01234567") else _INFO,

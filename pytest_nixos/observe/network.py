@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import enum
 import ipaddress
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
+from pytest_nixos.observe.text import read_json, whole
 
 __all__ = [
     "InetSocket",
@@ -255,15 +255,15 @@ def _parse_owners(sections: Mapping[str, Sequence[str]]) -> Mapping[int, tuple[O
     for line in sections.get("cgroups", ()):
         pid, _, rest = line.partition(" ")
         cgroup, _, comm = rest.partition(" ")
-        if pid.isdecimal():
-            processes[int(pid)] = Owner(pid=int(pid), comm=comm, unit=_unit_of(cgroup))
+        if (number := whole(pid)) is not None:
+            processes[number] = Owner(pid=number, comm=comm, unit=_unit_of(cgroup))
     owners: dict[int, set[int]] = {}
     for line in sections.get("owners", ()):
         path, _, link = line.partition(" ")
-        inode = link.removeprefix("socket:[").removesuffix("]")
-        pid = path.split("/")[2] if path.count("/") >= 2 else ""
-        if inode.isdecimal() and pid.isdecimal():
-            owners.setdefault(int(inode), set()).add(int(pid))
+        inode = whole(link.removeprefix("socket:[").removesuffix("]"))
+        holder = whole(path.split("/")[2]) if path.count("/") >= 2 else None
+        if inode is not None and holder is not None:
+            owners.setdefault(inode, set()).add(holder)
     return {
         inode: tuple(processes.get(p, Owner(pid=p, comm="", unit="")) for p in sorted(pids))
         for inode, pids in owners.items()
@@ -279,7 +279,7 @@ def _unit_of(cgroup: str) -> str:
 
 def _parse_addresses(output: ProbeOutput) -> Sequence[str] | None:
     try:
-        links: Any = json.loads(output.text)
+        links: Any = read_json(output.text)
         return tuple(
             f"{info['local']}/{info['prefixlen']}"
             for link in links

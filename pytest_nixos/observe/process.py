@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.mount import MountTable, parse_mountinfo
+from pytest_nixos.observe.text import whole
 from pytest_nixos.observe.unit import askable_units
 
 __all__ = [
@@ -264,7 +265,7 @@ def _parse(output: ProbeOutput, wanted: Sequence[str]) -> Mapping[str, ProcessFa
         kind, _, rest = title.partition(" ")
         if kind == "unit":
             unit_names = rest.split()
-        elif kind == "status" and rest.isdecimal() and rest != "1":
+        elif kind == "status" and rest != "1" and whole(rest) is not None:
             for unit in set(unit_names) & set(wanted):
                 facts[unit] = _facts(unit, rest, sections, links, system)
     return facts
@@ -312,7 +313,7 @@ def _environment(text: str) -> Mapping[str, str]:
 
 
 def _signed(text: str) -> int:
-    return int(text) if re.fullmatch(r"-?[0-9]+", text) else 0
+    return int(text) if re.fullmatch(r"-?[0-9]{1,9}", text) else 0
 
 
 def _status(sections: Mapping[str, Sequence[str]], pid: str) -> Mapping[str, str]:
@@ -322,7 +323,8 @@ def _status(sections: Mapping[str, Sequence[str]], pid: str) -> Mapping[str, str
 
 def _added_filters(status: Mapping[str, str], system_status: Mapping[str, str]) -> int | None:
     mine, first = (s.get("Seccomp_filters", "") for s in (status, system_status))
-    return int(mine) - int(first) if mine.isdecimal() and first.isdecimal() else None
+    ours, theirs = whole(mine), whole(first)
+    return None if ours is None or theirs is None else ours - theirs
 
 
 def _links(lines: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
@@ -335,7 +337,7 @@ def _links(lines: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(word) for word in text.split() if word.isdecimal())
+    return tuple(number for word in text.split() if (number := whole(word)) is not None)
 
 
 def _mask(text: str) -> frozenset[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.fact import Fact
-from pytest_nixos.observe.text import lines, unescape_octal
+from pytest_nixos.observe.text import lines, unescape_octal, whole
 
 __all__ = ["SWAP_FACTS", "SwapArea", "SwapState", "ZramDevice", "swap"]
 
@@ -153,14 +153,13 @@ def _meminfo(text: str) -> Mapping[str, int]:
     for line in text.split("\n"):
         key, _, rest = line.partition(":")
         number, *unit = rest.split() or ["x"]
-        if number.isdecimal():
-            found[key] = int(number) * (1024 if unit == ["kB"] else 1)
+        if (amount := whole(number)) is not None:
+            found[key] = amount * (1024 if unit == ["kB"] else 1)
     return found
 
 
 def _number(text: str) -> int | None:
-    text = text.strip()
-    return int(text) if text.isdecimal() else None
+    return whole(text.strip())
 
 
 SWAP_FACTS: Mapping[str, Fact] = {

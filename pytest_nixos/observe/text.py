@@ -6,11 +6,23 @@ may hold, such as U+0085.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
+from typing import Any
 
-__all__ = ["NAMES", "lines", "names", "pairs", "split_lines", "unescape_octal"]
+__all__ = [
+    "NAMES",
+    "lines",
+    "names",
+    "pairs",
+    "read_json",
+    "split_lines",
+    "unescape_octal",
+    "whole",
+]
 
+_WHOLE = re.compile(r"[0-9]{1,20}")
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 #: Bash: turns names that end in NUL into lines, for :func:`names`.
@@ -41,3 +53,19 @@ def pairs(text: str, separator: str = "=") -> dict[str, str]:
 def unescape_octal(field: str) -> str:
     r"""Undo ``\040`` and the like, by which the kernel writes blanks in names of its tables (seq_file.c)."""
     return _OCTAL.sub(lambda match: chr(int(match[1], 8)), field)
+
+
+def whole(text: str) -> int | None:
+    """Return the whole number that `text` is, ``None`` if it is none or longer than any number of a kernel."""
+    return int(text) if _WHOLE.fullmatch(text) else None
+
+
+def read_json(text: str | bytes) -> Any:
+    """Read JSON that a guest printed.
+
+    :raises ValueError: if it is none, or nested so deeply that it cannot be read.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as err:
+        raise ValueError("nested too deeply") from err

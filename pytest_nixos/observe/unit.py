@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
+from pytest_nixos.observe.text import whole
 
 __all__ = [
     "STATE_PROPERTIES",
@@ -142,8 +143,7 @@ class UnitState:
     @property
     def main_pid(self) -> int | None:
         """Process id of the unit's main process, if it has one."""
-        pid = self.get("MainPID")
-        return int(pid) if pid.isdecimal() and pid != "0" else None
+        return whole(self.get("MainPID")) or None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

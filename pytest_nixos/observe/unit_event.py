@@ -6,13 +6,12 @@ systemd and journald mark these messages with ids (``sd-messages.h``), so nothin
 from __future__ import annotations
 
 import enum
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
-from pytest_nixos.observe.text import lines
+from pytest_nixos.observe.text import lines, read_json, whole
 
 __all__ = ["UnitEvent", "UnitEventKind", "UnitHistory", "unit_history"]
 
@@ -116,8 +115,8 @@ def _events(found_lines: Sequence[str]) -> tuple[UnitEvent, ...]:
     found = []
     for line in found_lines:
         try:
-            entry = json.loads(line)
-        except (ValueError, RecursionError):
+            entry = read_json(line)
+        except ValueError:
             continue
         kind = _IDS.get(str(entry.get("MESSAGE_ID"))) if isinstance(entry, dict) else None
         if kind is not None:
@@ -138,7 +137,8 @@ def _event(kind: UnitEventKind, entry: Mapping[str, Any]) -> UnitEvent:
 
 
 def _seconds(microseconds: str | None) -> float | None:
-    return int(microseconds) / 1e6 if microseconds and microseconds.isdecimal() else None
+    number = whole(microseconds or "")
+    return None if number is None else number / 1e6
 
 
 def _is_number(text: str) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
-from pytest_nixos.observe.text import NAMES, lines, names
+from pytest_nixos.observe.text import NAMES, lines, names, whole
 from pytest_nixos.observe.unit_file import UnitFileReport, parse_verify
 
 __all__ = ["UserUnits", "user_units"]
@@ -78,15 +78,16 @@ def user_units(*, name: str = "user-units") -> Probe[UserUnits]:
 
 def _parse(output: ProbeOutput) -> UserUnits:
     parts = [(title.split(), text) for title, text in output.records]
-    count = next((words[1] for words, _ in parts if words[:1] == ["count"] and words[1:]), "")
+    said_count = (words[1] for words, _ in parts if words[:1] == ["count"] and words[1:])
+    count = whole(next(said_count, ""))
     said, dangling = (
         "".join(text for words, text in parts if words == [title]) for title in ("said", "dangling")
     )
     managers = {words[1]: text for words, text in parts if words[:1] == ["manager"] and words[1:]}
     report = parse_verify(said, answered=output.exit_status == 0)
     return UserUnits(
-        answered=report.answered and count.isdecimal(),
-        count=int(count) if count.isdecimal() else 0,
+        answered=report.answered and count is not None,
+        count=count or 0,
         report=report,
         managers=tuple(managers),
         failed=tuple(

@@ -12,7 +12,7 @@ from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import NixosError, SettingsError
 from pytest_nixos.plugin import collect, data_controls, fixtures, host_fixture
 from pytest_nixos.plugin.evaluate import flakes_of, open_session
-from pytest_nixos.plugin.host_failure import HostFailure, NotJudged
+from pytest_nixos.plugin.host_failure import HostFailure, refuse_failed
 from pytest_nixos.plugin.not_applicable import not_applicable
 from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.progress import Progress
@@ -118,7 +118,8 @@ class RunHooks:
         key = collect.host_key_of(item)
         if key is None:
             return
-        _fail_fast(session, key)
+        if collect.needs_machine(item) or session.entry(key).config is None:
+            refuse_failed(session.entry(key))
         _skip_inapplicable(item, session, key)
         destructive = item.get_closest_marker("nixos_destructive") is not None
         try:
@@ -176,12 +177,6 @@ def _check_suites(settings: Settings, session: NixosSession) -> None:
                 f"--nixos-suite {name}: no such suite",
                 remedy=f"known suites: {', '.join(sorted(known))}",
             )
-
-
-def _fail_fast(session: NixosSession, key: str) -> None:
-    failure = session.entry(key).failure
-    if failure is not None and session.entry(key).shown:
-        raise NotJudged(failure)
 
 
 def _skip_inapplicable(item: pytest.Item, session: NixosSession, key: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from pytest_nixos.observe.firewall.model import Chain, Tables
 from pytest_nixos.observe.firewall.nft import parse_nft
 from pytest_nixos.observe.firewall.ruleset import Ruleset
 from pytest_nixos.observe.firewall.surroundings import parse_surroundings
+from pytest_nixos.observe.text import read_json
 
 __all__ = ["FirewallState", "Tool", "firewall"]
 
@@ -145,7 +145,7 @@ def _parse_nft(sections: Mapping[str, str]) -> tuple[Tool, Tables]:
     if tool is not Tool.ANSWERED:
         return tool, {}
     try:
-        document = json.loads(sections["nft"])
+        document = read_json(sections["nft"])
         return tool, parse_nft(document, sections.get("nft-text", ""))
     except (ValueError, KeyError, TypeError, AttributeError, IndexError):
         # A ruleset that cannot be read must not pass for an empty one.

@@ -10,6 +10,7 @@ from pytest_nixos import (
     Firewall,
     HostConfig,
     Machine,
+    MachineError,
     Observations,
     PortState,
     not_applicable,
@@ -262,7 +263,13 @@ def _listening(observations: Observations) -> list[int]:
 
 def _outer_interface(machine: Machine) -> str:
     """Return the interface that faces the host machine: the first with a route."""
-    rows = machine.run("cat /proc/net/route").stdout_text.splitlines()[1:]
+    answer = machine.run("cat /proc/net/route")
+    rows = answer.stdout_text.splitlines()[1:]
+    if not answer.succeeded:
+        raise MachineError(
+            f"{machine.name}: the guest cannot tell its routes: {answer.stderr_text.strip()[:200]}",
+            remedy="see whether the guest still has its programs (/run/current-system/sw/bin)",
+        )
     names = [row.split()[0] for row in rows if row.split()]
     assert names, "the guest has no network route, so nothing outside can reach it"
     return names[0]

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
+from pytest_nixos.local.process import bury_group
 from pytest_nixos.local.timing import Deadline, poll
 
 __all__ = ["CommandProcess"]
@@ -57,6 +58,7 @@ class CommandProcess:
         self._fds: set[int] = set()
         self._pid = self._in = -1
         self._reaped = True
+        self._killed = False
 
     def __enter__(self) -> Self:
         try:
@@ -72,6 +74,8 @@ class CommandProcess:
     def __exit__(self, *_exc: object) -> None:
         if not self._reaped:
             self.kill()
+        if self._killed and self._reaped:
+            bury_group(self._pid)
         for descriptor in self._fds:
             os.close(descriptor)
 
@@ -124,6 +128,7 @@ class CommandProcess:
 
     def kill(self) -> None:
         """End the process and all that it started, and reap it: SIGTERM, then SIGKILL."""
+        self._killed = True
         self._signal_all(signal.SIGTERM)
         if not self._poll_end(_TERM_GRACE_S):
             self._signal_all(signal.SIGKILL)

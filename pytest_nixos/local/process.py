@@ -28,6 +28,7 @@ __all__ = [
     "ProcessTimeout",
     "Runner",
     "SubprocessRunner",
+    "bury_group",
     "die_with_parent",
     "find_tool",
     "owned_process",
@@ -36,6 +37,7 @@ __all__ = [
 
 _PR_SET_PDEATHSIG = 1
 _GRACE_S = 3.0
+_BURIAL_S = 1.0
 _CHUNK = 1 << 16
 _LEAST_WAIT_S = 0.1
 
@@ -177,6 +179,23 @@ def stop_group(pgid: int, *, is_gone: Callable[[], bool], grace_s: float = _GRAC
     while not deadline.expired and not (is_gone() and not _signal_group(pgid, 0)):
         time.sleep(min(0.02, deadline.remaining_s))
     _signal_group(pgid, signal.SIGKILL)
+    if is_gone():
+        bury_group(pgid)
+
+
+def bury_group(pgid: int) -> None:
+    """Reap what a group left to this process to reap, which is so for process 1 of a container and for subreapers.
+
+    :param pgid: a group whose leader has been reaped.
+    """
+    deadline = Deadline.after(_BURIAL_S)
+    while not deadline.expired:
+        try:
+            if os.waitpid(-pgid, os.WNOHANG)[0] == 0:
+                # Killed and not dead yet.
+                time.sleep(0.01)
+        except ChildProcessError:
+            return
 
 
 def die_with_parent() -> None:

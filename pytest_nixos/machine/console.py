@@ -14,6 +14,10 @@ __all__ = ["BootPhase", "Console", "ConsoleLine", "StartJob", "Trouble", "classi
 
 _MAX_LINE = 4096
 _MAX_TROUBLES = 1000
+# What is kept of a console: how a boot began, and its latest lines. A guest may print megabytes a second.
+_HEAD_LINES = 4000
+_MOST_LINES = 40_000
+_MOST_CHARACTERS = 24 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,10 +29,16 @@ class ConsoleLine:
 
 
 class Console:
-    """Append-only record of serial lines; safe for one writer and many readers."""
+    """Append-only record of serial lines; safe for one writer and many readers.
+
+    Bounded: of a guest that prints without end, lines in the middle are dropped, and a line in their place says so.
+    """
 
     def __init__(self, *, listener: Callable[[ConsoleLine], None] | None = None) -> None:
         self._lines: list[ConsoleLine] = []
+        self._characters = 0
+        self._dropped = 0
+        self._first_gap = _HEAD_LINES
         self._changed = threading.Condition()
         self._started_s = time.monotonic()
         self._listener = listener
@@ -44,6 +54,8 @@ class Console:
         job = start_job(text)
         with self._changed:
             self._lines.append(line)
+            self._characters += len(text)
+            self._bound()
             if phase is not None:
                 self.phase = max(self.phase, phase)
             if job is not None:
@@ -68,6 +80,7 @@ class Console:
                 self.phase = max(self.phase, phase) if phase is not None else self.phase
                 self._add_trouble(trouble)
             self._lines = [*lines, *self._lines]
+            self._characters += sum(len(line.text) for line in lines)
             # Time goes on from the last line.
             self._started_s = time.monotonic() - (lines[-1].at_s if lines else 0.0)
 
@@ -79,9 +92,21 @@ class Console:
 
     @property
     def lines(self) -> tuple[ConsoleLine, ...]:
-        """All lines so far."""
+        """All lines that are kept."""
         with self._changed:
             return tuple(self._lines)
+
+    @property
+    def count(self) -> int:
+        """How many lines there have been; see :meth:`since`."""
+        with self._changed:
+            return len(self._lines) + self._dropped
+
+    def since(self, count: int) -> tuple[ConsoleLine, ...]:
+        """Return the lines after the first `count`, as far as they are kept."""
+        with self._changed:
+            gone = self._dropped if count > self._first_gap else 0
+            return tuple(self._lines[max(min(count, self._first_gap), count - gone) :])
 
     def tail(self, count: int = 30) -> tuple[str, ...]:
         """The text of the last `count` lines."""
@@ -105,6 +130,21 @@ class Console:
         """The first trouble that the boot cannot survive, if there was one."""
         with self._changed:
             return next((t for t in self.troubles if t.fatal), None)
+
+    def _bound(self) -> None:
+        """Drop the older half of what is neither the beginning nor recent, once there is too much."""
+        if len(self._lines) <= _MOST_LINES and self._characters <= _MOST_CHARACTERS:
+            return
+        # The line that tells of earlier ones goes with them.
+        first = self._first_gap = min(self._first_gap, len(self._lines) // 4)
+        last = first + (len(self._lines) - first) // 2
+        gone = self._lines[first:last]
+        self._dropped += len(gone) - 1
+        told = ConsoleLine(
+            at_s=gone[-1].at_s, text=f"pytest-nixos: {self._dropped + 1} lines are not kept"
+        )
+        self._lines[first:last] = [told]
+        self._characters += len(told.text) - sum(len(line.text) for line in gone)
 
     def _add_trouble(self, trouble: Trouble | None) -> None:
         # Bounded: a guest that fails in ever new words must not eat the host machine's memory.

@@ -277,7 +277,7 @@ class FakeGuest:
         self.epoch = 0
         host = SimpleNamespace(name="box", system="x86_64-linux", toplevel=OLD)
         self.spec = SimpleNamespace(host=host)
-        self.console = SimpleNamespace(lines=())
+        self.console = SimpleNamespace(lines=(), count=0, since=lambda _count: ())
 
     def run(self, command: str, *, timeout_s: float = 0.0, stdin: bytes = b"") -> CommandResult:
         self.commands.append(command)

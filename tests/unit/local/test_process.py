@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from pytest_nixos.local.command_process import CommandProcess
 from pytest_nixos.local.process import ProcessTimeout, SubprocessRunner
 from pytest_nixos.local.timing import Deadline
 
@@ -28,3 +33,30 @@ def test_one_that_closes_its_streams_and_stays_is_ended() -> None:
     script = "exec >&- 2>&-; exec sleep 60"
     with pytest.raises(ProcessTimeout, match="still running after 1 s"):
         SubprocessRunner().run(("/bin/sh", "-c", script), deadline=Deadline.after(1))
+
+
+@pytest.fixture
+def subreaper() -> Iterator[None]:
+    """Inherit orphans, as process 1 of a container does (``docker run IMAGE pytest``)."""
+    libc = ctypes.CDLL(None)
+    libc.prctl(36, 1, 0, 0, 0)
+    yield
+    libc.prctl(36, 0, 0, 0, 0)
+
+
+def _children() -> set[str]:
+    return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+
+
+@pytest.mark.usefixtures("subreaper")
+def test_no_child_of_a_killed_command_stays_as_a_zombie_of_process_1() -> None:
+    before = _children()
+    script = "(trap '' TERM; sleep 100) & sleep 100 & sleep 100"
+    with pytest.raises(ProcessTimeout):
+        SubprocessRunner().run(("/bin/sh", "-c", script), deadline=Deadline.after(0.3))
+    with CommandProcess(
+        ("/bin/sh", "-c", script), {"PATH": os.environ["PATH"]}, b"", None
+    ) as process:
+        assert not process.communicate(Deadline.after(0.3))
+        process.kill()
+    assert _children() == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -213,3 +214,18 @@ def test_answers_are_read_and_nonsense_is_left_out() -> None:
     assert parse_jobs("No jobs running.\n\n  7 a.service stop waiting\n") == (
         Job(unit="a.service", kind="stop", state="waiting"),
     )
+
+
+def test_a_systemctl_that_hangs_does_not_double_the_limit_of_the_boot() -> None:
+    class Hanging(Guest):
+        """Answers nothing, each time for as long as it may."""
+
+        def run(self, command: str, *, deadline: Deadline, stdin: bytes = b"") -> CommandResult:
+            self.commands.append(command)
+            time.sleep(deadline.remaining_s)
+            raise CommandTimeout("systemctl hangs", remedy="")
+
+    started_s = time.monotonic()
+    with pytest.raises(BootError, match="still silent after 2 s"):
+        run(Hanging([("starting", 2)]), limit_s=2.0)
+    assert time.monotonic() - started_s < 3.0

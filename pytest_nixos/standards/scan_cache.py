@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pytest_nixos.local.dirs import make_private
 from pytest_nixos.secrets.hit import Hit
 from pytest_nixos.secrets.scan import rules_version
 
@@ -82,7 +83,7 @@ class ScanCache:
         entries = {**_read(self._file), **self._new}
         entries = dict(list(entries.items())[-_MOST:])
         with contextlib.suppress(OSError):
-            self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(self._file.parent)
             descriptor, name = tempfile.mkstemp(dir=self._file.parent, prefix=".new-")  # mode 0600
             try:
                 with os.fdopen(descriptor, "w") as stream:

@@ -20,7 +20,7 @@ from pytest_nixos.machine.command import (
 )
 from pytest_nixos.machine.console import Console
 from pytest_nixos.machine.files import GuestFiles
-from pytest_nixos.machine.network.survey import Survey, Surveyable, View
+from pytest_nixos.machine.survey import Survey, Surveyable, View
 from pytest_nixos.nix.host_facts import HostConfig
 
 __all__ = [

@@ -21,6 +21,7 @@ __all__ = [
     "dump_database_argv",
     "eval_argv",
     "export_argv",
+    "flake_options",
     "lock_check_argv",
     "lock_copy_argv",
     "log_argv",
@@ -50,6 +51,7 @@ class NixSettings:
     :param nix_options: pairs of name and value for ``--option``.
     :param impure: evaluate with ``--impure``; such evaluations are not cached.
     :param evaluation_limit_s: for one evaluation, fetching of inputs included.
+    :param evaluation_limit_mib: memory that one evaluation may take, ``None`` for no limit.
     :param build_limit_s: for one build.
     :param cache: where evaluations are kept, ``None`` for nowhere.
     """
@@ -59,6 +61,7 @@ class NixSettings:
     nix_options: tuple[tuple[str, str], ...] = ()
     impure: bool = False
     evaluation_limit_s: float = 1800.0
+    evaluation_limit_mib: int | None = None
     build_limit_s: float = 6 * 3600.0
     cache: EvaluationCache | None = None
 
@@ -84,7 +87,7 @@ def metadata_argv(settings: NixSettings, flake: FlakeRef) -> tuple[str, ...]:
     """Return the command that locks a flake in memory and tells its content."""
     return (
         *_nix_words(settings, "flake", "metadata"),
-        *_flake_options(settings),
+        *flake_options(settings),
         "--show-trace",  # the trace names the input that cannot be fetched
         "--json",
         str(flake),
@@ -96,8 +99,9 @@ def eval_argv(
 ) -> tuple[str, ...]:
     """Return the command that applies `expression` to one top-level output of a flake."""
     return (
+        *_limited(settings.evaluation_limit_mib),
         *_nix_words(settings, "eval"),
-        *_flake_options(settings),
+        *flake_options(settings),
         *_impure(settings),
         *("--option", "eval-cache", "false"),  # it would hide an error's text on the second run
         "--show-trace",
@@ -209,7 +213,7 @@ def develop_argv(
     ignore = () if kept is None else ("--ignore-environment", *_each("--keep", kept))
     return (
         *_nix_words(settings, "develop"),
-        *_flake_options(settings),
+        *flake_options(settings),
         *_impure(settings),
         *ignore,
         f"{flake}#devShells.{nix_quote(system)}.{nix_quote(shell)}",
@@ -240,7 +244,7 @@ def check_argv(settings: NixSettings, flake: FlakeRef) -> tuple[str, ...]:
     """Return the command that evaluates all outputs of a flake and builds none."""
     return (
         *_nix_words(settings, "flake", "check"),
-        *_flake_options(settings),
+        *flake_options(settings),
         *_impure(settings),
         "--no-build",
         str(flake),
@@ -277,7 +281,7 @@ def _nix_words(settings: NixSettings, *command: str) -> tuple[str, ...]:
     return (settings.program, *_FLAKES, *command, *_LOG, *options)
 
 
-def _flake_options(settings: NixSettings) -> tuple[str, ...]:
+def flake_options(settings: NixSettings) -> tuple[str, ...]:
     """Return what keeps the user's lock file as it is and replaces the inputs that are to be replaced."""
     overrides = [w for pair in settings.override_inputs for w in ("--override-input", *pair)]
     return ("--no-write-lock-file", *overrides)
@@ -286,6 +290,13 @@ def _flake_options(settings: NixSettings) -> tuple[str, ...]:
 def _all_outputs(version: str) -> str:
     """Return what follows a derivation that is to be built: nothing where Nix does not know the syntax."""
     return "^*" if _release(version) >= _OUTPUT_SYNTAX_SINCE else ""
+
+
+def _limited(memory_mib: int | None) -> tuple[str, ...]:
+    """Return what runs the command behind it with at most that much memory (``RLIMIT_DATA``, getrlimit(2))."""
+    if memory_mib is None:
+        return ()
+    return ("/bin/sh", "-c", 'ulimit -d "$0" && exec "$@"', str(memory_mib * 1024))
 
 
 def _wants_json_format(version: str) -> bool:

@@ -5,7 +5,7 @@ All of them work with Nix 2.8 to 2.35 and Lix, and none writes the user's flake 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,13 @@ from pytest_nixos.nix.failures import (
 from pytest_nixos.nix.isolate import Isolation
 from pytest_nixos.nix.log import NixLog
 from pytest_nixos.nix.metadata import input_names, source_path, unknown_inputs
+from pytest_nixos.nix.owners import Circumstances
 from pytest_nixos.nix.refs import FlakeRef, HostRef
 from pytest_nixos.nix.store import Nix, parsed_json
 
 __all__ = [
     "CONFIGURATIONS",
+    "Measured",
     "NixAnswer",
     "apply_to_hosts",
     "apply_to_output",
@@ -43,6 +45,7 @@ __all__ = [
 Json = Any
 
 CONFIGURATIONS = "nixosConfigurations"
+Measured = Callable[[int], None]
 
 _METADATA_S = 600.0
 _SHOWN_LINES = 25
@@ -73,7 +76,7 @@ def describe(nix: Nix, flake: FlakeRef) -> Mapping[str, Json]:
     except ProcessTimeout as err:
         raise _not_fetched(flake) from err
     if answer.exit_status != 0:
-        raise flake_failure(flake, log, answer.exit_status)
+        raise flake_failure(flake, log, answer.exit_status, _around(nix, None))
     document: Mapping[str, Json] = parsed_json(answer, str(flake))
     unknown = unknown_inputs(document, (name for name, _ in nix.settings.override_inputs))
     if unknown:
@@ -100,12 +103,23 @@ def source_tree(nix: Nix, flake: FlakeRef, metadata: Mapping[str, Json]) -> Path
     except ProcessTimeout as err:
         raise _not_fetched(flake) from err
     if answer.exit_status != 0:
-        raise flake_failure(flake, log, answer.exit_status)
+        raise flake_failure(flake, log, answer.exit_status, _around(nix, metadata))
     return Path(str(parsed_json(answer, str(flake))["storePath"]))
 
 
-def apply_to_hosts(nix: Nix, host: HostRef, expression: str) -> Json:
+def apply_to_hosts(
+    nix: Nix,
+    host: HostRef,
+    expression: str,
+    *,
+    metadata: Mapping[str, Json],
+    measured: Measured = lambda _: None,
+) -> Json:
     """Apply a function to ``nixosConfigurations``.
+
+    :param metadata: of the flake, by which a failure is told.
+
+    :param measured: told how much memory Nix took, in MiB, where that is known.
 
     :param host: whom it is about, for the error; with an empty name all of them.
     :raises FlakeError: if the flake has no hosts or cannot be read.
@@ -113,16 +127,25 @@ def apply_to_hosts(nix: Nix, host: HostRef, expression: str) -> Json:
     """
     log = NixLog()
     answer = _evaluated(nix, host, CONFIGURATIONS, expression, log)
+    if answer.peak_bytes is not None:
+        measured(answer.peak_bytes >> 20)
     if answer.exit_status != 0:
-        raise evaluation_failure(host, log, answer.exit_status)
+        raise evaluation_failure(host, log, answer.exit_status, _around(nix, metadata))
     return parsed_json(answer, str(host))
 
 
 def apply_to_output(
-    nix: Nix, flake: FlakeRef, output: str, expression: str, *, about: str = ""
+    nix: Nix,
+    flake: FlakeRef,
+    output: str,
+    expression: str,
+    *,
+    metadata: Mapping[str, Json],
+    about: str = "",
 ) -> Json:
     """Apply a function to one top-level output of a flake; ``None`` where the flake has no such output.
 
+    :param metadata: of the flake, by which a failure is told.
     :param about: the part of the output that is meant, for the error.
     :raises FlakeError: if the flake cannot be read.
     :raises EvalError: if it does not evaluate.
@@ -133,7 +156,7 @@ def apply_to_output(
         return parsed_json(answer, str(subject))
     if any(_NO_OUTPUT in error.text for error in log.errors):
         return None
-    raise evaluation_failure(subject, log, answer.exit_status)
+    raise evaluation_failure(subject, log, answer.exit_status, _around(nix, metadata))
 
 
 def _evaluated(nix: Nix, subject: HostRef, output: str, expression: str, log: NixLog) -> Completed:
@@ -143,7 +166,7 @@ def _evaluated(nix: Nix, subject: HostRef, output: str, expression: str, log: Ni
     except ProcessTimeout as err:
         raise EvalInterrupted(
             f"{subject}: still evaluating after {limit_s:g} s",
-            remedy="raise the limit; an evaluation that never ends often imports from a derivation",
+            remedy="raise the limit (--nixos-evaluation-timeout); an evaluation that never ends often imports from a derivation",
             detail="\n".join(log.plain),
         ) from err
 
@@ -152,12 +175,15 @@ def host_document(
     nix: Nix,
     host: HostRef,
     *,
+    metadata: Mapping[str, Json],
     backend: str,
     instrumentation: Instrumentation,
     options: Mapping[str, Sequence[str]],
+    measured: Measured = lambda _: None,
 ) -> Mapping[str, Json]:
     """Return what ``nix/expressions/host-config.nix`` says of one host; what alone breaks it is left out and marked.
 
+    :param metadata: of the flake, by which a failure is told.
     :param options: option path to attribute names.
     :raises FlakeError: if the flake has no such host.
     :raises EvalError: if the host does not evaluate, or cannot be made into a machine.
@@ -173,7 +199,9 @@ def host_document(
             options=names,
             skipped_facts=skipped_facts,
         )
-        document: Mapping[str, Json] = apply_to_hosts(nix, host, expression)
+        document: Mapping[str, Json] = apply_to_hosts(
+            nix, host, expression, metadata=metadata, measured=measured
+        )
         return document
 
     try:
@@ -198,6 +226,10 @@ def checked(host: HostRef, document: Json) -> Mapping[str, Json]:
         raise not_a_machine(host, problem)
     found: Mapping[str, Json] = document
     return found
+
+
+def _around(nix: Nix, metadata: Mapping[str, Json] | None) -> Circumstances:
+    return Circumstances(settings=nix.settings, metadata=metadata, version=nix.version)
 
 
 def _not_fetched(flake: FlakeRef) -> FlakeError:

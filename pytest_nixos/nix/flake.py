@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_nixos.errors import NixosError
+from pytest_nixos.errors import EvalError, NixosError
 from pytest_nixos.nix import argv
 from pytest_nixos.nix.cache import evaluation_key
 from pytest_nixos.nix.dev_shell import DevShell, ShellVisit
 from pytest_nixos.nix.dev_shell_visit import DirenvVisit, enter_shell, enter_with_direnv
 from pytest_nixos.nix.evaluate import (
     CONFIGURATIONS,
+    Measured,
     NixAnswer,
     apply_to_hosts,
     apply_to_output,
@@ -42,7 +43,7 @@ from pytest_nixos.nix.rebuild import Rebuild, rebuild
 from pytest_nixos.nix.refs import FlakeRef, HostRef
 from pytest_nixos.nix.store import Nix
 
-__all__ = ["Flake", "FlakeHost", "Flakes"]
+__all__ = ["Flake", "FlakeHost", "Flakes", "UnreadableDocument"]
 
 Json = Any
 
@@ -65,6 +66,10 @@ class FlakeHost:
     def names(self) -> frozenset[str]:
         """Everything that another host may write to reach it."""
         return frozenset({self.name, self.host_name, *self.addresses} - {""})
+
+
+class UnreadableDocument(EvalError):
+    """An evaluation gave something other than what the expression returns, or its file is damaged."""
 
 
 class Flake:
@@ -140,11 +145,11 @@ class Flake:
         :raises EvalError: if the flake itself does not evaluate.
         """
         key = self._key({"kind": "host names"})
-        cached = self._cached(key)
-        if cached is None:
-            cached = {"names": self._of_hosts("", "builtins.attrNames")}
-            self._keep(key, cached)
-        return tuple(cached["names"])
+        names = (self._cached(key) or {}).get("names")
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            names = self._of_hosts("", "builtins.attrNames")
+            self._keep(key, {"names": names})
+        return tuple(names)
 
     def fetch(self) -> None:
         """Have Nix fetch what evaluating a host reads, so that evaluations at once do not each fetch it.
@@ -162,16 +167,24 @@ class Flake:
         document = self._instantiated(self._host_key(name, backend, names))
         if document is None:
             return None
-        return parse_host_config(HostRef(self.ref, name), document, option_paths=tuple(names))
+        with contextlib.suppress(UnreadableDocument):
+            return self._parsed(name, document, names)
+        return None  # damaged, which counts as absent
 
     def evaluate(
-        self, name: str, *, backend: str = "auto", option_paths: Sequence[str] = ()
+        self,
+        name: str,
+        *,
+        backend: str = "auto",
+        option_paths: Sequence[str] = (),
+        measured: Measured = lambda _: None,
     ) -> HostConfig:
         """Evaluate one host to its facts and instantiate its machine.
 
         :param backend: ``auto`` (a container if the host declares ``boot.isContainer``), ``vm``, ``container``,
             ``boot-loader`` (a VM with a disk and boot loader of its own).
         :param option_paths: further options to read, as written in a module.
+        :param measured: told how much memory it took, in MiB, if it was not known already.
         :raises FlakeError: if the flake cannot be read or has no such host.
         :raises EvalError: if the host does not evaluate.
         :raises SettingsError: if an option path is malformed.
@@ -183,12 +196,15 @@ class Flake:
         document = host_document(
             self.nix,
             host,
+            metadata=self.metadata,
             backend=backend,
             instrumentation=self._instrumentation,
             options=names,
+            measured=measured,
         )
+        config = self._parsed(name, document, names)
         self._keep(self._host_key(name, backend, names), document)
-        return parse_host_config(host, document, option_paths=tuple(names))
+        return config
 
     def instantiate_generation(self, name: str, *, backend: str, delta: str) -> str:
         """Instantiate a toplevel that the machine of a host can switch to; return its derivation.
@@ -309,10 +325,12 @@ class Flake:
         return enter_with_direnv(self.nix, root=self.root, below=subfolder(self.metadata))
 
     def _of_hosts(self, name: str, expression: str) -> Json:
-        return apply_to_hosts(self.nix, HostRef(self.ref, name), expression)
+        return apply_to_hosts(self.nix, HostRef(self.ref, name), expression, metadata=self.metadata)
 
     def _of_output(self, output: str, expression: str, *, about: str = "") -> Json:
-        return apply_to_output(self.nix, self.ref, output, expression, about=about)
+        return apply_to_output(
+            self.nix, self.ref, output, expression, metadata=self.metadata, about=about
+        )
 
     # What is kept of it between runs.
 
@@ -355,7 +373,24 @@ class Flake:
     def _instantiated(self, key: str | None) -> Mapping[str, Json] | None:
         """Return the document under `key` if its derivation was not collected since."""
         document = self._cached(key)
-        return document if document and Path(document["derivation"]).exists() else None
+        derivation = document.get("derivation") if document else None
+        return document if isinstance(derivation, str) and Path(derivation).exists() else None
+
+    def _parsed(
+        self, name: str, document: Mapping[str, Json], names: Mapping[str, Sequence[str]]
+    ) -> HostConfig:
+        """Read a document.
+
+        :raises UnreadableDocument: if it is not what ``nix/expressions/host-config.nix`` returns.
+        """
+        host = HostRef(self.ref, name)
+        try:
+            return parse_host_config(host, document, option_paths=tuple(names))
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as err:
+            raise UnreadableDocument(
+                f"{host}: what was evaluated cannot be read: {type(err).__name__} {err}",
+                remedy="report this as a defect of pytest-nixos, with the release of the host's nixpkgs",
+            ) from err
 
     def _keep(self, key: str | None, document: Mapping[str, Json]) -> None:
         # Somebody may have edited the flake in between: what was read is then not what `key` says.

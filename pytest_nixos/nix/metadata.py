@@ -6,11 +6,13 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 __all__ = [
     "content_identity",
     "input_by_url",
+    "input_location",
     "input_names",
     "source_path",
     "source_paths",
@@ -80,6 +82,16 @@ def input_by_url(metadata: Mapping[str, Json], url: str) -> str | None:
         if wanted.removeprefix("path:") in places - {""}:
             return name
     return None
+
+
+def input_location(metadata: Mapping[str, Json], name: str) -> Path | None:
+    """Return the directory on this machine that an input comes from, ``None`` for one of elsewhere.
+
+    :param name: with ``/`` between names where it is an input's input.
+    """
+    locked = dict(_inputs(metadata)).get(name, {}).get("locked") or {}
+    place = str(locked.get("url") or locked.get("path") or "").removeprefix("file://")
+    return Path(place) if place.startswith("/") else None
 
 
 def source_paths(metadata: Mapping[str, Json]) -> Mapping[str, str]:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from pytest_nixos.errors import EvalError, FlakeError
 from pytest_nixos.local.memory import available_bytes
 from pytest_nixos.nix.flake import Flakes
 from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.memory import EvaluationMemory
 from pytest_nixos.nix.refs import HostRef, HostSelection
 
-__all__ = ["Evaluated", "Question", "at_once", "evaluate_hosts", "select_hosts"]
+__all__ = ["Evaluated", "Question", "Room", "evaluate_hosts", "select_hosts"]
 
-# What one evaluation of a real host takes, with air: 1.7 GiB was measured with nixpkgs 24.05.
-_EVALUATION_MIB = 2560
+# Where the kernel does not tell: enough for one at a time.
+_UNTOLD_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,25 @@ class Question:
 
     backend: str
     option_paths: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What this machine has for evaluations.
+
+    :param available_mib: asks how much memory can be had now, swap included.
+    """
+
+    processors: int
+    available_mib: Callable[[], int]
+
+    @classmethod
+    def of_this_machine(cls) -> Self:
+        """Ask the kernel."""
+        return cls(
+            processors=len(os.sched_getaffinity(0)),
+            available_mib=lambda: (available_bytes(swap=True) or _UNTOLD_BYTES) >> 20,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +84,12 @@ def select_hosts(flakes: Flakes, selections: Sequence[HostSelection]) -> tuple[H
 
 
 def evaluate_hosts(
-    flakes: Flakes, hosts: Sequence[HostRef], question: Question, *, say: Callable[[HostRef], None]
+    flakes: Flakes,
+    hosts: Sequence[HostRef],
+    question: Question,
+    *,
+    say: Callable[[HostRef], None],
+    room: Room | None = None,
 ) -> Mapping[HostRef, Evaluated]:
     """Evaluate hosts; what an earlier run kept is not evaluated again.
 
@@ -72,27 +97,24 @@ def evaluate_hosts(
     evaluation of several hosts is no faster: nearly all of the work is each host's own packages and modules, and
     the heap of one process grows with each (nixpkgs 24.05: 3 hosts 27 s and 3.9 GiB, one by one 28 s and 1.7 GiB).
 
-    :param say: called with each host whose evaluation takes time, before any of them starts.
+    :param say: called with each host whose evaluation takes time, as it starts.
+    :param room: what this machine has, asked of it unless given.
     :raises FlakeError: if a flake cannot be read or lacks one of the hosts.
     """
     distinct = tuple(dict.fromkeys(hosts))
     found = {host: _recalled(flakes, host, question) for host in distinct}
     unknown = [host for host in distinct if found[host].config is None]
-    for host in unknown:
-        say(host)
-    threads = min(len(unknown), at_once(_processors(), _available_mib()))
-    if threads > 1:
+    room = room or Room.of_this_machine()
+    memory = EvaluationMemory(flakes.nix.settings.cache)
+    if len(unknown) > 1 and room.processors > 1:
         for ref in dict.fromkeys(host.flake for host in unknown):
             flakes.of(ref).fetch()
-    return {
-        **found,
-        **_in_threads(lambda host: _evaluated(flakes, host, question), unknown, threads),
-    }
 
+    def work(host: HostRef) -> Evaluated:
+        say(host)
+        return _evaluated(flakes, host, question, memory)
 
-def at_once(processors: int, available_mib: int) -> int:
-    """Return how many evaluations run at once."""
-    return max(1, min(processors, available_mib // _EVALUATION_MIB))
+    return {**found, **_Queue(unknown, memory, room, work).finish()}
 
 
 def _recalled(flakes: Flakes, host: HostRef, question: Question) -> Evaluated:
@@ -103,56 +125,105 @@ def _recalled(flakes: Flakes, host: HostRef, question: Question) -> Evaluated:
     return Evaluated(config=config, failure=None, duration_s=time.monotonic() - started_s)
 
 
-def _evaluated(flakes: Flakes, host: HostRef, question: Question) -> Evaluated:
+def _evaluated(
+    flakes: Flakes, host: HostRef, question: Question, memory: EvaluationMemory
+) -> Evaluated:
     started_s = time.monotonic()
     config, failure = None, None
     try:
         config = flakes.of(host.flake).evaluate(
-            host.attr, backend=question.backend, option_paths=question.option_paths
+            host.attr,
+            backend=question.backend,
+            option_paths=question.option_paths,
+            measured=lambda mib: memory.take(host, mib),
         )
     except EvalError as err:
         failure = err
     return Evaluated(config=config, failure=failure, duration_s=time.monotonic() - started_s)
 
 
-def _in_threads(
-    work: Callable[[HostRef], Evaluated], hosts: Sequence[HostRef], threads: int
-) -> dict[HostRef, Evaluated]:
-    """Do `work` for every host, `threads` at a time; raise what the first of them raises.
+class _Queue:
+    """Evaluations that wait for a processor and for memory; the first of a flake tells what the others probably take.
 
-    After Ctrl-C nobody waits for the threads: a Nix dies with the process that started it.
+    What does not fit beside those that run waits for them. What was measured to need more than this machine has is not started.
     """
-    if threads < 2:
-        return {host: work(host) for host in hosts}
-    left = deque(hosts)
-    done: dict[HostRef, Evaluated] = {}
-    errors: dict[HostRef, BaseException] = {}
 
-    def run() -> None:
-        while not errors:
+    def __init__(
+        self,
+        hosts: Sequence[HostRef],
+        memory: EvaluationMemory,
+        room: Room,
+        work: Callable[[HostRef], Evaluated],
+    ) -> None:
+        self._hosts = tuple(hosts)
+        self._waiting = list(hosts)
+        self._memory = memory
+        self._room = room
+        self._work = work
+        self._running_mib: dict[HostRef, int] = {}
+        self._free_mib = room.available_mib()
+        self._done: dict[HostRef, Evaluated] = {}
+        self._errors: dict[HostRef, BaseException] = {}
+        self._changed = threading.Condition()
+
+    def finish(self) -> dict[HostRef, Evaluated]:
+        """Do all the work; raise what the first of the hosts raises.
+
+        After Ctrl-C nobody waits for the threads: a Nix dies with the process that started it.
+        """
+        threads = min(self._room.processors, len(self._hosts))
+        if threads < 2:
+            self._run()
+        else:
+            workers = [threading.Thread(target=self._run, daemon=True) for _ in range(threads)]
+            for worker in workers:
+                worker.start()
+            for worker in workers:
+                worker.join()
+        for host in self._hosts:
+            if host in self._errors:
+                raise self._errors[host]
+        return self._done
+
+    def _run(self) -> None:
+        while (host := self._next()) is not None:
             try:
-                host = left.popleft()
-            except IndexError:
-                return
-            try:
-                done[host] = work(host)
-            except BaseException as err:  # noqa: BLE001 - raised again below, in the thread that waits
-                errors[host] = err
+                refusal = self._refusal(host)
+                self._done[host] = refusal if refusal is not None else self._work(host)
+            except BaseException as err:  # noqa: BLE001 - raised again in finish(), in the thread that waits
+                self._errors[host] = err
+            finally:
+                with self._changed:
+                    del self._running_mib[host]
+                    self._changed.notify_all()
 
-    workers = [threading.Thread(target=run, daemon=True) for _ in range(threads)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    for host in hosts:
-        if host in errors:
-            raise errors[host]
-    return done
+    def _next(self) -> HostRef | None:
+        """Wait until one of the hosts fits, and take it; ``None`` if there is no more to do."""
+        with self._changed:
+            while self._waiting and not self._errors:
+                if not self._running_mib:
+                    self._free_mib = self._room.available_mib()
+                left_mib = self._free_mib - sum(self._running_mib.values())
+                for host in self._waiting:
+                    wanted_mib = self._memory.estimated_mib(host)
+                    # Alone, one always starts: that it is larger than what is free is only a guess.
+                    if wanted_mib <= left_mib or not self._running_mib:
+                        self._waiting.remove(host)
+                        self._running_mib[host] = wanted_mib
+                        return host
+                self._changed.wait()
+        return None
 
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0))
-
-
-def _available_mib() -> int:
-    return (available_bytes() or 0) >> 20
+    def _refusal(self, host: HostRef) -> Evaluated | None:
+        """Say why a host is not evaluated: it was measured to need more than there is, with nothing else running."""
+        needed_mib = self._memory.remembered_mib(host)
+        with self._changed:
+            alone = len(self._running_mib) == 1
+            has_mib = self._free_mib
+        if needed_mib is None or needed_mib <= has_mib or not alone:
+            return None
+        failure = EvalError(
+            f"{host}: evaluating it took {needed_mib} MiB of memory, this machine has {has_mib} MiB available",
+            remedy="end other programs, add swap, or evaluate it on a larger machine",
+        )
+        return Evaluated(config=None, failure=failure, duration_s=0.0)

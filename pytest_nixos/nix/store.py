@@ -24,7 +24,7 @@ from pytest_nixos.nix.argv import (
     root_argv,
     version_argv,
 )
-from pytest_nixos.nix.failures import build_failure
+from pytest_nixos.nix.build_failures import build_failure
 from pytest_nixos.nix.log import NixLog, ProgressSink
 
 __all__ = ["Nix", "parsed_json"]
@@ -177,6 +177,11 @@ def parsed_json(answer: Completed, subject: str) -> Json:
     """
     try:
         return json.loads(answer.stdout)
+    except RecursionError as err:
+        raise EvalError(
+            f"{subject}: Nix answered JSON that is nested too deeply to be read",
+            remedy="look for a value that contains itself among the options of the host",
+        ) from err
     except ValueError as err:
         raise EvalError(
             f"{subject}: Nix answered something other than JSON: {answer.stdout_text[:200]!r}",

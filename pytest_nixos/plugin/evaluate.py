@@ -75,7 +75,9 @@ def flakes_of(settings: Settings) -> Flakes:
             override_inputs=settings.override_inputs,
             nix_options=settings.nix_options,
             impure=settings.impure,
-            cache=EvaluationCache.of_user(),
+            evaluation_limit_s=settings.evaluation_timeout_s,
+            evaluation_limit_mib=settings.evaluation_memory_mib,
+            cache=EvaluationCache.of_user(most_age_s=settings.cache_limits.most_age_s),
         ),
     )
     instrumentation = Instrumentation(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -12,17 +13,18 @@ from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import NixosError, SettingsError
 from pytest_nixos.plugin import collect, data_controls, fixtures, host_fixture
 from pytest_nixos.plugin.evaluate import flakes_of, open_session
+from pytest_nixos.plugin.host_failure import HostFailure, refuse_failed
 from pytest_nixos.plugin.not_applicable import not_applicable
 from pytest_nixos.plugin.options import Settings
-from pytest_nixos.plugin.progress import Narrator
+from pytest_nixos.plugin.progress import Progress
 from pytest_nixos.plugin.record.maker import FindingMaker
 from pytest_nixos.plugin.record.recorder import Recorder
 from pytest_nixos.plugin.session import NixosSession
-from pytest_nixos.plugin.stash import NARRATOR, SESSION
+from pytest_nixos.plugin.stash import PROGRESS, SESSION
 from pytest_nixos.plugin.workers import Controller, Worker, is_worker, received_session
 from pytest_nixos.standards.applicability import inapplicable
 
-__all__ = ["ActivePlugin", "activate"]
+__all__ = ["RunHooks", "activate"]
 
 
 def activate(config: pytest.Config, settings: Settings) -> None:
@@ -30,7 +32,7 @@ def activate(config: pytest.Config, settings: Settings) -> None:
 
     :raises SettingsError: if a suite package or report format is unknown.
     """
-    config.stash[NARRATOR] = Narrator(config)
+    config.stash[PROGRESS] = Progress(config)
     packages = collect.SuitePackages.locate(
         [
             collect.BUNDLED_SUITES,
@@ -39,9 +41,9 @@ def activate(config: pytest.Config, settings: Settings) -> None:
     )
     _add_suites(config, settings, packages)
     manager = config.pluginmanager
-    manager.register(ActivePlugin(settings, packages), "nixos-active")
+    manager.register(RunHooks(settings, packages), "nixos-run")
     manager.register(fixtures, "nixos-fixtures")
-    manager.register(data_controls, "nixos-judging")
+    manager.register(data_controls, "nixos-data-controls")
     # Registered last, so that it overrides testinfra's fixture of the same name.
     manager.register(host_fixture, "nixos-host-fixture")
     manager.register(FindingMaker(config, settings), "nixos-finding-maker")
@@ -52,7 +54,7 @@ def activate(config: pytest.Config, settings: Settings) -> None:
         manager.register(Controller(config), "nixos-controller")
 
 
-class ActivePlugin:
+class RunHooks:
     """Hooks of a run that tests hosts."""
 
     def __init__(self, settings: Settings, packages: collect.SuitePackages) -> None:
@@ -110,6 +112,18 @@ class ActivePlugin:
             keys = dict.fromkeys(collect.host_key_of(item) for item in items)
             session.plan_builds([key for key in keys if key is not None])
 
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Tell where a long item is."""
+        if collect.host_key_of(item) is None:
+            return (yield)
+        with item.config.stash[PROGRESS].watching(item.name):
+            return (yield)
+
+    def pytest_enter_pdb(self, config: pytest.Config) -> None:
+        """Leave the terminal to whoever debugs."""
+        config.stash[PROGRESS].hush()
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Before a machine is started: skip what cannot apply, fail fast where the host failed before."""
@@ -117,7 +131,8 @@ class ActivePlugin:
         key = collect.host_key_of(item)
         if key is None:
             return
-        _fail_fast(session, key)
+        if collect.needs_machine(item) or session.entry(key).config is None:
+            refuse_failed(session.entry(key))
         _skip_inapplicable(item, session, key)
         destructive = item.get_closest_marker("nixos_destructive") is not None
         try:
@@ -125,21 +140,21 @@ class ActivePlugin:
                 key, item.nodeid.partition("::")[0], destructive=destructive
             )
         except NixosError as err:
-            raise fixtures.fail_without_traceback(err) from None
+            raise HostFailure(err) from None
 
     def _open(self, config: pytest.Config) -> NixosSession:
-        settings, narrator = self._settings, config.stash[NARRATOR]
+        settings, progress = self._settings, config.stash[PROGRESS]
         directories = [
             *settings.catalogue_dirs,
             *(d for ds in config.hook.pytest_nixos_catalogue_dirs(config=config) for d in ds),
         ]
         try:
-            with narrator.speaking():
+            with progress.speaking():
                 session = open_session(
                     settings,
                     flakes_of(settings),
                     catalogue_dirs=directories,
-                    say=narrator.say,
+                    say=progress.say,
                 )
             _check_suites(settings, session)
         except NixosError as err:
@@ -175,13 +190,6 @@ def _check_suites(settings: Settings, session: NixosSession) -> None:
                 f"--nixos-suite {name}: no such suite",
                 remedy=f"known suites: {', '.join(sorted(known))}",
             )
-
-
-def _fail_fast(session: NixosSession, key: str) -> None:
-    failure = session.entry(key).failure
-    if failure is not None and session.entry(key).shown:
-        cause = failure.message.splitlines()[0]
-        raise pytest.fail.Exception(f"{key} failed before: {cause}", pytrace=False)
 
 
 def _skip_inapplicable(item: pytest.Item, session: NixosSession, key: str) -> None:

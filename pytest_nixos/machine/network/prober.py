@@ -42,8 +42,8 @@ from pytest_nixos.machine.network.frames import (
     udp_datagram,
 )
 from pytest_nixos.machine.network.guest_address import OuterAddresses
-from pytest_nixos.machine.network.survey import Survey, View
 from pytest_nixos.machine.network.wire import Wire, filter_argv
+from pytest_nixos.machine.survey import Survey, View
 
 __all__ = ["FrameProber"]
 

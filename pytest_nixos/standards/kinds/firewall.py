@@ -15,6 +15,8 @@ _FACTS = ("active", "backend", "refuses-by-default", "reverse-path", "limits", "
 
 def _firewall(state: FirewallState, parameters: Parameters, host: HostConfig) -> Sight:
     fact = parameters["fact"]
+    if fact == "forward" and not forwards(host):
+        return Unseen("the host declares nothing that forwards packets", applicable=False)
     if fact == "active":
         return Seen(state.is_active)
     if not state.is_known:

@@ -38,6 +38,7 @@ class FakeNix:
     timeout: bool = False
     valid: tuple[str, ...] = ()
     prefetched: Mapping[str, Any] = field(default_factory=dict)
+    peak_bytes: int | None = None
     calls: list[tuple[str, ...]] = field(default_factory=list)
 
     def run(
@@ -114,7 +115,11 @@ class FakeNix:
 
     def _done(self, argv: Sequence[str], stdout: str, exit_status: int = 0) -> Completed:
         return Completed(
-            argv=tuple(argv), exit_status=exit_status, stdout=stdout.encode(), stderr=b""
+            argv=tuple(argv),
+            exit_status=exit_status,
+            stdout=stdout.encode(),
+            stderr=b"",
+            peak_bytes=self.peak_bytes,
         )
 
 
@@ -510,3 +515,63 @@ def test_the_size_of_a_closure_is_asked_for_as_each_release_wants(
     words = fake.calls[-1]
     assert ("--json-format" in words) is asked
     assert not asked or words[words.index("--json-format") + 1] == "1"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"derivation": 7},
+        {"facts": []},
+        {"facts": {"firewall": {"readable": True, "value": 7}}},
+        {"options": 3},
+        {"machineFacts": None},
+        {"snapshot": "x"},
+        {"system": None, "facts": {"users": {"a": {}}}},
+    ],
+)
+def test_a_kept_document_of_a_wrong_kind_counts_as_absent(
+    cache: EvaluationCache, instantiated: dict[str, Any], damage: dict[str, Any]
+) -> None:
+    fake = FakeNix(host=instantiated)
+    flake(fake, cache=cache).evaluate("web")
+    for file in cache.directory.glob("*.json"):
+        kept = json.loads(file.read_text())
+        if "facts" in kept["content"]:
+            kept["content"] |= damage
+            file.write_text(json.dumps(kept))
+    assert flake(fake, cache=cache).known("web") is None
+    assert flake(fake, cache=cache).evaluate("web").host_name == "web"
+    assert len(fake.evaluations()) == 2
+
+
+def test_kept_names_of_a_wrong_kind_count_as_absent(cache: EvaluationCache) -> None:
+    flake(FakeNix(), cache=cache).host_names()
+    (file,) = cache.directory.glob("*.json")
+    kept = json.loads(file.read_text())
+    file.write_text(json.dumps({**kept, "content": {"names": [1]}}))
+    assert flake(FakeNix(), cache=cache).host_names() == ("db", "web")
+
+
+def test_a_document_that_cannot_be_read_is_an_error_with_a_remedy() -> None:
+    fake = FakeNix(host={**document(), "facts": {"firewall": {"readable": True, "value": {}}}})
+    fake.host["facts"]["units"] = {}
+    with pytest.raises(EvalError, match="cannot be read: KeyError 'enable'"):
+        flake(fake).evaluate("web")
+
+
+def test_a_deep_answer_is_an_error_with_a_remedy() -> None:
+    fake = FakeNix()
+    fake._done = lambda argv, *_: Completed(  # type: ignore[method-assign]
+        argv=tuple(argv), exit_status=0, stdout=b"[" * 100_000, stderr=b""
+    )
+    with pytest.raises(EvalError, match="nested too deeply"):
+        _ = flake(fake).metadata
+
+
+def test_memory_of_an_evaluation_is_limited_and_measured() -> None:
+    fake = FakeNix(peak_bytes=3000 << 20)
+    seen: list[int] = []
+    flake(fake, evaluation_limit_mib=4096).evaluate("web", measured=seen.append)
+    assert seen == [3000]
+    (call,) = fake.evaluations()
+    assert call[:5] == ("/bin/sh", "-c", 'ulimit -d "$0" && exec "$@"', str(4096 * 1024), "nix")

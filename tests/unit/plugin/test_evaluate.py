@@ -2,14 +2,16 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from pytest_nixos.errors import EvalError, FlakeError, NixosError
+from pytest_nixos.nix.argv import NixSettings
 from pytest_nixos.nix.host_facts import parse_host_config
 from pytest_nixos.nix.refs import FlakeRef, HostSelection
-from pytest_nixos.nix.schedule import at_once
+from pytest_nixos.nix.schedule import Room
 from pytest_nixos.plugin.evaluate import open_session
 from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.session import NixosSession
@@ -30,6 +32,7 @@ class OneByOne:
         self.meeting = threading.Barrier(2)
         self.met = False
         self.error: type[NixosError] = EvalError
+        self.nix = SimpleNamespace(settings=NixSettings())
 
     def of(self, ref: FlakeRef) -> "OneByOne":
         assert ref == FLAKE
@@ -63,8 +66,8 @@ def opened(nix: OneByOne, pytestconfig: pytest.Config) -> tuple[NixosSession, li
 
 @pytest.fixture
 def roomy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pytest_nixos.nix.schedule._processors", lambda: 2)
-    monkeypatch.setattr("pytest_nixos.nix.schedule._available_mib", lambda: 1 << 20)
+    room = Room(processors=2, available_mib=lambda: 1 << 20)
+    monkeypatch.setattr(Room, "of_this_machine", classmethod(lambda _: room))
 
 
 @pytest.mark.usefixtures("roomy")
@@ -104,16 +107,6 @@ def test_a_flake_that_cannot_be_read_ends_the_run(pytestconfig: pytest.Config) -
     nix.error = FlakeError
     with pytest.raises(FlakeError, match="is broken"):
         opened(nix, pytestconfig)
-
-
-@pytest.mark.parametrize(
-    ("processors", "available_mib", "expected"),
-    [(8, 100_000, 8), (8, 6_000, 2), (2, 100_000, 2), (4, 100, 1), (1, 0, 1)],
-)
-def test_processors_and_memory_limit_evaluations(
-    processors: int, available_mib: int, expected: int
-) -> None:
-    assert at_once(processors, available_mib) == expected
 
 
 def test_builds_are_planned_once_and_only_where_nothing_is_built(

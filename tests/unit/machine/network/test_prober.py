@@ -33,8 +33,8 @@ from pytest_nixos.machine.network.frames import (
 )
 from pytest_nixos.machine.network.guest_address import parse_outer
 from pytest_nixos.machine.network.prober import FrameProber
-from pytest_nixos.machine.network.survey import Survey
 from pytest_nixos.machine.network.wire import FrameLink
+from pytest_nixos.machine.survey import Survey
 
 GUEST, MAC = IPv4Address("10.0.2.15"), bytes.fromhex("525400123456")
 OPEN, CLOSED, PROHIBITED, LOSSY = range(20, 30), range(30, 40), range(40, 50), range(50, 52)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 
 from pytest_nixos.nix.declared import PortRange
-from pytest_nixos.observe.firewall.evaluate import Outcome, Start, walk
+from pytest_nixos.observe.firewall.classes import Outcome, Start
+from pytest_nixos.observe.firewall.evaluate import walk
 from pytest_nixos.observe.firewall.model import (
     Chain,
     Choose,
@@ -21,7 +22,8 @@ from pytest_nixos.observe.firewall.model import (
     Verdict,
 )
 from pytest_nixos.observe.firewall.names import PROTOCOLS
-from pytest_nixos.observe.firewall.reach import Decision, PortJudgement, Reach, rule_text
+from pytest_nixos.observe.firewall.opening import Decision, PortJudgement, rule_text
+from pytest_nixos.observe.firewall.reach import Reach
 from pytest_nixos.observe.firewall.spans import Spans, cut, joined, only, parse_network, whole
 
 __all__ = ["STRANGER", "Judgement", "Ruleset", "strangers_box"]

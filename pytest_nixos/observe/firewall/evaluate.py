@@ -17,6 +17,7 @@ from pytest_nixos.observe.firewall.classes import (
     Start,
     State,
     changed,
+    compacted,
     cut_state,
     decides,
     doubted,
@@ -45,6 +46,7 @@ __all__ = ["walk"]
 
 _MAX_DEPTH = 32  # nftables allows 16 nested jumps
 _MOST_CLASSES = 20_000
+_MANY = 32
 _MOST_STEPS = 1_000_000
 _CONNTRACK, _DNAT = -200, -100
 _TCP, _ICMP, _ICMPV6 = 6, 1, 58
@@ -293,6 +295,7 @@ class _Walker:
         :param passed: gets what leaves the base chain, accepted.
         """
         back: list[State] = []
+        most = _MANY
         for rule in chain.rules:
             if not states:
                 break
@@ -303,6 +306,9 @@ class _Walker:
                     raise _TooManyError
                 self._follow(way, rule.steps, [state])
             states = way.after
+            if len(states) > most:
+                states = compacted(states)
+                most = max(_MANY, 2 * len(states))
         return states + back
 
     def _follow(self, way: _Way, steps: Sequence[Step], states: list[State]) -> None:

@@ -258,9 +258,11 @@ def _judge_accepted(
             opened = in_force.ruleset.open_ports(
                 protocol, interface=interface, family=family, up_to_a_limit=True
             )
-            if refused := without(wanted, opened):
+            refused = listed(without(wanted, opened))
+            everywhere = missing.get(f"all interfaces, {name}")
+            if refused and refused != everywhere:
                 where = "all interfaces" if interface == observe.STRANGER else interface
-                missing[f"{where}, {name}"] = listed(refused)
+                missing[f"{where}, {name}"] = refused
     evidence.observe({"declared and not accepted": missing})
     assert not missing, f"declared and not accepted: {missing}"
 

@@ -251,7 +251,7 @@ def _judge_accepted(
     declared: Firewall, in_force: observe.FirewallState, evidence: Evidence, protocol: str
 ) -> None:
     evidence.expect(_declared_everywhere(declared, protocol))
-    missing = {}
+    missing: dict[str, list[str]] = {}
     for interface in asked_interfaces(declared, in_force):
         wanted = ranges_on(declared, protocol, interface)
         for family, name in _FAMILIES.items():

@@ -45,6 +45,7 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
     from pytest_nixos.machine.cluster.cluster import Cluster
     from pytest_nixos.machine.command import CommandResult
     from pytest_nixos.machine.faults.faults import Faults, Hog
+    from pytest_nixos.machine.survey import Survey, View
     from pytest_nixos.nix.declared import Firewall, OllamaSettings, PortRange, Unit, Zram
     from pytest_nixos.nix.dev_shell import DevShell, ShellVisit
     from pytest_nixos.nix.evaluate import NixAnswer
@@ -100,6 +101,7 @@ __all__ = [
     "ShellVisit",
     "Specialisation",
     "StorePath",
+    "Survey",
     "SwitchEnd",
     "SwitchOutcome",
     "TransportError",
@@ -107,6 +109,7 @@ __all__ = [
     "UnitChanges",
     "UpgradeOutcome",
     "Verb",
+    "View",
     "Zram",
     "__version__",
     "not_applicable",
@@ -166,6 +169,8 @@ _HOME = {
     "CommandResult": "machine.command",
     "Machine": "machine.base",
     "PortState": "machine.capabilities",
+    "Survey": "machine.survey",
+    "View": "machine.survey",
     "Evidence": "findings",
     "Finding": "findings",
     "Outcome": "findings",

@@ -15,7 +15,14 @@ from pytest_nixos.observe.base import Probe, ProbeOutput, collect, observe
 from pytest_nixos.observe.boot_time import BootTime, UnitTime, boot_time
 from pytest_nixos.observe.fact import Fact, Lacking, fact_probe
 from pytest_nixos.observe.file import FileState, files, programs
-from pytest_nixos.observe.firewall import STRANGER, Decision, FirewallState, Opening, firewall
+from pytest_nixos.observe.firewall import (
+    STRANGER,
+    Decision,
+    FirewallState,
+    Opening,
+    PortJudgement,
+    firewall,
+)
 from pytest_nixos.observe.generation import GenerationState, generations
 from pytest_nixos.observe.http import HttpAnswer, HttpRequest, http
 from pytest_nixos.observe.journal import JournalEntry, journal, recent_journal
@@ -71,6 +78,7 @@ __all__ = [
     "Mount",
     "MountTable",
     "Opening",
+    "PortJudgement",
     "Probe",
     "ProbeOutput",
     "ProcessFacts",

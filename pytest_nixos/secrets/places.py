@@ -1,4 +1,6 @@
-"""Secrets whose place gives them away: in an address, a header, a command line, or a file with a form of its own."""
+"""Secrets whose place gives them away: in an address, a header, a command line, or a file with a
+form of its own.
+"""
 
 from __future__ import annotations
 
@@ -18,22 +20,29 @@ from pytest_nixos.secrets.values import Verdict, judge_value, looks_random
 __all__ = ["by_place"]
 
 _URL = re.compile(
-    r"\b(?P<scheme>[a-z][a-z0-9+.-]{1,30})://(?P<user>[^\s:/?#@\"'<>\[\]{}|\\]*):(?P<value>[^\s/?#@\"'<>|]+)@(?P<host>[^\s/?#\"'<>,;)]+)"
+    r"\b(?P<scheme>[a-z][a-z0-9+.-]{1,30})://(?P<user>[^\s:/?#@\"'<>\[\]{}|"
+    r"\\]*):(?P<value>[^\s/?#@\"'<>|]+)@(?P<host>[^\s/?#\"'<>,;)]+)"
 )
 #: RFC 2606: names for documentation.
 _DOCUMENTATION = re.compile(
-    r"(?i)(?:^|\.)example\.(?:com|org|net)(?::\d+)?$|\.(?:example|invalid)(?::\d+)?$|^(?:host|hostname|server|domain|example)(?::\w+)?$"
+    r"(?i)(?:^|\.)example\.(?:com|org|net)(?::\d+)?$|\.(?:example|invalid)(?::\d+)?$|^(?:host|"
+    r"hostname|server|domain|example)(?::\w+)?$"
 )
 _HEADER = re.compile(
-    r"(?i)\b(?P<name>(?:proxy-)?authorization|x-api-key|x-auth-token|x-vault-token|private-token|x-access-token|api-key|"
-    r"x-consul-token|x-plex-token)\b[\"']?\s*[:=,]?\s*[\"'(]*(?P<scheme>bearer|basic|token|splunk|digest|apikey|bot)?\s+[\"']?(?P<value>[A-Za-z0-9._~+/=:-]{8,})"
+    r"(?i)\b(?P<name>(?:proxy-)?authorization|x-api-key|x-auth-token|x-vault-token|private-token|"
+    r"x-access-token|api-key|"
+    r"x-consul-token|x-plex-token)\b[\"']?\s*[:=,]?\s*[\"'(]*(?P<scheme>bearer|basic|token|splunk|"
+    r"digest|apikey|bot)?\s+[\"']?(?P<value>[A-Za-z0-9._~+/=:-]{8,})"
 )
 _PLAIN_HEADER = re.compile(
-    r"(?i)[\"'\s](?P<name>x-api-key|x-auth-token|x-vault-token|private-token|x-access-token|x-consul-token|x-plex-token|api-key):\s*(?P<value>[A-Za-z0-9._~+/=-]{8,})"
+    r"(?i)[\"'\s](?P<name>x-api-key|x-auth-token|x-vault-token|private-token|x-access-token|"
+    r"x-consul-token|x-plex-token|api-key):\s*(?P<value>[A-Za-z0-9._~+/=-]{8,})"
 )
 _BEARER = re.compile(
-    r"(?i)\b(?:bearer[ =:]+[\"']?(?P<value>[A-Za-z0-9._~+/=-]{16,})|token (?P<other>[A-Za-z0-9_=-]{32,}))"
+    r"(?i)\b(?:bearer[ =:]+[\"']?(?P<value>[A-Za-z0-9._~+/=-]{16,})|"
+    r"token (?P<other>[A-Za-z0-9_=-]{32,}))"
 )
+_HEADER_HINT = re.compile(r"(?i)authorization|x-[a-z]+-(?:key|token)|-token|api-key|bearer|token ")
 _NETRC = re.compile(
     r"(?m)\b(?:machine\s+\S+|default)\s(?:[^\n]|\n(?!\s*machine\b))*?\bpassword\s+(?P<value>\S+)"
 )
@@ -45,7 +54,8 @@ _PGPASS = re.compile(
     r"^[\w.*/-]+:(?:\*|\d{2,5}):[\w*.-]+:[\w*.@-]+:(?P<value>(?:[^:\s\\]|\\[:\\])+)$"
 )
 _DOCKER = re.compile(
-    r"[\"']_?auth[\"']\s*:\s*[\"'](?P<value>[A-Za-z0-9+/]{8,}={0,2})[\"']|^\s*(?://\S+:)?_auth\s*=\s*[\"']?(?P<npm>[A-Za-z0-9+/]{8,}={0,2})"
+    r"[\"']_?auth[\"']\s*:\s*[\"'](?P<value>[A-Za-z0-9+/]{8,}={0,2})[\"']|"
+    r"^\s*(?://\S+:)?_auth\s*=\s*[\"']?(?P<npm>[A-Za-z0-9+/]{8,}={0,2})"
 )
 _KUBE_DATA = re.compile(r"(?m)^data:[ \t]*\n(?P<block>(?:[ \t]+[^\n]*\n?)+)")
 _KUBE_VALUE = re.compile(
@@ -60,7 +70,19 @@ class _Place:
     kind: str
     pattern: re.Pattern[str]
     file: re.Pattern[str] | None
+    words: tuple[str, ...]
     least: int
+
+    def may_be_in(self, text: str, name: str) -> bool:
+        if self.file is not None:
+            return self.file.search(name) is not None
+        return any(word in text for word in self.words)
+
+    def matches(self, line: str) -> Iterator[re.Match[str]]:
+        if self.file is None:
+            yield from self.pattern.finditer(line)
+        elif (match := self.pattern.match(line)) is not None:
+            yield match
 
 
 @cache
@@ -71,6 +93,7 @@ def _places() -> tuple[_Place, ...]:
             kind=entry["kind"],
             pattern=re.compile(entry["pattern"]),
             file=re.compile(entry["file"]) if "file" in entry else None,
+            words=tuple(entry.get("words", "").split()),
             least=entry.get("least", 0),
         )
         for entry in tomllib.loads(text)["place"]
@@ -84,7 +107,7 @@ def by_place(text: str, *, name: str = "") -> Iterator[tuple[Found, Verdict]]:
     """
     yield from _netrc(text)
     yield from _kubernetes(text)
-    places = [place for place in _places() if place.file is None or place.file.search(name)]
+    places = [place for place in _places() if place.may_be_in(text, name)]
     start = 0
     for line in text.splitlines(keepends=True):
         for found, verdict in _of_line(line.rstrip("\r\n"), places):
@@ -105,16 +128,17 @@ def _judged(
 def _of_line(line: str, places: Sequence[_Place]) -> Iterator[tuple[Found, Verdict]]:
     if "://" in line and "@" in line:
         yield from _addresses(line)
-    for match in (*_HEADER.finditer(line), *_PLAIN_HEADER.finditer(line), *_BEARER.finditer(line)):
-        yield from _header(match)
+    if _HEADER_HINT.search(line):
+        for pattern in (_HEADER, _PLAIN_HEADER, _BEARER):
+            for match in pattern.finditer(line):
+                yield from _header(match)
     for place in places:
-        start = place.pattern.match(line) if place.file is not None else None
-        for match in [start] if start else place.pattern.finditer(line) if not place.file else ():
-            if looks_random(match["value"], least=place.least) or not place.least:
+        for match in place.matches(line):
+            if not place.least or looks_random(match["value"], least=place.least):
                 yield from _judged(match, place.kind)
-    match = _PGPASS.match(line)
-    if match is not None and not re.match(r"^[0-9a-fA-F:]+$", line):
-        yield from _judged(match, "password of PostgreSQL")
+    entry = _PGPASS.match(line)
+    if entry is not None and not re.match(r"^[0-9a-fA-F:]+$", line):
+        yield from _judged(entry, "password of PostgreSQL")
     yield from _docker(line)
 
 
@@ -128,7 +152,7 @@ def _addresses(line: str) -> Iterator[tuple[Found, Verdict]]:
 
 
 def _docker(line: str) -> Iterator[tuple[Found, Verdict]]:
-    for match in _DOCKER.finditer(line):
+    for match in _DOCKER.finditer(line) if "auth" in line else ():
         group = "value" if match["value"] else "npm"
         if re.match(r"^[\x21-\x7e]+:[\x20-\x7e]+$", _decoded(match[group])):
             at, end = match.span(group)

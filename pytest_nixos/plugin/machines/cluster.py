@@ -67,7 +67,12 @@ class ClusterLaunch:
             hosts = [self._evaluated(name) for name in names]
             runner = SubprocessRunner()
             common = stack.enter_context(segment(runner, hosts))
-            strategy = SegmentStrategy(runner, os.environ, common)
+            strategy = SegmentStrategy(
+                runner,
+                os.environ,
+                common,
+                root_is_machine_root=self._settings.container_root_is_machine_root,
+            )
             machines = {host.name: self._machine(host, strategy, stack) for host in hosts}
             cluster = Cluster(machines, common)
             cluster.introduce()

@@ -133,11 +133,19 @@ def bundled_backend(
     if name is BackendName.VM:
         from pytest_nixos.machine.vm.backend import VmBackend, VmOptions
 
-        return VmBackend(VmOptions(snapshots=_snapshots(settings, started_at_s)), on_event=on_event)
+        options = VmOptions(
+            snapshots=_snapshots(settings, started_at_s),
+            sandboxed=not settings.run_script_has_my_rights,
+            network=settings.open_network,
+        )
+        return VmBackend(options, on_event=on_event)
     if name is BackendName.CONTAINER:
         from pytest_nixos.machine.container.backend import ContainerBackend
 
-        return ContainerBackend(on_event=on_event)
+        return ContainerBackend(
+            on_event=on_event,
+            root_is_machine_root=settings.container_root_is_machine_root,
+        )
     from pytest_nixos.machine.ssh.backend import SshBackend
 
     if settings.ssh_address is None:

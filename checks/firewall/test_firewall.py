@@ -10,9 +10,8 @@ from pytest_nixos import (
     Firewall,
     HostConfig,
     Machine,
-    MachineError,
     Observations,
-    PortState,
+    View,
     not_applicable,
     observe,
 )
@@ -26,16 +25,9 @@ from .opened import (
     ranges_on,
     undeclared,
 )
+from .outside import disagreements, look, reached
 from .ports import covers, declared_ranges, listed, without
 
-# Beside what listens or is declared, a stranger tries the well-known ports and these: databases, message
-# brokers, model servers, container engines, monitoring.
-_TEMPTING_PORTS = (
-    *(1433, 1521, 1883, 2049, 2375, 2376, 2379, 3000, 3306, 3389, 4222, 5000, 5432, 5672, 5900),
-    *(5985, 6222, 6333, 6379, 6443, 7777, 8000, 8080, 8222, 8443, 8888, 9000, 9090, 9091, 9100),
-    *(9200, 9418, 10250, 11211, 11434, 15672, 19999, 27017, 50000),
-)
-_WELL_KNOWN_PORTS = range(1, 1025)
 _FAMILIES = {"ip": "IPv4", "ip6": "IPv6"}
 _TCP, _UDP, _UDPLITE = 6, 17, 136
 
@@ -61,6 +53,13 @@ def in_force(nixos_observations: Observations, nixos_evidence: Evidence) -> obse
     assert state.is_known, f"no tool in the guest shows the rules: {tools}"
     assert not state.unseen, f"the rules in force are not all known: {'; '.join(state.unseen)}"
     return state
+
+
+@pytest.fixture(scope="module")
+def outside(nixos_machine: Machine, nixos_observations: Observations) -> tuple[View, ...]:
+    """What a stranger sees, tried once for all that ask."""
+    state = nixos_observations.of(observe.firewall())
+    return look(nixos_machine, nixos_observations, state)
 
 
 @pytest.mark.nixos_control("FW-001")
@@ -104,41 +103,71 @@ def test_nothing_undeclared_is_accepted(
 
 @pytest.mark.nixos_control("FW-004")
 def test_no_undeclared_port_is_reachable_from_outside(
-    declared: Firewall,
-    nixos_machine: Machine,
-    nixos_observations: Observations,
-    nixos_evidence: Evidence,
+    declared: Firewall, outside: tuple[View, ...], nixos_evidence: Evidence
 ) -> None:
-    interface = _outer_interface(nixos_machine)
-    allowed = declared_ranges(declared, "tcp", interface)
-    tried = sorted({*_listening(nixos_observations), *_WELL_KNOWN_PORTS, *_TEMPTING_PORTS})
-    found = nixos_machine.probe_tcp(tried)
-    assert found, "the probe from outside returned nothing"
-    reachable = [p for p in tried if found[p] is PortState.OPEN and not covers(allowed, p)]
-    nixos_evidence.expect({"reachable": listed(allowed), "interface": interface})
-    nixos_evidence.observe({"reachable and not declared": reachable, "ports tried": len(tried)})
-    if interface in declared.trusted_interfaces:
-        not_applicable(f"the host trusts {interface}, the interface that strangers come through")
+    allowed = {view.interface: ranges_on(declared, "tcp", view.interface) for view in outside}
+    nixos_evidence.expect({name: listed(ranges) for name, ranges in allowed.items()})
+    found = {
+        f"{view.interface}, {_FAMILIES[view.family]}": [
+            port for port in reached(view) if not covers(allowed[view.interface], port)
+        ]
+        for view in outside
+        if view.interface not in declared.trusted_interfaces
+    }
+    tried = {f"{v.interface}, {_FAMILIES[v.family]}": len(v.tcp) for v in outside}
+    nixos_evidence.observe({"reachable and not declared": found, "ports tried": tried})
+    assert any(tried.values()), "the probe from outside returned nothing"
+    if not found:
+        names = ", ".join(allowed)
+        not_applicable(f"the host trusts {names}, the interface that strangers come through")
+    reachable = "; ".join(
+        f"tcp {', '.join(map(str, ports))} ({where})" for where, ports in found.items() if ports
+    )
     assert not reachable, f"reachable from outside and not declared: {reachable}"
 
 
 @pytest.mark.nixos_control("FW-005")
 def test_declared_ports_with_listener_are_reachable_from_outside(
     declared: Firewall,
-    nixos_machine: Machine,
+    outside: tuple[View, ...],
     nixos_observations: Observations,
     nixos_evidence: Evidence,
 ) -> None:
-    allowed = declared_ranges(declared, "tcp", _outer_interface(nixos_machine))
+    allowed = [span for view in outside for span in ranges_on(declared, "tcp", view.interface)]
     expected = nixos_evidence.expect(
         [port for port in _listening(nixos_observations) if covers(allowed, port)]
     )
     if not expected:
         not_applicable("nothing listens on a TCP port that the host declares open")
-    found = nixos_machine.probe_tcp(expected)
-    nixos_evidence.observe({port: found[port].value for port in expected})
-    missing = [port for port in expected if found[port] is not PortState.OPEN]
+    answering = {port for view in outside for port in reached(view)}
+    nixos_evidence.observe({port: port in answering for port in expected})
+    missing = [port for port in expected if port not in answering]
     assert not missing, f"declared and not reachable from outside: {missing}"
+
+
+@pytest.mark.nixos_control("FW-009")
+def test_ruleset_and_stranger_agree(
+    nixos_machine: Machine,
+    in_force: observe.FirewallState,
+    outside: tuple[View, ...],
+    nixos_evidence: Evidence,
+) -> None:
+    nixos_evidence.expect("what the rules let in is what a stranger gets")
+    compared = [view for view in outside if view.stranger is not None]
+    if not compared:
+        not_applicable("nobody knows what address this host's strangers have")
+    found = disagreements(nixos_machine, in_force, compared)
+    seen = {
+        f"{view.interface}, {_FAMILIES[view.family]}, from {view.stranger}": {
+            "tcp ports tried": len(view.tcp),
+            "tcp ports that answer": reached(view),
+            "udp": {port: state.value for port, state in view.udp.items()},
+            "ping": view.answers_ping,
+        }
+        for view in compared
+    }
+    nixos_evidence.observe({"seen": seen, "disagreements": [str(one) for one in found]})
+    assert not found, "; ".join(str(one) for one in found)
 
 
 @pytest.mark.nixos_control("FW-006")
@@ -259,17 +288,3 @@ def _declared_everywhere(declared: Firewall, protocol: str) -> dict[str, list[st
 
 def _listening(observations: Observations) -> list[int]:
     return list(observations.of(observe.sockets()).reachable_ports(observe.Protocol.TCP))
-
-
-def _outer_interface(machine: Machine) -> str:
-    """Return the interface that faces the host machine: the first with a route."""
-    answer = machine.run("cat /proc/net/route")
-    rows = answer.stdout_text.splitlines()[1:]
-    if not answer.succeeded:
-        raise MachineError(
-            f"{machine.name}: the guest cannot tell its routes: {answer.stderr_text.strip()[:200]}",
-            remedy="see whether the guest still has its programs (/run/current-system/sw/bin)",
-        )
-    names = [row.split()[0] for row in rows if row.split()]
-    assert names, "the guest has no network route, so nothing outside can reach it"
-    return names[0]

@@ -15,7 +15,7 @@ from pytest_nixos import (
     HostConfig,
     NixosError,
     not_applicable,
-    poll,
+    observe,
 )
 
 from .stranger import nats_answer
@@ -52,7 +52,9 @@ def test_nats_refuses_clients_without_certificate(
             return None  # not listening yet
         return refused
 
-    refused = poll(try_it, deadline=Deadline.after(_LISTENING_S), interval_s=1.0)
+    refused = observe.poll_service(
+        cluster[name].run, "nats.service", try_it, deadline=Deadline.after(_LISTENING_S)
+    )
     nixos_evidence.observe(last[0])
     if refused is None:
         journal = cluster[name].run("journalctl --quiet --no-pager --unit=nats -n 30")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from pytest_nixos import __version__
 from pytest_nixos.cli import build, cache, controls, doctor, hosts
-from pytest_nixos.cli.command import Command
+from pytest_nixos.cli.command import Command, CommandEnd
 from pytest_nixos.errors import NixosError
 from pytest_nixos.local.text import printable, printable_lines
 
@@ -18,7 +18,7 @@ _USAGE_EXIT = 4  # as pytest's own
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status: 0, or 4 where the user's command is wrong."""
+    """Run one command and return its exit status: 0, 4 where the user's command is wrong, or what the command says."""
     options = _parser().parse_args(arguments)
     command: Command = options.command
     try:
@@ -26,6 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for line in text.split("\n"):
                 sys.stdout.write(f"{printable(line)}\n")
             sys.stdout.flush()
+    except CommandEnd as end:
+        sys.stderr.write(f"{printable(end.said)}\n" if end.said else "")
+        return end.status
     except NixosError as err:
         sys.stderr.write(f"ERROR: {printable_lines(str(err))}\n")
         return _USAGE_EXIT

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Self
 
 from pytest_nixos.errors import TransportError
-from pytest_nixos.local.process import bury_group
+from pytest_nixos.local.process import reap_orphans
 from pytest_nixos.local.timing import Deadline, poll
 
 __all__ = ["CommandProcess"]
@@ -71,7 +71,7 @@ class CommandProcess:
         if not self._reaped:
             self.kill()
         if self._killed and self._reaped:
-            bury_group(self._pid)
+            reap_orphans(self._pid)
         for descriptor in self._fds:
             os.close(descriptor)
 

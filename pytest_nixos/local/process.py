@@ -28,16 +28,16 @@ __all__ = [
     "ProcessTimeout",
     "Runner",
     "SubprocessRunner",
-    "bury_group",
     "die_with_parent",
     "find_tool",
     "owned_process",
+    "reap_orphans",
     "stop_group",
 ]
 
 _PR_SET_PDEATHSIG = 1
 _GRACE_S = 3.0
-_BURIAL_S = 1.0
+_REAP_S = 2.0
 _CHUNK = 1 << 16
 _LEAST_WAIT_S = 0.1
 
@@ -180,27 +180,24 @@ def stop_group(pgid: int, *, is_gone: Callable[[], bool], grace_s: float = _GRAC
         time.sleep(min(0.02, deadline.remaining_s))
     _signal_group(pgid, signal.SIGKILL)
     if is_gone():
-        bury_group(pgid)
-
-
-def bury_group(pgid: int) -> None:
-    """Reap what a group left to this process to reap, which is so for process 1 of a container and for subreapers.
-
-    :param pgid: a group whose leader has been reaped.
-    """
-    deadline = Deadline.after(_BURIAL_S)
-    while not deadline.expired:
-        try:
-            if os.waitpid(-pgid, os.WNOHANG)[0] == 0:
-                # Killed and not dead yet.
-                time.sleep(0.01)
-        except ChildProcessError:
-            return
+        reap_orphans(pgid)
 
 
 def die_with_parent() -> None:
     """In a child before exec: ask the kernel for SIGKILL when the parent ends."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def reap_orphans(pgid: int) -> None:
+    """Reap what the group's leader left behind, where this process inherits it: as process 1 of a container."""
+    deadline = Deadline.after(_REAP_S)
+    while not deadline.expired:
+        try:
+            pid, _ = os.waitpid(-pgid, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            time.sleep(0.005)
 
 
 def _signal_group(pgid: int, number: int) -> bool:

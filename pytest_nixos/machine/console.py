@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,10 +15,10 @@ __all__ = ["BootPhase", "Console", "ConsoleLine", "StartJob", "Trouble", "classi
 
 _MAX_LINE = 4096
 _MAX_TROUBLES = 1000
-# What is kept of a console: how a boot began, and its latest lines. A guest may print megabytes a second.
-_HEAD_LINES = 4000
-_MOST_LINES = 40_000
-_MOST_CHARACTERS = 24 << 20
+# A boot writes some 500 lines; of the rest about 8 MiB are kept, the last ones. A line costs more than its text.
+_FIRST_LINES = 2000
+_LAST_CHARS = 8 << 20
+_LINE_COST = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,10 +36,10 @@ class Console:
     """
 
     def __init__(self, *, listener: Callable[[ConsoleLine], None] | None = None) -> None:
-        self._lines: list[ConsoleLine] = []
-        self._characters = 0
+        self._first: list[ConsoleLine] = []
+        self._last: deque[ConsoleLine] = deque()
+        self._last_chars = 0
         self._dropped = 0
-        self._first_gap = _HEAD_LINES
         self._changed = threading.Condition()
         self._started_s = time.monotonic()
         self._listener = listener
@@ -53,9 +54,7 @@ class Console:
         phase, trouble = classify(text)
         job = start_job(text)
         with self._changed:
-            self._lines.append(line)
-            self._characters += len(text)
-            self._bound()
+            self._keep(line)
             if phase is not None:
                 self.phase = max(self.phase, phase)
             if job is not None:
@@ -79,8 +78,10 @@ class Console:
                 phase, trouble = classify(line.text)
                 self.phase = max(self.phase, phase) if phase is not None else self.phase
                 self._add_trouble(trouble)
-            self._lines = [*lines, *self._lines]
-            self._characters += sum(len(line.text) for line in lines)
+            since = [*self._first, *self._last]
+            self._first, self._last, self._last_chars, self._dropped = [], deque(), 0, 0
+            for line in (*lines, *since):
+                self._keep(line)
             # Time goes on from the last line.
             self._started_s = time.monotonic() - (lines[-1].at_s if lines else 0.0)
 
@@ -92,26 +93,27 @@ class Console:
 
     @property
     def lines(self) -> tuple[ConsoleLine, ...]:
-        """All lines that are kept."""
+        """The lines so far: the first and the last ones, with one in between that tells how many were left out."""
         with self._changed:
-            return tuple(self._lines)
+            return self._shown()
 
     @property
     def count(self) -> int:
-        """How many lines there have been; see :meth:`since`."""
+        """How many lines came so far, those that were left out included."""
         with self._changed:
-            return len(self._lines) + self._dropped
+            return len(self._first) + self._dropped + len(self._last)
 
     def since(self, count: int) -> tuple[ConsoleLine, ...]:
-        """Return the lines after the first `count`, as far as they are kept."""
+        """Return the lines after the first `count` ones, as far as they were kept."""
         with self._changed:
-            gone = self._dropped if count > self._first_gap else 0
-            return tuple(self._lines[max(min(count, self._first_gap), count - gone) :])
+            first = len(self._first)
+            skipped = min(count, first) + max(0, count - first - self._dropped)
+            return (*self._first, *self._last)[skipped:]
 
     def tail(self, count: int = 30) -> tuple[str, ...]:
         """The text of the last `count` lines."""
         with self._changed:
-            return tuple(line.text for line in self._lines[-count:])
+            return tuple(line.text for line in self._shown()[-count:])
 
     @property
     def elapsed_s(self) -> float:
@@ -122,7 +124,8 @@ class Console:
     def quiet_s(self) -> float:
         """Seconds since the last line, or since the start without one."""
         with self._changed:
-            last_s = self._lines[-1].at_s if self._lines else 0.0
+            kept = self._last or self._first
+            last_s = kept[-1].at_s if kept else 0.0
         return self.elapsed_s - last_s
 
     @property
@@ -131,20 +134,24 @@ class Console:
         with self._changed:
             return next((t for t in self.troubles if t.fatal), None)
 
-    def _bound(self) -> None:
-        """Drop the older half of what is neither the beginning nor recent, once there is too much."""
-        if len(self._lines) <= _MOST_LINES and self._characters <= _MOST_CHARACTERS:
+    def _keep(self, line: ConsoleLine) -> None:
+        # Bounded: a guest that writes without end must not eat this machine's memory.
+        if len(self._first) < _FIRST_LINES and not self._last:
+            self._first.append(line)
             return
-        # The line that tells of earlier ones goes with them.
-        first = self._first_gap = min(self._first_gap, len(self._lines) // 4)
-        last = first + (len(self._lines) - first) // 2
-        gone = self._lines[first:last]
-        self._dropped += len(gone) - 1
+        self._last.append(line)
+        self._last_chars += len(line.text) + _LINE_COST
+        while self._last_chars > _LAST_CHARS:
+            self._last_chars -= len(self._last.popleft().text) + _LINE_COST
+            self._dropped += 1
+
+    def _shown(self) -> tuple[ConsoleLine, ...]:
+        if not self._dropped:
+            return (*self._first, *self._last)
         told = ConsoleLine(
-            at_s=gone[-1].at_s, text=f"pytest-nixos: {self._dropped + 1} lines are not kept"
+            at_s=self._last[0].at_s, text=f"pytest-nixos: {self._dropped} lines were left out here"
         )
-        self._lines[first:last] = [told]
-        self._characters += len(told.text) - sum(len(line.text) for line in gone)
+        return (*self._first, told, *self._last)
 
     def _add_trouble(self, trouble: Trouble | None) -> None:
         # Bounded: a guest that fails in ever new words must not eat the host machine's memory.

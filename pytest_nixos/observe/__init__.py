@@ -15,7 +15,14 @@ from pytest_nixos.observe.base import Probe, ProbeOutput, collect, observe
 from pytest_nixos.observe.boot_time import BootTime, UnitTime, boot_time
 from pytest_nixos.observe.fact import Fact, Lacking, fact_probe
 from pytest_nixos.observe.file import FileState, files, programs
-from pytest_nixos.observe.firewall import STRANGER, Decision, FirewallState, Opening, firewall
+from pytest_nixos.observe.firewall import (
+    STRANGER,
+    Decision,
+    FirewallState,
+    Opening,
+    PortJudgement,
+    firewall,
+)
 from pytest_nixos.observe.generation import GenerationState, generations
 from pytest_nixos.observe.http import HttpAnswer, HttpRequest, http
 from pytest_nixos.observe.journal import JournalEntry, journal, recent_journal
@@ -47,7 +54,7 @@ from pytest_nixos.observe.unit_file import (
     verify_units,
 )
 from pytest_nixos.observe.user_unit import UserUnits, user_units
-from pytest_nixos.observe.waiting import poll_service
+from pytest_nixos.observe.waiting import is_hopeless, poll_service
 
 __all__ = [
     "STRANGER",
@@ -71,6 +78,7 @@ __all__ = [
     "Mount",
     "MountTable",
     "Opening",
+    "PortJudgement",
     "Probe",
     "ProbeOutput",
     "ProcessFacts",
@@ -100,6 +108,7 @@ __all__ = [
     "firewall",
     "generations",
     "http",
+    "is_hopeless",
     "journal",
     "mounts",
     "observe",

@@ -9,7 +9,7 @@ from pytest_nixos.local.timing import Deadline, poll
 from pytest_nixos.observe.base import RunCommand, observe
 from pytest_nixos.observe.unit import UnitState, units
 
-__all__ = ["hopeless", "poll_service"]
+__all__ = ["hopeless", "is_hopeless", "poll_service"]
 
 T = TypeVar("T")
 
@@ -40,13 +40,18 @@ def poll_service(
     def look() -> T | bool | None:
         nonlocal ended
         value = probe()
-        if value is None and hopeless(observe(run, units([unit])).get(unit)):
+        if value is None and is_hopeless(run, unit):
             ended = True
             return True
         return value
 
     value = poll(look, deadline=deadline, interval_s=interval_s)
     return None if ended else value  # type: ignore[return-value]  # True only where it has ended
+
+
+def is_hopeless(run: RunCommand, unit: str) -> bool:
+    """Whether waiting for a unit makes no sense any more; the guest is asked each time."""
+    return hopeless(observe(run, units([unit])).get(unit))
 
 
 def hopeless(state: UnitState | None) -> bool:

@@ -1,4 +1,6 @@
-"""The closure of a host's system, built where it is not, and scanned for secrets; no machine is started."""
+"""The closure of a host's system, built where it is not, and scanned for secrets; no machine is
+started.
+"""
 
 from __future__ import annotations
 

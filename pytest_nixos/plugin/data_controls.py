@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from pytest_nixos.backend_name import BackendName
-from pytest_nixos.errors import NixosError
 from pytest_nixos.findings import Evidence, Outcome
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.observe.store import Observations
 from pytest_nixos.plugin.closure import scan_host
+from pytest_nixos.plugin.host_failure import refuse_failed, shown_once
 from pytest_nixos.plugin.not_applicable import not_applicable
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.plugin.stash import PROGRESS, SESSION
@@ -42,15 +42,9 @@ def nixos_closure_scan(request: pytest.FixtureRequest, _nixos_host: str) -> Stor
     """What was found in the closure of the host's system, which is built for it and not started."""
     session = request.config.stash[SESSION]
     entry = session.entry(_nixos_host)
-    progress = request.config.stash[PROGRESS]
-    try:
-        if entry.failure is not None:
-            raise entry.failure
+    with shown_once(entry):
         flake = session.flakes.of(entry.ref.flake).root
-        return scan_host(session, _nixos_host, flake=flake, progress=progress)
-    except NixosError as err:
-        entry.fail(err)
-        raise pytest.fail.Exception(str(err), pytrace=False) from None
+        return scan_host(session, _nixos_host, flake=flake, progress=request.config.stash[PROGRESS])
 
 
 @pytest.fixture
@@ -74,12 +68,15 @@ def nixos_judge(
         if _reads_host_machine(control):
             observations = request.getfixturevalue("nixos_host_observations")
             if _reads_closure(control):
+                refuse_failed(session.entry(_nixos_host))
                 # Only here is the system built and read: other controls of the profile do not need it.
                 scan: StoreScan | None = request.getfixturevalue("nixos_closure_scan")
                 if scan is not None:
                     observations = {**observations, **closure_observation(scan)}
                     nixos_evidence.attach("what was scanned", scan.told)
         elif _needs_machine(control, nixos_host_config, backend):
+            # The fixture of a machine that did not boot would tell why in full, each time.
+            refuse_failed(session.entry(_nixos_host))
             store: Observations = request.getfixturevalue("nixos_observations")
             observations = read(session.controls, nixos_host_config, store)
         verdict = judge(control, nixos_host_config, observations, backend)

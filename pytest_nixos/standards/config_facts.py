@@ -9,6 +9,7 @@ from typing import Any
 
 from pytest_nixos.nix.declared import Unit
 from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.secrets.scan import find_secrets
 from pytest_nixos.secrets.values import names_elsewhere, stands_for_none
 from pytest_nixos.standards.config_fact import ConfigFact
 from pytest_nixos.standards.nixos_releases import load_releases
@@ -103,9 +104,15 @@ def _secret_environment(host: HostConfig, _: dt.date) -> Sight:
             f"{name}: {key}"
             for name, unit in host.units.items()
             for key, value in unit_environment(unit).items()
-            if _SECRET_NAME.search(key) and value and not value.startswith(("/", "%"))
+            if _holds_secret(key, value)
         )
     )
+
+
+def _holds_secret(name: str, value: str) -> bool:
+    if _SECRET_NAME.search(name) and value and not names_elsewhere(value):
+        return True
+    return any(not hit.placeholder for hit in find_secrets(f'"{name}={value}"'))
 
 
 def _texts(unit: Unit) -> Iterator[str]:

@@ -53,6 +53,15 @@ for key in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 > $key; done
 echo 1 > /proc/sys/net/ipv6/conf/all/forwarding
 ip link set lo up
 """
+# Whoever comes through eth1 is reached by it.
+_ROUTES = """
+set -e
+ip route add default via 10.77.0.1
+ip -6 route add default via fd77::1 dev eth0
+ip route add 192.168.0.0/16 via 10.78.0.1
+ip route add 203.0.113.0/24 via 10.78.0.1
+ip -6 route add 2001:db8::/32 via fd78::1 dev eth1
+"""
 # Only what was used has tables to be emptied.
 _FORGET_LEGACY = """
 for tool in iptables ip6tables; do
@@ -250,8 +259,7 @@ class Lab:
                 way = f"lladdr {_MACS[name]} dev {peer} nud permanent"
                 lines.append(f"ip neigh replace {address} {way}")
             _shell(self._host, "set -e\n" + "\n".join(lines))
-        _shell(self._host, "ip route add default via 10.77.0.1")
-        _shell(self._host, "ip -6 route add default via fd77::1 dev eth0")
+        _shell(self._host, _ROUTES)
         with _inside(stranger):
             self._speakers = [self._packet_socket(f"s{n}", 0) for n in (0, 1)]
         with _inside(behind):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.kernel.ipt_rules import ipt_restore
 from tests.kernel.lab import Packet
 from tests.kernel.nft_rules import nft_ruleset
-from tests.kernel.pools import OWN, PORTS, SOURCES
+from tests.kernel.pools import OWN, PORTS, SENDERS
 
 __all__ = ["RuleText", "packets", "rulesets"]
 
@@ -59,7 +59,7 @@ def _packet(draw: st.DrawFn, number: int) -> Packet:
     return Packet(
         link=link,
         protocol=draw(st.sampled_from((6, 6, 6, 17, 17, icmp, 50, 253))),
-        source=draw(st.sampled_from(SOURCES[family])),
+        source=draw(st.sampled_from(SENDERS[family][link])),
         destination=OWN[family][1 - link if other else link],
         # Each packet is a connection of its own.
         sport=draw(st.sampled_from((30000, 443, 53))) + number,

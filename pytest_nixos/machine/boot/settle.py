@@ -29,10 +29,9 @@ _JOURNAL = (
     "timeout 20 journalctl --boot --no-pager --quiet --lines=20 --output=short-monotonic --unit="
 )
 _COMMAND_LIMIT_S = 30.0
-# For all questions of a boot that is late already.
-_LAST_LOOK_S = 20.0
-_LAST_LOOK_SHARE = 0.25
 _INTERVAL_S = 0.4
+_GRACE_SHARE = 0.1
+_GRACE_S = 5.0
 # A unit is idle if it used less than this share of one processor.
 _IDLE_SHARE = 0.01
 _TAIL = 12
@@ -218,9 +217,11 @@ class _Settling:
             )
 
     def _late(self, deadline: Deadline, state: str) -> BootError:
-        # Whatever hangs in the guest, the limit of a boot is not doubled by asking why it was missed.
         self._too_late = True
-        grace = Deadline.after(min(_LAST_LOOK_S, _LAST_LOOK_SHARE * deadline.limit_s))
+        # What is asked now must not make a boot limit of a minute two: a manager that hangs does not answer anyway.
+        grace = Deadline.after(
+            min(2 * _COMMAND_LIMIT_S, _GRACE_SHARE * deadline.limit_s + _GRACE_S)
+        )
         self._watch_jobs(grace)
         running = [job for job in self._jobs if job.state == "running"]
         if running and self._stalled:

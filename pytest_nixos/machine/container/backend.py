@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pytest_nixos.errors import BootError, MachineError, NixosError, TransportError
 from pytest_nixos.local.namespace import Leader, in_network_of
@@ -26,7 +27,11 @@ from pytest_nixos.machine.container.strategy import ContainerStrategy, NspawnStr
 from pytest_nixos.machine.container.told import ToldTransport
 from pytest_nixos.machine.container.users import UNSAFE_OPTION
 from pytest_nixos.machine.lifetime import ask_to_power_off, await_end
+from pytest_nixos.machine.network.guest_address import ask_outer_addresses
+from pytest_nixos.machine.network.prober import FrameProber
 from pytest_nixos.machine.network.scan import scan_tcp
+from pytest_nixos.machine.network.wire import PacketLink
+from pytest_nixos.machine.survey import Survey, View
 
 __all__ = ["ContainerBackend", "ContainerRunning"]
 
@@ -200,15 +205,29 @@ class ContainerRunning:
 
     def probe_tcp(self, ports: Sequence[int], *, deadline: Deadline) -> Mapping[int, PortState]:
         """Try TCP ports of the guest from the other end of its link."""
+        with self._outside():
+            return in_network_of(
+                self._launched.outside_pid,
+                lambda: scan_tcp(self._launched.target, ports, deadline=deadline),
+            )
+
+    def survey(self, wanted: Survey, *, deadline: Deadline) -> tuple[View, ...]:
+        """Try what `wanted` names by both families, with frames of our own on the other end of its link."""
+        launched = self._launched
+        with self._outside():
+            outer = ask_outer_addresses(self._name, self.transport, deadline=deadline)
+            enter = functools.partial(in_network_of, launched.outside_pid)
+            prober = FrameProber(PacketLink(launched.interface, enter))
+            return prober.survey(wanted, outer, deadline=deadline)
+
+    @contextlib.contextmanager
+    def _outside(self) -> Iterator[None]:
         if not self.is_alive():
             raise self._obituary() or TransportError(
                 f"{self._name}: the container has ended", remedy="start a new machine"
             )
         try:
-            return in_network_of(
-                self._launched.outside_pid,
-                lambda: scan_tcp(self._launched.target, ports, deadline=deadline),
-            )
+            yield
         except TransportError as err:
             # The root command channel is fine; only the container's network is not what a stranger needs.
             raise MachineError(err.message, remedy=err.remedy) from err

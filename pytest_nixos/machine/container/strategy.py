@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Protocol
 
 from pytest_nixos.errors import MachineError
-from pytest_nixos.local.leftovers import remove_tree
 from pytest_nixos.local.namespace import find_leader
 from pytest_nixos.local.process import Runner, find_tool
+from pytest_nixos.local.remove_tree import remove_tree
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.base import MachineSpec
 from pytest_nixos.machine.console import Console

@@ -53,9 +53,8 @@ class SnapshotStore:
         :raises SnapshotDamaged: if there is one that cannot be used.
         """
         path = self.path(key)
-        if self.directory.is_dir():
-            # A draft holds a guest's memory: one that a killed session left must not wait for the next save.
-            self._sweep()
+        # A draft of a killed session holds a guest's memory: it goes with the next use, not with the next save only.
+        self._sweep()
         with contextlib.ExitStack() as stack:
             snapshot = Snapshot.load(path) if os.path.lexists(path) else None
             if snapshot is not None and not hold_shared(stack, path / _LOCK):

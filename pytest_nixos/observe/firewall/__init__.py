@@ -5,7 +5,7 @@ Both languages are read into one (:mod:`.model`), classes of packets are walked 
 """
 
 from pytest_nixos.observe.firewall.probe import FirewallState, Tool, firewall
-from pytest_nixos.observe.firewall.reach import Decision, Opening, Reach
+from pytest_nixos.observe.firewall.reach import Decision, Opening, PortJudgement, Reach
 from pytest_nixos.observe.firewall.ruleset import STRANGER, Judgement, Ruleset
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "FirewallState",
     "Judgement",
     "Opening",
+    "PortJudgement",
     "Reach",
     "Ruleset",
     "Tool",

@@ -122,6 +122,7 @@ class Outcome:
     :param address: where a rule sent them, ``None`` if nowhere else.
     :param port: likewise.
     :param forwarded: whether they leave the guest again.
+    :param answered: for refused ones: whether the sender is told.
     """
 
     box: Box
@@ -132,6 +133,7 @@ class Outcome:
     address: Spans | None = None
     port: Spans | None = None
     forwarded: bool = False
+    answered: bool = False
 
 
 class _TooManyError(Exception):
@@ -195,9 +197,18 @@ class _Walker:
             )
         )
 
-    def _refuse(self, state: _State, rules: tuple[Rule, ...], policy: str = "") -> None:
+    def _refuse(
+        self, state: _State, rules: tuple[Rule, ...], policy: str = "", *, answered: bool = False
+    ) -> None:
         self._outcomes.append(
-            Outcome(box=state.box, accepted=False, rules=rules, doubts=state.doubts, policy=policy)
+            Outcome(
+                box=state.box,
+                accepted=False,
+                rules=rules,
+                doubts=state.doubts,
+                policy=policy,
+                answered=answered,
+            )
         )
 
     # The hooks, in the kernel's order.
@@ -411,7 +422,8 @@ class _Walker:
             case Verdict.ACCEPT:
                 way.passed.append(replace(state, path=(*state.path, *rules)))
             case Verdict.DROP | Verdict.REJECT:
-                self._refuse(state, (*state.path, *rules))
+                answered = action.verdict is Verdict.REJECT
+                self._refuse(state, (*state.path, *rules), answered=answered)
             case Verdict.RETURN:
                 way.back.append(state)
             case Verdict.CONTINUE:

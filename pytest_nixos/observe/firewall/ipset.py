@@ -32,7 +32,7 @@ def parse_ipsets(text: str) -> Mapping[str, IpSet]:
     kinds: dict[str, tuple[str, int]] = {}
     found: dict[str, list[tuple[str, ...]]] = {}
     odd: set[str] = set()
-    for line in text.splitlines():
+    for line in text.split("\n"):
         try:
             words = shlex.split(line)
         except ValueError:

@@ -79,7 +79,7 @@ def parse_iptables_save(
     policies: dict[tuple[str, str], Verdict | None] = {}
     lines: dict[str, list[str]] = {}
     table = ""
-    for line in text.splitlines():
+    for line in text.split("\n"):
         if line.startswith("*"):
             table = f"{'ip' if family == 4 else 'ip6'} {line[1:].strip()}{suffix}"
         elif line.startswith(":") and table:

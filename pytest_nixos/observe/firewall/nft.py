@@ -138,7 +138,7 @@ def parse_nft_text(text: str) -> Mapping[tuple[str, int], str]:
     """Read ``nft -a list ruleset``: (table, handle) to the rule's wording on one line."""
     found: dict[tuple[str, int], str] = {}
     table, pending = "", ""
-    for raw in text.splitlines():
+    for raw in text.split("\n"):
         line = raw.strip()
         if match := _TABLE_LINE.match(line):
             table, pending = f"{match[1]} {match[2]}", ""
@@ -159,7 +159,7 @@ def _devices(text: str) -> Mapping[tuple[str, str], tuple[str, ...]]:
     """Read the devices of ingress chains, which nft's JSON leaves out before 1.0.9."""
     found: dict[tuple[str, str], tuple[str, ...]] = {}
     table = chain = ""
-    for raw in text.splitlines():
+    for raw in text.split("\n"):
         line = raw.strip()
         if match := _TABLE_LINE.match(line):
             table = f"{match[1]} {match[2]}"

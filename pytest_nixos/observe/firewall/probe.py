@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ from pytest_nixos.observe.firewall.model import Chain, Tables
 from pytest_nixos.observe.firewall.nft import parse_nft
 from pytest_nixos.observe.firewall.ruleset import Ruleset
 from pytest_nixos.observe.firewall.surroundings import parse_surroundings
-from pytest_nixos.observe.sections import split_sections
+from pytest_nixos.observe.text import read_json
 
 __all__ = ["FirewallState", "Tool", "firewall"]
 
@@ -23,10 +22,10 @@ PATH=$PATH:/run/current-system/sw/bin:/run/current-system/sw/sbin
 show() {
   local name=$1; shift
   if command -v "$1" >/dev/null; then
-    printf '=%s\n' "$name"; "$@"; printf '\n=%s-status %s\n' "$name" $?
+    title "$name"; "$@"; title "$name-status $?"
   fi
 }
-printf '=units\n'; systemctl is-active firewall.service nftables.service firewalld.service
+title units; systemctl is-active firewall.service nftables.service firewalld.service
 show nft nft -j list ruleset
 show nft-text nft -a list ruleset
 show iptables iptables-save
@@ -34,14 +33,14 @@ show ip6tables ip6tables-save
 show iptables-legacy iptables-legacy-save
 show ip6tables-legacy ip6tables-legacy-save
 show ipset ipset save
-printf '=kernel\n'
+title kernel
 for family in ip ip6; do
   [ -r /proc/net/${family}_tables_names ] && printf '%s %s\n' $family "$(echo $(</proc/net/${family}_tables_names))"
 done
 show addresses ip -json address
 show routes-4 ip -4 -json route
 show routes-6 ip -6 -json route
-printf '=forwarding\n'
+title forwarding
 printf '4 %s\n6 %s\n' "$(</proc/sys/net/ipv4/ip_forward)" "$(</proc/sys/net/ipv6/conf/all/forwarding)" 2>/dev/null
 true
 """
@@ -96,8 +95,7 @@ def firewall(*, name: str = "firewall") -> Probe[FirewallState]:
 
 
 def _parse(output: ProbeOutput) -> FirewallState:
-    lines = split_sections(output.text)
-    sections = {title: "\n".join(found) for title, found in lines.items()}
+    sections = dict(output.records)
     nft, nft_tables = _parse_nft(sections)
     tools = {"nft": nft, **{name: _tool(sections, name) for name in _TOOLS[1:]}}
     kernel = _kernel_tables(sections.get("kernel", ""))
@@ -147,7 +145,7 @@ def _parse_nft(sections: Mapping[str, str]) -> tuple[Tool, Tables]:
     if tool is not Tool.ANSWERED:
         return tool, {}
     try:
-        document = json.loads(sections["nft"])
+        document = read_json(sections["nft"])
         return tool, parse_nft(document, sections.get("nft-text", ""))
     except (ValueError, KeyError, TypeError, AttributeError, IndexError):
         # A ruleset that cannot be read must not pass for an empty one.
@@ -161,7 +159,7 @@ def _tool(sections: Mapping[str, str], name: str) -> Tool:
 
 
 def _kernel_tables(text: str) -> Mapping[str, tuple[str, ...]]:
-    words = (line.split() for line in text.splitlines())
+    words = (line.split() for line in text.split("\n"))
     return {first: tuple(rest) for first, *rest in (w for w in words if w)}
 
 

@@ -21,7 +21,7 @@ from pytest_nixos.observe.firewall.spans import (
     whole,
 )
 
-__all__ = ["PORT_PROTOCOLS", "Decision", "Opening", "Reach", "rule_text"]
+__all__ = ["PORT_PROTOCOLS", "Decision", "Opening", "PortJudgement", "Reach", "rule_text"]
 
 Box = Mapping[str, Spans]
 
@@ -101,6 +101,21 @@ class Opening:
         return f"{words}, sent on to {self.target}" if self.target else words
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortJudgement:
+    """What becomes of packets to some ports.
+
+    :param answered: for refused ones: whether the sender is told.
+    :param forwarded: whether they leave the guest again.
+    """
+
+    ports: Spans
+    decision: Decision
+    rules: tuple[str, ...]
+    answered: bool
+    forwarded: bool
+
+
 @dataclass(frozen=True, slots=True)
 class _Piece:
     box: Box
@@ -142,6 +157,28 @@ class Reach:
     def at(self, packet: Mapping[str, int]) -> tuple[Decision, tuple[str, ...]]:
         """Tell what becomes of one packet, given by the value of each of its dimensions, and the rules that decide."""
         return self.judge({d: ((v, v),) for d, v in packet.items()})
+
+    def ports(self, packets: Box) -> Sequence[PortJudgement]:
+        """Tell for each destination port what becomes of `packets`, as far as they are the same for a port.
+
+        A port may be in several: where it depends on what `packets` leave open.
+        """
+        found = []
+        for piece in self.pieces:
+            both = _meet_boxes(piece.box, packets, self.start)
+            if both is None:
+                continue
+            outcome = piece.outcome
+            found.append(
+                PortJudgement(
+                    ports=both.get("dport", whole(_LAST_PORT)),
+                    decision=piece.decision,
+                    rules=_rules([outcome]),
+                    answered=outcome.answered,
+                    forwarded=outcome.forwarded,
+                )
+            )
+        return found
 
     def openings(self) -> Sequence[Opening]:
         """Return every way in, each once for each rule that opens it."""
@@ -291,7 +328,7 @@ def _merged(pieces: Iterable[_Piece]) -> Iterator[_Piece]:
         outcome = piece.outcome
         key: tuple[object, ...] = (
             *(piece.decision, outcome.rules, outcome.policy, outcome.doubts),
-            *(outcome.address, outcome.port, outcome.forwarded),
+            *(outcome.address, outcome.port, outcome.forwarded, outcome.answered),
         )
         groups.setdefault(key, []).append(piece)
     for group in groups.values():

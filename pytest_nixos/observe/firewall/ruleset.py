@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 
 from pytest_nixos.nix.declared import PortRange
 from pytest_nixos.observe.firewall.evaluate import Outcome, Start, walk
@@ -20,7 +21,7 @@ from pytest_nixos.observe.firewall.model import (
     Verdict,
 )
 from pytest_nixos.observe.firewall.names import PROTOCOLS
-from pytest_nixos.observe.firewall.reach import Decision, Reach, rule_text
+from pytest_nixos.observe.firewall.reach import Decision, PortJudgement, Reach, rule_text
 from pytest_nixos.observe.firewall.spans import Spans, cut, joined, only, parse_network, whole
 
 __all__ = ["STRANGER", "Judgement", "Ruleset", "strangers_box"]
@@ -205,6 +206,27 @@ class Ruleset:
         return any(_drops(chain) for chain in looking)
 
     @property
+    def may_drop_replies(self) -> bool:
+        """Whether rules for outgoing packets refuse any, so that silence says nothing about incoming ones."""
+        return any(
+            _drops(chain)
+            for chain in self._chains()
+            if chain.hook in ("output", "postrouting") and chain.kind != "nat"
+        )
+
+    def judge_ports(
+        self, *, protocol: str, source: str, destination: str, interface: str
+    ) -> Sequence[PortJudgement]:
+        """Tell for each port what becomes of one stranger's first packet, see :meth:`Reach.ports`.
+
+        :param source: the stranger's address.
+        :param destination: the guest's.
+        """
+        packets = _frames_of(protocol, source, destination)
+        family = "ip" if ip_address(source).version == 4 else "ip6"
+        return self.reach(interface=interface, family=family).ports(packets)
+
+    @property
     def redirections(self) -> Sequence[str]:
         """Rules that send incoming packets to another port or address."""
         return [
@@ -275,6 +297,23 @@ def _all_steps(steps: Sequence[Step]) -> Iterator[Step]:
         if isinstance(step, Choose):
             for branch in step.branches:
                 yield from _all_steps(branch.steps)
+
+
+def _frames_of(protocol: str, source: str, destination: str) -> dict[str, Spans]:
+    """Return the class of a prober's own packets: without data and options, 64 hops, no mark."""
+    version = ip_address(source).version
+    size = {"tcp": 20, "udp": 8}[protocol]
+    packets = {
+        "protocol": only(PROTOCOLS[protocol]),
+        "saddr": only(int(ip_address(source))),
+        "daddr": only(int(ip_address(destination))),
+        "meta.length": only(size + (20 if version == 4 else 40)),
+    }
+    if version == 4:
+        own = {"ip.ttl": 64, "ip.dscp": 0, "ip.ecn": 0, "ip.length": 20 + size}
+    else:
+        own = {"ip6.hoplimit": 64, "ip6.dscp": 0, "ip6.ecn": 0, "ip6.length": size}
+    return packets | {dimension: only(value) for dimension, value in own.items()}
 
 
 def _drops(chain: Chain) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Any
 
 from pytest_nixos.observe.firewall.model import Interface, Route, Surroundings
 from pytest_nixos.observe.firewall.spans import parse_network
+from pytest_nixos.observe.text import read_json
 
 __all__ = ["parse_surroundings"]
 
@@ -27,16 +27,16 @@ def parse_surroundings(
     :param forwarding: lines of family and 0 or 1.
     """
     try:
-        interfaces = tuple(_interface(entry) for entry in json.loads(addresses) if entry)
+        interfaces = tuple(_interface(entry) for entry in read_json(addresses) if entry)
         found = tuple(
             route
             for family, text in routes
-            for entry in json.loads(text.strip() or "[]")
+            for entry in read_json(text.strip() or "[]")
             for route in _routes(entry, family)
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         return Surroundings()
-    words = (line.split() for line in forwarding.splitlines())
+    words = (line.split() for line in forwarding.split("\n"))
     forwards = tuple(int(w[0]) for w in words if len(w) == 2 and w[0] in "46" and w[1] == "1")
     return Surroundings(interfaces=interfaces, routes=found, forwards=forwards, is_known=True)
 

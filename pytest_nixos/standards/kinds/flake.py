@@ -257,7 +257,10 @@ SOURCE_FACTS: Mapping[str, SourceFact] = {
 }
 
 STORE_FACTS: Mapping[str, StoreFact] = {
-    "secrets": StoreFact("tokens and keys in the closure", lambda scan: list(scan.secrets)),
+    "secrets": StoreFact(
+        "secrets of every common kind in the closure: file, line and kind",
+        lambda scan: list(scan.secrets),
+    ),
     "private-keys": StoreFact(
         "private keys of certificates and hosts in the closure",
         lambda scan: list(scan.private_keys),

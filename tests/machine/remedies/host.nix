@@ -2,11 +2,13 @@
 { lib, pkgs, ... }:
 {
   system.stateVersion = "24.05";
-  networking.hostName = "plain";
-  networking.wireguard.interfaces.wg0.ips = [ "10.9.0.1/24" ];
+  # Its compiler takes more of a tree than a checkout of the module system need have.
+  nixpkgs.overlays = [ (_: prev: { shellcheck-minimal = prev.hello // { compiler = prev.hello; }; }) ];
+  networking.hostName = lib.mkOverride 900 "plain";
+  networking.wireguard.interfaces.wg0 = { ips = [ "10.9.0.1/24" ]; privateKeyFile = lib.mkOverride 900 "/var/lib/wg0"; };
   boot.loader.systemd-boot.enable = true;
   fileSystems = {
-    "/" = { device = "/dev/vda2"; fsType = "ext4"; };
+    "/" = { device = lib.mkOverride 900 "/dev/vda2"; fsType = "ext4"; };
     "/boot" = { device = "/dev/vda1"; fsType = "vfat"; };
     "/home" = { device = "/dev/vda3"; fsType = "ext4"; };
     "/var/log" = { device = "/dev/vda4"; fsType = "ext4"; };

@@ -15,7 +15,7 @@ let
 
   leaves =
     path: value:
-    if builtins.isAttrs value && !(value ? _type) && !(value ? outPath) && value != { } then
+    if builtins.isAttrs value && !(value ? _type || value ? outPath || builtins.length (builtins.attrNames value) > 30) && value != { } then
       builtins.concatLists (builtins.attrValues (builtins.mapAttrs (name: leaves (path ++ [ name ])) value))
     else
       [ path ];
@@ -97,7 +97,21 @@ let
       };
 in
 {
-  plain = view plain asked.options;
+  plain = if asked.cases == [ ] then view plain asked.options else null;
   release = plain.config.system.nixos.release;
-  cases = map prove asked.cases;
+  # A conflict of two definitions throws wherever it is met first.
+  cases = map (
+    case:
+    let
+      result = prove case;
+      forced = builtins.tryEval (builtins.deepSeq result result);
+    in
+    if forced.success then
+      forced.value
+    else
+      {
+        inherit (case) name;
+        problem = "conflicts with what the host or a module says";
+      }
+  ) asked.cases;
 }

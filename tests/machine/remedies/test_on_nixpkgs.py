@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from pytest_nixos.standards.applicability import unmet_requirement
 from pytest_nixos.standards.judge import Verdict, judge
 from pytest_nixos.standards.load import option_paths
 from pytest_nixos.standards.model import Control, Operator, Quantifier
+from pytest_nixos.standards.statements import Statement, statements
 from tests.machine.remedies.samples import Text, as_module, texts
 from tests.unit.standards.samples import host_config, observation
 from tests.unit.standards.values import violating
@@ -39,7 +40,9 @@ pytestmark = [
     pytest.mark.skipif(not shutil.which("nix-instantiate"), reason="there is no Nix"),
 ]
 #: Cases of one evaluation; the memory that Nix takes grows with it.
-BATCH = 40
+BATCH = 12
+#: Remedies of one evaluation, and kernel parameters of one.
+GROUP, KERNEL = 10, 60
 #: Judged on values of one option each, so that they do not disturb each other and one evaluation does for all.
 TOGETHER = re.compile(r"(SYSCTL|CMDLINE)-\d+$")
 FILES = (
@@ -83,9 +86,26 @@ def evaluate(request: Mapping[str, Json], folder: Path) -> Mapping[str, Json]:
         text=True,
         check=False,
     )
-    assert answer.returncode == 0, answer.stderr[-3000:]
+    if answer.returncode:
+        raise EvaluationError(answer.stderr[-3000:])
     found: dict[str, Json] = json.loads(answer.stdout)
     return found
+
+
+class EvaluationError(Exception):
+    """Nix ended with an error that it lets nobody catch."""
+
+
+def answers(base: Mapping[str, Json], cases: Sequence[Json], folder: Path) -> list[Json]:
+    """Evaluate cases together, and one by one where an error of one takes the others with it."""
+    sent = [{k: v for k, v in case.items() if k != "paths"} for case in cases]
+    try:
+        return list(evaluate({**base, "cases": sent}, folder)["cases"])
+    except EvaluationError as err:
+        if len(cases) == 1:
+            said = [line for line in str(err).splitlines() if "error:" in line]
+            return [{"problem": said[-1] if said else str(err), "seen": None}]
+    return [answer for case in cases for answer in answers(base, [case], folder)]
 
 
 def violations(controls: Sequence[Control]) -> list[dict[str, Json]]:
@@ -203,30 +223,50 @@ def applied(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Json]:
     release = first["release"]
     host = host_of(first["plain"], paths, release)
     chosen = [t for t in texts() if t.is_module and _fits(t, host)]
-    cases = []
-    for text in chosen:
-        if not TOGETHER.match(text.control.id):
-            asked = sorted({*option_paths([text.control]), *_conditions(text.control)})
-            cases.append(_case(text.name, [text], asked, folder))
-    kernel = [t for t in chosen if TOGETHER.match(t.control.id)]
-    cases.append(_case("kernel", kernel, option_paths(t.control for t in kernel), folder))
+    groups = grouped(chosen)
     results: dict[str, Json] = {}
-    for start in range(0, len(cases), BATCH):
-        batch = cases[start : start + BATCH]
-        sent = [{k: v for k, v in c.items() if k != "paths"} for c in batch]
-        for case, answer in zip(
-            batch,
-            evaluate({**base, "options": base["options"], "cases": sent}, folder)["cases"],
-            strict=True,
-        ):
-            results[case["name"]] = {**answer, "paths": case["paths"]}
+    for round_of in (groups, None):
+        if round_of is None:
+            # What does not go together is tried alone, so that the one at fault is named.
+            failed = [t for g in groups if any(results[t.name]["problem"] for t in g) for t in g]
+            round_of = [[t] for t in failed]
+        for start in range(0, len(round_of), BATCH):
+            members = round_of[start : start + BATCH]
+            batch = [_case(group, folder) for group in members]
+            for group, case, answer in zip(
+                members, batch, answers(base, batch, folder), strict=True
+            ):
+                results |= {t.name: {**answer, "paths": case["paths"]} for t in group}
     return {
-        "release": release,
-        "plain": first["plain"],
-        "paths": paths,
-        "chosen": chosen,
-        "results": results,
-    }
+        "release": release, "plain": first["plain"], "paths": paths, "chosen": chosen, "results": results,
+    }  # fmt: skip
+
+
+def grouped(chosen: Sequence[Text]) -> list[list[Text]]:
+    """Pack remedies that say nothing of one another's options into few evaluations: each takes seconds."""
+    groups: list[tuple[list[Text], set[str]]] = []
+    for text in chosen:
+        size = KERNEL if TOGETHER.match(text.control.id) else GROUP
+        own = {
+            _subject(text, part) for part in statements(text.text) if part.assignment is not None
+        }
+        own.add(text.control.id)
+        for members, said in groups:
+            if len(members) < size and not own & said:
+                members.append(text)
+                said |= own
+                break
+        else:
+            groups.append(([text], own))
+    return [members for members, _ in groups]
+
+
+def _subject(text: Text, part: Statement) -> str:
+    """Return what an assignment is about: an option of a suite of options, or one service of systemd."""
+    path = part.assignment[0] if part.assignment else ""
+    if TOGETHER.match(text.control.id):
+        return path if path.startswith("boot.kernel.sysctl") else text.control.id
+    return ".".join(option_names(path)[:4])
 
 
 def _conditions(control: Control) -> set[str]:
@@ -237,18 +277,24 @@ def _fits(text: Text, host: HostConfig) -> bool:
     from pytest_nixos.standards.applicability import outside_releases
 
     remedy = text.remedy
-    return outside_releases(remedy.since, remedy.until, host.release) is None
+    control = text.control
+    return all(
+        outside_releases(since, until, host.release) is None
+        for since, until in ((remedy.since, remedy.until), (control.since, control.until))
+    )
 
 
-def _case(
-    name: str, members: Sequence[Text], paths: Sequence[str], folder: Path
-) -> dict[str, Json]:
+def _case(members: Sequence[Text], folder: Path) -> dict[str, Json]:
     files = [str(as_module(t.text, folder / f"{t.name}.nix")) for t in members]
+    paths = sorted(
+        {o for t in members for o in (*option_paths([t.control]), *_conditions(t.control))}
+    )
+    name = members[0].name
     return {
         "name": name,
         "files": files,
         "options": [option_names(p) for p in paths],
-        "paths": list(paths),
+        "paths": paths,
     }
 
 
@@ -265,7 +311,7 @@ def proofs(applied: Mapping[str, Json]) -> list[Proof]:
         control = text.control
         if not control.is_data or text.number != _first(applied, control):
             continue
-        case = applied["results"]["kernel" if TOGETHER.match(control.id) else text.name]
+        case = applied["results"][text.name]
         if case["problem"]:
             continue
         before = verdict(control, applied["plain"], applied["paths"], release)
@@ -283,7 +329,9 @@ def _first(applied: Mapping[str, Json], control: Control) -> int:
     return -1
 
 
-def test_every_remedy_mends_its_finding(applied: Mapping[str, Json]) -> None:
+def test_every_remedy_mends_its_finding(
+    applied: Mapping[str, Json], record_property: Callable[[str, object], None]
+) -> None:
     found = proofs(applied)
     wrong = {
         p.control.id: f"{p.after.outcome.value}: {p.after.reason}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from docs.generate.controls import pages
 from pytest_nixos.standards.coverage import COVERED, coverage
 from pytest_nixos.standards.documents import read_document
 from pytest_nixos.standards.explain import explain, list_controls
+from pytest_nixos.standards.format import CatalogueFile, ProfileFile, schema
 from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.load import load_catalogue
 from pytest_nixos.standards.model import STANDARDS
@@ -30,12 +32,20 @@ def written_checks() -> set[str]:
     return found
 
 
-@pytest.mark.parametrize(("folder", "form"), [("catalogue", "catalogue"), ("profiles", "profile")])
-def test_bundled_files_obey_the_schema(folder: str, form: str) -> None:
+@pytest.mark.parametrize(
+    ("folder", "form"), [("catalogue", CatalogueFile), ("profiles", ProfileFile)]
+)
+def test_bundled_files_obey_the_schema(folder: str, form: type[object]) -> None:
     paths = sorted((REPOSITORY / "pytest_nixos/standards" / folder).glob("*.toml"))
     assert paths
     for path in paths:
         read_document(path, form)
+
+
+def test_the_published_schema_is_made_of_the_model() -> None:
+    published = json.loads((REPOSITORY / "pytest_nixos/standards/schema.json").read_text("utf-8"))
+    assert published == schema(), "run python -m pytest_nixos.standards.format"
+    assert set(published["$defs"]) >= {"catalogue", "profile", "waivers"}
 
 
 def test_every_control_has_one_judge() -> None:

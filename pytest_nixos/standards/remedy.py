@@ -63,15 +63,18 @@ def remedy_text(
     parts = statements(remedy.text)
     # What a remedy says of two kinds of thing is given of the kind that was found.
     some = any(_names(part) and not _unknown(part, values) for part in parts if not part.is_comment)
-    lines = []
+    lines, so_already = [], []
     for statement in parts:
         if some and not statement.is_comment and _unknown(statement, values):
             continue
         if _is_so_already(statement, host):
-            path = (statement.assignment or ("",))[0]
-            lines.append(f"# {path} is so already; something else decides on the machine.")
+            so_already.append((statement.assignment or ("",))[0])
         else:
             lines += _filled(statement, values)
+    if so_already and all(line.startswith("#") for line in lines):
+        lines += [
+            f"# {path} is so already; something else decides on the machine." for path in so_already
+        ]
     if remedy.goes_into is not None:
         lines.insert(0, f"# Goes into {remedy.goes_into}, not into a module:")
     return "\n".join(lines)

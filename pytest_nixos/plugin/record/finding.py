@@ -61,9 +61,7 @@ def make_finding(
         judged_on=evidence.judged_on,
         reason=printable(reason),
         threat=control.threat if judged else "",
-        remedy=_remedy(control, session.entry(key).config, evidence, outcome, reason)
-        if judged
-        else "",
+        remedy=_remedy(control, session.entry(key).config, evidence, reason) if judged else "",
         expected=evidence.expected,
         observed=evidence.observed,
         attachments=dict(evidence.attachments),
@@ -76,13 +74,11 @@ def make_finding(
     )
 
 
-def _remedy(
-    control: Control, host: HostConfig | None, evidence: Evidence, outcome: Outcome, reason: str
-) -> str:
-    """Return the host's own remedy where it is needed."""
+def _remedy(control: Control, host: HostConfig | None, evidence: Evidence, reason: str) -> str:
+    """Return the host's own remedy; without a host that evaluates, the newest text of the catalogue."""
     return evidence.remedy or remedy_text(
         control,
-        host if outcome is Outcome.FAILED else None,
+        host,
         observed=evidence.observed,
         reason=reason,
         today=date.today(),  # noqa: DTZ011 - a release ends on the reader's own calendar day

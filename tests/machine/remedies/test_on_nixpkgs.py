@@ -86,9 +86,26 @@ def evaluate(request: Mapping[str, Json], folder: Path) -> Mapping[str, Json]:
         text=True,
         check=False,
     )
-    assert answer.returncode == 0, answer.stderr[-3000:]
+    if answer.returncode:
+        raise EvaluationError(answer.stderr[-3000:])
     found: dict[str, Json] = json.loads(answer.stdout)
     return found
+
+
+class EvaluationError(Exception):
+    """Nix ended with an error that it lets nobody catch."""
+
+
+def answers(base: Mapping[str, Json], cases: Sequence[Json], folder: Path) -> list[Json]:
+    """Evaluate cases together, and one by one where an error of one takes the others with it."""
+    sent = [{k: v for k, v in case.items() if k != "paths"} for case in cases]
+    try:
+        return list(evaluate({**base, "cases": sent}, folder)["cases"])
+    except EvaluationError as err:
+        if len(cases) == 1:
+            said = [line for line in str(err).splitlines() if "error:" in line]
+            return [{"problem": said[-1] if said else str(err), "seen": None}]
+    return [answer for case in cases for answer in answers(base, [case], folder)]
 
 
 def violations(controls: Sequence[Control]) -> list[dict[str, Json]]:
@@ -214,10 +231,11 @@ def applied(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Json]:
             failed = [t for g in groups if any(results[t.name]["problem"] for t in g) for t in g]
             round_of = [[t] for t in failed]
         for start in range(0, len(round_of), BATCH):
-            batch = [_case(g, folder) for g in round_of[start : start + BATCH]]
-            sent = [{k: v for k, v in c.items() if k != "paths"} for c in batch]
-            answers = evaluate({**base, "cases": sent}, folder)["cases"]
-            for group, case, answer in zip(round_of[start:], batch, answers, strict=False):
+            members = round_of[start : start + BATCH]
+            batch = [_case(group, folder) for group in members]
+            for group, case, answer in zip(
+                members, batch, answers(base, batch, folder), strict=True
+            ):
                 results |= {t.name: {**answer, "paths": case["paths"]} for t in group}
     return {
         "release": release, "plain": first["plain"], "paths": paths, "chosen": chosen, "results": results,

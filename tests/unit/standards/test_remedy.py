@@ -149,10 +149,13 @@ def test_conditions_choose() -> None:
 
 
 def test_what_is_so_already_is_not_given() -> None:
-    subject = control(Remedy(text='a.b = true;\na.c = "x";\nboot.kernel.sysctl."k.y" = 0;\nd = 1;'))
-    host = replace(host_config(options={"a.b": True, "a.c": "y"}), sysctls={"k.y": "0"})
-    lines = remedy_text(subject, replace(host, release="24.05"), today=TODAY).splitlines()
-    assert [line.startswith("#") for line in lines] == [True, False, True, False]
+    so = 'a.b = true;\nboot.kernel.sysctl."k.y" = 0;'
+    options = {"a.b": True, "a.c": "y"}
+    host = replace(host_config(options=options), release="24.05", sysctls={"k.y": "0"})
+    more = remedy_text(control(Remedy(text=f'{so}\na.c = "x";\nd = 1;')), host, today=TODAY)
+    assert more == 'a.c = "x";\nd = 1;'
+    lines = remedy_text(control(Remedy(text=so)), host, today=TODAY).splitlines()
+    assert all(line.startswith("#") for line in lines)
     assert "a.b is so already" in lines[0]
 
 

@@ -12,6 +12,7 @@ from pytest_nixos.local.dirs import state_directory
 from pytest_nixos.local.text import printable
 from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.record.finding import ERROR_MARK, NOT_JUDGED_MARK
+from pytest_nixos.plugin.record.junit import add_causes
 from pytest_nixos.plugin.record.maker import finding_of
 from pytest_nixos.plugin.record.report_files import ReportFiles
 from pytest_nixos.plugin.record.run_record import RunRecord
@@ -64,7 +65,7 @@ class Recorder:
             return "error", "E", "ERROR"
         return None
 
-    @pytest.hookimpl(trylast=True)
+    @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Write the reports; a run without one that was asked for is no success."""
         nixos = self._config.stash.get(SESSION, None)
@@ -72,7 +73,9 @@ class Recorder:
             return
         self._record.note_deaths(self._controller.deaths, self._controller.planned, nixos)
         self._record.close()
-        self._reports.write(explained(self._record.findings), self._record.facts(nixos))
+        findings = explained(self._record.findings)
+        add_causes(self._config, findings)
+        self._reports.write(findings, self._record.facts(nixos))
         if self._reports.failed and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

@@ -11,6 +11,7 @@ import pytest
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import NixosError, SettingsError
+from pytest_nixos.local.text import printable_lines
 from pytest_nixos.plugin import collect, data_controls, fixtures, host_fixture
 from pytest_nixos.plugin.evaluate import flakes_of, open_session
 from pytest_nixos.plugin.host_failure import HostFailure, refuse_failed
@@ -50,8 +51,9 @@ def activate(config: pytest.Config, settings: Settings) -> None:
     if is_worker(config):
         manager.register(Worker(), "nixos-worker")
     else:
-        manager.register(Recorder(config, settings), "nixos-recorder")
-        manager.register(Controller(config), "nixos-controller")
+        controller = Controller(config)
+        manager.register(Recorder(config, settings, controller), "nixos-recorder")
+        manager.register(controller, "nixos-controller")
 
 
 class RunHooks:
@@ -159,7 +161,7 @@ class RunHooks:
             _check_suites(settings, session)
         except NixosError as err:
             detail = f"\n{err.detail}" if err.detail and config.getoption("verbose") > 0 else ""
-            raise pytest.UsageError(f"{err}{detail}") from err
+            raise pytest.UsageError(printable_lines(f"{err}{detail}")) from err
         return session
 
 

@@ -96,7 +96,9 @@ class ContainerBackend:
         news = BootNews(spec.host.name, self._on_event)
         with contextlib.ExitStack() as stack:
             launched = strategy.launch(spec, news.console, stack, deadline=deadline)
-            running = ContainerRunning(spec.host.name, news, launched, stack, nsenter, self._limits)
+            running = ContainerRunning(
+                spec.host.name, news, launched, stack, nsenter, self._limits.at(spec.pace)
+            )
             running.boot(deadline)
             running.keep(stack.pop_all())
         return running

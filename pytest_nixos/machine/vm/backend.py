@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from pytest_nixos.local.pace import Pace
 from pytest_nixos.local.process import Runner, SubprocessRunner
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.base import BackendName, MachineSpec
@@ -54,6 +55,7 @@ class VmBackend:
         self._runner = runner or SubprocessRunner()
         self._environment = environment
         self._warned = False
+        self._pace = Pace()
 
     def start(self, spec: MachineSpec, *, deadline: Deadline) -> VmRunning:
         """Start a machine and wait until its boot has settled, or restore it from its snapshot.
@@ -63,6 +65,7 @@ class VmBackend:
         """
         inherited = dict(os.environ if self._environment is None else self._environment)
         check_run_dir(spec.run_dir)
+        self._pace = spec.pace
         script = parse_run_script(find_run_script(spec.system, spec.host.program))
         news = BootNews(spec.host.name, self._on_event)
         acceleration = self._acceleration(spec, script, inherited, news)
@@ -119,6 +122,6 @@ class VmBackend:
             return f"a {guest} guest on {os.uname().machine}"
         if script.qemu_binary is None:
             return f"{script.path.name} does not tell which QEMU it starts, so KVM cannot be tried"
-        probe = KvmProbe(self._runner, VerdictCache.of_user(inherited))
+        probe = KvmProbe(self._runner, VerdictCache.of_user(inherited), pace=self._pace)
         verdict = probe.probe(script.qemu_binary, cpu=script.cpu or "max")
         return None if verdict.usable else verdict.reason

@@ -45,16 +45,12 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
     from pytest_nixos.machine.cluster.cluster import Cluster
     from pytest_nixos.machine.command import CommandResult
     from pytest_nixos.machine.faults.faults import Faults, Hog
+    from pytest_nixos.machine.survey import Survey, View
+    from pytest_nixos.nix.declared import Firewall, OllamaSettings, PortRange, Unit, Zram
     from pytest_nixos.nix.dev_shell import DevShell, ShellVisit
-    from pytest_nixos.nix.flake import Flake, FlakeHost, NixAnswer
-    from pytest_nixos.nix.host_config import (
-        Firewall,
-        HostConfig,
-        OllamaSettings,
-        PortRange,
-        Unit,
-        Zram,
-    )
+    from pytest_nixos.nix.evaluate import NixAnswer
+    from pytest_nixos.nix.flake import Flake, FlakeHost
+    from pytest_nixos.nix.host_facts import HostConfig
     from pytest_nixos.observe.base import Probe
     from pytest_nixos.observe.store import Observations
     from pytest_nixos.plugin.not_applicable import not_applicable
@@ -105,6 +101,7 @@ __all__ = [
     "ShellVisit",
     "Specialisation",
     "StorePath",
+    "Survey",
     "SwitchEnd",
     "SwitchOutcome",
     "TransportError",
@@ -112,6 +109,7 @@ __all__ = [
     "UnitChanges",
     "UpgradeOutcome",
     "Verb",
+    "View",
     "Zram",
     "__version__",
     "not_applicable",
@@ -141,7 +139,7 @@ _HOME = {
     "Cluster": "machine.cluster.cluster",
     "Flake": "nix.flake",
     "FlakeHost": "nix.flake",
-    "NixAnswer": "nix.flake",
+    "NixAnswer": "nix.evaluate",
     "Deadline": "local.timing",
     "poll": "local.timing",
     "Announced": "generations",
@@ -162,15 +160,17 @@ _HOME = {
     "BootsFrom": "machine.capabilities",
     "Faults": "machine.faults.faults",
     "Hog": "machine.faults.faults",
-    "Firewall": "nix.host_config",
-    "HostConfig": "nix.host_config",
-    "OllamaSettings": "nix.host_config",
-    "PortRange": "nix.host_config",
-    "Unit": "nix.host_config",
-    "Zram": "nix.host_config",
+    "Firewall": "nix.declared",
+    "HostConfig": "nix.host_facts",
+    "OllamaSettings": "nix.declared",
+    "PortRange": "nix.declared",
+    "Unit": "nix.declared",
+    "Zram": "nix.declared",
     "CommandResult": "machine.command",
     "Machine": "machine.base",
     "PortState": "machine.capabilities",
+    "Survey": "machine.survey",
+    "View": "machine.survey",
     "Evidence": "findings",
     "Finding": "findings",
     "Outcome": "findings",

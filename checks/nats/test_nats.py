@@ -232,10 +232,7 @@ def _routes(cluster: Cluster, name: str, port: int, server_names: Mapping[str, s
 def _ask(cluster: Cluster, name: str, port: int, path: str) -> Mapping[str, Json]:
     """Ask a member's monitoring port on the member itself: it need not be open to others."""
     probe = observe.http([f"http://127.0.0.1:{port}{path}"], timeout_s=5.0)
-    result = cluster[name].run(probe.script)
-    answer = probe.parse(observe.ProbeOutput(stdout=result.stdout, exit_status=result.exit_status))[
-        0
-    ]
+    (answer,) = observe.observe(cluster[name].run, probe)
     try:
         document = json.loads(answer.text)
     except ValueError:

@@ -173,8 +173,8 @@ def test_cannot_be_reached_from_outside_unless_declared(
 def _ask(machine: Machine, declared: OllamaSettings, path: str) -> observe.HttpAnswer:
     host = "127.0.0.1" if declared.host in _ALL_ADDRESSES else declared.host
     probe = observe.http([f"http://{host}:{declared.port}{path}"], timeout_s=_ANSWER_LIMIT_S)
-    result = machine.run(probe.script)
-    return probe.parse(observe.ProbeOutput(stdout=result.stdout, exit_status=result.exit_status))[0]
+    (answer,) = observe.observe(machine.run, probe)
+    return answer
 
 
 def _model_names(answer: observe.HttpAnswer) -> list[str]:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.cli.command import Commands
+from pytest_nixos.cli.default_flake import default_flake
 from pytest_nixos.errors import SettingsError
 from pytest_nixos.nix.argv import NixSettings
 from pytest_nixos.nix.refs import HostSelection
-from pytest_nixos.plugin.evaluate import instrumentation, make_nix
 
 __all__ = ["add"]
 
@@ -41,7 +40,7 @@ def _build(options: argparse.Namespace) -> Iterator[str]:
     if selection.host is None:
         raise SettingsError(f"{options.host}: names no host", remedy="write REF#HOST")
     overrides = tuple((name, ref) for name, ref in options.override_input)
-    instrumented = replace(instrumentation(), snapshot=options.snapshot)
-    nix = make_nix(NixSettings(override_inputs=overrides), instrumented)
-    config = nix.evaluate(selection.host, backend=options.backend)
-    yield str(nix.build(config.derivation, gc_root=options.gc_root, output=config.output))
+    settings = NixSettings(override_inputs=overrides)
+    flake = default_flake(selection.flake, settings, snapshot=options.snapshot)
+    config = flake.evaluate(selection.host.attr, backend=options.backend)
+    yield str(flake.build(config, gc_root=options.gc_root))

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pytest_nixos.cli.command import Commands
-from pytest_nixos.machine.snapshot.record import Snapshot, SnapshotDamaged
-from pytest_nixos.machine.snapshot.store import (
+from pytest_nixos.local.dirs import cache_directory
+from pytest_nixos.local.numbers import positive
+from pytest_nixos.machine.snapshot.limits import (
+    DEFAULT_CACHE_DAYS,
+    DEFAULT_CACHE_GIB,
     CacheLimits,
-    SnapshotStore,
-    default_snapshot_directory,
 )
-from pytest_nixos.nix.cache import default_cache_directory
-from pytest_nixos.plugin.options import DEFAULT_CACHE_DAYS, DEFAULT_CACHE_GIB, cache_limits
+from pytest_nixos.machine.snapshot.record import Snapshot, SnapshotDamaged
+from pytest_nixos.machine.snapshot.store import SnapshotStore
+from pytest_nixos.nix.cache import EvaluationCache
 
 __all__ = ["add", "cleared", "listed", "pruned", "verified"]
 
@@ -32,8 +33,8 @@ def add(commands: Commands) -> None:
     cache.add_argument(
         "action", choices=("list", "prune", "verify", "clear"), nargs="?", default="list"
     )
-    cache.add_argument("--size", metavar="GIB", default=DEFAULT_CACHE_GIB, help="for prune")
-    cache.add_argument("--age", metavar="DAYS", default=DEFAULT_CACHE_DAYS, help="for prune")
+    cache.add_argument("--size", metavar="GIB", default=f"{DEFAULT_CACHE_GIB:g}", help="for prune")
+    cache.add_argument("--age", metavar="DAYS", default=f"{DEFAULT_CACHE_DAYS:g}", help="for prune")
     cache.set_defaults(command=_cache)
 
 
@@ -48,8 +49,10 @@ def listed(evaluations: Path, snapshots: SnapshotStore) -> Iterator[str]:
         yield f"  {key[:12]}  {_told(snapshots, key, entry)}"
 
 
-def pruned(snapshots: SnapshotStore, limits: CacheLimits) -> Iterator[str]:
+def pruned(evaluations: Path, snapshots: SnapshotStore, limits: CacheLimits) -> Iterator[str]:
     """Remove what is not whole, too old, or too much."""
+    old = EvaluationCache(directory=evaluations, most_age_s=limits.most_age_s).prune()
+    yield f"{old} evaluations removed"
     removed = snapshots.prune(limits)
     yield from (f"removed {key[:12]}" for key in removed)
     yield f"{len(removed)} snapshots removed, {len(snapshots.entries())} kept"
@@ -80,15 +83,22 @@ def cleared(evaluations: Path, snapshots: SnapshotStore) -> Iterator[str]:
 
 
 def _cache(options: argparse.Namespace) -> Iterator[str]:
-    snapshots = SnapshotStore(default_snapshot_directory(os.environ))
-    evaluations = default_cache_directory(os.environ)
+    snapshots = SnapshotStore.of_user()
+    evaluations = cache_directory("evaluations")
     actions: dict[str, Callable[[], Iterator[str]]] = {
         "list": lambda: listed(evaluations, snapshots),
-        "prune": lambda: pruned(snapshots, cache_limits(options.size, options.age)),
+        "prune": lambda: pruned(evaluations, snapshots, _limits(options)),
         "verify": lambda: verified(snapshots),
         "clear": lambda: cleared(evaluations, snapshots),
     }
     yield from actions[options.action]()
+
+
+def _limits(options: argparse.Namespace) -> CacheLimits:
+    return CacheLimits.of(
+        size_gib=positive(options.size, option="--size", unit="GiB"),
+        age_days=positive(options.age, option="--age", unit="days"),
+    )
 
 
 def _told(snapshots: SnapshotStore, key: str, entry: Snapshot | None) -> str:

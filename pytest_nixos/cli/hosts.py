@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pytest_nixos.cli.command import Commands
+from pytest_nixos.cli.default_flake import default_flake
 from pytest_nixos.nix.argv import NixSettings
 from pytest_nixos.nix.refs import HostSelection
-from pytest_nixos.plugin.evaluate import instrumentation, make_nix
 
 __all__ = ["add"]
 
@@ -23,4 +23,4 @@ def add(commands: Commands) -> None:
 
 def _hosts(options: argparse.Namespace) -> Iterator[str]:
     selection = HostSelection.parse(options.flake, cwd=Path.cwd())
-    yield from make_nix(NixSettings(), instrumentation()).host_names(selection.flake)
+    yield from default_flake(selection.flake, NixSettings()).host_names()

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import NixosError
+from pytest_nixos.local.dirs import cache_directory
 from pytest_nixos.local.memory import available_bytes
 from pytest_nixos.local.process import Completed, Runner, SubprocessRunner
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.qemu.kvm import KvmProbe, VerdictCache, device_refusal
-from pytest_nixos.machine.snapshot.store import default_snapshot_directory
 
 __all__ = ["Need", "State", "Surroundings", "needs"]
 
@@ -209,10 +209,10 @@ def _run_room(around: Surroundings) -> Iterator[Need]:
     )
 
 
-def _snapshot_room(around: Surroundings) -> Iterator[Need]:
+def _snapshot_room(_: Surroundings) -> Iterator[Need]:
     yield from _room(
         "snapshots",
-        default_snapshot_directory(around.environ),
+        cache_directory("snapshots"),
         _SNAPSHOT_BYTES,
         "without room each VM is booted anew: free some, set XDG_CACHE_HOME, or run `pytest-nixos cache prune`",
     )
@@ -237,7 +237,7 @@ def _kvm(around: Surroundings) -> Iterator[Need]:
     if qemu is None:
         why = device_refusal(device)
     else:
-        probe = KvmProbe(around.runner, VerdictCache.of_user(around.environ), device=device)
+        probe = KvmProbe(around.runner, VerdictCache.of_user(), device=device)
         verdict = probe.probe(qemu)
         why = None if verdict.usable else verdict.reason
     tried = (

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.generations import Delta, OtherFlake, OtherHost
-from pytest_nixos.nix.evaluation import Nix
-from pytest_nixos.nix.host_config import HostConfig
+from pytest_nixos.nix.flake import Flakes
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.log import ProgressSink
 from pytest_nixos.nix.refs import FlakeRef, HostRef, at_revision
 
@@ -24,7 +24,7 @@ class NixBridge:
     :param live: whether the machine is a live host, which gets the host's own toplevel.
     """
 
-    nix: Nix
+    flakes: Flakes
     host: HostConfig
     gc_roots: Path
     on_progress: ProgressSink | None = None
@@ -37,13 +37,14 @@ class NixBridge:
         :raises EvalError: if it does not evaluate.
         :raises BuildError: if it does not build.
         """
-        derivation = self.nix.instantiate_generation(
-            _host_of(source, self.host.ref),
+        host = _host_of(source, self.host.ref)
+        derivation = self.flakes.of(host.flake).instantiate_generation(
+            host.attr,
             backend=BackendName.SSH if self.live else self.host.backend,
             delta=source.module if isinstance(source, Delta) else "{ }",
         )
         root = self.gc_roots / f"generation-{Path(derivation).name[:32]}"
-        return self.nix.build(derivation, gc_root=root, on_progress=self.on_progress)
+        return self.flakes.nix.build(derivation, gc_root=root, on_progress=self.on_progress)
 
     def holds(self, path: Path) -> bool:
         """Whether `path` lies in this machine's store."""
@@ -51,15 +52,15 @@ class NixBridge:
 
     def closure(self, path: Path) -> Sequence[Path]:
         """Return the store paths that `path` needs, itself included."""
-        return self.nix.closure(path)
+        return self.flakes.nix.closure(path)
 
     def registration(self, paths: Sequence[Path]) -> bytes:
         """Return what ``nix-store --load-db`` reads."""
-        return self.nix.dump_database(paths)
+        return self.flakes.nix.dump_database(paths)
 
     def export(self, paths: Sequence[Path]) -> bytes:
         """Return what ``nix-store --import`` reads."""
-        return self.nix.export(paths)
+        return self.flakes.nix.export(paths)
 
 
 def _host_of(source: Delta | OtherHost | OtherFlake, own: HostRef) -> HostRef:

@@ -17,7 +17,7 @@ from typing import Self
 
 from pytest_nixos.generations.admission import run_guest
 from pytest_nixos.machine.base import Machine
-from pytest_nixos.nix.host_document import parse_unit_file
+from pytest_nixos.nix.declared import parse_unit_file
 from pytest_nixos.observe.unit import parse_show
 
 __all__ = [

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pytest_nixos.errors import MachineError
 
-__all__ = ["HostMemoryError", "available_bytes", "check_memory"]
+__all__ = ["HostMemoryError", "available_bytes", "check_memory", "total_bytes"]
 
 _MIB = 1 << 20
 # QEMU itself, its device memory and its threads.
@@ -33,11 +33,30 @@ def check_memory(name: str, *, guest_bytes: int, available: int | None = None) -
         )
 
 
-def available_bytes(meminfo: Path = Path("/proc/meminfo")) -> int | None:
-    """Return what the kernel thinks can be had without swapping (``MemAvailable``), ``None`` if it does not tell."""
+def available_bytes(meminfo: Path = Path("/proc/meminfo"), *, swap: bool = False) -> int | None:
+    """Return what the kernel thinks can be had without swapping (``MemAvailable``), ``None`` if it does not tell.
+
+    :param swap: count free swap too.
+    """
+    kib = _entries(meminfo)
+    if "MemAvailable" not in kib:
+        return None
+    return (kib["MemAvailable"] + (kib.get("SwapFree", 0) if swap else 0)) * 1024
+
+
+def total_bytes(meminfo: Path = Path("/proc/meminfo")) -> int | None:
+    """Return all memory of this machine (``MemTotal``), ``None`` if the kernel does not tell."""
+    kib = _entries(meminfo)
+    return kib["MemTotal"] * 1024 if "MemTotal" in kib else None
+
+
+def _entries(meminfo: Path) -> dict[str, int]:
     try:
         lines = meminfo.read_text().splitlines()
     except OSError:
-        return None
-    found = [line.split() for line in lines if line.startswith("MemAvailable:")]
-    return int(found[0][1]) * 1024 if found else None
+        return {}
+    return {
+        words[0].rstrip(":"): int(words[1])
+        for words in map(str.split, lines)
+        if len(words) > 1 and words[1].isdigit()
+    }

@@ -31,6 +31,7 @@ __all__ = [
     "die_with_parent",
     "find_tool",
     "owned_process",
+    "reap_orphans",
     "stop_group",
 ]
 
@@ -38,18 +39,23 @@ _PR_SET_PDEATHSIG = 1
 _GRACE_S = 3.0
 _REAP_S = 2.0
 _CHUNK = 1 << 16
+_LEAST_WAIT_S = 0.1
 
 LineSink = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completed:
-    """How a process ended: `exit_status` as ``subprocess`` gives it, output as bytes."""
+    """How a process ended: `exit_status` as ``subprocess`` gives it, output as bytes.
+
+    :param peak_bytes: most memory that it had at once (``ru_maxrss``, getrusage(2)), ``None`` if nobody measured.
+    """
 
     argv: tuple[str, ...]
     exit_status: int
     stdout: bytes
     stderr: bytes
+    peak_bytes: int | None = None
 
     @property
     def stdout_text(self) -> str:
@@ -104,11 +110,14 @@ class SubprocessRunner:
     ) -> Completed:
         with owned_process(argv, env=env, cwd=cwd) as process:
             stdout, stderr = _communicate(process, argv, deadline, stdin, on_stderr_line)
-            try:
-                exit_status = process.wait(timeout=max(deadline.remaining_s, 0.1))
-            except subprocess.TimeoutExpired as err:
-                raise _timeout(argv, deadline) from err
-        return Completed(argv=tuple(argv), exit_status=exit_status, stdout=stdout, stderr=stderr)
+            exit_status, peak_bytes = _reap(process, argv, deadline)
+        return Completed(
+            argv=tuple(argv),
+            exit_status=exit_status,
+            stdout=stdout,
+            stderr=stderr,
+            peak_bytes=peak_bytes,
+        )
 
 
 def find_tool(name: str, *, remedy: str) -> str:
@@ -171,7 +180,7 @@ def stop_group(pgid: int, *, is_gone: Callable[[], bool], grace_s: float = _GRAC
         time.sleep(min(0.02, deadline.remaining_s))
     _signal_group(pgid, signal.SIGKILL)
     if is_gone():
-        _reap_orphans(pgid)
+        reap_orphans(pgid)
 
 
 def die_with_parent() -> None:
@@ -179,7 +188,7 @@ def die_with_parent() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _reap_orphans(pgid: int) -> None:
+def reap_orphans(pgid: int) -> None:
     """Reap what the group's leader left behind, where this process inherits it: as process 1 of a container."""
     deadline = Deadline.after(_REAP_S)
     while not deadline.expired:
@@ -234,6 +243,26 @@ def _communicate(
                     lines.feed(chunk)
     lines.end()
     return bytes(stdout), bytes(stderr)
+
+
+def _reap(
+    process: subprocess.Popen[bytes], argv: Sequence[str], deadline: Deadline
+) -> tuple[int, int]:
+    """Wait for a process whose streams have ended; return its exit status and the most memory that it had, in bytes.
+
+    :raises ProcessTimeout: if it does not end by `deadline`.
+    """
+    end = Deadline.after(max(deadline.remaining_s, _LEAST_WAIT_S))
+    pause_s = 0.0005
+    while True:
+        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+        if pid == process.pid:
+            process.returncode = os.waitstatus_to_exitcode(status)
+            return process.returncode, usage.ru_maxrss * 1024
+        if end.expired:
+            raise _timeout(argv, deadline)
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, 0.05)
 
 
 def _feed(

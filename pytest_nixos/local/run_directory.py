@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from pytest_nixos.errors import MachineError
+from pytest_nixos.local.locks import lock_exclusive
 from pytest_nixos.local.remove_tree import remove_tree
 
 __all__ = ["RunDirectory", "run_directory", "sweep"]
@@ -68,7 +68,7 @@ def _locked(path: Path) -> int:
     # Locked before it has its name: a sweeping session must never see it unlocked.
     new = path / f"{_LOCK}.new"
     lock = os.open(new, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(lock, fcntl.LOCK_EX)
+    lock_exclusive(lock)
     new.rename(path / _LOCK)
     return lock
 
@@ -79,12 +79,9 @@ def _is_orphan(lock: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        return lock_exclusive(descriptor)
     finally:
         os.close(descriptor)
-    return True
 
 
 def _base() -> Path:

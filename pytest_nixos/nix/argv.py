@@ -1,4 +1,4 @@
-"""Command lines of ``nix``, as values, that work from Nix 2.8 to 2.33 and in Lix."""
+"""Command lines of ``nix``, as values, that work from Nix 2.8 to 2.35 and in Lix."""
 
 from __future__ import annotations
 
@@ -8,26 +8,36 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_nixos.nix.cache import EvaluationCache
-from pytest_nixos.nix.refs import FlakeRef
+from pytest_nixos.nix.refs import FlakeRef, nix_quote
 
 __all__ = [
     "NixSettings",
-    "all_outputs",
     "build_ahead_argv",
     "build_argv",
+    "check_argv",
     "closure_argv",
     "closure_size_argv",
+    "develop_argv",
+    "dump_database_argv",
     "eval_argv",
+    "export_argv",
     "flake_options",
+    "lock_check_argv",
+    "lock_copy_argv",
     "log_argv",
     "metadata_argv",
-    "nix_words",
+    "prefetch_argv",
+    "rebuild_argv",
+    "requisites_argv",
     "root_argv",
+    "roots_argv",
     "version_argv",
 ]
 
 _FLAKES = ("--extra-experimental-features", "nix-command flakes")
 _LOG = ("--log-format", "internal-json")
+# From 2.33 on the form of `path-info --json` has to be asked for by its number; Lix knows no such option.
+_JSON_FORMAT_SINCE = (2, 33)
 # From 2.15 on `/nix/store/x.drv` names the derivation itself and `^*` its outputs; 2.8 knows no `^`.
 _OUTPUT_SYNTAX_SINCE = (2, 15)
 
@@ -41,6 +51,7 @@ class NixSettings:
     :param nix_options: pairs of name and value for ``--option``.
     :param impure: evaluate with ``--impure``; such evaluations are not cached.
     :param evaluation_limit_s: for one evaluation, fetching of inputs included.
+    :param evaluation_limit_mib: memory that one evaluation may take, ``None`` for no limit.
     :param build_limit_s: for one build.
     :param cache: where evaluations are kept, ``None`` for nowhere.
     """
@@ -50,6 +61,7 @@ class NixSettings:
     nix_options: tuple[tuple[str, str], ...] = ()
     impure: bool = False
     evaluation_limit_s: float = 1800.0
+    evaluation_limit_mib: int | None = None
     build_limit_s: float = 6 * 3600.0
     cache: EvaluationCache | None = None
 
@@ -74,23 +86,27 @@ def log_argv(settings: NixSettings, derivation: str) -> tuple[str, ...]:
 def metadata_argv(settings: NixSettings, flake: FlakeRef) -> tuple[str, ...]:
     """Return the command that locks a flake in memory and tells its content."""
     return (
-        *nix_words(settings, "flake", "metadata"),
+        *_nix_words(settings, "flake", "metadata"),
         *flake_options(settings),
+        "--show-trace",  # the trace names the input that cannot be fetched
         "--json",
         str(flake),
     )
 
 
-def eval_argv(settings: NixSettings, flake: FlakeRef, expression: str) -> tuple[str, ...]:
-    """Return the command that applies `expression` to a flake's ``nixosConfigurations``."""
+def eval_argv(
+    settings: NixSettings, flake: FlakeRef, output: str, expression: str
+) -> tuple[str, ...]:
+    """Return the command that applies `expression` to one top-level output of a flake."""
     return (
-        *nix_words(settings, "eval"),
+        *_limited(settings.evaluation_limit_mib),
+        *_nix_words(settings, "eval"),
         *flake_options(settings),
-        *(("--impure",) if settings.impure else ()),
+        *_impure(settings),
         *("--option", "eval-cache", "false"),  # it would hide an error's text on the second run
         "--show-trace",
         "--json",
-        f"{flake}#nixosConfigurations",
+        f"{flake}#{output}",
         *("--apply", expression),
     )
 
@@ -103,10 +119,10 @@ def build_argv(
     :param version: what ``nix --version`` says.
     """
     return (
-        *nix_words(settings, "build"),
+        *_nix_words(settings, "build"),
         "--json",
         *("--out-link", str(gc_root)),
-        f"{derivation}{all_outputs(version)}",
+        f"{derivation}{_all_outputs(version)}",
     )
 
 
@@ -118,10 +134,10 @@ def build_ahead_argv(
     :param version: what ``nix --version`` says.
     """
     return (
-        *nix_words(settings, "build"),
+        *_nix_words(settings, "build"),
         "--no-link",
         "--keep-going",
-        *(f"{derivation}{all_outputs(version)}" for derivation in derivations),
+        *(f"{derivation}{_all_outputs(version)}" for derivation in derivations),
     )
 
 
@@ -151,15 +167,115 @@ def dump_database_argv(paths: Sequence[Path]) -> tuple[str, ...]:
 
 def closure_argv(settings: NixSettings, path: Path) -> tuple[str, ...]:
     """Return the command that lists the closure of a store path."""
-    return (*nix_words(settings, "path-info"), "--recursive", str(path))
+    return (*_nix_words(settings, "path-info"), "--recursive", str(path))
 
 
-def closure_size_argv(settings: NixSettings, path: Path) -> tuple[str, ...]:
-    """Return the command that tells the size of a store path's closure."""
-    return (*nix_words(settings, "path-info"), "--closure-size", "--json", str(path))
+def closure_size_argv(settings: NixSettings, path: Path, *, version: str) -> tuple[str, ...]:
+    """Return the command that tells the size of a store path's closure.
+
+    :param version: what ``nix --version`` says.
+    """
+    return (
+        *_nix_words(settings, "path-info"),
+        "--closure-size",
+        "--json",
+        *(("--json-format", "1") if _wants_json_format(version) else ()),
+        str(path),
+    )
 
 
-def nix_words(settings: NixSettings, *command: str) -> tuple[str, ...]:
+def prefetch_argv(settings: NixSettings, url: str) -> tuple[str, ...]:
+    """Return the command that puts the source of a flake into the store and tells where, from Nix 2.15 on.
+
+    :param url: the flake, not by a name of the registry: no registry is asked.
+    """
+    return (
+        *_nix_words(settings, "flake", "prefetch"),
+        *("--option", "flake-registry", ""),
+        "--json",
+        url,
+    )
+
+
+def develop_argv(
+    settings: NixSettings,
+    flake: FlakeRef,
+    *,
+    system: str,
+    shell: str,
+    command: Sequence[str],
+    kept: Sequence[str] | None = None,
+) -> tuple[str, ...]:
+    """Return the command that runs `command` in a development shell.
+
+    :param kept: enter with an empty environment but for these variables; ``None`` to keep all.
+    """
+    ignore = () if kept is None else ("--ignore-environment", *_each("--keep", kept))
+    return (
+        *_nix_words(settings, "develop"),
+        *flake_options(settings),
+        *_impure(settings),
+        *ignore,
+        f"{flake}#devShells.{nix_quote(system)}.{nix_quote(shell)}",
+        *("--command", *command),
+    )
+
+
+def lock_check_argv(settings: NixSettings, flake: FlakeRef) -> tuple[str, ...]:
+    """Return the command that fails where ``flake.lock`` does not fit ``flake.nix``.
+
+    No input is replaced: that would change the lock file.
+    """
+    return (
+        *_nix_words(settings, "flake", "metadata"),
+        *("--no-update-lock-file", "--no-write-lock-file"),
+        "--json",
+        str(flake),
+    )
+
+
+def lock_copy_argv(settings: NixSettings, directory: str) -> tuple[str, ...]:
+    """Return the command that locks a copy of a flake with the inputs that are to be replaced."""
+    overrides = [w for pair in settings.override_inputs for w in ("--override-input", *pair)]
+    return (*_nix_words(settings, "flake", "lock"), *overrides, f"path:{directory}")
+
+
+def check_argv(settings: NixSettings, flake: FlakeRef) -> tuple[str, ...]:
+    """Return the command that evaluates all outputs of a flake and builds none."""
+    return (
+        *_nix_words(settings, "flake", "check"),
+        *flake_options(settings),
+        *_impure(settings),
+        "--no-build",
+        str(flake),
+    )
+
+
+def requisites_argv(derivation: str) -> tuple[str, ...]:
+    """Return the command that lists all derivations that `derivation` is built from."""
+    return ("nix-store", "--query", "--requisites", derivation)
+
+
+def roots_argv() -> tuple[str, ...]:
+    """Return the command that lists what keeps store paths from the garbage collector."""
+    return ("nix-store", "--gc", "--print-roots")
+
+
+def rebuild_argv(
+    settings: NixSettings, derivations: Sequence[str], *, version: str
+) -> tuple[str, ...]:
+    """Return the command that builds derivations again and compares.
+
+    :param version: what ``nix --version`` says.
+    """
+    return (
+        *_nix_words(settings, "build"),
+        *("--rebuild", "--keep-going", "--no-link"),
+        *(f"{derivation}{_all_outputs(version)}" for derivation in derivations),
+    )
+
+
+def _nix_words(settings: NixSettings, *command: str) -> tuple[str, ...]:
     """Return the start of a command line: program, features, log format and the user's settings."""
     options = [word for pair in settings.nix_options for word in ("--option", *pair)]
     return (settings.program, *_FLAKES, *command, *_LOG, *options)
@@ -171,12 +287,31 @@ def flake_options(settings: NixSettings) -> tuple[str, ...]:
     return ("--no-write-lock-file", *overrides)
 
 
-def all_outputs(version: str) -> str:
+def _all_outputs(version: str) -> str:
     """Return what follows a derivation that is to be built: nothing where Nix does not know the syntax."""
     return "^*" if _release(version) >= _OUTPUT_SYNTAX_SINCE else ""
+
+
+def _limited(memory_mib: int | None) -> tuple[str, ...]:
+    """Return what runs the command behind it with at most that much memory (``RLIMIT_DATA``, getrlimit(2))."""
+    if memory_mib is None:
+        return ()
+    return ("/bin/sh", "-c", 'ulimit -d "$0" && exec "$@"', str(memory_mib * 1024))
+
+
+def _wants_json_format(version: str) -> bool:
+    return "Lix" not in version and _release(version) >= _JSON_FORMAT_SINCE
 
 
 def _release(version: str) -> tuple[int, int]:
     """Read major and minor out of ``nix (Nix) 2.8.0``, ``nix (Lix, like Nix) 2.91.1``, ``... 2.33pre2026``."""
     found = re.findall(r"(\d+)\.(\d+)", version)
     return (int(found[-1][0]), int(found[-1][1])) if found else _OUTPUT_SYNTAX_SINCE
+
+
+def _impure(settings: NixSettings) -> tuple[str, ...]:
+    return ("--impure",) if settings.impure else ()
+
+
+def _each(option: str, values: Sequence[str]) -> tuple[str, ...]:
+    return tuple(word for value in values for word in (option, value))

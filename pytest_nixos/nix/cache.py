@@ -7,43 +7,61 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pytest_nixos.local.private_directory import private_directory
+from pytest_nixos.local.dirs import cache_directory, is_private, make_private
 
-__all__ = ["EvaluationCache", "default_cache_directory", "evaluation_key"]
+__all__ = ["EvaluationCache", "evaluation_key"]
 
-_FORMAT = 1
+_FORMAT = 2
+_DAY_S = 86400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationCache:
     """JSON documents in a directory of the user's own.
 
-    Only speed depends on it: what cannot be read counts as absent, what cannot be written is not kept.
+    Only speed depends on it: what cannot be read counts as absent, what cannot be written is not kept. What another user can have
+    written is not believed: a planted document would decide what a host declares and which derivation is built.
 
-    :param directory: made on first use, readable by its owner only.
+    :param directory: made on first use, readable by its owner only: what a host declares may hold hashes of passwords.
+    :param most_age_s: seconds since its last use after which a document is removed.
     """
 
     directory: Path
+    most_age_s: float = 30 * _DAY_S
+
+    @classmethod
+    def of_user(cls, *, most_age_s: float = 30 * _DAY_S) -> Self:
+        """Return that of the user who runs this."""
+        return cls(directory=cache_directory("evaluations"), most_age_s=most_age_s)
 
     def get(self, key: str) -> Mapping[str, Any] | None:
-        """Return the document under `key`, or ``None`` if it is absent or damaged."""
+        """Return the document under `key`, or ``None`` if it is absent, too old, damaged, or may be another user's."""
+        path = self._path(key)
         try:
-            document = json.loads(self._path(key).read_bytes())
+            if not (is_private(self.directory) and is_private(path)) or self._is_old(path):
+                return None
+            document = json.loads(path.read_bytes())
         except (OSError, ValueError, RecursionError):
             return None
         whole = isinstance(document, dict) and document.get("key") == key
         content = document.get("content") if whole else None
-        return content if isinstance(content, dict) else None
+        if not isinstance(content, dict):
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(path)
+        return content
 
     def put(self, key: str, content: Mapping[str, Any]) -> None:
-        """Keep `content` under `key`; another process sees it whole or not at all."""
+        """Keep `content` under `key`; another process sees it whole or not at all. What is too old goes."""
         with contextlib.suppress(OSError):
-            private_directory(self.directory)
+            make_private(self.directory)
+            self.prune()
             descriptor, name = tempfile.mkstemp(dir=self.directory, prefix=".new-")  # mode 0600
             try:
                 with os.fdopen(descriptor, "w") as file:
@@ -53,15 +71,25 @@ class EvaluationCache:
                 Path(name).unlink(missing_ok=True)
                 raise
 
+    def prune(self) -> int:
+        """Remove what is too old, half-written files too; return how many that were."""
+        removed = 0
+        for path in self._files():
+            with contextlib.suppress(OSError):
+                if self._is_old(path):
+                    path.unlink()
+                    removed += 1
+        return removed
+
+    def _files(self) -> Iterator[Path]:
+        yield from self.directory.glob("*.json")
+        yield from self.directory.glob(".new-*")
+
+    def _is_old(self, path: Path) -> bool:
+        return time.time() - path.stat().st_mtime > self.most_age_s
+
     def _path(self, key: str) -> Path:
         return self.directory / f"{key}.json"
-
-
-def default_cache_directory(environ: Mapping[str, str]) -> Path:
-    """Return ``$XDG_CACHE_HOME/pytest-nixos/evaluations``, ``~/.cache`` standing in as the base directory says."""
-    base = environ.get("XDG_CACHE_HOME", "")
-    root = Path(base) if base.startswith("/") else Path(environ.get("HOME", "/root")) / ".cache"
-    return root / "pytest-nixos" / "evaluations"
 
 
 def evaluation_key(parts: Mapping[str, object]) -> str:

@@ -22,15 +22,29 @@ from pathlib import Path
 
 from pytest_nixos.local.process import SubprocessRunner, owned_process
 from pytest_nixos.local.timing import Deadline, poll
+from pytest_nixos.nix.argv import NixSettings, develop_argv, lock_copy_argv, roots_argv
 from pytest_nixos.nix.dev_shell import ShellVisit, changed_files, file_states
 from pytest_nixos.nix.log import NixLog
+from pytest_nixos.nix.refs import FlakeRef
+from pytest_nixos.nix.store import Nix
 
-__all__ = ["KEPT", "VISITED", "Scratch", "scratch_copy", "visit", "visit_environment"]
+__all__ = [
+    "KEPT",
+    "VISITED",
+    "DirenvVisit",
+    "Scratch",
+    "enter_shell",
+    "enter_with_direnv",
+    "scratch_copy",
+    "visit",
+]
 
 _MARK = "PYTEST_NIXOS_VISIT"
 _SHOWN_LINES = 30
 _INTERVAL_S = 0.05
 _QUICK_S = 30.0
+_ROOTS_S = 120.0
+_ENTERING_S = 1800.0
 _LARGEST_OUTPUT = 4 * 1024 * 1024
 # Prints the environment. LD_LIBRARY_PATH is passed aside: what a shell sets there may not fit this machine's Python.
 _REPORT = (
@@ -57,6 +71,75 @@ class Scratch:
     output: Path
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirenvVisit:
+    """What direnv did with the flake's ``.envrc`` in a copy of the flake.
+
+    :param roots: garbage collector roots that it left below the copy: link to store path.
+    """
+
+    succeeded: bool
+    said: str
+    roots: Mapping[str, str]
+
+
+def enter_shell(
+    settings: NixSettings,
+    flake: FlakeRef,
+    *,
+    system: str,
+    shell: str,
+    pure: bool,
+    root: Path,
+    below: str,
+) -> ShellVisit:
+    """Enter a development shell with ``nix develop`` in a copy of the flake.
+
+    :param pure: with ``--ignore-environment``.
+    :param root: the source tree that holds the flake.
+    :param below: where in it the flake lies.
+    """
+    argv = develop_argv(
+        settings,
+        flake,
+        system=system,
+        shell=shell,
+        command=VISITED,
+        kept=KEPT if pure else None,
+    )
+    with scratch_copy(root) as scratch:
+        return visit(argv, scratch, cwd=scratch.project / below, limit_s=_ENTERING_S)
+
+
+def enter_with_direnv(nix: Nix, *, root: Path, below: str) -> DirenvVisit:
+    """Let direnv load ``.envrc`` in a copy of a flake, and look for what it keeps from being collected.
+
+    :param root: the source tree that holds the flake.
+    :param below: where in it the flake lies.
+    """
+    runner, settings = nix.runner, nix.settings
+    with scratch_copy(root) as scratch:
+        directory = scratch.project / below
+        env = {
+            **_environment(scratch.home, "direnv"),
+            "NIX_CONFIG": _configuration(settings.nix_options),
+        }
+        if settings.override_inputs:
+            argv = lock_copy_argv(settings, str(directory))
+            runner.run(argv, deadline=Deadline.after(_ENTERING_S), env=env, cwd=directory)
+        said = ""
+        for words in (("allow", "."), ("exec", ".", "true")):
+            argv = ("direnv", *words)
+            done = runner.run(argv, deadline=Deadline.after(_ENTERING_S), env=env, cwd=directory)
+            said += done.stderr_text
+        roots = runner.run(roots_argv(), deadline=Deadline.after(_ROOTS_S))
+        return DirenvVisit(
+            succeeded=done.exit_status == 0,
+            said=said,
+            roots=_roots_below(scratch.project, roots.stdout_text),
+        )
+
+
 @contextlib.contextmanager
 def scratch_copy(source: Path) -> Iterator[Scratch]:
     """Make the place of a visit, and remove it afterwards."""
@@ -81,7 +164,7 @@ def visit(argv: Sequence[str], scratch: Scratch, *, cwd: Path, limit_s: float) -
     mark = uuid.uuid4().hex
     started_s = time.monotonic()
     outer = ("/bin/sh", "-c", _OUTER, str(scratch.output), *argv)
-    with owned_process(outer, env=visit_environment(scratch.home, mark), cwd=cwd) as process:
+    with owned_process(outer, env=_environment(scratch.home, mark), cwd=cwd) as process:
         status = poll(process.poll, deadline=Deadline.after(limit_s), interval_s=_INTERVAL_S)
         duration_s = time.monotonic() - started_s
         left = _left_running(mark, known=(process.pid,))
@@ -106,7 +189,7 @@ def visit(argv: Sequence[str], scratch: Scratch, *, cwd: Path, limit_s: float) -
     )
 
 
-def visit_environment(home: Path, mark: str) -> Mapping[str, str]:
+def _environment(home: Path, mark: str) -> Mapping[str, str]:
     """Return what differs from this process's environment: a home directory of its own, Nix's files where they are."""
     own = Path.home()
     cache = os.environ.get("XDG_CACHE_HOME") or str(own / ".cache")
@@ -157,3 +240,21 @@ def _text(path: Path) -> str:
             return stream.read(_LARGEST_OUTPUT).decode(errors="replace")
     except OSError:
         return ""
+
+
+def _configuration(options: Sequence[tuple[str, str]]) -> str:
+    """Return settings for a Nix that others call, as the commands of this project have them."""
+    own = [("extra-experimental-features", "nix-command flakes"), *options]
+    return "\n".join(
+        [os.environ.get("NIX_CONFIG", ""), *(f"{key} = {value}" for key, value in own)]
+    )
+
+
+def _roots_below(directory: Path, printed: str) -> Mapping[str, str]:
+    real = os.path.realpath(directory)
+    pairs = (line.partition(" -> ") for line in printed.splitlines())
+    return {
+        os.path.relpath(link, real): target
+        for link, _, target in pairs
+        if link.startswith(f"{real}/")
+    }

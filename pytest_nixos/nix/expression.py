@@ -12,35 +12,18 @@ from dataclasses import dataclass
 from importlib import resources
 
 from pytest_nixos.errors import SettingsError
+from pytest_nixos.nix.host_facts import host_facts
 from pytest_nixos.nix.refs import nix_quote
 
 __all__ = [
-    "FACTS",
     "Instrumentation",
+    "dev_shells_expression",
     "evaluation_expression",
+    "expression_sources",
     "generation_expression",
+    "image_expression",
+    "names_expression",
     "option_names",
-]
-
-FACTS = [
-    "hostName",
-    "systemName",
-    "stateVersion",
-    "release",
-    "version",
-    "isContainer",
-    "firewall",
-    "sysctls",
-    "zram",
-    "ollama",
-    "users",
-    "groups",
-    "kernelParams",
-    "fileSystems",
-    "swapDevices",
-    "warnings",
-    "units",
-    "vm",
 ]
 
 _MAX_ARGUMENT_BYTES = 128 * 1024 - 1  # MAX_ARG_STRLEN, execve(2)
@@ -77,11 +60,15 @@ def evaluation_expression(
     :param attr: name of the host.
     :param backend: ``auto``, ``vm`` or ``container``.
     :param options: option paths as attribute names, see :func:`option_names`.
-    :param skipped_facts: of :data:`FACTS`, those to leave out because they break the evaluation.
+    :param skipped_facts: names of :func:`host_facts` to leave out because they break the evaluation.
     :raises SettingsError: if the text is longer than an argument may be.
     """
     request = _request(attr, backend, instrumentation)
-    request |= {"options": [list(names) for names in options], "skippedFacts": list(skipped_facts)}
+    request |= {
+        "options": [list(names) for names in options],
+        "facts": {name: option_names(fact.path) for name, fact in host_facts().items()},
+        "skippedFacts": list(skipped_facts),
+    }
     return _expression("host-config.nix", request, "{ }", needs="facts")
 
 
@@ -91,6 +78,25 @@ def generation_expression(
     """Return the function that instantiates a machine's toplevel with the module text `delta`."""
     request = _request(attr, backend, instrumentation)
     return _expression("generation.nix", request, delta, needs="")
+
+
+def dev_shells_expression(request: Mapping[str, str]) -> str:
+    """Return the function that turns ``devShells`` into a document.
+
+    :param request: ``system`` and ``shell`` for one shell; empty for the names of all.
+    """
+    data = nix_quote(json.dumps(dict(request)))
+    return _small_expression("dev-shells.nix", f"request = builtins.fromJSON {data};")
+
+
+def names_expression() -> str:
+    """Return the function that turns ``nixosConfigurations`` into names and addresses of all hosts."""
+    return _small_expression("hosts.nix", "")
+
+
+def image_expression(host: str) -> str:
+    """Return the function that turns ``nixosConfigurations`` into the derivation of a host's container template."""
+    return _small_expression("lxc-image.nix", f"name = {nix_quote(host)};")
 
 
 def option_names(path: str) -> tuple[str, ...]:
@@ -124,6 +130,14 @@ def expression_sources() -> Mapping[str, str]:
     return {file.name: file.read_text() for file in files if file.name.endswith(".nix")}
 
 
+def _small_expression(main: str, arguments: str) -> str:
+    source = expression_sources()
+    return (
+        f"let safe = (\n{source['safe.nix']}\n); in (\n{source[main]}\n)"
+        f" {{ inherit safe; {arguments} }}"
+    )
+
+
 def _request(attr: str, backend: str, instrumentation: Instrumentation) -> dict[str, object]:
     return {
         "host": attr,
@@ -147,7 +161,7 @@ def _expression(main: str, request: Mapping[str, object], delta: str, *, needs: 
   );
   facts = (
 {source["facts.nix"]}
-  ) {{ inherit safe; }};
+  ) {{ inherit safe; paths = request.facts; }};
   instrumentation = variant: (
 {source["instrumentation.nix"]}
   ) (request.instrumentation // variant);

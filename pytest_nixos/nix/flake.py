@@ -1,9 +1,8 @@
-"""What can be asked of the flake itself, on the host machine: lock file, outputs, development shells, a rebuild."""
+"""A flake: its lock, its hosts, its outputs; the one way from a flake ref to a host's facts and to what is built of it."""
 
 from __future__ import annotations
 
-import json
-import os
+import contextlib
 import platform
 import shutil
 from collections.abc import Mapping, Sequence
@@ -11,52 +10,45 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_nixos.local.process import Completed, ProcessTimeout
-from pytest_nixos.local.timing import Deadline
-from pytest_nixos.nix import flake_argv
+from pytest_nixos.errors import EvalError, NixosError
+from pytest_nixos.nix import argv
+from pytest_nixos.nix.cache import evaluation_key
 from pytest_nixos.nix.dev_shell import DevShell, ShellVisit
-from pytest_nixos.nix.dev_shell_visit import KEPT, VISITED, scratch_copy, visit, visit_environment
-from pytest_nixos.nix.evaluation import Nix
-from pytest_nixos.nix.failures import evaluation_failure
-from pytest_nixos.nix.log import NixLog
-from pytest_nixos.nix.metadata import subfolder
-from pytest_nixos.nix.rebuild import Rebuild, different, rebuildable
+from pytest_nixos.nix.dev_shell_visit import DirenvVisit, enter_shell, enter_with_direnv
+from pytest_nixos.nix.evaluate import (
+    CONFIGURATIONS,
+    Measured,
+    NixAnswer,
+    apply_to_hosts,
+    apply_to_output,
+    ask,
+    checked,
+    describe,
+    host_document,
+    source_tree,
+)
+from pytest_nixos.nix.expression import (
+    Instrumentation,
+    dev_shells_expression,
+    evaluation_expression,
+    generation_expression,
+    image_expression,
+    names_expression,
+    option_names,
+)
+from pytest_nixos.nix.host_facts import HostConfig, parse_host_config
+from pytest_nixos.nix.log import ProgressSink
+from pytest_nixos.nix.metadata import content_identity, subfolder
+from pytest_nixos.nix.rebuild import Rebuild, rebuild
 from pytest_nixos.nix.refs import FlakeRef, HostRef
+from pytest_nixos.nix.store import Nix
 
-__all__ = ["DirenvVisit", "Flake", "FlakeHost", "NixAnswer"]
+__all__ = ["Flake", "FlakeHost", "Flakes", "UnreadableDocument"]
 
 Json = Any
 
-_SHELL_LIMIT_S = 1800.0
-_QUICK_S = 120.0
-_AT_ONCE = 200
-_SHOWN_LINES = 25
-_NO_OUTPUT = "does not provide attribute"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NixAnswer:
-    """How a command of Nix ended.
-
-    :param said: its errors, or what it printed last where it names none.
-    :param warnings: what it warned of.
-    """
-
-    succeeded: bool
-    said: str
-    warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DirenvVisit:
-    """What direnv did with the flake's ``.envrc`` in a copy of the flake.
-
-    :param roots: garbage collector roots that it left below the copy: link to store path.
-    """
-
-    succeeded: bool
-    said: str
-    roots: Mapping[str, str]
+# Reading whether a host has a `config` loads nixpkgs' lib and no module.
+_FETCH = "hosts: builtins.any (name: hosts.${name} ? config) (builtins.attrNames hosts)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,25 +68,52 @@ class FlakeHost:
         return frozenset({self.name, self.host_name, *self.addresses} - {""})
 
 
+class UnreadableDocument(EvalError):
+    """An evaluation gave something other than what the expression returns, or its file is damaged."""
+
+
 class Flake:
-    """The flake of the host, as Nix sees it; asks each question once.
+    """One flake as it was when it was first asked; each question is asked once.
 
     Nothing is written to the user's files. Shells are entered in a copy.
+
+    :param instrumentation: what a machine gets beside what its host declares.
     """
 
-    def __init__(self, ref: FlakeRef, nix: Nix) -> None:
+    def __init__(self, ref: FlakeRef, nix: Nix, instrumentation: Instrumentation) -> None:
         self.ref = ref
-        self._nix = nix
+        self.nix = nix
+        self._instrumentation = instrumentation
+        self._metadata: Mapping[str, Json] | None = None
+        self._identity: str | None = None
+        self._root: Path | None = None
         self._shells: dict[tuple[str, str], DevShell] = {}
         self._visits: dict[tuple[str, str, bool], ShellVisit] = {}
-        self._names: Mapping[str, tuple[str, ...]] | None = None
-        self._metadata: Mapping[str, Json] | None = None
+        self._shell_names: Mapping[str, tuple[str, ...]] | None = None
         self._hosts: tuple[FlakeHost, ...] | None = None
 
+    # What it is.
+
     @property
-    def system(self) -> str:
-        """System of this machine, as Nix names it, for example ``x86_64-linux``."""
-        return f"{platform.machine()}-{platform.system().lower()}"
+    def metadata(self) -> Mapping[str, Json]:
+        """What ``nix flake metadata`` says of it: ``url``, ``path``, ``locked``, ``locks``.
+
+        :raises FlakeError: if the flake cannot be found, fetched or locked, or lacks an input to override.
+        """
+        if self._metadata is None:
+            self._metadata = describe(self.nix, self.ref)
+            self._identity = self._identified(self._metadata)
+        return self._metadata
+
+    @property
+    def root(self) -> Path:
+        """The source tree in the store that holds the flake.
+
+        :raises FlakeError: if the flake cannot be read.
+        """
+        if self._root is None:
+            self._root = source_tree(self.nix, self.ref, self.metadata)
+        return self._root
 
     @property
     def source(self) -> Path:
@@ -102,15 +121,115 @@ class Flake:
 
         :raises FlakeError: if the flake cannot be read.
         """
-        return self._root / self._subdirectory
+        return self.root / subfolder(self.metadata)
+
+    @property
+    def system(self) -> str:
+        """System of this machine, as Nix names it, for example ``x86_64-linux``."""
+        return f"{platform.machine()}-{platform.system().lower()}"
 
     def lock_answer(self) -> NixAnswer:
         """Ask Nix whether ``flake.lock`` says all that ``flake.nix`` needs."""
-        return self._ask(flake_argv.lock_check_argv(self._nix.settings, self.ref))
+        return ask(self.nix, argv.lock_check_argv(self.nix.settings, self.ref))
 
     def check_answer(self) -> NixAnswer:
         """Run ``nix flake check --no-build``."""
-        return self._ask(flake_argv.check_argv(self._nix.settings, self.ref))
+        return ask(self.nix, argv.check_argv(self.nix.settings, self.ref))
+
+    # Its hosts.
+
+    def host_names(self) -> tuple[str, ...]:
+        """List ``nixosConfigurations`` in order of name.
+
+        :raises FlakeError: if the flake cannot be read or has none.
+        :raises EvalError: if the flake itself does not evaluate.
+        """
+        key = self._key({"kind": "host names"})
+        names = (self._cached(key) or {}).get("names")
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            names = self._of_hosts("", "builtins.attrNames")
+            self._keep(key, {"names": names})
+        return tuple(names)
+
+    def fetch(self) -> None:
+        """Have Nix fetch what evaluating a host reads, so that evaluations at once do not each fetch it.
+
+        What is wrong with the flake, the evaluations tell.
+        """
+        with contextlib.suppress(NixosError):
+            self._of_hosts("", _FETCH)
+
+    def known(
+        self, name: str, *, backend: str = "auto", option_paths: Sequence[str] = ()
+    ) -> HostConfig | None:
+        """Return what :meth:`evaluate` would, if it is known without an evaluation."""
+        names = _option_names(option_paths)
+        document = self._instantiated(self._host_key(name, backend, names))
+        if document is None:
+            return None
+        with contextlib.suppress(UnreadableDocument):
+            return self._parsed(name, document, names)
+        return None  # damaged, which counts as absent
+
+    def evaluate(
+        self,
+        name: str,
+        *,
+        backend: str = "auto",
+        option_paths: Sequence[str] = (),
+        measured: Measured = lambda _: None,
+    ) -> HostConfig:
+        """Evaluate one host to its facts and instantiate its machine.
+
+        :param backend: ``auto`` (a container if the host declares ``boot.isContainer``), ``vm``, ``container``,
+            ``boot-loader`` (a VM with a disk and boot loader of its own).
+        :param option_paths: further options to read, as written in a module.
+        :param measured: told how much memory it took, in MiB, if it was not known already.
+        :raises FlakeError: if the flake cannot be read or has no such host.
+        :raises EvalError: if the host does not evaluate.
+        :raises SettingsError: if an option path is malformed.
+        """
+        known = self.known(name, backend=backend, option_paths=option_paths)
+        if known is not None:
+            return known
+        host, names = HostRef(self.ref, name), _option_names(option_paths)
+        document = host_document(
+            self.nix,
+            host,
+            metadata=self.metadata,
+            backend=backend,
+            instrumentation=self._instrumentation,
+            options=names,
+            measured=measured,
+        )
+        config = self._parsed(name, document, names)
+        self._keep(self._host_key(name, backend, names), document)
+        return config
+
+    def instantiate_generation(self, name: str, *, backend: str, delta: str) -> str:
+        """Instantiate a toplevel that the machine of a host can switch to; return its derivation.
+
+        :param backend: the machine's, ``vm`` or ``container``.
+        :param delta: text of a Nix module, ``{ }`` for none.
+        :raises EvalError: if the host with the delta does not evaluate.
+        """
+        expression = generation_expression(
+            name, backend=backend, instrumentation=self._instrumentation, delta=delta
+        )
+        key = self._key({"kind": "generation", "expression": expression})
+        document = self._instantiated(key)
+        if document is None:
+            document = checked(HostRef(self.ref, name), self._of_hosts(name, expression))
+            self._keep(key, document)
+        return str(document["derivation"])
+
+    def build(
+        self, host: HostConfig, *, gc_root: Path, on_progress: ProgressSink | None = None
+    ) -> Path:
+        """Build the machine of a host that was evaluated; see :meth:`pytest_nixos.nix.store.Nix.build`."""
+        return self.nix.build(
+            host.derivation, gc_root=gc_root, output=host.output, on_progress=on_progress
+        )
 
     def hosts(self) -> tuple[FlakeHost, ...]:
         """Return all hosts of the flake with their names and declared addresses.
@@ -118,23 +237,33 @@ class Flake:
         :raises EvalError: if one of them does not evaluate.
         """
         if self._hosts is None:
-            expression = flake_argv.hosts_expression()
-            found = self._apply("nixosConfigurations", expression, subject="nixosConfigurations")
+            found = self._of_output(CONFIGURATIONS, names_expression())
             self._hosts = tuple(
                 FlakeHost(name=n, host_name=h["hostName"], addresses=tuple(h["addresses"]))
                 for n, h in (found or {}).items()
             )
         return self._hosts
 
-    def dev_shell_names(self) -> Mapping[str, tuple[str, ...]]:
-        """Return the names of all development shells by system; empty where the flake has none.
+    def container_template(self, host: str, *, gc_root: Path) -> Path | None:
+        """Build the template from which Proxmox makes the host's container; ``None`` where the host has none.
 
-        :raises EvalError: if the flake does not evaluate.
+        :param gc_root: link to make to what was built.
+        :raises EvalError: if the host does not evaluate.
+        :raises BuildError: if the template cannot be built.
         """
-        if self._names is None:
-            found = self._output({})
-            self._names = {system: tuple(names) for system, names in found.items()}
-        return self._names
+        derivation = self._of_hosts(host, image_expression(host))
+        return None if derivation is None else self.nix.build(str(derivation), gc_root=gc_root)
+
+    def rebuild(self, derivation: str) -> Rebuild:
+        """Build again what this machine built for `derivation`, as far as that is cheap, and compare.
+
+        Text files, units and scripts are built again, and the system that holds them; packages are not.
+
+        :param derivation: store path of a derivation that has been built.
+        """
+        return rebuild(self.nix, derivation)
+
+    # Its other outputs.
 
     def systems(self) -> tuple[str, ...]:
         """Return the systems for which the flake has packages, checks, programs or a formatter.
@@ -143,8 +272,18 @@ class Flake:
         """
         found: set[str] = set()
         for output in ("packages", "checks", "apps", "formatter"):
-            found |= set(self._attributes(output))
+            found |= set(self._of_output(output, "builtins.attrNames") or ())
         return tuple(sorted(found))
+
+    def dev_shell_names(self) -> Mapping[str, tuple[str, ...]]:
+        """Return the names of all development shells by system; empty where the flake has none.
+
+        :raises EvalError: if the flake does not evaluate.
+        """
+        if self._shell_names is None:
+            found = self._of_output("devShells", dev_shells_expression({})) or {}
+            self._shell_names = {system: tuple(names) for system, names in found.items()}
+        return self._shell_names
 
     def dev_shell(self, system: str, name: str) -> DevShell:
         """Evaluate one development shell.
@@ -153,7 +292,8 @@ class Flake:
         """
         key = (system, name)
         if key not in self._shells:
-            document = self._output({"system": system, "shell": name})
+            expression = dev_shells_expression({"system": system, "shell": name})
+            document = self._of_output("devShells", expression, about=f"devShells.{system}.{name}")
             self._shells[key] = DevShell.parse(system, name, document)
         return self._shells[key]
 
@@ -164,17 +304,15 @@ class Flake:
         """
         key = (system, name, pure)
         if key not in self._visits:
-            with scratch_copy(self._root) as scratch:
-                argv = flake_argv.develop_argv(
-                    self._nix.settings,
-                    self.ref,
-                    system=system,
-                    shell=name,
-                    command=VISITED,
-                    kept=KEPT if pure else None,
-                )
-                cwd = scratch.project / self._subdirectory
-                self._visits[key] = visit(argv, scratch, cwd=cwd, limit_s=_SHELL_LIMIT_S)
+            self._visits[key] = enter_shell(
+                self.nix.settings,
+                self.ref,
+                system=system,
+                shell=name,
+                pure=pure,
+                root=self.root,
+                below=subfolder(self.metadata),
+            )
         return self._visits[key]
 
     @property
@@ -184,130 +322,97 @@ class Flake:
 
     def enter_with_direnv(self) -> DirenvVisit:
         """Let direnv load ``.envrc`` in a copy of the flake, and look for what it keeps from being collected."""
-        runner, settings = self._nix.runner, self._nix.settings
-        with scratch_copy(self._root) as scratch:
-            directory = scratch.project / self._subdirectory
-            env = {
-                **visit_environment(scratch.home, "direnv"),
-                "NIX_CONFIG": _configuration(settings.nix_options),
-            }
-            if settings.override_inputs:
-                argv = flake_argv.lock_copy_argv(settings, str(directory))
-                runner.run(argv, deadline=Deadline.after(_SHELL_LIMIT_S), env=env, cwd=directory)
-            said = ""
-            for words in (("allow", "."), ("exec", ".", "true")):
-                done = runner.run(
-                    ("direnv", *words),
-                    deadline=Deadline.after(_SHELL_LIMIT_S),
-                    env=env,
-                    cwd=directory,
-                )
-                said += done.stderr_text
-            roots = runner.run(flake_argv.roots_argv(), deadline=Deadline.after(_QUICK_S))
-            return DirenvVisit(
-                succeeded=done.exit_status == 0,
-                said=said,
-                roots=_roots_below(scratch.project, roots.stdout_text),
-            )
+        return enter_with_direnv(self.nix, root=self.root, below=subfolder(self.metadata))
 
-    def container_template(self, host: str, *, gc_root: Path) -> Path | None:
-        """Build the template from which Proxmox makes the host's container; ``None`` where the host has none.
+    def _of_hosts(self, name: str, expression: str) -> Json:
+        return apply_to_hosts(self.nix, HostRef(self.ref, name), expression, metadata=self.metadata)
 
-        :param gc_root: link to make to what was built.
-        :raises EvalError: if the host does not evaluate.
-        :raises BuildError: if the template cannot be built.
-        """
-        expression = flake_argv.image_expression(host)
-        derivation = self._apply("nixosConfigurations", expression, subject=host)
-        return None if derivation is None else self._nix.build(str(derivation), gc_root=gc_root)
-
-    def rebuild(self, derivation: str) -> Rebuild:
-        """Build again what this machine built for `derivation`, as far as that is cheap, and compare.
-
-        Text files, units and scripts are built again, and the system that holds them; packages are not.
-
-        :param derivation: store path of a derivation that has been built.
-        """
-        listed = self._nix.runner.run(
-            flake_argv.requisites_argv(derivation), deadline=Deadline.after(_QUICK_S)
+    def _of_output(self, output: str, expression: str, *, about: str = "") -> Json:
+        return apply_to_output(
+            self.nix, self.ref, output, expression, metadata=self.metadata, about=about
         )
-        tried = rebuildable(listed.stdout_text.split())
-        version = self._nix.version()
-        found: dict[str, None] = {}
-        failures: list[str] = []
-        for first in range(0, len(tried), _AT_ONCE):
-            argv = flake_argv.rebuild_argv(
-                self._nix.settings, tried[first : first + _AT_ONCE], version=version
-            )
-            answer = self._ask(argv, limit_s=self._nix.settings.build_limit_s)
-            if not answer.succeeded:
-                names = different(answer.said)
-                found |= dict.fromkeys(names)
-                failures += [] if names else [answer.said]
-        return Rebuild(tried=tried, different=tuple(found), failures=tuple(failures))
 
-    @property
-    def _subdirectory(self) -> str:
-        return subfolder(self._described)
+    # What is kept of it between runs.
 
-    @property
-    def _root(self) -> Path:
-        return Path(str(self._described["path"]))
+    def _identified(self, metadata: Mapping[str, Json]) -> str | None:
+        """Return what the flake, its inputs and the Nix that reads them are known by.
 
-    @property
-    def _described(self) -> Mapping[str, Json]:
-        if self._metadata is None:
-            self._metadata = self._nix.metadata(self.ref)
-        return self._metadata
-
-    def _attributes(self, output: str) -> Sequence[str]:
-        return self._apply(output, "builtins.attrNames", subject=output) or ()
-
-    def _output(self, request: Mapping[str, str]) -> Json:
-        expression = flake_argv.dev_shells_expression(request)
-        subject = ".".join(("devShells", *request.values()))
-        return self._apply("devShells", expression, subject=subject) or {}
-
-    def _apply(self, output: str, expression: str, *, subject: str) -> Json:
-        """Apply a function to an output; ``None`` where the flake has no such output."""
-        argv = flake_argv.output_argv(self._nix.settings, self.ref, output, expression)
-        log = NixLog()
-        done = self._run(argv, log, self._nix.settings.evaluation_limit_s)
-        if done.exit_status == 0:
-            return json.loads(done.stdout)
-        if any(_NO_OUTPUT in error.text for error in log.errors):
+        It is ``None`` where the evaluation may change although nothing of that does.
+        """
+        settings, content = self.nix.settings, content_identity(metadata)
+        if settings.cache is None or not settings.pure or content is None:
             return None
-        raise evaluation_failure(HostRef(self.ref, subject), log, done.exit_status)
-
-    def _ask(self, argv: Sequence[str], *, limit_s: float | None = None) -> NixAnswer:
-        log = NixLog()
-        limit_s = limit_s or self._nix.settings.evaluation_limit_s
-        try:
-            done = self._run(argv, log, limit_s)
-        except ProcessTimeout as err:
-            return NixAnswer(succeeded=False, said=err.message, warnings=tuple(log.warnings))
-        said = [error.text for error in log.errors] or list(log.plain)[-_SHOWN_LINES:]
-        return NixAnswer(
-            succeeded=done.exit_status == 0, said="\n".join(said), warnings=tuple(log.warnings)
+        return evaluation_key(
+            {
+                "flake": content,
+                "overrides": settings.override_inputs,
+                "options": settings.nix_options,
+                "nix": self.nix.version(),
+            }
         )
 
-    def _run(self, argv: Sequence[str], log: NixLog, limit_s: float) -> Completed:
-        return self._nix.runner.run(argv, deadline=Deadline.after(limit_s), on_stderr_line=log.feed)
+    def _host_key(self, name: str, backend: str, names: Mapping[str, Sequence[str]]) -> str | None:
+        expression = evaluation_expression(
+            name,
+            backend=backend,
+            instrumentation=self._instrumentation,
+            options=list(names.values()),
+        )
+        return self._key({"kind": "host", "expression": expression})
+
+    def _key(self, parts: Mapping[str, object]) -> str | None:
+        """Return the cache's key, ``None`` where the outcome is not fixed by what is known."""
+        if not self.metadata or self._identity is None:
+            return None
+        return evaluation_key({"locked": self._identity, **parts})
+
+    def _cached(self, key: str | None) -> Mapping[str, Json] | None:
+        cache = self.nix.settings.cache
+        return cache.get(key) if cache and key else None
+
+    def _instantiated(self, key: str | None) -> Mapping[str, Json] | None:
+        """Return the document under `key` if its derivation was not collected since."""
+        document = self._cached(key)
+        derivation = document.get("derivation") if document else None
+        return document if isinstance(derivation, str) and Path(derivation).exists() else None
+
+    def _parsed(
+        self, name: str, document: Mapping[str, Json], names: Mapping[str, Sequence[str]]
+    ) -> HostConfig:
+        """Read a document.
+
+        :raises UnreadableDocument: if it is not what ``nix/expressions/host-config.nix`` returns.
+        """
+        host = HostRef(self.ref, name)
+        try:
+            return parse_host_config(host, document, option_paths=tuple(names))
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as err:
+            raise UnreadableDocument(
+                f"{host}: what was evaluated cannot be read: {type(err).__name__} {err}",
+                remedy="report this as a defect of pytest-nixos, with the release of the host's nixpkgs",
+            ) from err
+
+    def _keep(self, key: str | None, document: Mapping[str, Json]) -> None:
+        # Somebody may have edited the flake in between: what was read is then not what `key` says.
+        cache = self.nix.settings.cache
+        if cache and key and self._identified(describe(self.nix, self.ref)) == self._identity:
+            cache.put(key, document)
 
 
-def _configuration(options: Sequence[tuple[str, str]]) -> str:
-    """Return settings for a Nix that others call, as the commands of this module have them."""
-    own = [("extra-experimental-features", "nix-command flakes"), *options]
-    return "\n".join(
-        [os.environ.get("NIX_CONFIG", ""), *(f"{key} = {value}" for key, value in own)]
-    )
+class Flakes:
+    """The flakes of a run, each opened once."""
+
+    def __init__(self, nix: Nix, instrumentation: Instrumentation) -> None:
+        self.nix = nix
+        self._instrumentation = instrumentation
+        self._opened: dict[FlakeRef, Flake] = {}
+
+    def of(self, ref: FlakeRef) -> Flake:
+        """Return the flake of a ref."""
+        if ref not in self._opened:
+            self._opened[ref] = Flake(ref, self.nix, self._instrumentation)
+        return self._opened[ref]
 
 
-def _roots_below(directory: Path, printed: str) -> Mapping[str, str]:
-    real = os.path.realpath(directory)
-    pairs = (line.partition(" -> ") for line in printed.splitlines())
-    return {
-        os.path.relpath(link, real): target
-        for link, _, target in pairs
-        if link.startswith(f"{real}/")
-    }
+def _option_names(option_paths: Sequence[str]) -> Mapping[str, Sequence[str]]:
+    return {path: option_names(path) for path in option_paths}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pytest_nixos.errors import EvalError
-from pytest_nixos.nix.expression import FACTS
+from pytest_nixos.nix.host_facts import host_facts
 
 __all__ = ["Evaluate", "Isolation"]
 
@@ -45,10 +45,11 @@ class Isolation:
         :param whole: how the evaluation of everything failed.
         :raises EvalError: `whole`, if the machine itself does not evaluate.
         """
-        everything = (*FACTS, *self._options)
+        facts = tuple(host_facts())
+        everything = (*facts, *self._options)
         if _HOPELESS.search(whole.message) or not self._works(()):
             raise whole
-        middle = len(FACTS)
+        middle = len(facts)
         broken = {*self._broken(everything[:middle]), *self._broken(everything[middle:])}
         document = self._evaluate([item for item in everything if item not in broken])
         paths = [path for path in self._options if path not in broken]
@@ -83,4 +84,4 @@ class Isolation:
     def _evaluate(self, items: Sequence[str]) -> Mapping[str, Json]:
         chosen = set(items)
         options = [names for path, names in self._options.items() if path in chosen]
-        return self._evaluate_parts(options, [fact for fact in FACTS if fact not in chosen])
+        return self._evaluate_parts(options, [fact for fact in host_facts() if fact not in chosen])

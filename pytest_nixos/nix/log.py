@@ -109,6 +109,11 @@ class NixLog:
             self._result(event)
         self._tell()
 
+    @property
+    def whole(self) -> str:
+        """Everything that Nix and the programs that it ran said, traces too."""
+        return "\n\n".join([*(e.whole for e in self.errors), "\n".join(self.plain)]).strip()
+
     def log_tail(self, derivation: str) -> tuple[str, ...]:
         """Return the last lines that the build of `derivation` printed, as far as they came through."""
         return tuple(self._logs.get(derivation, ()))

@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+import hashlib
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
-__all__ = ["content_identity", "input_names", "subfolder", "unknown_inputs"]
+__all__ = [
+    "content_identity",
+    "input_by_url",
+    "input_location",
+    "input_names",
+    "source_path",
+    "source_paths",
+    "subfolder",
+    "unknown_inputs",
+]
+
+_BASE32 = "0123456789abcdfghijklmnpqrsvwxyz"
+_HASH = "sha256-"
+_DIGEST_BYTES = 32
+_PATH_BYTES = 20
 
 Json = Any
 
@@ -50,6 +68,86 @@ def input_names(metadata: Mapping[str, Json]) -> tuple[str, ...]:
     locks = metadata.get("locks") or {}
     root = (locks.get("nodes") or {}).get(locks.get("root", "root")) or {}
     return tuple(sorted(root.get("inputs") or {}))
+
+
+def input_by_url(metadata: Mapping[str, Json], url: str) -> str | None:
+    """Return the name of the input that is fetched from `url`, with ``/`` between names where it is an input's input.
+
+    :param url: as Nix names it in its errors: scheme and place, perhaps with parameters.
+    """
+    wanted = url.partition("?")[0].removeprefix("git+")
+    for name, node in _inputs(metadata):
+        locked = node.get("locked") or {}
+        places = {str(locked.get("url", "")), str(locked.get("path", "")), _forge(locked)}
+        if wanted.removeprefix("path:") in places - {""}:
+            return name
+    return None
+
+
+def input_location(metadata: Mapping[str, Json], name: str) -> Path | None:
+    """Return the directory on this machine that an input comes from, ``None`` for one of elsewhere.
+
+    :param name: with ``/`` between names where it is an input's input.
+    """
+    locked = dict(_inputs(metadata)).get(name, {}).get("locked") or {}
+    place = str(locked.get("url") or locked.get("path") or "").removeprefix("file://")
+    return Path(place) if place.startswith("/") else None
+
+
+def source_paths(metadata: Mapping[str, Json]) -> Mapping[str, str]:
+    """Return where in the store the sources of the flake's inputs lie, or would lie: store path to name of the input."""
+    return {
+        path: name
+        for name, node in _inputs(metadata)
+        if (path := source_path((node.get("locked") or {}).get("narHash"))) is not None
+    }
+
+
+def source_path(nar_hash: object) -> str | None:
+    """Return the store path of a source tree with this hash, ``None`` if it is no hash of that kind.
+
+    A source is content-addressed under the name ``source`` (``makeFixedOutputPath`` in Nix's ``store-api.cc``).
+    """
+    if not isinstance(nar_hash, str) or not nar_hash.startswith(_HASH):
+        return None
+    try:
+        digest = base64.b64decode(nar_hash.removeprefix(_HASH), validate=True)
+    except binascii.Error:
+        return None
+    if len(digest) != _DIGEST_BYTES:
+        return None
+    whole = hashlib.sha256(f"source:sha256:{digest.hex()}:/nix/store:source".encode()).digest()
+    folded = bytearray(_PATH_BYTES)
+    for position, byte in enumerate(whole):
+        folded[position % _PATH_BYTES] ^= byte
+    number = int.from_bytes(folded, "little")
+    digits = _PATH_BYTES * 8 // 5
+    text = "".join(_BASE32[number >> (5 * place) & 31] for place in reversed(range(digits)))
+    return f"/nix/store/{text}-source"
+
+
+def _inputs(metadata: Mapping[str, Json]) -> list[tuple[str, Mapping[str, Json]]]:
+    """List the flake's inputs and theirs, each node once, under the shortest name."""
+    locks = metadata.get("locks") or {}
+    nodes = locks.get("nodes") or {}
+    root = locks.get("root", "root")
+    found: dict[str, str] = {}
+    level = [(root, "")]
+    while level:
+        following = []
+        for key, name in level:
+            for own, child in ((nodes.get(key) or {}).get("inputs") or {}).items():
+                if isinstance(child, str) and child not in found and child != root:
+                    found[child] = f"{name}/{own}" if name else own
+                    following.append((child, found[child]))
+        level = following
+    return [(name, nodes.get(key) or {}) for key, name in found.items()]
+
+
+def _forge(locked: Mapping[str, Json]) -> str:
+    if "owner" not in locked:
+        return ""
+    return f"{locked.get('type')}:{locked['owner']}/{locked.get('repo')}"
 
 
 def unknown_inputs(metadata: Mapping[str, Json], names: Iterable[str]) -> tuple[str, ...]:

@@ -7,14 +7,25 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Rebuild", "different", "rebuildable"]
+from pytest_nixos.nix.argv import rebuild_argv, requisites_argv
+from pytest_nixos.nix.evaluate import ask
+from pytest_nixos.nix.log import NixLog
+from pytest_nixos.nix.store import Nix
+
+__all__ = ["Rebuild", "different", "rebuild", "rebuildable"]
+
+_AT_ONCE = 200
+_QUICK_S = 120.0
 
 # Attributes of the builders of nixpkgs that make text files, links and small scripts (trivial-builders).
 _CHEAP = (b'("preferLocalBuild","1")', b'("buildCommand","', rb"\"buildCommand\":")
 # Outputs stand first in a derivation: name, path, and where the content is fixed its hash.
 _OUTPUTS = re.compile(rb'^Derive\(\[((?:\("[^"]*","[^"]*","[^"]*","[^"]*"\),?)+)\]')
 _OUTPUT = re.compile(rb'\("[^"]*","(?P<path>[^"]*)","(?P<fixed>[^"]*)","[^"]*"\)')
-_DIFFERS = re.compile(r"derivation '(?P<drv>/nix/store/[^']+\.drv)' may not be deterministic[^\n]*")
+# Lix from 2.92 on leaves out the store, Nix from 2.34 on quotes with `"`.
+_DIFFERS = re.compile(
+    r"derivation ['\"](?P<drv>(?:/nix/store/)?[^'\"\n]+?)(?:\.drv)?['\"] may not be deterministic"
+)
 _SYSTEM = re.compile(r"-(nixos-system-|etc\.drv|nixos-vm)")
 
 
@@ -32,6 +43,26 @@ class Rebuild:
     failures: tuple[str, ...]
 
 
+def rebuild(nix: Nix, derivation: str) -> Rebuild:
+    """Build again what this machine built for `derivation`, as far as that is cheap, and compare.
+
+    :param derivation: store path of a derivation that has been built.
+    """
+    listed = nix.run(requisites_argv(derivation), NixLog(), _QUICK_S)
+    tried = rebuildable(listed.stdout_text.split())
+    version = nix.version()
+    found: dict[str, None] = {}
+    failures: list[str] = []
+    for first in range(0, len(tried), _AT_ONCE):
+        argv = rebuild_argv(nix.settings, tried[first : first + _AT_ONCE], version=version)
+        answer = ask(nix, argv, limit_s=nix.settings.build_limit_s)
+        if not answer.succeeded:
+            names = different(answer.said)
+            found |= dict.fromkeys(names)
+            failures += [] if names else [answer.said]
+    return Rebuild(tried=tried, different=tuple(found), failures=tuple(failures))
+
+
 def rebuildable(derivations: Iterable[str]) -> tuple[str, ...]:
     """Pick derivations that have been built on this machine and are cheap to build again."""
     return tuple(
@@ -40,8 +71,13 @@ def rebuildable(derivations: Iterable[str]) -> tuple[str, ...]:
 
 
 def different(said: str) -> tuple[str, ...]:
-    """Find the derivations that Nix calls not deterministic."""
-    return tuple(dict.fromkeys(match["drv"] for match in _DIFFERS.finditer(said)))
+    """Find the derivations that Nix or Lix calls not deterministic, by store path, or by name where it tells no more."""
+    return tuple(
+        dict.fromkeys(
+            f"{match['drv']}.drv" if match["drv"].startswith("/") else match["drv"]
+            for match in _DIFFERS.finditer(said)
+        )
+    )
 
 
 def _is_rebuildable(derivation: Path) -> bool:

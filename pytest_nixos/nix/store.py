@@ -1,4 +1,4 @@
-"""Building and reading the store, through the Nix command line."""
+"""Nix on this machine: its commands are run here, and its store is built and read."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from pytest_nixos.nix.argv import (
     root_argv,
     version_argv,
 )
-from pytest_nixos.nix.failures import build_failure
+from pytest_nixos.nix.build_failures import build_failure
 from pytest_nixos.nix.log import NixLog, ProgressSink
 
-__all__ = ["NixStore", "parsed_json"]
+__all__ = ["Nix", "parsed_json"]
 
 Json = Any
 
@@ -38,8 +38,8 @@ _QUICK_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NixStore:
-    """The store of this machine, for one set of settings."""
+class Nix:
+    """Nix on this machine, for one set of settings: how its commands are run, and its store."""
 
     runner: Runner
     settings: NixSettings = field(default_factory=NixSettings)
@@ -112,7 +112,8 @@ class NixStore:
 
     def closure_bytes(self, path: Path) -> int | None:
         """Return how large all that `path` needs at run time is, in bytes; ``None`` if Nix does not tell."""
-        answer = self.run(closure_size_argv(self.settings, path), NixLog(), _QUICK_S)
+        argv = closure_size_argv(self.settings, path, version=self.version())
+        answer = self.run(argv, NixLog(), _QUICK_S)
         return closure_size(answer.stdout_text) if answer.exit_status == 0 else None
 
     def dump_database(self, paths: Sequence[Path]) -> bytes:
@@ -176,6 +177,11 @@ def parsed_json(answer: Completed, subject: str) -> Json:
     """
     try:
         return json.loads(answer.stdout)
+    except RecursionError as err:
+        raise EvalError(
+            f"{subject}: Nix answered JSON that is nested too deeply to be read",
+            remedy="look for a value that contains itself among the options of the host",
+        ) from err
     except ValueError as err:
         raise EvalError(
             f"{subject}: Nix answered something other than JSON: {answer.stdout_text[:200]!r}",
@@ -185,11 +191,16 @@ def parsed_json(answer: Completed, subject: str) -> Json:
 
 
 def closure_size(text: str) -> int | None:
-    """Read ``nix path-info --closure-size --json``: a list up to Nix 2.18, then an object by path."""
+    """Read ``nix path-info --closure-size --json``.
+
+    It prints a list up to Nix 2.18, then an object by path, and from 2.33 on, asked for no form, that object below ``info``.
+    """
     try:
         document = json.loads(text)
     except ValueError:
         return None
+    if isinstance(document, dict) and isinstance(document.get("info"), dict):
+        document = document["info"]
     rows = document if isinstance(document, list) else list(document.values())
     sizes = [row.get("closureSize") for row in rows if isinstance(row, dict)]
     return sizes[0] if sizes and isinstance(sizes[0], int) else None

@@ -28,6 +28,7 @@ __all__ = [
     "generate_tests",
     "host_key_of",
     "needs_boot_loader",
+    "needs_machine",
     "runs_as",
     "select_and_order",
 ]
@@ -39,6 +40,8 @@ NO_HOST = "no-host"
 NAME_MARKERS = ("nixos_control", "nixos_hosts", "nixos_requires", "nixos_rests_on")
 # Who asks for these changes the shared machine, marked or not: what happens to its units then is the test's doing.
 _CHANGING_FIXTURES = frozenset({"nixos_faults", "nixos_generations"})
+_BOOT_FAILURE = "nixos_boot_failure"
+_MACHINES = frozenset({"nixos_machine", "nixos_fresh_machine", "nixos_rebooting_machine"})
 _STORE = Path("/nix/store")
 
 
@@ -193,6 +196,7 @@ def select_and_order(
     dropped: list[pytest.Item] = []
     for item in items:
         _refuse_bad_markers(item)
+        _name_control(item, session)
         (kept if _selected(item, session, packages) else dropped).append(item)
     if dropped:
         config.hook.pytest_deselected(items=dropped)
@@ -206,12 +210,34 @@ def select_and_order(
     items[:] = kept
 
 
+def needs_machine(item: pytest.Item) -> bool:
+    """Whether a test asks for a running machine, and not for the failure of its boot; a data control asks later."""
+    names = set(getattr(item, "fixturenames", ()))
+    return _BOOT_FAILURE not in names and not _MACHINES.isdisjoint(names)
+
+
 def _turn(item: pytest.Item) -> int:
-    """Return when a test of a host runs: 0 first, 1 as the last look, 2 where it changes the machine."""
-    changes = not _CHANGING_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
+    """Return when a test of a host runs: 0 where it judges the boot itself, 1, 2 as the last look, 3 where it changes the machine."""
+    names = getattr(item, "fixturenames", ())
+    if _BOOT_FAILURE in names:
+        return 0
+    changes = not _CHANGING_FIXTURES.isdisjoint(names)
     if changes or item.get_closest_marker("nixos_destructive") is not None:
-        return 2
-    return 1 if item.get_closest_marker("nixos_last_look") is not None else 0
+        return 3
+    return 2 if item.get_closest_marker("nixos_last_look") is not None else 1
+
+
+def _name_control(item: pytest.Item, session: NixosSession) -> None:
+    """Let people type after ``-k`` what they call the control that an item judges.
+
+    :raises pytest.UsageError: if it names one that is not known.
+    """
+    try:
+        control = control_of(item, session)
+    except NixosError as err:
+        raise pytest.UsageError(f"{item.nodeid}: {err}") from err
+    if control is not None:
+        item.extra_keyword_matches |= {control.id, control.suite, control.severity.name}
 
 
 def _selected(item: pytest.Item, session: NixosSession, packages: SuitePackages) -> bool:
@@ -220,14 +246,9 @@ def _selected(item: pytest.Item, session: NixosSession, packages: SuitePackages)
         callspec.params.get(CONTROL_FIXTURE), Control | None
     ):
         return False  # pytest's placeholder: the profile selects no data control
-    try:
-        control = control_of(item, session)
-    except NixosError as err:
-        raise pytest.UsageError(f"{item.nodeid}: {err}") from err
+    control = control_of(item, session)
     if control is None:
         return True
-    # What people type after -k.
-    item.extra_keyword_matches |= {control.id, control.suite, control.severity.name}
     if packages.contains(item.path) and not session.selects(control):
         return False
     suites = session.settings.suites

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import pytest
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.findings import Evidence, Outcome
-from pytest_nixos.nix.host_config import HostConfig
-from pytest_nixos.nix.metadata import subfolder
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.observe.store import Observations
+from pytest_nixos.plugin.closure import scan_host
+from pytest_nixos.plugin.host_failure import refuse_failed, shown_once
 from pytest_nixos.plugin.not_applicable import not_applicable
 from pytest_nixos.plugin.session import NixosSession
-from pytest_nixos.plugin.stash import SESSION
+from pytest_nixos.plugin.stash import PROGRESS, SESSION
 from pytest_nixos.standards.applicability import inapplicable
-from pytest_nixos.standards.flake_files import FlakeFiles, flake_directory, read_flake, scan_closure
+from pytest_nixos.standards.flake_files import FlakeFiles, StoreScan, flake_directory, read_flake
 from pytest_nixos.standards.judge import judge
 from pytest_nixos.standards.kinds import KINDS
-from pytest_nixos.standards.look import host_observations, read
+from pytest_nixos.standards.look import closure_observation, host_observations, read
 from pytest_nixos.standards.model import Control
 
 __all__: list[str] = []
@@ -30,17 +30,21 @@ __all__: list[str] = []
 def nixos_host_observations(
     request: pytest.FixtureRequest, nixos_host_config: HostConfig
 ) -> Mapping[str, object]:
-    """What is read on the host machine: the flake's files and lock, and the closure that was built."""
+    """What is read on the host machine without a build: the flake's files and lock."""
     session = request.config.stash[SESSION]
-    toplevel = Path(nixos_host_config.toplevel)
-    wants_closure = any(c.observed and c.observed.kind == "store-scan" for c in session.controls)
-    if wants_closure and not toplevel.exists():
-        request.getfixturevalue("nixos_machine")
     return host_observations(
-        today=dt.datetime.now(tz=dt.UTC).date(),
-        flake=_flake_files(session, nixos_host_config),
-        closure=scan_closure(session.nix.closure(toplevel)) if wants_closure else None,
+        today=dt.datetime.now(tz=dt.UTC).date(), flake=_flake_files(session, nixos_host_config)
     )
+
+
+@pytest.fixture(scope="session")
+def nixos_closure_scan(request: pytest.FixtureRequest, _nixos_host: str) -> StoreScan | None:
+    """What was found in the closure of the host's system, which is built for it and not started."""
+    session = request.config.stash[SESSION]
+    entry = session.entry(_nixos_host)
+    with shown_once(entry):
+        flake = session.flakes.of(entry.ref.flake).root
+        return scan_host(session, _nixos_host, flake=flake, progress=request.config.stash[PROGRESS])
 
 
 @pytest.fixture
@@ -63,7 +67,16 @@ def nixos_judge(
         observations: Mapping[str, object] = {}
         if _reads_host_machine(control):
             observations = request.getfixturevalue("nixos_host_observations")
+            if _reads_closure(control):
+                refuse_failed(session.entry(_nixos_host))
+                # Only here is the system built and read: other controls of the profile do not need it.
+                scan: StoreScan | None = request.getfixturevalue("nixos_closure_scan")
+                if scan is not None:
+                    observations = {**observations, **closure_observation(scan)}
+                    nixos_evidence.attach("what was scanned", scan.told)
         elif _needs_machine(control, nixos_host_config, backend):
+            # The fixture of a machine that did not boot would tell why in full, each time.
+            refuse_failed(session.entry(_nixos_host))
             store: Observations = request.getfixturevalue("nixos_observations")
             observations = read(session.controls, nixos_host_config, store)
         verdict = judge(control, nixos_host_config, observations, backend)
@@ -91,11 +104,11 @@ def _reads_host_machine(control: Control) -> bool:
     return control.observed is not None and KINDS[control.observed.kind].host_side
 
 
-def _flake_files(session: NixosSession, host: HostConfig) -> FlakeFiles | None:
+def _reads_closure(control: Control) -> bool:
+    return control.observed is not None and control.observed.kind == "store-scan"
+
+
+def _flake_files(session: NixosSession, host: HostConfig) -> FlakeFiles:
     """Read the flake as Nix copied it; its checkout, where there is one, tells what git tracks."""
-    metadata = session.nix.metadata(host.ref.flake)
-    source = metadata.get("path")
-    if source is None or not Path(source).is_dir():
-        return None
-    directory = Path(source) / subfolder(metadata)
-    return read_flake(directory, checkout=flake_directory(host.ref.flake.url))
+    flake = session.flakes.of(host.ref.flake)
+    return read_flake(flake.source, checkout=flake_directory(host.ref.flake.url))

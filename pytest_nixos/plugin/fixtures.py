@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 import pytest
 
 from pytest_nixos.backend_name import BackendName
-from pytest_nixos.errors import NixosError
+from pytest_nixos.errors import BootError, NixosError
 from pytest_nixos.findings import Evidence
 from pytest_nixos.generations import Generations
 from pytest_nixos.generations.nix_bridge import NixBridge
@@ -19,11 +19,10 @@ from pytest_nixos.machine.base import Machine
 from pytest_nixos.machine.cluster.cluster import Cluster
 from pytest_nixos.machine.faults.faults import Faults
 from pytest_nixos.nix.flake import Flake
-from pytest_nixos.nix.host_config import HostConfig
-from pytest_nixos.nix.refs import FlakeRef
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.observe.store import Observations
 from pytest_nixos.plugin.collect import control_of, needs_boot_loader
-from pytest_nixos.plugin.host_failure import HostFailure, NotJudged
+from pytest_nixos.plugin.host_failure import HostFailure, refuse_failed, shown_once
 from pytest_nixos.plugin.machines.cluster import ClusterLaunch
 from pytest_nixos.plugin.machines.launch import Launch
 from pytest_nixos.plugin.machines.upgrade import Upgrades
@@ -59,7 +58,10 @@ def _nixos_upgrades(request: pytest.FixtureRequest) -> Iterator[Upgrades]:
 @pytest.fixture(scope="session")
 def nixos_host_config(request: pytest.FixtureRequest, _nixos_host: str) -> HostConfig:
     """What the host declares: its evaluated facts, typed."""
-    with _shown_once(_session(request), _nixos_host):
+    entry = _session(request).entry(_nixos_host)
+    if entry.config is not None:  # also where its machine has failed
+        return entry.config
+    with shown_once(entry):
         return _session(request).host_config(_nixos_host)
 
 
@@ -76,6 +78,25 @@ def nixos_machine(request: pytest.FixtureRequest, _nixos_host: str) -> Iterator[
             yield machine
         finally:
             changed.leave(_nixos_host)
+
+
+@pytest.fixture(scope="session")
+def nixos_boot_failure(request: pytest.FixtureRequest, _nixos_host: str) -> BootError | None:
+    """Why the host's machine did not boot; ``None`` where it did.
+
+    A check that judges the boot itself takes it, runs before the others of its host, and fails where these cannot be judged.
+    """
+    entry = _session(request).entry(_nixos_host)
+    if entry.failure is None or not entry.shown:
+        try:
+            request.getfixturevalue("nixos_machine")
+        except HostFailure:
+            if not isinstance(entry.failure, BootError):
+                raise
+    if isinstance(entry.failure, BootError):
+        return entry.failure
+    refuse_failed(entry)
+    return None
 
 
 @pytest.fixture
@@ -136,19 +157,9 @@ def nixos_fresh_generations(
 
 
 @pytest.fixture(scope="session")
-def _nixos_flakes() -> dict[FlakeRef, Flake]:
-    return {}
-
-
-@pytest.fixture(scope="session")
-def nixos_flake(
-    request: pytest.FixtureRequest,
-    nixos_host_config: HostConfig,
-    _nixos_flakes: dict[FlakeRef, Flake],
-) -> Flake:
+def nixos_flake(request: pytest.FixtureRequest, nixos_host_config: HostConfig) -> Flake:
     """The flake of the host: its lock file, outputs and development shells; no machine is started."""
-    ref = nixos_host_config.ref.flake
-    return _nixos_flakes.setdefault(ref, Flake(ref, _session(request).nix))
+    return _session(request).flakes.of(nixos_host_config.ref.flake)
 
 
 @pytest.fixture
@@ -164,8 +175,7 @@ def nixos_cluster(
     """Start several hosts of the flake on one network: ``nixos_cluster("web", "db")``; the same ones once."""
     session = _session(request)
     with ClusterLaunch(
-        session.nix,
-        nixos_host_config.ref.flake,
+        session.flakes.of(nixos_host_config.ref.flake),
         session.settings,
         progress=request.config.stash[PROGRESS],
     ) as launch:
@@ -254,7 +264,7 @@ def _generations(
     live = machine.backend.name is BackendName.SSH
     refusal = "it is a live host" if live and not session.settings.allow_live_switch else ""
     roots = temporary.mktemp("generations")
-    bridge = NixBridge(nix=session.nix, host=host, gc_roots=roots, live=live)
+    bridge = NixBridge(flakes=session.flakes, host=host, gc_roots=roots, live=live)
     return Generations(machine, bridge, refusal=refusal)
 
 
@@ -266,14 +276,14 @@ def _machine(
     entry = session.entry(key)
     if entry.stage is not None and _is_shared(request):
         upgrades: Upgrades = request.getfixturevalue("_nixos_upgrades")
-        with _shown_once(session, key), progress.speaking():
+        with shown_once(session.entry(key)), progress.speaking():
             progress.say(f"{key}: taking the machine there")
             machine = upgrades.machine(entry.subject, entry.stage)
         yield machine  # it outlives this fixture
         return
     launch = Launch(session, key, progress=progress, config=request.config, boot_loader=boot_loader)
     with ExitStack() as stack:
-        with _shown_once(session, key), progress.speaking():
+        with shown_once(session.entry(key)), progress.speaking():
             machine = stack.enter_context(launch)
         failed_before = request.session.testsfailed
         try:
@@ -285,16 +295,3 @@ def _machine(
 def _is_shared(request: pytest.FixtureRequest) -> bool:
     """Whether the machine is the one that all tests of a host share."""
     return request.fixturename == "nixos_machine"
-
-
-@contextmanager
-def _shown_once(session: NixosSession, key: str) -> Iterator[None]:
-    entry = session.entry(key)
-    if entry.failure is not None and entry.shown:
-        raise NotJudged(entry.failure)
-    try:
-        yield
-    except NixosError as err:
-        entry.fail(err)
-        entry.shown = True
-        raise HostFailure(err) from None

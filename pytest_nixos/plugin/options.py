@@ -6,6 +6,7 @@ Every project setting has an ini twin; the command line beats the ini file, whic
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -15,7 +16,12 @@ import pytest
 from pytest_nixos.backend_name import EVERYWHERE, BackendName
 from pytest_nixos.errors import SettingsError
 from pytest_nixos.findings import Severity
-from pytest_nixos.machine.snapshot.limits import CacheLimits
+from pytest_nixos.local.numbers import positive
+from pytest_nixos.machine.snapshot.limits import (
+    DEFAULT_CACHE_DAYS,
+    DEFAULT_CACHE_GIB,
+    CacheLimits,
+)
 from pytest_nixos.nix.refs import HostSelection, UpgradeFrom
 
 __all__ = [
@@ -24,14 +30,12 @@ __all__ = [
     "Settings",
     "SnapshotUse",
     "add_options",
-    "cache_limits",
+    "option_rows",
 ]
 
 DEFAULT_BOOT_TIMEOUT_S = 600.0
+DEFAULT_EVALUATION_TIMEOUT_S = 1800.0
 DEFAULT_PROFILE = "baseline"
-DEFAULT_CACHE_GIB = "10"
-DEFAULT_CACHE_DAYS = "30"
-_DAY_S = 86400.0
 _AUTO = "auto"
 
 
@@ -74,6 +78,9 @@ class Settings:
     :param boot_timeout_s: seconds from a machine's start to a settled system.
     :param upgrade_from: what hosts are upgraded from, ``None`` for no upgrade test.
     :param allow_live_switch: let tests change generations of a live host.
+    :param container_root_is_machine_root: give containers this machine's own user ids.
+    :param run_script_has_my_rights: run a VM's script and QEMU outside of any sandbox.
+    :param evaluation_memory_mib: what evaluating one host may take, ``None`` for no limit.
     :param open_network: let guests reach beyond the host machine.
     :param snapshot: whether VMs start from a saved state.
     :param cache_limits: what the saved states of all hosts may take.
@@ -96,10 +103,14 @@ class Settings:
     override_inputs: tuple[tuple[str, str], ...]
     nix_options: tuple[tuple[str, str], ...]
     impure: bool
+    evaluation_timeout_s: float
+    evaluation_memory_mib: int | None
     open_network: bool
     ssh_address: str | None
     upgrade_from: UpgradeFrom | None
     allow_live_switch: bool
+    container_root_is_machine_root: bool = False
+    run_script_has_my_rights: bool = False
 
     @property
     def active(self) -> bool:
@@ -127,22 +138,35 @@ class Settings:
             reports=tuple(_report(text, cwd) for text in read.many("report")),
             keep=_choice(Keep, read.one("keep"), option="keep"),
             snapshot=_choice(SnapshotUse, read.one("snapshot"), option="snapshot"),
-            cache_limits=cache_limits(read.one("cache_size"), read.one("cache_age")),
-            boot_timeout_s=_positive(read.one("boot_timeout"), option="boot-timeout"),
+            cache_limits=CacheLimits.of(
+                size_gib=positive(read.one("cache_size"), option="--nixos-cache-size", unit="GiB"),
+                age_days=positive(read.one("cache_age"), option="--nixos-cache-age", unit="days"),
+            ),
+            boot_timeout_s=positive(
+                read.one("boot_timeout"), option="--nixos-boot-timeout", unit="seconds"
+            ),
             memory_mib=_optional_count(read.one("memory"), option="memory"),
             cores=_optional_count(read.one("cores"), option="cores"),
             override_inputs=read.pairs("override_input"),
             nix_options=read.pairs("nix_option"),
             impure=read.flag("impure"),
+            evaluation_timeout_s=positive(
+                read.one("evaluation_timeout"), option="--nixos-evaluation-timeout", unit="seconds"
+            ),
+            evaluation_memory_mib=_optional_count(
+                read.one("evaluation_memory"), option="evaluation-memory"
+            ),
             open_network=read.one("network") == "open",
             ssh_address=read.one("ssh") or None,
             upgrade_from=_upgrade_from(read.one("upgrade_from"), cwd, read.one("backend")),
             allow_live_switch=read.flag("allow_live_switch"),
+            container_root_is_machine_root=read.flag("container_root_is_machine_root"),
+            run_script_has_my_rights=read.flag("run_script_has_my_rights"),
         )
 
 
 def add_options(parser: pytest.Parser) -> None:
-    """Declare every ``--nixos-*`` option and its ini twin."""
+    """Declare every ``--nixos-*`` option and its ini twin; those that take a risk have none."""
     group = parser.getgroup("nixos", "NixOS hosts (pytest-nixos)")
     for name, default, kwargs, explanation in _OPTIONS:
         repeatable = kwargs.get("action") == "append"
@@ -153,12 +177,28 @@ def add_options(parser: pytest.Parser) -> None:
             help=explanation,
             **kwargs,
         )
+        if name in _ONLY_BY_HAND:
+            continue
         parser.addini(
             f"nixos_{name}",
             help=f"{explanation} (as --nixos-{name.replace('_', '-')})",
             type=_ini_type(name, repeatable=repeatable),
             default=[] if repeatable else default,
         )
+
+
+def option_rows() -> Iterator[tuple[str, str, str]]:
+    """Yield each option as people read it: what is typed, its default, what it means."""
+    for name, default, kwargs, explanation in _OPTIONS:
+        metavar = kwargs.get("metavar", "")
+        value = " ".join(metavar) if isinstance(metavar, tuple) else str(metavar)
+        choices = kwargs.get("choices")
+        meaning = explanation
+        if isinstance(choices, list):
+            meaning += f" (`{'`, `'.join(map(str, choices))}`)"
+        typed = f"--nixos-{name.replace('_', '-')} {value}".strip()
+        shown = "" if default in (None, "", False) else f"`{default}`"
+        yield f'<a id="{typed.partition(" ")[0].lstrip("-")}"></a>`{typed}`', shown, meaning
 
 
 _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
@@ -219,13 +259,13 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
     ),
     (
         "cache_size",
-        DEFAULT_CACHE_GIB,
+        f"{DEFAULT_CACHE_GIB:g}",
         {"metavar": "GIB"},
         "room for saved machine states; those used least recently go first",
     ),
     (
         "cache_age",
-        DEFAULT_CACHE_DAYS,
+        f"{DEFAULT_CACHE_DAYS:g}",
         {"metavar": "DAYS"},
         "days without use after which a saved machine state is removed",
     ),
@@ -249,6 +289,18 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
         {"action": "append", "nargs": 2, "metavar": ("NAME", "VALUE")},
         "setting for Nix, as for nix --option (repeatable)",
     ),
+    (
+        "evaluation_timeout",
+        f"{DEFAULT_EVALUATION_TIMEOUT_S:g}",
+        {"metavar": "SECONDS"},
+        "limit of the evaluation of one host, fetching of its inputs included",
+    ),
+    (
+        "evaluation_memory",
+        "",
+        {"metavar": "MIB"},
+        "memory that the evaluation of one host may take (default: no limit)",
+    ),
     ("impure", False, {"action": "store_true"}, "evaluate with nix --impure"),
     (
         "network",
@@ -269,18 +321,21 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
         {"action": "store_true"},
         "let tests switch a live host to other generations, and roll back",
     ),
+    (
+        "container_root_is_machine_root",
+        False,
+        {"action": "store_true"},
+        "run containers without user ids of their own: what takes over the guest's root takes over this machine",
+    ),
+    (
+        "run_script_has_my_rights",
+        False,
+        {"action": "store_true"},
+        "run a VM's run script and QEMU without a sandbox: code of the flake does then what you can do",
+    ),
 )
-
-
-def cache_limits(size_gib: str, age_days: str) -> CacheLimits:
-    """Read the limits of the cache of snapshots.
-
-    :raises SettingsError: if one is no number above zero.
-    """
-    return CacheLimits(
-        most_bytes=int(_positive(size_gib, option="cache-size", unit="GiB") * (1 << 30)),
-        most_age_s=_positive(age_days, option="cache-age", unit="days") * _DAY_S,
-    )
+# Whoever takes such a risk says so on the command line; a file that comes with the flake cannot.
+_ONLY_BY_HAND = frozenset({"container_root_is_machine_root", "run_script_has_my_rights"})
 
 
 def _ini_type(name: str, *, repeatable: bool) -> Literal["linelist", "bool", "string"]:
@@ -302,7 +357,8 @@ class _Reader:
         return tuple(given if given is not None else self._config.getini(f"nixos_{name}"))
 
     def flag(self, name: str) -> bool:
-        return bool(self._config.getoption(f"nixos_{name}") or self._config.getini(f"nixos_{name}"))
+        given = self._config.getoption(f"nixos_{name}")
+        return bool(given or (name not in _ONLY_BY_HAND and self._config.getini(f"nixos_{name}")))
 
     def path(self, name: str) -> Path | None:
         given = self._config.getoption(f"nixos_{name}")
@@ -369,16 +425,6 @@ def _upgrade_from(text: str, cwd: Path, backend: str) -> UpgradeFrom | None:
             remedy="test the upgrade on a VM of the host: --nixos-backend vm",
         )
     return UpgradeFrom.parse(text, cwd=cwd)
-
-
-def _positive(text: str, *, option: str, unit: str = "seconds") -> float:
-    try:
-        number = float(text)
-    except ValueError as err:
-        raise _bad(option, text, f"a number of {unit}") from err
-    if not 0 < number < float("inf"):
-        raise _bad(option, text, f"a number of {unit} above zero")
-    return number
 
 
 def _optional_count(text: str, *, option: str) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,8 @@ import pytest
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import NixosError, SettingsError
 from pytest_nixos.plugin import collect, data_controls, fixtures, host_fixture
-from pytest_nixos.plugin.evaluate import instrumentation, make_nix, nix_settings, open_session
-from pytest_nixos.plugin.host_failure import HostFailure, NotJudged
+from pytest_nixos.plugin.evaluate import flakes_of, open_session
+from pytest_nixos.plugin.host_failure import HostFailure, refuse_failed
 from pytest_nixos.plugin.not_applicable import not_applicable
 from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.progress import Progress
@@ -111,6 +112,18 @@ class RunHooks:
             keys = dict.fromkeys(collect.host_key_of(item) for item in items)
             session.plan_builds([key for key in keys if key is not None])
 
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Tell where a long item is."""
+        if collect.host_key_of(item) is None:
+            return (yield)
+        with item.config.stash[PROGRESS].watching(item.name):
+            return (yield)
+
+    def pytest_enter_pdb(self, config: pytest.Config) -> None:
+        """Leave the terminal to whoever debugs."""
+        config.stash[PROGRESS].hush()
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Before a machine is started: skip what cannot apply, fail fast where the host failed before."""
@@ -118,7 +131,8 @@ class RunHooks:
         key = collect.host_key_of(item)
         if key is None:
             return
-        _fail_fast(session, key)
+        if collect.needs_machine(item) or session.entry(key).config is None:
+            refuse_failed(session.entry(key))
         _skip_inapplicable(item, session, key)
         destructive = item.get_closest_marker("nixos_destructive") is not None
         try:
@@ -138,7 +152,7 @@ class RunHooks:
             with progress.speaking():
                 session = open_session(
                     settings,
-                    make_nix(nix_settings(settings), instrumentation(settings)),
+                    flakes_of(settings),
                     catalogue_dirs=directories,
                     say=progress.say,
                 )
@@ -176,12 +190,6 @@ def _check_suites(settings: Settings, session: NixosSession) -> None:
                 f"--nixos-suite {name}: no such suite",
                 remedy=f"known suites: {', '.join(sorted(known))}",
             )
-
-
-def _fail_fast(session: NixosSession, key: str) -> None:
-    failure = session.entry(key).failure
-    if failure is not None and session.entry(key).shown:
-        raise NotJudged(failure)
 
 
 def _skip_inapplicable(item: pytest.Item, session: NixosSession, key: str) -> None:

@@ -12,9 +12,10 @@ from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import MachineError, NixosError
 from pytest_nixos.generations.upgrade_stage import Stage
 from pytest_nixos.local.pace import Pace, measure_pace
-from pytest_nixos.nix.evaluation import Nix
-from pytest_nixos.nix.host_config import HostConfig
+from pytest_nixos.nix.flake import Flake, Flakes
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.refs import HostRef
+from pytest_nixos.nix.schedule import Evaluated
 from pytest_nixos.plugin.machines.changed import ChangedMachines
 from pytest_nixos.plugin.options import Settings, SnapshotUse
 from pytest_nixos.standards.load import Catalogue
@@ -48,6 +49,13 @@ class HostEntry:
     phases_s: dict[str, float] = field(default_factory=dict)
     circumstances: dict[str, Any] = field(default_factory=dict)
 
+    def take(self, evaluated: Evaluated) -> None:
+        """Take over what an evaluation found."""
+        self.config = evaluated.config
+        self.phases_s["evaluate"] = evaluated.duration_s
+        if evaluated.failure is not None:
+            self.fail(evaluated.failure)
+
     def fail(self, error: NixosError) -> None:
         """Remember the first cause; later ones are its consequences."""
         self.failure = self.failure or error
@@ -65,7 +73,7 @@ class NixosSession:
         self,
         *,
         settings: Settings,
-        nix: Nix,
+        flakes: Flakes,
         catalogue: Catalogue,
         controls: Sequence[Control],
         waivers: Sequence[Waiver],
@@ -74,7 +82,7 @@ class NixosSession:
         self.started_at_s = time.time()
         self.changed_machines = ChangedMachines()
         self.settings = settings
-        self.nix = nix
+        self.flakes = flakes
         self.catalogue = catalogue
         self.controls = tuple(controls)
         self.waivers = tuple(waivers)
@@ -109,6 +117,10 @@ class NixosSession:
         """Return one host of the run."""
         return self._entries[key]
 
+    def flake(self, key: str) -> Flake:
+        """Return the flake of a host."""
+        return self.flakes.of(self._entries[key].ref.flake)
+
     def host_config(self, key: str) -> HostConfig:
         """Return what a host declares.
 
@@ -135,8 +147,9 @@ class NixosSession:
             )
         entry = self._entries[key]
         if entry.boot_loader is None:
-            entry.boot_loader = self.nix.evaluate(
-                entry.ref, backend=BackendName.VM_WITH_BOOT_LOADER
+            flake = self.flakes.of(entry.ref.flake)
+            entry.boot_loader = flake.evaluate(
+                entry.ref.attr, backend=BackendName.VM_WITH_BOOT_LOADER
             )
         return entry.boot_loader
 

@@ -196,7 +196,7 @@ def _explains(cause: Cause) -> list[str]:
         worse = f" (up to {cause.severity.name})" if cause.severity > cause.finding.severity else ""
         lines.append(f"explains {others}{worse}: {', '.join(names[:_EXPLAINED])}{more}")
     if unjudged:
-        lines.append(f"{_controls(len(unjudged))} not judged: {printable(unjudged[-1].reason)}")
+        lines.append(f"{_controls(len(unjudged))} {printable(unjudged[-1].reason)}")
     return lines
 
 

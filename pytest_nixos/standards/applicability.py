@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 
 from pytest_nixos.backend_name import BackendName
-from pytest_nixos.nix.host_config import HostConfig
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.standards.declared_value import declared_value
 from pytest_nixos.standards.expectation import NothingToCheckError, mismatch
 from pytest_nixos.standards.model import Control, Requirement
 from pytest_nixos.standards.seen import Unseen
 
-__all__ = ["inapplicable", "release_number", "unmet"]
+__all__ = ["inapplicable", "outside_releases", "release_number", "unmet", "unmet_requirement"]
 
 
 def inapplicable(control: Control, host: HostConfig, place: BackendName) -> str | None:
@@ -24,12 +24,15 @@ def inapplicable(control: Control, host: HostConfig, place: BackendName) -> str 
 
 def unmet(control: Control, host: HostConfig) -> str | None:
     """Say which of its conditions on the host keeps `control` from applying, wherever the host runs."""
-    if (outside := _outside_releases(control, host.release)) is not None:
+    if (outside := outside_releases(control.since, control.until, host.release)) is not None:
         return outside
-    for requirement in control.requires:
-        if not _fulfilled(requirement, host):
-            return requirement.reason
-    return None
+    reasons = (unmet_requirement(requirement, host) for requirement in control.requires)
+    return next((reason for reason in reasons if reason is not None), None)
+
+
+def unmet_requirement(requirement: Requirement, host: HostConfig) -> str | None:
+    """Return the reason of a requirement that the host does not meet, ``None`` if it does."""
+    return None if _fulfilled(requirement, host) else requirement.reason
 
 
 def release_number(release: str) -> tuple[int, int] | None:
@@ -38,16 +41,17 @@ def release_number(release: str) -> tuple[int, int] | None:
     return (int(match[1]), int(match[2])) if match else None
 
 
-def _outside_releases(control: Control, release: str) -> str | None:
+def outside_releases(first: str | None, last: str | None, release: str) -> str | None:
+    """Say why `release` lies outside of `first` to `last`, if so; a name without numbers lies inside."""
     number = release_number(release)
     if number is None:
         return None
-    since = release_number(control.since) if control.since else None
-    until = release_number(control.until) if control.until else None
+    since = release_number(first) if first else None
+    until = release_number(last) if last else None
     if since is not None and number < since:
-        return f"applies from NixOS {control.since} on, and this host is {release}"
+        return f"applies from NixOS {first} on, and this host is {release}"
     if until is not None and number > until:
-        return f"applies up to NixOS {control.until}, and this host is {release}"
+        return f"applies up to NixOS {last}, and this host is {release}"
     return None
 
 

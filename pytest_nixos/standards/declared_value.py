@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pytest_nixos.nix.host_config import HostConfig
+from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.standards.declared_facts import DECLARED_FACTS
 from pytest_nixos.standards.model import DeclaredSpec
 from pytest_nixos.standards.seen import Seen, Sight, Unseen
 
@@ -18,12 +20,14 @@ HARMLESS = frozenset({"", "!", "*", "!!", "!*"})
 
 def declared_value(host: HostConfig, spec: DeclaredSpec) -> Sight:
     """Return the declared value; ``Seen(None)`` where the option exists and this key is not set."""
+    if spec.fact is not None:
+        return DECLARED_FACTS[spec.fact].read(host, dt.datetime.now(tz=dt.UTC).date())
     found = [host.option(path) for path in spec.options]
     known = [declared for declared in found if declared.state != "absent"]
     if not known:
         names = " or ".join(spec.options)
         return Unseen(f"NixOS {host.release} has no option {names}", applicable=False)
-    readable = {declared.path: declared.value for declared in known if declared.present}
+    readable = {d.path: _as_written(d.path, d.value) for d in known if d.present}
     if not readable:
         return Unseen(f"the option {known[0].path} cannot be evaluated")
     return Seen(_combined(spec, readable))
@@ -31,6 +35,8 @@ def declared_value(host: HostConfig, spec: DeclaredSpec) -> Sight:
 
 def value_in_machine(host: HostConfig, spec: DeclaredSpec) -> Seen:
     """Return the value that the started machine was evaluated with, where it differs."""
+    if spec.fact is not None:
+        return Seen(None)
     values = {}
     for path in spec.options:
         if path in host.changed:
@@ -44,6 +50,13 @@ def _combined(spec: DeclaredSpec, values: Mapping[str, Json]) -> Json:
     if len(spec.options) == 1:
         return select(values.get(spec.options[0]), spec.select)
     return {path: select(value, spec.select) for path, value in values.items()}
+
+
+def _as_written(path: str, value: Json) -> Json:
+    """Return what the option's value means to the kernel: nixpkgs writes ``true`` as 1 and ``false`` as 0."""
+    if path != "boot.kernel.sysctl" or not isinstance(value, Mapping):
+        return value
+    return {key: int(v) if isinstance(v, bool) else v for key, v in value.items()}
 
 
 def select(value: Json, keys: Sequence[str]) -> Json:

@@ -13,6 +13,8 @@ __all__ = ["NothingToCheckError", "describe", "mismatch"]
 
 Json = Any
 SHOWN = 5
+#: Characters from which on a text of several lines is told by its length.
+LONG = 160
 
 
 class NothingToCheckError(Exception):
@@ -71,8 +73,17 @@ def _whole(expect: Expectation, value: Json) -> str | None:
         case Operator.FIELDS:
             return _fields(expect, value)
         case _:
-            holds = _COMPARE[expect.op](value, expect.value)
-            return None if holds else f"is {_text(value)}, expected {describe(_bare(expect))}"
+            if _COMPARE[expect.op](value, expect.value):
+                return None
+            # Of a long text nobody reads where it lacks something; it stands in the evidence.
+            shown = (
+                f"is a text of {len(value)} characters" if _is_long(value) else f"is {_text(value)}"
+            )
+            return f"{shown}, expected {describe(_bare(expect))}"
+
+
+def _is_long(value: Json) -> bool:
+    return isinstance(value, str) and len(value) > LONG and "\n" in value.strip()
 
 
 def _fields(expect: Expectation, value: Json) -> str | None:

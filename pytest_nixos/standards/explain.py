@@ -9,9 +9,9 @@ from pytest_nixos.backend_name import EVERYWHERE, BackendName
 from pytest_nixos.standards.expectation import describe
 from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.load import Catalogue
-from pytest_nixos.standards.model import STANDARDS, Control
+from pytest_nixos.standards.model import STANDARDS, Control, Remedy
 
-__all__ = ["explain", "how_judged", "list_controls", "reference_lines"]
+__all__ = ["explain", "how_judged", "list_controls", "reference_lines", "remedy_scope"]
 
 
 def list_controls(controls: Iterable[Control]) -> str:
@@ -44,7 +44,7 @@ def explain(control: Control, catalogue: Catalogue | None = None) -> str:
         *(f"  {line}{other}" for line in how_judged(control)),
         "",
         "Remedy:",
-        *(f"  {line}".rstrip() for line in control.remedy.splitlines()),
+        *_remedy_lines(control),
     ]
     if control.note:
         parts += ["", f"Note: {control.note}"]
@@ -53,6 +53,29 @@ def explain(control: Control, catalogue: Catalogue | None = None) -> str:
     if control.source is not None:
         parts += ["", f"Defined in {control.source}"]
     return "\n".join(parts)
+
+
+def remedy_scope(remedy: Remedy) -> str:
+    """Say for which releases and hosts a remedy is, ``""`` for all."""
+    parts = [
+        f"from NixOS {remedy.since} on" if remedy.since else "",
+        f"up to NixOS {remedy.until}" if remedy.until else "",
+        *(
+            f"where {condition.declared.path} is {describe(condition.expect)}"
+            for condition in remedy.when
+        ),
+        f"goes into {remedy.goes_into}" if remedy.goes_into else "",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _remedy_lines(control: Control) -> list[str]:
+    lines = []
+    for remedy in control.remedies:
+        if scope := remedy_scope(remedy):
+            lines.append(f"  {scope}:")
+        lines += [f"  {line}".rstrip() for line in remedy.text.splitlines()]
+    return lines
 
 
 def how_judged(control: Control) -> list[str]:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import os
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
-__all__ = ["FlakeFiles", "StoreScan", "flake_directory", "read_flake", "scan_closure"]
+from pytest_nixos.errors import ToolMissingError
+from pytest_nixos.local.process import ProcessTimeout, Runner, SubprocessRunner
+from pytest_nixos.local.timing import Deadline
+
+__all__ = ["FlakeFiles", "StoreScan", "flake_directory", "read_flake"]
 
 Json = Any
 
 _SOURCE_LIMIT = 256 * 1024
 _SOURCE_FILES = 2000
-_STORE_LIMIT = 512 * 1024
+_GIT_S = 30.0
 _TEXT_SUFFIXES = (
     ".nix",
     ".age",
@@ -32,47 +35,6 @@ _TEXT_SUFFIXES = (
     ".asdfrc",
 )
 _SKIPPED = frozenset({".git", ".direnv", "node_modules", ".venv", "result", "__pycache__"})
-#: Below these lie what software brings along: examples, test keys and manuals, and millions of small files.
-_HARMLESS = re.compile(
-    rb"/(share/(doc|man|info|locale|zoneinfo|i18n|terminfo)|lib/modules|lib/firmware|tests?|testdata|test_data|"
-    rb"examples?|fixtures|ovmf|site-packages|node_modules|lib/perl5|lib/python[0-9.]*)(/|$)"
-)
-_BINARY = (
-    b".so",
-    b".a",
-    b".o",
-    b".gz",
-    b".xz",
-    b".zst",
-    b".ko",
-    b".png",
-    b".bin",
-    b".pyc",
-    b".mo",
-    b".elc",
-)
-
-_PRIVATE_KEY = re.compile(
-    rb"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----\s+[A-Za-z0-9+/=:, \r\n-]{64}"
-)
-#: What it is, words of which one has to be there (found much faster than a pattern), and the pattern.
-_TOKENS: tuple[tuple[str, tuple[bytes, ...], re.Pattern[bytes]], ...] = (
-    ("age secret key", (b"AGE-SECRET-KEY-1",), re.compile(rb"AGE-SECRET-KEY-1[0-9A-Z]{58}")),
-    ("AWS access key", (b"AKIA", b"ASIA"), re.compile(rb"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b")),
-    (
-        "GitHub token",
-        (b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_", b"github_pat_"),
-        re.compile(rb"\b(?:gh[pousr]_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9_]{60,})\b"),
-    ),
-    ("GitLab token", (b"glpat-",), re.compile(rb"\bglpat-[A-Za-z0-9_-]{20}\b")),
-    ("Slack token", (b"xox",), re.compile(rb"\bxox[abprs]-[0-9A-Za-z-]{20,}")),
-    ("API key", (b"sk-",), re.compile(rb"\bsk-(?:proj-|ant-)?[A-Za-z0-9_-]{32,}\b")),
-    (
-        "pytest-nixos canary",
-        (b"pytest-nixos-canary-",),
-        re.compile(rb"pytest-nixos-canary-[0-9a-f]{32}"),
-    ),
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,14 +53,16 @@ class FlakeFiles:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreScan:
-    """What was found in a closure, as ``path: what``; the found text itself is not kept.
+    """What was found in a closure, as ``file:line: what``; the found text itself is not kept.
 
     :param paths: number of store paths looked at.
+    :param told: what was read and what was not, in lines.
     """
 
     paths: int
     secrets: tuple[str, ...]
     private_keys: tuple[str, ...]
+    told: str = ""
 
 
 def flake_directory(location: str) -> Path | None:
@@ -110,11 +74,14 @@ def flake_directory(location: str) -> Path | None:
     return path if path.is_absolute() and path.is_dir() else None
 
 
-def read_flake(directory: Path, *, checkout: Path | None = None) -> FlakeFiles:
+def read_flake(
+    directory: Path, *, checkout: Path | None = None, runner: Runner | None = None
+) -> FlakeFiles:
     """Read a flake.
 
     :param directory: its source: a working copy, or the store path that Nix made of it.
     :param checkout: the working copy, where `directory` is a store path; it tells what git tracks.
+    :param runner: runs git.
     """
     lock: Json = None
     try:
@@ -123,44 +90,9 @@ def read_flake(directory: Path, *, checkout: Path | None = None) -> FlakeFiles:
         lock = None
     return FlakeFiles(
         lock=lock if isinstance(lock, Mapping) else None,
-        lock_tracked=_tracked(checkout or directory),
+        lock_tracked=_tracked(checkout or directory, runner or SubprocessRunner()),
         sources=dict(_sources(directory)),
     )
-
-
-def scan_closure(paths: Iterable[Path]) -> StoreScan:
-    """Look for key material and tokens in the text files of store paths."""
-    secrets: list[str] = []
-    private_keys: list[str] = []
-    count = 0
-    for path in paths:
-        count += 1
-        if _is_nixpkgs(path):
-            continue
-        for file in _store_files(os.fsencode(path)):
-            content = _small_text(file)
-            if content is None:
-                continue
-            name = os.fsdecode(file)
-            if b"PRIVATE KEY" in content and _PRIVATE_KEY.search(content):
-                private_keys.append(f"{name}: private key")
-            secrets += [f"{name}: {what}" for what in _tokens(content)]
-    return StoreScan(
-        paths=count,
-        secrets=tuple(sorted({*secrets, *private_keys})),
-        private_keys=tuple(sorted(private_keys)),
-    )
-
-
-def _tokens(content: bytes) -> Iterator[str]:
-    for what, words, pattern in _TOKENS:
-        if any(word in content for word in words) and pattern.search(content):
-            yield what
-
-
-def _is_nixpkgs(path: Path) -> bool:
-    """Whether a store path is nixpkgs itself: public, with test keys, and in the closure of every flake's host."""
-    return (path / "pkgs/top-level").is_dir() and (path / "nixos/modules").is_dir()
 
 
 def _sources(directory: Path) -> Iterator[tuple[str, str]]:
@@ -187,66 +119,29 @@ def _is_own(folder: Path) -> bool:
     return not (folder.name in _SKIPPED or folder.is_symlink() or (folder / "flake.nix").is_file())
 
 
-def _tracked(directory: Path) -> bool | None:
-    """Look for ``flake.lock`` in git's index, without running git."""
-    for top in (directory, *directory.parents):
-        git = top / ".git"
-        if not git.exists():
-            continue
-        try:
-            git = _git_directory(git)
-            index = (git / "index").read_bytes()
-        except OSError:
-            return None
-        name = (directory / "flake.lock").relative_to(top).as_posix().encode()
-        return _listed(index, name)
-    return None
+def _tracked(directory: Path, runner: Runner) -> bool | None:
+    """Ask git whether it tracks ``flake.lock``; ``None`` outside of a repository, or without git.
 
-
-def _listed(index: bytes, name: bytes) -> bool | None:
-    """Whether git's index holds exactly `name`; ``None`` for version 4, which shortens names.
-
-    Before each name stand 16 bits whose low 12 are its length, and after these two more bytes in extended entries
-    (gitformat-index): without them the lock file of a folder below would count.
+    The repository is a stranger's: nothing that its configuration names is run, and variables of a git that
+    started this process (in a hook) do not lead elsewhere.
     """
-    if index[4:8] == b"\0\0\0\4":
-        return None
-    length = min(len(name), 0xFFF)
-    for found in re.finditer(re.escape(name) + b"\0", index):
-        flags = [int.from_bytes(index[found.start() - n : found.start() - n + 2]) for n in (2, 4)]
-        if flags[0] & 0xFFF == length or (flags[1] & 0x4FFF) == 0x4000 | length:
-            return True
-    return False
-
-
-def _git_directory(git: Path) -> Path:
-    """Follow the ``.git`` file of a worktree or submodule."""
-    if git.is_dir():
-        return git
-    target = git.read_text(encoding="utf-8").partition("gitdir:")[2].strip()
-    return (git.parent / target).resolve()
-
-
-def _store_files(path: bytes) -> Iterator[bytes]:
-    # Bytes and os.path: a closure has hundreds of thousands of files, and their names need not be UTF-8.
-    if not os.path.isdir(path):  # noqa: PTH112
-        yield path
-        return
-    for root, names, files in os.walk(path):
-        names[:] = [n for n in names if not _HARMLESS.search(b"%b/%b" % (root, n))]
-        for name in files:
-            yield b"%b/%b" % (root, name)
-
-
-def _small_text(file: bytes) -> bytes | None:
-    if file.endswith(_BINARY):
-        return None
+    argv = (
+        *(
+            "env",
+            "-u",
+            "GIT_DIR",
+            "-u",
+            "GIT_WORK_TREE",
+            "-u",
+            "GIT_INDEX_FILE",
+            "-u",
+            "GIT_PREFIX",
+        ),
+        *("git", "-c", "core.fsmonitor=false", "-c", "safe.directory=*", "-C", str(directory)),
+        *("ls-files", "--error-unmatch", "--", "flake.lock"),
+    )
     try:
-        status = os.lstat(file)
-        if not 0 < status.st_size <= _STORE_LIMIT or (status.st_mode & 0o170000) != 0o100000:
-            return None
-        with open(file, "rb") as stream:  # noqa: PTH123 - as above
-            head = stream.read(4096)
-            return None if b"\0" in head else head + stream.read()
-    except OSError:
+        status = runner.run(argv, deadline=Deadline.after(_GIT_S)).exit_status
+    except (ToolMissingError, ProcessTimeout):
         return None
+    return {0: True, 1: False}.get(status)

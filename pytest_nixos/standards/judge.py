@@ -9,7 +9,7 @@ from typing import Any
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import CatalogueError
 from pytest_nixos.findings import Outcome
-from pytest_nixos.nix.host_config import HostConfig
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.standards.applicability import inapplicable
 from pytest_nixos.standards.declared_value import declared_value, redacted, value_in_machine
 from pytest_nixos.standards.expectation import NothingToCheckError, describe, mismatch
@@ -148,6 +148,8 @@ def _falsified(control: Control, host: HostConfig, place: BackendName) -> str | 
         return f"a {place.place} falsifies the running value"
     if control.declared is None or not any(o in host.changed for o in control.declared.options):
         return None
+    if control.declared.fact is not None:
+        return f"this machine was started with another value of {control.declared.path}"
     ours = declared_value(host, control.declared)
     theirs = value_in_machine(host, control.declared)
     if not isinstance(ours, Seen):

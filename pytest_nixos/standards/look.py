@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
-from pytest_nixos.nix.host_config import HostConfig
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.observe.base import Probe
 from pytest_nixos.standards.applicability import unmet
 from pytest_nixos.standards.flake_files import FlakeFiles, StoreScan
@@ -14,7 +14,7 @@ from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.model import Control, ObservedSpec
 from pytest_nixos.standards.seen import Sight, Unseen
 
-__all__ = ["Store", "host_observations", "look", "probes", "read"]
+__all__ = ["Store", "closure_observation", "host_observations", "look", "probes", "read"]
 
 T = TypeVar("T")
 
@@ -77,16 +77,18 @@ def host_observations(
     *,
     today: dt.date,
     flake: FlakeFiles | None = None,
-    closure: StoreScan | None = None,
 ) -> Mapping[str, object]:
     """Return what is read without a machine, by kind; what is not given cannot be judged, and is told so."""
     found: dict[str, object] = {"declaration": today}
     if flake is not None:
         found["flake-lock"] = (flake, today)
         found["source-scan"] = flake
-    if closure is not None:
-        found["store-scan"] = closure
     return found
+
+
+def closure_observation(scan: StoreScan) -> Mapping[str, object]:
+    """Return what was found in the closure, by kind; apart from the others, since it needs a build."""
+    return {"store-scan": scan}
 
 
 def look(spec: ObservedSpec, observations: Mapping[str, object], host: HostConfig) -> Sight:

@@ -16,9 +16,11 @@ __all__ = [
     "Control",
     "DeclaredSpec",
     "Expectation",
+    "Fill",
     "ObservedSpec",
     "Operator",
     "Quantifier",
+    "Remedy",
     "Requirement",
     "Standard",
     "Suite",
@@ -123,12 +125,14 @@ class DeclaredSpec:
 
     :param options: option paths as written in a module; with more than one the value is a mapping by path,
         of those that the release has.
+    :param fact: a key of :data:`pytest_nixos.standards.config_facts.CONFIG_FACTS`, in place of options.
     :param select: keys to follow inside the value; ``*`` stands for every member and yields a mapping.
     :param expect: replaces the control's own expectation where the option's shape differs from what runs.
     :param secret: whether the value itself must not reach a report; "(set)" stands for it then.
     """
 
     options: tuple[str, ...]
+    fact: str | None = None
     select: tuple[str, ...] = ()
     expect: Expectation | None = None
     secret: bool = False
@@ -136,6 +140,8 @@ class DeclaredSpec:
     @property
     def path(self) -> str:
         """Option path and selection, as a person would write it."""
+        if self.fact is not None:
+            return f"the host's {self.fact.replace('-', ' ')}"
         selection = "".join(f".{_quoted(key)}" for key in self.select)
         return ", ".join(f"{option}{selection}" for option in self.options)
 
@@ -153,11 +159,46 @@ class Requirement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Remedy:
+    """What to do about a violation, on the releases and hosts where that text works.
+
+    :param text: Nix text; ``<word>`` in it is filled from what was observed, ``"<every word>"`` with all values.
+    :param since: first NixOS release that has its options.
+    :param until: last release that has them.
+    :param goes_into: where it is pasted, if not into a NixOS module of the host.
+    :param when: what the host has to declare for the text to have an effect.
+    """
+
+    text: str
+    since: str | None = None
+    until: str | None = None
+    goes_into: str | None = None
+    when: tuple[Requirement, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fill:
+    """Where the values of one placeholder of a remedy come from; exactly one source.
+
+    :param pattern: a regular expression; its first group in what was found wrong.
+    :param reads: ``found`` (what was observed and does not hold) or ``reason`` (the finding's own sentence).
+    :param option: an option of the host.
+    :param table: a bundled table that maps what `pattern` finds to the value, see ``standards/data``.
+    """
+
+    pattern: str | None = None
+    reads: str = "found"
+    option: str | None = None
+    table: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Control:
     """One numbered requirement.
 
     :param threat: what can go wrong where it is violated.
-    :param remedy: NixOS option text that can be pasted into a module.
+    :param remedies: what to do about a violation, by release and host; the first that applies is given.
+    :param fill: sources of the remedies' placeholders, beside those that need none.
     :param references: standard to clause numbers, for example ``{"stig": ("V-268160",)}``.
     :param disa_category: 1 to 3 where a STIG rule says so.
     :param since: first NixOS release to which it applies, for example ``24.05``.
@@ -176,7 +217,8 @@ class Control:
     title: str
     severity: Severity
     threat: str
-    remedy: str
+    remedies: tuple[Remedy, ...]
+    fill: Mapping[str, Fill] = field(default_factory=dict)
     references: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     disa_category: int | None = None
     since: str | None = None
@@ -192,6 +234,11 @@ class Control:
     manual: str | None = None
     note: str = ""
     source: Path | None = None
+
+    @property
+    def remedy(self) -> str:
+        """The text for the newest release, with its placeholders."""
+        return self.remedies[0].text
 
     @property
     def is_data(self) -> bool:
@@ -264,7 +311,7 @@ class Standard:
 STANDARDS: Mapping[str, Standard] = {
     standard.key: standard
     for standard in (
-        Standard(key="stig", title="DISA Anduril NixOS STIG V1R1", clause="rule"),
+        Standard(key="stig", title="DISA Anduril NixOS STIG V1R2", clause="rule"),
         Standard(key="anssi", title="ANSSI-BP-028 v2.0", clause="recommendation"),
         Standard(key="cis", title="CIS Debian 13 Benchmark 1.0.0 (numbers only)", clause="number"),
         Standard(key="hipaa", title="HIPAA Security Rule, 45 CFR 164", clause="paragraph"),

@@ -12,6 +12,9 @@ from importlib.resources import files
 
 __all__ = ["Releases", "load_releases"]
 
+#: A release is out for seven months.
+_LIFETIME = dt.timedelta(days=213)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Releases:
@@ -30,6 +33,11 @@ class Releases:
             newest = max(self.end_of_support)
             return None if known[0] > newest else f"NixOS {known[0]} is not supported"
         return None if today <= end else f"NixOS {known[0]} is not supported since {end}"
+
+    def newest_supported(self, today: dt.date) -> str:
+        """Return the newest release that is out on `today`."""
+        out = [r for r, end in self.end_of_support.items() if end - today <= _LIFETIME]
+        return max(out, default=max(self.end_of_support))
 
     def branch_problem(self, branch: str, today: dt.date) -> str | None:
         """Say why the nixpkgs branch is not supported, if so."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pytest_nixos.nix.host_config import HostConfig
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.standards.seen import Seen, Sight, Unseen
 
 __all__ = ["filled", "placeholder_options"]

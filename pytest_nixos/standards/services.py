@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from pytest_nixos.nix.host_config import HostConfig, Unit
+from pytest_nixos.nix.declared import Unit
+from pytest_nixos.nix.host_facts import HostConfig
 
 __all__ = ["application_services", "unit_environment"]
 

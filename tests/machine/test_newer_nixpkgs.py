@@ -10,9 +10,11 @@ import pytest
 
 from pytest_nixos.local.process import SubprocessRunner
 from pytest_nixos.nix.argv import NixSettings
-from pytest_nixos.nix.evaluation import Instrumentation, Nix
-from pytest_nixos.nix.host_config import HostConfig
-from pytest_nixos.nix.refs import FlakeRef, HostRef
+from pytest_nixos.nix.expression import Instrumentation
+from pytest_nixos.nix.flake import Flake
+from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.refs import FlakeRef
+from pytest_nixos.nix.store import Nix
 
 OVERRIDES: dict[str, str] = json.loads(os.environ.get("PYTEST_NIXOS_TEST_OVERRIDES", "{}"))
 
@@ -52,25 +54,23 @@ def flake(tmp_path_factory: pytest.TempPathFactory) -> FlakeRef:
     return FlakeRef(f"path:{folder}")
 
 
+def opened(ref: FlakeRef, *, snapshot: bool) -> Flake:
+    nix = Nix(
+        runner=SubprocessRunner(), settings=NixSettings(override_inputs=tuple(OVERRIDES.items()))
+    )
+    return Flake(ref, nix, Instrumentation(channel_script="s", snapshot=snapshot))
+
+
 def evaluate(
     flake: FlakeRef, host: str, *, snapshot: bool, options: tuple[str, ...] = ()
 ) -> HostConfig:
-    nix = Nix(
-        runner=SubprocessRunner(),
-        instrumentation=Instrumentation(channel_script="s", snapshot=snapshot),
-        settings=NixSettings(override_inputs=tuple(OVERRIDES.items())),
-    )
-    return nix.evaluate(HostRef(flake, host), option_paths=options)
+    return opened(flake, snapshot=snapshot).evaluate(host, option_paths=options)
 
 
 def run_script(flake: FlakeRef, host: str, *, snapshot: bool, tmp_path: Path) -> str:
-    nix = Nix(
-        runner=SubprocessRunner(),
-        instrumentation=Instrumentation(channel_script="s", snapshot=snapshot),
-        settings=NixSettings(override_inputs=tuple(OVERRIDES.items())),
-    )
-    config = nix.evaluate(HostRef(flake, host))
-    built = nix.build(config.derivation, gc_root=tmp_path / "root", output=config.output)
+    whole = opened(flake, snapshot=snapshot)
+    config = whole.evaluate(host)
+    built = whole.build(config, gc_root=tmp_path / "root")
     return (built / config.program).read_text()
 
 

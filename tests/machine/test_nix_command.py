@@ -14,11 +14,13 @@ import pytest
 
 from pytest_nixos.errors import BuildError, EvalError, FlakeError, NixosError
 from pytest_nixos.local.process import SubprocessRunner
+from pytest_nixos.nix.argv import NixSettings
 from pytest_nixos.nix.cache import EvaluationCache
-from pytest_nixos.nix.evaluation import Instrumentation, Nix, NixSettings
-from pytest_nixos.nix.expression import expression_sources
+from pytest_nixos.nix.expression import Instrumentation, expression_sources
+from pytest_nixos.nix.flake import Flakes
 from pytest_nixos.nix.log import BuildProgress
-from pytest_nixos.nix.refs import FlakeRef, HostRef
+from pytest_nixos.nix.refs import FlakeRef
+from pytest_nixos.nix.store import Nix
 
 PROGRAMS = os.environ.get("PYTEST_NIXOS_NIX_PROGRAMS", "nix").split(":")
 
@@ -69,15 +71,14 @@ def single_user(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(params=PROGRAMS)
-def make(request: pytest.FixtureRequest) -> Callable[..., Nix]:
-    def make_nix(**settings: Any) -> Nix:
-        return Nix(
-            runner=SubprocessRunner(),
-            instrumentation=Instrumentation(channel_script="s"),
-            settings=NixSettings(program=request.param, **settings),
+def make(request: pytest.FixtureRequest) -> Callable[..., Flakes]:
+    def make_flakes(**settings: Any) -> Flakes:
+        nix = Nix(
+            runner=SubprocessRunner(), settings=NixSettings(program=request.param, **settings)
         )
+        return Flakes(nix, Instrumentation(channel_script="s"))
 
-    return make_nix
+    return make_flakes
 
 
 @pytest.fixture
@@ -95,15 +96,15 @@ def failure(action: Callable[[], object]) -> NixosError:
 
 
 def test_hosts_are_listed_and_the_flake_stays_as_it_is(
-    make: Callable[..., Nix], tiny: FlakeRef
+    make: Callable[..., Flakes], tiny: FlakeRef
 ) -> None:
-    assert "tiny.example-1" in make().host_names(tiny)
+    assert "tiny.example-1" in make().of(tiny).host_names()
     folder = Path(tiny.url.removeprefix("path:"))
     assert [file.name for file in folder.iterdir()] == ["flake.nix"]
 
 
 def test_one_evaluation_gives_facts_options_and_a_derivation(
-    make: Callable[..., Nix], tiny: FlakeRef, tmp_path: Path
+    make: Callable[..., Flakes], tiny: FlakeRef, tmp_path: Path
 ) -> None:
     paths = [
         "odd.thrown",
@@ -115,7 +116,7 @@ def test_one_evaluation_gives_facts_options_and_a_derivation(
         "odd.loop",
     ]
     cache = EvaluationCache(directory=tmp_path / "cache")
-    host = make(cache=cache).evaluate(HostRef(tiny, "tiny.example-1"), option_paths=paths)
+    host = make(cache=cache).of(tiny).evaluate("tiny.example-1", option_paths=paths)
     assert (host.backend, host.host_name, host.program) == ("vm", "tiny", "bin/run-it-vm")
     assert host.sysctls == {"a.b": "1", "c.d": "0", "g.h": "7"}
     assert host.unreadable == ('boot.kernel.sysctl."i.j"',)
@@ -135,23 +136,25 @@ def test_one_evaluation_gives_facts_options_and_a_derivation(
     assert [file.name for file in folder.iterdir()] == ["flake.nix"]
 
 
-def test_a_container_by_its_own_word_and_by_ours(make: Callable[..., Nix], tiny: FlakeRef) -> None:
-    declared = make().evaluate(HostRef(tiny, "container"))
+def test_a_container_by_its_own_word_and_by_ours(
+    make: Callable[..., Flakes], tiny: FlakeRef
+) -> None:
+    declared = make().of(tiny).evaluate("container")
     assert (declared.backend, declared.program, declared.is_container) == ("container", "", True)
-    asked = make().evaluate(HostRef(tiny, "tiny.example-1"), backend="container")
+    asked = make().of(tiny).evaluate("tiny.example-1", backend="container")
     assert asked.derivation.endswith("-toplevel.drv")
 
 
 def test_a_generation_of_a_vm_is_the_variants_toplevel(
-    make: Callable[..., Nix], tiny: FlakeRef
+    make: Callable[..., Flakes], tiny: FlakeRef
 ) -> None:
-    host = HostRef(tiny, "tiny.example-1")
-    vm = make().instantiate_generation(host, backend="vm", delta="{ }")
-    container = make().instantiate_generation(host, backend="container", delta="{ }")
+    host, flake = "tiny.example-1", make().of(tiny)
+    vm = flake.instantiate_generation(host, backend="vm", delta="{ }")
+    container = flake.instantiate_generation(host, backend="container", delta="{ }")
     assert vm.endswith("-vm-toplevel.drv")
     assert container.endswith("-toplevel.drv")
     assert not container.endswith("-vm-toplevel.drv")
-    error = failure(lambda: make().instantiate_generation(host, backend="vm", delta="{ a = ; }"))
+    error = failure(lambda: flake.instantiate_generation(host, backend="vm", delta="{ a = ; }"))
     assert "syntax error" in error.message
 
 
@@ -169,31 +172,35 @@ def test_a_generation_of_a_vm_is_the_variants_toplevel(
     ],
 )
 def test_hosts_that_cannot_be_evaluated(
-    make: Callable[..., Nix], tiny: FlakeRef, attr: str, kind: type[NixosError], says: str
+    make: Callable[..., Flakes], tiny: FlakeRef, attr: str, kind: type[NixosError], says: str
 ) -> None:
-    error = failure(lambda: make().evaluate(HostRef(tiny, attr)))
+    error = failure(lambda: make().of(tiny).evaluate(attr))
     assert type(error) is kind
     assert says in error.message
     assert "while" not in error.message
 
 
-def test_flakes_that_cannot_be_read(make: Callable[..., Nix], tmp_path: Path) -> None:
-    nix = make()
-    assert "no such file" in failure(lambda: nix.metadata(FlakeRef(f"{tmp_path}/nope"))).message
-    assert "no flake.nix there" in failure(lambda: nix.metadata(FlakeRef(str(tmp_path)))).message
+def test_flakes_that_cannot_be_read(make: Callable[..., Flakes], tmp_path: Path) -> None:
+    flakes = make()
+    assert (
+        "no such file" in failure(lambda: flakes.of(FlakeRef(f"{tmp_path}/nope")).metadata).message
+    )
+    assert (
+        "no flake.nix there" in failure(lambda: flakes.of(FlakeRef(str(tmp_path))).metadata).message
+    )
     (tmp_path / "flake.nix").write_text("{ outputs = _: { }; }")
     ref = FlakeRef(f"path:{tmp_path}")
-    assert "no nixosConfigurations" in failure(lambda: nix.host_names(ref)).message
+    assert "no nixosConfigurations" in failure(lambda: flakes.of(ref).host_names()).message
     wrong = make(override_inputs=(("nope", f"path:{tmp_path}"),))
-    assert "no input 'nope' to override" in failure(lambda: wrong.metadata(ref)).message
+    assert "no input 'nope' to override" in failure(lambda: wrong.of(ref).metadata).message
 
 
-def test_an_untracked_flake(make: Callable[..., Nix], tmp_path: Path) -> None:
+def test_an_untracked_flake(make: Callable[..., Flakes], tmp_path: Path) -> None:
     if shutil.which("git") is None:
         pytest.skip("no git")
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
     (tmp_path / "flake.nix").write_text("{ outputs = _: { }; }")
-    error = failure(lambda: make().metadata(FlakeRef(str(tmp_path))))
+    error = failure(lambda: make().of(FlakeRef(str(tmp_path))).metadata)
     assert "Git does not track flake.nix" in error.message
 
 
@@ -210,8 +217,8 @@ def drv(program: str, name: str, script: str, more: str = "") -> str:
     ).stdout  # fmt: skip
 
 
-def test_a_build_is_told_rooted_and_closed(make: Callable[..., Nix], tmp_path: Path) -> None:
-    nix = make()
+def test_a_build_is_told_rooted_and_closed(make: Callable[..., Flakes], tmp_path: Path) -> None:
+    nix = make().nix
     salt = f"pytest-nixos-{os.getpid()}-{abs(hash(nix.settings.program))}"
     seen: list[BuildProgress] = []
     root = tmp_path / "roots" / "x"
@@ -236,8 +243,8 @@ def test_a_build_is_told_rooted_and_closed(make: Callable[..., Nix], tmp_path: P
         nix.build("/no.drv", gc_root=again, output=str(tmp_path))
 
 
-def test_a_build_that_fails_shows_its_log(make: Callable[..., Nix], tmp_path: Path) -> None:
-    nix = make()
+def test_a_build_that_fails_shows_its_log(make: Callable[..., Flakes], tmp_path: Path) -> None:
+    nix = make().nix
     derivation = drv(
         nix.settings.program, "pytest-nixos-fails", "echo to stdout; echo to stderr >&2; exit 3"
     )
@@ -248,8 +255,8 @@ def test_a_build_that_fails_shows_its_log(make: Callable[..., Nix], tmp_path: Pa
     assert "exit code 3" in error.message
 
 
-def test_a_build_out_of_time_leaves_no_process(make: Callable[..., Nix], tmp_path: Path) -> None:
-    nix = make(build_limit_s=8)
+def test_a_build_out_of_time_leaves_no_process(make: Callable[..., Flakes], tmp_path: Path) -> None:
+    nix = make(build_limit_s=8).nix
     derivation = drv(nix.settings.program, "pytest-nixos-slow", "exec sleep 4711.25")
     error = failure(lambda: nix.build(derivation, gc_root=tmp_path / "x"))
     assert "still building after 8 s" in error.message
@@ -265,8 +272,8 @@ def _readable(file: Path) -> bool:
     return True
 
 
-def test_the_reader_of_odd_values(make: Callable[..., Nix]) -> None:
-    program = make().settings.program
+def test_the_reader_of_odd_values(make: Callable[..., Flakes]) -> None:
+    program = make().nix.settings.program
     values = (
         "let self = { inherit self; a = 1; }; in"
         ' [ 1 1.5 true null "s" (x: x) { type = "derivation"; outPath = "/nix/store/x"; }'

@@ -16,9 +16,12 @@ import pytest
 
 from pytest_nixos.errors import EvalError
 from pytest_nixos.local.process import SubprocessRunner
-from pytest_nixos.nix.evaluation import Instrumentation, Nix, NixSettings
-from pytest_nixos.nix.host_config import HostConfig
-from pytest_nixos.nix.refs import FlakeRef, HostRef
+from pytest_nixos.nix.argv import NixSettings
+from pytest_nixos.nix.expression import Instrumentation
+from pytest_nixos.nix.flake import Flake
+from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.refs import FlakeRef
+from pytest_nixos.nix.store import Nix
 
 NIXPKGS = os.environ.get("PYTEST_NIXOS_NIXPKGS", "")
 PROGRAM = os.environ.get("PYTEST_NIXOS_NIX_PROGRAMS", "nix").split(":")[0]
@@ -78,18 +81,12 @@ HOSTS = """
 WEB = "web.example-1.org"
 
 
-@pytest.fixture(scope="module")
-def nix() -> Nix:
-    script = "echo \"${HOME}\" '' \\ $(pwd)"
-    return Nix(
-        runner=SubprocessRunner(),
-        instrumentation=Instrumentation(channel_script=script, memory_mib=2222),
-        settings=NixSettings(program=PROGRAM),
-    )
+NIX = Nix(runner=SubprocessRunner(), settings=NixSettings(program=PROGRAM))
+INSTRUMENTATION = Instrumentation(channel_script="echo \"${HOME}\" '' \\ $(pwd)", memory_mib=2222)
 
 
 @pytest.fixture(scope="module")
-def flake(tmp_path_factory: pytest.TempPathFactory) -> FlakeRef:
+def flake(tmp_path_factory: pytest.TempPathFactory) -> Flake:
     folder = tmp_path_factory.mktemp("real")
     (folder / "flake.nix").write_text(HOSTS.replace("@NIXPKGS@", str(Path(NIXPKGS).resolve())))
     # Without a lock file each command would copy the whole tree again.
@@ -97,17 +94,17 @@ def flake(tmp_path_factory: pytest.TempPathFactory) -> FlakeRef:
         [PROGRAM, "--extra-experimental-features", "nix-command flakes", "flake", "lock", f"path:{folder}"],
         check=True,
     )  # fmt: skip
-    return FlakeRef(f"path:{folder}")
+    return Flake(FlakeRef(f"path:{folder}"), NIX, INSTRUMENTATION)
 
 
 @pytest.fixture(scope="module")
-def web(nix: Nix, flake: FlakeRef) -> HostConfig:
+def web(flake: Flake) -> HostConfig:
     paths = ["services.openssh.enable", 'boot.kernel.sysctl."vm.swappiness"', "no.such.option"]
-    return nix.evaluate(HostRef(flake, WEB), option_paths=[*paths, "virtualisation.graphics"])
+    return flake.evaluate(WEB, option_paths=[*paths, "virtualisation.graphics"])
 
 
-def test_hosts_are_listed(nix: Nix, flake: FlakeRef) -> None:
-    assert nix.host_names(flake) == ("asserts", "container", "ssh", WEB)
+def test_hosts_are_listed(flake: Flake) -> None:
+    assert flake.host_names() == ("asserts", "container", "ssh", WEB)
 
 
 def test_declared_facts(web: HostConfig) -> None:
@@ -217,14 +214,11 @@ def requisites(derivation: str) -> str:
     ).stdout  # fmt: skip
 
 
-def test_the_machine_and_its_generations_carry_the_channel(
-    nix: Nix, flake: FlakeRef, web: HostConfig
-) -> None:
+def test_the_machine_and_its_generations_carry_the_channel(flake: Flake, web: HostConfig) -> None:
     assert "pytest-nixos-channel" in requisites(web.derivation)
     delta = '{ pkgs, ... }: { environment.etc."pytest-nixos-delta".text = pkgs.system; }'
-    host = HostRef(flake, WEB)
-    plain = nix.instantiate_generation(host, backend="vm", delta="{ }")
-    changed = nix.instantiate_generation(host, backend="vm", delta=delta)
+    plain = flake.instantiate_generation(WEB, backend="vm", delta="{ }")
+    changed = flake.instantiate_generation(WEB, backend="vm", delta=delta)
     assert plain != changed
     assert "nixos-system-web" in plain
     assert plain in requisites(web.derivation)
@@ -232,17 +226,15 @@ def test_the_machine_and_its_generations_carry_the_channel(
     assert "pytest-nixos-delta" in requisites(changed)
 
 
-def test_settings_of_the_machine_go_into_its_run_script(
-    nix: Nix, flake: FlakeRef, web: HostConfig
-) -> None:
-    other = replace(nix, instrumentation=replace(nix.instrumentation, memory_mib=4444, cores=2))
-    assert other.evaluate(HostRef(flake, WEB)).derivation != web.derivation
+def test_settings_of_the_machine_go_into_its_run_script(flake: Flake, web: HostConfig) -> None:
+    other = Flake(flake.ref, NIX, replace(INSTRUMENTATION, memory_mib=4444, cores=2))
+    assert other.evaluate(WEB).derivation != web.derivation
 
 
 @pytest.mark.parametrize("backend", ["auto", "container"])
-def test_containers(nix: Nix, flake: FlakeRef, backend: str) -> None:
+def test_containers(flake: Flake, backend: str) -> None:
     attr = "container" if backend == "auto" else "ssh"
-    host = nix.evaluate(HostRef(flake, attr), backend=backend)
+    host = flake.evaluate(attr, backend=backend)
     assert (host.backend, host.program) == ("container", "")
     assert host.is_container is (backend == "auto")
     assert "nixos-system" in host.derivation
@@ -251,13 +243,13 @@ def test_containers(nix: Nix, flake: FlakeRef, backend: str) -> None:
         assert host.changed["boot.isContainer"] == (False, True)
 
 
-def test_ollama_and_ssh_of_this_release(nix: Nix, flake: FlakeRef) -> None:
+def test_ollama_and_ssh_of_this_release(flake: Flake) -> None:
     paths = [
         "services.openssh.settings",
         "services.openssh.passwordAuthentication",
         "services.ollama",
     ]
-    host = nix.evaluate(HostRef(flake, "ssh"), option_paths=paths)
+    host = flake.evaluate("ssh", option_paths=paths)
     assert host.ollama is not None
     assert (host.ollama.host, host.ollama.port) == ("127.0.0.1", 11434)
     settings: Mapping[str, Any] = host.option("services.openssh.settings").value
@@ -268,6 +260,6 @@ def test_ollama_and_ssh_of_this_release(nix: Nix, flake: FlakeRef) -> None:
     assert host.units["sshd.service"].enabled
 
 
-def test_failed_assertions_are_shown(nix: Nix, flake: FlakeRef) -> None:
+def test_failed_assertions_are_shown(flake: Flake) -> None:
     with pytest.raises(EvalError, match="Failed assertions:\n- ports must be even"):
-        nix.evaluate(HostRef(flake, "asserts"))
+        flake.evaluate("asserts")

@@ -23,7 +23,7 @@ from pytest_nixos.machine.capabilities import PortState
 from pytest_nixos.machine.console import BootPhase
 from pytest_nixos.machine.snapshot.store import SnapshotStore
 from pytest_nixos.machine.vm.backend import SnapshotOptions, VmBackend, VmOptions
-from pytest_nixos.nix.host_config import HostConfig
+from pytest_nixos.nix.host_facts import HostConfig
 
 SYSTEM = os.environ.get("PYTEST_NIXOS_SNAPSHOT_SYSTEM", "")
 LIMIT_S = float(os.environ.get("PYTEST_NIXOS_BOOT_TIMEOUT", "300"))

@@ -31,13 +31,13 @@ CATALOGUE: Broken = {
     "NIX-012": ("LOW", "https://channels.nixos.org/nixos-unstable"),
     "SBX-001": ("HIGH", "report.service is 9."),
     "SBX-006": ("HIGH", "report.service is no"),
-    "SEC-001": ("CRITICAL", "etc-token: pytest-nixos canary"),
+    "SEC-001": ("CRITICAL", "token:1: pytest-nixos canary"),
     "SEC-002": ("HIGH", "/run/secrets/token mode is 644"),
     "SEC-004": ("HIGH", "notes.service: NOTES_API_KEY"),
     "SEC-010": ("CRITICAL", "notes.service: LoadCredential"),
     "SSH-012": ("LOW", "is yes"),
     "SSH-023": ("MEDIUM", "MaxAuthTries is '60', declared '3'"),
-    "TLS-006": ("HIGH", "etc-site.key: private key"),
+    "TLS-006": ("HIGH", "site.key:1: private key"),
 }
 
 #: The flake in stale/, judged without a machine, with the profile `stale`.

@@ -13,12 +13,12 @@ def fact(value: Any) -> dict[str, Any]:
 UNREADABLE = {"readable": False, "value": None}
 
 FACTS: dict[str, Any] = {
-    "hostName": fact("web"),
-    "systemName": fact("web"),
-    "stateVersion": fact("24.05"),
+    "host_name": fact("web"),
+    "system_name": fact("web"),
+    "state_version": fact("24.05"),
     "release": fact("24.05"),
     "version": fact("24.05.1"),
-    "isContainer": fact(False),
+    "is_container": fact(False),
     "firewall": fact(
         {
             "enable": True,
@@ -66,11 +66,11 @@ FACTS: dict[str, Any] = {
         )
     },
     "groups": fact(["users"]),
-    "kernelParams": fact(["loglevel=4"]),
-    "fileSystems": {
+    "kernel_params": fact(["loglevel=4"]),
+    "file_systems": {
         "/": fact({"mountPoint": "/", "device": "/dev/a", "fsType": "ext4", "options": ["ro"]})
     },
-    "swapDevices": fact(["/dev/b", None]),
+    "swap_devices": fact(["/dev/b", None]),
     "warnings": fact(["w"]),
     "units": {
         "x.service": fact({"enabled": True, "text": UNIT, "wantedBy": ["multi-user.target"]})

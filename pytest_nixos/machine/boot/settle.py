@@ -123,6 +123,7 @@ class _Settling:
         self._named: set[str] = set()
         self._jobs: tuple[Job, ...] = ()
         self._moved_s = time.monotonic()
+        self._too_late = False
 
     def wait(self, deadline: Deadline) -> Settled:
         finished: Deadline | None = None
@@ -150,6 +151,8 @@ class _Settling:
         return found.get("SystemState", ""), int(count) if count.isdigit() else -1
 
     def _ask(self, command: str, deadline: Deadline) -> str:
+        if self._too_late and deadline.expired:
+            return ""
         try:
             result = self._transport.run(command, deadline=deadline.within(_COMMAND_LIMIT_S))
         except CommandTimeout:
@@ -223,6 +226,7 @@ class _Settling:
             )
 
     def _late(self, deadline: Deadline, state: str) -> BootError:
+        self._too_late = True
         # What is asked now must not make a boot limit of a minute two: a manager that hangs does not answer anyway.
         grace = Deadline.after(
             min(2 * _COMMAND_LIMIT_S, _GRACE_SHARE * deadline.limit_s + _GRACE_S)

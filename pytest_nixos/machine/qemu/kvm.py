@@ -13,13 +13,12 @@ import json
 import os
 import platform
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_nixos.errors import ToolMissingError
+from pytest_nixos.local.dirs import cache_directory, make_private
 from pytest_nixos.local.pace import Pace
-from pytest_nixos.local.private_directory import private_directory
 from pytest_nixos.local.process import ProcessTimeout, Runner
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.qemu.kvm_rom import EXIT_USABLE, rom_image
@@ -54,12 +53,10 @@ class VerdictCache:
         self._directory = directory / boot_id
 
     @classmethod
-    def of_user(cls, environment: Mapping[str, str]) -> VerdictCache:
+    def of_user(cls) -> VerdictCache:
         """Use ``$XDG_CACHE_HOME/pytest-nixos/kvm`` (``~/.cache`` without that variable)."""
-        chosen = environment.get("XDG_CACHE_HOME")
-        base = Path(chosen) if chosen else Path("~/.cache").expanduser()
         boot_id = _read_text(Path("/proc/sys/kernel/random/boot_id")).strip() or "unknown"
-        return cls(base / "pytest-nixos" / "kvm", boot_id)
+        return cls(cache_directory("kvm"), boot_id)
 
     def read(self, key: str) -> KvmVerdict | None:
         """Return the verdict kept under `key`, if this user wrote it."""
@@ -75,7 +72,7 @@ class VerdictCache:
     def write(self, key: str, verdict: KvmVerdict) -> None:
         """Keep `verdict`; a cache that cannot be written costs only time."""
         with contextlib.suppress(OSError):
-            private_directory(self._directory)
+            make_private(self._directory)
             with tempfile.NamedTemporaryFile("w", dir=self._directory, delete=False) as file:
                 json.dump({"usable": verdict.usable, "reason": verdict.reason}, file)
             Path(file.name).replace(self._path(key))

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
-__all__ = ["CacheLimits"]
+__all__ = ["DEFAULT_CACHE_DAYS", "DEFAULT_CACHE_GIB", "CacheLimits"]
+
+DEFAULT_CACHE_GIB = 10.0
+DEFAULT_CACHE_DAYS = 30.0
 
 _DAY_S = 86400.0
+_GIB = 1 << 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,5 +22,10 @@ class CacheLimits:
     :param most_age_s: seconds since its last use after which one is removed.
     """
 
-    most_bytes: int = 10 << 30
-    most_age_s: float = 30 * _DAY_S
+    most_bytes: int = int(DEFAULT_CACHE_GIB * _GIB)
+    most_age_s: float = DEFAULT_CACHE_DAYS * _DAY_S
+
+    @classmethod
+    def of(cls, *, size_gib: float, age_days: float) -> Self:
+        """Return limits in the units that people set them in."""
+        return cls(most_bytes=int(size_gib * _GIB), most_age_s=age_days * _DAY_S)

@@ -7,7 +7,6 @@ directory, so that nothing that a running clone still reads is removed.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import tempfile
@@ -15,11 +14,12 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from pytest_nixos.local.private_directory import private_directory
+from pytest_nixos.local.dirs import cache_directory, make_private
+from pytest_nixos.local.locks import hold_exclusive, hold_shared
 from pytest_nixos.machine.snapshot.limits import CacheLimits
 from pytest_nixos.machine.snapshot.record import RECORD, Snapshot, SnapshotDamaged, SnapshotRecord
 
-__all__ = ["CacheLimits", "SnapshotStore", "default_snapshot_directory"]
+__all__ = ["CacheLimits", "SnapshotStore"]
 
 _NEW = ".new-"
 _LOCK = "lock"
@@ -37,6 +37,11 @@ class SnapshotStore:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
+    @classmethod
+    def of_user(cls) -> SnapshotStore:
+        """Return those of the user who runs this."""
+        return cls(cache_directory("snapshots"))
+
     def path(self, key: str) -> Path:
         """Return the directory of a snapshot."""
         return self.directory / key
@@ -52,7 +57,7 @@ class SnapshotStore:
         self._sweep()
         with contextlib.ExitStack() as stack:
             snapshot = Snapshot.load(path) if os.path.lexists(path) else None
-            if snapshot is not None and not _hold(stack, path / _LOCK, fcntl.LOCK_SH):
+            if snapshot is not None and not hold_shared(stack, path / _LOCK):
                 snapshot = None  # it is being removed
             if snapshot is not None:
                 snapshot.check()
@@ -62,14 +67,9 @@ class SnapshotStore:
     @contextlib.contextmanager
     def writing(self, key: str) -> Iterator[bool]:
         """Yield whether this process may make the snapshot of `key`; another one makes it otherwise."""
-        private_directory(self.directory)
-        descriptor = os.open(
-            self.directory / f"{key}{_LOCK_SUFFIX}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-        )
-        try:
-            yield _locked(descriptor, fcntl.LOCK_EX)
-        finally:
-            os.close(descriptor)
+        make_private(self.directory)
+        with contextlib.ExitStack() as stack:
+            yield hold_exclusive(stack, self.directory / f"{key}{_LOCK_SUFFIX}")
 
     @contextlib.contextmanager
     def draft(self) -> Iterator[Path]:
@@ -79,7 +79,7 @@ class SnapshotStore:
         try:
             # While it is locked, no other process takes it for what somebody left behind.
             with contextlib.ExitStack() as stack:
-                _hold(stack, path / _LOCK, fcntl.LOCK_SH)
+                hold_shared(stack, path / _LOCK)
                 yield path
         finally:
             shutil.rmtree(path, ignore_errors=True)
@@ -109,7 +109,7 @@ class SnapshotStore:
             return True
         with contextlib.ExitStack() as stack:
             try:
-                if not _hold(stack, path / _LOCK, fcntl.LOCK_EX):
+                if not hold_exclusive(stack, path / _LOCK):
                     return False
                 # First the name: whoever is interrupted now leaves nothing that looks whole.
                 doomed = Path(tempfile.mkdtemp(prefix=_NEW, dir=self.directory))
@@ -155,34 +155,12 @@ class SnapshotStore:
 
     def _sweep(self) -> None:
         """Remove drafts whose maker is gone."""
-        private_directory(self.directory)
+        make_private(self.directory)
         for path in self.directory.glob(f"{_NEW}*"):
             with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
                 young = time.time() - path.stat().st_mtime < _YOUNG_S  # perhaps not locked yet
-                if not young and _hold(stack, path / _LOCK, fcntl.LOCK_EX):
+                if not young and hold_exclusive(stack, path / _LOCK):
                     shutil.rmtree(path, ignore_errors=True)
-
-
-def default_snapshot_directory(environ: Mapping[str, str]) -> Path:
-    """Return ``$XDG_CACHE_HOME/pytest-nixos/snapshots``, ``~/.cache`` standing in as the base directory says."""
-    base = environ.get("XDG_CACHE_HOME", "")
-    root = Path(base) if base.startswith("/") else Path(environ.get("HOME", "/root")) / ".cache"
-    return root / "pytest-nixos" / "snapshots"
-
-
-def _hold(stack: contextlib.ExitStack, path: Path, kind: int) -> bool:
-    """Lock a file until `stack` ends; return whether that could be had at once."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    stack.callback(os.close, descriptor)
-    return _locked(descriptor, kind)
-
-
-def _locked(descriptor: int, kind: int) -> bool:
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _loaded(path: Path) -> Snapshot | None:

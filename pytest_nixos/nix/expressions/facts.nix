@@ -1,12 +1,18 @@
 # The facts of one evaluated NixOS config, each as { readable; value; } so that one that throws hides no other.
 #
-# Attributes are named as the options are, so that a difference can be told by its option path. Written with builtins alone, against options of nixpkgs 22.05 to 26.05; an option that a release lacks is null.
-{ safe }:
+# paths: name of the fact to its option path, as nix/host_facts.py declares them. A fact that is plain JSON needs no reader here.
+#
+# Attributes of a value are named as the options are, so that a difference can be told by its option path. Written with builtins alone,
+# against options of nixpkgs 22.05 to 26.05; an option that a release lacks is null.
+{ safe, paths }:
 config:
 let
   inherit (safe) fact get text;
 
   at = path: get config path;
+
+  # The value of a fact, or `default` where it is absent or throws.
+  valueOf = name: at paths.${name};
 
   # A string, path or package as text; null stays null.
   optionalText =
@@ -31,7 +37,7 @@ let
     allowedUDPPortRanges = set.allowedUDPPortRanges or [ ];
   };
 
-  firewall = at [ "networking" "firewall" ] { };
+  firewall = valueOf "firewall" { };
   nftables = at [ "networking" "nftables" "enable" ] false;
 
   # `toString true` is "1", but `toString false` is "": what the kernel prints is 0.
@@ -44,8 +50,8 @@ let
     else
       text (toString value);
 
-  zram = at [ "zramSwap" ] { enable = false; };
-  ollama = at [ "services" "ollama" ] { enable = false; };
+  zram = valueOf "zram" { enable = false; };
+  ollama = valueOf "ollama" { enable = false; };
 
   # An option that was removed still exists and throws when it is read.
   ollamaOption = name: default: get ollama [ name ] default;
@@ -78,68 +84,64 @@ let
     text = if (value.text or null) == null then "" else text value.text;
     wantedBy = (value.wantedBy or [ ]) ++ (value.requiredBy or [ ]);
   };
-in
-{
-  hostName = fact (at [ "networking" "hostName" ] "");
-  systemName = fact (at [ "system" "name" ] "");
-  stateVersion = fact (at [ "system" "stateVersion" ] null);
-  release = fact (at [ "system" "nixos" "release" ] "");
-  version = fact (at [ "system" "nixos" "version" ] "");
-  isContainer = fact (at [ "boot" "isContainer" ] false);
 
-  firewall = fact (ports firewall // {
-    enable = firewall.enable or false;
-    backend = text (get firewall [ "backend" ] (if nftables then "nftables" else "iptables"));
-    interfaces = builtins.mapAttrs (_: ports) (firewall.interfaces or { });
-    trustedInterfaces = firewall.trustedInterfaces or [ ];
-    allowPing = firewall.allowPing or true;
-    rejectPackets = firewall.rejectPackets or false;
-  });
+  readers = {
+    firewall = fact (ports firewall // {
+      enable = firewall.enable or false;
+      backend = text (get firewall [ "backend" ] (if nftables then "nftables" else "iptables"));
+      interfaces = builtins.mapAttrs (_: ports) (firewall.interfaces or { });
+      trustedInterfaces = firewall.trustedInterfaces or [ ];
+      allowPing = firewall.allowPing or true;
+      rejectPackets = firewall.rejectPackets or false;
+    });
 
-  sysctls = mapNamed (_: sysctl) (at [ "boot" "kernel" "sysctl" ] { });
+    sysctls = mapNamed (_: sysctl) (valueOf "sysctls" { });
 
-  zram = fact (
-    if zram.enable or false then
-      {
-        algorithm = zram.algorithm or "zstd";
-        memoryPercent = zram.memoryPercent or 50;
-        memoryMax = zram.memoryMax or null;
-        priority = zram.priority or 5;
-        swapDevices = zram.swapDevices or 1;
-      }
-    else
-      null
-  );
+    zram = fact (
+      if zram.enable or false then
+        {
+          algorithm = zram.algorithm or "zstd";
+          memoryPercent = zram.memoryPercent or 50;
+          memoryMax = zram.memoryMax or null;
+          priority = zram.priority or 5;
+          swapDevices = zram.swapDevices or 1;
+        }
+      else
+        null
+    );
 
-  ollama = fact (
-    if ollama.enable or false then
-      {
-        host = ollamaOption "host" null;
-        port = ollamaOption "port" null;
-        listenAddress = ollamaOption "listenAddress" null;
-        loadModels = ollamaOption "loadModels" [ ];
-        openFirewall = ollamaOption "openFirewall" false;
-        acceleration = if acceleration == false then "false" else acceleration;
-        environmentVariables = builtins.mapAttrs (_: value: text (toString value)) (
-          ollamaOption "environmentVariables" { }
-        );
-      }
-    else
-      null
-  );
+    ollama = fact (
+      if ollama.enable or false then
+        {
+          host = ollamaOption "host" null;
+          port = ollamaOption "port" null;
+          listenAddress = ollamaOption "listenAddress" null;
+          loadModels = ollamaOption "loadModels" [ ];
+          openFirewall = ollamaOption "openFirewall" false;
+          acceleration = if acceleration == false then "false" else acceleration;
+          environmentVariables = builtins.mapAttrs (_: value: text (toString value)) (
+            ollamaOption "environmentVariables" { }
+          );
+        }
+      else
+        null
+    );
 
-  users = mapNamed user (at [ "users" "users" ] { });
-  groups = fact (builtins.attrNames (at [ "users" "groups" ] { }));
-  kernelParams = fact (texts (at [ "boot" "kernelParams" ] [ ]));
-  fileSystems = mapNamed fileSystem (at [ "fileSystems" ] { });
-  swapDevices = fact (map (entry: optionalText (entry.device or null)) (at [ "swapDevices" ] [ ]));
-  warnings = fact (texts (at [ "warnings" ] [ ]));
-  units = mapNamed unit (at [ "systemd" "units" ] { });
+    users = mapNamed user (valueOf "users" { });
+    groups = fact (builtins.attrNames (valueOf "groups" { }));
+    kernel_params = fact (texts (valueOf "kernel_params" [ ]));
+    file_systems = mapNamed fileSystem (valueOf "file_systems" { });
+    swap_devices = fact (map (entry: optionalText (entry.device or null)) (valueOf "swap_devices" [ ]));
+    warnings = fact (texts (valueOf "warnings" [ ]));
+    units = mapNamed unit (valueOf "units" { });
 
-  vm = fact {
-    memorySize = at [ "virtualisation" "memorySize" ] null;
-    cores = at [ "virtualisation" "cores" ] null;
-    graphics = at [ "virtualisation" "graphics" ] null;
-    restrictNetwork = at [ "virtualisation" "restrictNetwork" ] false;
+    # Of the VM variant's own config, where its settings stand at the top.
+    vm = fact {
+      memorySize = at [ "virtualisation" "memorySize" ] null;
+      cores = at [ "virtualisation" "cores" ] null;
+      graphics = at [ "virtualisation" "graphics" ] null;
+      restrictNetwork = at [ "virtualisation" "restrictNetwork" ] false;
+    };
   };
-}
+in
+builtins.mapAttrs (name: _: readers.${name} or (safe.json (valueOf name null))) paths

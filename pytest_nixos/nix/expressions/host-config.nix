@@ -13,7 +13,7 @@ let
   machine = machineOf host;
 
   # In the order asked.
-  options = config: map (safe.option config) request.options;
+  options = config: map (safe.option { inherit config; inherit (host) options; }) request.options;
 
   wanted = all: builtins.removeAttrs all request.skippedFacts;
 

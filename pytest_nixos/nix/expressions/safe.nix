@@ -145,6 +145,24 @@ let
         else
           { state = "absent"; }
     ) { state = "present"; value = set; } path;
+  # Whether `path` leads to, or into, an option that is hidden and not set.
+  isRemoved =
+    options: path:
+    let
+      step =
+        found: name:
+        if found == null || claims found "_type" "option" then
+          found
+        else if builtins.isAttrs found && found ? ${name} && (try found.${name}).success then
+          found.${name}
+        else
+          null;
+      option = builtins.foldl' step options path;
+    in
+    option != null
+    && claims option "_type" "option"
+    && claims option "visible" false
+    && claims option "isDefined" false;
 in
 {
   inherit text;
@@ -160,13 +178,20 @@ in
     };
 
   # The option at `path` as { state; value; }, `state` being present, absent or unreadable.
+  #
+  # What `mkRemovedOptionModule` leaves behind throws when it is read: hidden, and set by nobody. A host that sets
+  # it fails at its own assertion, so it counts as an option that the release does not have.
   option =
-    config: path:
+    { config, options }:
+    path:
     let
       found = walk config path;
       result = go 0 elementLimit found.value;
+      state = if isRemoved options path then "absent" else "unreadable";
     in
-    if found.state != "present" then
+    if found.state == "unreadable" then
+      { inherit state; }
+    else if found.state != "present" then
       { inherit (found) state; }
     else if result.readable then
       {
@@ -174,7 +199,7 @@ in
         inherit (result) value;
       }
     else
-      { state = "unreadable"; };
+      { inherit state; };
 
   # The value at `path`, or `default` where it is absent or throws.
   get =

@@ -15,9 +15,8 @@ from pytest_nixos.machine.base import Machine, MachineSpec
 from pytest_nixos.machine.cluster.cluster import Cluster
 from pytest_nixos.machine.cluster.segment import SegmentStrategy, segment
 from pytest_nixos.machine.container.backend import ContainerBackend
-from pytest_nixos.nix.evaluation import Nix
-from pytest_nixos.nix.host_config import HostConfig
-from pytest_nixos.nix.refs import FlakeRef, HostRef
+from pytest_nixos.nix.flake import Flake
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.plugin.evaluate import FURTHER_OPTIONS
 from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.progress import Progress
@@ -33,10 +32,7 @@ class ClusterLaunch:
     The machines are containers, whatever the hosts' own backend is: a cluster of VMs has no common network yet.
     """
 
-    def __init__(
-        self, nix: Nix, flake: FlakeRef, settings: Settings, *, progress: Progress
-    ) -> None:
-        self._nix = nix
+    def __init__(self, flake: Flake, settings: Settings, *, progress: Progress) -> None:
         self._flake = flake
         self._settings = settings
         self._progress = progress
@@ -71,7 +67,12 @@ class ClusterLaunch:
             hosts = [self._evaluated(name) for name in names]
             runner = SubprocessRunner()
             common = stack.enter_context(segment(runner, hosts))
-            strategy = SegmentStrategy(runner, os.environ, common)
+            strategy = SegmentStrategy(
+                runner,
+                os.environ,
+                common,
+                root_is_machine_root=self._settings.container_root_is_machine_root,
+            )
             machines = {host.name: self._machine(host, strategy, stack) for host in hosts}
             cluster = Cluster(machines, common)
             cluster.introduce()
@@ -79,16 +80,14 @@ class ClusterLaunch:
 
     def _evaluated(self, name: str) -> HostConfig:
         self._progress.say(f"{name}: evaluating it as a machine of a cluster")
-        ref = HostRef(self._flake, name)
-        return self._nix.evaluate(ref, backend=BackendName.CONTAINER, option_paths=FURTHER_OPTIONS)
+        return self._flake.evaluate(
+            name, backend=BackendName.CONTAINER, option_paths=FURTHER_OPTIONS
+        )
 
     def _machine(self, host: HostConfig, strategy: SegmentStrategy, stack: ExitStack) -> Machine:
         directory = stack.enter_context(run_directory())
-        system = self._nix.build(
-            host.derivation,
-            gc_root=directory.path / "system",
-            output=host.output,
-            on_progress=self._progress.build,
+        system = self._flake.build(
+            host, gc_root=directory.path / "system", on_progress=self._progress.build
         )
         spec = MachineSpec(
             host=host,

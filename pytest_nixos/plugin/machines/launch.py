@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,7 +15,7 @@ from pytest_nixos.local.pressure import Pressure, PressureMark
 from pytest_nixos.local.run_directory import RunDirectory, run_directory
 from pytest_nixos.machine.base import Backend, Machine, MachineSpec
 from pytest_nixos.machine.boot.events import BootListener
-from pytest_nixos.nix.host_config import HostConfig
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.plugin.options import Keep, Settings, SnapshotUse
 from pytest_nixos.plugin.progress import Progress
 from pytest_nixos.plugin.session import HostEntry, NixosSession
@@ -126,17 +125,13 @@ class Launch:
         return self._session.host_config(self._entry.key)
 
     def _build(self, host: HostConfig, directory: RunDirectory) -> Path:
+        flake, on_progress = self._session.flake(self._entry.key), self._progress.build
         ahead = self._session.take_builds()
         if len(ahead) > 1:
             with _phase(self._entry, f"build of {len(ahead)} hosts"):
-                self._session.nix.build_ahead(ahead, on_progress=self._progress.build)
+                flake.nix.build_ahead(ahead, on_progress=on_progress)
         with _phase(self._entry, "build"):
-            return self._session.nix.build(
-                host.derivation,
-                gc_root=directory.path / "system",
-                output=host.output,
-                on_progress=self._progress.build,
-            )
+            return flake.build(host, gc_root=directory.path / "system", on_progress=on_progress)
 
     def _backend(self) -> Backend:
         name = self._session.backend_name(self._entry.key)
@@ -163,11 +158,19 @@ def bundled_backend(
     if name is BackendName.VM:
         from pytest_nixos.machine.vm.backend import VmBackend, VmOptions
 
-        return VmBackend(VmOptions(snapshots=_snapshots(settings, started_at_s)), on_event=on_event)
+        options = VmOptions(
+            snapshots=_snapshots(settings, started_at_s),
+            sandboxed=not settings.run_script_has_my_rights,
+            network=settings.open_network,
+        )
+        return VmBackend(options, on_event=on_event)
     if name is BackendName.CONTAINER:
         from pytest_nixos.machine.container.backend import ContainerBackend
 
-        return ContainerBackend(on_event=on_event)
+        return ContainerBackend(
+            on_event=on_event,
+            root_is_machine_root=settings.container_root_is_machine_root,
+        )
     from pytest_nixos.machine.ssh.backend import SshBackend
 
     if settings.ssh_address is None:
@@ -179,13 +182,13 @@ def bundled_backend(
 
 
 def _snapshots(settings: Settings, started_at_s: float) -> SnapshotOptions | None:
-    from pytest_nixos.machine.snapshot.store import SnapshotStore, default_snapshot_directory
+    from pytest_nixos.machine.snapshot.store import SnapshotStore
     from pytest_nixos.machine.vm.launcher import SnapshotOptions
 
     if settings.snapshot is SnapshotUse.OFF:
         return None
     return SnapshotOptions(
-        store=SnapshotStore(default_snapshot_directory(os.environ)),
+        store=SnapshotStore.of_user(),
         limits=settings.cache_limits,
         # Saved anew once in a session, not once a machine.
         not_before_s=started_at_s if settings.snapshot is SnapshotUse.REFRESH else 0.0,

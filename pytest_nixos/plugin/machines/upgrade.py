@@ -114,7 +114,11 @@ class Upgrades:
             launch = self._launch(key, boot_loader)
             roots = stack.enter_context(tempfile.TemporaryDirectory(prefix="pytest-nixos-"))
             machine = stack.enter_context(launch)
-            bridge = NixBridge(nix=self._session.nix, host=machine.spec.host, gc_roots=Path(roots))
+            bridge = NixBridge(
+                flakes=self._session.flakes,
+                host=machine.spec.host,
+                gc_roots=Path(roots),
+            )
             life = _Life(
                 launch=launch,
                 machine=machine,
@@ -187,7 +191,7 @@ class Upgrades:
             before=before,
             after=after,
             changed=really_changed(life.machine, old, new, suspects),
-            closure={str(path) for path in self._session.nix.closure(Path(new))},
+            closure={str(path) for path in self._session.flakes.nix.closure(Path(new))},
         )
         stayed = [
             n for n, s in after.items() if n in before and s.invocation == before[n].invocation
@@ -234,14 +238,14 @@ class Upgrades:
 
 def _state(life: _Life, session: NixosSession) -> dict[str, Any]:
     toplevel = life.generations.current
-    closure = session.nix.closure(Path(toplevel))
+    closure = session.flakes.nix.closure(Path(toplevel))
     return {
         "toplevel": toplevel,
         "release": life.machine.run("cat /run/current-system/nixos-version").stdout_text.strip(),
         "units": unit_states(life.machine),
         "ports": _ports(life.machine),
         "packages": packages_of(str(path) for path in closure),
-        "closure_bytes": session.nix.closure_bytes(Path(toplevel)),
+        "closure_bytes": session.flakes.nix.closure_bytes(Path(toplevel)),
     }
 
 

@@ -9,11 +9,13 @@ import pytest
 
 from pytest_nixos.findings import Evidence, Finding, Outcome
 from pytest_nixos.local.text import printable
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.plugin.not_applicable import NOT_APPLICABLE
 from pytest_nixos.plugin.record.journal import journal_of_span
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.plugin.stash import EVIDENCE
 from pytest_nixos.standards.model import Control
+from pytest_nixos.standards.remedy import remedy_text
 from pytest_nixos.standards.rests_on import rests_on_units
 from pytest_nixos.standards.waivers import apply_waiver, find_waiver
 from pytest_nixos.subject import MACHINE, Subject
@@ -59,7 +61,7 @@ def make_finding(
         judged_on=evidence.judged_on,
         reason=printable(reason),
         threat=control.threat if judged else "",
-        remedy=(evidence.remedy or control.remedy) if judged else "",
+        remedy=_remedy(control, session.entry(key).config, evidence, reason) if judged else "",
         expected=evidence.expected,
         observed=evidence.observed,
         attachments=dict(evidence.attachments),
@@ -69,6 +71,17 @@ def make_finding(
         duration_s=report.duration,
         rests_on=tuple(rests_on),
         blames=tuple(evidence.blames) if outcome in (Outcome.FAILED, Outcome.WAIVED) else (),
+    )
+
+
+def _remedy(control: Control, host: HostConfig | None, evidence: Evidence, reason: str) -> str:
+    """Return the host's own remedy; without a host that evaluates, the newest text of the catalogue."""
+    return evidence.remedy or remedy_text(
+        control,
+        host,
+        observed=evidence.observed,
+        reason=reason,
+        today=date.today(),  # noqa: DTZ011 - a release ends on the reader's own calendar day
     )
 
 

@@ -56,6 +56,7 @@ class FindingMaker:
         if isinstance(error, NixosError) and report.failed:
             _note_error(report, error, session.entry(key))
         if isinstance(error, HostFailure | NotJudged):
+            report.longrepr = str(error)
             setattr(report, ERROR_MARK, True)
             setattr(report, NOT_JUDGED_MARK, isinstance(error, NotJudged))
         control = collect.control_of(item, session)

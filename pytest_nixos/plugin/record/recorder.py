@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Sequence
 
 import pytest
 
 from pytest_nixos.findings import Finding
+from pytest_nixos.local.dirs import state_directory
 from pytest_nixos.local.text import printable
 from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.record.finding import ERROR_MARK, NOT_JUDGED_MARK
 from pytest_nixos.plugin.record.maker import finding_of
 from pytest_nixos.plugin.record.report_files import ReportFiles
-from pytest_nixos.plugin.record.run_record import RunRecord, ledger_directory
+from pytest_nixos.plugin.record.run_record import RunRecord
 from pytest_nixos.plugin.stash import SESSION
 from pytest_nixos.report.causes import explained
 from pytest_nixos.report.facts import RunFacts
@@ -37,7 +37,7 @@ class Recorder:
 
     def pytest_sessionstart(self) -> None:
         """Open the ledger."""
-        self._record.open_ledger(ledger_directory(os.environ))
+        self._record.open_ledger(state_directory("ledgers"))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep a finding as soon as it is known."""
@@ -122,4 +122,4 @@ def _drawn(
         legacy_windows=False,
     )
     print_summary(console, findings, facts, whole=whole)
-    return text.getvalue()
+    return "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines())

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import datetime as dt
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pytest_nixos.nix.host_config import HostConfig
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.observe.base import Probe
 from pytest_nixos.observe.file import FileState, files, programs
 from pytest_nixos.standards.kinds.kind import (
@@ -27,11 +25,6 @@ __all__ = ["KINDS", "certificate_end", "file_settings"]
 Json = Any
 
 _SETTING = re.compile(r"^\s*([A-Za-z_][\w.-]*)\s*(?:=|\s)\s*(.*?)\s*$")
-_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
-# DER: the validity is a sequence of two times, UTCTime (0x17, 13 bytes) or GeneralizedTime (0x18, 15 bytes).
-_VALIDITY = re.compile(
-    rb"(?:\x17\x0d(\d{12})Z|\x18\x0f(\d{14})Z)(?:\x17\x0d(\d{12})Z|\x18\x0f(\d{14})Z)"
-)
 
 
 def file_settings(text: str) -> dict[str, str]:
@@ -46,20 +39,13 @@ def file_settings(text: str) -> dict[str, str]:
 
 
 def certificate_end(text: str) -> dt.datetime | None:
-    """Return when the first certificate of a PEM text ends."""
-    block = _CERTIFICATE.search(text)
+    """Return when the first certificate of a PEM text ends; ``None`` where there is none that can be read."""
+    from cryptography import x509
+
     try:
-        der = base64.b64decode("".join(block[1].split())) if block else b""
-    except binascii.Error:
+        return x509.load_pem_x509_certificate(text.encode()).not_valid_after_utc
+    except ValueError:
         return None
-    validity = _VALIDITY.search(der)
-    if validity is None:
-        return None
-    short, long = validity[3], validity[4]
-    # RFC 5280: two digits of a year from 50 on are of the twentieth century.
-    century = b"" if short is None else b"19" if short[:2] >= b"50" else b"20"
-    digits = (century + short) if short is not None else long
-    return dt.datetime.strptime(digits.decode(), "%Y%m%d%H%M%S").replace(tzinfo=dt.UTC)
 
 
 def _patterns(parameters: Parameters) -> list[str]:
@@ -99,7 +85,9 @@ def _value(state: FileState, parameters: Parameters) -> Json:
         case "settings":
             return file_settings(state.content)
         case "match":
-            return _first_match(str(parameters.get("pattern", "")), state.content)
+            found = _first_match(str(parameters.get("pattern", "")), state.content)
+            # A file that does not say it leaves the program's own default in force.
+            return parameters.get("default") if found is None else found
         case "days-left":
             end = certificate_end(state.content)
             return None if end is None else (end - dt.datetime.now(dt.UTC)).days
@@ -139,6 +127,7 @@ KINDS = (
                 choices=("state", "content", "settings", "found", "match", "days-left"),
             ),
             "pattern": TEXT,
+            "default": TEXT,
         },
         one_of=("path", "paths"),
     ),

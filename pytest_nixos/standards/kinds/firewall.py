@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pytest_nixos.nix.host_config import HostConfig
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.observe.firewall import FirewallState, firewall
+from pytest_nixos.standards.declared_facts import forwards
 from pytest_nixos.standards.kinds.kind import Kind, Parameter, Parameters
 from pytest_nixos.standards.seen import Seen, Sight, Unseen
 
@@ -12,8 +13,10 @@ __all__ = ["KINDS"]
 _FACTS = ("active", "backend", "refuses-by-default", "reverse-path", "limits", "forward")
 
 
-def _firewall(state: FirewallState, parameters: Parameters, _: HostConfig) -> Sight:
+def _firewall(state: FirewallState, parameters: Parameters, host: HostConfig) -> Sight:
     fact = parameters["fact"]
+    if fact == "forward" and not forwards(host):
+        return Unseen("the host declares nothing that forwards packets", applicable=False)
     if fact == "active":
         return Seen(state.is_active)
     if not state.is_known:
@@ -27,17 +30,13 @@ def _firewall(state: FirewallState, parameters: Parameters, _: HostConfig) -> Si
             return Seen(all(rules.refuses_by_default(family=f) for f in ("ip", "ip6")))
         case "reverse-path":
             return Seen(rules.has_reverse_path_filter)
+        case "forward" if not forwards(host):
+            return Unseen("the host declares nothing that forwards packets", applicable=False)
         case "forward":
-            forward = [
-                chain.policy.value if chain.policy is not None else None
-                for chains in rules.tables.values()
-                for chain in chains.values()
-                if chain.hook == "forward"
-            ]
-            return Seen(forward)
+            refused = all(rules.refuses_to_forward(family=f) for f in ("ip", "ip6"))
+            return Seen(["drop"] if refused else ["accept"])
         case _:
-            words = ("limit rate", "hashlimit", "-m limit", "--match limit", "-m recent", "f2b-")
-            return Seen([line for line in state.text.splitlines() if any(w in line for w in words)])
+            return Seen(list(rules.limits))
 
 
 KINDS = (
@@ -47,5 +46,6 @@ KINDS = (
         probe=lambda _, __: firewall(),
         find=_firewall,
         parameters={"fact": Parameter(required=True, choices=_FACTS)},
+        options=lambda p: ("systemd.network.networks",) if p.get("fact") == "forward" else (),
     ),
 )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_nixos.nix.host_config import HostConfig
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.standards.flake_files import FlakeFiles, StoreScan
 from pytest_nixos.standards.kinds.kind import Kind, Parameter, Parameters
 from pytest_nixos.standards.nixos_releases import load_releases
@@ -43,6 +43,14 @@ class StoreFact:
     read: Callable[[StoreScan], list[str]]
 
 
+_FOLLOWS_MAX = 20
+_HOSTED = re.compile(
+    r"(?:git\+)?(?:https://|ssh://(?:git@)?|git@)(?:github\.com[/:]|(?:api\.)?flakehub\.com/f/)([^/]+)/"
+)
+#: The project's own channels and releases.
+_CHANNEL_OF = re.compile(r"https://(?:channels|releases)\.nixos\.org/(?:nixos/|nixpkgs/)?([\w.-]+)")
+
+
 def _nodes(flake: FlakeFiles) -> Mapping[str, Mapping[str, Json]] | None:
     nodes = flake.lock.get("nodes") if isinstance(flake.lock, Mapping) else None
     return nodes if isinstance(nodes, Mapping) else None
@@ -71,8 +79,23 @@ def _unlocked(nodes: Mapping[str, Mapping[str, Json]], root: str, _: dt.date) ->
 
 
 def _nixpkgs(nodes: Mapping[str, Mapping[str, Json]], root: str) -> Mapping[str, Json] | None:
-    name = (nodes.get(root, {}).get("inputs") or {}).get("nixpkgs")
-    return nodes.get(name) if isinstance(name, str) else None
+    name = _followed(nodes, root, ["nixpkgs"])
+    return None if name is None else nodes.get(name)
+
+
+def _followed(
+    nodes: Mapping[str, Mapping[str, Json]], root: str, path: list[str], depth: int = 0
+) -> str | None:
+    """Return the node that an input's path leads to; an input that follows another one is a path itself."""
+    here = root
+    for step in path:
+        entry = (nodes.get(here, {}).get("inputs") or {}).get(step)
+        if isinstance(entry, list) and depth < _FOLLOWS_MAX:
+            entry = _followed(nodes, root, [str(part) for part in entry], depth + 1)
+        if not isinstance(entry, str):
+            return None
+        here = entry
+    return here
 
 
 def _of_nixpkgs(
@@ -92,7 +115,9 @@ def _of_nixpkgs(
 
 
 def _branch(node: Mapping[str, Json], today: dt.date) -> Sight:
-    branch = (node.get("original") or {}).get("ref")
+    original = node.get("original") or {}
+    named = _CHANNEL_OF.match(str(original.get("url") or ""))
+    branch = original.get("ref") or (named[1] if named else None)
     if branch is None:
         return Seen(["the nixpkgs input names no branch"])
     problem = load_releases().branch_problem(str(branch), today)
@@ -109,16 +134,38 @@ def _age(node: Mapping[str, Json], today: dt.date) -> Sight:
 
 def _owner(node: Mapping[str, Json], _: dt.date) -> Sight:
     locked = node.get("locked") or {}
-    return Seen(locked.get("owner") or locked.get("url"))
+    owner = locked.get("owner")
+    if owner is None:
+        url = str(locked.get("url") or "")
+        match = _HOSTED.match(url)
+        owner = match[1] if match else "NixOS" if _CHANNEL_OF.match(url) else url or None
+    # GitHub reads names without regard to case.
+    return Seen("NixOS" if str(owner).lower() == "nixos" else owner)
 
 
-def _copies(nodes: Mapping[str, Mapping[str, Json]], _: str, __: dt.date) -> Sight:
-    copies = {
-        str(locked.get("narHash") or locked.get("rev"))
-        for name, node in nodes.items()
-        if re.match(r"nixpkgs(_\d+|-.*)?$", name) and (locked := node.get("locked") or {})
-    }
-    return Seen(sorted(copies))
+def _copies(nodes: Mapping[str, Mapping[str, Json]], root: str, _: dt.date) -> Sight:
+    """Return one line for each distinct nixpkgs, with the inputs that bring it; its library alone is none."""
+    copies: dict[str, set[str]] = {}
+    for name, node in nodes.items():
+        locked = node.get("locked") or {}
+        if not locked or not re.fullmatch(r"nixpkgs(_\d+|-.*)?", name) or _is_library(name, locked):
+            continue
+        key = str(locked.get("narHash") or locked.get("rev"))
+        users = copies.setdefault(key, set())
+        users |= {
+            "this flake" if user == root else user
+            for user, other in nodes.items()
+            if name in list((other.get("inputs") or {}).values())
+        }
+    return Seen(sorted(f"{', '.join(sorted(users))}: {key}" for key, users in copies.items()))
+
+
+def _is_library(name: str, locked: Mapping[str, Json]) -> bool:
+    return (
+        name.startswith("nixpkgs-lib")
+        or locked.get("dir") == "lib"
+        or locked.get("repo") in ("nixpkgs.lib", "nixpkgs-lib")
+    )
 
 
 def _tracked(flake: FlakeFiles, _: dt.date) -> Sight:
@@ -172,15 +219,20 @@ def _unhashed_fetchers(path: str, text: str) -> list[str]:
     ]
 
 
+_SECRET_FILE = re.compile(r"\.age$|(?:^|/)secrets/.*\.(?:ya?ml|json|env|ini)$")
+#: How encrypted files begin: age, as text and binary; GnuPG; Ansible; git-crypt, which leaves them locked.
+_ENCRYPTED = re.compile(
+    r"\A(?:age-encryption\.org/|-----BEGIN (?:AGE ENCRYPTED FILE|PGP MESSAGE)-----|\$ANSIBLE_VAULT;"
+    r"|\x00GITCRYPT\x00)"
+)
+#: sops encrypts values and leaves names; its own part stands at the end, which a long file may be cut before.
+_SOPS = re.compile(r"ENC\[AES256_GCM,|\bsops\b.*\bmac\b|\"?mac\"?\s*[:=]\s*\"?ENC\[", re.DOTALL)
+
+
 def _unencrypted(path: str, text: str) -> list[str]:
-    secret = path.endswith(".age") or re.search(r"(^|/)secrets/.*\.(ya?ml|json|env|ini)$", path)
-    if not secret or "age-encryption.org" in text or "BEGIN AGE ENCRYPTED FILE" in text:
+    if not _SECRET_FILE.search(path) or not text.strip():
         return []
-    return (
-        []
-        if re.search(r"\bsops\b.*\bmac\b|\"?mac\"?\s*[:=]\s*\"?ENC\[", text, re.DOTALL)
-        else [path]
-    )
+    return [] if _ENCRYPTED.match(text) or _SOPS.search(text) else [path]
 
 
 def _tool_versions(path: str, _: str) -> list[str]:
@@ -205,7 +257,10 @@ SOURCE_FACTS: Mapping[str, SourceFact] = {
 }
 
 STORE_FACTS: Mapping[str, StoreFact] = {
-    "secrets": StoreFact("tokens and keys in the closure", lambda scan: list(scan.secrets)),
+    "secrets": StoreFact(
+        "secrets of every common kind in the closure: file, line and kind",
+        lambda scan: list(scan.secrets),
+    ),
     "private-keys": StoreFact(
         "private keys of certificates and hosts in the closure",
         lambda scan: list(scan.private_keys),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_nixos.nix.host_config import HostConfig
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.observe.mount import Mount, MountTable, mounts
 from pytest_nixos.standards.kinds.kind import NEEDED, Kind, Parameter, Parameters
 from pytest_nixos.standards.seen import Seen, Sight, Unseen

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pytest_nixos.nix.host_config import HostConfig
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.observe.network import Protocol, Sockets, addresses, sockets
 from pytest_nixos.standards.kinds.kind import NEEDED, Kind, Parameters
 from pytest_nixos.standards.placeholders import filled, placeholder_options

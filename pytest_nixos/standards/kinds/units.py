@@ -6,7 +6,7 @@ import fnmatch
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pytest_nixos.nix.host_config import HostConfig
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.observe.base import Probe
 from pytest_nixos.observe.process import ProcessFacts, process_facts
 from pytest_nixos.observe.unit import Exposure, UnitState, exposure, unit_name, units

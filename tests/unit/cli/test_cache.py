@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -16,13 +15,13 @@ from pytest_nixos.machine.snapshot.record import (
     snapshot_key,
 )
 from pytest_nixos.machine.snapshot.sealed_file import SealedFile
-from pytest_nixos.machine.snapshot.store import SnapshotStore, default_snapshot_directory
+from pytest_nixos.machine.snapshot.store import SnapshotStore
 
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SnapshotStore:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return SnapshotStore(default_snapshot_directory(os.environ))
+    return SnapshotStore.of_user()
 
 
 def save(store: SnapshotStore, host: str) -> str:

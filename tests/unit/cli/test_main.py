@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -14,8 +16,8 @@ from pytest_nixos.errors import FlakeError
 def test_names_of_hosts_are_made_printable(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    nix = SimpleNamespace(host_names=lambda _flake: ["web", "\x1b]0;evil\x07\u202edb\nrow"])
-    monkeypatch.setattr(hosts, "make_nix", lambda *_: nix)
+    flake = SimpleNamespace(host_names=lambda: ["web", "\x1b]0;evil\x07\u202edb\nrow"])
+    monkeypatch.setattr(hosts, "default_flake", lambda *_: flake)
     assert main(["hosts", "."]) == 0
     assert capsys.readouterr().out == "web\n\ufffd]0;evil\ufffd\ufffddb\nrow\n"
 
@@ -23,10 +25,10 @@ def test_names_of_hosts_are_made_printable(
 def test_an_error_is_made_printable(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def refuse(_flake: object) -> list[str]:
+    def refuse() -> list[str]:
         raise FlakeError("no \x1b[31mflake", remedy="name one")
 
-    monkeypatch.setattr(hosts, "make_nix", lambda *_: SimpleNamespace(host_names=refuse))
+    monkeypatch.setattr(hosts, "default_flake", lambda *_: SimpleNamespace(host_names=refuse))
     assert main(["hosts", "."]) == 4
     assert capsys.readouterr().err == "ERROR: no \ufffd[31mflake\n  remedy: name one\n"
 
@@ -42,3 +44,14 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
 def test_a_control_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["controls", "BOOT-001"]) == 0
     assert capsys.readouterr().out.startswith("BOOT-001  No unit has failed\n")
+
+
+def test_the_command_line_loads_no_pytest() -> None:
+    program = (
+        "import sys, pytest_nixos.cli.main;"
+        "print(*sorted({'pytest', '_pytest', 'pytest_nixos.plugin'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == ""

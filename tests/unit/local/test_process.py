@@ -1,33 +1,73 @@
-"""Process 1 of a container inherits what the commands that it kills leave behind, and reaps it."""
+"""Processes of the host machine, for real."""
 
 from __future__ import annotations
 
-import subprocess
+import ctypes
+import os
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
-# A subreaper inherits orphans as process 1 does (PR_SET_CHILD_SUBREAPER, prctl(2)).
-SCRIPT = """
-import ctypes, os, time
-ctypes.CDLL(None).prctl(36, 1)
+import pytest
+
+from pytest_nixos.errors import TransportError
+from pytest_nixos.local import command_process
+from pytest_nixos.local.command_process import CommandProcess
 from pytest_nixos.local.process import ProcessTimeout, SubprocessRunner
 from pytest_nixos.local.timing import Deadline
-try:
-    SubprocessRunner().run(["sh", "-c", "sleep 60 & sleep 60 & sleep 60"], deadline=Deadline.after(0.5))
-except ProcessTimeout:
-    pass
-time.sleep(0.2)
-for pid in filter(str.isdigit, os.listdir("/proc")):
-    try:
-        fields = open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()
-    except OSError:
-        continue
-    if fields[1] == str(os.getpid()):
-        print(pid, fields[0])
-"""
 
 
-def test_a_killed_commands_children_are_no_zombies() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True
-    )
-    assert done.stdout == ""
+def test_the_most_memory_of_a_process_is_measured() -> None:
+    program = "b = bytearray(300 << 20); b[::4096] = b'x' * len(b[::4096]); print(len(b))"
+    done = SubprocessRunner().run((sys.executable, "-c", program), deadline=Deadline.after(60))
+    assert done.exit_status == 0
+    assert done.peak_bytes is not None
+    assert 300 << 20 < done.peak_bytes < 600 << 20
+
+
+@pytest.mark.parametrize(("script", "status"), [("exit 3", 3), ("kill -9 $$", -9)])
+def test_how_it_ended(script: str, status: int) -> None:
+    done = SubprocessRunner().run(("/bin/sh", "-c", script), deadline=Deadline.after(60))
+    assert done.exit_status == status
+
+
+def test_one_that_closes_its_streams_and_stays_is_ended() -> None:
+    script = "exec >&- 2>&-; exec sleep 60"
+    with pytest.raises(ProcessTimeout, match="still running after 1 s"):
+        SubprocessRunner().run(("/bin/sh", "-c", script), deadline=Deadline.after(1))
+
+
+@pytest.fixture
+def subreaper() -> Iterator[None]:
+    """Inherit orphans, as process 1 of a container does (``docker run IMAGE pytest``)."""
+    libc = ctypes.CDLL(None)
+    libc.prctl(36, 1, 0, 0, 0)
+    yield
+    libc.prctl(36, 0, 0, 0, 0)
+
+
+def _children() -> set[str]:
+    return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+
+
+@pytest.mark.usefixtures("subreaper")
+def test_no_child_of_a_killed_command_stays_as_a_zombie_of_process_1() -> None:
+    before = _children()
+    script = "(trap '' TERM; sleep 100) & sleep 100 & sleep 100"
+    with pytest.raises(ProcessTimeout):
+        SubprocessRunner().run(("/bin/sh", "-c", script), deadline=Deadline.after(0.3))
+    with CommandProcess(("/bin/sh", "-c", script), {"PATH": os.environ["PATH"]}, b"") as process:
+        assert not process.communicate(Deadline.after(0.3))
+        process.kill()
+    assert _children() == before
+
+
+def test_output_without_end_is_bounded_and_its_command_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(command_process, "_MOST_OUTPUT", 8 << 20)
+    argv = ("/bin/sh", "-c", "echo $$ >&2; exec yes")
+    process = CommandProcess(argv, {"PATH": os.environ["PATH"]}, b"")
+    with pytest.raises(TransportError, match="printed more than 8 MiB"), process:
+        process.communicate(Deadline.after(30))
+    assert len(process.stdout) < 12 << 20

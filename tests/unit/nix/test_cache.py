@@ -1,11 +1,12 @@
+import os
 import stat
+import time
 from pathlib import Path
 
 import pytest
 
 from pytest_nixos.nix.cache import (
     EvaluationCache,
-    default_cache_directory,
     evaluation_key,
 )
 
@@ -60,13 +61,36 @@ def test_the_key_depends_on_every_part_and_not_on_their_order() -> None:
     assert len({KEY, evaluation_key({"a": 2}), evaluation_key({"b": 1})}) == 3
 
 
-@pytest.mark.parametrize(
-    ("environ", "expected"),
-    [
-        ({"XDG_CACHE_HOME": "/c", "HOME": "/h"}, "/c/pytest-nixos/evaluations"),
-        ({"HOME": "/h"}, "/h/.cache/pytest-nixos/evaluations"),
-        ({"XDG_CACHE_HOME": "relative", "HOME": "/h"}, "/h/.cache/pytest-nixos/evaluations"),
-    ],
-)
-def test_default_directory(environ: dict[str, str], expected: str) -> None:
-    assert str(default_cache_directory(environ)) == expected
+def test_what_another_user_can_have_written_is_not_believed(
+    cache: EvaluationCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache.put(KEY, {"x": 1})
+    (file,) = cache.directory.iterdir()
+    for path, mode in ((file, 0o620), (cache.directory, 0o770)):
+        was = stat.S_IMODE(path.stat().st_mode)
+        path.chmod(mode)
+        assert cache.get(KEY) is None
+        path.chmod(was)
+    assert cache.get(KEY) == {"x": 1}
+    target = file.rename(cache.directory / "elsewhere")
+    file.symlink_to(target)
+    assert cache.get(KEY) is None
+    file.unlink()
+    target.rename(file)
+    monkeypatch.setattr("os.geteuid", lambda: 4242)
+    assert cache.get(KEY) is None
+
+
+def test_what_is_not_used_for_long_goes(tmp_path: Path) -> None:
+    cache = EvaluationCache(directory=tmp_path / "cache", most_age_s=60)
+    old, used = evaluation_key({"a": "old"}), evaluation_key({"a": "used"})
+    cache.put(old, {"x": 1})
+    cache.put(used, {"x": 2})
+    for key, age_s in ((old, 61), (used, 59)):
+        at_s = time.time() - age_s
+        os.utime(cache.directory / f"{key}.json", (at_s, at_s))
+    assert cache.get(old) is None
+    assert cache.get(used) == {"x": 2}
+    cache.put(KEY, {"x": 3})
+    assert not (cache.directory / f"{old}.json").exists()
+    assert time.time() - (cache.directory / f"{used}.json").stat().st_mtime < 30

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from pytest_nixos.nix.argv import NixSettings
-from pytest_nixos.nix.dev_shell import DevShell, ShellVisit, Tool, changed_files, file_states
-from pytest_nixos.nix.dev_shell_visit import KEPT, VISITED, scratch_copy, visit
-from pytest_nixos.nix.flake_argv import (
+from pytest_nixos.nix.argv import (
+    NixSettings,
     check_argv,
-    dev_shells_expression,
     develop_argv,
     lock_check_argv,
     rebuild_argv,
 )
+from pytest_nixos.nix.dev_shell import DevShell, ShellVisit, Tool, changed_files, file_states
+from pytest_nixos.nix.dev_shell_visit import KEPT, VISITED, scratch_copy, visit
+from pytest_nixos.nix.expression import dev_shells_expression
 from pytest_nixos.nix.rebuild import different, rebuildable
 from pytest_nixos.nix.refs import FlakeRef
 
@@ -200,3 +200,9 @@ def test_differing_derivations_are_read_from_what_nix_says() -> None:
     )
     assert different(said) == ("/nix/store/a-x.drv",)
     assert different("builder failed") == ()
+    newer = (
+        'derivation "/nix/store/a-x.drv" may not be deterministic: output "/nix/store/b" differs'
+    )
+    assert different(newer) == ("/nix/store/a-x.drv",)
+    lix = "derivation 'unit-x.service.drv' may not be deterministic: output '/nix/store/b' differs"
+    assert different(lix) == ("unit-x.service",)

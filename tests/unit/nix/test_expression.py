@@ -4,13 +4,13 @@ import pytest
 
 from pytest_nixos.errors import SettingsError
 from pytest_nixos.nix.expression import (
-    FACTS,
     Instrumentation,
     evaluation_expression,
     expression_sources,
     generation_expression,
     option_names,
 )
+from pytest_nixos.nix.host_facts import host_facts
 from pytest_nixos.nix.refs import nix_quote
 
 SMALL = Instrumentation(channel_script="exec cat")
@@ -52,6 +52,7 @@ def test_data_travels_as_json_text_that_nix_cannot_interpolate() -> None:
             "restrictNetwork": True,
         },
         "options": [["a", "b"]],
+        "facts": {name: list(option_names(fact.path)) for name, fact in host_facts().items()},
         "skippedFacts": [],
     }
     assert literal == nix_quote(json.dumps(request))
@@ -77,11 +78,13 @@ def test_500_options_fit() -> None:
     evaluation_expression("h", backend="vm", instrumentation=script, options=options)
 
 
-def test_every_fact_of_the_expression_is_known_here() -> None:
-    body = expression_sources()["facts.nix"].rpartition("\nin\n")[2]
-    named = {line.split(" = ")[0].strip() for line in body.splitlines() if line.startswith("  ")}
-    named = {name for name in named if name.isidentifier()}
-    assert set(FACTS) <= named
+def test_every_reader_of_the_expression_is_for_a_fact_that_is_declared() -> None:
+    body = (
+        expression_sources()["facts.nix"].rpartition("  readers = {\n")[2].partition("\n  };\n")[0]
+    )
+    named = {line.split(" = ")[0].strip() for line in body.splitlines() if line[4:5].isalpha()}
+    assert named
+    assert named <= set(host_facts())
 
 
 def test_the_texts_import_nothing() -> None:

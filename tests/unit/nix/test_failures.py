@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import pytest
 
 from pytest_nixos.errors import BuildError, EvalError, FlakeError
+from pytest_nixos.nix.build_failures import build_failure
 from pytest_nixos.nix.failures import (
     EvalInterrupted,
-    build_failure,
     evaluation_failure,
     flake_failure,
     no_such_host,
@@ -83,7 +83,11 @@ def log(*errors: str, plain: Sequence[str] = ()) -> NixLog:
             "daemon does not answer",
             "systemctl start nix-daemon",
         ),
-        ("something else", "Nix cannot read this flake: something else", "nix flake metadata /f"),
+        (
+            "something else",
+            "Nix cannot read this flake: something else",
+            "flake metadata --no-write-lock-file /f",
+        ),
     ],
 )
 def test_flake_failures(words: str, says: str, remedy: str) -> None:
@@ -93,6 +97,26 @@ def test_flake_failures(words: str, says: str, remedy: str) -> None:
     assert says in error.message
     assert remedy in error.remedy
     assert words.splitlines()[0] in error.detail
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ('path "/f" does not exist', "no such file"),
+        (f'path "/nix/store/{HASH}-source/flake.nix" does not exist', "Git does not track"),
+        ('path "/f" is not part of a flake (neither it nor its parent', "no flake.nix there"),
+        ('cannot find flake "flake:f" in the flake registries', "no entry of the flake registry"),
+        ('resolving Git reference "master": revspec "master" not found', "Git repository"),
+        ('"/f x" is not a valid URL', "does not take such a flake ref"),
+        (
+            'could not connect to any lix socket (tried "/nix/var/nix/daemon-socket/socket")',
+            "daemon does not answer",
+        ),
+    ],
+)
+def test_newer_releases_and_lix_say_it_otherwise(words: str, says: str) -> None:
+    """Nix 2.34 quotes with ``"``; Lix has words of its own."""
+    assert says in flake_failure(FLAKE, log(words), 1).message
 
 
 def test_git_speaks_outside_the_log_format() -> None:
@@ -152,7 +176,7 @@ def test_nix_that_says_nothing() -> None:
             "\nFailed assertions:\n- ports must be even",
             EvalError,
             "/f#web: Nix cannot evaluate this: Failed assertions:\n- ports must be even",
-            'nix eval /f#nixosConfigurations."web".config',
+            'eval --no-write-lock-file --show-trace \'/f#nixosConfigurations."web".config',
         ),
     ],
 )
@@ -166,7 +190,7 @@ def test_evaluation_failures(words: str, kind: type[Exception], says: str, remed
 def test_the_flake_as_a_whole_is_named_without_a_host() -> None:
     error = evaluation_failure(HostRef(FLAKE, ""), log("undefined variable 'x'"), 1)
     assert error.message == "/f: Nix cannot evaluate this: undefined variable 'x'"
-    assert "`nix eval /f`" in error.remedy
+    assert "--show-trace '/f#nixosConfigurations' --apply builtins.attrNames" in error.remedy
 
 
 def test_a_killed_evaluation() -> None:

@@ -2,7 +2,15 @@ from typing import Any
 
 import pytest
 
-from pytest_nixos.nix.metadata import content_identity, input_names, subfolder, unknown_inputs
+from pytest_nixos.nix.metadata import (
+    content_identity,
+    input_by_url,
+    input_names,
+    source_path,
+    source_paths,
+    subfolder,
+    unknown_inputs,
+)
 
 NODES: dict[str, Any] = {
     "root": {"inputs": {"nixpkgs": "nixpkgs", "home": "home", "none": []}},
@@ -59,3 +67,52 @@ def test_a_flake_lies_in_a_folder_of_its_repository() -> None:
     assert subfolder({"locked": {"dir": "hosts/lab"}}) == "hosts/lab"
     assert subfolder({"locked": {}, "original": {"dir": "lab"}}) == "lab"
     assert subfolder({"locked": {"type": "path"}}) == ""
+
+
+def test_the_store_path_of_a_source_is_the_one_that_nix_makes() -> None:
+    # As `nix flake prefetch` of Nix 2.8.0 and 2.26.3 printed both.
+    nar_hash = "sha256-Pi1iVlrp3AKOoCXmoprnMYpG4g7jXidJQiQ71eSBCIg="
+    assert source_path(nar_hash) == "/nix/store/whzb4mhi0c85g01a5vmc0v5yqlz3g939-source"
+
+
+@pytest.mark.parametrize(
+    "odd", [None, 7, "", "sha256-", "sha256-!!!", "md5-x", "sha1-AAAA", "sha256-AAAA"]
+)
+def test_what_is_no_hash_of_a_source_has_no_path(odd: object) -> None:
+    assert source_path(odd) is None
+
+
+INPUTS = {
+    "locks": {
+        "root": "root",
+        "nodes": {
+            "root": {"inputs": {"nixpkgs": "nixpkgs_2", "secret": "secret", "same": ["nixpkgs"]}},
+            "nixpkgs_2": {
+                "locked": {"type": "github", "owner": "NixOS", "repo": "nixpkgs", "narHash": "sha256-Pi1iVlrp3AKOoCXmoprnMYpG4g7jXidJQiQ71eSBCIg="}
+            },
+            "secret": {
+                "locked": {"type": "git", "url": "ssh://git@example.org/me/secret.git"},
+                "inputs": {"deep": "deep", "back": "nixpkgs_2"},
+            },
+            "deep": {"locked": {"type": "path", "path": "/srv/deep"}},
+        },
+    }
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("git+ssh://git@example.org/me/secret.git", "secret"),
+        ("git+ssh://git@example.org/me/secret.git?ref=main&rev=1", "secret"),
+        ("github:NixOS/nixpkgs", "nixpkgs"),
+        ("path:/srv/deep", "secret/deep"),
+        ("git+ssh://git@example.org/me/other.git", None),
+    ],
+)
+def test_an_input_is_known_by_where_it_comes_from(url: str, name: str | None) -> None:
+    assert input_by_url(INPUTS, url) == name
+
+
+def test_sources_of_inputs() -> None:
+    assert source_paths(INPUTS) == {"/nix/store/whzb4mhi0c85g01a5vmc0v5yqlz3g939-source": "nixpkgs"}

@@ -2,15 +2,17 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from pytest_nixos.errors import EvalError, FlakeError, NixosError
-from pytest_nixos.nix.evaluation import Locked
-from pytest_nixos.nix.host_document import parse_host_config
-from pytest_nixos.nix.refs import FlakeRef, HostRef, HostSelection
-from pytest_nixos.plugin.evaluate import evaluations_at_once, open_session
+from pytest_nixos.nix.argv import NixSettings
+from pytest_nixos.nix.host_facts import parse_host_config
+from pytest_nixos.nix.refs import FlakeRef, HostSelection
+from pytest_nixos.nix.schedule import Room
+from pytest_nixos.plugin.evaluate import open_session
 from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.session import NixosSession
 from tests.unit.host_documents import document
@@ -19,40 +21,40 @@ FLAKE = FlakeRef("/f")
 
 
 class OneByOne:
-    """Plays ``Nix``: knows some hosts, evaluates others, and counts how many at once."""
+    """Plays a flake, and all flakes: knows some hosts, evaluates others, and counts how many at once."""
 
     def __init__(
         self, names: Sequence[str], *, known: Sequence[str] = (), broken: Sequence[str] = ()
     ) -> None:
         self.names, self.known_names, self.broken = names, known, broken
         self.evaluated: list[str] = []
-        self.locked = self.fetched = 0
+        self.fetched = 0
         self.meeting = threading.Barrier(2)
         self.met = False
         self.error: type[NixosError] = EvalError
+        self.nix = SimpleNamespace(settings=NixSettings())
 
-    def lock(self, flake: FlakeRef) -> Locked:
-        self.locked += 1
-        return Locked(flake=flake, identity="x")
+    def of(self, ref: FlakeRef) -> "OneByOne":
+        assert ref == FLAKE
+        return self
 
-    def host_names(self, _flake: FlakeRef, *, locked: Locked) -> Sequence[str]:
-        assert locked.identity == "x"
+    def host_names(self) -> Sequence[str]:
         return self.names
 
-    def fetch(self, _flake: FlakeRef) -> None:
+    def fetch(self) -> None:
         self.fetched += 1
 
-    def known(self, host: HostRef, _locked: Locked, **_: object) -> object:
-        return f"config of {host.attr}" if host.attr in self.known_names else None
+    def known(self, name: str, **_: object) -> object:
+        return f"config of {name}" if name in self.known_names else None
 
-    def evaluate(self, host: HostRef, **_: object) -> object:
-        self.evaluated.append(host.attr)
-        if host.attr in self.broken:
-            raise self.error(f"{host.attr} is broken", remedy="mend it")
+    def evaluate(self, name: str, **_: object) -> object:
+        self.evaluated.append(name)
+        if name in self.broken:
+            raise self.error(f"{name} is broken", remedy="mend it")
         if len(self.names) > 1:
             self.meeting.wait(timeout=10)
             self.met = True
-        return f"config of {host.attr}"
+        return f"config of {name}"
 
 
 def opened(nix: OneByOne, pytestconfig: pytest.Config) -> tuple[NixosSession, list[str]]:
@@ -64,8 +66,8 @@ def opened(nix: OneByOne, pytestconfig: pytest.Config) -> tuple[NixosSession, li
 
 @pytest.fixture
 def roomy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pytest_nixos.plugin.evaluate._processors", lambda: 2)
-    monkeypatch.setattr("pytest_nixos.plugin.evaluate._available_mib", lambda: 1 << 20)
+    room = Room(processors=2, available_mib=lambda: 1 << 20)
+    monkeypatch.setattr(Room, "of_this_machine", classmethod(lambda _: room))
 
 
 @pytest.mark.usefixtures("roomy")
@@ -75,7 +77,7 @@ def test_hosts_are_evaluated_at_once_and_their_inputs_fetched_before(
     nix = OneByOne(["a", "b", "c", "d"])
     session, said = opened(nix, pytestconfig)
     assert nix.met
-    assert (nix.locked, nix.fetched) == (1, 1)
+    assert nix.fetched == 1
     assert [str(entry.config) for entry in session.entries] == [f"config of {n}" for n in nix.names]
     assert len(said) == 4
 
@@ -105,16 +107,6 @@ def test_a_flake_that_cannot_be_read_ends_the_run(pytestconfig: pytest.Config) -
     nix.error = FlakeError
     with pytest.raises(FlakeError, match="is broken"):
         opened(nix, pytestconfig)
-
-
-@pytest.mark.parametrize(
-    ("processors", "available_mib", "at_once"),
-    [(8, 100_000, 8), (8, 6_000, 2), (2, 100_000, 2), (4, 100, 1), (1, 0, 1)],
-)
-def test_processors_and_memory_limit_evaluations(
-    processors: int, available_mib: int, at_once: int
-) -> None:
-    assert evaluations_at_once(processors, available_mib) == at_once
 
 
 def test_builds_are_planned_once_and_only_where_nothing_is_built(

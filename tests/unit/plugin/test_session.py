@@ -16,7 +16,7 @@ from pytest_nixos.plugin.session import HostEntry, NixosSession
 def test_boot_loader_where_there_is_none(backend: BackendName) -> None:
     session = NixosSession(
         settings=SimpleNamespace(backend=backend),  # type: ignore[arg-type]
-        nix=SimpleNamespace(),  # type: ignore[arg-type]
+        flakes=SimpleNamespace(),  # type: ignore[arg-type]
         catalogue=SimpleNamespace(),  # type: ignore[arg-type]
         controls=(),
         waivers=(),

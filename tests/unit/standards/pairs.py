@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pytest_nixos.nix.host_config import (
+from pytest_nixos.nix.declared import (
     FileSystem,
     Firewall,
     InterfacePorts,
@@ -122,11 +122,44 @@ DIRTY = StoreScan(
     paths=1, secrets=("/nix/store/x: age secret key",), private_keys=("/nix/store/x: private key",)
 )
 
+ROUTER = {"sysctls": {"net.ipv4.conf.all.forwarding": "1"}}
+
+#: Options under which a fact of the config holds, and options under which it does not.
+FACTS: Mapping[str, tuple[Mapping[str, Json], Mapping[str, Json]]] = {
+    "boot-entries": (
+        {"boot.loader.grub.enable": True, "boot.loader.grub.configurationLimit": 10},
+        {
+            "boot.loader.systemd-boot.enable": True,
+            "boot.loader.systemd-boot.configurationLimit": None,
+        },
+    ),
+    "time-poll": (
+        {
+            "services.timesyncd.enable": True,
+            "services.timesyncd.settings.Time.PollIntervalMaxSec": "1min",
+        },
+        {
+            "services.timesyncd.enable": True,
+            "services.timesyncd.extraConfig": "PollIntervalMaxSec=1h\n",
+        },
+    ),
+    "plain-swap": (
+        {"swapDevices": [{"device": "/dev/mapper/swap"}], "boot.initrd.luks.devices": {"swap": {}}},
+        {"swapDevices": [{"device": "/dev/sda2"}], "boot.initrd.luks.devices": {"root": {}}},
+    ),
+    "ollama-acceleration": (
+        {
+            "services.ollama.package.meta.description": "Get up and running with large language models"
+        },
+        {"services.ollama.acceleration": "cuda"},
+    ),
+}
+
 PAIRS: Mapping[tuple[str, str], tuple[Case, Case]] = {
     ("socket", ""): (({}, {}, _listening("127.0.0.1")), ({}, {}, _listening("0.0.0.0"))),
     ("firewall", "backend"): (({}, {}, _rules(OPEN, nft=NFT)), ({}, {}, _rules(OPEN))),
     ("firewall", "refuses-by-default"): (({}, {}, _rules(STRICT)), ({}, {}, _rules(OPEN))),
-    ("firewall", "forward"): (({}, {}, _rules(STRICT)), ({}, {}, _rules(OPEN))),
+    ("firewall", "forward"): ((ROUTER, {}, _rules(STRICT)), (ROUTER, {}, _rules(OPEN))),
     ("firewall", "reverse-path"): (({}, {}, _rules(RPFILTER)), ({}, {}, _rules(OPEN))),
     ("firewall", "limits"): (({}, {}, _rules(STRICT)), ({}, {}, _rules(OPEN))),
     ("mount-declared", ""): ((DATA, {}, _mounts("rw,nodev")), (DATA, {}, _mounts("rw"))),

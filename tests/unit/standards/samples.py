@@ -8,16 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pytest_nixos.nix.host_config import (
+from pytest_nixos.nix.declared import (
     Declared,
     FileSystem,
     Firewall,
-    HostConfig,
     InterfacePorts,
     OllamaSettings,
     PortRange,
     Unit,
 )
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.refs import HostRef, HostSelection
 from pytest_nixos.observe.base import ProbeOutput
 from pytest_nixos.observe.file import FileState
@@ -283,13 +283,26 @@ def _text_for(pattern: str, value: Json) -> str:
 
 
 def certificate(*, days_left: int) -> str:
-    """Return a PEM text whose DER holds nothing but a validity."""
-    import base64
+    """Return a certificate in PEM form that its own key signed."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import Encoding
+    from cryptography.x509.oid import NameOID
 
+    key = Ed25519PrivateKey.generate()
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "sample")])
     end = dt.datetime.now(dt.UTC) + dt.timedelta(days=days_left, hours=1)
-    der = b"\x30\x1e\x17\x0d200101000000Z\x17\x0d" + end.strftime("%y%m%d%H%M%SZ").encode()
-    body = base64.b64encode(der).decode()
-    return f"-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n"
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(dt.datetime(2020, 1, 1, tzinfo=dt.UTC))
+        .not_valid_after(end)
+        .sign(key, None)
+    )
+    return built.public_bytes(Encoding.PEM).decode()
 
 
 def _processes(p: Mapping[str, Json], value: Json) -> Mapping[str, ProcessFacts | None]:

@@ -9,11 +9,11 @@ import pytest
 
 from pytest_nixos.backend_name import EVERYWHERE, BackendName
 from pytest_nixos.findings import Outcome
-from pytest_nixos.nix.host_config import HostConfig
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.standards.judge import Verdict, judge
 from pytest_nixos.standards.load import load_catalogue
 from pytest_nixos.standards.model import Control, Operator
-from tests.unit.standards.pairs import PAIRS, Case, audit_case, open_ports_case
+from tests.unit.standards.pairs import FACTS, PAIRS, Case, audit_case, open_ports_case
 from tests.unit.standards.samples import (
     declared_options,
     host_config,
@@ -74,19 +74,26 @@ def wanted_value(control: Control, *, good: bool) -> Json:
     return satisfying(control.expect) if good else violating(control.expect)
 
 
+def merged(needed: Mapping[str, Json], declared: Mapping[str, Json]) -> dict[str, Json]:
+    """Return what both say, member by member; a member that only stands for any is left out."""
+    both = {**needed, **declared}
+    for key in set(needed) & set(declared):
+        if isinstance(needed[key], Mapping) and isinstance(declared[key], Mapping):
+            kept = {k: v for k, v in needed[key].items() if k != "member"}
+            both[key] = merged(kept, declared[key])
+    return both
+
+
 def host_declaring(control: Control, *, good: bool) -> HostConfig:
     assert control.declared is not None
     expect = control.declared.expect or control.expect
     assert expect is not None
     value = satisfying(expect) if good else violating(expect)
-    options = {**required_options(control), **declared_options(control.declared, value)}
-    for path, needed in required_options(control).items():
-        if (
-            isinstance(needed, Mapping)
-            and isinstance(options[path], Mapping)
-            and "member" not in needed
-        ):
-            options[path] = {**needed, **options[path]}
+    if control.declared.fact is not None:
+        declared = dict(FACTS[control.declared.fact][0 if good else 1])
+    else:
+        declared = declared_options(control.declared, value)
+    options = merged(required_options(control), declared)
     return host_config(**release_for(control), options=options)
 
 

@@ -6,31 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pytest_nixos.standards.flake_files import flake_directory, read_flake, scan_closure
-
-
-def test_a_canary_in_the_closure_is_found_and_not_repeated(tmp_path: Path) -> None:
-    canary = "pytest-nixos-canary-" + "0123456789abcdef" * 2
-    paths = [tmp_path / "a-etc", tmp_path / "b-app", tmp_path / "c-docs", tmp_path / "d-file"]
-    for path in paths[:3]:
-        path.mkdir()
-    (paths[0] / "token").write_text(f"x {canary} y")
-    (paths[1] / "binary").write_bytes(b"\0" + canary.encode())
-    (paths[2] / "share/doc").mkdir(parents=True)
-    (paths[2] / "share/doc/example").write_text(canary)
-    paths[3].write_text(f"-----BEGIN OPENSSH PRIVATE KEY-----\n{'A' * 70}\n")
-    scan = scan_closure(paths)
-    assert scan.paths == 4
-    assert scan.secrets == (f"{paths[0]}/token: pytest-nixos canary", f"{paths[3]}: private key")
-    assert scan.private_keys == (f"{paths[3]}: private key",)
-    assert canary not in repr(scan)
-
-
-def test_a_closure_scan_leaves_nixpkgs_out(tmp_path: Path) -> None:
-    (tmp_path / "pkgs/top-level").mkdir(parents=True)
-    (tmp_path / "nixos/modules").mkdir(parents=True)
-    (tmp_path / "nixos/modules/key").write_text("AGE-SECRET-KEY-1" + "Q" * 58)
-    assert scan_closure([tmp_path]).secrets == ()
+from pytest_nixos.local.process import SubprocessRunner
+from pytest_nixos.local.timing import Deadline
+from pytest_nixos.standards.flake_files import flake_directory, read_flake
 
 
 def test_reading_a_flake(tmp_path: Path) -> None:
@@ -44,14 +22,43 @@ def test_reading_a_flake(tmp_path: Path) -> None:
     assert flake.lock == {"nodes": {}, "root": "root"}
     assert flake.lock_tracked is None
     assert set(flake.sources) == {"flake.nix"}
-    (tmp_path / ".git").mkdir()
-    for name, tracked in (("flake.nix", False), ("sub/flake.lock", False), ("flake.lock", True)):
-        entry = len(name).to_bytes(2) + name.encode() + b"\0\0"
-        (tmp_path / ".git/index").write_bytes(b"DIRC\0\0\0\2\0\0\0\1" + entry)
-        assert read_flake(tmp_path).lock_tracked is tracked, name
-    (tmp_path / ".git/index").write_bytes(b"DIRC\0\0\0\4\0\0\0\1")
-    assert read_flake(tmp_path).lock_tracked is None
     assert read_flake(tmp_path / "none").lock is None
+
+
+def _git(directory: Path, *argv: str) -> None:
+    identity = ("-c", "user.name=a", "-c", "user.email=a@example.com")
+    done = SubprocessRunner().run(
+        ("git", *identity, "-C", str(directory), *argv), deadline=Deadline.after(30)
+    )
+    assert done.exit_status == 0, done.stderr_text
+
+
+def test_whether_git_tracks_the_lock_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in (tmp_path, tmp_path / "sub"):
+        folder.mkdir(exist_ok=True)
+        (folder / "flake.lock").write_text("{}")
+    _git(tmp_path, "init", "--quiet")
+    assert read_flake(tmp_path).lock_tracked is False
+    _git(tmp_path, "add", "sub/flake.lock")
+    assert read_flake(tmp_path).lock_tracked is False
+    assert read_flake(tmp_path / "sub").lock_tracked is True
+    _git(tmp_path, "add", "flake.lock")
+    _git(tmp_path, "update-index", "--index-version", "4")
+    assert read_flake(tmp_path).lock_tracked is True
+    _git(tmp_path, "commit", "--quiet", "-m", "a")
+    _git(tmp_path, "worktree", "add", "--quiet", str(tmp_path / "tree"))
+    assert read_flake(tmp_path / "tree").lock_tracked is True
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
+    assert read_flake(tmp_path).lock_tracked is True
+
+
+def test_the_repository_runs_nothing(tmp_path: Path) -> None:
+    (tmp_path / "flake.lock").write_text("{}")
+    _git(tmp_path, "init", "--quiet")
+    _git(tmp_path, "add", "flake.lock")
+    _git(tmp_path, "config", "core.fsmonitor", f"touch {tmp_path}/run; false")
+    assert read_flake(tmp_path).lock_tracked is True
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("url", ["{0}/sub", "path:{0}/sub", "git+file://{0}?ref=main&dir=sub"])

@@ -10,7 +10,7 @@ import pytest
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import CatalogueError
 from pytest_nixos.findings import Outcome, Severity
-from pytest_nixos.nix.host_config import Declared
+from pytest_nixos.nix.declared import Declared
 from pytest_nixos.standards.expectation import NothingToCheckError, describe, mismatch
 from pytest_nixos.standards.judge import judge
 from pytest_nixos.standards.model import (
@@ -20,6 +20,7 @@ from pytest_nixos.standards.model import (
     ObservedSpec,
     Operator,
     Quantifier,
+    Remedy,
     Requirement,
 )
 from tests.unit.standards.samples import host_config
@@ -32,7 +33,7 @@ SYSRQ = Control(
     title="sysrq is off",
     severity=Severity.LOW,
     threat="It happens.",
-    remedy="x = 1;",
+    remedies=(Remedy(text="x = 1;"),),
     observed=ObservedSpec(kind="sysctl", parameters={"key": "kernel.sysrq"}),
     declared=DeclaredSpec(options=("boot.kernel.sysctl",), select=("kernel.sysrq",)),
     expect=Expectation(op=Operator.EQ, value=0),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 
 from pytest_nixos.observe.fact import Lacking
+from pytest_nixos.standards.config_facts import CONFIG_FACTS
 from pytest_nixos.standards.kinds import KINDS
-from pytest_nixos.standards.kinds.declaration import CONFIG_FACTS
 from pytest_nixos.standards.kinds.files import certificate_end, file_settings
 from pytest_nixos.standards.seen import Seen, Unseen
 from tests.unit.standards.samples import TODAY, certificate, host_config, sample_unit
@@ -42,6 +43,15 @@ def test_the_end_of_a_certificate() -> None:
     assert (end - dt.datetime.now(dt.UTC)).days == 30
     assert certificate_end("-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----") is None
     assert certificate_end("nothing") is None
+    bundle = f"subject=sample\n{certificate(days_left=30)}{certificate(days_left=900)}"
+    assert (certificate_end(bundle) or end) - end < dt.timedelta(minutes=1)
+
+
+def test_what_only_looks_like_a_certificate_has_no_end() -> None:
+    validity = b"\x30\x1e\x17\x0d200101000000Z\x17\x0d490101000000Z"
+    body = base64.b64encode(validity).decode()
+    text = f"-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n"
+    assert certificate_end(text) is None
 
 
 def test_secret_files_in_the_store() -> None:

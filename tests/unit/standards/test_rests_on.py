@@ -19,7 +19,7 @@ def control(kind: str, **parameters: Any) -> Control:
         title="",
         severity=Severity.LOW,
         threat="",
-        remedy="",
+        remedies=(),
         observed=ObservedSpec(kind=kind, parameters=parameters),
     )
 

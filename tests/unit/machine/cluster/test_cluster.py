@@ -19,9 +19,9 @@ from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.cluster.segment import join_argv, port_argv
 from pytest_nixos.machine.network.dhcp import Lease, answer
 from pytest_nixos.machine.network.scan import segment_addresses
+from pytest_nixos.nix.declared import Declared
 from pytest_nixos.nix.flake import FlakeHost
-from pytest_nixos.nix.host_config import Declared, HostConfig
-from pytest_nixos.nix.host_document import parse_host_config
+from pytest_nixos.nix.host_facts import HostConfig, parse_host_config
 from pytest_nixos.nix.refs import FlakeRef, HostRef
 from tests.unit.host_documents import document
 from tests.unit.machine.network.test_dhcp import DISCOVER, LEASE, message

@@ -148,10 +148,11 @@ def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path: Path) -> None:
     assert cache.read("k") is None
 
 
-def test_the_cache_lies_where_the_user_says(tmp_path: Path) -> None:
-    VerdictCache.of_user({"XDG_CACHE_HOME": str(tmp_path)}).write(
-        "k", KvmVerdict(usable=True, reason="r")
-    )
+def test_the_cache_lies_where_the_user_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    VerdictCache.of_user().write("k", KvmVerdict(usable=True, reason="r"))
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     assert (tmp_path / "pytest-nixos" / "kvm" / boot_id).is_dir()
 

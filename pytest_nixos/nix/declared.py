@@ -1,0 +1,332 @@
+"""What a host declares, as typed values: each knows how it stands in the document of ``nix/expressions/facts.nix``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+__all__ = [
+    "Declared",
+    "FileSystem",
+    "Firewall",
+    "InterfacePorts",
+    "OllamaSettings",
+    "PortRange",
+    "Unit",
+    "User",
+    "VmSettings",
+    "Zram",
+    "parse_unit_file",
+]
+
+Json = Any
+
+_DEFAULT_OLLAMA_PORT = 11434
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declared:
+    """One option of the evaluated config.
+
+    :param path: option path as written in a module, for example ``services.openssh.enable``.
+    :param state: ``present``; ``absent`` (this release has no such option); ``unreadable`` (evaluating it throws).
+    :param value: its value as JSON, derivations as store paths, functions as ``None``.
+    """
+
+    path: str
+    state: str
+    value: Json = None
+
+    @property
+    def present(self) -> bool:
+        """Whether the option exists and could be read."""
+        return self.state == "present"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class PortRange:
+    """Ports `first` to `last`, both included."""
+
+    first: int
+    last: int
+
+    def __contains__(self, port: object) -> bool:
+        return isinstance(port, int) and self.first <= port <= self.last
+
+    def __str__(self) -> str:
+        return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InterfacePorts:
+    """Ports that the firewall opens, on all interfaces or on one; single ports are ranges of one."""
+
+    tcp: tuple[PortRange, ...] = ()
+    udp: tuple[PortRange, ...] = ()
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Json]) -> Self:
+        """Read ``allowed{TCP,UDP}Ports`` and ``allowed{TCP,UDP}PortRanges``."""
+        return cls(
+            tcp=_ranges(data["allowedTCPPorts"], data["allowedTCPPortRanges"]),
+            udp=_ranges(data["allowedUDPPorts"], data["allowedUDPPortRanges"]),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Firewall:
+    """``networking.firewall``: `backend` is ``nftables`` or ``iptables``."""
+
+    enabled: bool
+    backend: str
+    everywhere: InterfacePorts
+    interfaces: Mapping[str, InterfacePorts]
+    trusted_interfaces: tuple[str, ...]
+    allow_ping: bool
+    reject_packets: bool
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Json]) -> Self:
+        """Read what ``facts.nix`` says of ``networking.firewall``."""
+        return cls(
+            enabled=data["enable"],
+            backend=data["backend"],
+            everywhere=InterfacePorts.parse(data),
+            interfaces={k: InterfacePorts.parse(v) for k, v in data["interfaces"].items()},
+            trusted_interfaces=tuple(data["trustedInterfaces"]),
+            allow_ping=data["allowPing"],
+            reject_packets=data["rejectPackets"],
+        )
+
+    @classmethod
+    def none(cls) -> Self:
+        """Return what a host has without a firewall that could be read."""
+        return cls(
+            enabled=False,
+            backend="iptables",
+            everywhere=InterfacePorts(),
+            interfaces={},
+            trusted_interfaces=(),
+            allow_ping=True,
+            reject_packets=False,
+        )
+
+    def allows_tcp(self, port: int, *, interface: str) -> bool:
+        """Whether the declaration lets a stranger reach TCP `port` on `interface`."""
+        return self._allows("tcp", port, interface)
+
+    def allows_udp(self, port: int, *, interface: str) -> bool:
+        """Whether the declaration lets a stranger reach UDP `port` on `interface`."""
+        return self._allows("udp", port, interface)
+
+    def _allows(self, protocol: str, port: int, interface: str) -> bool:
+        if not self.enabled or interface in self.trusted_interfaces:
+            return True
+        opened = [self.everywhere, self.interfaces.get(interface, InterfacePorts())]
+        return any(port in r for ports in opened for r in getattr(ports, protocol))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Zram:
+    """``zramSwap``: `memory_percent` of RAM, at most `memory_max_bytes`, on `device_count` devices."""
+
+    algorithm: str
+    memory_percent: int
+    memory_max_bytes: int | None
+    priority: int
+    device_count: int
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Json] | None) -> Self | None:
+        """Read what ``facts.nix`` says of ``zramSwap``; ``None`` where it is off."""
+        if data is None:
+            return None
+        return cls(
+            algorithm=data["algorithm"],
+            memory_percent=data["memoryPercent"],
+            memory_max_bytes=data["memoryMax"],
+            priority=data["priority"],
+            device_count=data["swapDevices"],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """One declared systemd unit.
+
+    :param name: with suffix, ``ollama.service``.
+    :param settings: section to key to values in order, as text, as they stand in the unit file
+        (``{"Service": {"ProtectSystem": ("strict",)}}``); booleans as ``true``/``false``.
+    :param wanted_by: units that pull it in (``wantedBy`` and ``requiredBy``).
+    """
+
+    name: str
+    enabled: bool
+    settings: Mapping[str, Mapping[str, tuple[str, ...]]]
+    wanted_by: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, name: str, data: Mapping[str, Json]) -> Self:
+        """Read what ``facts.nix`` says of one entry of ``systemd.units``."""
+        return cls(
+            name=name,
+            enabled=data["enabled"],
+            settings=parse_unit_file(data["text"]),
+            wanted_by=tuple(data["wantedBy"]),
+        )
+
+    def plain(self) -> Json:
+        """Return it as JSON, to be compared."""
+        return {
+            "enabled": self.enabled,
+            "wantedBy": list(self.wanted_by),
+            **{
+                section: {key: list(values) for key, values in settings.items()}
+                for section, settings in self.settings.items()
+            },
+        }
+
+    def setting(self, section: str, key: str) -> tuple[str, ...]:
+        """Return the declared values of one key, empty if it is not declared."""
+        return self.settings.get(section, {}).get(key, ())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """One entry of ``users.users``; `uid` is ``None`` where NixOS allocates it."""
+
+    name: str
+    uid: int | None
+    is_normal: bool
+    is_system: bool
+    group: str
+    extra_groups: tuple[str, ...]
+    home: str
+    shell: str | None
+    authorized_keys: int
+
+    @classmethod
+    def parse(cls, name: str, data: Mapping[str, Json]) -> Self:
+        """Read what ``facts.nix`` says of one entry of ``users.users``."""
+        return cls(
+            name=name,
+            uid=data["uid"],
+            is_normal=data["isNormalUser"],
+            is_system=data["isSystemUser"],
+            group=data["group"],
+            extra_groups=tuple(data["extraGroups"]),
+            home=data["home"],
+            shell=data["shell"],
+            authorized_keys=data["authorizedKeys"],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OllamaSettings:
+    """``services.ollama`` where it is enabled; `models` are those that it declares to load."""
+
+    host: str
+    port: int
+    models: tuple[str, ...]
+    open_firewall: bool
+    acceleration: str | None
+    environment: Mapping[str, str]
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Json] | None) -> Self | None:
+        """Read what ``facts.nix`` says of ``services.ollama``; ``None`` where it is off."""
+        if data is None:
+            return None
+        # Up to 24.05 one option holds both: services.ollama.listenAddress = "127.0.0.1:11434".
+        address, _, port = (data["listenAddress"] or "").rpartition(":")
+        return cls(
+            host=(data["host"] or address or "127.0.0.1").strip("[]"),
+            port=data["port"] or (int(port) if port.isdecimal() else _DEFAULT_OLLAMA_PORT),
+            models=tuple(data["loadModels"]),
+            open_firewall=data["openFirewall"],
+            acceleration=data["acceleration"],
+            environment=data["environmentVariables"],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileSystem:
+    """One entry of ``fileSystems``."""
+
+    mount_point: str
+    device: str | None
+    fs_type: str
+    options: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, _name: str, data: Mapping[str, Json]) -> Self:
+        """Read what ``facts.nix`` says of one entry of ``fileSystems``."""
+        return cls(
+            mount_point=data["mountPoint"],
+            device=data["device"],
+            fs_type=data["fsType"],
+            options=tuple(data["options"]),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VmSettings:
+    """What the host's own VM variant asks for."""
+
+    memory_mib: int
+    cores: int
+    graphics: bool
+    restrict_network: bool
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Json]) -> Self | None:
+        """Read what ``facts.nix`` says of the VM variant; ``None`` where the release has none."""
+        if data["memorySize"] is None:
+            return None
+        return cls(
+            memory_mib=data["memorySize"],
+            cores=data["cores"],
+            graphics=bool(data["graphics"]),
+            restrict_network=data["restrictNetwork"],
+        )
+
+
+def parse_unit_file(text: str) -> dict[str, dict[str, tuple[str, ...]]]:
+    """Read a unit file into section, key and values in order, as systemd.syntax(7) says.
+
+    An empty assignment is kept as ``""``: for most list settings it resets what stands above it.
+    """
+    sections: dict[str, dict[str, tuple[str, ...]]] = {}
+    section: dict[str, tuple[str, ...]] = {}
+    for line in _joined_lines(text):
+        if line.startswith("[") and line.endswith("]"):
+            section = sections.setdefault(line[1:-1], {})
+            continue
+        key, assigned, value = line.partition("=")
+        if assigned:
+            section[key.strip()] = (*section.get(key.strip(), ()), value.strip())
+    return sections
+
+
+def _joined_lines(text: str) -> list[str]:
+    lines: list[str] = []
+    continued = False
+    for raw in text.splitlines():
+        line = raw.strip()
+        if line.startswith(("#", ";")) or (not line and not continued):
+            continue
+        if continued:
+            lines[-1] = f"{lines[-1]} {line}"
+        else:
+            lines.append(line)
+        continued = line.endswith("\\")
+        if continued:
+            lines[-1] = lines[-1].removesuffix("\\").rstrip()
+    return lines
+
+
+def _ranges(ports: Sequence[int], ranges: Sequence[Mapping[str, int]]) -> tuple[PortRange, ...]:
+    singles = [PortRange(first=port, last=port) for port in ports]
+    spans = [PortRange(first=r["from"], last=r["to"]) for r in ranges]
+    return tuple(sorted({*singles, *spans}))

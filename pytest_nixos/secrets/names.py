@@ -1,0 +1,101 @@
+"""Names beside which a secret stands: ``smtp.password``, ``AWS_SECRET_ACCESS_KEY``,
+``rpcpassword``.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+
+__all__ = ["NameClass", "may_name", "name_class"]
+
+
+class NameClass(enum.Enum):
+    """How much a name says about the value beside it."""
+
+    PASSWORD = "password"  # noqa: S105 - the name of a class
+    HASH = "password hash"
+    TOKEN = "secret"  # noqa: S105
+    KEY = "key"
+
+
+#: A line without one of these needs no closer look.
+_HINTS = (
+    *("pass", "pw", "secret", "token", "psk", "key", "credential", "auth", "pin", "webhook"),
+    *("seed", "salt", "pepper", "bearer", "identified", "encrypt"),
+)
+
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_WORD = re.compile(r"[a-z0-9]+")
+
+_PASSWORDS = ("password", "passwd", "passphrase", "passwort", "passcode", "pass")
+#: Words that end so and mean something else.
+_NO_PASSWORDS = frozenset(
+    {"bypass", "compass", "trespass", "surpass", "overpass", "askpass", "multipass"}
+)
+_PASSWORD_WORDS = frozenset(
+    {"pass", "pwd", "pw", "psk", "pin", "bindpw", "rootpw", "requirepass", "masterauth", "pgpass",
+     "authtok", "sshpass", "mypwd", "rootpass", "adminpass", "smtppass", "userpw", "keypass",
+     "storepass", "becomepass"}
+)  # fmt: skip
+_TOKENS = ("secret", "token", "apikey", "secretkey", "privatekey", "presharedkey", "authkey")
+_TOKEN_WORDS = frozenset({"credential", "credentials", "bearer", "privkey", "sharedkey"})
+#: The last two or three words, joined.
+_TOKEN_ENDS = re.compile(
+    r"(?:api|secret|secretaccess|private|preshared|shared|sharedaccess|auth|signing|encryption|"
+    r"master|"
+    r"account|storage|session|hmac|cookie|jwt|aes|crypt|enc|priv|access|app|admin|consumersecret|"
+    r"license|integration|routing|service|write|unseal|root|decryption|recovery)keys?$|"
+    r"secretkeybase$|keydata$|seckey$|webhookurl$|sharedsecret$"
+)
+_HASHES = re.compile(
+    r"(?:pass(?:word|wd|phrase)?|pwd|pw)(?:hash|hashed|sha\d*|md5|digest|crypt|bcrypt|scrypt|"
+    r"verifier)$|"
+    r"hashed(?:password|controlpassword)$|encryptedpassword$"
+)
+#: Words that turn a key into one that is no secret.
+_OPEN = frozenset(
+    {
+        "public", "pub", "pubkey", "cache", "primary", "foreign", "partition", "sort", "trusted",
+        "verify", "verifying", "fingerprint", "authorized", "known", "recipient", "peer", "gpg",
+        "apt", "index", "map", "group", "lookup", "idempotency", "object", "site", "translation",
+        "csrf", "publishable", "minisign", "hot", "registry", "color", "max", "min", "tokens",
+        "passed", "bypass",
+    }
+)  # fmt: skip
+
+
+def may_name(text: str) -> bool:
+    """Whether a text holds a name of a secret at all."""
+    low = text.lower()
+    return any(hint in low for hint in _HINTS)
+
+
+def words_of(name: str) -> list[str]:
+    """Return the words of a name in lower case: ``smtp.userPassword`` is smtp, user, password."""
+    return _WORD.findall(_CAMEL.sub("_", name).lower())
+
+
+def name_class(name: str) -> NameClass | None:
+    """Tell what stands beside `name`, judged by its last words; ``None`` if no secret is to be
+    expected.
+    """
+    words = words_of(name)
+    if not words or _OPEN.intersection(words):
+        return None
+    if words[0] in {"import", "load", "set", "condition", "assert"} and "credential" in words[1:2]:
+        return None  # systemd's own directives name credentials and files
+    last, two, three = words[-1], "".join(words[-2:]), "".join(words[-3:])
+    if _HASHES.search(two):
+        return NameClass.HASH
+    if last == "signingkey":
+        return None  # git's name for a public key
+    if last in _PASSWORD_WORDS or (last.endswith(_PASSWORDS) and last not in _NO_PASSWORDS):
+        return NameClass.PASSWORD
+    if last in _TOKEN_WORDS or last.endswith(_TOKENS):
+        return NameClass.TOKEN
+    if _TOKEN_ENDS.search(two) or _TOKEN_ENDS.search(three):
+        return NameClass.TOKEN
+    if last in {"seed", "auth", "encrypt"} or last.endswith(("key", "salt", "pepper")):
+        return NameClass.KEY
+    return None

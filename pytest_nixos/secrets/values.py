@@ -1,0 +1,191 @@
+"""Whether a value is a secret itself, or stands for one: a placeholder, a path, a reference, a
+public thing.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import re
+import tomllib
+from collections import Counter
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+from pytest_nixos.secrets.names import NameClass
+
+__all__ = [
+    "Verdict",
+    "entropy",
+    "is_sample",
+    "judge_value",
+    "looks_random",
+    "names_elsewhere",
+    "stands_for_none",
+]
+
+
+class Verdict(enum.Enum):
+    """What a value is."""
+
+    SECRET = "secret"  # noqa: S105 - the name of a verdict
+    PLACEHOLDER = "placeholder"
+    NO_SECRET = "no secret"  # noqa: S105
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Lists:
+    """What ``values.toml`` holds; it says what each is."""
+
+    words: frozenset[str]
+    placeholder_words: frozenset[str]
+    published: frozenset[str]
+    placeholder: re.Pattern[str]
+    reference: re.Pattern[str]
+    public: re.Pattern[str]
+
+
+@cache
+def _lists() -> _Lists:
+    text = resources.files(__package__).joinpath("values.toml").read_text(encoding="utf-8")
+    data = tomllib.loads(text)
+    return _Lists(
+        words=frozenset(data["words"].split()),
+        placeholder_words=frozenset(data["placeholder-words"].split()),
+        published=frozenset(data["published"]),
+        placeholder=re.compile("|".join(data["placeholder"]), re.IGNORECASE),
+        reference=re.compile("|".join(data["reference"])),
+        public=re.compile(f"^(?:{'|'.join(data['public'])})"),
+    )
+
+
+#: Words about a secret.
+_PROSE = re.compile(
+    r"(?i)^(?:optional|leave|the|an?|your|enter|set|use|see|same|must|should|if|for)\b.*\s|"
+    r"\s(?:password|passphrase|secret|token|key)\b|"
+    r"^(?:password|passphrase|secret|token|key)\s"
+)
+_PATH = re.compile(r"^(?:~|\.{1,2})?/[\w.@%+~-]*(?:/[\w.@%+*~-]*)*$")
+_URL = re.compile(r"^[a-z][a-z0-9+.-]*://\S*$", re.IGNORECASE)
+_HASH_OF_CONTENT = re.compile(r"(?i)^(?:sha\d+|md5|blake\w*)[-:=]|^narHash")
+_UUID = re.compile(r"(?i)^\{?[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\}?$")
+_PATTERN = re.compile(r"\\[dwsWDSb]|\.\*|\.\+|\[[a-zA-Z0-9]-[a-zA-Z0-9]|\(\?[:=!i]|\{\d+,\d*\}")
+_CALL = re.compile(
+    r"^[\w.$:]+\(|^\w+\[|^(?:new|await|lambda|function|fn|if|then|let|with|import|return)\b"
+)
+_CODE_CHARS = re.compile(r"^[-+*/<>=!&|(){}\[\],;:.?~^%#@$\\'\"` ]*$")
+_DURATION = re.compile(
+    r"(?i)^\d+(?:\.\d+)?\s*(?:ms|s|sec|m|min|h|d|w|y|k|kb|kib|m|mb|mib|g|gb|gib|%|bytes?)?$"
+)
+_IDENTIFIER = re.compile(r"^[a-zA-Z]+(?:[_-][a-zA-Z]+)*$")
+_BASE64 = re.compile(r"^[A-Za-z0-9+/_=-]+$")
+_HEX = re.compile(r"^[0-9a-fA-F]+$")
+_WIREGUARD = re.compile(r"^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$")
+
+
+def entropy(value: str) -> float:
+    """Return Shannon's entropy of the characters of `value`, in bits a character."""
+    counts = Counter(value)
+    return (
+        -sum(n / len(value) * math.log2(n / len(value)) for n in counts.values()) if value else 0.0
+    )
+
+
+def is_sample(value: str) -> bool:
+    """Whether something of a known shape was written as an example: ``AKIA...EXAMPLE``, a row of x
+    or of 0.
+    """
+    body = value[4:]
+    return bool(_lists().placeholder.search(value)) or len(set(body)) < min(
+        6, max(2, len(body) // 4)
+    )
+
+
+def judge_value(value: str, kind: NameClass, *, name: str = "") -> Verdict:
+    """Tell what the value beside a name of class `kind` is.
+
+    :param name: the name itself: ``password = password`` says nothing.
+    """
+    value = value.strip()
+    if kind is NameClass.HASH and re.match(r"^\$[\w-]+\$.*\$", value):
+        return Verdict.SECRET
+    if _stands_for_other(value, kind):
+        return Verdict.NO_SECRET
+    low = value.lower()
+    if stands_for_none(value) or low == name.lower():
+        return Verdict.PLACEHOLDER
+    if kind is NameClass.HASH:
+        strong = bool(_HEX.match(value)) and len(value) >= 32
+        return Verdict.SECRET if strong or looks_random(value, least=20) else Verdict.NO_SECRET
+    if kind is NameClass.PASSWORD:
+        good = len(value) >= 4 and not (_DURATION.match(value) and len(value) < 4)
+    elif kind is NameClass.TOKEN:
+        good = len(value) >= 8 and (
+            looks_random(value, least=8) or bool(_UUID.match(value)) or len(value) >= 16
+        )
+    else:
+        good = looks_random(value, least=16) and not _UUID.match(value)
+    return Verdict.SECRET if good else Verdict.NO_SECRET
+
+
+def stands_for_none(value: str) -> bool:
+    """Whether a value is there for want of one: a placeholder, or what its program publishes as its
+    beginning.
+    """
+    known = value in _lists().published or value.lower() in _lists().placeholder_words
+    return known or bool(_lists().placeholder.search(value))
+
+
+def names_elsewhere(value: str) -> bool:
+    """Whether a value says where the secret is: a path, a variable, a template that is filled in
+    later.
+    """
+    return bool(_lists().reference.search(value) or _PATH.match(value))
+
+
+def looks_random(value: str, *, least: int) -> bool:
+    """Whether a text has no words: digits or capitals amid its letters, and many different
+    characters.
+
+    :param least: characters that it has to have; from 16 on it has to look like a key.
+    """
+    if len(value) < least or _IDENTIFIER.match(value):
+        return False
+    kinds = sum(bool(re.search(p, value)) for p in ("[a-z]", "[A-Z]", "[0-9]", "[^A-Za-z0-9]"))
+    if least < 16:
+        return kinds >= 2 and entropy(value) >= 2.3
+    if not _BASE64.match(value):
+        text = " " not in value and value[0] not in "{[(" and '"' not in value
+        return kinds == 4 and text and entropy(value) >= 4.2
+    return kinds >= 2 and entropy(value) >= (2.8 if _HEX.match(value) else 3.5)
+
+
+def _stands_for_other(value: str, kind: NameClass) -> bool:
+    low = value.lower().rstrip("!")
+    if len(value) < 4 or _CODE_CHARS.match(value):
+        return True
+    if low in _lists().words and low not in _lists().placeholder_words:
+        return True
+    if _WIREGUARD.match(value):
+        return False
+    if _PATH.match(value) and not _looks_like_key(value):
+        return True
+    if _DURATION.match(value) and (kind is not NameClass.PASSWORD or not value.isdigit()):
+        return True
+    return bool(
+        _lists().reference.search(value)
+        or _URL.match(value)
+        or _HASH_OF_CONTENT.match(value)
+        or _lists().public.match(value)
+        or _PATTERN.search(value)
+        or _CALL.match(value)
+        or _PROSE.search(value)
+    )
+
+
+def _looks_like_key(value: str) -> bool:
+    """Whether what starts with a slash is base64 rather than a path: it has no words."""
+    return (
+        len(value) >= 24 and bool(re.match(r"^[A-Za-z0-9+/]+=*$", value)) and entropy(value) > 4.2
+    )

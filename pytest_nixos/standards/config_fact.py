@@ -1,0 +1,24 @@
+"""One fact that follows from a host's evaluated config."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.standards.seen import Sight
+
+__all__ = ["ConfigFact"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigFact:
+    """One fact.
+
+    :param options: option paths that it reads beside the typed facts of the host config.
+    """
+
+    about: str
+    read: Callable[[HostConfig, dt.date], Sight]
+    options: tuple[str, ...] = ()

@@ -11,6 +11,7 @@ from typing import Any
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import MachineError, NixosError
 from pytest_nixos.generations.upgrade_stage import Stage
+from pytest_nixos.local.pace import Pace, measure_pace
 from pytest_nixos.nix.flake import Flake, Flakes
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.refs import HostRef
@@ -32,6 +33,7 @@ class HostEntry:
     :param subject: of an upgrade test, the host's key; it has one entry for each stage.
     :param stage: of an upgrade test, ``None`` in any other run.
     :param state: what an upgrade test saw in that stage, JSON-able.
+    :param circumstances: what this machine's speed and load were, and what its guest was told for it, JSON-able.
     :param shown: whether a test has shown the failure in full; later ones name its cause only.
     """
 
@@ -45,6 +47,7 @@ class HostEntry:
     stage: Stage | None = None
     state: dict[str, Any] | None = None
     phases_s: dict[str, float] = field(default_factory=dict)
+    circumstances: dict[str, Any] = field(default_factory=dict)
 
     def take(self, evaluated: Evaluated) -> None:
         """Take over what an evaluation found."""
@@ -86,6 +89,19 @@ class NixosSession:
         self._by_id = {control.id: control for control in controls}
         self._entries = {entry.key: entry for entry in entries}
         self._to_build: tuple[str, ...] = ()
+        self._pace: Pace | None = None
+
+    @property
+    def pace(self) -> Pace:
+        """How slow this machine is; measured when a process of the run first asks."""
+        if self._pace is None:
+            self._pace = measure_pace()
+        return self._pace
+
+    @property
+    def has_pace(self) -> bool:
+        """Whether :attr:`pace` has been measured, so that it has been told."""
+        return self._pace is not None
 
     @property
     def entries(self) -> tuple[HostEntry, ...]:

@@ -23,6 +23,7 @@ _SESSION_KEY = "nixos_session"
 _PLAN = "nixos_plan"
 _PHASES = "nixos_phases"
 _STATES = "nixos_states"
+_CIRCUMSTANCES = "nixos_circumstances"
 
 
 class Planned(NamedTuple):
@@ -74,6 +75,7 @@ class Worker:
             return
         output = session.config.workeroutput  # type: ignore[attr-defined]  # xdist's
         output[_PHASES] = {e.key: e.phases_s for e in nixos.entries}
+        output[_CIRCUMSTANCES] = {e.key: e.circumstances for e in nixos.entries}
         output[_STATES] = {e.key: e.state for e in nixos.entries if e.state}
 
 
@@ -122,6 +124,8 @@ class Controller:
             return
         for key, phases in getattr(node, "workeroutput", {}).get(_PHASES, {}).items():
             session.entry(key).phases_s |= phases
+        for key, found in getattr(node, "workeroutput", {}).get(_CIRCUMSTANCES, {}).items():
+            session.entry(key).circumstances |= found
         for key, state in getattr(node, "workeroutput", {}).get(_STATES, {}).items():
             session.entry(key).state = state
 

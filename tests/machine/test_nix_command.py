@@ -277,7 +277,8 @@ def test_the_reader_of_odd_values(make: Callable[..., Flakes]) -> None:
     values = (
         "let self = { inherit self; a = 1; }; in"
         ' [ 1 1.5 true null "s" (x: x) { type = "derivation"; outPath = "/nix/store/x"; }'
-        ' { __functor = _: _: 1; } { a = throw "x"; b = [ (throw "y") 2 ]; } { _type = "pkgs"; a = 1; } ]'
+        ' { __functor = _: _: 1; } { a = throw "x"; b = [ (throw "y") 2 ]; } { _type = "pkgs"; a = 1; }'
+        ' { _type = "gvariant"; type = "u"; value = 600; __toString = self: "uint32 600"; } { a = 1; __toString = self: "x"; } ]'
     )
     expression = f"let safe = ({expression_sources()['safe.nix']}); in (safe.json ({values})).value"
     answer = subprocess.run(
@@ -285,7 +286,7 @@ def test_the_reader_of_odd_values(make: Callable[..., Flakes]) -> None:
         check=True, capture_output=True, text=True,
     )  # fmt: skip
     assert answer.stdout.strip() == (
-        '[1,1.5,true,null,"s",null,"/nix/store/x",null,{"b":[null,2]},null]'
+        '[1,1.5,true,null,"s",null,"/nix/store/x",null,{"b":[null,2]},null,600,{"a":1}]'
     )
     endless = f"let safe = ({expression_sources()['safe.nix']}); s = {{ inherit s; t = s; a = 1; }}; in safe.json s"
     answer = subprocess.run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import sys
@@ -14,6 +15,7 @@ from pytest_nixos.errors import NixosError, SettingsError
 from pytest_nixos.local.dirs import cache_directory
 from pytest_nixos.local.numbers import positive
 from pytest_nixos.local.process import SubprocessRunner
+from pytest_nixos.local.text import printable
 from pytest_nixos.machine.channel.protocol import guest_script
 from pytest_nixos.machine.snapshot.limits import (
     DEFAULT_CACHE_DAYS,
@@ -24,7 +26,7 @@ from pytest_nixos.machine.snapshot.store import SnapshotStore
 from pytest_nixos.nix.argv import NixSettings
 from pytest_nixos.nix.expression import Instrumentation
 from pytest_nixos.nix.flake import Flake
-from pytest_nixos.nix.refs import FlakeRef, HostSelection
+from pytest_nixos.nix.refs import FlakeRef, HostRef, HostSelection
 from pytest_nixos.nix.store import Nix
 from pytest_nixos.standards.did_you_mean import did_you_mean
 from pytest_nixos.standards.explain import explain, list_controls
@@ -45,9 +47,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for line in command(options):
             sys.stdout.write(f"{line}\n")
     except NixosError as err:
-        sys.stderr.write(f"ERROR: {err}\n")
+        detail = f"\n{err.detail}" if err.detail and getattr(options, "verbose", False) else ""
+        sys.stderr.write(f"ERROR: {_in_words_of_this_command(str(err))}{detail}\n")
         return _USAGE_EXIT
     return 0
+
+
+def _in_words_of_this_command(text: str) -> str:
+    """Return `text` with options of the pytest plugin as this command has them."""
+    for name in ("override-input", "nix-option"):
+        text = text.replace(f"--nixos-{name}", f"--{name}")
+    return text
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -60,14 +70,15 @@ def _parser() -> argparse.ArgumentParser:
 
     hosts = commands.add_parser("hosts", help="list the hosts of a flake")
     hosts.add_argument("flake", metavar="REF", nargs="?", default=".")
+    hosts.add_argument("--json", action="store_true", help="as a JSON list of name and ref")
+    _add_nix_options(hosts)
     hosts.set_defaults(command=_hosts)
 
     build = commands.add_parser("build", help="build a host's machine and print its store path")
     build.add_argument("host", metavar="REF#HOST")
     build.add_argument("--backend", choices=("auto", "vm", "container"), default="auto")
     build.add_argument("--gc-root", metavar="LINK", type=Path, default=Path("result-machine"))
-    pair = {"action": "append", "nargs": 2, "default": [], "metavar": ("NAME", "REF")}
-    build.add_argument("--override-input", **pair)  # type: ignore[arg-type]  # argparse's own keywords
+    _add_nix_options(build)
     build.add_argument(
         "--snapshot",
         action="store_true",
@@ -94,6 +105,24 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_nix_options(parser: argparse.ArgumentParser) -> None:
+    for name, metavar, explanation in (
+        ("--override-input", ("NAME", "REF"), "use another flake as an input, as nix does"),
+        ("--nix-option", ("NAME", "VALUE"), "setting for Nix, as for nix --option"),
+    ):
+        parser.add_argument(
+            name, action="append", nargs=2, default=[], metavar=metavar, help=explanation
+        )
+    parser.add_argument("-v", "--verbose", action="store_true", help="show the trace of an error")
+
+
+def _nix_settings(options: argparse.Namespace) -> NixSettings:
+    return NixSettings(
+        override_inputs=tuple((name, ref) for name, ref in options.override_input),
+        nix_options=tuple((name, value) for name, value in options.nix_option),
+    )
+
+
 def _doctor(_options: argparse.Namespace) -> Iterator[str]:
     yield f"pytest-nixos {__version__}, Python {sys.version.split()[0]}"
     nix = shutil.which("nix")
@@ -118,16 +147,19 @@ def _kvm() -> Iterator[str]:
 
 def _hosts(options: argparse.Namespace) -> Iterator[str]:
     selection = HostSelection.parse(options.flake, cwd=Path.cwd())
-    yield from _flake(selection.flake, NixSettings()).host_names()
+    names = _flake(selection.flake, _nix_settings(options)).host_names()
+    if options.json:
+        hosts = [{"name": name, "ref": str(HostRef(selection.flake, name))} for name in names]
+        yield json.dumps(hosts, indent=2)
+    else:
+        yield from map(printable, names)
 
 
 def _build(options: argparse.Namespace) -> Iterator[str]:
     selection = HostSelection.parse(options.host, cwd=Path.cwd())
     if selection.host is None:
         raise SettingsError(f"{options.host}: names no host", remedy="write REF#HOST")
-    overrides = tuple((name, ref) for name, ref in options.override_input)
-    settings = NixSettings(override_inputs=overrides)
-    flake = _flake(selection.flake, settings, snapshot=options.snapshot)
+    flake = _flake(selection.flake, _nix_settings(options), snapshot=options.snapshot)
     config = flake.evaluate(selection.host.attr, backend=options.backend)
     yield str(flake.build(config, gc_root=options.gc_root))
 

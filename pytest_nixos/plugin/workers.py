@@ -12,7 +12,7 @@ from xdist.scheduler import LoadScopeScheduling
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.plugin.stash import SESSION
 
-__all__ = ["Controller", "HostScheduling", "Worker", "is_worker", "received_session"]
+__all__ = ["Controller", "HostScheduling", "Worker", "has_workers", "is_worker", "received_session"]
 
 _SESSION_KEY = "nixos_session"
 _PHASES = "nixos_phases"
@@ -22,6 +22,11 @@ _STATES = "nixos_states"
 def is_worker(config: pytest.Config) -> bool:
     """Whether this process is one of xdist's workers."""
     return hasattr(config, "workerinput")
+
+
+def has_workers(config: pytest.Config) -> bool:
+    """Whether this process is the one that controls xdist's workers, and runs no test itself."""
+    return not is_worker(config) and bool(config.getoption("tx", None))
 
 
 def received_session(config: pytest.Config) -> NixosSession | None:

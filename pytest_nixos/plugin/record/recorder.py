@@ -75,7 +75,7 @@ class Recorder:
             terminalreporter.write_line("")
             for notice in self._record.waiver_notices(session):
                 terminalreporter.write_line(printable(notice))
-            for entry in session.entries:
+            for entry in session.tested:
                 terminalreporter.write_line(_entry_line(entry))
             for host, difference in self._record.upgrades(session).items():
                 terminalreporter.write_line("")

@@ -13,6 +13,7 @@ from pytest_nixos.findings import Evidence, Outcome
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.observe.store import Observations
 from pytest_nixos.plugin.closure import scan_host
+from pytest_nixos.plugin.collect import control_of, host_key_of
 from pytest_nixos.plugin.not_applicable import not_applicable
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.plugin.stash import NARRATOR, SESSION
@@ -23,7 +24,9 @@ from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.look import closure_observation, host_observations, read
 from pytest_nixos.standards.model import Control
 
-__all__: list[str] = []
+__all__ = ["needs_machine"]
+
+_MACHINES = frozenset({"nixos_machine", "nixos_fresh_machine", "nixos_rebooting_machine"})
 
 
 @pytest.fixture(scope="session")
@@ -92,6 +95,22 @@ def nixos_judge(
             pytest.fail(verdict.reason, pytrace=False)
 
     return judge_control
+
+
+def needs_machine(item: pytest.Item, session: NixosSession) -> bool:
+    """Whether an item starts its host's machine, as far as that is known before it runs."""
+    key = host_key_of(item)
+    if key is None or session.entry(key).config is None:
+        return False
+    names = frozenset(getattr(item, "fixturenames", ()))
+    if not names.isdisjoint(_MACHINES):
+        return True
+    control = control_of(item, session) if "nixos_judge" in names else None
+    return (
+        control is not None
+        and not _reads_host_machine(control)
+        and _needs_machine(control, session.host_config(key), session.backend_name(key))
+    )
 
 
 def _needs_machine(control: Control, host: HostConfig, backend: BackendName) -> bool:

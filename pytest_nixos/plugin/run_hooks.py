@@ -125,7 +125,9 @@ class ActivePlugin:
         keys = [key for key in dict.fromkeys(map(collect.host_key_of, items)) if key is not None]
         left = self._evaluate(config, keys)
         collect.deselect_hosts(config, items, left)
-        config.stash[SESSION].plan_builds([key for key in keys if key not in left])
+        session = config.stash[SESSION]
+        needed = [item for item in items if data_controls.needs_machine(item, session)]
+        session.plan_builds([key for key in dict.fromkeys(map(collect.host_key_of, needed)) if key])
 
     def _evaluate(self, config: pytest.Config, keys: Sequence[str]) -> tuple[str, ...]:
         narrator = config.stash[NARRATOR]

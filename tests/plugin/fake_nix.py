@@ -39,6 +39,7 @@ def evaluate(expression: str) -> object:
         fail("the option `services.nonsense' does not exist")
     document = json.loads(Path(os.environ["FAKE_NIX_DOCUMENT"]).read_text())
     absent = [{"state": "absent"} for _ in request["options"]]
+    document["derivation"] = f"/nix/store/{host}.drv"
     system = "aarch64-linux" if host == "arm" else document["system"]
     return {**document, "system": system, "options": absent, "machineOptions": absent}
 
@@ -60,6 +61,11 @@ def main(arguments: list[str]) -> None:
     elif "eval" in arguments:
         sys.stdout.write(json.dumps(evaluate(arguments[arguments.index("--apply") + 1])) + "\n")
     elif "build" in arguments:
+        if log := os.environ.get("FAKE_NIX_BUILDS"):
+            with Path(log).open("a") as stream:
+                stream.write(
+                    " ".join(word for word in arguments if word.startswith("/nix/")) + "\n"
+                )
         sys.stdout.write(
             json.dumps([{"drvPath": "/nix/store/d.drv", "outputs": {"out": "/nix/store/o"}}]) + "\n"
         )

@@ -88,3 +88,23 @@ def test_a_host_of_another_system_says_what_it_takes_before_the_build(
     monkeypatch.setenv("FAKE_NIX_BUILDERS", builders)
     field.pytester.makepyfile("def test_config(nixos_host_config): pass")
     field.run_hosts().stdout.fnmatch_lines([f"*arm: a host for aarch64-linux: *{says}*"])
+
+
+def test_only_hosts_whose_tests_start_a_machine_are_built(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = field.pytester.path / "builds.log"
+    monkeypatch.setenv("FAKE_NIX_BUILDS", str(log))
+    monkeypatch.setenv("FAKE_NIX_HOSTS", "a b c d")
+    field.pytester.makepyfile(
+        """
+        import pytest
+        def test_config(nixos_host_config): pass
+        @pytest.mark.nixos_hosts("[abc]")
+        def test_machine(host): pass
+        """
+    )
+    field.run_hosts("-k", "test_config or not [c]").assert_outcomes(passed=6, deselected=1)
+    ahead, *each = log.read_text().splitlines()
+    assert ahead == "/nix/store/a.drv^* /nix/store/b.drv^*"
+    assert each == ["/nix/store/a.drv^*", "/nix/store/b.drv^*"]

@@ -398,6 +398,14 @@ def test_failed_assertions_are_told_at_once() -> None:
     assert len(fake.evaluations()) == 1
 
 
+def test_a_package_that_nixpkgs_refuses_is_told_at_once() -> None:
+    words = "Package \u2018x-1\u2019 in /nix/store/x:1 is marked as broken, refusing to evaluate."
+    fake = FakeNix(broken=frozenset({"machine"}), words=words)
+    with pytest.raises(EvalError, match="it needs x-1, which nixpkgs marks as broken"):
+        flake(fake).evaluate("web")
+    assert len(fake.evaluations()) == 1
+
+
 def test_a_search_without_end_is_cut() -> None:
     paths = [f"o{n}" for n in range(300)]
     fake = FakeNix(broken=frozenset(paths))

@@ -38,12 +38,14 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
         UnitChanges,
         Verb,
     )
+    from pytest_nixos.generations.upgrade_outcome import UpgradeOutcome
     from pytest_nixos.local.timing import Deadline, poll
     from pytest_nixos.machine.base import Machine
     from pytest_nixos.machine.capabilities import BootsFrom, PortState
     from pytest_nixos.machine.cluster.cluster import Cluster
     from pytest_nixos.machine.command import CommandResult
     from pytest_nixos.machine.faults.faults import Faults, Hog
+    from pytest_nixos.machine.survey import Survey, View
     from pytest_nixos.nix.declared import Firewall, OllamaSettings, PortRange, Unit, Zram
     from pytest_nixos.nix.dev_shell import DevShell, ShellVisit
     from pytest_nixos.nix.evaluate import NixAnswer
@@ -99,12 +101,15 @@ __all__ = [
     "ShellVisit",
     "Specialisation",
     "StorePath",
+    "Survey",
     "SwitchEnd",
     "SwitchOutcome",
     "TransportError",
     "Unit",
     "UnitChanges",
+    "UpgradeOutcome",
     "Verb",
+    "View",
     "Zram",
     "__version__",
     "not_applicable",
@@ -150,6 +155,7 @@ _HOME = {
     "SwitchEnd": "generations",
     "SwitchOutcome": "generations",
     "UnitChanges": "generations",
+    "UpgradeOutcome": "generations.upgrade_outcome",
     "Verb": "generations",
     "BootsFrom": "machine.capabilities",
     "Faults": "machine.faults.faults",
@@ -163,6 +169,8 @@ _HOME = {
     "CommandResult": "machine.command",
     "Machine": "machine.base",
     "PortState": "machine.capabilities",
+    "Survey": "machine.survey",
+    "View": "machine.survey",
     "Evidence": "findings",
     "Finding": "findings",
     "Outcome": "findings",

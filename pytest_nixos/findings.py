@@ -6,10 +6,12 @@ import dataclasses
 import enum
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
+
+from pytest_nixos.subject import MACHINE, Subject, SubjectKind
 
 __all__ = ["Evidence", "Finding", "Ledger", "Outcome", "Severity"]
 
@@ -44,12 +46,18 @@ class Evidence:
     :param observed: what was found, JSON-able.
     :param attachments: name to text (a unit's journal, a ruleset, the console tail).
     :param judged_on: ``machine``, ``config`` or ``both``.
+    :param rests_on: what has to work for the verdict to be about its control.
+    :param blames: what the check found broken; it explains findings that rest on it.
+    :param remedy: what mends what was seen, in place of the control's own remedy; empty for that one.
     """
 
     expected: Any = None
     observed: Any = None
     judged_on: str = "machine"
     attachments: dict[str, str] = field(default_factory=dict)
+    rests_on: list[Subject] = field(default_factory=list)
+    blames: list[Subject] = field(default_factory=list)
+    remedy: str = ""
 
     def expect(self, expected: Any) -> Any:
         """Record what has to hold, and return it."""
@@ -65,6 +73,22 @@ class Evidence:
         """Keep `text` with the finding under `name`; only its last 64 KiB are kept."""
         self.attachments[name] = text[-_MAX_ATTACHMENT:]
 
+    def rest_on(self, kind: str, *names: str) -> None:
+        """Say what has to work for this check to judge its control: ``rest_on("unit", "ollama.service")``.
+
+        Where a finding blames it, a failure of this check is that finding's echo.
+
+        :raises ValueError: if there is no such kind, see :class:`pytest_nixos.subject.SubjectKind`.
+        """
+        self.rests_on += _subjects(kind, names)
+
+    def blame(self, kind: str, *names: str) -> None:
+        """Say what this check found broken: ``blame("unit", "ollama.service")``.
+
+        :raises ValueError: if there is no such kind, see :class:`pytest_nixos.subject.SubjectKind`.
+        """
+        self.blames += _subjects(kind, names)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
@@ -74,6 +98,11 @@ class Finding:
     :param reason: why it failed, was not applicable, or was waived; one line.
     :param journal: what the machine logged while a behavioural check that failed ran, newest last:
         ``time_s``, ``unit``, ``source``, ``priority``, ``message``.
+    :param rests_on: what has to work for the verdict to be about the control.
+    :param blames: what it found broken.
+    :param caused_by: controls whose findings explain this one, and ``machine`` where the machine's own failure does;
+        empty for a cause. See :mod:`pytest_nixos.report.causes`.
+    :param explains: controls whose findings on the same host this one explains.
     """
 
     control: str
@@ -94,6 +123,10 @@ class Finding:
     journal: tuple[Mapping[str, Any], ...] = ()
     node_id: str = ""
     duration_s: float = 0.0
+    rests_on: tuple[Subject, ...] = ()
+    blames: tuple[Subject, ...] = ()
+    caused_by: tuple[str, ...] = ()
+    explains: tuple[str, ...] = ()
 
     @property
     def failed(self) -> bool:
@@ -108,6 +141,8 @@ class Finding:
             "outcome": self.outcome.value,
             "attachments": dict(self.attachments),
             "references": {standard: list(ids) for standard, ids in self.references.items()},
+            "rests_on": [str(subject) for subject in self.rests_on],
+            "blames": [str(subject) for subject in self.blames],
         }
         return _plain(plain)  # type: ignore[no-any-return]
 
@@ -121,6 +156,10 @@ class Finding:
                 "outcome": Outcome(data["outcome"]),
                 "references": {k: tuple(v) for k, v in data["references"].items()},
                 "journal": tuple(data.get("journal", ())),
+                "rests_on": tuple(Subject.parse(s) for s in data.get("rests_on", ())),
+                "blames": tuple(Subject.parse(s) for s in data.get("blames", ())),
+                "caused_by": tuple(data.get("caused_by", ())),
+                "explains": tuple(data.get("explains", ())),
             }
         )
 
@@ -156,6 +195,12 @@ class Ledger:
             except (ValueError, TypeError, KeyError):
                 continue
         return tuple(findings)
+
+
+def _subjects(kind: str, names: Sequence[str]) -> list[Subject]:
+    if SubjectKind(kind) is SubjectKind.MACHINE:
+        return [MACHINE]
+    return [Subject(SubjectKind(kind), name) for name in dict.fromkeys(names)]
 
 
 def _plain(value: Any) -> Any:

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import pytest
 
-from pytest_nixos import Evidence, HostConfig, Machine, Observations, not_applicable, observe
+from pytest_nixos import (
+    BootError,
+    Evidence,
+    HostConfig,
+    Machine,
+    Observations,
+    not_applicable,
+    observe,
+)
 
 # More restarts than a service makes that merely waited for another one.
 _MANY_RESTARTS = 5
@@ -15,6 +25,7 @@ def test_no_unit_has_failed(nixos_observations: Observations, nixos_evidence: Ev
     nixos_evidence.expect([])
     failed = nixos_evidence.observe(nixos_observations.of(observe.failed_units()))
     assert failed is not None, "systemd did not answer"
+    nixos_evidence.blame("unit", *failed)
     for unit in failed:
         journal = nixos_observations.of(observe.journal(unit))
         nixos_evidence.attach(f"journal of {unit}", "\n".join(journal))
@@ -23,14 +34,30 @@ def test_no_unit_has_failed(nixos_observations: Observations, nixos_evidence: Ev
 
 @pytest.mark.nixos_control("BOOT-002")
 def test_system_reaches_its_default_target(
-    nixos_observations: Observations, nixos_evidence: Evidence
+    request: pytest.FixtureRequest,
+    nixos_boot_failure: BootError | None,
+    nixos_evidence: Evidence,
 ) -> None:
+    if nixos_boot_failure is not None:
+        _blame_the_boot(nixos_boot_failure, nixos_evidence)
+    nixos_observations: Observations = request.getfixturevalue("nixos_observations")
     state = nixos_observations.of(observe.system_state())
     target = nixos_observations.of(observe.units(["default.target"]))["default.target"]
     nixos_evidence.expect({"default.target": "active", "system": "running or degraded"})
     nixos_evidence.observe({"default.target": target.get("ActiveState"), "system": state})
     assert target.is_running, f"default.target is {target.get('ActiveState') or 'unknown'}"
     assert state in ("running", "degraded"), f"the system is {state or 'silent'}"
+
+
+def _blame_the_boot(failure: BootError, evidence: Evidence) -> NoReturn:
+    """Fail for a machine that did not come up; what could not be judged on it is explained by that."""
+    evidence.expect({"default.target": "active", "system": "running or degraded"})
+    evidence.observe({"boot": failure.state})
+    if failure.console_tail:
+        evidence.attach("last lines", "\n".join(failure.console_tail))
+    evidence.remedy = failure.remedy
+    evidence.blame("machine")
+    pytest.fail(failure.message, pytrace=False)
 
 
 @pytest.mark.nixos_control("BOOT-003")
@@ -63,6 +90,7 @@ def test_no_unit_waits_or_restarts_for_ever(
         or int(state.get("NRestarts") or 0) > _MANY_RESTARTS
     }
     nixos_evidence.observe(restless)
+    nixos_evidence.blame("unit", *restless)
     for unit in restless:
         journal = nixos_observations.of(observe.journal(unit))
         nixos_evidence.attach(f"journal of {unit}", "\n".join(journal))

@@ -16,13 +16,14 @@ from pytest_nixos import (
     HostConfig,
     Machine,
     not_applicable,
-    poll,
+    observe,
 )
 
 _SWITCH = "/run/current-system/bin/switch-to-configuration"
 _ACTIVATION_LIMIT_S = 600.0
 _GENERATION_LIMIT_S = 300.0
 _LOADED_S = 30.0
+_OLLAMA = "ollama.service"
 # The last start of each service: what an activation restarts gets a new one.
 _STARTS = (
     "systemctl show --type=service --state=active --property=Id,Type,InvocationID,NRestarts '*'"
@@ -168,7 +169,8 @@ def _generation(
         # Right after the boot the server may not listen yet, and the model may still be loading.
         return None if last[0].get("error") else True
 
-    poll(ask, deadline=Deadline.after(_LOADED_S), interval_s=1.0)
+    evidence.rest_on("unit", _OLLAMA)
+    observe.poll_service(machine.run, _OLLAMA, ask, deadline=Deadline.after(_LOADED_S))
     evidence.attach("answer", json.dumps(last[0])[:2000])
     return last[0]
 

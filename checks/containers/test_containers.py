@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from pytest_nixos import Deadline, Evidence, HostConfig, Machine, not_applicable, poll
+from pytest_nixos import Deadline, Evidence, HostConfig, Machine, not_applicable, observe, poll
 
 from .isolation import SCRIPT, Isolation, parse
 
@@ -31,7 +31,11 @@ def test_containers_are_isolated_from_the_host(
     def look() -> bool | None:
         answer = nixos_machine.run(SCRIPT, stdin="".join(f"{n}\n" for n in declared).encode())
         last.update(parse(answer.stdout_text))
-        return True if all(n in last and last[n].running for n in declared) else None
+        idle = [n for n in declared if not (n in last and last[n].running)]
+        hopeless = all(
+            observe.is_hopeless(nixos_machine.run, f"container@{n}.service") for n in idle
+        )
+        return True if hopeless else None
 
     poll(look, deadline=Deadline.after(_STARTED_S), interval_s=2.0)
     running = [name for name in declared if name in last and last[name].running]
@@ -41,5 +45,7 @@ def test_containers_are_isolated_from_the_host(
         journal = f"journalctl --quiet --no-pager --unit=container@{name}.service -n 20"
         nixos_evidence.attach(f"journal of {name}", nixos_machine.run(journal).stdout_text)
     nixos_evidence.observe({"not isolated": shared, "not running": idle})
+    if not running:
+        nixos_evidence.rest_on("unit", *(f"container@{name}.service" for name in idle))
     assert running, f"no container runs, so nothing can be said of them: {idle}"
     assert not shared, f"not isolated from the host: {shared}"

@@ -5,34 +5,42 @@ from __future__ import annotations
 import pytest
 
 from pytest_nixos import (
+    Control,
     Evidence,
     Firewall,
     HostConfig,
     Machine,
     Observations,
-    PortRange,
-    PortState,
+    View,
     not_applicable,
     observe,
 )
 
+from .opened import (
+    Undeclared,
+    asked_interfaces,
+    extra_rule_texts,
+    hand_written,
+    is_written,
+    ranges_on,
+    undeclared,
+)
+from .outside import disagreements, look, reached
 from .ports import covers, declared_ranges, listed, without
 
-# Beside what listens or is declared, a stranger tries the well-known ports and these: databases, message
-# brokers, model servers, container engines, monitoring.
-_TEMPTING_PORTS = (
-    *(1433, 1521, 1883, 2049, 2375, 2376, 2379, 3000, 3306, 3389, 4222, 5000, 5432, 5672, 5900),
-    *(5985, 6222, 6333, 6379, 6443, 7777, 8000, 8080, 8222, 8443, 8888, 9000, 9090, 9091, 9100),
-    *(9200, 9418, 10250, 11211, 11434, 15672, 19999, 27017, 50000),
-)
-_WELL_KNOWN_PORTS = range(1, 1025)
+_FAMILIES = {"ip": "IPv4", "ip6": "IPv6"}
+_TCP, _UDP, _UDPLITE = 6, 17, 136
 
 
 @pytest.fixture
 def declared(nixos_host_config: HostConfig) -> Firewall:
     """What the host declares; without a declared firewall there is nothing to hold the machine against."""
     if not nixos_host_config.firewall.enabled:
-        not_applicable("the host declares networking.firewall.enable = false")
+        own = ", ".join(extra_rule_texts(nixos_host_config))
+        not_applicable(
+            "networking.firewall.enable is false"
+            + (f", and a ruleset that is written by hand ({own}) declares no ports" if own else "")
+        )
     return nixos_host_config.firewall
 
 
@@ -41,8 +49,17 @@ def in_force(nixos_observations: Observations, nixos_evidence: Evidence) -> obse
     """The rules in force, kept with the finding."""
     state = nixos_observations.of(observe.firewall())
     nixos_evidence.attach("ruleset", state.text)
-    assert state.is_known, f"no tool in the guest shows the rules: {dict(state.tools)}"
+    tools = {name: tool.value for name, tool in state.tools.items()}
+    assert state.is_known, f"no tool in the guest shows the rules: {tools}"
+    assert not state.unseen, f"the rules in force are not all known: {'; '.join(state.unseen)}"
     return state
+
+
+@pytest.fixture(scope="module")
+def outside(nixos_machine: Machine, nixos_observations: Observations) -> tuple[View, ...]:
+    """What a stranger sees, tried once for all that ask."""
+    state = nixos_observations.of(observe.firewall())
+    return look(nixos_machine, nixos_observations, state)
 
 
 @pytest.mark.nixos_control("FW-001")
@@ -50,10 +67,18 @@ def test_declared_firewall_is_loaded(
     declared: Firewall, in_force: observe.FirewallState, nixos_evidence: Evidence
 ) -> None:
     nixos_evidence.expect({"backend": declared.backend, "refuses by default": True})
-    refuses = in_force.ruleset.refuses_by_default()
-    nixos_evidence.observe({"units": dict(in_force.units), "refuses by default": refuses})
+    found = {name: in_force.ruleset.default(family=family) for family, name in _FAMILIES.items()}
+    decisions = {name: judgement.decision.value for name, judgement in found.items()}
+    nixos_evidence.observe({"units": dict(in_force.units), "by default": decisions})
     assert in_force.is_active, f"no firewall unit is active: {dict(in_force.units)}"
-    assert refuses, "a packet that no rule names is let in"
+    for name, judgement in found.items():
+        rules = f": {' -> '.join(judgement.rules)}" if judgement.rules else ""
+        assert judgement.decision is not observe.Decision.UNKNOWN, (
+            f"it cannot be told what becomes of an {name} packet that no rule names{rules}"
+        )
+        assert judgement.decision is observe.Decision.REFUSED, (
+            f"an {name} packet that no rule names is let in{rules}"
+        )
 
 
 @pytest.mark.nixos_control("FW-002")
@@ -65,55 +90,84 @@ def test_declared_tcp_ports_are_accepted(
 
 @pytest.mark.nixos_control("FW-003")
 def test_nothing_undeclared_is_accepted(
-    declared: Firewall, in_force: observe.FirewallState, nixos_evidence: Evidence
+    nixos_host_config: HostConfig,
+    declared: Firewall,
+    in_force: observe.FirewallState,
+    nixos_control: Control,
+    nixos_evidence: Evidence,
 ) -> None:
     nixos_evidence.expect(_declared_everywhere(declared, "tcp"))
-    extra = _undeclared(declared, in_force, "tcp")
-    trusted = sorted({*in_force.ruleset.trusted_interfaces} - {"lo", *declared.trusted_interfaces})
-    conditional = "\n".join(rule.text for rule in in_force.ruleset.extra_accepts)
-    nixos_evidence.attach("rules that accept under further conditions", conditional)
-    nixos_evidence.observe({"undeclared": extra, "undeclared trusted interfaces": trusted})
-    assert not extra, f"accepted and not declared: {extra}"
-    assert not trusted, f"trusted and not declared: {trusted}"
+    found = undeclared(declared, in_force)
+    _judge_undeclared(nixos_host_config, found, nixos_control, nixos_evidence)
 
 
 @pytest.mark.nixos_control("FW-004")
 def test_no_undeclared_port_is_reachable_from_outside(
-    declared: Firewall,
-    nixos_machine: Machine,
-    nixos_observations: Observations,
-    nixos_evidence: Evidence,
+    declared: Firewall, outside: tuple[View, ...], nixos_evidence: Evidence
 ) -> None:
-    interface = _outer_interface(nixos_machine)
-    allowed = declared_ranges(declared, "tcp", interface)
-    tried = sorted({*_listening(nixos_observations), *_WELL_KNOWN_PORTS, *_TEMPTING_PORTS})
-    found = nixos_machine.probe_tcp(tried)
-    assert found, "the probe from outside returned nothing"
-    reachable = [p for p in tried if found[p] is PortState.OPEN and not covers(allowed, p)]
-    nixos_evidence.expect({"reachable": listed(allowed), "interface": interface})
-    nixos_evidence.observe({"reachable and not declared": reachable, "ports tried": len(tried)})
-    if interface in declared.trusted_interfaces:
-        not_applicable(f"the host trusts {interface}, the interface that strangers come through")
+    allowed = {view.interface: ranges_on(declared, "tcp", view.interface) for view in outside}
+    nixos_evidence.expect({name: listed(ranges) for name, ranges in allowed.items()})
+    found = {
+        f"{view.interface}, {_FAMILIES[view.family]}": [
+            port for port in reached(view) if not covers(allowed[view.interface], port)
+        ]
+        for view in outside
+        if view.interface not in declared.trusted_interfaces
+    }
+    tried = {f"{v.interface}, {_FAMILIES[v.family]}": len(v.tcp) for v in outside}
+    nixos_evidence.observe({"reachable and not declared": found, "ports tried": tried})
+    assert any(tried.values()), "the probe from outside returned nothing"
+    if not found:
+        names = ", ".join(allowed)
+        not_applicable(f"the host trusts {names}, the interface that strangers come through")
+    reachable = "; ".join(
+        f"tcp {', '.join(map(str, ports))} ({where})" for where, ports in found.items() if ports
+    )
     assert not reachable, f"reachable from outside and not declared: {reachable}"
 
 
 @pytest.mark.nixos_control("FW-005")
 def test_declared_ports_with_listener_are_reachable_from_outside(
     declared: Firewall,
-    nixos_machine: Machine,
+    outside: tuple[View, ...],
     nixos_observations: Observations,
     nixos_evidence: Evidence,
 ) -> None:
-    allowed = declared_ranges(declared, "tcp", _outer_interface(nixos_machine))
+    allowed = [span for view in outside for span in ranges_on(declared, "tcp", view.interface)]
     expected = nixos_evidence.expect(
         [port for port in _listening(nixos_observations) if covers(allowed, port)]
     )
     if not expected:
         not_applicable("nothing listens on a TCP port that the host declares open")
-    found = nixos_machine.probe_tcp(expected)
-    nixos_evidence.observe({port: found[port].value for port in expected})
-    missing = [port for port in expected if found[port] is not PortState.OPEN]
+    answering = {port for view in outside for port in reached(view)}
+    nixos_evidence.observe({port: port in answering for port in expected})
+    missing = [port for port in expected if port not in answering]
     assert not missing, f"declared and not reachable from outside: {missing}"
+
+
+@pytest.mark.nixos_control("FW-009")
+def test_ruleset_and_stranger_agree(
+    nixos_machine: Machine,
+    in_force: observe.FirewallState,
+    outside: tuple[View, ...],
+    nixos_evidence: Evidence,
+) -> None:
+    nixos_evidence.expect("what the rules let in is what a stranger gets")
+    compared = [view for view in outside if view.stranger is not None]
+    if not compared:
+        not_applicable("nobody knows what address this host's strangers have")
+    found = disagreements(nixos_machine, in_force, compared)
+    seen = {
+        f"{view.interface}, {_FAMILIES[view.family]}, from {view.stranger}": {
+            "tcp ports tried": len(view.tcp),
+            "tcp ports that answer": reached(view),
+            "udp": {port: state.value for port, state in view.udp.items()},
+            "ping": view.answers_ping,
+        }
+        for view in compared
+    }
+    nixos_evidence.observe({"seen": seen, "disagreements": [str(one) for one in found]})
+    assert not found, "; ".join(str(one) for one in found)
 
 
 @pytest.mark.nixos_control("FW-006")
@@ -139,28 +193,58 @@ def test_sockets_are_declared_or_blocked(
     nixos_evidence: Evidence,
 ) -> None:
     nixos_evidence.expect("each declared open, or refused by the ruleset")
-    allowed = nixos_host_config.firewall.everywhere.tcp
-    everything = [r for p in nixos_host_config.firewall.interfaces.values() for r in p.tcp]
+    sockets = nixos_observations.of(observe.sockets())
+    found = undeclared(nixos_host_config.firewall, in_force)
+    texts = extra_rule_texts(nixos_host_config) if hand_written(nixos_host_config) else {}
+    exposed: dict[str, list[str]] = {}
+    named: dict[str, list[str]] = {}
+    for socket in sockets.listening(observe.Protocol.TCP):
+        ways = [] if socket.is_loopback else [way for way in found if _leads_to(way, socket)]
+        for way in ways:
+            kept = named if is_written(way, texts) else exposed
+            kept.setdefault(f"tcp {socket.port}", []).append(str(way))
     listening = _listening(nixos_observations)
-    exposed = [
-        port
-        for port in listening
-        if not covers([*allowed, *everything], port)
-        and in_force.ruleset.judge(protocol="tcp", port=port).decision
-        is not observe.Decision.REFUSED
-    ]
-    nixos_evidence.observe({"listening": listening, "exposed": exposed})
-    assert not exposed, f"listening, not declared and not refused: {exposed}"
+    nixos_evidence.observe(
+        {"listening": listening, "exposed": exposed, "opened by a ruleset of the host's own": named}
+    )
+    words = [f"{port} ({'; '.join(dict.fromkeys(ways))})" for port, ways in exposed.items()]
+    assert not exposed, f"listening, not declared and not refused: {', '.join(words)}"
+    if named:
+        not_applicable(
+            f"{', '.join(named)} is opened by a ruleset that is written by hand"
+            f" ({', '.join(texts)}), in place of the NixOS firewall's declaration; no other socket is exposed"
+        )
 
 
 @pytest.mark.nixos_control("FW-008")
 def test_declared_udp_ports_are_accepted_and_no_others(
-    declared: Firewall, in_force: observe.FirewallState, nixos_evidence: Evidence
+    nixos_host_config: HostConfig,
+    declared: Firewall,
+    in_force: observe.FirewallState,
+    nixos_control: Control,
+    nixos_evidence: Evidence,
 ) -> None:
-    extra = _undeclared(declared, in_force, "udp")
     _judge_accepted(declared, in_force, nixos_evidence, "udp")
-    nixos_evidence.observe({"undeclared": extra})
-    assert not extra, f"accepted and not declared: {extra}"
+    found = undeclared(declared, in_force, protocols=(_UDP, _UDPLITE))
+    _judge_undeclared(nixos_host_config, found, nixos_control, nixos_evidence)
+
+
+def _judge_undeclared(
+    host: HostConfig, found: list[Undeclared], control: Control, evidence: Evidence
+) -> None:
+    """Fail on what is neither declared nor, where the profile says so, written in the host's own rules."""
+    texts = extra_rule_texts(host)
+    written = [way for way in found if is_written(way, texts)]
+    counts = bool(control.parameters().get("extra-rules-are-declared"))
+    unknown = [w for w in found if w.opening.decision is observe.Decision.UNKNOWN]
+    extra = [w for w in found if not (counts and w in written) or w in unknown]
+    evidence.observe(
+        {
+            "undeclared": [str(way) for way in extra],
+            "opened by rules that the host declares as text": [str(way) for way in written],
+        }
+    )
+    assert not extra, f"accepted and not declared: {'; '.join(str(way) for way in extra)}"
 
 
 def _judge_accepted(
@@ -168,29 +252,31 @@ def _judge_accepted(
 ) -> None:
     evidence.expect(_declared_everywhere(declared, protocol))
     missing = {}
-    for interface in ("", *declared.interfaces):
-        opened = _opened(in_force, protocol, interface)
-        if refused := without(declared_ranges(declared, protocol, interface), opened):
-            missing[interface or "all interfaces"] = listed(refused)
+    for interface in asked_interfaces(declared, in_force):
+        wanted = ranges_on(declared, protocol, interface)
+        for family, name in _FAMILIES.items():
+            opened = in_force.ruleset.open_ports(
+                protocol, interface=interface, family=family, up_to_a_limit=True
+            )
+            if refused := without(wanted, opened):
+                where = "all interfaces" if interface == observe.STRANGER else interface
+                missing[f"{where}, {name}"] = listed(refused)
     evidence.observe({"declared and not accepted": missing})
     assert not missing, f"declared and not accepted: {missing}"
 
 
-def _undeclared(
-    declared: Firewall, in_force: observe.FirewallState, protocol: str
-) -> dict[str, list[str]]:
-    found = {}
-    for interface in ("", *declared.interfaces):
-        allowed = declared_ranges(declared, protocol, interface)
-        if extra := without(_opened(in_force, protocol, interface), allowed):
-            found[interface or "all interfaces"] = listed(extra)
-    return found
-
-
-def _opened(state: observe.FirewallState, protocol: str, interface: str) -> list[PortRange]:
-    if interface:
-        return list(state.ruleset.open_ports(protocol, interface=interface))
-    return list(state.ruleset.open_ports(protocol))
+def _leads_to(way: Undeclared, socket: observe.InetSocket) -> bool:
+    """Whether a way in reaches a socket of TCP."""
+    if way.opening.forwarded:
+        return False
+    if not way.is_everything:
+        of_tcp = way.opening.protocol == _TCP
+        if not of_tcp or not covers(list(way.opening.ports), socket.port):
+            return False
+    families = {"ip6" if ":" in socket.address else "ip"}
+    if socket.dual_stack:
+        families = {"ip", "ip6"}
+    return any(family in families for _, family in way.places)
 
 
 def _declared_everywhere(declared: Firewall, protocol: str) -> dict[str, list[str]]:
@@ -202,11 +288,3 @@ def _declared_everywhere(declared: Firewall, protocol: str) -> dict[str, list[st
 
 def _listening(observations: Observations) -> list[int]:
     return list(observations.of(observe.sockets()).reachable_ports(observe.Protocol.TCP))
-
-
-def _outer_interface(machine: Machine) -> str:
-    """Return the interface that faces the host machine: the first with a route."""
-    rows = machine.run("cat /proc/net/route").stdout_text.splitlines()[1:]
-    names = [row.split()[0] for row in rows if row.split()]
-    assert names, "the guest has no network route, so nothing outside can reach it"
-    return names[0]

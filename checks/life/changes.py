@@ -9,7 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["CHANGES", "DATA", "EVERYTHING", "LOOK", "Change", "base_module", "look_at", "module"]
+__all__ = [
+    "CHANGES",
+    "DATA",
+    "EVERYTHING",
+    "LOOK",
+    "Change",
+    "base_module",
+    "look_at",
+    "module",
+    "not_as_before",
+]
 
 NAME = "pytest-nixos-life"
 DATA = f"/var/lib/{NAME}"
@@ -80,6 +90,15 @@ def look_at(text: str) -> dict[str, str]:
     if seen.get("firewall", "0") not in ("", "0"):
         seen["firewall"] = "1"
     return seen
+
+
+def not_as_before(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, str]:
+    """Return what differs; of the failed units only those that had not failed before."""
+    wrong = {key: after.get(key, "") for key, value in before.items() if after.get(key) != value}
+    if "failed" in wrong:
+        new = set(wrong.pop("failed").split()) - set(before["failed"].split())
+        wrong |= {"failed": " ".join(sorted(new))} if new else {}
+    return wrong
 
 
 def base_module() -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_nixos import Deadline, Evidence, PowerOutcome, SwitchEnd, poll
+from pytest_nixos import Deadline, Evidence, PowerOutcome, poll
 
-from .changes import NAME
+from .changes import NAME, not_as_before
 from .stage import Stage, base_stage  # noqa: F401 - a fixture
 
 pytestmark = [
@@ -57,11 +57,14 @@ def test_rollback_without_network(stage: Stage, nixos_evidence: Evidence) -> Non
     finally:
         stage.machine.run(_JOIN)
     nixos_evidence.attach("switch-to-configuration", outcome.output)
-    nixos_evidence.expect({"exit": "DONE", "current": stage.base})
-    nixos_evidence.observe({"exit": outcome.end.name, "current": life.current})
-    assert outcome.end is SwitchEnd.DONE, f"the rollback ended with: {outcome.meaning}"
+    wrong = not_as_before(stage.seen, after)
+    nixos_evidence.expect({"exit": "done", "current": stage.base, "not as before": {}})
+    nixos_evidence.observe(
+        {"exit": outcome.verdict, "current": life.current, "not as before": wrong}
+    )
+    assert outcome.ended_well, f"the rollback ended with: {outcome.verdict}"
     assert life.current == stage.base, "another generation runs"
-    assert after == stage.seen, "not as before after the rollback"
+    assert not wrong, f"not as before after the rollback: {sorted(wrong)}"
 
 
 @pytest.mark.nixos_control("RBK-018")
@@ -108,7 +111,7 @@ def test_garbage_collection_keeps_what_is_needed(stage: Stage, nixos_evidence: E
     assert all(observed.values()), (
         f"garbage collection would remove: {[n for n in needed if not observed[n]]}"
     )
-    assert back.end is SwitchEnd.DONE, f"the rollback after two boots ended with: {back.meaning}"
+    assert back.ended_well, f"the rollback after two boots ended with: {back.verdict}"
     assert life.current == stage.base, "another generation runs after the rollback"
 
 

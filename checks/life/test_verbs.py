@@ -12,18 +12,19 @@ from pytest_nixos import (
     Evidence,
     HostConfig,
     Links,
-    SwitchEnd,
     SwitchOutcome,
     Verb,
 )
 
-from .changes import CHANGES, Change, everything
+from .changes import CHANGES, Change, everything, not_as_before
 from .stage import Cell, Stage, base_stage  # noqa: F401 - a fixture
 
 pytestmark = [
     pytest.mark.nixos_destructive,
     pytest.mark.nixos_requires("boot-loader", "container"),
 ]
+
+_DONE = "done"
 
 
 @pytest.fixture(scope="module")
@@ -40,12 +41,15 @@ def matrix(stage: Stage, nixos_host_config: HostConfig, nixos_place: str) -> tup
 @pytest.mark.nixos_control("RBK-006")
 def test_links_after_each_verb(matrix: tuple[Cell, ...], nixos_evidence: Evidence) -> None:
     expected = {
-        cell.name: _links(cell.before.after(cell.verb, cell.outcome.toplevel)) for cell in matrix
+        cell.name: _links(cell.before.after(cell.verb, cell.outcome.toplevel)) | {"ended": _DONE}
+        for cell in matrix
     }
-    observed = {cell.name: _links(cell.outcome.after) for cell in matrix}
+    observed = {
+        cell.name: _links(cell.outcome.after) | {"ended": cell.outcome.verdict} for cell in matrix
+    }
     nixos_evidence.expect(expected)
     nixos_evidence.observe(observed)
-    failed = {c.name: c.outcome.meaning for c in matrix if c.outcome.end is not SwitchEnd.DONE}
+    failed = {c.name: c.outcome.verdict for c in matrix if not c.outcome.ended_well}
     assert not failed, f"of {len(matrix)} cells did not end well: {failed}"
     wrong = [name for name in expected if observed[name] != expected[name]]
     assert not wrong, f"links are not where the verb has to leave them: {wrong}"
@@ -67,20 +71,16 @@ def test_change_is_in_force(
 
 @pytest.mark.nixos_control("RBK-008")
 def test_all_is_restored(matrix: tuple[Cell, ...], stage: Stage, nixos_evidence: Evidence) -> None:
-    nixos_evidence.expect(stage.seen)
     broken = {
-        cell.name: {
-            key: cell.after.get(key) for key in stage.seen if cell.after.get(key) != stage.seen[key]
-        }
-        for cell in matrix
-        if cell.after != stage.seen
+        cell.name: wrong for cell in matrix if (wrong := not_as_before(stage.seen, cell.after))
     }
     moved = {c.name: _links(c.links) for c in matrix if _links(c.links) != _links(c.before)}
     ends = {
-        c.name: c.returned.meaning
+        c.name: c.returned.verdict
         for c in matrix
-        if c.returned is not None and c.returned.end is not SwitchEnd.DONE
+        if c.returned is not None and not c.returned.ended_well
     }
+    nixos_evidence.expect({"not as before": {}, "links": {}, "ends": {}})
     nixos_evidence.observe({"not as before": broken, "links": moved, "ends": ends})
     assert not broken, f"not as before after going back: {sorted(broken)}"
     assert not moved, f"links are not as before after going back: {sorted(moved)}"
@@ -132,7 +132,7 @@ def test_second_switch_is_a_no_op(stage: Stage, nixos_evidence: Evidence) -> Non
     nixos_evidence.attach("switch-to-configuration", again.output)
     observed = nixos_evidence.observe(
         {
-            "exit": again.end.name,
+            "exit": again.verdict,
             "announced": sorted(again.announced.touched - _EACH_TIME),
             "restarted": [
                 u
@@ -143,7 +143,7 @@ def test_second_switch_is_a_no_op(stage: Stage, nixos_evidence: Evidence) -> Non
         }
     )
     expected = nixos_evidence.expect(
-        {"exit": "DONE", "announced": [], "restarted": [], "generations": count}
+        {"exit": _DONE, "announced": [], "restarted": [], "generations": count}
     )
     assert observed == expected, "switching to what runs already changes something"
 

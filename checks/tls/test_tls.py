@@ -15,7 +15,7 @@ from pytest_nixos import (
     HostConfig,
     NixosError,
     not_applicable,
-    poll,
+    observe,
 )
 
 from .stranger import nats_answer
@@ -25,6 +25,7 @@ _LISTENING_S = 30.0
 _ANSWER_S = 10.0
 
 
+@pytest.mark.nixos_rests_on("unit:nats.service")
 @pytest.mark.nixos_control("TLS-005")
 def test_nats_refuses_clients_without_certificate(
     nixos_host_config: HostConfig,
@@ -51,7 +52,9 @@ def test_nats_refuses_clients_without_certificate(
             return None  # not listening yet
         return refused
 
-    refused = poll(try_it, deadline=Deadline.after(_LISTENING_S), interval_s=1.0)
+    refused = observe.poll_service(
+        cluster[name].run, "nats.service", try_it, deadline=Deadline.after(_LISTENING_S)
+    )
     nixos_evidence.observe(last[0])
     if refused is None:
         journal = cluster[name].run("journalctl --quiet --no-pager --unit=nats -n 30")

@@ -43,6 +43,7 @@ def test_nothing_died_since_the_boot(
             "kernel": last.kernel,
         }
     )
+    nixos_evidence.blame("unit", *troubles)
     for unit in list(troubles)[:10]:
         journal = observe.observe(nixos_machine.run, observe.journal(unit))
         nixos_evidence.attach(f"journal of {unit}", "\n".join(journal))

@@ -60,6 +60,7 @@ def test_systemd_loaded_every_declared_unit(
 ) -> None:
     nixos_evidence.expect("every declared unit is loaded")
     refused = nixos_evidence.observe(refusals(declared, states))
+    nixos_evidence.blame("unit", *refused)
     report = nixos_observations.of(observe.verify_units(sorted(declared)))
     for unit in refused:
         said = report.of(unit)
@@ -117,6 +118,7 @@ def test_no_job_is_dropped_for_an_ordering_cycle(
             if unit in states and not states[unit].is_running
         }
     )
+    nixos_evidence.blame("unit", *dropped)
     left = f"; not running for it: {', '.join(dropped)}" if dropped else ""
     assert not cycles, (
         "systemd drops jobs to break ordering cycles: "
@@ -135,6 +137,7 @@ def test_every_wanted_unit_was_started(
     running = [name for name, state in states.items() if state.is_running]
     nixos_evidence.expect("every unit that something active wants has been started")
     idle = nixos_evidence.observe(never_started(declared, states, running))
+    nixos_evidence.blame("unit", *idle)
     report = nixos_observations.of(observe.verify_units(sorted(declared)))
     for unit in idle:
         said = report.of(unit)
@@ -205,6 +208,7 @@ def test_every_socket_has_a_service_that_can_start(
             broken[name] = f"starts {unit}, which systemd could not load"
         elif state.is_failed:
             broken[name] = f"starts {unit}, which has failed ({state.get('Result')})"
+    nixos_evidence.blame("unit", *(served.get(name, name) for name in broken))
     nixos_evidence.expect({"can start": served})
     nixos_evidence.observe(broken)
     assert not broken, "; ".join(f"{name}: {why}" for name, why in broken.items())

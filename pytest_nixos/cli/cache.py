@@ -1,19 +1,41 @@
-"""What ``python -m pytest_nixos cache`` says and does."""
+"""``pytest-nixos cache``: list what is cached, check it, or remove what is too old or too much."""
 
 from __future__ import annotations
 
+import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from pytest_nixos.cli.command import Commands
+from pytest_nixos.local.dirs import cache_directory
+from pytest_nixos.local.numbers import positive
+from pytest_nixos.machine.snapshot.limits import (
+    DEFAULT_CACHE_DAYS,
+    DEFAULT_CACHE_GIB,
+    CacheLimits,
+)
 from pytest_nixos.machine.snapshot.record import Snapshot, SnapshotDamaged
-from pytest_nixos.machine.snapshot.store import CacheLimits, SnapshotStore
+from pytest_nixos.machine.snapshot.store import SnapshotStore
 from pytest_nixos.nix.cache import EvaluationCache
 
-__all__ = ["cleared", "listed", "pruned", "verified"]
+__all__ = ["add", "cleared", "listed", "pruned", "verified"]
 
 _MIB = 1 << 20
 _HOUR_S = 3600.0
+
+
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    cache = commands.add_parser(
+        "cache", help="list what is cached, check it, or remove what is too old or too much"
+    )
+    cache.add_argument(
+        "action", choices=("list", "prune", "verify", "clear"), nargs="?", default="list"
+    )
+    cache.add_argument("--size", metavar="GIB", default=f"{DEFAULT_CACHE_GIB:g}", help="for prune")
+    cache.add_argument("--age", metavar="DAYS", default=f"{DEFAULT_CACHE_DAYS:g}", help="for prune")
+    cache.set_defaults(command=_cache)
 
 
 def listed(evaluations: Path, snapshots: SnapshotStore) -> Iterator[str]:
@@ -58,6 +80,25 @@ def cleared(evaluations: Path, snapshots: SnapshotStore) -> Iterator[str]:
     entries = snapshots.entries()
     gone = [key for key in entries if snapshots.discard(key)]
     yield f"removed {len(gone)} of {len(entries)} snapshots from {snapshots.directory}"
+
+
+def _cache(options: argparse.Namespace) -> Iterator[str]:
+    snapshots = SnapshotStore.of_user()
+    evaluations = cache_directory("evaluations")
+    actions: dict[str, Callable[[], Iterator[str]]] = {
+        "list": lambda: listed(evaluations, snapshots),
+        "prune": lambda: pruned(evaluations, snapshots, _limits(options)),
+        "verify": lambda: verified(snapshots),
+        "clear": lambda: cleared(evaluations, snapshots),
+    }
+    yield from actions[options.action]()
+
+
+def _limits(options: argparse.Namespace) -> CacheLimits:
+    return CacheLimits.of(
+        size_gib=positive(options.size, option="--size", unit="GiB"),
+        age_days=positive(options.age, option="--age", unit="days"),
+    )
 
 
 def _told(snapshots: SnapshotStore, key: str, entry: Snapshot | None) -> str:

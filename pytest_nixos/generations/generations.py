@@ -29,12 +29,12 @@ from pytest_nixos.generations.links import (
 from pytest_nixos.generations.outcome import PowerOutcome, SwitchOutcome
 from pytest_nixos.generations.sources import Source, Specialisation, StorePath, as_source
 from pytest_nixos.generations.span import Span
-from pytest_nixos.generations.units import UnitChanges
+from pytest_nixos.generations.units import UnitChanges, unwell_units
 from pytest_nixos.machine.base import Machine
 from pytest_nixos.machine.capabilities import BootsFrom
 from pytest_nixos.observe.boot_menu import BOOT_MENU
 
-__all__ = ["Generations"]
+__all__ = ["Generations", "unit_states"]
 
 
 class Generations:
@@ -158,6 +158,16 @@ class Generations:
             checked(self._machine, f"nix-env --profile {PROFILE} --rollback")
         return self.activate(earlier.toplevel, verb)
 
+    def take_back_profile(self) -> None:
+        """Make the generation before the profile's the profile again, and delete the one that was; nothing is activated.
+
+        After a switch that the new system's pre-switch checks refused, the profile names a system that was never activated.
+        """
+        self._permit()
+        checked(self._machine, f"nix-env --profile {PROFILE} --rollback")
+        self.forget_newer()
+        self._machine.invalidate()
+
     def forget_newer(self) -> None:
         """Delete the generations above the profile's: a later rollback must not go to one that was taken back."""
         self._permit()
@@ -166,19 +176,6 @@ class Generations:
         if newer:
             forget = f"nix-env --profile {PROFILE} --delete-generations {' '.join(newer)}"
             checked(self._machine, forget)
-
-    def unit_states(self) -> dict[str, str]:
-        """Return services, sockets, timers and mounts by name, each with its state.
-
-        Services with a name on the bus are left out: any question to them starts them.
-        """
-        return {
-            name: unit.get("ActiveState")
-            for name, unit in sorted(self._look().units.items())
-            if name.endswith((".service", ".socket", ".timer", ".mount"))
-            and "@" not in name
-            and not unit.get("BusName")
-        }
 
     def activate(self, toplevel: str, verb: Verb) -> SwitchOutcome:
         """Run ``switch-to-configuration`` of `toplevel`; the profile stays as it is.
@@ -206,6 +203,7 @@ class Generations:
             output=result.stdout_text,
             announced=Announced.parse(result.stdout_text),
             observed=UnitChanges.between(before.units, after.units),
+            unwell_before=unwell_units(before.units),
             before=before.links,
             after=after.links,
             console=span.console(),
@@ -365,3 +363,18 @@ class Generations:
                 f"{self._machine.name}: not changed: {self._refusal}",
                 remedy="--nixos-allow-live-switch permits it; better test on a VM of the host",
             )
+
+
+def unit_states(machine: Machine) -> dict[str, str]:
+    """Return services, sockets, timers and mounts of a machine by name, each with its state.
+
+    Left out is what starts when it is asked for: instances of templates, and services that the bus starts.
+    """
+    units = Moment.parse(run_guest(machine, LOOK_WITH_UNITS).stdout_text).units
+    return {
+        name: unit.get("ActiveState")
+        for name, unit in sorted(units.items())
+        if name.endswith((".service", ".socket", ".timer", ".mount"))
+        and "@" not in name
+        and not unit.get("BusName")
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from dataclasses import dataclass, field
 
 from pytest_nixos.generations.announced import Announced
@@ -21,8 +22,14 @@ _MEANINGS = {
 }
 
 
+# switch-to-configuration-ng/src/main.rs and nixos/modules/system/activation/pre-switch-check.nix.
+_REFUSED = re.compile(r"^Pre-switch check(?:s failed$| '[^']*' failed$)", re.MULTILINE)
+_CHECKING = re.compile(r"^Checking switch inhibitors\.\.\.")
+_MOST_QUOTED = 12
+
+
 class SwitchEnd(enum.Enum):
-    """Exit statuses of ``switch-to-configuration``; of several failures the last one wins."""
+    """How ``switch-to-configuration`` ended, by its exit status; of several failures the last one wins."""
 
     DONE = 0
     NOT_BEGUN = 1
@@ -30,6 +37,7 @@ class SwitchEnd(enum.Enum):
     RELOAD_FAILED = 3
     UNITS_FAILED = 4
     REBOOT_NEEDED = 100
+    REFUSED = -2
     OTHER = -1
 
 
@@ -41,6 +49,7 @@ class SwitchOutcome:
     :param output: what ``switch-to-configuration`` said, both streams.
     :param announced: units as the output tells.
     :param observed: units as systemd showed them before and after.
+    :param unwell_before: units that had failed before, or were being started again and again.
     :param before: links before the verb, the profile's change included.
     :param after: links after it.
     :param console: console lines of this span, the last 400.
@@ -55,6 +64,7 @@ class SwitchOutcome:
     output: str
     announced: Announced = field(default_factory=Announced)
     observed: UnitChanges = field(default_factory=UnitChanges)
+    unwell_before: frozenset[str] = frozenset()
     before: Links | None = None
     after: Links | None = None
     console: tuple[str, ...] = ()
@@ -64,18 +74,58 @@ class SwitchOutcome:
 
     @property
     def end(self) -> SwitchEnd:
-        """The exit status as a closed choice."""
+        """The end as a closed choice.
+
+        The program ends with any status where the new system refuses to be switched to, often that of an earlier
+        system call; only its words tell.
+        """
+        if self.refusal:
+            return SwitchEnd.REFUSED
         return SwitchEnd(self.exit_status) if self.exit_status in _MEANINGS else SwitchEnd.OTHER
 
     @property
     def switched(self) -> bool:
         """Whether the system changed, even if units failed afterwards."""
-        return self.exit_status in (0, 4)
+        return self.exit_status in (0, 4) and not self.refusal
+
+    @property
+    def ended_well(self) -> bool:
+        """Whether it did all that it had to: a unit that was unwell before it is not its fault.
+
+        ``switch-to-configuration`` ends with 4 for any unit that is failed afterwards, whoever broke it.
+        """
+        if self.end is not SwitchEnd.UNITS_FAILED:
+            return self.end is SwitchEnd.DONE
+        blamed = {*self.announced.failed, *self.observed.failed}
+        return bool(blamed) and blamed <= self.unwell_before
+
+    @property
+    def verdict(self) -> str:
+        """``done`` if it ended well, else :attr:`meaning` with the units that are its fault."""
+        if self.ended_well:
+            return _MEANINGS[0]
+        blamed = sorted({*self.announced.failed, *self.observed.failed} - self.unwell_before)
+        return f"{self.meaning}: {', '.join(blamed)}" if blamed else self.meaning
 
     @property
     def meaning(self) -> str:
-        """The exit status in words."""
+        """The end in words."""
+        if self.refusal:
+            return f"the new system's pre-switch checks refused the switch: {self.refusal}"
         return _MEANINGS.get(self.exit_status, "unknown")
+
+    @property
+    def refusal(self) -> str:
+        """What the new system's pre-switch checks said if they refused it (a switch inhibitor), ``""`` if not."""
+        if self.exit_status == 0 or _REFUSED.search(self.output) is None:
+            return ""
+        said = [
+            line.strip()
+            for line in self.output.splitlines()
+            if line.strip() and not _CHECKING.match(line)
+        ]
+        last = max(n for n, line in enumerate(said) if _REFUSED.match(line))
+        return "\n".join(said[: last + 1][-_MOST_QUOTED:])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,11 +20,11 @@ class Span:
         self._machine = machine
         self._cursor = cursor
         self._console = machine.console
-        self._first = len(self._console.lines)
+        self._first = self._console.count
 
     def console(self) -> tuple[str, ...]:
         """Return the console's lines of this span, the last 400."""
-        return tuple(line.text for line in self._console.lines[self._first :][-_MOST_LINES:])
+        return tuple(line.text for line in self._console.since(self._first)[-_MOST_LINES:])
 
     def journal(self) -> str:
         """Return the journal after the cursor, its last 64 KiB; ``""`` if it cannot be read."""

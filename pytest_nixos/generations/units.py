@@ -8,7 +8,7 @@ from typing import Self
 
 from pytest_nixos.observe.unit import UnitState, parse_show
 
-__all__ = ["UNIT_QUERY", "UnitChanges", "parse_units"]
+__all__ = ["UNIT_QUERY", "UnitChanges", "parse_units", "unwell_units"]
 
 # Of every loaded unit: the same invocation with a later change of state is a service that was reloaded.
 _CHANGED = "StateChangeTimestampMonotonic"
@@ -59,6 +59,12 @@ def parse_units(text: str) -> dict[str, UnitState]:
 def failed_units(units: Mapping[str, UnitState]) -> frozenset[str]:
     """Return the names of the failed units."""
     return frozenset(name for name, unit in units.items() if unit.is_failed)
+
+
+def unwell_units(units: Mapping[str, UnitState]) -> frozenset[str]:
+    """Return the failed units, and those that are between two tries of a start."""
+    unwell = ("failed", "activating")
+    return frozenset(name for name, unit in units.items() if unit.get("ActiveState") in unwell)
 
 
 def _reloaded(before: UnitState, after: UnitState) -> bool:

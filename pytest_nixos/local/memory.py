@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pytest_nixos.errors import MachineError
 
-__all__ = ["HostMemoryError", "available_bytes", "check_memory"]
+__all__ = ["HostMemoryError", "available_bytes", "check_memory", "total_bytes"]
 
 _MIB = 1 << 20
 # QEMU itself, its device memory and its threads.
@@ -38,11 +38,25 @@ def available_bytes(meminfo: Path = Path("/proc/meminfo"), *, swap: bool = False
 
     :param swap: count free swap too.
     """
+    kib = _entries(meminfo)
+    if "MemAvailable" not in kib:
+        return None
+    return (kib["MemAvailable"] + (kib.get("SwapFree", 0) if swap else 0)) * 1024
+
+
+def total_bytes(meminfo: Path = Path("/proc/meminfo")) -> int | None:
+    """Return all memory of this machine (``MemTotal``), ``None`` if the kernel does not tell."""
+    kib = _entries(meminfo)
+    return kib["MemTotal"] * 1024 if "MemTotal" in kib else None
+
+
+def _entries(meminfo: Path) -> dict[str, int]:
     try:
         lines = meminfo.read_text().splitlines()
     except OSError:
-        return None
-    kib = {words[0]: int(words[1]) for words in map(str.split, lines) if len(words) > 1}
-    if "MemAvailable:" not in kib:
-        return None
-    return (kib["MemAvailable:"] + (kib.get("SwapFree:", 0) if swap else 0)) * 1024
+        return {}
+    return {
+        words[0].rstrip(":"): int(words[1])
+        for words in map(str.split, lines)
+        if len(words) > 1 and words[1].isdigit()
+    }

@@ -31,11 +31,13 @@ __all__ = [
     "die_with_parent",
     "find_tool",
     "owned_process",
+    "reap_orphans",
     "stop_group",
 ]
 
 _PR_SET_PDEATHSIG = 1
 _GRACE_S = 3.0
+_REAP_S = 2.0
 _CHUNK = 1 << 16
 _LEAST_WAIT_S = 0.1
 
@@ -177,11 +179,25 @@ def stop_group(pgid: int, *, is_gone: Callable[[], bool], grace_s: float = _GRAC
     while not deadline.expired and not (is_gone() and not _signal_group(pgid, 0)):
         time.sleep(min(0.02, deadline.remaining_s))
     _signal_group(pgid, signal.SIGKILL)
+    if is_gone():
+        reap_orphans(pgid)
 
 
 def die_with_parent() -> None:
     """In a child before exec: ask the kernel for SIGKILL when the parent ends."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def reap_orphans(pgid: int) -> None:
+    """Reap what the group's leader left behind, where this process inherits it: as process 1 of a container."""
+    deadline = Deadline.after(_REAP_S)
+    while not deadline.expired:
+        try:
+            pid, _ = os.waitpid(-pgid, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            time.sleep(0.005)
 
 
 def _signal_group(pgid: int, number: int) -> bool:

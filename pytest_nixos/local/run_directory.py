@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pytest_nixos.errors import MachineError
-from pytest_nixos.local.leftovers import remove_tree
 from pytest_nixos.local.locks import lock_exclusive
+from pytest_nixos.local.remove_tree import remove_tree
 
 __all__ = ["RunDirectory", "run_directory", "sweep"]
 
@@ -60,7 +60,7 @@ def sweep(base: Path) -> None:
     """Remove run directories of this user whose owner is gone; a kept one has no lock file left to judge by."""
     for path in base.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):
-            if path.stat().st_uid == os.getuid() and _is_orphan(path / _LOCK):
+            if path.lstat().st_uid == os.getuid() and _is_orphan(path / _LOCK):
                 remove_tree(path)
 
 

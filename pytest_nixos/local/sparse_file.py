@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from pytest_nixos.local.dirs import make_private
+
 __all__ = ["data_extents", "move_sparse"]
 
 _CHUNK = 1 << 20
@@ -28,7 +30,7 @@ def move_sparse(source: Path, target: Path) -> None:
 
     :raises OSError: if there is no room; the source is still there.
     """
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(target.parent)
     try:
         source.rename(target)
     except OSError:

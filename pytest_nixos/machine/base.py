@@ -20,6 +20,7 @@ from pytest_nixos.machine.command import (
 )
 from pytest_nixos.machine.console import Console
 from pytest_nixos.machine.files import GuestFiles
+from pytest_nixos.machine.survey import Survey, Surveyable, View
 from pytest_nixos.nix.host_facts import HostConfig
 
 __all__ = [
@@ -187,6 +188,24 @@ class Machine:
     ) -> Mapping[int, PortState]:
         """Try TCP ports of the guest from outside."""
         return self._live().probe_tcp(ports, deadline=Deadline.after(timeout_s))
+
+    @property
+    def can_survey(self) -> bool:
+        """Whether its backend has a place for a stranger on the guest's network."""
+        return isinstance(self._live(), Surveyable)
+
+    def survey(self, wanted: Survey, *, timeout_s: float = 300.0) -> tuple[View, ...]:
+        """Look at the guest from outside: TCP, UDP and ping by IPv4 and IPv6.
+
+        :raises MachineError: if its backend has nowhere for a stranger to stand, or the guest is not on its network.
+        """
+        running = self._live()
+        if not isinstance(running, Surveyable):
+            raise MachineError(
+                f"{self.name}: the {self.backend.name.value} backend cannot stand on the guest's network",
+                remedy="use probe_tcp(), or run the host as a VM or a container",
+            )
+        return running.survey(wanted, deadline=Deadline.after(timeout_s))
 
     def invalidate(self) -> None:
         """Begin a new epoch: what was observed before no longer holds."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import shlex
 from collections.abc import Callable, Iterator, Sequence
@@ -13,13 +14,21 @@ from pytest_nixos.local.timing import Deadline
 
 __all__ = [
     "DEFAULT_COMMAND_TIMEOUT_S",
+    "DRAW_MARK",
     "CommandResult",
     "ExplainedTransport",
     "Transport",
+    "drawn_mark",
     "run_many",
 ]
 
 DEFAULT_COMMAND_TIMEOUT_S = 120.0
+
+#: Bash: draws the mark that parts the output of one trip, and keeps it in ``pn_mark``. Command lines and environments can be
+#: read by every user of the guest: a mark that was sent, or that a program was given, could be copied into a file's name
+#: while the trip lasts. This one stays in the shell, and comes back where the output begins.
+DRAW_MARK = "pn_mark=; IFS= read -r pn_mark </proc/sys/kernel/random/uuid\n"
+_MARK = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,9 +119,9 @@ def run_many(
     """
     if not commands:
         return ()
-    mark = secrets.token_hex(16)
-    done = transport.run(batch_script(commands, mark), deadline=deadline)
-    results = tuple(batch_results(commands, done, mark))
+    token = f"--{secrets.token_hex(16)}"
+    done = transport.run(batch_script(commands, token), deadline=deadline)
+    results = tuple(batch_results(commands, done, token))
     if len(results) < len(commands):
         raise TransportError(
             f"{len(results)} of {len(commands)} commands came to an end in one trip: the shell of all ended with"
@@ -122,23 +131,37 @@ def run_many(
     return results
 
 
-def batch_script(commands: Sequence[str], mark: str) -> str:
-    """Return the bash text that runs `commands` and writes `mark` on both streams after each.
+def drawn_mark(output: bytes, token: str) -> tuple[bytes | None, bytes]:
+    """Return the mark that :data:`DRAW_MARK` drew, ``None`` without one, and the output after it.
 
-    :param mark: text that no output holds.
+    :param token: what the line that shows the mark begins with; what a login printed before it is left out.
     """
-    return "\n".join(_one(command, mark) for command in commands)
+    _, _, rest = output.partition(f"\n{token} ".encode())
+    mark, _, rest = rest.partition(b"\n")
+    return (mark if _MARK.fullmatch(mark) else None), rest
+
+
+def batch_script(commands: Sequence[str], token: str) -> str:
+    """Return the bash text that runs `commands` and writes a mark on both streams after each.
+
+    :param token: begins the line of each stream that shows the mark.
+    """
+    show = f"printf '\\n{token} %s\\n' \"$pn_mark\""
+    return "\n".join((f"{DRAW_MARK}{show}; {show} >&2", *(_one(command) for command in commands)))
 
 
 def batch_results(
-    commands: Sequence[str], done: CommandResult, mark: str
+    commands: Sequence[str], done: CommandResult, token: str
 ) -> Iterator[CommandResult]:
     """Yield the results of the commands that came to an end.
 
     :param done: what the text of :func:`batch_script` gave.
     """
-    out, err = done.stdout, done.stderr
-    separator = f"\n{mark}".encode()
+    mark, out = drawn_mark(done.stdout, token)
+    same_mark, err = drawn_mark(done.stderr, token)
+    if mark is None or mark != same_mark:
+        return
+    separator = b"\n" + mark
     for command in commands:
         stdout, found, out = out.partition(separator)
         numbers, newline, out = out.partition(b"\n")
@@ -155,11 +178,11 @@ def batch_results(
         )
 
 
-def _one(command: str, mark: str) -> str:
+def _one(command: str) -> str:
     # EPOCHREALTIME has the locale's decimal point, always before six digits. The status comes first: each
     # expansion after it stands for no command.
     return (
         f"pn_started=${{EPOCHREALTIME//[!0-9]}}; (eval -- {shlex.quote(command)}) </dev/null; "
-        f'printf \'\\n{mark} %d %d %d\\n\' "$?" "$pn_started" "${{EPOCHREALTIME//[!0-9]}}"; '
-        f"printf '\\n{mark}' >&2"
+        'printf \'\\n%s %d %d %d\\n\' "$pn_mark" "$?" "$pn_started" "${EPOCHREALTIME//[!0-9]}"; '
+        "printf '\\n%s' \"$pn_mark\" >&2"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,10 @@ __all__ = ["BootPhase", "Console", "ConsoleLine", "StartJob", "Trouble", "classi
 
 _MAX_LINE = 4096
 _MAX_TROUBLES = 1000
+# A boot writes some 500 lines; of the rest about 8 MiB are kept, the last ones. A line costs more than its text.
+_FIRST_LINES = 2000
+_LAST_CHARS = 8 << 20
+_LINE_COST = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,10 +30,16 @@ class ConsoleLine:
 
 
 class Console:
-    """Append-only record of serial lines; safe for one writer and many readers."""
+    """Append-only record of serial lines; safe for one writer and many readers.
+
+    Bounded: of a guest that prints without end, lines in the middle are dropped, and a line in their place says so.
+    """
 
     def __init__(self, *, listener: Callable[[ConsoleLine], None] | None = None) -> None:
-        self._lines: list[ConsoleLine] = []
+        self._first: list[ConsoleLine] = []
+        self._last: deque[ConsoleLine] = deque()
+        self._last_chars = 0
+        self._dropped = 0
         self._changed = threading.Condition()
         self._started_s = time.monotonic()
         self._listener = listener
@@ -43,7 +54,7 @@ class Console:
         phase, trouble = classify(text)
         job = start_job(text)
         with self._changed:
-            self._lines.append(line)
+            self._keep(line)
             if phase is not None:
                 self.phase = max(self.phase, phase)
             if job is not None:
@@ -67,7 +78,10 @@ class Console:
                 phase, trouble = classify(line.text)
                 self.phase = max(self.phase, phase) if phase is not None else self.phase
                 self._add_trouble(trouble)
-            self._lines = [*lines, *self._lines]
+            since = [*self._first, *self._last]
+            self._first, self._last, self._last_chars, self._dropped = [], deque(), 0, 0
+            for line in (*lines, *since):
+                self._keep(line)
             # Time goes on from the last line.
             self._started_s = time.monotonic() - (lines[-1].at_s if lines else 0.0)
 
@@ -79,14 +93,27 @@ class Console:
 
     @property
     def lines(self) -> tuple[ConsoleLine, ...]:
-        """All lines so far."""
+        """The lines so far: the first and the last ones, with one in between that tells how many were left out."""
         with self._changed:
-            return tuple(self._lines)
+            return self._shown()
+
+    @property
+    def count(self) -> int:
+        """How many lines came so far, those that were left out included."""
+        with self._changed:
+            return len(self._first) + self._dropped + len(self._last)
+
+    def since(self, count: int) -> tuple[ConsoleLine, ...]:
+        """Return the lines after the first `count` ones, as far as they were kept."""
+        with self._changed:
+            first = len(self._first)
+            skipped = min(count, first) + max(0, count - first - self._dropped)
+            return (*self._first, *self._last)[skipped:]
 
     def tail(self, count: int = 30) -> tuple[str, ...]:
         """The text of the last `count` lines."""
         with self._changed:
-            return tuple(line.text for line in self._lines[-count:])
+            return tuple(line.text for line in self._shown()[-count:])
 
     @property
     def elapsed_s(self) -> float:
@@ -97,7 +124,8 @@ class Console:
     def quiet_s(self) -> float:
         """Seconds since the last line, or since the start without one."""
         with self._changed:
-            last_s = self._lines[-1].at_s if self._lines else 0.0
+            kept = self._last or self._first
+            last_s = kept[-1].at_s if kept else 0.0
         return self.elapsed_s - last_s
 
     @property
@@ -105,6 +133,25 @@ class Console:
         """The first trouble that the boot cannot survive, if there was one."""
         with self._changed:
             return next((t for t in self.troubles if t.fatal), None)
+
+    def _keep(self, line: ConsoleLine) -> None:
+        # Bounded: a guest that writes without end must not eat this machine's memory.
+        if len(self._first) < _FIRST_LINES and not self._last:
+            self._first.append(line)
+            return
+        self._last.append(line)
+        self._last_chars += len(line.text) + _LINE_COST
+        while self._last_chars > _LAST_CHARS:
+            self._last_chars -= len(self._last.popleft().text) + _LINE_COST
+            self._dropped += 1
+
+    def _shown(self) -> tuple[ConsoleLine, ...]:
+        if not self._dropped:
+            return (*self._first, *self._last)
+        told = ConsoleLine(
+            at_s=self._last[0].at_s, text=f"pytest-nixos: {self._dropped} lines were left out here"
+        )
+        return (*self._first, told, *self._last)
 
     def _add_trouble(self, trouble: Trouble | None) -> None:
         # Bounded: a guest that fails in ever new words must not eat the host machine's memory.

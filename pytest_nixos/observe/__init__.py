@@ -15,14 +15,20 @@ from pytest_nixos.observe.base import Probe, ProbeOutput, collect, observe
 from pytest_nixos.observe.boot_time import BootTime, UnitTime, boot_time
 from pytest_nixos.observe.fact import Fact, Lacking, fact_probe
 from pytest_nixos.observe.file import FileState, files, programs
-from pytest_nixos.observe.filtering import Decision
-from pytest_nixos.observe.firewall import FirewallState, firewall
+from pytest_nixos.observe.firewall import (
+    STRANGER,
+    Decision,
+    FirewallState,
+    Opening,
+    PortJudgement,
+    firewall,
+)
 from pytest_nixos.observe.generation import GenerationState, generations
 from pytest_nixos.observe.http import HttpAnswer, HttpRequest, http
 from pytest_nixos.observe.journal import JournalEntry, journal, recent_journal
 from pytest_nixos.observe.kernel import same_sysctl, sysctls
 from pytest_nixos.observe.mount import FileSystemEntry, Mount, MountTable, filesystem_table, mounts
-from pytest_nixos.observe.network import Protocol, Sockets, sockets
+from pytest_nixos.observe.network import InetSocket, Protocol, Sockets, sockets
 from pytest_nixos.observe.process import (
     ProcessFacts,
     ProtectHome,
@@ -48,8 +54,10 @@ from pytest_nixos.observe.unit_file import (
     verify_units,
 )
 from pytest_nixos.observe.user_unit import UserUnits, user_units
+from pytest_nixos.observe.waiting import is_hopeless, poll_service
 
 __all__ = [
+    "STRANGER",
     "ActivationFailure",
     "BootActivation",
     "BootTime",
@@ -64,10 +72,13 @@ __all__ = [
     "HttpAnswer",
     "HttpRequest",
     "IgnoredDirective",
+    "InetSocket",
     "JournalEntry",
     "Lacking",
     "Mount",
     "MountTable",
+    "Opening",
+    "PortJudgement",
     "Probe",
     "ProbeOutput",
     "ProcessFacts",
@@ -97,10 +108,12 @@ __all__ = [
     "firewall",
     "generations",
     "http",
+    "is_hopeless",
     "journal",
     "mounts",
     "observe",
     "parse_activation",
+    "poll_service",
     "process_facts",
     "programs",
     "recent_journal",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pytest_nixos.observe.fact import Fact
-from pytest_nixos.observe.text import lines, pairs
+from pytest_nixos.observe.text import lines, names, pairs
 
 __all__ = ["ACCOUNT_FACTS"]
 
@@ -38,7 +38,7 @@ for key in /root/.ssh/id_* /home/*/.ssh/id_*; do
   case $key in *.pub) continue;; esac
   [ -f "$key" ] || continue
   found=0
-  if ssh-keygen -y -P '' -f "$key" >/dev/null; then printf '%s\n' "$key"; fi
+  if ssh-keygen -y -P '' -f "$key" >/dev/null; then printf '%s\n' "${key//$'\n'/$'\1'}"; fi
 done
 exit $found"""
 
@@ -121,7 +121,7 @@ ACCOUNT_FACTS: Mapping[str, Fact] = {
     ),
     "unprotected-keys": Fact(
         script=_KEYS,
-        parse=lines,
+        parse=names,
         needs=("ssh-keygen",),
         about="private SSH keys of users without a passphrase",
         lacking="no user has a private SSH key on this machine",

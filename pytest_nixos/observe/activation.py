@@ -2,7 +2,7 @@
 
 A snippet that fails does not stop the boot: NixOS prints ``Activation script snippet 'NAME' failed (STATUS)`` and goes on
 (nixos/modules/system/activation/activation-script.nix). Where the text goes depends on who runs the second stage
-(nixos/modules/system/boot/stage-2-init.sh): to the kernel's log as ``stage-2-init``, without ``/dev/kmsg`` to
+(nixos/modules/system/boot/stage-2-init.sh): to the kernel's log as ``stage-2-init`` (any user can log under that name, but not by way of the kernel), without ``/dev/kmsg`` to
 ``/run/log/stage-2-init.log``, and with systemd in the first stage to the journal of ``initrd-nixos-activation.service``.
 """
 
@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
+from pytest_nixos.observe.text import whole
 
 __all__ = ["ActivationFailure", "BootActivation", "boot_activation", "parse_activation"]
 
@@ -20,7 +21,7 @@ _READ = rf"""
 if [ -s /run/log/stage-2-init.log ]; then
   tail -c {_MAX_BYTES} /run/log/stage-2-init.log
 else
-  journalctl --boot --no-pager --quiet --output=cat --identifier=stage-2-init | tail -c {_MAX_BYTES}
+  journalctl --boot --no-pager --quiet --output=cat --identifier=stage-2-init _TRANSPORT=kernel | tail -c {_MAX_BYTES}
   journalctl --boot --no-pager --quiet --output=cat --unit=initrd-nixos-activation.service | tail -c {_MAX_BYTES}
 fi
 """
@@ -63,7 +64,7 @@ def _parse(output: ProbeOutput) -> BootActivation:
 
 def parse_activation(text: str) -> BootActivation:
     """Read a log of the second stage, from the guest or from its console."""
-    lines = [line.removeprefix("stage-2-init: ").rstrip() for line in text.splitlines()]
+    lines = [line.removeprefix("stage-2-init: ").rstrip() for line in text.split("\n")]
     failures = []
     said: list[str] = []
     told = False
@@ -73,7 +74,7 @@ def parse_activation(text: str) -> BootActivation:
             failures.append(
                 ActivationFailure(
                     snippet=found["name"],
-                    status=int(found["status"]),
+                    status=whole(found["status"]) or 1,
                     said=tuple(said[-_SAID_LINES:]),
                 )
             )

@@ -104,7 +104,7 @@ def _is_loaded(text: str, rules: Sequence[AuditRule]) -> bool:
 
 
 def _audit_status(text: str) -> dict[str, str]:
-    rows = (line.split(None, 1) for line in text.splitlines())
+    rows = (line.split(None, 1) for line in text.split("\n"))
     return {row[0].rstrip(":="): row[1].strip() for row in rows if len(row) == 2}
 
 

@@ -4,30 +4,61 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from pytest_nixos.errors import TransportError
-from pytest_nixos.machine.command import CommandResult
+from pytest_nixos.machine.command import DRAW_MARK, CommandResult, drawn_mark
+from pytest_nixos.observe.text import split_lines, whole
 
-__all__ = ["Probe", "ProbeOutput", "RunCommand", "collect", "observe"]
+__all__ = ["Probe", "ProbeOutput", "RunCommand", "collect", "observe", "read"]
 
 T_co = TypeVar("T_co", covariant=True)
 R = TypeVar("R")
 RunCommand = Callable[[str], CommandResult]
 
+_BEGIN = (
+    DRAW_MARK
+    + r"""
+title() {{ printf '\n%s=%s\n' "$pn_mark" "$*"; }}
+printf '\n{token} %s\n' "$pn_mark"
+"""
+)
+_ONE = r"""( {script}
+) 2>/dev/null </dev/null; printf '\n%s %d\n' "$pn_mark" $?"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeOutput:
-    """What one probe printed in the guest."""
+    """What one probe printed in the guest.
+
+    :param mark: what the title lines of its round trip begin with; nobody in the guest could know it. Empty for answers
+        that are written by hand.
+    """
 
     stdout: bytes
     exit_status: int
+    mark: str = field(default="", compare=False, repr=False)
 
     @property
     def text(self) -> str:
         """Standard output as UTF-8, undecodable bytes replaced."""
         return self.stdout.decode(errors="replace")
+
+    @property
+    def records(self) -> Sequence[tuple[str, str]]:
+        """Title and text of each part that a script began with ``title WORDS``, in order.
+
+        What comes before the first title is dropped.
+        """
+        _, *parts = f"\n{self.text}".split(f"\n{self.mark}=")
+        split = (part.partition("\n") for part in parts)
+        return [(title, text) for title, _, text in split]
+
+    @property
+    def sections(self) -> Mapping[str, Sequence[str]]:
+        """Lines by title; of two parts with one title the last counts."""
+        return {title: split_lines(text) for title, text in self.records}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +66,8 @@ class Probe(Generic[T_co]):
     """A question to a machine.
 
     :param name: unique; names the raw output where observations are saved.
-    :param script: bash fragment that only reads; it runs in a subshell with standard error dropped.
+    :param script: bash fragment that only reads; it runs in a subshell with standard error dropped. ``title WORDS`` begins
+        a part of its output, which no text that the guest holds can end or imitate.
     :param parse: turns the output into the observation; never raises on odd guest output.
     """
 
@@ -47,29 +79,33 @@ class Probe(Generic[T_co]):
 def collect(run: RunCommand, probes: Sequence[Probe[object]]) -> Mapping[str, ProbeOutput]:
     """Run all `probes` in one guest round trip.
 
+    A script with a NUL in it (from a name that the host's config or a catalogue holds) cannot be sent; its output is
+    empty, with the exit status 126 of what cannot be run.
+
     :return: raw output by probe name.
     :raises ValueError: if two probes have one name.
     :raises TransportError: if the guest's answer is cut short.
     """
     if len({probe.name for probe in probes}) < len(probes):
         raise ValueError("two probes of one name in one round trip")
-    mark = f"--{secrets.token_hex(16)}"
-    script = "\n".join(
-        f"( {probe.script}\n) 2>/dev/null </dev/null; printf '\\n{mark} %d\\n' $?"
-        for probe in probes
-    )
+    outputs = {p.name: ProbeOutput(stdout=b"", exit_status=126) for p in probes}
+    asked = [probe for probe in probes if "\0" not in probe.script]
+    token = f"--{secrets.token_hex(16)}"
+    script = _BEGIN.format(token=token) + "\n".join(_ONE.format(script=p.script) for p in asked)
     result = run(script)
-    outputs: dict[str, ProbeOutput] = {}
-    rest = result.stdout
-    for probe in probes:
-        body, separator, rest = rest.partition(f"\n{mark} ".encode())
+    mark, rest = drawn_mark(result.stdout, token)
+    for probe in asked:
+        body, separator, rest = rest.partition(b"\n%b " % (mark or b""))
         status, newline, rest = rest.partition(b"\n")
-        if not separator or not newline:
+        if mark is None or not separator or not newline:
             raise TransportError(
                 f"probe {probe.name}: the guest's answer ends early (exit status {result.exit_status})",
                 remedy="run again with -v; if it happens again, look at the guest's journal for an OOM kill",
             )
-        outputs[probe.name] = ProbeOutput(stdout=body, exit_status=int(status))
+        ended = whole(status.decode(errors="replace"))
+        outputs[probe.name] = ProbeOutput(
+            stdout=body, exit_status=126 if ended is None else ended, mark=mark.decode()
+        )
     return outputs
 
 
@@ -78,4 +114,27 @@ def observe(run: RunCommand, probe: Probe[R]) -> R:
 
     :raises TransportError: if the guest's answer is cut short.
     """
-    return probe.parse(collect(run, [probe])[probe.name])
+    return read(probe, collect(run, [probe])[probe.name])
+
+
+def read(probe: Probe[R], output: ProbeOutput) -> R:
+    """Return what `probe` makes of its output.
+
+    A parser has to take whatever a guest prints; where one does not, that is told as what it is, and nothing is judged by it.
+
+    :raises TransportError: if the parser gave up.
+    """
+    try:
+        return probe.parse(output)
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as err:
+        raise TransportError(
+            f"probe {probe.name}: what the guest printed cannot be read ({type(err).__name__}: {err})",
+            remedy="report it with the output of -v; a guest that prints such things may be broken or hostile",
+        ) from err

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
+from pytest_nixos.observe.text import whole
 from pytest_nixos.observe.unit import parse_show
 
 __all__ = ["BootTime", "UnitTime", "boot_time"]
@@ -22,13 +23,12 @@ _UNIT = "Id,After,InactiveExitTimestampMonotonic,ActiveEnterTimestampMonotonic"
 # systemctl fetches every property of every unit, and most units are devices that nothing waits for.
 _KINDS = "'*.service' '*.target' '*.mount' '*.automount' '*.swap' '*.socket' '*.slice'"
 _SCRIPT = rf"""
-systemd-detect-virt --container
-systemd-detect-virt --vm
-printf '\n'; systemctl show --property={_MANAGER}
+title virtualisation; systemd-detect-virt --container; systemd-detect-virt --vm
+title manager; systemctl show --property={_MANAGER}
 units=$(systemctl show --all --property={_UNIT} {_KINDS})
-printf '\n%s\n' "$units"
+title units; printf '%s\n' "$units"
 devices=$(printf '%s\n' "$units" | grep -o '[^ =]*\.device' | sort -u)
-[ -z "$devices" ] || {{ printf '\n'; systemctl show --all --property={_UNIT} -- $devices; }}
+[ -z "$devices" ] || {{ title devices; systemctl show --all --property={_UNIT} -- $devices; }}
 """
 _LINKED = re.compile(r"\S+")
 
@@ -75,18 +75,17 @@ def boot_time(
     :param target: where the critical chain begins; its name, or the alias ``default.target``.
     :param most: at most so many of the slowest units.
     """
-    script = f"{_SCRIPT}printf '\n'; systemctl show --property=Id {target}"
+    script = f"{_SCRIPT}title target; systemctl show --property=Id {target}"
     return Probe(name=name, script=script, parse=lambda output: _parse(output, most))
 
 
 def _parse(output: ProbeOutput, most: int) -> BootTime | None:
-    head, _, rest = output.text.partition("\n\n")
-    container, machine = [*head.split(), "", ""][:2]
-    # A blank line also stands between two units: the manager comes first, the target last.
-    blocks = parse_show(rest)
-    if len(blocks) < 3 or not _time_us(blocks[0], "Finish"):
+    parts = dict(output.records)
+    container, machine = [*parts.get("virtualisation", "").split(), "", ""][:2]
+    manager, target = (next(iter(parse_show(parts.get(t, ""))), {}) for t in ("manager", "target"))
+    units = parse_show(f"{parts.get('units', '')}\n\n{parts.get('devices', '')}")
+    if not units or not _time_us(manager, "Finish"):
         return None
-    manager, *units, target = blocks
     began_us = _time_us(manager, "Userspace")
     times = {
         unit["Id"]: UnitTime(
@@ -149,5 +148,4 @@ def _active_s(unit: UnitTime) -> float:
 
 
 def _time_us(properties: Mapping[str, str], name: str) -> int:
-    value = properties.get(f"{name}TimestampMonotonic", "")
-    return int(value) if value.isascii() and value.isdigit() else 0
+    return whole(properties.get(f"{name}TimestampMonotonic", "")) or 0

@@ -12,7 +12,6 @@ from pytest_nixos.observe.base import Probe, ProbeOutput
 __all__ = ["Fact", "Lacking", "fact_probe"]
 
 Json = Any
-_END = "\x1e"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +65,7 @@ def fact_probe(
     parts = [
         *preludes,
         *(
-            f"printf '%s\\n' {shlex.quote(key)}; ( {facts[key].guarded}\n); printf '\\036%d\\036' $?"
+            f"title {shlex.quote(key)}; ( {facts[key].guarded}\n); title status $?"
             for key in chosen
         ),
     ]
@@ -79,13 +78,13 @@ def fact_probe(
 
 def _parse(output: ProbeOutput, facts: Mapping[str, Fact]) -> Mapping[str, Json]:
     values: dict[str, Json] = {}
-    fields = output.text.split(_END)
-    for body, status in zip(fields[::2], fields[1::2], strict=False):
-        key, _, text = body.lstrip("\n").partition("\n")
-        if (fact := facts.get(key)) is None:
+    records = output.records
+    for (key, text), (end, _) in zip(records[::2], records[1::2], strict=False):
+        fact = facts.get(key)
+        if fact is None or not end.startswith("status "):
             continue
-        if status == "3":
+        if end == "status 3":
             values[key] = Lacking(fact.lacking)
-        elif status == "0":
+        elif end == "status 0":
             values[key] = fact.parse(text)
     return values

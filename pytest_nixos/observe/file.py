@@ -13,7 +13,8 @@ __all__ = ["FileState", "files", "programs"]
 _CONTENT_LIMIT = 65536
 
 # A pattern is expanded by the guest's shell; what it does not match stays out. Links are followed. One stat(1) tells
-# of all files, and `$(<file)` reads without a program: forks are what costs time in a VM.
+# of all files, and `$(<file)` reads without a program: forks are what costs time in a VM. Every field ends in a NUL, which neither
+# a name nor a variable of bash can hold.
 _READ = r"""
 shopt -s nullglob
 declare -A wanted=() seen=()
@@ -21,21 +22,21 @@ all=()
 for spec in {specs}; do
   want=${{spec%%:*}} pattern=${{spec#*:}}
   case $pattern in *[*?[]*) files=($pattern);; *) files=("$pattern");; esac
-  printf 'P%s\036' "$pattern"
+  printf 'P%s\0' "$pattern"
   for file in "${{files[@]}}"; do
     [ -e "$file" ] || continue
-    printf 'F%s\036' "$file"
+    printf 'F%s\0' "$file"
     [ "$want" = c ] && wanted[$file]=1
     [ -n "${{seen[$file]-}}" ] || all+=("$file"); seen[$file]=1
   done
 done
-[ "${{#all[@]}}" -gt 0 ] && stat --dereference --printf='S%n\037%a %U %G %F\036' -- "${{all[@]}}"
+[ "${{#all[@]}}" -gt 0 ] && stat --dereference --printf='S%n\0%a %U %G %F\0' -- "${{all[@]}}"
 for file in "${{!wanted[@]}}"; do
   [ -f "$file" ] || continue
   content=$(<"$file")
-  printf 'C%s\037%s\036' "$file" "${{content:0:{limit}}}"
+  printf 'C%s\0%s\0' "$file" "${{content:0:{limit}}}"
 done
-printf 'E\036'
+printf 'E\0'
 """
 
 _PROGRAMS = r"""
@@ -89,23 +90,26 @@ def _parse(output: ProbeOutput) -> Mapping[str, Sequence[FileState]]:
     patterns: dict[str, list[str]] = {}
     states: dict[str, str] = {}
     contents: dict[str, str] = {}
-    records = output.text.split("\x1e")
-    if "E" not in records:
-        return {}
+    fields = iter(output.text.split("\0"))
     current: list[str] = []
-    for record in records:
-        kind, (path, _, rest) = record[:1], record[1:].partition("\x1f")
+    complete = False
+    for head in fields:
+        kind, path = head[:1], head[1:]
         match kind:
             case "P":
                 current = patterns.setdefault(path, [])
             case "F":
                 current.append(path)
             case "S":
-                states[path] = rest
+                states[path] = next(fields, "")
             case "C":
-                contents[path] = rest
+                contents[path] = next(fields, "")
+            case "E":
+                complete = True
             case _:
                 continue
+    if not complete:
+        return {}
     return {
         pattern: tuple(
             state

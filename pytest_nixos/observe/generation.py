@@ -10,7 +10,6 @@ from typing import Any
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.boot_menu import BOOT_MENU, SEPARATOR
 from pytest_nixos.observe.fact import Fact
-from pytest_nixos.observe.sections import split_sections
 from pytest_nixos.observe.text import lines, pairs
 
 __all__ = [
@@ -42,9 +41,9 @@ show_roles
 """
 
 _READ = rf"""{BOOT_MENU}
-printf '=roles\n'
+title roles
 {SHOW_ROLES}
-printf '=links\n'
+title links
 links=()
 for link in {PROFILE} {PROFILE}-*-link; do [ -L "$link" ] && links+=("$link"); done
 if [ ${{#links[@]}} -gt 0 ]; then
@@ -55,16 +54,16 @@ if [ ${{#links[@]}} -gt 0 ]; then
   done
 fi
 for system in current booted; do
-  [ -r /run/$system-system/nixos-version ] && printf '=%s-version\n%s\n' $system "$(</run/$system-system/nixos-version)"
-  printf '=%s-files\n' $system
+  [ -r /run/$system-system/nixos-version ] && {{ title $system-version; printf '%s\n' "$(</run/$system-system/nixos-version)"; }}
+  title $system-files
   for file in kernel initrd init kernel-modules; do
     [ -e /run/$system-system/$file ] && printf '%s\n' $file
   done
 done
 shopt -s nullglob
-printf '=specialisations\n'; for path in /run/current-system/specialisation/*; do printf '%s\n' "${{path##*/}}"; done
-printf '=cmdline\n%s\n' "$(</proc/cmdline)"
-printf '=boot-default\n'; boot_default
+title specialisations; for path in /run/current-system/specialisation/*; do printf '%s\n' "${{path##*/}}"; done
+title cmdline; printf '%s\n' "$(</proc/cmdline)"
+title boot-default; boot_default
 true
 """
 
@@ -104,7 +103,7 @@ _CHANNELS = r"""
 for file in /root/.nix-channels /home/*/.nix-channels; do [ -s "$file" ] && sed "s|^|$file |" "$file"; done
 true"""
 
-_NUMBERED = re.compile(r"/system-(\d+)-link$")
+_NUMBERED = re.compile(r"/system-([0-9]{1,9})-link$")
 _ENTRY = re.compile(r"nixos-generation-(\d+)")
 _INIT = re.compile(r"\binit=(/nix/store/[^/\s]+)/init")
 
@@ -187,7 +186,7 @@ def generations(*, name: str = "generation") -> Probe[GenerationState]:
 
 
 def _parse(output: ProbeOutput) -> GenerationState:
-    sections = split_sections(output.text)
+    sections = output.sections
     roles = Roles.parse(pairs("\n".join(sections.get("roles", ()))))
     links = {}
     for line in sections.get("links", ()):

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
+from pytest_nixos.observe.text import whole
 
 __all__ = ["HttpAnswer", "HttpRequest", "http"]
 
@@ -143,7 +144,7 @@ def _parse_answer(line: str, *, by: str) -> HttpAnswer:
 
 def _status(line: str) -> int | None:
     fields = line.split(" ")
-    return int(fields[1]) if len(fields) > 1 and fields[1].isdecimal() else None
+    return whole(fields[1]) if len(fields) > 1 else None
 
 
 def _headers(lines: Sequence[str]) -> Mapping[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import Any
 
 from pytest_nixos.observe.base import Probe
 from pytest_nixos.observe.fact import Fact
-from pytest_nixos.observe.text import lines, pairs
+from pytest_nixos.observe.text import lines, pairs, read_json, split_lines, whole
 from pytest_nixos.observe.unit import unit_name
 
 __all__ = ["JOURNAL_FACTS", "JournalEntry", "journal", "recent_journal", "show_journal"]
@@ -72,16 +71,16 @@ def journal(
     return Probe(
         name=name or f"journal:{unit_name(unit)}",
         script=show_journal(*show, most_bytes=max_bytes),
-        parse=lambda output: tuple(output.text.splitlines()),
+        parse=lambda output: tuple(split_lines(output.text)),
     )
 
 
 def _entries(text: str) -> Sequence[JournalEntry]:
     found = []
-    for line in text.splitlines():
+    for line in text.split("\n"):
         # The first line may be cut.
         try:
-            fields = json.loads(line)
+            fields = read_json(line)
         except ValueError:
             continue
         if isinstance(fields, dict):
@@ -93,7 +92,7 @@ def _entry(fields: Mapping[str, Any]) -> JournalEntry:
     priority = _text(fields.get("PRIORITY"))
     time_us = _text(fields.get("__REALTIME_TIMESTAMP"))
     return JournalEntry(
-        time_s=int(time_us) / 1e6 if time_us.isascii() and time_us.isdigit() else 0.0,
+        time_s=(whole(time_us) or 0) / 1e6,
         unit=_text(fields.get("UNIT")) or _text(fields.get("_SYSTEMD_UNIT")),
         source=_text(fields.get("SYSLOG_IDENTIFIER")),
         priority=int(priority) if priority in tuple("01234567") else _INFO,
@@ -114,7 +113,7 @@ def _text(value: object) -> str:
 
 def _ini(text: str) -> dict[str, str]:
     """Read ``systemd-analyze cat-config``: the last assignment of a key counts."""
-    kept = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith(("#", ";")))
+    kept = "\n".join(line for line in text.split("\n") if not line.lstrip().startswith(("#", ";")))
     return pairs(kept)
 
 

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.fact import Fact
-from pytest_nixos.observe.sections import split_sections
 from pytest_nixos.observe.text import lines
 
 __all__ = [
@@ -31,29 +30,29 @@ for tree in /run/booted-system/kernel-modules/lib/modules /lib/modules; do
   tree=$tree/$release
   [ -r "$tree/modules.dep" ] && break
 done
-printf '=rules\n'; modprobe --showconfig | grep '^install '
-printf '=built-in\n'; grep -E '/({names})\.ko' "$tree/modules.builtin"
-printf '=loadable\n'; cut -d: -f1 "$tree/modules.dep" | grep -E '/({names})\.ko'
-printf '=loaded\n'; cut -d' ' -f1 /proc/modules
-[ -r "$tree/modules.dep" ] && printf '=complete\n'
+title rules; modprobe --showconfig | grep '^install '
+title built-in; grep -E '/({names})\.ko' "$tree/modules.builtin"
+title loadable; cut -d: -f1 "$tree/modules.dep" | grep -E '/({names})\.ko'
+title loaded; cut -d' ' -f1 /proc/modules
+[ -r "$tree/modules.dep" ] && title complete
 true
 """
 
 _ROOT = "/proc/sys/"
 
-# One record a key: "V<key>" and the value's lines, or "M<key>" if there is none, each closed by a NUL-free
-# marker line. `$(<file)` reads without a new program; a value is at most a few kilobytes.
+# Two fields a key: "V<key>" and its value, or "M<key>" and nothing if there is none. Each ends in a NUL, which no variable of
+# bash can hold. `$(<file)` reads without a new program; a value is at most a few kilobytes.
 _SYSCTLS = r"""
 for spec in {specs}; do
   key=${{spec%%=*}} path=${{spec#*=}}
-  if [ ! -e "$path" ]; then printf 'M%s\n\036\n' "$key"
-  elif value=$(<"$path"); then printf 'V%s\n%s\n\036\n' "$key" "$value"
-  else printf 'U%s\n\036\n' "$key"; fi
+  if [ ! -e "$path" ]; then printf 'M%s\0\0' "$key"
+  elif value=$(<"$path"); then printf 'V%s\0%s\0' "$key" "$value"
+  else printf 'U%s\0\0' "$key"; fi
 done
 """
 
 # find and grep are two programs for a whole tree; write-only keys are skipped by grep -s.
-_TREE = r"find {path} -type f -perm /444 -print0 | xargs -0r grep -Hs ''; true"
+_TREE = r"find {path} -type f -perm /444 -print0 | xargs -0r grep -HsZ ''; true"
 
 _BLOCKED = re.compile(r"install\s+(\S+)\s+(?:\S*/)?(?:false|true)\b")
 _NAME = re.compile(r"(?:^|/)([^/]+?)(?:\.ko[^/]*)?$")
@@ -125,7 +124,7 @@ def _parse_parameters(output: ProbeOutput) -> Sequence[str] | None:
 
 
 def _parse_modules(output: ProbeOutput, wanted: Sequence[str]) -> Mapping[str, str] | None:
-    sections = split_sections(output.text)
+    sections = output.sections
     if "complete" not in sections:
         return None
     known = {
@@ -152,20 +151,15 @@ def _plain(name: str) -> str:
 
 
 def _parse_keys(output: ProbeOutput) -> Mapping[str, str | None]:
-    values: dict[str, str | None] = {}
-    for record in output.text.split("\n\036\n"):
-        head, _, value = record.lstrip("\n").partition("\n")
-        if head[:1] == "V":
-            values[head[1:]] = value
-        elif head[:1] in ("M", "U"):
-            values[head[1:]] = None
-    return values
+    fields = output.text.split("\0")
+    found = zip(fields[::2], fields[1::2], strict=False)
+    return {head[1:]: value if head[:1] == "V" else None for head, value in found if head}
 
 
 def _parse_tree(output: ProbeOutput) -> Mapping[str, str]:
     values: dict[str, str] = {}
-    for line in output.text.splitlines():
-        path, colon, value = line.partition(":")
+    for line in output.text.split("\n"):
+        path, colon, value = line.partition("\0")
         if not colon or not path.startswith(_ROOT):
             continue
         key = path.removeprefix(_ROOT)

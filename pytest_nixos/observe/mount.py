@@ -122,7 +122,7 @@ def _parse_fstab_output(output: ProbeOutput) -> tuple[FileSystemEntry, ...] | No
 
 def parse_fstab(text: str) -> tuple[FileSystemEntry, ...]:
     """Read the lines of an fstab; comments and what has fewer than three fields are left out."""
-    rows = (line.split() for line in text.splitlines() if not line.lstrip().startswith("#"))
+    rows = (line.split() for line in text.split("\n") if not line.lstrip().startswith("#"))
     return tuple(
         FileSystemEntry(
             source=unescape_octal(row[0]),
@@ -138,7 +138,7 @@ def parse_fstab(text: str) -> tuple[FileSystemEntry, ...]:
 def mounts(*, name: str = "mount") -> Probe[MountTable]:
     """Ask for the mounts of the guest's main mount namespace."""
     return Probe(
-        name=name, script=_READ, parse=lambda output: parse_mountinfo(output.text.splitlines())
+        name=name, script=_READ, parse=lambda output: parse_mountinfo(output.text.split("\n"))
     )
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import enum
 import ipaddress
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
-from pytest_nixos.observe.sections import split_sections
+from pytest_nixos.observe.text import read_json, whole
 
 __all__ = [
     "InetSocket",
@@ -20,7 +19,6 @@ __all__ = [
     "Sockets",
     "UnixSocket",
     "addresses",
-    "parse_sockets",
     "sockets",
 ]
 
@@ -34,17 +32,17 @@ _UNIX_CONNECTED = 0x03
 _TABLES = ("tcp", "tcp6", "udp", "udp6", "unix")
 _READ = r"""
 for table in tcp tcp6 udp udp6 unix; do
-  [ -r /proc/net/$table ] && printf '=%s\n%s\n' $table "$(</proc/net/$table)"
+  [ -r /proc/net/$table ] && { title $table; printf '%s\n' "$(</proc/net/$table)"; }
 done
-[ -r /proc/sys/net/ipv6/bindv6only ] && printf '=bindv6only %s\n' "$(</proc/sys/net/ipv6/bindv6only)"
+[ -r /proc/sys/net/ipv6/bindv6only ] && title bindv6only "$(</proc/sys/net/ipv6/bindv6only)"
 true
 """
 
 # Expensive: one pass over all descriptors. `find -printf` reads the links itself, with no program for each.
 _OWNERS = r"""
-printf '=owners\n'
+title owners
 find /proc/[0-9]*/fd -maxdepth 1 -lname 'socket:*' -printf '%p %l\n'
-printf '=cgroups\n'
+title cgroups
 for cgroup in /proc/[0-9]*/cgroup; do
   pid=${cgroup#/proc/}; pid=${pid%/cgroup}
   path=; while IFS=: read -r id controllers rest; do
@@ -165,9 +163,8 @@ def addresses(*, name: str = "address") -> Probe[Sequence[str] | None]:
     return Probe(name=name, script="ip -json address show", parse=_parse_addresses)
 
 
-def parse_sockets(text: str) -> Sockets:
-    """Read the tables of ``/proc/net`` as the probe prints them."""
-    sections = split_sections(text)
+def _parse(output: ProbeOutput) -> Sockets:
+    sections = output.sections
     only_v6 = "bindv6only 1" in sections
     inet = [
         found
@@ -181,10 +178,6 @@ def parse_sockets(text: str) -> Sockets:
         has_ipv6="tcp6" in sections,
         owners=_parse_owners(sections),
     )
-
-
-def _parse(output: ProbeOutput) -> Sockets:
-    return parse_sockets(output.text)
 
 
 def _parse_inet(table: str, line: str) -> InetSocket | None:
@@ -262,15 +255,15 @@ def _parse_owners(sections: Mapping[str, Sequence[str]]) -> Mapping[int, tuple[O
     for line in sections.get("cgroups", ()):
         pid, _, rest = line.partition(" ")
         cgroup, _, comm = rest.partition(" ")
-        if pid.isdecimal():
-            processes[int(pid)] = Owner(pid=int(pid), comm=comm, unit=_unit_of(cgroup))
+        if (number := whole(pid)) is not None:
+            processes[number] = Owner(pid=number, comm=comm, unit=_unit_of(cgroup))
     owners: dict[int, set[int]] = {}
     for line in sections.get("owners", ()):
         path, _, link = line.partition(" ")
-        inode = link.removeprefix("socket:[").removesuffix("]")
-        pid = path.split("/")[2] if path.count("/") >= 2 else ""
-        if inode.isdecimal() and pid.isdecimal():
-            owners.setdefault(int(inode), set()).add(int(pid))
+        inode = whole(link.removeprefix("socket:[").removesuffix("]"))
+        holder = whole(path.split("/")[2]) if path.count("/") >= 2 else None
+        if inode is not None and holder is not None:
+            owners.setdefault(inode, set()).add(holder)
     return {
         inode: tuple(processes.get(p, Owner(pid=p, comm="", unit="")) for p in sorted(pids))
         for inode, pids in owners.items()
@@ -286,7 +279,7 @@ def _unit_of(cgroup: str) -> str:
 
 def _parse_addresses(output: ProbeOutput) -> Sequence[str] | None:
     try:
-        links: Any = json.loads(output.text)
+        links: Any = read_json(output.text)
         return tuple(
             f"{info['local']}/{info['prefixlen']}"
             for link in links

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from pytest_nixos.observe.fact import Fact
+from pytest_nixos.observe.text import read_json
 
 __all__ = ["NIX_FACTS"]
 
@@ -15,7 +15,7 @@ Json = Any
 
 def _settings(text: str) -> dict[str, Json] | None:
     try:
-        document = json.loads(text)
+        document = read_json(text)
     except ValueError:
         return None
     return {name: entry.get("value") for name, entry in document.items() if isinstance(entry, dict)}

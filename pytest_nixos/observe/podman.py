@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from pytest_nixos.observe.fact import Fact
+from pytest_nixos.observe.text import read_json
 
 __all__ = ["PODMAN_FACTS"]
 
@@ -21,7 +21,7 @@ podman inspect $names"""
 
 def _containers(text: str) -> dict[str, Json]:
     try:
-        documents = json.loads(text)
+        documents = read_json(text)
     except ValueError:
         return {}
     return {str(d.get("Name", "?")): _facts(d) for d in documents if isinstance(d, dict)}

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.mount import MountTable, parse_mountinfo
-from pytest_nixos.observe.sections import split_sections
-from pytest_nixos.observe.unit import is_template, unit_name
+from pytest_nixos.observe.text import whole
+from pytest_nixos.observe.unit import askable_units
 
 __all__ = [
     "CAPABILITIES",
@@ -41,22 +41,26 @@ emit() {{
   local -a words=(); local variable
   if [ "$pid" != 0 ] && [ -r /proc/$pid/status ]; then
     links+=(/proc/$pid/ns/* /proc/$pid/exe)
-    printf '=unit %s %s\n=status %s\n%s\n' "$id" "$names" $pid "$(</proc/$pid/status)"
-    printf '=mountinfo %s\n%s\n=label %s\n%s\n' $pid "$(</proc/$pid/mountinfo)" $pid "$(</proc/$pid/attr/current)"
+    title unit "$id" "$names"
+    title status $pid; printf '%s\n' "$(</proc/$pid/status)"
+    title mountinfo $pid; printf '%s\n' "$(</proc/$pid/mountinfo)"
+    title label $pid; printf '%s\n' "$(</proc/$pid/attr/current)"
     mapfile -d '' -t words </proc/$pid/cmdline
-    printf '=oom %s\n%s\n=command %s\n%s\n' $pid "$(</proc/$pid/oom_score_adj)" $pid "${{words[*]}}"
-    printf '=environment %s\n' $pid
+    title oom $pid; printf '%s\n' "$(</proc/$pid/oom_score_adj)"
+    title command $pid; printf '%s\n' "${{words[*]}}"
+    title environment $pid
     while IFS= read -r -d '' variable; do
       case $variable in {variables}) printf '%s\0' "$variable";; esac
     done </proc/$pid/environ
-    printf '\n'
   fi
   id= names= pid=0
 }}
 while IFS='=' read -r key value; do
   case $key in Id) id=$value;; Names) names=$value;; MainPID) pid=$value;; '') emit;; esac
 done < <(systemctl show --no-pager --property=Id,Names,MainPID -- {units}; echo)
-printf '=status 1\n%s\n=mountinfo 1\n%s\n=links\n' "$(</proc/1/status)" "$(</proc/1/mountinfo)"
+title status 1; printf '%s\n' "$(</proc/1/status)"
+title mountinfo 1; printf '%s\n' "$(</proc/1/mountinfo)"
+title links
 stat -c '%N' "${{links[@]}}"
 true
 """
@@ -227,11 +231,11 @@ def process_facts(
 ) -> Probe[Mapping[str, ProcessFacts | None]]:
     """Ask what the main processes of many units are.
 
-    :param names: unit names; templates are left out.
+    :param names: unit names; those of :func:`~pytest_nixos.observe.unit.askable_units` are asked for.
     :param variables: names of environment variables that are wanted too.
     :return: probe of name, with suffix, to facts; ``None`` if the unit has no main process now.
     """
-    wanted = [n for n in dict.fromkeys(unit_name(n) for n in names) if not is_template(n)]
+    wanted = askable_units(names)
     patterns = "|".join(f"{v}=*" for v in dict.fromkeys(variables) if _NAME.fullmatch(v))
     script = _READ.format(units=shlex.join(wanted), variables=patterns or "''")
     return Probe(
@@ -252,7 +256,7 @@ def capability_names(mask: str) -> frozenset[str]:
 
 
 def _parse(output: ProbeOutput, wanted: Sequence[str]) -> Mapping[str, ProcessFacts | None]:
-    sections = split_sections(output.text)
+    sections = output.sections
     links = _links(sections.get("links", ()))
     system = parse_mountinfo(sections.get("mountinfo 1", ()))
     facts: dict[str, ProcessFacts | None] = dict.fromkeys(wanted)
@@ -261,7 +265,7 @@ def _parse(output: ProbeOutput, wanted: Sequence[str]) -> Mapping[str, ProcessFa
         kind, _, rest = title.partition(" ")
         if kind == "unit":
             unit_names = rest.split()
-        elif kind == "status" and rest.isdecimal() and rest != "1":
+        elif kind == "status" and rest != "1" and whole(rest) is not None:
             for unit in set(unit_names) & set(wanted):
                 facts[unit] = _facts(unit, rest, sections, links, system)
     return facts
@@ -270,7 +274,7 @@ def _parse(output: ProbeOutput, wanted: Sequence[str]) -> Mapping[str, ProcessFa
 def _facts(
     unit: str,
     pid: str,
-    sections: Mapping[str, list[str]],
+    sections: Mapping[str, Sequence[str]],
     links: Mapping[str, Mapping[str, str]],
     system: MountTable,
 ) -> ProcessFacts:
@@ -309,17 +313,18 @@ def _environment(text: str) -> Mapping[str, str]:
 
 
 def _signed(text: str) -> int:
-    return int(text) if re.fullmatch(r"-?[0-9]+", text) else 0
+    return int(text) if re.fullmatch(r"-?[0-9]{1,9}", text) else 0
 
 
-def _status(sections: Mapping[str, list[str]], pid: str) -> Mapping[str, str]:
+def _status(sections: Mapping[str, Sequence[str]], pid: str) -> Mapping[str, str]:
     pairs = (line.partition(":") for line in sections.get(f"status {pid}", ()))
     return {key: value.strip() for key, _, value in pairs}
 
 
 def _added_filters(status: Mapping[str, str], system_status: Mapping[str, str]) -> int | None:
     mine, first = (s.get("Seccomp_filters", "") for s in (status, system_status))
-    return int(mine) - int(first) if mine.isdecimal() and first.isdecimal() else None
+    ours, theirs = whole(mine), whole(first)
+    return None if ours is None or theirs is None else ours - theirs
 
 
 def _links(lines: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
@@ -332,7 +337,7 @@ def _links(lines: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(word) for word in text.split() if word.isdecimal())
+    return tuple(number for word in text.split() if (number := whole(word)) is not None)
 
 
 def _mask(text: str) -> frozenset[str]:

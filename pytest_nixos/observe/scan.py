@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pytest_nixos.observe.fact import Fact
-from pytest_nixos.observe.text import lines
+from pytest_nixos.observe.text import NAMES, lines, names
 
 __all__ = ["SCAN_FACTS"]
 
@@ -15,20 +15,23 @@ _LIMIT = 200
 # everything that it adds. A name is looked up only for what does not belong to root.
 _WALK = rf"""
 walk=$(find / -xdev \( -path /nix -o -path /proc -o -path /sys -o -path /dev -o -path /run -o -path '*/containers/storage' \) -prune -o \
-  \( \( -type d -perm -0002 ! -perm -1000 -printf 'directory %p\n' \) , \( -type f -perm -0002 -printf 'file %p\n' \) , \
-  \( -type f -perm /6000 -printf 'setuid %p\n' \) , \
-  \( \( ! -uid 0 -o ! -gid 0 \) \( -nouser -o -nogroup \) -printf 'unowned %p\n' \) \) | awk '++seen[$1] <= {_LIMIT}')"""
+  \( \( -type d -perm -0002 ! -perm -1000 -printf 'directory %p\0' \) , \( -type f -perm -0002 -printf 'file %p\0' \) , \
+  \( -type f -perm /6000 -printf 'setuid %p\0' \) , \
+  \( \( ! -uid 0 -o ! -gid 0 \) \( -nouser -o -nogroup \) -printf 'unowned %p\0' \) \) | {NAMES} | LC_ALL=C awk '++seen[$1] <= {_LIMIT}')"""
 
 
 def _walked(tag: str) -> str:
-    return f"""while read -r tag path; do if [ "$tag" = {tag} ]; then printf '%s\\n' "$path"; fi; done <<< "$walk" """
+    return f"""while IFS= read -r line; do case $line in "{tag} "*) printf '%s\\n' "${{line#* }}";; esac; done <<< "$walk" """
 
 
-_ETC_NIXOS = r"""
+_FIRST = f"head -z -n {_LIMIT} | {NAMES}"
+_ETC_NIXOS = rf"""
 [ -e /etc/nixos ] || exit 3
-find /etc/nixos \( ! -user root -o ! -group root -o -perm /022 \) ! -type l -print | head -n 200"""
+find /etc/nixos \( ! -user root -o ! -group root -o -perm /022 \) ! -type l -print0 | {_FIRST}"""
 
-_DEAD = r"find /etc -xtype l -print | head -n 200; case $(readlink -f /etc/static) in /nix/store/*) ;; *) echo /etc/static;; esac"
+_DEAD = rf"""
+find /etc -xtype l -print0 | {_FIRST}
+case $(readlink -f /etc/static) in /nix/store/*) ;; *) echo /etc/static;; esac"""
 
 # File names and line numbers only: what was found must not be copied into a report.
 _HISTORY = r"""
@@ -36,8 +39,8 @@ found=3
 for file in /root/.bash_history /home/*/.bash_history /root/.zsh_history /home/*/.zsh_history; do
   [ -f "$file" ] || continue
   found=0
-  grep -nEi '(password|passwd|secret|token|api_?key)[=: ]+[^ $]{8,}|AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36}' "$file" |
-    sed "s|^\([0-9]*\):.*|$file line \1|"
+  grep -anEi '(password|passwd|secret|token|api_?key)[=: ]+[^ $]{8,}|AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36}' "$file" |
+    while IFS=: read -r number _; do printf '%s line %s\n' "$file" "${number%%[!0-9]*}"; done
 done
 exit $found"""
 
@@ -47,29 +50,29 @@ SCAN_FACTS: Mapping[str, Fact] = {
     "world-writable-directories": Fact(
         prelude=_WALK,
         script=_walked("directory"),
-        parse=lines,
-        needs=("find", "awk"),
+        parse=names,
+        needs=("find", "tr", "awk"),
         about="directories that everybody can write to and that have no sticky bit",
     ),
     "world-writable-files": Fact(
         prelude=_WALK,
         script=_walked("file"),
-        parse=lines,
-        needs=("find", "awk"),
+        parse=names,
+        needs=("find", "tr", "awk"),
         about="files that everybody can write to",
     ),
     "unowned": Fact(
         prelude=_WALK,
         script=_walked("unowned"),
-        parse=lines,
-        needs=("find", "awk"),
+        parse=names,
+        needs=("find", "tr", "awk"),
         about="files whose owner or group does not exist",
     ),
     "setuid-outside-wrappers": Fact(
         prelude=_WALK,
         script=_walked("setuid"),
-        parse=lines,
-        needs=("find", "awk"),
+        parse=names,
+        needs=("find", "tr", "awk"),
         about="setuid and setgid files outside of `/run/wrappers`",
     ),
     "setuid-wrappers": Fact(
@@ -80,21 +83,21 @@ SCAN_FACTS: Mapping[str, Fact] = {
     ),
     "loose-etc-nixos": Fact(
         script=_ETC_NIXOS,
-        parse=lines,
-        needs=("find", "head"),
+        parse=names,
+        needs=("find", "head", "tr"),
         about="entries of `/etc/nixos` that others than root own or can write",
         lacking="the machine has no /etc/nixos",
     ),
     "dead-etc-links": Fact(
         script=_DEAD,
-        parse=lines,
-        needs=("find", "head"),
+        parse=names,
+        needs=("find", "head", "tr"),
         about="links below `/etc` that lead nowhere",
     ),
     "history-secrets": Fact(
         script=_HISTORY,
         parse=lines,
-        needs=("grep", "sed"),
+        needs=("grep",),
         about="lines of shell histories that look like secrets (file and line number only)",
         lacking="no user has a shell history",
     ),
@@ -106,9 +109,9 @@ SCAN_FACTS: Mapping[str, Fact] = {
         lacking="AppArmor is not active",
     ),
     "foreign-software": Fact(
-        script="find /usr/local /opt -mindepth 1 -maxdepth 2 ! -type d -print 2>/dev/null | head -n 200; true",
-        parse=lines,
-        needs=("find", "head"),
+        script=f"find /usr/local /opt -mindepth 1 -maxdepth 2 ! -type d -print0 | {_FIRST}; true",
+        parse=names,
+        needs=("find", "head", "tr"),
         about="files below `/usr/local` and `/opt`",
     ),
 }

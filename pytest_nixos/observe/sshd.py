@@ -33,7 +33,7 @@ _REPEATED = frozenset(
 def parse_sshd(text: str) -> dict[str, Json]:
     """Read the output of ``sshd -T``: lower-case key to text, or to a list where the key holds one."""
     settings: dict[str, Json] = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):
         key, _, value = line.partition(" ")
         key = key.lower()
         if key in _LISTS:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pytest_nixos.observe.fact import Fact
 from pytest_nixos.observe.swap import SWAP_FACTS
-from pytest_nixos.observe.text import pairs
+from pytest_nixos.observe.text import pairs, read_json, whole
 
 __all__ = ["STORAGE_FACTS"]
 
@@ -48,16 +47,18 @@ od -An -t u1 "$var" | awk '{ print $5 }'"""
 
 
 def _percentages(text: str) -> dict[str, Json]:
-    rows = (line.split(None, 1) for line in text.splitlines())
+    rows = (line.split(None, 1) for line in text.split("\n"))
     return {
-        row[1]: int(row[0].rstrip("%")) for row in rows if len(row) == 2 and row[0][:-1].isdigit()
+        row[1]: used
+        for row in rows
+        if len(row) == 2 and (used := whole(row[0].removesuffix("%"))) is not None
     }
 
 
 def _plain_mounts(text: str) -> list[str]:
     """Return mounted data file systems that no encrypted device lies below."""
     try:
-        devices = json.loads(text)["blockdevices"]
+        devices = read_json(text)["blockdevices"]
     except (ValueError, KeyError, TypeError):
         return ["lsblk gave no readable answer"]
     return sorted(set(_plain(devices, encrypted=False)))
@@ -81,7 +82,7 @@ def _luks(text: str) -> dict[str, Json]:
             "kdf": sorted({kdf for kdf in fields[1].split(",") if kdf}),
             "tpm2": fields[2] == "1",
             "recovery": fields[3] == "1",
-            "slots": int(fields[4]) if fields[4].isdigit() else 0,
+            "slots": whole(fields[4]) or 0,
         }
     return devices
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Protocol, TypeVar, cast
 
 from pytest_nixos.machine.command import CommandResult
-from pytest_nixos.observe.base import Probe, ProbeOutput, collect
+from pytest_nixos.observe.base import Probe, ProbeOutput, collect, read
 
 __all__ = ["Observations", "Observed"]
 
@@ -39,7 +39,7 @@ class Observations:
     def of(self, probe: Probe[T]) -> T:
         """Return what `probe` sees, asking the guest only if it was not asked in this epoch."""
         self.prefetch([cast(Probe[object], probe)])
-        return probe.parse(self._outputs[probe.name, probe.script])
+        return read(probe, self._outputs[probe.name, probe.script])
 
     def prefetch(self, probes: Sequence[Probe[object]]) -> None:
         """Ask the guest for all `probes` that are not known yet, in one round trip."""

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.fact import Fact
-from pytest_nixos.observe.sections import split_sections
-from pytest_nixos.observe.text import lines, unescape_octal
+from pytest_nixos.observe.text import lines, unescape_octal, whole
 
 __all__ = ["SWAP_FACTS", "SwapArea", "SwapState", "ZramDevice", "swap"]
 
 _READ = r"""
-printf '=swaps\n%s\n' "$(</proc/swaps)"
-printf '=meminfo\n%s\n' "$(</proc/meminfo)"
+title swaps; printf '%s\n' "$(</proc/swaps)"
+title meminfo; printf '%s\n' "$(</proc/meminfo)"
 for device in /sys/block/zram*; do
   [ -e "$device/disksize" ] || continue
-  printf '=zram %s\n' "${device##*/}"
+  title zram "${device##*/}"
   for key in disksize comp_algorithm mem_limit mm_stat max_comp_streams backing_dev; do
     [ -r "$device/$key" ] && printf '%s %s\n' $key "$(<"$device/$key")"
   done
@@ -99,7 +98,7 @@ def swap(*, name: str = "swap") -> Probe[SwapState]:
 
 
 def _parse(output: ProbeOutput) -> SwapState:
-    sections = split_sections(output.text)
+    sections = output.sections
     meminfo = _meminfo("\n".join(sections.get("meminfo", ())))
     areas = (_parse_area(line) for line in sections.get("swaps", ())[1:])
     return SwapState(
@@ -132,7 +131,7 @@ def _parse_area(line: str) -> SwapArea | None:
     )
 
 
-def _parse_zram(name: str, lines: list[str]) -> ZramDevice:
+def _parse_zram(name: str, lines: Sequence[str]) -> ZramDevice:
     values = {key: value for key, _, value in (line.partition(" ") for line in lines)}
     # orig_data_size compr_data_size mem_used_total mem_limit mem_used_max ...
     stat = values.get("mm_stat", "").split()
@@ -151,17 +150,16 @@ def _parse_zram(name: str, lines: list[str]) -> ZramDevice:
 
 def _meminfo(text: str) -> Mapping[str, int]:
     found: dict[str, int] = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):
         key, _, rest = line.partition(":")
         number, *unit = rest.split() or ["x"]
-        if number.isdecimal():
-            found[key] = int(number) * (1024 if unit == ["kB"] else 1)
+        if (amount := whole(number)) is not None:
+            found[key] = amount * (1024 if unit == ["kB"] else 1)
     return found
 
 
 def _number(text: str) -> int | None:
-    text = text.strip()
-    return int(text) if text.isdecimal() else None
+    return whole(text.strip())
 
 
 SWAP_FACTS: Mapping[str, Fact] = {

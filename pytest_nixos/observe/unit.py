@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
+from pytest_nixos.observe.text import whole
 
 __all__ = [
     "STATE_PROPERTIES",
     "Exposure",
     "ExposureItem",
     "UnitState",
+    "askable_units",
     "exposure",
     "failed_units",
     "is_template",
@@ -61,6 +63,8 @@ _SUFFIXES = frozenset(
         "scope",
     )
 )
+# As src/basic/unit-name.c has it.
+_VALID = re.compile(r"[A-Za-z0-9:_.\\@-]{1,255}")
 _ASSIGNMENT = re.compile(r"[A-Z][A-Za-z0-9]*=")
 _PULLED_IN_BY = ("WantedBy", "RequiredBy", "UpheldBy")
 _RUNNING = frozenset({"active", "reloading", "refreshing"})
@@ -139,8 +143,7 @@ class UnitState:
     @property
     def main_pid(self) -> int | None:
         """Process id of the unit's main process, if it has one."""
-        pid = self.get("MainPID")
-        return int(pid) if pid.isdecimal() and pid != "0" else None
+        return whole(self.get("MainPID")) or None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +176,15 @@ def unit_name(name: str) -> str:
     return name if name.rpartition(".")[2] in _SUFFIXES and "." in name else f"{name}.service"
 
 
+def askable_units(names: Iterable[str]) -> Sequence[str]:
+    """Return the units, with suffix and each once, about whose state systemd can be asked.
+
+    Left out are templates, which have none, and what cannot be a unit's name: systemctl gives the whole answer up at one.
+    """
+    full = dict.fromkeys(unit_name(name) for name in names)
+    return tuple(name for name in full if _VALID.fullmatch(name) and not is_template(name))
+
+
 def is_template(name: str) -> bool:
     """Whether `name` is a template (``getty@.service``), which has files but no state."""
     return "@." in name
@@ -183,12 +195,12 @@ def units(
 ) -> Probe[Mapping[str, UnitState]]:
     """Ask for the state of many units in one call.
 
-    :param names: unit names; templates are left out, because systemd gives the whole answer up at one.
+    :param names: unit names; those of :func:`askable_units` are asked for.
     :param properties: more properties than :data:`STATE_PROPERTIES`; ``("*",)`` asks for all.
     :return: probe of name, as given but with suffix, to state; a unit that does not exist is there too,
         with ``exists`` false. A name that is missing got no answer, because systemd did not give one.
     """
-    wanted = tuple(dict.fromkeys(unit_name(n) for n in names if not is_template(unit_name(n))))
+    wanted = askable_units(names)
     script = shlex.join(["systemctl", "show", "--no-pager", *_selection(properties), "--", *wanted])
     return Probe(
         name=name,
@@ -203,8 +215,7 @@ def exposure(names: Sequence[str], *, name: str = "exposure") -> Probe[Mapping[s
     :param names: unit names; those that are no services, and templates, are left out.
     :return: probe of name, with suffix, to exposure; a service that systemd could not judge is absent.
     """
-    services = [n for n in dict.fromkeys(unit_name(n) for n in names) if n.endswith(".service")]
-    wanted = [n for n in services if not is_template(n)]
+    wanted = [name for name in askable_units(names) if name.endswith(".service")]
     # Without names it would judge every service.
     script = _SECURITY.format(units=shlex.join(wanted)) if wanted else ":"
     return Probe(name=name, script=script, parse=_parse_exposure)
@@ -240,7 +251,7 @@ def parse_show(text: str) -> Sequence[Mapping[str, str]]:
     """
     blocks: list[dict[str, str]] = [{}]
     last = ""
-    for line in text.splitlines():
+    for line in text.split("\n"):
         if not line:
             # Only "Id=" can tell a new unit from an empty line inside a value; see `_by_name`.
             blocks.append({})
@@ -270,32 +281,38 @@ def _by_name(blocks: Sequence[Mapping[str, str]], wanted: Sequence[str]) -> Mapp
             merged.append(dict(block))
         else:
             merged[-1].update({k: v for k, v in block.items() if k not in merged[-1]})
+    # A value that holds an empty line and "Id=" looks like one more unit, or like part of this one: of two answers about one
+    # unit none is believed.
     states: dict[str, UnitState] = {}
+    contested: set[str] = set()
     for block in merged:
-        for unit in {block.get("Id", ""), *block.get("Names", "").split()} & set(wanted):
-            states[unit] = UnitState(name=unit, properties=block)
-    return states
+        ids = block.get("Id", "").split("\n")
+        for unit in {*ids, *block.get("Names", "").split()} & set(wanted):
+            state = UnitState(name=unit, properties=block)
+            if len(ids) > 1 or states.setdefault(unit, state) != state:
+                contested.add(unit)
+    return {name: state for name, state in states.items() if name not in contested}
 
 
 def _parse_first_words(output: ProbeOutput) -> Sequence[str] | None:
     if output.exit_status != 0:
         return None
     # systemd before 246 marks failed units with a bullet even with --plain.
-    lines = (line.lstrip("●*\u00d7 ").split() for line in output.text.splitlines())
+    lines = (line.lstrip("●*\u00d7 ").split() for line in output.text.split("\n"))
     return tuple(words[0] for words in lines if words)
 
 
 def _parse_unit_files(output: ProbeOutput) -> Mapping[str, str] | None:
     if output.exit_status != 0:
         return None
-    lines = (line.split() for line in output.text.splitlines())
+    lines = (line.split() for line in output.text.split("\n"))
     return {words[0]: words[1] for words in lines if len(words) >= 2}
 
 
 def _parse_exposure(output: ProbeOutput) -> Mapping[str, Exposure]:
     found: dict[str, Exposure] = {}
     items: list[ExposureItem] = []
-    for line in output.text.splitlines():
+    for line in output.text.split("\n"):
         overall = _OVERALL.search(line)
         if overall:
             items.sort(key=lambda item: -item.weight)

@@ -6,12 +6,12 @@ systemd and journald mark these messages with ids (``sd-messages.h``), so nothin
 from __future__ import annotations
 
 import enum
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
+from pytest_nixos.observe.text import lines, read_json, whole
 
 __all__ = ["UnitEvent", "UnitEventKind", "UnitHistory", "unit_history"]
 
@@ -38,13 +38,15 @@ _MOST_EVENTS = 500
 _FIELDS = "MESSAGE,MESSAGE_ID,UNIT,USER_UNIT,COREDUMP_UNIT,OBJECT_SYSTEMD_UNIT"
 _MATCHES = " ".join(f"MESSAGE_ID={known}" for known in _IDS)
 _KERNEL = r"segfault at|general protection fault|BUG: |WARNING: CPU|Oops|Call Trace:|Out of memory: Killed"
-# The first line tells how long this system has been up since systemd started, and when its boot had ended.
+# The first part tells how long this system has been up since systemd started, and when its boot had ended.
 _READ = f"""
 set -o pipefail
+title times
 systemctl show --property=UserspaceTimestampMonotonic,FinishTimestampMonotonic | tr '\\n' ' '
 printf 'Now=%s\\n' "$(</proc/uptime)"
+title events
 journalctl --boot --no-pager --quiet --output=json --output-fields={_FIELDS} --lines={_MOST_EVENTS} {_MATCHES} || (( $? == 1 )) || exit 3
-printf '=kernel\\n'
+title kernel
 journalctl --boot --dmesg --no-pager --quiet --output=short-monotonic --grep='{_KERNEL}' --lines=50
 true
 """
@@ -94,9 +96,8 @@ def unit_history(*, look: int = 1) -> Probe[UnitHistory]:
 
 
 def _parse(output: ProbeOutput) -> UnitHistory:
-    text, _, kernel = output.text.partition("=kernel\n")
-    first, _, rest = text.partition("\n")
-    times = dict(word.partition("=")[::2] for word in first.split())
+    parts = dict(output.records)
+    times = dict(word.partition("=")[::2] for word in parts.get("times", "").split())
     started_s = _seconds(times.get("UserspaceTimestampMonotonic"))
     settled_s = _seconds(times.get("FinishTimestampMonotonic"))
     now = times.get("Now", "")
@@ -105,17 +106,17 @@ def _parse(output: ProbeOutput) -> UnitHistory:
         answered=output.exit_status == 0 and started_s is not None,
         up_s=max(0.0, up_s),
         settled_at_s=settled_s or None,
-        events=_events(rest.splitlines()),
-        kernel=tuple(line.strip() for line in kernel.splitlines() if line.strip()),
+        events=_events(parts.get("events", "").split("\n")),
+        kernel=tuple(lines(parts.get("kernel", ""))),
     )
 
 
-def _events(lines: Sequence[str]) -> tuple[UnitEvent, ...]:
+def _events(found_lines: Sequence[str]) -> tuple[UnitEvent, ...]:
     found = []
-    for line in lines:
+    for line in found_lines:
         try:
-            entry = json.loads(line)
-        except (ValueError, RecursionError):
+            entry = read_json(line)
+        except ValueError:
             continue
         kind = _IDS.get(str(entry.get("MESSAGE_ID"))) if isinstance(entry, dict) else None
         if kind is not None:
@@ -136,7 +137,8 @@ def _event(kind: UnitEventKind, entry: Mapping[str, Any]) -> UnitEvent:
 
 
 def _seconds(microseconds: str | None) -> float | None:
-    return int(microseconds) / 1e6 if microseconds and microseconds.isdecimal() else None
+    number = whole(microseconds or "")
+    return None if number is None else number / 1e6
 
 
 def _is_number(text: str) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
+from pytest_nixos.observe.text import whole
 from pytest_nixos.observe.unit import is_template
 
 __all__ = [
@@ -120,7 +121,7 @@ def parse_verify(text: str, *, answered: bool) -> UnitFileReport:
 
     :param answered: whether the program ran to its end.
     """
-    lines = list(dict.fromkeys(text.splitlines()))
+    lines = list(dict.fromkeys(text.split("\n")))
     remarks = [remark for line in lines if (remark := _remark(line)) is not None]
     return UnitFileReport(
         answered=answered and not _GAVE_UP.search(text),
@@ -142,7 +143,9 @@ def parse_verify(text: str, *, answered: bool) -> UnitFileReport:
 def _remark(line: str) -> UnitRemark | None:
     if placed := _PLACED.match(line):
         return UnitRemark(
-            unit=_unit_of(placed["path"]), line=int(placed["line"]), text=placed["text"].strip()
+            unit=_unit_of(placed["path"]),
+            line=whole(placed["line"]) or 0,
+            text=placed["text"].strip(),
         )
     if named := _NAMED.match(line):
         return UnitRemark(unit=named["unit"], line=0, text=named["text"].strip())

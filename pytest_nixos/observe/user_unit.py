@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
+from pytest_nixos.observe.text import NAMES, lines, names, whole
 from pytest_nixos.observe.unit_file import UnitFileReport, parse_verify
 
 __all__ = ["UserUnits", "user_units"]
@@ -24,27 +25,27 @@ for file in /etc/systemd/user/*.* /home/*/.config/systemd/user/*.* /root/.config
   [[ $file == /etc/systemd/user/* && $(readlink -f "$file") != */*-unit-*/* ]] && continue
   own+=("$file")
 done
-printf 'count %d\\n' "${{#own[@]}}"
+title count "${{#own[@]}}"
 if (( ${{#own[@]}} )); then
   export SYSTEMD_LOG_TARGET=console SYSTEMD_LOG_COLOR=0
   # A user's manager wants a directory of its own, even to read files.
   XDG_RUNTIME_DIR=$(mktemp -d) || exit 1
   export XDG_RUNTIME_DIR
-  timeout 120 systemd-analyze verify --user --man=no -- "${{own[@]}}" 2>&1 >/dev/null | head -c {_MAX_BYTES} |
-    while IFS= read -r line; do printf 'said %s\\n' "$line"; done
+  title said
+  timeout 120 systemd-analyze verify --user --man=no -- "${{own[@]}}" 2>&1 >/dev/null | head -c {_MAX_BYTES}
   rmdir "$XDG_RUNTIME_DIR"
 fi
 for folder in /run/user/*; do
   [[ -S $folder/systemd/private ]] || continue
   uid=${{folder##*/}}
   name=$(id -nu "$uid") || continue
-  printf 'manager %s\\n' "$name"
+  title manager "$name"
   XDG_RUNTIME_DIR=$folder timeout 30 setpriv --reuid="$uid" --regid="$(id -g "$uid")" --clear-groups \\
-    systemctl --user list-units --state=failed --all --plain --no-legend --no-pager --full |
-    while read -r unit _; do printf 'failed %s %s\\n' "$name" "$unit"; done
+    systemctl --user list-units --state=failed --all --plain --no-legend --no-pager --full
 done
+title dangling
 for home in /root /home/*; do
-  find "$home" -maxdepth 4 -xdev -xtype l -lname '/nix/store/*' -printf 'dangling %p\\n' 2>/dev/null | head -n 50
+  find "$home" -maxdepth 4 -xdev -xtype l -lname '/nix/store/*' -print0 2>/dev/null | head -z -n 50 | {NAMES}
 done
 true
 """
@@ -76,18 +77,21 @@ def user_units(*, name: str = "user-units") -> Probe[UserUnits]:
 
 
 def _parse(output: ProbeOutput) -> UserUnits:
-    told: dict[str, list[str]] = {}
-    for line in output.text.splitlines():
-        word, _, rest = line.partition(" ")
-        told.setdefault(word, []).append(rest)
-    count = next(iter(told.get("count", ())), "")
-    failed = (line.partition(" ")[::2] for line in told.get("failed", ()))
-    report = parse_verify("\n".join(told.get("said", ())), answered=output.exit_status == 0)
+    parts = [(title.split(), text) for title, text in output.records]
+    said_count = (words[1] for words, _ in parts if words[:1] == ["count"] and words[1:])
+    count = whole(next(said_count, ""))
+    said, dangling = (
+        "".join(text for words, text in parts if words == [title]) for title in ("said", "dangling")
+    )
+    managers = {words[1]: text for words, text in parts if words[:1] == ["manager"] and words[1:]}
+    report = parse_verify(said, answered=output.exit_status == 0)
     return UserUnits(
-        answered=report.answered and count.isdecimal(),
-        count=int(count) if count.isdecimal() else 0,
+        answered=report.answered and count is not None,
+        count=count or 0,
         report=report,
-        managers=tuple(told.get("manager", ())),
-        failed=tuple(pair for pair in failed if pair[1]),
-        dangling=tuple(told.get("dangling", ())),
+        managers=tuple(managers),
+        failed=tuple(
+            (user, line.split()[0]) for user, text in managers.items() for line in lines(text)
+        ),
+        dangling=tuple(names(dangling)),
     )

@@ -1,4 +1,6 @@
-"""The closure of a host's system, built where it is not, and scanned for secrets; no machine is started."""
+"""The closure of a host's system, built where it is not, and scanned for secrets; no machine is
+started.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from pytest_nixos.backend_name import BackendName
 from pytest_nixos.local.dirs import cache_directory
 from pytest_nixos.local.run_directory import run_directory
 from pytest_nixos.nix.host_facts import HostConfig
-from pytest_nixos.plugin.progress import Narrator
+from pytest_nixos.plugin.progress import Progress
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.standards.closure_scan import Closure, scan_closure
 from pytest_nixos.standards.flake_files import StoreScan
@@ -18,7 +20,7 @@ __all__ = ["scan_host"]
 
 
 def scan_host(
-    session: NixosSession, key: str, *, flake: Path | None, narrator: Narrator
+    session: NixosSession, key: str, *, flake: Path | None, progress: Progress
 ) -> StoreScan | None:
     """Scan what the host's system needs at run time.
 
@@ -35,7 +37,7 @@ def scan_host(
         return _scan(session, host, flake)
     with run_directory() as directory:
         session.flake(key).build(
-            host, gc_root=directory.path / "system", on_progress=narrator.build
+            host, gc_root=directory.path / "system", on_progress=progress.build
         )
         return _scan(session, host, flake)
 

@@ -16,6 +16,7 @@ from pytest_nixos.backend_name import EVERYWHERE, BackendName
 from pytest_nixos.errors import NixosError, SettingsError
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.standards.model import Control
+from pytest_nixos.subject import Subject, SubjectKind
 
 __all__ = [
     "BUNDLED_SUITES",
@@ -28,6 +29,7 @@ __all__ = [
     "generate_tests",
     "host_key_of",
     "needs_boot_loader",
+    "needs_machine",
     "runs_as",
     "select_and_order",
 ]
@@ -36,9 +38,11 @@ BUNDLED_SUITES = "pytest_nixos.checks"
 HOST_PARAM = "_nixos_host"
 CONTROL_FIXTURE = "nixos_control"
 NO_HOST = "no-host"
-NAME_MARKERS = ("nixos_control", "nixos_hosts", "nixos_requires")
+NAME_MARKERS = ("nixos_control", "nixos_hosts", "nixos_requires", "nixos_rests_on")
 # Who asks for these changes the shared machine, marked or not: what happens to its units then is the test's doing.
 _CHANGING_FIXTURES = frozenset({"nixos_faults", "nixos_generations"})
+_BOOT_FAILURE = "nixos_boot_failure"
+_MACHINES = frozenset({"nixos_machine", "nixos_fresh_machine", "nixos_rebooting_machine"})
 _STORE = Path("/nix/store")
 
 
@@ -215,12 +219,21 @@ def deselect_hosts(config: pytest.Config, items: list[pytest.Item], keys: Collec
         items[:] = [item for item in items if item not in dropped]
 
 
+def needs_machine(item: pytest.Item) -> bool:
+    """Whether a test asks for a running machine, and not for the failure of its boot; a data control asks later."""
+    names = set(getattr(item, "fixturenames", ()))
+    return _BOOT_FAILURE not in names and not _MACHINES.isdisjoint(names)
+
+
 def _turn(item: pytest.Item) -> int:
-    """Return when a test of a host runs: 0 first, 1 as the last look, 2 where it changes the machine."""
-    changes = not _CHANGING_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
+    """Return when a test of a host runs: 0 where it judges the boot itself, 1, 2 as the last look, 3 where it changes the machine."""
+    names = getattr(item, "fixturenames", ())
+    if _BOOT_FAILURE in names:
+        return 0
+    changes = not _CHANGING_FIXTURES.isdisjoint(names)
     if changes or item.get_closest_marker("nixos_destructive") is not None:
-        return 2
-    return 1 if item.get_closest_marker("nixos_last_look") is not None else 0
+        return 3
+    return 2 if item.get_closest_marker("nixos_last_look") is not None else 1
 
 
 def _name_control(item: pytest.Item, session: NixosSession) -> None:
@@ -284,6 +297,19 @@ def _refuse_bad_markers(item: pytest.Item) -> None:
     for marker in item.iter_markers("nixos_requires"):
         for word in marker.args:
             _refuse_unknown_place(item, word)
+    for marker in item.iter_markers("nixos_rests_on"):
+        for word in marker.args:
+            _refuse_unknown_subject(item, word)
+
+
+def _refuse_unknown_subject(item: pytest.Item, word: str) -> None:
+    try:
+        Subject.parse(word)
+    except ValueError as err:
+        raise pytest.UsageError(
+            f"{item.nodeid}: nixos_rests_on({word!r}): no such kind of subject\n"
+            f"  remedy: write KIND:NAME with one of {', '.join(SubjectKind)}"
+        ) from err
 
 
 def _refuse_unknown_place(item: pytest.Item, word: str) -> None:

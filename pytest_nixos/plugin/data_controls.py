@@ -8,15 +8,15 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from pytest_nixos.backend_name import BackendName
-from pytest_nixos.errors import NixosError
 from pytest_nixos.findings import Evidence, Outcome
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.observe.store import Observations
+from pytest_nixos.plugin import collect
 from pytest_nixos.plugin.closure import scan_host
-from pytest_nixos.plugin.collect import control_of, host_key_of
+from pytest_nixos.plugin.host_failure import refuse_failed, shown_once
 from pytest_nixos.plugin.not_applicable import not_applicable
 from pytest_nixos.plugin.session import NixosSession
-from pytest_nixos.plugin.stash import NARRATOR, SESSION
+from pytest_nixos.plugin.stash import PROGRESS, SESSION
 from pytest_nixos.standards.applicability import inapplicable
 from pytest_nixos.standards.flake_files import FlakeFiles, StoreScan, flake_directory, read_flake
 from pytest_nixos.standards.judge import judge
@@ -25,8 +25,6 @@ from pytest_nixos.standards.look import closure_observation, host_observations, 
 from pytest_nixos.standards.model import Control
 
 __all__ = ["needs_machine"]
-
-_MACHINES = frozenset({"nixos_machine", "nixos_fresh_machine", "nixos_rebooting_machine"})
 
 
 @pytest.fixture(scope="session")
@@ -45,15 +43,9 @@ def nixos_closure_scan(request: pytest.FixtureRequest, _nixos_host: str) -> Stor
     """What was found in the closure of the host's system, which is built for it and not started."""
     session = request.config.stash[SESSION]
     entry = session.entry(_nixos_host)
-    narrator = request.config.stash[NARRATOR]
-    try:
-        if entry.failure is not None:
-            raise entry.failure
+    with shown_once(entry):
         flake = session.flakes.of(entry.ref.flake).root
-        return scan_host(session, _nixos_host, flake=flake, narrator=narrator)
-    except NixosError as err:
-        entry.fail(err)
-        raise pytest.fail.Exception(str(err), pytrace=False) from None
+        return scan_host(session, _nixos_host, flake=flake, progress=request.config.stash[PROGRESS])
 
 
 @pytest.fixture
@@ -77,12 +69,15 @@ def nixos_judge(
         if _reads_host_machine(control):
             observations = request.getfixturevalue("nixos_host_observations")
             if _reads_closure(control):
+                refuse_failed(session.entry(_nixos_host))
                 # Only here is the system built and read: other controls of the profile do not need it.
                 scan: StoreScan | None = request.getfixturevalue("nixos_closure_scan")
                 if scan is not None:
                     observations = {**observations, **closure_observation(scan)}
                     nixos_evidence.attach("what was scanned", scan.told)
         elif _needs_machine(control, nixos_host_config, backend):
+            # The fixture of a machine that did not boot would tell why in full, each time.
+            refuse_failed(session.entry(_nixos_host))
             store: Observations = request.getfixturevalue("nixos_observations")
             observations = read(session.controls, nixos_host_config, store)
         verdict = judge(control, nixos_host_config, observations, backend)
@@ -99,13 +94,13 @@ def nixos_judge(
 
 def needs_machine(item: pytest.Item, session: NixosSession) -> bool:
     """Whether an item starts its host's machine, as far as that is known before it runs."""
-    key = host_key_of(item)
+    key = collect.host_key_of(item)
     if key is None or session.entry(key).config is None:
         return False
-    names = frozenset(getattr(item, "fixturenames", ()))
-    if not names.isdisjoint(_MACHINES):
+    if collect.needs_machine(item):
         return True
-    control = control_of(item, session) if "nixos_judge" in names else None
+    judged = "nixos_judge" in getattr(item, "fixturenames", ())
+    control = collect.control_of(item, session) if judged else None
     return (
         control is not None
         and not _reads_host_machine(control)

@@ -27,7 +27,16 @@ from pytest_nixos.standards.waivers import load_waivers
 __all__ = ["FURTHER_OPTIONS", "flakes_of", "open_session"]
 
 # Asked for beside what the controls read: a container takes over declared addresses, and what a host says to this plugin.
-FURTHER_OPTIONS = ("networking.interfaces", "passthru.pytest-nixos")
+FURTHER_OPTIONS = (
+    "networking.interfaces",
+    "passthru.pytest-nixos",
+    # Rules in the tools' own languages.
+    "networking.firewall.extraCommands",
+    "networking.firewall.extraInputRules",
+    "networking.nftables.enable",
+    "networking.nftables.ruleset",
+    "networking.nftables.tables",
+)
 
 
 def open_session(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 import pytest
 
 from pytest_nixos.backend_name import BackendName
-from pytest_nixos.errors import NixosError
+from pytest_nixos.errors import BootError, NixosError
 from pytest_nixos.findings import Evidence
 from pytest_nixos.generations import Generations
 from pytest_nixos.generations.nix_bridge import NixBridge
+from pytest_nixos.generations.upgrade_outcome import UpgradeOutcome
+from pytest_nixos.generations.upgrade_stage import Stage
 from pytest_nixos.machine.base import Machine
 from pytest_nixos.machine.cluster.cluster import Cluster
 from pytest_nixos.machine.faults.faults import Faults
@@ -19,22 +21,15 @@ from pytest_nixos.nix.flake import Flake
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.observe.store import Observations
 from pytest_nixos.plugin.collect import control_of, needs_boot_loader
+from pytest_nixos.plugin.host_failure import HostFailure, refuse_failed, shown_once
 from pytest_nixos.plugin.machines.cluster import ClusterLaunch
 from pytest_nixos.plugin.machines.launch import Launch
 from pytest_nixos.plugin.machines.upgrade import Upgrades
 from pytest_nixos.plugin.session import NixosSession
-from pytest_nixos.plugin.stash import EVIDENCE, NARRATOR, SESSION
+from pytest_nixos.plugin.stash import EVIDENCE, PROGRESS, SESSION
 from pytest_nixos.standards.model import Control
 
-__all__ = ["fail_without_traceback"]
-
-
-def fail_without_traceback(error: NixosError) -> BaseException:
-    """Make the exception that shows `error` once, without a traceback.
-
-    ``pytest.fail()`` inside an ``except`` block would print it twice.
-    """
-    return pytest.fail.Exception(str(error), pytrace=False)
+__all__: list[str] = []
 
 
 @pytest.fixture(scope="session")
@@ -46,10 +41,11 @@ def _nixos_host(request: pytest.FixtureRequest) -> str:
 def _nixos_upgrades(request: pytest.FixtureRequest) -> Iterator[Upgrades]:
     config, session = request.config, _session(request)
 
-    def launch(key: str) -> Launch:
-        return Launch(session, key, narrator=config.stash[NARRATOR], config=config)
+    def launch(key: str, boot_loader: bool) -> Launch:
+        progress = config.stash[PROGRESS]
+        return Launch(session, key, progress=progress, config=config, boot_loader=boot_loader)
 
-    with Upgrades(session, launch) as upgrades:
+    with Upgrades(session, launch, config.stash[PROGRESS].say) as upgrades:
         try:
             yield upgrades
         finally:
@@ -59,7 +55,10 @@ def _nixos_upgrades(request: pytest.FixtureRequest) -> Iterator[Upgrades]:
 @pytest.fixture(scope="session")
 def nixos_host_config(request: pytest.FixtureRequest, _nixos_host: str) -> HostConfig:
     """What the host declares: its evaluated facts, typed."""
-    with _shown_once(_session(request), _nixos_host):
+    entry = _session(request).entry(_nixos_host)
+    if entry.config is not None:  # also where its machine has failed
+        return entry.config
+    with shown_once(entry):
         return _session(request).host_config(_nixos_host)
 
 
@@ -76,6 +75,25 @@ def nixos_machine(request: pytest.FixtureRequest, _nixos_host: str) -> Iterator[
             yield machine
         finally:
             changed.leave(_nixos_host)
+
+
+@pytest.fixture(scope="session")
+def nixos_boot_failure(request: pytest.FixtureRequest, _nixos_host: str) -> BootError | None:
+    """Why the host's machine did not boot; ``None`` where it did.
+
+    A check that judges the boot itself takes it, runs before the others of its host, and fails where these cannot be judged.
+    """
+    entry = _session(request).entry(_nixos_host)
+    if entry.failure is None or not entry.shown:
+        try:
+            request.getfixturevalue("nixos_machine")
+        except HostFailure:
+            if not isinstance(entry.failure, BootError):
+                raise
+    if isinstance(entry.failure, BootError):
+        return entry.failure
+    refuse_failed(entry)
+    return None
 
 
 @pytest.fixture
@@ -156,14 +174,14 @@ def nixos_cluster(
     with ClusterLaunch(
         session.flakes.of(nixos_host_config.ref.flake),
         session.settings,
-        narrator=request.config.stash[NARRATOR],
+        progress=request.config.stash[PROGRESS],
     ) as launch:
 
         def start(*names: str) -> Cluster:
             try:
                 return launch.start(*names)
             except NixosError as err:
-                raise fail_without_traceback(err) from None
+                raise HostFailure(err) from None
 
         yield start
 
@@ -181,9 +199,20 @@ def nixos_stage(request: pytest.FixtureRequest, _nixos_host: str) -> str:
 
 
 @pytest.fixture(scope="session")
+def nixos_upgrade(request: pytest.FixtureRequest, _nixos_host: str) -> UpgradeOutcome | None:
+    """How the new system of an upgrade test came to run; ``None`` in the other stages and in any other run."""
+    entry = _session(request).entry(_nixos_host)
+    if entry.stage is not Stage.NEW:
+        return None
+    request.getfixturevalue("nixos_machine")  # it goes that way
+    upgrades: Upgrades = request.getfixturevalue("_nixos_upgrades")
+    return upgrades.outcome(entry.subject)
+
+
+@pytest.fixture(scope="session")
 def nixos_progress(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Tell people what a long check waits for; one moving line on a terminal, sparse lines in CI."""
-    return request.config.stash[NARRATOR].tell
+    return request.config.stash[PROGRESS].tell
 
 
 @pytest.fixture
@@ -222,18 +251,18 @@ def _machine(
     request: pytest.FixtureRequest, key: str, *, boot_loader: bool = False
 ) -> Iterator[Machine]:
     session = _session(request)
-    narrator = request.config.stash[NARRATOR]
+    progress = request.config.stash[PROGRESS]
     entry = session.entry(key)
     if entry.stage is not None and _is_shared(request):
         upgrades: Upgrades = request.getfixturevalue("_nixos_upgrades")
-        with _shown_once(session, key), narrator.speaking():
-            narrator.say(f"{key}: taking the machine there")
+        with shown_once(session.entry(key)), progress.speaking():
+            progress.say(f"{key}: taking the machine there")
             machine = upgrades.machine(entry.subject, entry.stage)
         yield machine  # it outlives this fixture
         return
-    launch = Launch(session, key, narrator=narrator, config=request.config, boot_loader=boot_loader)
+    launch = Launch(session, key, progress=progress, config=request.config, boot_loader=boot_loader)
     with ExitStack() as stack:
-        with _shown_once(session, key), narrator.speaking():
+        with shown_once(session.entry(key)), progress.speaking():
             machine = stack.enter_context(launch)
         failed_before = request.session.testsfailed
         try:
@@ -245,14 +274,3 @@ def _machine(
 def _is_shared(request: pytest.FixtureRequest) -> bool:
     """Whether the machine is the one that all tests of a host share."""
     return request.fixturename == "nixos_machine"
-
-
-@contextmanager
-def _shown_once(session: NixosSession, key: str) -> Iterator[None]:
-    entry = session.entry(key)
-    try:
-        yield
-    except NixosError as err:
-        entry.fail(err)
-        entry.shown = True
-        raise fail_without_traceback(err) from None

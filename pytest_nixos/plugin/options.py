@@ -6,6 +6,7 @@ Every project setting has an ini twin; the command line beats the ini file, whic
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -29,6 +30,7 @@ __all__ = [
     "Settings",
     "SnapshotUse",
     "add_options",
+    "option_rows",
 ]
 
 DEFAULT_BOOT_TIMEOUT_S = 600.0
@@ -76,6 +78,8 @@ class Settings:
     :param boot_timeout_s: seconds from a machine's start to a settled system.
     :param upgrade_from: what hosts are upgraded from, ``None`` for no upgrade test.
     :param allow_live_switch: let tests change generations of a live host.
+    :param container_root_is_machine_root: give containers this machine's own user ids.
+    :param run_script_has_my_rights: run a VM's script and QEMU outside of any sandbox.
     :param evaluation_memory_mib: what evaluating one host may take, ``None`` for no limit.
     :param open_network: let guests reach beyond the host machine.
     :param snapshot: whether VMs start from a saved state.
@@ -105,6 +109,8 @@ class Settings:
     ssh_address: str | None
     upgrade_from: UpgradeFrom | None
     allow_live_switch: bool
+    container_root_is_machine_root: bool = False
+    run_script_has_my_rights: bool = False
 
     @property
     def active(self) -> bool:
@@ -154,11 +160,13 @@ class Settings:
             ssh_address=read.one("ssh") or None,
             upgrade_from=_upgrade_from(read.one("upgrade_from"), cwd, read.one("backend")),
             allow_live_switch=read.flag("allow_live_switch"),
+            container_root_is_machine_root=read.flag("container_root_is_machine_root"),
+            run_script_has_my_rights=read.flag("run_script_has_my_rights"),
         )
 
 
 def add_options(parser: pytest.Parser) -> None:
-    """Declare every ``--nixos-*`` option and its ini twin."""
+    """Declare every ``--nixos-*`` option and its ini twin; those that take a risk have none."""
     group = parser.getgroup("nixos", "NixOS hosts (pytest-nixos)")
     for name, default, kwargs, explanation in _OPTIONS:
         repeatable = kwargs.get("action") == "append"
@@ -169,12 +177,28 @@ def add_options(parser: pytest.Parser) -> None:
             help=explanation,
             **kwargs,
         )
+        if name in _ONLY_BY_HAND:
+            continue
         parser.addini(
             f"nixos_{name}",
             help=f"{explanation} (as --nixos-{name.replace('_', '-')})",
             type=_ini_type(name, repeatable=repeatable),
             default=[] if repeatable else default,
         )
+
+
+def option_rows() -> Iterator[tuple[str, str, str]]:
+    """Yield each option as people read it: what is typed, its default, what it means."""
+    for name, default, kwargs, explanation in _OPTIONS:
+        metavar = kwargs.get("metavar", "")
+        value = " ".join(metavar) if isinstance(metavar, tuple) else str(metavar)
+        choices = kwargs.get("choices")
+        meaning = explanation
+        if isinstance(choices, list):
+            meaning += f" (`{'`, `'.join(map(str, choices))}`)"
+        typed = f"--nixos-{name.replace('_', '-')} {value}".strip()
+        shown = "" if default in (None, "", False) else f"`{default}`"
+        yield f'<a id="{typed.partition(" ")[0].lstrip("-")}"></a>`{typed}`', shown, meaning
 
 
 _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
@@ -297,7 +321,21 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
         {"action": "store_true"},
         "let tests switch a live host to other generations, and roll back",
     ),
+    (
+        "container_root_is_machine_root",
+        False,
+        {"action": "store_true"},
+        "run containers without user ids of their own: what takes over the guest's root takes over this machine",
+    ),
+    (
+        "run_script_has_my_rights",
+        False,
+        {"action": "store_true"},
+        "run a VM's run script and QEMU without a sandbox: code of the flake does then what you can do",
+    ),
 )
+# Whoever takes such a risk says so on the command line; a file that comes with the flake cannot.
+_ONLY_BY_HAND = frozenset({"container_root_is_machine_root", "run_script_has_my_rights"})
 
 
 def _ini_type(name: str, *, repeatable: bool) -> Literal["linelist", "bool", "string"]:
@@ -319,7 +357,8 @@ class _Reader:
         return tuple(given if given is not None else self._config.getini(f"nixos_{name}"))
 
     def flag(self, name: str) -> bool:
-        return bool(self._config.getoption(f"nixos_{name}") or self._config.getini(f"nixos_{name}"))
+        given = self._config.getoption(f"nixos_{name}")
+        return bool(given or (name not in _ONLY_BY_HAND and self._config.getini(f"nixos_{name}")))
 
     def path(self, name: str) -> Path | None:
         given = self._config.getoption(f"nixos_{name}")

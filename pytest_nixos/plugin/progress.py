@@ -1,12 +1,19 @@
-"""Tells people what a long step is doing: one moving line on a terminal, plain lines in CI."""
+"""Tells people what a long step is doing: one moving line on a terminal, plain lines elsewhere, each flushed as it comes.
+
+Steps that this plugin takes itself (evaluate, build, boot) tell while pytest's capture is off. An item that runs for long is
+told by a watch of its own, which writes to a copy of the terminal that pytest's capture does not see.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Protocol
+from typing import IO, TYPE_CHECKING, Protocol
 
 import pytest
 
@@ -14,54 +21,112 @@ from pytest_nixos.local.text import printable
 from pytest_nixos.machine.boot.events import BootEvent, BootEventKind
 from pytest_nixos.nix.log import BuildProgress, describe
 
-__all__ = ["Narrator"]
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
 
+__all__ = ["LONG_S", "Progress"]
+
+# After this long an item tells where it is, and then ever more seldom.
+LONG_S = 10.0
+_SELDOM_S = 60.0
 _PLAIN_INTERVAL_S = 15.0
-_LIVE_INTERVAL_S = 0.1
+_MOST_LENGTH = 200
 
 
-class _Terminal(Protocol):
+class _Reporter(Protocol):
     @property
     def isatty(self) -> bool: ...
     def write_line(self, line: str, **markup: bool) -> None: ...
-    def rewrite(self, line: str, **markup: bool) -> None: ...
+    def ensure_newline(self) -> None: ...
+    def flush(self) -> None: ...
 
 
-class Narrator:
-    """Writes progress past pytest's capture; silent where there is no terminal reporter (xdist workers).
+class Progress:
+    """Writes past pytest's capture; silent where there is no terminal reporter (xdist's workers).
 
-    Safe to call from any thread between entering and leaving :meth:`speaking`; quiet outside of it.
+    Safe to call from any thread between entering and leaving :meth:`speaking`; quiet outside of it, but for what an
+    item tells of itself.
     """
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._speaking = False
         self._last_at_s = float("-inf")
-        self._live_line = False
         self._told_of_kvm = False
+        self._terminal_copy = _copy_of(sys.stdout)
+        self._moving: RichProgress | None = None
+        self._watch: _Watch | None = None
+        config.add_cleanup(self._close)
 
     @contextmanager
     def speaking(self) -> Iterator[None]:
         """Switch pytest's output capture off while a long step runs."""
         with self._capture_disabled():
-            self._speaking = self._terminal is not None
+            self._speaking = self._reporter is not None
             try:
                 yield
             finally:
-                self._clear_live_line()
+                self._stop_moving()
                 self._speaking = False
 
     def say(self, text: str) -> None:
         """Write one line that stays."""
         with self._lock:
-            self._clear_live_line()
-            self._write(f"nixos: {printable(text)}")
+            self._stop_moving()
+            reporter = self._reporter
+            if self._speaking and reporter is not None:
+                reporter.write_line(_line(text))
+                # A pipe or a file would get it minutes later.
+                reporter.flush()
+
+    def moving(self, text: str) -> None:
+        """Show a state that the next one replaces: at once on a terminal, every 15 s elsewhere."""
+        if not self._speaking:
+            return
+        if self._is_terminal:
+            self._move(text)
+            return
+        with self._lock:
+            if time.monotonic() - self._last_at_s < _PLAIN_INTERVAL_S:
+                return
+            self._last_at_s = time.monotonic()
+        self.say(text)
 
     def tell(self, text: str) -> None:
         """Show a state from within a test, whose output pytest captures."""
+        watch = self._watch
+        if watch is not None:
+            watch.state = text
+        if self._is_terminal:
+            self._move(text if watch is None else f"{watch.what}: {text}")
+            return
         with self.speaking():
             self.moving(text)
+
+    @contextmanager
+    def watching(self, what: str) -> Iterator[None]:
+        """Tell of an item that takes long, whether or not it tells itself.
+
+        :param what: names it.
+        """
+        if self._reporter is None or self._terminal_copy is None:
+            yield
+            return
+        self._watch = watch = _Watch(what, self._still_running)
+        watch.start()
+        try:
+            yield
+        finally:
+            self._watch = None
+            watch.end()
+            self._stop_moving()
+
+    def hush(self) -> None:
+        """Tell nothing more of the running item: somebody debugs it."""
+        if self._watch is not None:
+            self._watch.end()
+        self._stop_moving()
 
     def build(self, progress: BuildProgress) -> None:
         """Show how far Nix has come; a :data:`pytest_nixos.nix.log.ProgressSink`."""
@@ -80,37 +145,116 @@ class Narrator:
         else:
             self.say(text)
 
-    def moving(self, text: str) -> None:
-        """Show a state that the next one replaces: at once on a terminal, every 15 s in CI."""
-        terminal = self._terminal
-        if not self._speaking or terminal is None:
-            return
-        with self._lock:
-            interval_s = _LIVE_INTERVAL_S if terminal.isatty else _PLAIN_INTERVAL_S
-            if time.monotonic() - self._last_at_s < interval_s:
-                return
-            self._last_at_s = time.monotonic()
-            if terminal.isatty:
-                terminal.rewrite(f"nixos: {printable(text)}"[:200], erase=True)
-                self._live_line = True
-            else:
-                self._write(f"nixos: {printable(text)}")
-
     @property
-    def _terminal(self) -> _Terminal | None:
+    def _reporter(self) -> _Reporter | None:
         return self._config.pluginmanager.get_plugin("terminalreporter")
 
-    def _write(self, text: str) -> None:
-        terminal = self._terminal
-        if self._speaking and terminal is not None:
-            terminal.write_line(text)
+    @property
+    def _is_terminal(self) -> bool:
+        reporter = self._reporter
+        return reporter is not None and reporter.isatty and self._terminal_copy is not None
 
-    def _clear_live_line(self) -> None:
-        terminal = self._terminal
-        if self._live_line and terminal is not None:
-            terminal.rewrite("", erase=True)
-            self._live_line = False
+    def _still_running(self, watch: _Watch, seconds: float) -> None:
+        text = f"{watch.what}: {watch.state}" if watch.state else watch.what
+        with self._lock:
+            if self._is_terminal:
+                self._move(text)
+            elif self._terminal_copy is not None:
+                # The line of pytest's dots is not at its end.
+                self._terminal_copy.write(f"\n{_line(f'{text} ({seconds:.0f} s)')}\n")
+                self._terminal_copy.flush()
+
+    def _move(self, text: str) -> None:
+        with self._lock:
+            if self._moving is None:
+                self._moving = self._begin_moving()
+            if self._moving is not None:
+                self._moving.update(self._moving.tasks[0].id, description=_line(text))
+
+    def _begin_moving(self) -> RichProgress | None:
+        # Loaded when the first line moves: it costs every other run some 100 ms.
+        from rich.console import Console
+        from rich.progress import Progress as RichProgress
+        from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.table import Column
+
+        reporter = self._reporter
+        if self._terminal_copy is None or reporter is None:
+            return None
+        if self._speaking:
+            reporter.ensure_newline()
+            reporter.flush()
+        else:
+            self._terminal_copy.write("\n")
+        moving = RichProgress(
+            SpinnerColumn(),
+            TextColumn(
+                "{task.description}",
+                markup=False,
+                table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
+            ),
+            TimeElapsedColumn(),
+            console=Console(file=self._terminal_copy, force_terminal=True),
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+            expand=True,
+        )
+        moving.add_task("", total=None)
+        moving.start()
+        return moving
+
+    def _stop_moving(self) -> None:
+        with self._lock:
+            if self._moving is not None:
+                self._moving.stop()
+                self._moving = None
 
     def _capture_disabled(self) -> AbstractContextManager[None]:
         capture = self._config.pluginmanager.get_plugin("capturemanager")
         return nullcontext() if capture is None else capture.global_and_fixture_disabled()
+
+    def _close(self) -> None:
+        self._stop_moving()
+        if self._terminal_copy is not None:
+            self._terminal_copy.close()
+
+
+class _Watch:
+    """Calls back when an item has run for long, and again ever more seldom."""
+
+    def __init__(self, what: str, tell: _Tell) -> None:
+        self.what = what
+        self.state = ""
+        self._tell = tell
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="nixos-watch")
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def end(self) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        began_s = time.monotonic()
+        wait_s = LONG_S
+        while not self._ended.wait(wait_s):
+            self._tell(self, time.monotonic() - began_s)
+            wait_s = min(2 * wait_s, _SELDOM_S)
+
+
+class _Tell(Protocol):
+    def __call__(self, watch: _Watch, seconds: float, /) -> None: ...
+
+
+def _line(text: str) -> str:
+    return f"nixos: {printable(text)}"[:_MOST_LENGTH]
+
+
+def _copy_of(stream: IO[str]) -> IO[str] | None:
+    """Open the file behind `stream` once more, before pytest captures it; ``None`` if there is none."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        return os.fdopen(os.dup(stream.fileno()), "w", encoding="utf-8", errors="replace")
+    return None

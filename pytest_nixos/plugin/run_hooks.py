@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,13 +13,14 @@ from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import NixosError, SettingsError
 from pytest_nixos.plugin import collect, data_controls, fixtures, host_fixture
 from pytest_nixos.plugin.evaluate import flakes_of, open_session
+from pytest_nixos.plugin.host_failure import HostFailure, refuse_failed
 from pytest_nixos.plugin.not_applicable import not_applicable
 from pytest_nixos.plugin.options import Settings
-from pytest_nixos.plugin.progress import Narrator
+from pytest_nixos.plugin.progress import Progress
 from pytest_nixos.plugin.record.maker import FindingMaker
 from pytest_nixos.plugin.record.recorder import Recorder
 from pytest_nixos.plugin.session import NixosSession
-from pytest_nixos.plugin.stash import NARRATOR, SESSION
+from pytest_nixos.plugin.stash import PROGRESS, SESSION
 from pytest_nixos.plugin.workers import (
     Controller,
     Worker,
@@ -29,7 +30,7 @@ from pytest_nixos.plugin.workers import (
 )
 from pytest_nixos.standards.applicability import inapplicable
 
-__all__ = ["ActivePlugin", "activate"]
+__all__ = ["RunHooks", "activate"]
 
 
 def activate(config: pytest.Config, settings: Settings) -> None:
@@ -37,7 +38,7 @@ def activate(config: pytest.Config, settings: Settings) -> None:
 
     :raises SettingsError: if a suite package or report format is unknown.
     """
-    config.stash[NARRATOR] = Narrator(config)
+    config.stash[PROGRESS] = Progress(config)
     packages = collect.SuitePackages.locate(
         [
             collect.BUNDLED_SUITES,
@@ -46,9 +47,9 @@ def activate(config: pytest.Config, settings: Settings) -> None:
     )
     _add_suites(config, settings, packages)
     manager = config.pluginmanager
-    manager.register(ActivePlugin(settings, packages), "nixos-active")
+    manager.register(RunHooks(settings, packages), "nixos-run")
     manager.register(fixtures, "nixos-fixtures")
-    manager.register(data_controls, "nixos-judging")
+    manager.register(data_controls, "nixos-data-controls")
     # Registered last, so that it overrides testinfra's fixture of the same name.
     manager.register(host_fixture, "nixos-host-fixture")
     manager.register(FindingMaker(config, settings), "nixos-finding-maker")
@@ -59,7 +60,7 @@ def activate(config: pytest.Config, settings: Settings) -> None:
         manager.register(Controller(config), "nixos-controller")
 
 
-class ActivePlugin:
+class RunHooks:
     """Hooks of a run that tests hosts."""
 
     def __init__(self, settings: Settings, packages: collect.SuitePackages) -> None:
@@ -130,12 +131,24 @@ class ActivePlugin:
         session.plan_builds([key for key in dict.fromkeys(map(collect.host_key_of, needed)) if key])
 
     def _evaluate(self, config: pytest.Config, keys: Sequence[str]) -> tuple[str, ...]:
-        narrator = config.stash[NARRATOR]
+        progress = config.stash[PROGRESS]
         try:
-            with narrator.speaking():
-                return config.stash[SESSION].evaluate(keys, narrator.say)
+            with progress.speaking():
+                return config.stash[SESSION].evaluate(keys, progress.say)
         except NixosError as err:
             raise _usage_error(config, err) from err
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Tell where a long item is."""
+        if collect.host_key_of(item) is None:
+            return (yield)
+        with item.config.stash[PROGRESS].watching(item.name):
+            return (yield)
+
+    def pytest_enter_pdb(self, config: pytest.Config) -> None:
+        """Leave the terminal to whoever debugs."""
+        config.stash[PROGRESS].hush()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
@@ -144,7 +157,8 @@ class ActivePlugin:
         key = collect.host_key_of(item)
         if key is None:
             return
-        _fail_fast(session, key)
+        if collect.needs_machine(item) or session.entry(key).config is None:
+            refuse_failed(session.entry(key))
         _skip_inapplicable(item, session, key)
         destructive = item.get_closest_marker("nixos_destructive") is not None
         try:
@@ -152,7 +166,7 @@ class ActivePlugin:
                 key, item.nodeid.partition("::")[0], destructive=destructive
             )
         except NixosError as err:
-            raise fixtures.fail_without_traceback(err) from None
+            raise HostFailure(err) from None
 
     def _open(self, config: pytest.Config) -> NixosSession:
         settings = self._settings
@@ -200,13 +214,6 @@ def _check_suites(settings: Settings, session: NixosSession) -> None:
                 f"--nixos-suite {name}: no such suite",
                 remedy=f"known suites: {', '.join(sorted(known))}",
             )
-
-
-def _fail_fast(session: NixosSession, key: str) -> None:
-    failure = session.entry(key).failure
-    if failure is not None and session.entry(key).shown:
-        cause = failure.message.splitlines()[0]
-        raise pytest.fail.Exception(f"{key} failed before: {cause}", pytrace=False)
 
 
 def _skip_inapplicable(item: pytest.Item, session: NixosSession, key: str) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from pytest_nixos.findings import Evidence
-from pytest_nixos.plugin.progress import Narrator
+from pytest_nixos.plugin.progress import Progress
 from pytest_nixos.plugin.session import NixosSession
 
-__all__ = ["EVIDENCE", "NARRATOR", "SESSION"]
+__all__ = ["EVIDENCE", "PROGRESS", "SESSION"]
 
 SESSION = pytest.StashKey[NixosSession]()
-NARRATOR = pytest.StashKey[Narrator]()
+PROGRESS = pytest.StashKey[Progress]()
 EVIDENCE = pytest.StashKey[Evidence]()

@@ -20,7 +20,7 @@ _MOST_UNITS = 12
 
 
 def write_html(findings: Sequence[Finding], run: RunFacts) -> str:
-    """Write findings and run facts as one HTML page without scripts, violated controls first.
+    """Write findings and run facts as one HTML page without scripts, in the order in which they are given.
 
     Guest text is escaped by the template engine and made printable before.
     """
@@ -35,15 +35,14 @@ def write_html(findings: Sequence[Finding], run: RunFacts) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"shown": _shown, "lines": printable_lines, "clock": _clock}
-    ordered = sorted(findings, key=lambda f: (not f.failed, -f.severity, f.host, f.control))
     return environment.get_template("report.html.j2").render(
         run=run,
         hosts=[_host(name, facts, findings) for name, facts in sorted(run.hosts.items())],
         outcomes=list(Outcome),
         severities=sorted(Severity, reverse=True),
         worst=Counter(f.severity for f in findings if f.failed),
-        findings=ordered,
-        boots=[f for f in ordered if f.control == _BOOT_CONTROL and _is_boot(f.observed)],
+        findings=findings,
+        boots=[f for f in findings if f.control == _BOOT_CONTROL and _is_boot(f.observed)],
         scale=_boot_scale,
         most_units=_MOST_UNITS,
     )

@@ -44,8 +44,7 @@ def write_sarif(findings: Sequence[Finding], run: RunFacts) -> str:
 
     A finding is about a host, not about a line: its place is the flake's ``flake.nix``, its logical place the host.
     """
-    ordered = sorted(findings, key=lambda f: (not f.failed, -f.severity, f.host, f.control))
-    rules = {finding.control: finding for finding in ordered}
+    rules = {finding.control: finding for finding in findings}
     index = {control: number for number, control in enumerate(rules)}
     document = {
         "$schema": _SCHEMA,
@@ -67,7 +66,7 @@ def write_sarif(findings: Sequence[Finding], run: RunFacts) -> str:
                         ),
                     }
                 ],
-                "results": [_result(finding, index[finding.control]) for finding in ordered],
+                "results": [_result(finding, index[finding.control]) for finding in findings],
             }
         ],
     }
@@ -109,6 +108,7 @@ def _result(finding: Finding, rule: int) -> dict[str, Any]:
             }
         ],
         "partialFingerprints": {"nixosControl/v1": f"{finding.host}/{finding.control}"},
+        "properties": {"causedBy": list(finding.caused_by), "explains": list(finding.explains)},
     }
     if finding.outcome is Outcome.WAIVED:
         result["suppressions"] = [{"kind": "external", "justification": printable(finding.reason)}]

@@ -1,48 +1,70 @@
-"""The terminal summary: counts by severity, then what to mend first."""
+"""The terminal summary: what became of each host, then what to mend first, at most a screen of it.
+
+It is drawn by rich; where the terminal takes no colour it is plain text, whose lines are never folded.
+"""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
-from itertools import groupby
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pytest_nixos.findings import Finding, Outcome, Severity
-from pytest_nixos.local.text import printable
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
 
-__all__ = ["failure_lines", "summary_lines"]
+from pytest_nixos.findings import Finding, Outcome, Severity
+from pytest_nixos.local.text import one_line, printable
+from pytest_nixos.report.causes import Cause, causes_of
+from pytest_nixos.report.facts import RunFacts
+from pytest_nixos.subject import MACHINE
+
+__all__ = ["failure_lines", "print_summary"]
 
 _MAX_VALUE = 400
+_PLAN_VALUE = 160
 _ATTACHMENT_LINES = 15
 _JOURNAL_LINES = 8
 _WARNING = 4
+_SCREEN_LINES = 36
+_REMEDY_LINES = 4
+_EXPLAINED = 8
 _WORDS = {
     Outcome.PASSED: "passed",
     Outcome.FAILED: "failed",
     Outcome.NOT_APPLICABLE: "not applicable",
     Outcome.WAIVED: "waived",
-    Outcome.ERROR: "not judged (error)",
+    Outcome.ERROR: "not judged",
+}
+_STYLES = {
+    Severity.CRITICAL: "bold red",
+    Severity.HIGH: "red",
+    Severity.MEDIUM: "yellow",
+    Severity.LOW: "cyan",
+    Severity.STYLE: "dim",
 }
 
 
-def summary_lines(findings: Sequence[Finding], *, fail_on: Severity) -> list[str]:
-    """Write the summary: one line of counts a host, then a prioritised plan.
+def print_summary(
+    console: Console, findings: Sequence[Finding], run: RunFacts, *, whole: bool = False
+) -> None:
+    """Print a table of hosts, then a plan: causes, the worst first, each with what it explains.
 
-    The plan lists every violated control once per host, the most severe first, each with what was
-    expected and observed, the threat and the remedy. Guest text is made printable.
+    Guest text is made printable.
+
+    :param findings: as :func:`pytest_nixos.report.causes.explained` gives them.
+    :param whole: print the whole plan, and not only what fits a screen.
     """
-    lines: list[str] = []
-    for host, of_host in groupby(sorted(findings, key=lambda f: f.host), key=lambda f: f.host):
-        lines.append(f"{printable(host)}: {_counts(list(of_host))}")
-    failed = sorted(
-        (f for f in findings if f.failed), key=lambda f: (-f.severity, f.host, f.control)
-    )
-    if failed:
-        lines += ["", f"What to mend first ({_by_severity(failed)}):"]
-        for number, finding in enumerate(failed, 1):
-            lines += _plan_entry(number, finding, fail_on=fail_on)
-    return lines
+    _print(console, _hosts(findings, run))
+    entries = [*_unjudged(findings, run), *_plan(findings, run)]
+    if not entries:
+        return
+    causes = [f for f in findings if f.outcome is Outcome.FAILED and not f.caused_by]
+    counts = _by_severity(causes)
+    _print(console, Text(f"\nWhat to mend first{f' ({counts})' if counts else ''}:"))
+    for text in _on_a_screen(entries, limit=None if whole else _SCREEN_LINES):
+        _print(console, text)
 
 
 def failure_lines(finding: Finding) -> list[str]:
@@ -55,7 +77,10 @@ def failure_lines(finding: Finding) -> list[str]:
     for name, text in finding.attachments.items():
         tail = text.splitlines()[-_ATTACHMENT_LINES:]
         lines += [f"{printable(name)}:", *(f"  | {printable(line)}" for line in tail)]
-    return lines + _journal_lines(finding)
+    lines += _journal_lines(finding)
+    if finding.threat:
+        lines.append(f"risk:     {printable(finding.threat)}")
+    return lines + _labelled("remedy:   ", finding.remedy, most=None)
 
 
 def _journal_lines(finding: Finding) -> list[str]:
@@ -70,38 +95,149 @@ def _journal_lines(finding: Finding) -> list[str]:
     ]
 
 
-def _plan_entry(number: int, finding: Finding, *, fail_on: Severity) -> list[str]:
-    below = " (below --nixos-fail-on)" if finding.severity < fail_on else ""
-    where = f"{finding.severity.name} {finding.control} [{printable(finding.host)}]"
-    lines = [
-        f"{number:>3}. {where} {finding.title}{below}",
-        f"     {printable(finding.reason)}" if finding.reason else "",
-    ]
-    if finding.outcome is Outcome.FAILED and finding.expected is not None:
-        lines.append(f"     expected: {_value(finding.expected)}")
-    if finding.outcome is Outcome.FAILED and finding.observed is not None:
-        lines.append(f"     observed: {_value(finding.observed)}")
-    if finding.threat:
-        lines.append(f"     risk:     {finding.threat}")
-    if finding.remedy:
-        lines += [
-            f"     remedy:   {line}" if i == 0 else f"               {line}"
-            for i, line in enumerate(finding.remedy.strip().splitlines())
-        ]
-    return [line for line in lines if line]
+def _print(console: Console, renderable: RenderableType) -> None:
+    console.print(renderable, soft_wrap=isinstance(renderable, Text), highlight=False)
 
 
-def _value(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    text = printable(text.replace("\n", " "))
-    return text if len(text) <= _MAX_VALUE else f"{text[:_MAX_VALUE]}... ({len(text)} characters)"
+def _hosts(findings: Sequence[Finding], run: RunFacts) -> Table:
+    """Return one row a host: how many controls had which outcome, and where the time went."""
+    counts = {name: Counter[Outcome]() for name in run.hosts}
+    for finding in findings:
+        counts.setdefault(finding.host, Counter())[finding.outcome] += 1
+    always = (Outcome.PASSED, Outcome.FAILED)
+    shown = [o for o in _WORDS if o in always or any(c[o] for c in counts.values())]
+    table = Table(box=None, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("host", no_wrap=True)
+    for outcome in shown:
+        table.add_column(_WORDS[outcome], justify="right", no_wrap=True)
+    table.add_column("seconds", overflow="fold")
+    for name, of_host in counts.items():
+        cells = [Text(str(of_host[o] or "0"), style=_count_style(o, of_host[o])) for o in shown]
+        table.add_row(Text(printable(name)), *cells, Text(_phases(run.hosts.get(name, {}))))
+    return table
 
 
-def _counts(findings: Sequence[Finding]) -> str:
-    by_outcome = Counter(f.outcome for f in findings)
-    return ", ".join(
-        f"{by_outcome[outcome]} {word}" for outcome, word in _WORDS.items() if by_outcome[outcome]
+def _count_style(outcome: Outcome, count: int) -> str:
+    if not count:
+        return "dim"
+    return {Outcome.PASSED: "green", Outcome.FAILED: "bold red", Outcome.ERROR: "bold red"}.get(
+        outcome, ""
     )
+
+
+def _phases(facts: Mapping[str, object]) -> str:
+    phases = facts.get("phases_s")
+    if not isinstance(phases, Mapping):
+        return ""
+    return ", ".join(f"{name} {seconds:.1f}" for name, seconds in phases.items())
+
+
+def _unjudged(findings: Sequence[Finding], run: RunFacts) -> list[list[Text]]:
+    """Return an entry for each host whose own failure kept controls from being judged, and no finding says so."""
+    entries = []
+    for name, facts in run.hosts.items():
+        echoes = [f for f in findings if f.host == name and MACHINE.kind.value in f.caused_by]
+        failure = str(facts.get("failure") or "")
+        if not echoes or not failure:
+            continue
+        lines = failure.splitlines()
+        remedy = [line.strip() for line in lines if line.strip().startswith("remedy:")]
+        entries.append(
+            [
+                Text(
+                    f"{_controls(len(echoes))} not judged on {printable(name)}: {facts.get('why')}",
+                    style="bold red",
+                ),
+                Text(f"     {printable(lines[0])}"),
+                *(Text(f"     {printable(line)}") for line in remedy[:1]),
+            ]
+        )
+    return entries
+
+
+def _plan(findings: Sequence[Finding], run: RunFacts) -> list[list[Text]]:
+    fail_on = Severity[run.fail_on]
+    causes = {id(cause.finding): cause for cause in causes_of(findings)}
+    first = [f for f in findings if f.failed and not f.caused_by]
+    return [
+        _cause_entry(number, causes[id(finding)], fail_on=fail_on)
+        if id(finding) in causes
+        else _broken_entry(number, finding)
+        for number, finding in enumerate(first, 1)
+    ]
+
+
+def _cause_entry(number: int, cause: Cause, *, fail_on: Severity) -> list[Text]:
+    finding = cause.finding
+    below = " (below --nixos-fail-on)" if finding.severity < fail_on else ""
+    head = Text(f"{number:>3}. ")
+    head.append(finding.severity.name, style=_STYLES[finding.severity])
+    head.append(f" {finding.control} [{printable(finding.host)}] {finding.title}{below}")
+    lines = [f"     {printable(finding.reason)}"] if finding.reason else []
+    lines += [f"     {line}" for line in _explains(cause)]
+    if finding.expected is not None:
+        lines.append(f"     expected: {_value(finding.expected, most=_PLAN_VALUE)}")
+    if finding.observed is not None:
+        lines.append(f"     observed: {_value(finding.observed, most=_PLAN_VALUE)}")
+    lines += [
+        f"     {line}" for line in _labelled("remedy:   ", finding.remedy, most=_REMEDY_LINES)
+    ]
+    return [head, *(Text(line) for line in lines)]
+
+
+def _explains(cause: Cause) -> list[str]:
+    judged = [e for e in cause.echoes if e.outcome is Outcome.FAILED]
+    unjudged = [e for e in cause.echoes if e.outcome is Outcome.ERROR]
+    lines = []
+    if judged:
+        names = list(dict.fromkeys(e.control for e in judged))
+        more = f", and {len(names) - _EXPLAINED} more" if len(names) > _EXPLAINED else ""
+        others = "1 other" if len(names) == 1 else f"{len(names)} others"
+        worse = f" (up to {cause.severity.name})" if cause.severity > cause.finding.severity else ""
+        lines.append(f"explains {others}{worse}: {', '.join(names[:_EXPLAINED])}{more}")
+    if unjudged:
+        lines.append(f"{_controls(len(unjudged))} {printable(unjudged[-1].reason)}")
+    return lines
+
+
+def _broken_entry(number: int, finding: Finding) -> list[Text]:
+    where = f"{finding.control} [{printable(finding.host)}]"
+    return [
+        Text(f"{number:>3}. not judged: {where} {finding.title}"),
+        Text(f"     {printable(finding.reason)}"),
+    ]
+
+
+def _on_a_screen(entries: Sequence[Sequence[Text]], *, limit: int | None) -> list[Text]:
+    """Return whole entries while they fit, then their first lines, then how many are left out."""
+    shown: list[Text] = []
+    for number, entry in enumerate(entries):
+        behind = len(entries) - number - 1
+        if limit is None or not shown or len(shown) + len(entry) + behind <= limit:
+            shown += entry
+        elif len(shown) < limit - 1 or (not behind and len(shown) < limit):
+            shown.append(entry[0])
+        else:
+            shown.append(Text(f"     ... and {behind + 1} more: -v or a report shows them"))
+            break
+    return shown
+
+
+def _labelled(label: str, text: str, *, most: int | None) -> list[str]:
+    lines = [printable(line) for line in text.strip().splitlines()]
+    if most is not None and len(lines) > most:
+        lines = [*lines[: most - 1], "..."]
+    return [f"{label if i == 0 else ' ' * len(label)}{line}" for i, line in enumerate(lines)]
+
+
+def _value(value: Any, *, most: int = _MAX_VALUE) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    text = one_line(text)
+    return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"
+
+
+def _controls(count: int) -> str:
+    return "1 control" if count == 1 else f"{count} controls"
 
 
 def _by_severity(findings: Sequence[Finding]) -> str:

@@ -52,6 +52,7 @@ def compare_stages(
         ),
         "packages": _differences([states[stage].get("packages", {}) for stage in reached]),
         "restored": _restored(states, outcomes),
+        "way": states.get(Stage.NEW, {}).get("way"),
     }
 
 
@@ -69,12 +70,41 @@ def upgrade_lines(host: str, difference: Mapping[str, Any]) -> list[str]:
             lines.append(f"    {printable(name)}: {' -> '.join(_word(value) for value in values)}")
         if len(rows) > _MOST_LINES:
             lines.append(f"    and {len(rows) - _MOST_LINES} more, see the JSON report")
+    lines += _way_lines(difference.get("way") or {})
     if difference["restored"] is not None:
         lines.append(
             "  after the rollback: as before"
             if not difference["restored"]
             else f"  after the rollback not as before: {', '.join(difference['restored'])}"
         )
+    return lines
+
+
+def _way_lines(way: Mapping[str, Any]) -> list[str]:
+    """Tell how the new system was reached, and what a fresh boot of it has otherwise."""
+    lines = []
+    if way.get("refusal"):
+        lines.append(
+            "  upgraded by boot and reboot: the new system's pre-switch checks refuse a switch"
+        )
+        lines += [f"    | {printable(line)}" for line in way["refusal"].splitlines()[:_MOST_LINES]]
+    if way.get("fresh_problem"):
+        problem = printable(way["fresh_problem"].splitlines()[0])
+        lines.append(f"  the new system does not boot by itself: {problem}")
+    for name, reasons in (way.get("stale") or {}).items():
+        lines.append(f"  {printable(name)} still runs what the old system gave it")
+        lines += [f"    {printable(reason)}" for reason in reasons]
+    for kind in ("units", "ports"):
+        rows = way.get(kind) or {}
+        if rows:
+            lines.append(f"  {kind} that a fresh boot has otherwise: {len(rows)}")
+        for name, values in list(rows.items())[:_MOST_LINES]:
+            lines.append(
+                f"    {printable(name)}: {' against '.join(_word(v) for v in values)} afresh"
+            )
+    if way.get("left"):
+        names = ", ".join(printable(name) for name in way["left"])
+        lines.append(f"  left to the next boot by design: {names}")
     return lines
 
 

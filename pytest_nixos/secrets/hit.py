@@ -20,7 +20,8 @@ class Found:
     :param start: offset of the secret in the text.
     :param end: offset behind it.
     :param kind: what it is, for a report.
-    :param known: whether its shape alone says what it is, as a prefix or checksum does; a value found by
+    :param known: whether its shape alone says what it is, as a prefix or checksum does; a value
+        found by
         the name beside it is held to be a secret only if it looks like one.
     """
 
@@ -37,7 +38,8 @@ class Hit:
     :param line: number of its first line, from 1.
     :param shown: at most four characters of it, and at most a quarter.
     :param placeholder: whether it stands where a secret belongs and is none (``changeme``).
-    :param mark: digest of a value of 64 hexadecimal digits, by which :func:`template_marks` of another file may know
+    :param mark: digest of a value of 64 hexadecimal digits, by which :func:`template_marks` of
+        another file may know
         it; ``""`` for any other value, whose digest could be guessed from.
     """
 
@@ -64,6 +66,7 @@ def mark_of(value: str) -> str:
 def template_marks(text: str) -> frozenset[str]:
     """Return digests of what a script fills in: ``replace-secret MARK SECRET-FILE TEMPLATE``.
 
-    nixpkgs' modules put the SHA-256 of a secret file's path where the secret will stand, and replace it at start.
+    nixpkgs' modules put the SHA-256 of a secret file's path where the secret will stand, and
+    replace it at start.
     """
     return frozenset(mark_of(mark) for mark in _REPLACED.findall(text))

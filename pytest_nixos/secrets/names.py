@@ -1,11 +1,13 @@
-"""Names beside which a secret stands: ``smtp.password``, ``AWS_SECRET_ACCESS_KEY``, ``rpcpassword``."""
+"""Names beside which a secret stands: ``smtp.password``, ``AWS_SECRET_ACCESS_KEY``,
+``rpcpassword``.
+"""
 
 from __future__ import annotations
 
 import enum
 import re
 
-__all__ = ["NAME_HINT", "NameClass", "name_class"]
+__all__ = ["NameClass", "may_name", "name_class"]
 
 
 class NameClass(enum.Enum):
@@ -18,14 +20,19 @@ class NameClass(enum.Enum):
 
 
 #: A line without one of these needs no closer look.
-NAME_HINT = re.compile(
-    r"(?i)pass|pwd|pw\b|secret|token|psk|key|credential|auth|\bpin\b|webhook|seed|salt|_tok\b|identified\s+by"
+_HINTS = (
+    *("pass", "pw", "secret", "token", "psk", "key", "credential", "auth", "pin", "webhook"),
+    *("seed", "salt", "pepper", "bearer", "identified", "encrypt"),
 )
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _WORD = re.compile(r"[a-z0-9]+")
 
-_PASSWORDS = ("password", "passwd", "passphrase", "passwort", "passcode", "userpass", "dbpass")
+_PASSWORDS = ("password", "passwd", "passphrase", "passwort", "passcode", "pass")
+#: Words that end so and mean something else.
+_NO_PASSWORDS = frozenset(
+    {"bypass", "compass", "trespass", "surpass", "overpass", "askpass", "multipass"}
+)
 _PASSWORD_WORDS = frozenset(
     {"pass", "pwd", "pw", "psk", "pin", "bindpw", "rootpw", "requirepass", "masterauth", "pgpass",
      "authtok", "sshpass", "mypwd", "rootpass", "adminpass", "smtppass", "userpw", "keypass",
@@ -35,22 +42,33 @@ _TOKENS = ("secret", "token", "apikey", "secretkey", "privatekey", "presharedkey
 _TOKEN_WORDS = frozenset({"credential", "credentials", "bearer", "privkey", "sharedkey"})
 #: The last two or three words, joined.
 _TOKEN_ENDS = re.compile(
-    r"(?:api|secret|secretaccess|private|preshared|shared|sharedaccess|auth|signing|encryption|master|"
+    r"(?:api|secret|secretaccess|private|preshared|shared|sharedaccess|auth|signing|encryption|"
+    r"master|"
     r"account|storage|session|hmac|cookie|jwt|aes|crypt|enc|priv|access|app|admin|consumersecret|"
     r"license|integration|routing|service|write|unseal|root|decryption|recovery)keys?$|"
     r"secretkeybase$|keydata$|seckey$|webhookurl$|sharedsecret$"
 )
 _HASHES = re.compile(
-    r"(?:pass(?:word|wd|phrase)?|pwd)(?:hash|hashed|sha\d*|md5|digest|crypt|bcrypt|scrypt|verifier)$|"
+    r"(?:pass(?:word|wd|phrase)?|pwd|pw)(?:hash|hashed|sha\d*|md5|digest|crypt|bcrypt|scrypt|"
+    r"verifier)$|"
     r"hashed(?:password|controlpassword)$|encryptedpassword$"
 )
 #: Words that turn a key into one that is no secret.
 _OPEN = frozenset(
-    {"public", "pub", "pubkey", "cache", "primary", "foreign", "partition", "sort", "trusted", "verify",
-     "verifying", "fingerprint", "authorized", "known", "recipient", "peer", "gpg", "apt", "index", "map",
-     "group", "lookup", "idempotency", "object", "site", "translation", "csrf", "publishable", "bind", "minisign",
-     "hot", "registry", "color", "max", "min", "tokens", "passed", "bypass"}
+    {
+        "public", "pub", "pubkey", "cache", "primary", "foreign", "partition", "sort", "trusted",
+        "verify", "verifying", "fingerprint", "authorized", "known", "recipient", "peer", "gpg",
+        "apt", "index", "map", "group", "lookup", "idempotency", "object", "site", "translation",
+        "csrf", "publishable", "minisign", "hot", "registry", "color", "max", "min", "tokens",
+        "passed", "bypass",
+    }
 )  # fmt: skip
+
+
+def may_name(text: str) -> bool:
+    """Whether a text holds a name of a secret at all."""
+    low = text.lower()
+    return any(hint in low for hint in _HINTS)
 
 
 def words_of(name: str) -> list[str]:
@@ -59,21 +77,25 @@ def words_of(name: str) -> list[str]:
 
 
 def name_class(name: str) -> NameClass | None:
-    """Tell what stands beside `name`, judged by its last words; ``None`` if no secret is to be expected."""
+    """Tell what stands beside `name`, judged by its last words; ``None`` if no secret is to be
+    expected.
+    """
     words = words_of(name)
     if not words or _OPEN.intersection(words):
         return None
-    if words[0] in {"import", "load", "set"} and "credential" in words[1:2]:
+    if words[0] in {"import", "load", "set", "condition", "assert"} and "credential" in words[1:2]:
         return None  # systemd's own directives name credentials and files
     last, two, three = words[-1], "".join(words[-2:]), "".join(words[-3:])
     if _HASHES.search(two):
         return NameClass.HASH
-    if last in _PASSWORD_WORDS or last.endswith(_PASSWORDS):
+    if last == "signingkey":
+        return None  # git's name for a public key
+    if last in _PASSWORD_WORDS or (last.endswith(_PASSWORDS) and last not in _NO_PASSWORDS):
         return NameClass.PASSWORD
     if last in _TOKEN_WORDS or last.endswith(_TOKENS):
         return NameClass.TOKEN
     if _TOKEN_ENDS.search(two) or _TOKEN_ENDS.search(three):
         return NameClass.TOKEN
-    if last in {"key", "salt", "seed", "auth"} or last.endswith("key"):
+    if last in {"seed", "auth", "encrypt"} or last.endswith(("key", "salt", "pepper")):
         return NameClass.KEY
     return None

@@ -1,4 +1,4 @@
-"""Values beside a name: ``password = x`` in all the ways in which configuration files write that."""
+"""Values beside a name: ``password = x`` in all the ways in which files write that."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from pytest_nixos.secrets.hit import Found
-from pytest_nixos.secrets.names import NAME_HINT, NameClass, name_class
+from pytest_nixos.secrets.names import NameClass, may_name, name_class
 from pytest_nixos.secrets.values import Verdict, entropy, judge_value
 
 __all__ = ["by_name"]
@@ -15,14 +15,17 @@ __all__ = ["by_name"]
 Pair = tuple[str, str, int]
 
 _KEY = r"(?P<key>[A-Za-z_][\w.-]{0,80}|[A-Za-z_][\w]*(?: [A-Za-z]\w*){1,2})"
-# A quote that is escaped stands in JSON inside of a shell text; two single quotes are Nix's long text.
+# A quote that is escaped stands in JSON inside of a shell text; two single quotes are Nix's long
+# text.
 _QUOTED = (
     r"(?:(?P<q>\\?\"|''|\\?'|`)(?P<quoted>(?:(?!(?P=q)).)*?)(?P=q)"
     r"|[bru]\"(?P<raw>[^\"]*)\")"
 )
-#: A name at the start of its line (after export, a dash, ``Environment=``, a comment's sign), and the rest of the line.
+#: A name at the start of its line (after export, a dash, ``Environment=``, a comment's sign), and
+#: the rest of the line.
 _LINE = re.compile(
-    r"""^(?P<lead>\s*(?:(?:\#+|//+|;+|--|\*)\s*)?(?:(?:export|set|setenv|declare|local|readonly|let|const|var|final|private|static
+    r"""^(?P<lead>\s*(?:(?:\#+|//+|;+|--|\*)\s*)?
+    (?:(?:export|set|setenv|declare|local|readonly|let|const|var|final|private|static
     |my|our|val|-|ENV|ARG)\s+(?:-\w\s+)?)*(?:(?:Default|Pass)?Environment=)?[$@:]?)
     (?P<kq>["']?)(?P<key>[A-Za-z_][\w./-]{0,80}(?:\ [A-Za-z]\w*){0,2})(?P=kq)\]?(?:\[\])?\s*
     (?P<sep>=>|:=|\?=|\+=|=|:)\s*(?P<value>\S.*)$""",
@@ -34,42 +37,50 @@ _ANYWHERE = re.compile(
 )
 #: Anywhere on a line, with a value as long as it runs.
 _BARE = re.compile(
-    r"(?<![\w$./@-])(?P<key>[A-Za-z_][\w.-]{0,80})(?P<sep>=|:\s)(?P<bare>[^\s,;&|<>\"'`(){}\[\]\\]+)(?P<next>(?:\s+(?=\w))?.?)"
+    r"(?<![\w$./@-])(?P<key>[A-Za-z_][\w.-]{0,80})(?P<sep>=|:\s)(?P<bare>[^\s,;&|"
+    r"<>\"'`(){}\[\]\\]+)(?=(?P<next>(?:\s+(?=\w))?.?))"
 )
 _FLAG = re.compile(
-    r"(?<!\S)[\"']?--?(?P<key>[A-Za-z][\w-]{2,60})(?:=|\s+|[\"'],?\s+[\"'])(?:(?P<q>[\"'])(?P<quoted>[^\"']*)(?P=q)|(?P<bare>[^\s\"'-][^\s\"']*))"
+    r"(?<!\S)[\"']?--?(?P<key>[A-Za-z][\w-]{2,60})(?:=|\s+|"
+    r"[\"'],?\s+[\"'])(?:(?P<q>[\"'])(?P<quoted>[^\"']*)(?P=q)|(?P<bare>[^\s\"'-][^\s\"']*))"
 )
 #: ``password "x"`` without a sign between; ``requirepass x`` where no program writes anything else.
 _BLANK = re.compile(
     r"^\s*(?:[\w-]+\s+){0,3}?(?P<key>[A-Za-z_][\w.-]*)\s+(?P<q>[\"'])(?P<quoted>[^\"']+)(?P=q)"
 )
 _BLANK_BARE = re.compile(
-    r"^\s*(?P<key>requirepass|masterauth|bindpw|rootpw|rootbindpw|rootmodpw|sshpass|wpa_passphrase|insecure-password)\s+(?P<bare>\S+)\s*$"
+    r"^\s*(?P<key>requirepass|masterauth|bindpw|rootpw|rootbindpw|rootmodpw|sshpass|wpa_passphrase|"
+    r"insecure-password)\s+(?P<bare>\S+)\s*$"
 )
 _ELEMENT = re.compile(
     r"<(?P<key>[A-Za-z][\w.-]*)(?:\s[^<>]*)?>\s*(?P<quoted>[^<>\s][^<>]*?)\s*</(?P=key)>"
 )
 _ATTRIBUTE = re.compile(
-    r"(?:name|key|id)=(?P<aq>[\"'])(?P<key>[\w.-]+)(?P=aq)[^<>]*?(?:\bvalue=(?P<q>[\"'])(?P<quoted>.*?)(?P=q)|>\s*(?P<bare>[^<>\s]+)\s*<)"
+    r"(?:name|key|id)=(?P<aq>[\"'])(?P<key>[\w.-]+)(?P=aq)[^<>]*?(?:\bvalue=(?P<q>[\"'])(?P<quoted>"
+    r".*?)(?P=q)|>\s*(?P<bare>[^<>\s]+)\s*<)"
 )
 _DEFINE = re.compile(
-    r"\b(?:define|putenv|setenv|set_secret|config_set)\s*\(\s*[\"'](?P<key>\w+)[\"']\s*,\s*(?P<q>[\"'])(?P<quoted>.*?)(?P=q)"
+    r"\b(?:define|putenv|setenv|set_secret|"
+    r"config_set)\s*\(\s*[\"'](?P<key>\w+)[\"']\s*,\s*(?P<q>[\"'])(?P<quoted>.*?)(?P=q)"
 )
 _SQL = re.compile(
-    r"(?i)\b(?P<key>password|identified\s+(?:with\s+\w+\s+)?by(?:\s+password)?)\s+(?P<q>')(?P<quoted>[^']+)(?P=q)"
+    r"(?i)\b(?P<key>password|"
+    r"identified\s+(?:with\s+\w+\s+)?by(?:\s+password)?)\s+(?P<q>')(?P<quoted>[^']+)(?P=q)"
 )
 #: Bytes of a key as a list of numbers.
 _NUMBERS = re.compile(
-    r"(?P<key>[A-Za-z_][\w.-]*)[\"']?\s*[=:]\s*(?P<list>\[(?:\s*(?:0x[0-9a-fA-F]{1,2}|\d{1,3})\s*,){7,}[^\]]*\])"
+    r"(?<![\w.-])(?P<key>[A-Za-z_][\w.-]{0,80})[\"']?\s*[=:]\s*"
+    r"(?P<list>\[(?:\s*(?:0x[0-9a-fA-F]{1,2}|\d{1,3})\s*,){7,}[^\]]*\])"
 )
 #: ``user "ada" password "x"`` in the middle of a line.
 _WORD_AND_QUOTED = re.compile(
-    r"(?<![\w\"'])(?P<key>password|passwd|passphrase|secret)\s+(?P<q>[\"'])(?P<quoted>[^\"'\s]+)(?P=q)"
+    r"(?<![\w\"'])(?P<key>password|passwd|passphrase|secret)\s+"
+    r"(?P<q>[\"'])(?P<quoted>[^\"'\s]+)(?P=q)"
 )
 _MARKED = (
     *(_ANYWHERE, _FLAG, _BLANK, _WORD_AND_QUOTED, _BLANK_BARE, _ELEMENT, _ATTRIBUTE, _DEFINE, _SQL),
 )
-_COMMENT = re.compile(r"^\s*(?:#|//|;|--\s|\*|<!--|%|rem\s|dnl\s)")
+_COMMENT = re.compile(r"^\s*(?:#|//(?![\w.-]+/)|;|--\s|\*|<!--|%|rem\s|dnl\s)")
 _CODE_FILE = re.compile(
     r"\.(?:nix|py|pl|pm|js|mjs|cjs|ts|go|rs|c|h|cc|cpp|java|rb|lua|el|hs|scm|vim|awk|jq)$"
 )
@@ -84,11 +95,48 @@ def by_name(text: str, *, name: str = "") -> Iterator[tuple[Found, Verdict]]:
     :param name: the file's name: in a program, what is not in quotes is a variable and no value.
     """
     code = bool(_CODE_FILE.search(name) or _SHEBANG.match(text))
+    if not may_name(text):
+        return
+    yield from _below(text)
     start = 0
     for line in text.splitlines(keepends=True):
-        if NAME_HINT.search(line):
+        if may_name(line):
             yield from _of_line(line.rstrip("\r\n"), start, code=code)
         start += len(line)
+
+
+#: A group of secrets: ``tokens = { agent = "..."; }``, ``basicAuth: {"ada": "..."}``, and its like
+#: in YAML.
+_GROUP = re.compile(
+    r"(?<!\w)(?P<key>\w{0,40}?(?:tokens|passwords|secrets|credentials|basicAuth|basic_auth_users|"
+    r"api_?keys))"
+    r"[\"']?\s*[:=]\s*\{(?P<members>[^{}]{1,4000})\}",
+    re.IGNORECASE,
+)
+_MEMBER = re.compile(
+    r"(?<![\w.-])[\w.-]{1,80}[\"']?\s*[:=]\s*(?P<q>[\"'])(?P<value>[^\"'\n]{4,})(?P=q)"
+)
+_YAML_GROUP = re.compile(
+    r"(?m)^(?P<indent>[ ]*)(?:- )?\w*(?P<key>tokens|passwords|secrets|credentials|api_?keys):[ ]*\n"
+    r"(?P<members>(?:(?P=indent)[ ]+[^\n]*\n?){1,60})"
+)
+_YAML_MEMBER = re.compile(
+    r"(?m)^[ ]+[\w.-]+:[ ]+(?P<q>[\"']?)(?P<value>[^\s\"'{}\[\]|>&*!#][^\s\"']*)(?P=q)[ ]*$"
+)
+
+
+def _below(text: str) -> Iterator[tuple[Found, Verdict]]:
+    """Find values below a name that says that secrets follow; their own names say who uses them."""
+    for group, member in ((_GROUP, _MEMBER), (_YAML_GROUP, _YAML_MEMBER)):
+        for outer in group.finditer(text):
+            of_people = re.search(r"(?i)passwords|basic", outer["key"])
+            kind = NameClass.PASSWORD if of_people else NameClass.TOKEN
+            for match in member.finditer(text, outer.start("members"), outer.end("members")):
+                verdict = judge_value(match["value"], kind)
+                if verdict is not Verdict.NO_SECRET:
+                    at, end = match.span("value")
+                    told = f"{kind.value} below the name {outer['key']}"
+                    yield Found(start=at, end=end, kind=told, known=False), verdict
 
 
 def _of_line(line: str, start: int, *, code: bool) -> Iterator[tuple[Found, Verdict]]:
@@ -140,17 +188,21 @@ def _numbers(text: str) -> list[int]:
 
 
 def _is_value(match: re.Match[str], line: str, *, code: bool) -> bool:
-    """Whether what follows a name without quotes is a value rather than a sentence, a call or a variable."""
-    before, value = line[: match.start()], match["bare"]
-    # A colon, a word and more words are a sentence; what follows a question mark is a part of an address.
+    """Whether what follows a name without quotes is a value rather than a sentence, a call or a
+    variable.
+    """
+    start, value = match.start(), match["bare"]
+    before = line[start - 1 : start]
+    # A colon, a word and more words are a sentence; what follows a question mark is a part of an
+    # address.
     prose = match["sep"] != "=" and match["next"][:1].isspace()
     called = match["next"] in {"(", "[", "{"} or value.startswith(("//", "="))
-    query = before[-1:] in {"?", "&"} and name_class(match["key"]) is NameClass.KEY
+    query = before in {"?", "&"} and name_class(match["key"]) is NameClass.KEY
     if prose or called or query:
         return False
     # In a program it is a text of its own, as a variable for a process or an option of a mount.
     return (
-        not code or before[-1:] in {'"', "'"} or (before[-1:] == "," and before.count('"') % 2 == 1)
+        not code or before in {'"', "'"} or (before == "," and line.count('"', 0, start) % 2 == 1)
     )
 
 

@@ -1,11 +1,17 @@
-"""Secrets whose place gives them away: in an address, a header, a command line, or a file with a form of its own."""
+"""Secrets whose place gives them away: in an address, a header, a command line, or a file with a
+form of its own.
+"""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import re
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
 
 from pytest_nixos.secrets.hit import Found
 from pytest_nixos.secrets.names import NameClass
@@ -14,65 +20,84 @@ from pytest_nixos.secrets.values import Verdict, judge_value, looks_random
 __all__ = ["by_place"]
 
 _URL = re.compile(
-    r"\b(?P<scheme>[a-z][a-z0-9+.-]{1,30})://(?P<user>[^\s:/?#@\"'<>\[\]{}|\\]*):(?P<value>[^\s/?#@\"'<>|]+)@(?P<host>[^\s/?#\"'<>,;)]+)"
+    r"\b(?P<scheme>[a-z][a-z0-9+.-]{1,30})://(?P<user>[^\s:/?#@\"'<>\[\]{}|"
+    r"\\]*):(?P<value>[^\s/?#@\"'<>|]+)@(?P<host>[^\s/?#\"'<>,;)]+)"
 )
 #: RFC 2606: names for documentation.
 _DOCUMENTATION = re.compile(
-    r"(?i)(?:^|\.)example\.(?:com|org|net)(?::\d+)?$|\.(?:example|invalid)(?::\d+)?$|^(?:host|hostname|server|domain|example)(?::\w+)?$"
+    r"(?i)(?:^|\.)example\.(?:com|org|net)(?::\d+)?$|\.(?:example|invalid)(?::\d+)?$|^(?:host|"
+    r"hostname|server|domain|example)(?::\w+)?$"
 )
 _HEADER = re.compile(
-    r"(?i)\b(?P<name>(?:proxy-)?authorization|x-api-key|x-auth-token|x-vault-token|private-token|x-access-token|api-key|"
-    r"x-consul-token|x-plex-token)\b[\"']?\s*[:=,]?\s*[\"'(]*(?P<scheme>bearer|basic|token|splunk|digest|apikey|bot)?\s+[\"']?(?P<value>[A-Za-z0-9._~+/=:-]{8,})"
+    r"(?i)\b(?P<name>(?:proxy-)?authorization|x-api-key|x-auth-token|x-vault-token|private-token|"
+    r"x-access-token|api-key|"
+    r"x-consul-token|x-plex-token)\b[\"']?\s*[:=,]?\s*[\"'(]*(?P<scheme>bearer|basic|token|splunk|"
+    r"digest|apikey|bot)?\s+[\"']?(?P<value>[A-Za-z0-9._~+/=:-]{8,})"
 )
 _PLAIN_HEADER = re.compile(
-    r"(?i)[\"'\s](?P<name>x-api-key|x-auth-token|x-vault-token|private-token|x-access-token|x-consul-token|x-plex-token|api-key):\s*(?P<value>[A-Za-z0-9._~+/=-]{8,})"
+    r"(?i)[\"'\s](?P<name>x-api-key|x-auth-token|x-vault-token|private-token|x-access-token|"
+    r"x-consul-token|x-plex-token|api-key):\s*(?P<value>[A-Za-z0-9._~+/=-]{8,})"
 )
-_BEARER = re.compile(r"(?i)\bbearer[ =:]+[\"']?(?P<value>[A-Za-z0-9._~+/=-]{16,})")
-_COMMANDS = (
-    re.compile(r"\bcurl\b[^\n]*?\s(?:-u|--user)[ =][\"']?[\w.@%+-]+:(?P<value>[^\s\"']+)"),
-    re.compile(r"\bsshpass\s+-p\s*[\"']?(?P<value>[^\s\"']+)"),
-    re.compile(r"\s-pass(?:in|out)?\s+[\"']?pass:(?P<value>[^\s\"']+)"),
-    re.compile(
-        r"\b(?:mysql|mariadb|mysqladmin|mysqldump)\b[^\n|;]*?\s-p(?P<value>[^\s\"'-][^\s\"']*)"
-    ),
-    re.compile(r"\bredis-cli\b[^\n|;]*?\s-a\s+[\"']?(?P<value>[^\s\"']+)"),
-    re.compile(r"\bsmbclient\b[^\n|;]*?\s-U\s*[\"']?[\w.\\-]+%(?P<value>[^\s\"']+)"),
-    re.compile(
-        r"\becho\s+(?:-n\s+)?[\"']?[a-z_][\w.-]*:(?P<value>[^\s\"']+)[\"']?\s*\|\s*(?:\S*/)?chpasswd"
-    ),
-    re.compile(
-        r"\becho\s+(?:-n\s+)?[\"']?(?P<value>[^\s\"']+)[\"']?\s*\|\s*(?:\S*/)?(?:passwd\s+--stdin|cryptsetup|smbpasswd)"
-    ),
-    re.compile(r"\bchpasswd\s*<<<\s*[\"']?[a-z_][\w.-]*:(?P<value>[^\s\"']+)"),
-    re.compile(r"\bhtpasswd\s+-\w*b\w*\s+\S+\s+\S+\s+[\"']?(?P<value>[^\s\"']+)"),
-    re.compile(r"\b(?:user|username)\s*=\s*[\"']?[\w.@-]+:(?P<value>[^\s\"']+)[\"']?\s*$"),
-    re.compile(r"^\s*stats\s+auth\s+[\w.-]+:(?P<value>\S+)"),
-    re.compile(r"\binsecure-password\s+(?P<value>\S+)"),
-    re.compile(r"^\s*user\s+[\w.-]+\s[^#]*?>(?P<value>\S{4,})"),
-    re.compile(r"\bcreateUser\s+\S+\s+\w+\s+[\"']?(?P<value>[^\s\"']{8,})"),
-    re.compile(r"(?:^|\s):\s*(?:PSK|XAUTH|EAP)\s+[\"'](?P<value>[^\"']+)[\"']"),
-    re.compile(r"(?:^|\s)systemd\.set_credential(?:_binary)?=[\w.-]+:(?P<value>[^\s\"']+)"),
-    re.compile(r"^\s*SetCredential=[\w.-]+:(?P<value>.+?)\s*$"),
+_BEARER = re.compile(
+    r"(?i)\b(?:bearer[ =:]+[\"']?(?P<value>[A-Za-z0-9._~+/=-]{16,})|"
+    r"token (?P<other>[A-Za-z0-9_=-]{32,}))"
 )
+_HEADER_HINT = re.compile(r"(?i)authorization|x-[a-z]+-(?:key|token)|-token|api-key|bearer|token ")
 _NETRC = re.compile(
     r"(?m)\b(?:machine\s+\S+|default)\s(?:[^\n]|\n(?!\s*machine\b))*?\bpassword\s+(?P<value>\S+)"
 )
+_NETRC_LINE = re.compile(
+    r"(?m)^\s*(?:machine\s+\S+|default)\s+(?:login|account|password)\b|^\s*machine\s+\S+\s*$"
+)
+_KUBE_SECRET = re.compile(r"(?m)^kind:\s*[\"']?Secret\b")
 _PGPASS = re.compile(
     r"^[\w.*/-]+:(?:\*|\d{2,5}):[\w*.-]+:[\w*.@-]+:(?P<value>(?:[^:\s\\]|\\[:\\])+)$"
 )
 _DOCKER = re.compile(
-    r"[\"']_?auth[\"']\s*:\s*[\"'](?P<value>[A-Za-z0-9+/]{8,}={0,2})[\"']|^\s*(?://\S+:)?_auth\s*=\s*[\"']?(?P<npm>[A-Za-z0-9+/]{8,}={0,2})"
+    r"[\"']_?auth[\"']\s*:\s*[\"'](?P<value>[A-Za-z0-9+/]{8,}={0,2})[\"']|"
+    r"^\s*(?://\S+:)?_auth\s*=\s*[\"']?(?P<npm>[A-Za-z0-9+/]{8,}={0,2})"
 )
 _KUBE_DATA = re.compile(r"(?m)^data:[ \t]*\n(?P<block>(?:[ \t]+[^\n]*\n?)+)")
 _KUBE_VALUE = re.compile(
     r"(?m)^\s+(?P<key>[\w.-]+):\s*[\"']?(?P<value>[A-Za-z0-9+/]{4,}={0,2})[\"']?\s*$"
 )
-_OF_FILE = (
-    ("chap|pap-secrets", re.compile(r"^\s*[\"']?[\w.@*\\-]+[\"']?\s+[\"']?[\w.*-]+[\"']?\s+[\"']?(?P<value>[^\s\"'#]+)")),
-    ("rsyncd|\\.secrets$", re.compile(r"^[\w.@-]+:(?P<value>[^\s:]{4,})$")),
-    ("sasl|smtp|relay", re.compile(r"^\s*\[?[\w.@-]+\]?(?::\d+)?\s+[\w.@+-]+:(?P<value>\S{4,})$")),
-    ("htdigest", re.compile(r"^[\w.-]+:[^:\n]+:(?P<value>[0-9a-f]{32})$")),
-)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """An entry of ``places.toml``."""
+
+    kind: str
+    pattern: re.Pattern[str]
+    file: re.Pattern[str] | None
+    words: tuple[str, ...]
+    least: int
+
+    def may_be_in(self, text: str, name: str) -> bool:
+        if self.file is not None:
+            return self.file.search(name) is not None
+        return any(word in text for word in self.words)
+
+    def matches(self, line: str) -> Iterator[re.Match[str]]:
+        if self.file is None:
+            yield from self.pattern.finditer(line)
+        elif (match := self.pattern.match(line)) is not None:
+            yield match
+
+
+@cache
+def _places() -> tuple[_Place, ...]:
+    text = resources.files(__package__).joinpath("places.toml").read_text(encoding="utf-8")
+    return tuple(
+        _Place(
+            kind=entry["kind"],
+            pattern=re.compile(entry["pattern"]),
+            file=re.compile(entry["file"]) if "file" in entry else None,
+            words=tuple(entry.get("words", "").split()),
+            least=entry.get("least", 0),
+        )
+        for entry in tomllib.loads(text)["place"]
+    )
 
 
 def by_place(text: str, *, name: str = "") -> Iterator[tuple[Found, Verdict]]:
@@ -80,14 +105,14 @@ def by_place(text: str, *, name: str = "") -> Iterator[tuple[Found, Verdict]]:
 
     :param name: the file's name: some forms (``chap-secrets``) are known by it only.
     """
-    yield from _whole_text(text, name)
+    yield from _netrc(text)
+    yield from _kubernetes(text)
+    places = [place for place in _places() if place.may_be_in(text, name)]
     start = 0
     for line in text.splitlines(keepends=True):
-        for found, verdict in _of_line(line.rstrip("\r\n"), name):
-            at = Found(
-                start=start + found.start, end=start + found.end, kind=found.kind, known=False
-            )
-            yield at, verdict
+        for found, verdict in _of_line(line.rstrip("\r\n"), places):
+            at, end = start + found.start, start + found.end
+            yield Found(start=at, end=end, kind=found.kind, known=False), verdict
         start += len(line)
 
 
@@ -100,37 +125,39 @@ def _judged(
         yield found, verdict
 
 
-def _of_line(line: str, name: str) -> Iterator[tuple[Found, Verdict]]:
+def _of_line(line: str, places: Sequence[_Place]) -> Iterator[tuple[Found, Verdict]]:
     if "://" in line and "@" in line:
-        for match in _URL.finditer(line):
-            if not _DOCUMENTATION.search(match["host"]):
-                for found, verdict in _judged(match, "password in an address"):
-                    # guest:guest is a program's own beginning, which everybody knows.
-                    known = match["user"] == match["value"]
-                    yield found, Verdict.PLACEHOLDER if known else verdict
-    for match in (*_HEADER.finditer(line), *_PLAIN_HEADER.finditer(line), *_BEARER.finditer(line)):
-        yield from _header(match)
-    for pattern in _COMMANDS:
-        for match in pattern.finditer(line):
-            yield from _judged(match, "password in a command or setting")
-    match = _PGPASS.match(line)
-    if match is not None and not re.match(r"^[0-9a-fA-F:]+$", line):
-        yield from _judged(match, "password of PostgreSQL")
-    for match in _DOCKER.finditer(line):
+        yield from _addresses(line)
+    if _HEADER_HINT.search(line):
+        for pattern in (_HEADER, _PLAIN_HEADER, _BEARER):
+            for match in pattern.finditer(line):
+                yield from _header(match)
+    for place in places:
+        for match in place.matches(line):
+            if not place.least or looks_random(match["value"], least=place.least):
+                yield from _judged(match, place.kind)
+    entry = _PGPASS.match(line)
+    if entry is not None and not re.match(r"^[0-9a-fA-F:]+$", line):
+        yield from _judged(entry, "password of PostgreSQL")
+    yield from _docker(line)
+
+
+def _addresses(line: str) -> Iterator[tuple[Found, Verdict]]:
+    for match in _URL.finditer(line):
+        if not _DOCUMENTATION.search(match["host"]):
+            for found, verdict in _judged(match, "password in an address"):
+                # guest:guest is a program's own beginning, which everybody knows.
+                known = match["user"] == match["value"]
+                yield found, Verdict.PLACEHOLDER if known else verdict
+
+
+def _docker(line: str) -> Iterator[tuple[Found, Verdict]]:
+    for match in _DOCKER.finditer(line) if "auth" in line else ():
         group = "value" if match["value"] else "npm"
         if re.match(r"^[\x21-\x7e]+:[\x20-\x7e]+$", _decoded(match[group])):
-            yield (
-                Found(
-                    start=match.start(group),
-                    end=match.end(group),
-                    kind="user and password in base64",
-                    known=False,
-                ),
-                Verdict.SECRET,
-            )
-    for pattern, form in _OF_FILE:
-        if re.search(pattern, name) and (match := form.match(line)):
-            yield from _judged(match, "password in a file of passwords")
+            at, end = match.span(group)
+            kind = "user and password in base64"
+            yield Found(start=at, end=end, kind=kind, known=False), Verdict.SECRET
 
 
 def _header(match: re.Match[str]) -> Iterator[tuple[Found, Verdict]]:
@@ -144,20 +171,20 @@ def _header(match: re.Match[str]) -> Iterator[tuple[Found, Verdict]]:
         yield from _judged(match, "token in a header", group)
 
 
-def _whole_text(text: str, name: str) -> Iterator[tuple[Found, Verdict]]:
-    if re.search(
-        r"(?m)^\s*(?:machine\s+\S+|default)\s+(?:login|account|password)\b|^\s*machine\s+\S+\s*$",
-        text,
-    ):
+def _netrc(text: str) -> Iterator[tuple[Found, Verdict]]:
+    if _NETRC_LINE.search(text):
         for match in _NETRC.finditer(text):
             yield from _judged(match, "password in a netrc file")
-    if re.search(r"(?m)^kind:\s*[\"']?Secret\b", text):
-        for block in _KUBE_DATA.finditer(text):
-            for match in _KUBE_VALUE.finditer(text, block.start("block"), block.end("block")):
-                if _decoded(match["value"]).isprintable() and not match["key"].endswith(
-                    (".crt", ".pub")
-                ):
-                    yield from _encoded(match)
+
+
+def _kubernetes(text: str) -> Iterator[tuple[Found, Verdict]]:
+    if not _KUBE_SECRET.search(text):
+        return
+    for block in _KUBE_DATA.finditer(text):
+        for match in _KUBE_VALUE.finditer(text, block.start("block"), block.end("block")):
+            public = match["key"].endswith((".crt", ".pub"))
+            if not public and _decoded(match["value"]).isprintable():
+                yield from _encoded(match)
 
 
 def _encoded(match: re.Match[str]) -> Iterator[tuple[Found, Verdict]]:

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
+from functools import cache
+from importlib import metadata
+from pathlib import Path
 
 from pytest_nixos.secrets.hit import Found, Hit, mark_of, masked
 from pytest_nixos.secrets.pairs import by_name
 from pytest_nixos.secrets.places import by_place
-from pytest_nixos.secrets.plugins import by_plugin
 from pytest_nixos.secrets.shapes import by_shape, key_blocks
 from pytest_nixos.secrets.values import Verdict
 
-__all__ = ["RULES", "find_known_secrets", "find_secrets"]
-
-#: Changes whenever the rules do: what was found with older ones is not taken from a cache.
-RULES = 1
+__all__ = ["find_known_secrets", "find_secrets", "rules_version"]
 
 _DOCUMENTATION = re.compile(
-    r"(?i)\.(?:md|markdown|rst|adoc|html?|[1-8]|info|po|tex)$|(?:^|[/-])(?:README|LICENSE|COPYING|CHANGELOG|NEWS)(?:$|[.])"
+    r"(?i)\.(?:md|markdown|rst|adoc|html?|[1-8]|info|po|tex)$|(?:^|[/-])(?:README|LICENSE|COPYING|"
+    r"CHANGELOG|NEWS)(?:$|[.])"
 )
 #: Whole files that are encrypted: nothing in them is readable.
 _ENCRYPTED = re.compile(
-    r"\A(?:age-encryption\.org/v1|-----BEGIN (?:AGE ENCRYPTED FILE|PGP MESSAGE)-----|\$ANSIBLE_VAULT;|\x00GITCRYPT)"
+    r"\A(?:age-encryption\.org/v1|-----BEGIN (?:AGE ENCRYPTED FILE|PGP MESSAGE)-----|"
+    r"\$ANSIBLE_VAULT;|\x00GITCRYPT)"
 )
 
 
@@ -31,7 +33,8 @@ def find_secrets(text: str, *, name: str = "") -> tuple[Hit, ...]:
     """Find secrets by shape, by the name beside them and by where they stand.
 
     :param name: the file's name; it tells programs, documentation and some formats apart.
-    :return: in the order of lines; each secret once, under its most exact kind. Placeholders are marked as such.
+    :return: in the order of lines; each secret once, under its most exact kind. Placeholders are
+        marked as such.
     """
     if _ENCRYPTED.match(text):
         return ()
@@ -41,13 +44,28 @@ def find_secrets(text: str, *, name: str = "") -> tuple[Hit, ...]:
     return tuple(_hits(text, found))
 
 
+@cache
+def rules_version() -> str:
+    """Return a digest of the rules: what was found with others is not taken from a cache."""
+    digest = hashlib.sha256(metadata.version("detect-secrets").encode())
+    for file in sorted(Path(__file__).parent.iterdir()):
+        if file.suffix in {".py", ".toml"}:
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
 def find_known_secrets(text: str) -> tuple[Hit, ...]:
-    """Find keys and tokens that their shape gives away in the files of a package, where names say little."""
+    """Find keys and tokens that their shape gives away in the files of a package, where names say
+    little.
+    """
     found = (*key_blocks(text), *by_shape(text, everywhere=True))
     return tuple(_hits(text, [(each, Verdict.SECRET) for each in found]))
 
 
 def _known(text: str) -> Iterator[Found]:
+    # Loads detect-secrets and with it an HTTP client, 0.4 s that a run without a scan does not pay.
+    from pytest_nixos.secrets.plugins import by_plugin
+
     yield from key_blocks(text)
     yield from by_shape(text)
     yield from by_plugin(text)
@@ -55,16 +73,23 @@ def _known(text: str) -> Iterator[Found]:
 
 def _hits(text: str, found: Iterable[tuple[Found, Verdict]]) -> Iterator[Hit]:
     """Keep the first of those that overlap, and put them in order."""
-    taken: list[tuple[Found, Verdict]] = []
-    for each, verdict in found:
-        if not any(each.start < other.end and other.start < each.end for other, _ in taken):
-            taken.append((each, verdict))
+    taken: list[tuple[int, int, Found, Verdict]] = []
+    for number, (each, verdict) in enumerate(found):
+        place = bisect_right(taken, (each.start, -1))
+        before = taken[place - 1][2] if place else None
+        after = taken[place][2] if place < len(taken) else None
+        free = (before is None or before.end <= each.start) and (
+            after is None or each.end <= after.start
+        )
+        if free and each.start < each.end:
+            taken.insert(place, (each.start, number, each, verdict))
     breaks = [at for at, character in enumerate(text) if character == "\n"] if taken else []
-    for each, verdict in sorted(taken, key=lambda pair: pair[0].start):
+    for _, _, each, verdict in taken:
+        secret = text[each.start : each.end]
         yield Hit(
-            line=bisect_right(breaks, each.start - 1) + 1 if each.start else 1,
+            line=bisect_right(breaks, each.start - 1) + 1,
             kind=each.kind,
-            shown=masked(text[each.start : each.end]),
+            shown=masked(secret),
             placeholder=verdict is Verdict.PLACEHOLDER,
-            mark=mark_of(text[each.start : each.end]),
+            mark=mark_of(secret),
         )

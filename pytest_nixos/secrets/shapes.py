@@ -1,4 +1,6 @@
-"""Secrets that their own shape gives away: key blocks, tokens with a prefix or checksum, hashes of passwords."""
+"""Secrets that their own shape gives away: key blocks, tokens with a prefix or checksum, hashes of
+passwords.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,8 @@ class _Shape:
 # Keys stand in files with real line ends, and in JSON, Nix and shell texts with ``\n`` for them.
 _BREAK = r"(?:\\r|\\n|\s|\\)"
 _PRIVATE_KEY = re.compile(
-    rf"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----(?P<body>{_BREAK}+[A-Za-z0-9+/=:,. \r\n\t\\()-]{{60,}})"
+    rf"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----(?P<body>{_BREAK}+[A-Za-z0-9+/=:,. \r\n"
+    rf"\t\\()-]{{60,}})"
 )
 _STATIC_KEY = re.compile(rf"-----BEGIN OpenVPN Static key V1-----{_BREAK}+[0-9a-f]{{32}}")
 _PUTTY_KEY = re.compile(
@@ -61,20 +64,10 @@ _SIGNED = re.compile(r"(?i)\bsig(?:s|nature|natures)?\b[\"']?\s*[:=\[]")
 
 def key_blocks(text: str) -> Iterator[Found]:
     """Find private keys in PEM, PGP, OpenSSH, PuTTY and OpenVPN form, as they are or in base64."""
-    if "PRIVATE KEY" in text:
-        for match in _PRIVATE_KEY.finditer(text):
-            if len(set(match["body"])) > 12:
-                yield Found(start=match.start(), end=match.end(), kind="private key")
-    if "OpenVPN Static key" in text:
-        for match in _STATIC_KEY.finditer(text):
-            yield Found(start=match.start(), end=match.end(), kind="OpenVPN static key")
-    if "PuTTY-User-Key-File" in text:
-        for match in _PUTTY_KEY.finditer(text):
-            yield Found(start=match.start(), end=match.end(), kind="private key (PuTTY)")
-    if "LS0tLS1CRUdJTi" in text:
-        for match in _ENCODED_KEY.finditer(text):
-            if "PRIVATE KEY" in _decoded(match[0]):
-                yield Found(start=match.start(), end=match.end(), kind="private key in base64")
+    for word, kind, pattern, holds in _BLOCKS:
+        for match in pattern.finditer(text) if word in text else ():
+            if holds(match):
+                yield Found(start=match.start(), end=match.end(), kind=kind)
 
 
 def by_shape(text: str, *, everywhere: bool = False) -> Iterator[Found]:
@@ -94,7 +87,9 @@ def by_shape(text: str, *, everywhere: bool = False) -> Iterator[Found]:
 
 
 def words_everywhere() -> tuple[bytes, ...]:
-    """Return the texts of which one is in every file of a package with a secret that is looked for there."""
+    """Return the texts of which one is in every file of a package with a secret that is looked for
+    there.
+    """
     words = (word for shape in _shapes() if shape.everywhere for word in shape.words)
     return (b"PRIVATE KEY", *(word.encode() for word in words))
 
@@ -111,7 +106,8 @@ def _decoded(text: str) -> str:
 def _github_sum(token: str) -> bool:
     """Whether the last six characters are the checksum of the rest: CRC32 in base 62.
 
-    Source: github.blog, "Behind GitHub's new authentication token formats". A wrong sum is told nevertheless
+    Source: github.blog, "Behind GitHub's new authentication token formats". A wrong sum is told
+    nevertheless
     if the token looks random: a mistyped token is still most of one.
     """
     body, wanted = token[4:-6], token[-6:]
@@ -124,7 +120,9 @@ def _github_sum(token: str) -> bool:
 
 
 def _nats_seed(seed: str) -> bool:
-    """Whether it decodes as a seed of NATS: base32, a prefix byte for seeds, and a CRC16 at its end."""
+    """Whether it decodes as a seed of NATS: base32, a prefix byte for seeds, and a CRC16 at its
+    end.
+    """
     try:
         raw = base64.b32decode(seed + "=" * (-len(seed) % 8))
     except binascii.Error:
@@ -141,7 +139,9 @@ def _crc16(data: bytes) -> int:
 
 
 def _login_token(token: str) -> bool:
-    """Whether a JSON web token lets somebody in; NATS's signed names of operators, accounts and users do not."""
+    """Whether a JSON web token lets somebody in; NATS's signed names of operators, accounts and
+    users do not.
+    """
     head, claims = (_json(part) for part in token.split(".")[:2])
     if not isinstance(head, dict) or not isinstance(claims, dict) or "alg" not in head:
         return False
@@ -172,6 +172,18 @@ def _signing_keys(text: str) -> Iterator[Found]:
             )
 
 
+#: A text that has to be there, what it is, its form, and what else has to be true.
+_BLOCKS: tuple[tuple[str, str, re.Pattern[str], Callable[[re.Match[str]], bool]], ...] = (
+    ("PRIVATE KEY", "private key", _PRIVATE_KEY, lambda match: len(set(match["body"])) > 12),
+    ("OpenVPN Static key", "OpenVPN static key", _STATIC_KEY, lambda _: True),
+    ("PuTTY-User-Key-File", "private key (PuTTY)", _PUTTY_KEY, lambda _: True),
+    (
+        "LS0tLS1CRUdJTi",
+        "private key in base64",
+        _ENCODED_KEY,
+        lambda match: "PRIVATE KEY" in _decoded(match[0]),
+    ),
+)
 _CHECKS: Mapping[str, Callable[[str], bool]] = {
     "github-sum": _github_sum,
     "nats-seed": _nats_seed,

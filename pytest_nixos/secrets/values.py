@@ -1,11 +1,17 @@
-"""Whether a value is a secret itself, or stands for one: a placeholder, a path, a reference, a public thing."""
+"""Whether a value is a secret itself, or stands for one: a placeholder, a path, a reference, a
+public thing.
+"""
 
 from __future__ import annotations
 
 import enum
 import math
 import re
+import tomllib
 from collections import Counter
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
 
 from pytest_nixos.secrets.names import NameClass
 
@@ -28,213 +34,41 @@ class Verdict(enum.Enum):
     NO_SECRET = "no secret"  # noqa: S105
 
 
-_WORDS = frozenset(
-    [
-        "true",
-        "false",
-        "yes",
-        "no",
-        "none",
-        "null",
-        "nil",
-        "on",
-        "off",
-        "auto",
-        "required",
-        "optional",
-        "prompt",
-        "disabled",
-        "enabled",
-        "ask",
-        "never",
-        "always",
-        "default",
-        "undefined",
-        "unset",
-        "empty",
-        "nothing",
-        "any",
-        "all",
-        "file",
-        "files",
-        "systemd",
-        "compat",
-        "sss",
-        "ldap",
-        "ldaps",
-        "winbind",
-        "db",
-        "dns",
-        "mymachines",
-        "password",
-        "passwords",
-        "passwd",
-        "passphrase",
-        "secret",
-        "secrets",
-        "token",
-        "tokens",
-        "string",
-        "str",
-        "text",
-        "value",
-        "number",
-        "int",
-        "integer",
-        "bool",
-        "boolean",
-        "object",
-        "array",
-        "list",
-        "dict",
-        "bytes",
-        "plain",
-        "login",
-        "sufficient",
-        "requisite",
-        "include",
-        "substack",
-        "pam",
-        "basic",
-        "bearer",
-        "digest",
-        "oauth",
-        "oauth2",
-        "jwt",
-        "x509",
-        "saml",
-        "oidc",
-        "header",
-        "cookie",
-        "query",
-        "body",
-        "md5",
-        "sha",
-        "sha1",
-        "sha256",
-        "sha512",
-        "bcrypt",
-        "scrypt",
-        "argon2",
-        "argon2id",
-        "yescrypt",
-        "publickey",
-        "keyboard",
-        "interactive",
-        "external",
-        "internal",
-        "manual",
-        "generated",
-        "random",
-        "env",
-        "environment",
-        "vault",
-        "keyring",
-        "stdin",
-        "tty",
-        "agent",
-        "required!",
-        "input",
-        "self",
-        "this",
-        "user",
-        "username",
-        "name",
-        "email",
-        "admin_password",
-        "ed25519",
-        "rsa",
-        "ecdsa",
-        "localhost",
-        "without-password",
-        "prohibit-password",
-        "forced-commands-only",
-        "scram-sha-256",
-        "cert",
-        "trust",
-        "reject",
-        "peer",
-        "ident",
-        "gss",
-    ]
-)
-_PLACEHOLDER_WORDS = frozenset(
-    [
-        "changeme",
-        "change_me",
-        "change-me",
-        "changeit",
-        "replaceme",
-        "replace_me",
-        "replace-me",
-        "todo",
-        "fixme",
-        "tbd",
-        "example",
-        "sample",
-        "dummy",
-        "placeholder",
-        "yourpassword",
-        "mypassword",
-        "yoursecret",
-        "mysecret",
-        "yourtoken",
-        "mytoken",
-        "redacted",
-        "removed",
-        "hidden",
-        "masked",
-        "foo",
-        "bar",
-        "baz",
-        "foobar",
-        "foo-bar",
-        "test",
-        "testing",
-        "tests",
-        "password",
-        "secret",
-        "token",
-        "passwd",
-        "passphrase",
-        "apikey",
-        "api_key",
-        "admin",
-    ]
-)
-#: Beginnings that programs publish, and that nixpkgs' modules write where the host says nothing.
-_PUBLISHED = frozenset({"SW2YcwTIb9zpOOhoPsMm"})  # Grafana's secret_key
-_PLACEHOLDER = re.compile(
-    r"(?i)change[-_. ]?(?:me|it|this)\b|change-?this|(?:^|[-_ .:/])your[-_ .]?|\bmy[-_](?:password|secret|token|key|api)|"
-    r"replace[-_ ]?(?:me|this|with)|example|placeholder|redacted|dummy|not[-_]?(?:a|so)?[-_]?(?:real|secret|secure)|insecure|"
-    r"(?:^|[-_ ])(?:fake|sample|todo|fixme|insert|enter)(?:[-_ ]|$)|x{4,}|\*{3,}|\.{3,}|…|_{4,}|-{6,}|"
-    r"(?:^|[-_])(?:goes|here)$|0{12,}|(?:0123456789|1234567890)(?:abc|ABC|$)"
-)
-#: A text that a program replaces before anybody uses it, or that names where the secret is.
-_REFERENCE = re.compile(
-    r"""(?x)
-    ^@[\w.-]+@$ | @[A-Za-z_][\w.-]*@ | \$\{ | \$\( | ^\$[A-Za-z_]\w*$ | ^\$\d$ | ^\$\w+:: | \$[A-Z_][A-Z0-9_]{2,} | \{\{ | \}\} |
-    ^%[\w.]+%$ | %\(\w+\)s | ^%[sdir]\b | ^%\{ | ^%d/ | ^<[^>]*>$ | ^\[[^\]]*\]$ | ^\#[\w.-]+\#$ | ^\{env\} | ^\{[\w.:$]+\}$ | ^`.*`$ |
-    ^ENC\[ | ^\$ANSIBLE_VAULT | ^\$__ | ^!(?:secret|vault|env|include|reference|sub|ref|getatt)\b | ^(?:vault|secret|secrets|ref\+\w+|op|sops|
-    keyring|env|file|credentials?|aws|ssm|gcp|azurekv|bitwarden|pass|ext|db|cmd|command|exec|arn|urn|data|ssh|git\+\w+)
-    [:+]/? [/:\w] | ^(?:os\.|process\.|sys\.|System\.|Deno\.|env\.|ENV\[|getenv|builtins\.|lib\.|pkgs\.|config\.|cfg\.|self\.|this\.|args\.|
-    opts?\.|options\.|settings\.|params?\.|request\.|req\.|ctx\.|app\.|var\.|local\.|vars\.|each\.|data\.|module\.|inputs\.|
-    secrets\.|values\.|\.Values|conf\.|context\.|node\.|sops\.|age\.) | /run/(?:secrets|agenix|keys|credentials) |
-    CREDENTIALS_DIRECTORY | /nix/store/
-    """
-)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Lists:
+    """What ``values.toml`` holds; it says what each is."""
+
+    words: frozenset[str]
+    placeholder_words: frozenset[str]
+    published: frozenset[str]
+    placeholder: re.Pattern[str]
+    reference: re.Pattern[str]
+    public: re.Pattern[str]
+
+
+@cache
+def _lists() -> _Lists:
+    text = resources.files(__package__).joinpath("values.toml").read_text(encoding="utf-8")
+    data = tomllib.loads(text)
+    return _Lists(
+        words=frozenset(data["words"].split()),
+        placeholder_words=frozenset(data["placeholder-words"].split()),
+        published=frozenset(data["published"]),
+        placeholder=re.compile("|".join(data["placeholder"]), re.IGNORECASE),
+        reference=re.compile("|".join(data["reference"])),
+        public=re.compile(f"^(?:{'|'.join(data['public'])})"),
+    )
+
+
 #: Words about a secret.
 _PROSE = re.compile(
-    r"(?i)^(?:optional|leave|the|an?|your|enter|set|use|see|same|must|should|if|for)\b.*\s|\s(?:password|passphrase|secret|token|key)\b|"
+    r"(?i)^(?:optional|leave|the|an?|your|enter|set|use|see|same|must|should|if|for)\b.*\s|"
+    r"\s(?:password|passphrase|secret|token|key)\b|"
     r"^(?:password|passphrase|secret|token|key)\s"
 )
 _PATH = re.compile(r"^(?:~|\.{1,2})?/[\w.@%+~-]*(?:/[\w.@%+*~-]*)*$")
 _URL = re.compile(r"^[a-z][a-z0-9+.-]*://\S*$", re.IGNORECASE)
 _HASH_OF_CONTENT = re.compile(r"(?i)^(?:sha\d+|md5|blake\w*)[-:=]|^narHash")
-_PUBLIC = re.compile(
-    r"^(?:ssh-(?:rsa|dss|ed25519)|ecdsa-sha2|sk-ssh|sk-ecdsa|age1[0-9a-z]{20}|AAAA[BCE]\w|-----BEGIN (?:PUBLIC|CERT|"
-    r"AGE ENC|PGP MESS|PGP PUB|RSA PUBLIC|SSH2 PUB)|LS0tLS1CRUdJTiBDRVJU|MIIB[IH]j|MFkwEw|MCowBQ|[UAON][A-Z2-7]{55}$)"
-)
 _UUID = re.compile(r"(?i)^\{?[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\}?$")
 _PATTERN = re.compile(r"\\[dwsWDSb]|\.\*|\.\+|\[[a-zA-Z0-9]-[a-zA-Z0-9]|\(\?[:=!i]|\{\d+,\d*\}")
 _CALL = re.compile(
@@ -259,9 +93,13 @@ def entropy(value: str) -> float:
 
 
 def is_sample(value: str) -> bool:
-    """Whether something of a known shape was written as an example: ``AKIA...EXAMPLE``, a row of x or of 0."""
+    """Whether something of a known shape was written as an example: ``AKIA...EXAMPLE``, a row of x
+    or of 0.
+    """
     body = value[4:]
-    return bool(_PLACEHOLDER.search(value)) or len(set(body)) < min(6, max(2, len(body) // 4))
+    return bool(_lists().placeholder.search(value)) or len(set(body)) < min(
+        6, max(2, len(body) // 4)
+    )
 
 
 def judge_value(value: str, kind: NameClass, *, name: str = "") -> Verdict:
@@ -270,6 +108,8 @@ def judge_value(value: str, kind: NameClass, *, name: str = "") -> Verdict:
     :param name: the name itself: ``password = password`` says nothing.
     """
     value = value.strip()
+    if kind is NameClass.HASH and re.match(r"^\$[\w-]+\$.*\$", value):
+        return Verdict.SECRET
     if _stands_for_other(value, kind):
         return Verdict.NO_SECRET
     low = value.lower()
@@ -285,38 +125,47 @@ def judge_value(value: str, kind: NameClass, *, name: str = "") -> Verdict:
             looks_random(value, least=8) or bool(_UUID.match(value)) or len(value) >= 16
         )
     else:
-        good = looks_random(value, least=20) and not _UUID.match(value)
+        good = looks_random(value, least=16) and not _UUID.match(value)
     return Verdict.SECRET if good else Verdict.NO_SECRET
 
 
 def stands_for_none(value: str) -> bool:
-    """Whether a value is there for want of one: a placeholder, or what its program publishes as its beginning."""
-    known = value in _PUBLISHED or value.lower() in _PLACEHOLDER_WORDS
-    return known or bool(_PLACEHOLDER.search(value))
+    """Whether a value is there for want of one: a placeholder, or what its program publishes as its
+    beginning.
+    """
+    known = value in _lists().published or value.lower() in _lists().placeholder_words
+    return known or bool(_lists().placeholder.search(value))
 
 
 def names_elsewhere(value: str) -> bool:
-    """Whether a value says where the secret is: a path, a variable, a template that is filled in later."""
-    return bool(_REFERENCE.search(value) or _PATH.match(value))
+    """Whether a value says where the secret is: a path, a variable, a template that is filled in
+    later.
+    """
+    return bool(_lists().reference.search(value) or _PATH.match(value))
 
 
 def looks_random(value: str, *, least: int) -> bool:
-    """Whether a text has no words: digits or capitals amid its letters, and many different characters."""
-    if len(value) < least:
+    """Whether a text has no words: digits or capitals amid its letters, and many different
+    characters.
+
+    :param least: characters that it has to have; from 16 on it has to look like a key.
+    """
+    if len(value) < least or _IDENTIFIER.match(value):
         return False
     kinds = sum(bool(re.search(p, value)) for p in ("[a-z]", "[A-Z]", "[0-9]", "[^A-Za-z0-9]"))
-    if least >= 20:
-        if not _BASE64.match(value) or _IDENTIFIER.match(value):
-            return False
-        return entropy(value) >= (2.8 if _HEX.match(value) else 3.5) and kinds >= 2
-    return kinds >= 2 and entropy(value) >= 2.3 and not _IDENTIFIER.match(value)
+    if least < 16:
+        return kinds >= 2 and entropy(value) >= 2.3
+    if not _BASE64.match(value):
+        text = " " not in value and value[0] not in "{[(" and '"' not in value
+        return kinds == 4 and text and entropy(value) >= 4.2
+    return kinds >= 2 and entropy(value) >= (2.8 if _HEX.match(value) else 3.5)
 
 
 def _stands_for_other(value: str, kind: NameClass) -> bool:
     low = value.lower().rstrip("!")
     if len(value) < 4 or _CODE_CHARS.match(value):
         return True
-    if low in _WORDS and low not in _PLACEHOLDER_WORDS:
+    if low in _lists().words and low not in _lists().placeholder_words:
         return True
     if _WIREGUARD.match(value):
         return False
@@ -325,10 +174,10 @@ def _stands_for_other(value: str, kind: NameClass) -> bool:
     if _DURATION.match(value) and (kind is not NameClass.PASSWORD or not value.isdigit()):
         return True
     return bool(
-        _REFERENCE.search(value)
+        _lists().reference.search(value)
         or _URL.match(value)
         or _HASH_OF_CONTENT.match(value)
-        or _PUBLIC.match(value)
+        or _lists().public.match(value)
         or _PATTERN.search(value)
         or _CALL.match(value)
         or _PROSE.search(value)
@@ -336,7 +185,7 @@ def _stands_for_other(value: str, kind: NameClass) -> bool:
 
 
 def _looks_like_key(value: str) -> bool:
-    """Whether what starts with a slash is base64 rather than a path: no word between its slashes."""
+    """Whether what starts with a slash is base64 rather than a path: it has no words."""
     return (
         len(value) >= 24 and bool(re.match(r"^[A-Za-z0-9+/]+=*$", value)) and entropy(value) > 4.2
     )

@@ -1,8 +1,11 @@
 """Look for secrets in what a host's system needs at run time, in the store of this machine.
 
-Two depths: the host's own files (what its configuration generates: ``environment.etc``, units, scripts, the
-toplevel with its kernel command line, the initrd) are read whole, with every rule. The files of packages are
-looked through for keys and for tokens with a prefix: their manuals and tests are full of names and sample passwords.
+Two depths: the host's own files (what its configuration generates: ``environment.etc``, units,
+scripts, the
+toplevel with its kernel command line, the initrd) are read whole, with every rule. The files of
+packages are
+looked through for keys and for tokens with a prefix: their manuals and tests are full of names and
+sample passwords.
 """
 
 from __future__ import annotations
@@ -27,17 +30,22 @@ _PACKAGE_FILE_LIMIT = 512 * 1024
 _OWN_FILE_LIMIT = 4 * 1024 * 1024
 #: More files than this has nothing that a configuration generates.
 _OWN_FILES = 400
+#: A finding with more lines is read by nobody.
+_MOST_TOLD = 200
 _STORE_NAME = re.compile(r"^[0-9a-df-np-sv-z]{32}-(?P<name>.+)$")
 _VERSION = re.compile(r"-\d[\w.+-]*$")
 _PACKAGE_FOLDERS = ("bin", "sbin", "lib", "libexec", "share", "include")
 #: What software brings along: examples, test keys and manuals, and millions of small files.
 _HARMLESS = re.compile(
-    rb"/(share/(doc|man|info|locale|zoneinfo|i18n|terminfo)|lib/modules|lib/firmware|tests?|testdata|"
-    rb"test_data|examples?|fixtures|ovmf|site-packages|node_modules|lib/perl5|lib/python[0-9.]*)(/|$)"
+    rb"/(share/(doc|man|info|locale|zoneinfo|i18n|terminfo)|lib/modules|lib/firmware|tests?|"
+    rb"testdata|"
+    rb"test_data|examples?|fixtures|ovmf|site-packages|node_modules|lib/perl5|lib/python[0-9.]*)(/|"
+    rb"$)"
 )
 _MANUALS = re.compile(rb"/share/(doc|man|info|locale|zoneinfo|i18n|terminfo)(/|$)")
 _BINARY = (
-    b".so", b".a", b".o", b".gz", b".xz", b".zst", b".ko", b".png", b".bin", b".pyc", b".mo", b".elc",
+    b".so", b".a", b".o", b".gz", b".xz", b".zst", b".ko",
+    b".png", b".bin", b".pyc", b".mo", b".elc",
 )  # fmt: skip
 _PRIVATE_KEY = "private key"
 
@@ -47,8 +55,10 @@ class Closure:
     """What to scan.
 
     :param paths: the store paths that the system needs at run time.
-    :param toplevel: the system itself, whose initrd is opened and whose ``/etc`` names the files that are found.
-    :param flake: store path of the flake's own source; where the closure holds it, it is read whole.
+    :param toplevel: the system itself, whose initrd is opened and whose ``/etc`` names the files
+        that are found.
+    :param flake: store path of the flake's own source; where the closure holds it, it is read
+        whole.
     """
 
     paths: tuple[Path, ...]
@@ -66,13 +76,12 @@ class _Tally:
     placeholders: list[str] = field(default_factory=list)
 
     def told(self) -> str:
+        own, package, initrd = (self.files[kind] for kind in ("own", "package", "initrd"))
+        packages = f"{package} files of {self.paths['package']} packages"
         lines = [
-            f"read whole: {self.files['own']} files of the host's own in {self.paths['own']} store paths",
-            f"looked through for keys and tokens with a prefix: {self.files['package']} files of "
-            f"{self.paths['package']} packages, their manuals and tests left out",
-            f"initrd: {self.files['initrd']} files read"
-            if self.files["initrd"]
-            else "initrd: none read",
+            f"read whole: {own} files of the host's own in {self.paths['own']} store paths",
+            f"searched for keys and tokens with a prefix: {packages}, without manuals and tests",
+            f"initrd: {initrd or 'no'} files read",
         ]
         if self.paths["nixpkgs"]:
             lines.append("left out: the source of nixpkgs, which is public")
@@ -112,6 +121,9 @@ def scan_closure(closure: Closure, *, cache: ScanCache | None = None) -> StoreSc
     if closure.toplevel is not None:
         scan = _scan_initrd(closure.toplevel, cache)
         tally.files["initrd"] += scan.files
+        # As one file it is too large or binary; it has just been opened.
+        initrd = f"{(closure.toplevel / 'initrd').resolve()} ("
+        tally.unread = [reason for reason in tally.unread if not reason.startswith(initrd)]
         tally.unread += scan.unread
         found += scan.hits
     cache.write()
@@ -129,12 +141,17 @@ def _summed(
     )
     return StoreScan(
         paths=paths,
-        secrets=tuple(sorted(hits)),
+        secrets=_at_most(sorted(hits)),
         private_keys=tuple(
             sorted(k for k, hit in hits.items() if hit.kind.startswith(_PRIVATE_KEY))
         ),
         told=tally.told(),
     )
+
+
+def _at_most(lines: list[str]) -> tuple[str, ...]:
+    more = len(lines) - _MOST_TOLD
+    return (*lines[:_MOST_TOLD], *([f"and {more} more"] if more > 0 else []))
 
 
 def _line(file: str, hit: Hit, names: Mapping[str, str]) -> str:
@@ -149,13 +166,15 @@ def _etc_names(toplevel: Path) -> Mapping[str, str]:
         if count > 2000 or root.count("/") > top.count("/") + 8:
             folders.clear()
         for name in files:
-            path = os.path.join(root, name)
-            names.setdefault(os.path.realpath(path), f"/etc/{os.path.relpath(path, top)}")
+            path = f"{root}/{name}"
+            names.setdefault(os.path.realpath(path), f"/etc/{path.removeprefix(f'{top}/')}")
     return names
 
 
 def _is_nixpkgs(path: Path) -> bool:
-    """Whether a store path is nixpkgs itself: public, with test keys, and in the closure of every flake's host."""
+    """Whether a store path is nixpkgs itself: public, with test keys, and in the closure of every
+    flake's host.
+    """
     return (path / "pkgs/top-level").is_dir() and (path / "nixos/modules").is_dir()
 
 
@@ -209,8 +228,10 @@ def _plain_name(path: str) -> str:
 def _is_generated(path: Path, files: list[bytes]) -> bool:
     """Whether the host's configuration made a store path, rather than a package's build.
 
-    Nix keeps no note of that. A single file, a tree of links and a small folder of texts is generated. A package
-    has programs for the processor, very many files, or a version in its name and the folders of one. A source in
+    Nix keeps no note of that. A single file, a tree of links and a small folder of texts is
+    generated. A package
+    has programs for the processor, very many files, or a version in its name and the folders of
+    one. A source in
     the store is another flake's.
     """
     if not path.is_dir():
@@ -234,7 +255,8 @@ def _is_program(file: bytes) -> bool:
 def _files(
     path: bytes, *, limit: int | None, skipped: re.Pattern[bytes] = _MANUALS
 ) -> Iterator[bytes]:
-    # Bytes and os.path: a closure has hundreds of thousands of files, and their names need not be UTF-8.
+    # Bytes and os.path: a closure has hundreds of thousands of files, and their names need not be
+    # UTF-8.
     if not os.path.isdir(path):  # noqa: PTH112
         yield path
         return

@@ -9,9 +9,9 @@ from typing import Any
 
 from pytest_nixos.nix.declared import Unit
 from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.secrets.scan import find_secrets
 from pytest_nixos.secrets.values import names_elsewhere, stands_for_none
 from pytest_nixos.standards.config_fact import ConfigFact
-from pytest_nixos.standards.declared_facts import DECLARED_FACTS
 from pytest_nixos.standards.nixos_releases import load_releases
 from pytest_nixos.standards.seen import Seen, Sight, Unseen
 from pytest_nixos.standards.services import unit_environment
@@ -104,9 +104,15 @@ def _secret_environment(host: HostConfig, _: dt.date) -> Sight:
             f"{name}: {key}"
             for name, unit in host.units.items()
             for key, value in unit_environment(unit).items()
-            if _SECRET_NAME.search(key) and value and not value.startswith(("/", "%"))
+            if _holds_secret(key, value)
         )
     )
+
+
+def _holds_secret(name: str, value: str) -> bool:
+    if _SECRET_NAME.search(name) and value and not names_elsewhere(value):
+        return True
+    return any(not hit.placeholder for hit in find_secrets(f'"{name}={value}"'))
 
 
 def _texts(unit: Unit) -> Iterator[str]:
@@ -244,6 +250,5 @@ CONFIG_FACTS: Mapping[str, ConfigFact] = {
         about="TCP ports that the firewall is declared to open on every interface",
         read=lambda host, _: Seen(_open_ports(host)),
     ),
-    **DECLARED_FACTS,
     "release": ConfigFact(about="why the release is not supported, if so", read=_release),
 }

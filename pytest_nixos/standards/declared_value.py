@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytest_nixos.nix.host_facts import HostConfig
-from pytest_nixos.standards.config_facts import CONFIG_FACTS
+from pytest_nixos.standards.declared_facts import DECLARED_FACTS
 from pytest_nixos.standards.model import DeclaredSpec
 from pytest_nixos.standards.seen import Seen, Sight, Unseen
 
@@ -21,7 +21,7 @@ HARMLESS = frozenset({"", "!", "*", "!!", "!*"})
 def declared_value(host: HostConfig, spec: DeclaredSpec) -> Sight:
     """Return the declared value; ``Seen(None)`` where the option exists and this key is not set."""
     if spec.fact is not None:
-        return CONFIG_FACTS[spec.fact].read(host, dt.datetime.now(tz=dt.UTC).date())
+        return DECLARED_FACTS[spec.fact].read(host, dt.datetime.now(tz=dt.UTC).date())
     found = [host.option(path) for path in spec.options]
     known = [declared for declared in found if declared.state != "absent"]
     if not known:

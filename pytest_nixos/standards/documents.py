@@ -13,9 +13,13 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
 
 from pytest_nixos.errors import CatalogueError
+from pytest_nixos.standards.did_you_mean import did_you_mean
+from pytest_nixos.standards.format import FORMS
 
 if TYPE_CHECKING:
     from jsonschema import Draft202012Validator
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["ENTRY_KEYS", "check_schema", "read_document"]
 
 Json = Any
+T = TypeVar("T")
 
 ENTRY_KEYS: Mapping[str, tuple[str, str]] = {
     "catalogue": ("control", "id"),
@@ -31,14 +36,15 @@ ENTRY_KEYS: Mapping[str, tuple[str, str]] = {
 }
 
 
-def read_document(path: Path, form: str, *, trusted: bool = False) -> dict[str, Json]:
-    """Read one file and hold it against the schema.
+def read_document(path: Path, kind: type[T], *, trusted: bool = False) -> T:
+    """Read one file, held against the schema.
 
-    :param form: ``catalogue``, ``profile`` or ``waivers``.
+    :param kind: one of :data:`pytest_nixos.standards.format.FORMS`.
     :param trusted: whether the file ships with this package, whose tests hold it against the schema; that takes
         half a second of each start otherwise.
     :raises CatalogueError: naming the file, the line or entry, the field, and what was expected.
     """
+    form = next(name for name, known in FORMS.items() if known is kind)
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as err:
@@ -60,7 +66,13 @@ def read_document(path: Path, form: str, *, trusted: bool = False) -> dict[str, 
     plain: dict[str, Json] = _plain(document)
     if not trusted:
         check_schema(plain, form, source=str(path))
-    return plain
+    try:
+        return msgspec.convert(plain, kind)
+    except msgspec.ValidationError as err:
+        raise CatalogueError(
+            f"{path}: {err}",
+            remedy="correct that field; docs/reference/controls/format.md lists every field",
+        ) from err
 
 
 def check_schema(document: Mapping[str, Json], form: str, *, source: str) -> None:
@@ -98,7 +110,8 @@ def _validator(form: str) -> Draft202012Validator:
 
     text = files("pytest_nixos.standards").joinpath("schema.json").read_text(encoding="utf-8")
     schema = json.loads(text)
-    return Draft202012Validator({**schema, "$ref": f"#/$defs/{form}"})
+    rooted = {**schema, "$ref": f"#/$defs/{form}"}
+    return Draft202012Validator(rooted, format_checker=Draft202012Validator.FORMAT_CHECKER)
 
 
 def _place(document: Mapping[str, Json], form: str, path: list[str | int]) -> tuple[str, str]:
@@ -117,10 +130,11 @@ def _dotted(path: Iterable[str | int]) -> str:
     return ".".join(str(part) for part in path)
 
 
-def _what(error: ValidationError) -> str:
+def _what(error: ValidationError) -> str:  # noqa: PLR0911 - one sentence a keyword
     """Say what was expected in plain words; jsonschema's own words print whole documents."""
     got = _short(error.instance)
     wanted: Json = error.validator_value
+    entry: Json = error.instance
     match error.validator:
         case "enum":
             return f"is {got}, expected one of {', '.join(map(str, wanted))}"
@@ -128,12 +142,17 @@ def _what(error: ValidationError) -> str:
             return f"is {got}, expected a value of type {wanted}"
         case "pattern":
             return f"is {got}, expected text that matches {wanted}"
+        case "format":
+            return f"{error.instance!r} is no {wanted}"
         case "required":
-            present = error.instance if isinstance(error.instance, Mapping) else {}
+            present = entry if isinstance(entry, Mapping) else {}
             missing = [key for key in wanted if key not in present]
             return f"lacks {', '.join(missing)}"
-        case "additionalProperties" | "propertyNames":
-            return error.message
+        case "additionalProperties" if isinstance(error.schema, Mapping):
+            return _unknown_fields(entry, error.schema.get("properties", {}))
+        case "oneOf" if not any("title" in alternative for alternative in wanted):
+            names = [name for alternative in wanted for name in alternative["required"]]
+            return f"needs exactly one of {', '.join(names)}"
         case "oneOf":
             return (
                 "has to be judged in exactly one way: by data (observed or declared, and expect), "
@@ -143,6 +162,12 @@ def _what(error: ValidationError) -> str:
             return "has a combination of fields that exclude each other (no value with this op)"
         case _:
             return f"{got}: {error.message}"[:300]
+
+
+def _unknown_fields(entry: Mapping[str, Json], known: Mapping[str, Json]) -> str:
+    unknown = [key for key in entry if key not in known]
+    near = did_you_mean(unknown[0], known) if len(unknown) == 1 else ""
+    return f"has no field {', '.join(unknown)}{near}"
 
 
 def _short(value: Json) -> str:

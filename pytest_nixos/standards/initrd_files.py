@@ -1,4 +1,5 @@
-"""The files of an initrd: one archive of cpio's "newc" form after the other, each as it is or compressed.
+"""The files of an initrd: one archive of cpio's "newc" form after the other, each as it is or
+compressed.
 
 Source: Documentation/driver-api/early-userspace/buffer-format.rst of the kernel.
 """
@@ -14,7 +15,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol, cast
 
 __all__ = ["InitrdFile", "UnreadableInitrd", "initrd_files"]
 
@@ -27,6 +28,16 @@ _UNPACKED_LIMIT = 2 * 1024 * 1024 * 1024
 _PACKAGE = re.compile(
     r"^nix/store/[^/]+/(?:bin|sbin|lib|libexec|share|include)/|^(?:usr/)?(?:lib|share|bin|sbin)/"
 )
+
+
+class _Stream(Protocol):
+    def read(self, size: int = -1, /) -> bytes: ...
+
+
+class _Seekable(_Stream, Protocol):
+    def tell(self) -> int: ...
+
+    def seek(self, offset: int, whence: int = 0, /) -> int: ...
 
 
 class UnreadableInitrd(Exception):
@@ -49,7 +60,8 @@ class InitrdFile:
 def initrd_files(path: Path) -> Iterator[InitrdFile]:
     """Yield the regular files of an initrd.
 
-    :raises UnreadableInitrd: where it is damaged, or compressed in a way that cannot be undone here.
+    :raises UnreadableInitrd: where it is damaged, or compressed in a way that cannot be undone
+        here.
     """
     try:
         with path.open("rb") as stream:
@@ -58,7 +70,7 @@ def initrd_files(path: Path) -> Iterator[InitrdFile]:
         raise UnreadableInitrd(str(err) or "it is cut short") from err
 
 
-def _archives(stream: IO[bytes]) -> Iterator[InitrdFile]:
+def _archives(stream: _Seekable) -> Iterator[InitrdFile]:
     while magic := _next_magic(stream):
         if magic.startswith(b"0707"):
             yield from _archive(stream)
@@ -68,7 +80,7 @@ def _archives(stream: IO[bytes]) -> Iterator[InitrdFile]:
             return
 
 
-def _next_magic(stream: IO[bytes]) -> bytes:
+def _next_magic(stream: _Seekable) -> bytes:
     """Skip the zeros between archives, and look at the next six bytes."""
     while True:
         start = stream.tell()
@@ -83,29 +95,32 @@ def _next_magic(stream: IO[bytes]) -> bytes:
             return magic
 
 
-def _unpacked(stream: IO[bytes], magic: bytes) -> IO[bytes]:
+def _unpacked(stream: _Seekable, magic: bytes) -> _Stream:
+    source = cast("IO[bytes]", stream)  # a file, or what _Bounded makes of one
     if magic.startswith(b"\x1f\x8b"):
-        return gzip.GzipFile(fileobj=stream)
+        return gzip.GzipFile(fileobj=source)
     if magic.startswith((b"\xfd7zXZ", b"]\0\0")):
-        return lzma.LZMAFile(stream)
+        return lzma.LZMAFile(source)
     if magic.startswith(b"BZh"):
-        return bz2.BZ2File(stream)
+        return bz2.BZ2File(source)
     if magic.startswith(b"\x28\xb5\x2f\xfd"):
         import zstandard
 
-        return zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True)
+        return zstandard.ZstdDecompressor().stream_reader(source, read_across_frames=True)
     raise UnreadableInitrd(f"it starts with {magic.hex()}, which no known compression does")
 
 
-class _Bounded(io.RawIOBase):
+class _Bounded:
     """A stream of unpacked data that can be read forwards only, with a bound."""
 
-    def __init__(self, source: IO[bytes]) -> None:
+    def __init__(self, source: _Stream) -> None:
         self._source = source
         self._at = 0
         self._ahead = b""
+        self._last = b""
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int = -1, /) -> bytes:
+        """Read as many bytes as there are, up to `size`."""
         wanted = size if size >= 0 else _UNPACKED_LIMIT
         found, self._ahead = self._ahead[:wanted], self._ahead[wanted:]
         while len(found) < wanted and (
@@ -119,9 +134,10 @@ class _Bounded(io.RawIOBase):
         return found
 
     def tell(self) -> int:
+        """Return how many bytes were read."""
         return self._at
 
-    def seek(self, offset: int, whence: int = 0) -> int:
+    def seek(self, offset: int, whence: int = 0, /) -> int:
         """Go back within what was read last."""
         back = self._at - offset
         if whence or not 0 <= back <= len(self._last):
@@ -132,7 +148,7 @@ class _Bounded(io.RawIOBase):
         return offset
 
 
-def _archive(stream: IO[bytes]) -> Iterator[InitrdFile]:
+def _archive(stream: _Stream) -> Iterator[InitrdFile]:
     while True:
         header = _exactly(stream, _HEADER)
         if header[:6] not in (b"070701", b"070702"):
@@ -149,7 +165,7 @@ def _archive(stream: IO[bytes]) -> Iterator[InitrdFile]:
             yield InitrdFile(name=name, content=content, of_package=bool(_PACKAGE.match(name)))
 
 
-def _content(stream: IO[bytes], size: int) -> bytes:
+def _content(stream: _Stream, size: int) -> bytes:
     padding = -size % 4
     if size <= _FILE_LIMIT:
         return _exactly(stream, size + padding)[:size]
@@ -159,7 +175,7 @@ def _content(stream: IO[bytes], size: int) -> bytes:
     return b""
 
 
-def _exactly(stream: IO[bytes], size: int) -> bytes:
+def _exactly(stream: _Stream, size: int) -> bytes:
     data = stream.read(size)
     if len(data) != size:
         raise UnreadableInitrd("it is cut short")

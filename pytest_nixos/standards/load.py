@@ -11,6 +11,7 @@ from typing import Any
 from pytest_nixos.errors import CatalogueError
 from pytest_nixos.standards.did_you_mean import did_you_mean
 from pytest_nixos.standards.documents import read_document
+from pytest_nixos.standards.format import CatalogueFile
 from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.model import Control, Suite
 from pytest_nixos.standards.parse import parse_control, parse_suite
@@ -57,10 +58,10 @@ def load_catalogue(extra_dirs: Sequence[Path] = ()) -> Catalogue:
     """
     with as_file(files("pytest_nixos.standards").joinpath("catalogue")) as bundled:
         paths = _toml_files(bundled)
-        documents = [(path, read_document(path, "catalogue", trusted=True)) for path in paths]
+        documents = [(path, read_document(path, CatalogueFile, trusted=True)) for path in paths]
     for directory in extra_dirs:
         found = _toml_files(directory)
-        documents += [(path, read_document(path, "catalogue")) for path in found]
+        documents += [(path, read_document(path, CatalogueFile)) for path in found]
     return _assemble(documents)
 
 
@@ -91,15 +92,15 @@ def _toml_files(directory: Path) -> list[Path]:
     return sorted(directory.glob("*.toml"))
 
 
-def _assemble(documents: Sequence[tuple[Path, Mapping[str, Json]]]) -> Catalogue:
+def _assemble(documents: Sequence[tuple[Path, CatalogueFile]]) -> Catalogue:
     suites: dict[str, Suite] = {}
     controls: dict[str, Control] = {}
     for path, document in documents:
         _refuse_duplicates(path, document, controls)
-        if (known := suites.get(document["suite"])) is None:
+        if (known := suites.get(document.suite)) is None:
             suite = parse_suite(document, path)
         else:
-            added = tuple(parse_control(data, known.name, path) for data in document["control"])
+            added = tuple(parse_control(entry, known.name, path) for entry in document.control)
             suite = _extended(known, added)
         suites[suite.name] = suite
         controls.update((control.id, control) for control in suite.controls)
@@ -147,12 +148,10 @@ def _refreshed(suites: Mapping[str, Suite], controls: Mapping[str, Control]) -> 
     }
 
 
-def _refuse_duplicates(
-    path: Path, document: Mapping[str, Json], known: Mapping[str, Control]
-) -> None:
+def _refuse_duplicates(path: Path, document: CatalogueFile, known: Mapping[str, Control]) -> None:
     seen: set[str] = set()
-    for data in document["control"]:
-        control_id = data["id"]
+    for entry in document.control:
+        control_id = entry.id
         if control_id in seen:
             raise CatalogueError(
                 f"{path}: {control_id}: id: is there twice in this file",
@@ -160,12 +159,12 @@ def _refuse_duplicates(
             )
         seen.add(control_id)
         taken = known.get(control_id)
-        if taken is not None and not data.get("overrides", False):
+        if taken is not None and not entry.overrides:
             raise CatalogueError(
                 f"{path}: {control_id}: id: is taken by {taken.source}",
                 remedy="choose another id, or say overrides = true to replace that control",
             )
-        if taken is None and data.get("overrides", False):
+        if taken is None and entry.overrides:
             raise CatalogueError(
                 f"{path}: {control_id}: overrides: there is no such control to replace"
                 f"{did_you_mean(control_id, known)}",

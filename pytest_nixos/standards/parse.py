@@ -1,4 +1,4 @@
-"""Controls, suites and expectations made from documents that the schema has accepted."""
+"""Controls, suites and expectations made of what files say."""
 
 from __future__ import annotations
 
@@ -7,11 +7,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from msgspec import UnsetType
+
 from pytest_nixos.backend_name import EVERYWHERE, BackendName
 from pytest_nixos.errors import CatalogueError
 from pytest_nixos.findings import Severity
-from pytest_nixos.standards.config_facts import CONFIG_FACTS
+from pytest_nixos.standards.declared_facts import DECLARED_FACTS
 from pytest_nixos.standards.did_you_mean import did_you_mean
+from pytest_nixos.standards.format import (
+    CatalogueFile,
+    ConditionEntry,
+    ControlEntry,
+    DeclaredEntry,
+    ExpectEntry,
+    FillEntry,
+    given,
+)
 from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.model import (
     Control,
@@ -20,7 +31,6 @@ from pytest_nixos.standards.model import (
     Fill,
     ObservedSpec,
     Operator,
-    Quantifier,
     Remedy,
     Requirement,
     Suite,
@@ -31,45 +41,44 @@ __all__ = ["parse_control", "parse_suite"]
 Json = Any
 
 
-def parse_suite(document: Mapping[str, Json], source: Path) -> Suite:
-    """Make a suite from a catalogue document.
+def parse_suite(file: CatalogueFile, source: Path) -> Suite:
+    """Make a suite of what a catalogue file says.
 
     :raises CatalogueError: if a control names an unknown kind, lacks one of its parameters or has a bad pattern.
     """
-    name = document["suite"]
     return Suite(
-        name=name,
-        title=document["title"],
-        description=document["description"].strip(),
-        controls=tuple(parse_control(data, name, source) for data in document["control"]),
+        name=file.suite,
+        title=file.title,
+        description=file.description.strip(),
+        controls=tuple(parse_control(entry, file.suite, source) for entry in file.control),
         source=source,
     )
 
 
-def parse_control(data: Mapping[str, Json], suite: str, source: Path) -> Control:
+def parse_control(entry: ControlEntry, suite: str, source: Path) -> Control:
     """Make one control; see :func:`parse_suite` for the errors."""
     control = Control(
-        id=data["id"],
+        id=entry.id,
         suite=suite,
-        title=data["title"].strip(),
-        severity=Severity[data["severity"]],
-        threat=data["threat"].strip(),
-        remedies=_remedies(data),
-        fill={name: _fill(entry) for name, entry in data.get("fill", {}).items()},
-        references={key: tuple(value) for key, value in data.get("references", {}).items()},
-        disa_category=data.get("disa-category"),
-        since=data.get("since"),
-        until=data.get("until"),
-        applies_to=_places(data.get("applies-to", [place.place for place in EVERYWHERE])),
-        falsified_in=_places(data.get("falsified-in", [])),
-        requires=tuple(_requirement(entry) for entry in data.get("requires", [])),
-        observed=_observed(data.get("observed")),
-        declared=_declared(data.get("declared")),
-        expect=_optional_expectation(data.get("expect")),
-        check=data.get("check", False),
-        judged_as=data.get("judged-as"),
-        manual=data.get("manual"),
-        note=data.get("note", "").strip(),
+        title=entry.title.strip(),
+        severity=Severity[entry.severity],
+        threat=entry.threat.strip(),
+        remedies=_remedies(entry),
+        fill={name: _fill(fill) for name, fill in given(entry.fill, {}).items()},
+        references={key: tuple(clauses) for key, clauses in entry.references.items()},
+        disa_category=given(entry.disa_category, None),
+        since=given(entry.since, None),
+        until=given(entry.until, None),
+        applies_to=_places(given(entry.applies_to, [place.place for place in EVERYWHERE])),
+        falsified_in=_places(given(entry.falsified_in, [])),
+        requires=tuple(_requirement(entry, entry.reason) for entry in entry.requires),
+        observed=_observed(given(entry.observed, None)),
+        declared=_declared(given(entry.declared, None)),
+        expect=_optional_expectation(given(entry.expect, None)),
+        check=entry.check,
+        judged_as=given(entry.judged_as, None),
+        manual=given(entry.manual, None),
+        note=given(entry.note, "").strip(),
         source=source,
     )
     _check_kind(control)
@@ -119,72 +128,73 @@ def _observed(data: Mapping[str, Json] | None) -> ObservedSpec | None:
     return ObservedSpec(kind=data["kind"], parameters=parameters)
 
 
-def _declared(data: Mapping[str, Json] | None) -> DeclaredSpec | None:
-    if data is None:
+def _declared(entry: DeclaredEntry | None) -> DeclaredSpec | None:
+    if entry is None:
         return None
+    fact = given(entry.fact, None)
+    options = (
+        [entry.option] if not isinstance(entry.option, UnsetType) else given(entry.options, [])
+    )
     return DeclaredSpec(
-        options=_fact_options(data["fact"]) if "fact" in data else _options(data),
-        fact=data.get("fact"),
-        select=tuple(data.get("select", ())),
-        expect=_optional_expectation(data.get("expect")),
-        secret=data.get("secret", False),
+        options=tuple(options) if fact is None else _fact_options(fact),
+        fact=fact,
+        select=tuple(entry.select),
+        expect=_optional_expectation(given(entry.expect, None)),
+        secret=entry.secret,
     )
 
 
 def _fact_options(name: str) -> tuple[str, ...]:
-    if name not in CONFIG_FACTS:
+    if name not in DECLARED_FACTS:
         raise CatalogueError(
-            f"declared.fact: {name!r} is not a fact{did_you_mean(name, CONFIG_FACTS)}",
-            remedy=f"use one of {', '.join(sorted(CONFIG_FACTS))}",
+            f"declared.fact: {name!r} is not a fact{did_you_mean(name, DECLARED_FACTS)}",
+            remedy=f"use one of {', '.join(sorted(DECLARED_FACTS))}",
         )
-    return CONFIG_FACTS[name].options
+    return DECLARED_FACTS[name].options
 
 
-def _options(data: Mapping[str, Json]) -> tuple[str, ...]:
-    return (data["option"],) if "option" in data else tuple(data["options"])
-
-
-def _requirement(data: Mapping[str, Json]) -> Requirement:
+def _requirement(entry: ConditionEntry, reason: str = "") -> Requirement:
     return Requirement(
-        declared=DeclaredSpec(options=_options(data), select=tuple(data.get("select", ()))),
-        expect=Expectation(op=Operator(data["op"]), value=data.get("value")),
-        reason=data.get("reason", ""),
+        declared=DeclaredSpec(options=(entry.option,), select=tuple(entry.select)),
+        expect=Expectation(op=entry.op, value=given(entry.value, None)),
+        reason=reason,
     )
 
 
-def _remedies(data: Mapping[str, Json]) -> tuple[Remedy, ...]:
-    entries = data["remedies"] if "remedies" in data else [{"text": data["remedy"]}]
+def _remedies(entry: ControlEntry) -> tuple[Remedy, ...]:
+    if not isinstance(entry.remedy, UnsetType):
+        return (Remedy(text=entry.remedy.strip()),)
     return tuple(
         Remedy(
-            text=entry["text"].strip(),
-            since=entry.get("since"),
-            until=entry.get("until"),
-            goes_into=entry.get("goes-into"),
-            when=tuple(_requirement(condition) for condition in entry.get("when", [])),
+            text=remedy.text.strip(),
+            since=given(remedy.since, None),
+            until=given(remedy.until, None),
+            goes_into=given(remedy.goes_into, None),
+            when=tuple(_requirement(condition) for condition in given(remedy.when, [])),
         )
-        for entry in entries
+        for remedy in given(entry.remedies, [])
     )
 
 
-def _fill(data: Mapping[str, Json]) -> Fill:
+def _fill(entry: FillEntry) -> Fill:
     return Fill(
-        pattern=data.get("pattern"),
-        reads=data.get("reads", "found"),
-        option=data.get("option"),
-        table=data.get("table"),
+        pattern=given(entry.pattern, None),
+        reads=entry.reads,
+        option=given(entry.option, None),
+        table=given(entry.table, None),
     )
 
 
-def _optional_expectation(data: Mapping[str, Json] | None) -> Expectation | None:
-    return None if data is None else _expectation(data)
+def _optional_expectation(entry: ExpectEntry | None) -> Expectation | None:
+    return None if entry is None else _expectation(entry)
 
 
-def _expectation(data: Mapping[str, Json]) -> Expectation:
+def _expectation(entry: ExpectEntry) -> Expectation:
     return Expectation(
-        op=Operator(data["op"]),
-        value=data.get("value"),
-        parameter=data.get("parameter"),
-        quantifier=Quantifier(data.get("quantifier", "whole")),
-        fields={key: _expectation(inner) for key, inner in data.get("fields", {}).items()},
-        alternatives=tuple(_expectation(inner) for inner in data.get("alternatives", [])),
+        op=entry.op,
+        value=given(entry.value, None),
+        parameter=given(entry.parameter, None),
+        quantifier=entry.quantifier,
+        fields={key: _expectation(inner) for key, inner in given(entry.fields, {}).items()},
+        alternatives=tuple(_expectation(inner) for inner in given(entry.alternatives, [])),
     )

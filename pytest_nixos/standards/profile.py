@@ -12,6 +12,7 @@ from pytest_nixos.errors import CatalogueError
 from pytest_nixos.findings import Severity
 from pytest_nixos.standards.did_you_mean import did_you_mean
 from pytest_nixos.standards.documents import read_document
+from pytest_nixos.standards.format import ProfileFile, SelectionEntry
 from pytest_nixos.standards.load import Catalogue
 from pytest_nixos.standards.model import STANDARDS, Control
 
@@ -175,24 +176,24 @@ def _known(profile: Profile, where: str, names: Iterable[str], known: Iterable[s
 
 
 def _parse(path: Path, *, trusted: bool = False) -> Profile:
-    data = read_document(path, "profile", trusted=trusted)
+    file = read_document(path, ProfileFile, trusted=trusted)
     return Profile(
-        name=data["profile"],
-        title=data["title"],
-        description=data["description"].strip(),
+        name=file.profile,
+        title=file.title,
+        description=file.description.strip(),
         source=path,
-        extends=tuple(data.get("extends", ())),
-        select=_selection(data.get("select", {})),
-        exclude=_selection(data.get("exclude", {})),
-        parameters=data.get("parameters", {}),
-        severities={i: Severity[s] for i, s in data.get("severities", {}).items()},
+        extends=tuple(file.extends),
+        select=_selection(file.select),
+        exclude=_selection(file.exclude),
+        parameters=file.parameters,
+        severities={name: Severity[word] for name, word in file.severities.items()},
     )
 
 
-def _selection(data: Mapping[str, Json]) -> Selection:
+def _selection(entry: SelectionEntry) -> Selection:
     return Selection(
-        controls=tuple(data.get("controls", ())),
-        suites=tuple(data.get("suites", ())),
-        standards=tuple(data.get("standards", ())),
-        references={key: tuple(value) for key, value in data.get("references", {}).items()},
+        controls=tuple(entry.controls),
+        suites=tuple(entry.suites),
+        standards=tuple(entry.standards),
+        references={key: tuple(clauses) for key, clauses in entry.references.items()},
     )

@@ -60,13 +60,21 @@ def remedy_text(
     if remedy is None:
         return f"# NixOS {host.release} has no option for this: a newer release does."
     values = _values(control, host, observed=observed, reason=reason, today=today)
-    lines = []
-    for statement in statements(remedy.text):
+    parts = statements(remedy.text)
+    # What a remedy says of two kinds of thing is given of the kind that was found.
+    some = any(_names(part) and not _unknown(part, values) for part in parts if not part.is_comment)
+    lines, so_already = [], []
+    for statement in parts:
+        if some and not statement.is_comment and _unknown(statement, values):
+            continue
         if _is_so_already(statement, host):
-            path = (statement.assignment or ("",))[0]
-            lines.append(f"# {path} is so already; something else decides on the machine.")
+            so_already.append((statement.assignment or ("",))[0])
         else:
             lines += _filled(statement, values)
+    if so_already and all(line.startswith("#") for line in lines):
+        lines += [
+            f"# {path} is so already; something else decides on the machine." for path in so_already
+        ]
     if remedy.goes_into is not None:
         lines.insert(0, f"# Goes into {remedy.goes_into}, not into a module:")
     return "\n".join(lines)
@@ -185,7 +193,7 @@ def _texts(value: Json) -> Iterator[str]:
 def _filled(statement: Statement, values: Values) -> list[str]:
     """Repeat a statement for each value of its placeholder; comment it out where a value is not known."""
     text = _PLACEHOLDER.sub(lambda match: _every(match, values), statement.text)
-    names = list(dict.fromkeys(match[2] for match in _PLACEHOLDER.finditer(text)))
+    names = _names(Statement(text))
     unknown = [name for name in names if not values.get(name)]
     if unknown and statement.is_comment:
         return [text]
@@ -199,6 +207,14 @@ def _filled(statement: Statement, values: Values) -> list[str]:
     if count > SHOWN and not statement.is_comment:
         lines.append(f"# and the same for {count - SHOWN} more")
     return list(dict.fromkeys(lines))
+
+
+def _names(statement: Statement) -> list[str]:
+    return list(dict.fromkeys(match[2] for match in _PLACEHOLDER.finditer(statement.text)))
+
+
+def _unknown(statement: Statement, values: Values) -> list[str]:
+    return [name for name in _names(statement) if not values.get(name)]
 
 
 def _every(match: re.Match[str], values: Values) -> str:

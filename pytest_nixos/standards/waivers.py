@@ -5,35 +5,15 @@ from __future__ import annotations
 import datetime as dt
 import fnmatch
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_nixos.errors import CatalogueError
 from pytest_nixos.findings import Outcome
 from pytest_nixos.standards.did_you_mean import did_you_mean
 from pytest_nixos.standards.documents import read_document
+from pytest_nixos.standards.format import Waiver, WaiversFile
 
 __all__ = ["Waiver", "apply_waiver", "find_waiver", "idle_waivers", "load_waivers"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Waiver:
-    """One exception.
-
-    :param host: glob over host names.
-    :param owner: who answers for it.
-    :param expires: last day on which it counts.
-    """
-
-    control: str
-    host: str
-    reason: str
-    owner: str
-    expires: dt.date
-
-    def expired(self, today: dt.date) -> bool:
-        """Whether its last day is over."""
-        return today > self.expires
 
 
 def load_waivers(path: Path, known_controls: Collection[str]) -> tuple[Waiver, ...]:
@@ -42,8 +22,7 @@ def load_waivers(path: Path, known_controls: Collection[str]) -> tuple[Waiver, .
     :param known_controls: ids that exist.
     :raises CatalogueError: if the file is malformed, a control is unknown, or two entries say the same.
     """
-    document = read_document(path, "waivers")
-    waivers = tuple(_waiver(path, entry) for entry in document["waiver"])
+    waivers = tuple(read_document(path, WaiversFile).waiver)
     seen: set[tuple[str, str]] = set()
     for waiver in waivers:
         if waiver.control not in known_controls:
@@ -122,20 +101,3 @@ def idle_waivers(
             why = "no check of this run judged the control"
         notices.append(f"waiver {waiver.control} for {waiver.host} waived nothing: {why}")
     return tuple(notices)
-
-
-def _waiver(path: Path, entry: Mapping[str, str]) -> Waiver:
-    try:
-        expires = dt.date.fromisoformat(entry["expires"])
-    except ValueError as err:
-        raise CatalogueError(
-            f"{path}: {entry['control']}: expires: {entry['expires']!r} is no date",
-            remedy="write it as expires = 2027-01-31",
-        ) from err
-    return Waiver(
-        control=entry["control"],
-        host=entry["host"],
-        reason=entry["reason"],
-        owner=entry["owner"],
-        expires=expires,
-    )

@@ -15,6 +15,7 @@ from pytest_nixos.machine.command import Transport
 from pytest_nixos.testinfra.backend import NixosBackend
 from pytest_nixos.testinfra.devices import NixosBlockDevice, NixosMountPoint
 from pytest_nixos.testinfra.firewall import Nftables, NixosIptables
+from pytest_nixos.testinfra.interface import NixosInterface
 from pytest_nixos.testinfra.kernel import NixosSysctl
 from pytest_nixos.testinfra.package import NixosPackage
 from pytest_nixos.testinfra.process import NixosProcess
@@ -28,6 +29,7 @@ __all__ = ["MODULES", "NixosHost", "make_host"]
 MODULES: Final[Mapping[str, Any]] = MappingProxyType(
     {
         "block_device": NixosBlockDevice,
+        "interface": NixosInterface,
         "iptables": NixosIptables,
         "mount_point": NixosMountPoint,
         "nftables": Nftables,

@@ -20,6 +20,7 @@ _OUTPUT = re.compile(
     r"-(bin|data|debug|dev|devdoc|devman|dist|doc|docs|examples|getent|info|lib|libgcc|login|man"
     r"|modules|mount|nixsupport|out|py|static|swap|terminfo|tools|xz|zlib)$"
 )
+_NUMBER = re.compile(r"\d+(?:\.\d+)*[\w.+-]*")
 _MARK = "--"
 
 # The closure from the guest's Nix database; where that has none, what can be seen without it: programs in the
@@ -88,12 +89,27 @@ class NixosPackage(Package):
     def version(self) -> str:
         """Return the version; of several, the one in the system's profile, or else the newest.
 
-        :raises AssertionError: if the package is not installed.
+        A store path need not name one (a script, a package made by hand): then the program of that name is asked with
+        ``--version``.
+
+        :raises AssertionError: if the package is not installed, or nobody can tell its version.
         """
         direct = [p for p in self._listed()[0] if p.name == self.name]
-        found = [p for p in direct or self._matching() if p.version]
+        found = direct or self._matching()
         assert found, f"The package {self.name} is not installed"
-        return max((p.version for p in found), key=_version_key)
+        versions = [package.version for package in found if package.version]
+        return max(versions, key=_version_key) if versions else self._told_version()
+
+    def _told_version(self) -> str:
+        places = [f"{path}/bin/{self.name}" for path in self.store_paths]
+        for program in (*places, f"{_SYSTEM}/sw/bin/{self.name}"):
+            said = self.run("test -x %s && timeout 10 %s --version </dev/null", program, program)
+            if said.rc == 0 and (number := _NUMBER.search(f"{said.stdout}{said.stderr}")):
+                return str(number[0])
+        raise AssertionError(
+            f"The package {self.name} is installed, its store path names no version "
+            f"({', '.join(self.store_paths)}), and no program {self.name} tells it"
+        )
 
     @property
     def release(self) -> str:

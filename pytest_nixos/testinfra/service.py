@@ -8,6 +8,7 @@ from typing import Any
 
 from testinfra.modules.service import Service
 
+from pytest_nixos.errors import NixosError
 from pytest_nixos.local.timing import Deadline, poll
 from pytest_nixos.observe.unit import (
     STATE_PROPERTIES,
@@ -57,6 +58,28 @@ class NixosService(Service):
         if is_template(self.unit):
             return self._template_state in ("enabled", "enabled-runtime")
         return self._state.is_enabled
+
+    @property
+    def activated_by(self) -> tuple[str, ...]:
+        """Return the sockets, timers and paths that start this unit when they are used, for example ``("sshd.socket",)``.
+
+        NixOS starts sshd of a container by its socket: between two connections the service is not running, and that
+        is no fault.
+        """
+        if is_template(self.unit):
+            return ()
+        state = self._state
+        if state.exists or not self.unit.endswith(".service"):
+            return tuple(state.get("TriggeredBy").split())
+        # A socket that accepts for itself starts an instance of a template for each connection (systemd.socket(5)).
+        companion = f"{self.unit.removesuffix('.service')}.socket"
+        return (companion,) if self._state_of(companion).exists else ()
+
+    @property
+    def is_socket_activated(self) -> bool:
+        """Return whether a socket that listens starts this unit."""
+        sockets = [name for name in self.activated_by if name.endswith(".socket")]
+        return any(self._state_of(name).is_running for name in sockets)
 
     @property
     def is_masked(self) -> bool:
@@ -119,13 +142,26 @@ class NixosService(Service):
 
     @property
     def _state(self) -> UnitState:
+        return self._state_of(self.unit)
+
+    def _state_of(self, unit: str) -> UnitState:
         out = self.run(
-            "systemctl show --no-pager --property=%s -- %s", ",".join(STATE_PROPERTIES), self.unit
+            "systemctl show --no-pager --property=%s -- %s", ",".join(STATE_PROPERTIES), unit
         )
         if out.rc != 0:
-            raise RuntimeError(f"systemd does not answer about {self.unit}: {out.stderr.strip()}")
+            raise RuntimeError(f"systemd does not answer about {unit}: {out.stderr.strip()}")
         blocks = parse_show(out.stdout)
-        return UnitState(name=self.unit, properties=blocks[0] if blocks else {})
+        return UnitState(name=unit, properties=blocks[0] if blocks else {})
+
+    def __repr__(self) -> str:
+        """Say what pytest shows beside a failed ``assert host.service("sshd").is_running``."""
+        try:
+            running, starters = self.is_running, self.activated_by
+        except (RuntimeError, NixosError):
+            running, starters = True, ()
+        if running or not starters:
+            return f"<service {self.name}>"
+        return f"<service {self.name}: not running now, started by {', '.join(starters)}>"
 
     @property
     def _template_state(self) -> str:

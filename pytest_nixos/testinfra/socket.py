@@ -8,7 +8,9 @@ from typing import Any
 
 from testinfra.modules.socket import Socket
 
+from pytest_nixos.machine.command import CommandResult
 from pytest_nixos.observe import network as observed
+from pytest_nixos.observe.base import observe
 
 __all__ = ["NixosSocket", "parse_ss"]
 
@@ -88,7 +90,17 @@ class NixosSocket(Socket):
         yield from parse_ss(out.stdout, listening=listening)
 
     def _proc(self) -> observed.Sockets:
-        return observed.parse_sockets(self.check_output("bash -c %s", observed.sockets().script))
+        return observe(self._answer, observed.sockets())
+
+    def _answer(self, script: str) -> CommandResult:
+        out = self.run("bash -c %s", script)
+        return CommandResult(
+            command=out.command,
+            exit_status=out.rc,
+            stdout=out.stdout_bytes,
+            stderr=out.stderr_bytes,
+            duration_s=0.0,
+        )
 
     def _has_ipv6(self) -> bool:
         return bool(self.run("test -e /proc/net/tcp6").rc == 0)

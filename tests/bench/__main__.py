@@ -1,6 +1,6 @@
 """``./dev bench [NAME...]``: measure, and write the table and the picture of docs/reference.
 
-Parts: cold, warm, peers, catalogue, clones, growth. What is not measured again keeps its figures.
+Parts: cold, warm, peers, catalogue, clones, growth, firewall. What is not measured again keeps its figures.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.bench import catalogue, clones, cold, growth, peers, warm
+from tests.bench import catalogue, clones, cold, firewall, growth, peers, warm
 from tests.bench.figures import Section, merged
 from tests.bench.picture import svg
 from tests.bench.rig import ROOT, Plan, RunFailed, machine, say
@@ -22,7 +22,7 @@ from tests.bench.table import markdown
 FIGURES = ROOT / "docs/reference/benchmarks.json"
 PAGE = ROOT / "docs/reference/benchmarks.md"
 PICTURE = ROOT / "docs/reference/benchmarks.svg"
-ORDER = ("warm", "cold", "clones", "peers", "facts", "catalogue", "growth")
+ORDER = ("warm", "cold", "clones", "peers", "facts", "catalogue", "growth", "firewall")
 PARTS: Mapping[str, Callable[[Path, Plan], Section | tuple[Section, ...]]] = {
     "growth": growth.measure,
     "peers": peers.measure,
@@ -30,6 +30,7 @@ PARTS: Mapping[str, Callable[[Path, Plan], Section | tuple[Section, ...]]] = {
     "warm": warm.measure,
     "clones": clones.measure,
     "catalogue": catalogue.measure,
+    "firewall": firewall.measure,
 }
 
 

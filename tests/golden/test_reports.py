@@ -2,26 +2,48 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+import jsonschema
 import pytest
+from rich.console import Console
 
 from pytest_nixos.findings import Finding, Outcome, Severity
 from pytest_nixos.report import RunFacts
+from pytest_nixos.report.causes import explained
 from pytest_nixos.report.html_report import write_html
-from pytest_nixos.report.json_report import write_json
+from pytest_nixos.report.json_report import json_schema, write_json
 from pytest_nixos.report.sarif_report import write_sarif
-from pytest_nixos.report.terminal import failure_lines, summary_lines
+from pytest_nixos.report.terminal import failure_lines, print_summary
+from pytest_nixos.subject import MACHINE, Subject
 
 HERE = Path(__file__).parent
+SCHEMA = HERE.parents[1] / "docs" / "reference" / "report.schema.json"
+OLLAMA = Subject.parse("unit:ollama.service")
 
 RUN = RunFacts(
     plugin_version="0.1.0",
     started_at="2026-11-21T01:00:00+00:00",
     duration_s=12.5,
-    hosts={"web": {"backend": "vm", "release": "24.05", "phases_s": {"boot": 9.1}}},
-    fail_on="LOW",
+    hosts={
+        "web": {
+            "ref": "/etc/nixos#web",
+            "backend": "vm",
+            "release": "24.05",
+            "phases_s": {"evaluate": 3.0, "boot": 9.1},
+        },
+        "db": {
+            "ref": "/etc/nixos#db",
+            "phases_s": {},
+            "failure": "db: kernel panic \x1b[31m\n  | Kernel panic\n  remedy: mend the kernel",
+            "why": "the machine did not boot",
+        },
+    },
+    fail_on="MEDIUM",
 )
 
 
@@ -44,50 +66,81 @@ def finding(control: str, severity: Severity, outcome: Outcome, **fields: object
     return Finding(**values)  # type: ignore[arg-type]  # the table above has the right types
 
 
-FINDINGS = (
-    finding("A-1", Severity.LOW, Outcome.FAILED, expected=[], observed=["x.service"], reason="x"),
-    finding("A-2", Severity.CRITICAL, Outcome.PASSED),
-    finding(
-        "A-3",
-        Severity.CRITICAL,
-        Outcome.FAILED,
-        expected="a" * 500,
-        observed={"evil": "\x1b[2J\u202etxt"},
-        reason="guest text \x1b[31m",
-        attachments={"journal": "\n".join(f"line {n}" for n in range(30)) + "\x07"},
-    ),
-    finding("A-4", Severity.HIGH, Outcome.ERROR, reason="the guest is gone"),
-    finding("A-5", Severity.HIGH, Outcome.NOT_APPLICABLE, reason="nothing there"),
-    finding(
-        "BOOT-005",
-        Severity.LOW,
-        Outcome.FAILED,
-        expected=5,
-        observed={
-            "seconds": 8.0,
-            "phases": {"kernel": 2.0, "userspace": 6.0},
-            "slowest": [{"unit": "<b>evil</b>\x1b.service", "at": 5.0, "took": 4.0}],
-            "critical chain": [{"unit": "multi-user.target", "at": 6.0, "took": 0.0}],
-        },
-        journal=(
-            {
-                "time_s": 1790000000.5,
-                "unit": "x.service",
-                "source": "x",
-                "priority": 3,
-                "message": "<script>\u202e",
-            },
+FINDINGS = explained(
+    (
+        finding(
+            "A-1", Severity.LOW, Outcome.FAILED, expected=[], observed=["x.service"], reason="x"
         ),
-    ),
-    finding("A-6", Severity.MEDIUM, Outcome.WAIVED, host="db", reason="waived by ops"),
+        finding("A-2", Severity.CRITICAL, Outcome.PASSED),
+        finding(
+            "A-3",
+            Severity.CRITICAL,
+            Outcome.FAILED,
+            expected="a" * 500,
+            observed={"evil": "\x1b[2J\u202etxt"},
+            reason="guest text \x1b[31m",
+            attachments={"journal": "\n".join(f"line {n}" for n in range(30)) + "\x07"},
+        ),
+        finding("A-4", Severity.HIGH, Outcome.ERROR, reason="the guest is gone"),
+        finding("A-5", Severity.HIGH, Outcome.NOT_APPLICABLE, reason="nothing there"),
+        finding(
+            "BOOT-005",
+            Severity.LOW,
+            Outcome.FAILED,
+            expected=5,
+            observed={
+                "seconds": 8.0,
+                "phases": {"kernel": 2.0, "userspace": 6.0},
+                "slowest": [{"unit": "<b>evil</b>\x1b.service", "at": 5.0, "took": 4.0}],
+                "critical chain": [{"unit": "multi-user.target", "at": 6.0, "took": 0.0}],
+            },
+            journal=(
+                {
+                    "time_s": 1790000000.5,
+                    "unit": "x.service",
+                    "source": "x",
+                    "priority": 3,
+                    "message": "<script>\u202e",
+                },
+            ),
+        ),
+        finding("A-6", Severity.MEDIUM, Outcome.WAIVED, host="db", reason="waived by ops"),
+        finding(
+            "A-7", Severity.HIGH, Outcome.FAILED, reason="failed: ollama.service", blames=(OLLAMA,)
+        ),
+        finding("A-8", Severity.CRITICAL, Outcome.FAILED, reason="no answer", rests_on=(OLLAMA,)),
+        *(
+            finding(
+                f"B-{n}",
+                Severity.HIGH,
+                Outcome.ERROR,
+                host="db",
+                reason="not judged: the machine did not boot",
+                threat="",
+                remedy="",
+                rests_on=(MACHINE,),
+            )
+            for n in range(3)
+        ),
+    )
 )
 
-GOLDEN = {
+
+def summary(**options: bool) -> str:
+    console = Console(file=io.StringIO(), width=100, force_terminal=False)
+    print_summary(console, FINDINGS, RUN, **options)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    return "".join(f"{line.rstrip()}\n" for line in text.splitlines())
+
+
+GOLDEN: dict[str, Callable[[], str]] = {
     "report.json": lambda: write_json(FINDINGS, RUN),
     "report.html": lambda: write_html(FINDINGS, RUN),
     "report.sarif": lambda: write_sarif(FINDINGS, RUN),
-    "summary.txt": lambda: "\n".join(summary_lines(FINDINGS, fail_on=Severity.MEDIUM)) + "\n",
-    "failure.txt": lambda: "\n".join(failure_lines(FINDINGS[2])) + "\n",
+    "summary.txt": summary,
+    "failure.txt": lambda: (
+        "\n".join(failure_lines(next(f for f in FINDINGS if f.control == "A-3"))) + "\n"
+    ),
 }
 
 
@@ -120,3 +173,21 @@ def test_guest_text_is_no_markup() -> None:
 
 def test_a_page_without_findings_is_whole() -> None:
     assert write_html((), RUN).endswith("</html>")
+
+
+def test_published_schema_is_the_models_own() -> None:
+    if os.environ.get("UPDATE_GOLDEN"):
+        SCHEMA.write_text(json_schema())
+    assert SCHEMA.read_text() == json_schema(), "UPDATE_GOLDEN=1 writes it anew"
+
+
+def test_report_keeps_to_its_schema() -> None:
+    schema = json.loads(SCHEMA.read_text())
+    jsonschema.validate(json.loads(write_json(FINDINGS, RUN)), schema)
+    jsonschema.validate(json.loads(write_json((), RUN)), schema)
+
+
+def test_plan_is_whole_on_demand_and_at_most_a_screen_else() -> None:
+    assert len(summary().splitlines()) <= 45
+    assert "A-1" in summary(whole=True)
+    assert summary(whole=True).count("remedy:") >= summary().count("remedy:")

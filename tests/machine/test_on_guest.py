@@ -30,7 +30,9 @@ pytestmark = [
 
 @pytest.mark.parametrize("host", HOSTS or ["none"], ids=lambda ref: ref.rpartition("#")[2])
 def test_on_a_guest(host: str, tmp_path: Path) -> None:
-    run_on(host, tmp_path, "guest_hosts.py", "guest_observe.py", "guest_faults.py")
+    run_on(
+        host, tmp_path, "guest_hosts.py", "guest_observe.py", "guest_forged.py", "guest_faults.py"
+    )
 
 
 @pytest.mark.skipif(not OVERRIDES, reason="no offline nixpkgs (./dev test)")

@@ -6,7 +6,9 @@ from tests.plugin.field import Field
 
 
 def test_a_control_of_the_flake_builds_and_boots_nothing(field: Field) -> None:
-    """The profile holds SEC-001, whose closure scan was started for every control read on the host machine."""
+    """The profile holds SEC-001, whose closure scan was started for every control read on the host
+    machine.
+    """
     field.pytester.path.joinpath("flake.nix").write_text("{ }")
     result = field.run("--nixos-flake", ".#web", "-k", "SEC-006", "--nixos-report", "json:r.json")
     result.assert_outcomes(passed=1, deselected=result.parseoutcomes()["deselected"])

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pytest_nixos.local.process import owned_process
+from pytest_nixos.machine.channel.links import make_fifos
 from pytest_nixos.machine.channel.protocol import guest_script
 
 PORT_NAMES = ("control", "0", "1", "2", "3")
@@ -99,11 +100,31 @@ def _carry(source: _End, sink: _End) -> None:
 
 @contextlib.contextmanager
 def guest_end(run_dir: Path) -> Iterator[dict[str, FakePort]]:
-    """Serve the channel of the machine whose run directory is `run_dir`."""
-    ports_dir, spool = run_dir / "ports", run_dir / "spool"
+    """Serve the channel of the VM whose run directory is `run_dir`."""
     ports = {name: FakePort(run_dir / f"channel-{name}.sock") for name in PORT_NAMES}
-    for name, port in ports.items():
-        entry = ports_dir / str(port.tcp_port)
+    names = {str(port.tcp_port): name for name, port in ports.items()}
+    with _serving(run_dir, names, "/dev/tcp/127.0.0.1"):
+        try:
+            yield ports
+        finally:
+            for port in ports.values():
+                port.die()
+
+
+@contextlib.contextmanager
+def guest_end_of_pipes(run_dir: Path) -> Iterator[None]:
+    """Serve the channel of a container whose named pipes lie in `run_dir`, to be made here."""
+    for name in PORT_NAMES:
+        make_fifos(run_dir, name, owner=os.getuid())
+    with _serving(run_dir, {name: name for name in PORT_NAMES}, str(run_dir)):
+        yield
+
+
+@contextlib.contextmanager
+def _serving(run_dir: Path, names: dict[str, str], devices: str) -> Iterator[None]:
+    ports_dir, spool = run_dir / "ports", run_dir / "spool"
+    for device, name in names.items():
+        entry = ports_dir / device
         entry.mkdir(parents=True)
         (entry / "name").write_text(f"pytest-nixos.{name}\n")
     environment = run_dir / "set-environment"
@@ -112,20 +133,18 @@ def guest_end(run_dir: Path) -> Iterator[dict[str, FakePort]]:
     script.write_text(guest_script())
     variables = {
         "PYTEST_NIXOS_PORTS": str(ports_dir),
-        "PYTEST_NIXOS_DEVICES": "/dev/tcp/127.0.0.1",
+        "PYTEST_NIXOS_DEVICES": devices,
         "PYTEST_NIXOS_SPOOL": str(spool),
         "PYTEST_NIXOS_ENVIRONMENT": str(environment),
     }
     with owned_process(["bash", str(script)], env=variables) as process:
         try:
-            yield ports
+            yield
         finally:
             # In a guest the service manager ends commands, which lead groups of their own.
             for group in (process.pid, *_groups(spool)):
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(group, signal.SIGKILL)
-            for port in ports.values():
-                port.die()
 
 
 def _groups(spool: Path) -> list[int]:

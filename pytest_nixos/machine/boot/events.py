@@ -13,6 +13,8 @@ class BootEventKind(enum.Enum):
     """Sorts of news during a boot."""
 
     NO_KVM = "no KVM"
+    NO_SANDBOX = "no sandbox"
+    CLOSED_PORTS = "closed ports"
     PHASE = "phase"
     TROUBLE = "trouble"
     CHANNEL = "channel"

@@ -30,6 +30,8 @@ _JOURNAL = (
 )
 _COMMAND_LIMIT_S = 30.0
 _INTERVAL_S = 0.4
+_GRACE_SHARE = 0.1
+_GRACE_S = 5.0
 # A unit is idle if it used less than this share of one processor.
 _IDLE_SHARE = 0.01
 _TAIL = 12
@@ -112,6 +114,7 @@ class _Settling:
         self._named: set[str] = set()
         self._jobs: tuple[Job, ...] = ()
         self._moved_s = time.monotonic()
+        self._too_late = False
 
     def wait(self, deadline: Deadline) -> Settled:
         finished: Deadline | None = None
@@ -139,6 +142,8 @@ class _Settling:
         return found.get("SystemState", ""), int(count) if count.isdigit() else -1
 
     def _ask(self, command: str, deadline: Deadline) -> str:
+        if self._too_late and deadline.expired:
+            return ""
         try:
             result = self._transport.run(command, deadline=deadline.within(_COMMAND_LIMIT_S))
         except CommandTimeout:
@@ -212,7 +217,11 @@ class _Settling:
             )
 
     def _late(self, deadline: Deadline, state: str) -> BootError:
-        grace = Deadline.after(2 * _COMMAND_LIMIT_S)
+        self._too_late = True
+        # What is asked now must not make a boot limit of a minute two: a manager that hangs does not answer anyway.
+        grace = Deadline.after(
+            min(2 * _COMMAND_LIMIT_S, _GRACE_SHARE * deadline.limit_s + _GRACE_S)
+        )
         self._watch_jobs(grace)
         running = [job for job in self._jobs if job.state == "running"]
         if running and self._stalled:

@@ -1,7 +1,8 @@
 # The guest's end of the root command channel: bash, head, dd, cat, mkdir, chmod and nothing else.
 #
 # The unit that starts this script as root should set IgnoreSIGPIPE=false (or every command runs with SIGPIPE ignored) and a PATH with
-# coreutils. It serves each virtserialport whose name begins with "pytest-nixos.": "control" kills commands, any other one runs them.
+# coreutils. It serves each port whose name begins with "pytest-nixos.": "control" kills commands, any other one runs them. A port is a
+# virtserialport, or two named pipes (DEVICE.in, DEVICE.out) in a container. It is read from fd 3 and written to by $pn_wire.
 #
 # Starting a program costs 25 to 35 ms in a guest that QEMU 7.2 emulates, a fork about 9: so no step here starts a program unless much data
 # moves, and the process that will become a command is forked before the command comes and takes it from the port itself.
@@ -72,11 +73,16 @@ pn_environment_is_current() {
   fi
 }
 
-# Open the port of this server as fd 3 and say so. The line waits in the kernel until the host machine is there.
+# Open the port of this server and say so. The line waits in the kernel until the host machine is there.
 pn_open_port() {
-  until exec 3<>"$pn_devices/$pn_device"; do pn_nap 0.1; done
+  if [[ -p $pn_devices/$pn_device.in ]]; then
+    until exec 3<>"$pn_devices/$pn_device.in" {pn_wire}<>"$pn_devices/$pn_device.out"; do pn_nap 0.1; done
+  else
+    until exec 3<>"$pn_devices/$pn_device"; do pn_nap 0.1; done
+    exec {pn_wire}>&3
+  fi
   pn_session=-
-  printf '\nH %s\n' "$pn_agent" >&3
+  printf '\nH %s\n' "$pn_agent" >&"$pn_wire"
 }
 
 # Read one line into the named variables. A port reads as ended while nobody is connected on the host machine; nobody waits then for a
@@ -92,7 +98,7 @@ pn_read_line() {
 
 pn_begin_session() {
   pn_session=$1
-  printf '\nS %s %s %s\n' "$1" "$pn_version" "$pn_agent" >&3
+  printf '\nS %s %s %s\n' "$1" "$pn_version" "$pn_agent" >&"$pn_wire"
 }
 
 # Wait for a request: leaves its text in pn_text and its stdin open as fd 8. Fails if it was refused.
@@ -105,7 +111,7 @@ pn_receive() {
       R)
         [[ $pn_serial,$pn_size,$pn_insize == +([0-9]),+([0-9]),+([0-9]) ]] || continue
         if [[ $pn_nonce != "$pn_session" ]]; then
-          printf '\nX %s %s session\n' "$pn_nonce" "$pn_serial" >&3
+          printf '\nX %s %s session\n' "$pn_nonce" "$pn_serial" >&"$pn_wire"
           continue
         fi
         ((pn_insize == 0)) || pn_publish_job receiving
@@ -119,7 +125,7 @@ pn_receive() {
 }
 
 pn_refuse() {
-  printf '\nX %s %s %s\n' "$pn_session" "$pn_serial" "$1" >&3
+  printf '\nX %s %s %s\n' "$pn_session" "$pn_serial" "$1" >&"$pn_wire"
   return 1
 }
 
@@ -184,7 +190,7 @@ pn_prepare() {
 # Turn the process that received a request into what `bash -c` gives.
 pn_become_command() {
   local pn_word
-  exec <&8 >&6 2>&7 3>&- 6>&- 7>&- 8<&-
+  exec <&8 >&6 2>&7 3>&- {pn_wire}>&- 6>&- 7>&- 8<&-
   if ! pn_environment_is_current; then pn_load_environment; fi
   exec {pn_idle}<&- {pn_environment}<&-
   # A single program needs no second process.
@@ -245,7 +251,7 @@ pn_answer() {
   read -r pn_serial _ pn_session pn_phase <"$pn_spool/$pn_channel.job"
   if [[ $pn_phase != running ]]; then
     # Opening the port anew throws away the rest of the request.
-    exec 3>&-
+    exec 3>&- {pn_wire}>&-
     pn_open_port
     return
   fi
@@ -262,13 +268,13 @@ pn_answer() {
     pn_send_head ''
     pn_copy 4 "$pn_out_size"
     pn_copy 5 "$pn_err_size"
-    printf '\036E %s\n' "$pn_serial" >&3
+    printf '\036E %s\n' "$pn_serial" >&"$pn_wire"
   fi
   pn_environment_is_current || pn_load_environment
 }
 
 pn_send_head() {
-  printf '\036A %s %s %s %s %s %s\036%s' "$pn_session" "$pn_serial" "$pn_status" "$pn_out_size" "$pn_err_size" "$pn_flag" "$1" >&3
+  printf '\036A %s %s %s %s %s %s\036%s' "$pn_session" "$pn_serial" "$pn_status" "$pn_out_size" "$pn_err_size" "$pn_flag" "$1" >&"$pn_wire"
 }
 
 # Find the size of the file that fd $1 appends to by appending one more byte: the offset is then its end, even if the command had opened
@@ -290,7 +296,7 @@ pn_slurp() {
 }
 
 pn_copy() {
-  (($2 == 0)) || "$pn_dd" bs=128K count="$2" iflag=count_bytes,fullblock status=none <"/proc/self/fd/$1" >&3
+  (($2 == 0)) || "$pn_dd" bs=128K count="$2" iflag=count_bytes,fullblock status=none <"/proc/self/fd/$1" >&"$pn_wire"
 }
 
 pn_serve_control() {
@@ -301,7 +307,7 @@ pn_serve_control() {
       S) pn_begin_session "$pn_nonce" ;;
       K)
         [[ $pn_target,$pn_target_serial == +([0-9]),+([0-9]) ]] || continue
-        printf '\nK %s %s %s %s\n' "$pn_nonce" "$pn_target" "$pn_target_serial" "$(pn_kill)" >&3
+        printf '\nK %s %s %s %s\n' "$pn_nonce" "$pn_target" "$pn_target_serial" "$(pn_kill)" >&"$pn_wire"
         ;;
     esac
   done

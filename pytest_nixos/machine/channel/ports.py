@@ -1,22 +1,22 @@
-"""One virtserialport as the host machine sees it: a Unix socket that QEMU serves."""
+"""One port as the host machine sees it: a link with a buffer, and waits that end."""
 
 from __future__ import annotations
 
-import contextlib
 import select
-import socket
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TypeVar
 
 from pytest_nixos.errors import TransportError
 from pytest_nixos.local.timing import Deadline
+from pytest_nixos.machine.channel.links import Link
 
 __all__ = ["Expired", "PortStream"]
 
-_CHUNK = 1 << 18
 _LOOK_S = 0.2
+_DRAIN_S = 1.0
+# Of what a guest says unasked, this much is kept to look for an answer in.
+_MOST_STALE = 1 << 20
 T = TypeVar("T")
 
 
@@ -30,57 +30,46 @@ class Expired(Exception):
 class PortStream:
     """A connection that is made on demand, with a buffer of what has come and not been taken.
 
-    :param path: socket that QEMU listens on.
+    :param link: what carries the bytes.
     :param alive: called while waiting; raises if the machine is known to have ended.
     """
 
-    def __init__(self, path: Path, alive: Callable[[], None]) -> None:
-        self.path = path
+    def __init__(self, link: Link, alive: Callable[[], None]) -> None:
         self.received = bytearray()
+        self._link = link
         self._alive = alive
-        self._socket: socket.socket | None = None
 
     def connect(self, deadline: Deadline) -> None:
         """Connect unless it is connected; QEMU makes the socket soon after its start.
 
         :raises Expired: if nobody listens by `deadline`.
         """
-        while self._socket is None:
+        while not self._link.connected:
             self._alive()
-            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:
-                connection.connect(str(self.path))
+                self._link.connect()
             except OSError as err:
-                connection.close()
                 if deadline.expired:
-                    raise Expired(f"{self.path}: {err.strerror}") from err
+                    raise Expired(f"{self._link.name}: {err.strerror}") from err
                 time.sleep(min(0.02, deadline.remaining_s))
-            else:
-                connection.setblocking(False)
-                self._socket = connection
 
     def disconnect(self) -> None:
         """Drop the connection and all bytes on the way."""
-        connection, self._socket = self._socket, None
         self.received.clear()
-        if connection is not None:
-            with contextlib.suppress(OSError):
-                connection.close()
+        self._link.disconnect()
 
     def shut(self) -> None:
         """End the connection under a thread that waits on it; that thread then disconnects."""
-        connection = self._socket
-        if connection is not None:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
+        self._link.shut()
 
     def send(self, line: bytes, *, deadline: Deadline) -> None:
         """Send a line, whatever the guest says meanwhile.
 
         :raises Expired: if the guest does not take all of it by `deadline`.
         """
-        for _ in self._sending(line, deadline):
-            pass
+        for spoken in self._sending(line, deadline):
+            if spoken:
+                del self.received[:-_MOST_STALE]
 
     def send_request(self, *parts: bytes, deadline: Deadline) -> None:
         """Send `parts` until the guest speaks: it says nothing to a whole request but its answer.
@@ -98,21 +87,27 @@ class PortStream:
         """Wait until `parse` makes something of what has come, and drop the bytes that it used.
 
         :param parse: gives a value and how many bytes it took, or ``None`` if it needs more.
-        :raises Expired: if that is not so by `deadline`.
+        :raises Expired: if that is not so by `deadline`, however much comes meanwhile.
         """
         while True:
+            late = deadline.expired
             parsed = parse(self.received)
             if parsed is not None:
                 value, used = parsed
                 del self.received[:used]
                 return value
+            # Looked at in each round: a guest that never stops talking keeps _wait() from doing so.
+            if late:
+                raise Expired(self._link.name)
             if self._wait(deadline, to_send=False)[0]:
                 self._receive()
 
     def drain(self) -> bytes:
-        """Take all that has come without waiting."""
-        while self._poll(select.POLLIN, 0.0):
+        """Take all that has come without waiting; of a guest that never stops talking, a part."""
+        limit = Deadline.after(_DRAIN_S)
+        while self._poll(select.POLLIN, 0.0) and not limit.expired:
             self._receive()
+            del self.received[:-_MOST_STALE]
         stale = bytes(self.received)
         self.received.clear()
         return stale
@@ -121,11 +116,13 @@ class PortStream:
         """Send piece by piece; tell after each whether the guest has spoken."""
         rest = memoryview(part)
         while rest:
+            if deadline.expired:
+                raise Expired(self._link.name)
             readable, writable = self._wait(deadline, to_send=True)
             if readable:
                 self._receive()
             if writable:
-                rest = rest[self._send_some(rest[:_CHUNK]) :]
+                rest = rest[self._send_some(rest) :]
             yield readable
 
     def _send_some(self, data: memoryview) -> int:
@@ -144,17 +141,25 @@ class PortStream:
                 return bool(event & ~select.POLLOUT), bool(event & select.POLLOUT)
             self._alive()
             if deadline.expired:
-                raise Expired(str(self.path))
+                raise Expired(self._link.name)
 
     def _poll(self, wanted: int, limit_s: float) -> int:
         poller = select.poll()
-        poller.register(self._live(), wanted)
-        events = poller.poll(1000 * limit_s)
-        return events[0][1] if events else 0
+        reading, writing = self._live().descriptors()
+        if reading == writing:
+            poller.register(reading, wanted)
+        else:
+            poller.register(reading, wanted & ~select.POLLOUT)
+            if wanted & select.POLLOUT:
+                poller.register(writing, select.POLLOUT)
+        found = 0
+        for _, event in poller.poll(1000 * limit_s):
+            found |= event
+        return found
 
     def _receive(self) -> None:
         try:
-            chunk = self._live().recv(_CHUNK)
+            chunk = self._live().receive()
         except BlockingIOError:
             return
         except OSError as err:
@@ -167,14 +172,14 @@ class PortStream:
         self.disconnect()
         self._alive()
         return TransportError(
-            f"the machine ended: QEMU closed the root command channel {self.path}",
+            f"the machine ended: its root command channel {self._link.name} was closed",
             remedy="read the end of the machine's console",
         )
 
-    def _live(self) -> socket.socket:
-        if self._socket is None:
+    def _live(self) -> Link:
+        if not self._link.connected:
             raise TransportError(
-                f"the root command channel {self.path} is closed",
+                f"the root command channel {self._link.name} is closed",
                 remedy="use the machine only while it runs",
             )
-        return self._socket
+        return self._link

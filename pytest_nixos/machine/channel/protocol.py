@@ -28,7 +28,7 @@ __all__ = [
 
 PROTOCOL_VERSION = 1
 # Guests are not trusted: no more than this is held for one command.
-_MOST_OUTPUT = 2 << 30
+_MOST_OUTPUT = 512 << 20
 _LONGEST_LINE = 256
 _ANSWER = re.compile(
     rb"\x1eA (?P<nonce>[0-9a-f]{32}) (?P<serial>\d{1,15}) (?P<status>\d{1,3})"
@@ -172,6 +172,8 @@ def parse_kill_reply(
     start = data.find(begin)
     end = data.find(b"\n", start + 1)
     if start < 0 or end < 0:
+        # The reply is one line; what comes before is nobody's, however much it is.
+        del data[: max(0, len(data) - _LONGEST_LINE)]
         return None
     return data[start + len(begin) : end] == b"killed", end + 1
 

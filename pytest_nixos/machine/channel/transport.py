@@ -1,4 +1,4 @@
-"""The root command channel of a VM: QEMU virtserialports, served by bash in the guest.
+"""The root command channel: a few ports, served by bash in the guest (virtserialports of QEMU, or named pipes of a container).
 
 Nothing but what every NixOS system has is needed there: bash, coreutils and systemd. Each command runs
 in a process group of its own; several threads share a few ports; a port that lost step is taken
@@ -10,11 +10,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Self
 
 from pytest_nixos.errors import CommandTimeout, TransportError
 from pytest_nixos.local.timing import Deadline
+from pytest_nixos.machine.channel.links import Link, SocketLink
 from pytest_nixos.machine.channel.ports import Expired, PortStream
 from pytest_nixos.machine.channel.protocol import (
     Answer,
@@ -33,33 +35,45 @@ from pytest_nixos.machine.channel.protocol import (
 )
 from pytest_nixos.machine.command import CommandResult
 
-__all__ = ["SerialChannel", "guest_script"]
+__all__ = ["PORTS", "SerialChannel", "guest_script"]
 
 # Port names are what the guest's script looks for.
 _NAME = "pytest-nixos"
 _BUS = "pytest-nixos-serial"
 _WORKERS = 4
+#: Names of the ports of a machine.
+PORTS = ("control", *(str(index) for index in range(_WORKERS)))
 # A guest that is merely busy answers within this; one that does not is taken for hung.
 _GRACE_S = 10.0
 _ASK_AGAIN_S = 5.0
+_FLOW_S = 60.0
 _KILL_AGAIN_S = 0.3
 
 
 class SerialChannel:
-    """A :class:`~pytest_nixos.machine.command.Transport` over QEMU virtserialports.
+    """A :class:`~pytest_nixos.machine.command.Transport` over a few ports.
 
-    :param run_dir: the machine's directory, as given to :meth:`qemu_argv`.
+    :param links: what carries each port's bytes, by the names in :data:`PORTS`.
     """
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(self, links: Mapping[str, Link]) -> None:
         self._alive: Callable[[], None] = _take_for_alive
         self._closed = False
-        self._control = _Port("control", run_dir, self._check)
+        control, *workers = (_Port(name, links[name], self._check) for name in PORTS)
+        self._control = control
         self._control_lock = threading.Lock()
-        self._workers = tuple(_Port(str(index), run_dir, self._check) for index in range(_WORKERS))
+        self._workers = tuple(workers)
         self._idle = deque(self._workers)
         self._waiting: deque[object] = deque()
         self._returned = threading.Condition()
+
+    @classmethod
+    def of_qemu(cls, run_dir: Path) -> Self:
+        """Make the channel of a VM.
+
+        :param run_dir: the machine's directory, as given to :meth:`qemu_argv`.
+        """
+        return cls({name: SocketLink(_socket(run_dir, name)) for name in PORTS})
 
     @staticmethod
     def qemu_argv(run_dir: Path) -> tuple[str, ...]:
@@ -68,7 +82,7 @@ class SerialChannel:
         :param run_dir: a directory without a comma in its path, see ``check_run_dir``.
         """
         argv = ["-device", f"virtio-serial-pci,id={_BUS}"]
-        for name in ("control", *(str(index) for index in range(_WORKERS))):
+        for name in PORTS:
             argv += [
                 "-chardev",
                 f"socket,id={_NAME}.{name},path={_socket(run_dir, name)},server=on,wait=off",
@@ -90,7 +104,7 @@ class SerialChannel:
                 port.stream.connect(deadline)
         except Expired as err:
             raise TransportError(
-                f"QEMU did not offer the root command channel within {deadline.limit_s:g} s",
+                f"the machine did not offer its root command channel within {deadline.limit_s:g} s",
                 remedy="read the console for what QEMU said",
             ) from err
 
@@ -275,9 +289,9 @@ class SerialChannel:
 class _Port:
     """One port: its stream, its session and the serial number of its last request."""
 
-    def __init__(self, name: str, run_dir: Path, alive: Callable[[], None]) -> None:
+    def __init__(self, name: str, link: Link, alive: Callable[[], None]) -> None:
         self.name = name
-        self.stream = PortStream(_socket(run_dir, name), alive)
+        self.stream = PortStream(link, alive)
         self.session: str | None = None
         self.serial = 0
         # Of a port that has failed nobody knows how long the guest will be busy with it: it is used last.
@@ -334,13 +348,14 @@ class _Port:
         )
 
     def read_reply_while_it_flows(self) -> Answer | Refusal | Restarted:
-        """Wait for the reply as long as bytes come: the command is over, its output may be long."""
+        """Wait for the reply as long as bytes come, but not for ever: the command is over, its output may be long."""
+        limit = Deadline.after(_FLOW_S)
         while True:
             had = len(self.stream.received)
             try:
                 return self.read_reply(Deadline.after(_GRACE_S))
             except Expired:
-                if len(self.stream.received) == had:
+                if len(self.stream.received) == had or limit.expired:
                     raise
 
     def was_lost_in_restart(self, deadline: Deadline) -> bool:

@@ -110,11 +110,19 @@ class SegmentStrategy:
     """Starts containers whose links are ports of one segment."""
 
     def __init__(
-        self, runner: Runner, inherited: Mapping[str, str], common_segment: Segment
+        self,
+        runner: Runner,
+        inherited: Mapping[str, str],
+        common_segment: Segment,
+        *,
+        root_is_machine_root: bool = False,
     ) -> None:
         self._segment = common_segment
         self._inner = NspawnStrategy(
-            runner, inherited, addresses=lambda host: common_segment.addresses[host.name]
+            runner,
+            inherited,
+            addresses=lambda host: common_segment.addresses[host.name],
+            root_is_machine_root=root_is_machine_root,
         )
 
     def launch(
@@ -128,11 +136,9 @@ class SegmentStrategy:
         """Start a container; see :class:`~pytest_nixos.machine.container.strategy.ContainerStrategy`."""
         launched = self._inner.launch(spec, console, stack, deadline=deadline)
 
-        def join() -> Callable[[], None]:
-            leader = launched.find_leader()
-            if leader is None:
-                return _nothing  # it ended at once; whoever waits for it tells why
-            return self._segment.join(spec.host.name, launched.outside_pid, leader)
+        def join(leader_pid: int) -> Callable[[], None]:
+            self._inner.address(leader_pid, self._segment.addresses[spec.host.name])
+            return self._segment.join(spec.host.name, launched.outside_pid, leader_pid)
 
         return dataclasses.replace(
             launched,
@@ -188,7 +194,3 @@ def _hardware_address(interface: str) -> bytes:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         request = struct.pack("256s", interface.encode())
         return fcntl.ioctl(probe.fileno(), _SIOCGIFHWADDR, request)[18:24]
-
-
-def _nothing() -> None:
-    """Nothing was set up."""

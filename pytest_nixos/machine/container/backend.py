@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 
 from pytest_nixos.errors import BootError, MachineError, NixosError, TransportError
 from pytest_nixos.local.namespace import Leader, in_network_of
@@ -18,27 +18,39 @@ from pytest_nixos.machine.boot.failure import explained, fatal_error, late_error
 from pytest_nixos.machine.boot.news import BootNews
 from pytest_nixos.machine.boot.settle import SettleLimits, settle
 from pytest_nixos.machine.capabilities import BootsFrom, PortState
+from pytest_nixos.machine.channel.transport import SerialChannel
 from pytest_nixos.machine.command import ExplainedTransport
+from pytest_nixos.machine.container.channel import open_links
 from pytest_nixos.machine.container.controls import freeze_cgroup, plug_link
 from pytest_nixos.machine.container.started import Launched
-from pytest_nixos.machine.container.strategy import ContainerStrategy, choose_strategy
-from pytest_nixos.machine.container.transport import NamespaceTransport
+from pytest_nixos.machine.container.strategy import ContainerStrategy, NspawnStrategy
+from pytest_nixos.machine.container.told import ToldTransport
+from pytest_nixos.machine.container.users import UNSAFE_OPTION
 from pytest_nixos.machine.lifetime import ask_to_power_off, await_end
+from pytest_nixos.machine.network.guest_address import ask_outer_addresses
+from pytest_nixos.machine.network.prober import FrameProber
 from pytest_nixos.machine.network.scan import scan_tcp
+from pytest_nixos.machine.network.wire import PacketLink
+from pytest_nixos.machine.survey import Survey, View
 
 __all__ = ["ContainerBackend", "ContainerRunning"]
 
 _TAIL = 40
 _LAST_WORDS_S = 0.5
 _INTERVAL_S = 0.02
-# systemd's own socket: from then on systemctl works (src/core/dbus.c, bus_init_private).
-_SYSTEMD_SOCKET = "run/systemd/private"
 
 _REMEDIES = (
     ("overlay", "load the overlay module (modprobe overlay): the container's store lies on it"),
     (
         "execv(",
         "build the host's toplevel again: its init cannot be run; was it collected as garbage?",
+    ),
+    (
+        "owners of /nix/store cannot be mapped",
+        (
+            "put /nix/store on a file system that can (ext4, xfs, btrfs; kernel 5.19 or newer), or run the host as a VM: "
+            f"--nixos-backend vm; a flake that you trust like your own shell may run with {UNSAFE_OPTION}"
+        ),
     ),
     (
         "pytest-nixos-stage",
@@ -62,7 +74,8 @@ class ContainerBackend:
     :param on_event: told what happens during boots, from any thread.
     :param runner: runs the short commands that prepare a container.
     :param environment: what systemd-nspawn's surroundings inherit, this process's environment if ``None``.
-    :param strategy: how containers are started; found out if ``None``.
+    :param strategy: how containers are started; :class:`NspawnStrategy` if ``None``.
+    :param root_is_machine_root: for that one.
     """
 
     name = BackendName.CONTAINER
@@ -75,7 +88,9 @@ class ContainerBackend:
         environment: Mapping[str, str] | None = None,
         strategy: ContainerStrategy | None = None,
         limits: SettleLimits | None = None,
+        root_is_machine_root: bool = False,
     ) -> None:
+        self._root_is_machine_root = root_is_machine_root
         self._on_event = on_event
         self._runner = runner or SubprocessRunner()
         self._environment = environment
@@ -92,7 +107,9 @@ class ContainerBackend:
         _require_root(spec.host.name)
         nsenter = find_tool("nsenter", remedy="install util-linux")
         inherited = os.environ if self._environment is None else self._environment
-        strategy = self._strategy or choose_strategy(self._runner, inherited)
+        strategy = self._strategy or NspawnStrategy(
+            self._runner, inherited, root_is_machine_root=self._root_is_machine_root
+        )
         news = BootNews(spec.host.name, self._on_event)
         with contextlib.ExitStack() as stack:
             launched = strategy.launch(spec, news.console, stack, deadline=deadline)
@@ -127,6 +144,7 @@ class ContainerRunning:
         self._stack = stack
         self._nsenter = nsenter
         self._limits = limits
+        self._booted = False
 
     @property
     def pid(self) -> int:
@@ -156,6 +174,7 @@ class ContainerRunning:
                 remedy="run the host as a VM: --nixos-backend vm",
             )
         self.console.begin_boot()
+        self._booted = False
         self.leader = None
         self._launched = self._launched.relaunch(generation)
         self._process = self._launched.process
@@ -163,9 +182,8 @@ class ContainerRunning:
 
     def boot(self, deadline: Deadline) -> None:
         """Wait until the root command channel answers and the boot has settled."""
-        leader = self._find_leader(deadline)
-        self._await_systemd(leader, deadline)
-        self._connect(leader, deadline)
+        self._find_leader(deadline)
+        self._connect(deadline)
         with self._explained(deadline, "the boot did not settle"):
             settle(
                 self.transport,
@@ -175,6 +193,7 @@ class ContainerRunning:
                 tell=self._news.tell,
                 check=self._check,
             )
+        self._booted = True
 
     def keep(self, stack: contextlib.ExitStack) -> None:
         """Take over what :meth:`stop` has to undo."""
@@ -186,26 +205,40 @@ class ContainerRunning:
 
     def probe_tcp(self, ports: Sequence[int], *, deadline: Deadline) -> Mapping[int, PortState]:
         """Try TCP ports of the guest from the other end of its link."""
+        with self._outside():
+            return in_network_of(
+                self._launched.outside_pid,
+                lambda: scan_tcp(self._launched.target, ports, deadline=deadline),
+            )
+
+    def survey(self, wanted: Survey, *, deadline: Deadline) -> tuple[View, ...]:
+        """Try what `wanted` names by both families, with frames of our own on the other end of its link."""
+        launched = self._launched
+        with self._outside():
+            outer = ask_outer_addresses(self._name, self.transport, deadline=deadline)
+            enter = functools.partial(in_network_of, launched.outside_pid)
+            prober = FrameProber(PacketLink(launched.interface, enter))
+            return prober.survey(wanted, outer, deadline=deadline)
+
+    @contextlib.contextmanager
+    def _outside(self) -> Iterator[None]:
         if not self.is_alive():
             raise self._obituary() or TransportError(
                 f"{self._name}: the container has ended", remedy="start a new machine"
             )
         try:
-            return in_network_of(
-                self._launched.outside_pid,
-                lambda: scan_tcp(self._launched.target, ports, deadline=deadline),
-            )
+            yield
         except TransportError as err:
             # The root command channel is fine; only the container's network is not what a stranger needs.
             raise MachineError(err.message, remedy=err.remedy) from err
 
     def freeze(self) -> None:
         """Stop every process of the container."""
-        freeze_cgroup(self._cgroup(), frozen=True)
+        freeze_cgroup(self._launched.guest_cgroup(), frozen=True)
 
     def thaw(self) -> None:
         """Let them go on."""
-        freeze_cgroup(self._cgroup(), frozen=False)
+        freeze_cgroup(self._launched.guest_cgroup(), frozen=False)
 
     def plug(self, *, connected: bool) -> None:
         """Give or take the carrier of the container's link."""
@@ -221,14 +254,12 @@ class ContainerRunning:
     def stop(self) -> None:
         """End the container and remove everything that it left; never raises, safe to call twice."""
         try:
+            self._tell_limits()
             self._stack.close()
         except (OSError, NixosError) as err:
             self.console.append(f"pytest-nixos: while stopping {self._name}: {err}")
 
-    def _cgroup(self) -> Path | None:
-        return None if self.leader is None else self._launched.cgroup_of(self.leader)
-
-    def _find_leader(self, deadline: Deadline) -> Leader:
+    def _find_leader(self, deadline: Deadline) -> None:
         def look() -> Leader | None:
             self._check()
             pid = self._launched.find_leader()
@@ -243,30 +274,16 @@ class ContainerRunning:
         self._launched.life.callback(leader.close)
         # The root directory is thrown away: nothing is gained by an orderly shutdown, which can take minutes.
         self._launched.life.callback(leader.send, signal.SIGKILL)
-        self._launched.life.callback(self._launched.on_created())
-        return leader
+        self._launched.life.callback(self._launched.on_created(leader.pid))
 
-    def _await_systemd(self, leader: Leader, deadline: Deadline) -> None:
-        def look() -> bool | None:
-            self._check()
-            return True if os.path.lexists(leader.root / _SYSTEMD_SOCKET) else None
-
-        if poll(look, deadline=deadline, interval_s=_INTERVAL_S) is None:
-            raise late_error(
-                self._name, self.console, "no systemd in the container", deadline.limit_s
-            )
-
-    def _connect(self, leader: Leader, deadline: Deadline) -> None:
-        transport = NamespaceTransport(
-            leader,
-            name=self._name,
-            nsenter=self._nsenter,
-            cgroup=self._launched.cgroup_of(leader),
-        )
-        self._launched.life.callback(transport.close)
-        self.transport = ExplainedTransport(transport, self._obituary)
+    def _connect(self, deadline: Deadline) -> None:
+        links = open_links(self._launched.channel, self._launched.life)
+        channel = SerialChannel(links)
+        self._launched.life.callback(channel.close)
         with self._explained(deadline, "no answer from the root command channel"):
-            self.transport.run("true", deadline=deadline)
+            channel.wait_ready(deadline, self._check_channel)
+        told = ToldTransport(channel, self._tell_limits)
+        self.transport = ExplainedTransport(told, self._obituary)
         self._news.tell(BootEventKind.CHANNEL, "the root command channel answers")
 
     def _explained(self, deadline: Deadline, what: str) -> contextlib.AbstractContextManager[None]:
@@ -278,6 +295,21 @@ class ContainerRunning:
             ended=lambda: self._process.wait_ended(_LAST_WORDS_S),
             check=self._check,
         )
+
+    def _tell_limits(self) -> None:
+        """Say on the console which limits the container has come to; what fails then fails for that."""
+        for text in self._launched.limits_reached():
+            self.console.append(f"pytest-nixos: {text}")
+            self._news.tell(BootEventKind.TROUBLE, text)
+
+    def _check_channel(self) -> None:
+        """Raise while the channel waits if the container ended or, before its boot has settled, will not come up."""
+        if not self._booted:
+            self._check()
+        elif not self.is_alive():
+            raise self._obituary() or TransportError(
+                f"{self._name}: the container has ended", remedy="start a new machine"
+            )
 
     def _check(self) -> None:
         """Raise at once if the container ended or its boot cannot succeed any more."""
@@ -306,6 +338,7 @@ class ContainerRunning:
             return None
         # systemd-nspawn speaks its last words after process 1 has ended.
         self._process.wait_ended(_LAST_WORDS_S)
+        self._tell_limits()
         tail = "".join(f"\n  | {line}" for line in self.console.tail(_TAIL))
         return TransportError(
             f"{self._name}: the container ended (systemd-nspawn ended {self._process.end_words}); "

@@ -6,15 +6,12 @@ import contextlib
 import os
 from pathlib import Path
 
-from pytest_nixos.local.namespace import Leader
 from pytest_nixos.local.timing import Deadline, poll
 
 __all__ = [
     "CGROUP_PREFIX",
     "ContainerCgroup",
-    "child_cgroup",
     "has_unified_cgroup",
-    "visible_cgroup",
 ]
 
 CGROUP_PREFIX = "pytest-nixos-"
@@ -22,7 +19,8 @@ CGROUP_PREFIX = "pytest-nixos-"
 _MOUNT = Path("/sys/fs/cgroup")
 # Where systemd's hybrid layout keeps the unified hierarchy.
 _HYBRID_MOUNT = _MOUNT / "unified"
-_INIT_SCOPE = "/init.scope"
+# What systemd-nspawn makes for the guest below its own group (create_subcgroup of src/nspawn/nspawn-cgroup.c).
+_PAYLOAD = "payload"
 _EMPTY_S = 2.0
 
 
@@ -41,14 +39,27 @@ class ContainerCgroup:
         self._name = name
         self._descriptor = -1
 
-    def of_container(self, surroundings_pid: int, leader: Leader) -> Path | None:
-        """Return the container's root cgroup, ``None`` if there is none that we can write to.
+    def of_container(self, surroundings_pid: int) -> Path | None:
+        """Return the group with all processes of the container, systemd-nspawn's own included; ``None`` if it has none.
 
-        :param surroundings_pid: a process that sees the hierarchy at ``/sys/fs/cgroup``.
+        Nothing that the guest can change is asked.
+
+        :param surroundings_pid: the process that waits for systemd-nspawn and sees the hierarchy at ``/sys/fs/cgroup``.
         """
         if not self._open(Path(f"/proc/{surroundings_pid}/root{_MOUNT}")):
             return None
-        return _container_root(self._root(), leader)
+        path = (_unified_cgroup(surroundings_pid) or "").strip("/")
+        # A container in the root cgroup has none of its own.
+        if not path or ".." in path:
+            return None
+        own = self._root() / path
+        return own if (own / "cgroup.procs").exists() else None
+
+    def of_guest(self, surroundings_pid: int) -> Path | None:
+        """Return the group with the guest's processes and no other; see :meth:`of_container`."""
+        own = self.of_container(surroundings_pid)
+        payload = None if own is None else own / _PAYLOAD
+        return payload if payload is not None and payload.is_dir() else None
 
     def remove(self) -> None:
         """Kill what is left in the cgroup and remove it."""
@@ -70,11 +81,6 @@ class ContainerCgroup:
         return Path(f"/proc/{os.getpid()}/fd/{self._descriptor}")
 
 
-def visible_cgroup(leader: Leader) -> Path | None:
-    """Return a container's root cgroup where this machine shows the unified hierarchy."""
-    return _container_root(_MOUNT, leader) if has_unified_cgroup() else None
-
-
 def has_unified_cgroup(*, mountinfo: Path = Path("/proc/self/mountinfo")) -> bool:
     """Whether ``/sys/fs/cgroup`` is the unified hierarchy."""
     found = ""
@@ -94,25 +100,6 @@ def _unified_cgroup(pid: int, *, proc: Path = Path("/proc")) -> str | None:
         return None
     paths = (line.removeprefix("0::") for line in text.splitlines() if line.startswith("0::"))
     return next(paths, None)
-
-
-def child_cgroup(parent: Path, name: str) -> Path | None:
-    """Make a cgroup below `parent`; ``None`` if it cannot be made, which costs only tidiness."""
-    path = parent / name
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return None
-    return path
-
-
-def _container_root(hierarchy: Path, leader: Leader) -> Path | None:
-    path = (_unified_cgroup(leader.pid) or "").removesuffix(_INIT_SCOPE).strip("/")
-    # A container in the root cgroup has none of its own.
-    if not path or ".." in path:
-        return None
-    root = hierarchy / path
-    return root if (root / "cgroup.procs").exists() else None
 
 
 def _remove(path: Path) -> None:

@@ -1,9 +1,10 @@
-"""``systemd-nspawn`` for one container: its files, its private surroundings and its argv.
+"""``systemd-nspawn`` for one container: its private surroundings and its argv.
 
 What a NixOS container needs was read from nixpkgs ``nixos/modules/virtualisation/nixos-containers.nix`` (the
 start script of ``container@.service``, 24.05) and ``nspawn-container/`` (26.05). Differences, each on purpose:
 
-- All mounts and both network namespaces are private to one process tree, so that they vanish with it.
+- The container has user ids of its own: its root is nobody on this machine.
+- All mounts and the network that surrounds it are private to one process tree, so that they vanish with it.
 - ``/nix/store`` is an overlay over the host machine's store. A container of root's can remount a read-only
   bind mount, so its garbage collector could delete the host machine's store.
 - ``/nix/var`` is the container's own, because switching and rolling back write to it; nixos-container shares
@@ -13,21 +14,32 @@ start script of ``container@.service``, 24.05) and ``nspawn-container/`` (26.05)
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_nixos.errors import MachineError
+from pytest_nixos.machine.channel.transport import PORTS
 from pytest_nixos.machine.container.cgroup import CGROUP_PREFIX
+from pytest_nixos.machine.container.channel import (
+    GUEST_DIRECTORY,
+    SPOOL_DIRECTORY,
+    UNIT_DIRECTORY,
+    UNITS,
+)
+from pytest_nixos.machine.container.disk import IMAGE, PLAIN, ROOT, STORE
+from pytest_nixos.machine.container.limits import Limits
+from pytest_nixos.machine.container.users import UserRange
 from pytest_nixos.machine.network.scan import GUEST_INTERFACE, LinkAddresses
 
 __all__ = [
+    "CHANNEL",
     "OUTSIDE_INTERFACE",
     "ContainerPlan",
     "environment",
+    "guest_link_argv",
     "machine_name",
     "nspawn_argv",
-    "prepare_root",
     "private_directory",
     "profile_init",
     "scope_argv",
@@ -35,56 +47,78 @@ __all__ = [
 ]
 
 OUTSIDE_INTERFACE = "outside0"
+#: Name of the channel's directory, in the run directory and in the private one.
+CHANNEL = "channel"
 
-_DIRECTORIES = {
-    "etc": 0o755,
-    "nix/store": 0o755,
-    "nix/var/nix/daemon-socket": 0o755,
-    "nix/var/nix/db": 0o755,
-    "nix/var/nix/gcroots": 0o755,
-    "nix/var/nix/profiles": 0o755,
-    "root": 0o700,
-    "usr": 0o755,
-    "var/lib/private": 0o700,
-}
-# nixos-container makes the first two; a host with networking.useHostResolvConf reads the third.
-_FILES = ("etc/os-release", "etc/machine-id", "etc/resolv.conf")
+_HELPER = Path(__file__).with_name("idmapped_mount.py")
 
 # Runs as root in new mount and network namespaces, the "outside", and becomes systemd-nspawn.
-# Arguments: cgroup to make, this run's private directory, addresses of both ends, program and its arguments.
 _STAGE = r"""
 set -eu
-cgroup=$1 private=$2 outside=$3 guest=$4
-shift 4
+umask 022
+cgroup=$1 memory=$2 tasks=$3 run=$4 outside=$5 python=$6 base=$7 size=$8
+shift 8
+private=$run/private
 
+# Groups with limits, in hierarchies of cgroup v1.
+while [ "$1" != -- ]; do
+  echo $$ >"$1/cgroup.procs"
+  shift
+done
+shift
+
+# Read-only, it tells systemd-nspawn that no udev has to know the network interface first.
+mount -t sysfs -o ro,nosuid,nodev,noexec sysfs /sys
+mount -t cgroup2 -o nosuid,nodev,noexec cgroup2 /sys/fs/cgroup
 if [ -n "$cgroup" ]; then
-  fs=$(stat -f -c %T /sys/fs/cgroup)
-  [ "$fs" = cgroup2fs ] || mount -t cgroup2 cgroup2 /sys/fs/cgroup
   # A killed session leaves empty cgroups; their names tell whose they were.
   for stale in /sys/fs/cgroup/PREFIX*; do
     owner=${stale#/sys/fs/cgroup/PREFIX}
     [ ! -d "$stale" ] || [ -d "/proc/${owner%%-*}" ] ||
       find "$stale" -depth -type d -exec rmdir {} + 2>/dev/null || true
   done
-  mkdir "/sys/fs/cgroup/$cgroup"
-  echo $$ >"/sys/fs/cgroup/$cgroup/cgroup.procs"
+  for controller in memory pids; do
+    echo "+$controller" 2>/dev/null >/sys/fs/cgroup/cgroup.subtree_control || true
+  done
+  own=/sys/fs/cgroup/$cgroup
+  mkdir "$own"
+  [ ! -e "$own/memory.max" ] || echo "$memory" >"$own/memory.max"
+  [ ! -e "$own/memory.swap.max" ] || echo 0 >"$own/memory.swap.max"
+  [ ! -e "$own/pids.max" ] || echo "$tasks" >"$own/pids.max"
+  echo $$ >"$own/cgroup.procs"
 fi
 
-mount -t tmpfs -o mode=0755 pytest-nixos "$private"
-mkdir "$private/store"
+mount -t tmpfs -o mode=0755,nosuid,nodev pytest-nixos "$private"
+mkdir "$private/lower" "$private/disk"
 mkdir -p /run/systemd/nspawn
 mount -t tmpfs -o mode=0755 pytest-nixos /run/systemd/nspawn
 
-inside() { nsenter --net="$private/network" -- "$@"; }
-: >"$private/network"
-unshare --net="$private/network" true
+if [ -f "$run/IMAGE" ]; then
+  mount -o loop,nobarrier "$run/IMAGE" "$private/disk"
+else
+  mount --bind "$run/PLAIN" "$private/disk"
+  # An overlay cannot lie on an overlay, which is what the root of many containers is.
+  if [ "$(stat -f -c %T "$run")" = overlayfs ]; then
+    mount -t tmpfs -o mode=0755 pytest-nixos "$private/disk/STORE"
+    chown "${base:-0}:${base:-0}" "$private/disk/STORE"
+  fi
+fi
+if [ -n "$base" ]; then
+  "$python" -I -S "HELPER" /nix/store "$private/lower" "$base" "$size"
+else
+  mount --bind /nix/store "$private/lower"
+fi
+
+cp -R "$run/CHANNEL" "$private/CHANNEL"
+for port in PORTS; do
+  mkfifo -m 600 "$private/CHANNEL/$port.in" "$private/CHANNEL/$port.out"
+  chown "${base:-0}:${base:-0}" "$private/CHANNEL/$port.in" "$private/CHANNEL/$port.out"
+done
+
 ip link set lo up
-inside ip link set lo up
-inside ip link add GUEST type veth peer name OUTSIDE netns $$
+ip link add GUEST type veth peer name OUTSIDE
 ip addr add "$outside" dev OUTSIDE
 ip link set OUTSIDE up
-[ -z "$guest" ] || inside ip addr add "$guest" dev GUEST
-inside ip link set GUEST up
 
 exec "$@"
 """
@@ -95,18 +129,19 @@ class ContainerPlan:
     """Everything that shapes one container.
 
     :param run_dir: directory of this container alone.
-    :param root: its root directory.
     :param init: program that becomes its process 1, a path inside it.
     :param cgroup: name of a new cgroup directly below the root of the unified hierarchy; ``""`` to stay in
         the cgroup in which systemd-nspawn is started (a scope with ``Delegate=yes``).
+    :param users: its user ids; ``None`` for those of this machine, so that its root is root here.
     """
 
     name: str
     run_dir: Path
-    root: Path
     init: str
     cgroup: str
     addresses: LinkAddresses
+    limits: Limits
+    users: UserRange | None
 
 
 def machine_name(name: str) -> str:
@@ -119,29 +154,6 @@ def private_directory(run_dir: Path) -> Path:
     return run_dir / "private"
 
 
-def prepare_root(root: Path, toplevel: Path) -> None:
-    """Make the root directory of a new container, with `toplevel` as its first generation.
-
-    :raises MachineError: if it cannot be written.
-    """
-    try:
-        root.mkdir(mode=0o755, parents=True)
-        root.chmod(0o755)
-        for name, mode in _DIRECTORIES.items():
-            _make_directories(root, name, mode)
-        for name in _FILES:
-            (root / name).touch(mode=0o644)
-        profiles = root / "nix/var/nix/profiles"
-        (profiles / "system-1-link").symlink_to(toplevel)
-        (profiles / "system").symlink_to("system-1-link")
-        (root / "nix/var/nix/gcroots/profiles").symlink_to("/nix/var/nix/profiles")
-    except OSError as err:
-        raise MachineError(
-            f"{root}: the container's root directory cannot be made: {err.strerror}",
-            remedy="free some space there, or set TMPDIR to a directory with room",
-        ) from err
-
-
 def profile_init(generation: int | None) -> str:
     """Return the init of the system profile's generation, or of the one of that number; a path inside a container."""
     link = "system" if generation is None else f"system-{generation}-link"
@@ -151,10 +163,11 @@ def profile_init(generation: int | None) -> str:
 def nspawn_argv(plan: ContainerPlan, nspawn: str) -> list[str]:
     """Build the argv of systemd-nspawn itself."""
     private = private_directory(plan.run_dir)
-    store = "/nix/store"
+    channel, store = private / CHANNEL, "/nix/store"
+    users = plan.users
     return [
         nspawn,
-        f"--directory={plan.root}",
+        f"--directory={private / 'disk' / ROOT}",
         f"--machine={plan.name}",
         # No machined, no unit of its own: it may be absent, and two sessions must not share names.
         "--register=no",
@@ -168,25 +181,43 @@ def nspawn_argv(plan: ContainerPlan, nspawn: str) -> list[str]:
         "--resolv-conf=off",
         "--timezone=off",
         "--console=interactive",
+        f"--private-users={f'{users.base}:{users.size}' if users else 'no'}",
         "--private-network",
-        f"--network-namespace-path={private / 'network'}",
-        f"--overlay={store}:{_escape(private / 'store')}:{store}",
+        f"--network-interface={GUEST_INTERFACE}",
+        f"--overlay={_escape(private / 'lower')}:{_escape(private / 'disk' / STORE)}:{store}",
+        f"--bind-ro={_escape(channel)}:{GUEST_DIRECTORY}",
+        # Output of commands lies there until it is sent: without a bound of its own it would fill the container's memory.
+        f"--tmpfs={SPOOL_DIRECTORY}:mode=0700,nosuid,nodev,size={plan.limits.memory_bytes // 4}",
+        # A directory that systemd-nspawn makes on the way to a mount point belongs to this machine's root.
+        f"--tmpfs={Path(UNIT_DIRECTORY).parent}:mode=0755,nosuid,nodev,size=20%",
+        f"--bind-ro={_escape(channel / UNITS)}:{UNIT_DIRECTORY}",
         plan.init,
     ]
 
 
-def stage_argv(plan: ContainerPlan, program: list[str], *, unshare: str) -> list[str]:
+def stage_argv(
+    plan: ContainerPlan, program: list[str], *, unshare: str, join: Sequence[Path] = ()
+) -> list[str]:
     """Build the argv that makes the private surroundings and then runs `program` in them.
 
     It runs in a process namespace of its own, because a container outlives a systemd-nspawn that was killed:
     here the kernel ends it when ``unshare`` ends, whatever ended that.
+
+    :param join: directories of further control groups.
     """
-    script = (
-        _STAGE.replace("PREFIX", CGROUP_PREFIX)
-        .replace("GUEST", GUEST_INTERFACE)
-        .replace("OUTSIDE", OUTSIDE_INTERFACE)
-    )
-    addresses = plan.addresses
+    words = {
+        "PREFIX": CGROUP_PREFIX,
+        "GUEST": GUEST_INTERFACE,
+        "OUTSIDE": OUTSIDE_INTERFACE,
+        "IMAGE": IMAGE,
+        "PLAIN": PLAIN,
+        "STORE": STORE,
+        "CHANNEL": CHANNEL,
+        "HELPER": str(_HELPER),
+        "PORTS": " ".join(PORTS),
+    }
+    script = re.sub("|".join(words), lambda found: words[found[0]], _STAGE)
+    users, limits = plan.users, plan.limits
     return [
         unshare,
         "--mount",
@@ -198,9 +229,15 @@ def stage_argv(plan: ContainerPlan, program: list[str], *, unshare: str) -> list
         script,
         "pytest-nixos-stage",
         plan.cgroup,
-        str(private_directory(plan.run_dir)),
-        str(addresses.outside),
-        str(addresses.guest or ""),
+        str(limits.memory_bytes),
+        str(limits.tasks),
+        str(plan.run_dir),
+        str(plan.addresses.outside),
+        sys.executable,
+        str(users.base) if users else "",
+        str(users.size) if users else "",
+        *(str(path) for path in join),
+        "--",
         unshare,
         "--pid",
         "--fork",
@@ -211,7 +248,14 @@ def stage_argv(plan: ContainerPlan, program: list[str], *, unshare: str) -> list
     ]
 
 
-def scope_argv(systemd_run: str, unit: str, program: list[str]) -> list[str]:
+def guest_link_argv(addresses: LinkAddresses) -> tuple[tuple[str, ...], ...]:
+    """Return the commands, for the container's network, that give its end of the link what it has before its boot."""
+    guest = addresses.guest
+    address = () if guest is None else (("ip", "addr", "add", str(guest), "dev", GUEST_INTERFACE),)
+    return (*address, ("ip", "link", "set", GUEST_INTERFACE, "up"))
+
+
+def scope_argv(systemd_run: str, unit: str, limits: Limits, program: list[str]) -> list[str]:
     """Build the argv that runs `program` in a delegated scope of the host machine's systemd."""
     return [
         systemd_run,
@@ -220,6 +264,9 @@ def scope_argv(systemd_run: str, unit: str, program: list[str]) -> list[str]:
         "--collect",
         "--slice=machine.slice",
         "--property=Delegate=yes",
+        f"--property=MemoryMax={limits.memory_bytes}",
+        "--property=MemorySwapMax=0",
+        f"--property=TasksMax={limits.tasks}",
         f"--unit={unit}.scope",
         "--",
         *program,
@@ -236,14 +283,6 @@ def environment(inherited: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _make_directories(root: Path, name: str, mode: int) -> None:
-    path = root
-    for part in Path(name).parts:
-        path /= part
-        path.mkdir(mode=0o755, exist_ok=True)
-    path.chmod(mode)
-
-
 def _escape(path: Path) -> str:
-    """Protect the separators of ``--overlay``, systemd-nspawn(1)."""
+    """Protect the separators of ``--overlay`` and ``--bind-ro``, systemd-nspawn(1)."""
     return str(path).replace("\\", "\\\\").replace(":", "\\:")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from pytest_nixos.local.namespace import Leader
 from pytest_nixos.machine.serial_process import SerialProcess
 
 __all__ = ["Launched"]
@@ -23,12 +22,14 @@ class Launched:
     :param outside_pid: a process in the network in which the container's neighbour lives.
     :param interface: the outer end of the container's link there.
     :param target: the container's address there.
-    :param cgroup_of: returns the container's root cgroup as a directory of this process's view.
+    :param guest_cgroup: returns the group of the guest's processes as a directory of this process's view.
+    :param limits_reached: says which limits the container has come to since it was last asked.
+    :param channel: directory with the channel's named pipes; there once the container exists.
     :param life: what ends with this run of the container, unlike its root directory.
     :param relaunch: starts it again on the same root directory, in the system profile's generation or the one of that
         number; ``None`` where that cannot be done.
-    :param on_created: called once the container exists, before its systemd can have started; it returns what to
-        call at the end.
+    :param on_created: called with the id of its process 1 once that exists, before its systemd can have started; it
+        returns what to call at the end.
     """
 
     process: SerialProcess
@@ -36,7 +37,9 @@ class Launched:
     outside_pid: int
     interface: str
     target: IPv4Address
-    cgroup_of: Callable[[Leader], Path | None]
-    on_created: Callable[[], Callable[[], None]]
+    guest_cgroup: Callable[[], Path | None]
+    limits_reached: Callable[[], Sequence[str]]
+    channel: Path
+    on_created: Callable[[int], Callable[[], None]]
     life: contextlib.ExitStack
     relaunch: Callable[[int | None], Launched] | None = None

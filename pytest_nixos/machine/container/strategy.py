@@ -1,4 +1,4 @@
-"""Ways to start a container: systemd-nspawn by ourselves, or ``nixos-container`` of a NixOS machine."""
+"""How a container is started: systemd-nspawn with user ids, mounts, groups and a network of its own."""
 
 from __future__ import annotations
 
@@ -6,48 +6,52 @@ import contextlib
 import dataclasses
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Protocol
 
-from pytest_nixos.local.leftovers import remove_tree
+from pytest_nixos.errors import MachineError
 from pytest_nixos.local.namespace import find_leader
 from pytest_nixos.local.process import Runner, find_tool
+from pytest_nixos.local.remove_tree import remove_tree
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.base import MachineSpec
 from pytest_nixos.machine.console import Console
 from pytest_nixos.machine.container.cgroup import CGROUP_PREFIX, ContainerCgroup, has_unified_cgroup
+from pytest_nixos.machine.container.channel import prepare_channel
+from pytest_nixos.machine.container.disk import IMAGE, PLAIN, ROOT, STORE, make_disk, prepare_root
+from pytest_nixos.machine.container.limits import OldGroups, limits_of, reached, words
 from pytest_nixos.machine.container.nix_database import load_closure
-from pytest_nixos.machine.container.nixos_container import (
-    NixosContainerStrategy,
-    has_nixos_container,
-)
 from pytest_nixos.machine.container.nspawn import (
+    CHANNEL,
     OUTSIDE_INTERFACE,
     ContainerPlan,
     environment,
+    guest_link_argv,
     machine_name,
     nspawn_argv,
-    prepare_root,
     private_directory,
     profile_init,
     scope_argv,
     stage_argv,
 )
 from pytest_nixos.machine.container.started import Launched
+from pytest_nixos.machine.container.users import UserRange, choose_range, own_tree
 from pytest_nixos.machine.network.dhcp import DhcpServer, Lease
 from pytest_nixos.machine.network.scan import LinkAddresses, link_addresses
 from pytest_nixos.machine.serial_process import SerialProcess
 from pytest_nixos.nix.host_facts import HostConfig
 
-__all__ = ["ContainerStrategy", "NspawnStrategy", "choose_strategy"]
+__all__ = ["ContainerStrategy", "NspawnStrategy"]
 
 _GRACE_S = 3.0
+_SHORT_S = 30.0
 _TOOLS = {
     "systemd-nspawn": "install it (Debian and Ubuntu: apt install systemd-container; NixOS: part of systemd), "
     "or run the host as a VM: --nixos-backend vm",
     "unshare": "install util-linux",
+    "nsenter": "install util-linux",
     "ip": "install iproute2",
     "nix-store": "install Nix on this machine; under sudo keep it on PATH",
 }
@@ -72,17 +76,11 @@ class ContainerStrategy(Protocol):
         ...
 
 
-def choose_strategy(runner: Runner, inherited: Mapping[str, str]) -> ContainerStrategy:
-    """Choose ``nixos-container`` on a NixOS machine that has it, systemd-nspawn anywhere else."""
-    if has_nixos_container():
-        return NixosContainerStrategy(runner, inherited)
-    return NspawnStrategy(runner, inherited)
-
-
 class NspawnStrategy:
     """Starts systemd-nspawn in private namespaces; leaves nothing outside of its run directory.
 
     :param addresses: chooses the addresses of a host's link.
+    :param root_is_machine_root: give the container this machine's own user ids; see ``users.UNSAFE_OPTION``.
     """
 
     def __init__(
@@ -91,10 +89,12 @@ class NspawnStrategy:
         inherited: Mapping[str, str],
         *,
         addresses: Callable[[HostConfig], LinkAddresses] = link_addresses,
+        root_is_machine_root: bool = False,
     ) -> None:
         self._runner = runner
         self._inherited = inherited
         self._addresses = addresses
+        self._root_is_machine_root = root_is_machine_root
 
     def launch(
         self,
@@ -110,17 +110,16 @@ class NspawnStrategy:
         """
         for name in _TOOLS:
             self._tool(name)
-        root = spec.run_dir / "root"
-        stack.callback(remove_tree, root)
-        prepare_root(root, spec.system)
-        load_closure(self._runner, root, spec.system, deadline=deadline)
+        users = self._users(spec.host)
+        self._prepare(spec, users, console, stack, deadline)
         plan = ContainerPlan(
             name=machine_name(spec.host.name),
             run_dir=spec.run_dir,
-            root=root,
             init=str(spec.system / "init"),
             cgroup=f"{CGROUP_PREFIX}{os.getpid()}-{spec.run_dir.name}",
             addresses=self._addresses(spec.host),
+            limits=limits_of(spec),
+            users=users,
         )
         life = stack.enter_context(contextlib.ExitStack())
         launched = self.launch_plan(plan, console, life)
@@ -134,40 +133,101 @@ class NspawnStrategy:
     def launch_plan(
         self, plan: ContainerPlan, console: Console, stack: contextlib.ExitStack
     ) -> Launched:
-        """Start a container whose root directory is ready."""
+        """Start a container whose disk is ready."""
         private = private_directory(plan.run_dir)
         stack.callback(remove_tree, private)
-        # systemd-nspawn removes its lock beside the root directory only if it ends in peace.
-        lock = plan.root.with_name(f".#{plan.root.name}.lck")
-        stack.callback(lock.unlink, missing_ok=True)
         private.mkdir(mode=0o700)
+        old = OldGroups(plan.cgroup, plan.limits)
+        stack.callback(old.remove)
         process = SerialProcess(
-            self.argv(plan), env=environment(self._inherited), cwd=plan.run_dir, console=console
+            self.argv(plan, join=tuple(old.paths.values())),
+            env=environment(self._inherited),
+            cwd=plan.run_dir,
+            console=console,
         )
         cgroup = ContainerCgroup(plan.cgroup)
         stack.callback(cgroup.remove)
         stack.callback(process.stop, grace_s=_GRACE_S)
         process.start()
+        told = {"memory": 0, "tasks": 0}
+
+        def limits_reached() -> Sequence[str]:
+            counts = reached(cgroup.of_container(process.pid), old.paths)
+            news = [kind for kind, count in counts.items() if count > told[kind]]
+            told.update(counts)
+            return tuple(words(kind, plan.limits) for kind in news)
+
+        def created(leader_pid: int) -> Callable[[], None]:
+            self.address(leader_pid, plan.addresses)
+            return _serve_dhcp(process.pid, plan.addresses)
+
         return Launched(
             process=process,
             find_leader=lambda: find_leader(process.pid),
             outside_pid=process.pid,
             interface=OUTSIDE_INTERFACE,
             target=plan.addresses.target,
-            cgroup_of=lambda leader: cgroup.of_container(process.pid, leader),
-            on_created=lambda: _serve_dhcp(process.pid, plan.addresses),
+            guest_cgroup=lambda: cgroup.of_guest(process.pid),
+            limits_reached=limits_reached,
+            # The private directory, as those see it who live in the surroundings.
+            channel=Path(f"/proc/{process.pid}/root{private / CHANNEL}"),
+            on_created=created,
             life=stack,
         )
 
-    def argv(self, plan: ContainerPlan) -> list[str]:
+    def address(self, leader_pid: int, addresses: LinkAddresses) -> None:
+        """Give the container's end of the link its address, and set it up.
+
+        :param leader_pid: the container's process 1; only its network is entered, with programs of this machine.
+        :raises MachineError: if ``ip`` refuses.
+        """
+        enter = (self._tool("nsenter"), f"--net=/proc/{leader_pid}/ns/net", "--")
+        for argv in guest_link_argv(addresses):
+            done = self._runner.run((*enter, *argv), deadline=Deadline.after(_SHORT_S))
+            if done.exit_status != 0:
+                raise MachineError(
+                    f"{' '.join(argv)}: {done.stderr_text.strip()}",
+                    remedy="look at the console: the container has probably ended",
+                )
+
+    def argv(self, plan: ContainerPlan, *, join: Sequence[Path] = ()) -> list[str]:
         """Build the whole argv: in a scope where this machine's systemd owns the cgroups, in a new cgroup elsewhere."""
         nspawn = nspawn_argv(plan, self._tool("systemd-nspawn"))
         systemd_run = shutil.which("systemd-run")
+        unshare = self._tool("unshare")
         if systemd_run and Path("/run/systemd/system").is_dir() and has_unified_cgroup():
             scoped = dataclasses.replace(plan, cgroup="")
-            stage = stage_argv(scoped, nspawn, unshare=self._tool("unshare"))
-            return scope_argv(systemd_run, plan.cgroup, stage)
-        return stage_argv(plan, nspawn, unshare=self._tool("unshare"))
+            stage = stage_argv(scoped, nspawn, unshare=unshare, join=join)
+            return scope_argv(systemd_run, plan.cgroup, plan.limits, stage)
+        return stage_argv(plan, nspawn, unshare=unshare, join=join)
+
+    def _users(self, host: HostConfig) -> UserRange | None:
+        return None if self._root_is_machine_root else choose_range(host)
+
+    def _prepare(
+        self,
+        spec: MachineSpec,
+        users: UserRange | None,
+        console: Console,
+        stack: contextlib.ExitStack,
+        deadline: Deadline,
+    ) -> None:
+        """Fill the run directory with what outlives one boot: the disk, and what the guest gets for its channel."""
+        run_dir = spec.run_dir
+        disk = run_dir / PLAIN
+        stack.callback((run_dir / IMAGE).unlink, missing_ok=True)
+        stack.callback(remove_tree, disk)
+        prepare_root(disk / ROOT, spec.system)
+        load_closure(self._runner, disk / ROOT, spec.system, deadline=deadline)
+        (disk / STORE).mkdir(mode=0o755)
+        if users is not None:
+            own_tree(disk / ROOT, users.base)
+            own_tree(disk / STORE, users.base)
+        why_not = make_disk(self._runner, run_dir, deadline=deadline)
+        if why_not:
+            console.append(f"pytest-nixos: the container's disk has no bound: {why_not}")
+        stack.callback(remove_tree, run_dir / CHANNEL)
+        prepare_channel(run_dir / CHANNEL, spec.system)
 
     @staticmethod
     def _tool(name: str) -> str:

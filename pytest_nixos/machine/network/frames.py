@@ -1,7 +1,8 @@
 """Ethernet frames as values: what a stranger on the guest's network sends, and what it hears.
 
-Only what the prober needs: ARP (RFC 826), IPv4 (RFC 791) without options, TCP flags (RFC 9293), UDP (RFC 768), ICMP
-(RFC 792). The standard library does it in less than a library would cost users to install.
+Only what the prober needs: ARP (RFC 826), neighbour discovery (RFC 4861), IPv4 (RFC 791) and IPv6 (RFC 8200) without
+options, TCP flags (RFC 9293), UDP (RFC 768), ICMP (RFC 792, RFC 4443). The standard library does it in less than a library
+would cost users to install.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from __future__ import annotations
 import enum
 import struct
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 __all__ = [
     "BROADCAST",
+    "Address",
     "ArpMessage",
     "Echo",
+    "NeighbourQuestion",
     "Segment",
     "TcpFlag",
     "UdpDatagram",
@@ -23,17 +26,26 @@ __all__ = [
     "arp_request",
     "checksum",
     "echo_request",
+    "neighbour_answer",
     "parse_frame",
     "tcp_segment",
     "udp_datagram",
 ]
 
 BROADCAST = b"\xff" * 6
-_ARP, _IPV4 = 0x0806, 0x0800
-_ICMP, _TCP, _UDP = 1, 6, 17
+_ARP, _IPV4, _IPV6 = 0x0806, 0x0800, 0x86DD
+_ICMP, _TCP, _UDP, _ICMPV6 = 1, 6, 17, 58
+_ECHO_REQUEST, _ECHO_REPLY, _UNREACHABLE = {4: 8, 6: 128}, {4: 0, 6: 129}, {4: 3, 6: 1}
+_NOBODY_LISTENS = {4: 3, 6: 4}
+_SOLICITATION, _ADVERTISEMENT = 135, 136
+_SOLICITED_OVERRIDE = 0x60000000
+_ON_LINK_HOPS = 255
 _SHORTEST_FRAME = 60
 _WINDOW = 1024
 _MOST_HOPS = 64
+
+
+Address = IPv4Address | IPv6Address
 
 
 class TcpFlag(enum.IntFlag):
@@ -57,11 +69,20 @@ class ArpMessage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NeighbourQuestion:
+    """IPv6's question for the address of a network card."""
+
+    sender_mac: bytes
+    sender: IPv6Address
+    target: IPv6Address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
     """The head of a TCP segment."""
 
-    source: IPv4Address
-    destination: IPv4Address
+    source: Address
+    destination: Address
     source_port: int
     destination_port: int
     sequence: int
@@ -73,8 +94,8 @@ class Segment:
 class UdpDatagram:
     """A UDP datagram."""
 
-    source: IPv4Address
-    destination: IPv4Address
+    source: Address
+    destination: Address
     source_port: int
     destination_port: int
     payload: bytes
@@ -84,8 +105,8 @@ class UdpDatagram:
 class Echo:
     """An ICMP echo, asked or answered."""
 
-    source: IPv4Address
-    destination: IPv4Address
+    source: Address
+    destination: Address
     is_reply: bool
     identifier: int
     number: int
@@ -95,18 +116,23 @@ class Echo:
 class Unreachable:
     """An ICMP message that a datagram of ours did not arrive.
 
-    :param code: 3 is "nobody listens on that port"; the others come from routers and firewalls.
+    :param code: as the family has it; see :attr:`nobody_listens`.
     :param protocol: of the datagram: 6 TCP, 17 UDP.
     """
 
-    destination: IPv4Address
+    destination: Address
     code: int
     protocol: int
     source_port: int
     destination_port: int
 
+    @property
+    def nobody_listens(self) -> bool:
+        """Whether it says that nobody listens on that port; what says otherwise comes from routers and firewalls."""
+        return self.code == _NOBODY_LISTENS[self.destination.version]
 
-Frame = ArpMessage | Segment | UdpDatagram | Echo | Unreachable
+
+Frame = ArpMessage | NeighbourQuestion | Segment | UdpDatagram | Echo | Unreachable
 
 
 def checksum(data: bytes) -> int:
@@ -129,6 +155,16 @@ def arp_reply(mac: bytes, source: IPv4Address, asker_mac: bytes, asker: IPv4Addr
     return _ethernet(asker_mac, mac, _ARP, _arp(2, mac, source, asker_mac, asker))
 
 
+def neighbour_answer(mac: bytes, source: IPv6Address, question: NeighbourQuestion) -> bytes:
+    """Tell the asker that `source` is at `mac`."""
+    told = struct.pack("!I", _SOLICITED_OVERRIDE) + source.packed + b"\x02\x01" + mac
+    body = bytes((_ADVERTISEMENT, 0, 0, 0)) + told
+    total = checksum(_pseudo_head(source, question.sender, _ICMPV6, len(body)) + body)
+    body = body[:2] + struct.pack("!H", total) + body[4:]
+    macs = (question.sender_mac, mac)
+    return _ip(macs, source, question.sender, _ICMPV6, body, hops=_ON_LINK_HOPS)
+
+
 def tcp_segment(macs: tuple[bytes, bytes], segment: Segment) -> bytes:
     """Build a segment without data.
 
@@ -148,7 +184,7 @@ def tcp_segment(macs: tuple[bytes, bytes], segment: Segment) -> bytes:
     )
     total = checksum(_pseudo_head(segment.source, segment.destination, _TCP, len(head)) + head)
     body = head[:16] + struct.pack("!H", total) + head[18:]
-    return _ipv4(macs, segment.source, segment.destination, _TCP, body)
+    return _ip(macs, segment.source, segment.destination, _TCP, body)
 
 
 def udp_datagram(macs: tuple[bytes, bytes], datagram: UdpDatagram) -> bytes:
@@ -159,16 +195,20 @@ def udp_datagram(macs: tuple[bytes, bytes], datagram: UdpDatagram) -> bytes:
     # A sum of 0 means "none" (RFC 768), so 0 itself is sent as its other form.
     total = checksum(pseudo + ports + b"\0\0" + datagram.payload) or 0xFFFF
     body = ports + struct.pack("!H", total) + datagram.payload
-    return _ipv4(macs, datagram.source, datagram.destination, _UDP, body)
+    return _ip(macs, datagram.source, datagram.destination, _UDP, body)
 
 
 def echo_request(macs: tuple[bytes, bytes], echo: Echo) -> bytes:
     """Build an ICMP echo request; see :func:`tcp_segment` for `macs`."""
     payload = b"pytest-nixos"
+    version = echo.source.version
     numbers = struct.pack("!HH", echo.identifier, echo.number)
-    total = checksum(b"\x08\0\0\0" + numbers + payload)
-    body = b"\x08\0" + struct.pack("!H", total) + numbers + payload
-    return _ipv4(macs, echo.source, echo.destination, _ICMP, body)
+    body = bytes((_ECHO_REQUEST[version], 0, 0, 0)) + numbers + payload
+    protocol = _ICMP if version == 4 else _ICMPV6
+    pseudo = _pseudo_head(echo.source, echo.destination, protocol, len(body))
+    total = checksum(body if version == 4 else pseudo + body)
+    body = body[:2] + struct.pack("!H", total) + body[4:]
+    return _ip(macs, echo.source, echo.destination, protocol, body)
 
 
 def parse_frame(frame: bytes) -> Frame | None:
@@ -182,6 +222,8 @@ def parse_frame(frame: bytes) -> Frame | None:
             return _parse_arp(frame[14:])
         if kind == _IPV4:
             return _parse_ipv4(frame[14:])
+        if kind == _IPV6:
+            return _parse_ipv6(frame[14:], sender_mac=frame[6:12])
     except struct.error:
         return None
     return None
@@ -199,13 +241,18 @@ def _ethernet(destination: bytes, source: bytes, kind: int, payload: bytes) -> b
     return frame.ljust(_SHORTEST_FRAME, b"\0")
 
 
-def _ipv4(
+def _ip(
     macs: tuple[bytes, bytes],
-    source: IPv4Address,
-    destination: IPv4Address,
+    source: Address,
+    destination: Address,
     protocol: int,
     body: bytes,
+    *,
+    hops: int = _MOST_HOPS,
 ) -> bytes:
+    if source.version == 6:
+        head = struct.pack("!IHBB", 6 << 28, len(body), protocol, hops)
+        return _ethernet(*macs, _IPV6, head + source.packed + destination.packed + body)
     size = 20 + len(body)
     begin = struct.pack("!BBHHHBB", 0x45, 0, size, 0, 0x4000, _MOST_HOPS, protocol)
     addresses = source.packed + destination.packed
@@ -213,7 +260,9 @@ def _ipv4(
     return _ethernet(*macs, _IPV4, head + body)
 
 
-def _pseudo_head(source: IPv4Address, destination: IPv4Address, protocol: int, size: int) -> bytes:
+def _pseudo_head(source: Address, destination: Address, protocol: int, size: int) -> bytes:
+    if source.version == 6:
+        return source.packed + destination.packed + struct.pack("!II", size, protocol)
     return source.packed + destination.packed + struct.pack("!BBH", 0, protocol, size)
 
 
@@ -237,7 +286,22 @@ def _parse_ipv4(data: bytes) -> Frame | None:
     if version >> 4 != 4 or head_size < 20 or fragment & 0x1FFF:
         return None
     source, destination = (IPv4Address(part) for part in struct.unpack_from("!4s4s", data, 12))
-    body = data[head_size:size]
+    return _parse_body(source, destination, protocol, data[head_size:size])
+
+
+def _parse_ipv6(data: bytes, *, sender_mac: bytes) -> Frame | None:
+    first, size, protocol = struct.unpack_from("!IHB", data)
+    if first >> 28 != 6:
+        return None
+    source, destination = (IPv6Address(part) for part in struct.unpack_from("!16s16s", data, 8))
+    body = data[40 : 40 + size]
+    if protocol == _ICMPV6 and body[:1] == bytes((_SOLICITATION,)) and len(body) >= 24:
+        target = IPv6Address(body[8:24])
+        return NeighbourQuestion(sender_mac=sender_mac, sender=source, target=target)
+    return _parse_body(source, destination, protocol, body)
+
+
+def _parse_body(source: Address, destination: Address, protocol: int, body: bytes) -> Frame | None:
     if protocol == _TCP:
         return _parse_tcp(source, destination, body)
     if protocol == _UDP:
@@ -249,10 +313,11 @@ def _parse_ipv4(data: bytes) -> Frame | None:
             destination_port=destination_port,
             payload=body[8:],
         )
-    return _parse_icmp(source, destination, body) if protocol == _ICMP else None
+    own = _ICMP if source.version == 4 else _ICMPV6
+    return _parse_icmp(source, destination, body) if protocol == own else None
 
 
-def _parse_tcp(source: IPv4Address, destination: IPv4Address, body: bytes) -> Segment:
+def _parse_tcp(source: Address, destination: Address, body: bytes) -> Segment:
     source_port, destination_port, sequence, acknowledgement, flags = struct.unpack_from(
         "!HHIIxB6x", body
     )
@@ -267,23 +332,23 @@ def _parse_tcp(source: IPv4Address, destination: IPv4Address, body: bytes) -> Se
     )
 
 
-def _parse_icmp(
-    source: IPv4Address, destination: IPv4Address, body: bytes
-) -> Echo | Unreachable | None:
+def _parse_icmp(source: Address, destination: Address, body: bytes) -> Echo | Unreachable | None:
+    version = source.version
     kind, code, first, second = struct.unpack_from("!BBxxHH", body)
-    if kind in (0, 8):
+    if kind in (_ECHO_REQUEST[version], _ECHO_REPLY[version]):
         return Echo(
             source=source,
             destination=destination,
-            is_reply=kind == 0,
+            is_reply=kind == _ECHO_REPLY[version],
             identifier=first,
             number=second,
         )
-    if kind != 3:
+    if kind != _UNREACHABLE[version]:
         return None
-    (version,) = struct.unpack_from("!B", body, 8)
-    (protocol,) = struct.unpack_from("!B", body, 17)
-    source_port, destination_port = struct.unpack_from("!HH", body, 8 + (version & 0xF) * 4)
+    (begin,) = struct.unpack_from("!B", body, 8)
+    (protocol,) = struct.unpack_from("!B", body, 17 if version == 4 else 14)
+    head_size = (begin & 0xF) * 4 if version == 4 else 40
+    source_port, destination_port = struct.unpack_from("!HH", body, 8 + head_size)
     return Unreachable(
         destination=destination,
         code=code,

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Interface
+from dataclasses import dataclass
+from ipaddress import IPv4Interface, IPv6Interface
 
 from pytest_nixos.errors import MachineError
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.command import Transport
 
-__all__ = ["ask_address", "outer_addresses"]
+__all__ = ["OuterAddresses", "ask_address", "ask_outer_addresses", "outer_addresses", "parse_outer"]
 
 _ADDRESSES = "ip -4 -o address show scope global"
+_EVERY_ADDRESS = "ip -o address show"
 _ADDRESS_LIMIT_S = 20.0
 _ADDRESS_LINE = re.compile(r"^\d+: (\S+)\s+inet (\d[\d.]*/\d+)", re.MULTILINE)
+_EITHER_LINE = re.compile(r"^\d+: (\S+)\s+(inet6?) ([0-9a-f.:]+/\d+)(.*)$", re.MULTILINE)
 # Networks that a guest makes for itself.
 _INNER = ("docker", "podman", "cni", "veth", "virbr", "lxc", "wg", "tun", "tap", "zt", "tailscale")
 
@@ -25,6 +28,11 @@ def ask_address(name: str, transport: Transport, *, deadline: Deadline) -> IPv4I
     :raises TransportError: if it does not answer.
     """
     answer = transport.run(_ADDRESSES, deadline=deadline.within(_ADDRESS_LIMIT_S))
+    if not answer.succeeded:
+        raise MachineError(
+            f"{name}: the guest cannot tell its addresses: {answer.stderr_text.strip()[:200] or answer.exit_status}",
+            remedy="see whether the guest still has its programs: ip of iproute2",
+        )
     found = outer_addresses(answer.stdout_text)
     if not found:
         raise MachineError(
@@ -32,6 +40,57 @@ def ask_address(name: str, transport: Transport, *, deadline: Deadline) -> IPv4I
             remedy="look at `ip address` in the guest: does its network come up in the VM?",
         )
     return found[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OuterAddresses:
+    """The guest's end of the network that it shares with us.
+
+    :param v6: the widest in scope, ``None`` where it has none that can be used.
+    """
+
+    interface: str
+    v4: IPv4Interface
+    v6: IPv6Interface | None
+
+
+def ask_outer_addresses(name: str, transport: Transport, *, deadline: Deadline) -> OuterAddresses:
+    """Ask the guest for its interface and addresses on the network that it shares with us.
+
+    :raises MachineError: if it has no IPv4 address.
+    :raises TransportError: if it does not answer.
+    """
+    answer = transport.run(_EVERY_ADDRESS, deadline=deadline.within(_ADDRESS_LIMIT_S))
+    found = parse_outer(answer.stdout_text)
+    if found is None:
+        raise MachineError(
+            f"{name}: the guest has no IPv4 address, so nobody can reach it",
+            remedy="look at `ip address` in the guest: does its network come up in the machine?",
+        )
+    return found
+
+
+def parse_outer(listing: str) -> OuterAddresses | None:
+    """Read ``ip -o address``; ``None`` if no network of the guest is shared with us."""
+    lines = [m for m in _EITHER_LINE.findall(listing) if not m[0].startswith((*_INNER, "lo"))]
+    four = [m for m in lines if m[1] == "inet" and "scope global" in m[3]]
+    four.sort(key=lambda m: not m[0].startswith(("en", "eth")))
+    if not four:
+        return None
+    interface = four[0][0]
+    six = [
+        m
+        for m in lines
+        if m[0] == interface
+        and m[1] == "inet6"
+        and not any(w in m[3] for w in ("tentative", "deprecated", "temporary", "dadfailed"))
+    ]
+    six.sort(key=lambda m: "scope link" in m[3])
+    return OuterAddresses(
+        interface=interface,
+        v4=IPv4Interface(four[0][2]),
+        v6=IPv6Interface(six[0][2]) if six else None,
+    )
 
 
 def outer_addresses(listing: str) -> list[IPv4Interface]:

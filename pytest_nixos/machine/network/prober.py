@@ -17,16 +17,18 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from pathlib import Path
 
 from pytest_nixos.errors import TransportError
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.capabilities import PortState
 from pytest_nixos.machine.network.frames import (
+    Address,
     ArpMessage,
     Echo,
     Frame,
+    NeighbourQuestion,
     Segment,
     TcpFlag,
     UdpDatagram,
@@ -34,11 +36,14 @@ from pytest_nixos.machine.network.frames import (
     arp_reply,
     arp_request,
     echo_request,
+    neighbour_answer,
     parse_frame,
     tcp_segment,
     udp_datagram,
 )
-from pytest_nixos.machine.network.wire import FrameLink, filter_argv
+from pytest_nixos.machine.network.guest_address import OuterAddresses
+from pytest_nixos.machine.network.wire import Wire, filter_argv
+from pytest_nixos.machine.survey import Survey, View
 
 __all__ = ["FrameProber"]
 
@@ -47,9 +52,9 @@ _GUEST = IPv4Address("10.0.2.15")
 _STRANGER = IPv4Address("10.0.2.77")
 # Locally administered; the last two bytes number the fences.
 _MAC = b"\x02\x6e\x78\x73"
+_STRANGER_SUFFIX = 0x6E78_7361
 _UDP_SOURCE = 9
 _TCP, _UDP = 6, 17
-_NO_LISTENER = 3
 # Half of the ring of a virtio network card, so that no frame is dropped for want of room.
 _BATCH = 128
 _FENCE_AGAIN_S = 2.0
@@ -64,7 +69,7 @@ class FrameProber:
 
     Several threads may use it; they take turns.
 
-    :param run_dir: the machine's directory.
+    :param link: the wire to the guest.
     :param guest: its address; the default is what QEMU's DHCP server gives.
     :param stranger: our address on the same network; it must be free.
     :param turn_s: seconds between two tries of a silent port.
@@ -72,13 +77,13 @@ class FrameProber:
 
     def __init__(
         self,
-        run_dir: Path,
+        link: Wire,
         *,
         guest: IPv4Address = _GUEST,
         stranger: IPv4Address = _STRANGER,
         turn_s: float = _TURN_S,
     ) -> None:
-        self._link = FrameLink(run_dir)
+        self._link = link
         self._turn = threading.Lock()
         self._guest = guest
         self._stranger = stranger
@@ -144,11 +149,50 @@ class FrameProber:
                 is PortState.OPEN
             )
 
+    def survey(
+        self,
+        wanted: Survey,
+        guest: OuterAddresses,
+        *,
+        deadline: Deadline,
+    ) -> tuple[View, ...]:
+        """Try all that `wanted` names, by IPv4 and, where the guest has an address, by IPv6.
+
+        :raises TransportError: as :meth:`probe_tcp`.
+        """
+        self.face(guest.v4)
+        found = []
+        with self._turn, self._link.listening() as link:
+            neighbour = self._meet(link, deadline)
+            found.append(self._view(neighbour, wanted, guest.interface, "ip", deadline))
+            if guest.v6 is not None:
+                neighbour.speak_ipv6(guest.v6)
+                found.append(self._view(neighbour, wanted, guest.interface, "ip6", deadline))
+        return tuple(found)
+
+    def _view(
+        self, neighbour: _Neighbour, wanted: Survey, interface: str, family: str, deadline: Deadline
+    ) -> View:
+        every = _TcpScan(neighbour, self._turn_s, deadline).run(wanted.tcp, turns=1)
+        silent = [p for p in wanted.patient_tcp if every.get(p) is not PortState.OPEN]
+        again = _TcpScan(neighbour, self._turn_s, deadline).run(silent)
+        udp = _UdpScan(neighbour, self._turn_s, deadline, b"").run(wanted.udp)
+        echo = _EchoScan(neighbour, self._turn_s, deadline).run([1])[1]
+        return View(
+            interface=interface,
+            family=family,
+            stranger=neighbour.own,
+            guest=neighbour.peer,
+            tcp={**every, **again},
+            udp=udp,
+            answers_ping=echo is PortState.OPEN,
+        )
+
     def close(self) -> None:
         """Leave the network for good."""
         self._link.close()
 
-    def _meet(self, link: FrameLink, deadline: Deadline) -> _Neighbour:
+    def _meet(self, link: Wire, deadline: Deadline) -> _Neighbour:
         neighbour = _Neighbour(link, guest=self._guest, stranger=self._stranger)
         for _ in neighbour.frames_until_fence(deadline):
             pass
@@ -156,15 +200,25 @@ class FrameProber:
 
 
 class _Neighbour:
-    """The guest as seen on the wire; answers its ARP questions for us."""
+    """The guest as seen on the wire; answers its questions for our network card.
 
-    def __init__(self, link: FrameLink, *, guest: IPv4Address, stranger: IPv4Address) -> None:
+    `own` and `peer` are the addresses that probes go between, ours and the guest's.
+    """
+
+    def __init__(self, link: Wire, *, guest: IPv4Address, stranger: IPv4Address) -> None:
+        self.own: Address = stranger
+        self.peer: Address = guest
         self.link = link
         self.guest = guest
         self.stranger = stranger
         self.own_mac = _MAC + b"\0\0"
         self.mac = bytes(6)
         self._fence_numbers = itertools.count(secrets.randbelow(1 << 15))
+
+    def speak_ipv6(self, guest: IPv6Interface) -> None:
+        """Send probes by IPv6 from now on; fences stay ARP's, which no packet filter of IP drops."""
+        self.peer = guest.ip
+        self.own = IPv6Address(int(guest.network.network_address) + _STRANGER_SUFFIX)
 
     @property
     def macs(self) -> tuple[bytes, bytes]:
@@ -185,6 +239,8 @@ class _Neighbour:
             turn = deadline.within(again_s)
             while not turn.expired:
                 for frame in self._frames(turn):
+                    if isinstance(frame, NeighbourQuestion):
+                        continue
                     if isinstance(frame, ArpMessage):
                         if self._answers(frame, fence_mac):
                             return
@@ -201,7 +257,7 @@ class _Neighbour:
         """Give what comes until `span` is over."""
         while not span.expired:
             for frame in self._frames(span):
-                if not isinstance(frame, ArpMessage):
+                if not isinstance(frame, ArpMessage | NeighbourQuestion):
                     yield frame
 
     def _frames(self, span: Deadline) -> Iterator[Frame]:
@@ -214,6 +270,10 @@ class _Neighbour:
             ):
                 answer = arp_reply(self.own_mac, self.stranger, frame.sender_mac, frame.sender)
                 self.link.send([answer], deadline=span.within(_FENCE_AGAIN_S))
+            elif isinstance(frame, NeighbourQuestion):
+                if frame.target == self.own:
+                    told = neighbour_answer(self.own_mac, frame.target, frame)
+                    self.link.send([told], deadline=span.within(_FENCE_AGAIN_S))
             elif frame is not None:
                 yield frame
 
@@ -233,11 +293,11 @@ class _Scan(abc.ABC):
         self.source_port = 32_768 + secrets.randbelow(27_000)
         self._deadline = deadline
 
-    def run(self, ports: Sequence[int]) -> Mapping[int, PortState]:
+    def run(self, ports: Sequence[int], *, turns: int = _TURNS) -> Mapping[int, PortState]:
         """Probe each port until it speaks or has been silent in every turn."""
         states: dict[int, PortState] = {}
         wanted = dict.fromkeys(ports)
-        for turn in range(_TURNS):
+        for turn in range(turns):
             silent = [port for port in wanted if port not in states]
             if not silent:
                 break
@@ -245,7 +305,7 @@ class _Scan(abc.ABC):
             self.source_port += 1
             self._probe(silent, states)
             least_s = (
-                _LAST_WORDS_S if turn == _TURNS - 1 else self._turn_s - (time.monotonic() - began_s)
+                _LAST_WORDS_S if turn == turns - 1 else self._turn_s - (time.monotonic() - began_s)
             )
             self._listen_for(max(_LAST_WORDS_S, least_s), len(wanted), states)
         return {port: states.get(port, PortState.FILTERED) for port in ports}
@@ -285,7 +345,9 @@ class _Scan(abc.ABC):
                 return
 
     def _note(self, frame: Frame, states: dict[int, PortState]) -> None:
-        if isinstance(frame, ArpMessage) or frame.destination != self.neighbour.stranger:
+        if isinstance(frame, ArpMessage | NeighbourQuestion):
+            return
+        if frame.destination != self.neighbour.own:
             return
         answer = self.read(frame)
         if answer is None:
@@ -307,7 +369,7 @@ class _TcpScan(_Scan):
     def read(self, frame: Frame) -> tuple[int, PortState] | None:
         if isinstance(frame, Unreachable) and self._is_ours(frame):
             return frame.destination_port, PortState.FILTERED
-        if not isinstance(frame, Segment) or frame.source != self.neighbour.guest:
+        if not isinstance(frame, Segment) or frame.source != self.neighbour.peer:
             return None
         if frame.destination_port != self.source_port:
             return None
@@ -329,8 +391,8 @@ class _TcpScan(_Scan):
 
     def _segment(self, port: int, sequence: int, flags: TcpFlag) -> bytes:
         segment = Segment(
-            source=self.neighbour.stranger,
-            destination=self.neighbour.guest,
+            source=self.neighbour.own,
+            destination=self.neighbour.peer,
             source_port=self.source_port,
             destination_port=port,
             sequence=sequence,
@@ -349,8 +411,8 @@ class _UdpScan(_Scan):
 
     def probe(self, port: int) -> bytes:
         datagram = UdpDatagram(
-            source=self.neighbour.stranger,
-            destination=self.neighbour.guest,
+            source=self.neighbour.own,
+            destination=self.neighbour.peer,
             source_port=_UDP_SOURCE,
             destination_port=port,
             payload=self._payload,
@@ -358,7 +420,7 @@ class _UdpScan(_Scan):
         return udp_datagram(self.neighbour.macs, datagram)
 
     def read(self, frame: Frame) -> tuple[int, PortState] | None:
-        if isinstance(frame, UdpDatagram) and frame.source == self.neighbour.guest:
+        if isinstance(frame, UdpDatagram) and frame.source == self.neighbour.peer:
             return (
                 (frame.source_port, PortState.OPEN)
                 if frame.destination_port == _UDP_SOURCE
@@ -366,7 +428,7 @@ class _UdpScan(_Scan):
             )
         if not isinstance(frame, Unreachable) or frame.protocol != _UDP:
             return None
-        state = PortState.CLOSED if frame.code == _NO_LISTENER else PortState.FILTERED
+        state = PortState.CLOSED if frame.nobody_listens else PortState.FILTERED
         return frame.destination_port, state
 
 
@@ -375,8 +437,8 @@ class _EchoScan(_Scan):
 
     def probe(self, port: int) -> bytes:
         echo = Echo(
-            source=self.neighbour.stranger,
-            destination=self.neighbour.guest,
+            source=self.neighbour.own,
+            destination=self.neighbour.peer,
             is_reply=False,
             identifier=self.source_port,
             number=port,

@@ -7,18 +7,20 @@ import select
 import socket
 import struct
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 from pytest_nixos.errors import TransportError
 from pytest_nixos.local.timing import Deadline
 
-__all__ = ["FrameLink", "filter_argv"]
+__all__ = ["FrameLink", "PacketLink", "Wire", "filter_argv"]
 
 # The id that nixpkgs' qemu-vm.nix gives its netdev.
 _NETDEV = "user.0"
 _LONGEST_FRAME = 1 << 16
+_EVERY_PROTOCOL = 3  # ETH_P_ALL, linux/if_ether.h
+_ROOM = 1 << 23
 
 
 def filter_argv(run_dir: Path) -> tuple[str, ...]:
@@ -35,6 +37,114 @@ def filter_argv(run_dir: Path) -> tuple[str, ...]:
         "-object",
         f"filter-redirector,id=pytest-nixos-inject,netdev={_NETDEV},queue=tx,indev=pytest-nixos-net-in",
     )
+
+
+class Wire(Protocol):
+    """Frames to a guest's network card and from it; for one thread at a time."""
+
+    def listening(self) -> contextlib.AbstractContextManager[Wire]:
+        """Hear the guest inside this context."""
+        ...
+
+    def send(self, frames: list[bytes], *, deadline: Deadline) -> None:
+        """Send frames in order."""
+        ...
+
+    def frames(self, *, limit_s: float) -> Iterator[bytes]:
+        """Give the frames that the guest has sent; wait at most `limit_s` seconds for the first."""
+        ...
+
+    def close(self) -> None:
+        """Leave the network."""
+        ...
+
+
+class PacketLink:
+    """Sends frames through a network interface and hears what comes in by it, beside the kernel (packet(7)).
+
+    :param enter: runs a function where the interface is, for example in another network namespace.
+    """
+
+    def __init__(
+        self, interface: str, enter: Callable[[Callable[[], socket.socket]], socket.socket]
+    ) -> None:
+        self._interface = interface
+        self._enter = enter
+        self._socket: socket.socket | None = None
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[Self]:
+        """Hear the guest inside this context.
+
+        :raises TransportError: if the interface is gone or may not be listened to.
+        """
+        with self._enter(self._open) as made:
+            self._socket = made
+            try:
+                yield self
+            finally:
+                self._socket = None
+
+    def close(self) -> None:
+        """Nothing stays open between two uses."""
+
+    def send(self, frames: list[bytes], *, deadline: Deadline) -> None:
+        """Send frames in order.
+
+        :raises TransportError: if the interface takes none by `deadline`.
+        """
+        link = self._live()
+        for frame in frames:
+            while True:
+                try:
+                    link.send(frame)
+                    break
+                except (BlockingIOError, InterruptedError):
+                    if deadline.expired:
+                        raise TransportError(
+                            f"{self._interface} took no frames for {deadline.limit_s:g} s",
+                            remedy="look whether the machine hangs",
+                        ) from None
+                    select.select([], [link], [], min(0.1, deadline.remaining_s))
+                except OSError as err:
+                    raise _ended() from err
+
+    def frames(self, *, limit_s: float) -> Iterator[bytes]:
+        """Give the frames that came in; wait at most `limit_s` seconds for the first."""
+        link = self._live()
+        wait_s = limit_s
+        while select.select([link], [], [], wait_s)[0]:
+            wait_s = 0.0
+            try:
+                data, about = link.recvfrom(_LONGEST_FRAME)
+            except BlockingIOError:
+                return
+            except OSError as err:
+                raise _ended() from err
+            if about[2] != socket.PACKET_OUTGOING:
+                yield data
+
+    def _open(self) -> socket.socket:
+        made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_EVERY_PROTOCOL))
+        try:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _ROOM)
+            made.bind((self._interface, _EVERY_PROTOCOL))
+        except OSError as err:
+            made.close()
+            raise TransportError(
+                f"{self._interface}: cannot listen to the guest's network: {err.strerror}",
+                remedy="the machine ended, or the program lacks CAP_NET_RAW in its network",
+            ) from err
+        made.setblocking(False)
+        return made
+
+    def _live(self) -> socket.socket:
+        if self._socket is None:
+            raise TransportError(
+                "the guest's network is not listened to",
+                remedy="probe a machine only while it runs",
+            )
+        return self._socket
 
 
 class FrameLink:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_nixos.errors import ToolMissingError
-from pytest_nixos.local.dirs import cache_directory
+from pytest_nixos.local.dirs import cache_directory, make_private
 from pytest_nixos.local.process import ProcessTimeout, Runner
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.qemu.kvm_rom import EXIT_USABLE, rom_image
@@ -71,7 +71,7 @@ class VerdictCache:
     def write(self, key: str, verdict: KvmVerdict) -> None:
         """Keep `verdict`; a cache that cannot be written costs only time."""
         with contextlib.suppress(OSError):
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(self._directory)
             with tempfile.NamedTemporaryFile("w", dir=self._directory, delete=False) as file:
                 json.dump({"usable": verdict.usable, "reason": verdict.reason}, file)
             Path(file.name).replace(self._path(key))

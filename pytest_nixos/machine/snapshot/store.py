@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from pytest_nixos.local.dirs import cache_directory
+from pytest_nixos.local.dirs import cache_directory, make_private
 from pytest_nixos.local.locks import hold_exclusive, hold_shared
 from pytest_nixos.machine.snapshot.limits import CacheLimits
 from pytest_nixos.machine.snapshot.record import RECORD, Snapshot, SnapshotDamaged, SnapshotRecord
@@ -53,6 +53,8 @@ class SnapshotStore:
         :raises SnapshotDamaged: if there is one that cannot be used.
         """
         path = self.path(key)
+        # A draft of a killed session holds a guest's memory: it goes with the next use, not with the next save only.
+        self._sweep()
         with contextlib.ExitStack() as stack:
             snapshot = Snapshot.load(path) if os.path.lexists(path) else None
             if snapshot is not None and not hold_shared(stack, path / _LOCK):
@@ -65,7 +67,7 @@ class SnapshotStore:
     @contextlib.contextmanager
     def writing(self, key: str) -> Iterator[bool]:
         """Yield whether this process may make the snapshot of `key`; another one makes it otherwise."""
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(self.directory)
         with contextlib.ExitStack() as stack:
             yield hold_exclusive(stack, self.directory / f"{key}{_LOCK_SUFFIX}")
 
@@ -153,7 +155,7 @@ class SnapshotStore:
 
     def _sweep(self) -> None:
         """Remove drafts whose maker is gone."""
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(self.directory)
         for path in self.directory.glob(f"{_NEW}*"):
             with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
                 young = time.time() - path.stat().st_mtime < _YOUNG_S  # perhaps not locked yet

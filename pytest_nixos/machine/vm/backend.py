@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from pytest_nixos.errors import MachineError
 from pytest_nixos.local.process import Runner, SubprocessRunner
+from pytest_nixos.local.sandbox import Sandbox, SandboxedRunner, sandbox_refusal
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.base import BackendName, MachineSpec
 from pytest_nixos.machine.boot.events import (
@@ -23,12 +25,16 @@ from pytest_nixos.machine.vm.run_script import (
     RunScript,
     effective_memory_mib,
     find_run_script,
+    forwards_ports,
     parse_run_script,
     unsavable_script,
 )
 from pytest_nixos.machine.vm.running import VmRunning
 
-__all__ = ["SnapshotOptions", "VmBackend", "VmOptions", "VmRunning"]
+__all__ = ["UNSAFE_OPTION", "SnapshotOptions", "VmBackend", "VmOptions", "VmRunning"]
+
+#: Lets the run script and QEMU run with all rights of this user.
+UNSAFE_OPTION = "--nixos-run-script-has-my-rights"
 
 
 class VmBackend:
@@ -54,6 +60,7 @@ class VmBackend:
         self._runner = runner or SubprocessRunner()
         self._environment = environment
         self._warned = False
+        self._refusal_of_sandbox: str | None = None
 
     def start(self, spec: MachineSpec, *, deadline: Deadline) -> VmRunning:
         """Start a machine and wait until its boot has settled, or restore it from its snapshot.
@@ -65,6 +72,8 @@ class VmBackend:
         check_run_dir(spec.run_dir)
         script = parse_run_script(find_run_script(spec.system, spec.host.program))
         news = BootNews(spec.host.name, self._on_event)
+        self._check_sandbox(spec, news)
+        self._check_ports(spec, script, inherited, news)
         acceleration = self._acceleration(spec, script, news)
         launcher = VmLauncher(
             spec=spec,
@@ -100,6 +109,41 @@ class VmBackend:
             tell=news.tell,
         ).start(deadline)
 
+    def _check_sandbox(self, spec: MachineSpec, news: BootNews) -> None:
+        if not self._options.sandboxed:
+            if self._refusal_of_sandbox is None:
+                self._refusal_of_sandbox = ""
+                news.tell(
+                    BootEventKind.NO_SANDBOX,
+                    f"the run script and QEMU run with all rights of this user ({UNSAFE_OPTION})",
+                )
+            return
+        if self._refusal_of_sandbox is None:
+            self._refusal_of_sandbox = sandbox_refusal(self._runner)
+        if self._refusal_of_sandbox:
+            raise MachineError(
+                f"{spec.host.name}: no sandbox for the host's run script can be made here: {self._refusal_of_sandbox}",
+                remedy="let this user make user namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, "
+                "kernel.apparmor_restrict_unprivileged_userns; docker run --security-opt seccomp=unconfined); "
+                f"a flake that you trust like your own shell may run with {UNSAFE_OPTION}",
+            )
+
+    def _check_ports(
+        self, spec: MachineSpec, script: RunScript, inherited: Mapping[str, str], news: BootNews
+    ) -> None:
+        """See to it that a restricted guest is not served to everybody's network."""
+        if self._options.network or not forwards_ports(script, inherited):
+            return
+        if not self._options.sandboxed:
+            raise MachineError(
+                f"{spec.host.name}: QEMU would listen on ports of this machine (virtualisation.forwardPorts), on all of its addresses",
+                remedy=f"leave out {UNSAFE_OPTION}, which keeps QEMU's ports to itself, or say --nixos-network open",
+            )
+        news.tell(
+            BootEventKind.CLOSED_PORTS,
+            "virtualisation.forwardPorts is not served to this machine: --nixos-network is restricted",
+        )
+
     def _acceleration(self, spec: MachineSpec, script: RunScript, news: BootNews) -> Acceleration:
         if self._options.acceleration is not Acceleration.AUTO:
             return self._options.acceleration
@@ -117,6 +161,9 @@ class VmBackend:
             return f"a {guest} guest on {os.uname().machine}"
         if script.qemu_binary is None:
             return f"{script.path.name} does not tell which QEMU it starts, so KVM cannot be tried"
-        probe = KvmProbe(self._runner, VerdictCache.of_user())
+        runner = self._runner
+        if self._options.sandboxed:
+            runner = SandboxedRunner(runner, Sandbox())
+        probe = KvmProbe(runner, VerdictCache.of_user())
         verdict = probe.probe(script.qemu_binary, cpu=script.cpu or "max")
         return None if verdict.usable else verdict.reason

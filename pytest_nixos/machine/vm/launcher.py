@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pytest_nixos.local.memory import check_memory
 from pytest_nixos.local.process import Runner
+from pytest_nixos.local.sandbox import Sandbox, SandboxedRunner
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.base import MachineSpec
 from pytest_nixos.machine.boot.events import BootListener
@@ -20,7 +21,7 @@ from pytest_nixos.machine.channel.transport import SerialChannel
 from pytest_nixos.machine.network.prober import FrameProber
 from pytest_nixos.machine.snapshot.clone import Clone
 from pytest_nixos.machine.snapshot.clone_disks import make_disks
-from pytest_nixos.machine.snapshot.record import Snapshot
+from pytest_nixos.machine.snapshot.record import MEMORY, Snapshot
 from pytest_nixos.machine.snapshot.store import CacheLimits, SnapshotStore
 from pytest_nixos.machine.vm.argv import (
     Acceleration,
@@ -64,12 +65,16 @@ class VmOptions:
         built without the instrumentation, which does the same.
     :param grace_s: seconds that QEMU and its helpers get between SIGTERM and SIGKILL.
     :param snapshots: how snapshots are used, ``None`` for not at all.
+    :param sandboxed: run the script, QEMU and its tools in a sandbox, see :mod:`pytest_nixos.local.sandbox`.
+    :param network: whether QEMU itself reaches this machine's network from there.
     """
 
     acceleration: Acceleration = Acceleration.AUTO
     restrict_network: bool = False
     grace_s: float = 2.0
     snapshots: SnapshotOptions | None = None
+    sandboxed: bool = True
+    network: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,13 +93,17 @@ class VmLauncher:
     on_event: BootListener
     runner: Runner
 
-    def cold(self, extra_argv: Sequence[str], deadline: Deadline) -> VmRunning:
+    def cold(
+        self, extra_argv: Sequence[str], deadline: Deadline, *, writable: tuple[Path, ...] = ()
+    ) -> VmRunning:
         """Boot the machine by its run script and wait until its boot has settled.
 
         :param extra_argv: further QEMU arguments, after all others.
+        :param writable: what QEMU writes to beside the run directory.
         :raises BootError: if it does not get there; nothing is left running.
         """
-        running = self._running(BootNews(self.spec.host.name, self.on_event), extra_argv)
+        news = BootNews(self.spec.host.name, self.on_event)
+        running = self._running(news, extra_argv, self._sandbox(writable=writable))
         with running.life.stopped_on_error():
             running.boot(deadline)
         return running
@@ -113,16 +122,22 @@ class VmLauncher:
         news.resume(record.console)
         clone = Clone.of(record.argv, record.cwd, snapshot=snapshot.directory, run_dir=run_dir)
 
+        sandbox = self._sandbox(
+            # QEMU opens the memory for writing, and keeps what it writes to itself.
+            writable=(snapshot.directory / MEMORY,),
+            readable=(snapshot.directory,),
+        )
+
         def disks() -> None:
             make_disks(
-                self.runner,
+                self._confined(sandbox),
                 clone.disks,
                 qemu_img=find_qemu_img(self.script) or "qemu-img",
                 snapshot=snapshot.directory,
                 run_dir=run_dir,
             )
 
-        running = self._running(news, ())
+        running = self._running(news, (), sandbox)
         # First in, last out: the snapshot stays in use until its clone is gone.
         running.life.undo.push(stack.pop_all())
         with running.life.stopped_on_error():
@@ -146,7 +161,24 @@ class VmLauncher:
             **environment,
         }
 
-    def _running(self, news: BootNews, extra_argv: Sequence[str]) -> VmRunning:
+    def _sandbox(
+        self, *, writable: tuple[Path, ...] = (), readable: tuple[Path, ...] = ()
+    ) -> Sandbox | None:
+        if not self.options.sandboxed:
+            return None
+        return Sandbox(
+            writable=(self.spec.run_dir, *writable),
+            # The script's own package may lie in another store than /nix/store.
+            readable=(self.spec.system.resolve(), *readable, *named_files(self.inherited)),
+            network=self.options.network,
+        )
+
+    def _confined(self, sandbox: Sandbox | None) -> Runner:
+        return self.runner if sandbox is None else SandboxedRunner(self.runner, sandbox)
+
+    def _running(
+        self, news: BootNews, extra_argv: Sequence[str], sandbox: Sandbox | None
+    ) -> VmRunning:
         run_dir = self.spec.run_dir
         env = run_environment(
             run_dir,
@@ -160,7 +192,8 @@ class VmLauncher:
             name=self.spec.host.name,
             run_dir=run_dir,
             argv=lambda: self._argv(extra_argv),
-            env=env,
+            env=env if sandbox is None else Sandbox.environment(env),
+            sandbox=sandbox,
             grace_s=self.options.grace_s,
             has_outside_view=FrameProber.applicable(self.script.text),
             boots_from=boots_from(self.script),
@@ -177,7 +210,7 @@ class VmLauncher:
     def _argv(self, extra_argv: Sequence[str]) -> tuple[str, ...]:
         user_cpu = qemu_options_name(self.inherited.get("QEMU_OPTS", ""), "-cpu")
         binary, run_dir = self.script.qemu_binary, self.spec.run_dir
-        version = qemu_version(self.runner, binary) if binary else None
+        version = qemu_version(self._confined(self._sandbox()), binary) if binary else None
         return (
             str(self.script.path),
             *accelerator_argv(self.acceleration, self.script, version, user_cpu=user_cpu),
@@ -190,6 +223,17 @@ class VmLauncher:
             *(FrameProber.qemu_argv(run_dir) if FrameProber.applicable(self.script.text) else ()),
             *extra_argv,
         )
+
+
+def named_files(inherited: Mapping[str, str]) -> tuple[Path, ...]:
+    """List the files of this machine that the user's variables name to the run script: kernels and certificates."""
+    values = [
+        value
+        for name, value in inherited.items()
+        if name == "NIX_SSL_CERT_FILE" or name.startswith(_KERNEL_PREFIX)
+    ]
+    paths = (Path(value) for value in values if value.startswith("/"))
+    return tuple(path.resolve() for path in paths if path.is_file() and path.is_absolute())
 
 
 def _identity(binary: str | None) -> str:

@@ -44,8 +44,10 @@ Tell = Callable[[BootEventKind, str], None]
 class Launcher(Protocol):
     """Starts the machine in question, in one way or the other."""
 
-    def cold(self, extra_argv: Sequence[str], deadline: Deadline) -> VmRunning:
-        """Boot it by its run script."""
+    def cold(
+        self, extra_argv: Sequence[str], deadline: Deadline, *, writable: tuple[Path, ...] = ()
+    ) -> VmRunning:
+        """Boot it by its run script; `writable` is what QEMU writes to beside the run directory."""
         ...
 
     def clone(
@@ -176,7 +178,7 @@ class WarmStart:
             memory.touch(mode=0o600)
             try:
                 running = self.launcher.cold(
-                    memory_argv(memory, memory_mib=self.memory_mib), deadline
+                    memory_argv(memory, memory_mib=self.memory_mib), deadline, writable=(draft,)
                 )
             except BootError as err:
                 # A guest that writes to memory whose file has no room kills its QEMU.

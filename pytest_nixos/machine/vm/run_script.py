@@ -25,6 +25,7 @@ __all__ = [
     "boots_from",
     "effective_memory_mib",
     "find_run_script",
+    "forwards_ports",
     "parse_run_script",
     "qemu_version",
     "serial_console",
@@ -127,6 +128,12 @@ def effective_memory_mib(
         if found:
             return _mebibytes(found[-1])
     return None
+
+
+def forwards_ports(script: RunScript, inherited: Mapping[str, str]) -> bool:
+    """Whether QEMU is told to listen on ports of this machine (``virtualisation.forwardPorts``, on all addresses by default)."""
+    texts = (script.text, inherited.get("QEMU_OPTS", ""), inherited.get("QEMU_NET_OPTS", ""))
+    return any("hostfwd=" in text for text in texts)
 
 
 def unsavable_script(script: RunScript, inherited: Mapping[str, str]) -> str:

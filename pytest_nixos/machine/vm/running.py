@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pytest_nixos.errors import BootError, MachineError, TransportError
-from pytest_nixos.local.leftovers import end_marked_processes, remove_tree
+from pytest_nixos.local.leftovers import end_marked_processes
+from pytest_nixos.local.remove_tree import remove_tree
+from pytest_nixos.local.sandbox import Sandbox, payload_pid
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.boot.news import BootNews
 from pytest_nixos.machine.boot.post_mortem import ask_failed_units, with_failed_units
@@ -20,14 +22,19 @@ from pytest_nixos.machine.channel.transport import SerialChannel
 from pytest_nixos.machine.command import Transport
 from pytest_nixos.machine.console import Console, Trouble
 from pytest_nixos.machine.lifetime import Lifetime
-from pytest_nixos.machine.network.guest_address import ask_address
+from pytest_nixos.machine.network.guest_address import (
+    ask_address,
+    ask_outer_addresses,
+)
 from pytest_nixos.machine.network.prober import FrameProber
+from pytest_nixos.machine.network.wire import FrameLink
 from pytest_nixos.machine.qemu.qmp import QmpMonitor, plug_network_cards
 from pytest_nixos.machine.serial_process import SerialProcess
 from pytest_nixos.machine.snapshot.clone import Clone
 from pytest_nixos.machine.snapshot.migration import load_state, save_state
 from pytest_nixos.machine.snapshot.quiesce import make_store_writable, wake_guest
 from pytest_nixos.machine.snapshot.record import Snapshot
+from pytest_nixos.machine.survey import Survey, View
 from pytest_nixos.machine.vm.argv import disk_image, monitor_socket, script_paths
 
 __all__ = ["VmPlan", "VmRunning"]
@@ -53,6 +60,7 @@ class VmPlan:
     :param grace_s: seconds between SIGTERM and SIGKILL.
     :param has_outside_view: whether a stranger has a place to stand on the guest's network.
     :param limits: when a boot counts as settled.
+    :param sandbox: what the run script and QEMU run in, ``None`` for as this user.
     :param store_image: whether the guest's store is an image, which is read-only.
     """
 
@@ -65,6 +73,7 @@ class VmPlan:
     boots_from: BootsFrom = BootsFrom.SCRIPT
     limits: SettleLimits = field(default_factory=SettleLimits)
     store_image: bool = False
+    sandbox: Sandbox | None = None
 
 
 class VmRunning:
@@ -100,7 +109,8 @@ class VmRunning:
     @property
     def pid(self) -> int:
         """Process id of QEMU (the run script becomes it)."""
-        return self._process.pid
+        outer = self._process.pid
+        return payload_pid(outer) if outer and self._plan.sandbox is not None else outer
 
     @property
     def qmp_path(self) -> Path:
@@ -187,8 +197,10 @@ class VmRunning:
         self._start(deadline)
 
     def _plug_in(self, argv: Sequence[str], cwd: Path | None = None) -> None:
+        sandbox = self._plan.sandbox
+        confined = argv if sandbox is None or not argv else sandbox.argv(argv)
         self._process = SerialProcess(
-            argv, env=self._plan.env, cwd=cwd or self._plan.run_dir, console=self.console
+            confined, env=self._plan.env, cwd=cwd or self._plan.run_dir, console=self.console
         )
         self.life.follow(self._process)
         self.qmp = QmpMonitor(monitor_socket(self._plan.run_dir), on_event=self._on_qmp_event)
@@ -213,19 +225,30 @@ class VmRunning:
 
     def is_alive(self) -> bool:
         """Whether QEMU still runs."""
-        return self.pid != 0 and not self._process.has_ended
+        return self._process.pid != 0 and not self._process.has_ended
 
     def probe_tcp(self, ports: Sequence[int], *, deadline: Deadline) -> Mapping[int, PortState]:
         """Try TCP ports of the guest from its own network, beside QEMU's user network."""
+        address = ask_address(self._plan.name, self.transport, deadline=deadline)
+        with self._outside() as prober:
+            prober.face(address)
+            return prober.probe_tcp(ports, deadline=deadline)
+
+    def survey(self, wanted: Survey, *, deadline: Deadline) -> tuple[View, ...]:
+        """Try what `wanted` names by both families, from where :meth:`probe_tcp` stands."""
+        outer = ask_outer_addresses(self._plan.name, self.transport, deadline=deadline)
+        with self._outside() as prober:
+            return prober.survey(wanted, outer, deadline=deadline)
+
+    @contextlib.contextmanager
+    def _outside(self) -> Iterator[FrameProber]:
         if self._prober is None:
             raise MachineError(
                 f"{self._plan.name}: its run script has no user network named user.0 to stand on",
                 remedy="keep virtualisation.qemu.networkingOptions of the host as qemu-vm.nix sets it",
             )
-        address = ask_address(self._plan.name, self.transport, deadline=deadline)
         try:
-            self._prober.face(address)
-            return self._prober.probe_tcp(ports, deadline=deadline)
+            yield self._prober
         except TransportError as err:
             # The channel is fine; only the guest's network is not what a stranger needs.
             raise MachineError(err.message, remedy=err.remedy) from err
@@ -271,10 +294,10 @@ class VmRunning:
             self.console.append(f"pytest-nixos: /nix/store stays read-only: {why_not}")
 
     def _stranger(self) -> FrameProber | None:
-        return FrameProber(self._plan.run_dir) if self._plan.has_outside_view else None
+        return FrameProber(FrameLink(self._plan.run_dir)) if self._plan.has_outside_view else None
 
     def _open_channel(self) -> SerialChannel:
-        channel = SerialChannel(self._plan.run_dir)
+        channel = SerialChannel.of_qemu(self._plan.run_dir)
         self.life.undo.callback(channel.close)
         self._channel = channel
         return channel

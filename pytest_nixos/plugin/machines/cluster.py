@@ -19,7 +19,7 @@ from pytest_nixos.nix.flake import Flake
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.plugin.evaluate import FURTHER_OPTIONS
 from pytest_nixos.plugin.options import Settings
-from pytest_nixos.plugin.progress import Narrator
+from pytest_nixos.plugin.progress import Progress
 
 __all__ = ["ClusterLaunch"]
 
@@ -32,10 +32,10 @@ class ClusterLaunch:
     The machines are containers, whatever the hosts' own backend is: a cluster of VMs has no common network yet.
     """
 
-    def __init__(self, flake: Flake, settings: Settings, *, narrator: Narrator) -> None:
+    def __init__(self, flake: Flake, settings: Settings, *, progress: Progress) -> None:
         self._flake = flake
         self._settings = settings
-        self._narrator = narrator
+        self._progress = progress
         self._stack = ExitStack()
         self._clusters: dict[frozenset[str], Cluster] = {}
 
@@ -63,18 +63,23 @@ class ClusterLaunch:
         return self._clusters[key]
 
     def _start(self, names: Sequence[str], stack: ExitStack) -> Cluster:
-        with self._narrator.speaking():
+        with self._progress.speaking():
             hosts = [self._evaluated(name) for name in names]
             runner = SubprocessRunner()
             common = stack.enter_context(segment(runner, hosts))
-            strategy = SegmentStrategy(runner, os.environ, common)
+            strategy = SegmentStrategy(
+                runner,
+                os.environ,
+                common,
+                root_is_machine_root=self._settings.container_root_is_machine_root,
+            )
             machines = {host.name: self._machine(host, strategy, stack) for host in hosts}
             cluster = Cluster(machines, common)
             cluster.introduce()
         return cluster
 
     def _evaluated(self, name: str) -> HostConfig:
-        self._narrator.say(f"{name}: evaluating it as a machine of a cluster")
+        self._progress.say(f"{name}: evaluating it as a machine of a cluster")
         return self._flake.evaluate(
             name, backend=BackendName.CONTAINER, option_paths=FURTHER_OPTIONS
         )
@@ -82,7 +87,7 @@ class ClusterLaunch:
     def _machine(self, host: HostConfig, strategy: SegmentStrategy, stack: ExitStack) -> Machine:
         directory = stack.enter_context(run_directory())
         system = self._flake.build(
-            host, gc_root=directory.path / "system", on_progress=self._narrator.build
+            host, gc_root=directory.path / "system", on_progress=self._progress.build
         )
         spec = MachineSpec(
             host=host,
@@ -90,7 +95,7 @@ class ClusterLaunch:
             run_dir=directory.path,
             boot_timeout_s=self._settings.boot_timeout_s,
         )
-        backend = ContainerBackend(on_event=self._narrator.boot, strategy=strategy)
+        backend = ContainerBackend(on_event=self._progress.boot, strategy=strategy)
         machine = stack.enter_context(Machine(spec, backend))
         machine.start()
         return machine

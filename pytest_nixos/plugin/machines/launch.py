@@ -15,7 +15,7 @@ from pytest_nixos.machine.base import Backend, Machine, MachineSpec
 from pytest_nixos.machine.boot.events import BootListener
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.plugin.options import Keep, Settings, SnapshotUse
-from pytest_nixos.plugin.progress import Narrator
+from pytest_nixos.plugin.progress import Progress
 from pytest_nixos.plugin.session import HostEntry, NixosSession
 
 if TYPE_CHECKING:
@@ -35,13 +35,13 @@ class Launch:
         session: NixosSession,
         key: str,
         *,
-        narrator: Narrator,
+        progress: Progress,
         config: Any,
         boot_loader: bool = False,
     ) -> None:
         self._session = session
         self._entry = session.entry(key)
-        self._narrator = narrator
+        self._progress = progress
         self._config = config
         self._boot_loader = boot_loader
         self._stack = ExitStack()
@@ -68,8 +68,8 @@ class Launch:
             wanted is Keep.ALWAYS or (wanted is Keep.FAILED and failed)
         ):
             self._directory.keep = True
-            with self._narrator.speaking():
-                self._narrator.say(f"{self._entry.key}: kept {self._directory.path}")
+            with self._progress.speaking():
+                self._progress.say(f"{self._entry.key}: kept {self._directory.path}")
 
     def _start(self, stack: ExitStack, directory: RunDirectory) -> Machine:
         spec = self._spec(directory)
@@ -100,7 +100,7 @@ class Launch:
         return self._session.host_config(self._entry.key)
 
     def _build(self, host: HostConfig, directory: RunDirectory) -> Path:
-        flake, on_progress = self._session.flake(self._entry.key), self._narrator.build
+        flake, on_progress = self._session.flake(self._entry.key), self._progress.build
         ahead = self._session.take_builds()
         if len(ahead) > 1:
             with _phase(self._entry, f"build of {len(ahead)} hosts"):
@@ -118,7 +118,7 @@ class Launch:
         return offered.get(name.value) or bundled_backend(
             name,
             self._session.settings,
-            self._narrator.boot,
+            self._progress.boot,
             started_at_s=self._session.started_at_s,
         )
 
@@ -133,11 +133,19 @@ def bundled_backend(
     if name is BackendName.VM:
         from pytest_nixos.machine.vm.backend import VmBackend, VmOptions
 
-        return VmBackend(VmOptions(snapshots=_snapshots(settings, started_at_s)), on_event=on_event)
+        options = VmOptions(
+            snapshots=_snapshots(settings, started_at_s),
+            sandboxed=not settings.run_script_has_my_rights,
+            network=settings.open_network,
+        )
+        return VmBackend(options, on_event=on_event)
     if name is BackendName.CONTAINER:
         from pytest_nixos.machine.container.backend import ContainerBackend
 
-        return ContainerBackend(on_event=on_event)
+        return ContainerBackend(
+            on_event=on_event,
+            root_is_machine_root=settings.container_root_is_machine_root,
+        )
     from pytest_nixos.machine.ssh.backend import SshBackend
 
     if settings.ssh_address is None:

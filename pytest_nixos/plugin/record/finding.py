@@ -16,12 +16,16 @@ from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.plugin.stash import EVIDENCE
 from pytest_nixos.standards.model import Control
 from pytest_nixos.standards.remedy import remedy_text
+from pytest_nixos.standards.rests_on import rests_on_units
 from pytest_nixos.standards.waivers import apply_waiver, find_waiver
+from pytest_nixos.subject import MACHINE, Subject
 
-__all__ = ["ERROR_MARK", "make_finding", "properties", "show"]
+__all__ = ["ERROR_MARK", "NOT_JUDGED_MARK", "make_finding", "properties", "show"]
 
-# Attribute of a report whose failure is the machine's or ours, not the control's; it crosses xdist.
+# Attributes of a report, which cross xdist: its failure is the machine's or ours, not the control's; and it only repeats
+# that a host has failed before.
 ERROR_MARK = "nixos_error"
+NOT_JUDGED_MARK = "nixos_not_judged"
 
 
 def make_finding(
@@ -41,6 +45,11 @@ def make_finding(
     if waiver is not None:
         outcome, reason = apply_waiver(waiver, outcome, reason, today=date.today())  # noqa: DTZ011 - a waiver ends on the reader's own calendar day
     journal = journal_of_span(item, control) if outcome is Outcome.FAILED else ()
+    rests_on = list(dict.fromkeys([*evidence.rests_on, *_marked(item), *rests_on_units(control)]))
+    if outcome is Outcome.ERROR and session.entry(key).failure is not None:
+        rests_on.append(MACHINE)
+    # What was never judged has nothing to mend.
+    judged = outcome is not Outcome.ERROR
     return Finding(
         control=control.id,
         title=control.title,
@@ -51,8 +60,8 @@ def make_finding(
         outcome=outcome,
         judged_on=evidence.judged_on,
         reason=printable(reason),
-        threat=control.threat,
-        remedy=_remedy(control, session.entry(key).config, evidence, outcome, reason),
+        threat=control.threat if judged else "",
+        remedy=_remedy(control, session.entry(key).config, evidence, reason) if judged else "",
         expected=evidence.expected,
         observed=evidence.observed,
         attachments=dict(evidence.attachments),
@@ -60,16 +69,16 @@ def make_finding(
         journal=tuple(dataclasses.asdict(entry) for entry in journal),
         node_id=report.nodeid,
         duration_s=report.duration,
+        rests_on=tuple(rests_on),
+        blames=tuple(evidence.blames) if outcome in (Outcome.FAILED, Outcome.WAIVED) else (),
     )
 
 
-def _remedy(
-    control: Control, host: HostConfig | None, evidence: Evidence, outcome: Outcome, reason: str
-) -> str:
-    """Return the host's own remedy where it is needed."""
-    return remedy_text(
+def _remedy(control: Control, host: HostConfig | None, evidence: Evidence, reason: str) -> str:
+    """Return the host's own remedy; without a host that evaluates, the newest text of the catalogue."""
+    return evidence.remedy or remedy_text(
         control,
-        host if outcome is Outcome.FAILED else None,
+        host,
         observed=evidence.observed,
         reason=reason,
         today=date.today(),  # noqa: DTZ011 - a release ends on the reader's own calendar day
@@ -98,6 +107,11 @@ def properties(finding: Finding) -> list[tuple[str, object]]:
         ("nixos_host", printable(finding.host)),
         ("nixos_outcome", finding.outcome.value),
     ]
+
+
+def _marked(item: pytest.Item) -> list[Subject]:
+    """Return what the item's ``nixos_rests_on`` markers name."""
+    return [Subject.parse(word) for m in item.iter_markers("nixos_rests_on") for word in m.args]
 
 
 def _outcome(report: pytest.TestReport) -> tuple[Outcome, str]:

@@ -9,8 +9,15 @@ import pytest
 from pytest_nixos.errors import BrokenMachineError, CommandTimeout, NixosError, TransportError
 from pytest_nixos.findings import Finding, Outcome
 from pytest_nixos.plugin import collect
+from pytest_nixos.plugin.host_failure import HostFailure, NotJudged
 from pytest_nixos.plugin.options import Settings
-from pytest_nixos.plugin.record.finding import ERROR_MARK, make_finding, properties, show
+from pytest_nixos.plugin.record.finding import (
+    ERROR_MARK,
+    NOT_JUDGED_MARK,
+    make_finding,
+    properties,
+    show,
+)
 from pytest_nixos.plugin.record.journal import span_begins
 from pytest_nixos.plugin.session import HostEntry
 from pytest_nixos.plugin.stash import SESSION
@@ -48,6 +55,10 @@ class FindingMaker:
         error = call.excinfo.value if call.excinfo is not None else None
         if isinstance(error, NixosError) and report.failed:
             _note_error(report, error, session.entry(key))
+        if isinstance(error, HostFailure | NotJudged):
+            report.longrepr = str(error)
+            setattr(report, ERROR_MARK, True)
+            setattr(report, NOT_JUDGED_MARK, isinstance(error, NotJudged))
         control = collect.control_of(item, session)
         decides = report.when == "call" or (report.when == "setup" and not report.passed)
         if control is not None and decides:

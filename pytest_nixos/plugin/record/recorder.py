@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import os
+import io
+from collections.abc import Sequence
 
 import pytest
 
+from pytest_nixos.findings import Finding
+from pytest_nixos.local.dirs import state_directory
 from pytest_nixos.local.text import printable
 from pytest_nixos.plugin.options import Settings
-from pytest_nixos.plugin.record.finding import ERROR_MARK
+from pytest_nixos.plugin.record.finding import ERROR_MARK, NOT_JUDGED_MARK
 from pytest_nixos.plugin.record.maker import finding_of
 from pytest_nixos.plugin.record.report_files import ReportFiles
-from pytest_nixos.plugin.record.run_record import RunRecord, ledger_directory
-from pytest_nixos.plugin.session import HostEntry
+from pytest_nixos.plugin.record.run_record import RunRecord
 from pytest_nixos.plugin.stash import SESSION
-from pytest_nixos.report.terminal import summary_lines
+from pytest_nixos.report.causes import explained
+from pytest_nixos.report.facts import RunFacts
 from pytest_nixos.report.upgrade import upgrade_lines
 
 __all__ = ["Recorder"]
@@ -34,7 +37,7 @@ class Recorder:
 
     def pytest_sessionstart(self) -> None:
         """Open the ledger."""
-        self._record.open_ledger(ledger_directory(os.environ))
+        self._record.open_ledger(state_directory("ledgers"))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep a finding as soon as it is known."""
@@ -45,7 +48,12 @@ class Recorder:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
-        """Show a machine that went away in the middle of a test as an error, not as a violated control."""
+        """Show the host's own failure as an error, also in the middle of a test, and what it leaves unjudged apart.
+
+        The many items of a host that did not boot are errors each, and one line in pytest's summary.
+        """
+        if getattr(report, NOT_JUDGED_MARK, False):
+            return "not judged", "E", "ERROR"
         if getattr(report, ERROR_MARK, False) and report.when == "call":
             return "error", "E", "ERROR"
         return None
@@ -57,7 +65,7 @@ class Recorder:
         if nixos is None:
             return
         self._record.close()
-        self._reports.write(self._record.findings, self._record.facts(nixos))
+        self._reports.write(explained(self._record.findings), self._record.facts(nixos))
         if self._reports.failed and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -67,17 +75,21 @@ class Recorder:
         session = self._config.stash.get(SESSION, None)
         if session is None:
             return
-        findings = self._record.findings
+        findings = explained(self._record.findings)
         if findings:
             terminalreporter.section("NixOS findings")
-            for line in summary_lines(findings, fail_on=self._settings.fail_on):
-                terminalreporter.write_line(line)
+            facts = self._record.facts(session)
+            whole = self._config.get_verbosity() > 0
+            terminalreporter.write(_drawn(terminalreporter, findings, facts, whole=whole))
             terminalreporter.write_line("")
-            for notice in self._record.waiver_notices(session):
+            for notice in facts.waiver_notices:
                 terminalreporter.write_line(printable(notice))
-            for entry in session.tested:
-                terminalreporter.write_line(_entry_line(entry))
-            for host, difference in self._record.upgrades(session).items():
+            for entry in session.entries:
+                if entry.config is not None and entry.config.changed:
+                    terminalreporter.write_line(
+                        f"{printable(entry.key)}: {len(entry.config.changed)} options differ from the host as declared (see the report)"
+                    )
+            for host, difference in facts.upgrades.items():
                 terminalreporter.write_line("")
                 for line in upgrade_lines(host, difference):
                     terminalreporter.write_line(line)
@@ -87,10 +99,27 @@ class Recorder:
             terminalreporter.write_line(f"ledger: {self._record.ledger.path}")
 
 
-def _entry_line(entry: HostEntry) -> str:
-    phases = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in entry.phases_s.items())
-    changed = len(entry.config.changed) if entry.config is not None else 0
-    note = (
-        f"; {changed} options differ from the host as declared (see the report)" if changed else ""
+def _drawn(
+    terminalreporter: pytest.TerminalReporter,
+    findings: Sequence[Finding],
+    facts: RunFacts,
+    *,
+    whole: bool,
+) -> str:
+    """Draw the summary as the terminal can show it."""
+    # Loaded at the end of a run that tests hosts: rich costs every other run some 100 ms.
+    from rich.console import Console
+
+    from pytest_nixos.report.terminal import print_summary
+
+    colour = bool(terminalreporter.hasmarkup)
+    text = io.StringIO()
+    console = Console(
+        file=text,
+        width=max(80, terminalreporter._tw.fullwidth),  # noqa: SLF001 - pytest's own width of the terminal
+        force_terminal=colour,
+        color_system="standard" if colour else None,
+        legacy_windows=False,
     )
-    return f"{printable(entry.key)}: {phases}{note}"
+    print_summary(console, findings, facts, whole=whole)
+    return "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines())

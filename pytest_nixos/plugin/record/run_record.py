@@ -11,12 +11,13 @@ from typing import Any
 
 from pytest_nixos import __version__
 from pytest_nixos.findings import Finding, Ledger, Outcome
+from pytest_nixos.plugin.host_failure import why_not_judged
 from pytest_nixos.plugin.session import HostEntry, NixosSession
 from pytest_nixos.report.facts import RunFacts
 from pytest_nixos.report.upgrade import compare_stages
 from pytest_nixos.standards.waivers import idle_waivers
 
-__all__ = ["LEDGERS_KEPT", "RunRecord", "ledger_directory"]
+__all__ = ["LEDGERS_KEPT", "RunRecord"]
 
 LEDGERS_KEPT = 20
 
@@ -93,19 +94,13 @@ class RunRecord:
         )
 
 
-def ledger_directory(environ: Mapping[str, str]) -> Path:
-    """Return where ledgers lie: ``$XDG_STATE_HOME/pytest-nixos/ledgers``, see the XDG base directories."""
-    base = environ.get("XDG_STATE_HOME", "")
-    root = Path(base) if base.startswith("/") else Path.home() / ".local" / "state"
-    return root / "pytest-nixos" / "ledgers"
-
-
 def _host_facts(entry: HostEntry, session: NixosSession) -> Mapping[str, object]:
     config = entry.config
     facts: dict[str, object] = {
         "ref": str(entry.ref),
         "phases_s": {name: round(seconds, 3) for name, seconds in entry.phases_s.items()},
         "failure": None if entry.failure is None else str(entry.failure),
+        "why": "" if entry.failure is None else why_not_judged(entry.failure),
     }
     if config is not None:
         facts |= {

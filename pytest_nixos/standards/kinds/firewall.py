@@ -15,6 +15,8 @@ _FACTS = ("active", "backend", "refuses-by-default", "reverse-path", "limits", "
 
 def _firewall(state: FirewallState, parameters: Parameters, host: HostConfig) -> Sight:
     fact = parameters["fact"]
+    if fact == "forward" and not forwards(host):
+        return Unseen("the host declares nothing that forwards packets", applicable=False)
     if fact == "active":
         return Seen(state.is_active)
     if not state.is_known:
@@ -31,16 +33,10 @@ def _firewall(state: FirewallState, parameters: Parameters, host: HostConfig) ->
         case "forward" if not forwards(host):
             return Unseen("the host declares nothing that forwards packets", applicable=False)
         case "forward":
-            forward = [
-                chain.policy.value if chain.policy is not None else None
-                for chains in rules.tables.values()
-                for chain in chains.values()
-                if chain.hook == "forward"
-            ]
-            return Seen(forward)
+            refused = all(rules.refuses_to_forward(family=f) for f in ("ip", "ip6"))
+            return Seen(["drop"] if refused else ["accept"])
         case _:
-            words = ("limit rate", "hashlimit", "-m limit", "--match limit", "-m recent", "f2b-")
-            return Seen([line for line in state.text.splitlines() if any(w in line for w in words)])
+            return Seen(list(rules.limits))
 
 
 KINDS = (

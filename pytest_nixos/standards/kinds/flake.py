@@ -44,9 +44,11 @@ class StoreFact:
 
 
 _FOLLOWS_MAX = 20
-_GITHUB = re.compile(r"(?:git\+)?(?:https|ssh)://(?:git@)?github\.com/([^/]+)/")
+_HOSTED = re.compile(
+    r"(?:git\+)?(?:https://|ssh://(?:git@)?|git@)(?:github\.com[/:]|(?:api\.)?flakehub\.com/f/)([^/]+)/"
+)
 #: The project's own channels and releases.
-_CHANNELS = re.compile(r"^https://(?:channels|releases)\.nixos\.org/.*")
+_CHANNEL_OF = re.compile(r"https://(?:channels|releases)\.nixos\.org/(?:nixos/|nixpkgs/)?([\w.-]+)")
 
 
 def _nodes(flake: FlakeFiles) -> Mapping[str, Mapping[str, Json]] | None:
@@ -113,7 +115,9 @@ def _of_nixpkgs(
 
 
 def _branch(node: Mapping[str, Json], today: dt.date) -> Sight:
-    branch = (node.get("original") or {}).get("ref")
+    original = node.get("original") or {}
+    named = _CHANNEL_OF.match(str(original.get("url") or ""))
+    branch = original.get("ref") or (named[1] if named else None)
     if branch is None:
         return Seen(["the nixpkgs input names no branch"])
     problem = load_releases().branch_problem(str(branch), today)
@@ -132,22 +136,28 @@ def _owner(node: Mapping[str, Json], _: dt.date) -> Sight:
     locked = node.get("locked") or {}
     owner = locked.get("owner")
     if owner is None:
-        match = _GITHUB.match(str(locked.get("url") or ""))
-        owner = match[1] if match else _CHANNELS.sub("NixOS", str(locked.get("url") or "")) or None
+        url = str(locked.get("url") or "")
+        match = _HOSTED.match(url)
+        owner = match[1] if match else "NixOS" if _CHANNEL_OF.match(url) else url or None
     # GitHub reads names without regard to case.
     return Seen("NixOS" if str(owner).lower() == "nixos" else owner)
 
 
-def _copies(nodes: Mapping[str, Mapping[str, Json]], _: str, __: dt.date) -> Sight:
-    """Return one line for each distinct nixpkgs, with the nodes that are it; its library alone is none."""
-    copies: dict[str, list[str]] = {}
-    for name, node in sorted(nodes.items()):
+def _copies(nodes: Mapping[str, Mapping[str, Json]], root: str, _: dt.date) -> Sight:
+    """Return one line for each distinct nixpkgs, with the inputs that bring it; its library alone is none."""
+    copies: dict[str, set[str]] = {}
+    for name, node in nodes.items():
         locked = node.get("locked") or {}
         if not locked or not re.fullmatch(r"nixpkgs(_\d+|-.*)?", name) or _is_library(name, locked):
             continue
         key = str(locked.get("narHash") or locked.get("rev"))
-        copies.setdefault(key, []).append(name)
-    return Seen(sorted(f"{', '.join(names)} ({key})" for key, names in copies.items()))
+        users = copies.setdefault(key, set())
+        users |= {
+            "this flake" if user == root else user
+            for user, other in nodes.items()
+            if name in list((other.get("inputs") or {}).values())
+        }
+    return Seen(sorted(f"{', '.join(sorted(users))}: {key}" for key, users in copies.items()))
 
 
 def _is_library(name: str, locked: Mapping[str, Json]) -> bool:
@@ -247,7 +257,10 @@ SOURCE_FACTS: Mapping[str, SourceFact] = {
 }
 
 STORE_FACTS: Mapping[str, StoreFact] = {
-    "secrets": StoreFact("tokens and keys in the closure", lambda scan: list(scan.secrets)),
+    "secrets": StoreFact(
+        "secrets of every common kind in the closure: file, line and kind",
+        lambda scan: list(scan.secrets),
+    ),
     "private-keys": StoreFact(
         "private keys of certificates and hosts in the closure",
         lambda scan: list(scan.private_keys),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.http import HttpAnswer, HttpRequest, http
+from pytest_nixos.observe.text import read_json
 from pytest_nixos.standards.declared_value import select
 from pytest_nixos.standards.kinds.kind import NEEDED, TEXTS, Kind, Parameter, Parameters
 from pytest_nixos.standards.placeholders import filled, placeholder_options
@@ -51,7 +51,7 @@ def _http_json(answer: HttpAnswer, parameters: Parameters, url: str) -> Sight:
     if not answer.succeeded:
         return Unseen(f"{url} answered with status {answer.status}")
     try:
-        document = json.loads(answer.body)
+        document = read_json(answer.body)
     except ValueError:
         return Unseen(f"{url} answered with something that is not JSON")
     return Seen(select(document, tuple(parameters.get("select", ()))))

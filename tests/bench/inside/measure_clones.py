@@ -13,7 +13,7 @@ import pytest
 
 from pytest_nixos.errors import NixosError
 from pytest_nixos.plugin.machines.launch import Launch
-from pytest_nixos.plugin.stash import NARRATOR, SESSION
+from pytest_nixos.plugin.stash import PROGRESS, SESSION
 
 SIZES = (1, 2) if os.environ.get("PYTEST_NIXOS_BENCH_QUICK") else (1, 4, 8)
 
@@ -21,7 +21,7 @@ SIZES = (1, 2) if os.environ.get("PYTEST_NIXOS_BENCH_QUICK") else (1, 4, 8)
 def test_clones(nixos_machine: Any, request: pytest.FixtureRequest) -> None:
     nixos_machine.run("true")
     config = request.config
-    session, narrator = config.stash[SESSION], config.stash[NARRATOR]
+    session, progress = config.stash[SESSION], config.stash[PROGRESS]
     (key,) = session.host_keys
     starts_s: list[float] = []
     memory_mib: dict[int, float] = {1: _memory_mib()}
@@ -30,7 +30,7 @@ def test_clones(nixos_machine: Any, request: pytest.FixtureRequest) -> None:
         for number in range(2, max(SIZES) + 1):
             started_s = time.monotonic()
             try:
-                clone = stack.enter_context(Launch(session, key, narrator=narrator, config=config))
+                clone = stack.enter_context(Launch(session, key, progress=progress, config=config))
             except NixosError as err:
                 refused = str(err)
                 break

@@ -83,7 +83,7 @@ def test_waiting_for_a_unit_that_fails_ends_at_once(
     host: NixosHost, scratch_unit: str, nixos_machine: Machine
 ) -> None:
     nixos_machine.run(
-        f"printf '[Service]\\nExecStart=/bin/sh -c \"echo why it failed; exit 3\"\\n' >/run/{scratch_unit}.service;"
+        f"printf '[Service]\\nType=oneshot\\nExecStart=/bin/sh -c \"echo why it failed; exit 3\"\\n' >/run/{scratch_unit}.service;"
         f" systemctl daemon-reload; systemctl start {scratch_unit}"
     )
     with pytest.raises(AssertionError, match="why it failed"):

@@ -177,7 +177,7 @@ def test_files(nixos_machine: Machine) -> None:
         nixos_machine.run, observe.files(paths, contents=paths[:1])
     ).values()
     assert missing == ()
-    assert "ID=nixos" in release[0].content
+    assert "nixos" in release[0].content
     assert (shadow[0].owner, shadow[0].content) == ("root", "")
     assert int(shadow[0].mode, 8) & 0o007 == 0
 

@@ -31,6 +31,7 @@ from pytest_nixos.generations.units import parse_units
 from pytest_nixos.machine.base import BackendName, Machine
 from pytest_nixos.machine.capabilities import BootsFrom
 from pytest_nixos.machine.command import CommandResult
+from pytest_nixos.machine.console import Console
 from pytest_nixos.nix.refs import FlakeRef, at_revision
 
 # As recorded from the Perl program of a real 24.05 host.
@@ -277,7 +278,7 @@ class FakeGuest:
         self.epoch = 0
         host = SimpleNamespace(name="box", system="x86_64-linux", toplevel=OLD)
         self.spec = SimpleNamespace(host=host)
-        self.console = SimpleNamespace(lines=())
+        self.console = Console()
 
     def run(self, command: str, *, timeout_s: float = 0.0, stdin: bytes = b"") -> CommandResult:
         self.commands.append(command)

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from pytest_nixos.errors import MachineError
-from pytest_nixos.local.leftovers import end_marked_processes, marked_processes, remove_tree
+from pytest_nixos.local.leftovers import end_marked_processes, marked_processes
 from pytest_nixos.local.process import SubprocessRunner
+from pytest_nixos.local.remove_tree import remove_tree
 from pytest_nixos.local.timing import Deadline, poll
 from pytest_nixos.machine.console import Console
 from pytest_nixos.machine.serial_process import SerialProcess

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TypeVar
 
 from pytest_nixos.local.process import SubprocessRunner
@@ -9,7 +10,7 @@ from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.command import CommandResult
 from pytest_nixos.observe.base import Probe, ProbeOutput, observe
 
-__all__ = ["ask", "here", "parsed"]
+__all__ = ["ask", "here", "moved", "parsed"]
 
 T = TypeVar("T")
 
@@ -34,3 +35,9 @@ def ask(probe: Probe[T]) -> T:
 def parsed(probe: Probe[T], text: str, status: int = 0) -> T:
     """Return what `probe` makes of a recorded answer."""
     return probe.parse(ProbeOutput(stdout=text.encode(), exit_status=status))
+
+
+def moved(probe: Probe[T], old: str, new: str) -> Probe[T]:
+    """Return `probe` with a part of its script replaced, such as the place where it looks."""
+    assert old in probe.script
+    return replace(probe, script=probe.script.replace(old, new))

@@ -7,6 +7,7 @@ from pytest_nixos.observe.base import ProbeOutput
 from pytest_nixos.observe.boot_time import BootTime
 
 UNITS = """
+=units
 Id=multi-user.target
 After=sshd.service getty.target network.target
 InactiveExitTimestampMonotonic=29000000
@@ -42,9 +43,11 @@ After=
 InactiveExitTimestampMonotonic=16000000
 ActiveEnterTimestampMonotonic=0
 
+=target
 Id=multi-user.target
 """
 MANAGER = """
+=manager
 FirmwareTimestampMonotonic={firmware}
 LoaderTimestampMonotonic={loader}
 KernelTimestampMonotonic=0
@@ -58,7 +61,7 @@ def parsed(
     *, virtual: str = "none\nkvm\n", firmware: int = 0, loader: int = 0, finish: int = 30000000
 ) -> BootTime | None:
     manager = MANAGER.format(firmware=firmware, loader=loader, finish=finish)
-    text = f"{virtual}{manager}{UNITS}"
+    text = f"=virtualisation\n{virtual}{manager}{UNITS}"
     return boot_time().parse(ProbeOutput(stdout=text.encode(), exit_status=0))
 
 

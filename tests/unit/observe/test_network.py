@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from pytest_nixos.observe.base import observe
-from pytest_nixos.observe.network import Protocol, addresses, parse_sockets, sockets
+from pytest_nixos.observe.network import Protocol, addresses, sockets
 from tests.unit.observe.here import here, parsed
 
 TABLES = """=tcp
@@ -42,7 +42,7 @@ Num       RefCount Protocol Flags    Type St Inode Path
 
 
 def test_listening_sockets_with_their_addresses() -> None:
-    found = parse_sockets(TABLES)
+    found = parsed(sockets(), TABLES)
     assert found.reachable_ports(Protocol.TCP) == [22, 11434]
     assert found.reachable_ports(Protocol.UDP) == []
     # Port 22 has an IPv4 socket of its own, so its IPv6 socket cannot take IPv4.
@@ -56,12 +56,12 @@ def test_listening_sockets_with_their_addresses() -> None:
 
 
 def test_connected_sockets_show_ipv4_in_ipv6_as_ipv4() -> None:
-    peers = [(s.address, s.peer) for s in parse_sockets(TABLES).inet if s.peer]
+    peers = [(s.address, s.peer) for s in parsed(sockets(), TABLES).inet if s.peer]
     assert peers == [("10.0.2.15", ("10.0.2.2", 54000)), ("10.0.2.15", ("10.0.2.2", 1))]
 
 
 def test_unix_sockets_keep_blanks_in_their_paths() -> None:
-    found = parse_sockets(TABLES).unix
+    found = parsed(sockets(), TABLES).unix
     assert [(s.path, s.listening, s.connected) for s in found] == [
         ("/run/a b.sock", True, False),
         ("/run/a b.sock", False, True),
@@ -69,7 +69,7 @@ def test_unix_sockets_keep_blanks_in_their_paths() -> None:
 
 
 def test_owners_are_named_with_their_units() -> None:
-    found = parse_sockets(TABLES)
+    found = parsed(sockets(), TABLES)
     assert found.units(Protocol.TCP, 11434) == ["init.scope", "ollama.service"]
     assert found.owners[15][1].comm == ".ollama-wrapped"
 

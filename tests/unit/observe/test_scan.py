@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pytest_nixos.observe.base import ProbeOutput
 from pytest_nixos.observe.fact import fact_probe
 from pytest_nixos.observe.scan import SCAN_FACTS
-from tests.unit.observe.here import here
+from tests.unit.observe.here import ask, moved
 
 
 def test_one_walk_answers_all_scans(tmp_path: Path) -> None:
@@ -22,10 +21,7 @@ def test_one_walk_answers_all_scans(tmp_path: Path) -> None:
     wanted = ["world-writable-directories", "world-writable-files", "setuid-outside-wrappers"]
     probe = fact_probe("scan", SCAN_FACTS, wanted)
     assert probe.script.count("find / ") == 1
-    script = probe.script.replace("find / ", f"find {tree} ")
-    result = here(script)
-    seen = probe.parse(ProbeOutput(stdout=result.stdout, exit_status=0))
-    assert seen == {
+    assert ask(moved(probe, "find / ", f"find {tree} ")) == {
         "world-writable-directories": [f"{tree}/open dir"],
         "world-writable-files": [f"{tree}/open"],
         "setuid-outside-wrappers": [f"{tree}/setuid"],

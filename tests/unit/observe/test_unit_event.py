@@ -11,7 +11,7 @@ from pytest_nixos.observe.unit_event import UnitEventKind, UnitHistory, unit_his
 
 FAILED = "d9b373ed55a64feb8242e02dbe79a49c"
 RESTARTED = "5eb03494b6584870a536b337290809b3"
-TIMES = "UserspaceTimestampMonotonic=10000000 FinishTimestampMonotonic=12000000 Now=52.10 99.9\n"
+TIMES = "=times\nUserspaceTimestampMonotonic=10000000 FinishTimestampMonotonic=12000000 Now=52.10 99.9\n=events\n"
 
 
 def entry(message_id: str, unit: str, at_us: int, **more: object) -> str:

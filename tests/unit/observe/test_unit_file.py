@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from pytest_nixos.observe.base import ProbeOutput
 from pytest_nixos.observe.unit_file import parse_verify, verify_units
 from pytest_nixos.observe.user_unit import user_units
+from tests.unit.observe.here import ask, moved
 
 
 @pytest.mark.parametrize(
@@ -67,11 +70,13 @@ def test_templates_are_not_asked_for() -> None:
 
 
 def test_units_of_users() -> None:
-    said = b"""count 2
-said /etc/systemd/user/hello.service:3: Unknown key 'Restrat' in section [Service], ignoring.
-manager alice
-failed alice sync.service
-dangling /home/alice/.config/x
+    said = b"""=count 2
+=said
+/etc/systemd/user/hello.service:3: Unknown key 'Restrat' in section [Service], ignoring.
+=manager alice
+sync.service loaded failed failed Sync
+=dangling
+/home/alice/.config/x
 """
     seen = user_units().parse(ProbeOutput(stdout=said, exit_status=0))
     assert seen.answered
@@ -80,6 +85,16 @@ dangling /home/alice/.config/x
     assert seen.dangling == ("/home/alice/.config/x",)
 
 
-@pytest.mark.parametrize(("stdout", "status"), [(b"", 127), (b"", 0), (b"count many\n", 0)])
+@pytest.mark.parametrize(("stdout", "status"), [(b"", 127), (b"", 0), (b"=count many\n", 0)])
 def test_units_of_users_that_cannot_be_told(stdout: bytes, status: int) -> None:
     assert not user_units().parse(ProbeOutput(stdout=stdout, exit_status=status)).answered
+
+
+def test_a_link_at_home_says_nothing_of_other_units(tmp_path: Path) -> None:
+    forged = "x\nfailed root sshd.service\n=manager root\nsshd.service"
+    home = tmp_path / "ann"
+    home.mkdir()
+    (home / forged).symlink_to("/nix/store/gone")
+    seen = ask(moved(user_units(), "for home in /root /home/*", f"for home in {tmp_path}/*"))
+    assert seen.dangling == (f"{home}/{forged}",)
+    assert seen.failed == ()

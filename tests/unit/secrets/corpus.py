@@ -1,8 +1,11 @@
 """A labelled corpus: lines of configuration files, each with a secret in it or without.
 
-A file of ``corpus/`` holds many small files. ``=== NAME`` begins one; of every other line the first character is its
-label and two characters later its text begins: ``+`` a secret, ``-`` none, a blank: not counted (the body of a key).
-What stands in ``⟦ ⟧`` is made up anew from a fixed seed, so that no key is committed; an empty ``⟦⟧`` parts the prefix
+A file of ``corpus/`` holds many small files. ``=== NAME`` begins one; of every other line the first
+character is its
+label and two characters later its text begins: ``+`` a secret, ``-`` none, a blank: not counted
+(the body of a key).
+What stands in ``⟦ ⟧`` is made up anew from a fixed seed, so that no key is committed; an empty
+``⟦⟧`` parts the prefix
 of a token, so that no forge takes the corpus itself for a leak.
 """
 
@@ -15,7 +18,7 @@ import random
 import re
 import string
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,41 +72,37 @@ def _of(alphabet: str, length: int, source: random.Random) -> str:
     return "".join(source.choice(alphabet) for _ in range(length))
 
 
+_ALPHABETS = {
+    "hex": "0123456789abcdef",
+    "HEX": "0123456789ABCDEF",
+    "alnum": _ALNUM,
+    "lower": string.ascii_lowercase + string.digits,
+    "upper": string.ascii_uppercase + "234567",
+    "digits": "123456789",
+    "crypt": _CRYPT,
+    "nix32": "0123456789abcdfghijklmnpqrsvwxyz",
+}
+
+
 def _made_up(what: str, source: random.Random) -> str:
     kind, _, size = what.partition(":")
-    match kind:
-        case "":
-            return ""
-        case "hex" | "HEX":
-            text = _of("0123456789abcdef", int(size), source)
-            return text.upper() if kind == "HEX" else text
-        case "b64":
-            return base64.b64encode(source.randbytes(int(size))).decode()
-        case "b64url":
-            return base64.urlsafe_b64encode(source.randbytes(int(size))).decode().rstrip("=")
-        case "encode":
-            return base64.b64encode(size.encode()).decode()
-        case "alnum":
-            return _of(_ALNUM, int(size), source)
-        case "lower":
-            return _of(string.ascii_lowercase + string.digits, int(size), source)
-        case "upper":
-            return _of(string.ascii_uppercase + "234567", int(size), source)
-        case "digits":
-            return _of("123456789", int(size), source)
-        case "crypt":
-            return _of(_CRYPT, int(size), source)
-        case "nix32":
-            return _of("0123456789abcdfghijklmnpqrsvwxyz", int(size), source)
-        case "uuid":
-            return "-".join(_of("0123456789abcdef", n, source) for n in (8, 4, 4, 4, 12))
-        case "github":
-            return _github(source)
-        case "nats":
-            return nats_seed(size, source)
-        case "jwt":
-            return _jwt(json.loads(size.replace("'", '"')) if size else {"alg": "HS256"}, source)
-    raise ValueError(what)
+    if kind in _ALPHABETS:
+        return _of(_ALPHABETS[kind], int(size), source)
+    made: dict[str, Callable[[], str]] = {
+        "": lambda: "",
+        "b64": lambda: base64.b64encode(source.randbytes(int(size))).decode(),
+        "b64url": lambda: _url_safe(source.randbytes(int(size))),
+        "encode": lambda: base64.b64encode(size.encode()).decode(),
+        "uuid": lambda: "-".join(_of(_ALPHABETS["hex"], n, source) for n in (8, 4, 4, 4, 12)),
+        "github": lambda: _github(source),
+        "nats": lambda: nats_seed(size, source),
+        "jwt": lambda: _jwt(json.loads(size.replace("'", '"') or '{"alg": "HS256"}'), source),
+    }
+    return made[kind]()
+
+
+def _url_safe(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
 
 def _github(source: random.Random) -> str:
@@ -127,12 +126,4 @@ def nats_seed(kind: str, source: random.Random) -> str:
 def _jwt(head: dict[str, object], source: random.Random) -> str:
     claims = head.pop("claims", {"sub": "ada", "iat": 1700000000})
     parts = [json.dumps({"typ": "JWT", **head}).encode(), json.dumps(claims).encode()]
-    texts = [base64.urlsafe_b64encode(part).decode().rstrip("=") for part in parts]
-    return ".".join([*texts, base64.urlsafe_b64encode(source.randbytes(48)).decode().rstrip("=")])
-
-
-def labelled(cases: list[Case]) -> Iterator[tuple[Case, int]]:
-    """Yield each line that is counted."""
-    for case in cases:
-        for line in sorted(case.counted):
-            yield case, line
+    return ".".join(_url_safe(part) for part in (*parts, source.randbytes(48)))

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+
+import pytest
 
 from pytest_nixos.secrets.hit import masked
 from pytest_nixos.secrets.scan import find_secrets
 from tests.unit.secrets import corpus
 
-#: The first two were there while the rules were made; the last was written afterwards and no rule was changed for it.
-TUNED = ("keys-and-tokens.txt", "names-and-values.txt")
+#: There while the rules were made. The second and third were written to find what the rules miss,
+#: rare formats on
+#: purpose: before any rule was changed for them, recall was 0.85 and 0.80, precision 0.97 and 0.97.
+TUNED = ("keys-and-tokens.txt", "names-and-values.txt", "second.txt", "third.txt")
+
+
+#: Written when the rules were done, of what lies in the closures of ordinary hosts. First measured:
+#: recall 0.973,
+#: precision 0.973 (36 found, one missed, one false); the two kinds were mended afterwards.
+HELD_OUT = ("held-out.txt",)
 
 
 def _rates(files: tuple[str, ...]) -> tuple[float, float, int, str]:
-    """Return recall, precision, the number of lines that count, and which of them were judged wrongly."""
+    """Return recall, precision, the number of lines that count, and which of them were judged
+    wrongly.
+    """
     right = missed = false = lines = 0
     wrong = []
     for case in (case for file in files for case in corpus.read(file)):
@@ -27,11 +40,13 @@ def _rates(files: tuple[str, ...]) -> tuple[float, float, int, str]:
     return right / (right + missed), right / (right + false), lines, ", ".join(wrong)
 
 
-def test_recall_and_precision_on_the_corpus(record_property: object) -> None:
-    recall, precision, lines, wrong = _rates(TUNED)
-    assert callable(record_property)
+@pytest.mark.parametrize(("files", "least"), [(TUNED, 1000), (HELD_OUT, 150)])
+def test_recall_and_precision(
+    files: tuple[str, ...], least: int, record_property: Callable[[str, object], None]
+) -> None:
+    recall, precision, lines, wrong = _rates(files)
     record_property("secrets", f"recall {recall:.3f}, precision {precision:.3f}, {lines} lines")
-    assert lines >= 300
+    assert lines >= least
     assert recall >= 0.95, wrong
     assert precision >= 0.95, wrong
 
@@ -53,3 +68,24 @@ def test_a_long_line_is_read_whole_and_soon() -> None:
     started_s = time.monotonic()
     assert find_secrets(f'{text} "password": "Tr0ub4dor-and-3"')[-1].shown == "Tr0…"
     assert time.monotonic() - started_s < 20
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "password=" * 9_000,
+        "curl " * 16_000,
+        "://a:" * 16_000,
+        "key." * 20_000,
+        f"password{' ' * 80_000}x",
+        "secrets:\n" * 9_000,
+        "<password>" * 8_000,
+        'password="' + '\\"' * 40_000,
+    ],
+)
+def test_no_text_makes_the_search_slow(text: str) -> None:
+    started_s = time.monotonic()
+    find_secrets(text)
+    assert (
+        time.monotonic() - started_s < 10
+    )  # each took 0.5 s; a rule that tries all pairs takes minutes

@@ -41,8 +41,11 @@ def test_options_that_hold_a_secret_are_those_that_the_host_set(
 
 def test_a_path_unit_reads_no_secret() -> None:
     path = Unit(
-        name="app.path", enabled=True, settings={"Path": {"PathChanged": ("/run/secrets/app",)}}, wanted_by=()
-    )  # fmt: skip
+        name="app.path",
+        enabled=True,
+        settings={"Path": {"PathChanged": ("/run/secrets/app",)}},
+        wanted_by=(),
+    )
     seen = _read("secrets-without-credentials", {}, units={"app.path": path})
     assert isinstance(seen, Unseen)
     assert not seen.applicable
@@ -55,7 +58,7 @@ def test_a_service_that_reads_a_file_still_counts() -> None:
 
 
 def test_declared_secrets_that_no_unit_names_are_told() -> None:
-    options = {"sops.secrets": {"ada-password": {}}, "age.secrets": {"wifi": {}}}
+    options: dict[str, Any] = {"sops.secrets": {"ada-password": {}}, "age.secrets": {"wifi": {}}}
     assert _read("secrets-without-backend", options, units={}) == Seen([])
     seen = _read("secrets-without-credentials", options, units={})
     assert isinstance(seen, Unseen)
@@ -71,7 +74,7 @@ def test_declared_secrets_that_no_unit_names_are_told() -> None:
         ("secrets/db.yaml", "\0GITCRYPT\0\x1f\x8b\x02", False),
         ("secrets/empty.yaml", "", False),
         ("secrets/empty.age", "\n", False),
-        ("secrets/app.env", "TOKEN=ENC[AES256_GCM,data:x,iv:y]\nsops_mac=ENC[AES256_GCM,data:z]\n", False),
+        ("secrets/app.env", "TOKEN=ENC[AES256_GCM,data:x]\nsops_mac=ENC[AES256_GCM,z]\n", False),
         ("secrets/cut.yaml", "a: ENC[AES256_GCM,data:x]\n" * 3, False),
         ("secrets/vault.yml", "$ANSIBLE_VAULT;1.1;AES256\n6338\n", False),
         ("token.age", "age-encryption.org/v1\n-> X25519 x\n", False),
@@ -84,3 +87,23 @@ def test_declared_secrets_that_no_unit_names_are_told() -> None:
 def test_files_of_secrets_that_are_not_encrypted(path: str, text: str, *, blamed: bool) -> None:
     found = SOURCE_FACTS["unencrypted-secrets"].find(path, text)
     assert found == ([path] if blamed else [])
+
+
+@pytest.mark.parametrize(
+    ("variable", "blamed"),
+    [
+        ("DATABASE_URL=postgres://app:s3cr3t-Winter@db.internal/app", True),
+        ("SMTP_PASS=Winter-is-long-9", True),
+        ("API_TOKEN=abc", True),
+        ("DATABASE_URL=postgres:///app?host=/run/postgresql", False),
+        ("TOKEN=%d/token", False),
+        ("PASSWORD=/run/secrets/x", False),
+        ("PASSWORD=${PASSWORD}", False),
+        ("PASSWORD_STORE_DIR=/var/lib/pass", False),
+    ],
+)
+def test_secrets_in_the_environment_of_a_unit(variable: str, *, blamed: bool) -> None:
+    unit = sample_unit("a.service", Environment=(f'"{variable}"',))
+    name = variable.partition("=")[0]
+    seen = _read("secret-environment", {}, units={"a.service": unit})
+    assert seen == Seen([f"a.service: {name}"] if blamed else [])

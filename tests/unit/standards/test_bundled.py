@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
+from docs.generate.__main__ import main
+from docs.generate.controls import pages
 from pytest_nixos.standards.coverage import COVERED, coverage
-from pytest_nixos.standards.docs import main, pages
 from pytest_nixos.standards.documents import read_document
 from pytest_nixos.standards.explain import explain, list_controls
+from pytest_nixos.standards.format import CatalogueFile, ProfileFile, schema
 from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.load import load_catalogue
 from pytest_nixos.standards.model import STANDARDS
@@ -29,12 +32,20 @@ def written_checks() -> set[str]:
     return found
 
 
-@pytest.mark.parametrize(("folder", "form"), [("catalogue", "catalogue"), ("profiles", "profile")])
-def test_bundled_files_obey_the_schema(folder: str, form: str) -> None:
+@pytest.mark.parametrize(
+    ("folder", "form"), [("catalogue", CatalogueFile), ("profiles", ProfileFile)]
+)
+def test_bundled_files_obey_the_schema(folder: str, form: type[object]) -> None:
     paths = sorted((REPOSITORY / "pytest_nixos/standards" / folder).glob("*.toml"))
     assert paths
     for path in paths:
         read_document(path, form)
+
+
+def test_the_published_schema_is_made_of_the_model() -> None:
+    published = json.loads((REPOSITORY / "pytest_nixos/standards/schema.json").read_text("utf-8"))
+    assert published == schema(), "run python -m pytest_nixos.standards.format"
+    assert set(published["$defs"]) >= {"catalogue", "profile", "waivers"}
 
 
 def test_every_control_has_one_judge() -> None:
@@ -93,21 +104,21 @@ def test_threats_and_remedies_are_sentences_and_code() -> None:
 
 
 def test_every_page_is_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
-    status = main(["--check", str(REPOSITORY / "docs/reference/controls")])
+    status = main(["--check"])
     assert (status, capsys.readouterr().out) == (0, "")
 
 
 def test_every_control_and_suite_has_a_page() -> None:
-    found = pages(CATALOGUE, PROFILES)
+    found = pages(CATALOGUE, PROFILES, page_each=True)
     for control in CATALOGUE:
         page = found[f"{control.suite}/{control.id}.md"]
         assert control.threat in page
         assert control.remedy in page
-    assert {f"{name}/README.md" for name in CATALOGUE.suites} <= set(found)
+    assert {f"{name}.md" for name in CATALOGUE.suites} <= set(found)
 
 
 def test_pages_link_to_pages_that_exist() -> None:
-    found = pages(CATALOGUE, PROFILES)
+    found = pages(CATALOGUE, PROFILES, page_each=True)
     for path, text in found.items():
         for target in re.findall(r"\]\(([^)#:]+\.md)\)", text):
             resolved = (Path("/") / path).parent / target

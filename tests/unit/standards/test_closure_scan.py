@@ -1,4 +1,4 @@
-"""The closure of a host: what is read whole, what is looked through, and what is told of the rest."""
+"""The closure of a host: what is read whole, what is searched, and what is told of the rest."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_files_are_named_as_in_etc(tmp_path: Path) -> None:
     scan = _scan(conf, top, toplevel=top)
     assert scan.secrets == (
         "/etc/app/app.conf:2: password at the name password (Tr0…)",
-        f"{top}/kernel-params:1: password in a command or setting (Tal…)",
+        f"{top}/kernel-params:1: credential of systemd (Tal…)",
     )
 
 
@@ -169,7 +169,9 @@ def test_the_initrd_is_opened(tmp_path: Path, pack: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"\x99" * 64, _cpio(a="b")[:-40], gzip.compress(_cpio(a="b"))[:-20]]
+    "content",
+    [b"\x99" * 64, _cpio(a="b")[:-40], gzip.compress(_cpio(a="b"))[:-20]],
+    ids=["no archive", "cut short", "compressed and cut short"],
 )
 def test_an_initrd_that_cannot_be_read_is_told(tmp_path: Path, content: bytes) -> None:
     top = _path(tmp_path, "nixos-system-it-25.11", initrd=content)
@@ -240,3 +242,18 @@ def test_a_kept_scan_is_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     )  # a real store path does not change: the scan must come from the cache
     assert scan_closure(Closure(paths=(conf,)), cache=ScanCache(file=file)) == first
     assert scan_closure(Closure(paths=(conf,))).secrets == ()
+
+
+def test_a_scan_with_other_rules_is_not_used_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, scan = _entry()
+    file = _kept(tmp_path)
+    assert ScanCache(file=file).get(path, own=False) == scan
+    monkeypatch.setattr("pytest_nixos.standards.scan_cache.rules_version", lambda: "newer")
+    assert ScanCache(file=file).get(path, own=False) is None
+
+
+def test_no_more_is_told_than_anybody_reads(tmp_path: Path) -> None:
+    conf = _path(tmp_path, "etc-app.conf", itself=PASSWORD * 250)
+    assert _scan(conf).secrets[-1] == "and 50 more"

@@ -23,9 +23,7 @@ TEXTS = (
     "image@sha256:" + "0" * 64, "no-new-privileges", "5m", "https://*", "--threads 4", "limit_req_zone x", "300s",
     "PollIntervalMaxSec=60", "ca-bundle.crt", "a 1\nb", "8080:80", "127.0.0.1:80:80", "/etc:/etc", "/srv:/srv", "seccomp=unconfined",
     "auth required pam_faillock.so preauth deny=3 fail_interval=900\nauth x pam_faillock.so authfail", "hmac-sha1",
-    "host all all 0.0.0.0/0 trust",
-    "/dev/sda1",
-    "github:me/config", "/nix/store/x", "@x", "~x", "nanosecond heartbeat", "uint32 0",
+    "host all all 0.0.0.0/0 trust", "/dev/sda1", "github:me/config", "/nix/store/x", "@x", "~x", "nanosecond heartbeat", "uint32 0",
 )  # fmt: skip
 
 

@@ -333,3 +333,74 @@ def test_nftables_objects(host: NixosHost, program: Program) -> None:
     assert host.nftables.elements("s", table="t") == [22, 80]
     with pytest.raises(KeyError):
         host.nftables.chain("input", table="other")
+
+
+def test_a_service_that_its_socket_starts_says_so(host: NixosHost, program: Program) -> None:
+    # As nixpkgs declares sshd with startWhenNeeded: no sshd.service, a socket, and sshd@.service.
+    program(
+        "systemctl",
+        """case $* in
+*sshd.socket*) printf 'Id=sshd.socket\\nNames=sshd.socket\\nLoadState=loaded\\nActiveState=active\\nFragmentPath=/x\\n' ;;
+*) printf 'Id=sshd.service\\nNames=sshd.service\\nLoadState=not-found\\nActiveState=inactive\\n' ;;
+esac""",
+    )
+    service = host.service("sshd")
+    assert not service.is_running
+    assert service.activated_by == ("sshd.socket",)
+    assert service.is_socket_activated
+    assert repr(service) == "<service sshd: not running now, started by sshd.socket>"
+
+
+def test_a_service_on_its_own_is_shown_by_name(host: NixosHost, program: Program) -> None:
+    program("systemctl", show())
+    assert repr(host.service("sshd")) == "<service sshd>"
+    assert not host.service("sshd").is_socket_activated
+
+
+@pytest.mark.parametrize(
+    ("routes", "addresses", "expected"),
+    [
+        ('[{"dst":"default","dev":"wan0","metric":200},{"dst":"default","dev":"lan0","metric":100}]', "[]", "lan0"),
+        ("[]", '[{"ifname":"eth0","addr_info":[{"local":"10.0.0.2"}]},{"ifname":"x","addr_info":[]}]', "eth0"),
+        ("", '[{"ifname":"eth0","addr_info":[{"local":"10.0.0.2"}]}]', "eth0"),
+    ],
+)  # fmt: skip
+def test_the_default_interface(
+    host: NixosHost, program: Program, routes: str, addresses: str, expected: str
+) -> None:
+    program("ip", f"case $* in *route*) echo '{routes}' ;; *) echo '{addresses}' ;; esac")
+    assert host.interface.default().name == expected
+
+
+def test_no_interface_is_the_default_where_two_could_be(host: NixosHost, program: Program) -> None:
+    two = '[{"ifname":"a","addr_info":[1]},{"ifname":"b","addr_info":[1]}]'
+    program("ip", f"case $* in *route*) echo '[]' ;; *) echo '{two}' ;; esac")
+    with pytest.raises(AssertionError, match="2 interfaces have an address for others: a, b"):
+        host.interface.default()
+
+
+HASH = "0" * 32
+
+
+def test_a_version_that_nobody_can_tell_is_said(host: NixosHost, program: Program) -> None:
+    program("nix-store", f"echo /nix/store/{HASH}-tool")
+    package = host.package("tool")
+    assert package.is_installed
+    with pytest.raises(AssertionError, match="names no version"):
+        _ = package.version
+
+
+def test_a_version_is_read_from_what_a_program_says() -> None:
+    from pytest_nixos.testinfra.package import _NUMBER
+
+    for said, number in (("jq-1.7", "1.7"), ("tool version 1.7.1-rc2 (x)", "1.7.1-rc2")):
+        found = _NUMBER.search(said)
+        assert found is not None
+        assert found[0] == number
+
+
+def test_every_module_of_testinfra_has_its_row() -> None:
+    from testinfra.modules import modules
+
+    page = (Path(__file__).parents[3] / "docs/reference/testinfra.md").read_text()
+    assert [name for name in modules if f"| `{name}` |" not in page] == []

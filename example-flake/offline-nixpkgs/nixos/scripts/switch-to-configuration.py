@@ -302,7 +302,7 @@ def main():
     if not os.path.exists("/etc/NIXOS"):
         refuse("This is not a NixOS installation!")
     old = os.path.realpath("/run/current-system")
-    if subprocess.run([settings["pre_switch_checks"], old, toplevel, action], check=False).returncode:
+    if subprocess.run([settings["pre_switch_checks"], toplevel, action], check=False).returncode:
         refuse("Pre-switch checks failed")
     if action == "check":
         sys.exit(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -213,3 +214,21 @@ def test_answers_are_read_and_nonsense_is_left_out() -> None:
     assert parse_jobs("No jobs running.\n\n  7 a.service stop waiting\n") == (
         Job(unit="a.service", kind="stop", state="waiting"),
     )
+
+
+class HangingGuest(Guest):
+    """Its manager answers nothing, and every question takes as long as it may."""
+
+    def run(self, command: str, *, deadline: Deadline, stdin: bytes = b"") -> CommandResult:
+        time.sleep(deadline.remaining_s)
+        raise CommandTimeout("systemctl hangs", remedy="")
+
+
+def test_a_manager_that_hangs_does_not_double_the_boot_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(settle_module, "_GRACE_S", 0.5)
+    started_s = time.monotonic()
+    with pytest.raises(BootError, match="the system is still silent after 1 s"):
+        run(HangingGuest([("starting", 1)]), limit_s=1.0)
+    assert time.monotonic() - started_s < 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import random
@@ -19,7 +20,8 @@ from pytest_nixos.errors import CommandTimeout, MachineError, TransportError
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.channel.transport import SerialChannel
 from pytest_nixos.machine.command import CommandResult
-from tests.unit.guest_end import FakePort, guest_end
+from pytest_nixos.machine.container.channel import open_links
+from tests.unit.guest_end import FakePort, guest_end, guest_end_of_pipes
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +40,25 @@ class Guest:
 
 def started(run_dir: Path) -> Iterator[Guest]:
     with guest_end(run_dir) as ports:
-        channel = SerialChannel(run_dir)
+        channel = SerialChannel.of_qemu(run_dir)
         channel.wait_ready(Deadline.after(20), lambda: None)
         yield Guest(channel, ports, run_dir)
         channel.close()
 
 
-@pytest.fixture(scope="module")
-def guest() -> Iterator[Guest]:
+def started_with_pipes(run_dir: Path) -> Iterator[Guest]:
+    with guest_end_of_pipes(run_dir), contextlib.ExitStack() as stack:
+        channel = SerialChannel(open_links(run_dir, stack))
+        channel.wait_ready(Deadline.after(20), lambda: None)
+        yield Guest(channel, {}, run_dir)
+        channel.close()
+
+
+@pytest.fixture(scope="module", params=["virtserialports", "named pipes"])
+def guest(request: pytest.FixtureRequest) -> Iterator[Guest]:
+    start = started if request.param == "virtserialports" else started_with_pipes
     with tempfile.TemporaryDirectory() as directory:
-        yield from started(Path(directory))
+        yield from start(Path(directory))
 
 
 @pytest.fixture
@@ -263,14 +274,14 @@ def test_reason_of_the_end_is_the_machines_own(own_guest: Guest) -> None:
 def test_host_that_reconnects_in_mid_output_gets_no_stale_byte(own_guest: Guest) -> None:
     own_guest.channel.close()
     for _ in range(3):
-        channel = SerialChannel(own_guest.run_dir)
+        channel = SerialChannel.of_qemu(own_guest.run_dir)
         port = channel._workers[0]
         port.begin_session(Deadline.after(5))
         port.send_request(b"head -c 3000000 /dev/urandom", b"", Deadline.after(5))
         time.sleep(0.05)
         channel.close()
         port.stream.disconnect()
-    channel = SerialChannel(own_guest.run_dir)
+    channel = SerialChannel.of_qemu(own_guest.run_dir)
     channel.wait_ready(Deadline.after(10), lambda: None)
     assert channel.run("echo fresh", deadline=Deadline.after(10)).stdout == b"fresh\n"
     channel.close()
@@ -285,7 +296,7 @@ def test_closed_channel_refuses(own_guest: Guest) -> None:
 def test_guest_that_never_answers(tmp_path: Path) -> None:
     FakePort(tmp_path / "channel-control.sock")
     with pytest.raises(TransportError, match=r"did not answer within 0\.2 s"):
-        SerialChannel(tmp_path).wait_ready(Deadline.after(0.2), lambda: None)
+        SerialChannel.of_qemu(tmp_path).wait_ready(Deadline.after(0.2), lambda: None)
 
 
 def test_qemu_argv_is_pure() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import sys
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
@@ -18,24 +19,21 @@ from pytest_nixos.local.process import Completed, SubprocessRunner
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.base import MachineSpec
 from pytest_nixos.machine.console import Console
-from pytest_nixos.machine.container import nixos_container
 from pytest_nixos.machine.container.backend import ContainerBackend
 from pytest_nixos.machine.container.cgroup import ContainerCgroup, has_unified_cgroup
+from pytest_nixos.machine.container.disk import make_disk, prepare_root
+from pytest_nixos.machine.container.limits import Limits, OldGroups, limits_of, reached
 from pytest_nixos.machine.container.nix_database import load_closure
-from pytest_nixos.machine.container.nixos_container import (
-    NixosContainerStrategy,
-    has_nixos_container,
-    stale_names,
-)
 from pytest_nixos.machine.container.nspawn import (
     ContainerPlan,
+    guest_link_argv,
     machine_name,
     nspawn_argv,
-    prepare_root,
     scope_argv,
     stage_argv,
 )
 from pytest_nixos.machine.container.strategy import NspawnStrategy
+from pytest_nixos.machine.container.users import UserRange, choose_range, own_tree
 from pytest_nixos.machine.network.scan import LinkAddresses, link_addresses
 from pytest_nixos.nix.declared import Declared
 from pytest_nixos.nix.host_facts import HostConfig
@@ -48,10 +46,11 @@ OWN = LinkAddresses(
 PLAN = ContainerPlan(
     name="web",
     run_dir=Path("/tmp/r"),
-    root=Path("/tmp/r/root"),
     init="/nix/store/t/init",
     cgroup="pytest-nixos-1-r",
     addresses=OWN,
+    limits=Limits(memory_bytes=1 << 30, tasks=100),
+    users=UserRange(base=0x70000000, size=0x80000),
 )
 
 
@@ -59,9 +58,11 @@ class Host:
     """What the backend asks of a host config."""
 
     name = "web"
+    vm = None
 
-    def __init__(self, interfaces: Any = None) -> None:
+    def __init__(self, interfaces: Any = None, units: tuple[str, ...] = ()) -> None:
         self.interfaces = interfaces
+        self.units = dict.fromkeys(units)
 
     def option(self, path: str) -> Declared:
         if path == "networking.interfaces" and self.interfaces is not None:
@@ -81,7 +82,7 @@ def spec(directory: Path, host: Host | None = None) -> MachineSpec:
 def test_nspawn_gets_what_a_nixos_container_needs() -> None:
     assert nspawn_argv(PLAN, "/bin/systemd-nspawn") == [
         "/bin/systemd-nspawn",
-        "--directory=/tmp/r/root",
+        "--directory=/tmp/r/private/disk/root",
         "--machine=web",
         "--register=no",
         "--keep-unit",
@@ -92,38 +93,152 @@ def test_nspawn_gets_what_a_nixos_container_needs() -> None:
         "--resolv-conf=off",
         "--timezone=off",
         "--console=interactive",
+        "--private-users=1879048192:524288",
         "--private-network",
-        "--network-namespace-path=/tmp/r/private/network",
-        "--overlay=/nix/store:/tmp/r/private/store:/nix/store",
+        "--network-interface=eth0",
+        "--overlay=/tmp/r/private/lower:/tmp/r/private/disk/store:/nix/store",
+        "--bind-ro=/tmp/r/private/channel:/run/pytest-nixos-channel",
+        f"--tmpfs=/run/pytest-nixos:mode=0700,nosuid,nodev,size={1 << 28}",
+        "--tmpfs=/run/systemd:mode=0755,nosuid,nodev,size=20%",
+        "--bind-ro=/tmp/r/private/channel/units:/run/systemd/system.attached",
         "/nix/store/t/init",
     ]
 
 
+def test_only_the_option_that_says_so_gives_a_container_this_machines_users() -> None:
+    assert "--private-users=no" in nspawn_argv(replace(PLAN, users=None), "nspawn")
+    assert not [a for a in nspawn_argv(PLAN, "nspawn") if a == "--private-users=no"]
+
+
 def test_a_colon_in_the_run_directory_does_not_split_the_overlay() -> None:
     argv = nspawn_argv(replace(PLAN, run_dir=Path("/tmp/a:b")), "nspawn")
-    assert "--overlay=/nix/store:/tmp/a\\:b/private/store:/nix/store" in argv
+    private = "/tmp/a\\:b/private"
+    assert f"--overlay={private}/lower:{private}/disk/store:/nix/store" in argv
+    assert f"--bind-ro={private}/channel:/run/pytest-nixos-channel" in argv
 
 
 def test_the_stage_makes_private_namespaces_and_ends_all_with_its_process() -> None:
-    argv = stage_argv(PLAN, ["nspawn", "x"], unshare="/bin/unshare")
+    argv = stage_argv(PLAN, ["nspawn", "x"], unshare="/bin/unshare", join=(Path("/sys/g"),))
     assert argv[:5] == ["/bin/unshare", "--mount", "--net", "--propagation=private", "--"]
     script, *arguments = argv[7:]
-    assert "PREFIX" not in script and "OUTSIDE" not in script and "GUEST" not in script
+    assert not [word for word in ("PREFIX", "OUTSIDE", "GUEST", "HELPER") if word in script]
     assert arguments == [
         "pytest-nixos-stage",
         "pytest-nixos-1-r",
-        "/tmp/r/private",
+        str(1 << 30),
+        "100",
+        "/tmp/r",
         "10.233.0.1/24",
-        "10.233.0.2/24",
+        sys.executable,
+        *("1879048192", "524288", "/sys/g", "--"),
         *("/bin/unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--"),
         *("nspawn", "x"),
     ]
 
 
-def test_a_machine_with_systemd_gets_a_delegated_scope() -> None:
-    argv = scope_argv("systemd-run", "pytest-nixos-1-r", ["x"])
+def test_the_guests_end_of_the_link_gets_what_the_host_does_not_declare() -> None:
+    up = ("ip", "link", "set", "eth0", "up")
+    added = ("ip", "addr", "add", "10.233.0.2/24", "dev", "eth0")
+    assert guest_link_argv(OWN) == (added, up)
+    assert guest_link_argv(replace(OWN, guest=None)) == (up,)
+
+
+def test_a_machine_with_systemd_gets_a_delegated_scope_with_limits() -> None:
+    argv = scope_argv("systemd-run", "pytest-nixos-1-r", PLAN.limits, ["x"])
     assert argv[-2:] == ["--", "x"]
     assert {"--scope", "--property=Delegate=yes", "--unit=pytest-nixos-1-r.scope"} <= set(argv)
+    assert {f"--property=MemoryMax={1 << 30}", "--property=TasksMax=100"} <= set(argv)
+
+
+def _machine(root: Path, *, uid_map: str = "0 0 4294967295", subuid: str = "") -> Path:
+    """Lay out what is asked of a machine about its user ids."""
+    etc, proc = root / "etc", root / "proc"
+    etc.mkdir()
+    (proc / "self").mkdir(parents=True)
+    (proc / "self/uid_map").write_text(uid_map)
+    (etc / "subuid").write_text(subuid)
+    return root
+
+
+def test_a_range_that_somebody_has_is_not_taken(tmp_path: Path) -> None:
+    host = cast("HostConfig", Host())
+    subuid = f"ann:{0x70000000}:65536\n# comment\nbroken\n"
+    draws = iter([0, 0, 1])
+    found = choose_range(host, draw=lambda _: next(draws), root=_machine(tmp_path, subuid=subuid))
+    assert found == UserRange(base=0x70080000, size=0x80000)
+
+
+@pytest.mark.parametrize("uid_map", ["0 100000 65536", "0 0 1\n1 100000 65535", ""])
+def test_a_machine_with_few_user_ids_is_refused_with_the_option_that_tells_the_risk(
+    tmp_path: Path, uid_map: str
+) -> None:
+    with pytest.raises(MachineError, match="root of the guest would be root") as caught:
+        choose_range(cast("HostConfig", Host()), root=_machine(tmp_path, uid_map=uid_map))
+    assert "--nixos-backend vm" in caught.value.remedy
+    assert "--nixos-container-root-is-machine-root" in caught.value.remedy
+
+
+def test_a_host_with_containers_of_its_own_is_refused(tmp_path: Path) -> None:
+    host = cast("HostConfig", Host(units=("container@.service", "container@web.service")))
+    with pytest.raises(MachineError, match=r"container@web\.service") as caught:
+        choose_range(host, root=_machine(tmp_path))
+    assert "--nixos-backend vm" in caught.value.remedy
+
+
+def test_the_template_of_containers_is_no_container(tmp_path: Path) -> None:
+    host = cast("HostConfig", Host(units=("container@.service",)))
+    assert choose_range(host, root=_machine(tmp_path)).size == 0x80000
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_tree_is_given_away_without_following_its_links(tmp_path: Path) -> None:
+    (tmp_path / "outside").touch()
+    tree = tmp_path / "tree"
+    (tree / "deep").mkdir(parents=True)
+    (tree / "deep/link").symlink_to(tmp_path / "outside")
+    (tree / "dir-link").symlink_to(tmp_path)
+    own_tree(tree, 0x70000000)
+    assert {os.lstat(p).st_uid for p in (tree, *tree.rglob("*"))} == {0x70000000}
+    assert (tmp_path / "outside").stat().st_uid == os.geteuid()
+    assert tmp_path.stat().st_uid == os.geteuid()
+
+
+def test_the_memory_that_is_declared_is_the_limit(tmp_path: Path) -> None:
+    asked = replace(spec(tmp_path), memory_mib=512)
+    assert limits_of(asked).memory_bytes == 512 << 20
+    half = limits_of(spec(tmp_path)).memory_bytes
+    assert 0 < half < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def test_limits_of_cgroup_v1_are_made_below_this_process_own_group(tmp_path: Path) -> None:
+    proc, mount = tmp_path / "proc", tmp_path / "memory"
+    own = mount / "ci/job"
+    own.mkdir(parents=True)
+    (proc / "self").mkdir(parents=True)
+    (proc / "self/cgroup").write_text("4:memory:/ci/job\n0::/\n")
+    mounts = f"30 1 0:26 / {mount} rw - cgroup cgroup rw,memory\n31 1 0:27 / /x rw - cgroup2 c rw\n"
+    (proc / "self/mountinfo").write_text(mounts)
+    (own / "pytest-nixos-4194305-old").mkdir()
+    groups = OldGroups("pytest-nixos-1-r", Limits(memory_bytes=12345, tasks=9), proc=proc)
+    assert groups.paths == {"memory": own / "pytest-nixos-1-r"}
+    assert (own / "pytest-nixos-1-r/memory.limit_in_bytes").read_text() == "12345"
+    assert not (own / "pytest-nixos-4194305-old").exists()
+
+
+def test_limits_that_were_reached_are_counted_in_both_versions(tmp_path: Path) -> None:
+    (tmp_path / "memory.oom_control").write_text("oom_kill_disable 0\noom_kill 2\n")
+    (tmp_path / "memory.events").write_text("low 0\noom 9\noom_kill 1\n")
+    (tmp_path / "pids.events").write_text("max 3\n")
+    assert reached(None, {"memory": tmp_path, "pids": tmp_path}) == {"memory": 2, "tasks": 3}
+    assert reached(tmp_path, {}) == {"memory": 1, "tasks": 3}
+    assert reached(tmp_path / "gone", {}) == {"memory": 0, "tasks": 0}
+
+
+def test_a_machine_without_loop_devices_gets_a_directory_and_a_reason(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    why = make_disk(SubprocessRunner(), tmp_path, deadline=Deadline.after(5), dev=tmp_path / "dev")
+    assert "loop devices" in why or "mkfs.ext4" in why
+    assert (tmp_path / "disk").is_dir()
 
 
 @pytest.mark.parametrize(
@@ -296,82 +411,6 @@ def test_a_toplevel_that_nix_does_not_know_is_told(
     with pytest.raises(MachineError, match="is not valid") as caught:
         load_closure(Store("--query"), Path("/r"), Path("/nix/store/t"), deadline=Deadline.after(5))
     assert "warning: x" in caught.value.detail
-
-
-def test_nixos_container_is_used_only_on_nixos(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _program(tmp_path / "nixos-container", "exit 0")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    for name in ("etc/NIXOS", "etc/systemd/system/container@.service"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    assert not has_nixos_container(root=tmp_path)
-    (tmp_path / "run/systemd/system").mkdir(parents=True)
-    assert has_nixos_container(root=tmp_path)
-    (tmp_path / "etc/NIXOS").unlink()
-    assert not has_nixos_container(root=tmp_path)
-
-
-def test_containers_of_dead_sessions_are_stale(tmp_path: Path) -> None:
-    (tmp_path / "12").mkdir()
-    names = ["pn12", "pn13", "pn13-4", "pn", "web", "pn13x"]
-    assert stale_names(names, proc=tmp_path) == ["pn13", "pn13-4"]
-
-
-FAKE_NIXOS_CONTAINER = """
-echo "$0 $*" >>"$LOG"
-case $1 in
-  list) echo web; echo pn4194304 ;;
-  create) echo "host IP is 10.233.1.1" >&2; echo "$2-0" ;;
-  show-ip) echo 10.233.1.2 ;;
-esac
-"""
-
-
-def test_nixos_container_is_called_by_the_book(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    log = tmp_path / "log"
-    _program(programs / "nixos-container", FAKE_NIXOS_CONTAINER)
-    _program(programs / "systemctl", 'echo "$0 $*" >>"$LOG"')
-    _program(programs / "journalctl", "echo '<<< NixOS Stage 2 >>>'; exec sleep 60")
-    _program(programs / "machinectl", "echo Leader=4711")
-    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
-    monkeypatch.setenv("LOG", str(log))
-    console = Console()
-    with contextlib.ExitStack() as stack:
-        strategy = NixosContainerStrategy(SubprocessRunner(), os.environ)
-        launched = strategy.launch(spec(tmp_path), console, stack, deadline=Deadline.after(20))
-        assert launched.find_leader() == 4711
-        assert launched.target == IPv4Address("10.233.1.2")
-        assert launched.outside_pid == os.getpid()
-    own = f"pn{os.getpid()}"
-    assert log.read_text().replace(f"{programs}/", "").splitlines() == [
-        "nixos-container list",
-        "nixos-container destroy pn4194304",
-        f"nixos-container create {own} --system-path /nix/store/t --ensure-unique-name",
-        f"nixos-container show-ip {own}-0",
-        f"systemctl start --no-block container@{own}-0.service",
-        f"nixos-container destroy {own}-0",
-    ]
-    assert len(f"pn{4194303}-0") <= 11
-    assert any("Stage 2" in line.text for line in console.lines)
-
-
-def test_a_failing_nixos_container_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _program(tmp_path / "nixos-container", "echo 'out of IP addresses' >&2; exit 1")
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    strategy = NixosContainerStrategy(SubprocessRunner(), os.environ)
-    with contextlib.ExitStack() as stack, pytest.raises(MachineError, match="out of IP"):
-        strategy.launch(spec(tmp_path), Console(), stack, deadline=Deadline.after(5))
-
-
-def test_an_address_that_is_none_is_told() -> None:
-    with pytest.raises(MachineError, match="expected an IPv4 address"):
-        nixos_container._address("web", "garbage\x1b[2J")
 
 
 def _program(path: Path, text: str) -> None:

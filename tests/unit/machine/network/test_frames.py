@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import struct
-from ipaddress import IPv4Address
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
@@ -12,6 +13,7 @@ from pytest_nixos.machine.network.frames import (
     BROADCAST,
     ArpMessage,
     Echo,
+    NeighbourQuestion,
     Segment,
     TcpFlag,
     UdpDatagram,
@@ -20,6 +22,7 @@ from pytest_nixos.machine.network.frames import (
     arp_request,
     checksum,
     echo_request,
+    neighbour_answer,
     parse_frame,
     tcp_segment,
     udp_datagram,
@@ -107,3 +110,56 @@ def test_later_fragments_have_no_ports() -> None:
     frame = bytearray(tcp_segment(MACS, syn()))
     frame[20:22] = b"\x00\x05"
     assert parse_frame(bytes(frame)) is None
+
+
+STRANGER6, GUEST6 = IPv6Address("fe80::6e78:7361"), IPv6Address("fe80::5054:ff:fe12:3456")
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp", "icmp"])
+def test_what_is_built_for_ipv6_is_read_back_with_a_right_checksum(protocol: str) -> None:
+    built: Segment | UdpDatagram | Echo
+    if protocol == "tcp":
+        built, number = replace(syn(), source=STRANGER6, destination=GUEST6), 6
+        frame = tcp_segment(MACS, built)
+    elif protocol == "udp":
+        built = UdpDatagram(
+            source=STRANGER6, destination=GUEST6, source_port=9, destination_port=53, payload=b"odd"
+        )
+        frame, number = udp_datagram(MACS, built), 17
+    else:
+        built = Echo(source=STRANGER6, destination=GUEST6, is_reply=False, identifier=5, number=6)
+        frame, number = echo_request(MACS, built), 58
+    assert parse_frame(frame) == built
+    (size,) = struct.unpack_from("!H", frame, 18)
+    pseudo = STRANGER6.packed + GUEST6.packed + struct.pack("!II", size, number)
+    assert checksum(pseudo + frame[54 : 54 + size]) == 0
+
+
+def test_a_question_for_our_card_is_answered_as_rfc_4861_wants() -> None:
+    question = b"\x87\0\0\0\0\0\0\0" + STRANGER6.packed
+    head = struct.pack("!IHBB", 6 << 28, len(question), 58, 255) + GUEST6.packed + STRANGER6.packed
+    found = parse_frame(OWN_MAC + GUEST_MAC + b"\x86\xdd" + head + question)
+    assert found == NeighbourQuestion(sender_mac=GUEST_MAC, sender=GUEST6, target=STRANGER6)
+    assert isinstance(found, NeighbourQuestion)
+    answer = neighbour_answer(OWN_MAC, STRANGER6, found)
+    assert answer[:12] == GUEST_MAC + OWN_MAC
+    assert answer[21] == 255  # what was forwarded is no answer
+    assert answer[54] == 136
+    assert answer[58] == 0x60
+    assert answer[62:78] == STRANGER6.packed
+    assert answer[78:86] == b"\x02\x01" + OWN_MAC
+    pseudo = STRANGER6.packed + GUEST6.packed + struct.pack("!II", 32, 58)
+    assert checksum(pseudo + answer[54:86]) == 0
+
+
+@pytest.mark.parametrize(("code", "nobody"), [(4, True), (1, False)])
+def test_unreachable_of_ipv6_names_the_datagram(code: int, nobody: bool) -> None:
+    datagram = UdpDatagram(
+        source=STRANGER6, destination=GUEST6, source_port=9, destination_port=53, payload=b""
+    )
+    icmp = bytes((1, code)) + bytes(6) + udp_datagram(MACS, datagram)[14:62]
+    head = struct.pack("!IHBB", 6 << 28, len(icmp), 58, 64) + GUEST6.packed + STRANGER6.packed
+    found = parse_frame(OWN_MAC + GUEST_MAC + b"\x86\xdd" + head + icmp)
+    assert isinstance(found, Unreachable)
+    assert (found.protocol, found.source_port, found.destination_port) == (17, 9, 53)
+    assert found.nobody_listens is nobody

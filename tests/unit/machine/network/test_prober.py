@@ -19,6 +19,7 @@ from pytest_nixos.errors import TransportError
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.capabilities import PortState
 from pytest_nixos.machine.network.frames import (
+    Address,
     ArpMessage,
     Frame,
     Segment,
@@ -30,7 +31,10 @@ from pytest_nixos.machine.network.frames import (
     tcp_segment,
     udp_datagram,
 )
+from pytest_nixos.machine.network.guest_address import parse_outer
 from pytest_nixos.machine.network.prober import FrameProber
+from pytest_nixos.machine.network.wire import FrameLink
+from pytest_nixos.machine.survey import Survey
 
 GUEST, MAC = IPv4Address("10.0.2.15"), bytes.fromhex("525400123456")
 OPEN, CLOSED, PROHIBITED, LOSSY = range(20, 30), range(30, 40), range(40, 50), range(50, 52)
@@ -112,6 +116,7 @@ class SmallGuest:
             )
             if self.delay_s:
                 # An answer to an older question says nothing about this one.
+                assert isinstance(frame.source, IPv4Address)
                 yield arp_reply(MAC, GUEST, b"\2" * 6, frame.source)
                 time.sleep(self.delay_s)
             # Neither an answer to somebody else nor one with a wrong number may count.
@@ -121,7 +126,7 @@ class SmallGuest:
             yield tcp_segment((b"\2" * 6, MAC), back)
 
 
-def unreachable(original: bytes, to: IPv4Address, *, code: int) -> bytes:
+def unreachable(original: bytes, to: Address, *, code: int) -> bytes:
     icmp = struct.pack("!BBHI", 3, code, 0, 0) + original[14:42]
     head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(icmp), 0, 0, 64, 1, 0)
     return b"\2" * 6 + MAC + b"\x08\0" + head + GUEST.packed + to.packed + icmp
@@ -141,7 +146,7 @@ def guest(run_dir: Path) -> Iterator[SmallGuest]:
 
 
 def prober(run_dir: Path) -> FrameProber:
-    return FrameProber(run_dir, turn_s=0.05)
+    return FrameProber(FrameLink(run_dir), turn_s=0.05)
 
 
 def test_tcp_ports_are_what_they_answer(run_dir: Path, guest: SmallGuest) -> None:
@@ -193,7 +198,7 @@ def test_threads_take_turns(run_dir: Path, guest: SmallGuest) -> None:
 
 
 def test_silent_network_names_address_and_remedy(run_dir: Path, guest: SmallGuest) -> None:
-    stranger = FrameProber(run_dir, guest=IPv4Address("10.0.2.99"))
+    stranger = FrameProber(FrameLink(run_dir), guest=IPv4Address("10.0.2.99"))
     with pytest.raises(TransportError, match=r"no guest answers at 10\.0\.2\.99") as caught:
         stranger.probe_tcp([22], deadline=Deadline.after(0.3))
     assert "DHCP" in caught.value.remedy
@@ -234,8 +239,42 @@ def test_qemu_argv_names_the_run_scripts_netdev() -> None:
 
 
 def test_a_stranger_stands_beside_a_guest_with_a_static_address(tmp_path: Path) -> None:
-    prober = FrameProber(tmp_path)
+    prober = FrameProber(FrameLink(tmp_path))
     prober.face(IPv4Interface("10.0.2.15/24"))
     assert str(prober._stranger) == "10.0.2.77"
     prober.face(IPv4Interface("10.0.31.254/19"))
     assert (str(prober._guest), str(prober._stranger)) == ("10.0.31.254", "10.0.31.253")
+
+
+LISTING = """1: lo    inet 127.0.0.1/8 scope host lo\\       valid_lft forever preferred_lft forever
+2: podman0    inet 10.88.0.1/16 brd 10.88.255.255 scope global podman0
+3: eth0    inet 10.233.0.2/24 scope global eth0\\       valid_lft forever preferred_lft forever
+3: eth0    inet6 fe80::a44f:89ff:fe5c:ea13/64 scope link \\       valid_lft forever preferred_lft forever
+3: eth0    inet6 2001:db8::9/64 scope global temporary dynamic \\       valid_lft 100sec preferred_lft 50sec
+"""
+
+
+def test_the_guests_end_of_the_network_is_found_in_its_own_words() -> None:
+    outer = parse_outer(LISTING)
+    assert outer is not None
+    assert (outer.interface, str(outer.v4)) == ("eth0", "10.233.0.2/24")
+    assert str(outer.v6) == "fe80::a44f:89ff:fe5c:ea13/64"
+    lasting = parse_outer(LISTING.replace(" temporary", ""))
+    assert lasting is not None
+    assert str(lasting.v6) == "2001:db8::9/64"
+    assert parse_outer("1: lo    inet 127.0.0.1/8 scope host lo") is None
+
+
+def test_a_survey_tries_every_port_once_and_patient_ones_again(
+    run_dir: Path, guest: SmallGuest
+) -> None:
+    outer = parse_outer(LISTING.replace("10.233.0.2/24", f"{GUEST}/24").replace("inet6", "none"))
+    assert outer is not None
+    wanted = Survey(tcp=range(20, 60), patient_tcp=[LOSSY[0]], udp=[OPEN[0], CLOSED[0]])
+    (view,) = prober(run_dir).survey(wanted, outer, deadline=Deadline.after(20))
+    opened = [port for port, state in view.tcp.items() if state is PortState.OPEN]
+    # The first SYN to these is lost, so that only patience finds them.
+    assert opened == [*OPEN, LOSSY[0]]
+    assert (view.interface, view.family) == ("eth0", "ip")
+    assert view.udp == {OPEN[0]: PortState.OPEN, CLOSED[0]: PortState.CLOSED}
+    assert not view.answers_ping

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +16,8 @@ import pytest
 
 from pytest_nixos.errors import BootError, CommandTimeout, MachineError, TransportError
 from pytest_nixos.local.leftovers import marked_processes
-from pytest_nixos.local.timing import Deadline
+from pytest_nixos.local.process import Completed, SubprocessRunner
+from pytest_nixos.local.timing import Deadline, poll
 from pytest_nixos.machine.base import MachineSpec
 from pytest_nixos.machine.boot.events import BootEvent, BootEventKind
 from pytest_nixos.machine.command import CommandResult, ExplainedTransport
@@ -171,12 +174,12 @@ def test_a_run_directory_made_by_others_keeps_what_was_in_it(rig: Rig) -> None:
     assert [path.name for path in rig.run_dir.iterdir()] == ["owner.lock"]
 
 
-def test_the_script_gets_its_places_and_our_arguments(rig: Rig, tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    rig.script(f'env > "{log}"; printf "arg=%s\\n" "$@" >> "{log}"; pwd >> "{log}"; exit 1')
-    with pytest.raises(BootError):
-        rig.boot(environment={"QEMU_OPTS": "-m 4", "QEMU_NET_OPTS": "hostfwd=x"})
-    lines = log.read_text().splitlines()
+def test_the_script_gets_its_places_and_our_arguments(rig: Rig) -> None:
+    names = "NIX_DISK_IMAGE|TMPDIR|USE_TMPDIR|QEMU_OPTS|QEMU_NET_OPTS|TOKEN"
+    rig.script(f'env | grep -E "^({names})="; printf "arg=%s\\n" "$@"; pwd; exit 1')
+    with pytest.raises(BootError) as caught:
+        rig.boot(environment={"QEMU_OPTS": "-m 4", "QEMU_NET_OPTS": "hostfwd=x", "TOKEN": "secret"})
+    lines = caught.value.console_tail
     assert f"NIX_DISK_IMAGE={rig.run_dir}/disk.qcow2" in lines
     assert f"TMPDIR={rig.run_dir}/tmp" in lines
     assert "USE_TMPDIR=1" in lines
@@ -186,6 +189,142 @@ def test_the_script_gets_its_places_and_our_arguments(rig: Rig, tmp_path: Path) 
     assert f"arg=unix:{rig.run_dir}/qmp.sock,server=on,wait=off" in lines
     assert "arg=-no-reboot" in lines
     assert str(rig.run_dir) in lines
+    assert not [line for line in lines if line.startswith("TOKEN")]
+
+
+# What a run script may try; every success is a line that begins with HARM. It harms nobody even where all of it succeeds: outside of the
+# canary it only asks whether it could, and what it mounts it takes away again.
+HOSTILE = """
+[ -e {canary} ] && echo HARM: found a file of the machine
+echo >>{canary} && echo HARM: wrote a file of the machine
+ls -d /root /home /srv /var/lib 2>/dev/null | sed 's/^/HARM: sees /'
+[ -e /proc/{pid} ] && echo HARM: sees the process that runs pytest
+kill -0 {pid} 2>/dev/null && echo HARM: may signal it
+for path in /nix/store /usr /etc/hosts /proc/sys/vm/swappiness /proc/sysrq-trigger; do
+  [ -w $path ] && [ $path != /etc/hosts ] && echo HARM: may write $path
+done
+mkdir -p "$TMPDIR/mount"
+mount -t tmpfs x "$TMPDIR/mount" 2>/dev/null && umount "$TMPDIR/mount" && echo HARM: may mount
+[ "$(id -u)" != 0 ] || ! unshare --user true 2>/dev/null || echo HARM: has namespaces of its own
+grep -E '^Cap(Prm|Eff|Bnd)' /proc/self/status | grep -v 0000000000000000 | sed 's/^/HARM: /'
+grep -q '^NoNewPrivs:.*1' /proc/self/status || echo HARM: may gain privileges
+bash -c 'exec 3<>/dev/tcp/127.0.0.1/{port}' 2>/dev/null && echo HARM: reached a port of the machine
+[ -n "$TOKEN" ] && echo HARM: read a secret of the environment
+echo it ran
+exit 1
+"""
+
+
+def _harm(rig: Rig, canary: Path, *, sandboxed: bool = True, network: bool = False) -> list[str]:
+    """Run the hostile script, and return what it did to this machine."""
+    canary.write_text("mine")
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        port = listener.getsockname()[1]
+        rig.script(HOSTILE.format(canary=canary, pid=os.getpid(), port=port))
+        backend = VmBackend(
+            VmOptions(
+                acceleration=Acceleration.TCG, grace_s=0.3, sandboxed=sandboxed, network=network
+            ),
+            rig.events.append,
+            environment={"PATH": os.environ["PATH"], "TOKEN": "secret"},
+        )
+        with pytest.raises(BootError) as caught:
+            backend.start(rig.spec(), deadline=Deadline.after(20))
+    assert "it ran" in caught.value.console_tail
+    return [line for line in caught.value.console_tail if line.startswith("HARM")]
+
+
+def test_the_run_script_can_do_nothing_to_this_machine(rig: Rig, tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+    assert _harm(rig, canary) == []
+    assert canary.read_text() == "mine"
+
+
+def test_an_open_network_opens_nothing_else(rig: Rig, tmp_path: Path) -> None:
+    harm = _harm(rig, tmp_path / "canary", network=True)
+    assert all("reached" in line for line in harm)
+    assert "HARM: reached a port of the machine" in harm
+
+
+def test_without_the_sandbox_the_script_does_all_that_and_it_is_told(
+    rig: Rig, tmp_path: Path
+) -> None:
+    canary = tmp_path / "canary"
+    assert len(_harm(rig, canary, sandboxed=False)) >= 5
+    assert canary.read_text() != "mine"
+    told = [event.text for event in rig.events if event.kind is BootEventKind.NO_SANDBOX]
+    assert len(told) == 1
+    assert "--nixos-run-script-has-my-rights" in told[0]
+
+
+def test_a_kernel_that_refuses_is_told_with_the_option_that_names_the_risk(rig: Rig) -> None:
+    class Refusing(SubprocessRunner):
+        def run(self, argv: Sequence[str], **options: Any) -> Completed:
+            stderr = b"pytest-nixos-sandbox: new namespaces (unshare): Operation not permitted\n"
+            return Completed(argv=tuple(argv), exit_status=125, stdout=b"", stderr=stderr)
+
+    rig.script("echo started; exit 1")
+    with pytest.raises(MachineError, match="Operation not permitted") as caught:
+        VmBackend(runner=Refusing()).start(rig.spec(), deadline=Deadline.after(5))
+    assert "--nixos-run-script-has-my-rights" in caught.value.remedy
+    assert "user namespaces" in caught.value.remedy
+    rig.assert_clean()
+
+
+SERVE = """
+# -netdev user,id=user.0,hostfwd=tcp::{port}-:22
+python3 -c '
+import socket
+with socket.create_server(("0.0.0.0", {port})):
+    print("listening", flush=True)
+    socket.create_server(("127.0.0.1", 0)).accept()
+' || echo "no port"
+"""
+
+
+def _free_port() -> int:
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as probe:
+        return int(probe.getsockname()[1])
+
+
+def _is_served(port: int) -> bool:
+    with contextlib.closing(socket.socket()) as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.parametrize("network", [False, True])
+def test_a_forwarded_port_is_served_only_with_an_open_network(rig: Rig, network: bool) -> None:
+    port = _free_port()
+    rig.script(SERVE.format(port=port))
+    backend = VmBackend(
+        VmOptions(acceleration=Acceleration.TCG, grace_s=0.1, network=network),
+        rig.events.append,
+        environment={"PATH": os.environ["PATH"]},
+    )
+    served: list[bool] = []
+
+    def watch() -> None:
+        limit = Deadline.after(4)
+        heard = poll(lambda: _is_served(port) or None, deadline=limit, interval_s=0.1)
+        served.append(bool(heard))
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    with pytest.raises(BootError) as caught:
+        backend.start(rig.spec(), deadline=Deadline.after(5))
+    watching.join()
+    assert "listening" in caught.value.console_tail
+    assert served == [network]
+    told = [event for event in rig.events if event.kind is BootEventKind.CLOSED_PORTS]
+    assert len(told) == (0 if network else 1)
+
+
+def test_a_forwarded_port_of_a_restricted_host_without_a_sandbox_is_refused(rig: Rig) -> None:
+    rig.script(SERVE.format(port=_free_port()))
+    backend = VmBackend(VmOptions(acceleration=Acceleration.TCG, sandboxed=False))
+    with pytest.raises(MachineError, match="all of its addresses") as caught:
+        backend.start(rig.spec(), deadline=Deadline.after(5))
+    assert "--nixos-network open" in caught.value.remedy
 
 
 def test_no_script_is_told_before_anything_is_made(rig: Rig) -> None:
@@ -260,16 +399,18 @@ def test_without_qemu_img_it_boots_once_and_says_so(
     rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A clone cannot have a disk then, so that a saved machine would only cost a second boot."""
-    rig.script('echo once >>"$BOOTS"; exit 1; exec /nix/store/gone-qemu/bin/qemu-kvm -m 512')
+    # In the sandbox no file that it writes would outlive its boot.
+    rig.script('echo once >>"$NIX_BOOTS"; exit 1; exec /nix/store/gone-qemu/bin/qemu-kvm -m 512')
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     monkeypatch.setattr("shutil.which", lambda _name: None)
     backend = VmBackend(
         VmOptions(
             acceleration=Acceleration.TCG,
             snapshots=SnapshotOptions(store=SnapshotStore(tmp_path / "snapshots")),
+            sandboxed=False,
         ),
         rig.events.append,
-        environment={"PATH": os.environ["PATH"], "BOOTS": str(tmp_path / "boots")},
+        environment={"PATH": os.environ["PATH"], "NIX_BOOTS": str(tmp_path / "boots")},
     )
     host = Host()
     host.snapshot_refusal = ""

@@ -80,8 +80,11 @@ class Rig:
         self.cannot_save = self.cannot_load = self.cannot_boot = False
         self.too_little_memory = False
 
-    def cold(self, extra_argv: Sequence[str], deadline: Deadline) -> VmRunning:
+    def cold(
+        self, extra_argv: Sequence[str], deadline: Deadline, *, writable: tuple[Path, ...] = ()
+    ) -> VmRunning:
         del deadline
+        assert bool(writable) is bool(extra_argv)
         self.heard.append("booted with memory in a file" if extra_argv else "booted")
         if self.cannot_boot:
             raise BootError("kernel panic", remedy="none", state="kernel panic")

@@ -22,7 +22,11 @@ in
     default = pkgs.writeShellScript "pre-switch-checks" (lib.concatStrings (lib.mapAttrsToList (name: text: ''
       (
       ${text}
-      ) "$@" || { echo "Pre-switch check '${name}' failed" >&2; exit 1; }
+      )
+      if [[ $? != 0 ]]; then
+        echo "Pre-switch check '${name}' failed" >&2
+        exit 1
+      fi
     '') config.system.preSwitchChecks));
   };
   config = lib.mkIf config.system.switch.enable {

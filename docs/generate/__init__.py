@@ -1,0 +1,1 @@
+"""Pages that are made from code and catalogue, and the site that is built of all pages."""

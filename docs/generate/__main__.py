@@ -1,0 +1,60 @@
+"""``python -m docs.generate [--check | --site]``: write the pages that are made from code, tell which are stale, build the site."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from docs.generate.controls import pages
+from docs.generate.plugin import plugin_page
+from pytest_nixos.standards.load import load_catalogue
+from pytest_nixos.standards.profile import load_profiles
+
+__all__ = ["generated", "main"]
+
+DOCS = Path(__file__).parents[1]
+CONTROLS = Path("reference/controls")
+
+
+def generated(*, page_each: bool = False) -> Mapping[Path, str]:
+    """Return every page that is made from code, by its path below ``docs``.
+
+    :param page_each: whether each control has a page of its own, as in the built site.
+    """
+    catalogue = load_catalogue()
+    controls = pages(catalogue, load_profiles(catalogue), page_each=page_each)
+    return {
+        Path("reference/plugin.md"): plugin_page(),
+        **{CONTROLS / path: text for path, text in controls.items()},
+    }
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write the pages; with ``--check`` only name those that are missing, changed or left over; with ``--site`` build the site."""
+    if "--site" in argv:
+        from docs.generate.site import build
+
+        return build(DOCS, generated(page_each=True))
+    wanted = generated()
+    known = {path.relative_to(DOCS) for path in (DOCS / CONTROLS).rglob("*.md")}
+    stale = sorted(known - set(wanted))
+    changed = [path for path, text in wanted.items() if _differs(DOCS / path, text)]
+    if "--check" in argv:
+        sys.stdout.write("".join(f"{path}: not up to date\n" for path in [*changed, *stale]))
+        return 1 if changed or stale else 0
+    for path in changed:
+        (DOCS / path).parent.mkdir(parents=True, exist_ok=True)
+        (DOCS / path).write_text(wanted[path], encoding="utf-8")
+    for path in stale:
+        (DOCS / path).unlink()
+    sys.stdout.write(f"{len(wanted)} pages, {len(changed)} written, {len(stale)} removed\n")
+    return 0
+
+
+def _differs(path: Path, text: str) -> bool:
+    return not path.is_file() or path.read_text(encoding="utf-8") != text
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

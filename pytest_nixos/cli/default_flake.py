@@ -1,0 +1,22 @@
+"""A flake as the commands see it: its machines are as the plugin's options default."""
+
+from __future__ import annotations
+
+from pytest_nixos.local.process import SubprocessRunner
+from pytest_nixos.machine.channel.protocol import guest_script
+from pytest_nixos.nix.argv import NixSettings
+from pytest_nixos.nix.expression import Instrumentation
+from pytest_nixos.nix.flake import Flake
+from pytest_nixos.nix.refs import FlakeRef
+from pytest_nixos.nix.store import Nix
+
+__all__ = ["default_flake"]
+
+
+def default_flake(ref: FlakeRef, settings: NixSettings, *, snapshot: bool = False) -> Flake:
+    """Return the flake of `ref`.
+
+    :param snapshot: whether the state of its VMs can be saved, as with ``--nixos-snapshot auto``.
+    """
+    instrumentation = Instrumentation(channel_script=guest_script(), snapshot=snapshot)
+    return Flake(ref, Nix(runner=SubprocessRunner(), settings=settings), instrumentation)

@@ -1,0 +1,312 @@
+"""The packet filter in one language, whichever tool wrote it: chains of rules, rules of steps.
+
+A *dimension* is one thing about a packet that a rule can look at, as a number: ``dport``, ``saddr``, ``ip.ttl``. What a
+dimension may be is a set of numbers, so a class of packets is a box: dimension to set. Only interfaces are names.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pytest_nixos.observe.firewall.spans import Spans, only, whole
+
+__all__ = [
+    "TRACKED",
+    "Action",
+    "Assign",
+    "Branch",
+    "Chain",
+    "Chance",
+    "Choose",
+    "Interface",
+    "Match",
+    "Nat",
+    "Notrack",
+    "Reason",
+    "Route",
+    "Rule",
+    "Step",
+    "Surroundings",
+    "Tables",
+    "Test",
+    "Verdict",
+    "universe",
+]
+
+#: States of packets that belong to a connection: established, related, new.
+TRACKED = only(2, 4, 8)
+_SIZES = {
+    "family": 8,
+    "protocol": 8,
+    "sport": 16,
+    "dport": 16,
+    "ethertype": 16,
+    "ctstate": 8,
+    "icmp.type": 8,
+    "icmp.code": 8,
+    "icmpv6.type": 8,
+    "icmpv6.code": 8,
+    "tcp.flags": 8,
+    "ip.ttl": 8,
+    "ip.dscp": 6,
+    "ip.ecn": 2,
+    "ip.length": 16,
+    "ip.id": 16,
+    "ip.version": 4,
+    "ip.hdrlength": 4,
+    "ip6.hoplimit": 8,
+    "ip6.length": 16,
+    "ip6.dscp": 6,
+    "ip6.ecn": 2,
+    "ip6.version": 4,
+    "tcp.window": 16,
+    "tcp.sequence": 32,
+    "tcp.ackseq": 32,
+    "udp.length": 16,
+    "pkttype": 8,
+    "mark": 32,
+    "ctmark": 32,
+    "ctstatus": 32,
+}
+_WIDEST = 128
+
+
+def universe(dimension: str) -> Spans:
+    """Return every value that `dimension` can have."""
+    return whole((1 << _SIZES.get(dimension, _WIDEST)) - 1)
+
+
+class Verdict(enum.Enum):
+    """How a rule ends."""
+
+    ACCEPT = "accept"
+    DROP = "drop"
+    REJECT = "reject"
+    JUMP = "jump"
+    GOTO = "goto"
+    RETURN = "return"
+    CONTINUE = "continue"
+
+
+class Reason(enum.Enum):
+    """Why a condition cannot be told from the packet alone."""
+
+    LIMIT = "a rate or a number is limited"
+    MEMORY = "it depends on what the rules remember of earlier packets"
+    UNKNOWN = "it cannot be judged"
+
+
+@dataclass(frozen=True, slots=True)
+class Test:
+    """Whether one dimension is in a set.
+
+    :param names: for ``iif`` and ``oif``: interfaces; a name may end in ``*``.
+    :param mask: bits that are looked at, ``None`` for all.
+    """
+
+    __test__ = False  # no test class of pytest's
+
+    dimension: str
+    values: Spans = ()
+    names: tuple[str, ...] = ()
+    negated: bool = False
+    mask: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Go on with packets that fulfil all tests of one of the alternatives (or, negated, of none)."""
+
+    alternatives: tuple[tuple[Test, ...], ...]
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Chance:
+    """A condition that some packets fulfil, and we cannot tell which.
+
+    :param otherwise: what becomes of the others.
+    """
+
+    reason: Reason
+    about: str
+    otherwise: Verdict = Verdict.CONTINUE
+
+
+@dataclass(frozen=True, slots=True)
+class Assign:
+    """Set a dimension, from a constant or from bits of another: ``source & keep ^ flip``.
+
+    :param source: dimension that is read, ``""`` for none.
+    :param known: whether the value can be told at all.
+    """
+
+    dimension: str
+    source: str = ""
+    keep: int = 0
+    flip: int = 0
+    known: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Nat:
+    """Send the packet elsewhere; ends the chain.
+
+    :param address: where to; ``None`` leaves it, or for `is_redirect` means this host.
+    :param port: ``None`` leaves it.
+    """
+
+    address: Spans | None = None
+    port: Spans | None = None
+    is_redirect: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Notrack:
+    """Keep the packet from being tracked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """End the rule with a verdict."""
+
+    verdict: Verdict
+    target: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """What is done with packets that fulfil the tests."""
+
+    tests: tuple[Test, ...]
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Choose:
+    """A map: the first branch that fits; the rule ends for packets that none fits."""
+
+    branches: tuple[Branch, ...]
+
+
+Step = Match | Chance | Assign | Nat | Notrack | Action | Choose
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One rule.
+
+    :param text: as the guest's own tool prints it.
+    """
+
+    table: str
+    chain: str
+    text: str
+    steps: tuple[Step, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict that it ends with."""
+        last = self.steps[-1] if self.steps else None
+        return last.verdict if isinstance(last, Action) else Verdict.CONTINUE
+
+    @property
+    def is_telling(self) -> bool:
+        """Whether it looks at more than the state of the connection."""
+        tests = [
+            test
+            for step in self.steps
+            for tests in _alternatives(step)
+            for test in tests
+            if test.dimension != "ctstate"
+        ]
+        return bool(tests) or any(isinstance(s, Chance | Nat) for s in self.steps)
+
+
+def _alternatives(step: Step) -> tuple[tuple[Test, ...], ...]:
+    if isinstance(step, Match):
+        return step.alternatives
+    if isinstance(step, Choose):
+        return tuple(branch.tests for branch in step.branches)
+    return ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain:
+    """One chain with its rules.
+
+    :param table: ``inet nixos-fw``, or ``ip filter``.
+    :param families: families whose packets it sees.
+    :param hook: ``input``, ``prerouting``, ...; ``""`` for a chain that is only jumped to.
+    :param policy: what becomes of packets that no rule decides, for base chains.
+    :param kind: ``filter``, ``nat`` or ``route``, for base chains.
+    :param devices: interfaces of an ``ingress`` chain; ``None`` if they could not be read.
+    """
+
+    table: str
+    name: str
+    rules: tuple[Rule, ...]
+    families: tuple[int, ...]
+    hook: str = ""
+    policy: Verdict = Verdict.ACCEPT
+    priority: int = 0
+    kind: str = ""
+    devices: tuple[str, ...] | None = ()
+
+
+Tables = Mapping[str, Mapping[str, Chain]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interface:
+    """An interface of the guest.
+
+    :param addresses: its own addresses, as (family, number).
+    """
+
+    name: str
+    addresses: tuple[tuple[int, int], ...] = ()
+    kind: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One route: destinations to the interface that they are reached by."""
+
+    family: int
+    destinations: Spans
+    length: int
+    interface: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What the rules stand in: interfaces, routes, and whether packets are forwarded.
+
+    :param is_known: whether the guest told; where not, nothing follows from what is missing.
+    :param forwards: families whose packets are forwarded.
+    """
+
+    interfaces: tuple[Interface, ...] = ()
+    routes: tuple[Route, ...] = ()
+    forwards: tuple[int, ...] = ()
+    is_known: bool = False
+    local_networks: tuple[str, ...] = field(default=())
+
+    def is_own(self, family: int, address: int) -> bool:
+        """Whether a packet to `address` is for the guest itself."""
+        loopback = address >> 24 == 127 if family == 4 else address == 1
+        return loopback or any((family, address) in i.addresses for i in self.interfaces)
+
+    def way_to(self, family: int, address: int) -> str | None:
+        """Return the interface by which `address` is reached, ``None`` if there is no route."""
+        fitting = [
+            route
+            for route in self.routes
+            if route.family == family
+            and any(first <= address <= last for first, last in route.destinations)
+        ]
+        best = max(fitting, key=lambda route: route.length, default=None)
+        return best.interface if best else None

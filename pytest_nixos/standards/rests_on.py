@@ -1,0 +1,43 @@
+"""Which units a data control rests on: where one of them has failed, the control says nothing of its own subject."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from pytest_nixos.standards.model import Control
+from pytest_nixos.subject import Subject, SubjectKind
+
+__all__ = ["rests_on_units"]
+
+# An option in a URL's template: {services.ollama.port|11434}.
+_SERVICE = re.compile(r"\{services\.([a-z][a-z0-9-]*)\.")
+# What systemd tells of a unit that only one that runs, or has run well, shows right.
+_OF_THE_LIVING = frozenset({"ActiveState", "SubState", "Result", "ExecMainStatus", "MainPID"})
+
+
+def rests_on_units(control: Control) -> tuple[Subject, ...]:
+    """Return the units that have to run for a data control to be judged.
+
+    A process is asked in the unit that is named, and a URL of the catalogue names the service whose address it takes from
+    the host's config. A unit's own settings are there whether or not it runs, so that they rest on nothing.
+    """
+    spec = control.observed
+    if spec is None or not control.is_data:
+        return ()
+    match spec.kind:
+        case "process":
+            return _units(spec.parameters.get("units", ()))
+        case "http":
+            names = dict.fromkeys(_SERVICE.findall(str(spec.parameters.get("url", ""))))
+            return _units(f"{name}.service" for name in names)
+        case "unit-property":
+            asked = {*spec.parameters.get("properties", ()), spec.parameters.get("property")}
+            named = [*spec.parameters.get("units", ()), spec.parameters.get("unit")]
+            return _units(n for n in named if n) if asked & _OF_THE_LIVING else ()
+        case _:
+            return ()
+
+
+def _units(names: Iterable[str]) -> tuple[Subject, ...]:
+    return tuple(Subject(SubjectKind.UNIT, name) for name in names)

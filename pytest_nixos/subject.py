@@ -1,0 +1,44 @@
+"""What a verdict rests on, and what a finding says is broken: the links between a cause and its echoes."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Self
+
+__all__ = ["MACHINE", "Subject", "SubjectKind"]
+
+
+class SubjectKind(enum.StrEnum):
+    """Kinds of subjects, in the order in which one explains another: a machine that is down explains all of it."""
+
+    MACHINE = "machine"
+    ACTIVATION = "activation"
+    SECRET = "secret"  # noqa: S105 - a kind of subject
+    MOUNT = "mount"
+    NETWORK = "network"
+    UNIT = "unit"
+    PORT = "port"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One thing of a host that works or does not: ``unit:sshd.service``, ``secret:db-password``, ``machine``."""
+
+    kind: SubjectKind
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind.value}:{self.name}" if self.name else self.kind.value
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read what :meth:`__str__` wrote.
+
+        :raises ValueError: if it names no kind.
+        """
+        kind, _, name = text.partition(":")
+        return cls(SubjectKind(kind), name)
+
+
+MACHINE = Subject(SubjectKind.MACHINE)

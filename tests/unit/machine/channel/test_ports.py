@@ -1,0 +1,100 @@
+"""One port against guests that say too much: every wait ends, and no memory fills."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pytest_nixos.errors import TransportError
+from pytest_nixos.local.timing import Deadline
+from pytest_nixos.machine.channel.links import FifoLink, make_fifos
+from pytest_nixos.machine.channel.ports import Expired, PortStream
+from pytest_nixos.machine.channel.protocol import find_session, parse_kill_reply
+from pytest_nixos.machine.channel.transport import PORTS, SerialChannel
+
+MIB = 1 << 20
+
+
+@contextlib.contextmanager
+def flood(directory: Path, port: str, text: str) -> Iterator[None]:
+    """Be a guest that writes to its end without end, faster than it is read."""
+    script = f"exec yes '{text}' 1<>{port}.out"
+    with subprocess.Popen(["sh", "-c", script], cwd=directory) as process:
+        time.sleep(0.1)
+        yield
+        process.kill()
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    for port in PORTS:
+        make_fifos(tmp_path, port, owner=os.getuid())
+    return tmp_path
+
+
+@pytest.fixture
+def stream(directory: Path) -> Iterator[PortStream]:
+    link = FifoLink(directory, "control")
+    stream = PortStream(link, lambda: None)
+    stream.connect(Deadline.after(1))
+    yield stream
+    link.close()
+
+
+@pytest.mark.parametrize("text", ["x", "K 1 2 3 ", "S"])
+def test_a_wait_for_an_answer_ends_while_the_guest_floods(
+    stream: PortStream, directory: Path, text: str
+) -> None:
+    with flood(directory, "control", text):
+        started_s = time.monotonic()
+        with pytest.raises(Expired):
+            stream.take(
+                lambda data: parse_kill_reply(data, "f" * 32, 1, 1), deadline=Deadline.after(0.5)
+            )
+        with pytest.raises(Expired):
+            stream.take(lambda data: find_session(data, "f" * 32), deadline=Deadline.after(0.5))
+        assert time.monotonic() - started_s < 4
+    assert len(stream.received) < 2 * MIB
+
+
+def test_sending_ends_while_the_guest_floods_and_reads_nothing(
+    stream: PortStream, directory: Path
+) -> None:
+    with flood(directory, "control", "x"):
+        started_s = time.monotonic()
+        with pytest.raises(Expired):
+            stream.send(bytes(16 * MIB), deadline=Deadline.after(0.5))
+        assert time.monotonic() - started_s < 4
+        assert len(stream.received) < 4 * MIB
+        assert len(stream.drain()) < 4 * MIB
+        assert time.monotonic() - started_s < 6
+
+
+def test_a_command_ends_in_time_whatever_the_guest_floods(directory: Path) -> None:
+    channel = SerialChannel({port: FifoLink(directory, port) for port in PORTS})
+    with contextlib.ExitStack() as stack:
+        for port in PORTS:
+            stack.enter_context(flood(directory, port, "A "))
+        started_s = time.monotonic()
+        with pytest.raises(TransportError):
+            channel.run("true", deadline=Deadline.after(1))
+        assert time.monotonic() - started_s < 15
+    channel.close()
+
+
+def test_a_dropped_link_forgets_what_was_on_its_way(stream: PortStream, directory: Path) -> None:
+    stream.send(b"half a request", deadline=Deadline.after(1))
+    with flood(directory, "control", "x"):
+        time.sleep(0.1)
+    stream.disconnect()
+    stream.connect(Deadline.after(1))
+    assert stream.drain() == b""
+    guest = os.open(directory / "control.in", os.O_RDWR | os.O_NONBLOCK)
+    with contextlib.closing(os.fdopen(guest, "rb", buffering=0)) as file:
+        assert file.read(100) is None

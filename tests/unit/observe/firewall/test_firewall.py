@@ -1,0 +1,263 @@
+"""What a ruleset lets in, judged on rulesets of the NixOS firewall's shape as real tools printed them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_nixos.observe.base import ProbeOutput
+from pytest_nixos.observe.firewall import (
+    Decision,
+    FirewallState,
+    Opening,
+    Ruleset,
+    Tool,
+    firewall,
+)
+from pytest_nixos.observe.firewall.iptables import parse_iptables_save
+from pytest_nixos.observe.firewall.nft import parse_nft
+
+RECORDED = Path(__file__).parents[2] / "recorded"
+BACKENDS = ["firewall-nftables", "firewall-iptables", "firewall-iptables-seen-by-nft"]
+FAMILIES = ["ip", "ip6"]
+
+
+def read(name: str) -> FirewallState:
+    output = ProbeOutput(stdout=(RECORDED / f"{name}.txt").read_bytes(), exit_status=0)
+    return firewall().parse(output)
+
+
+def ports(ruleset: Ruleset, protocol: str, **packet: str) -> list[str]:
+    return [str(span) for span in ruleset.open_ports(protocol, **packet)]
+
+
+def openings(ruleset: Ruleset, **asked: str) -> list[Opening]:
+    return list(ruleset.reach(**asked).openings())
+
+
+@pytest.fixture(params=BACKENDS)
+def ruleset(request: pytest.FixtureRequest) -> Ruleset:
+    return read(request.param).ruleset
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_declared_ports_are_open_and_no_others(ruleset: Ruleset, family: str) -> None:
+    assert ports(ruleset, "tcp", family=family) == ["22", "8000-8010", "11434"]
+    assert ports(ruleset, "udp", family=family) == ["51820"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_port_of_one_interface_is_open_there_only(ruleset: Ruleset, family: str) -> None:
+    opened = ports(ruleset, "tcp", interface="eth1", family=family)
+    assert opened == ["22", "8000-8010", "9100", "11434"]
+
+
+@pytest.mark.parametrize("interface", ["lo", "br-trusted"])
+def test_everything_is_open_on_trusted_interfaces(ruleset: Ruleset, interface: str) -> None:
+    assert ports(ruleset, "tcp", interface=interface) == ["0-65535"]
+    assert interface in ruleset.trusted_interfaces
+
+
+def test_a_rule_for_one_source_is_conditional_and_reported_with_its_text(ruleset: Ruleset) -> None:
+    verdict = ruleset.judge(protocol="tcp", port=5432)
+    assert verdict.decision is Decision.CONDITIONAL
+    assert "10.0.0.0/8" in verdict.rules[0]
+    found = [o.what for o in openings(ruleset) if "5432" in o.what]
+    assert found == ["tcp 5432 from 10.0.0.0/8"]
+
+
+def test_ping_is_seen_behind_a_rate_limit(ruleset: Ruleset) -> None:
+    assert ruleset.accepts_ping
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", BACKENDS[:2])
+def test_the_rest_is_refused(name: str, family: str) -> None:
+    assert read(name).ruleset.refuses_by_default(family=family)
+
+
+@pytest.mark.parametrize("name", BACKENDS[:2])
+def test_the_reverse_path_filter_is_seen(name: str) -> None:
+    assert read(name).ruleset.has_reverse_path_filter
+
+
+def test_openings_name_their_rule_without_counters() -> None:
+    found = openings(read("firewall-nftables").ruleset, interface="eth1")
+    (opening,) = [o for o in found if "9100" in o.what]
+    assert opening.what == "tcp 9100"
+    assert opening.is_general
+    assert opening.rules == ('iifname "eth1" tcp dport 9100 accept (in inet nixos-fw input-allow)',)
+
+
+def test_tools_that_are_missing_are_told_from_empty_rulesets() -> None:
+    state = read("firewall-nftables")
+    assert state.tools == {"nft": Tool.ANSWERED, "iptables": Tool.ABSENT, "ip6tables": Tool.ABSENT}
+    assert state.units["firewall.service"] == "inactive"
+    assert state.units["nftables.service"] == "active"
+    nothing = firewall().parse(ProbeOutput(stdout=b"=units\ninactive\ninactive\n", exit_status=0))
+    assert not nothing.is_known
+    assert not nothing.is_active
+
+
+def test_iptables_own_words_are_taken_where_nft_shows_its_tables_too() -> None:
+    text = b"".join((RECORDED / f"{name}.txt").read_bytes() for name in BACKENDS[:0:-1])
+    state = firewall().parse(ProbeOutput(stdout=text, exit_status=0))
+    assert Tool.ABSENT not in state.tools.values()
+    rules = [rule for opening in openings(state.ruleset) for rule in opening.rules]
+    assert rules
+    assert all(rule.startswith("-A ") for rule in rules)
+    assert state.ruleset.has_reverse_path_filter
+
+
+def test_a_tool_that_fails_is_no_answer() -> None:
+    for text in (b"Error: not permitted\n=nft-status 1", b"{}\n=nft-status 0", b"\n=nft-status 0"):
+        state = firewall().parse(ProbeOutput(stdout=b"=nft\n" + text, exit_status=0))
+        assert state.tools["nft"] is Tool.FAILED
+        assert not state.is_known
+
+
+def changed(change: Callable[[list[dict[str, Any]]], None]) -> Ruleset:
+    """Return the recorded nftables ruleset with `change` made to its JSON."""
+    text = (RECORDED / "firewall-nftables.txt").read_text()
+    document = json.loads(text.split("=nft\n")[1].split("\n")[0])
+    change(document["nftables"])
+    return Ruleset(tables=parse_nft(document))
+
+
+def rule(chain: str, *expr: dict[str, Any]) -> dict[str, Any]:
+    at = {"family": "inet", "table": "nixos-fw", "chain": chain, "handle": 999}
+    return {"rule": {**at, "expr": list(expr)}}
+
+
+def dport(right: object, *, op: str = "==") -> dict[str, Any]:
+    left = {"payload": {"protocol": "tcp", "field": "dport"}}
+    return {"match": {"op": op, "left": left, "right": right}}
+
+
+ACCEPT: dict[str, Any] = {"accept": None}
+DROP: dict[str, Any] = {"drop": None}
+
+
+def first_rule(entries: list[dict[str, Any]]) -> int:
+    return next(i for i, entry in enumerate(entries) if "rule" in entry)
+
+
+def test_a_rule_that_accepts_everything_opens_all_and_is_extra() -> None:
+    ruleset = changed(lambda entries: entries.append(rule("input-allow", ACCEPT)))
+    assert ports(ruleset, "tcp") == ["0-65535"]
+    assert not ruleset.refuses_by_default()
+    assert "all other protocols" in [o.what.split(", ")[-1] for o in openings(ruleset)]
+
+
+def test_a_drop_in_front_closes_a_declared_port() -> None:
+    ruleset = changed(
+        lambda entries: entries.insert(first_rule(entries), rule("input-allow", dport(22), DROP))
+    )
+    assert ports(ruleset, "tcp") == ["8000-8010", "11434"]
+
+
+def test_a_drop_behind_changes_nothing() -> None:
+    ruleset = changed(lambda entries: entries.append(rule("input-allow", dport(22), DROP)))
+    assert ports(ruleset, "tcp") == ["22", "8000-8010", "11434"]
+
+
+def test_every_base_chain_of_the_hook_has_to_accept() -> None:
+    def add(entries: list[dict[str, Any]]) -> None:
+        table = {"family": "inet", "table": "extra"}
+        hook = {"type": "filter", "hook": "input", "prio": 10, "policy": "drop"}
+        entries.append({"chain": {**table, "name": "late", **hook}})
+        entries.append(
+            {"rule": {**table, "chain": "late", "handle": 1, "expr": [dport(22), ACCEPT]}}
+        )
+
+    assert ports(changed(add), "tcp") == ["22"]
+
+
+def test_named_sets_ranges_and_negations_are_understood() -> None:
+    def add(entries: list[dict[str, Any]]) -> None:
+        table = {"family": "inet", "table": "nixos-fw"}
+        elements = [443, {"range": [5000, 5002]}, {"elem": {"val": 6000, "timeout": 60}}]
+        entries.append({"set": {**table, "name": "more", "elem": elements}})
+        entries.append(rule("input-allow", dport("@more"), ACCEPT))
+        entries.append(rule("input-allow", dport({"range": [1, 65000]}, op="!="), ACCEPT))
+
+    assert ports(changed(add), "tcp") == [
+        *("0", "22", "443", "5000-5002", "6000", "8000-8010", "11434", "65001-65535"),
+    ]
+
+
+def test_the_wildcard_of_a_verdict_map_stands_for_the_rest() -> None:
+    def change(entries: list[dict[str, Any]]) -> None:
+        for entry in entries:
+            for statement in entry.get("rule", {}).get("expr", []):
+                if "vmap" in statement:
+                    jump = {"jump": {"target": "input-allow"}}
+                    pairs = [["established", ACCEPT], ["invalid", DROP], ["*", jump]]
+                    statement["vmap"]["data"] = {"set": pairs}
+
+    ruleset = changed(change)
+    assert ports(ruleset, "tcp") == ["22", "8000-8010", "11434"]
+    # This ruleset was read without its text.
+    assert ruleset.has_reverse_path_filter
+
+
+def test_return_and_goto_leave_a_chain() -> None:
+    def add(entries: list[dict[str, Any]]) -> None:
+        entries.insert(first_rule(entries), rule("input-allow", dport(22), {"return": None}))
+        entries.insert(
+            first_rule(entries),
+            rule("input-allow", dport(11434), {"goto": {"target": "rpfilter-allow"}}),
+        )
+
+    # An empty chain that was gone to ends in the base chain's policy.
+    assert ports(changed(add), "tcp") == ["8000-8010"]
+
+
+def test_a_chain_that_jumps_to_itself_ends() -> None:
+    def add(entries: list[dict[str, Any]]) -> None:
+        entries.insert(
+            first_rule(entries), rule("input-allow", {"jump": {"target": "input-allow"}})
+        )
+
+    assert ports(changed(add), "tcp") == ["22", "8000-8010", "11434"]
+
+
+def test_no_rules_let_everything_in() -> None:
+    assert ports(Ruleset(), "tcp") == ["0-65535"]
+    assert not Ruleset().refuses_by_default()
+
+
+IPTABLES = """*filter
+:INPUT DROP [0:0]
+:mine - [0:0]
+-A INPUT -j mine
+-A mine -i wg+ -p tcp -m multiport --dports 80,443,1000:1002 -j ACCEPT
+-A mine ! -i eth0 -p udp -m udp --dport 53 -j ACCEPT
+-A mine -p tcp -m tcp --dport 25 -m comment --comment "it's \\"quoted\\"" -j ACCEPT
+-A mine -p tcp -m limit --limit 1/min -m tcp --dport 26 -j ACCEPT
+-A mine -p esp -j ACCEPT
+COMMIT
+*nat
+:PREROUTING ACCEPT [0:0]
+-A PREROUTING -p tcp -m tcp --dport 8080 -j REDIRECT --to-ports 80
+COMMIT
+"""
+
+
+def test_iptables_extensions_and_negations() -> None:
+    ruleset = Ruleset(tables=parse_iptables_save(IPTABLES, family=4))
+    # 8080 is sent to 80.
+    assert ports(ruleset, "tcp", interface="wg0") == ["25", "80", "443", "1000-1002", "8080"]
+    assert ports(ruleset, "tcp", interface="eth0") == ["25"]
+    assert ports(ruleset, "udp", interface="eth0") == []
+    assert ports(ruleset, "udp", interface="eth1") == ["53"]
+    found = {(o.what, o.decision) for o in openings(ruleset, interface="eth0")}
+    assert ("esp", Decision.ACCEPTED) in found
+    assert ("tcp 26", Decision.CONDITIONAL) in found
+    assert len(ruleset.redirections) == 1
+    # The other family has no rules at all.
+    assert ports(ruleset, "tcp", family="ip6") == ["0-65535"]

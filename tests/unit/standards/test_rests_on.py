@@ -1,0 +1,49 @@
+"""Data controls of a service rest on its unit; those that read settings do not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pytest_nixos.findings import Severity
+from pytest_nixos.standards.load import load_catalogue
+from pytest_nixos.standards.model import Control, ObservedSpec
+from pytest_nixos.standards.rests_on import rests_on_units
+
+
+def control(kind: str, **parameters: Any) -> Control:
+    return Control(
+        id="X-001",
+        suite="x",
+        title="",
+        severity=Severity.LOW,
+        threat="",
+        remedies=(),
+        observed=ObservedSpec(kind=kind, parameters=parameters),
+    )
+
+
+@pytest.mark.parametrize(
+    ("one", "units"),
+    [
+        (control("process", units=["a.service"], field="environment"), ["unit:a.service"]),
+        (
+            control("http", url="http://{services.nats.host|x}:{services.nats.port|1}/varz"),
+            ["unit:nats.service"],
+        ),
+        (control("http", url="http://127.0.0.1:80/"), []),
+        (control("unit-property", unit="a.service", property="ActiveState"), ["unit:a.service"]),
+        (control("unit-property", unit="a.service", property="MemoryMax"), []),
+        (control("unit-exposure", units=["a.service"]), []),
+        (control("sysctl", name="kernel.sysrq"), []),
+    ],
+)
+def test_units_of_a_control(one: Control, units: list[str]) -> None:
+    assert [str(subject) for subject in rests_on_units(one)] == units
+
+
+def test_every_http_control_of_the_catalogue_names_its_service() -> None:
+    asked = [c for c in load_catalogue() if c.observed is not None and c.observed.kind == "http"]
+    assert asked
+    assert all(rests_on_units(c) for c in asked)

@@ -17,7 +17,15 @@ from pytest_nixos.plugin import collect
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.plugin.stash import SESSION
 
-__all__ = ["Controller", "HostScheduling", "Planned", "Worker", "is_worker", "received_session"]
+__all__ = [
+    "Controller",
+    "HostScheduling",
+    "Planned",
+    "Worker",
+    "has_workers",
+    "is_worker",
+    "received_session",
+]
 
 _SESSION_KEY = "nixos_session"
 _PLAN = "nixos_plan"
@@ -37,6 +45,11 @@ class Planned(NamedTuple):
 def is_worker(config: pytest.Config) -> bool:
     """Whether this process is one of xdist's workers."""
     return hasattr(config, "workerinput")
+
+
+def has_workers(config: pytest.Config) -> bool:
+    """Whether this process is the one that controls xdist's workers, and runs no test itself."""
+    return not is_worker(config) and bool(config.getoption("tx", None))
 
 
 def received_session(config: pytest.Config) -> NixosSession | None:

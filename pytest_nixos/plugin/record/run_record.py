@@ -112,7 +112,7 @@ class RunRecord:
             plugin_version=__version__,
             started_at=self._started_at.isoformat(timespec="seconds"),
             duration_s=round(time.monotonic() - self._started_s, 3),
-            hosts={entry.key: _host_facts(entry, session) for entry in session.entries},
+            hosts={entry.key: _host_facts(entry, session) for entry in session.tested},
             fail_on=session.settings.fail_on.name,
             waiver_notices=self.waiver_notices(session),
             upgrades=self.upgrades(session),

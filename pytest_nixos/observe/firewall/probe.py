@@ -30,9 +30,10 @@ show nft nft -j list ruleset
 show nft-text nft -a list ruleset
 show iptables iptables-save
 show ip6tables ip6tables-save
-show iptables-legacy iptables-legacy-save
-show ip6tables-legacy ip6tables-legacy-save
-show ipset ipset save
+# Asked without need, these load modules into the kernel.
+[ -n "$(</proc/net/ip_tables_names)" ] && show iptables-legacy iptables-legacy-save
+[ -n "$(</proc/net/ip6_tables_names)" ] && show ip6tables-legacy ip6tables-legacy-save
+[ -d /sys/module/ip_set ] && show ipset ipset save
 title kernel
 for family in ip ip6; do
   [ -r /proc/net/${family}_tables_names ] && printf '%s %s\n' $family "$(echo $(</proc/net/${family}_tables_names))"

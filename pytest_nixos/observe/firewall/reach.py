@@ -292,9 +292,9 @@ def _rules(outcomes: Iterable[Outcome]) -> tuple[str, ...]:
 
 
 def _target(outcome: Outcome, family: int) -> str:
-    if not outcome.forwarded and outcome.port is None:
-        return ""
-    where = listed_addresses(outcome.address, family) if outcome.address else "this host"
+    if not outcome.forwarded:
+        return f"this host:{listed_numbers(outcome.port)}" if outcome.port else ""
+    where = listed_addresses(outcome.address, family) if outcome.address else "an unknown address"
     if family == 6 and outcome.port is not None and outcome.address:
         where = f"[{where}]"
     return f"{where}:{listed_numbers(outcome.port)}" if outcome.port else where

@@ -20,7 +20,8 @@ from checks.firewall.opened import (
     undeclared,
 )
 from checks.firewall.outside import disagreements, reached
-from pytest_nixos import HostConfig, Machine, PortState, Survey, View, observe
+from checks.firewall.test_firewall import _judge_undeclared
+from pytest_nixos import Control, Evidence, HostConfig, Machine, PortState, Survey, View, observe
 from pytest_nixos.nix.declared import Declared, Firewall, InterfacePorts, PortRange
 from pytest_nixos.observe.base import ProbeOutput
 
@@ -144,6 +145,43 @@ def test_a_hand_written_ruleset_is_one_in_place_of_the_nixos_firewall() -> None:
     assert not hand_written(host(DECLARED, options))
     assert not hand_written(host(off, {**options, "networking.nftables.enable": False}))
     assert not hand_written(host(off, {"networking.nftables.enable": True}))
+
+
+def judged(*, counts: bool, text: str) -> Evidence:
+    """Judge what is opened by one rule of the host's own and by a container engine."""
+    found = [
+        w for w in undeclared(DECLARED, state()) if w.what.startswith(("tcp 40000", "tcp 9101"))
+    ]
+    control = SimpleNamespace(parameters=lambda: {"extra-rules-are-declared": counts})
+    evidence = Evidence()
+    own = host(DECLARED, {"networking.firewall.extraInputRules": text})
+    _judge_undeclared(own, found, cast(Control, control), evidence)
+    return evidence
+
+
+BOTH = "tcp dport >= 40000 accept\nmeta nfproto ipv6 tcp dport 9101 accept"
+
+
+def test_rules_in_text_count_as_declared_only_where_the_profile_says_so() -> None:
+    with pytest.raises(AssertionError, match="40000-65535"):
+        judged(counts=False, text=BOTH)
+    told_anyway = judged(counts=True, text=BOTH).observed
+    assert told_anyway["undeclared"] == []
+    assert len(told_anyway["opened by rules that the host declares as text"]) == 2
+
+
+def test_what_no_text_names_is_never_declared() -> None:
+    with pytest.raises(AssertionError, match="tcp 9101 over IPv6") as caught:
+        judged(counts=True, text="tcp dport >= 40000 accept")
+    assert "40000" not in str(caught.value)
+
+
+def test_what_cannot_be_judged_is_never_declared() -> None:
+    found = [w for w in undeclared(DECLARED, state()) if "7777" in w.what]
+    control = SimpleNamespace(parameters=lambda: {"extra-rules-are-declared": True})
+    text = {"networking.firewall.extraInputRules": "meta skuid 0 tcp dport 7777 accept"}
+    with pytest.raises(AssertionError, match="cannot be judged"):
+        _judge_undeclared(host(DECLARED, text), found, cast(Control, control), Evidence())
 
 
 EVERY = dict.fromkeys(range(1, 65536), PortState.FILTERED)

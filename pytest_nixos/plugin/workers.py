@@ -17,12 +17,21 @@ from pytest_nixos.plugin import collect
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.plugin.stash import SESSION
 
-__all__ = ["Controller", "HostScheduling", "Planned", "Worker", "is_worker", "received_session"]
+__all__ = [
+    "Controller",
+    "HostScheduling",
+    "Planned",
+    "Worker",
+    "has_workers",
+    "is_worker",
+    "received_session",
+]
 
 _SESSION_KEY = "nixos_session"
 _PLAN = "nixos_plan"
 _PHASES = "nixos_phases"
 _STATES = "nixos_states"
+_CIRCUMSTANCES = "nixos_circumstances"
 
 
 class Planned(NamedTuple):
@@ -36,6 +45,11 @@ class Planned(NamedTuple):
 def is_worker(config: pytest.Config) -> bool:
     """Whether this process is one of xdist's workers."""
     return hasattr(config, "workerinput")
+
+
+def has_workers(config: pytest.Config) -> bool:
+    """Whether this process is the one that controls xdist's workers, and runs no test itself."""
+    return not is_worker(config) and bool(config.getoption("tx", None))
 
 
 def received_session(config: pytest.Config) -> NixosSession | None:
@@ -74,6 +88,7 @@ class Worker:
             return
         output = session.config.workeroutput  # type: ignore[attr-defined]  # xdist's
         output[_PHASES] = {e.key: e.phases_s for e in nixos.entries}
+        output[_CIRCUMSTANCES] = {e.key: e.circumstances for e in nixos.entries}
         output[_STATES] = {e.key: e.state for e in nixos.entries if e.state}
 
 
@@ -122,6 +137,8 @@ class Controller:
             return
         for key, phases in getattr(node, "workeroutput", {}).get(_PHASES, {}).items():
             session.entry(key).phases_s |= phases
+        for key, found in getattr(node, "workeroutput", {}).get(_CIRCUMSTANCES, {}).items():
+            session.entry(key).circumstances |= found
         for key, state in getattr(node, "workeroutput", {}).get(_STATES, {}).items():
             session.entry(key).state = state
 

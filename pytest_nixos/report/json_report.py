@@ -67,6 +67,7 @@ class JsonHost(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One host of the run; where it did not evaluate, only the first three.
 
     `failure` is what kept the host from being judged, `why` the same in a few words. `changed_options` maps an option to what the host declares and what the machine had.
+    `circumstances` are the machine's that ran pytest: its `pace`, the `pressure` on it, and what the guest's kernel was told for it.
     """
 
     ref: str
@@ -78,6 +79,7 @@ class JsonHost(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     version: str | msgspec.UnsetType = msgspec.UNSET
     warnings: list[str] | msgspec.UnsetType = msgspec.UNSET
     changed_options: dict[str, list[Any]] | msgspec.UnsetType = msgspec.UNSET
+    circumstances: dict[str, Any] = {}
 
 
 class JsonRun(msgspec.Struct, frozen=True, kw_only=True):

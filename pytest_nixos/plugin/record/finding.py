@@ -70,7 +70,9 @@ def make_finding(
         node_id=report.nodeid,
         duration_s=report.duration,
         rests_on=tuple(rests_on),
-        blames=tuple(evidence.blames) if outcome in (Outcome.FAILED, Outcome.WAIVED) else (),
+        blames=(*evidence.blames, *control.blames)
+        if outcome in (Outcome.FAILED, Outcome.WAIVED)
+        else (),
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from pytest_nixos import __version__
 from pytest_nixos.findings import Finding, Ledger, Outcome
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.plugin.host_failure import why_not_judged
 from pytest_nixos.plugin.session import HostEntry, NixosSession
 from pytest_nixos.plugin.workers import Planned
@@ -111,7 +112,7 @@ class RunRecord:
             plugin_version=__version__,
             started_at=self._started_at.isoformat(timespec="seconds"),
             duration_s=round(time.monotonic() - self._started_s, 3),
-            hosts={entry.key: _host_facts(entry, session) for entry in session.entries},
+            hosts={entry.key: _host_facts(entry, session) for entry in session.tested},
             fail_on=session.settings.fail_on.name,
             waiver_notices=self.waiver_notices(session),
             upgrades=self.upgrades(session),
@@ -153,6 +154,7 @@ def _host_facts(entry: HostEntry, session: NixosSession) -> Mapping[str, object]
         "phases_s": {name: round(seconds, 3) for name, seconds in entry.phases_s.items()},
         "failure": None if entry.failure is None else str(entry.failure),
         "why": "" if entry.failure is None else why_not_judged(entry.failure),
+        "circumstances": entry.circumstances,
     }
     if config is not None:
         facts |= {
@@ -160,6 +162,21 @@ def _host_facts(entry: HostEntry, session: NixosSession) -> Mapping[str, object]
             "release": config.release,
             "version": config.version,
             "warnings": list(config.warnings),
-            "changed_options": {path: list(pair) for path, pair in config.changed.items()},
+            "changed_options": _changed_options(config, entry.circumstances),
         }
     return facts
+
+
+def _changed_options(
+    config: HostConfig, circumstances: Mapping[str, Any]
+) -> dict[str, list[object]]:
+    """Return path to declared and real value; what a slow machine's guest was told on its kernel's command line included."""
+    changed: dict[str, list[object]] = {path: list(pair) for path, pair in config.changed.items()}
+    if added := circumstances.get("added_kernel_params"):
+        own = list(config.kernel_params)
+        declared, real = changed.get("boot.kernelParams", [own, own])
+        changed["boot.kernelParams"] = [
+            declared,
+            [*(real if isinstance(real, list) else own), *added],
+        ]
+    return changed

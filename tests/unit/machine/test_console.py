@@ -6,7 +6,6 @@ import threading
 
 import pytest
 
-from pytest_nixos.machine import console as console_module
 from pytest_nixos.machine.boot.events import BootEvent, BootEventKind
 from pytest_nixos.machine.boot.news import BootNews
 from pytest_nixos.machine.console import (
@@ -401,38 +400,3 @@ def test_news_tell_each_phase_and_trouble_once() -> None:
         ("llm-host", BootEventKind.PHASE, "stage 1"),
         ("llm-host", BootEventKind.TROUBLE, "unit failed: Failed to start X."),
     ]
-
-
-@pytest.mark.parametrize("limit", ["_MOST_LINES", "_MOST_CHARACTERS"])
-def test_a_guest_that_prints_without_end_fills_no_memory(
-    limit: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(console_module, "_HEAD_LINES", 10)
-    monkeypatch.setattr(console_module, limit, {"_MOST_LINES": 100}.get(limit, 1000))
-    console = Console()
-    for number in range(5000):
-        console.append(f"line {number}")
-    texts = [line.text for line in console.lines]
-    assert len(texts) <= 200
-    assert sum(map(len, texts)) <= 2000
-    assert texts[0] == "line 0"
-    assert texts[-1] == "line 4999"
-    assert len([text for text in texts if "lines are not kept" in text]) == 1
-    assert console.count == 5000
-
-
-def test_lines_since_a_count_are_the_same_after_others_were_dropped(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(console_module, "_HEAD_LINES", 10)
-    monkeypatch.setattr(console_module, "_MOST_LINES", 100)
-    console = Console()
-    for number in range(5000):
-        if number == 4990:
-            before = console.count
-        console.append(f"line {number}")
-    assert before == 4990
-    assert [line.text for line in console.since(before)] == [f"line {n}" for n in range(4990, 5000)]
-    assert console.since(0) == console.lines
-    assert console.since(5) == console.lines[5:]
-    assert console.since(console.count) == ()

@@ -28,12 +28,10 @@ from pytest_nixos.generations import (
 from pytest_nixos.generations.links import Moment
 from pytest_nixos.generations.sources import as_source
 from pytest_nixos.generations.units import parse_units
-from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.base import BackendName, Machine
-from pytest_nixos.machine.capabilities import BootsFrom
 from pytest_nixos.machine.command import CommandResult
-from pytest_nixos.machine.console import Console
 from pytest_nixos.nix.refs import FlakeRef, at_revision
+from tests.support.machine import FakeMachine
 
 # As recorded from the Perl program of a real 24.05 host.
 PERL = """\
@@ -267,44 +265,6 @@ def test_revision_of_what_is_not_in_git(tmp_path: Path) -> None:
         at_revision(FlakeRef(str(tmp_path)), "v1")
 
 
-class FakeGuest:
-    """A machine whose answers are given: the first key that a command holds decides."""
-
-    def __init__(self, answers: dict[str, str | int | Exception]) -> None:
-        self.answers = answers
-        self.commands: list[str] = []
-        self.name = "box"
-        self.boots_from: BootsFrom | None = BootsFrom.SCRIPT
-        self.condemned = ""
-        self.epoch = 0
-        host = SimpleNamespace(name="box", system="x86_64-linux", toplevel=OLD)
-        self.spec = SimpleNamespace(host=host)
-        self.console = Console()
-
-    def run(self, command: str, *, timeout_s: float = 0.0, stdin: bytes = b"") -> CommandResult:
-        self.commands.append(command)
-        found = next((self.answers[key] for key in self.answers if key in command), "")
-        if isinstance(found, Exception):
-            raise found
-        status, text = (found, "") if isinstance(found, int) else (0, found)
-        return CommandResult(
-            command=command,
-            exit_status=status,
-            stdout=text.encode(),
-            stderr=b"",
-            duration_s=0.0,
-        )
-
-    def deadline(self, limit_s: float) -> Deadline:
-        return Deadline.after(limit_s)
-
-    def invalidate(self) -> None:
-        self.epoch += 1
-
-    def condemn(self, reason: str) -> None:
-        self.condemned = reason
-
-
 class FakeBridge:
     def build_generation(self, source: Delta | OtherHost | OtherFlake) -> Path:
         return Path(NEW)
@@ -324,10 +284,9 @@ class FakeBridge:
 
 def _generations(
     answers: dict[str, str | int | Exception], *, refusal: str = ""
-) -> tuple[Generations, FakeGuest]:
-    guest = FakeGuest(answers)
-    machine: Machine = guest  # type: ignore[assignment]
-    return Generations(machine, FakeBridge(), refusal=refusal), guest
+) -> tuple[Generations, FakeMachine]:
+    guest = FakeMachine(answers, toplevel=OLD)
+    return Generations(guest.as_machine, FakeBridge(), refusal=refusal), guest
 
 
 def test_store_path_that_is_nowhere() -> None:
@@ -446,7 +405,7 @@ def test_switch_after_which_nothing_answers_breaks_the_machine() -> None:
 
 
 def test_condemned_machine_answers_no_more() -> None:
-    guest, ssh = FakeGuest({}), SimpleNamespace(name=BackendName.SSH)
+    guest, ssh = FakeMachine(toplevel=OLD), SimpleNamespace(name=BackendName.SSH)
     machine = Machine(spec=guest.spec, backend=ssh)  # type: ignore[arg-type]
     machine._running = object()  # type: ignore[assignment]
     machine.condemn("half-switched")

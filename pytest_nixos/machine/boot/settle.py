@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from pytest_nixos.errors import BootError, CommandTimeout
+from pytest_nixos.local.pace import Pace
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.boot.events import BootEventKind
 from pytest_nixos.machine.command import Transport
@@ -52,6 +53,14 @@ class SettleLimits:
     named_after_s: float = 10.0
     stuck_after_s: float = 150.0
     late_jobs_s: float = 20.0
+
+    def at(self, pace: Pace) -> SettleLimits:
+        """Return the limits as they are on this machine."""
+        return SettleLimits(
+            named_after_s=pace.limit(self.named_after_s),
+            stuck_after_s=pace.limit(self.stuck_after_s),
+            late_jobs_s=pace.limit(self.late_jobs_s),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

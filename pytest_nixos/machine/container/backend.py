@@ -114,7 +114,7 @@ class ContainerBackend:
         life = Lifetime(spec.host.name, news, program=_PROGRAM, remedies=_REMEDIES)
         with life.stopped_on_error():
             launched = strategy.launch(spec, news.console, life.undo, deadline=deadline)
-            running = ContainerRunning(life, launched, nsenter, self._limits)
+            running = ContainerRunning(life, launched, nsenter, self._limits.at(spec.pace))
             running.boot(deadline)
         return running
 

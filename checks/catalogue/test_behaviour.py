@@ -5,13 +5,13 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from pytest_nixos import (
     Control,
-    Deadline,
     Evidence,
     HostConfig,
     Machine,
@@ -20,7 +20,8 @@ from pytest_nixos import (
 )
 
 _SWITCH = "/run/current-system/bin/switch-to-configuration"
-_ACTIVATION_LIMIT_S = 600.0
+# An activation of what runs already takes seconds, an emulated guest a minute.
+_ACTIVATION_LIMIT_S = 180.0
 _GENERATION_LIMIT_S = 300.0
 _LOADED_S = 30.0
 _OLLAMA = "ollama.service"
@@ -44,7 +45,8 @@ _REQUEST = """curl --silent --show-error --noproxy '*' --max-time 290 --data-bin
 @pytest.mark.nixos_control("GEN-009")
 def test_dry_activation_succeeds(nixos_machine: Machine, nixos_evidence: Evidence) -> None:
     result = nixos_machine.run(
-        f"cd / && {_SWITCH} dry-activate 2>&1", timeout_s=_ACTIVATION_LIMIT_S
+        f"cd / && {_SWITCH} dry-activate 2>&1",
+        timeout_s=nixos_machine.deadline(_ACTIVATION_LIMIT_S).limit_s,
     )
     nixos_evidence.attach("switch-to-configuration dry-activate", result.stdout_text)
     nixos_evidence.expect(0)
@@ -57,11 +59,13 @@ def test_dry_activation_succeeds(nixos_machine: Machine, nixos_evidence: Evidenc
 @pytest.mark.nixos_destructive
 @pytest.mark.nixos_control("GEN-010")
 def test_second_activation_changes_nothing(
-    nixos_machine: Machine, nixos_evidence: Evidence
+    nixos_machine: Machine, nixos_progress: Callable[[str], None], nixos_evidence: Evidence
 ) -> None:
+    nixos_progress("activating the running system once more")
     # The first one may still have something to do, for example after a boot without its boot loader.
     _activate(nixos_machine, nixos_evidence, "first activation")
     before = _starts(nixos_machine)
+    nixos_progress("activating it a second time")
     status, output = _activate(nixos_machine, nixos_evidence, "second activation")
     after = _starts(nixos_machine)
     # A job that has ended is started at each activation, and switch-to-configuration says so.
@@ -81,10 +85,10 @@ def test_second_activation_changes_nothing(
 @pytest.mark.nixos_destructive
 @pytest.mark.nixos_control("MEM-012")
 def test_a_memory_hog_is_killed_and_the_host_survives(
-    nixos_machine: Machine, nixos_evidence: Evidence
+    nixos_machine: Machine, nixos_slowness: Callable[[], str], nixos_evidence: Evidence
 ) -> None:
     before = set(_starts(nixos_machine))
-    result = nixos_machine.run(_HOG, timeout_s=_HOG_LIMIT_S)
+    result = nixos_machine.run(_HOG, timeout_s=nixos_machine.deadline(_HOG_LIMIT_S).limit_s)
     answer = nixos_machine.run("true")
     lost = sorted(before - set(_starts(nixos_machine)))
     told = nixos_machine.run(
@@ -105,6 +109,8 @@ def test_a_memory_hog_is_killed_and_the_host_survives(
     assert before, "no service was active, so nothing could have survived"
     assert killed, "a process that took more than its MemoryMax was not killed for it"
     assert not lost, f"gone after the hog: {', '.join(lost)}"
+    if answer.duration_s > _ANSWER_LIMIT_S and (why := nixos_slowness()):
+        not_applicable(f"unknown: it answers after {answer.duration_s:.0f} s, and {why}")
     assert answer.duration_s <= _ANSWER_LIMIT_S, "the host no longer answers in time"
 
 
@@ -163,21 +169,26 @@ def _generation(
     last: list[dict[str, Any]] = [{}]
 
     def ask() -> bool | None:
-        result = machine.run(_REQUEST.format(url=url), stdin=request, timeout_s=_GENERATION_LIMIT_S)
+        result = machine.run(
+            _REQUEST.format(url=url),
+            stdin=request,
+            timeout_s=machine.deadline(_GENERATION_LIMIT_S).limit_s,
+        )
         told = result.stdout_text if result.succeeded else result.stderr_text.strip()
         last[0] = _json_object(told)
         # Right after the boot the server may not listen yet, and the model may still be loading.
         return None if last[0].get("error") else True
 
     evidence.rest_on("unit", _OLLAMA)
-    observe.poll_service(machine.run, _OLLAMA, ask, deadline=Deadline.after(_LOADED_S))
+    observe.poll_service(machine.run, _OLLAMA, ask, deadline=machine.deadline(_LOADED_S))
     evidence.attach("answer", json.dumps(last[0])[:2000])
     return last[0]
 
 
 def _activate(machine: Machine, evidence: Evidence, name: str) -> tuple[int, str]:
     # `test` activates as `switch` does and leaves profile and boot loader alone.
-    result = machine.run(f"cd / && {_SWITCH} test 2>&1", timeout_s=_ACTIVATION_LIMIT_S)
+    limit_s = machine.deadline(_ACTIVATION_LIMIT_S).limit_s
+    result = machine.run(f"cd / && {_SWITCH} test 2>&1", timeout_s=limit_s)
     evidence.attach(name, result.stdout_text)
     return result.exit_status, result.stdout_text
 

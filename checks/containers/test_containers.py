@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from pytest_nixos import Deadline, Evidence, HostConfig, Machine, not_applicable, observe, poll
+from pytest_nixos import Evidence, HostConfig, Machine, not_applicable, observe, poll
 
 from .isolation import SCRIPT, Isolation, parse
 
@@ -37,7 +37,7 @@ def test_containers_are_isolated_from_the_host(
         )
         return True if hopeless else None
 
-    poll(look, deadline=Deadline.after(_STARTED_S), interval_s=2.0)
+    poll(look, deadline=nixos_machine.deadline(_STARTED_S), interval_s=2.0)
     running = [name for name in declared if name in last and last[name].running]
     shared = {name: list(last[name].problems) for name in running if last[name].problems}
     idle = [name for name in declared if name not in running]

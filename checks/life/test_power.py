@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_nixos import Deadline, Evidence, PowerOutcome, poll
+from pytest_nixos import Evidence, PowerOutcome, poll
 
 from .changes import NAME, not_as_before
 from .stage import Stage, base_stage  # noqa: F401 - a fixture
@@ -74,7 +74,7 @@ def test_power_loss_in_the_middle_of_a_switch(stage: Stage, nixos_evidence: Evid
     life.set_profile(slow)
     stage.tell("losing power in the middle of a switch")
     stage.machine.run(f"cd / && nohup {slow}/bin/switch-to-configuration switch >/dev/null 2>&1 &")
-    deadline = Deadline.after(_SLOW_LIMIT_S)
+    deadline = stage.machine.deadline(_SLOW_LIMIT_S)
     begun = poll(
         lambda: stage.machine.run(f"test -e {_BEGUN}").succeeded or None, deadline=deadline
     )

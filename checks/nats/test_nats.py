@@ -85,7 +85,7 @@ def test_every_node_has_a_route_to_every_other(
         return found if failed or found == expected else None
 
     last: dict[str, list[str]] = {}
-    poll(look, deadline=Deadline.after(_FORMED_S), interval_s=1.0)
+    poll(look, deadline=_deadline(cluster, _FORMED_S), interval_s=1.0)
     nixos_evidence.observe(last)
     if last != expected:
         for name in cluster:
@@ -132,7 +132,7 @@ class _Bus:
     def message(self, sender: str, receiver: str) -> str:
         """Send a message from a client of one member to a client of another; tries until routes have formed."""
         subject = f"pytest-nixos.{uuid.uuid4().hex}"
-        deadline = Deadline.after(_FORMED_S)
+        deadline = _deadline(self._cluster, _FORMED_S)
         with self._client(receiver) as inbound, self._client(sender) as outbound:
             inbound.subscribe(subject, deadline)
             while True:
@@ -187,7 +187,7 @@ class _Bus:
             last[0] = str(answer.get("error"))
             return None if answer.get("error") else answer
 
-        answer = poll(ask, deadline=Deadline.after(_RECOVERED_S), interval_s=1.0)
+        answer = poll(ask, deadline=_deadline(self._cluster, _RECOVERED_S), interval_s=1.0)
         if answer is None:
             raise NatsError(f"{subject} at {name}, for {_RECOVERED_S:g} s: {last[0]}")
         return answer
@@ -242,3 +242,7 @@ def _ask(cluster: Cluster, name: str, port: int, path: str) -> Mapping[str, Json
 
 def _journal(cluster: Cluster, name: str) -> str:
     return cluster[name].run("journalctl --quiet --no-pager --unit=nats -n 30").stdout_text
+
+
+def _deadline(cluster: Cluster, limit_s: float) -> Deadline:
+    return next(iter(cluster.values())).deadline(limit_s)

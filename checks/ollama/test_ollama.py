@@ -47,7 +47,7 @@ def ready(
     nixos_progress: Callable[[str], None],
 ) -> observe.HttpAnswer:
     """Wait, at most two minutes and not for a unit that has failed, until the API answers; the last answer either way."""
-    deadline = Deadline.after(_READY_LIMIT_S)
+    deadline = nixos_machine.deadline(_READY_LIMIT_S)
     last = [_ask(nixos_machine, declared, "/api/version")]
 
     def answered() -> bool | None:
@@ -135,6 +135,7 @@ def test_version_endpoint_answers_within_the_bound(
     declared: OllamaSettings,
     ready: observe.HttpAnswer,
     nixos_machine: Machine,
+    nixos_slowness: Callable[[], str],
     nixos_evidence: Evidence,
 ) -> None:
     nixos_evidence.expect(f"within {_ANSWER_LIMIT_S:g} s")
@@ -143,6 +144,8 @@ def test_version_endpoint_answers_within_the_bound(
     answer = _ask(nixos_machine, declared, "/api/version")
     nixos_evidence.observe(f"{deadline.elapsed_s:.2f} s")
     assert answer.succeeded, f"no answer: {answer.failure or answer.status}"
+    if deadline.expired and (why := nixos_slowness()):
+        not_applicable(f"unknown: took {deadline.elapsed_s:.1f} s, and {why}")
     assert not deadline.expired, f"took {deadline.elapsed_s:.1f} s"
 
 

@@ -53,7 +53,7 @@ def test_nats_refuses_clients_without_certificate(
         return refused
 
     refused = observe.poll_service(
-        cluster[name].run, "nats.service", try_it, deadline=Deadline.after(_LISTENING_S)
+        cluster[name].run, "nats.service", try_it, deadline=cluster[name].deadline(_LISTENING_S)
     )
     nixos_evidence.observe(last[0])
     if refused is None:

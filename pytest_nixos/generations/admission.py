@@ -17,7 +17,8 @@ LIMIT_S = 600.0
 
 def run_guest(machine: Machine, command: str, *, stdin: bytes = b"") -> CommandResult:
     """Run a command that may take minutes in an emulated guest."""
-    return machine.run(command, timeout_s=LIMIT_S, stdin=stdin)
+    limit_s = machine.deadline(LIMIT_S).limit_s
+    return machine.run(command, timeout_s=limit_s, stdin=stdin)
 
 
 def checked(machine: Machine, command: str, *, stdin: bytes = b"") -> CommandResult:

@@ -12,14 +12,17 @@ import os
 import selectors
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Self
 
+from pytest_nixos.errors import TransportError
+from pytest_nixos.local.process import reap_orphans
 from pytest_nixos.local.timing import Deadline, poll
 
 __all__ = ["CommandProcess"]
 
 _CHUNK = 1 << 20
+# What the other end prints is not trusted: no more than this is held for one command, as on a machine's own channel.
+_MOST_OUTPUT = 512 << 20
 _PIPE_SIZE = 1 << 20
 _TERM_GRACE_S = 1.0
 _KILL_S = 5.0
@@ -28,14 +31,12 @@ _LINGER_S = 1.0
 
 
 class CommandProcess:
-    """One command under way: its process, pipes and cgroup.
+    """One command under way: its process and pipes.
 
     It is started by posix_spawn(3), which does not copy this process's memory as a fork would. It need not be
     told to die with this process: the machine does, and it with the machine.
 
     :param env: the whole environment.
-    :param cgroup: the cgroup that the process moves itself to; all in it is killed with the process.
-    :param file: becomes file descriptor 3, if not empty.
     """
 
     def __init__(
@@ -43,20 +44,17 @@ class CommandProcess:
         argv: Sequence[str],
         env: Mapping[str, str],
         stdin: bytes,
-        cgroup: Path | None,
-        *,
-        file: bytes = b"",
     ) -> None:
         self.stdout, self.stderr = bytearray(), bytearray()
         self.exit_status = -1
         self._argv = argv
         self._env = env
         self._stdin = memoryview(stdin)
-        self._cgroup = cgroup
-        self._file = file
         self._fds: set[int] = set()
         self._pid = self._in = -1
         self._reaped = True
+        self._killed = False
+        self._too_much = False
 
     def __enter__(self) -> Self:
         try:
@@ -72,6 +70,8 @@ class CommandProcess:
     def __exit__(self, *_exc: object) -> None:
         if not self._reaped:
             self.kill()
+        if self._killed and self._reaped:
+            reap_orphans(self._pid)
         for descriptor in self._fds:
             os.close(descriptor)
 
@@ -84,8 +84,6 @@ class CommandProcess:
             in_child = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
             inherited.callback(os.close, in_child)
         children = [in_child, out_child, err_child]
-        if self._file:
-            children.append(_memory_file(inherited, self._file))
         self._pid = os.posix_spawn(
             self._argv[0],
             list(self._argv),
@@ -124,6 +122,7 @@ class CommandProcess:
 
     def kill(self) -> None:
         """End the process and all that it started, and reap it: SIGTERM, then SIGKILL."""
+        self._killed = True
         self._signal_all(signal.SIGTERM)
         if not self._poll_end(_TERM_GRACE_S):
             self._signal_all(signal.SIGKILL)
@@ -158,7 +157,16 @@ class CommandProcess:
             chunk = os.read(descriptor, _CHUNK)
         except BlockingIOError:
             return True
+        if self._too_much:
+            return bool(chunk)
         (self.stdout if descriptor == self._out else self.stderr).extend(chunk)
+        if len(self.stdout) + len(self.stderr) > _MOST_OUTPUT:
+            # What comes while it is ended for that is thrown away.
+            self._too_much = True
+            raise TransportError(
+                f"a command printed more than {_MOST_OUTPUT >> 20} MiB, and was ended",
+                remedy="print less, or write to a file and look at a part of it",
+            )
         return bool(chunk)
 
     def _drain(self, deadline: Deadline) -> None:
@@ -189,32 +197,15 @@ class CommandProcess:
             self._reaped = True
 
     def _signal_all(self, number: signal.Signals) -> None:
-        if self._cgroup is None:
-            with contextlib.suppress(OSError):
-                os.killpg(self._pid, number)
-        for pid in self._members():
-            # nsenter ends by itself when the guest's shell does, and would take the grace away.
-            if pid != self._pid or number == signal.SIGKILL:
-                with contextlib.suppress(OSError):
-                    os.kill(pid, number)
+        with contextlib.suppress(OSError):
+            os.killpg(self._pid, number)
 
     def _has_members(self) -> bool:
-        if self._cgroup is not None:
-            return bool(self._members())
         try:
             os.killpg(self._pid, 0)
         except OSError:
             return False
         return True
-
-    def _members(self) -> list[int]:
-        if self._cgroup is None:
-            return []
-        try:
-            text = (self._cgroup / "cgroup.procs").read_text()
-        except OSError:
-            return []
-        return [int(pid) for pid in text.split()]
 
     def _pipe(self, inherited: contextlib.ExitStack, *, child_end: int) -> tuple[int, int]:
         """Make a pipe; return our end, which does not block, and the child's."""
@@ -231,12 +222,3 @@ class CommandProcess:
     def _close(self, descriptor: int) -> None:
         self._fds.discard(descriptor)
         os.close(descriptor)
-
-
-def _memory_file(inherited: contextlib.ExitStack, data: bytes) -> int:
-    descriptor = os.memfd_create("command", os.MFD_CLOEXEC)
-    inherited.callback(os.close, descriptor)
-    with open(descriptor, "wb", closefd=False) as file:
-        file.write(data)
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    return descriptor

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import platformdirs
 
-__all__ = ["cache_directory", "is_private", "state_directory"]
+__all__ = ["cache_directory", "is_private", "make_private", "state_directory"]
 
 _NAME = "pytest-nixos"
 
@@ -27,6 +27,21 @@ def state_directory(kind: str) -> Path:
     :param kind: ``ledgers``.
     """
     return _absolute(platformdirs.user_state_path(_NAME), ".local/state") / kind
+
+
+def make_private(directory: Path) -> None:
+    """Make a directory and those above it that are missing, for this user alone whatever the umask.
+
+    :raises OSError: if one cannot be made.
+    """
+    missing = []
+    for path in (directory, *directory.parents):
+        if path.is_dir():
+            break
+        missing.append(path)
+    for path in reversed(missing):
+        # Path.mkdir(parents=True) gives the mode to the last one only.
+        path.mkdir(mode=stat.S_IRWXU, exist_ok=True)
 
 
 def is_private(path: Path) -> bool:

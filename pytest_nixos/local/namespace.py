@@ -17,9 +17,6 @@ from pytest_nixos.errors import TransportError
 __all__ = ["Leader", "find_leader", "in_network_of", "link_argv"]
 
 _CLONE_NEWNET = 0x40000000
-# proc(5): kernel flags in /proc/PID/stat, counted from the field after the name; linux/sched.h.
-_FLAGS_FIELD = 6
-_PF_EXITING = 0x4
 
 T = TypeVar("T")
 
@@ -43,21 +40,6 @@ class Leader:
     def wait_ended(self, limit_s: float) -> bool:
         """Wait for its end, at most `limit_s` seconds; return whether it came."""
         return self._watch(limit_s)
-
-    @property
-    def is_ending(self) -> bool:
-        """Whether it has been killed but still waits for the end of its container's other processes."""
-        base = Path(f"/proc/{self.pid}")
-        fields = _text(base / "stat").rpartition(")")[2].split()
-        exits = len(fields) > _FLAGS_FIELD and int(fields[_FLAGS_FIELD]) & _PF_EXITING
-        status = _status(base / "status")
-        pending = int(status.get("SigPnd", "0"), 16) | int(status.get("ShdPnd", "0"), 16)
-        return bool(exits or pending >> (signal.SIGKILL - 1) & 1)
-
-    @property
-    def root(self) -> Path:
-        """The container's root directory; symbolic links in it are followed from *our* root."""
-        return Path(f"/proc/{self.pid}/root")
 
     def send(self, number: signal.Signals) -> None:
         """Send it a signal; nothing happens if it has ended."""

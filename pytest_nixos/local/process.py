@@ -31,6 +31,7 @@ __all__ = [
     "die_with_parent",
     "find_tool",
     "owned_process",
+    "reap_orphans",
     "stop_group",
 ]
 
@@ -179,7 +180,7 @@ def stop_group(pgid: int, *, is_gone: Callable[[], bool], grace_s: float = _GRAC
         time.sleep(min(0.02, deadline.remaining_s))
     _signal_group(pgid, signal.SIGKILL)
     if is_gone():
-        _reap_orphans(pgid)
+        reap_orphans(pgid)
 
 
 def die_with_parent() -> None:
@@ -187,7 +188,7 @@ def die_with_parent() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _reap_orphans(pgid: int) -> None:
+def reap_orphans(pgid: int) -> None:
     """Reap what the group's leader left behind, where this process inherits it: as process 1 of a container."""
     deadline = Deadline.after(_REAP_S)
     while not deadline.expired:

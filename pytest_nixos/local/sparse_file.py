@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from pytest_nixos.local.private_directory import private_directory
+from pytest_nixos.local.dirs import make_private
 
 __all__ = ["data_extents", "move_sparse"]
 
@@ -30,7 +30,7 @@ def move_sparse(source: Path, target: Path) -> None:
 
     :raises OSError: if there is no room; the source is still there.
     """
-    private_directory(target.parent)
+    make_private(target.parent)
     try:
         source.rename(target)
     except OSError:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, Self
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import BrokenMachineError, MachineError
+from pytest_nixos.local.pace import Pace
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.capabilities import BootsFrom, PortState, Powered, Resettable
 from pytest_nixos.machine.command import (
@@ -33,6 +34,9 @@ __all__ = [
 ]
 
 
+_PROBE_S = 30.0
+
+
 class State(enum.Enum):
     """Where a machine is in its life: each state leads to later ones only, except that OFF and BROKEN lead back to RUNNING."""
 
@@ -53,6 +57,7 @@ class MachineSpec:
     :param cores: overrides what the host declares.
     :param boot_timeout_s: seconds from start to a settled system.
     :param run_dir: directory of this machine alone, on a short path, removed when it stops.
+    :param pace: how much longer this machine takes than limits were made for; `boot_timeout_s` is as it is here already.
     """
 
     host: HostConfig
@@ -61,6 +66,7 @@ class MachineSpec:
     boot_timeout_s: float
     memory_mib: int | None = None
     cores: int | None = None
+    pace: Pace = field(default_factory=Pace)
 
 
 class Running(Protocol):
@@ -168,26 +174,34 @@ class Machine:
         self.state = State.RUNNING
         self.epoch += 1
 
+    def deadline(self, limit_s: float) -> Deadline:
+        """Make a deadline for what takes `limit_s` seconds at most on an idle machine; later where this one is slow."""
+        return Deadline.after(self.spec.pace.limit(limit_s))
+
     def run(
-        self, command: str, *, timeout_s: float = DEFAULT_COMMAND_TIMEOUT_S, stdin: bytes = b""
+        self, command: str, *, timeout_s: float | None = None, stdin: bytes = b""
     ) -> CommandResult:
-        """Run `command` as root in the guest; see :class:`Transport` for the errors."""
-        return self.transport.run(command, deadline=Deadline.after(timeout_s), stdin=stdin)
+        """Run `command` as root in the guest; see :class:`Transport` for the errors.
+
+        :param timeout_s: seconds, as they are; two minutes of an idle machine without it.
+        """
+        return self.transport.run(command, deadline=self._limit(timeout_s), stdin=stdin)
 
     def run_many(
-        self, commands: Sequence[str], *, timeout_s: float = DEFAULT_COMMAND_TIMEOUT_S
+        self, commands: Sequence[str], *, timeout_s: float | None = None
     ) -> tuple[CommandResult, ...]:
         """Run `commands` one after the other in one trip; see :func:`pytest_nixos.machine.command.run_many`.
 
         :param timeout_s: for all of them.
         """
-        return run_many(self.transport, commands, deadline=Deadline.after(timeout_s))
+        return run_many(self.transport, commands, deadline=self._limit(timeout_s))
 
     def probe_tcp(
-        self, ports: Sequence[int], *, timeout_s: float = 30.0
+        self, ports: Sequence[int], *, timeout_s: float | None = None
     ) -> Mapping[int, PortState]:
         """Try TCP ports of the guest from outside."""
-        return self._live().probe_tcp(ports, deadline=Deadline.after(timeout_s))
+        limit = self.deadline(_PROBE_S) if timeout_s is None else Deadline.after(timeout_s)
+        return self._live().probe_tcp(ports, deadline=limit)
 
     @property
     def can_survey(self) -> bool:
@@ -287,6 +301,11 @@ class Machine:
         self.state = State.STOPPED
         if running is not None:
             running.stop()
+
+    def _limit(self, timeout_s: float | None) -> Deadline:
+        if timeout_s is None:
+            return self.deadline(DEFAULT_COMMAND_TIMEOUT_S)
+        return Deadline.after(timeout_s)
 
     def _live(self) -> Running:
         if self._running is None:

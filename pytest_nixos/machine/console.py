@@ -30,7 +30,10 @@ class ConsoleLine:
 
 
 class Console:
-    """Append-only record of serial lines; safe for one writer and many readers."""
+    """Append-only record of serial lines; safe for one writer and many readers.
+
+    Bounded: of a guest that prints without end, lines in the middle are dropped, and a line in their place says so.
+    """
 
     def __init__(self, *, listener: Callable[[ConsoleLine], None] | None = None) -> None:
         self._first: list[ConsoleLine] = []

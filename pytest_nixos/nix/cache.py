@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from pytest_nixos.local.dirs import cache_directory, is_private
-from pytest_nixos.local.private_directory import private_directory
+from pytest_nixos.local.dirs import cache_directory, is_private, make_private
 
 __all__ = ["EvaluationCache", "evaluation_key"]
 
@@ -61,7 +60,7 @@ class EvaluationCache:
     def put(self, key: str, content: Mapping[str, Any]) -> None:
         """Keep `content` under `key`; another process sees it whole or not at all. What is too old goes."""
         with contextlib.suppress(OSError):
-            private_directory(self.directory)
+            make_private(self.directory)
             self.prune()
             descriptor, name = tempfile.mkstemp(dir=self.directory, prefix=".new-")  # mode 0600
             try:

@@ -14,6 +14,7 @@ from pytest_nixos.generations import Generations
 from pytest_nixos.generations.nix_bridge import NixBridge
 from pytest_nixos.generations.upgrade_outcome import UpgradeOutcome
 from pytest_nixos.generations.upgrade_stage import Stage
+from pytest_nixos.local.pressure import Pressure, PressureMark
 from pytest_nixos.machine.base import Machine
 from pytest_nixos.machine.cluster.cluster import Cluster
 from pytest_nixos.machine.faults.faults import Faults
@@ -30,6 +31,8 @@ from pytest_nixos.plugin.stash import EVIDENCE, PROGRESS, SESSION
 from pytest_nixos.standards.model import Control
 
 __all__: list[str] = []
+
+_CALM = {"waited": None, "stolen": None, "span_s": 0.0}
 
 
 @pytest.fixture(scope="session")
@@ -196,6 +199,24 @@ def nixos_place(request: pytest.FixtureRequest, _nixos_host: str) -> str:
 def nixos_stage(request: pytest.FixtureRequest, _nixos_host: str) -> str:
     """The stage of an upgrade test, ``old``, ``new`` or ``back``; ``""`` in any other run."""
     return _session(request).entry(_nixos_host).stage or ""
+
+
+@pytest.fixture
+def nixos_slowness(
+    request: pytest.FixtureRequest, _nixos_host: str, nixos_machine: Machine
+) -> Callable[[], str]:
+    """Say why times here are not the host's: this machine is slow, or was busy during the test or the boot; ``""`` if not."""
+    began = PressureMark.now()
+    entry = _session(request).entry(_nixos_host)
+    of_boot = Pressure(**entry.circumstances.get("pressure_of_boot", _CALM)).words
+
+    def words() -> str:
+        since = began.until(PressureMark.now()).words
+        return "; ".join(
+            dict.fromkeys(filter(None, (nixos_machine.spec.pace.words, since, of_boot)))
+        )
+
+    return words
 
 
 @pytest.fixture(scope="session")

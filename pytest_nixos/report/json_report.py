@@ -67,6 +67,7 @@ class JsonHost(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One host of the run; where it did not evaluate, only the first three.
 
     `failure` is what kept the host from being judged, `why` the same in a few words. `changed_options` maps an option to what the host declares and what the machine had.
+    `circumstances` are the machine's that ran pytest: its `pace`, the `pressure` on it, and what the guest's kernel was told for it.
     """
 
     ref: str
@@ -78,10 +79,11 @@ class JsonHost(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     version: str | msgspec.UnsetType = msgspec.UNSET
     warnings: list[str] | msgspec.UnsetType = msgspec.UNSET
     changed_options: dict[str, list[Any]] | msgspec.UnsetType = msgspec.UNSET
+    circumstances: dict[str, Any] = {}
 
 
 class JsonRun(msgspec.Struct, frozen=True, kw_only=True):
-    """The run as a whole; `started_at` is ISO 8601 with zone."""
+    """The run as a whole; `started_at` is ISO 8601 with zone, `incomplete` says which workers died."""
 
     plugin_version: str
     started_at: str
@@ -90,6 +92,7 @@ class JsonRun(msgspec.Struct, frozen=True, kw_only=True):
     fail_on: SeverityName
     waiver_notices: list[str]
     upgrades: dict[str, dict[str, Any]]
+    incomplete: list[str]
 
 
 class JsonReport(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ from __future__ import annotations
 import enum
 import re
 
-__all__ = ["NAME_HINT", "NameClass", "name_class"]
+__all__ = ["NameClass", "may_name", "name_class"]
 
 
 class NameClass(enum.Enum):
@@ -20,9 +20,9 @@ class NameClass(enum.Enum):
 
 
 #: A line without one of these needs no closer look.
-NAME_HINT = re.compile(
-    r"(?i)pass|pw|secret|token|psk|key|credential|auth|\bpin\b|webhook|seed|salt|pepper|_tok\b|"
-    r"identified\s+by|encrypt"
+_HINTS = (
+    *("pass", "pw", "secret", "token", "psk", "key", "credential", "auth", "pin", "webhook"),
+    *("seed", "salt", "pepper", "bearer", "identified", "encrypt"),
 )
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -65,6 +65,12 @@ _OPEN = frozenset(
 )  # fmt: skip
 
 
+def may_name(text: str) -> bool:
+    """Whether a text holds a name of a secret at all."""
+    low = text.lower()
+    return any(hint in low for hint in _HINTS)
+
+
 def words_of(name: str) -> list[str]:
     """Return the words of a name in lower case: ``smtp.userPassword`` is smtp, user, password."""
     return _WORD.findall(_CAMEL.sub("_", name).lower())
@@ -77,7 +83,7 @@ def name_class(name: str) -> NameClass | None:
     words = words_of(name)
     if not words or _OPEN.intersection(words):
         return None
-    if words[0] in {"import", "load", "set"} and "credential" in words[1:2]:
+    if words[0] in {"import", "load", "set", "condition", "assert"} and "credential" in words[1:2]:
         return None  # systemd's own directives name credentials and files
     last, two, three = words[-1], "".join(words[-2:]), "".join(words[-3:])
     if _HASHES.search(two):

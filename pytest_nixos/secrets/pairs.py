@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from pytest_nixos.secrets.hit import Found
-from pytest_nixos.secrets.names import NAME_HINT, NameClass, name_class
+from pytest_nixos.secrets.names import NameClass, may_name, name_class
 from pytest_nixos.secrets.values import Verdict, entropy, judge_value
 
 __all__ = ["by_name"]
@@ -95,10 +95,12 @@ def by_name(text: str, *, name: str = "") -> Iterator[tuple[Found, Verdict]]:
     :param name: the file's name: in a program, what is not in quotes is a variable and no value.
     """
     code = bool(_CODE_FILE.search(name) or _SHEBANG.match(text))
+    if not may_name(text):
+        return
     yield from _below(text)
     start = 0
     for line in text.splitlines(keepends=True):
-        if NAME_HINT.search(line):
+        if may_name(line):
             yield from _of_line(line.rstrip("\r\n"), start, code=code)
         start += len(line)
 

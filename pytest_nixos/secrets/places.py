@@ -42,6 +42,7 @@ _BEARER = re.compile(
     r"(?i)\b(?:bearer[ =:]+[\"']?(?P<value>[A-Za-z0-9._~+/=-]{16,})|"
     r"token (?P<other>[A-Za-z0-9_=-]{32,}))"
 )
+_HEADER_HINT = re.compile(r"(?i)authorization|x-[a-z]+-(?:key|token)|-token|api-key|bearer|token ")
 _NETRC = re.compile(
     r"(?m)\b(?:machine\s+\S+|default)\s(?:[^\n]|\n(?!\s*machine\b))*?\bpassword\s+(?P<value>\S+)"
 )
@@ -69,7 +70,13 @@ class _Place:
     kind: str
     pattern: re.Pattern[str]
     file: re.Pattern[str] | None
+    words: tuple[str, ...]
     least: int
+
+    def may_be_in(self, text: str, name: str) -> bool:
+        if self.file is not None:
+            return self.file.search(name) is not None
+        return any(word in text for word in self.words)
 
     def matches(self, line: str) -> Iterator[re.Match[str]]:
         if self.file is None:
@@ -86,6 +93,7 @@ def _places() -> tuple[_Place, ...]:
             kind=entry["kind"],
             pattern=re.compile(entry["pattern"]),
             file=re.compile(entry["file"]) if "file" in entry else None,
+            words=tuple(entry.get("words", "").split()),
             least=entry.get("least", 0),
         )
         for entry in tomllib.loads(text)["place"]
@@ -99,7 +107,7 @@ def by_place(text: str, *, name: str = "") -> Iterator[tuple[Found, Verdict]]:
     """
     yield from _netrc(text)
     yield from _kubernetes(text)
-    places = [place for place in _places() if place.file is None or place.file.search(name)]
+    places = [place for place in _places() if place.may_be_in(text, name)]
     start = 0
     for line in text.splitlines(keepends=True):
         for found, verdict in _of_line(line.rstrip("\r\n"), places):
@@ -120,8 +128,10 @@ def _judged(
 def _of_line(line: str, places: Sequence[_Place]) -> Iterator[tuple[Found, Verdict]]:
     if "://" in line and "@" in line:
         yield from _addresses(line)
-    for match in (*_HEADER.finditer(line), *_PLAIN_HEADER.finditer(line), *_BEARER.finditer(line)):
-        yield from _header(match)
+    if _HEADER_HINT.search(line):
+        for pattern in (_HEADER, _PLAIN_HEADER, _BEARER):
+            for match in pattern.finditer(line):
+                yield from _header(match)
     for place in places:
         for match in place.matches(line):
             if not place.least or looks_random(match["value"], least=place.least):
@@ -142,7 +152,7 @@ def _addresses(line: str) -> Iterator[tuple[Found, Verdict]]:
 
 
 def _docker(line: str) -> Iterator[tuple[Found, Verdict]]:
-    for match in _DOCKER.finditer(line):
+    for match in _DOCKER.finditer(line) if "auth" in line else ():
         group = "value" if match["value"] else "npm"
         if re.match(r"^[\x21-\x7e]+:[\x20-\x7e]+$", _decoded(match[group])):
             at, end = match.span(group)

@@ -64,14 +64,27 @@ _CLASSES: tuple[type[RegexBasedDetector], ...] = (
     TelegramBotTokenDetector,
     TwilioKeyDetector,
 )
-#: Every one of their patterns needs a text of these on the line, in whatever case.
-_HINT = re.compile(
-    r"(?i)AKC|AP[0-9A-F]|A3T|ABIA|ACCA|AKIA|ASIA|aws|AccountKey|cloudant|clou|\bcl[_a-z-]*(?:key|"
-    r"pwd|pw|pass|token)|"
-    r"[MNO][a-z\d_-]{23,25}\.|gh[pousr]_|gl\w{2,8}-|GR1348941|ibm|bx|cos|hmac|cloud|-us\d|"
-    r"_authToken|T3BlbkFJ|pypi-|SG\.|xox|"
-    r"hooks\.slack|softlayer|\bsl[_-]|sq0csp|[rs]k_live|^\d{8,10}:|AC[a-z0-9]{32}|SK[a-z0-9]{32}"
+#: Each of their patterns needs one of these on the line: found much faster than forty patterns.
+_WORDS = (
+    *("AKC", "AP", "A3T", "ABIA", "ACCA", "AKIA", "ASIA", "AC", "SK", "AccountKey", "GR1348941"),
+    *("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "gl", "-us", "_authToken", "T3BlbkFJ", "pypi-"),
+    *("SG.", "xox", "hooks.slack", "sq0csp", "k_live"),
 )
+_WORDS_IN_ANY_CASE = ("aws", "cl", "ibm", "bx", "cos", "hmac", "softlayer", "sl")
+_FORMS = re.compile(r"[MNO][A-Za-z\d_-]{23,25}\.|^\d{8,10}:")
+
+
+#: No pattern is as short as this.
+_LEAST = 12
+
+
+def _may_hold(line: str) -> bool:
+    low = line.lower()
+    return (
+        any(word in line for word in _WORDS)
+        or any(word in low for word in _WORDS_IN_ANY_CASE)
+        or _FORMS.search(line) is not None
+    )
 
 
 @cache
@@ -83,7 +96,7 @@ def by_plugin(text: str) -> Iterator[Found]:
     """Find what the plugins know, line by line, as they are made for."""
     start = 0
     for line in text.splitlines(keepends=True):
-        if _HINT.search(line):
+        if len(line) > _LEAST and _may_hold(line):
             yield from _of_line(line, start)
         start += len(line)
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
+from functools import cache
+from importlib import metadata
+from pathlib import Path
 
 from pytest_nixos.secrets.hit import Found, Hit, mark_of, masked
 from pytest_nixos.secrets.pairs import by_name
 from pytest_nixos.secrets.places import by_place
-from pytest_nixos.secrets.plugins import by_plugin
 from pytest_nixos.secrets.shapes import by_shape, key_blocks
 from pytest_nixos.secrets.values import Verdict
 
-__all__ = ["RULES", "find_known_secrets", "find_secrets"]
-
-#: Changes whenever the rules do: what was found with older ones is not taken from a cache.
-RULES = 1
+__all__ = ["find_known_secrets", "find_secrets", "rules_version"]
 
 _DOCUMENTATION = re.compile(
     r"(?i)\.(?:md|markdown|rst|adoc|html?|[1-8]|info|po|tex)$|(?:^|[/-])(?:README|LICENSE|COPYING|"
@@ -44,6 +44,16 @@ def find_secrets(text: str, *, name: str = "") -> tuple[Hit, ...]:
     return tuple(_hits(text, found))
 
 
+@cache
+def rules_version() -> str:
+    """Return a digest of the rules: what was found with others is not taken from a cache."""
+    digest = hashlib.sha256(metadata.version("detect-secrets").encode())
+    for file in sorted(Path(__file__).parent.iterdir()):
+        if file.suffix in {".py", ".toml"}:
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
 def find_known_secrets(text: str) -> tuple[Hit, ...]:
     """Find keys and tokens that their shape gives away in the files of a package, where names say
     little.
@@ -53,6 +63,9 @@ def find_known_secrets(text: str) -> tuple[Hit, ...]:
 
 
 def _known(text: str) -> Iterator[Found]:
+    # Loads detect-secrets and with it an HTTP client, 0.4 s that a run without a scan does not pay.
+    from pytest_nixos.secrets.plugins import by_plugin
+
     yield from key_blocks(text)
     yield from by_shape(text)
     yield from by_plugin(text)

@@ -30,6 +30,8 @@ _PACKAGE_FILE_LIMIT = 512 * 1024
 _OWN_FILE_LIMIT = 4 * 1024 * 1024
 #: More files than this has nothing that a configuration generates.
 _OWN_FILES = 400
+#: A finding with more lines is read by nobody.
+_MOST_TOLD = 200
 _STORE_NAME = re.compile(r"^[0-9a-df-np-sv-z]{32}-(?P<name>.+)$")
 _VERSION = re.compile(r"-\d[\w.+-]*$")
 _PACKAGE_FOLDERS = ("bin", "sbin", "lib", "libexec", "share", "include")
@@ -139,12 +141,17 @@ def _summed(
     )
     return StoreScan(
         paths=paths,
-        secrets=tuple(sorted(hits)),
+        secrets=_at_most(sorted(hits)),
         private_keys=tuple(
             sorted(k for k, hit in hits.items() if hit.kind.startswith(_PRIVATE_KEY))
         ),
         told=tally.told(),
     )
+
+
+def _at_most(lines: list[str]) -> tuple[str, ...]:
+    more = len(lines) - _MOST_TOLD
+    return (*lines[:_MOST_TOLD], *([f"and {more} more"] if more > 0 else []))
 
 
 def _line(file: str, hit: Hit, names: Mapping[str, str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -13,8 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pytest_nixos.local.dirs import make_private
 from pytest_nixos.secrets.hit import Hit
-from pytest_nixos.secrets.scan import RULES
+from pytest_nixos.secrets.scan import rules_version
 
 __all__ = ["PathScan", "ScanCache"]
 
@@ -81,16 +83,25 @@ class ScanCache:
         entries = {**_read(self._file), **self._new}
         entries = dict(list(entries.items())[-_MOST:])
         with contextlib.suppress(OSError):
-            self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(self._file.parent)
             descriptor, name = tempfile.mkstemp(dir=self._file.parent, prefix=".new-")  # mode 0600
             try:
                 with os.fdopen(descriptor, "w") as stream:
-                    json.dump({"rules": RULES, "scans": entries}, stream)
+                    json.dump({"rules": _version(), "scans": entries}, stream)
                 Path(name).replace(self._file)
             except BaseException:
                 Path(name).unlink(missing_ok=True)
                 raise
         self._new = {}
+
+
+def _version() -> str:
+    """Return what a scan depends on beside the store path: the rules, and what is read with which."""
+    readers = (Path(__file__).with_name(f"{name}.py") for name in ("closure_scan", "initrd_files"))
+    digest = hashlib.sha256(rules_version().encode())
+    for reader in readers:
+        digest.update(reader.read_bytes())
+    return digest.hexdigest()
 
 
 def _key(path: Path, *, own: bool) -> str:
@@ -107,7 +118,7 @@ def _read(file: Path) -> dict[str, Json]:
             document = json.loads(stream.read())
     except (OSError, ValueError, RecursionError):
         return {}
-    fits = isinstance(document, dict) and document.get("rules") == RULES
+    fits = isinstance(document, dict) and document.get("rules") == _version()
     scans = document.get("scans") if fits else None
     return scans if isinstance(scans, dict) else {}
 

@@ -19,7 +19,7 @@ class NixosBackend(BaseBackend):
     :param hostname: name that test ids show (``nixos://name``).
     :param source: machine, or bare transport; a machine's transport is asked for at each command, so it may
         change.
-    :param timeout_s: seconds that a command may take unless it says otherwise.
+    :param timeout_s: seconds that a command may take unless it says otherwise; two minutes of an idle machine without it.
     """
 
     NAME = "nixos"
@@ -29,7 +29,7 @@ class NixosBackend(BaseBackend):
         hostname: str,
         *,
         source: Machine | Transport,
-        timeout_s: float = DEFAULT_COMMAND_TIMEOUT_S,
+        timeout_s: float | None = None,
     ) -> None:
         super().__init__(hostname)
         self._source = source
@@ -48,15 +48,23 @@ class NixosBackend(BaseBackend):
         :raises CommandTimeout: if it takes longer; it is killed and the channel stays usable.
         :raises TransportError: if the guest is gone.
         """
-        deadline = Deadline.after(kwargs.pop("timeout_s", self._timeout_s))
+        timeout_s: float | None = kwargs.pop("timeout_s", self._timeout_s)
         stdin: bytes = kwargs.pop("stdin", b"")
         if kwargs:
             raise TypeError(f"run() knows timeout_s and stdin, not {', '.join(sorted(kwargs))}")
         line = self.get_command(command, *args)
         source = self._source
         transport = source.transport if isinstance(source, Machine) else source
-        done = transport.run(line, deadline=deadline, stdin=stdin)
+        done = transport.run(line, deadline=self._deadline(timeout_s), stdin=stdin)
         return self.result(done.exit_status, self.encode(line), done.stdout, done.stderr)
+
+    def _deadline(self, timeout_s: float | None) -> Deadline:
+        if timeout_s is not None:
+            return Deadline.after(timeout_s)
+        source = self._source
+        if isinstance(source, Machine):
+            return source.deadline(DEFAULT_COMMAND_TIMEOUT_S)
+        return Deadline.after(DEFAULT_COMMAND_TIMEOUT_S)
 
     def get_sudo_command(self, command: str, sudo_user: str | None) -> str:
         """Return a command line that runs `command` as `sudo_user`.

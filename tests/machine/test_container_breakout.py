@@ -254,6 +254,17 @@ def test_chroot_and_a_namespace_of_its_own_lead_nowhere(
     assert result.stdout == b"not there\n", result
 
 
+def test_the_channel_is_not_the_guests_to_replace(guest: ContainerRunning, way: str) -> None:
+    script = (
+        "cd /run/pytest-nixos-channel; rm -f 0.in channel.bash; mv 1.in x; ln -s /etc/passwd y; chmod 0777 . 0.in; "
+        "mount -o remount,rw,bind . ; umount .; echo x >channel.bash; ls -l; stat -c %U ."
+    )
+    text = attempt(guest, way, script).stdout_text
+    assert "0.in" in text and "1.in" in text and "channel.bash" in text
+    assert " x\n" not in text and " y " not in text
+    assert run(guest, "echo answers").stdout == b"answers\n"
+
+
 def test_a_reboot_of_the_guest_is_not_ours(way: str) -> None:
     """LINUX_REBOOT_CMD_POWER_OFF ends the guest's namespace and nothing else."""
     with started() as machine:

@@ -17,7 +17,7 @@ import signal
 
 import pytest
 
-from pytest_nixos import MachineError, TransportError
+from pytest_nixos import Deadline, MachineError, TransportError, poll
 
 
 def test_answers(nixos_machine):
@@ -26,10 +26,15 @@ def test_answers(nixos_machine):
 
 
 def test_hang(nixos_machine, nixos_faults):
-    state = f"/proc/{nixos_machine.running._process.pid}/stat"
+    path = f"/proc/{nixos_machine.running._process.pid}/stat"
+
+    def becomes(stopped):
+        look = lambda: (open(path).read().split()[2] == "T") is stopped or None
+        return poll(look, deadline=Deadline.after(20), interval_s=0.01)
+
     with nixos_faults.hang():
-        assert open(state).read().split()[2] == "T"
-    assert open(state).read().split()[2] != "T"
+        assert becomes(True)
+    assert becomes(False)
 
 
 def test_what_it_cannot_do(nixos_machine):
@@ -38,11 +43,11 @@ def test_what_it_cannot_do(nixos_machine):
         nixos_machine.power_off(orderly=True)
 
 
-def test_killed(nixos_machine):
-    os.kill(nixos_machine.running._process.pid, signal.SIGKILL)
-    nixos_machine.running._process.wait_ended(10)
+def test_killed(nixos_fresh_machine):
+    os.kill(nixos_fresh_machine.running._process.pid, signal.SIGKILL)
+    nixos_fresh_machine.running._process.wait_ended(10)
     with pytest.raises(TransportError, match="the desk machine ended by signal 9") as caught:
-        nixos_machine.run("true")
+        nixos_fresh_machine.run("true")
     assert caught.value.remedy == "find out who ended it"
 """
 

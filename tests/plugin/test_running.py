@@ -136,8 +136,9 @@ def test_kept_directory_is_named(field: Field) -> None:
     field.pytester.makepyfile("def test_a(nixos_machine): assert 0")
     result = field.run("--nixos-flake", ".#web", "--nixos-suite", "none", "--nixos-keep", "failed")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    (line,) = [line for line in result.outlines if line.startswith("nixos: web: kept ")]
-    directory = Path(line.removeprefix("nixos: web: kept "))
+    # pytest writes its own letter for the test on the same line.
+    (line,) = [line for line in result.outlines if "nixos: web: kept " in line]
+    directory = Path(line.partition("nixos: web: kept ")[2])
     assert directory.is_dir()
     directory.rmdir()
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from pytest_nixos.errors import BootError, CommandTimeout
+from pytest_nixos.local.pace import Pace
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.boot.events import BootEventKind
 from pytest_nixos.machine.command import Transport
@@ -52,6 +53,14 @@ class SettleLimits:
     named_after_s: float = 10.0
     stuck_after_s: float = 150.0
     late_jobs_s: float = 20.0
+
+    def at(self, pace: Pace) -> SettleLimits:
+        """Return the limits as they are on this machine."""
+        return SettleLimits(
+            named_after_s=pace.limit(self.named_after_s),
+            stuck_after_s=pace.limit(self.stuck_after_s),
+            late_jobs_s=pace.limit(self.late_jobs_s),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +123,7 @@ class _Settling:
         self._named: set[str] = set()
         self._jobs: tuple[Job, ...] = ()
         self._moved_s = time.monotonic()
+        self._too_late = False
 
     def wait(self, deadline: Deadline) -> Settled:
         finished: Deadline | None = None
@@ -141,6 +151,8 @@ class _Settling:
         return found.get("SystemState", ""), int(count) if count.isdigit() else -1
 
     def _ask(self, command: str, deadline: Deadline) -> str:
+        if self._too_late and deadline.expired:
+            return ""
         try:
             result = self._transport.run(command, deadline=deadline.within(_COMMAND_LIMIT_S))
         except CommandTimeout:
@@ -214,6 +226,7 @@ class _Settling:
             )
 
     def _late(self, deadline: Deadline, state: str) -> BootError:
+        self._too_late = True
         # What is asked now must not make a boot limit of a minute two: a manager that hangs does not answer anyway.
         grace = Deadline.after(
             min(2 * _COMMAND_LIMIT_S, _GRACE_SHARE * deadline.limit_s + _GRACE_S)

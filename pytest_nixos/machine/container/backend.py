@@ -8,15 +8,15 @@ import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 
-from pytest_nixos.errors import BootError, MachineError, NixosError, TransportError
+from pytest_nixos.errors import MachineError, TransportError
 from pytest_nixos.local.namespace import Leader, in_network_of
 from pytest_nixos.local.process import Runner, SubprocessRunner, find_tool
 from pytest_nixos.local.timing import Deadline, poll
 from pytest_nixos.machine.base import BackendName, MachineSpec
 from pytest_nixos.machine.boot.events import BootEventKind, BootListener, ignore_boot_event
-from pytest_nixos.machine.boot.failure import explained, fatal_error, late_error
 from pytest_nixos.machine.boot.news import BootNews
-from pytest_nixos.machine.boot.settle import SettleLimits, settle
+from pytest_nixos.machine.boot.remedies import VM_REMEDIES, Remedies
+from pytest_nixos.machine.boot.settle import SettleLimits
 from pytest_nixos.machine.capabilities import BootsFrom, PortState
 from pytest_nixos.machine.channel.transport import SerialChannel
 from pytest_nixos.machine.command import ExplainedTransport
@@ -26,7 +26,7 @@ from pytest_nixos.machine.container.started import Launched
 from pytest_nixos.machine.container.strategy import ContainerStrategy, NspawnStrategy
 from pytest_nixos.machine.container.told import ToldTransport
 from pytest_nixos.machine.container.users import UNSAFE_OPTION
-from pytest_nixos.machine.lifetime import ask_to_power_off, await_end
+from pytest_nixos.machine.lifetime import Lifetime
 from pytest_nixos.machine.network.guest_address import ask_outer_addresses
 from pytest_nixos.machine.network.prober import FrameProber
 from pytest_nixos.machine.network.scan import scan_tcp
@@ -35,11 +35,10 @@ from pytest_nixos.machine.survey import Survey, View
 
 __all__ = ["ContainerBackend", "ContainerRunning"]
 
-_TAIL = 40
-_LAST_WORDS_S = 0.5
+_PROGRAM = "systemd-nspawn"
 _INTERVAL_S = 0.02
 
-_REMEDIES = (
+_WORDS = (
     ("overlay", "load the overlay module (modprobe overlay): the container's store lies on it"),
     (
         "execv(",
@@ -65,7 +64,8 @@ _REMEDIES = (
         "run as root of the machine itself: containers in containers are often confined",
     ),
 )
-_DEFAULT_REMEDY = "read the console lines above for the first thing that went wrong"
+_KINDS = ("systemd crashed", "stuck unit", "emergency mode", "rescue mode")
+_REMEDIES = Remedies(by_kind={kind: VM_REMEDIES.by_kind[kind] for kind in _KINDS}, by_words=_WORDS)
 
 
 class ContainerBackend:
@@ -111,40 +111,29 @@ class ContainerBackend:
             self._runner, inherited, root_is_machine_root=self._root_is_machine_root
         )
         news = BootNews(spec.host.name, self._on_event)
-        with contextlib.ExitStack() as stack:
-            launched = strategy.launch(spec, news.console, stack, deadline=deadline)
-            running = ContainerRunning(spec.host.name, news, launched, stack, nsenter, self._limits)
+        life = Lifetime(spec.host.name, news, program=_PROGRAM, remedies=_REMEDIES)
+        with life.stopped_on_error():
+            launched = strategy.launch(spec, news.console, life.undo, deadline=deadline)
+            running = ContainerRunning(life, launched, nsenter, self._limits.at(spec.pace))
             running.boot(deadline)
-            running.keep(stack.pop_all())
         return running
 
 
 class ContainerRunning:
-    """A started container; made by :class:`ContainerBackend`.
-
-    :param stack: receives what must be undone, in the order in which it was done.
-    """
+    """A started container; made by :class:`ContainerBackend`."""
 
     def __init__(
-        self,
-        name: str,
-        news: BootNews,
-        launched: Launched,
-        stack: contextlib.ExitStack,
-        nsenter: str,
-        limits: SettleLimits,
+        self, life: Lifetime, launched: Launched, nsenter: str, limits: SettleLimits
     ) -> None:
-        self.console = news.console
+        self.life = life
+        self.console = life.console
         self.transport: ExplainedTransport
         self.leader: Leader | None = None
-        self._name = name
-        self._news = news
         self._launched = launched
-        self._process = launched.process
-        self._stack = stack
         self._nsenter = nsenter
         self._limits = limits
-        self._booted = False
+        life.undo.callback(self._tell_limits)
+        self._follow()
 
     @property
     def pid(self) -> int:
@@ -159,49 +148,32 @@ class ContainerRunning:
     def power_off(self, *, orderly: bool, deadline: Deadline) -> None:
         """Shut the container down, or kill all that runs in it; its root directory stays."""
         if orderly and self.is_alive():
-            ask_to_power_off(
-                lambda command, limit: self.transport.run(command, deadline=limit),
-                deadline=deadline,
-            )
-            await_end(self._name, lambda: self._process.has_ended, deadline=deadline)
+            self.life.shut_down(self.transport, deadline=deadline)
         self._launched.life.close()
 
     def power_on(self, *, generation: int | None, deadline: Deadline) -> None:
         """Start the container again on the same root directory, in the generation of that number or the default."""
         if self._launched.relaunch is None:
             raise MachineError(
-                f"{self._name}: a container of nixos-container cannot be started again here",
+                f"{self.life.name}: this container cannot be started again",
                 remedy="run the host as a VM: --nixos-backend vm",
             )
         self.console.begin_boot()
-        self._booted = False
         self.leader = None
         self._launched = self._launched.relaunch(generation)
-        self._process = self._launched.process
+        self._follow()
         self.boot(deadline)
 
     def boot(self, deadline: Deadline) -> None:
         """Wait until the root command channel answers and the boot has settled."""
         self._find_leader(deadline)
         self._connect(deadline)
-        with self._explained(deadline, "the boot did not settle"):
-            settle(
-                self.transport,
-                machine=self._name,
-                deadline=deadline,
-                limits=self._limits,
-                tell=self._news.tell,
-                check=self._check,
-            )
-        self._booted = True
-
-    def keep(self, stack: contextlib.ExitStack) -> None:
-        """Take over what :meth:`stop` has to undo."""
-        self._stack = stack
+        self.life.settle(self.transport, self._limits, deadline=deadline)
+        self.life.has_come_up = True
 
     def is_alive(self) -> bool:
         """Whether the container's process 1 still runs."""
-        return self.leader is not None and self.leader.is_alive and not self._process.has_ended
+        return self.leader is not None and not self.life.has_ended
 
     def probe_tcp(self, ports: Sequence[int], *, deadline: Deadline) -> Mapping[int, PortState]:
         """Try TCP ports of the guest from the other end of its link."""
@@ -215,7 +187,7 @@ class ContainerRunning:
         """Try what `wanted` names by both families, with frames of our own on the other end of its link."""
         launched = self._launched
         with self._outside():
-            outer = ask_outer_addresses(self._name, self.transport, deadline=deadline)
+            outer = ask_outer_addresses(self.life.name, self.transport, deadline=deadline)
             enter = functools.partial(in_network_of, launched.outside_pid)
             prober = FrameProber(PacketLink(launched.interface, enter))
             return prober.survey(wanted, outer, deadline=deadline)
@@ -223,8 +195,8 @@ class ContainerRunning:
     @contextlib.contextmanager
     def _outside(self) -> Iterator[None]:
         if not self.is_alive():
-            raise self._obituary() or TransportError(
-                f"{self._name}: the container has ended", remedy="start a new machine"
+            raise self.life.obituary() or TransportError(
+                f"{self.life.name}: the container has ended", remedy="start a new machine"
             )
         try:
             yield
@@ -253,15 +225,18 @@ class ContainerRunning:
 
     def stop(self) -> None:
         """End the container and remove everything that it left; never raises, safe to call twice."""
-        try:
-            self._tell_limits()
-            self._stack.close()
-        except (OSError, NixosError) as err:
-            self.console.append(f"pytest-nixos: while stopping {self._name}: {err}")
+        self.life.stop()
+
+    def _follow(self) -> None:
+        self.life.follow(
+            self._launched.process,
+            # systemd-nspawn itself ends a moment later than process 1.
+            is_gone=lambda: self.leader is not None and not self.leader.is_alive,
+        )
 
     def _find_leader(self, deadline: Deadline) -> None:
         def look() -> Leader | None:
-            self._check()
+            self.life.check()
             pid = self._launched.find_leader()
             with contextlib.suppress(ProcessLookupError):
                 return None if pid is None else Leader(pid)
@@ -269,7 +244,7 @@ class ContainerRunning:
 
         leader = poll(look, deadline=deadline, interval_s=_INTERVAL_S)
         if leader is None:
-            raise late_error(self._name, self.console, "no container", deadline.limit_s)
+            raise self.life.late("no container", deadline)
         self.leader = leader
         self._launched.life.callback(leader.close)
         # The root directory is thrown away: nothing is gained by an orderly shutdown, which can take minutes.
@@ -280,71 +255,16 @@ class ContainerRunning:
         links = open_links(self._launched.channel, self._launched.life)
         channel = SerialChannel(links)
         self._launched.life.callback(channel.close)
-        with self._explained(deadline, "no answer from the root command channel"):
-            channel.wait_ready(deadline, self._check_channel)
-        told = ToldTransport(channel, self._tell_limits)
-        self.transport = ExplainedTransport(told, self._obituary)
-        self._news.tell(BootEventKind.CHANNEL, "the root command channel answers")
-
-    def _explained(self, deadline: Deadline, what: str) -> contextlib.AbstractContextManager[None]:
-        return explained(
-            self._name,
-            self.console,
-            what,
-            deadline,
-            ended=lambda: self._process.wait_ended(_LAST_WORDS_S),
-            check=self._check,
-        )
+        with self.life.explained(deadline, "no answer from the root command channel"):
+            channel.wait_ready(deadline, self.life.check)
+        self.transport = self.life.explain(ToldTransport(channel, self._tell_limits))
+        self.life.answers()
 
     def _tell_limits(self) -> None:
         """Say on the console which limits the container has come to; what fails then fails for that."""
         for text in self._launched.limits_reached():
             self.console.append(f"pytest-nixos: {text}")
-            self._news.tell(BootEventKind.TROUBLE, text)
-
-    def _check_channel(self) -> None:
-        """Raise while the channel waits if the container ended or, before its boot has settled, will not come up."""
-        if not self._booted:
-            self._check()
-        elif not self.is_alive():
-            raise self._obituary() or TransportError(
-                f"{self._name}: the container has ended", remedy="start a new machine"
-            )
-
-    def _check(self) -> None:
-        """Raise at once if the container ended or its boot cannot succeed any more."""
-        trouble = self.console.fatal_trouble
-        if trouble is not None:
-            raise fatal_error(self._name, self.console, trouble)
-        if self._process.has_ended or (self.leader is not None and not self.leader.is_alive):
-            # systemd-nspawn speaks its last words after process 1 has ended.
-            self._process.wait_ended(_LAST_WORDS_S)
-            raise self._ended_error()
-
-    def _ended_error(self) -> BootError:
-        tail = self.console.tail(_TAIL)
-        remedies = (text for sign, text in _REMEDIES if any(sign in line for line in tail))
-        return BootError(
-            f"{self._name}: systemd-nspawn ended {self._process.end_words} after "
-            f"{self.console.phase.words} ({self.console.elapsed_s:.0f} s)",
-            remedy=next(remedies, _DEFAULT_REMEDY),
-            state="the container ended",
-            console_tail=tail,
-        )
-
-    def _obituary(self) -> TransportError | None:
-        """Say why the container is gone, ``None`` while it lives."""
-        if self.is_alive():
-            return None
-        # systemd-nspawn speaks its last words after process 1 has ended.
-        self._process.wait_ended(_LAST_WORDS_S)
-        self._tell_limits()
-        tail = "".join(f"\n  | {line}" for line in self.console.tail(_TAIL))
-        return TransportError(
-            f"{self._name}: the container ended (systemd-nspawn ended {self._process.end_words}); "
-            f"last console lines:{tail}",
-            remedy="find out what ended it; every later check on this host fails with this cause",
-        )
+            self.life.news.tell(BootEventKind.TROUBLE, text)
 
 
 def _require_root(name: str) -> None:

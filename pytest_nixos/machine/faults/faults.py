@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pytest_nixos.errors import BrokenMachineError, FaultError, NixosError
-from pytest_nixos.local.timing import Deadline, poll
+from pytest_nixos.local.timing import poll
 from pytest_nixos.machine.base import BackendName, Machine
 from pytest_nixos.machine.boot.settle import parse_properties
 from pytest_nixos.machine.capabilities import Freezable, Pluggable
@@ -316,15 +316,15 @@ class Faults:
         )
 
     def _await(self, look: Callable[[], bool | None], problem: str) -> None:
-        deadline = Deadline.after(_STEP_LIMIT_S)
+        deadline = self._machine.deadline(_STEP_LIMIT_S)
         if poll(look, deadline=deadline, interval_s=_INTERVAL_S) is None:
             raise FaultError(
-                f"{self._machine.name}: {problem} within {_STEP_LIMIT_S:g} s",
+                f"{self._machine.name}: {problem} within {deadline.limit_s:g} s",
                 remedy="look at the machine's journal",
             )
 
     def _do(self, command: str) -> CommandResult:
-        result = self._machine.run(command, timeout_s=_STEP_LIMIT_S)
+        result = self._machine.run(command, timeout_s=self._machine.deadline(_STEP_LIMIT_S).limit_s)
         if not result.succeeded:
             first = command.strip().splitlines()[0]
             raise FaultError(

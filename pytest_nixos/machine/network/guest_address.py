@@ -28,6 +28,11 @@ def ask_address(name: str, transport: Transport, *, deadline: Deadline) -> IPv4I
     :raises TransportError: if it does not answer.
     """
     answer = transport.run(_ADDRESSES, deadline=deadline.within(_ADDRESS_LIMIT_S))
+    if not answer.succeeded:
+        raise MachineError(
+            f"{name}: the guest cannot tell its addresses: {answer.stderr_text.strip()[:200] or answer.exit_status}",
+            remedy="see whether the guest still has its programs: ip of iproute2",
+        )
     found = outer_addresses(answer.stdout_text)
     if not found:
         raise MachineError(

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_nixos.errors import ToolMissingError
-from pytest_nixos.local.dirs import cache_directory
-from pytest_nixos.local.private_directory import private_directory
+from pytest_nixos.local.dirs import cache_directory, is_private, make_private
+from pytest_nixos.local.pace import Pace
 from pytest_nixos.local.process import ProcessTimeout, Runner
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.qemu.kvm_rom import EXIT_USABLE, rom_image
@@ -59,20 +59,22 @@ class VerdictCache:
         return cls(cache_directory("kvm"), boot_id)
 
     def read(self, key: str) -> KvmVerdict | None:
-        """Return the verdict kept under `key`, if this user wrote it."""
+        """Return the verdict kept under `key`, if nobody else can have written it and it is one."""
         path = self._path(key)
         try:
-            if path.stat().st_uid != os.geteuid():
+            if not is_private(path):
                 return None
-            data = json.loads(path.read_text())
-            return KvmVerdict(usable=bool(data["usable"]), reason=str(data["reason"]))
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+            match json.loads(path.read_text()):
+                case {"usable": bool(usable), "reason": str(reason)}:
+                    return KvmVerdict(usable=usable, reason=reason)
+        except (OSError, ValueError, RecursionError):
+            pass
+        return None
 
     def write(self, key: str, verdict: KvmVerdict) -> None:
         """Keep `verdict`; a cache that cannot be written costs only time."""
         with contextlib.suppress(OSError):
-            private_directory(self._directory)
+            make_private(self._directory)
             with tempfile.NamedTemporaryFile("w", dir=self._directory, delete=False) as file:
                 json.dump({"usable": verdict.usable, "reason": verdict.reason}, file)
             Path(file.name).replace(self._path(key))
@@ -85,14 +87,21 @@ class KvmProbe:
     """Judges KVM for one QEMU program and processor model.
 
     :param device: KVM's device node.
+    :param pace: how slow this machine is.
     """
 
     def __init__(
-        self, runner: Runner, cache: VerdictCache, *, device: Path = Path("/dev/kvm")
+        self,
+        runner: Runner,
+        cache: VerdictCache,
+        *,
+        device: Path = Path("/dev/kvm"),
+        pace: Pace | None = None,
     ) -> None:
         self._runner = runner
         self._cache = cache
         self._device = device
+        self._limit_s = (pace or Pace()).limit(_LIMIT_S)
 
     def probe(self, qemu_binary: str, *, cpu: str = "max") -> KvmVerdict:
         """Judge whether `qemu_binary` can run a guest with KVM and processor model `cpu`.
@@ -112,7 +121,8 @@ class KvmProbe:
         verdict = self._run(qemu_binary, cpu)
         if verdict is None:
             return KvmVerdict(
-                usable=False, reason=f"a guest with -cpu {cpu} did not run within {_LIMIT_S:g} s"
+                usable=False,
+                reason=f"a guest with -cpu {cpu} did not run within {self._limit_s:g} s",
             )
         self._cache.write(key, verdict)
         return verdict
@@ -124,7 +134,7 @@ class KvmProbe:
             try:
                 ended = self._runner.run(
                     rom_argv(qemu_binary, rom, cpu),
-                    deadline=Deadline.after(_LIMIT_S),
+                    deadline=Deadline.after(self._limit_s),
                     cwd=Path(directory),
                 )
             except ProcessTimeout:

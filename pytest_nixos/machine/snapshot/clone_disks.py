@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_nixos.errors import MachineError, NixosError
-from pytest_nixos.local.private_directory import private_directory
+from pytest_nixos.local.dirs import make_private
 from pytest_nixos.local.process import Runner
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.snapshot.clone import Disk, DiskKind
@@ -27,7 +27,7 @@ def make_disks(
     """
     for disk in disks:
         source, target = snapshot / disk.name, run_dir / disk.name
-        private_directory(target.parent)
+        make_private(target.parent)
         if disk.kind is DiskKind.COPY:
             _copy(source, target)
         elif disk.kind is DiskKind.OVERLAY:

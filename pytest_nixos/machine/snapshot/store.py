@@ -14,9 +14,8 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from pytest_nixos.local.dirs import cache_directory
+from pytest_nixos.local.dirs import cache_directory, make_private
 from pytest_nixos.local.locks import hold_exclusive, hold_shared
-from pytest_nixos.local.private_directory import private_directory
 from pytest_nixos.machine.snapshot.limits import CacheLimits
 from pytest_nixos.machine.snapshot.record import RECORD, Snapshot, SnapshotDamaged, SnapshotRecord
 
@@ -68,7 +67,7 @@ class SnapshotStore:
     @contextlib.contextmanager
     def writing(self, key: str) -> Iterator[bool]:
         """Yield whether this process may make the snapshot of `key`; another one makes it otherwise."""
-        private_directory(self.directory)
+        make_private(self.directory)
         with contextlib.ExitStack() as stack:
             yield hold_exclusive(stack, self.directory / f"{key}{_LOCK_SUFFIX}")
 
@@ -156,7 +155,7 @@ class SnapshotStore:
 
     def _sweep(self) -> None:
         """Remove drafts whose maker is gone."""
-        private_directory(self.directory)
+        make_private(self.directory)
         for path in self.directory.glob(f"{_NEW}*"):
             with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
                 young = time.time() - path.stat().st_mtime < _YOUNG_S  # perhaps not locked yet

@@ -147,7 +147,7 @@ class SshTransport:
         mark = secrets.token_hex(16)
         text = os.fsencode(command)
         argv = [*self._client, remote_line(mark, len(text), self._become)]
-        process = CommandProcess(argv, self._env, text + stdin, None)
+        process = CommandProcess(argv, self._env, text + stdin)
 
         def is_complete() -> bool:
             ends = (process.stdout[-_TAIL:], process.stderr[-_TAIL:])

@@ -7,10 +7,11 @@ Arguments go through the script's ``"$@"``, which survives blanks and comes last
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pytest_nixos.errors import MachineError
+from pytest_nixos.local.pace import Pace
 from pytest_nixos.machine.vm.run_script import QemuVersion, RunScript
 
 __all__ = [
@@ -29,6 +30,9 @@ __all__ = [
 # sockaddr_un.sun_path holds 108 bytes with its final zero, unix(7); the longest socket name of ours.
 _MOST_SOCKET_PATH = 107
 _SOCKET_NAME_ROOM = 24
+# systemd's own limit for a device or a start, and what an emulated guest gets on an idle machine.
+_SYSTEMD_S = 90.0
+_PATIENCE_S = 180.0
 
 
 class Acceleration(enum.Enum):
@@ -109,22 +113,21 @@ def run_environment(
     serial: str,
     restrict_network: bool,
     inherited: Mapping[str, str],
-    emulated: bool = False,
+    added_kernel_params: Sequence[str] = (),
 ) -> dict[str, str]:
     """Build the run script's whole environment.
 
     :param serial: the guest's serial port, ``ttyS0``.
     :param restrict_network: keep the guest from reaching beyond the host machine.
     :param inherited: this process's environment; the user's QEMU variables stay and are added to.
-    :param emulated: whether TCG runs the guest. On a busy machine a kernel then panics with "IO-APIC + timer doesn't
-        work!" unless told ``no_timer_check``, as it tells itself under KVM (arch/x86/kernel/kvm.c).
+    :param added_kernel_params: see :func:`kernel_params`.
     """
     paths = script_paths(run_dir)
     net = (inherited.get("QEMU_NET_OPTS", ""), "restrict=on" if restrict_network else "")
     kernel = (
         inherited.get("QEMU_KERNEL_PARAMS", ""),
         _console_parameter(script, serial, inherited),
-        "no_timer_check" if emulated else "",
+        *added_kernel_params,
     )
     return {
         **inherited,
@@ -133,6 +136,26 @@ def run_environment(
         "QEMU_NET_OPTS": ",".join(filter(None, net)),
         "QEMU_KERNEL_PARAMS": " ".join(filter(None, kernel)),
     }
+
+
+def kernel_params(*, emulated: bool, pace: Pace, boot_timeout_s: float) -> tuple[str, ...]:
+    """Return what a guest's kernel is told on a machine that is slow, beside what the host declares; nothing on others.
+
+    On a busy machine an emulated kernel panics with "IO-APIC + timer doesn't work!" unless told ``no_timer_check``, as it tells
+    itself under KVM (arch/x86/kernel/kvm.c). systemd's own limits of 90 s for devices and starts are what an idle machine
+    needs (systemd(1), kernel command line); they stay well below the boot's limit, so that a device that never comes is
+    still told by systemd.
+
+    :param emulated: whether TCG runs the guest.
+    """
+    if not emulated and pace.factor <= 1:
+        return ()
+    limit_s = int(min(pace.limit(_PATIENCE_S), max(_SYSTEMD_S, boot_timeout_s / 2)))
+    return (
+        *(("no_timer_check",) if emulated else ()),
+        f"systemd.default_device_timeout_sec={limit_s}",
+        f"systemd.default_timeout_start_sec={limit_s}",
+    )
 
 
 def script_paths(run_dir: Path) -> dict[str, Path]:

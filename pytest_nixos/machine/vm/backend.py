@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 
 from pytest_nixos.errors import MachineError
+from pytest_nixos.local.pace import Pace
 from pytest_nixos.local.process import Runner, SubprocessRunner
 from pytest_nixos.local.sandbox import Sandbox, SandboxedRunner, sandbox_refusal
 from pytest_nixos.local.timing import Deadline
@@ -61,6 +62,7 @@ class VmBackend:
         self._environment = environment
         self._warned = False
         self._refusal_of_sandbox: str | None = None
+        self._pace = Pace()
 
     def start(self, spec: MachineSpec, *, deadline: Deadline) -> VmRunning:
         """Start a machine and wait until its boot has settled, or restore it from its snapshot.
@@ -70,6 +72,7 @@ class VmBackend:
         """
         inherited = dict(os.environ if self._environment is None else self._environment)
         check_run_dir(spec.run_dir)
+        self._pace = spec.pace
         script = parse_run_script(find_run_script(spec.system, spec.host.program))
         news = BootNews(spec.host.name, self._on_event)
         self._check_sandbox(spec, news)
@@ -164,6 +167,6 @@ class VmBackend:
         runner = self._runner
         if self._options.sandboxed:
             runner = SandboxedRunner(runner, Sandbox())
-        probe = KvmProbe(runner, VerdictCache.of_user())
+        probe = KvmProbe(runner, VerdictCache.of_user(), pace=self._pace)
         verdict = probe.probe(script.qemu_binary, cpu=script.cpu or "max")
         return None if verdict.usable else verdict.reason

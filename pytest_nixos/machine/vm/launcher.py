@@ -16,6 +16,8 @@ from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.base import MachineSpec
 from pytest_nixos.machine.boot.events import BootListener
 from pytest_nixos.machine.boot.news import BootNews
+from pytest_nixos.machine.boot.settle import SettleLimits
+from pytest_nixos.machine.capabilities import BootsFrom
 from pytest_nixos.machine.channel.protocol import PROTOCOL_VERSION
 from pytest_nixos.machine.channel.transport import SerialChannel
 from pytest_nixos.machine.network.prober import FrameProber
@@ -26,6 +28,7 @@ from pytest_nixos.machine.snapshot.store import CacheLimits, SnapshotStore
 from pytest_nixos.machine.vm.argv import (
     Acceleration,
     accelerator_argv,
+    kernel_params,
     machine_argv,
     monitor_argv,
     qemu_options_name,
@@ -179,14 +182,18 @@ class VmLauncher:
     def _running(
         self, news: BootNews, extra_argv: Sequence[str], sandbox: Sandbox | None
     ) -> VmRunning:
-        run_dir = self.spec.run_dir
+        run_dir, direct = self.spec.run_dir, boots_from(self.script) is BootsFrom.SCRIPT
+        emulated = self.acceleration is Acceleration.TCG
+        added = kernel_params(
+            emulated=emulated, pace=self.spec.pace, boot_timeout_s=self.spec.boot_timeout_s
+        )
         env = run_environment(
             run_dir,
             self.script,
             serial=serial_console(self.spec.host.system),
             restrict_network=self.options.restrict_network,
             inherited=self.inherited,
-            emulated=self.acceleration is Acceleration.TCG,
+            added_kernel_params=added,
         )
         plan = VmPlan(
             name=self.spec.host.name,
@@ -197,6 +204,10 @@ class VmLauncher:
             grace_s=self.options.grace_s,
             has_outside_view=FrameProber.applicable(self.script.text),
             boots_from=boots_from(self.script),
+            limits=SettleLimits().at(self.spec.pace),
+            pace=self.spec.pace,
+            # Where a boot loader starts the kernel, the variable has no effect.
+            added_kernel_params=added if direct else (),
             store_image=self._has_store_image,
         )
         return VmRunning(plan, news)

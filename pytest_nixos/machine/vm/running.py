@@ -10,6 +10,7 @@ from typing import Any
 
 from pytest_nixos.errors import BootError, MachineError, TransportError
 from pytest_nixos.local.leftovers import end_marked_processes
+from pytest_nixos.local.pace import Pace
 from pytest_nixos.local.remove_tree import remove_tree
 from pytest_nixos.local.sandbox import Sandbox, payload_pid
 from pytest_nixos.local.timing import Deadline
@@ -60,6 +61,8 @@ class VmPlan:
     :param grace_s: seconds between SIGTERM and SIGKILL.
     :param has_outside_view: whether a stranger has a place to stand on the guest's network.
     :param limits: when a boot counts as settled.
+    :param pace: how slow this machine is.
+    :param added_kernel_params: what the guest's kernel is told beside what its host declares.
     :param sandbox: what the run script and QEMU run in, ``None`` for as this user.
     :param store_image: whether the guest's store is an image, which is read-only.
     """
@@ -72,6 +75,8 @@ class VmPlan:
     has_outside_view: bool
     boots_from: BootsFrom = BootsFrom.SCRIPT
     limits: SettleLimits = field(default_factory=SettleLimits)
+    pace: Pace = field(default_factory=Pace)
+    added_kernel_params: tuple[str, ...] = ()
     store_image: bool = False
     sandbox: Sandbox | None = None
 
@@ -105,6 +110,11 @@ class VmRunning:
     def boots_from(self) -> BootsFrom:
         """What decides which generation comes up after a reboot."""
         return self._plan.boots_from
+
+    @property
+    def added_kernel_params(self) -> tuple[str, ...]:
+        """What the guest's kernel is told beside what its host declares."""
+        return self._plan.added_kernel_params
 
     @property
     def pid(self) -> int:
@@ -255,11 +265,11 @@ class VmRunning:
 
     def freeze(self) -> None:
         """Stop the VM's processors."""
-        self.qmp.execute("stop", deadline=Deadline.after(_ORDER_S))
+        self.qmp.execute("stop", deadline=Deadline.after(self._plan.pace.limit(_ORDER_S)))
 
     def thaw(self) -> None:
         """Let them go on."""
-        self.qmp.execute("cont", deadline=Deadline.after(_ORDER_S))
+        self.qmp.execute("cont", deadline=Deadline.after(self._plan.pace.limit(_ORDER_S)))
 
     def plug(self, *, connected: bool) -> None:
         """Give or take the carrier of the VM's network cards."""
@@ -306,7 +316,7 @@ class VmRunning:
         """Ask a guest in emergency mode which units failed, if it answers soon."""
         if error.state not in _ANSWERING or self._channel is None:
             return error
-        deadline = Deadline.after(_POST_MORTEM_S)
+        deadline = Deadline.after(self._plan.pace.limit(_POST_MORTEM_S))
         with contextlib.suppress(TransportError):
             self._channel.wait_ready(deadline, self._check_process)
             return with_failed_units(error, ask_failed_units(self._channel, deadline=deadline))
@@ -332,7 +342,9 @@ class VmRunning:
             self._channel.close()
 
     def _quit(self) -> None:
-        if self.is_alive() and self.qmp.quit(deadline=Deadline.after(_QUIT_S)):
+        if self.is_alive() and self.qmp.quit(
+            deadline=Deadline.after(self._plan.pace.limit(_QUIT_S))
+        ):
             self._process.wait_ended(_FLUSH_S)
 
 

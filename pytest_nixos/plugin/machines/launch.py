@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import NixosError, SettingsError
+from pytest_nixos.local.pace import Pace
+from pytest_nixos.local.pressure import Pressure, PressureMark
 from pytest_nixos.local.run_directory import RunDirectory, run_directory
 from pytest_nixos.machine.base import Backend, Machine, MachineSpec
 from pytest_nixos.machine.boot.events import BootListener
@@ -46,6 +48,7 @@ class Launch:
         self._boot_loader = boot_loader
         self._stack = ExitStack()
         self._directory: RunDirectory | None = None
+        self._begun = PressureMark.now()
 
     def __enter__(self) -> Machine:
         with ExitStack() as stack:
@@ -59,7 +62,13 @@ class Launch:
         return machine
 
     def __exit__(self, *_exc: object) -> None:
+        self._entry.circumstances["pressure"] = self.pressure.to_json()
         self._stack.close()
+
+    @property
+    def pressure(self) -> Pressure:
+        """How hard this machine was pressed since the machine's start."""
+        return self._begun.until(PressureMark.now())
 
     def keep(self, *, failed: bool) -> None:
         """Decide whether the run directory stays, as ``--nixos-keep`` says."""
@@ -74,8 +83,14 @@ class Launch:
     def _start(self, stack: ExitStack, directory: RunDirectory) -> Machine:
         spec = self._spec(directory)
         machine = stack.enter_context(Machine(spec, self._backend()))
+        self._begun = PressureMark.now()
         with _phase(self._entry, "boot"):
             machine.start()
+        self._entry.circumstances |= {
+            "pace": spec.pace.factor,
+            "pressure_of_boot": self.pressure.to_json(),
+            "added_kernel_params": list(getattr(machine.running, "added_kernel_params", ())),
+        }
         self._config.hook.pytest_nixos_machine_booted(config=self._config, machine=machine)
         return machine
 
@@ -83,16 +98,26 @@ class Launch:
         settings, host = self._session.settings, self._host()
         live = self._session.backend_name(self._entry.key) is BackendName.SSH
         system = Path(host.toplevel) if live else self._build(host, directory)
+        pace = self._measured_pace()
         spec = MachineSpec(
             host=host,
             system=system,
             run_dir=directory.path,
-            boot_timeout_s=settings.boot_timeout_s,
+            boot_timeout_s=pace.limit(settings.boot_timeout_s),
+            pace=pace,
             memory_mib=settings.memory_mib,
             cores=settings.cores,
         )
         changed = self._config.hook.pytest_nixos_machine_spec(config=self._config, spec=spec)
         return spec if changed is None else changed
+
+    def _measured_pace(self) -> Pace:
+        """Return how slow this machine is; people are told once."""
+        told = self._session.has_pace
+        pace = self._session.pace
+        if pace.words and not told:
+            self._progress.say(pace.words)
+        return pace
 
     def _host(self) -> HostConfig:
         if self._boot_loader:

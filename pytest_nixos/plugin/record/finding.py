@@ -108,6 +108,8 @@ def properties(finding: Finding) -> list[tuple[str, object]]:
         ("nixos_severity", finding.severity.name),
         ("nixos_host", printable(finding.host)),
         ("nixos_outcome", finding.outcome.value),
+        *(("nixos_rests_on", printable(str(subject))) for subject in finding.rests_on),
+        *(("nixos_blames", printable(str(subject))) for subject in finding.blames),
     ]
 
 

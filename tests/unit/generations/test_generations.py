@@ -28,6 +28,7 @@ from pytest_nixos.generations import (
 from pytest_nixos.generations.links import Moment
 from pytest_nixos.generations.sources import as_source
 from pytest_nixos.generations.units import parse_units
+from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.base import BackendName, Machine
 from pytest_nixos.machine.capabilities import BootsFrom
 from pytest_nixos.machine.command import CommandResult
@@ -293,6 +294,9 @@ class FakeGuest:
             stderr=b"",
             duration_s=0.0,
         )
+
+    def deadline(self, limit_s: float) -> Deadline:
+        return Deadline.after(limit_s)
 
     def invalidate(self) -> None:
         self.epoch += 1

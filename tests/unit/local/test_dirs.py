@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 import pytest
 
-from pytest_nixos.local.dirs import cache_directory, is_private, state_directory
+from pytest_nixos.local.dirs import cache_directory, is_private, make_private, state_directory
 
 
 @pytest.mark.parametrize(
@@ -46,3 +48,15 @@ def test_private_is_what_nobody_else_can_have_written(
     assert not is_private(link)
     monkeypatch.setattr("os.geteuid", lambda: 4242)
     assert not is_private(file)
+
+
+def test_directories_are_private_whatever_the_umask(tmp_path: Path) -> None:
+    wanted = tmp_path / "cache/pytest-nixos/kvm"
+    before = os.umask(0)
+    try:
+        make_private(wanted)
+        make_private(wanted)
+    finally:
+        os.umask(before)
+    made = [wanted, *list(wanted.parents)[:2]]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in made} == {0o700}

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from pytest_nixos.errors import TransportError
+from pytest_nixos.local import command_process
+from pytest_nixos.local.command_process import CommandProcess
 from pytest_nixos.local.process import ProcessTimeout, SubprocessRunner
 from pytest_nixos.local.timing import Deadline
 
@@ -28,3 +35,39 @@ def test_one_that_closes_its_streams_and_stays_is_ended() -> None:
     script = "exec >&- 2>&-; exec sleep 60"
     with pytest.raises(ProcessTimeout, match="still running after 1 s"):
         SubprocessRunner().run(("/bin/sh", "-c", script), deadline=Deadline.after(1))
+
+
+@pytest.fixture
+def subreaper() -> Iterator[None]:
+    """Inherit orphans, as process 1 of a container does (``docker run IMAGE pytest``)."""
+    libc = ctypes.CDLL(None)
+    libc.prctl(36, 1, 0, 0, 0)
+    yield
+    libc.prctl(36, 0, 0, 0, 0)
+
+
+def _children() -> set[str]:
+    return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+
+
+@pytest.mark.usefixtures("subreaper")
+def test_no_child_of_a_killed_command_stays_as_a_zombie_of_process_1() -> None:
+    before = _children()
+    script = "(trap '' TERM; sleep 100) & sleep 100 & sleep 100"
+    with pytest.raises(ProcessTimeout):
+        SubprocessRunner().run(("/bin/sh", "-c", script), deadline=Deadline.after(0.3))
+    with CommandProcess(("/bin/sh", "-c", script), {"PATH": os.environ["PATH"]}, b"") as process:
+        assert not process.communicate(Deadline.after(0.3))
+        process.kill()
+    assert _children() == before
+
+
+def test_output_without_end_is_bounded_and_its_command_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(command_process, "_MOST_OUTPUT", 8 << 20)
+    argv = ("/bin/sh", "-c", "echo $$ >&2; exec yes")
+    process = CommandProcess(argv, {"PATH": os.environ["PATH"]}, b"")
+    with pytest.raises(TransportError, match="printed more than 8 MiB"), process:
+        process.communicate(Deadline.after(30))
+    assert len(process.stdout) < 12 << 20

@@ -242,3 +242,18 @@ def test_a_kept_scan_is_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     )  # a real store path does not change: the scan must come from the cache
     assert scan_closure(Closure(paths=(conf,)), cache=ScanCache(file=file)) == first
     assert scan_closure(Closure(paths=(conf,))).secrets == ()
+
+
+def test_a_scan_with_other_rules_is_not_used_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, scan = _entry()
+    file = _kept(tmp_path)
+    assert ScanCache(file=file).get(path, own=False) == scan
+    monkeypatch.setattr("pytest_nixos.standards.scan_cache.rules_version", lambda: "newer")
+    assert ScanCache(file=file).get(path, own=False) is None
+
+
+def test_no_more_is_told_than_anybody_reads(tmp_path: Path) -> None:
+    conf = _path(tmp_path, "etc-app.conf", itself=PASSWORD * 250)
+    assert _scan(conf).secrets[-1] == "and 50 more"

@@ -48,6 +48,9 @@ class MachineHere(Machine):
         self.epoch = 1
         self.here = Here()
 
+    def deadline(self, limit_s: float) -> Deadline:
+        return Deadline.after(limit_s)
+
     @property
     def name(self) -> str:
         return "web-1"

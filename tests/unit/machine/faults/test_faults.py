@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from pytest_nixos.errors import BrokenMachineError, FaultError, MachineError
+from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.base import BackendName, Machine
 from pytest_nixos.machine.command import CommandResult
 from pytest_nixos.machine.faults.faults import Faults
@@ -23,6 +24,9 @@ class FakeMachine:
         self.output = output
         self.epoch = 1
         self.commands: list[str] = []
+
+    def deadline(self, limit_s: float) -> Deadline:
+        return Deadline.after(limit_s)
 
     def invalidate(self) -> None:
         self.epoch += 1

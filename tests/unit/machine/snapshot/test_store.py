@@ -213,6 +213,19 @@ def test_what_a_killed_session_left_is_swept(store: SnapshotStore) -> None:
         assert not left.exists()
 
 
+def test_a_memory_that_a_killed_session_left_goes_with_the_next_start_not_the_next_save(
+    store: SnapshotStore,
+) -> None:
+    save(store)
+    left = store.directory / ".new-killed"
+    left.mkdir()
+    (left / MEMORY).write_bytes(b"x")
+    os.utime(left, (1, 1))
+    with store.using(KEY) as found:
+        assert found is not None
+        assert not left.exists()
+
+
 def test_a_draft_under_way_is_not_swept(store: SnapshotStore) -> None:
     with store.draft() as draft:
         os.utime(draft, (1, 1))

@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from pytest_nixos.errors import MachineError
+from pytest_nixos.local.pace import Pace
 from pytest_nixos.local.process import SubprocessRunner
 from pytest_nixos.machine.vm.argv import (
     Acceleration,
     accelerator_argv,
     check_run_dir,
+    kernel_params,
     machine_argv,
     monitor_argv,
     qemu_options_name,
@@ -248,9 +250,42 @@ def test_qemu_options_are_words() -> None:
     assert not qemu_options_name("-name x-cpu", "-cpu")
 
 
-@pytest.mark.parametrize(("emulated", "expected"), [(True, "no_timer_check"), (False, "")])
-def test_an_emulated_guest_does_not_check_its_timer(emulated: bool, expected: str) -> None:
-    env = run_environment(
-        RUN_DIR, script(), serial="ttyS0", restrict_network=False, inherited={}, emulated=emulated
+@pytest.mark.parametrize(
+    ("emulated", "factor", "boot_timeout_s", "limit_s"),
+    [
+        (True, 1, 600, 180),
+        (True, 4, 2400, 720),
+        (
+            True,
+            4,
+            600,
+            300,
+        ),  # below the boot's own limit: a device that never comes is systemd's to tell
+        (True, 1, 60, 90),  # never less than without us
+        (False, 2, 1200, 360),
+    ],
+)
+def test_a_slow_guest_gets_time_for_its_devices(
+    emulated: bool, factor: float, boot_timeout_s: float, limit_s: int
+) -> None:
+    added = kernel_params(
+        emulated=emulated, pace=Pace(factor=factor), boot_timeout_s=boot_timeout_s
     )
-    assert env["QEMU_KERNEL_PARAMS"] == expected
+    assert added[-2:] == (
+        f"systemd.default_device_timeout_sec={limit_s}",
+        f"systemd.default_timeout_start_sec={limit_s}",
+    )
+    assert ("no_timer_check" in added) is emulated
+    env = run_environment(
+        RUN_DIR,
+        script(),
+        serial="ttyS0",
+        restrict_network=False,
+        inherited={"QEMU_KERNEL_PARAMS": "mine"},
+        added_kernel_params=added,
+    )
+    assert env["QEMU_KERNEL_PARAMS"] == " ".join(("mine", *added))
+
+
+def test_a_fast_guest_is_told_nothing() -> None:
+    assert kernel_params(emulated=False, pace=Pace(), boot_timeout_s=600) == ()

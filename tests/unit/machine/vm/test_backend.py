@@ -17,7 +17,7 @@ import pytest
 from pytest_nixos.errors import BootError, CommandTimeout, MachineError, TransportError
 from pytest_nixos.local.leftovers import marked_processes
 from pytest_nixos.local.process import Completed, SubprocessRunner
-from pytest_nixos.local.timing import Deadline
+from pytest_nixos.local.timing import Deadline, poll
 from pytest_nixos.machine.base import MachineSpec
 from pytest_nixos.machine.boot.events import BootEvent, BootEventKind
 from pytest_nixos.machine.command import CommandResult, ExplainedTransport
@@ -302,11 +302,17 @@ def test_a_forwarded_port_is_served_only_with_an_open_network(rig: Rig, network:
         environment={"PATH": os.environ["PATH"]},
     )
     served: list[bool] = []
-    watch = threading.Timer(1.0, lambda: served.append(_is_served(port)))
-    watch.start()
+
+    def watch() -> None:
+        limit = Deadline.after(4)
+        heard = poll(lambda: _is_served(port) or None, deadline=limit, interval_s=0.1)
+        served.append(bool(heard))
+
+    watching = threading.Thread(target=watch)
+    watching.start()
     with pytest.raises(BootError) as caught:
-        backend.start(rig.spec(), deadline=Deadline.after(2))
-    watch.join()
+        backend.start(rig.spec(), deadline=Deadline.after(5))
+    watching.join()
     assert "listening" in caught.value.console_tail
     assert served == [network]
     told = [event for event in rig.events if event.kind is BootEventKind.CLOSED_PORTS]

@@ -1,0 +1,106 @@
+"""Report files: tried before anything is built, written each on its own, for their owner alone; and the page on how to add a format."""
+
+from __future__ import annotations
+
+import json
+import re
+import stat
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from tests.plugin.field import Field
+
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "add-a-report-format.md"
+WEB = ("--nixos-flake", ".#web", "--nixos-suite", "none")
+CHECK = """
+import pytest
+
+@pytest.mark.nixos_control("BOOT-001")
+def test_bad(nixos_machine, nixos_evidence):
+    nixos_evidence.blame("unit", "x.service")
+    assert 0, "failed: x|y"
+
+@pytest.mark.nixos_rests_on("unit:x.service")
+@pytest.mark.nixos_control("BOOT-004")
+def test_echo(nixos_machine): assert 0, "no answer"
+"""
+
+
+@pytest.fixture
+def checks(field: Field) -> Field:
+    field.pytester.makepyfile(CHECK)
+    return field
+
+
+def offer(field: Field, code: str) -> None:
+    conftest = field.pytester.path / "conftest.py"
+    conftest.write_text(f"{conftest.read_text()}\n\n{code}")
+
+
+def test_the_page_is_followed(checks: Field) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+    offer(checks, code)
+    checks.run(*WEB, "--nixos-report", "markdown:findings.md")
+    assert (checks.pytester.path / "findings.md").read_text() == (
+        "| host | control | why | explains |\n|---|---|---|---|\n"
+        "| web | BOOT-001 | failed: x\\|y | BOOT-004 |\n"
+    )
+
+
+@pytest.mark.parametrize("place", ["file/report.json", "folder"])
+def test_a_path_that_cannot_be_written_is_found_before_anything_is_built(
+    checks: Field, place: str
+) -> None:
+    (checks.pytester.path / "file").write_text("")
+    (checks.pytester.path / "folder").mkdir()
+    result = checks.run(*WEB, "--nixos-report", f"json:{place}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*--nixos-report json:*{place}: cannot be written*", "*remedy:*"])
+    assert "Traceback" not in result.stderr.str() and checks.machine_log == []
+
+
+def test_a_report_that_fails_takes_no_other_with_it(checks: Field) -> None:
+    offer(
+        checks,
+        "def broken(findings, run): raise KeyError('\\x1b[31mx')\n"
+        "def pytest_nixos_report_writers(config): return {'broken': broken}\n",
+    )
+    reports = ("--nixos-report", "broken:broken.txt", "--nixos-report", "json:report.json")
+    result = checks.run(*WEB, *reports, "--nixos-fail-on", "critical")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["report broken:*broken.txt was not written: KeyError: *"])
+    assert "\x1b[31m" not in result.stdout.str() and "INTERNALERROR" not in result.stdout.str()
+    assert checks.report()["counts"] == {"failed": 2}
+    assert not (checks.pytester.path / "broken.txt").exists()
+
+
+def test_reports_are_for_their_owner_and_replace_what_was_there(checks: Field) -> None:
+    old = checks.pytester.path / "report.json"
+    old.write_text("old")
+    old.chmod(0o644)
+    checks.run(*WEB, "--nixos-report", "json:report.json")
+    assert stat.S_IMODE(old.stat().st_mode) == 0o600
+    assert checks.report()["version"] == 1
+    assert not list(checks.pytester.path.glob(".report*"))
+
+
+def test_junit_and_sarif_tell_causes(checks: Field) -> None:
+    checks.run(*WEB, "--junit-xml", "junit.xml", "--nixos-report", "sarif:findings.sarif")
+    found = {}
+    for case in ET.parse(checks.pytester.path / "junit.xml").findall(".//testcase"):
+        said = {p.get("name"): p.get("value") for p in case.findall(".//property")}
+        found[said["nixos_control"]] = said
+    assert found["BOOT-001"]["nixos_blames"] == "unit:x.service"
+    assert found["BOOT-001"]["nixos_explains"] == "BOOT-004"
+    assert found["BOOT-004"]["nixos_caused_by"] == "BOOT-001"
+    sarif = json.loads((checks.pytester.path / "findings.sarif").read_text())
+    first, second = sarif["runs"][0]["results"]
+    assert first["properties"] == {"causedBy": [], "explains": ["BOOT-004"]}
+    assert second["properties"] == {"causedBy": ["BOOT-001"], "explains": []}
+
+
+def test_a_report_may_go_to_what_is_no_file(checks: Field) -> None:
+    result = checks.run(*WEB, "--nixos-report", "json:/dev/null")
+    result.stdout.fnmatch_lines(["report: /dev/null"])

@@ -195,9 +195,9 @@ def test_a_container_that_is_killed_is_told_and_leaves_nothing(which: str) -> No
                 "process 1": machine.leader.pid,
             }
             os.kill(pids[which], signal.SIGKILL)
-            with pytest.raises(TransportError, match="the container ended"):
+            with pytest.raises(TransportError, match="systemd-nspawn ended"):
                 run(machine, "sleep 10")
-            with pytest.raises(TransportError, match="the container ended"):
+            with pytest.raises(TransportError, match="systemd-nspawn ended"):
                 machine.probe_tcp([1], deadline=Deadline.after(5))
             assert not machine.is_alive()
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import errno
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -176,8 +177,13 @@ class Ledger:
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
     def append(self, finding: Finding) -> None:
-        """Write one finding; one system call, so that a line is whole or not there."""
-        os.write(self._fd, json.dumps(finding.to_json()).encode() + b"\n")
+        """Write one finding; one system call, so that a line is whole or not there.
+
+        :raises OSError: if the disk is full.
+        """
+        line = json.dumps(finding.to_json()).encode() + b"\n"
+        if os.write(self._fd, line) < len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def close(self) -> None:
         """Close the file; safe to call twice."""

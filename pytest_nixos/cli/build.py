@@ -9,8 +9,8 @@ from pathlib import Path
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.cli.command import Commands
 from pytest_nixos.cli.default_flake import default_flake
+from pytest_nixos.cli.nix_options import add_nix_options, nix_settings
 from pytest_nixos.errors import SettingsError
-from pytest_nixos.nix.argv import NixSettings
 from pytest_nixos.nix.refs import HostSelection
 
 __all__ = ["add"]
@@ -24,9 +24,7 @@ def add(commands: Commands) -> None:
     build.add_argument("host", metavar="REF#HOST")
     build.add_argument("--backend", choices=_BUILT_HERE, default="auto")
     build.add_argument("--gc-root", metavar="LINK", type=Path, default=Path("result-machine"))
-    build.add_argument(
-        "--override-input", action="append", nargs=2, default=[], metavar=("NAME", "REF")
-    )
+    add_nix_options(build)
     build.add_argument(
         "--snapshot",
         action="store_true",
@@ -39,8 +37,6 @@ def _build(options: argparse.Namespace) -> Iterator[str]:
     selection = HostSelection.parse(options.host, cwd=Path.cwd())
     if selection.host is None:
         raise SettingsError(f"{options.host}: names no host", remedy="write REF#HOST")
-    overrides = tuple((name, ref) for name, ref in options.override_input)
-    settings = NixSettings(override_inputs=overrides)
-    flake = default_flake(selection.flake, settings, snapshot=options.snapshot)
+    flake = default_flake(selection.flake, nix_settings(options), snapshot=options.snapshot)
     config = flake.evaluate(selection.host.attr, backend=options.backend)
     yield str(flake.build(config, gc_root=options.gc_root))

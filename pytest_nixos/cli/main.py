@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pytest_nixos import __version__
 from pytest_nixos.cli import build, cache, controls, doctor, hosts
 from pytest_nixos.cli.command import Command, CommandEnd
+from pytest_nixos.cli.nix_options import in_words_of_the_command
 from pytest_nixos.errors import NixosError
 from pytest_nixos.local.text import printable, printable_lines
 
@@ -30,7 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{printable(end.said)}\n" if end.said else "")
         return end.status
     except NixosError as err:
-        sys.stderr.write(f"ERROR: {printable_lines(str(err))}\n")
+        detail = f"\n{err.detail}" if err.detail and getattr(options, "verbose", False) else ""
+        said = f"{in_words_of_the_command(str(err))}{detail}"
+        sys.stderr.write(f"ERROR: {printable_lines(said)}\n")
         return _USAGE_EXIT
     return 0
 

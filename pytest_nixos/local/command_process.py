@@ -54,6 +54,7 @@ class CommandProcess:
         self._pid = self._in = -1
         self._reaped = True
         self._killed = False
+        self._too_much = False
 
     def __enter__(self) -> Self:
         try:
@@ -121,10 +122,6 @@ class CommandProcess:
 
     def kill(self) -> None:
         """End the process and all that it started, and reap it: SIGTERM, then SIGKILL."""
-        if len(self.stdout) + len(self.stderr) > _MOST_OUTPUT:
-            # It is being ended for that.
-            self.stdout.clear()
-            self.stderr.clear()
         self._killed = True
         self._signal_all(signal.SIGTERM)
         if not self._poll_end(_TERM_GRACE_S):
@@ -160,8 +157,12 @@ class CommandProcess:
             chunk = os.read(descriptor, _CHUNK)
         except BlockingIOError:
             return True
+        if self._too_much:
+            return bool(chunk)
         (self.stdout if descriptor == self._out else self.stderr).extend(chunk)
         if len(self.stdout) + len(self.stderr) > _MOST_OUTPUT:
+            # What comes while it is ended for that is thrown away.
+            self._too_much = True
             raise TransportError(
                 f"a command printed more than {_MOST_OUTPUT >> 20} MiB, and was ended",
                 remedy="print less, or write to a file and look at a part of it",

@@ -17,6 +17,7 @@ __all__ = [
     "check_argv",
     "closure_argv",
     "closure_size_argv",
+    "config_argvs",
     "develop_argv",
     "dump_database_argv",
     "eval_argv",
@@ -238,6 +239,14 @@ def lock_copy_argv(settings: NixSettings, directory: str) -> tuple[str, ...]:
     """Return the command that locks a copy of a flake with the inputs that are to be replaced."""
     overrides = [w for pair in settings.override_inputs for w in ("--override-input", *pair)]
     return (*_nix_words(settings, "flake", "lock"), *overrides, f"path:{directory}")
+
+
+def config_argvs(settings: NixSettings) -> tuple[tuple[str, ...], ...]:
+    """Return commands of which one tells Nix's settings: the name from 2.20 on, and the one of before and of Lix."""
+    return tuple(
+        (*_nix_words(settings, *words), "--json")
+        for words in (("config", "show"), ("show-config",))
+    )
 
 
 def check_argv(settings: NixSettings, flake: FlakeRef) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from pytest_nixos.nix.argv import eval_argv, metadata_argv, prefetch_argv
 from pytest_nixos.nix.expression import Instrumentation, evaluation_expression
 from pytest_nixos.nix.failures import (
     EvalInterrupted,
+    ImageRefused,
     evaluation_failure,
     flake_failure,
     no_such_host,
@@ -178,12 +179,14 @@ def host_document(
     metadata: Mapping[str, Json],
     backend: str,
     instrumentation: Instrumentation,
+    refuse_image: bool,
     options: Mapping[str, Sequence[str]],
     measured: Measured = lambda _: None,
 ) -> Mapping[str, Json]:
     """Return what ``nix/expressions/host-config.nix`` says of one host; what alone breaks it is left out and marked.
 
     :param metadata: of the flake, by which a failure is told.
+    :param refuse_image: evaluate no further where the host is no machine that stays.
     :param options: option path to attribute names.
     :raises FlakeError: if the flake has no such host.
     :raises EvalError: if the host does not evaluate, or cannot be made into a machine.
@@ -198,6 +201,7 @@ def host_document(
             instrumentation=instrumentation,
             options=names,
             skipped_facts=skipped_facts,
+            refuse_image=refuse_image,
         )
         document: Mapping[str, Json] = apply_to_hosts(
             nix, host, expression, metadata=metadata, measured=measured
@@ -222,6 +226,8 @@ def checked(host: HostRef, document: Json) -> Mapping[str, Json]:
     problem = document.get("problem")
     if problem == "no-host":
         raise no_such_host(host, document["known"])
+    if problem == "image":
+        raise ImageRefused(host, str(document["kind"]))
     if problem:
         raise not_a_machine(host, problem)
     found: Mapping[str, Json] = document

@@ -54,6 +54,7 @@ def evaluation_expression(
     instrumentation: Instrumentation,
     options: Sequence[Sequence[str]],
     skipped_facts: Sequence[str] = (),
+    refuse_image: bool = False,
 ) -> str:
     """Return the function that turns ``nixosConfigurations`` into one host's document.
 
@@ -61,6 +62,7 @@ def evaluation_expression(
     :param backend: ``auto``, ``vm`` or ``container``.
     :param options: option paths as attribute names, see :func:`option_names`.
     :param skipped_facts: names of :func:`host_facts` to leave out because they break the evaluation.
+    :param refuse_image: answer what the host is where it is no machine that stays, such as an ISO image, and evaluate no further.
     :raises SettingsError: if the text is longer than an argument may be.
     """
     request = _request(attr, backend, instrumentation)
@@ -68,6 +70,7 @@ def evaluation_expression(
         "options": [list(names) for names in options],
         "facts": {name: option_names(fact.path) for name, fact in host_facts().items()},
         "skippedFacts": list(skipped_facts),
+        "refuseImage": refuse_image,
     }
     return _expression("host-config.nix", request, "{ }", needs="facts")
 

@@ -26,6 +26,7 @@ from pytest_nixos.nix.refs import FlakeRef, HostRef
 __all__ = [
     "Circumstances",
     "EvalInterrupted",
+    "ImageRefused",
     "by_hand",
     "evaluation_failure",
     "flake_failure",
@@ -42,6 +43,20 @@ _SHOWN_NAMES = 20
 
 class EvalInterrupted(EvalError):
     """An evaluation did not come to an end: killed, or out of time."""
+
+
+class ImageRefused(EvalError):
+    """A host that is made into a medium (an ISO image, an installer), which nobody asked for by name.
+
+    :param kind: what it is, with its article.
+    """
+
+    def __init__(self, host: HostRef, kind: str) -> None:
+        super().__init__(
+            f"{host}: it is {kind}, no machine that stays",
+            remedy=f"to test it, name it: --nixos-flake {shlex.quote(str(host))}",
+        )
+        self.kind = kind
 
 
 def flake_failure(

@@ -12,7 +12,6 @@ from typing import Any
 
 from pytest_nixos.errors import EvalError, NixosError
 from pytest_nixos.nix import argv
-from pytest_nixos.nix.cache import evaluation_key
 from pytest_nixos.nix.dev_shell import DevShell, ShellVisit
 from pytest_nixos.nix.dev_shell_visit import DirenvVisit, enter_shell, enter_with_direnv
 from pytest_nixos.nix.evaluate import (
@@ -36,9 +35,11 @@ from pytest_nixos.nix.expression import (
     names_expression,
     option_names,
 )
+from pytest_nixos.nix.failures import ImageRefused
 from pytest_nixos.nix.host_facts import HostConfig, parse_host_config
+from pytest_nixos.nix.kept import Kept
 from pytest_nixos.nix.log import ProgressSink
-from pytest_nixos.nix.metadata import content_identity, subfolder
+from pytest_nixos.nix.metadata import subfolder
 from pytest_nixos.nix.rebuild import Rebuild, rebuild
 from pytest_nixos.nix.refs import FlakeRef, HostRef
 from pytest_nixos.nix.store import Nix
@@ -85,7 +86,7 @@ class Flake:
         self.nix = nix
         self._instrumentation = instrumentation
         self._metadata: Mapping[str, Json] | None = None
-        self._identity: str | None = None
+        self._kept_answers: Kept | None = None
         self._root: Path | None = None
         self._shells: dict[tuple[str, str], DevShell] = {}
         self._visits: dict[tuple[str, str, bool], ShellVisit] = {}
@@ -102,7 +103,6 @@ class Flake:
         """
         if self._metadata is None:
             self._metadata = describe(self.nix, self.ref)
-            self._identity = self._identified(self._metadata)
         return self._metadata
 
     @property
@@ -144,11 +144,11 @@ class Flake:
         :raises FlakeError: if the flake cannot be read or has none.
         :raises EvalError: if the flake itself does not evaluate.
         """
-        key = self._key({"kind": "host names"})
-        names = (self._cached(key) or {}).get("names")
+        question = {"kind": "host names"}
+        names = self._kept.get(question).get("names")
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             names = self._of_hosts("", "builtins.attrNames")
-            self._keep(key, {"names": names})
+            self._kept.put(question, {"names": names})
         return tuple(names)
 
     def fetch(self) -> None:
@@ -164,7 +164,7 @@ class Flake:
     ) -> HostConfig | None:
         """Return what :meth:`evaluate` would, if it is known without an evaluation."""
         names = _option_names(option_paths)
-        document = self._instantiated(self._host_key(name, backend, names))
+        document = self._kept.instantiated(self._host_question(name, backend, names))
         if document is None:
             return None
         with contextlib.suppress(UnreadableDocument):
@@ -177,6 +177,7 @@ class Flake:
         *,
         backend: str = "auto",
         option_paths: Sequence[str] = (),
+        refuse_image: bool = False,
         measured: Measured = lambda _: None,
     ) -> HostConfig:
         """Evaluate one host to its facts and instantiate its machine.
@@ -184,26 +185,35 @@ class Flake:
         :param backend: ``auto`` (a container if the host declares ``boot.isContainer``), ``vm``, ``container``,
             ``boot-loader`` (a VM with a disk and boot loader of its own).
         :param option_paths: further options to read, as written in a module.
+        :param refuse_image: refuse a host that is made into a medium, such as an ISO image, before its machine is evaluated.
         :param measured: told how much memory it took, in MiB, if it was not known already.
         :raises FlakeError: if the flake cannot be read or has no such host.
+        :raises ImageRefused: if it is such a host.
         :raises EvalError: if the host does not evaluate.
         :raises SettingsError: if an option path is malformed.
         """
         known = self.known(name, backend=backend, option_paths=option_paths)
+        host, names = HostRef(self.ref, name), _option_names(option_paths)
+        if refuse_image and (kind := self._image(name, known)):
+            raise ImageRefused(host, kind)
         if known is not None:
             return known
-        host, names = HostRef(self.ref, name), _option_names(option_paths)
-        document = host_document(
-            self.nix,
-            host,
-            metadata=self.metadata,
-            backend=backend,
-            instrumentation=self._instrumentation,
-            options=names,
-            measured=measured,
-        )
+        try:
+            document = host_document(
+                self.nix,
+                host,
+                metadata=self.metadata,
+                backend=backend,
+                instrumentation=self._instrumentation,
+                refuse_image=refuse_image,
+                options=names,
+                measured=measured,
+            )
+        except ImageRefused as err:
+            self._kept.put(_image_question(name), {"image": err.kind})
+            raise
         config = self._parsed(name, document, names)
-        self._keep(self._host_key(name, backend, names), document)
+        self._kept.put(self._host_question(name, backend, names), document)
         return config
 
     def instantiate_generation(self, name: str, *, backend: str, delta: str) -> str:
@@ -216,11 +226,11 @@ class Flake:
         expression = generation_expression(
             name, backend=backend, instrumentation=self._instrumentation, delta=delta
         )
-        key = self._key({"kind": "generation", "expression": expression})
-        document = self._instantiated(key)
+        question = {"kind": "generation", "expression": expression}
+        document = self._kept.instantiated(question)
         if document is None:
             document = checked(HostRef(self.ref, name), self._of_hosts(name, expression))
-            self._keep(key, document)
+            self._kept.put(question, document)
         return str(document["derivation"])
 
     def build(
@@ -332,49 +342,29 @@ class Flake:
             self.nix, self.ref, output, expression, metadata=self.metadata, about=about
         )
 
-    # What is kept of it between runs.
+    # What is known of it without an evaluation.
 
-    def _identified(self, metadata: Mapping[str, Json]) -> str | None:
-        """Return what the flake, its inputs and the Nix that reads them are known by.
+    @property
+    def _kept(self) -> Kept:
+        if self._kept_answers is None:
+            self._kept_answers = Kept(self.nix, self.ref, self.metadata)
+        return self._kept_answers
 
-        It is ``None`` where the evaluation may change although nothing of that does.
-        """
-        settings, content = self.nix.settings, content_identity(metadata)
-        if settings.cache is None or not settings.pure or content is None:
-            return None
-        return evaluation_key(
-            {
-                "flake": content,
-                "overrides": settings.override_inputs,
-                "options": settings.nix_options,
-                "nix": self.nix.version(),
-            }
-        )
-
-    def _host_key(self, name: str, backend: str, names: Mapping[str, Sequence[str]]) -> str | None:
+    def _host_question(
+        self, name: str, backend: str, names: Mapping[str, Sequence[str]]
+    ) -> Mapping[str, object]:
         expression = evaluation_expression(
             name,
             backend=backend,
             instrumentation=self._instrumentation,
             options=list(names.values()),
         )
-        return self._key({"kind": "host", "expression": expression})
+        return {"kind": "host", "expression": expression}
 
-    def _key(self, parts: Mapping[str, object]) -> str | None:
-        """Return the cache's key, ``None`` where the outcome is not fixed by what is known."""
-        if not self.metadata or self._identity is None:
-            return None
-        return evaluation_key({"locked": self._identity, **parts})
-
-    def _cached(self, key: str | None) -> Mapping[str, Json] | None:
-        cache = self.nix.settings.cache
-        return cache.get(key) if cache and key else None
-
-    def _instantiated(self, key: str | None) -> Mapping[str, Json] | None:
-        """Return the document under `key` if its derivation was not collected since."""
-        document = self._cached(key)
-        derivation = document.get("derivation") if document else None
-        return document if isinstance(derivation, str) and Path(derivation).exists() else None
+    def _image(self, name: str, known: HostConfig | None) -> str:
+        """Return what kind of medium a host is, as far as an earlier evaluation found out; ``""`` otherwise."""
+        kept = self._kept.get(_image_question(name)).get("image")
+        return known.image if known is not None else kept if isinstance(kept, str) else ""
 
     def _parsed(
         self, name: str, document: Mapping[str, Json], names: Mapping[str, Sequence[str]]
@@ -392,12 +382,6 @@ class Flake:
                 remedy="report this as a defect of pytest-nixos, with the release of the host's nixpkgs",
             ) from err
 
-    def _keep(self, key: str | None, document: Mapping[str, Json]) -> None:
-        # Somebody may have edited the flake in between: what was read is then not what `key` says.
-        cache = self.nix.settings.cache
-        if cache and key and self._identified(describe(self.nix, self.ref)) == self._identity:
-            cache.put(key, document)
-
 
 class Flakes:
     """The flakes of a run, each opened once."""
@@ -412,6 +396,10 @@ class Flakes:
         if ref not in self._opened:
             self._opened[ref] = Flake(ref, self.nix, self._instrumentation)
         return self._opened[ref]
+
+
+def _image_question(name: str) -> Mapping[str, object]:
+    return {"kind": "image", "host": name}
 
 
 def _option_names(option_paths: Sequence[str]) -> Mapping[str, Sequence[str]]:

@@ -59,6 +59,7 @@ class HostConfig:
     :param changed: option paths whose value differs between the host as it is and the machine that is
         started (the VM variant or container plus the instrumentation): path to (declared, in the machine).
     :param backend: ``vm`` or ``container``: what `derivation` builds.
+    :param image: what it is where it is made into a medium and not into a machine that stays (``an ISO image``), ``""`` for a machine.
     :param unreadable: option paths of facts that throw, or that Nix cannot evaluate; such a fact is empty here.
     :param derivation: store path of the derivation that builds the machine (the run script's package for
         a VM, the toplevel for a container).
@@ -119,6 +120,7 @@ class HostConfig:
     backend: str = "vm"
     snapshot_refusal: str = "it was not asked for"
     unreadable: tuple[str, ...] = ()
+    image: str = ""
 
     @property
     def name(self) -> str:
@@ -166,6 +168,7 @@ def parse_host_config(
             **{path: (before, after) for path, (before, after) in snapshot["changed"].items()},
         },
         unreadable=_unreadable(declared),
+        image=document["image"],
         derivation=document["derivation"],
         output=document["output"],
         toplevel=document["toplevel"],

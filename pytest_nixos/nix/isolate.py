@@ -23,7 +23,8 @@ _MAX_EVALUATIONS = 32
 # Failures of the machine itself, for certain: a search would only double the time to the message.
 _HOPELESS = re.compile(
     r"Failed assertions:|The option `[^']*' (?:does not exist|is used but not defined|has conflicting)"
-    r"|syntax error|is marked as (?:insecure|broken)|has an unfree license|is not available on the"
+    r"|syntax error|: it needs \S+, (?:whose license is unfree|which nixpkgs)|is locked by git-crypt"
+    r"|has an unsupported attribute"
 )
 
 

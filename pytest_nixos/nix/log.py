@@ -18,6 +18,7 @@ from pytest_nixos.local.text import without_escapes
 __all__ = ["BuildProgress", "NixLog", "NixMessage", "ProgressSink", "derivation_name", "describe"]
 
 _PREFIX = "@nix "
+_INTERNAL = "«nix-internal»/"
 _POSITION = re.compile(r":\d+(?::\d+)?$")
 _FILE_TRANSFER, _COPY_PATHS, _BUILDS, _BUILD = 101, 103, 104, 105
 _BUILD_LOG_LINE, _PROGRESS, _SET_EXPECTED = 101, 105, 106
@@ -66,7 +67,9 @@ class NixMessage:
     @property
     def place(self) -> str:
         """``file:line``, or ``""`` where the message points at nothing that a user wrote."""
-        if not self.file.startswith("/"):
+        if not self.file.startswith("/") and (
+            "»/" not in self.file or self.file.startswith(_INTERNAL)
+        ):
             return ""
         # Newer releases put line and column into `file` where the parser complains.
         return self.file if _POSITION.search(self.file) else f"{self.file}:{self.line}"

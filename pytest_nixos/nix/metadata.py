@@ -14,12 +14,14 @@ __all__ = [
     "input_by_url",
     "input_location",
     "input_names",
+    "place_of_url",
     "source_path",
     "source_paths",
     "subfolder",
     "unknown_inputs",
 ]
 
+_FORGES = ("github", "gitlab", "sourcehut")
 _BASE32 = "0123456789abcdfghijklmnpqrsvwxyz"
 _HASH = "sha256-"
 _DIGEST_BYTES = 32
@@ -75,13 +77,22 @@ def input_by_url(metadata: Mapping[str, Json], url: str) -> str | None:
 
     :param url: as Nix names it in its errors: scheme and place, perhaps with parameters.
     """
-    wanted = url.partition("?")[0].removeprefix("git+")
+    wanted = place_of_url(url)
     for name, node in _inputs(metadata):
         locked = node.get("locked") or {}
         places = {str(locked.get("url", "")), str(locked.get("path", "")), _forge(locked)}
-        if wanted.removeprefix("path:") in places - {""}:
+        if wanted in {place_of_url(place) for place in places - {""}}:
             return name
     return None
+
+
+def place_of_url(url: str) -> str:
+    """Return what of a URL or flake ref names the place, without revision and parameters."""
+    place = url.partition("?")[0].removeprefix("git+").removeprefix("path:")
+    kind, _, rest = place.partition(":")
+    if kind in _FORGES:
+        return f"{kind}:{'/'.join(rest.split('/')[:2])}"
+    return place.removeprefix("file://")
 
 
 def input_location(metadata: Mapping[str, Json], name: str) -> Path | None:

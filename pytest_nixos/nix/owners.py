@@ -13,7 +13,7 @@ from pytest_nixos.errors import EvalError, FlakeError, NixosError
 from pytest_nixos.nix.argv import NixSettings
 from pytest_nixos.nix.log import NixLog
 from pytest_nixos.nix.metadata import input_by_url, input_location
-from pytest_nixos.nix.places import Places
+from pytest_nixos.nix.places import SOURCE_ROOT, Places
 from pytest_nixos.nix.refs import FlakeRef
 
 __all__ = ["Circumstances", "owners_reason"]
@@ -38,10 +38,10 @@ _FORGE = re.compile(
     r"https://(?:api\.)?(?P<forge>github|gitlab)\.com/(?:repos/)?(?P<place>[^/]+/[^/]+)/"
 )
 _MISSING = re.compile(
-    r"(?:getting status of|opening file|path) ['\"](?P<path>/nix/store/[0-9a-z]{32}-source/[^'\"\n]+)['\"]"
+    rf"(?:getting status of|opening file|path) ['\"](?P<path>{SOURCE_ROOT}/[^'\"\n]+)['\"]"
     r":? (?:No such file or directory|does not exist)"
 )
-_SOURCE_FILE = re.compile(r"/nix/store/[0-9a-z]{32}-source/[^\s'\":]+")
+_SOURCE_FILE = re.compile(SOURCE_ROOT + r"/[^\s'\":]+")
 _GIT_CRYPT = b"\0GITCRYPT\0"
 _SHOWN_WORDS = 2
 
@@ -176,10 +176,12 @@ def _not_in_source(
     subject: str, flake: FlakeRef, log: NixLog, around: Circumstances
 ) -> NixosError | None:
     found = _MISSING.search(_text(log))
-    if found is None or found["path"].endswith("-source/flake.nix"):
+    if found is None or re.fullmatch(f"{SOURCE_ROOT}/flake.nix", found["path"]):
         return None
     known = Places.of(around.metadata).input_of(found["path"])
-    name, below = known if known is not None else ("", found["path"].partition("-source/")[2])
+    name, below = (
+        known if known is not None else ("", re.sub(f"^{SOURCE_ROOT}/", "", found["path"]))
+    )
     if name:
         return _not_in_input(subject, name, below, log, around)
     directory = local_directory(flake)

@@ -5,21 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Self
 
-from pytest_nixos.nix.metadata import source_path, source_paths
+from pytest_nixos.nix.metadata import input_by_url, place_of_url, source_path, source_paths
 
-__all__ = ["Places"]
+__all__ = ["SOURCE_ROOT", "Places"]
 
 Json = Any
 
-_SOURCE = re.compile(
-    r"(?P<root>/nix/store/[0-9a-z]{32}-source)(?:/(?P<below>[^\s'\"\u2019\u2018`:,;)\]]*))?"
-)
-_POSITION = re.compile(
-    r"at (?P<file>/nix/store/[0-9a-z]{32}-source/[^\s:]+):(?P<line>\d+)(?::\d+)?"
-)
+#: The root of a source tree as Nix writes it: in the store, or by its URL where it evaluates without a copy (`setPathDisplay`).
+SOURCE_ROOT = r"(?:/nix/store/[0-9a-z]{32}-source|«[^»\n]+»)"
+
+_SOURCE = re.compile(f"(?P<root>{SOURCE_ROOT})" + r"(?:/(?P<below>[^\s'\"\u2019\u2018`:,;)\]]*))?")
+_POSITION = re.compile(f"at (?P<file>{SOURCE_ROOT}" + r"/[^\s:]+):(?P<line>\d+)(?::\d+)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,10 +26,12 @@ class Places:
 
     :param own: that of the flake itself, in the store; ``""`` where it is not known.
     :param inputs: those of its inputs: store path to the input's name.
+    :param metadata: what ``nix flake metadata`` says of the flake.
     """
 
     own: str = ""
     inputs: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, Json] = field(default_factory=dict)
 
     @classmethod
     def of(cls, metadata: Mapping[str, Json] | None) -> Self:
@@ -39,7 +39,7 @@ class Places:
         if metadata is None:
             return cls()
         own = metadata.get("path") or source_path((metadata.get("locked") or {}).get("narHash"))
-        return cls(own=str(own or ""), inputs=source_paths(metadata))
+        return cls(own=str(own or ""), inputs=source_paths(metadata), metadata=metadata)
 
     def input_of(self, path: str) -> tuple[str, str] | None:
         """Return which input a path in the store belongs to, and where in it; ``""`` names the flake itself.
@@ -49,11 +49,8 @@ class Places:
         found = _SOURCE.fullmatch(path)
         if found is None:
             return None
-        below = found["below"] or ""
-        if found["root"] == self.own:
-            return "", below
-        name = self.inputs.get(found["root"])
-        return None if name is None else (name, below)
+        name = self._owner(found["root"])
+        return None if name is None else (name, found["below"] or "")
 
     def shorten(self, text: str) -> str:
         """Return `text` with paths of the flake as they stand in it, and of an input below the input's name."""
@@ -65,12 +62,22 @@ class Places:
         Nix up to 2.17 tells a trace from the failure outwards, later ones towards it.
         """
         positions = list(_POSITION.finditer(trace))
-        own = [p for p in positions if self.own and p["file"].startswith(f"{self.own}/")]
+        own = [p for p in positions if (known := self.input_of(p["file"])) and not known[0]]
         if not own:
             return ""
         inwards = trace.strip().removeprefix("error:").lstrip().startswith("…")
         nearest = own[-1] if inwards else own[0]
-        return f"{Path(nearest['file']).relative_to(self.own)}:{nearest['line']}"
+        return f"{self.shorten(nearest['file'])}:{nearest['line']}"
+
+    def _owner(self, root: str) -> str | None:
+        """Return the name of the input that a source tree is of, ``""`` for the flake itself, ``None`` for neither."""
+        if not root.startswith("«"):
+            return "" if root == self.own else self.inputs.get(root)
+        url = root.strip("«»")
+        own = {str(self.metadata.get(key)) for key in ("url", "originalUrl", "resolvedUrl")}
+        if place_of_url(url) in {place_of_url(name) for name in own}:
+            return ""
+        return input_by_url(self.metadata, url)
 
     def _short(self, found: re.Match[str]) -> str:
         known = self.input_of(found[0])

@@ -11,6 +11,7 @@ from typing import Self
 
 from pytest_nixos.errors import EvalError, FlakeError
 from pytest_nixos.local.memory import available_bytes
+from pytest_nixos.nix.failures import ImageRefused
 from pytest_nixos.nix.flake import Flakes
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.memory import EvaluationMemory
@@ -28,10 +29,12 @@ class Question:
 
     :param backend: see :meth:`pytest_nixos.nix.flake.Flake.evaluate`.
     :param option_paths: further options to read, as written in a module.
+    :param machines_only: of these hosts only machines that stay are wanted, no ISO images and the like; nobody named them.
     """
 
     backend: str
     option_paths: tuple[str, ...]
+    machines_only: frozenset[HostRef] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +106,7 @@ def evaluate_hosts(
     """
     distinct = tuple(dict.fromkeys(hosts))
     found = {host: _recalled(flakes, host, question) for host in distinct}
-    unknown = [host for host in distinct if found[host].config is None]
+    unknown = [h for h in distinct if found[h].config is None and found[h].failure is None]
     room = room or Room.of_this_machine()
     memory = EvaluationMemory(flakes.nix.settings.cache)
     if len(unknown) > 1 and room.processors > 1:
@@ -119,10 +122,14 @@ def evaluate_hosts(
 
 def _recalled(flakes: Flakes, host: HostRef, question: Question) -> Evaluated:
     started_s = time.monotonic()
-    config = flakes.of(host.flake).known(
+    config: HostConfig | None = flakes.of(host.flake).known(
         host.attr, backend=question.backend, option_paths=question.option_paths
     )
-    return Evaluated(config=config, failure=None, duration_s=time.monotonic() - started_s)
+    failure: EvalError | None = None
+    if config is not None and config.image and host in question.machines_only:
+        failure = ImageRefused(host, config.image)
+        config = None
+    return Evaluated(config=config, failure=failure, duration_s=time.monotonic() - started_s)
 
 
 def _evaluated(
@@ -135,6 +142,7 @@ def _evaluated(
             host.attr,
             backend=question.backend,
             option_paths=question.option_paths,
+            refuse_image=host in question.machines_only,
             measured=lambda mib: memory.take(host, mib),
         )
     except EvalError as err:

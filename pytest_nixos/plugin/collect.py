@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import importlib
 import importlib.util
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -25,6 +25,7 @@ __all__ = [
     "SuitePackages",
     "collect_suite_directory",
     "control_of",
+    "deselect_hosts",
     "generate_tests",
     "host_key_of",
     "needs_boot_loader",
@@ -208,6 +209,14 @@ def select_and_order(
         )
     )
     items[:] = kept
+
+
+def deselect_hosts(config: pytest.Config, items: list[pytest.Item], keys: Collection[str]) -> None:
+    """Drop the tests of hosts that left the run."""
+    dropped = [item for item in items if host_key_of(item) in keys]
+    if dropped:
+        config.hook.pytest_deselected(items=dropped)
+        items[:] = [item for item in items if item not in dropped]
 
 
 def needs_machine(item: pytest.Item) -> bool:

@@ -11,6 +11,7 @@ from pytest_nixos.backend_name import BackendName
 from pytest_nixos.findings import Evidence, Outcome
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.observe.store import Observations
+from pytest_nixos.plugin import collect
 from pytest_nixos.plugin.closure import scan_host
 from pytest_nixos.plugin.host_failure import refuse_failed, shown_once
 from pytest_nixos.plugin.not_applicable import not_applicable
@@ -23,7 +24,7 @@ from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.look import closure_observation, host_observations, read
 from pytest_nixos.standards.model import Control
 
-__all__: list[str] = []
+__all__ = ["needs_machine"]
 
 
 @pytest.fixture(scope="session")
@@ -89,6 +90,22 @@ def nixos_judge(
             pytest.fail(verdict.reason, pytrace=False)
 
     return judge_control
+
+
+def needs_machine(item: pytest.Item, session: NixosSession) -> bool:
+    """Whether an item starts its host's machine, as far as that is known before it runs."""
+    key = collect.host_key_of(item)
+    if key is None or session.entry(key).config is None:
+        return False
+    if collect.needs_machine(item):
+        return True
+    judged = "nixos_judge" in getattr(item, "fixturenames", ())
+    control = collect.control_of(item, session) if judged else None
+    return (
+        control is not None
+        and not _reads_host_machine(control)
+        and _needs_machine(control, session.host_config(key), session.backend_name(key))
+    )
 
 
 def _needs_machine(control: Control, host: HostConfig, backend: BackendName) -> bool:

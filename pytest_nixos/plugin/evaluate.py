@@ -1,9 +1,9 @@
-"""Opening a session: list the hosts that were asked for, evaluate each once, load the standards."""
+"""Opening a session: list the hosts that were asked for, load the standards."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_nixos.backend_name import BackendName
@@ -15,7 +15,7 @@ from pytest_nixos.nix.cache import EvaluationCache
 from pytest_nixos.nix.expression import Instrumentation
 from pytest_nixos.nix.flake import Flakes
 from pytest_nixos.nix.refs import HostRef
-from pytest_nixos.nix.schedule import Question, evaluate_hosts, select_hosts
+from pytest_nixos.nix.schedule import Question, select_hosts
 from pytest_nixos.nix.store import Nix
 from pytest_nixos.plugin.options import Settings, SnapshotUse
 from pytest_nixos.plugin.session import HostEntry, NixosSession
@@ -38,32 +38,28 @@ FURTHER_OPTIONS = (
     "networking.nftables.tables",
 )
 
-Say = Callable[[str], None]
-
 
 def open_session(
-    settings: Settings, flakes: Flakes, *, catalogue_dirs: Sequence[Path], say: Say
+    settings: Settings, flakes: Flakes, *, catalogue_dirs: Sequence[Path]
 ) -> NixosSession:
-    """List and evaluate the hosts of a run.
+    """List the hosts of a run; they are evaluated once it is known which of them have tests.
 
-    A host that does not evaluate becomes an entry with its failure, so that the others are still judged.
-
-    :param say: told what is being done, one line each.
-    :raises NixosError: if a flake or host cannot be found, the catalogue is malformed, or no host evaluates.
+    :raises NixosError: if a flake or host cannot be found, or the catalogue is malformed.
     """
     catalogue = load_catalogue(catalogue_dirs)
     profiles = load_profiles(catalogue, catalogue_dirs)
     controls = select_controls(settings.profiles, profiles, catalogue)
     waivers = load_waivers(settings.waivers, catalogue.controls) if settings.waivers else ()
-    entries = _entries(select_hosts(flakes, settings.flakes), settings)
-    _evaluate(entries, flakes, _question(settings, controls), say)
+    refs = select_hosts(flakes, settings.flakes)
+    named = {selection.host for selection in settings.flakes}
     return NixosSession(
         settings=settings,
         flakes=flakes,
+        question=_question(settings, controls, [ref for ref in refs if ref not in named]),
         catalogue=catalogue,
         controls=controls,
         waivers=waivers,
-        entries=entries,
+        entries=_entries(refs, settings),
     )
 
 
@@ -110,31 +106,13 @@ def _keys(refs: Sequence[HostRef]) -> dict[str, HostRef]:
     return {ref.attr if count[ref.attr] == 1 else str(ref): ref for ref in refs}
 
 
-def _question(settings: Settings, controls: Sequence[Control]) -> Question:
+def _question(
+    settings: Settings, controls: Sequence[Control], unnamed: Sequence[HostRef]
+) -> Question:
     # A live host is asked for what it declares: as the machine that it would be here.
     backend = None if settings.backend is BackendName.SSH else settings.backend
     return Question(
         backend="auto" if backend is None else backend,
         option_paths=tuple(dict.fromkeys((*option_paths(controls), *FURTHER_OPTIONS))),
+        machines_only=frozenset(unnamed),
     )
-
-
-def _evaluate(entries: Sequence[HostEntry], flakes: Flakes, question: Question, say: Say) -> None:
-    """Give each entry its config, or the reason why it has none.
-
-    :raises NixosError: if none of them evaluates.
-    """
-    keys = {entry.ref: entry.key for entry in reversed(entries)}
-    found = evaluate_hosts(
-        flakes,
-        [entry.ref for entry in entries],
-        question,
-        say=lambda host: say(f"{keys[host]}: evaluating {host}"),
-    )
-    for entry in entries:
-        entry.take(found[entry.ref])
-        if entry.failure is not None:
-            say(f"{entry.key}: does not evaluate")
-    failures = [entry.failure for entry in entries if entry.failure is not None]
-    if entries and len(failures) == len(entries):
-        raise failures[0]

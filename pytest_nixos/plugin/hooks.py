@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import pytest
 
 from pytest_nixos.errors import NixosError
+from pytest_nixos.local.text import printable_lines
 from pytest_nixos.plugin.options import Settings, add_options
 
 __all__: list[str] = []
@@ -51,7 +52,7 @@ def pytest_configure(config: pytest.Config) -> None:
         else:
             config.pluginmanager.register(WithoutHosts(), "nixos-without-hosts")
     except NixosError as err:
-        raise pytest.UsageError(str(err)) from err
+        raise pytest.UsageError(printable_lines(str(err))) from err
 
 
 class WithoutHosts:

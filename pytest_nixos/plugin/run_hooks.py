@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,13 @@ from pytest_nixos.plugin.record.maker import FindingMaker
 from pytest_nixos.plugin.record.recorder import Recorder
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.plugin.stash import PROGRESS, SESSION
-from pytest_nixos.plugin.workers import Controller, Worker, is_worker, received_session
+from pytest_nixos.plugin.workers import (
+    Controller,
+    Worker,
+    has_workers,
+    is_worker,
+    received_session,
+)
 from pytest_nixos.standards.applicability import inapplicable
 
 __all__ = ["RunHooks", "activate"]
@@ -50,8 +56,9 @@ def activate(config: pytest.Config, settings: Settings) -> None:
     if is_worker(config):
         manager.register(Worker(), "nixos-worker")
     else:
-        manager.register(Recorder(config, settings), "nixos-recorder")
-        manager.register(Controller(config), "nixos-controller")
+        controller = Controller(config)
+        manager.register(Recorder(config, settings, controller), "nixos-recorder")
+        manager.register(controller, "nixos-controller")
 
 
 class RunHooks:
@@ -63,10 +70,13 @@ class RunHooks:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self, session: pytest.Session) -> None:
-        """Evaluate the hosts, once for all xdist workers and before these start."""
+        """List the hosts. Under xdist evaluate them too, once for all workers: what is selected, only these will know."""
         config = session.config
         _end_like_ctrl_c(signal.SIGTERM, signal.SIGHUP)
-        config.stash[SESSION] = received_session(config) or self._open(config)
+        received = received_session(config)
+        config.stash[SESSION] = received or self._open(config)
+        if received is None and has_workers(config):
+            self._evaluate(config, config.stash[SESSION].host_keys)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collect_directory(
@@ -108,9 +118,26 @@ class RunHooks:
         """Apply profile and suite selection; destructive checks come last."""
         session = config.stash[SESSION]
         collect.select_and_order(config, items, session, self._packages)
-        if not is_worker(config):  # a worker collects the hosts of all others too
-            keys = dict.fromkeys(collect.host_key_of(item) for item in items)
-            session.plan_builds([key for key in keys if key is not None])
+
+    @pytest.hookimpl(trylast=True, specname="pytest_collection_modifyitems")
+    def pytest_evaluate_selected(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        """Evaluate the hosts that have tests after ``-k``, ``-m`` and the like; leave out those that turn out to be no machines."""
+        if is_worker(config) or config.option.collectonly:
+            return
+        keys = [key for key in dict.fromkeys(map(collect.host_key_of, items)) if key is not None]
+        left = self._evaluate(config, keys)
+        collect.deselect_hosts(config, items, left)
+        session = config.stash[SESSION]
+        needed = [item for item in items if data_controls.needs_machine(item, session)]
+        session.plan_builds([key for key in dict.fromkeys(map(collect.host_key_of, needed)) if key])
+
+    def _evaluate(self, config: pytest.Config, keys: Sequence[str]) -> tuple[str, ...]:
+        progress = config.stash[PROGRESS]
+        try:
+            with progress.speaking():
+                return config.stash[SESSION].evaluate(keys, progress.say)
+        except NixosError as err:
+            raise _usage_error(config, err) from err
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
@@ -143,24 +170,22 @@ class RunHooks:
             raise HostFailure(err) from None
 
     def _open(self, config: pytest.Config) -> NixosSession:
-        settings, progress = self._settings, config.stash[PROGRESS]
+        settings = self._settings
         directories = [
             *settings.catalogue_dirs,
             *(d for ds in config.hook.pytest_nixos_catalogue_dirs(config=config) for d in ds),
         ]
         try:
-            with progress.speaking():
-                session = open_session(
-                    settings,
-                    flakes_of(settings),
-                    catalogue_dirs=directories,
-                    say=progress.say,
-                )
+            session = open_session(settings, flakes_of(settings), catalogue_dirs=directories)
             _check_suites(settings, session)
         except NixosError as err:
-            detail = f"\n{err.detail}" if err.detail and config.getoption("verbose") > 0 else ""
-            raise pytest.UsageError(f"{err}{detail}") from err
+            raise _usage_error(config, err) from err
         return session
+
+
+def _usage_error(config: pytest.Config, error: NixosError) -> pytest.UsageError:
+    detail = f"\n{error.detail}" if error.detail and config.getoption("verbose") > 0 else ""
+    return pytest.UsageError(f"{error}{detail}")
 
 
 def _end_like_ctrl_c(*numbers: signal.Signals) -> None:

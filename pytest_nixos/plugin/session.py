@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,12 @@ from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import MachineError, NixosError
 from pytest_nixos.generations.upgrade_stage import Stage
 from pytest_nixos.local.pace import Pace, measure_pace
+from pytest_nixos.nix.failures import ImageRefused
 from pytest_nixos.nix.flake import Flake, Flakes
 from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.platforms import what_a_build_takes
 from pytest_nixos.nix.refs import HostRef
-from pytest_nixos.nix.schedule import Evaluated
+from pytest_nixos.nix.schedule import Evaluated, Question, evaluate_hosts
 from pytest_nixos.plugin.machines.changed import ChangedMachines
 from pytest_nixos.plugin.options import Settings, SnapshotUse
 from pytest_nixos.standards.load import Catalogue
@@ -23,6 +25,8 @@ from pytest_nixos.standards.model import Control
 from pytest_nixos.standards.waivers import Waiver
 
 __all__ = ["HostEntry", "NixosSession"]
+
+Say = Callable[[str], None]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -49,6 +53,11 @@ class HostEntry:
     phases_s: dict[str, float] = field(default_factory=dict)
     circumstances: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def took_part(self) -> bool:
+        """Whether it was evaluated; a host without a selected test is not."""
+        return self.config is not None or self.failure is not None
+
     def take(self, evaluated: Evaluated) -> None:
         """Take over what an evaluation found."""
         self.config = evaluated.config
@@ -66,6 +75,7 @@ class NixosSession:
 
     It crosses to xdist's workers as it is; `started_at_s` (seconds since 1970) stays that of the first process.
 
+    :param question: what is asked about a host when it is evaluated.
     :param controls: selected by the profiles, parameters and severities applied.
     """
 
@@ -74,6 +84,7 @@ class NixosSession:
         *,
         settings: Settings,
         flakes: Flakes,
+        question: Question,
         catalogue: Catalogue,
         controls: Sequence[Control],
         waivers: Sequence[Waiver],
@@ -83,6 +94,7 @@ class NixosSession:
         self.changed_machines = ChangedMachines()
         self.settings = settings
         self.flakes = flakes
+        self._question = question
         self.catalogue = catalogue
         self.controls = tuple(controls)
         self.waivers = tuple(waivers)
@@ -109,6 +121,11 @@ class NixosSession:
         return tuple(self._entries.values())
 
     @property
+    def tested(self) -> tuple[HostEntry, ...]:
+        """Those hosts of the run that have selected tests."""
+        return tuple(entry for entry in self.entries if entry.took_part)
+
+    @property
     def host_keys(self) -> tuple[str, ...]:
         """Keys of all hosts, in the order in which they were asked for."""
         return tuple(self._entries)
@@ -121,12 +138,63 @@ class NixosSession:
         """Return the flake of a host."""
         return self.flakes.of(self._entries[key].ref.flake)
 
+    def evaluate(self, keys: Collection[str], say: Say = lambda _: None) -> tuple[str, ...]:
+        """Evaluate hosts that have tests, as many at once as there is room for; none of them twice.
+
+        A host that does not evaluate keeps its failure, so that the others are still judged. A host that is made into a medium, and that
+        nobody named, leaves the run.
+
+        :param say: told what is being done, one line each.
+        :return: keys of the hosts that left the run.
+        :raises NixosError: if a flake cannot be read, lacks one of the hosts, or none of these hosts evaluates.
+        """
+        subjects = {self._entries[key].subject for key in keys} - {""}
+        wanted = [e for e in self.entries if e.key in keys or e.subject in subjects]
+        fresh = [entry for entry in wanted if entry.config is None and entry.failure is None]
+        names = {entry.ref: entry.key for entry in reversed(fresh)}
+        found = evaluate_hosts(
+            self.flakes,
+            [entry.ref for entry in fresh],
+            self._question,
+            say=lambda host: say(f"{names[host]}: evaluating {host}"),
+        )
+        for entry in fresh:
+            entry.take(found[entry.ref])
+        left = [e for e in wanted if isinstance(e.failure, ImageRefused)]
+        for entry in left:
+            assert entry.failure is not None
+            say(f"{entry.key}: left out: {entry.failure.message}; {entry.failure.remedy}")
+            del self._entries[entry.key]
+        failed = [e for e in fresh if e.failure is not None and e not in left]
+        for entry in failed:
+            say(f"{entry.key}: does not evaluate")
+        self._say_what_builds_take([entry for entry in fresh if entry.config is not None], say)
+        if wanted and all(entry.failure is not None for entry in wanted):
+            raise next(e.failure for e in (*failed, *wanted) if e.failure is not None)
+        return tuple(entry.key for entry in left)
+
+    def _say_what_builds_take(self, entries: Sequence[HostEntry], say: Say) -> None:
+        """Say what it takes to build hosts of another system, before anything is built."""
+        for entry in entries:
+            assert entry.config is not None
+            system = entry.config.system
+            if (
+                system == self.flake(entry.key).system
+                or self.backend_name(entry.key) is BackendName.SSH
+            ):
+                continue
+            takes = what_a_build_takes(self.flakes.nix, system)
+            if takes:
+                say(f"{entry.key}: a host for {system}: {takes}")
+
     def host_config(self, key: str) -> HostConfig:
         """Return what a host declares.
 
         :raises EvalError: if it did not evaluate.
         """
         entry = self._entries[key]
+        if entry.config is None and entry.failure is None:
+            self.evaluate([key])
         if entry.config is None:
             raise entry.failure or MachineError(
                 f"{key}: was not evaluated", remedy="report this as a defect of pytest-nixos"

@@ -3,26 +3,53 @@
 from __future__ import annotations
 
 import base64
+import json
+import os
 import pickle
-from typing import Any
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+from pytest_nixos.plugin import collect
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.plugin.stash import SESSION
 
-__all__ = ["Controller", "HostScheduling", "Worker", "is_worker", "received_session"]
+__all__ = [
+    "Controller",
+    "HostScheduling",
+    "Planned",
+    "Worker",
+    "has_workers",
+    "is_worker",
+    "received_session",
+]
 
 _SESSION_KEY = "nixos_session"
+_PLAN = "nixos_plan"
 _PHASES = "nixos_phases"
 _STATES = "nixos_states"
 _CIRCUMSTANCES = "nixos_circumstances"
 
 
+class Planned(NamedTuple):
+    """One item that judges a control."""
+
+    node_id: str
+    control: str
+    host: str
+
+
 def is_worker(config: pytest.Config) -> bool:
     """Whether this process is one of xdist's workers."""
     return hasattr(config, "workerinput")
+
+
+def has_workers(config: pytest.Config) -> bool:
+    """Whether this process is the one that controls xdist's workers, and runs no test itself."""
+    return not is_worker(config) and bool(config.getoption("tx", None))
 
 
 def received_session(config: pytest.Config) -> NixosSession | None:
@@ -36,7 +63,22 @@ def received_session(config: pytest.Config) -> NixosSession | None:
 
 
 class Worker:
-    """Hooks of a worker: it sends home what its machines were."""
+    """Hooks of a worker: it says what there is to judge, and sends home what its machines were."""
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Leave a list of what there is to judge: should this process die, nobody else knows."""
+        nixos = session.config.stash[SESSION]
+        planned = [
+            Planned(item.nodeid, control.id, key)
+            for item in session.items
+            if (key := collect.host_key_of(item)) is not None
+            and (control := collect.control_of(item, nixos)) is not None
+        ]
+        path = Path(session.config.workerinput[_PLAN])  # type: ignore[attr-defined]  # xdist's
+        draft = path.with_suffix(f".{os.getpid()}")
+        draft.write_text(json.dumps(planned), encoding="utf-8")
+        draft.replace(path)
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -55,11 +97,31 @@ class Controller:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
+        self._directory = tempfile.TemporaryDirectory(prefix="pytest-nixos-")
+        config.add_cleanup(self._directory.cleanup)
+        self.deaths: list[str] = []
+
+    @property
+    def planned(self) -> tuple[Planned, ...]:
+        """What there was to judge; nothing before a worker has collected."""
+        if not self._plan.exists():
+            return ()
+        return tuple(Planned(*row) for row in json.loads(self._plan.read_text(encoding="utf-8")))
+
+    @property
+    def _plan(self) -> Path:
+        return Path(self._directory.name) / "planned.json"
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Notice the report that xdist makes of an item whose worker died."""
+        if report.when not in ("setup", "call", "teardown"):
+            self.deaths.append(str(report.longrepr))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         """Hand the session to a worker before it starts."""
         session = node.config.stash[SESSION]
+        node.workerinput[_PLAN] = str(self._plan)
         node.workerinput[_SESSION_KEY] = base64.b64encode(pickle.dumps(session)).decode()
 
     @pytest.hookimpl(optionalhook=True)
@@ -82,11 +144,26 @@ class Controller:
 
 
 class HostScheduling(LoadScopeScheduling):
-    """Tests of one host go to one worker; other tests go anywhere.
+    """Tests of one host go to one worker; other tests go anywhere. A test whose worker died is not tried again.
 
     A host whose VM has a snapshot is no reason to stay on one worker, because each clones it: there tests go by host and module, whose
     fixtures tell one story.
     """
+
+    def remove_node(self, node: Any) -> str | None:
+        """Give the tests of a worker that died to another one, but the one that it died of.
+
+        xdist would start that again with each worker that it puts in place, until it starts no more, and with one
+        worker wait for ever then.
+        """
+        crashed: str | None = super().remove_node(node)
+        if crashed is not None:
+            for scope, unit in list(self.workqueue.items()):
+                if crashed in unit:
+                    unit[crashed] = True
+                    if all(unit.values()):
+                        del self.workqueue[scope]
+        return crashed
 
     def _split_scope(self, nodeid: str) -> str:
         session: NixosSession = self.config.stash[SESSION]

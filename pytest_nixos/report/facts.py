@@ -20,6 +20,7 @@ class RunFacts:
     :param started_at: ISO 8601 with zone.
     :param duration_s: wall clock seconds.
     :param waiver_notices: waivers that met no judged control, and why.
+    :param incomplete: why some of it was not judged though it was to be: workers that died.
     """
 
     plugin_version: str
@@ -29,6 +30,7 @@ class RunFacts:
     fail_on: str
     waiver_notices: Sequence[str] = ()
     upgrades: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    incomplete: Sequence[str] = ()
 
 
 class ReportWriter(Protocol):

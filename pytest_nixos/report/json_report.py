@@ -83,7 +83,7 @@ class JsonHost(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class JsonRun(msgspec.Struct, frozen=True, kw_only=True):
-    """The run as a whole; `started_at` is ISO 8601 with zone."""
+    """The run as a whole; `started_at` is ISO 8601 with zone, `incomplete` says which workers died."""
 
     plugin_version: str
     started_at: str
@@ -92,6 +92,7 @@ class JsonRun(msgspec.Struct, frozen=True, kw_only=True):
     fail_on: SeverityName
     waiver_notices: list[str]
     upgrades: dict[str, dict[str, Any]]
+    incomplete: list[str]
 
 
 class JsonReport(msgspec.Struct, frozen=True, kw_only=True):

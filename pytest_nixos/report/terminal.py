@@ -96,7 +96,8 @@ def _journal_lines(finding: Finding) -> list[str]:
 
 
 def _print(console: Console, renderable: RenderableType) -> None:
-    console.print(renderable, soft_wrap=isinstance(renderable, Text), highlight=False)
+    # Lines stay whole: whoever reads them in a pipe looks for words, and a terminal wraps them itself.
+    console.print(renderable, soft_wrap=True, highlight=False, crop=False)
 
 
 def _hosts(findings: Sequence[Finding], run: RunFacts) -> Table:
@@ -110,7 +111,7 @@ def _hosts(findings: Sequence[Finding], run: RunFacts) -> Table:
     table.add_column("host", no_wrap=True)
     for outcome in shown:
         table.add_column(_WORDS[outcome], justify="right", no_wrap=True)
-    table.add_column("seconds", overflow="fold")
+    table.add_column("seconds", no_wrap=True, overflow="ignore")
     for name, of_host in counts.items():
         cells = [Text(str(of_host[o] or "0"), style=_count_style(o, of_host[o])) for o in shown]
         table.add_row(Text(printable(name)), *cells, Text(_phases(run.hosts.get(name, {}))))

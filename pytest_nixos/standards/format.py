@@ -41,6 +41,9 @@ T = TypeVar("T")
 F = TypeVar("F")
 
 Text = Annotated[str, Meta(min_length=1, pattern=r"\S")]
+SubjectName = Annotated[
+    str, Meta(pattern=r"^(machine|activation|secret|mount|network|unit|port)(:\S+)?$")
+]
 Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]*$")]
 Id = Annotated[str, Meta(pattern=r"^[A-Z][A-Z0-9]*-[A-Z]?[0-9]{2,3}$")]
 Release = Annotated[str, Meta(pattern=r"^[0-9]{2}\.(05|11)$")]
@@ -144,6 +147,7 @@ class ControlEntry(Entry, frozen=True, kw_only=True):
     check: Said = False
     judged_as: Id | UnsetType = UNSET
     manual: Text | UnsetType = UNSET
+    blames: list[SubjectName] | UnsetType = UNSET
     overrides: Said = False
     note: Text | UnsetType = UNSET
 

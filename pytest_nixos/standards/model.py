@@ -10,6 +10,7 @@ from typing import Any
 
 from pytest_nixos.backend_name import EVERYWHERE, BackendName
 from pytest_nixos.findings import Severity
+from pytest_nixos.subject import Subject
 
 __all__ = [
     "STANDARDS",
@@ -209,6 +210,7 @@ class Control:
     :param check: whether a Python check with the same id judges it.
     :param judged_as: id of the control that means the same and is judged in its place.
     :param manual: why no machine can judge it.
+    :param blames: what is broken where it is violated (``unit:auditd.service``); it explains findings that rest on it.
     :param source: file that holds it.
     """
 
@@ -232,6 +234,7 @@ class Control:
     check: bool = False
     judged_as: str | None = None
     manual: str | None = None
+    blames: tuple[Subject, ...] = ()
     note: str = ""
     source: Path | None = None
 

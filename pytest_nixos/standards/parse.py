@@ -35,6 +35,7 @@ from pytest_nixos.standards.model import (
     Requirement,
     Suite,
 )
+from pytest_nixos.subject import Subject
 
 __all__ = ["parse_control", "parse_suite"]
 
@@ -78,6 +79,7 @@ def parse_control(entry: ControlEntry, suite: str, source: Path) -> Control:
         check=entry.check,
         judged_as=given(entry.judged_as, None),
         manual=given(entry.manual, None),
+        blames=tuple(Subject.parse(text) for text in given(entry.blames, [])),
         note=given(entry.note, "").strip(),
         source=source,
     )

@@ -31,6 +31,9 @@ def rests_on_units(control: Control) -> tuple[Subject, ...]:
         case "http":
             names = dict.fromkeys(_SERVICE.findall(str(spec.parameters.get("url", ""))))
             return _units(f"{name}.service" for name in names)
+        case "audit":
+            # Without the daemon and its tools nothing is told of any rule; a control that blames it is the cause.
+            return () if control.blames else _units(["auditd.service"])
         case "unit-property":
             asked = {*spec.parameters.get("properties", ()), spec.parameters.get("property")}
             named = [*spec.parameters.get("units", ()), spec.parameters.get("unit")]

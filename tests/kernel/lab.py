@@ -21,7 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from pytest_nixos.observe.base import ProbeOutput
+from pytest_nixos.machine.command import CommandResult
+from pytest_nixos.observe.base import observe
 from pytest_nixos.observe.firewall import FirewallState, firewall
 
 __all__ = ["Lab", "Packet", "missing_packages"]
@@ -209,10 +210,18 @@ class Lab:
 
     def observe(self) -> FirewallState:
         """Look at the rules with the plugin's own probe."""
-        probe = firewall()
-        argv = _argv(self._host, probe.script)
+        return observe(self._run, firewall())
+
+    def _run(self, command: str) -> CommandResult:
+        argv = _argv(self._host, command)
         done = subprocess.run(argv, capture_output=True, check=False, timeout=60)
-        return probe.parse(ProbeOutput(stdout=done.stdout, exit_status=done.returncode))
+        return CommandResult(
+            command=command,
+            exit_status=done.returncode,
+            stdout=done.stdout,
+            stderr=done.stderr,
+            duration_s=0.0,
+        )
 
     def clear(self, *, legacy: bool) -> None:
         """Take all rules away, and forget all connections.

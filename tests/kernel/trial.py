@@ -64,6 +64,7 @@ def attempt(lab: Lab, rules: RuleText, packets: Sequence[Packet]) -> Trial:
         arrived = lab.send(packets)
     finally:
         lab.clear(legacy=rules.uses_legacy)
+    assert state.is_known and state.ruleset.surroundings.is_known, "the lab shows no rules"
     if state.unseen:
         return Trial(wrong=(f"{state.unseen} of {rules.script}",))
     began_s = time.perf_counter()

@@ -204,6 +204,101 @@ def test_an_untracked_flake(make: Callable[..., Flakes], tmp_path: Path) -> None
     assert "Git does not track flake.nix" in error.message
 
 
+@pytest.fixture
+def shared(tmp_path: Path) -> Path:
+    """A Git repository with a file that git-crypt locks and one that Git does not track; ``user`` is a flake with it as an input."""
+    if shutil.which("git") is None:
+        pytest.skip("no git")
+    shared, user = tmp_path / "shared", tmp_path / "user"
+    shared.mkdir()
+    user.mkdir()
+    hosts = "{ new = import ./new.nix; key = import ./key.nix; }"
+    (shared / "flake.nix").write_text(f"{{ outputs = _: {{ nixosConfigurations = {hosts}; }}; }}")
+    (shared / "key.nix").write_bytes(b"\0GITCRYPT\0\1\2\3\4")
+    git = ("git", "-C", str(shared), "-c", "user.name=a", "-c", "user.email=a@example.org")
+    for words in (("init", "-q"), ("add", "."), ("commit", "-q", "-m", "x")):
+        subprocess.run([*git, *words], check=True)
+    (shared / "new.nix").write_text("{ }")
+    (user / "flake.nix").write_text(
+        f"""{{
+          inputs.shared.url = "git+file://{shared}";
+          outputs = {{ shared, ... }}: {{ inherit (shared) nixosConfigurations; }};
+        }}"""
+    )
+    return shared
+
+
+def test_an_untracked_file_of_the_flake_and_of_an_input(
+    make: Callable[..., Flakes], shared: Path
+) -> None:
+    own = failure(lambda: make().of(FlakeRef(str(shared))).evaluate("new"))
+    assert (
+        "the flake's source has no new.nix: it is there, and Git does not track it" in own.message
+    )
+    assert own.remedy == f"git -C {shared} add new.nix"
+    user = FlakeRef(f"path:{shared.parent}/user")
+    inputs = failure(lambda: make().of(user).evaluate("new"))
+    assert "the source of the input shared has no new.nix: it is there" in inputs.message
+    # What the remedy says works.
+    override = (("shared", f"path:{shared}"),)
+    assert f"--nixos-override-input shared path:{shared}" in inputs.remedy
+    after = failure(lambda: make(override_inputs=override).of(user).evaluate("new"))
+    assert "it has no `config`" in after.message
+
+
+def test_a_file_that_git_crypt_locks(make: Callable[..., Flakes], shared: Path) -> None:
+    own = failure(lambda: make().of(FlakeRef(f"path:{shared}")).evaluate("key"))
+    assert "#key: key.nix is locked by git-crypt" in own.message
+    user = failure(lambda: make().of(FlakeRef(f"path:{shared.parent}/user")).evaluate("key"))
+    assert "#key: shared/key.nix is locked by git-crypt" in user.message
+
+
+def test_a_private_input(make: Callable[..., Flakes], tmp_path: Path) -> None:
+    if shutil.which("git") is None or shutil.which("ssh") is None:
+        pytest.skip("no git, or no ssh")
+    (tmp_path / "flake.nix").write_text(
+        """{
+          inputs.secret.url = "git+ssh://git@127.0.0.1:1/me/secret.git";
+          outputs = { secret, ... }: { nixosConfigurations.a = secret; };
+        }"""
+    )
+    error = failure(lambda: make().of(FlakeRef(f"path:{tmp_path}")).evaluate("a"))
+    assert ": the input secret (git+ssh://git@127.0.0.1:1/me/secret.git" in error.message
+    assert "cannot be fetched: ssh: connect to host 127.0.0.1 port 1" in error.message
+    assert "git ls-remote ssh://git@127.0.0.1:1/me/secret.git" in error.remedy
+
+
+def test_a_lock_of_a_newer_nix(make: Callable[..., Flakes], tmp_path: Path) -> None:
+    (tmp_path / "flake.nix").write_text(
+        '{ inputs.t.url = "path:./t"; outputs = { t, ... }: { nixosConfigurations.a = t; }; }'
+    )
+    (tmp_path / "flake.lock").write_text('{"nodes": {"root": {}}, "root": "root", "version": 99}')
+    error = failure(lambda: make().of(FlakeRef(f"path:{tmp_path}")).evaluate("a"))
+    assert "flake.lock was written by a newer Nix: its format 99" in error.message
+    assert make().nix.version() in error.message
+
+
+def test_an_evaluation_over_its_memory(make: Callable[..., Flakes], tmp_path: Path) -> None:
+    numbers = (
+        "builtins.length (builtins.sort (a: b: a < b) (builtins.genList (x: toString x) 9000000))"
+    )
+    (tmp_path / "flake.nix").write_text(
+        f"{{ outputs = _: {{ nixosConfigurations.a = {numbers}; }}; }}"
+    )
+    flake = make(evaluation_limit_mib=300).of(FlakeRef(f"path:{tmp_path}"))
+    error = failure(lambda: flake.evaluate("a"))
+    assert "Nix had too little memory" in error.message
+    assert "--nixos-evaluation-memory" in error.remedy
+
+
+def test_the_source_is_found_where_metadata_names_none(
+    make: Callable[..., Flakes], tiny: FlakeRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flake = make().of(tiny)
+    flake._metadata = {k: v for k, v in flake.metadata.items() if k != "path"}
+    assert (flake.source / "flake.nix").read_text() == TINY
+
+
 def drv(program: str, name: str, script: str, more: str = "") -> str:
     expression = (
         f'(derivation {{ name = "{name}"; system = builtins.currentSystem; builder = "/bin/sh";'
@@ -277,7 +372,8 @@ def test_the_reader_of_odd_values(make: Callable[..., Flakes]) -> None:
     values = (
         "let self = { inherit self; a = 1; }; in"
         ' [ 1 1.5 true null "s" (x: x) { type = "derivation"; outPath = "/nix/store/x"; }'
-        ' { __functor = _: _: 1; } { a = throw "x"; b = [ (throw "y") 2 ]; } { _type = "pkgs"; a = 1; } ]'
+        ' { __functor = _: _: 1; } { a = throw "x"; b = [ (throw "y") 2 ]; } { _type = "pkgs"; a = 1; }'
+        ' { _type = "gvariant"; type = "u"; value = 600; __toString = self: "uint32 600"; } { a = 1; __toString = self: "x"; } ]'
     )
     expression = f"let safe = ({expression_sources()['safe.nix']}); in (safe.json ({values})).value"
     answer = subprocess.run(
@@ -285,7 +381,7 @@ def test_the_reader_of_odd_values(make: Callable[..., Flakes]) -> None:
         check=True, capture_output=True, text=True,
     )  # fmt: skip
     assert answer.stdout.strip() == (
-        '[1,1.5,true,null,"s",null,"/nix/store/x",null,{"b":[null,2]},null]'
+        '[1,1.5,true,null,"s",null,"/nix/store/x",null,{"b":[null,2]},null,600,{"a":1}]'
     )
     endless = f"let safe = ({expression_sources()['safe.nix']}); s = {{ inherit s; t = s; a = 1; }}; in safe.json s"
     answer = subprocess.run(

@@ -18,6 +18,7 @@ from pytest_nixos.errors import EvalError
 from pytest_nixos.local.process import SubprocessRunner
 from pytest_nixos.nix.argv import NixSettings
 from pytest_nixos.nix.expression import Instrumentation
+from pytest_nixos.nix.failures import ImageRefused
 from pytest_nixos.nix.flake import Flake
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.refs import FlakeRef
@@ -73,6 +74,8 @@ HOSTS = """
       });
       ssh = host { networking.hostName = "ssh"; services.openssh.enable = true; services.ollama.enable = true; };
       container = host { networking.hostName = "cont"; boot.isContainer = true; };
+      iso = host ({ lib, ... }: { options.isoImage.isoName = lib.mkOption { default = "x"; }; });
+      arm = nixpkgs.lib.nixosSystem { system = "aarch64-linux"; modules = [ base ]; };
       asserts = host { assertions = [ { assertion = false; message = "ports must be even"; } ]; };
     };
   };
@@ -104,7 +107,7 @@ def web(flake: Flake) -> HostConfig:
 
 
 def test_hosts_are_listed(flake: Flake) -> None:
-    assert flake.host_names() == ("asserts", "container", "ssh", WEB)
+    assert flake.host_names() == ("arm", "asserts", "container", "iso", "ssh", WEB)
 
 
 def test_declared_facts(web: HostConfig) -> None:
@@ -263,3 +266,15 @@ def test_ollama_and_ssh_of_this_release(flake: Flake) -> None:
 def test_failed_assertions_are_shown(flake: Flake) -> None:
     with pytest.raises(EvalError, match="Failed assertions:\n- ports must be even"):
         flake.evaluate("asserts")
+
+
+def test_an_image_is_known_before_its_machine_is_evaluated(flake: Flake) -> None:
+    taken_mib: list[int] = []
+    with pytest.raises(ImageRefused, match="it is an ISO image"):
+        flake.evaluate("iso", refuse_image=True, measured=taken_mib.append)
+    assert 50 < taken_mib[0] < 1000
+
+
+def test_a_host_of_another_system(flake: Flake) -> None:
+    host = flake.evaluate("arm")
+    assert (host.system, host.backend, host.image) == ("aarch64-linux", "vm", "")

@@ -30,11 +30,18 @@ def evaluate(expression: str) -> object:
     host = request["host"]
     if host not in HOSTS:
         return {"problem": "no-host", "known": sorted(HOSTS)}
+    if log := os.environ.get("FAKE_NIX_LOG"):
+        with Path(log).open("a") as stream:
+            stream.write(f"{host}\n")
+    if host == "iso" and request.get("refuseImage"):
+        return {"problem": "image", "kind": "an ISO image"}
     if host == "broken":
         fail("the option `services.nonsense' does not exist")
     document = json.loads(Path(os.environ["FAKE_NIX_DOCUMENT"]).read_text())
     absent = [{"state": "absent"} for _ in request["options"]]
-    return {**document, "options": absent, "machineOptions": absent}
+    document["derivation"] = f"/nix/store/{host}.drv"
+    system = "aarch64-linux" if host == "arm" else document["system"]
+    return {**document, "system": system, "options": absent, "machineOptions": absent}
 
 
 def main(arguments: list[str]) -> None:
@@ -48,9 +55,17 @@ def main(arguments: list[str]) -> None:
             )
             + "\n"
         )
+    elif "show" in arguments:
+        settings = {"system": "x86_64-linux", "builders": os.environ.get("FAKE_NIX_BUILDERS", "")}
+        sys.stdout.write(json.dumps({k: {"value": v} for k, v in settings.items()}) + "\n")
     elif "eval" in arguments:
         sys.stdout.write(json.dumps(evaluate(arguments[arguments.index("--apply") + 1])) + "\n")
     elif "build" in arguments:
+        if log := os.environ.get("FAKE_NIX_BUILDS"):
+            with Path(log).open("a") as stream:
+                stream.write(
+                    " ".join(word for word in arguments if word.startswith("/nix/")) + "\n"
+                )
         sys.stdout.write(
             json.dumps([{"drvPath": "/nix/store/d.drv", "outputs": {"out": "/nix/store/o"}}]) + "\n"
         )

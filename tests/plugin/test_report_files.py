@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import stat
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -82,6 +84,21 @@ def test_reports_are_for_their_owner_and_replace_what_was_there(checks: Field) -
     assert stat.S_IMODE(old.stat().st_mode) == 0o600
     assert checks.report()["version"] == 1
     assert not list(checks.pytester.path.glob(".report*"))
+
+
+def test_junit_and_sarif_tell_causes(checks: Field) -> None:
+    checks.run(*WEB, "--junit-xml", "junit.xml", "--nixos-report", "sarif:findings.sarif")
+    found = {}
+    for case in ET.parse(checks.pytester.path / "junit.xml").findall(".//testcase"):
+        said = {p.get("name"): p.get("value") for p in case.findall(".//property")}
+        found[said["nixos_control"]] = said
+    assert found["BOOT-001"]["nixos_blames"] == "unit:x.service"
+    assert found["BOOT-001"]["nixos_explains"] == "BOOT-004"
+    assert found["BOOT-004"]["nixos_caused_by"] == "BOOT-001"
+    sarif = json.loads((checks.pytester.path / "findings.sarif").read_text())
+    first, second = sarif["runs"][0]["results"]
+    assert first["properties"] == {"causedBy": [], "explains": ["BOOT-004"]}
+    assert second["properties"] == {"causedBy": ["BOOT-001"], "explains": []}
 
 
 def test_a_report_may_go_to_what_is_no_file(checks: Field) -> None:

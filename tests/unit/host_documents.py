@@ -89,6 +89,7 @@ def document() -> dict[str, Any]:
         "output": "/nix/store/o",
         "toplevel": "/nix/store/t",
         "system": "x86_64-linux",
+        "image": "",
         "facts": facts,
         "machineFacts": machine,
         "options": [],

@@ -15,7 +15,7 @@ from pytest_nixos.local.timing import Deadline, poll
 from pytest_nixos.machine.base import BackendName, MachineSpec
 from pytest_nixos.machine.boot.events import BootEventKind, BootListener, ignore_boot_event
 from pytest_nixos.machine.boot.news import BootNews
-from pytest_nixos.machine.boot.remedies import Remedies
+from pytest_nixos.machine.boot.remedies import VM_REMEDIES, Remedies
 from pytest_nixos.machine.boot.settle import SettleLimits
 from pytest_nixos.machine.capabilities import BootsFrom, PortState
 from pytest_nixos.machine.channel.transport import SerialChannel
@@ -35,37 +35,40 @@ from pytest_nixos.machine.survey import Survey, View
 
 __all__ = ["ContainerBackend", "ContainerRunning"]
 
+_PROGRAM = "systemd-nspawn"
 _INTERVAL_S = 0.02
 _LAST_WORDS_S = 0.5
 
-_REMEDIES = Remedies(
-    by_words=(
-        ("overlay", "load the overlay module (modprobe overlay): the container's store lies on it"),
+_WORDS = (
+    ("overlay", "load the overlay module (modprobe overlay): the container's store lies on it"),
+    (
+        "execv(",
+        "build the host's toplevel again: its init cannot be run; was it collected as garbage?",
+    ),
+    (
+        "owners of /nix/store cannot be mapped",
         (
-            "execv(",
-            "build the host's toplevel again: its init cannot be run; was it collected as garbage?",
-        ),
-        (
-            "owners of /nix/store cannot be mapped",
-            (
-                "put /nix/store on a file system that can (ext4, xfs, btrfs; kernel 5.19 or newer), or run the host as a VM: "
-                f"--nixos-backend vm; a flake that you trust like your own shell may run with {UNSAFE_OPTION}"
-            ),
-        ),
-        (
-            "pytest-nixos-stage",
-            "read the console lines above: a mount or a network interface was refused",
-        ),
-        (
-            "Permission denied",
-            "run as root of the machine itself: containers in containers are often confined",
-        ),
-        (
-            "Operation not permitted",
-            "run as root of the machine itself: containers in containers are often confined",
+            "put /nix/store on a file system that can (ext4, xfs, btrfs; kernel 5.19 or newer), or run the host as a VM: "
+            f"--nixos-backend vm; a flake that you trust like your own shell may run with {UNSAFE_OPTION}"
         ),
     ),
-    gone="find out what ended it; every later check on this host fails with this cause",
+    (
+        "pytest-nixos-stage",
+        "read the console lines above: a mount or a network interface was refused",
+    ),
+    (
+        "Permission denied",
+        "run as root of the machine itself: containers in containers are often confined",
+    ),
+    (
+        "Operation not permitted",
+        "run as root of the machine itself: containers in containers are often confined",
+    ),
+)
+_GONE = "find out what ended it; every later check on this host fails with this cause"
+_KINDS = ("systemd crashed", "stuck unit", "emergency mode", "rescue mode")
+_REMEDIES = Remedies(
+    by_kind={kind: VM_REMEDIES.by_kind[kind] for kind in _KINDS}, by_words=_WORDS, gone=_GONE
 )
 
 
@@ -111,24 +114,17 @@ class ContainerBackend:
         strategy = self._strategy or NspawnStrategy(
             self._runner, inherited, root_is_machine_root=self._root_is_machine_root
         )
-        life = Lifetime(
-            spec.host.name,
-            BootNews(spec.host.name, self._on_event),
-            program="systemd-nspawn",
-            remedies=_REMEDIES,
-        )
+        news = BootNews(spec.host.name, self._on_event)
+        life = Lifetime(spec.host.name, news, program=_PROGRAM, remedies=_REMEDIES)
         with life.stopped_on_error():
-            launched = strategy.launch(spec, life.console, life.undo, deadline=deadline)
+            launched = strategy.launch(spec, news.console, life.undo, deadline=deadline)
             running = ContainerRunning(life, launched, nsenter, self._limits.at(spec.pace))
             running.boot(deadline)
         return running
 
 
 class ContainerRunning:
-    """A started container; made by :class:`ContainerBackend`.
-
-    :param life: its console, and what must be undone at its end.
-    """
+    """A started container; made by :class:`ContainerBackend`."""
 
     def __init__(
         self, life: Lifetime, launched: Launched, nsenter: str, limits: SettleLimits
@@ -137,13 +133,11 @@ class ContainerRunning:
         self.console = life.console
         self.transport: ExplainedTransport
         self.leader: Leader | None = None
-        self._name = life.name
         self._launched = launched
         self._nsenter = nsenter
         self._limits = limits
-        # Noted last, so undone first: while the groups are still there to be asked.
         life.undo.callback(self._tell_limits)
-        life.follow(launched.process, is_gone=self._has_no_leader)
+        self._follow()
 
     @property
     def pid(self) -> int:
@@ -165,13 +159,13 @@ class ContainerRunning:
         """Start the container again on the same root directory, in the generation of that number or the default."""
         if self._launched.relaunch is None:
             raise MachineError(
-                f"{self._name}: a container of nixos-container cannot be started again here",
+                f"{self.life.name}: this container cannot be started again",
                 remedy="run the host as a VM: --nixos-backend vm",
             )
         self.console.begin_boot()
         self.leader = None
         self._launched = self._launched.relaunch(generation)
-        self.life.follow(self._launched.process, is_gone=self._has_no_leader)
+        self._follow()
         self.boot(deadline)
 
     def boot(self, deadline: Deadline) -> None:
@@ -197,7 +191,7 @@ class ContainerRunning:
         """Try what `wanted` names by both families, with frames of our own on the other end of its link."""
         launched = self._launched
         with self._outside():
-            outer = ask_outer_addresses(self._name, self.transport, deadline=deadline)
+            outer = ask_outer_addresses(self.life.name, self.transport, deadline=deadline)
             enter = functools.partial(in_network_of, launched.outside_pid)
             prober = FrameProber(PacketLink(launched.interface, enter))
             return prober.survey(wanted, outer, deadline=deadline)
@@ -206,7 +200,7 @@ class ContainerRunning:
     def _outside(self) -> Iterator[None]:
         if not self.is_alive():
             raise self.life.obituary() or TransportError(
-                f"{self._name}: the container has ended", remedy="start a new machine"
+                f"{self.life.name}: the container has ended", remedy="start a new machine"
             )
         try:
             yield
@@ -237,8 +231,12 @@ class ContainerRunning:
         """End the container and remove everything that it left; never raises, safe to call twice."""
         self.life.stop()
 
-    def _has_no_leader(self) -> bool:
-        return self.leader is not None and not self.leader.is_alive
+    def _follow(self) -> None:
+        self.life.follow(
+            self._launched.process,
+            # systemd-nspawn itself ends a moment later than process 1.
+            is_gone=lambda: self.leader is not None and not self.leader.is_alive,
+        )
 
     def _find_leader(self, deadline: Deadline) -> None:
         def look() -> Leader | None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_nixos.errors import ToolMissingError
-from pytest_nixos.local.dirs import cache_directory, make_private
+from pytest_nixos.local.dirs import cache_directory, is_private, make_private
 from pytest_nixos.local.pace import Pace
 from pytest_nixos.local.process import ProcessTimeout, Runner
 from pytest_nixos.local.timing import Deadline
@@ -59,15 +59,17 @@ class VerdictCache:
         return cls(cache_directory("kvm"), boot_id)
 
     def read(self, key: str) -> KvmVerdict | None:
-        """Return the verdict kept under `key`, if this user wrote it."""
+        """Return the verdict kept under `key`, if nobody else can have written it and it is one."""
         path = self._path(key)
         try:
-            if path.stat().st_uid != os.geteuid():
+            if not is_private(path):
                 return None
-            data = json.loads(path.read_text())
-            return KvmVerdict(usable=bool(data["usable"]), reason=str(data["reason"]))
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+            match json.loads(path.read_text()):
+                case {"usable": bool(usable), "reason": str(reason)}:
+                    return KvmVerdict(usable=usable, reason=reason)
+        except (OSError, ValueError, RecursionError):
+            pass
+        return None
 
     def write(self, key: str, verdict: KvmVerdict) -> None:
         """Keep `verdict`; a cache that cannot be written costs only time."""

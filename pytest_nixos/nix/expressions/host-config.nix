@@ -1,6 +1,6 @@
 # The document of one host: what it declares, what the machine made of it has instead, and the machine's derivation.
 #
-# request: { host; options = [ [ name ... ] ... ]; skippedFacts; ... } as the plugin sent it.
+# request: { host; options = [ [ name ... ] ... ]; skippedFacts; refuseImage; ... } as the plugin sent it.
 {
   safe,
   facts,
@@ -14,6 +14,22 @@ let
 
   # In the order asked.
   options = config: map (safe.option { inherit config; inherit (host) options; }) request.options;
+
+  # What the host is where it is made into a medium and not into a machine that stays; the modules of nixpkgs declare these options.
+  image =
+    let
+      declares = path: safe.get host ([ "options" ] ++ path) null != null;
+    in
+    if declares [ "isoImage" ] then
+      "an ISO image"
+    else if declares [ "netboot" ] then
+      "an image to boot from the network"
+    else if safe.get host [ "config" "system" "nixos" "variant_id" ] null == "installer" then
+      "an installer"
+    else if declares [ "proxmox" "qemuConf" ] then
+      "a template for Proxmox VMs"
+    else
+      "";
 
   wanted = all: builtins.removeAttrs all request.skippedFacts;
 
@@ -58,10 +74,16 @@ if !(hosts ? ${request.host}) then
     problem = "no-host";
     known = builtins.attrNames hosts;
   }
+else if request.refuseImage && image != "" then
+  {
+    problem = "image";
+    kind = image;
+  }
 else if machine ? problem then
   { inherit (machine) problem; }
 else
   {
+    inherit image;
     inherit (machine) backend program;
     snapshot = machine.snapshot or null;
     derivation = safe.text machine.package.drvPath;

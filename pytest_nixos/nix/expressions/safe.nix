@@ -46,6 +46,9 @@ let
     else if type == "set" then
       if claims plain "type" "derivation" || plain ? outPath then
         storePath left plain
+      # A value of GVariant, as dconf's options hold them, stands for what it wraps.
+      else if claims plain "_type" "gvariant" && plain ? value then
+        go depth left plain.value
       else if plain ? __functor || claims plain "_type" "pkgs" || claims plain "_type" "option" then
         leaf left null
       else
@@ -95,7 +98,8 @@ let
       let
         step =
           acc: name:
-          if acc.left <= 0 || name == "_module" then
+          # Written as JSON, a set that has `__toString` is what calling it returns; here it would be null.
+          if acc.left <= 0 || name == "_module" || name == "__toString" then
             acc
           else
             let

@@ -4,8 +4,9 @@ Both languages are read into one (:mod:`.model`), classes of packets are walked 
 (:mod:`.evaluate`), and the outcomes are put together into openings (:mod:`.reach`).
 """
 
+from pytest_nixos.observe.firewall.opening import Decision, Opening, PortJudgement
 from pytest_nixos.observe.firewall.probe import FirewallState, Tool, firewall
-from pytest_nixos.observe.firewall.reach import Decision, Opening, PortJudgement, Reach
+from pytest_nixos.observe.firewall.reach import Reach
 from pytest_nixos.observe.firewall.ruleset import STRANGER, Judgement, Ruleset
 
 __all__ = [

@@ -7,18 +7,30 @@ with the outcome as a doubt.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from pytest_nixos.observe.firewall.classes import (
+    NO_RULE,
+    Doubt,
+    Outcome,
+    Start,
+    State,
+    changed,
+    cut_state,
+    decides,
+    doubted,
+    masked,
+    ranged,
+    with_now,
+)
 from pytest_nixos.observe.firewall.model import (
     Action,
-    Assign,
     Chain,
     Chance,
     Choose,
     Match,
     Nat,
-    Notrack,
     Reason,
     Rule,
     Step,
@@ -26,13 +38,10 @@ from pytest_nixos.observe.firewall.model import (
     Tables,
     Test,
     Verdict,
-    universe,
 )
-from pytest_nixos.observe.firewall.spans import Spans, cut, meet, only
+from pytest_nixos.observe.firewall.spans import Spans, only
 
-__all__ = ["Doubt", "Outcome", "Start", "walk"]
-
-Box = Mapping[str, Spans]
+__all__ = ["walk"]
 
 _MAX_DEPTH = 32  # nftables allows 16 nested jumps
 _MOST_CLASSES = 20_000
@@ -41,57 +50,10 @@ _CONNTRACK, _DNAT = -200, -100
 _TCP, _ICMP, _ICMPV6 = 6, 1, 58
 INVALID, ESTABLISHED, RELATED, NEW, UNTRACKED = 1, 2, 4, 8, 64
 _STATUS_DNAT = 1 << 5
-_FEW = 16
 # Which messages open a connection of their own; Linux, nf_conntrack_proto_icmp.c and nf_conntrack_proto_icmpv6.c.
 _ICMP_NEW = only(8, 13, 15, 17)
 _ICMPV6_NEW = only(128, 139)
 _ICMPV6_UNTRACKED = ((130, 136), (143, 143))
-
-
-@dataclass(frozen=True, slots=True)
-class Doubt:
-    """A condition that was taken to hold, or not to, without knowing.
-
-    :param rule: the rule whose condition it is.
-    """
-
-    reason: Reason
-    about: str
-    rule: Rule
-    holds: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """The packets that are asked about.
-
-    :param box: what is known of them; a dimension that is missing may be anything.
-    :param to_host: whether they are sent to an address of the guest.
-    """
-
-    family: int
-    interface: str
-    box: Mapping[str, Spans]
-    to_host: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class _State:
-    box: Box
-    now: Mapping[str, Spans | None]
-    doubts: tuple[Doubt, ...] = ()
-    path: tuple[Rule, ...] = ()
-    tracked: bool = True
-    local: bool | None = True
-    oif: str | None = None
-    sent_on: bool = False
-
-    def value(self, dimension: str) -> Spans | None:
-        """Return what a dimension may be now; ``None`` if a rule changed it to something unknown."""
-        if dimension in self.now:
-            return self.now[dimension]
-        found = self.box.get(dimension)
-        return universe(dimension) if found is None else found
 
 
 @dataclass(slots=True, kw_only=True)
@@ -106,41 +68,18 @@ class _Way:
 
     rule: Rule
     stack: tuple[Rule, ...]
-    passed: list[_State]
-    back: list[_State]
-    after: list[_State] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What becomes of one class of packets.
-
-    :param box: the class, as the packets were sent.
-    :param accepted: whether they arrive at a socket of the guest, or are forwarded where a rule sends them.
-    :param rules: the rules that decided, outermost first.
-    :param policy: where no rule did: the base chain whose policy did.
-    :param address: where a rule sent them, ``None`` if nowhere else.
-    :param port: likewise.
-    :param forwarded: whether they leave the guest again.
-    :param answered: for refused ones: whether the sender is told.
-    """
-
-    box: Box
-    accepted: bool
-    rules: tuple[Rule, ...]
-    doubts: tuple[Doubt, ...] = ()
-    policy: str = ""
-    address: Spans | None = None
-    port: Spans | None = None
-    forwarded: bool = False
-    answered: bool = False
+    passed: list[State]
+    back: list[State]
+    after: list[State] = field(default_factory=list)
 
 
 class _TooManyError(Exception):
     """The ruleset cuts packets into more classes than can be followed."""
 
 
-def walk(tables: Tables, surroundings: Surroundings, start: Start) -> Sequence[Outcome]:
+def walk(
+    tables: Tables, surroundings: Surroundings, start: Start, *, only_before_routing: bool = False
+) -> Sequence[Outcome]:
     """Tell what becomes of the packets of `start`: disjoint classes, but for those with doubts.
 
     :param tables: table (``inet nixos-fw``) to chains by name.
@@ -148,7 +87,7 @@ def walk(tables: Tables, surroundings: Surroundings, start: Start) -> Sequence[O
     """
     walker = _Walker(tables, surroundings, start)
     try:
-        return walker.run()
+        return walker.run(only_before_routing=only_before_routing)
     except _TooManyError:
         rule = Rule(table="", chain="", text="the ruleset as a whole", steps=())
         doubt = Doubt(Reason.UNKNOWN, "the rules cut packets into too many classes", rule)
@@ -166,16 +105,20 @@ class _Walker:
         self._outcomes: list[Outcome] = []
         self._steps = 0
 
-    def run(self) -> Sequence[Outcome]:
+    def run(self, *, only_before_routing: bool) -> Sequence[Outcome]:
         now: dict[str, Spans | None] = {
             "ctstate": only(INVALID),
             "ctstatus": only(0),
             "mark": only(0),
             "ctmark": only(0),
         }
-        first = _State(box=self._start.box, now=now, local=self._start.to_host)
+        first = State(box=self._start.box, now=now, local=self._start.to_host)
         states = self._hook("ingress", [first])
         states = self._prerouting(states)
+        if only_before_routing:
+            for state in states:
+                self._arrive(state)
+            return self._outcomes
         local, forwarded = self._route(states)
         for state in self._hook("input", local):
             self._arrive(state)
@@ -184,7 +127,7 @@ class _Walker:
             self._arrive(state)
         return self._outcomes
 
-    def _arrive(self, state: _State) -> None:
+    def _arrive(self, state: State) -> None:
         self._outcomes.append(
             Outcome(
                 box=state.box,
@@ -198,7 +141,7 @@ class _Walker:
         )
 
     def _refuse(
-        self, state: _State, rules: tuple[Rule, ...], policy: str = "", *, answered: bool = False
+        self, state: State, rules: tuple[Rule, ...], policy: str = "", *, answered: bool = False
     ) -> None:
         self._outcomes.append(
             Outcome(
@@ -213,7 +156,7 @@ class _Walker:
 
     # The hooks, in the kernel's order.
 
-    def _prerouting(self, states: list[_State]) -> list[_State]:
+    def _prerouting(self, states: list[State]) -> list[State]:
         chains = self._base_chains("prerouting")
         early = [c for c in chains if c.priority < _CONNTRACK and c.kind != "nat"]
         middle = [c for c in chains if _CONNTRACK <= c.priority < _DNAT and c.kind != "nat"]
@@ -231,12 +174,12 @@ class _Walker:
             waiting = [s for s in after if not s.sent_on]
         return self._through(late, [*waiting, *done])
 
-    def _hook(self, hook: str, states: list[_State]) -> list[_State]:
+    def _hook(self, hook: str, states: list[State]) -> list[State]:
         # Sources are changed here only, which decides nothing.
         chains = [c for c in self._base_chains(hook) if c.kind != "nat"]
         return self._through(chains, states)
 
-    def _through(self, chains: Iterable[Chain], states: list[_State]) -> list[_State]:
+    def _through(self, chains: Iterable[Chain], states: list[State]) -> list[State]:
         for chain in chains:
             states = self._base(chain, states)
         return states
@@ -257,9 +200,9 @@ class _Walker:
             return True
         return self._start.interface in chain.devices
 
-    def _track(self, state: _State) -> Iterator[_State]:
+    def _track(self, state: State) -> Iterator[State]:
         if not state.tracked:
-            yield _with(state, ctstate=only(UNTRACKED))
+            yield with_now(state, ctstate=only(UNTRACKED))
             return
         if self._start.family == 4:
             kinds = [("icmp.type", _ICMP_NEW, NEW)]
@@ -270,21 +213,21 @@ class _Walker:
                 ("icmpv6.type", _ICMPV6_UNTRACKED, UNTRACKED),
             ]
             protocol = _ICMPV6
-        rest, others = _cut_state(state, "protocol", only(protocol))
+        rest, others = cut_state(state, "protocol", only(protocol))
         if others:
-            yield _with(others, ctstate=only(NEW))
+            yield with_now(others, ctstate=only(NEW))
         for dimension, values, found in kinds:
             if rest is None:
                 break
-            yes, rest = _cut_state(rest, dimension, values)
+            yes, rest = cut_state(rest, dimension, values)
             if yes:
-                yield replace(_with(yes, ctstate=only(found)), tracked=found == NEW)
+                yield replace(with_now(yes, ctstate=only(found)), tracked=found == NEW)
         if rest:
-            yield _with(rest, ctstate=only(INVALID))
+            yield with_now(rest, ctstate=only(INVALID))
 
-    def _route(self, states: list[_State]) -> tuple[list[_State], list[_State]]:
-        local: list[_State] = []
-        forwarded: list[_State] = []
+    def _route(self, states: list[State]) -> tuple[list[State], list[State]]:
+        local: list[State] = []
+        forwarded: list[State] = []
         if not self._start.to_host:
             return [], states
         for state in states:
@@ -298,7 +241,7 @@ class _Walker:
                 forwarded.append(replace(known, local=False))
         return local, forwarded
 
-    def _forward(self, state: _State, forwarded: list[_State]) -> None:
+    def _forward(self, state: State, forwarded: list[State]) -> None:
         if not self._surroundings.is_known:
             doubt = self._nowhere(state)
             forwarded.append(replace(state, doubts=(*state.doubts, doubt)))
@@ -309,13 +252,13 @@ class _Walker:
         else:
             forwarded.append(state)
 
-    def _nowhere(self, state: _State) -> Doubt:
+    def _nowhere(self, state: State) -> Doubt:
         about = "whether the guest has the address, or a route to it"
-        return Doubt(Reason.UNKNOWN, about, state.path[-1] if state.path else _NO_RULE)
+        return Doubt(Reason.UNKNOWN, about, state.path[-1] if state.path else NO_RULE)
 
     # Chains and rules.
 
-    def _base(self, chain: Chain, states: list[_State]) -> list[_State]:
+    def _base(self, chain: Chain, states: list[State]) -> list[State]:
         """Walk a base chain; return what goes on to the next."""
         if chain.devices is None:
             rule = Rule(table=chain.table, chain=chain.name, text=f"chain {chain.name}", steps=())
@@ -324,7 +267,7 @@ class _Walker:
             states = [replace(s, doubts=(*s.doubts, doubt)) for s in states]
         else:
             aside = []
-        passed: list[_State] = []
+        passed: list[State] = []
         for state in self._chain(chain, states, (), passed):
             if chain.policy is Verdict.ACCEPT:
                 passed.append(state)
@@ -336,16 +279,16 @@ class _Walker:
     def _chain(
         self,
         chain: Chain,
-        states: list[_State],
+        states: list[State],
         stack: tuple[Rule, ...],
-        passed: list[_State],
-    ) -> list[_State]:
+        passed: list[State],
+    ) -> list[State]:
         """Walk one chain; return what comes back out of it undecided.
 
         :param stack: the rules that led here, outermost first.
         :param passed: gets what leaves the base chain, accepted.
         """
-        back: list[_State] = []
+        back: list[State] = []
         for rule in chain.rules:
             if not states:
                 break
@@ -358,13 +301,13 @@ class _Walker:
             states = way.after
         return states + back
 
-    def _follow(self, way: _Way, steps: Sequence[Step], states: list[_State]) -> None:
+    def _follow(self, way: _Way, steps: Sequence[Step], states: list[State]) -> None:
         """Take classes of packets through the steps of a rule."""
         for at, step in enumerate(steps):
             if isinstance(step, Match):
                 states = self._filter(step, states, way)
             elif isinstance(step, Chance):
-                if _decides(steps[at + 1 :]):
+                if decides(steps[at + 1 :]):
                     states = self._chance(step, states, way)
             elif isinstance(step, Choose):
                 self._choose(step, steps[at + 1 :], states, way)
@@ -379,24 +322,24 @@ class _Walker:
                 way.passed += [replace(s, path=(*s.path, *rules)) for s in sent]
                 return
             else:
-                states = [_changed(state, step) for state in states]
+                states = [changed(state, step) for state in states]
             if not states:
                 return
         way.after += states
 
-    def _filter(self, step: Match, states: list[_State], way: _Way) -> list[_State]:
-        passing: list[_State] = []
+    def _filter(self, step: Match, states: list[State], way: _Way) -> list[State]:
+        passing: list[State] = []
         for state in states:
             yes, no = self._match(step, state, way.rule)
             passing += yes
             way.after += no
         return passing
 
-    def _chance(self, step: Chance, states: list[_State], way: _Way) -> list[_State]:
+    def _chance(self, step: Chance, states: list[State], way: _Way) -> list[State]:
         """Go both ways; return what goes on as if the condition held."""
-        passing: list[_State] = []
+        passing: list[State] = []
         for state in states:
-            yes, no = _doubted(state, step.reason, step.about, way.rule)
+            yes, no = doubted(state, step.reason, step.about, way.rule)
             passing += yes
             if step.otherwise is Verdict.CONTINUE:
                 way.after += no
@@ -405,9 +348,9 @@ class _Walker:
                     self._refuse(one, (*one.path, *way.stack, way.rule))
         return passing
 
-    def _choose(self, step: Choose, rest: Sequence[Step], states: list[_State], way: _Way) -> None:
+    def _choose(self, step: Choose, rest: Sequence[Step], states: list[State], way: _Way) -> None:
         for branch in step.branches:
-            left: list[_State] = []
+            left: list[State] = []
             for state in states:
                 yes, no = self._conjunction(branch.tests, state, way.rule)
                 left += no
@@ -416,7 +359,7 @@ class _Walker:
             states = left
         way.after += states
 
-    def _act(self, action: Action, state: _State, way: _Way) -> None:
+    def _act(self, action: Action, state: State, way: _Way) -> None:
         rules = (*way.stack, way.rule)
         match action.verdict:
             case Verdict.ACCEPT:
@@ -435,11 +378,11 @@ class _Walker:
                     out = self._chain(target, [state], rules, way.passed)
                 (way.after if action.verdict is Verdict.JUMP else way.back).extend(out)
 
-    def _match(self, step: Match, state: _State, rule: Rule) -> tuple[list[_State], list[_State]]:
-        matched: list[_State] = []
+    def _match(self, step: Match, state: State, rule: Rule) -> tuple[list[State], list[State]]:
+        matched: list[State] = []
         rest = [state]
         for tests in step.alternatives:
-            left: list[_State] = []
+            left: list[State] = []
             for one in rest:
                 yes, no = self._conjunction(tests, one, rule)
                 matched += yes
@@ -450,8 +393,8 @@ class _Walker:
         return (rest, matched) if step.negated else (matched, rest)
 
     def _conjunction(
-        self, tests: Sequence[Test], state: _State, rule: Rule
-    ) -> tuple[list[_State], list[_State]]:
+        self, tests: Sequence[Test], state: State, rule: Rule
+    ) -> tuple[list[State], list[State]]:
         inside, outside = [state], []
         for test in tests:
             following = []
@@ -464,36 +407,37 @@ class _Walker:
                 break
         return inside, outside
 
-    def _test(self, test: Test, state: _State, rule: Rule) -> tuple[list[_State], list[_State]]:
-        yes: list[_State]
-        no: list[_State]
+    def _test(self, test: Test, state: State, rule: Rule) -> tuple[list[State], list[State]]:
+        yes: list[State]
+        no: list[State]
         if test.dimension in ("iif", "oif"):
             yes, no = self._named(test, state, rule)
-        elif test.dimension in ("local", "ifaddr"):
-            yes, no = self._destined(test, state, rule)
+        elif test.dimension == "local":
+            yes, no = self._destined(state, rule)
+        elif test.dimension == "honest":
+            yes, no = ([state], []) if self._start.honest else ([], [state])
         elif test.mask is not None:
-            yes, no = _masked(test, state, rule)
+            yes, no = masked(test, state, rule)
         else:
-            yes, no = _ranged(test, state, rule)
+            yes, no = ranged(test, state, rule)
         return (no, yes) if test.negated else (yes, no)
 
-    def _named(self, test: Test, state: _State, rule: Rule) -> tuple[list[_State], list[_State]]:
+    def _named(self, test: Test, state: State, rule: Rule) -> tuple[list[State], list[State]]:
         name = self._start.interface if test.dimension == "iif" else state.oif
         if name is None:
             if state.local is not False:
                 return [], [state]  # no packet leaves before it is routed
-            return _doubted(state, Reason.UNKNOWN, "by which interface it leaves", rule)
+            return doubted(state, Reason.UNKNOWN, "by which interface it leaves", rule)
         found = any(name.startswith(n[:-1]) if n.endswith("*") else name == n for n in test.names)
         return ([state], []) if found else ([], [state])
 
-    def _destined(self, test: Test, state: _State, rule: Rule) -> tuple[list[_State], list[_State]]:
+    def _destined(self, state: State, rule: Rule) -> tuple[list[State], list[State]]:
         """Judge "the destination is an address of ours", with ``fib`` or ``addrtype``."""
-        del test
         if state.local is None:
-            return _doubted(state, Reason.UNKNOWN, "whether the guest has the address", rule)
+            return doubted(state, Reason.UNKNOWN, "whether the guest has the address", rule)
         return ([state], []) if state.local else ([], [state])
 
-    def _sent(self, state: _State, nat: Nat) -> _State:
+    def _sent(self, state: State, nat: Nat) -> State:
         now = dict(state.now)
         local, oif = state.local, state.oif
         if nat.port is not None:
@@ -531,85 +475,3 @@ class _Walker:
             return True, None
         ways = {self._surroundings.way_to(family, a) for a in range(first, last + 1)}
         return (False, ways.pop()) if own == {False} and len(ways) == 1 else (None, None)
-
-
-_NO_RULE = Rule(table="", chain="", text="", steps=())
-
-
-def _with(state: _State, **now: Spans | None) -> _State:
-    return replace(state, now={**state.now, **now})
-
-
-def _cut_state(state: _State, dimension: str, values: Spans) -> tuple[_State | None, _State | None]:
-    """Cut the class as it was sent, whatever rules made of it."""
-    before = state.box.get(dimension)
-    before = universe(dimension) if before is None else before
-    inside, outside = meet(before, values), cut(before, values)
-    yes = replace(state, box={**state.box, dimension: inside}) if inside else None
-    no = replace(state, box={**state.box, dimension: outside}) if outside else None
-    return yes, no
-
-
-def _ranged(test: Test, state: _State, rule: Rule) -> tuple[list[_State], list[_State]]:
-    if test.dimension not in state.now:
-        # "ct original ..." looks at the packet as it was sent.
-        inside, outside = _cut_state(state, test.dimension.removeprefix("ct."), test.values)
-        return ([inside] if inside else []), ([outside] if outside else [])
-    value = state.now[test.dimension]
-    if value is not None:
-        found = meet(value, test.values)
-        if found == value:
-            return [state], []
-        if not found:
-            return [], [state]
-    return _doubted(state, Reason.UNKNOWN, f"what {test.dimension} has become", rule)
-
-
-def _masked(test: Test, state: _State, rule: Rule) -> tuple[list[_State], list[_State]]:
-    assert test.mask is not None
-    value = state.value(test.dimension)
-    if value is not None and sum(last - first + 1 for first, last in value) <= _FEW:
-        masked = {n & test.mask for first, last in value for n in range(first, last + 1)}
-        found = {any(first <= n <= last for first, last in test.values) for n in masked}
-        if len(found) == 1:
-            return ([state], []) if found.pop() else ([], [state])
-    return _doubted(state, Reason.UNKNOWN, f"some bits of {test.dimension}", rule)
-
-
-def _doubted(
-    state: _State, reason: Reason, about: str, rule: Rule
-) -> tuple[list[_State], list[_State]]:
-    """Go both ways; what was assumed of the same rule before is assumed again."""
-    for doubt in state.doubts:
-        if doubt.rule is rule and doubt.about == about and reason is Reason.UNKNOWN:
-            return ([state], []) if doubt.holds else ([], [state])
-    yes = replace(state, doubts=(*state.doubts, Doubt(reason, about, rule, holds=True)))
-    no = replace(state, doubts=(*state.doubts, Doubt(reason, about, rule, holds=False)))
-    return [yes], [no]
-
-
-def _decides(steps: Sequence[Step]) -> bool:
-    """Whether anything in the rest of a rule changes what becomes of a packet."""
-    return any(
-        not (
-            isinstance(s, Match | Chance)
-            or (isinstance(s, Action) and s.verdict is Verdict.CONTINUE)
-        )
-        for s in steps
-    )
-
-
-def _changed(state: _State, step: Assign | Notrack) -> _State:
-    return replace(state, tracked=False) if isinstance(step, Notrack) else _assigned(state, step)
-
-
-def _assigned(state: _State, step: Assign) -> _State:
-    value: Spans | None = None
-    if step.known and not step.source:
-        value = only(step.flip)
-    elif step.known:
-        old = state.value(step.source)
-        if old is not None and len(old) == 1 and old[0][0] == old[0][1]:
-            value = only(old[0][0] & step.keep ^ step.flip)
-    changed = _with(state, **{step.dimension: value})
-    return replace(changed, local=None) if step.dimension == "daddr" else changed

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from pytest_nixos.observe.firewall.ipset import IpSet, set_tests
+from pytest_nixos.observe.firewall.ipset import IpSet
+from pytest_nixos.observe.firewall.iptables_matches import (
+    OPTIONS,
+    SILENT_OPTIONS,
+    Context,
+    UnjudgedError,
+)
+from pytest_nixos.observe.firewall.iptables_targets import TARGETS
 from pytest_nixos.observe.firewall.model import (
     TRACKED,
     Action,
-    Assign,
     Chain,
     Chance,
     Match,
-    Nat,
-    Notrack,
     Reason,
     Rule,
     Step,
@@ -22,8 +26,6 @@ from pytest_nixos.observe.firewall.model import (
     Test,
     Verdict,
 )
-from pytest_nixos.observe.firewall.names import NAMES, PROTOCOLS
-from pytest_nixos.observe.firewall.spans import Spans, joined, only, parse_network, whole
 
 __all__ = ["parse_iptables_save"]
 
@@ -59,12 +61,6 @@ _PLAIN_MODULES = frozenset(
 _OF_CONNECTIONS = frozenset(
     {"--ctdir", "--ctstatus", "--ctorigsrc", "--ctorigdst", "--ctorigsrcport", "--ctorigdstport"}
 )
-_EVERY_BIT = (1 << 32) - 1
-_HONEST = {"UNICAST"}
-
-
-class _UnjudgedError(Exception):
-    """A condition that a packet alone does not tell."""
 
 
 def parse_iptables_save(
@@ -119,9 +115,7 @@ class _RuleReader:
         self._table = table
         self._line = line
         self._chains = chains
-        self._family = family
-        self._sets = sets
-        self._modules: list[str] = []
+        self._context = Context(family=family, sets=sets)
         self._options: dict[str, list[str]] = {}
 
     def read(self) -> Rule:
@@ -158,14 +152,13 @@ class _RuleReader:
     def _bare_modules(self) -> list[Step]:
         """Judge the modules that say something by their mere presence."""
         found: list[Step] = []
-        for module in self._modules:
+        for module in self._context.modules:
             if module in _LIMITS:
                 found.append(Chance(Reason.LIMIT, module))
             elif module in _MEMORIES:
                 found.append(Chance(Reason.MEMORY, module))
             elif module == "rpfilter":
-                # The class is one of honest senders: the way back to them is the way that they came.
-                found.append(Match(((),), negated="--invert" in self._options))
+                found.append(Match(((Test("honest", negated="--invert" in self._options),),)))
             elif module not in _PLAIN_MODULES:
                 found += self._policy() if module == "policy" else [_unknown(f"-m {module}")]
         return found
@@ -180,38 +173,25 @@ class _RuleReader:
 
     def _condition(self, option: str, arguments: Sequence[str], *, negated: bool) -> list[Step]:
         if option in ("-m", "--match"):
-            self._modules.append(arguments[0] if arguments else "")
+            self._context.modules.append(arguments[0] if arguments else "")
             return []
         self._options[option] = list(arguments)
-        module = self._modules[-1] if self._modules else ""
-        handler = _OPTIONS.get(option)
+        module = self._context.modules[-1] if self._context.modules else ""
+        handler = OPTIONS.get(option)
         if handler is None:
             own = module in _LIMITS or module in _MEMORIES or module not in _PLAIN_MODULES
-            silent = own or option in _SILENT_OPTIONS
+            silent = own or option in SILENT_OPTIONS
             return [] if silent else [_unknown(f"{option} {' '.join(arguments)}".strip())]
         if module and module not in _PLAIN_MODULES and option.startswith("--"):
             return []  # an option of a module that is judged as a whole
         try:
-            alternatives = handler(self, list(arguments))
-        except (_UnjudgedError, ValueError, IndexError) as err:
+            alternatives = handler(self._context, list(arguments))
+        except (UnjudgedError, ValueError, IndexError) as err:
             return [_unknown(str(err) or f"{option} {' '.join(arguments)}")]
         found: list[Step] = [Match(alternatives, negated=negated)]
         if option in _OF_CONNECTIONS or (option == "--mark" and module == "connmark"):
             found.insert(0, Match(((Test("ctstate", TRACKED),),)))
         return found
-
-    # What the options test.
-
-    def _set(self, arguments: Sequence[str]) -> tuple[tuple[Test, ...], ...]:
-        name, directions = arguments[0], arguments[1].split(",")
-        tests = set_tests(self._sets, name, directions, family=self._family)
-        if tests is None:
-            raise _UnjudgedError(f"the set {name}")
-        return tests
-
-    def _tcp_flags(self, arguments: Sequence[str]) -> tuple[tuple[Test, ...], ...]:
-        mask, wanted = (_tcp_bits(text) for text in arguments[:2])
-        return ((Test("tcp.flags", only(wanted), mask=mask),),)
 
     def _target(self, option: str, name: str, rest: Sequence[str]) -> list[Step]:
         options = _pairs(rest)
@@ -221,17 +201,14 @@ class _RuleReader:
             return [Action(_VERDICTS[name])]
         if name in _SILENT_TARGETS or not name:
             return []
-        if name in _TARGETS:
-            return _TARGETS[name](options)
+        if name in TARGETS:
+            return TARGETS[name](options)
         # A program decides, or an extension that we do not know.
         return [
             Chance(Reason.UNKNOWN, f"what {name} does"),
             Chance(Reason.UNKNOWN, f"whether {name} accepts", Verdict.DROP),
             Action(Verdict.ACCEPT),
         ]
-
-
-Handler = Callable[[_RuleReader, list[str]], tuple[tuple[Test, ...], ...]]
 
 
 def _unknown(about: str) -> Chance:
@@ -257,288 +234,3 @@ def _pairs(words: Sequence[str]) -> dict[str, str]:
         found[words[at]] = arguments[0] if arguments else ""
         at += 1 + len(arguments)
     return found
-
-
-def _interface(dimension: str) -> Handler:
-    def read(_: _RuleReader, arguments: list[str]) -> tuple[tuple[Test, ...], ...]:
-        name = arguments[0]
-        pattern = f"{name[:-1]}*" if name.endswith("+") else name
-        return ((Test(dimension, names=(pattern,)),),)
-
-    return read
-
-
-def _protocol(_: _RuleReader, arguments: list[str]) -> tuple[tuple[Test, ...], ...]:
-    name = arguments[0]
-    if name in ("all", "0"):
-        return ((),)
-    number = PROTOCOLS.get(name, -1) if not name.isdecimal() else int(name)
-    if number < 0:
-        raise _UnjudgedError(f"the protocol {name}")
-    return ((Test("protocol", only(number)),),)
-
-
-def _address(dimension: str) -> Handler:
-    def read(_: _RuleReader, arguments: list[str]) -> tuple[tuple[Test, ...], ...]:
-        return ((Test(dimension, parse_network(arguments[0])),),)
-
-    return read
-
-
-def _port(*dimensions: str) -> Handler:
-    def read(_: _RuleReader, arguments: list[str]) -> tuple[tuple[Test, ...], ...]:
-        spans = _port_list(arguments[0])
-        return tuple((Test(dimension, spans),) for dimension in dimensions)
-
-    return read
-
-
-def _named(dimension: str) -> Handler:
-    """Any of the names, which are bits."""
-
-    def read(_: _RuleReader, arguments: list[str]) -> tuple[tuple[Test, ...], ...]:
-        bits = 0
-        status = 0
-        for name in arguments[0].lower().replace("_", "-").split(","):
-            if dimension == "ctstate" and name in ("snat", "dnat"):
-                status |= NAMES["ctstatus"][name]
-            elif name in NAMES[dimension]:
-                bits |= NAMES[dimension][name]
-            elif name != "none":
-                raise _UnjudgedError(f"{dimension} {name}")
-        found = [(Test(dimension, only(0), negated=True, mask=bits),)] if bits else []
-        if status:
-            found.append((Test("ctstatus", only(0), negated=True, mask=status),))
-        return tuple(found)
-
-    return read
-
-
-def _icmp(kind: str) -> Handler:
-    def read(_: _RuleReader, arguments: list[str]) -> tuple[tuple[Test, ...], ...]:
-        name, slash, code = arguments[0].partition("/")
-        if name in ("any", "255"):
-            return ((),)
-        number = int(name) if name.isdecimal() else NAMES[f"{kind}.type"].get(name, -1)
-        if number < 0:
-            raise _UnjudgedError(f"the ICMP type {name}")
-        tests = [Test(f"{kind}.type", only(number))]
-        if slash:
-            tests.append(Test(f"{kind}.code", only(int(code))))
-        return (tuple(tests),)
-
-    return read
-
-
-def _marked(dimension: str) -> Handler:
-    def read(reader: _RuleReader, arguments: list[str]) -> tuple[tuple[Test, ...], ...]:
-        del reader
-        value, _, mask = arguments[0].partition("/")
-        bits = int(mask, 0) if mask else _EVERY_BIT
-        return ((Test(dimension, only(int(value, 0)), mask=bits),),)
-
-    return read
-
-
-def _address_type(_: _RuleReader, arguments: list[str]) -> tuple[tuple[Test, ...], ...]:
-    kinds = set(arguments[0].split(","))
-    found = [(Test("local"),)] if "LOCAL" in kinds else []
-    return (*found, *([(Test("local", negated=True),)] if "UNICAST" in kinds else []))
-
-
-def _source_type(_: _RuleReader, arguments: list[str]) -> tuple[tuple[Test, ...], ...]:
-    return ((),) if _HONEST & set(arguments[0].split(",")) else ()
-
-
-def _packet_type(_: _RuleReader, arguments: list[str]) -> tuple[tuple[Test, ...], ...]:
-    return ((Test("pkttype", only(NAMES["pkttype"][arguments[0]])),),)
-
-
-def _direction(_: _RuleReader, arguments: list[str]) -> tuple[tuple[Test, ...], ...]:
-    return ((),) if arguments[0] == "ORIGINAL" else ()
-
-
-def _range(dimension: str) -> Handler:
-    def read(_: _RuleReader, arguments: list[str]) -> tuple[tuple[Test, ...], ...]:
-        return ((Test(dimension, _number_range(arguments[0])),),)
-
-    return read
-
-
-def _bounded(dimension: str, *, below: bool) -> Handler:
-    def read(_: _RuleReader, arguments: list[str]) -> tuple[tuple[Test, ...], ...]:
-        value = int(arguments[0])
-        return ((Test(dimension, joined([(0, value - 1) if below else (value + 1, 255)])),),)
-
-    return read
-
-
-def _hops(*, below: bool | None) -> Mapping[str, Handler]:
-    names = {None: "eq", True: "lt", False: "gt"}
-    found: dict[str, Handler] = {}
-    for option, dimension in (("--ttl-", "ip.ttl"), ("--hl-", "ip6.hoplimit")):
-        handler = _range(dimension) if below is None else _bounded(dimension, below=below)
-        found[option + names[below]] = handler
-    return found
-
-
-def _anything(_: _RuleReader, __: list[str]) -> tuple[tuple[Test, ...], ...]:
-    return ((),)
-
-
-def _nothing(_: _RuleReader, __: list[str]) -> tuple[tuple[Test, ...], ...]:
-    return ()
-
-
-_SILENT_OPTIONS = frozenset(
-    {"--comment", "--validmark", "--loose", "--invert", "--accept-local", "--nfacct-name"}
-    | {"--return-nomatch"}
-)
-_OPTIONS: dict[str, Handler] = {
-    **dict.fromkeys(("-i", "--in-interface"), _interface("iif")),
-    **dict.fromkeys(("-o", "--out-interface"), _interface("oif")),
-    **dict.fromkeys(("-p", "--protocol"), _protocol),
-    **dict.fromkeys(("-s", "--source", "--src-range"), _address("saddr")),
-    **dict.fromkeys(("-d", "--destination", "--dst-range"), _address("daddr")),
-    **dict.fromkeys(
-        ("--dport", "--dports", "--destination-port", "--destination-ports"), _port("dport")
-    ),
-    **dict.fromkeys(("--sport", "--sports", "--source-port", "--source-ports"), _port("sport")),
-    **dict.fromkeys(("--ports", "--port"), _port("sport", "dport")),
-    **dict.fromkeys(("--ctstate", "--state"), _named("ctstate")),
-    "--ctstatus": _named("ctstatus"),
-    "--ctdir": _direction,
-    "--ctproto": _protocol,
-    "--ctorigsrc": _address("ct.saddr"),
-    "--ctorigdst": _address("ct.daddr"),
-    "--ctorigsrcport": _port("ct.sport"),
-    "--ctorigdstport": _port("ct.dport"),
-    "--icmp-type": _icmp("icmp"),
-    "--icmpv6-type": _icmp("icmpv6"),
-    "--tcp-flags": _RuleReader._tcp_flags,  # noqa: SLF001  # its own table
-    "--syn": lambda reader, _: reader._tcp_flags(["FIN,SYN,RST,ACK", "SYN"]),  # noqa: SLF001
-    "--match-set": _RuleReader._set,  # noqa: SLF001
-    "--dst-type": _address_type,
-    "--src-type": _source_type,
-    "--limit-iface-in": _anything,
-    "--pkt-type": _packet_type,
-    "--length": _range("meta.length"),
-    "-f": _nothing,
-    "--fragment": _nothing,
-    **_hops(below=None),
-    **_hops(below=True),
-    **_hops(below=False),
-}
-
-
-def _mark_handler(reader: _RuleReader, arguments: list[str]) -> tuple[tuple[Test, ...], ...]:
-    module = next((m for m in reversed(reader._modules) if m in ("mark", "connmark")), "mark")  # noqa: SLF001
-    return _marked("mark" if module == "mark" else "ctmark")(reader, arguments)
-
-
-_OPTIONS["--mark"] = _mark_handler
-
-
-def _port_list(text: str) -> Spans:
-    spans = []
-    for part in text.split(","):
-        first, colon, last = part.partition(":")
-        spans.append((int(first or 0), int((last or 65535) if colon else first)))
-    return joined(spans)
-
-
-def _number_range(text: str) -> Spans:
-    first, colon, last = text.partition(":")
-    return joined([(int(first or 0), int((last or 65535) if colon else first))])
-
-
-def _tcp_bits(text: str) -> int:
-    if text in ("ALL", "NONE"):
-        return 0x3F if text == "ALL" else 0
-    bits = 0
-    for name in text.lower().split(","):
-        bits |= NAMES["tcp.flags"][name] if name in NAMES["tcp.flags"] else int(name, 0)
-    return bits
-
-
-def _mark(dimension: str, options: Mapping[str, str]) -> Assign:
-    try:
-        if "--set-xmark" in options or "--set-mark" in options:
-            exact = "--set-mark" in options
-            value, _, mask = options["--set-mark" if exact else "--set-xmark"].partition("/")
-            bits = int(mask, 0) if mask else _EVERY_BIT
-            number = int(value, 0)
-            keep = ~bits & _EVERY_BIT
-            if exact:
-                keep &= ~number & _EVERY_BIT
-            return Assign(dimension, dimension, keep, number)
-        if "--and-mark" in options:
-            return Assign(dimension, dimension, int(options["--and-mark"], 0), 0)
-        if "--or-mark" in options:
-            number = int(options["--or-mark"], 0)
-            return Assign(dimension, dimension, ~number & _EVERY_BIT, number)
-        if "--xor-mark" in options:
-            return Assign(dimension, dimension, _EVERY_BIT, int(options["--xor-mark"], 0))
-    except ValueError:
-        pass
-    return Assign(dimension, known=False)
-
-
-def _connmark(options: Mapping[str, str]) -> Assign:
-    masks = (int(options.get(k) or "-1", 0) for k in ("--nfmask", "--ctmask", "--mask"))
-    masked = any(mask not in (-1, _EVERY_BIT) for mask in masks)
-    if "--save-mark" in options:
-        return Assign("ctmark", "mark", _EVERY_BIT, known=not masked)
-    if "--restore-mark" in options:
-        return Assign("mark", "ctmark", _EVERY_BIT, known=not masked)
-    return _mark("ctmark", options)
-
-
-def _dnat(text: str) -> Nat:
-    """Read ``--to-destination 10.0.0.1:80``; nothing at all (``()``) stands for what cannot be read."""
-    address, port = text, ""
-    if text.startswith("["):
-        address, _, port = text[1:].partition("]")
-        port = port.removeprefix(":")
-    elif text.count(":") == 1:
-        address, _, port = text.partition(":")
-    try:
-        where = parse_network(address) if address else None
-    except ValueError:
-        where = ()
-    return Nat(address=where, port=_port_range(port or None))
-
-
-def _port_range(text: str | None) -> Spans | None:
-    if not text:
-        return None
-    first, dash, last = text.partition("/")[0].partition("-")
-    try:
-        return joined([(int(first), int(last if dash else first))])
-    except ValueError:
-        return whole(65535)
-
-
-def _tproxy(_: Mapping[str, str]) -> list[Step]:
-    """Accept where a transparent proxy listens, and drop where none does."""
-    return [
-        Assign("mark", known=False),
-        Chance(Reason.UNKNOWN, "whether a transparent proxy listens", Verdict.DROP),
-        Action(Verdict.ACCEPT),
-    ]
-
-
-_TARGETS: Mapping[str, Callable[[Mapping[str, str]], list[Step]]] = {
-    "MARK": lambda options: [_mark("mark", options)],
-    "CONNMARK": lambda options: [_connmark(options)],
-    "CT": lambda options: [Notrack()] if "--notrack" in options else [],
-    "NOTRACK": lambda _: [Notrack()],
-    "DNAT": lambda options: [_dnat(options.get("--to-destination", ""))],
-    "NETMAP": lambda options: [_dnat(options.get("--to", ""))],
-    "REDIRECT": lambda options: [
-        Nat(port=_port_range(options.get("--to-ports")), is_redirect=True)
-    ],
-    "MASQUERADE": lambda _: [Action(Verdict.ACCEPT)],
-    "SNAT": lambda _: [Action(Verdict.ACCEPT)],
-    "TPROXY": _tproxy,
-}

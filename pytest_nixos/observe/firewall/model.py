@@ -214,13 +214,13 @@ class Rule:
 
     @property
     def is_telling(self) -> bool:
-        """Whether it looks at more than the state of the connection."""
+        """Whether it looks at more than the state of the connection and the way back to the sender."""
         tests = [
             test
             for step in self.steps
             for tests in _alternatives(step)
             for test in tests
-            if test.dimension != "ctstate"
+            if test.dimension not in ("ctstate", "honest")
         ]
         return bool(tests) or any(isinstance(s, Chance | Nat) for s in self.steps)
 

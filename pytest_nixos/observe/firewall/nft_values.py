@@ -238,12 +238,11 @@ def _special(special: str, value: Json) -> tuple[tuple[Test, ...], ...]:
         return (*found, *([(Test("local", negated=True),)] if "unicast" in names else []))
     if special == "fib-source":
         return ((),) if "unicast" in names else ()
-    # The class is one of honest senders: the way back to them is the way that they came.
     if isinstance(value, bool):
-        return ((),) if value else ()
+        return ((Test("honest", negated=not value),),)
     if isinstance(value, str) and value not in ("0", ""):
-        return ((Test("iif", names=(value,)),),)
-    return ()
+        return ((Test("honest"), Test("iif", names=(value,))),)
+    return ((Test("honest", negated=True),),)
 
 
 def comparison(dimension: str, op: str, value: Json) -> Spans:

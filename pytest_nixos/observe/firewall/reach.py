@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-import enum
-import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_nixos.nix.declared import PortRange
-from pytest_nixos.observe.firewall.evaluate import Doubt, Outcome
-from pytest_nixos.observe.firewall.model import Reason, Rule, universe
-from pytest_nixos.observe.firewall.names import protocol_name
+from pytest_nixos.observe.firewall.boxes import (
+    Box,
+    by_sources,
+    count,
+    cut_box,
+    meet_boxes,
+    merged_boxes,
+)
+from pytest_nixos.observe.firewall.classes import Doubt, Outcome
+from pytest_nixos.observe.firewall.model import Reason, universe
+from pytest_nixos.observe.firewall.opening import (
+    PORT_PROTOCOLS,
+    Decision,
+    Opening,
+    PortJudgement,
+    rule_text,
+)
 from pytest_nixos.observe.firewall.spans import (
     Spans,
     cut,
@@ -21,99 +33,14 @@ from pytest_nixos.observe.firewall.spans import (
     whole,
 )
 
-__all__ = ["PORT_PROTOCOLS", "Decision", "Opening", "PortJudgement", "Reach", "rule_text"]
+__all__ = ["Reach"]
 
-Box = Mapping[str, Spans]
-
-PORT_PROTOCOLS = (6, 17, 33, 132, 136)
 _ICMP = (1, 58)
 _OTHER_ICMP = {4: 58, 6: 1}
 _LAST_PORT = 65535
 _MOST_MERGED = 400
 # Dimensions that have a place of their own in an opening, or say nothing about it.
 _PLACED = frozenset({"family", "protocol", "dport", "saddr", "daddr", "ethertype", "tcp.flags"})
-_WORDS = {
-    "sport": "from port",
-    "icmp.type": "type",
-    "icmpv6.type": "type",
-    "icmp.code": "code",
-    "icmpv6.code": "code",
-}
-
-
-class Decision(enum.Enum):
-    """What becomes of a stranger's first packet."""
-
-    ACCEPTED = "accepted"
-    REFUSED = "refused"
-    CONDITIONAL = "conditional"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Opening:
-    """A way in.
-
-    :param protocol: its IANA number; -1 for several that have no ports, listed in `protocols`.
-    :param ports: destination ports, as the stranger writes them; empty for a protocol without ports.
-    :param sources: who may use it; ``None`` for anybody.
-    :param destinations: which of the guest's addresses; ``None`` for any.
-    :param details: what else packets must be, as (dimension, values).
-    :param rules: the rules that decide, outermost first; a base chain's policy where no rule does.
-    :param target: where a rule sends the packets, ``""`` if nowhere else.
-    :param why: for what is not plainly accepted: on what it depends.
-    """
-
-    family: int
-    decision: Decision
-    protocol: int
-    ports: tuple[PortRange, ...] = ()
-    protocols: Spans = ()
-    sources: Spans | None = None
-    destinations: Spans | None = None
-    details: tuple[tuple[str, Spans], ...] = ()
-    rules: tuple[str, ...] = ()
-    target: str = ""
-    forwarded: bool = False
-    why: str = ""
-
-    @property
-    def is_general(self) -> bool:
-        """Whether anybody's packets are accepted, whatever else they look like."""
-        return self.sources is None and self.destinations is None and not self.details
-
-    @property
-    def what(self) -> str:
-        """Name it: ``tcp 22, 8000-8010 from 10.0.0.0/8``."""
-        if self.protocol < 0:
-            words = _protocol_list(self.protocols)
-        elif self.protocol not in PORT_PROTOCOLS:
-            words = protocol_name(self.protocol)
-        else:
-            ports = ", ".join(str(span) for span in self.ports)
-            words = f"{protocol_name(self.protocol)} {ports}"
-        for dimension, values in self.details:
-            words += f" {_WORDS.get(dimension, dimension)} {listed_numbers(values)}"
-        if self.destinations is not None:
-            words += f" to {listed_addresses(self.destinations, self.family)}"
-        if self.sources is not None:
-            words += f" from {listed_addresses(self.sources, self.family)}"
-        return f"{words}, sent on to {self.target}" if self.target else words
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PortJudgement:
-    """What becomes of packets to some ports.
-
-    :param answered: for refused ones: whether the sender is told.
-    :param forwarded: whether they leave the guest again.
-    """
-
-    ports: Spans
-    decision: Decision
-    rules: tuple[str, ...]
-    answered: bool
-    forwarded: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +71,7 @@ class Reach:
 
         :return: ``CONDITIONAL`` also where only some of them are accepted.
         """
-        found = [p for p in self.pieces if _meet_boxes(p.box, packets, self.start) is not None]
+        found = [p for p in self.pieces if meet_boxes(p.box, packets, self.start) is not None]
         accepting = [p for p in found if p.decision is not Decision.REFUSED]
         rules = _rules(p.outcome for p in (accepting or found))
         kinds = {p.decision for p in found}
@@ -165,7 +92,7 @@ class Reach:
         """
         found = []
         for piece in self.pieces:
-            both = _meet_boxes(piece.box, packets, self.start)
+            both = meet_boxes(piece.box, packets, self.start)
             if both is None:
                 continue
             outcome = piece.outcome
@@ -196,7 +123,7 @@ class Reach:
                 groups.setdefault(key, []).append((ports, sources))
         found = []
         for key, pairs in groups.items():
-            for ports, sources in _by_sources(pairs):
+            for ports, sources in by_sources(pairs):
                 found.append(self._filled(blanks[key], ports, sources))
         return found
 
@@ -211,7 +138,7 @@ class Reach:
                     pairs.append((ports, sources))
         opened = [
             span
-            for ports, sources in _by_sources(pairs)
+            for ports, sources in by_sources(pairs)
             if self._is_most("saddr", sources)
             for span in ports
         ]
@@ -283,15 +210,7 @@ class Reach:
 
     def _is_most(self, dimension: str, values: Spans) -> bool:
         """Whether `values` are more than half of all, so that the rest is the exception."""
-        return 2 * _count(values) > _count(self.start.get(dimension) or universe(dimension))
-
-
-def rule_text(rule: Rule) -> str:
-    """Return a rule with the place where it stands; a rule of iptables says it itself."""
-    if rule.text.startswith("-A "):
-        kind = rule.table.split(" ", 1)[-1]
-        return f"{rule.text} (table {kind})" if kind != "filter" else rule.text
-    return f"{rule.text} (in {rule.table} {rule.chain})" if rule.table else rule.text
+        return 2 * count(values) > count(self.start.get(dimension) or universe(dimension))
 
 
 def _settle(outcomes: Sequence[Outcome]) -> Iterator[_Piece]:
@@ -306,17 +225,17 @@ def _settle(outcomes: Sequence[Outcome]) -> Iterator[_Piece]:
     for outcome in accepting:
         sure: list[Box] = [outcome.box]
         for other in refusing:
-            both = _meet_boxes(outcome.box, other.box, {})
+            both = meet_boxes(outcome.box, other.box, {})
             if both is None:
                 continue
-            sure = [part for box in sure for part in _cut_box(box, other.box)]
+            sure = [part for box in sure for part in cut_box(box, other.box)]
             yield _Piece(both, _kind(outcome.doubts), outcome)
         for box in sure:
             yield _Piece(box, Decision.ACCEPTED, outcome)
     for outcome in refusing:
         left: list[Box] = [outcome.box]
         for other in accepting:
-            left = [part for box in left for part in _cut_box(box, other.box)]
+            left = [part for box in left for part in cut_box(box, other.box)]
         for box in left:
             yield _Piece(box, Decision.REFUSED, outcome)
 
@@ -334,100 +253,14 @@ def _merged(pieces: Iterable[_Piece]) -> Iterator[_Piece]:
     for group in groups.values():
         boxes = [dict(piece.box) for piece in group]
         if len(boxes) <= _MOST_MERGED:
-            boxes = _merged_boxes(boxes)
+            boxes = merged_boxes(boxes)
         for box in boxes:
             yield _Piece(box, group[0].decision, group[0].outcome)
-
-
-def _merged_boxes(boxes: list[dict[str, Spans]]) -> list[dict[str, Spans]]:
-    done: list[dict[str, Spans]] = []
-    waiting = boxes
-    while waiting:
-        box = waiting.pop()
-        for at, other in enumerate(done):
-            if (both := _one_box(box, other)) is not None:
-                del done[at]
-                waiting.append(both)
-                break
-        else:
-            done.append(box)
-    return done
-
-
-def _one_box(left: dict[str, Spans], right: dict[str, Spans]) -> dict[str, Spans] | None:
-    different = [d for d in {*left, *right} if left.get(d) != right.get(d)]
-    if len(different) > 1:
-        return _widened(left, right, different)
-    merged = dict(left)
-    for dimension in different:
-        both = joined((*_all_of(left, dimension), *_all_of(right, dimension)))
-        if both == universe(dimension):
-            merged.pop(dimension, None)
-        else:
-            merged[dimension] = both
-    return merged
-
-
-def _widened(
-    left: dict[str, Spans], right: dict[str, Spans], different: Sequence[str]
-) -> dict[str, Spans] | None:
-    """Return the box that holds the other, if one does."""
-    for wide, narrow in ((left, right), (right, left)):
-        if all(not cut(_all_of(narrow, d), _all_of(wide, d)) for d in different):
-            return wide
-    return None
-
-
-def _all_of(box: Box, dimension: str) -> Spans:
-    return box.get(dimension) or universe(dimension)
 
 
 def _kind(doubts: Iterable[Doubt]) -> Decision:
     unknown = any(d.reason is Reason.UNKNOWN for d in doubts)
     return Decision.UNKNOWN if unknown else Decision.CONDITIONAL
-
-
-def _meet_boxes(left: Box, right: Box, start: Box) -> Box | None:
-    found = dict(left)
-    for dimension, values in right.items():
-        mine = found.get(dimension) or start.get(dimension)
-        both = values if mine is None else meet(mine, values)
-        if not both:
-            return None
-        found[dimension] = both
-    return found
-
-
-def _cut_box(box: Box, hole: Box) -> list[Box]:
-    if _meet_boxes(box, hole, {}) is None:
-        return [box]
-    pieces: list[Box] = []
-    rest = dict(box)
-    for dimension, values in hole.items():
-        mine = rest.get(dimension) or universe(dimension)
-        outside = cut(mine, values)
-        if outside:
-            pieces.append({**rest, dimension: outside})
-        rest[dimension] = meet(mine, values)
-    return pieces
-
-
-def _by_sources(pairs: Sequence[tuple[Spans, Spans]]) -> list[tuple[Spans, Spans]]:
-    """Group ports by the sources that may use them, over all pairs of (ports, sources)."""
-    if len(pairs) == 1:
-        return [pairs[0]]
-    edges = sorted({e for ports, _ in pairs for a, b in ports for e in (a, b + 1)})
-    grouped: dict[Spans, list[tuple[int, int]]] = {}
-    for first, after in itertools.pairwise(edges):
-        here = [
-            span
-            for ports, sources in pairs
-            if any(a <= first <= b for a, b in ports)
-            for span in sources
-        ]
-        if here:
-            grouped.setdefault(joined(here), []).append((first, after - 1))
-    return [(joined(ports), sources) for sources, ports in grouped.items()]
 
 
 def _own_details(
@@ -465,13 +298,3 @@ def _target(outcome: Outcome, family: int) -> str:
     if family == 6 and outcome.port is not None and outcome.address:
         where = f"[{where}]"
     return f"{where}:{listed_numbers(outcome.port)}" if outcome.port else where
-
-
-def _protocol_list(protocols: Spans) -> str:
-    if _count(protocols) > 8:
-        return "all other protocols" if protocols[-1][1] == 255 else "many other protocols"
-    return ", ".join(protocol_name(n) for a, b in protocols for n in range(a, b + 1))
-
-
-def _count(spans: Spans) -> int:
-    return sum(last - first + 1 for first, last in spans)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 
 from pytest_nixos.nix.declared import PortRange
-from pytest_nixos.observe.firewall.evaluate import Outcome, Start, walk
+from pytest_nixos.observe.firewall.classes import Outcome, Start
+from pytest_nixos.observe.firewall.evaluate import walk
 from pytest_nixos.observe.firewall.model import (
     Chain,
     Choose,
@@ -21,7 +22,8 @@ from pytest_nixos.observe.firewall.model import (
     Verdict,
 )
 from pytest_nixos.observe.firewall.names import PROTOCOLS
-from pytest_nixos.observe.firewall.reach import Decision, PortJudgement, Reach, rule_text
+from pytest_nixos.observe.firewall.opening import Decision, PortJudgement, rule_text
+from pytest_nixos.observe.firewall.reach import Reach
 from pytest_nixos.observe.firewall.spans import Spans, cut, joined, only, parse_network, whole
 
 __all__ = ["STRANGER", "Judgement", "Ruleset", "strangers_box"]
@@ -196,14 +198,22 @@ class Ruleset:
 
     @property
     def has_reverse_path_filter(self) -> bool:
-        """Whether packets whose answer would leave by another way are dropped before routing."""
-        words = ("fib saddr", '"fib":', "-m rpfilter", "--match rpfilter")
-        looking = [
-            chain
-            for chain in self._chains()
-            if any(any(w in rule.text for w in words) for rule in chain.rules)
-        ]
-        return any(_drops(chain) for chain in looking)
+        """Whether packets whose answer would leave by another way are refused, which honest ones are not."""
+        families = {f for c in self._chains() if c.hook for f in c.families}
+        return bool(families) and all(self._refuses_forged(f) for f in families)
+
+    def _refuses_forged(self, family: int) -> bool:
+        def passes(*, honest: bool, early: bool) -> bool:
+            # Every NixOS firewall lets forged DHCP pass this check, so TCP is asked about.
+            box = strangers_box(family) | {"protocol": only(PROTOCOLS["tcp"])}
+            start = Start(family=family, interface=STRANGER, box=box, honest=honest)
+            found = walk(self.tables, self.surroundings, start, only_before_routing=early)
+            return any(outcome.accepted for outcome in found)
+
+        if passes(honest=False, early=False):
+            return False
+        # A host that refuses everything anyway has a filter of its own only where it stands apart.
+        return passes(honest=True, early=False) or not passes(honest=False, early=True)
 
     @property
     def may_drop_replies(self) -> bool:

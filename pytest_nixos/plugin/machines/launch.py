@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import NixosError, SettingsError
-from pytest_nixos.local.pace import Pace
-from pytest_nixos.local.pressure import Pressure, PressureMark
+from pytest_nixos.local.pace import Pace, Pressure, PressureMark
 from pytest_nixos.local.run_directory import RunDirectory, run_directory
 from pytest_nixos.machine.base import Backend, Machine, MachineSpec
 from pytest_nixos.machine.boot.events import BootListener

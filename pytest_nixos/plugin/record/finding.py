@@ -70,7 +70,9 @@ def make_finding(
         node_id=report.nodeid,
         duration_s=report.duration,
         rests_on=tuple(rests_on),
-        blames=tuple(evidence.blames) if outcome in (Outcome.FAILED, Outcome.WAIVED) else (),
+        blames=(*evidence.blames, *control.blames)
+        if outcome in (Outcome.FAILED, Outcome.WAIVED)
+        else (),
     )
 
 
@@ -106,6 +108,8 @@ def properties(finding: Finding) -> list[tuple[str, object]]:
         ("nixos_severity", finding.severity.name),
         ("nixos_host", printable(finding.host)),
         ("nixos_outcome", finding.outcome.value),
+        *(("nixos_rests_on", printable(str(subject))) for subject in finding.rests_on),
+        *(("nixos_blames", printable(str(subject))) for subject in finding.blames),
     ]
 
 

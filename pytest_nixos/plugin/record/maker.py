@@ -11,6 +11,7 @@ from pytest_nixos.findings import Finding, Outcome
 from pytest_nixos.plugin import collect
 from pytest_nixos.plugin.host_failure import HostFailure, NotJudged
 from pytest_nixos.plugin.options import Settings
+from pytest_nixos.plugin.record.clean_report import clean_report
 from pytest_nixos.plugin.record.finding import (
     ERROR_MARK,
     NOT_JUDGED_MARK,
@@ -64,6 +65,7 @@ class FindingMaker:
         if control is not None and decides:
             finding = make_finding(item, report, control, key, session)
             self._attach(item, report, finding)
+        clean_report(report)
         return report
 
     def _attach(self, item: pytest.Item, report: pytest.TestReport, finding: Finding) -> None:

@@ -12,10 +12,12 @@ from pytest_nixos.local.dirs import state_directory
 from pytest_nixos.local.text import printable
 from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.record.finding import ERROR_MARK, NOT_JUDGED_MARK
+from pytest_nixos.plugin.record.junit import add_causes
 from pytest_nixos.plugin.record.maker import finding_of
 from pytest_nixos.plugin.record.report_files import ReportFiles
 from pytest_nixos.plugin.record.run_record import RunRecord
 from pytest_nixos.plugin.stash import SESSION
+from pytest_nixos.plugin.workers import Controller
 from pytest_nixos.report.causes import explained
 from pytest_nixos.report.facts import RunFacts
 from pytest_nixos.report.upgrade import upgrade_lines
@@ -26,18 +28,23 @@ __all__ = ["Recorder"]
 class Recorder:
     """Keeps each finding as it comes, and at the end writes and shows them.
 
+    :param controller: knows which workers died, and what there was to judge.
     :raises SettingsError: if a report format is not known, or a report file cannot be written.
     """
 
-    def __init__(self, config: pytest.Config, settings: Settings) -> None:
+    def __init__(self, config: pytest.Config, settings: Settings, controller: Controller) -> None:
         self._config = config
         self._settings = settings
         self._record = RunRecord()
+        self._controller = controller
         self._reports = ReportFiles.prepare(config, settings)
 
     def pytest_sessionstart(self) -> None:
-        """Open the ledger."""
-        self._record.open_ledger(state_directory("ledgers"))
+        """Open the ledger; a run without one is told and goes on."""
+        try:
+            self._record.open_ledger(state_directory("ledgers"))
+        except (OSError, RuntimeError) as err:  # RuntimeError: no home directory can be found
+            self._record.no_ledger(err)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep a finding as soon as it is known."""
@@ -58,14 +65,17 @@ class Recorder:
             return "error", "E", "ERROR"
         return None
 
-    @pytest.hookimpl(trylast=True)
+    @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Write the reports; a run without one that was asked for is no success."""
         nixos = self._config.stash.get(SESSION, None)
         if nixos is None:
             return
+        self._record.note_deaths(self._controller.deaths, self._controller.planned, nixos)
         self._record.close()
-        self._reports.write(explained(self._record.findings), self._record.facts(nixos))
+        findings = explained(self._record.findings)
+        add_causes(self._config, findings)
+        self._reports.write(findings, self._record.facts(nixos))
         if self._reports.failed and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -95,8 +105,8 @@ class Recorder:
                     terminalreporter.write_line(line)
         for line in self._reports.lines:
             terminalreporter.write_line(line)
-        if findings and self._record.ledger is not None:
-            terminalreporter.write_line(f"ledger: {self._record.ledger.path}")
+        if findings:
+            terminalreporter.write_line(printable(self._record.about_ledger))
 
 
 def _drawn(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from pytest_nixos.findings import Finding, Ledger, Outcome
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.plugin.host_failure import why_not_judged
 from pytest_nixos.plugin.session import HostEntry, NixosSession
+from pytest_nixos.plugin.workers import Planned
 from pytest_nixos.report.facts import RunFacts
 from pytest_nixos.report.upgrade import compare_stages
 from pytest_nixos.standards.waivers import idle_waivers
@@ -27,7 +28,9 @@ class RunRecord:
     """Findings of a run, kept by the controlling process; each is on disk before the next check runs."""
 
     def __init__(self) -> None:
-        self.ledger: Ledger | None = None
+        self.about_ledger = ""
+        self._ledger: Ledger | None = None
+        self._deaths: tuple[str, ...] = ()
         self._findings: dict[tuple[str, str, str], Finding] = {}
         self._started_at = datetime.now(UTC)
         self._started_s = time.monotonic()
@@ -38,22 +41,70 @@ class RunRecord:
         return tuple(self._findings.values())
 
     def open_ledger(self, directory: Path) -> None:
-        """Begin a ledger, and remove the oldest ones."""
+        """Begin a ledger, and remove the oldest ones.
+
+        :raises OSError: if it cannot be written.
+        """
         for path in sorted(directory.glob("*.jsonl"))[: -LEDGERS_KEPT + 1]:
             path.unlink(missing_ok=True)
         name = f"{self._started_at:%Y%m%dT%H%M%S}-{os.getpid()}.jsonl"
-        self.ledger = Ledger(directory / name)
+        self._ledger = Ledger(directory / name)
+        self.about_ledger = f"ledger: {self._ledger.path}"
+
+    def no_ledger(self, error: Exception) -> None:
+        """Go on without a ledger, and remember why."""
+        self.close()
+        self._ledger = None
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        self.about_ledger = f"ledger: not kept: {why}"
 
     def add(self, finding: Finding) -> None:
         """Keep a finding; a later one of the same item replaces it."""
         self._findings[finding.control, finding.host, finding.node_id] = finding
-        if self.ledger is not None:
-            self.ledger.append(finding)
+        if self._ledger is not None:
+            try:
+                self._ledger.append(finding)
+            except OSError as err:
+                self.no_ledger(err)
+
+    def note_deaths(
+        self, deaths: Sequence[str], planned: Sequence[Planned], session: NixosSession
+    ) -> None:
+        """Where workers died, note what they were to judge and did not: it is an error, not nothing.
+
+        :param deaths: a line for each death.
+        """
+        if not deaths:
+            return
+        self._deaths = tuple(deaths)
+        judged = {finding.node_id for finding in self.findings}
+        for item in planned:
+            if item.node_id in judged:
+                continue
+            control = session.control(item.control)
+            died = next((text for text in deaths if item.node_id in text), "")
+            self.add(
+                Finding(
+                    control=control.id,
+                    title=control.title,
+                    suite=control.suite,
+                    host=item.host,
+                    backend=session.backend_name(item.host).value,
+                    severity=control.severity,
+                    outcome=Outcome.ERROR,
+                    judged_on="nothing",
+                    reason=died or "not judged: the worker that was to judge it died",
+                    threat="",
+                    remedy="",
+                    references=control.references,
+                    node_id=item.node_id,
+                )
+            )
 
     def close(self) -> None:
         """End the ledger."""
-        if self.ledger is not None:
-            self.ledger.close()
+        if self._ledger is not None:
+            self._ledger.close()
 
     def facts(self, session: NixosSession) -> RunFacts:
         """Return what reports tell of the run as a whole."""
@@ -61,10 +112,11 @@ class RunRecord:
             plugin_version=__version__,
             started_at=self._started_at.isoformat(timespec="seconds"),
             duration_s=round(time.monotonic() - self._started_s, 3),
-            hosts={entry.key: _host_facts(entry, session) for entry in session.entries},
+            hosts={entry.key: _host_facts(entry, session) for entry in session.tested},
             fail_on=session.settings.fail_on.name,
             waiver_notices=self.waiver_notices(session),
             upgrades=self.upgrades(session),
+            incomplete=self._deaths,
         )
 
     def upgrades(self, session: NixosSession) -> dict[str, dict[str, Any]]:

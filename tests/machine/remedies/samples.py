@@ -20,6 +20,7 @@ FILLED = {
     "timer": "fstrim",
     "socket": "sshd",
     "path": "/home",
+    "port": "8123",
     "container": "web",
     "account": "alice",
     "service": "login",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -55,3 +57,62 @@ def test_the_command_line_loads_no_pytest() -> None:
         [sys.executable, "-c", program], check=True, capture_output=True, text=True
     )
     assert done.stdout.strip() == ""
+
+
+@pytest.fixture
+def nix_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put a ``nix`` on PATH that knows two hosts and has one name that is odd; return where it writes its calls."""
+    calls = tmp_path / "calls"
+    metadata = {
+        "locked": {"narHash": "x"},
+        "locks": {"root": "root", "nodes": {"root": {"inputs": {"a": "n"}}, "n": {}}},
+    }
+    program = tmp_path / "nix"
+    program.write_text(f"""#!{sys.executable}
+import json, sys
+open({str(calls)!r}, "a").write(json.dumps(sys.argv[1:]) + "\\n")
+if "metadata" in sys.argv:
+    print({json.dumps(metadata)!r})
+elif "boom" in sys.argv[-1] or any("boom" in word for word in sys.argv):
+    event = {{"action": "msg", "level": 0, "msg": "error: x\\n  the whole trace", "raw_msg": "unable to download 'https://x'"}}
+    sys.exit("@nix " + json.dumps(event))
+else:
+    print(json.dumps(["db", "we\\x1b[31mb"]))
+""")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    return calls  # fmt: skip
+
+
+def test_hosts_are_listed_without_control_characters(
+    nix_calls: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        main(["hosts", "path:/f", "--override-input", "a", "path:/x", "--nix-option", "cores", "2"])
+        == 0
+    )
+    out = capsys.readouterr().out
+    assert out.splitlines()[0] == "db"
+    assert "\x1b" not in out
+    for call in map(json.loads, nix_calls.read_text().splitlines()):
+        assert call[call.index("--override-input") + 1 :][:2] == ["a", "path:/x"]
+        assert call[call.index("--option") + 1 :][:2] == ["cores", "2"]  # fmt: skip
+
+
+@pytest.mark.usefixtures("nix_calls")
+def test_hosts_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["hosts", "path:/f", "--json"]) == 0
+    first = json.loads(capsys.readouterr().out)[0]
+    assert first == {"name": "db", "ref": "path:/f#db"}
+
+
+@pytest.mark.usefixtures("nix_calls")
+@pytest.mark.parametrize("verbose", [False, True])
+def test_an_error_names_the_options_of_this_command(
+    capsys: pytest.CaptureFixture[str], verbose: bool
+) -> None:
+    assert main(["hosts", "path:/boom", *(["-v"] if verbose else [])]) == 4
+    err = capsys.readouterr().err
+    assert "cannot be fetched" in err
+    assert "replaced: --override-input NAME" in err
+    assert ("the whole trace" in err) is verbose

@@ -54,6 +54,7 @@ def test_data_travels_as_json_text_that_nix_cannot_interpolate() -> None:
         "options": [["a", "b"]],
         "facts": {name: list(option_names(fact.path)) for name, fact in host_facts().items()},
         "skippedFacts": [],
+        "refuseImage": False,
     }
     assert literal == nix_quote(json.dumps(request))
     assert "${" not in literal.replace("\\${", "")

@@ -12,7 +12,7 @@ from pytest_nixos.local.timing import Deadline
 from pytest_nixos.nix.argv import NixSettings
 from pytest_nixos.nix.cache import EvaluationCache
 from pytest_nixos.nix.expression import Instrumentation
-from pytest_nixos.nix.failures import EvalInterrupted
+from pytest_nixos.nix.failures import EvalInterrupted, ImageRefused
 from pytest_nixos.nix.flake import Flake
 from pytest_nixos.nix.log import BuildProgress, describe
 from pytest_nixos.nix.refs import FlakeRef, nix_quote
@@ -398,6 +398,14 @@ def test_failed_assertions_are_told_at_once() -> None:
     assert len(fake.evaluations()) == 1
 
 
+def test_a_package_that_nixpkgs_refuses_is_told_at_once() -> None:
+    words = "Package \u2018x-1\u2019 in /nix/store/x:1 is marked as broken, refusing to evaluate."
+    fake = FakeNix(broken=frozenset({"machine"}), words=words)
+    with pytest.raises(EvalError, match="it needs x-1, which nixpkgs marks as broken"):
+        flake(fake).evaluate("web")
+    assert len(fake.evaluations()) == 1
+
+
 def test_a_search_without_end_is_cut() -> None:
     paths = [f"o{n}" for n in range(300)]
     fake = FakeNix(broken=frozenset(paths))
@@ -575,3 +583,22 @@ def test_memory_of_an_evaluation_is_limited_and_measured() -> None:
     assert seen == [3000]
     (call,) = fake.evaluations()
     assert call[:5] == ("/bin/sh", "-c", 'ulimit -d "$0" && exec "$@"', str(4096 * 1024), "nix")
+
+
+def test_an_image_is_refused_where_asked_and_known_the_next_time(
+    cache: EvaluationCache, instantiated: dict[str, Any]
+) -> None:
+    fake = FakeNix(host={**instantiated, "problem": "image", "kind": "an ISO image"})
+    for _ in range(2):
+        with pytest.raises(
+            ImageRefused, match="it is an ISO image, no machine that stays"
+        ) as caught:
+            flake(fake, cache=cache).evaluate("web", refuse_image=True)
+        assert caught.value.remedy == "to test it, name it: --nixos-flake '/f#web'"
+    assert len(fake.evaluations()) == 1
+    assert _request(fake.evaluations()[0][-1])["refuseImage"] is True
+    fake.host = {**instantiated, "image": "an ISO image"}
+    assert flake(fake, cache=cache).evaluate("web").image == "an ISO image"
+    with pytest.raises(ImageRefused):
+        flake(fake, cache=cache).evaluate("web", refuse_image=True)
+    assert len(fake.evaluations()) == 2

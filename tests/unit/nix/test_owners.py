@@ -302,3 +302,32 @@ def test_commands_of_a_remedy_have_the_settings_of_the_run() -> None:
 def test_directories_of_flakes(url: str, directory: str | None) -> None:
     found = local_directory(FlakeRef(url))
     assert (None if found is None else str(found)) == directory
+
+
+# Determinate Nix and Nix from 2.35 on evaluate without a copy, and name a source by its URL (`setPathDisplay` in libfetchers).
+LAZY = "«git+file:///srv/infra?ref=refs/heads/main&rev=28a3b95d»"
+LAZY_INPUT = "«github:NixOS/nixpkgs/28a3b95d?narHash=sha256-x»"
+LAZY_METADATA = {
+    "url": "git+file:///srv/infra?ref=refs/heads/main&rev=28a3b95d",
+    "locks": {
+        "root": "root",
+        "nodes": {
+            "root": {"inputs": {"nixpkgs": "n"}},
+            "n": {"locked": {"type": "github", "owner": "NixOS", "repo": "nixpkgs"}},
+        },
+    },
+}
+
+
+def test_sources_that_are_named_by_their_url() -> None:
+    whole = TRACE_OF_2_26.replace(OWN, LAZY).replace(NIXPKGS, LAZY_INPUT)
+    made = log(
+        "undefined variable 'x'", whole=whole, file=f"{LAZY_INPUT}/lib/types.nix:9:1", line=9
+    )
+    assert "(at hosts/web.nix:12)" in explained(made, metadata=LAZY_METADATA).message
+    no_own = log("undefined variable 'x'", file=f"{LAZY_INPUT}/lib/types.nix", line=9)
+    assert "(at nixpkgs/lib/types.nix:9)" in explained(no_own, metadata=LAZY_METADATA).message
+    missing = explained(log(f'path "{LAZY}/new.nix" does not exist'), metadata=LAZY_METADATA)
+    assert "the flake's source has no new.nix" in missing.message
+    internal = log("x", file="«nix-internal»/call-flake.nix:56:11", line=56)
+    assert "cannot evaluate this: x" in explained(internal, metadata=LAZY_METADATA).message

@@ -14,10 +14,21 @@ from pytest_nixos.nix.refs import FlakeRef, HostSelection
 from pytest_nixos.nix.schedule import Room
 from pytest_nixos.plugin.evaluate import open_session
 from pytest_nixos.plugin.options import Settings
-from pytest_nixos.plugin.session import NixosSession
+from pytest_nixos.plugin.session import HostEntry, NixosSession
 from tests.unit.host_documents import document
 
 FLAKE = FlakeRef("/f")
+
+
+def config(name: str) -> object:
+    return SimpleNamespace(
+        system="x86_64-linux", image="", is_container=False, said=f"config of {name}"
+    )
+
+
+def told(entry: HostEntry) -> str:
+    found: Any = entry.config
+    return str(found.said)
 
 
 class OneByOne:
@@ -33,6 +44,7 @@ class OneByOne:
         self.met = False
         self.error: type[NixosError] = EvalError
         self.nix = SimpleNamespace(settings=NixSettings())
+        self.system = "x86_64-linux"
 
     def of(self, ref: FlakeRef) -> "OneByOne":
         assert ref == FLAKE
@@ -45,7 +57,7 @@ class OneByOne:
         self.fetched += 1
 
     def known(self, name: str, **_: object) -> object:
-        return f"config of {name}" if name in self.known_names else None
+        return config(name) if name in self.known_names else None
 
     def evaluate(self, name: str, **_: object) -> object:
         self.evaluated.append(name)
@@ -54,14 +66,16 @@ class OneByOne:
         if len(self.names) > 1:
             self.meeting.wait(timeout=10)
             self.met = True
-        return f"config of {name}"
+        return config(name)
 
 
 def opened(nix: OneByOne, pytestconfig: pytest.Config) -> tuple[NixosSession, list[str]]:
     said: list[str] = []
     settings = replace(Settings.from_config(pytestconfig), flakes=(HostSelection(FLAKE, None),))
     fake: Any = nix
-    return open_session(settings, fake, catalogue_dirs=(), say=said.append), said
+    session = open_session(settings, fake, catalogue_dirs=())
+    session.evaluate(session.host_keys, said.append)
+    return session, said
 
 
 @pytest.fixture
@@ -78,7 +92,7 @@ def test_hosts_are_evaluated_at_once_and_their_inputs_fetched_before(
     session, said = opened(nix, pytestconfig)
     assert nix.met
     assert nix.fetched == 1
-    assert [str(entry.config) for entry in session.entries] == [f"config of {n}" for n in nix.names]
+    assert [told(entry) for entry in session.entries] == [f"config of {n}" for n in nix.names]
     assert len(said) == 4
 
 
@@ -86,7 +100,7 @@ def test_hosts_are_evaluated_at_once_and_their_inputs_fetched_before(
 def test_known_hosts_cost_no_evaluation(pytestconfig: pytest.Config) -> None:
     nix = OneByOne(["a"], known=["a"])
     session, said = opened(nix, pytestconfig)
-    assert str(session.entry("a").config) == "config of a"
+    assert told(session.entry("a")) == "config of a"
     assert (nix.evaluated, nix.fetched, said) == ([], 0, [])
 
 

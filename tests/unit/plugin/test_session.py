@@ -9,6 +9,7 @@ import pytest
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import MachineError
 from pytest_nixos.nix.refs import FlakeRef, HostRef
+from pytest_nixos.nix.schedule import Question
 from pytest_nixos.plugin.session import HostEntry, NixosSession
 
 
@@ -17,6 +18,7 @@ def test_boot_loader_where_there_is_none(backend: BackendName) -> None:
     session = NixosSession(
         settings=SimpleNamespace(backend=backend),  # type: ignore[arg-type]
         flakes=SimpleNamespace(),  # type: ignore[arg-type]
+        question=Question(backend="auto", option_paths=()),
         catalogue=SimpleNamespace(),  # type: ignore[arg-type]
         controls=(),
         waivers=(),

@@ -254,3 +254,23 @@ def test_of_two_kinds_of_thing_the_one_that_was_found_is_named() -> None:
     subject = control(Remedy(text=text), fill={"timer": Fill(pattern=r"(\w+)\.timer")}, check=True)
     assert given(subject, reason="backup.timer: bad-setting") == 't."backup".b = 1;'
     assert given(subject, reason="job.service: bad-setting") == 's."job".a = 1;'
+
+
+@pytest.mark.parametrize(
+    ("one", "reason", "line"),
+    [
+        ("FW-005", "declared and not reachable from outside: [8443]", "allowedTCPPorts = [ 8443 ]"),
+        ("FW-007", "listening, not declared and not refused: 8123 (eth0)", "allowedTCPPorts = [ 8123 ]"),
+        ("FW-006", "open and without listener: 9000", "# Nothing listens on 9000"),
+        ("BOOT-001", "failed: a.service, data.mount", "journalctl -b -u data.mount"),
+        ("SYS-001", "net.bridge.bridge-nf-call-iptables: declared 1, is missing", '[ "br_netfilter" ]'),
+        ("CTR-011", "not isolated from the host: {'box': ['user']}", 'containers."box"'),
+        ("UNIT-005", "backup.timer: never elapses", 'systemd.timers."backup"'),
+        ("BOOT-006", "the activation of this boot had errors: setupSecrets (1)", '"setupSecrets"'),
+        ("SBX-D03", "more exposed than 5: {'web.service': 9.2}", 'systemd.services."web"'),
+    ],
+)  # fmt: skip
+def test_bundled_checks_name_what_they_found(one: str, reason: str, line: str) -> None:
+    options = {"networking.firewall.enable": True}
+    host = replace(host_config(options=options), release="25.11")
+    assert line in remedy_text(CATALOGUE.control(one), host, reason=reason, today=TODAY)

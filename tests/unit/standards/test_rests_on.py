@@ -37,6 +37,8 @@ def control(kind: str, **parameters: Any) -> Control:
         (control("unit-property", unit="a.service", property="MemoryMax"), []),
         (control("unit-exposure", units=["a.service"]), []),
         (control("sysctl", name="kernel.sysrq"), []),
+        (control("audit", watches=["/etc/passwd"]), ["unit:auditd.service"]),
+        (load_catalogue().control("AUD-001"), []),
     ],
 )
 def test_units_of_a_control(one: Control, units: list[str]) -> None:
@@ -47,3 +49,11 @@ def test_every_http_control_of_the_catalogue_names_its_service() -> None:
     asked = [c for c in load_catalogue() if c.observed is not None and c.observed.kind == "http"]
     assert asked
     assert all(rests_on_units(c) for c in asked)
+
+
+def test_a_host_without_auditd_has_one_cause() -> None:
+    catalogue = load_catalogue()
+    rules = [c for c in catalogue if c.observed is not None and c.observed.kind == "audit"]
+    echoes = [c for c in rules if rests_on_units(c) == catalogue.control("AUD-001").blames]
+    assert {c.id for c in rules} - {c.id for c in echoes} == {"AUD-001"}
+    assert len(echoes) >= 16

@@ -137,7 +137,11 @@ def test_the_cache_is_private_and_survives_damage(tmp_path: Path) -> None:
     directory = tmp_path / "kvm" / "b"
     assert directory.stat().st_mode & 0o077 == 0
     (entry,) = directory.iterdir()
-    entry.write_text("{")
+    for damage in ("{", "[]", '{"usable": "no", "reason": "r"}', '{"usable": true}', "[" * 100_000):
+        entry.write_text(damage)
+        assert cache.read("k") is None
+    entry.write_text('{"usable": true, "reason": "r"}')
+    entry.chmod(0o660)
     assert cache.read("k") is None
 
 

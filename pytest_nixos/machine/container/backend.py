@@ -23,7 +23,7 @@ from pytest_nixos.machine.command import ExplainedTransport
 from pytest_nixos.machine.container.channel import open_links
 from pytest_nixos.machine.container.controls import freeze_cgroup, plug_link
 from pytest_nixos.machine.container.started import Launched
-from pytest_nixos.machine.container.strategy import ContainerStrategy, NspawnStrategy
+from pytest_nixos.machine.container.strategy import ContainerStrategy, NspawnStrategy, require_tools
 from pytest_nixos.machine.container.told import ToldTransport
 from pytest_nixos.machine.container.users import UNSAFE_OPTION
 from pytest_nixos.machine.lifetime import Lifetime
@@ -100,6 +100,11 @@ class ContainerBackend:
         self._environment = environment
         self._strategy = strategy
         self._limits = limits or SettleLimits()
+
+    def preflight(self, name: str) -> None:
+        """See :class:`~pytest_nixos.machine.capabilities.Preflight`: root and the programs that start a container."""
+        _require_root(name)
+        require_tools()
 
     def start(self, spec: MachineSpec, *, deadline: Deadline) -> ContainerRunning:
         """Start a machine and wait until its boot has settled.

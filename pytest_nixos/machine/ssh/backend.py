@@ -30,6 +30,7 @@ __all__ = ["SshBackend", "SshRunning", "client_argv", "master_argv"]
 
 _TAIL = 20
 _GRACE_S = 2.0
+_NO_SSH = "install the OpenSSH client: apt install openssh-client (Debian, Ubuntu), openssh-clients (Fedora)"
 _SHORT_S = 10.0
 _INTERVAL_S = 0.05
 _SUDO = ("sudo", "-n", "--")
@@ -130,6 +131,10 @@ class SshBackend:
         self._environment = environment
         self._options = ("-F", str(config)) if config is not None else ()
 
+    def preflight(self, name: str) -> None:  # noqa: ARG002 - as all backends are asked
+        """See :class:`~pytest_nixos.machine.capabilities.Preflight`: the ssh client."""
+        find_tool("ssh", remedy=_NO_SSH)
+
     def start(self, spec: MachineSpec, *, deadline: Deadline) -> SshRunning:
         """Connect and wait until a root command answers; ``spec.system`` is not used.
 
@@ -141,7 +146,7 @@ class SshBackend:
                 f"{self._address!r}: expected [user@]host, as ssh takes it",
                 remedy="correct --nixos-ssh",
             )
-        ssh = find_tool("ssh", remedy="install the OpenSSH client")
+        ssh = find_tool("ssh", remedy=_NO_SSH)
         news = BootNews(spec.host.name, self._on_event)
         environment = os.environ if self._environment is None else self._environment
         connection = SshConnection(

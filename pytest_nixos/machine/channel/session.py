@@ -36,7 +36,7 @@ class PortSession:
         self.stream = PortStream(link, alive)
         self.session: str | None = None
         self.serial = 0
-        # Of a port that has failed nobody knows how long the guest will be busy with it: it is used last.
+        # After a failure it is unknown how long the guest stays busy with the port, so it is used last.
         self.in_step = True
 
     def ensure_session(self, deadline: Deadline) -> None:
@@ -101,7 +101,7 @@ class PortSession:
                     raise
 
     def was_lost_in_restart(self, deadline: Deadline) -> bool:
-        """Begin a session after the guest's server began anew; tell whether the last request is lost.
+        """Begin a session after the guest's server restarted; tell whether the last request is lost.
 
         The guest answers in order: a request that came after the restart is refused before the
         session is granted, and can be sent again.

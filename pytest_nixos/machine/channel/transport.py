@@ -306,7 +306,7 @@ def _busy(deadline: Deadline) -> CommandTimeout:
 
 def _cut_off(command: str) -> TransportError:
     return TransportError(
-        f"{_short(command)}: the guest rebooted, or the channel's server in it began anew,"
+        f"{_short(command)}: the guest rebooted, or the channel's server in it restarted,"
         " while the command ran",
         remedy="read the console; after a deliberate reboot run the next command",
     )

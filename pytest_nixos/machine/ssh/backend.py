@@ -58,7 +58,7 @@ _REMEDIES = Remedies(
 
 
 def master_argv(ssh: str, options: Sequence[str], socket_path: Path, address: str) -> list[str]:
-    """Build the argv of the shared connection: a client of ours alone that runs no command.
+    """Build the argv of the shared connection: a client of its own that runs no command.
 
     Who may connect, by which key, port or jump host, is left to the user's ssh_config(5).
     """
@@ -167,7 +167,7 @@ class SshConnection:
     """How a live host is reached.
 
     :param ssh: path of the client.
-    :param options: options of ours, before all others.
+    :param options: options that go before all others.
     :param address: ``[user@]host`` as ssh takes it.
     :param socket_path: socket of the shared connection; its directory is where ssh runs.
     :param env: the client's whole environment.

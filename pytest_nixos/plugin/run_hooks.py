@@ -11,6 +11,7 @@ import pytest
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import NixosError, SettingsError
+from pytest_nixos.local.text import printable_lines
 from pytest_nixos.plugin import collect, data_controls, fixtures, host_fixture
 from pytest_nixos.plugin.evaluate import flakes_of, open_session
 from pytest_nixos.plugin.host_failure import HostFailure, refuse_failed
@@ -185,7 +186,7 @@ class RunHooks:
 
 def _usage_error(config: pytest.Config, error: NixosError) -> pytest.UsageError:
     detail = f"\n{error.detail}" if error.detail and config.getoption("verbose") > 0 else ""
-    return pytest.UsageError(f"{error}{detail}")
+    return pytest.UsageError(printable_lines(f"{error}{detail}"))
 
 
 def _end_like_ctrl_c(*numbers: signal.Signals) -> None:

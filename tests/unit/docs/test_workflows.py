@@ -55,8 +55,9 @@ def test_a_documented_workflow_has_no_finding(workflow: str, tmp_path: Path) -> 
     ("before", "after", "finding"),
     [
         ('".#$HOST"', '".#${{ matrix.host }}"', "template-injection"),
-        ("persist-credentials: false", "persist-credentials: true", "artipacked"),
-        ("permissions: {}\n", "", "excessive-permissions"),
+        ("with: { persist-credentials: false }", "", "artipacked"),
+        ("permissions: {}", "permissions: write-all", "excessive-permissions"),
+        ("@11bd71901bbe5b1630ceea73d27597364c9af683", "@v4", "unpinned-uses"),
         ("jobs:", "steps:", "no audit was performed"),
     ],
 )

@@ -56,7 +56,7 @@ def test_a_documented_workflow_has_no_finding(workflow: str, tmp_path: Path) -> 
     [
         ('".#$HOST"', '".#${{ matrix.host }}"', "template-injection"),
         ("with: { persist-credentials: false }", "", "artipacked"),
-        ("permissions: {}", "permissions: write-all", "excessive-permissions"),
+        ("permissions: { contents: read }", "permissions: write-all", "excessive-permissions"),
         ("@11bd71901bbe5b1630ceea73d27597364c9af683", "@v4", "unpinned-uses"),
         ("jobs:", "steps:", "no audit was performed"),
     ],

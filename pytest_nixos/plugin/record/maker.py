@@ -37,6 +37,7 @@ __all__ = ["FINDING", "FindingMaker", "finding_of"]
 FINDING = "nixos_finding"
 _TRACEBACK_VERBOSITY = 2
 _BEGAN = pytest.StashKey[PressureMark]()
+_FAILED_PART = pytest.StashKey[Finding | None]()
 
 
 class FindingMaker:
@@ -51,6 +52,7 @@ class FindingMaker:
         """Note when the item began: the journal of a failure starts there."""
         span_begins(item)
         item.stash[_BEGAN] = PressureMark.now()
+        item.stash[_FAILED_PART] = None
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -73,6 +75,10 @@ class FindingMaker:
         decides = report.when == "call" or (report.when == "setup" and not report.passed)
         if control is not None and decides:
             finding = make_finding(item, report, control, key, session)
+            # A subtest has a report of its own, before that of the test, which passes until all are counted.
+            finding = item.stash.get(_FAILED_PART, None) or finding
+            if finding.outcome is Outcome.FAILED:
+                item.stash[_FAILED_PART] = finding
             self._attach(item, report, finding)
         clean_report(report)
         return report

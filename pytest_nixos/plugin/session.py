@@ -65,6 +65,11 @@ class HostEntry:
         if evaluated.failure is not None:
             self.fail(evaluated.failure)
 
+    def forget_machine(self) -> None:
+        """Forget what became of the machine: another one is started."""
+        if self.config is not None:
+            self.failure, self.shown = None, False
+
     def fail(self, error: NixosError) -> None:
         """Remember the first cause; later ones are its consequences."""
         self.failure = self.failure or error

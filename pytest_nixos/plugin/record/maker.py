@@ -29,6 +29,7 @@ __all__ = ["FINDING", "FindingMaker", "finding_of"]
 # Attribute of a report: pytest serialises it, so it crosses xdist.
 FINDING = "nixos_finding"
 _TRACEBACK_VERBOSITY = 2
+_FAILED_PART = pytest.StashKey[Finding | None]()
 
 
 class FindingMaker:
@@ -42,6 +43,7 @@ class FindingMaker:
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Note when the item began: the journal of a failure starts there."""
         span_begins(item)
+        item.stash[_FAILED_PART] = None
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -64,6 +66,10 @@ class FindingMaker:
         decides = report.when == "call" or (report.when == "setup" and not report.passed)
         if control is not None and decides:
             finding = make_finding(item, report, control, key, session)
+            # A subtest has a report of its own, before that of the test, which passes until all are counted.
+            finding = item.stash.get(_FAILED_PART, None) or finding
+            if finding.outcome is Outcome.FAILED:
+                item.stash[_FAILED_PART] = finding
             self._attach(item, report, finding)
         clean_report(report)
         return report

@@ -23,7 +23,7 @@ FAMILIES = {"ip": "IPv4", "ip6": "IPv6"}
 _TCP, _UDP, _UDPLITE, _OTHER = 6, 17, 136, -1
 _ICMP = (1, 58)
 _DHCPV6_CLIENT = 546
-_EVERY_PORT = (PortRange(first=0, last=65535),)
+_NEARLY_EVERY = 65_000
 _EXTRA = (
     "networking.firewall.extraCommands",
     "networking.firewall.extraInputRules",
@@ -137,7 +137,10 @@ def is_written(found: Undeclared, texts: Mapping[str, str]) -> bool:
             continue
         ends = {end for span in found.opening.ports for end in (span.first, span.last)}
         wanted = [str(e) for e in ends if e not in (0, 65535)]
-        if all(re.search(rf"\b{number}\b", text) for number in wanted):
+        if wanted and all(re.search(rf"\b{number}\b", text) for number in wanted):
+            return True
+        words = " ".join(rule.partition(" (in ")[0].partition(" comment ")[0].split())
+        if not wanted and words in " ".join(text.split()):
             return True
     return False
 
@@ -173,13 +176,18 @@ def _condensed(
         key = replace(opening, protocol=0, protocols=(), ports=(), details=())
         groups.setdefault(key, []).append(opening)
     for group in groups.values():
-        full = {o.protocol for o in group if not o.details and o.ports in ((), _EVERY_PORT)}
+        full = {o.protocol for o in group if not o.details and _is_nearly_every(o.ports)}
         rest = next((o for o in group if o.protocol == _OTHER), None)
         if {_TCP, _UDP, _OTHER} <= full and rest is not None and len(rest.protocols) > 2:
             yield rest, True
             continue
         for opening in group:
             yield opening, False
+
+
+def _is_nearly_every(ports: Sequence[PortRange]) -> bool:
+    """Whether these are all ports, but for a few that other rules take; a protocol without ports has none."""
+    return not ports or sum(span.last - span.first + 1 for span in ports) >= _NEARLY_EVERY
 
 
 def _is_expected(declared: Firewall, opening: observe.Opening) -> bool:

@@ -134,13 +134,22 @@ def _by_port(
     for judgement in judgements:
         for first, last in judgement.ports:
             for port in range(first, last + 1):
-                found[port] = None if port in found else judgement
+                other = found.get(port, judgement)
+                found[port] = other if other and _same(other, judgement) else None
     return {
         port: judgement
         for port, judgement in found.items()
         if judgement is not None
         and judgement.decision in (observe.Decision.ACCEPTED, observe.Decision.REFUSED)
     }
+
+
+def _same(one: observe.PortJudgement, other: observe.PortJudgement) -> bool:
+    return (one.decision, one.answered, one.forwarded) == (
+        other.decision,
+        other.answered,
+        other.forwarded,
+    )
 
 
 def _contradicts(

@@ -251,16 +251,18 @@ def _judge_accepted(
     declared: Firewall, in_force: observe.FirewallState, evidence: Evidence, protocol: str
 ) -> None:
     evidence.expect(_declared_everywhere(declared, protocol))
-    missing = {}
+    missing: dict[str, list[str]] = {}
     for interface in asked_interfaces(declared, in_force):
         wanted = ranges_on(declared, protocol, interface)
         for family, name in _FAMILIES.items():
             opened = in_force.ruleset.open_ports(
                 protocol, interface=interface, family=family, up_to_a_limit=True
             )
-            if refused := without(wanted, opened):
+            refused = listed(without(wanted, opened))
+            everywhere = missing.get(f"all interfaces, {name}")
+            if refused and refused != everywhere:
                 where = "all interfaces" if interface == observe.STRANGER else interface
-                missing[f"{where}, {name}"] = listed(refused)
+                missing[f"{where}, {name}"] = refused
     evidence.observe({"declared and not accepted": missing})
     assert not missing, f"declared and not accepted: {missing}"
 

@@ -18,7 +18,7 @@ from pytest_nixos.observe.firewall.model import (
     Verdict,
     universe,
 )
-from pytest_nixos.observe.firewall.spans import Spans, cut, meet, only
+from pytest_nixos.observe.firewall.spans import Spans, cut, joined, meet, only
 
 __all__ = [
     "NO_RULE",
@@ -28,6 +28,7 @@ __all__ = [
     "Start",
     "State",
     "changed",
+    "compacted",
     "cut_state",
     "decides",
     "doubted",
@@ -126,6 +127,43 @@ class Outcome:
 
 
 NO_RULE = Rule(table="", chain="", text="", steps=())
+
+
+def compacted(states: Sequence[State]) -> list[State]:
+    """Join classes that differ in their ports or their senders only: rules cut them apart one by one."""
+    found = list(states)
+    for dimension in ("dport", "saddr"):
+        groups: dict[object, list[State]] = {}
+        for state in found:
+            groups.setdefault(_all_but(dimension, state), []).append(state)
+        found = [_union(dimension, group) for group in groups.values()]
+    return found
+
+
+def _all_but(dimension: str, state: State) -> object:
+    rest = tuple(sorted((d, values) for d, values in state.box.items() if d != dimension))
+    now = tuple(sorted(state.now.items(), key=lambda pair: pair[0]))
+    return (
+        rest,
+        now,
+        state.doubts,
+        state.path,
+        state.tracked,
+        state.local,
+        state.oif,
+        state.sent_on,
+    )
+
+
+def _union(dimension: str, states: Sequence[State]) -> State:
+    first, *rest = states
+    if not rest:
+        return first
+    parts = [state.box.get(dimension) for state in states]
+    box = {d: values for d, values in first.box.items() if d != dimension}
+    if None not in parts:
+        box[dimension] = joined(span for part in parts if part is not None for span in part)
+    return replace(first, box=box)
 
 
 def with_now(state: State, **now: Spans | None) -> State:

@@ -17,6 +17,7 @@ from pytest_nixos.observe.firewall.classes import (
     Start,
     State,
     changed,
+    compacted,
     cut_state,
     decides,
     doubted,
@@ -45,6 +46,7 @@ __all__ = ["walk"]
 
 _MAX_DEPTH = 32  # nftables allows 16 nested jumps
 _MOST_CLASSES = 20_000
+_MANY = 32
 _MOST_STEPS = 1_000_000
 _CONNTRACK, _DNAT = -200, -100
 _TCP, _ICMP, _ICMPV6 = 6, 1, 58
@@ -64,12 +66,14 @@ class _Way:
     :param after: gets what goes on with the next rule.
     :param back: gets what leaves the chain.
     :param passed: gets what leaves the base chain, accepted.
+    :param opens: whether the base chain is one that decides what gets in.
     """
 
     rule: Rule
     stack: tuple[Rule, ...]
     passed: list[State]
     back: list[State]
+    opens: bool
     after: list[State] = field(default_factory=list)
 
 
@@ -104,6 +108,7 @@ class _Walker:
         self._start = start
         self._outcomes: list[Outcome] = []
         self._steps = 0
+        self._opens = False
 
     def run(self, *, only_before_routing: bool) -> Sequence[Outcome]:
         now: dict[str, Spans | None] = {
@@ -268,6 +273,7 @@ class _Walker:
         else:
             aside = []
         passed: list[State] = []
+        self._opens = chain.hook in ("input", "forward")
         for state in self._chain(chain, states, (), passed):
             if chain.policy is Verdict.ACCEPT:
                 passed.append(state)
@@ -289,16 +295,20 @@ class _Walker:
         :param passed: gets what leaves the base chain, accepted.
         """
         back: list[State] = []
+        most = _MANY
         for rule in chain.rules:
             if not states:
                 break
-            way = _Way(rule=rule, stack=stack, passed=passed, back=back)
+            way = _Way(rule=rule, stack=stack, passed=passed, back=back, opens=self._opens)
             for state in states:
                 self._steps += 1
                 if self._steps > _MOST_STEPS or len(way.after) > _MOST_CLASSES:
                     raise _TooManyError
                 self._follow(way, rule.steps, [state])
             states = way.after
+            if len(states) > most:
+                states = compacted(states)
+                most = max(_MANY, 2 * len(states))
         return states + back
 
     def _follow(self, way: _Way, steps: Sequence[Step], states: list[State]) -> None:
@@ -363,7 +373,9 @@ class _Walker:
         rules = (*way.stack, way.rule)
         match action.verdict:
             case Verdict.ACCEPT:
-                way.passed.append(replace(state, path=(*state.path, *rules)))
+                # What only lets a packet pass on its way there opens nothing.
+                path = (*state.path, *rules) if way.opens else state.path
+                way.passed.append(replace(state, path=path))
             case Verdict.DROP | Verdict.REJECT:
                 answered = action.verdict is Verdict.REJECT
                 self._refuse(state, (*state.path, *rules), answered=answered)

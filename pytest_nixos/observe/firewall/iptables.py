@@ -25,6 +25,7 @@ from pytest_nixos.observe.firewall.model import (
     Tables,
     Test,
     Verdict,
+    gathered,
 )
 
 __all__ = ["parse_iptables_save"]
@@ -146,7 +147,7 @@ class _RuleReader:
             table=self._table,
             chain=words[1] if len(words) > 1 else "",
             text=self._line,
-            steps=tuple(steps),
+            steps=gathered(steps),
         )
 
     def _bare_modules(self) -> list[Step]:

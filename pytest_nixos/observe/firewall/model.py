@@ -7,8 +7,8 @@ dimension may be is a set of numbers, so a class of packets is a box: dimension 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from pytest_nixos.observe.firewall.spans import Spans, only, whole
 
@@ -32,6 +32,7 @@ __all__ = [
     "Tables",
     "Test",
     "Verdict",
+    "gathered",
     "universe",
 ]
 
@@ -192,6 +193,47 @@ class Choose:
 
 
 Step = Match | Chance | Assign | Nat | Notrack | Action | Choose
+
+
+# Conditions that many rules share come first, so that rules about many senders do not cut everything else apart.
+_ORDER = {
+    name: rank
+    for rank, name in enumerate(
+        ("iif", "oif", "family", "ctstate", "protocol", "local", "honest", "dport", "sport")
+    )
+}
+_LAST = {"daddr": 98, "saddr": 99}
+
+
+def gathered(steps: Sequence[Step]) -> tuple[Step, ...]:
+    """Put neighbouring conditions into one, in an order that keeps classes few; they are all asked for anyway."""
+    found: list[Step] = []
+    tests: list[Test] = []
+    others: list[Step] = []
+
+    def close() -> None:
+        if tests:
+            ordered = sorted(
+                tests, key=lambda t: _ORDER.get(t.dimension, _LAST.get(t.dimension, 50))
+            )
+            found.append(Match((tuple(ordered),)))
+        found.extend(others)
+        tests.clear()
+        others.clear()
+
+    for step in steps:
+        if not isinstance(step, Match):
+            close()
+            found.append(step)
+        elif len(step.alternatives) == 1 and not step.negated:
+            tests.extend(step.alternatives[0])
+        elif len(step.alternatives) == 1 and len(step.alternatives[0]) == 1:
+            (test,) = step.alternatives[0]
+            tests.append(replace(test, negated=not test.negated))
+        else:
+            others.append(step)
+    close()
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pytest_nixos.observe.firewall.model import Chain, Rule, Tables, Verdict
+from pytest_nixos.observe.firewall.model import Chain, Rule, Tables, Verdict, gathered
 from pytest_nixos.observe.firewall.nft_rules import VERDICTS, RuleReader
 from pytest_nixos.observe.firewall.nft_values import Sets
 
@@ -49,7 +49,7 @@ def parse_nft(document: Json, text: str = "") -> Tables:
         chain = rule.get("chain", "")
         wording = texts.get((table, rule.get("handle", -1)), json.dumps(rule.get("expr", [])))
         reader = RuleReader(sets.get(table, Sets()), wording)
-        steps = tuple(reader.steps(rule.get("expr", [])))
+        steps = gathered(tuple(reader.steps(rule.get("expr", []))))
         found = Rule(table=table, chain=chain, text=wording, steps=steps)
         rules.setdefault((table, chain), []).append(found)
     tables: dict[str, dict[str, Chain]] = {}

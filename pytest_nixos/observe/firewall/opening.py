@@ -14,6 +14,7 @@ from pytest_nixos.observe.firewall.spans import Spans, listed_addresses, listed_
 __all__ = ["PORT_PROTOCOLS", "Decision", "Opening", "PortJudgement", "rule_text"]
 
 PORT_PROTOCOLS = (6, 17, 33, 132, 136)
+_COMMON = (6, 17)
 _WORDS = {
     "sport": "from port",
     "icmp.type": "type",
@@ -65,11 +66,17 @@ class Opening:
         return self.sources is None and self.destinations is None and not self.details
 
     @property
+    def _is_whole(self) -> bool:
+        """Whether it is every port of a protocol that few speak."""
+        every = (PortRange(first=0, last=65535),)
+        return self.protocol not in _COMMON and self.ports == every
+
+    @property
     def what(self) -> str:
         """Name it: ``tcp 22, 8000-8010 from 10.0.0.0/8``."""
         if self.protocol < 0:
             words = _protocol_list(self.protocols)
-        elif self.protocol not in PORT_PROTOCOLS:
+        elif self.protocol not in PORT_PROTOCOLS or self._is_whole:
             words = protocol_name(self.protocol)
         else:
             ports = ", ".join(str(span) for span in self.ports)

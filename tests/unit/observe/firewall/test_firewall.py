@@ -31,7 +31,7 @@ def read(name: str) -> FirewallState:
     return firewall().parse(output)
 
 
-def ports(ruleset: Ruleset, protocol: str, **packet: str) -> list[str]:
+def ports(ruleset: Ruleset, protocol: str, **packet: Any) -> list[str]:
     return [str(span) for span in ruleset.open_ports(protocol, **packet)]
 
 

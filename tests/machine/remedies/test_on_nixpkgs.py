@@ -45,6 +45,10 @@ BATCH = 6
 #: Remedies of one evaluation, and kernel parameters of one.
 GROUP, KERNEL = 10, 60
 #: Judged on values of one option each, so that they do not disturb each other and one evaluation does for all.
+#: What changes the whole host, so that others do not fit beside it.
+ALONE = frozenset({"LXC-005", "NET-007"})
+#: Judged by what runs on this release: the option that the control reads is of a later one.
+ON_THE_MACHINE = frozenset({"SSH-010"})
 TOGETHER = re.compile(r"(SYSCTL|CMDLINE)-\d+$")
 FILES = (
     "audit/auditd.conf", "security/pwquality.conf", "default/useradd", "issue", "systemd/coredump.conf",
@@ -118,10 +122,15 @@ def violations(controls: Sequence[Control]) -> list[dict[str, Json]]:
             continue
         expect = spec.expect or control.expect
         assert expect is not None
-        simple = (Operator.EQ, Operator.IN, Operator.GE, Operator.LE, Operator.BETWEEN)
+        simple = (
+            Operator.EQ, Operator.IN, Operator.GE, Operator.LE, Operator.BETWEEN, Operator.ANY_OF,
+        )  # fmt: skip
         if expect.op not in simple or expect.quantifier is not Quantifier.WHOLE:
             continue
-        bad = violating(expect)
+        if expect.op is Operator.ANY_OF:
+            # "Equal to 0, or not there": what is there and wrong.
+            expect = next(e for e in expect.alternatives if e.op is not Operator.ABSENT)
+        bad = violating(expect) if expect.op in simple else None
         path = [*option_names(spec.options[0]), *spec.select]
         if path[:3] != ["boot", "kernel", "sysctl"] and not isinstance(bad, bool):
             continue
@@ -254,6 +263,8 @@ def grouped(chosen: Sequence[Text]) -> list[list[Text]]:
         }
         own.add(text.control.id)
         for members, said in groups:
+            if {text.control.id, members[0].control.id} & ALONE:
+                continue
             if len(members) < size and not own & said:
                 members.append(text)
                 said.update(own)
@@ -309,7 +320,9 @@ def proofs(applied: Mapping[str, Json]) -> list[Proof]:
     release = applied["release"]
     for text in applied["chosen"]:
         control = text.control
-        if not control.is_data or text.number != _first(applied, control):
+        if control.id in ON_THE_MACHINE or not control.is_data:
+            continue
+        if text.number != _first(applied, control):
             continue
         case = applied["results"][text.name]
         if case["problem"]:

@@ -245,6 +245,8 @@ the host machine.
 - `expect.quantifier`: `whole` (default), `each`, `any`. A quantified expectation about nothing is "not applicable", never a pass.
 - `fields = { name = { op = ... } }` with `op = "fields"`; `alternatives = [...]` with `any-of` and `all-of`; `as-declared` compares with the option.
 - `since` and `until` name NixOS releases, `disa-category` is 1 to 3.
+- `declared.fact` stands in place of options for a fact that several options say together.
+- `blames = ["unit:auditd.service"]` names what is broken where the control is violated: it explains the findings that rest on it.
 
 ## Remedies
 
@@ -264,7 +266,7 @@ text = "environment.etc.\\"audit/auditd.conf\\".text = \\"space_left = 25%\\\\n\
 - `goes-into` says where a text is pasted that is no module text (`flake.nix`, `a shell`).
 - `<word>` is filled from what was observed, and its statement is repeated for each value; `"<every word>"` puts all values into one list. `fill = { word = { pattern = '(\\S+)' } }` says from where:
   the first group of a pattern in what was found wrong (`reads = "reason"`: in the finding's sentence), or `{ option = "a.path" }`; `table = "sysctl-modules"` looks up what the pattern found.
-  Without `fill`: `<unit>` (services that violate), `<release>`, `<supported release>`, `<host name>`, `<state version>`.
+  Without `fill`: `<unit>` (services that violate), `<release>`, `<supported release>`, `<host name>`, `<state version>`, `<flake>` (where the host's flake has an address).
 - A statement whose values nobody knows is given as a comment, and one that the host declares already is not given.
 
 ## Profiles

@@ -38,7 +38,7 @@ class Announced:
     :param left: changed, and left running as they are (``NOT restarting``).
     :param appeared: active afterwards and not before (``the following new units were started``).
     :param failed: failed afterwards and not before.
-    :param systemd: whether systemd itself is executed anew.
+    :param systemd: whether systemd re-executes itself.
     """
 
     stopped: tuple[str, ...] = ()

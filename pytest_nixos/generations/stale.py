@@ -59,7 +59,7 @@ while read -r path; do
     || printf '%s\n' "$path"
 done
 """
-# Set anew at each start by systemd.exec(5), whatever the unit says.
+# systemd sets these at each start, whatever the unit says (systemd.exec(5)).
 _VOLATILE = frozenset(
     (
         "INVOCATION_ID",
@@ -75,7 +75,7 @@ _VOLATILE = frozenset(
         "WATCHDOG_PID",
     )
 )
-# What libraries and programs read anew whenever they need it, or what is no configuration of a service.
+# What programs read whenever they need it, or what is no configuration of a service.
 _READ_ANEW = (
     "/etc/fstab",
     "/etc/group",

@@ -271,7 +271,7 @@ class Machine:
     def reset(self) -> None:
         """Go back to the snapshot that the machine was started from, whatever became of it; a new epoch begins.
 
-        The console begins anew too.
+        The console starts empty again.
 
         :raises MachineError: if it was not started from a snapshot, or a clone does not start.
         """

@@ -1,4 +1,4 @@
-"""What a started machine may offer beyond running commands; a backend offers what it can.
+"""What a backend and its started machines may offer beyond running commands; each offers what it can.
 
 Whoever needs one of these asks with ``isinstance(machine.running, Powered)``: a live host over ssh offers none.
 """
@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 
 from pytest_nixos.local.timing import Deadline
 
-__all__ = ["BootsFrom", "Freezable", "Pluggable", "PortState", "Powered", "Resettable"]
+__all__ = ["BootsFrom", "Freezable", "Pluggable", "PortState", "Powered", "Preflight", "Resettable"]
 
 
 class PortState(enum.Enum):
@@ -83,4 +83,17 @@ class Pluggable(Protocol):
 
     def plug(self, *, connected: bool) -> None:
         """Connect or cut its network cards; the guest sees the carrier come and go."""
+        ...
+
+
+@runtime_checkable
+class Preflight(Protocol):
+    """A backend that can tell beforehand whether it works on this machine."""
+
+    def preflight(self, name: str) -> None:
+        """Look whether this machine has what a machine of this backend needs; called before anything is built.
+
+        :param name: of the host, for messages.
+        :raises NixosError: naming what is missing, and how to get it.
+        """
         ...

@@ -65,7 +65,7 @@ class Console:
             self._listener(line)
 
     def begin_boot(self) -> None:
-        """Read the boot anew: the machine starts again, and what went wrong before is over. The lines stay."""
+        """Forget phase and troubles of the boot before: the machine starts again. The lines stay."""
         with self._changed:
             self.phase = BootPhase.STARTED
             self.troubles = []

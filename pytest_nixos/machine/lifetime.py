@@ -26,7 +26,7 @@ from pytest_nixos.machine.boot.remedies import Remedies
 from pytest_nixos.machine.boot.settle import SettleLimits, settle
 from pytest_nixos.machine.command import ExplainedTransport, Transport
 
-__all__ = ["Lifetime", "RunningProcess", "ask_to_power_off", "await_end"]
+__all__ = ["Lifetime", "RunningProcess"]
 
 # What a channel's end precedes: the process is reaped a moment later, with its last words.
 _END_S = 0.5
@@ -197,8 +197,14 @@ class Lifetime:
 
         :raises MachineError: if it still runs at `deadline`.
         """
-        ask_to_power_off(lambda text, limit: transport.run(text, deadline=limit), deadline=deadline)
-        await_end(self.name, lambda: self.has_ended, deadline=deadline)
+        with contextlib.suppress(TransportError):
+            transport.run("systemctl poweroff --no-block", deadline=deadline.within(_ORDER_LIMIT_S))
+        ended = poll(lambda: self.has_ended or None, deadline=deadline, interval_s=_INTERVAL_S)
+        if ended is None:
+            raise MachineError(
+                f"{self.name}: still runs {deadline.limit_s:g} s after it was told to shut down",
+                remedy="read the console for the unit that does not stop; crash() cuts the power",
+            )
 
     def _await_last_words(self) -> None:
         deadline = Deadline.after(_LAST_WORDS_S)
@@ -206,21 +212,3 @@ class Lifetime:
             if self.console.quiet_s >= _QUIET_S:
                 return
             time.sleep(_INTERVAL_S)
-
-
-def ask_to_power_off(run: Callable[[str, Deadline], object], *, deadline: Deadline) -> None:
-    """Order a shutdown; the channel may break before it has answered."""
-    with contextlib.suppress(TransportError):
-        run("systemctl poweroff --no-block", deadline.within(_ORDER_LIMIT_S))
-
-
-def await_end(name: str, has_ended: Callable[[], bool], *, deadline: Deadline) -> None:
-    """Wait for the end of a machine that was told to shut down.
-
-    :raises MachineError: if it still runs at `deadline`.
-    """
-    if poll(lambda: has_ended() or None, deadline=deadline, interval_s=_INTERVAL_S) is None:
-        raise MachineError(
-            f"{name}: still runs {deadline.limit_s:g} s after it was told to shut down",
-            remedy="read the console for the unit that does not stop; crash() cuts the power",
-        )

@@ -69,7 +69,7 @@ class LineReader:
     def _append_text(self, text: str) -> None:
         cleaned = clean(text)
         if cleaned and not cleaned.strip("."):
-            return  # the dots of a wait that stands in the record already
+            return  # dots of a wait that is in the record already
         if _QEMU_NOISE in cleaned:
             return
         job = start_job(cleaned)

@@ -18,24 +18,25 @@ Json = Any
 _QUICK_S = 60.0
 
 
-def what_a_build_takes(nix: Nix, system: str) -> str:
-    """Say what building for `system` takes on this machine; ``""`` where it is this machine's own system.
+def what_a_build_takes(nix: Nix, system: str) -> tuple[str, ...]:
+    """Say in lines what building for `system` takes on this machine; none where it is this machine's own system.
 
     :param system: as Nix names it, for example ``aarch64-linux``.
     """
     settings = _configuration(nix)
     own = str(settings.get("system", ""))
     if not settings or not system or system == own:
-        return ""
+        return ()
     if system in _words(settings.get("extra-platforms")):
-        return f"built here by emulation or by the processor's own compatibility, as extra-platforms of nix.conf says ({own} runs {system})"
-    builders = _builders(settings)
-    if any(system in line.split()[1].split(",") for line in builders if len(line.split()) > 1):
-        return f"built on a remote builder of nix.conf, as this machine is {own}"
+        return (f"this machine is {own} and runs it too (extra-platforms of nix.conf): built here",)
+    builders = [line.split() for line in _builders(settings)]
+    if any(len(words) > 1 and system in words[1].split(",") for words in builders):
+        return (f"this machine is {own}: built on a remote builder of nix.conf",)
     return (
-        f"this machine is {own} and nix.conf names no builder for {system}: what no binary cache has cannot be built, the system itself"
-        f" never is in one. Name a builder (builders = ssh://HOST {system}), or emulate one: boot.binfmt.emulatedSystems on NixOS,"
-        f" elsewhere qemu-user-static and extra-platforms = {system}. Its VM runs by emulation, many times slower"
+        f"this machine is {own}, and nix.conf names no builder for {system}: the system cannot be built",
+        f"name a builder in nix.conf (builders = ssh://HOST {system}), or emulate one:",
+        f"boot.binfmt.emulatedSystems on NixOS, else qemu-user-static and extra-platforms = {system}",
+        "its VM runs by emulation, many times slower",
     )
 
 

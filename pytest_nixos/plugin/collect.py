@@ -30,8 +30,9 @@ __all__ = [
     "host_key_of",
     "needs_boot_loader",
     "needs_machine",
+    "order",
     "runs_as",
-    "select_and_order",
+    "select",
 ]
 
 BUNDLED_SUITES = "pytest_nixos.checks"
@@ -184,12 +185,10 @@ def control_of(item: pytest.Item, session: NixosSession) -> Control | None:
     return session.control(ids[0]) if ids else None
 
 
-def select_and_order(
+def select(
     config: pytest.Config, items: list[pytest.Item], session: NixosSession, packages: SuitePackages
 ) -> None:
-    """Drop what the profile and ``--nixos-suite`` leave out, and put destructive checks last per host.
-
-    A last look at the units stands between: after whatever leaves the machine as it is, before what changes it.
+    """Drop what the profile and ``--nixos-suite`` leave out.
 
     :raises pytest.UsageError: if an item names a control that is not known.
     """
@@ -201,14 +200,26 @@ def select_and_order(
         (kept if _selected(item, session, packages) else dropped).append(item)
     if dropped:
         config.hook.pytest_deselected(items=dropped)
-    order = {key: number for number, key in enumerate(session.host_keys)}
-    kept.sort(
+    items[:] = kept
+
+
+def order(items: list[pytest.Item], session: NixosSession) -> None:
+    """Put the tests of a host together, and of these the ones that judge the boot first and destructive ones last.
+
+    A last look at the units stands between: after whatever leaves the machine as it is, before what changes it. The tests
+    of a module stay together, because its fixtures may tell one story.
+    """
+    hosts = {key: number for number, key in enumerate(session.host_keys)}
+    modules: dict[str, int] = {}
+    for item in items:
+        modules.setdefault(item.nodeid.partition("::")[0], len(modules))
+    items.sort(
         key=lambda item: (
-            order.get(host_key_of(item) or "", -1),
+            hosts.get(host_key_of(item) or "", -1),
             _turn(item),
+            modules[item.nodeid.partition("::")[0]],
         )
     )
-    items[:] = kept
 
 
 def deselect_hosts(config: pytest.Config, items: list[pytest.Item], keys: Collection[str]) -> None:

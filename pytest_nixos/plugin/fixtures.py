@@ -14,7 +14,7 @@ from pytest_nixos.generations import Generations
 from pytest_nixos.generations.nix_bridge import NixBridge
 from pytest_nixos.generations.upgrade_outcome import UpgradeOutcome
 from pytest_nixos.generations.upgrade_stage import Stage
-from pytest_nixos.local.pressure import Pressure, PressureMark
+from pytest_nixos.local.pace import Pressure, PressureMark
 from pytest_nixos.machine.base import Machine
 from pytest_nixos.machine.cluster.cluster import Cluster
 from pytest_nixos.machine.faults.faults import Faults

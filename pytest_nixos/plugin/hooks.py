@@ -1,12 +1,10 @@
 """The pytest plugin: declares options and hooks; where hosts are given, registers the rest.
 
 Without ``--nixos-flake`` it stays out of the way of any other run, but for one thing: a check that needs a
-host is refused, so that it can never judge the developer's own machine. Heavy modules load only when needed.
+host is an error, so that it can never judge the developer's own machine. Heavy modules load only when needed.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import pytest
 
@@ -45,10 +43,15 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", marker)
     try:
         settings = Settings.from_config(config)
-        if settings.active:
+        if settings.active and not _lists_fixtures(config):
             from pytest_nixos.plugin.run_hooks import activate
 
             activate(config, settings)
+        elif _lists_fixtures(config) or config.option.setupplan:
+            # Whoever reads what there is runs nothing.
+            from pytest_nixos.plugin.run_hooks import register_fixtures
+
+            register_fixtures(config)
         else:
             config.pluginmanager.register(WithoutHosts(), "nixos-without-hosts")
     except NixosError as err:
@@ -56,20 +59,20 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class WithoutHosts:
-    """Registered where no host is given: refuses checks that need one."""
+    """Registered where no host is given: a check that needs one is an error, and the other tests of the run are left alone."""
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_collection_modifyitems(self, items: Sequence[pytest.Item]) -> None:
-        """Stop before any check could run against the developer's own machine."""
-        homeless = [item for item in items if _needs_host(item)]
-        if not homeless:
-            return
-        names = "".join(f"\n  {item.nodeid}" for item in homeless[:5])
-        more = f"\n  ... and {len(homeless) - 5} more" if len(homeless) > 5 else ""
-        raise pytest.UsageError(
-            f"{len(homeless)} tests need a NixOS host and none was given:{names}{more}\n"
-            "  remedy: add --nixos-flake REF#HOST, for example --nixos-flake .#myhost"
-        )
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Stop before a check could run against the developer's own machine."""
+        if _needs_host(item):
+            raise pytest.fail.Exception(
+                "needs a host: --nixos-flake REF#HOST, or nixos_flake in pytest's ini file",
+                pytrace=False,
+            )
+
+
+def _lists_fixtures(config: pytest.Config) -> bool:
+    return bool(config.option.showfixtures or config.option.show_fixtures_per_test)
 
 
 def _needs_host(item: pytest.Item) -> bool:

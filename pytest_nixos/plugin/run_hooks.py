@@ -31,7 +31,7 @@ from pytest_nixos.plugin.workers import (
 )
 from pytest_nixos.standards.applicability import inapplicable
 
-__all__ = ["RunHooks", "activate"]
+__all__ = ["RunHooks", "activate", "register_fixtures"]
 
 
 def activate(config: pytest.Config, settings: Settings) -> None:
@@ -49,10 +49,7 @@ def activate(config: pytest.Config, settings: Settings) -> None:
     _add_suites(config, settings, packages)
     manager = config.pluginmanager
     manager.register(RunHooks(settings, packages), "nixos-run")
-    manager.register(fixtures, "nixos-fixtures")
-    manager.register(data_controls, "nixos-data-controls")
-    # Registered last, so that it overrides testinfra's fixture of the same name.
-    manager.register(host_fixture, "nixos-host-fixture")
+    register_fixtures(config)
     manager.register(FindingMaker(config, settings), "nixos-finding-maker")
     if is_worker(config):
         manager.register(Worker(), "nixos-worker")
@@ -60,6 +57,15 @@ def activate(config: pytest.Config, settings: Settings) -> None:
         controller = Controller(config)
         manager.register(Recorder(config, settings, controller), "nixos-recorder")
         manager.register(controller, "nixos-controller")
+
+
+def register_fixtures(config: pytest.Config) -> None:
+    """Register the fixtures that tests of hosts ask for."""
+    manager = config.pluginmanager
+    manager.register(fixtures, "nixos-fixtures")
+    manager.register(data_controls, "nixos-data-controls")
+    # Registered last, so that it overrides testinfra's fixture of the same name.
+    manager.register(host_fixture, "nixos-host-fixture")
 
 
 class RunHooks:
@@ -116,9 +122,17 @@ class RunHooks:
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> None:
-        """Apply profile and suite selection; destructive checks come last."""
-        session = config.stash[SESSION]
-        collect.select_and_order(config, items, session, self._packages)
+        """Apply profile and suite selection."""
+        collect.select(config, items, config.stash[SESSION], self._packages)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True, specname="pytest_collection_modifyitems")
+    def pytest_nixos_order(
+        self, config: pytest.Config, items: list[pytest.Item]
+    ) -> Generator[None, object, object]:
+        """Put the tests of a host together, whoever shuffled them before; destructive checks come last."""
+        result = yield
+        collect.order(items, config.stash[SESSION])
+        return result
 
     @pytest.hookimpl(trylast=True, specname="pytest_collection_modifyitems")
     def pytest_evaluate_selected(self, config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -159,8 +173,13 @@ class RunHooks:
         key = collect.host_key_of(item)
         if key is None:
             return
-        if collect.needs_machine(item) or session.entry(key).config is None:
-            refuse_failed(session.entry(key))
+        entry = session.entry(key)
+        again = getattr(item, "execution_count", 1) > 1  # as pytest-rerunfailures counts
+        if again and entry.failure is not None:
+            entry.forget_machine()
+            _end_machine(item)
+        if collect.needs_machine(item) or entry.config is None:
+            refuse_failed(entry)
         _skip_inapplicable(item, session, key)
         destructive = item.get_closest_marker("nixos_destructive") is not None
         try:
@@ -216,6 +235,13 @@ def _check_suites(settings: Settings, session: NixosSession) -> None:
                 f"--nixos-suite {name}: no such suite",
                 remedy=f"known suites: {', '.join(sorted(known))}",
             )
+
+
+def _end_machine(item: pytest.Item) -> None:
+    """End the shared machine of an item's host, so that the next who asks for it gets a sound one."""
+    manager = item.session._fixturemanager  # noqa: SLF001 - pytest offers no other way to end a fixture early
+    for definition in manager.getfixturedefs("nixos_machine", item) or ():
+        definition.finish(item._request)  # type: ignore[attr-defined]  # noqa: SLF001 - as above
 
 
 def _skip_inapplicable(item: pytest.Item, session: NixosSession, key: str) -> None:

@@ -65,6 +65,11 @@ class HostEntry:
         if evaluated.failure is not None:
             self.fail(evaluated.failure)
 
+    def forget_machine(self) -> None:
+        """Forget what became of the machine: another one is started."""
+        if self.config is not None:
+            self.failure, self.shown = None, False
+
     def fail(self, error: NixosError) -> None:
         """Remember the first cause; later ones are its consequences."""
         self.failure = self.failure or error
@@ -162,8 +167,9 @@ class NixosSession:
             entry.take(found[entry.ref])
         left = [e for e in wanted if isinstance(e.failure, ImageRefused)]
         for entry in left:
-            assert entry.failure is not None
-            say(f"{entry.key}: left out: {entry.failure.message}; {entry.failure.remedy}")
+            assert isinstance(entry.failure, ImageRefused)
+            say(f"{entry.key}: left out: it is {entry.failure.kind}, no machine that stays")
+            say(f"{entry.key}: {entry.failure.remedy}")
             del self._entries[entry.key]
         failed = [e for e in fresh if e.failure is not None and e not in left]
         for entry in failed:
@@ -183,9 +189,8 @@ class NixosSession:
                 or self.backend_name(entry.key) is BackendName.SSH
             ):
                 continue
-            takes = what_a_build_takes(self.flakes.nix, system)
-            if takes:
-                say(f"{entry.key}: a host for {system}: {takes}")
+            for line in what_a_build_takes(self.flakes.nix, system):
+                say(f"{entry.key}: a host for {system}: {line}")
 
     def host_config(self, key: str) -> HostConfig:
         """Return what a host declares.

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from pytest_nixos.errors import NixosError, TransportError
+from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.command import CommandResult
 from pytest_nixos.machine.container.backend import ContainerRunning
 from tests.machine.test_container_boot import pytestmark as needs_a_container
@@ -263,6 +265,34 @@ def test_the_channel_is_not_the_guests_to_replace(guest: ContainerRunning, way: 
     assert "0.in" in text and "1.in" in text and "channel.bash" in text
     assert " x\n" not in text and " y " not in text
     assert run(guest, "echo answers").stdout == b"answers\n"
+
+
+def test_a_root_directory_that_was_prepared_leads_nobody_astray(tmp_path: Path) -> None:
+    """Started again on it, systemd-nspawn works as this machine's root with what the guest left there."""
+    trap = tmp_path / "trap"
+    trap.mkdir(mode=0o755)
+    (trap / "file").write_text(SECRET)
+    before = trap.stat(), (trap / "file").stat()
+    places = "/tmp /var/tmp /dev /run /sys /proc /mnt /srv /opt /nix/var/nix/daemon-socket /var/lib/private"
+    script = f"""
+for place in {places}; do
+  umount -l $place; rm -rf $place 2>/dev/null || mv $place $place.old; ln -sfn {trap} $place
+done
+for file in /etc/os-release /etc/machine-id /etc/resolv.conf /etc/hostname; do ln -sfn {trap}/file $file; done
+sync
+"""
+    with started() as machine:
+        with contextlib.suppress(TransportError):
+            machine.transport.run(script, deadline=Deadline.after(20))
+        machine.power_off(orderly=False, deadline=Deadline.after(60))
+        with contextlib.suppress(NixosError):
+            machine.power_on(generation=None, deadline=Deadline.after(40))
+    after = trap.stat(), (trap / "file").stat()
+    assert (trap / "file").read_text() == SECRET
+    assert [path.name for path in trap.iterdir()] == ["file"]
+    assert [(s.st_uid, s.st_mode, s.st_mtime) for s in before] == [
+        (s.st_uid, s.st_mode, s.st_mtime) for s in after
+    ]
 
 
 def test_a_reboot_of_the_guest_is_not_ours(way: str) -> None:

@@ -63,5 +63,5 @@ KERNEL: Broken = {
     "FS-007": ("HIGH", "rw"),
     "MODULE-002": ("LOW", "hfsplus is loadable"),
     "SYSCTL-002": ("MEDIUM", "is 0"),
-    "TIME-004": ("LOW", "PollIntervalMaxSec=3600"),
+    "TIME-004": ("LOW", "time poll is 3600"),
 }

@@ -22,6 +22,7 @@ def field(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Field:
     program.write_text(f"#!{sys.executable}\n{(HERE / 'fake_nix.py').read_text()}")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:randomly")  # one test shuffles
     monkeypatch.delenv("CI", raising=False)  # pytest shows whole messages in its summary then
     monkeypatch.setenv("FAKE_NIX_HOSTS", "web db.one")
     monkeypatch.setenv("FAKE_NIX_DOCUMENT", str(pytester.path / "document.json"))

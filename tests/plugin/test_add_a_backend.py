@@ -43,6 +43,7 @@ def test_what_it_cannot_do(nixos_machine):
         nixos_machine.power_off(orderly=True)
 
 
+@pytest.mark.nixos_destructive
 def test_killed(nixos_fresh_machine):
     os.kill(nixos_fresh_machine.running._process.pid, signal.SIGKILL)
     nixos_fresh_machine.running._process.wait_ended(10)
@@ -81,3 +82,22 @@ def test_a_machine_that_does_not_come_up_is_told_with_its_remedy(desk: Field) ->
     result.stdout.fnmatch_lines(
         ["*the desk machine ended with exit status 0*", "*plug the board in*"]
     )
+
+
+def test_what_a_backend_lacks_is_told_before_anything_is_built(
+    desk: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    builds = desk.pytester.path / "builds.log"
+    monkeypatch.setenv("FAKE_NIX_BUILDS", str(builds))
+    path = desk.pytester.path / "desk_backend.py"
+    lacking = """
+    def preflight(self, name):
+        raise MachineError(f"{name}: no desk here", remedy="apt install desk")
+
+    def start("""
+    path.write_text(path.read_text().replace("\n    def start(", lacking, 1))
+    desk.pytester.makepyfile("def test_it(nixos_machine): pass")
+    result = desk.run("--nixos-flake", ".#web", "--nixos-suite", "none", "-v")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*web: no desk here*", "*apt install desk*"])
+    assert not builds.exists()

@@ -242,3 +242,31 @@ def test_a_boot_that_a_data_control_began_is_an_error_not_a_violated_control(
     outcomes = {finding["outcome"] for finding in field.report()["findings"]}
     assert "error" in outcomes and "failed" not in outcomes
     assert result.stdout.str().count("Kernel panic - not syncing") == 1
+
+
+def test_what_ran_out_of_time_is_shown_with_how_busy_this_machine_was(field: Field) -> None:
+    field.pytester.makepyfile(
+        """
+        import dataclasses
+        from pytest_nixos import CommandTimeout, TransportError
+        from pytest_nixos.local import pace
+
+        real = pace.PressureMark.until
+
+        def busy(self, later):
+            return dataclasses.replace(real(self, later), waited=0.97)
+
+        pace.PressureMark.until = busy
+
+        def test_slow(nixos_machine):
+            raise CommandTimeout("still running after 120 s", remedy="wait")
+
+        def test_other(nixos_machine):
+            raise TransportError("no room in /run", remedy="make some")
+        """
+    )
+    result = field.run("--nixos-flake", ".#web", "--nixos-suite", "none")
+    result.stdout.fnmatch_lines(
+        ["*still running after 120 s*", "*this machine was busy: processes waited*97% of the time*"]
+    )
+    assert result.stdout.str().count("this machine was busy") == 1

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from pytest_nixos.errors import BootError, TransportError
 from pytest_nixos.local.timing import Deadline
-from pytest_nixos.machine.boot.remedies import VM_REMEDIES, Remedies
+from pytest_nixos.machine.boot.remedies import Remedies
 from pytest_nixos.machine.boot_signs import BootPhase, Trouble
 from pytest_nixos.machine.console import Console
 
@@ -33,9 +34,7 @@ class Ended(Protocol):
         ...
 
 
-def fatal_error(
-    name: str, console: Console, trouble: Trouble, remedies: Remedies = VM_REMEDIES
-) -> BootError:
+def fatal_error(name: str, console: Console, trouble: Trouble, remedies: Remedies) -> BootError:
     """Explain a boot that cannot succeed any more."""
     earlier = [t for t in _others(console) if t.kind != trouble.kind]
     return BootError(
@@ -69,7 +68,7 @@ def ended_error(
 
 
 def late_error(
-    name: str, console: Console, what: str, limit_s: float, remedies: Remedies = VM_REMEDIES
+    name: str, console: Console, what: str, limit_s: float, remedies: Remedies
 ) -> BootError:
     """Explain a machine that is still alive but was not ready in time."""
     job = console.slow_job
@@ -93,7 +92,7 @@ def explained(
     *,
     ended: Callable[[], object],
     check: Callable[[], None],
-    remedies: Remedies = VM_REMEDIES,
+    remedies: Remedies,
 ) -> Iterator[None]:
     """Turn a broken or silent channel during a boot into the boot error that caused it.
 
@@ -126,9 +125,8 @@ def gone_error(
     """
     lines = console.tail(_SHORT_TAIL)
     tail = "".join(f"\n  | {line}" for line in lines)
-    return TransportError(
-        f"{name}: {how}; last console lines:{tail}", remedy=remedies.choose(*kinds, lines=lines)
-    )
+    advice = dataclasses.replace(remedies, default=remedies.gone).choose(*kinds, lines=lines)
+    return TransportError(f"{name}: {how}; last console lines:{tail}", remedy=advice)
 
 
 def _others(console: Console) -> list[Trouble]:

@@ -19,11 +19,13 @@ class Remedies:
     :param by_kind: kind of :class:`~pytest_nixos.machine.boot_signs.Trouble`, or of the end, to its remedy.
     :param by_words: words of a console line and the remedy where one has them; the first that fits is told.
     :param default: told where nothing else is known.
+    :param gone: told in its place of a machine that had come up and is gone.
     """
 
     by_kind: Mapping[str, str] = field(default_factory=dict)
     by_words: tuple[tuple[str, str], ...] = ()
     default: str = _DEFAULT
+    gone: str = _DEFAULT
 
     def known(self, kind: str) -> bool:
         """Whether a kind of trouble has a remedy of its own."""

@@ -60,7 +60,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Restarted:
-    """The guest's server began anew; requests before may be lost."""
+    """The guest's server has restarted; earlier requests may be lost."""
 
 
 def guest_script() -> str:

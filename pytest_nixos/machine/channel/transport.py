@@ -17,22 +17,17 @@ from typing import Self
 from pytest_nixos.errors import CommandTimeout, TransportError
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.channel.links import Link, SocketLink
-from pytest_nixos.machine.channel.ports import Expired, PortStream
+from pytest_nixos.machine.channel.ports import Expired
 from pytest_nixos.machine.channel.protocol import (
     Answer,
     Refusal,
     Restarted,
-    find_session,
     guest_script,
     kill_request,
-    new_nonce,
     parse_kill_reply,
-    parse_reply,
-    refusal_line,
-    request_header,
-    session_request,
     wire_text,
 )
+from pytest_nixos.machine.channel.session import GRACE_S, PortSession
 from pytest_nixos.machine.command import CommandResult
 
 __all__ = ["PORTS", "SerialChannel", "guest_script"]
@@ -43,10 +38,6 @@ _BUS = "pytest-nixos-serial"
 _WORKERS = 4
 #: Names of the ports of a machine.
 PORTS = ("control", *(str(index) for index in range(_WORKERS)))
-# A guest that is merely busy answers within this; one that does not is taken for hung.
-_GRACE_S = 10.0
-_ASK_AGAIN_S = 5.0
-_FLOW_S = 60.0
 _KILL_AGAIN_S = 0.3
 
 
@@ -59,7 +50,7 @@ class SerialChannel:
     def __init__(self, links: Mapping[str, Link]) -> None:
         self._alive: Callable[[], None] = _take_for_alive
         self._closed = False
-        control, *workers = (_Port(name, links[name], self._check) for name in PORTS)
+        control, *workers = (PortSession(name, links[name], self._check) for name in PORTS)
         self._control = control
         self._control_lock = threading.Lock()
         self._workers = tuple(workers)
@@ -177,7 +168,7 @@ class SerialChannel:
             self._control.stream.disconnect()
 
     def _exchange(
-        self, port: _Port, command: str, text: bytes, stdin: bytes, deadline: Deadline
+        self, port: PortSession, command: str, text: bytes, stdin: bytes, deadline: Deadline
     ) -> Answer:
         while True:
             try:
@@ -199,13 +190,13 @@ class SerialChannel:
             if reply.reason != "session":
                 raise _refused(command, reply)
 
-    def _was_lost(self, port: _Port, command: str, deadline: Deadline) -> bool:
+    def _was_lost(self, port: PortSession, command: str, deadline: Deadline) -> bool:
         try:
             return port.was_lost_in_restart(deadline)
         except Expired as err:
             raise _hung(command, deadline) from err
 
-    def _time_out(self, port: _Port, command: str, deadline: Deadline) -> TransportError:
+    def _time_out(self, port: PortSession, command: str, deadline: Deadline) -> TransportError:
         """Kill the request that `port` waits for, and make the error of it."""
         try:
             reply = self._kill(port)
@@ -221,8 +212,8 @@ class SerialChannel:
             stderr=reply.stderr if isinstance(reply, Answer) else b"",
         )
 
-    def _kill(self, port: _Port) -> Answer | Refusal | Restarted:
-        grace = Deadline.after(_GRACE_S)
+    def _kill(self, port: PortSession) -> Answer | Refusal | Restarted:
+        grace = Deadline.after(GRACE_S)
         while not self._kill_once(port, grace):
             # Not started yet, or already over: the reply tells.
             try:
@@ -232,7 +223,7 @@ class SerialChannel:
                     raise
         return port.read_reply_while_it_flows()
 
-    def _kill_once(self, port: _Port, grace: Deadline) -> bool:
+    def _kill_once(self, port: PortSession, grace: Deadline) -> bool:
         def parse(data: bytearray) -> tuple[bool, int] | None:
             return parse_kill_reply(data, nonce, int(port.name), port.serial)
 
@@ -247,7 +238,7 @@ class SerialChannel:
                 self._control.forget_session(None)
                 raise
 
-    def _borrow(self, deadline: Deadline) -> _Port:
+    def _borrow(self, deadline: Deadline) -> PortSession:
         # First come, first served: a bare condition lets one busy thread starve the others.
         turn = object()
         with self._returned:
@@ -267,7 +258,7 @@ class SerialChannel:
                 self._waiting.remove(turn)
                 self._returned.notify_all()
 
-    def _give_back(self, port: _Port) -> None:
+    def _give_back(self, port: PortSession) -> None:
         with self._returned:
             if self._closed:
                 port.stream.disconnect()
@@ -284,96 +275,6 @@ class SerialChannel:
                 "the root command channel is closed",
                 remedy="use the machine only while it runs",
             )
-
-
-class _Port:
-    """One port: its stream, its session and the serial number of its last request."""
-
-    def __init__(self, name: str, link: Link, alive: Callable[[], None]) -> None:
-        self.name = name
-        self.stream = PortStream(link, alive)
-        self.session: str | None = None
-        self.serial = 0
-        # Of a port that has failed nobody knows how long the guest will be busy with it: it is used last.
-        self.in_step = True
-
-    def ensure_session(self, deadline: Deadline) -> None:
-        """Begin a session unless there is one and the guest has said nothing since."""
-        if self.session is not None and self.stream.drain():
-            self.session = None
-        if self.session is None:
-            self.begin_session(deadline)
-
-    def begin_session(self, deadline: Deadline) -> bytes:
-        """Agree with the guest on a new session, whatever either side thought before.
-
-        :return: the end of what the guest said before.
-        :raises Expired: if the guest does not answer by `deadline`.
-        """
-        nonce = new_nonce()
-        self.stream.connect(deadline)
-        while True:
-            self.stream.send(session_request(nonce), deadline=deadline)
-            try:
-                said = self.stream.take(
-                    lambda data: find_session(data, nonce), deadline=deadline.within(_ASK_AGAIN_S)
-                )
-            except Expired:
-                if deadline.expired:
-                    raise
-            else:
-                self.session = nonce
-                self.in_step = True
-                return said
-
-    def forget_session(self, refusal: Refusal | None) -> None:
-        """Let the next command begin a session; drop the connection unless both ends are in step."""
-        self.session = None
-        self.in_step = False
-        if refusal is None or refusal.reason != "session":
-            self.stream.disconnect()
-
-    def send_request(self, text: bytes, stdin: bytes, deadline: Deadline) -> None:
-        """Send a command; see :meth:`PortStream.send_request`."""
-        self.serial += 1
-        header = request_header(
-            self._nonce(), self.serial, text_size=len(text), stdin_size=len(stdin)
-        )
-        self.stream.send_request(header + text, *((stdin,) if stdin else ()), deadline=deadline)
-
-    def read_reply(self, deadline: Deadline) -> Answer | Refusal | Restarted:
-        """Wait for the reply to the last request."""
-        return self.stream.take(
-            lambda data: parse_reply(data, self._nonce(), self.serial), deadline=deadline
-        )
-
-    def read_reply_while_it_flows(self) -> Answer | Refusal | Restarted:
-        """Wait for the reply as long as bytes come, but not for ever: the command is over, its output may be long."""
-        limit = Deadline.after(_FLOW_S)
-        while True:
-            had = len(self.stream.received)
-            try:
-                return self.read_reply(Deadline.after(_GRACE_S))
-            except Expired:
-                if len(self.stream.received) == had or limit.expired:
-                    raise
-
-    def was_lost_in_restart(self, deadline: Deadline) -> bool:
-        """Begin a session after the guest's server began anew; tell whether the last request is lost.
-
-        The guest answers in order: a request that came after the restart is refused before the
-        session is granted, and can be sent again.
-        """
-        refusal = refusal_line(self._nonce(), self.serial, "session")
-        self.session = None
-        return refusal not in self.begin_session(deadline)
-
-    def _nonce(self) -> str:
-        if self.session is None:
-            raise TransportError(
-                f"channel {self.name} has no session", remedy="report this as a bug of pytest-nixos"
-            )
-        return self.session
 
 
 def _take_for_alive() -> None:
@@ -405,7 +306,7 @@ def _busy(deadline: Deadline) -> CommandTimeout:
 
 def _cut_off(command: str) -> TransportError:
     return TransportError(
-        f"{_short(command)}: the guest rebooted, or the channel's server in it began anew,"
+        f"{_short(command)}: the guest rebooted, or the channel's server in it restarted,"
         " while the command ran",
         remedy="read the console; after a deliberate reboot run the next command",
     )

@@ -23,7 +23,7 @@ from pytest_nixos.machine.command import ExplainedTransport
 from pytest_nixos.machine.container.channel import open_links
 from pytest_nixos.machine.container.controls import freeze_cgroup, plug_link
 from pytest_nixos.machine.container.started import Launched
-from pytest_nixos.machine.container.strategy import ContainerStrategy, NspawnStrategy
+from pytest_nixos.machine.container.strategy import ContainerStrategy, NspawnStrategy, require_tools
 from pytest_nixos.machine.container.told import ToldTransport
 from pytest_nixos.machine.container.users import UNSAFE_OPTION
 from pytest_nixos.machine.lifetime import Lifetime
@@ -37,6 +37,7 @@ __all__ = ["ContainerBackend", "ContainerRunning"]
 
 _PROGRAM = "systemd-nspawn"
 _INTERVAL_S = 0.02
+_LAST_WORDS_S = 0.5
 
 _WORDS = (
     ("overlay", "load the overlay module (modprobe overlay): the container's store lies on it"),
@@ -64,8 +65,11 @@ _WORDS = (
         "run as root of the machine itself: containers in containers are often confined",
     ),
 )
+_GONE = "find out what ended it; every later check on this host fails with this cause"
 _KINDS = ("systemd crashed", "stuck unit", "emergency mode", "rescue mode")
-_REMEDIES = Remedies(by_kind={kind: VM_REMEDIES.by_kind[kind] for kind in _KINDS}, by_words=_WORDS)
+_REMEDIES = Remedies(
+    by_kind={kind: VM_REMEDIES.by_kind[kind] for kind in _KINDS}, by_words=_WORDS, gone=_GONE
+)
 
 
 class ContainerBackend:
@@ -96,6 +100,11 @@ class ContainerBackend:
         self._environment = environment
         self._strategy = strategy
         self._limits = limits or SettleLimits()
+
+    def preflight(self, name: str) -> None:
+        """See :class:`~pytest_nixos.machine.capabilities.Preflight`: root and the programs that start a container."""
+        _require_root(name)
+        require_tools()
 
     def start(self, spec: MachineSpec, *, deadline: Deadline) -> ContainerRunning:
         """Start a machine and wait until its boot has settled.
@@ -249,7 +258,13 @@ class ContainerRunning:
         self._launched.life.callback(leader.close)
         # The root directory is thrown away: nothing is gained by an orderly shutdown, which can take minutes.
         self._launched.life.callback(leader.send, signal.SIGKILL)
-        self._launched.life.callback(self._launched.on_created(leader.pid))
+        try:
+            self._launched.life.callback(self._launched.on_created(leader.pid))
+        except MachineError:
+            # A container that has ended meanwhile tells more than what could not be done to it.
+            self._launched.process.wait_ended(_LAST_WORDS_S)
+            self.life.check()
+            raise
 
     def _connect(self, deadline: Deadline) -> None:
         links = open_links(self._launched.channel, self._launched.life)

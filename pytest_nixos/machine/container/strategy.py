@@ -43,7 +43,7 @@ from pytest_nixos.machine.network.scan import LinkAddresses, link_addresses
 from pytest_nixos.machine.serial_process import SerialProcess
 from pytest_nixos.nix.host_facts import HostConfig
 
-__all__ = ["ContainerStrategy", "NspawnStrategy"]
+__all__ = ["ContainerStrategy", "NspawnStrategy", "require_tools"]
 
 _GRACE_S = 3.0
 _SHORT_S = 30.0
@@ -55,6 +55,15 @@ _TOOLS = {
     "ip": "install iproute2",
     "nix-store": "install Nix on this machine; under sudo keep it on PATH",
 }
+
+
+def require_tools() -> None:
+    """Look for all programs of this machine that start a container.
+
+    :raises ToolMissingError: naming the first that is missing, with the package that has it.
+    """
+    for name, remedy in _TOOLS.items():
+        find_tool(name, remedy=remedy)
 
 
 class ContainerStrategy(Protocol):
@@ -108,8 +117,7 @@ class NspawnStrategy:
 
         :raises ToolMissingError: if a program is missing on this machine.
         """
-        for name in _TOOLS:
-            self._tool(name)
+        require_tools()
         users = self._users(spec.host)
         self._prepare(spec, users, console, stack, deadline)
         plan = ContainerPlan(

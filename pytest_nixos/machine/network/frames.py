@@ -114,7 +114,7 @@ class Echo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unreachable:
-    """An ICMP message that a datagram of ours did not arrive.
+    """An ICMP message that says that a datagram we sent did not arrive.
 
     :param code: as the family has it; see :attr:`nobody_listens`.
     :param protocol: of the datagram: 6 TCP, 17 UDP.

@@ -171,7 +171,7 @@ class _Scan:
             self._selector.register(connection, selectors.EVENT_WRITE)
             return
         connection.close()
-        # The network's answers come later; what connect(2) knows at once is loopback's answer or a fault of ours.
+        # The network's answers come later; what connect(2) knows at once is loopback's answer or our own mistake.
         if error not in (0, errno.ECONNREFUSED):
             raise TransportError(
                 f"{self._address}: TCP port {port} cannot be tried from here: {os.strerror(error)}",

@@ -57,7 +57,7 @@ def await_idle(pid: int, *, deadline: Deadline, proc: Path = Path("/proc")) -> b
 
 
 def private_bytes(pid: int, *, proc: Path = Path("/proc")) -> int:
-    """Return the memory that would be free without this process (its private pages)."""
+    """Return the private memory of a process: what would be free without it."""
     try:
         lines = (proc / str(pid) / "smaps_rollup").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""What the cache of snapshots may take; a module of its own, so that reading options loads nothing else."""
+"""What the cache of snapshots may take; separate, so that reading options imports nothing else."""
 
 from __future__ import annotations
 

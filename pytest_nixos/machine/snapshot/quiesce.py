@@ -90,7 +90,7 @@ def waking_command(guest: GuestAtRest, *, saved_at_s: float, now_s: float, entro
     """Build what a clone runs first; it starts as few programs as can be, each costs tens of milliseconds.
 
     A calendar timer whose time lies between then and now would run at once, as after a machine was off for that
-    long; a machine that has just booted has no such past, so such timers begin anew.
+    long; a machine that has just booted has no such past, so such timers are restarted.
     """
     restarted = _overdue(guest.timers, saved_at_s=saved_at_s, now_s=now_s)
     names = " ".join(shlex.quote(name) for name in restarted)

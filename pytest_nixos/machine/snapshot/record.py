@@ -188,7 +188,7 @@ class Snapshot:
 
 def damaged(why: str) -> SnapshotDamaged:
     """Make the error of a snapshot that cannot be used."""
-    return SnapshotDamaged(why, remedy="nothing: it is made anew at the next cold boot")
+    return SnapshotDamaged(why, remedy="nothing: the next cold boot makes a new one")
 
 
 def snapshot_key(parts: Mapping[str, str]) -> str:

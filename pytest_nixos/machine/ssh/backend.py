@@ -30,6 +30,7 @@ __all__ = ["SshBackend", "SshRunning", "client_argv", "master_argv"]
 
 _TAIL = 20
 _GRACE_S = 2.0
+_NO_SSH = "install the OpenSSH client: apt install openssh-client (Debian, Ubuntu), openssh-clients (Fedora)"
 _SHORT_S = 10.0
 _INTERVAL_S = 0.05
 _SUDO = ("sudo", "-n", "--")
@@ -57,7 +58,7 @@ _REMEDIES = Remedies(
 
 
 def master_argv(ssh: str, options: Sequence[str], socket_path: Path, address: str) -> list[str]:
-    """Build the argv of the shared connection: a client of ours alone that runs no command.
+    """Build the argv of the shared connection: a client of its own that runs no command.
 
     Who may connect, by which key, port or jump host, is left to the user's ssh_config(5).
     """
@@ -130,6 +131,10 @@ class SshBackend:
         self._environment = environment
         self._options = ("-F", str(config)) if config is not None else ()
 
+    def preflight(self, name: str) -> None:  # noqa: ARG002 - as all backends are asked
+        """See :class:`~pytest_nixos.machine.capabilities.Preflight`: the ssh client."""
+        find_tool("ssh", remedy=_NO_SSH)
+
     def start(self, spec: MachineSpec, *, deadline: Deadline) -> SshRunning:
         """Connect and wait until a root command answers; ``spec.system`` is not used.
 
@@ -141,7 +146,7 @@ class SshBackend:
                 f"{self._address!r}: expected [user@]host, as ssh takes it",
                 remedy="correct --nixos-ssh",
             )
-        ssh = find_tool("ssh", remedy="install the OpenSSH client")
+        ssh = find_tool("ssh", remedy=_NO_SSH)
         news = BootNews(spec.host.name, self._on_event)
         environment = os.environ if self._environment is None else self._environment
         connection = SshConnection(
@@ -162,7 +167,7 @@ class SshConnection:
     """How a live host is reached.
 
     :param ssh: path of the client.
-    :param options: options of ours, before all others.
+    :param options: options that go before all others.
     :param address: ``[user@]host`` as ssh takes it.
     :param socket_path: socket of the shared connection; its directory is where ssh runs.
     :param env: the client's whole environment.

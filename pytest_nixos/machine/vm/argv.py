@@ -27,7 +27,7 @@ __all__ = [
     "script_paths",
 ]
 
-# sockaddr_un.sun_path holds 108 bytes with its final zero, unix(7); the longest socket name of ours.
+# sockaddr_un.sun_path holds 108 bytes with its final zero, unix(7); the longest name that we give a socket.
 _MOST_SOCKET_PATH = 107
 _SOCKET_NAME_ROOM = 24
 # systemd's own limit for a device or a start, and what an emulated guest gets on an idle machine.

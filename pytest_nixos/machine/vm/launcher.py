@@ -51,7 +51,7 @@ _CPU_FACTS = ("model name", "flags", "Features", "CPU part")
 class SnapshotOptions:
     """How snapshots are used.
 
-    :param not_before_s: those that were saved earlier are made anew; seconds since 1970.
+    :param not_before_s: snapshots older than this are replaced; seconds since 1970.
     """
 
     store: SnapshotStore

@@ -63,7 +63,7 @@ class WarmStart:
 
     :param parts: all that shapes it.
     :param memory_mib: memory of the guest.
-    :param not_before_s: snapshots that were saved earlier are made anew; seconds since 1970.
+    :param not_before_s: snapshots older than this are replaced; seconds since 1970.
     :param tell: told in one line what happens.
     """
 

@@ -43,7 +43,7 @@ _VERSION = re.compile(r"version (\d+)\.(\d+)")
 
 _MEMORY = re.compile(r"(?:^|\s)-m\s+(\S+)")
 _PLAIN_MEMORY = re.compile(r"(\d+)([MmGg]?)")
-# What QEMU cannot save, or what would collide with memory in a file of ours.
+# What QEMU cannot save, or what would collide with the file that we keep the memory in.
 _UNSAVABLE = re.compile(
     r"(?:^|\s)(-virtfs|-fsdev|-tpmdev|-numa|-mem-path|-blockdev|-object\s+[\"']?memory-backend\S*|\S*vhost-user\S*)",
     re.MULTILINE,

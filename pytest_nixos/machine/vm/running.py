@@ -90,7 +90,7 @@ class VmRunning:
             news,
             program="QEMU",
             remedies=VM_REMEDIES,
-            # A console that shows emergency mode later is a test's own doing; these are not.
+            # Emergency mode after the boot may be what a test wanted; these two end any machine.
             deadly=frozenset({_PANIC, _DISK_FULL}),
         )
         self.console: Console = news.console

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import NixosError, SettingsError
-from pytest_nixos.local.pace import Pace
-from pytest_nixos.local.pressure import Pressure, PressureMark
+from pytest_nixos.local.pace import Pace, Pressure, PressureMark
 from pytest_nixos.local.run_directory import RunDirectory, run_directory
 from pytest_nixos.machine.base import Backend, Machine, MachineSpec
 from pytest_nixos.machine.boot.events import BootListener
+from pytest_nixos.machine.capabilities import Preflight
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.plugin.options import Keep, Settings, SnapshotUse
 from pytest_nixos.plugin.progress import Progress
@@ -81,8 +81,11 @@ class Launch:
                 self._progress.say(f"{self._entry.key}: kept {self._directory.path}")
 
     def _start(self, stack: ExitStack, directory: RunDirectory) -> Machine:
-        spec = self._spec(directory)
-        machine = stack.enter_context(Machine(spec, self._backend()))
+        backend = self._backend()
+        if isinstance(backend, Preflight):
+            backend.preflight(self._entry.key)
+        machine = stack.enter_context(Machine(self._spec(directory), backend))
+        spec = machine.spec
         self._begun = PressureMark.now()
         with _phase(self._entry, "boot"):
             machine.start()

@@ -6,8 +6,15 @@ from collections.abc import Generator
 
 import pytest
 
-from pytest_nixos.errors import BrokenMachineError, CommandTimeout, NixosError, TransportError
+from pytest_nixos.errors import (
+    BootError,
+    BrokenMachineError,
+    CommandTimeout,
+    NixosError,
+    TransportError,
+)
 from pytest_nixos.findings import Finding, Outcome
+from pytest_nixos.local.pace import PressureMark
 from pytest_nixos.plugin import collect
 from pytest_nixos.plugin.host_failure import HostFailure, NotJudged
 from pytest_nixos.plugin.options import Settings
@@ -29,6 +36,8 @@ __all__ = ["FINDING", "FindingMaker", "finding_of"]
 # Attribute of a report: pytest serialises it, so it crosses xdist.
 FINDING = "nixos_finding"
 _TRACEBACK_VERBOSITY = 2
+_BEGAN = pytest.StashKey[PressureMark]()
+_FAILED_PART = pytest.StashKey[Finding | None]()
 
 
 class FindingMaker:
@@ -42,6 +51,8 @@ class FindingMaker:
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Note when the item began: the journal of a failure starts there."""
         span_begins(item)
+        item.stash[_BEGAN] = PressureMark.now()
+        item.stash[_FAILED_PART] = None
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -55,7 +66,7 @@ class FindingMaker:
         session = item.config.stash[SESSION]
         error = call.excinfo.value if call.excinfo is not None else None
         if isinstance(error, NixosError) and report.failed:
-            _note_error(report, error, session.entry(key))
+            _note_error(report, error, session.entry(key), item)
         if isinstance(error, HostFailure | NotJudged):
             report.longrepr = str(error)
             setattr(report, ERROR_MARK, True)
@@ -64,6 +75,10 @@ class FindingMaker:
         decides = report.when == "call" or (report.when == "setup" and not report.passed)
         if control is not None and decides:
             finding = make_finding(item, report, control, key, session)
+            # A subtest has a report of its own, before that of the test, which passes until all are counted.
+            finding = item.stash.get(_FAILED_PART, None) or finding
+            if finding.outcome is Outcome.FAILED:
+                item.stash[_FAILED_PART] = finding
             self._attach(item, report, finding)
         clean_report(report)
         return report
@@ -83,9 +98,18 @@ def finding_of(report: pytest.TestReport) -> Finding | None:
     return None if data is None else Finding.from_json(data)
 
 
-def _note_error(report: pytest.TestReport, error: NixosError, entry: HostEntry) -> None:
-    """Show an error of ours without a traceback; a machine that went away fails the host's later tests fast."""
+def _note_error(
+    report: pytest.TestReport, error: NixosError, entry: HostEntry, item: pytest.Item
+) -> None:
+    """Show a :class:`NixosError` without a traceback; a machine that went away fails the host's later tests fast.
+
+    What ran out of time is shown with how busy this machine was: that may be all there is to it.
+    """
     report.longrepr = str(error)
+    began = item.stash.get(_BEGAN, None)
+    if isinstance(error, CommandTimeout | BootError) and began is not None:
+        busy = began.until(PressureMark.now()).words
+        report.longrepr = f"{error}\n  {busy}" if busy else str(error)
     setattr(report, ERROR_MARK, True)
     gone = isinstance(error, TransportError) and not isinstance(error, CommandTimeout)
     if gone or isinstance(error, BrokenMachineError):

@@ -59,6 +59,8 @@ class Recorder:
 
         The many items of a host that did not boot are errors each, and one line in pytest's summary.
         """
+        if not report.failed:  # tried again by pytest-rerunfailures
+            return None
         if getattr(report, NOT_JUDGED_MARK, False):
             return "not judged", "E", "ERROR"
         if getattr(report, ERROR_MARK, False) and report.when == "call":

@@ -80,7 +80,7 @@ class ReportFiles:
                 )
                 self.lines.append(printable(f"report {target} was not written: {why}"))
             else:
-                self.lines.append(printable(f"report: {target.path}"))
+                self.lines.append(printable(f"report: {target.path.resolve()}"))
 
 
 def _try(path: Path) -> None:

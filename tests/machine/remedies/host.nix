@@ -18,7 +18,7 @@
     wantedBy = [ "multi-user.target" ];
     serviceConfig.ExecStart = "${pkgs.coreutils}/bin/sleep infinity";
   };
-  users.users.alice.isNormalUser = true;
+  users.users.alice = { isNormalUser = true; extraGroups = [ "wheel" ]; openssh.authorizedKeys.keys = [ "ssh-ed25519 AAAA alice" ]; };
   users.users.daemon1 = { isSystemUser = true; group = "daemon1"; useDefaultShell = true; };
   users.groups.daemon1 = { };
   containers.box.config.system.stateVersion = "24.05";

@@ -37,6 +37,7 @@ let
   config = {
     nix.package = package;
     networking.hostName = "plain";
+    environment.etc."nix/nix.conf".source = package;
     security.pam.services = {
       login = { inherit rules; };
       sshd = { inherit rules; };

@@ -38,6 +38,7 @@ FILLED = {
 #: Where the same word means another thing.
 _OWN = {
     "CTR-011": {"container": "box"},
+    "UPG-001": {"file": "nix/nix.conf"},
     "AUTH-025": {"account": "daemon1"},
 }
 _PLACEHOLDER = re.compile(r"<(?:every )?([a-z][a-z ]*)>")

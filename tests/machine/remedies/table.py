@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pytest_nixos.standards.applicability import outside_releases
 from tests.machine.remedies.samples import Text, as_module, texts
 
 __all__ = ["TABLE", "Option", "is_of_type", "read_table"]
@@ -90,7 +91,7 @@ def is_of_type(value: Json, description: str) -> bool:
     for start in ("attribute set of ", "lazy attribute set of "):
         if (rest := _after(description, start)) is not None:
             return isinstance(value, dict) and all(is_of_type(v, rest) for v in value.values())
-    if description.startswith("one of ") or description.startswith("value "):
+    if description.startswith(("one of ", "value ")):
         return _is_one_of(value, description)
     parts = _alternatives(description)
     if len(parts) > 1:
@@ -129,11 +130,7 @@ def _is_one_of(value: Json, description: str) -> bool:
 
 
 def _after(description: str, start: str) -> str | None:
-    """Return what follows `start`, if all of the rest belongs to it."""
-    if not description.startswith(start):
-        return None
-    rest = description.removeprefix(start)
-    return rest if len(_alternatives(rest)) == 1 or start in ("null or ",) else rest
+    return description.removeprefix(start) if description.startswith(start) else None
 
 
 def _closes_at_end(text: str) -> bool:
@@ -182,8 +179,6 @@ def _tree_rows(nixpkgs: str) -> tuple[str, dict[str, str]]:
 
 
 def _is_for(text: Text, release: str) -> bool:
-    from pytest_nixos.standards.applicability import outside_releases
-
     spans = ((text.remedy.since, text.remedy.until), (text.control.since, text.control.until))
     return all(outside_releases(since, until, release) is None for since, until in spans)
 

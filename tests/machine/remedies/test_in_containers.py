@@ -16,8 +16,11 @@ from typing import Any
 
 import pytest
 
+from pytest_nixos.standards.load import load_catalogue
+
 OVERRIDES: dict[str, str] = json.loads(os.environ.get("PYTEST_NIXOS_TEST_OVERRIDES", "{}"))
 LIMIT_S = 1200
+CATALOGUE = load_catalogue()
 
 pytestmark = pytest.mark.skipif(not OVERRIDES, reason="no offline nixpkgs: run ./dev test")
 
@@ -74,7 +77,12 @@ def run(folder: Path, name: str) -> Mapping[str, Mapping[str, Any]]:
         cwd=folder, capture_output=True, text=True, timeout=LIMIT_S, check=False,
     )  # fmt: skip
     assert report.exists(), done.stdout + done.stderr
-    return {f["control"]: f for f in json.loads(report.read_text())["findings"]}
+    # A check that switches or waits depends on how busy this machine is; what is data does not.
+    return {
+        f["control"]: f
+        for f in json.loads(report.read_text())["findings"]
+        if CATALOGUE.control(f["control"]).is_data
+    }
 
 
 def test_pasted_remedies_mend_their_findings_and_bring_none(tmp_path: Path) -> None:
@@ -96,7 +104,7 @@ def test_pasted_remedies_mend_their_findings_and_bring_none(tmp_path: Path) -> N
     after = run(tmp_path, "after")
     mended = {c for c in pasted if after[c]["outcome"] == "passed"}
     # The release that the stand-in is of, and the seal of a journal, are beyond a module.
-    assert pasted.keys() - mended <= {"AUD-022", "UNIT-001"}
+    assert pasted.keys() - mended <= {"AUD-022"}
     assert len(mended) >= MENDED
     new = {c for c, f in after.items() if f["outcome"] == "failed"} - failed.keys()
     assert new == set()

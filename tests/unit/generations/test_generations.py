@@ -11,7 +11,6 @@ import pytest
 
 from pytest_nixos.errors import GenerationError, MachineError, SettingsError, TransportError
 from pytest_nixos.generations import (
-    Announced,
     Delta,
     Generation,
     Generations,
@@ -28,98 +27,10 @@ from pytest_nixos.generations import (
 from pytest_nixos.generations.links import Moment
 from pytest_nixos.generations.sources import as_source
 from pytest_nixos.generations.units import parse_units
-from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.base import BackendName, Machine
-from pytest_nixos.machine.capabilities import BootsFrom
 from pytest_nixos.machine.command import CommandResult
-from pytest_nixos.machine.console import Console
 from pytest_nixos.nix.refs import FlakeRef, at_revision
-
-# As recorded from the Perl program of a real 24.05 host.
-PERL = """\
-updating GRUB 2 menu...
-stopping the following units: gone.service, systemd-sysctl.service
-NOT restarting the following changed units: display-manager.service, getty@tty1.service
-activating the configuration...
-setting up /etc...
-removing obsolete symlink \u2018/etc/generation\u2019...
-reloading user units for me...
-restarting sysinit-reactivation.target
-reloading the following units: dbus.service, firewall.service
-restarting the following units: nats.service
-starting the following units: systemd-sysctl.service
-the following new units were started: fresh.service, systemd-coredump.socket
-warning: the following units failed: broken.service
-
-\u00d7 broken.service - Broken
-     Loaded: loaded (/etc/systemd/system/broken.service; enabled)
-"""
-# The Rust program: the same lines, sorted, and user units beside them.
-RUST = """\
-stopping the following units: gone.service
-NOT restarting the following changed units: getty@tty1.service
-activating the configuration...
-restarting systemd...
-stopping the following user units: pulse.service
-restarting the following user units: nixos-activation.service
-restarting sysinit-reactivation.target
-starting the following units: nats.service
-Failed to start broken.service
-the following new units were started: fresh.service
-warning: the following units failed: broken.service
-See systemctl status broken.service for details.
-"""
-DRY = """\
-would stop the following units: gone.service
-would NOT stop the following changed units: getty@tty1.service
-would activate the configuration...
-would restart systemd
-would reload the following units: dbus.service
-would restart the following units: nats.service
-would start the following units: gone.service, other.service
-would stop swap device: /dev/sda2
-"""
-
-
-def test_perl_output() -> None:
-    assert Announced.parse(PERL) == Announced(
-        stopped=("gone.service", "systemd-sysctl.service"),
-        left=("display-manager.service", "getty@tty1.service"),
-        reloaded=("dbus.service", "firewall.service"),
-        restarted=("nats.service",),
-        started=("systemd-sysctl.service",),
-        appeared=("fresh.service", "systemd-coredump.socket"),
-        failed=("broken.service",),
-    )
-
-
-def test_rust_output_without_its_user_units() -> None:
-    assert Announced.parse(RUST) == Announced(
-        stopped=("gone.service",),
-        left=("getty@tty1.service",),
-        started=("nats.service",),
-        appeared=("fresh.service",),
-        failed=("broken.service",),
-        systemd=True,
-    )
-
-
-def test_dry_output_means_the_same_units() -> None:
-    dry = Announced.parse(DRY)
-    assert dry == Announced(
-        stopped=("gone.service",),
-        left=("getty@tty1.service",),
-        reloaded=("dbus.service",),
-        restarted=("nats.service",),
-        started=("gone.service", "other.service"),
-        systemd=True,
-    )
-    assert dry.touched == {"gone.service", "dbus.service", "nats.service", "other.service"}
-
-
-@pytest.mark.parametrize("text", ["", "nonsense", "the following units: ", "\x00: \n\n"])
-def test_odd_output_announces_nothing(text: str) -> None:
-    assert Announced.parse(text) == Announced()
+from tests.support.machine import FakeMachine
 
 
 def _show(*units: tuple[str, str, str, int]) -> str:
@@ -267,44 +178,6 @@ def test_revision_of_what_is_not_in_git(tmp_path: Path) -> None:
         at_revision(FlakeRef(str(tmp_path)), "v1")
 
 
-class FakeGuest:
-    """A machine whose answers are given: the first key that a command holds decides."""
-
-    def __init__(self, answers: dict[str, str | int | Exception]) -> None:
-        self.answers = answers
-        self.commands: list[str] = []
-        self.name = "box"
-        self.boots_from: BootsFrom | None = BootsFrom.SCRIPT
-        self.condemned = ""
-        self.epoch = 0
-        host = SimpleNamespace(name="box", system="x86_64-linux", toplevel=OLD)
-        self.spec = SimpleNamespace(host=host)
-        self.console = Console()
-
-    def run(self, command: str, *, timeout_s: float = 0.0, stdin: bytes = b"") -> CommandResult:
-        self.commands.append(command)
-        found = next((self.answers[key] for key in self.answers if key in command), "")
-        if isinstance(found, Exception):
-            raise found
-        status, text = (found, "") if isinstance(found, int) else (0, found)
-        return CommandResult(
-            command=command,
-            exit_status=status,
-            stdout=text.encode(),
-            stderr=b"",
-            duration_s=0.0,
-        )
-
-    def deadline(self, limit_s: float) -> Deadline:
-        return Deadline.after(limit_s)
-
-    def invalidate(self) -> None:
-        self.epoch += 1
-
-    def condemn(self, reason: str) -> None:
-        self.condemned = reason
-
-
 class FakeBridge:
     def build_generation(self, source: Delta | OtherHost | OtherFlake) -> Path:
         return Path(NEW)
@@ -324,10 +197,9 @@ class FakeBridge:
 
 def _generations(
     answers: dict[str, str | int | Exception], *, refusal: str = ""
-) -> tuple[Generations, FakeGuest]:
-    guest = FakeGuest(answers)
-    machine: Machine = guest  # type: ignore[assignment]
-    return Generations(machine, FakeBridge(), refusal=refusal), guest
+) -> tuple[Generations, FakeMachine]:
+    guest = FakeMachine(answers, toplevel=OLD)
+    return Generations(guest.as_machine, FakeBridge(), refusal=refusal), guest
 
 
 def test_store_path_that_is_nowhere() -> None:
@@ -446,7 +318,7 @@ def test_switch_after_which_nothing_answers_breaks_the_machine() -> None:
 
 
 def test_condemned_machine_answers_no_more() -> None:
-    guest, ssh = FakeGuest({}), SimpleNamespace(name=BackendName.SSH)
+    guest, ssh = FakeMachine(toplevel=OLD), SimpleNamespace(name=BackendName.SSH)
     machine = Machine(spec=guest.spec, backend=ssh)  # type: ignore[arg-type]
     machine._running = object()  # type: ignore[assignment]
     machine.condemn("half-switched")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
+from pathlib import Path
 
 import pytest
 
-from pytest_nixos.local.pace import Pace, measure_pace
+from pytest_nixos.local.pace import Pace, Pressure, PressureMark, measure_pace
 
 
 @pytest.mark.parametrize(
@@ -36,3 +38,47 @@ def test_a_slow_machine_is_told_and_a_fast_one_is_not() -> None:
 
 def test_this_machine_can_be_measured() -> None:
     assert 1 <= measure_pace().factor <= 10
+
+
+def mark(root: Path, *, at_s: float, waited_us: int | None, steal: int, idle: int) -> PressureMark:
+    (root / "stat").write_text(f"cpu  100 0 100 {idle} 0 0 0 {steal} 0 0\ncpu0 1\n")
+    if waited_us is not None:
+        (root / "pressure").mkdir(exist_ok=True)
+        (root / "pressure/cpu").write_text(
+            f"some avg10=98.82 avg60=98.38 avg300=92.86 total={waited_us}\nfull avg10=0.00 total=0\n"
+        )
+    return dataclasses.replace(PressureMark.now(root), at_s=at_s)
+
+
+def test_shares_of_a_span(tmp_path: Path) -> None:
+    before = mark(tmp_path, at_s=100, waited_us=5_000_000, steal=10, idle=1000)
+    after = mark(tmp_path, at_s=110, waited_us=13_000_000, steal=60, idle=1150)
+    found = before.until(after)
+    assert found == Pressure(waited=0.8, stolen=0.25, span_s=10)
+    assert found.words == (
+        "this machine was busy: processes waited for a processor 80% of the time, "
+        "25% of the processors' time went to other machines"
+    )
+    assert found.to_json() == {"waited": 0.8, "stolen": 0.25, "span_s": 10}
+
+
+def test_a_calm_machine_has_nothing_to_say(tmp_path: Path) -> None:
+    before = mark(tmp_path, at_s=100, waited_us=0, steal=0, idle=0)
+    after = mark(tmp_path, at_s=110, waited_us=200_000, steal=1, idle=2000)
+    assert before.until(after).words == ""
+
+
+def test_a_kernel_that_does_not_tell(tmp_path: Path) -> None:
+    before = mark(tmp_path, at_s=1, waited_us=None, steal=0, idle=0)
+    assert before.until(before).waited is None
+    nothing = PressureMark.now(tmp_path / "absent")
+    assert nothing.until(nothing) == dataclasses.replace(
+        nothing.until(nothing), waited=None, stolen=None
+    )
+    assert nothing.until(nothing).words == ""
+
+
+def test_this_machine_has_counters() -> None:
+    before = PressureMark.now()
+    assert before.ticks is not None
+    assert 0 <= (before.until(PressureMark.now()).stolen or 0) <= 1

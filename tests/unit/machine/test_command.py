@@ -1,11 +1,13 @@
 import subprocess
 import time
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from pytest_nixos.errors import TransportError
+from pytest_nixos.errors import CommandTimeout, TransportError
 from pytest_nixos.local.timing import Deadline
-from pytest_nixos.machine.command import CommandResult, run_many
+from pytest_nixos.machine.command import CommandResult, ExplainedTransport, run_many
 
 
 class Shell:
@@ -90,3 +92,33 @@ def test_no_command_is_told_the_mark_that_parts_them() -> None:
     first, second = batch(forge, "echo kept; exit 5")
     assert first.stdout.count(b"--") == 2
     assert (second.stdout, second.exit_status) == (b"kept\n", 5)
+
+
+class BrokenTransport:
+    """Fails every command in one way."""
+
+    def __init__(self, error: TransportError) -> None:
+        self.error = error
+        self.closed = False
+
+    def run(self, command: str, *, deadline: Deadline, stdin: bytes = b"") -> CommandResult:
+        raise self.error
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize(
+    "error", [TransportError("pipe", remedy=""), CommandTimeout("slow", remedy="")]
+)
+def test_a_channel_error_names_the_machines_end(error: TransportError) -> None:
+    end = TransportError("QEMU ended with exit status 1", remedy="")
+    inner = BrokenTransport(error)
+    obituary: Callable[[], Any] = lambda: end  # noqa: E731
+    with pytest.raises(TransportError, match="QEMU ended") as caught:
+        ExplainedTransport(inner, obituary).run("true", deadline=Deadline.after(1))
+    assert caught.value.__cause__ is error
+    with pytest.raises(TransportError, match=error.message):
+        ExplainedTransport(inner, lambda: None).run("true", deadline=Deadline.after(1))
+    ExplainedTransport(inner, lambda: None).close()
+    assert inner.closed

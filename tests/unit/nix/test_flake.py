@@ -8,7 +8,6 @@ import pytest
 
 from pytest_nixos.errors import BuildError, EvalError, FlakeError, ToolMissingError
 from pytest_nixos.local.process import Completed, LineSink, ProcessTimeout
-from pytest_nixos.local.timing import Deadline
 from pytest_nixos.nix.argv import NixSettings
 from pytest_nixos.nix.cache import EvaluationCache
 from pytest_nixos.nix.expression import Instrumentation
@@ -17,6 +16,7 @@ from pytest_nixos.nix.flake import Flake
 from pytest_nixos.nix.log import BuildProgress, describe
 from pytest_nixos.nix.refs import FlakeRef, nix_quote
 from pytest_nixos.nix.store import Nix
+from tests.support.runner import FakeRunner
 from tests.unit.host_documents import document
 
 FLAKE = FlakeRef("/f")
@@ -25,7 +25,7 @@ LOOSE = {"locked": {"dirtyRev": "x"}, "locks": FIXED["locks"]}
 
 
 @dataclass
-class FakeNix:
+class FakeNix(FakeRunner):
     """A runner that plays a Nix: answers by subcommand, evaluations by a function of the request."""
 
     version: str = "nix (Nix) 2.8.0"
@@ -39,19 +39,11 @@ class FakeNix:
     valid: tuple[str, ...] = ()
     prefetched: Mapping[str, Any] = field(default_factory=dict)
     peak_bytes: int | None = None
-    calls: list[tuple[str, ...]] = field(default_factory=list)
 
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        deadline: Deadline,
-        stdin: bytes = b"",
-        env: Mapping[str, str] | None = None,
-        cwd: Path | None = None,
-        on_stderr_line: LineSink | None = None,
-    ) -> Completed:
-        self.calls.append(tuple(argv))
+    def __post_init__(self) -> None:
+        super().__init__(self._play)
+
+    def _play(self, argv: Sequence[str], on_stderr_line: LineSink | None) -> Completed:
         words = set(argv)
         if "prefetch" in words:
             return self._done(argv, json.dumps(self.prefetched), 0 if self.prefetched else 1)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -121,3 +123,57 @@ def test_grub_and_extlinux_start_their_first_entry(esp: Esp) -> None:
         f"  linux /x init={NEW}/init quiet\n  linux /y init={OLD}/init\n"
     )
     assert esp.default == ("", NEW)
+
+
+INSTALLER = (
+    Path(__file__).parents[3]
+    / "example-flake/offline-nixpkgs/nixos/scripts/install-systemd-boot.py"
+)
+
+
+@pytest.mark.parametrize("tries", [None, 3])
+def test_what_the_stand_in_installs_is_read_back(
+    esp: Esp, tmp_path: Path, tries: int | None
+) -> None:
+    """By number as nixpkgs up to 26.05, by hash and counted as 26.11."""
+    systems = {}
+    profiles = tmp_path / "nix/var/nix/profiles"
+    profiles.mkdir(parents=True)
+    for number in (1, 2, 10):
+        system = tmp_path / f"nix/store/{number}-nixos-system"
+        system.mkdir(parents=True)
+        for name in ("kernel", "initrd", "kernel-params", "nixos-version"):
+            (system / name).write_text(f"{name} {number}")
+        (profiles / f"system-{number}-link").symlink_to(system)
+        systems[number] = str(system)
+    settings = tmp_path / "settings.json"
+    (tmp_path / "loader.efi").touch()
+    settings.write_text(
+        json.dumps(
+            {
+                "esp": "/boot",
+                "loader": str(tmp_path / "loader.efi"),
+                "timeout": 5,
+                "editor": False,
+                "console_mode": "keep",
+                "limit": None,
+                "tries": tries,
+                "distro": "NixOS",
+            }
+        )
+    )
+    for chosen in (10, 2):
+        subprocess.run(
+            [sys.executable, str(INSTALLER), str(settings), systems[chosen], str(tmp_path)],
+            check=True,
+        )
+        entry, toplevel = esp.default
+        assert toplevel == systems[chosen]
+        assert entry.startswith("nixos-generation-") is (tries is None)
+    entries = {number: esp.ask(f"boot_entry_of {path}") for number, path in systems.items()}
+    assert len(set(entries.values())) == 3
+    if tries is not None:
+        # The boots of the preferred one were counted down: the newest that is left is next.
+        good = tmp_path / "boot/loader/entries" / entries[2].replace(".conf", "+3.conf")
+        good.rename(good.with_name(good.name.replace("+3", "+0-3")))
+        assert esp.default[1] == systems[10]

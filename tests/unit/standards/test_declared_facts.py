@@ -11,6 +11,7 @@ import pytest
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.findings import Outcome
 from pytest_nixos.nix.declared import Declared
+from pytest_nixos.observe.unit import UnitState
 from pytest_nixos.standards.declared_facts import DECLARED_FACTS, forwards
 from pytest_nixos.standards.flake_files import FlakeFiles
 from pytest_nixos.standards.judge import Verdict, judge
@@ -187,11 +188,11 @@ def test_secure_boot_is_not_judged_by_a_vms_firmware() -> None:
 def test_an_upgrade_comes_from_a_flake_that_can_be(flake: str, outcome: Outcome) -> None:
     options = {"system.autoUpgrade.enable": True, "system.autoUpgrade.flake": flake}
     assert on_config("UPD-002", options).outcome is outcome
-    seen = {"unit-property": {}}
     host = host_config(options=options)
-    from pytest_nixos.observe.unit import UnitState
-
-    seen = {"unit-property": {"nixos-upgrade.timer": UnitState(name="nixos-upgrade.timer", properties={"LoadState": "loaded", "ActiveState": "active"})}}  # fmt: skip
+    timer = UnitState(
+        name="nixos-upgrade.timer", properties={"LoadState": "loaded", "ActiveState": "active"}
+    )
+    seen = {"unit-property": {timer.name: timer}}
     assert judge(CATALOGUE.control("UPD-001"), host, seen, BackendName.VM).outcome is outcome
 
 

@@ -5,6 +5,7 @@ install-systemd-boot SETTINGS TOPLEVEL [ROOT]: TOPLEVEL becomes the default; ROO
 
 import datetime
 import glob
+import hashlib
 import json
 import os
 import re
@@ -52,6 +53,12 @@ class Installer:
         self.kept_files.add(name)
         return f"/EFI/nixos/{name}"
 
+    def name(self, number, toplevel, specialisation=""):
+        """An entry's id: by number as up to nixpkgs 26.05, by hash where boots are counted, which came with 26.11."""
+        if self.settings["tries"]:
+            return "nixos-" + hashlib.sha256(f"{toplevel}\0{specialisation}".encode()).hexdigest()
+        return f"nixos-generation-{number}" + (f"-specialisation-{specialisation}" if specialisation else "")
+
     def entry(self, name, toplevel, number, made, specialisation=""):
         with open(f"{toplevel}/kernel-params") as file:
             params = file.read().strip()
@@ -84,18 +91,19 @@ class Installer:
                 shutil.copyfile(self.settings["loader"], f"{self.esp}/{program}")
         default = None
         for number, path, made in generations(self.root, self.settings["limit"]):
-            self.entry(f"nixos-generation-{number}", path, number, made)
+            self.entry(self.name(number, path), path, number, made)
             children = f"{path}/specialisation"
             for child in sorted(os.listdir(children)) if os.path.isdir(children) else []:
-                self.entry(f"nixos-generation-{number}-specialisation-{child}", os.path.realpath(f"{children}/{child}"), number, made, child)
+                self.entry(self.name(number, path, child), os.path.realpath(f"{children}/{child}"), number, made, child)
             if os.path.realpath(path) == os.path.realpath(toplevel):
-                default = number
+                default = self.name(number, path)
         if default is None:
             print(f"{toplevel} is no generation of the system profile", file=sys.stderr)
             return 1
         timeout = self.settings["timeout"]
         conf = f"timeout {'menu-force' if timeout is None else timeout}\n"
-        conf += f"default nixos-generation-{default}.conf\n"
+        # What boot counting gave up is not preferred any more: then the newest of all that are left.
+        conf += f"preferred {default}.conf\ndefault nixos-*\n" if self.settings["tries"] else f"default {default}.conf\n"
         conf += "" if self.settings["editor"] else "editor 0\n"
         conf += f"console-mode {self.settings['console_mode']}\n"
         write(f"{self.esp}/loader/loader.conf", conf)
@@ -105,7 +113,7 @@ class Installer:
 
     def tidy(self):
         for file in os.listdir(self.entries):
-            if file.startswith("nixos-generation-") and file not in self.kept_entries:
+            if file.startswith("nixos-") and file not in self.kept_entries:
                 os.unlink(f"{self.entries}/{file}")
         for file in os.listdir(f"{self.esp}/EFI/nixos"):
             if file not in self.kept_files:

@@ -2,44 +2,14 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from pytest_nixos.errors import BrokenMachineError, FaultError, MachineError
-from pytest_nixos.local.timing import Deadline
-from pytest_nixos.machine.base import BackendName, Machine
-from pytest_nixos.machine.command import CommandResult
+from pytest_nixos.machine.base import BackendName
 from pytest_nixos.machine.faults.faults import Faults
-
-
-class FakeMachine:
-    """Answers each command with success and `output`, and counts epochs."""
-
-    def __init__(self, backend: BackendName, running: object = None, output: str = "") -> None:
-        self.name = "web"
-        self.backend = SimpleNamespace(name=backend)
-        self.running = running
-        self.output = output
-        self.epoch = 1
-        self.commands: list[str] = []
-
-    def deadline(self, limit_s: float) -> Deadline:
-        return Deadline.after(limit_s)
-
-    def invalidate(self) -> None:
-        self.epoch += 1
-
-    def run(self, command: str, *, timeout_s: float = 0, stdin: bytes = b"") -> CommandResult:
-        self.commands.append(command)
-        return CommandResult(
-            command=command,
-            exit_status=0,
-            stdout=self.output.encode(),
-            stderr=b"",
-            duration_s=0.0,
-        )
+from tests.support.machine import FakeMachine
 
 
 class Frozen:
@@ -59,12 +29,12 @@ class Frozen:
 
 
 def faults(machine: FakeMachine) -> Faults:
-    return Faults(cast(Machine, machine))
+    return Faults(machine.as_machine)
 
 
 def test_a_fault_begins_an_epoch_and_its_end_another() -> None:
     running = Frozen()
-    machine = FakeMachine(BackendName.VM, running)
+    machine = FakeMachine(running=running)
     with faults(machine).hang():
         assert running.frozen
         assert machine.epoch == 2
@@ -76,14 +46,14 @@ def test_a_fault_is_undone_when_the_test_fails() -> None:
     running = Frozen()
     with (
         pytest.raises(ZeroDivisionError),
-        faults(FakeMachine(BackendName.VM, running)).hang(),
+        faults(FakeMachine(running=running)).hang(),
     ):
         _ = 1 / 0
     assert not running.frozen
 
 
 def test_a_fault_that_cannot_be_undone_breaks_the_machine() -> None:
-    machine = FakeMachine(BackendName.VM, Frozen(stuck=True))
+    machine = FakeMachine(running=Frozen(stuck=True))
     with (
         pytest.raises(BrokenMachineError, match="web: the fault hang cannot be undone: QEMU"),
         faults(machine).hang(),
@@ -105,7 +75,7 @@ def test_a_fault_that_cannot_be_undone_breaks_the_machine() -> None:
     ],
 )
 def test_a_live_host_is_left_alone(fault: str, arguments: tuple[Any, ...]) -> None:
-    machine = FakeMachine(BackendName.SSH, output="ActiveState=active")
+    machine = FakeMachine({"": "ActiveState=active"}, backend=BackendName.SSH)
     with (
         pytest.raises(FaultError, match="ssh machine"),
         getattr(faults(machine), fault)(*arguments),
@@ -116,7 +86,7 @@ def test_a_live_host_is_left_alone(fault: str, arguments: tuple[Any, ...]) -> No
 
 @pytest.mark.parametrize("fault", ["disk_full", "clock_jump", "memory_hog", "read_only_root"])
 def test_a_container_shares_what_would_be_broken(fault: str) -> None:
-    machine = FakeMachine(BackendName.CONTAINER)
+    machine = FakeMachine(backend=BackendName.CONTAINER)
     arguments = (5,) if fault == "clock_jump" else ()
     with (
         pytest.raises(FaultError, match=f"{fault} is not possible on this container machine"),
@@ -127,7 +97,7 @@ def test_a_container_shares_what_would_be_broken(fault: str) -> None:
 
 
 def test_the_name_of_a_signal_is_no_command() -> None:
-    machine = FakeMachine(BackendName.VM)
+    machine = FakeMachine()
     with (
         pytest.raises(FaultError, match="is no name of a signal"),
         faults(machine).killed("a.service", signal="KILL; reboot"),

@@ -4,42 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from pytest_nixos.errors import ToolMissingError
-from pytest_nixos.local.process import Completed, LineSink, ProcessTimeout, SubprocessRunner
+from pytest_nixos.local.process import Completed, ProcessTimeout, SubprocessRunner
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.qemu import kvm, kvm_rom
 from pytest_nixos.machine.qemu.kvm import KvmProbe, KvmVerdict, VerdictCache
+from tests.support.runner import FakeRunner
 
 SOURCE = Path(kvm.__file__).with_name("long-mode.S")
 KVM_WORKS_AT_FIRST_SIGHT = kvm.device_refusal(Path("/dev/kvm")) is None
-
-
-class FakeRunner:
-    """Ends every command as told and counts."""
-
-    def __init__(self, ending: Completed | Exception) -> None:
-        self.ending = ending
-        self.runs: list[tuple[str, ...]] = []
-
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        deadline: Deadline,
-        stdin: bytes = b"",
-        env: Mapping[str, str] | None = None,
-        cwd: Path | None = None,
-        on_stderr_line: LineSink | None = None,
-    ) -> Completed:
-        self.runs.append(tuple(argv))
-        if isinstance(self.ending, Exception):
-            raise self.ending
-        return self.ending
 
 
 def ended(exit_status: int, stderr: bytes = b"") -> Completed:
@@ -81,7 +58,7 @@ def test_the_rom_runs_to_its_end_under_tcg(tmp_path: Path) -> None:
 def test_a_guest_that_ran_makes_kvm_usable(cache: VerdictCache, device: Path) -> None:
     runner = FakeRunner(ended(85))
     assert KvmProbe(runner, cache, device=device).probe("/q/bin/qemu-system-x86_64").usable
-    argv = runner.runs[0]
+    argv = runner.calls[0]
     assert argv[:2] == ("sh", "-c")
     assert "/q/bin/qemu-system-x86_64" in argv
     assert argv[argv.index("-cpu") + 1] == "max"
@@ -113,11 +90,11 @@ def test_a_verdict_is_found_once_per_boot_program_and_processor(
     runner = FakeRunner(ended(85))
     first = KvmProbe(runner, VerdictCache(tmp_path, "boot-1"), device=device)
     assert [first.probe("/q/qemu-system-x86_64") for _ in range(3)][2].usable
-    assert len(runner.runs) == 1
+    assert len(runner.calls) == 1
     first.probe("/q/qemu-system-x86_64", cpu="host")
     first.probe("/other/qemu-system-x86_64")
     KvmProbe(runner, VerdictCache(tmp_path, "boot-2"), device=device).probe("/q/qemu-system-x86_64")
-    assert len(runner.runs) == 4
+    assert len(runner.calls) == 4
 
 
 def test_a_hang_is_not_remembered_because_it_may_have_been_load(
@@ -127,7 +104,7 @@ def test_a_hang_is_not_remembered_because_it_may_have_been_load(
     probe = KvmProbe(runner, cache, device=device)
     probe.probe("/q/qemu-system-x86_64")
     probe.probe("/q/qemu-system-x86_64")
-    assert len(runner.runs) == 2
+    assert len(runner.calls) == 2
 
 
 def test_the_cache_is_private_and_survives_damage(tmp_path: Path) -> None:
@@ -165,7 +142,7 @@ def test_without_a_device_nothing_is_run(tmp_path: Path, cache: VerdictCache) ->
     runner = FakeRunner(ended(85))
     verdict = KvmProbe(runner, cache, device=tmp_path / "kvm").probe("/q/qemu-system-x86_64")
     assert verdict == KvmVerdict(usable=False, reason=f"{tmp_path}/kvm does not exist")
-    assert runner.runs == []
+    assert runner.calls == []
 
 
 def test_a_file_in_the_place_of_the_device_is_refused(tmp_path: Path) -> None:

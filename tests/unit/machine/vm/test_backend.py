@@ -7,20 +7,19 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from pytest_nixos.errors import BootError, CommandTimeout, MachineError, TransportError
+from pytest_nixos.errors import BootError, MachineError
 from pytest_nixos.local.leftovers import marked_processes
 from pytest_nixos.local.process import Completed, SubprocessRunner
 from pytest_nixos.local.timing import Deadline, poll
 from pytest_nixos.machine.base import MachineSpec
 from pytest_nixos.machine.boot.events import BootEvent, BootEventKind
-from pytest_nixos.machine.command import CommandResult, ExplainedTransport
 from pytest_nixos.machine.network.guest_address import outer_addresses
 from pytest_nixos.machine.snapshot.store import SnapshotStore
 from pytest_nixos.machine.vm.argv import Acceleration
@@ -353,36 +352,6 @@ def test_a_guest_of_another_architecture_runs_without_kvm(rig: Rig) -> None:
     with pytest.raises(BootError):
         backend.start(spec, deadline=Deadline.after(10))
     assert "a riscv64 guest on" in rig.events[0].text
-
-
-class BrokenTransport:
-    """Fails every command in one way."""
-
-    def __init__(self, error: TransportError) -> None:
-        self.error = error
-        self.closed = False
-
-    def run(self, command: str, *, deadline: Deadline, stdin: bytes = b"") -> CommandResult:
-        raise self.error
-
-    def close(self) -> None:
-        self.closed = True
-
-
-@pytest.mark.parametrize(
-    "error", [TransportError("pipe", remedy=""), CommandTimeout("slow", remedy="")]
-)
-def test_a_channel_error_names_the_machines_end(error: TransportError) -> None:
-    end = TransportError("QEMU ended with exit status 1", remedy="")
-    inner = BrokenTransport(error)
-    obituary: Callable[[], Any] = lambda: end  # noqa: E731
-    with pytest.raises(TransportError, match="QEMU ended") as caught:
-        ExplainedTransport(inner, obituary).run("true", deadline=Deadline.after(1))
-    assert caught.value.__cause__ is error
-    with pytest.raises(TransportError, match=error.message):
-        ExplainedTransport(inner, lambda: None).run("true", deadline=Deadline.after(1))
-    ExplainedTransport(inner, lambda: None).close()
-    assert inner.closed
 
 
 def test_the_guests_outer_address_is_found_beside_its_inner_ones() -> None:

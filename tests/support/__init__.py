@@ -1,0 +1,1 @@
+"""What several tests play with: a fake runner and a fake machine."""

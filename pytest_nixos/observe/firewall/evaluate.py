@@ -198,7 +198,9 @@ class _Walker:
             and self._start.family in chain.families
             and self._stands_at(chain)
         ]
-        return sorted(found, key=lambda chain: chain.priority)
+        # Of chains with one priority the kernel runs the one first that was registered last; nf_hook_entries_grow().
+        order = sorted(range(len(found)), key=lambda at: (found[at].priority, -at))
+        return [found[at] for at in order]
 
     def _stands_at(self, chain: Chain) -> bool:
         if chain.hook != "ingress" or chain.devices is None:

@@ -129,11 +129,17 @@ def _tables(sections: Mapping[str, str], nft_tables: Tables) -> Tables:
         if not is_old:
             legacy = sections.get(f"{name}-legacy", "")
             tables |= parse_iptables_save(legacy, family=family, sets=sets, suffix=" (legacy)")
-    for table, chains in nft_tables.items():
+    # In the order in which they were made, the kernel's old tables taken to be the first: nft does not show those.
+    shown = {
         # iptables shows its own tables better than nft, which does not know its extensions.
-        if table not in tables or table.split(" ")[1] not in _COMPATIBLE_TABLES:
-            tables[table] = chains
-    return tables
+        table: tables.pop(table, chains) if _is_compatible(table) else chains
+        for table, chains in nft_tables.items()
+    }
+    return tables | shown
+
+
+def _is_compatible(table: str) -> bool:
+    return table.split(" ")[1] in _COMPATIBLE_TABLES
 
 
 def _is_nft(text: str) -> bool:

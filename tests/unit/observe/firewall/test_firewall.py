@@ -384,3 +384,16 @@ def test_firewalld_is_judged_like_any_ruleset_of_nft() -> None:
         assert state.ruleset.refuses_by_default(family=family)
     assert ports(state.ruleset, "tcp", interface="eth1") == ["0-65535"]
     assert "udp 546 to fe80::/64" in [o.what for o in openings(state.ruleset, family="ip6")]
+
+
+def test_of_chains_with_one_priority_the_one_registered_last_comes_first() -> None:
+    """The kernel puts a new hook before those of its priority; only one of them can send a packet elsewhere."""
+    hook = {"type": "nat", "hook": "prerouting", "prio": -100, "policy": "accept"}
+    lines = []
+    for number, port in enumerate((81, 82)):
+        lines.append(json.dumps({"chain": {"name": f"c{number}", **hook}}))
+        to = {"dnat": {"family": "ip", "addr": "10.0.0.9", "port": port}}
+        rule = {"chain": f"c{number}", "handle": number, "expr": [dport(80), to]}
+        lines.append(json.dumps({"rule": rule}))
+    found = [o.target for o in openings(Ruleset(tables=parse_nft(nft(*lines)))) if o.target]
+    assert found == ["10.0.0.9:82"]

@@ -43,6 +43,7 @@ def test_what_it_cannot_do(nixos_machine):
         nixos_machine.power_off(orderly=True)
 
 
+@pytest.mark.nixos_destructive
 def test_killed(nixos_fresh_machine):
     os.kill(nixos_fresh_machine.running._process.pid, signal.SIGKILL)
     nixos_fresh_machine.running._process.wait_ended(10)

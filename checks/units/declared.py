@@ -44,7 +44,8 @@ PROPERTIES = (
     "LastTriggerUSec",
     "Result",
 )
-#: Services that every NixOS host declares and only people start (nixpkgs 24.05, an empty host evaluated).
+#: Services that every NixOS host declares and only people start (nixpkgs 24.05, an empty host
+#: evaluated).
 DORMANT = frozenset(
     {"console-getty.service", "nix-gc.service", "nix-optimise.service", "post-resume.service"}
 )
@@ -98,12 +99,13 @@ def refusals(
 def never_started(
     declared: Mapping[str, Unit], states: Mapping[str, observe.UnitState], running: Iterable[str]
 ) -> Mapping[str, str]:
-    """Return the units that something running wants and that systemd never started, with what is known of why.
+    """Return the units that something running wants and that systemd never started, with what is
+    known of why.
 
     :param running: targets and other units that are active now.
 
-    A unit whose condition does not hold is skipped as declared, one that failed is told as failed, and one that ran
-    and ended well has done its work: none of them is returned.
+    A unit whose condition does not hold is skipped as declared, one that failed is told as failed,
+    and one that ran and ended well has done its work: none of them is returned.
     """
     active = set(running)
     found = {}
@@ -153,7 +155,9 @@ def _load_error(state: observe.UnitState) -> str:
 
 
 def _has_body(unit: Unit) -> bool:
-    """Whether a unit is declared as a whole, not as a few settings for one that a package may bring."""
+    """Whether a unit is declared as a whole, not as a few settings for one that a package may
+    bring.
+    """
     return bool(unit.setting("Service", "ExecStart")) or not unit.name.endswith(".service")
 
 

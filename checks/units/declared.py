@@ -67,15 +67,26 @@ _NEVER = frozenset({"", "0", "infinity", "18446744073709551615", "n/a"})
 
 
 def declared_units(host: HostConfig, *suffixes: str) -> Mapping[str, Unit]:
-    """Return the units that the host declares and has not switched off, without templates.
+    """Return the units that the host declares and that its machine has too, without templates.
+
+    What a VM or container leaves out or starts otherwise (a container has no dhcpcd, and sshd by
+    its socket) is listed among the options that differ, and says nothing about the host.
 
     :param suffixes: kinds of unit, for example ``.timer``; none for all.
     """
     return {
         name: unit
         for name, unit in sorted(host.units.items())
-        if unit.enabled and "@." not in name and (not suffixes or name.endswith(suffixes))
+        if unit.enabled
+        and "@." not in name
+        and (not suffixes or name.endswith(suffixes))
+        and not _differs_in_machine(host, name)
     }
+
+
+def _differs_in_machine(host: HostConfig, name: str) -> bool:
+    path = f'systemd.units."{name}"'
+    return not host.changed.keys().isdisjoint((path, f"{path}.enabled", f"{path}.wantedBy"))
 
 
 def refusals(

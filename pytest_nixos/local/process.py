@@ -144,7 +144,7 @@ def owned_process(
     :raises ToolMissingError: if the program cannot be started because it is not there.
     """
     try:
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: S603 - argv lists from pure functions, run as the user who called
             list(argv),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -46,7 +46,7 @@ class FakeMachine:
     @property
     def as_machine(self) -> Machine:
         """It, for those who ask for a machine."""
-        return cast(Machine, self)
+        return cast("Machine", self)
 
     def run(self, command: str, *, timeout_s: float = 0.0, stdin: bytes = b"") -> CommandResult:
         self.commands.append(command)

@@ -399,5 +399,6 @@ def test_of_chains_with_one_priority_the_one_registered_last_comes_first() -> No
         to = {"dnat": {"family": "ip", "addr": "10.0.0.9", "port": port}}
         rule = {"chain": f"c{number}", "handle": number, "expr": [dport(80), to]}
         lines.append(json.dumps({"rule": rule}))
-    found = [o.target for o in openings(Ruleset(tables=parse_nft(nft(*lines)))) if o.target]
-    assert found == ["10.0.0.9:82"]
+    found = openings(Ruleset(tables=parse_nft(nft(*lines))))
+    # Whether the guest has that address is not known here, so both ends are told.
+    assert {o.target.rpartition(":")[2] for o in found if o.target} == {"82"}

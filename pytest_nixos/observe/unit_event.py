@@ -73,6 +73,7 @@ class UnitHistory:
     """What happened since this boot.
 
     :param answered: whether systemd and the journal answered; nothing may be concluded if not.
+    :param now_s: the time of the look, on the clock of :attr:`UnitEvent.at_s`.
     :param up_s: seconds since systemd started.
     :param settled_at_s: when the boot had ended, on the clock of :attr:`UnitEvent.at_s`; ``None``
         while it goes on.
@@ -80,6 +81,7 @@ class UnitHistory:
     """
 
     answered: bool
+    now_s: float
     up_s: float
     settled_at_s: float | None
     events: tuple[UnitEvent, ...]
@@ -106,9 +108,11 @@ def _parse(output: ProbeOutput) -> UnitHistory:
     started_s = _seconds(times.get("UserspaceTimestampMonotonic"))
     settled_s = _seconds(times.get("FinishTimestampMonotonic"))
     now = times.get("Now", "")
-    up_s = float(now) - started_s if started_s is not None and _is_number(now) else 0.0
+    now_s = float(now) if _is_number(now) else 0.0
+    up_s = now_s - started_s if started_s is not None else 0.0
     return UnitHistory(
-        answered=output.exit_status == 0 and started_s is not None,
+        answered=output.exit_status == 0 and started_s is not None and now_s > 0.0,
+        now_s=now_s,
         up_s=max(0.0, up_s),
         settled_at_s=settled_s or None,
         events=_events(parts.get("events", "").split("\n")),

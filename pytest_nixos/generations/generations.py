@@ -33,9 +33,14 @@ from pytest_nixos.generations.span import Span
 from pytest_nixos.generations.units import UnitChanges, unwell_units
 from pytest_nixos.machine.base import Machine
 from pytest_nixos.machine.capabilities import BootsFrom
+from pytest_nixos.observe.activation import boot_activation, parse_activation
+from pytest_nixos.observe.base import observe
 from pytest_nixos.observe.boot_menu import BOOT_MENU
 
 __all__ = ["Generations", "unit_states"]
+
+# What switch-to-configuration ends with where the activation script failed.
+_ACTIVATION = 2
 
 
 class Generations:
@@ -220,6 +225,9 @@ class Generations:
             announced=Announced.parse(result.stdout_text),
             observed=UnitChanges.between(before.units, after.units),
             unwell_before=unwell_units(before.units),
+            broken_before=self._broken_at_boot()
+            if result.exit_status == _ACTIVATION
+            else frozenset(),
             before=before.links,
             after=after.links,
             console=span.console(),
@@ -227,6 +235,13 @@ class Generations:
             kernel_warning=after.kernel_warning,
             duration_s=duration_s,
         )
+
+    def _broken_at_boot(self) -> frozenset[str]:
+        """Return the activation snippets that failed at this boot already."""
+        said = "\n".join(line.text for line in self._machine.console.lines)
+        boot = observe(self._machine.run, boot_activation())
+        failures = (*parse_activation(said).failures, *boot.failures)
+        return frozenset(failure.snippet for failure in failures)
 
     def reboot(self, *, into: int | None = None) -> PowerOutcome:
         """Shut the machine down in order and start it again.

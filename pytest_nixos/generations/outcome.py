@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pytest_nixos.generations.announced import Announced
 from pytest_nixos.generations.links import Links, Verb
 from pytest_nixos.generations.units import UnitChanges
+from pytest_nixos.observe.activation import parse_activation
 
 __all__ = ["PowerOutcome", "SwitchEnd", "SwitchOutcome"]
 
@@ -54,6 +55,7 @@ class SwitchOutcome:
     :param announced: units as the output tells.
     :param observed: units as systemd showed them before and after.
     :param unwell_before: units that had failed before, or were being started again and again.
+    :param broken_before: activation snippets that had failed at this boot.
     :param before: links before the verb, the profile's change included.
     :param after: links after it.
     :param console: console lines of this span, the last 400.
@@ -69,6 +71,7 @@ class SwitchOutcome:
     announced: Announced = field(default_factory=Announced)
     observed: UnitChanges = field(default_factory=UnitChanges)
     unwell_before: frozenset[str] = frozenset()
+    broken_before: frozenset[str] = frozenset()
     before: Links | None = None
     after: Links | None = None
     console: tuple[str, ...] = ()
@@ -94,21 +97,33 @@ class SwitchOutcome:
 
     @property
     def ended_well(self) -> bool:
-        """Whether it did all that it had to: a unit that was unwell before it is not its fault.
+        """Whether it did all that it had to: a unit that was unwell or an activation snippet that
+        was broken before it is not its fault.
 
         ``switch-to-configuration`` ends with 4 for any unit that is failed afterwards, whoever
         broke it.
         """
+        if self.end is SwitchEnd.ACTIVATION_FAILED:
+            broken = self.broken_snippets
+            return bool(broken) and broken <= self.broken_before
         if self.end is not SwitchEnd.UNITS_FAILED:
             return self.end is SwitchEnd.DONE
         blamed = {*self.announced.failed, *self.observed.failed}
         return bool(blamed) and blamed <= self.unwell_before
 
     @property
+    def broken_snippets(self) -> frozenset[str]:
+        """The activation snippets that failed in this switch."""
+        return frozenset(failure.snippet for failure in parse_activation(self.output).failures)
+
+    @property
     def verdict(self) -> str:
         """``done`` if it ended well, else :attr:`meaning` with the units that are its fault."""
         if self.ended_well:
             return _MEANINGS[0]
+        if self.end is SwitchEnd.ACTIVATION_FAILED:
+            snippets = sorted(self.broken_snippets - self.broken_before)
+            return f"{self.meaning}: {', '.join(snippets)}" if snippets else self.meaning
         blamed = sorted({*self.announced.failed, *self.observed.failed} - self.unwell_before)
         return f"{self.meaning}: {', '.join(blamed)}" if blamed else self.meaning
 

@@ -4,6 +4,8 @@ says.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pytest_nixos.generations import Announced, SwitchEnd, SwitchOutcome, UnitChanges, Verb
@@ -88,3 +90,27 @@ def test_a_unit_that_had_failed_before_is_not_the_switchs_fault(
 def test_the_verdict_names_the_units_that_are_its_fault() -> None:
     outcome = ended(4, failed="old.service new.service", unwell="old.service")
     assert outcome.verdict == "switched, and units failed: new.service"
+
+
+@pytest.mark.parametrize(
+    ("said", "before", "well"),
+    [
+        ("Activation script snippet 'setupSecrets' failed (1)", {"setupSecrets"}, True),
+        ("Activation script snippet 'setupSecrets' failed (1)", set(), False),
+        (
+            (
+                "Activation script snippet 'setupSecrets' failed (1)\n"
+                "Activation script snippet 'users' failed (1)"
+            ),
+            {"setupSecrets"},
+            False,
+        ),
+        ("it failed without a word", {"setupSecrets"}, False),
+    ],
+)
+def test_a_snippet_that_failed_at_boot_is_not_the_switchs_fault(
+    said: str, before: set[str], well: bool
+) -> None:
+    outcome = replace(ended(2, said), broken_before=frozenset(before))
+    assert outcome.ended_well is well
+    assert ("users" in outcome.verdict) is ("users" in said)

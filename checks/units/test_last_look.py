@@ -36,11 +36,15 @@ def test_nothing_died_since_the_boot(
     failed_now = observe.observe(nixos_machine.run, observe.failed_units()) or ()
     nixos_evidence.expect(f"no unit fails, restarts or is killed in {last.up_s:.0f} s")
     troubles = _troubles(last)
+    states = observe.observe(nixos_machine.run, observe.units(list(troubles)))
+    finished = observe.finished_jobs(last.after_boot(), states)
+    troubles = {unit: what for unit, what in troubles.items() if unit not in finished}
     nixos_evidence.observe(
         {
             "since the boot had ended": troubles,
             "failed now": list(failed_now),
             "kernel": last.kernel,
+            "jobs that tried again and succeeded": sorted(finished),
         }
     )
     nixos_evidence.blame("unit", *troubles)

@@ -14,8 +14,9 @@ from typing import Any
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.text import lines, read_json, whole
+from pytest_nixos.observe.unit import UnitState
 
-__all__ = ["UnitEvent", "UnitEventKind", "UnitHistory", "unit_history"]
+__all__ = ["UnitEvent", "UnitEventKind", "UnitHistory", "finished_jobs", "unit_history"]
 
 
 class UnitEventKind(enum.Enum):
@@ -89,6 +90,38 @@ class UnitHistory:
         """Return what happened once the boot had ended."""
         settled = self.settled_at_s
         return () if settled is None else tuple(e for e in self.events if e.at_s > settled)
+
+
+def finished_jobs(events: Sequence[UnitEvent], states: Mapping[str, UnitState]) -> frozenset[str]:
+    """Return the units whose failures are over: jobs that tried again, and have ended with success.
+
+    A job that waits for a service by failing (``ollama-model-loader``, which nixpkgs starts as soon
+    as Ollama's process is there and not when it listens) did what it was for. A service that runs
+    again after its death is none of these: it may die once more.
+
+    :param states: of the units of `events`, as they are now.
+    """
+    by_unit: dict[str, list[UnitEvent]] = {}
+    for event in events:
+        by_unit.setdefault(event.unit, []).append(event)
+    return frozenset(
+        unit
+        for unit, told in by_unit.items()
+        if unit in states and _ended_well(states[unit]) and _tried_again(told)
+    )
+
+
+def _ended_well(state: UnitState) -> bool:
+    wanted = {"ActiveState": "inactive", "Result": "success", "ExecMainStatus": "0"}
+    # systemd tells these of units that it does not know, too, such as those of users.
+    return state.exists and all(state.get(name) == value for name, value in wanted.items())
+
+
+def _tried_again(events: Sequence[UnitEvent]) -> bool:
+    if not {event.kind for event in events} <= {UnitEventKind.FAILED, UnitEventKind.RESTARTED}:
+        return False
+    last = max(events, key=lambda event: event.at_s)
+    return last.kind is UnitEventKind.RESTARTED
 
 
 def unit_history(*, look: int = 1) -> Probe[UnitHistory]:

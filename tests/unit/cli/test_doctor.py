@@ -118,6 +118,15 @@ def test_lanes_of_nix(machine: Surroundings, version: str, state: State) -> None
     assert by_name(replace(machine, runner=answers))["nix"].state is state
 
 
+def test_a_daemon_that_serves_a_group_only_is_told_once(machine: Surroundings) -> None:
+    said = "error: getting status of /nix/var/nix/daemon-socket/socket: Permission denied"
+    found = by_name(replace(machine, runner=Answers(eval=said, build=said), uid=1000))
+    assert "flakes" not in found
+    assert found["builds"].state is State.LACKING
+    assert found["builds"].told == f"by the daemon: {said}"
+    assert "usermod --append --groups nix-users USER" in found["builds"].remedy
+
+
 @pytest.mark.parametrize(
     ("said", "uid", "daemon", "remedy"),
     [

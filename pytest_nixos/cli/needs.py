@@ -278,14 +278,15 @@ def _kvm(around: Surroundings) -> Iterator[Need]:
 
 def _kvm_remedy(device: Path, uid: int) -> str:
     try:
-        group = grp.getgrgid(device.stat().st_gid).gr_name
+        state = device.stat()
+        group = grp.getgrgid(state.st_gid).gr_name
     except (OSError, KeyError):
         return "switch virtualisation on in the firmware, or in the hypervisor that this machine runs on (nested)"
-    if uid != 0 and not os.access(device, os.R_OK | os.W_OK):
-        return (
-            f"add yourself to its group: usermod --append --groups {group} USER, and log in again"
-        )
-    return "the machine's own virtualisation is broken or nested: nothing that a package could mend"
+    if uid == 0 or os.access(device, os.R_OK | os.W_OK):
+        return "the machine's own virtualisation is broken or nested: nothing that a package could mend"
+    if state.st_gid == 0 or state.st_mode & 0o060 != 0o060:
+        return f"give it to a group of its own: groupadd --system --force kvm; chgrp kvm {device}; chmod 660 {device}; then join it"
+    return f"add yourself to its group: usermod --append --groups {group} USER, and log in again"
 
 
 def _owner(device: Path) -> str:

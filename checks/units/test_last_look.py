@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import pytest
 
 from pytest_nixos import Evidence, Machine, Observations, observe
 
+from .history import RECOVERED_S, last_event_s, recovered, troubles
+
 # A service that dies of what it meets at run time rarely does so in its first seconds.
 _WATCHED_S = 40.0
-_FATAL = (
-    observe.UnitEventKind.FAILED,
-    observe.UnitEventKind.OUT_OF_MEMORY,
-    observe.UnitEventKind.CRASHED,
-)
 
 
 @pytest.mark.nixos_last_look
@@ -32,40 +29,30 @@ def test_nothing_died_since_the_boot(
         nixos_progress(f"watching its units for {left_s:.0f} s more")
         time.sleep(left_s)
     last = observe.observe(nixos_machine.run, observe.unit_history(look=2))
+    if (since_s := last_event_s(last)) < RECOVERED_S:
+        nixos_progress("watching whether what failed a moment ago stays up")
+        time.sleep(RECOVERED_S - since_s)
+        last = observe.observe(nixos_machine.run, observe.unit_history(look=3))
     assert last.answered, "systemd or its journal no longer answers"
     failed_now = observe.observe(nixos_machine.run, observe.failed_units()) or ()
-    nixos_evidence.expect(f"no unit fails, restarts or is killed in {last.up_s:.0f} s")
-    troubles = _troubles(last)
-    states = observe.observe(nixos_machine.run, observe.units(list(troubles)))
-    finished = observe.finished_jobs(last.after_boot(), states)
-    troubles = {unit: what for unit, what in troubles.items() if unit not in finished}
+    concerned = sorted({event.unit for event in last.after_boot() if event.unit})
+    states = observe.observe(nixos_machine.run, observe.units(concerned))
+    over = recovered(last, states)
+    nixos_evidence.expect(
+        f"no unit fails for good, restarts again and again or is killed in {last.up_s:.0f} s"
+    )
+    found = troubles(last, over)
     nixos_evidence.observe(
         {
-            "since the boot had ended": troubles,
+            "since the boot had ended": found,
+            "failed and well again": sorted(over),
             "failed now": list(failed_now),
             "kernel": last.kernel,
-            "jobs that tried again and succeeded": sorted(finished),
         }
     )
-    nixos_evidence.blame("unit", *troubles)
-    for unit in list(troubles)[:10]:
+    nixos_evidence.blame("unit", *found)
+    for unit in list(found)[:10]:
         journal = observe.observe(nixos_machine.run, observe.journal(unit))
         nixos_evidence.attach(f"journal of {unit}", "\n".join(journal))
-    assert not troubles, "; ".join(f"{unit}: {', '.join(what)}" for unit, what in troubles.items())
+    assert not found, "; ".join(f"{unit}: {', '.join(what)}" for unit, what in found.items())
     assert not last.kernel, f"the kernel tells of a crash: {last.kernel[0]}"
-
-
-def _troubles(history: observe.UnitHistory) -> Mapping[str, list[str]]:
-    """Return unit to what befell it once the boot had ended: kind and how often."""
-    counted: dict[str, dict[str, int]] = {}
-    for event in history.after_boot():
-        if event.kind in _FATAL or event.kind in (
-            observe.UnitEventKind.RESTARTED,
-            observe.UnitEventKind.MESSAGES_DROPPED,
-        ):
-            kinds = counted.setdefault(event.unit or "a unit", {})
-            kinds[event.kind.value] = kinds.get(event.kind.value, 0) + 1
-    return {
-        unit: [kind if n == 1 else f"{kind} {n} times" for kind, n in kinds.items()]
-        for unit, kinds in sorted(counted.items())
-    }

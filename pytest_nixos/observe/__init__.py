@@ -46,13 +46,7 @@ from pytest_nixos.observe.unit import (
     system_state,
     units,
 )
-from pytest_nixos.observe.unit_event import (
-    UnitEvent,
-    UnitEventKind,
-    UnitHistory,
-    finished_jobs,
-    unit_history,
-)
+from pytest_nixos.observe.unit_event import UnitEvent, UnitEventKind, UnitHistory, unit_history
 from pytest_nixos.observe.unit_file import (
     BrokenCycle,
     IgnoredDirective,
@@ -112,7 +106,6 @@ __all__ = [
     "failed_units",
     "files",
     "filesystem_table",
-    "finished_jobs",
     "firewall",
     "generations",
     "http",

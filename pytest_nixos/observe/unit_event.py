@@ -14,9 +14,8 @@ from typing import Any
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.text import lines, read_json, whole
-from pytest_nixos.observe.unit import UnitState
 
-__all__ = ["UnitEvent", "UnitEventKind", "UnitHistory", "finished_jobs", "unit_history"]
+__all__ = ["UnitEvent", "UnitEventKind", "UnitHistory", "unit_history"]
 
 
 class UnitEventKind(enum.Enum):
@@ -74,6 +73,7 @@ class UnitHistory:
     """What happened since this boot.
 
     :param answered: whether systemd and the journal answered; nothing may be concluded if not.
+    :param now_s: the time of the look, on the clock of :attr:`UnitEvent.at_s`.
     :param up_s: seconds since systemd started.
     :param settled_at_s: when the boot had ended, on the clock of :attr:`UnitEvent.at_s`; ``None``
         while it goes on.
@@ -81,6 +81,7 @@ class UnitHistory:
     """
 
     answered: bool
+    now_s: float
     up_s: float
     settled_at_s: float | None
     events: tuple[UnitEvent, ...]
@@ -90,38 +91,6 @@ class UnitHistory:
         """Return what happened once the boot had ended."""
         settled = self.settled_at_s
         return () if settled is None else tuple(e for e in self.events if e.at_s > settled)
-
-
-def finished_jobs(events: Sequence[UnitEvent], states: Mapping[str, UnitState]) -> frozenset[str]:
-    """Return the units whose failures are over: jobs that tried again, and have ended with success.
-
-    A job that waits for a service by failing (``ollama-model-loader``, which nixpkgs starts as soon
-    as Ollama's process is there and not when it listens) did what it was for. A service that runs
-    again after its death is none of these: it may die once more.
-
-    :param states: of the units of `events`, as they are now.
-    """
-    by_unit: dict[str, list[UnitEvent]] = {}
-    for event in events:
-        by_unit.setdefault(event.unit, []).append(event)
-    return frozenset(
-        unit
-        for unit, told in by_unit.items()
-        if unit in states and _ended_well(states[unit]) and _tried_again(told)
-    )
-
-
-def _ended_well(state: UnitState) -> bool:
-    wanted = {"ActiveState": "inactive", "Result": "success", "ExecMainStatus": "0"}
-    # systemd tells these of units that it does not know, too, such as those of users.
-    return state.exists and all(state.get(name) == value for name, value in wanted.items())
-
-
-def _tried_again(events: Sequence[UnitEvent]) -> bool:
-    if not {event.kind for event in events} <= {UnitEventKind.FAILED, UnitEventKind.RESTARTED}:
-        return False
-    last = max(events, key=lambda event: event.at_s)
-    return last.kind is UnitEventKind.RESTARTED
 
 
 def unit_history(*, look: int = 1) -> Probe[UnitHistory]:
@@ -139,9 +108,11 @@ def _parse(output: ProbeOutput) -> UnitHistory:
     started_s = _seconds(times.get("UserspaceTimestampMonotonic"))
     settled_s = _seconds(times.get("FinishTimestampMonotonic"))
     now = times.get("Now", "")
-    up_s = float(now) - started_s if started_s is not None and _is_number(now) else 0.0
+    now_s = float(now) if _is_number(now) else 0.0
+    up_s = now_s - started_s if started_s is not None else 0.0
     return UnitHistory(
-        answered=output.exit_status == 0 and started_s is not None,
+        answered=output.exit_status == 0 and started_s is not None and now_s > 0.0,
+        now_s=now_s,
         up_s=max(0.0, up_s),
         settled_at_s=settled_s or None,
         events=_events(parts.get("events", "").split("\n")),

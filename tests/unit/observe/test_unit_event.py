@@ -7,15 +7,8 @@ import json
 import pytest
 
 from pytest_nixos.observe.base import ProbeOutput
-from pytest_nixos.observe.unit import UnitState
-from pytest_nixos.observe.unit_event import (
-    UnitEventKind,
-    UnitHistory,
-    finished_jobs,
-    unit_history,
-)
+from pytest_nixos.observe.unit_event import UnitEventKind, UnitHistory, unit_history
 
-CRASHED = "fc2e22bc6ee647b6b90729ab34a250b1"
 FAILED = "d9b373ed55a64feb8242e02dbe79a49c"
 RESTARTED = "5eb03494b6584870a536b337290809b3"
 TIMES = "=times\nUserspaceTimestampMonotonic=10000000 FinishTimestampMonotonic=12000000 Now=52.10 99.9\n=events\n"
@@ -72,41 +65,3 @@ def test_a_boot_that_goes_on_has_nothing_after_it() -> None:
 
 def test_a_second_look_is_another_question() -> None:
     assert unit_history().script != unit_history(look=2).script
-
-
-DONE = {
-    "LoadState": "loaded",
-    "FragmentPath": "/etc/systemd/system/loader.service",
-    "ActiveState": "inactive",
-    "Result": "success",
-    "ExecMainStatus": "0",
-}
-
-
-@pytest.mark.parametrize(
-    ("kinds", "now", "over"),
-    [
-        ([FAILED, RESTARTED], {}, True),
-        ([FAILED, RESTARTED, FAILED, RESTARTED], {}, True),
-        # It runs again, and may die again.
-        ([FAILED, RESTARTED], {"ActiveState": "active"}, False),
-        ([FAILED, RESTARTED], {"ActiveState": "activating"}, False),
-        ([FAILED, RESTARTED, FAILED], {"ActiveState": "failed", "Result": "exit-code"}, False),
-        ([FAILED, RESTARTED], {"ExecMainStatus": "1"}, False),
-        # Nobody tried again: the failure was reset.
-        ([FAILED], {}, False),
-        ([CRASHED, FAILED, RESTARTED], {}, False),
-        # What systemd says of a unit that it does not know.
-        ([FAILED, RESTARTED], {"LoadState": "not-found", "FragmentPath": ""}, False),
-    ],
-)
-def test_a_job_that_tried_again_and_succeeded(
-    kinds: list[str], now: dict[str, str], over: bool
-) -> None:
-    told = (
-        entry(kind, "loader.service", 20_000_000 + n * 1_000_000) for n, kind in enumerate(kinds)
-    )
-    events = read(f"{TIMES}{chr(10).join(told)}\n=kernel\n").events
-    state = UnitState(name="loader.service", properties={**DONE, **now})
-    assert finished_jobs(events, {state.name: state}) == ({state.name} if over else set())
-    assert finished_jobs(events, {}) == set()

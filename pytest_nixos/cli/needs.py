@@ -41,6 +41,8 @@ _TRIAL_BUILD = (
     'derivation { name = "pytest-nixos-doctor-%s"; system = builtins.currentSystem; builder = "/bin/sh"; '
     'args = [ "-c" "echo > $out" ]; }'
 )
+# Debian's nix-setup-systemd opens the daemon's directory to a group (nix-users).
+_REFUSED = re.compile(r"daemon-socket[^\n]*Permission denied")
 _CONTAINER_TOOLS = {
     "systemd-nspawn": "install it: apt install systemd-container (Debian, Ubuntu), dnf install systemd-container (Fedora)",
     "nsenter": "install util-linux",
@@ -150,6 +152,8 @@ def _flakes(around: Surroundings) -> Iterator[Need]:
     if answer is None:
         return  # without Nix that is told already
     works = answer.exit_status == 0
+    if not works and _REFUSED.search(answer.stderr_text):
+        return  # the daemon does not let this user in, which is told with the builds
     yield Need(
         name="flakes",
         state=State.OK if works else State.LACKING,
@@ -164,7 +168,9 @@ def _flakes(around: Surroundings) -> Iterator[Need]:
 
 def _builds(around: Surroundings) -> Iterator[Need]:
     socket = around.root / "nix/var/nix/daemon-socket/socket"
-    how = "by the daemon" if socket.exists() else "without a daemon"
+    # False, and no error, where this user may not even look for it.
+    daemon = os.path.exists(socket)  # noqa: PTH110
+    how = "by the daemon" if daemon else "without a daemon"
     trial = _TRIAL_BUILD % os.urandom(4).hex()
     answer = around.run(
         *("nix", *_FLAKES, "build", "--impure", "--no-link", "--json", "--expr", trial)
@@ -174,7 +180,11 @@ def _builds(around: Surroundings) -> Iterator[Need]:
     if answer.exit_status == 0:
         yield Need(name="builds", state=State.OK, told=f"a build works, {how}")
         return
-    if around.uid != 0 and not socket.exists():
+    if _REFUSED.search(answer.stderr_text):
+        how = "by the daemon"
+        group = _group_of(socket.parent) or "nix-users"
+        remedy = f"join the group that the daemon serves: usermod --append --groups {group} USER, and log in again"
+    elif around.uid != 0 and not daemon:
         remedy = "start the Nix daemon (Debian: apt install nix-setup-systemd; systemctl start nix-daemon), or run as root"
     elif "build-users-group" in answer.stderr_text:
         remedy = "as root without a daemon: put `build-users-group =` into /etc/nix/nix.conf, or make the group and its users"
@@ -186,6 +196,13 @@ def _builds(around: Surroundings) -> Iterator[Need]:
         told=f"{how}: {_last(answer.stderr_text)}",
         remedy=remedy,
     )
+
+
+def _group_of(path: Path) -> str:
+    try:
+        return grp.getgrgid(path.stat().st_gid).gr_name
+    except (OSError, KeyError):
+        return ""
 
 
 def _memory(around: Surroundings) -> Iterator[Need]:
@@ -261,14 +278,15 @@ def _kvm(around: Surroundings) -> Iterator[Need]:
 
 def _kvm_remedy(device: Path, uid: int) -> str:
     try:
-        group = grp.getgrgid(device.stat().st_gid).gr_name
+        state = device.stat()
+        group = grp.getgrgid(state.st_gid).gr_name
     except (OSError, KeyError):
         return "switch virtualisation on in the firmware, or in the hypervisor that this machine runs on (nested)"
-    if uid != 0 and not os.access(device, os.R_OK | os.W_OK):
-        return (
-            f"add yourself to its group: usermod --append --groups {group} USER, and log in again"
-        )
-    return "the machine's own virtualisation is broken or nested: nothing that a package could mend"
+    if uid == 0 or os.access(device, os.R_OK | os.W_OK):
+        return "the machine's own virtualisation is broken or nested: nothing that a package could mend"
+    if state.st_gid == 0 or state.st_mode & 0o060 != 0o060:
+        return f"give it to a group of its own: groupadd --system --force kvm; chgrp kvm {device}; chmod 660 {device}; then join it"
+    return f"add yourself to its group: usermod --append --groups {group} USER, and log in again"
 
 
 def _owner(device: Path) -> str:

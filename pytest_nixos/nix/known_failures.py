@@ -69,6 +69,11 @@ MACHINE_FAILURES = (
         "free space in /nix/store (nix-collect-garbage) and in the temporary directory",
     ),
     _known(
+        r"daemon-socket[^\n]*Permission denied",
+        "{ref}: the Nix daemon does not serve this user",
+        "join the group of /nix/var/nix/daemon-socket (Debian: usermod --append --groups nix-users USER), and log in again",
+    ),
+    _known(
         r"cannot connect to (?:socket|daemon)|could not connect to any lix socket",
         "{ref}: the Nix daemon does not answer",
         "start it: systemctl start nix-daemon",

@@ -118,6 +118,31 @@ def test_lanes_of_nix(machine: Surroundings, version: str, state: State) -> None
     assert by_name(replace(machine, runner=answers))["nix"].state is state
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a file to root")
+@pytest.mark.parametrize("mode", [0o600, 0o660])
+def test_nobody_is_told_to_join_the_group_root(
+    machine: Surroundings, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    device = machine.root / "dev/kvm"
+    device.parent.mkdir()
+    device.touch()
+    device.chmod(mode)
+    os.chown(device, 0, 0)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    found = by_name(replace(machine, uid=1000))["kvm"].remedy
+    assert "groupadd" in found
+    assert "--groups root" not in found
+
+
+def test_a_daemon_that_serves_a_group_only_is_told_once(machine: Surroundings) -> None:
+    said = "error: getting status of /nix/var/nix/daemon-socket/socket: Permission denied"
+    found = by_name(replace(machine, runner=Answers(eval=said, build=said), uid=1000))
+    assert "flakes" not in found
+    assert found["builds"].state is State.LACKING
+    assert found["builds"].told == f"by the daemon: {said}"
+    assert "usermod --append --groups nix-users USER" in found["builds"].remedy
+
+
 @pytest.mark.parametrize(
     ("said", "uid", "daemon", "remedy"),
     [

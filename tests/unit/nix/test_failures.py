@@ -86,6 +86,11 @@ def log(*errors: str, plain: Sequence[str] = ()) -> NixLog:
             "systemctl start nix-daemon",
         ),
         (
+            "getting status of /nix/var/nix/daemon-socket/socket: Permission denied",
+            "daemon does not serve this user",
+            "nix-users",
+        ),
+        (
             "something else",
             "Nix cannot read this flake: something else",
             "flake metadata --no-write-lock-file /f",

@@ -183,7 +183,8 @@ _HOME = {
 
 
 def __getattr__(name: str) -> object:
-    # Names load when they are first used: importing the plugin must not slow down other pytest runs.
+    # Names load when they are first used: importing the plugin must not slow down other pytest
+    # runs.
     if name == "observe":
         return importlib.import_module(f"{__name__}.observe")
     home = _HOME.get(name)

@@ -1,4 +1,6 @@
-"""How a machine runs: the one list of ways, for options, markers, backends, Nix and the catalogue."""
+"""How a machine runs: the one list of ways, for options, markers, backends, Nix and the
+catalogue.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +10,16 @@ __all__ = ["EVERYWHERE", "BackendName"]
 
 
 class BackendName(enum.StrEnum):
-    """How a machine runs; where a choice is left to the host (``--nixos-backend auto``), it is ``None``.
+    """How a machine runs; where a choice is left to the host (``--nixos-backend auto``), it is
+    ``None``.
 
-    Its value is the word of options and of :file:`machine.nix`; :attr:`place` is the catalogue's word.
+    Its value is the word of options and of :file:`machine.nix`; :attr:`place` is the catalogue's
+    word.
     """
 
     VM = "vm"
-    #: a VM with a disk and boot loader of its own, as a test may ask for it; its backend is the VM's
+    #: a VM with a disk and boot loader of its own, as a test may ask for it; its backend is the
+    #: VM's
     VM_WITH_BOOT_LOADER = "boot-loader"
     CONTAINER = "container"
     #: a live host, reached by ssh
@@ -22,7 +27,9 @@ class BackendName(enum.StrEnum):
 
     @property
     def place(self) -> str:
-        """Where it runs, as far as it matters to what can be judged there: ``vm``, ``container``, ``bare-metal``."""
+        """Where it runs, as far as it matters to what can be judged there: ``vm``,
+        ``container``, ``bare-metal``.
+        """
         match self:
             case BackendName.SSH:
                 return "bare-metal"

@@ -1,4 +1,6 @@
-"""Findings: the outcome of one control on one host, with evidence; and the ledger that keeps them."""
+"""Findings: the outcome of one control on one host, with evidence; and the ledger that keeps
+them.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,8 @@ class Evidence:
     :param judged_on: ``machine``, ``config`` or ``both``.
     :param rests_on: what has to work for the verdict to be about its control.
     :param blames: what the check found broken; it explains findings that rest on it.
-    :param remedy: what mends what was seen, in place of the control's own remedy; empty for that one.
+    :param remedy: what mends what was seen, in place of the control's own remedy; empty for that
+        one.
     """
 
     expected: Any = None
@@ -75,7 +78,8 @@ class Evidence:
         self.attachments[name] = text[-_MAX_ATTACHMENT:]
 
     def rest_on(self, kind: str, *names: str) -> None:
-        """Say what has to work for this check to judge its control: ``rest_on("unit", "ollama.service")``.
+        """Say what has to work for this check to judge its control: ``rest_on("unit",
+        "ollama.service")``.
 
         Where a finding blames it, a failure of this check is that finding's echo.
 
@@ -101,8 +105,8 @@ class Finding:
         ``time_s``, ``unit``, ``source``, ``priority``, ``message``.
     :param rests_on: what has to work for the verdict to be about the control.
     :param blames: what it found broken.
-    :param caused_by: controls whose findings explain this one, and ``machine`` where the machine's own failure does;
-        empty for a cause. See :mod:`pytest_nixos.report.causes`.
+    :param caused_by: controls whose findings explain this one, and ``machine`` where the machine's
+        own failure does; empty for a cause. See :mod:`pytest_nixos.report.causes`.
     :param explains: controls whose findings on the same host this one explains.
     """
 
@@ -166,7 +170,8 @@ class Finding:
 
 
 class Ledger:
-    """Findings as JSON lines, each on disk before the next check runs, so that a crash loses nothing.
+    """Findings as JSON lines, each on disk before the next check runs, so that a crash loses
+    nothing.
 
     :param path: file to append to, made private to its owner.
     """

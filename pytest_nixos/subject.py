@@ -1,4 +1,6 @@
-"""What a verdict rests on, and what a finding says is broken: the links between a cause and its echoes."""
+"""What a verdict rests on, and what a finding says is broken: the links between a cause and its
+echoes.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ __all__ = ["MACHINE", "Subject", "SubjectKind"]
 
 
 class SubjectKind(enum.StrEnum):
-    """Kinds of subjects, in the order in which one explains another: a machine that is down explains all of it."""
+    """Kinds of subjects, in the order in which one explains another: a machine that is down
+    explains all of it.
+    """
 
     MACHINE = "machine"
     ACTIVATION = "activation"
@@ -23,7 +27,9 @@ class SubjectKind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One thing of a host that works or does not: ``unit:sshd.service``, ``secret:db-password``, ``machine``."""
+    """One thing of a host that works or does not: ``unit:sshd.service``, ``secret:db-password``,
+    ``machine``.
+    """
 
     kind: SubjectKind
     name: str = ""

@@ -51,7 +51,9 @@ def test_system_reaches_its_default_target(
 
 
 def _blame_the_boot(failure: BootError, evidence: Evidence) -> NoReturn:
-    """Fail for a machine that did not come up; what could not be judged on it is explained by that."""
+    """Fail for a machine that did not come up; what could not be judged on it is explained by
+    that.
+    """
     evidence.expect({"default.target": "active", "system": "running or degraded"})
     evidence.observe({"boot": failure.state})
     if failure.console_tail:

@@ -1,4 +1,6 @@
-"""Controls of the catalogue that have to be tried: activation, a memory hog, a generation of the model server."""
+"""Controls of the catalogue that have to be tried: activation, a memory hog, a generation of the
+model server.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,8 @@ _STARTS = (
 )
 _STARTED = re.compile(r"^the following new units were started: (.*)$", re.MULTILINE)
 _HOG_UNIT = "pytest-nixos-hog.service"
-# tail keeps everything back to the last newline, of which /dev/zero has none; swap would only make it slow.
+# tail keeps everything back to the last newline, of which /dev/zero has none; swap would only make
+# it slow.
 _HOG = (
     f"systemd-run --quiet --wait --collect --unit={_HOG_UNIT} --property=MemoryMax=64M "
     "--property=MemorySwapMax=0 --property=OOMPolicy=kill --property=RuntimeMaxSec=120 "
@@ -62,7 +65,8 @@ def test_second_activation_changes_nothing(
     nixos_machine: Machine, nixos_progress: Callable[[str], None], nixos_evidence: Evidence
 ) -> None:
     nixos_progress("activating the running system once more")
-    # The first one may still have something to do, for example after a boot without its boot loader.
+    # The first one may still have something to do, for example after a boot without its boot
+    # loader.
     _activate(nixos_machine, nixos_evidence, "first activation")
     before = _starts(nixos_machine)
     nixos_progress("activating it a second time")
@@ -154,7 +158,9 @@ def test_the_model_is_fast_enough(
 def _generation(
     host: HostConfig, machine: Machine, evidence: Evidence, *, tokens: int
 ) -> dict[str, Any]:
-    """Let the first declared model say something; the answer as Ollama gives it, ``error`` where there is none."""
+    """Let the first declared model say something; the answer as Ollama gives it, ``error`` where
+    there is none.
+    """
     declared = host.ollama
     if declared is None or not declared.models:
         not_applicable("the host declares no model for services.ollama to load")
@@ -194,7 +200,9 @@ def _activate(machine: Machine, evidence: Evidence, name: str) -> tuple[int, str
 
 
 def _starts(machine: Machine) -> dict[str, dict[str, str]]:
-    """Return the properties of active services by name; those that end by themselves start at each activation."""
+    """Return the properties of active services by name; those that end by themselves start at
+    each activation.
+    """
     found: dict[str, dict[str, str]] = {}
     for block in machine.run(_STARTS).stdout_text.split("\n\n"):
         unit = dict(line.partition("=")[::2] for line in block.splitlines())
@@ -204,7 +212,9 @@ def _starts(machine: Machine) -> dict[str, dict[str, str]]:
 
 
 def _restarted(before: dict[str, str], after: dict[str, str] | None) -> bool:
-    """Whether something started the service anew; one that systemd restarted after a failure does not count."""
+    """Whether something started the service anew; one that systemd restarted after a failure
+    does not count.
+    """
     if after is None or after["InvocationID"] == before["InvocationID"]:
         return False
     return after.get("NRestarts") == before.get("NRestarts") or after.get("NRestarts") == "0"

@@ -1,4 +1,6 @@
-"""What separates a container's process 1 from its host, read on the host machine of the container."""
+"""What separates a container's process 1 from its host, read on the host machine of the
+container.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,8 @@ from dataclasses import dataclass
 NAMESPACES = ("pid", "mnt", "ipc", "uts", "net", "user")
 _CANARY = "/run/pytest-nixos-canary"
 
-# For each container one line: name, then key=value. What a container sees is tried in its own namespaces.
+# For each container one line: name, then key=value. What a container sees is tried in its own
+# namespaces.
 SCRIPT = f"""
 : >{_CANARY}
 bash -c 'exec -a pytest-nixos-canary sleep 60' &

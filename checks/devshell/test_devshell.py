@@ -1,6 +1,8 @@
-"""Development shells: they can be entered, hold what they declare, take nothing from the host, and leave no mess.
+"""Development shells: they can be entered, hold what they declare, take nothing from the host,
+and leave no mess.
 
-Every shell of this machine's system is entered by ``nix develop`` in a copy of the flake, with a home directory of its own.
+Every shell of this machine's system is entered by ``nix develop`` in a copy of the flake, with a
+home directory of its own.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""What a ruleset opens beyond what the host declares, in words: each way in once, with its rule and where it leads in from."""
+"""What a ruleset opens beyond what the host declares, in words: each way in once, with its rule
+and where it leads in from.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,8 @@ _TABLE = re.compile(r"\btable\s+(?:(inet|ip6?|netdev|bridge)\s+)?([\w.-]+)\s*\{"
 class Undeclared:
     """A way in that the host does not declare.
 
-    :param places: (interface, family) through which it leads; the interface of no rule stands for any.
+    :param places: (interface, family) through which it leads; the interface of no rule stands for
+        any.
     :param is_everything: whether it is open for every protocol and port.
     """
 
@@ -70,7 +73,9 @@ class Undeclared:
 
 
 def asked_interfaces(declared: Firewall, state: observe.FirewallState) -> list[str]:
-    """Return the interfaces to judge: one that no rule names, those that are there, declared ones, and those that rules name."""
+    """Return the interfaces to judge: one that no rule names, those that are there, declared
+    ones, and those that rules name.
+    """
     trusted = [_pattern(name) for name in declared.trusted_interfaces] if declared.enabled else []
     named = [*state.ruleset.interfaces, *(_pattern(name) for name in declared.interfaces)]
     found = [n for n in dict.fromkeys(named) if not any(_fits(t, n) for t in (*trusted, "lo"))]
@@ -110,7 +115,9 @@ def hand_written(host: HostConfig) -> bool:
 
 
 def extra_rule_texts(host: HostConfig) -> Mapping[str, str]:
-    """Return the options that hold rules in the tools' own languages, with their texts; empty ones left out."""
+    """Return the options that hold rules in the tools' own languages, with their texts; empty
+    ones left out.
+    """
     texts = {}
     for path in _EXTRA:
         option = host.option(path)
@@ -125,7 +132,9 @@ def extra_rule_texts(host: HostConfig) -> Mapping[str, str]:
 
 
 def is_written(found: Undeclared, texts: Mapping[str, str]) -> bool:
-    """Whether the host's own rule texts name this way in: its rule stands in a table of theirs, and its numbers in the text."""
+    """Whether the host's own rule texts name this way in: its rule stands in a table of theirs,
+    and its numbers in the text.
+    """
     if not found.opening.rules or found.is_everything:
         return False
     rule = found.opening.rules[-1]
@@ -186,7 +195,9 @@ def _condensed(
 
 
 def _is_nearly_every(ports: Sequence[PortRange]) -> bool:
-    """Whether these are all ports, but for a few that other rules take; a protocol without ports has none."""
+    """Whether these are all ports, but for a few that other rules take; a protocol without ports
+    has none.
+    """
     return not ports or sum(span.last - span.first + 1 for span in ports) >= _NEARLY_EVERY
 
 
@@ -209,7 +220,9 @@ def _comparable(opening: observe.Opening) -> observe.Opening:
 
 
 def ranges_on(declared: Firewall, protocol: str, interface: str) -> list[PortRange]:
-    """Return what the host declares open on `interface`, which may match a declared pattern such as ``podman+``."""
+    """Return what the host declares open on `interface`, which may match a declared pattern such
+    as ``podman+``.
+    """
     if not declared.enabled:
         return []
     patterns = [n for n in declared.interfaces if _fits(_pattern(n), interface)]

@@ -11,8 +11,8 @@ __all__ = ["Disagreement", "disagreements", "look", "reached"]
 
 _EVERY_PORT = range(1, 65536)
 _LAST_PORT = 65535
-# What a live host is tried with, where no stranger of ours can stand: the well-known ports and databases, message
-# brokers, model servers, container engines, monitoring.
+# What a live host is tried with, where no stranger of ours can stand: the well-known ports and
+# databases, message brokers, model servers, container engines, monitoring.
 _TEMPTING_PORTS = (
     *range(1, 1025),
     *(1433, 1521, 1883, 2049, 2375, 2376, 2379, 3000, 3306, 3389, 4222, 5000, 5432, 5672, 5900),
@@ -50,7 +50,9 @@ class Disagreement:
 def look(
     machine: Machine, observations: Observations, state: observe.FirewallState
 ) -> tuple[View, ...]:
-    """Try the guest from outside: every TCP port and chosen UDP ports by both families, where its backend can."""
+    """Try the guest from outside: every TCP port and chosen UDP ports by both families, where
+    its backend can.
+    """
     sockets = observations.of(observe.sockets())
     listening = sockets.reachable_ports(observe.Protocol.TCP)
     named = _named_ports(state)
@@ -72,7 +74,9 @@ def reached(view: View) -> list[int]:
 def disagreements(
     machine: Machine, state: observe.FirewallState, views: Sequence[View]
 ) -> list[Disagreement]:
-    """Hold the views against the ruleset; what may be a lost packet is tried again before it counts."""
+    """Hold the views against the ruleset; what may be a lost packet is tried again before it
+    counts.
+    """
     found = [d for view in views for d in _of_view(state, view)]
     silent = sorted(
         {
@@ -123,7 +127,9 @@ def _of_view(
 def _by_port(
     state: observe.FirewallState, view: View, protocol: str
 ) -> Mapping[int, observe.PortJudgement]:
-    """Return the judgement of each port that has a plain one: not conditional, not unknown, the same for all our packets."""
+    """Return the judgement of each port that has a plain one: not conditional, not unknown, the
+    same for all our packets.
+    """
     found: dict[int, observe.PortJudgement | None] = {}
     judgements = state.ruleset.judge_ports(
         protocol=protocol,
@@ -164,7 +170,9 @@ def _contradicts(
 
 
 def _is_alive(view: View) -> bool:
-    """Whether the guest answers by this family at all; it cannot where it may not ask for our address."""
+    """Whether the guest answers by this family at all; it cannot where it may not ask for our
+    address.
+    """
     return view.answers_ping or any(s is not PortState.FILTERED for s in view.tcp.values())
 
 

@@ -10,7 +10,9 @@ __all__ = ["covers", "declared_ranges", "listed", "without"]
 
 
 def declared_ranges(firewall: Firewall, protocol: str, interface: str) -> list[PortRange]:
-    """Return what the host declares open on `interface`, declarations for all interfaces included."""
+    """Return what the host declares open on `interface`, declarations for all interfaces
+    included.
+    """
     ports = [firewall.everywhere]
     if interface in firewall.interfaces:
         ports.append(firewall.interfaces[interface])

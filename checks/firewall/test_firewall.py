@@ -34,7 +34,9 @@ _TCP, _UDP, _UDPLITE = 6, 17, 136
 
 @pytest.fixture
 def declared(nixos_host_config: HostConfig) -> Firewall:
-    """What the host declares; without a declared firewall there is nothing to hold the machine against."""
+    """What the host declares; without a declared firewall there is nothing to hold the machine
+    against.
+    """
     if not nixos_host_config.firewall.enabled:
         own = ", ".join(extra_rule_texts(nixos_host_config))
         not_applicable(
@@ -232,7 +234,9 @@ def test_declared_udp_ports_are_accepted_and_no_others(
 def _judge_undeclared(
     host: HostConfig, found: list[Undeclared], control: Control, evidence: Evidence
 ) -> None:
-    """Fail on what is neither declared nor, where the profile says so, written in the host's own rules."""
+    """Fail on what is neither declared nor, where the profile says so, written in the host's own
+    rules.
+    """
     texts = extra_rule_texts(host)
     written = [way for way in found if is_written(way, texts)]
     counts = bool(control.parameters().get("extra-rules-are-declared"))

@@ -1,4 +1,6 @@
-"""The flake, as Nix itself judges it: the lock file fits, all outputs evaluate, a second build gives the same."""
+"""The flake, as Nix itself judges it: the lock file fits, all outputs evaluate, a second build
+gives the same.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Harmless changes of a host that a switch handles in different ways, and how to see them.
 
-All are told apart from a base generation that holds the same things in another state: what a generation alone declared
-would prove less when it is gone.
+All are told apart from a base generation that holds the same things in another state: what a
+generation alone declared would prove less when it is gone.
 """
 
 from __future__ import annotations
@@ -107,7 +107,9 @@ def base_module() -> str:
 
 
 def module(values: Mapping[str, str], more: str = "") -> str:
-    """Return a module: the base with `values` in place of its own, and `more` Nix text in its body."""
+    """Return a module: the base with `values` in place of its own, and `more` Nix text in its
+    body.
+    """
     chosen = {
         "etc": "old",
         "kept": "old",

@@ -1,4 +1,6 @@
-"""A machine with a base generation to change and to come back to, and the cells of the matrix that were tried on it."""
+"""A machine with a base generation to change and to come back to, and the cells of the matrix
+that were tried on it.
+"""
 
 from __future__ import annotations
 
@@ -63,10 +65,11 @@ class Stage:
         self.seen = self.look()
 
     def reset(self) -> Generations:
-        """Bring the base generation back as current, profile and default, and as the newest there is.
+        """Bring the base generation back as current, profile and default, and as the newest
+        there is.
 
-        A rollback goes to the generation of the next lower number, which is not always what ran before: what was
-        tried and taken back must not lie in between.
+        A rollback goes to the generation of the next lower number, which is not always what ran
+        before: what was tried and taken back must not lie in between.
         """
         life = self.generations
         links = life.links

@@ -1,4 +1,6 @@
-"""Reboots, power loss, a cut network and the garbage collector: what must be there to go back to is there."""
+"""Reboots, power loss, a cut network and the garbage collector: what must be there to go back to
+is there.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Each verb to each change: where the links go, what is in force, and that all of it can be taken back.
+"""Each verb to each change: where the links go, what is in force, and that all of it can be
+taken back.
 
-A container tries every change by itself; a VM, in which a switch takes many seconds, all of them at once. The
-matrix is walked once per host; each control judges a part of it.
+A container tries every change by itself; a VM, in which a switch takes many seconds, all of them at
+once. The matrix is walked once per host; each control judges a part of it.
 """
 
 from __future__ import annotations
@@ -148,7 +149,8 @@ def test_second_switch_is_a_no_op(stage: Stage, nixos_evidence: Evidence) -> Non
     assert observed == expected, "switching to what runs already changes something"
 
 
-# Jobs that an activation starts each time, by design (nixos/modules/system/boot/systemd/tmpfiles.nix, sysinit.nix).
+# Jobs that an activation starts each time, by design
+# (nixos/modules/system/boot/systemd/tmpfiles.nix, sysinit.nix).
 _EACH_TIME = frozenset(
     {"sysinit-reactivation.target", "systemd-tmpfiles-resetup.service", "nixos-activation.service"}
 )

@@ -1,4 +1,6 @@
-"""What ``services.nats.settings`` says of a cluster: its members, its ports, and how clients log in."""
+"""What ``services.nats.settings`` says of a cluster: its members, its ports, and how clients log
+in.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ def monitor_port(settings: Mapping[str, Json]) -> int | None:
 
 
 def credentials(settings: Mapping[str, Json]) -> Mapping[str, str] | None:
-    """Return what a client says in ``CONNECT``; ``None`` where it needs what the settings do not hold."""
+    """Return what a client says in ``CONNECT``; ``None`` where it needs what the settings do not
+    hold.
+    """
     if (settings.get("tls") or {}).get("verify"):
         return None
     rights = settings.get("authorization")

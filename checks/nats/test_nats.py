@@ -1,7 +1,8 @@
-"""NATS clusters: the hosts that the declared routes name are started on one network, and have to find each other.
+"""NATS clusters: the hosts that the declared routes name are started on one network, and have to
+find each other.
 
-The machines are containers with the hosts' declared addresses; what is asked of them comes from another machine on
-that network.
+The machines are containers with the hosts' declared addresses; what is asked of them comes from
+another machine on that network.
 """
 
 from __future__ import annotations
@@ -130,7 +131,9 @@ class _Bus:
         self._stream = f"PYTEST_NIXOS_{uuid.uuid4().hex[:12]}"
 
     def message(self, sender: str, receiver: str) -> str:
-        """Send a message from a client of one member to a client of another; tries until routes have formed."""
+        """Send a message from a client of one member to a client of another; tries until routes
+        have formed.
+        """
         subject = f"pytest-nixos.{uuid.uuid4().hex}"
         deadline = _deadline(self._cluster, _FORMED_S)
         with self._client(receiver) as inbound, self._client(sender) as outbound:
@@ -148,7 +151,9 @@ class _Bus:
                 return f"from {sender} to {receiver}" if payload == b"hello" else repr(payload)
 
     def survive(self) -> str:
-        """Store a message in a stream of three replicas, cut its leader off, and read it from another member."""
+        """Store a message in a stream of three replicas, cut its leader off, and read it from
+        another member.
+        """
         first = next(iter(self._cluster))
         config = {
             "name": self._stream,

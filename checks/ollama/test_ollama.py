@@ -1,4 +1,5 @@
-"""Ollama readiness: the model server is up, answers, and is where the host declares it, and nowhere else.
+"""Ollama readiness: the model server is up, answers, and is where the host declares it, and
+nowhere else.
 
 The API is documented at https://github.com/ollama/ollama/blob/main/docs/api.md.
 """
@@ -46,7 +47,9 @@ def ready(
     nixos_machine: Machine,
     nixos_progress: Callable[[str], None],
 ) -> observe.HttpAnswer:
-    """Wait, at most two minutes and not for a unit that has failed, until the API answers; the last answer either way."""
+    """Wait, at most two minutes and not for a unit that has failed, until the API answers; the
+    last answer either way.
+    """
     deadline = nixos_machine.deadline(_READY_LIMIT_S)
     last = [_ask(nixos_machine, declared, "/api/version")]
 

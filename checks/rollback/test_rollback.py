@@ -1,7 +1,7 @@
 """Rollback: a changed generation is activated, then taken back, and nothing of it stays.
 
-The delta is harmless and touches what a switch handles in different ways: a file in /etc, a kernel parameter,
-and a unit. One story is told once per host; each control judges a part of it.
+The delta is harmless and touches what a switch handles in different ways: a file in /etc, a kernel
+parameter, and a unit. One story is told once per host; each control judges a part of it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from pytest_nixos import (
 
 _FILE = "/etc/pytest-nixos-generation"
 _UNIT = "pytest-nixos-generation.service"
-# Every NixOS host declares it (nixos/modules/config/sysctl.nix). A kernel parameter that only the changed
-# generation declared would keep its value after the rollback: systemd-sysctl knows no former values.
+# Every NixOS host declares it (nixos/modules/config/sysctl.nix). A kernel parameter that only the
+# changed generation declared would keep its value after the rollback: systemd-sysctl knows no
+# former values.
 _SYSCTL = "fs.inotify.max_user_instances"
 _PROFILE = "/nix/var/nix/profiles/system"
 _DONE = "done"
@@ -43,7 +44,8 @@ printf 'failed=%s\\n' "$(systemctl list-units --state=failed --plain --no-legend
 class Story:
     """What was seen before the switch, after it, and after the rollback.
 
-    :param instances: what the changed generation sets a kernel parameter to, ``""`` where it leaves it alone.
+    :param instances: what the changed generation sets a kernel parameter to, ``""`` where it leaves
+        it alone.
     """
 
     mark: str

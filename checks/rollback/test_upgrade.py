@@ -1,4 +1,6 @@
-"""After an upgrade: nothing of the old system is in force, and the new one does not need it to boot."""
+"""After an upgrade: nothing of the old system is in force, and the new one does not need it to
+boot.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Sandboxing directives: what units declare, what systemd has made of it, and how the two compare."""
+"""Sandboxing directives: what units declare, what systemd has made of it, and how the two
+compare.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ _HARDENED_FROM = 4
 
 
 def declared_sandboxes(host: HostConfig) -> dict[str, dict[str, tuple[str, ...]]]:
-    """Return the services that declare sandboxing: unit to directive to values; templates are left out."""
+    """Return the services that declare sandboxing: unit to directive to values; templates are
+    left out.
+    """
     found = {}
     for name, unit in sorted(host.units.items()):
         if not (unit.enabled and name.endswith(".service")) or "@." in name:
@@ -56,7 +60,9 @@ def declared_sandboxes(host: HostConfig) -> dict[str, dict[str, tuple[str, ...]]
 
 
 def is_hardened(declared: Mapping[str, tuple[str, ...]]) -> bool:
-    """Whether a unit means to be hardened: it protects the system and declares several directives more."""
+    """Whether a unit means to be hardened: it protects the system and declares several
+    directives more.
+    """
     protects = _word(declared.get("ProtectSystem", ("no",))) in ("strict", "full")
     return protects and len(declared) >= _HARDENED_FROM
 
@@ -72,7 +78,9 @@ def mismatches(declared: Mapping[str, tuple[str, ...]], shown: Mapping[str, str]
 
 
 def misspelt(host: HostConfig, report: observe.UnitFileReport) -> dict[str, dict[str, str]]:
-    """Return the directives that systemd does not know and that look like one of :data:`DIRECTIVES`, by unit."""
+    """Return the directives that systemd does not know and that look like one of
+    :data:`DIRECTIVES`, by unit.
+    """
     found: dict[str, dict[str, str]] = {}
     for ignored in report.ignored:
         meant = difflib.get_close_matches(ignored.key, DIRECTIVES, n=1, cutoff=0.75)

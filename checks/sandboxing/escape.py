@@ -1,8 +1,10 @@
-"""Escape attempts: a transient twin of a unit, with the same sandbox, tries what the sandbox forbids.
+"""Escape attempts: a transient twin of a unit, with the same sandbox, tries what the sandbox
+forbids.
 
-The twin is the unit's own file with its drop-ins, as ``systemctl cat`` prints them, so that what weakens the unit at
-run time weakens the twin too. Only what it executes and what it owns (state directories, sockets, restarts) is
-replaced. Each attempt runs in a subshell: a system call filter may kill it. All traces are removed.
+The twin is the unit's own file with its drop-ins, as ``systemctl cat`` prints them, so that what
+weakens the unit at run time weakens the twin too. Only what it executes and what it owns (state
+directories, sockets, restarts) is replaced. Each attempt runs in a subshell: a system call filter
+may kill it. All traces are removed.
 """
 
 from __future__ import annotations
@@ -89,7 +91,8 @@ def forbidden(declared: Mapping[str, tuple[str, ...]]) -> list[str]:
 def attempt(machine: Machine, units: Sequence[str]) -> dict[str, dict[str, bool]]:
     """Try everything from inside a twin of each unit's sandbox; the twins run side by side.
 
-    :return: unit to attempt to whether it succeeded; a unit whose twin did not run at all is left out.
+    :return: unit to attempt to whether it succeeded; a unit whose twin did not run at all is left
+        out.
     """
     result = machine.run(_script(units), timeout_s=_LIMIT_S)
     said: dict[str, set[str]] = {}

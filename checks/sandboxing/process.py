@@ -19,7 +19,8 @@ _HOME = ("no", "read-only", "tmpfs", "yes")
 def violations(declared: Declared, facts: Facts, *, writable: tuple[str, ...]) -> list[str]:
     """Name the directives that the process does not live under.
 
-    :param writable: paths that the unit declares writable; they may undo part of ``ProtectSystem=strict``.
+    :param writable: paths that the unit declares writable; they may undo part of
+        ``ProtectSystem=strict``.
     """
     found = [
         directive

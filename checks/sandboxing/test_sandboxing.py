@@ -1,4 +1,6 @@
-"""Sandboxing: declared directives are in force, in systemd and on the process, and an escape fails."""
+"""Sandboxing: declared directives are in force, in systemd and on the process, and an escape
+fails.
+"""
 
 from __future__ import annotations
 

@@ -32,7 +32,9 @@ def test_declared_sysctls_are_in_force(
 
 
 def _judgeable(sysctls: Mapping[str, str], place: str) -> dict[str, str]:
-    """Keep what the machine's own kernel namespace can show: a container has net.* of its own only."""
+    """Keep what the machine's own kernel namespace can show: a container has net.* of its own
+    only.
+    """
     if place != "container":
         return dict(sysctls)
     return {key: value for key, value in sysctls.items() if key.startswith(_NAMESPACED)}

@@ -44,7 +44,8 @@ PROPERTIES = (
     "LastTriggerUSec",
     "Result",
 )
-#: Services that every NixOS host declares and only people start (nixpkgs 24.05, an empty host evaluated).
+#: Services that every NixOS host declares and only people start (nixpkgs 24.05, an empty host
+#: evaluated).
 DORMANT = frozenset(
     {"console-getty.service", "nix-gc.service", "nix-optimise.service", "post-resume.service"}
 )
@@ -66,15 +67,26 @@ _NEVER = frozenset({"", "0", "infinity", "18446744073709551615", "n/a"})
 
 
 def declared_units(host: HostConfig, *suffixes: str) -> Mapping[str, Unit]:
-    """Return the units that the host declares and has not switched off, without templates.
+    """Return the units that the host declares and that its machine has too, without templates.
+
+    What a VM or container leaves out or starts otherwise (a container has no dhcpcd, and sshd by
+    its socket) is listed among the options that differ, and says nothing about the host.
 
     :param suffixes: kinds of unit, for example ``.timer``; none for all.
     """
     return {
         name: unit
         for name, unit in sorted(host.units.items())
-        if unit.enabled and "@." not in name and (not suffixes or name.endswith(suffixes))
+        if unit.enabled
+        and "@." not in name
+        and (not suffixes or name.endswith(suffixes))
+        and not _differs_in_machine(host, name)
     }
+
+
+def _differs_in_machine(host: HostConfig, name: str) -> bool:
+    path = f'systemd.units."{name}"'
+    return not host.changed.keys().isdisjoint((path, f"{path}.enabled", f"{path}.wantedBy"))
 
 
 def refusals(
@@ -98,12 +110,13 @@ def refusals(
 def never_started(
     declared: Mapping[str, Unit], states: Mapping[str, observe.UnitState], running: Iterable[str]
 ) -> Mapping[str, str]:
-    """Return the units that something running wants and that systemd never started, with what is known of why.
+    """Return the units that something running wants and that systemd never started, with what is
+    known of why.
 
     :param running: targets and other units that are active now.
 
-    A unit whose condition does not hold is skipped as declared, one that failed is told as failed, and one that ran
-    and ended well has done its work: none of them is returned.
+    A unit whose condition does not hold is skipped as declared, one that failed is told as failed,
+    and one that ran and ended well has done its work: none of them is returned.
     """
     active = set(running)
     found = {}
@@ -153,7 +166,9 @@ def _load_error(state: observe.UnitState) -> str:
 
 
 def _has_body(unit: Unit) -> bool:
-    """Whether a unit is declared as a whole, not as a few settings for one that a package may bring."""
+    """Whether a unit is declared as a whole, not as a few settings for one that a package may
+    bring.
+    """
     return bool(unit.setting("Service", "ExecStart")) or not unit.name.endswith(".service")
 
 

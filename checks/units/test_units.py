@@ -153,7 +153,8 @@ def test_every_timer_elapses(
     nixos_evidence: Evidence,
 ) -> None:
     timers = declared_units(nixos_host_config, ".timer")
-    # systemd does not even start a timer whose service is not there, so those that are wanted count too.
+    # systemd does not even start a timer whose service is not there, so those that are wanted count
+    # too.
     active = {
         name: states[name]
         for name, timer in timers.items()

@@ -1,4 +1,6 @@
-"""zram: the compressed swap that the host declares is there, with its algorithm, size and priority."""
+"""zram: the compressed swap that the host declares is there, with its algorithm, size and
+priority.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""``python -m docs.generate [--check | --site]``: write the pages that are made from code, tell which are stale, build the site."""
+"""``python -m docs.generate [--check | --site]``: write the pages that are made from code, tell
+which are stale, build the site.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ def generated(*, page_each: bool = False) -> Mapping[Path, str]:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Write the pages; with ``--check`` only name those that are missing, changed or left over; with ``--site`` build the site."""
+    """Write the pages; with ``--check`` only name those that are missing, changed or left over;
+    with ``--site`` build the site.
+    """
     if "--site" in argv:
         from docs.generate.site import build
 

@@ -1,6 +1,8 @@
-"""Pages about every suite and control, an index by standard, and tables of coverage, all from the catalogue.
+"""Pages about every suite and control, an index by standard, and tables of coverage, all from
+the catalogue.
 
-The repository keeps one page a suite; only the built site has one page a control besides (see :mod:`docs.generate.site`).
+The repository keeps one page a suite; only the built site has one page a control besides (see
+:mod:`docs.generate.site`).
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ _MADE = "<!-- Made by `./dev docs`; edit the catalogue instead. -->\n"
 class _Writer:
     """Writes the pages of one catalogue.
 
-    :param page_each: whether each control has a page of its own; without, a link leads to its row in the suite's page.
+    :param page_each: whether each control has a page of its own; without, a link leads to its row
+        in the suite's page.
     """
 
     catalogue: Catalogue

@@ -1,4 +1,6 @@
-"""The reference of the plugin: options, markers, fixtures, hooks and public classes, read from the code itself."""
+"""The reference of the plugin: options, markers, fixtures, hooks and public classes, read from
+the code itself.
+"""
 
 from __future__ import annotations
 

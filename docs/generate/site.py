@@ -1,4 +1,6 @@
-"""The site: all pages of ``docs`` and one page a control, built by MkDocs; a link that leads nowhere fails the build."""
+"""The site: all pages of ``docs`` and one page a control, built by MkDocs; a link that leads
+nowhere fails the build.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +67,9 @@ def _up(page: Path, source: Path) -> str:
 
 
 def linked(text: str, up: str, suites: Mapping[str, str], anchors: Mapping[str, str]) -> str:
-    """Link controls and names of the plugin in prose: not in code, headings or what is a link already."""
+    """Link controls and names of the plugin in prose: not in code, headings or what is a link
+    already.
+    """
     lines = []
     fenced = False
     for line in text.splitlines():

@@ -1,1 +1,3 @@
-"""``pytest-nixos``: look at the machine, at a flake's hosts, at the controls, without running a test."""
+"""``pytest-nixos``: look at the machine, at a flake's hosts, at the controls, without running a
+test.
+"""

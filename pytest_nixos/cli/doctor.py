@@ -1,4 +1,6 @@
-"""``pytest-nixos doctor``: everything that a run will need of this machine, before anything is built."""
+"""``pytest-nixos doctor``: everything that a run will need of this machine, before anything is
+built.
+"""
 
 from __future__ import annotations
 

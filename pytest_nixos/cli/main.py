@@ -1,4 +1,6 @@
-"""``pytest-nixos``: look at the machine, at a flake's hosts, at the controls, without running a test."""
+"""``pytest-nixos``: look at the machine, at a flake's hosts, at the controls, without running a
+test.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ _USAGE_EXIT = 4  # as pytest's own
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status: 0, 4 where the user's command is wrong, or what the command says."""
+    """Run one command and return its exit status: 0, 4 where the user's command is wrong, or
+    what the command says.
+    """
     options = _parser().parse_args(arguments)
     command: Command = options.command
     try:

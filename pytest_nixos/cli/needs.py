@@ -1,4 +1,6 @@
-"""What a run needs of this machine, each need looked at for real: a build that builds, a namespace that is made."""
+"""What a run needs of this machine, each need looked at for real: a build that builds, a
+namespace that is made.
+"""
 
 from __future__ import annotations
 
@@ -28,11 +30,13 @@ _GIB = 1 << 30
 _FLAKES = ("--extra-experimental-features", "nix-command flakes")
 _OLDEST_NIX = (2, 8)
 _VERSION = re.compile(r"(\d+)\.(\d+)")
-# One evaluation of a real host, see plugin/evaluate.py; a guest's memory, its disk and the image of its store.
+# One evaluation of a real host, see plugin/evaluate.py; a guest's memory, its disk and the image of
+# its store.
 _EVALUATION_BYTES = 2560 * _MIB
 _SNAPSHOT_BYTES = 3 * _GIB
 _RUN_BYTES = 2 * _GIB
-# Builds one file, with nothing but a shell: what daemon, build users and sandbox allow shows itself.
+# Builds one file, with nothing but a shell: what daemon, build users and sandbox allow shows
+# itself.
 _TRIAL_BUILD = (
     'derivation { name = "pytest-nixos-doctor-%s"; system = builtins.currentSystem; builder = "/bin/sh"; '
     'args = [ "-c" "echo > $out" ]; }'
@@ -75,8 +79,8 @@ class Surroundings:
     """The machine that pytest runs on, or a test's picture of one.
 
     :param root: where the kernel's files are looked for.
-    :param backend: how the host of the run will run, ``None`` if that is not known: then nothing that only one backend
-        needs is counted as lacking.
+    :param backend: how the host of the run will run, ``None`` if that is not known: then nothing
+        that only one backend needs is counted as lacking.
     :param qemu: QEMU of the host's closure, ``None`` if it is not known or not built yet.
     :param qemu_img: likewise.
     """

@@ -51,7 +51,8 @@ def admit(machine: Machine, bridge: StoreBridge, toplevel: Path) -> None:
         checked(machine, "nix-store --import >/dev/null", stdin=bridge.export(absent))
     unknown = checked(machine, "xargs nix-store --check-validity --print-invalid", stdin=listed)
     if present := [Path(line) for line in unknown.stdout_text.splitlines()]:
-        # A container's login environment says NIX_REMOTE=daemon, and a daemon refuses to load a database.
+        # A container's login environment says NIX_REMOTE=daemon, and a daemon refuses to load a
+        # database.
         register = "NIX_REMOTE=local nix-store --load-db"
         checked(machine, register, stdin=bridge.registration(present))
 

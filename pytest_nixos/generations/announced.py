@@ -1,8 +1,8 @@
 """What ``switch-to-configuration`` says that it does, read from its output.
 
 Sources: nixos/modules/system/activation/switch-to-configuration.pl (to 24.11) and
-pkgs/by-name/sw/switch-to-configuration-ng/src/main.rs (24.05 on) in nixpkgs. Both print the same lines; the second
-adds user units, which are left out here.
+pkgs/by-name/sw/switch-to-configuration-ng/src/main.rs (24.05 on) in nixpkgs. Both print the same
+lines; the second adds user units, which are left out here.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ class Announced:
 
     @classmethod
     def parse(cls, output: str) -> Self:
-        """Read the output of any action; a dry activation's ``would ...`` lines mean the same units."""
+        """Read the output of any action; a dry activation's ``would ...`` lines mean the same
+        units.
+        """
         found: dict[str, set[str]] = {}
         for field, names in _lines(output):
             found.setdefault(field, set()).update(names)

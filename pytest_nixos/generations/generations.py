@@ -1,8 +1,9 @@
 """The generations of a running machine: build, switch, roll back, reboot, and what each step did.
 
-A generation to switch to is the toplevel of the machine's own variant plus a change, so that nothing that
-the machine lives on (its file systems, its command channel) goes away. Exit codes and links are those of
-``switch-to-configuration`` and ``nix-env``, see nixos/modules/system/activation in nixpkgs.
+A generation to switch to is the toplevel of the machine's own variant plus a change, so that
+nothing that the machine lives on (its file systems, its command channel) goes away. Exit codes and
+links are those of ``switch-to-configuration`` and ``nix-env``, see nixos/modules/system/activation
+in nixpkgs.
 """
 
 from __future__ import annotations
@@ -40,9 +41,11 @@ __all__ = ["Generations", "unit_states"]
 class Generations:
     """Generations of one machine; each change begins a new epoch of the machine.
 
-    Whatever takes a `generation` takes a :data:`Source`, the text of a module, the file of one, or a store path.
+    Whatever takes a `generation` takes a :data:`Source`, the text of a module, the file of one, or
+    a store path.
 
-    :param refusal: why this machine must not be changed, ``""`` if it may (a live host without permission).
+    :param refusal: why this machine must not be changed, ``""`` if it may (a live host without
+        permission).
     """
 
     def __init__(self, machine: Machine, bridge: StoreBridge, *, refusal: str = "") -> None:
@@ -72,7 +75,9 @@ class Generations:
 
     @property
     def boot_default(self) -> str:
-        """Toplevel that the next boot takes, ``""`` in a VM without boot loader: its run script's own."""
+        """Toplevel that the next boot takes, ``""`` in a VM without boot loader: its run
+        script's own.
+        """
         return self.links.default
 
     def list(self) -> tuple[Generation, ...]:
@@ -95,7 +100,8 @@ class Generations:
         return found[0]
 
     def build(self, generation: Source | str | Path) -> str:
-        """Build a generation and bring it into the guest's store, without network; nothing is activated.
+        """Build a generation and bring it into the guest's store, without network; nothing is
+        activated.
 
         :return: its toplevel.
         :raises EvalError: if it does not evaluate.
@@ -116,7 +122,8 @@ class Generations:
         return toplevel
 
     def set_profile(self, toplevel: str) -> None:
-        """Make `toplevel` the newest generation of the system profile, as ``nixos-rebuild`` does first.
+        """Make `toplevel` the newest generation of the system profile, as ``nixos-rebuild`` does
+        first.
 
         :raises GenerationError: if ``nix-env`` refuses.
         """
@@ -127,17 +134,21 @@ class Generations:
     def switch(self, generation: Source | str | Path) -> SwitchOutcome:
         """Add a generation and activate it, as ``nixos-rebuild switch`` does.
 
-        The system that runs becomes a generation first, if the profile has none: a VM without boot loader
-        starts without one, and there must be something to roll back to.
+        The system that runs becomes a generation first, if the profile has none: a VM without boot
+        loader starts without one, and there must be something to roll back to.
         """
         return self._add_and_activate(generation, Verb.SWITCH)
 
     def boot(self, generation: Source | str | Path) -> SwitchOutcome:
-        """Add a generation and make it the boot default, as ``nixos-rebuild boot`` does; nothing is activated."""
+        """Add a generation and make it the boot default, as ``nixos-rebuild boot`` does; nothing
+        is activated.
+        """
         return self._add_and_activate(generation, Verb.BOOT)
 
     def test(self, generation: Source | str | Path) -> SwitchOutcome:
-        """Activate a generation and leave profile and boot default, as ``nixos-rebuild test`` does."""
+        """Activate a generation and leave profile and boot default, as ``nixos-rebuild test``
+        does.
+        """
         self._permit()
         return self.activate(self.build(generation), Verb.TEST)
 
@@ -159,9 +170,11 @@ class Generations:
         return self.activate(earlier.toplevel, verb)
 
     def take_back_profile(self) -> None:
-        """Make the generation before the profile's the profile again, and delete the one that was; nothing is activated.
+        """Make the generation before the profile's the profile again, and delete the one that
+        was; nothing is activated.
 
-        After a switch that the new system's pre-switch checks refused, the profile names a system that was never activated.
+        After a switch that the new system's pre-switch checks refused, the profile names a system
+        that was never activated.
         """
         self._permit()
         checked(self._machine, f"nix-env --profile {PROFILE} --rollback")
@@ -169,7 +182,9 @@ class Generations:
         self._machine.invalidate()
 
     def forget_newer(self) -> None:
-        """Delete the generations above the profile's: a later rollback must not go to one that was taken back."""
+        """Delete the generations above the profile's: a later rollback must not go to one that
+        was taken back.
+        """
         self._permit()
         number = self._profile_number()
         newer = [str(generation.number) for generation in self.list() if generation.number > number]
@@ -180,7 +195,8 @@ class Generations:
     def activate(self, toplevel: str, verb: Verb) -> SwitchOutcome:
         """Run ``switch-to-configuration`` of `toplevel`; the profile stays as it is.
 
-        :raises GenerationError: if it is cut off; the machine is then as it was, or declared broken.
+        :raises GenerationError: if it is cut off; the machine is then as it was, or declared
+            broken.
         """
         self._permit()
         before = self._look()
@@ -216,7 +232,8 @@ class Generations:
         """Shut the machine down in order and start it again.
 
         :param into: number of the generation to boot once, the boot default if ``None``.
-        :raises GenerationError: if there is no such generation, or nothing on this machine can choose one.
+        :raises GenerationError: if there is no such generation, or nothing on this machine can
+            choose one.
         :raises BootError: if it does not come up again.
         """
         chosen = self._choose(into)
@@ -322,7 +339,9 @@ class Generations:
         return text[0]
 
     def _declared(self) -> str:
-        """Return the system that the host declares, not a specialisation or a generation that runs now."""
+        """Return the system that the host declares, not a specialisation or a generation that
+        runs now.
+        """
         return self._machine.spec.host.toplevel or self.booted
 
     def _cut_off(
@@ -368,7 +387,8 @@ class Generations:
 def unit_states(machine: Machine) -> dict[str, str]:
     """Return services, sockets, timers and mounts of a machine by name, each with its state.
 
-    Left out is what starts when it is asked for: instances of templates, and services that the bus starts.
+    Left out is what starts when it is asked for: instances of templates, and services that the bus
+    starts.
     """
     units = Moment.parse(run_guest(machine, LOOK_WITH_UNITS).stdout_text).units
     return {

@@ -67,7 +67,8 @@ class Links:
     :param current: what runs, ``/run/current-system``.
     :param booted: what was booted, ``/run/booted-system``.
     :param profile: what the system profile names, ``""`` if there is no profile.
-    :param default: what boots next, ``""`` where no boot loader tells (a VM that boots its kernel directly).
+    :param default: what boots next, ``""`` where no boot loader tells (a VM that boots its kernel
+        directly).
     """
 
     current: str
@@ -78,7 +79,8 @@ class Links:
     def after(self, verb: Verb, toplevel: str) -> Self:
         """Return where `verb` of `toplevel` has to leave the links, as ``nixos-rebuild`` uses it.
 
-        ``switch`` moves all but what was booted, ``test`` only what runs, ``boot`` all but what runs.
+        ``switch`` moves all but what was booted, ``test`` only what runs, ``boot`` all but what
+        runs.
         """
         default = toplevel if self.default else ""
         if verb is Verb.SWITCH:

@@ -1,4 +1,6 @@
-"""What a change of generation did: its end, its units, its links, and what the machine said meanwhile."""
+"""What a change of generation did: its end, its units, its links, and what the machine said
+meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ _MOST_QUOTED = 12
 
 
 class SwitchEnd(enum.Enum):
-    """How ``switch-to-configuration`` ended, by its exit status; of several failures the last one wins."""
+    """How ``switch-to-configuration`` ended, by its exit status; of several failures the last
+    one wins.
+    """
 
     DONE = 0
     NOT_BEGUN = 1
@@ -76,8 +80,8 @@ class SwitchOutcome:
     def end(self) -> SwitchEnd:
         """The end as a closed choice.
 
-        The program ends with any status where the new system refuses to be switched to, often that of an earlier
-        system call; only its words tell.
+        The program ends with any status where the new system refuses to be switched to, often that
+        of an earlier system call; only its words tell.
         """
         if self.refusal:
             return SwitchEnd.REFUSED
@@ -92,7 +96,8 @@ class SwitchOutcome:
     def ended_well(self) -> bool:
         """Whether it did all that it had to: a unit that was unwell before it is not its fault.
 
-        ``switch-to-configuration`` ends with 4 for any unit that is failed afterwards, whoever broke it.
+        ``switch-to-configuration`` ends with 4 for any unit that is failed afterwards, whoever
+        broke it.
         """
         if self.end is not SwitchEnd.UNITS_FAILED:
             return self.end is SwitchEnd.DONE
@@ -116,7 +121,9 @@ class SwitchOutcome:
 
     @property
     def refusal(self) -> str:
-        """What the new system's pre-switch checks said if they refused it (a switch inhibitor), ``""`` if not."""
+        """What the new system's pre-switch checks said if they refused it (a switch inhibitor),
+        ``""`` if not.
+        """
         if self.exit_status == 0 or _REFUSED.search(self.output) is None:
             return ""
         said = [

@@ -20,7 +20,8 @@ class Delta:
 
     @classmethod
     def of_file(cls, path: Path) -> Delta:
-        """Read the module from a file; relative paths in it are not found, because its text travels alone.
+        """Read the module from a file; relative paths in it are not found, because its text
+        travels alone.
 
         :raises GenerationError: if it cannot be read.
         """

@@ -1,10 +1,11 @@
 """Services that still run what an earlier generation gave them, found after a switch.
 
-A switch restarts what it sees changed: unit files (nixos/modules/system/activation, switch-to-configuration). It does not see
-a file in /etc that a service reads at its start (nixpkgs 54475, 169887), and it leaves alone what says
-``restartIfChanged = false``. So a service that has run since before the switch is held against what it was started from: its
-unit, the files in /etc that its unit and its scripts name, the store paths that its process maps, and the environment that a
-fresh boot of the same system gives it.
+A switch restarts what it sees changed: unit files (nixos/modules/system/activation,
+switch-to-configuration). It does not see a file in /etc that a service reads at its start (nixpkgs
+54475, 169887), and it leaves alone what says ``restartIfChanged = false``. So a service that has
+run since before the switch is held against what it was started from: its unit, the files in /etc
+that its unit and its scripts name, the store paths that its process maps, and the environment that
+a fresh boot of the same system gives it.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ _SHOW = (
     "systemctl show --no-pager --property=Id,SubState,MainPID,InvocationID,StateChangeTimestampMonotonic,"
     "FragmentPath,DropInPaths '*.service'"
 )
-# A line a service: base64 of its name, unit text, names of files in /etc, store paths of its process, environment.
+# A line a service: base64 of its name, unit text, names of files in /etc, store paths of its
+# process, environment.
 _LOOK = r"""
 while IFS=$'\t' read -r name pid files; do
   text=$(cat -- $files 2>/dev/null)
@@ -96,7 +98,8 @@ _READ_ANEW = (
     "/etc/systemd",
     "/etc/zoneinfo",
 )
-# NixOS leaves these to the next boot by design: to restart them would end sessions (their own restartIfChanged = false).
+# NixOS leaves these to the next boot by design: to restart them would end sessions (their own
+# restartIfChanged = false).
 _LEFT_BY_DESIGN = (
     "autovt@",
     "console-getty",
@@ -203,7 +206,8 @@ def stale_services(
     changed: Collection[str],
     closure: Collection[str],
 ) -> dict[str, tuple[str, ...]]:
-    """Return the services that still run what the generation before the switch gave them, each with the reasons.
+    """Return the services that still run what the generation before the switch gave them, each
+    with the reasons.
 
     :param before: services before the switch.
     :param after: services after it.
@@ -228,7 +232,8 @@ def stale_services(
 def other_variables(
     upgraded: Mapping[str, RunningService], fresh: Mapping[str, RunningService]
 ) -> dict[str, str]:
-    """Name the services to which a fresh boot of the same system gives another environment, with the reason.
+    """Name the services to which a fresh boot of the same system gives another environment, with
+    the reason.
 
     Only a file can change the environment of a unit that is the same in both.
     """

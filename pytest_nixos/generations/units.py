@@ -10,7 +10,8 @@ from pytest_nixos.observe.unit import UnitState, parse_show
 
 __all__ = ["UNIT_QUERY", "UnitChanges", "parse_units", "unwell_units"]
 
-# Of every loaded unit: the same invocation with a later change of state is a service that was reloaded.
+# Of every loaded unit: the same invocation with a later change of state is a service that was
+# reloaded.
 _CHANGED = "StateChangeTimestampMonotonic"
 UNIT_QUERY = (
     f"systemctl show --no-pager --property=Id,Type,BusName,ActiveState,InvocationID,{_CHANGED} '*'"
@@ -22,7 +23,8 @@ class UnitChanges:
     """Units by what became of them between two moments, each in order of name.
 
     :param restarted: active both times, by another start.
-    :param reloaded: services that are active by the same start and yet changed their state in between.
+    :param reloaded: services that are active by the same start and yet changed their state in
+        between.
     :param failed: failed now and not before.
     :param recovered: failed before and not now.
     """

@@ -12,11 +12,15 @@ __all__ = ["UpgradeOutcome"]
 class UpgradeOutcome:
     """How the new system came to run, and what a fresh boot of it has otherwise.
 
-    :param refusal: what the new system's pre-switch checks said against a switch; it came by boot and reboot then.
-    :param stale: services that still run what the old system gave them, each with the reasons; none after a reboot.
-    :param left: services that NixOS leaves to the next boot by design, and that have run since before the switch.
+    :param refusal: what the new system's pre-switch checks said against a switch; it came by boot
+        and reboot then.
+    :param stale: services that still run what the old system gave them, each with the reasons; none
+        after a reboot.
+    :param left: services that NixOS leaves to the next boot by design, and that have run since
+        before the switch.
     :param fresh_problem: why the new system did not boot by itself, ``""`` if it did.
-    :param units: units whose state differs: by name, after the upgrade and in a fresh boot; ``None`` where it is not loaded.
+    :param units: units whose state differs: by name, after the upgrade and in a fresh boot;
+        ``None`` where it is not loaded.
     :param ports: ports that can be reached, likewise.
     """
 

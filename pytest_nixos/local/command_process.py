@@ -1,7 +1,8 @@
-"""One command of the host machine under way, for a guest: pipes on all streams, partial output, whole-tree kill.
+"""One command of the host machine under way, for a guest: pipes on all streams, partial output,
+whole-tree kill.
 
-Unlike :mod:`pytest_nixos.local.process`, which owns what it starts to the last descendant, this leaves processes that
-a guest command put into the background alone: they belong to the guest.
+Unlike :mod:`pytest_nixos.local.process`, which owns what it starts to the last descendant, this
+leaves processes that a guest command put into the background alone: they belong to the guest.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from pytest_nixos.local.timing import Deadline, poll
 __all__ = ["CommandProcess"]
 
 _CHUNK = 1 << 20
-# What the other end prints is not trusted: no more than this is held for one command, as on a machine's own channel.
+# What the other end prints is not trusted: no more than this is held for one command, as on a
+# machine's own channel.
 _MOST_OUTPUT = 512 << 20
 _PIPE_SIZE = 1 << 20
 _TERM_GRACE_S = 1.0
@@ -33,8 +35,8 @@ _LINGER_S = 1.0
 class CommandProcess:
     """One command under way: its process and pipes.
 
-    It is started by posix_spawn(3), which does not copy this process's memory as a fork would. It need not be
-    told to die with this process: the machine does, and it with the machine.
+    It is started by posix_spawn(3), which does not copy this process's memory as a fork would. It
+    need not be told to die with this process: the machine does, and it with the machine.
 
     :param env: the whole environment.
     """
@@ -103,7 +105,8 @@ class CommandProcess:
     ) -> bool:
         """Feed and read until the process has ended; return whether it did so in time.
 
-        :param is_complete: asked after each read whether nothing more is wanted; the process counts as ended then.
+        :param is_complete: asked after each read whether nothing more is wanted; the process counts
+            as ended then.
         """
         with selectors.DefaultSelector() as selector:
             for descriptor in (self._out, self._err, self._ended):

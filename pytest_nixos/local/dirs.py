@@ -1,4 +1,6 @@
-"""The directories that this project keeps for its user, as the XDG base directory specification names them."""
+"""The directories that this project keeps for its user, as the XDG base directory specification
+names them.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,8 @@ def make_private(directory: Path) -> None:
 
 
 def is_private(path: Path) -> bool:
-    """Whether nobody but this user can have written `path`: a file or directory of their own, closed to others' writes.
+    """Whether nobody but this user can have written `path`: a file or directory of their own,
+    closed to others' writes.
 
     :raises OSError: if there is no such file.
     """

@@ -17,7 +17,8 @@ _KILLED_S = 5.0
 def marked_processes(variable: str, value: str, *, proc: Path = Path("/proc")) -> tuple[int, ...]:
     """List processes of this user whose start environment holds ``variable=value``.
 
-    A daemon such as ``swtpm --daemon`` leaves its process group and session, but not its environment.
+    A daemon such as ``swtpm --daemon`` leaves its process group and session, but not its
+    environment.
     """
     entry = os.fsencode(f"{variable}={value}")
     pids = [int(path.name) for path in proc.iterdir() if path.name.isdigit()]

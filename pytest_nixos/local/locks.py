@@ -13,7 +13,8 @@ _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 def hold_shared(stack: contextlib.ExitStack, path: Path) -> bool:
-    """Lock a file together with others until `stack` ends; return whether that could be had at once.
+    """Lock a file together with others until `stack` ends; return whether that could be had at
+    once.
 
     :param path: made where it is missing; never followed through a symbolic link.
     :raises OSError: if it cannot be opened.
@@ -22,7 +23,8 @@ def hold_shared(stack: contextlib.ExitStack, path: Path) -> bool:
 
 
 def hold_exclusive(stack: contextlib.ExitStack, path: Path) -> bool:
-    """Lock a file for this process alone until `stack` ends; return whether that could be had at once.
+    """Lock a file for this process alone until `stack` ends; return whether that could be had at
+    once.
 
     :param path: made where it is missing; never followed through a symbolic link.
     :raises OSError: if it cannot be opened.

@@ -34,7 +34,8 @@ def check_memory(name: str, *, guest_bytes: int, available: int | None = None) -
 
 
 def available_bytes(meminfo: Path = Path("/proc/meminfo"), *, swap: bool = False) -> int | None:
-    """Return what the kernel thinks can be had without swapping (``MemAvailable``), ``None`` if it does not tell.
+    """Return what the kernel thinks can be had without swapping (``MemAvailable``), ``None`` if
+    it does not tell.
 
     :param swap: count free swap too.
     """

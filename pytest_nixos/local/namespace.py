@@ -65,8 +65,9 @@ class Leader:
 def find_leader(unshare_pid: int, *, proc: Path = Path("/proc")) -> int | None:
     """Find the container's process 1 below ``unshare --pid --fork systemd-nspawn ...``.
 
-    systemd-nspawn is the first process of the namespace that ``unshare`` made, and the container's process 1 is
-    the first of the one inside it (``NSpid`` of proc(5)). machined is not asked: it may be absent.
+    systemd-nspawn is the first process of the namespace that ``unshare`` made, and the container's
+    process 1 is the first of the one inside it (``NSpid`` of proc(5)). machined is not asked: it
+    may be absent.
 
     :param unshare_pid: process id of ``unshare``.
     :return: its id in this process's namespace, ``None`` if it does not exist yet or any more.
@@ -88,14 +89,18 @@ def find_leader(unshare_pid: int, *, proc: Path = Path("/proc")) -> int | None:
 
 
 def link_argv(pid: int, *words: str, nsenter: str = "nsenter") -> tuple[str, ...]:
-    """Return the command that sets a link in the network of process `pid`, ``ip link set WORDS``."""
+    """Return the command that sets a link in the network of process `pid`, ``ip link set
+    WORDS``.
+    """
     return (nsenter, f"--net=/proc/{pid}/ns/net", "--", "ip", "link", "set", *words)
 
 
 def in_network_of(pid: int, function: Callable[[], T]) -> T:
-    """Run `function` in a thread that has entered the network namespace of process `pid` (setns(2)).
+    """Run `function` in a thread that has entered the network namespace of process `pid`
+    (setns(2)).
 
-    Sockets stay in the namespace in which they were made; no other thread of this process is affected.
+    Sockets stay in the namespace in which they were made; no other thread of this process is
+    affected.
 
     :raises TransportError: if the process has gone or may not be entered.
     """

@@ -1,12 +1,13 @@
-"""How fast this machine is, measured: the one factor by which default limits grow, and how hard it was pressed meanwhile.
+"""How fast this machine is, measured: the one factor by which default limits grow, and how hard
+it was pressed meanwhile.
 
-Limits tell a hung machine from a slow one. Made for the machines of this project (two cores, no neighbours), they would call
-a machine with four neighbours broken. A fixed piece of work is timed; how much longer it takes is the factor. What a user
-sets is never changed, only defaults are.
+Limits tell a hung machine from a slow one. Made for the machines of this project (two cores, no
+neighbours), they would call a machine with four neighbours broken. A fixed piece of work is timed;
+how much longer it takes is the factor. What a user sets is never changed, only defaults are.
 
-What a slow answer of a guest is read against is the pressure: /proc/pressure/cpu ("some": share of time in which a process
-waited for a processor; Documentation/accounting/psi.rst) and the field steal of /proc/stat (time that a hypervisor gave to
-others; proc(5)).
+What a slow answer of a guest is read against is the pressure: /proc/pressure/cpu ("some": share of
+time in which a process waited for a processor; Documentation/accounting/psi.rst) and the field
+steal of /proc/stat (time that a hypervisor gave to others; proc(5)).
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ __all__ = ["Pace", "Pressure", "PressureMark", "measure_pace"]
 _PLANNED_S = 0.05
 _STEPS = 600_000
 _TRIES = 3
-# Below it is the difference between two processors, and not worth a word; above it waiting would have no end.
+# Below it is the difference between two processors, and not worth a word; above it waiting would
+# have no end.
 _LEAST = 1.5
 _MOST = 10.0
 

@@ -48,7 +48,8 @@ LineSink = Callable[[str], None]
 class Completed:
     """How a process ended: `exit_status` as ``subprocess`` gives it, output as bytes.
 
-    :param peak_bytes: most memory that it had at once (``ru_maxrss``, getrusage(2)), ``None`` if nobody measured.
+    :param peak_bytes: most memory that it had at once (``ru_maxrss``, getrusage(2)), ``None`` if
+        nobody measured.
     """
 
     argv: tuple[str, ...]
@@ -88,7 +89,8 @@ class Runner(Protocol):
         """Run `argv` and wait.
 
         :param env: variables added to this process's environment.
-        :param on_stderr_line: called with each line of standard error as it comes, without its newline.
+        :param on_stderr_line: called with each line of standard error as it comes, without its
+            newline.
         :raises ToolMissingError: if the program is not on PATH.
         :raises ProcessTimeout: if it does not end by `deadline`.
         """
@@ -142,7 +144,7 @@ def owned_process(
     :raises ToolMissingError: if the program cannot be started because it is not there.
     """
     try:
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: S603 - argv lists from pure functions, run as the user who called
             list(argv),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -189,7 +191,9 @@ def die_with_parent() -> None:
 
 
 def reap_orphans(pgid: int) -> None:
-    """Reap what the group's leader left behind, where this process inherits it: as process 1 of a container."""
+    """Reap what the group's leader left behind, where this process inherits it: as process 1 of
+    a container.
+    """
     deadline = Deadline.after(_REAP_S)
     while not deadline.expired:
         try:
@@ -248,7 +252,8 @@ def _communicate(
 def _reap(
     process: subprocess.Popen[bytes], argv: Sequence[str], deadline: Deadline
 ) -> tuple[int, int]:
-    """Wait for a process whose streams have ended; return its exit status and the most memory that it had, in bytes.
+    """Wait for a process whose streams have ended; return its exit status and the most memory
+    that it had, in bytes.
 
     :raises ProcessTimeout: if it does not end by `deadline`.
     """

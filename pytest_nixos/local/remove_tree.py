@@ -1,7 +1,9 @@
-"""Remove a directory tree by file descriptors: nothing outside of it is touched, whatever happens to it meanwhile.
+"""Remove a directory tree by file descriptors: nothing outside of it is touched, whatever
+happens to it meanwhile.
 
-Paths are looked up once. A tree that is gone, or a name in it that became a symbolic link or a mount in the meantime, must not
-lead to another user's files: each directory is opened without following links and worked on by its descriptor (openat(2)).
+Paths are looked up once. A tree that is gone, or a name in it that became a symbolic link or a
+mount in the meantime, must not lead to another user's files: each directory is opened without
+following links and worked on by its descriptor (openat(2)).
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ __all__ = ["remove_tree"]
 _GET_FLAGS = 0x80086601
 _SET_FLAGS = 0x40086602
 _LOCKED = 0x10 | 0x20
-# A guest may nest directories deeper than descriptors or Python's stack allow: what lies deeper is moved up first.
+# A guest may nest directories deeper than descriptors or Python's stack allow: what lies deeper is
+# moved up first.
 _DEEPEST = 40
 _MOVED = ".pytest-nixos-moved"
 _LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -27,10 +30,11 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a directory and all below it, without write permission or with ``chattr +i`` included; never raises.
+    """Remove a directory and all below it, without write permission or with ``chattr +i``
+    included; never raises.
 
-    A symbolic link in its place is removed itself. Other mounts below it stay as they are, and with them the directories that
-    lead there. The mode of no directory outside of the tree changes.
+    A symbolic link in its place is removed itself. Other mounts below it stay as they are, and with
+    them the directories that lead there. The mode of no directory outside of the tree changes.
     """
     with contextlib.suppress(OSError):
         parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -144,7 +148,9 @@ def _unlock(handle: int) -> None:
 
 
 def _mount_of(handle: int) -> int:
-    """Return the id of the mount that a descriptor lies on (proc(5), fdinfo); -1 if the kernel does not tell."""
+    """Return the id of the mount that a descriptor lies on (proc(5), fdinfo); -1 if the kernel
+    does not tell.
+    """
     with contextlib.suppress(OSError, ValueError):
         for line in Path(f"/proc/self/fdinfo/{handle}").read_text().splitlines():
             key, _, value = line.partition(":")

@@ -1,4 +1,6 @@
-"""The directory of one machine: short, private, gone with the machine, and swept if its owner was killed."""
+"""The directory of one machine: short, private, gone with the machine, and swept if its owner
+was killed.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,9 @@ def run_directory() -> Iterator[RunDirectory]:
 
 
 def sweep(base: Path) -> None:
-    """Remove run directories of this user whose owner is gone; a kept one has no lock file left to judge by."""
+    """Remove run directories of this user whose owner is gone; a kept one has no lock file left
+    to judge by.
+    """
     for path in base.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):
             if path.lstat().st_uid == os.getuid() and _is_orphan(path / _LOCK):

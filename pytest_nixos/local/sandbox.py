@@ -1,8 +1,10 @@
-"""A sandbox for programs that a flake brings along: the host's run script, the QEMU that it starts, and QEMU's tools.
+"""A sandbox for programs that a flake brings along: the host's run script, the QEMU that it
+starts, and QEMU's tools.
 
-What runs in it sees programs (``/nix/store``, ``/usr``), read-only, the directories that it is given, and nothing else of this machine: no
-home, no other process, no network unless it is asked for, no capability, no namespace of its own to regain one. It keeps its user id, so that
-files belong to whom they should. :mod:`pytest_nixos.local.sandbox_program` does it.
+What runs in it sees programs (``/nix/store``, ``/usr``), read-only, the directories that it is
+given, and nothing else of this machine: no home, no other process, no network unless it is asked
+for, no capability, no namespace of its own to regain one. It keeps its user id, so that files
+belong to whom they should. :mod:`pytest_nixos.local.sandbox_program` does it.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ __all__ = ["Sandbox", "SandboxedRunner", "payload_pid", "sandbox_refusal"]
 _PROGRAM = Path(__file__).with_name("sandbox_program.py")
 _NAME = "pytest-nixos-sandbox"
 _TRY_S = 20.0
-# What a run script, QEMU and their tools are told by; a token or password in the environment is none of it.
+# What a run script, QEMU and their tools are told by; a token or password in the environment is
+# none of it.
 _VARIABLES = frozenset(
     {"HOME", "LANG", "LOGNAME", "PATH", "TERM", "TMPDIR", "TZ", "USER", "USE_TMPDIR", "SHARED_DIR"}
 )
@@ -64,7 +67,9 @@ class Sandbox:
 
 
 class SandboxedRunner:
-    """A :class:`Runner` whose commands run in a sandbox; their working directory is theirs to write to."""
+    """A :class:`Runner` whose commands run in a sandbox; their working directory is theirs to
+    write to.
+    """
 
     def __init__(self, inner: Runner, sandbox: Sandbox) -> None:
         self._inner = inner
@@ -107,7 +112,9 @@ def sandbox_refusal(runner: Runner) -> str:
 
 
 def payload_pid(pid: int, *, proc: Path = Path("/proc")) -> int:
-    """Return the process that a sandbox was made for, the eldest grandchild of `pid`; `pid` itself if there is no such process."""
+    """Return the process that a sandbox was made for, the eldest grandchild of `pid`; `pid`
+    itself if there is no such process.
+    """
     found = pid
     for _ in range(2):
         with contextlib.suppress(OSError):

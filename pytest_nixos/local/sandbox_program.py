@@ -1,11 +1,15 @@
 """Run a program where it sees little of this machine (namespaces(7), user_namespaces(7)).
 
-A program of its own, started as ``python -I -S sandbox_program.py [--rw PATH] [--ro PATH] [--device PATH] [--network] -- PROGRAM ...``;
-:mod:`pytest_nixos.local.sandbox` builds that command and says what it promises. It works for root and, where the kernel lets an ordinary
-user make user namespaces, for that user, and in the same way: the user keeps its id and loses every capability.
+A program of its own, started as ``python -I -S sandbox_program.py [--rw PATH] [--ro PATH] [--device
+PATH] [--network] -- PROGRAM ...``;
+:mod:`pytest_nixos.local.sandbox` builds that command and says what it promises. It works for root
+    and, where the kernel lets an ordinary
+user make user namespaces, for that user, and in the same way: the user keeps its id and loses every
+capability.
 
-There are three processes: this one, which waits and ends as the program does; the first one of the new process namespace, which buries what
-the program leaves; and the program. All end with the first.
+There are three processes: this one, which waits and ends as the program does; the first one of the
+new process namespace, which buries what the program leaves; and the program. All end with the
+first.
 """
 
 from __future__ import annotations
@@ -160,7 +164,8 @@ def _build_root(wanted: Wanted) -> None:
     _check("pivot_root", _LIBC.syscall(number, b"/tmp", f"/tmp{_OLD}".encode()))  # noqa: S108
     os.chdir("/")
     if os.geteuid() == 0:
-        # No namespaces within, where capabilities would come back: what belongs to root, as control groups do, would be open to them.
+        # No namespaces within, where capabilities would come back: what belongs to root, as control
+        # groups do, would be open to them.
         with contextlib.suppress(OSError):
             _write(f"{_OLD}/proc/sys/user/max_user_namespaces", "0\n")
     for path in ("/tmp", "/var/tmp", "/run", "/etc", "/dev/pts", "/dev/shm", "/proc"):  # noqa: S108

@@ -14,7 +14,9 @@ _CHUNK = 1 << 20
 
 
 def data_extents(descriptor: int) -> Iterator[tuple[int, int]]:
-    """Return begin and end of what holds data, as far as the file system knows (lseek(2), ``SEEK_DATA``)."""
+    """Return begin and end of what holds data, as far as the file system knows (lseek(2),
+    ``SEEK_DATA``).
+    """
     size, at = os.fstat(descriptor).st_size, 0
     while at < size:
         try:

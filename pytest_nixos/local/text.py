@@ -1,7 +1,9 @@
-"""Text that strangers wrote, made fit for a terminal or a file: the one place that knows control characters.
+"""Text that strangers wrote, made fit for a terminal or a file: the one place that knows control
+characters.
 
-What a guest, a flake or Nix says may hold anything. Three questions are asked of it: what may a reader see
-(:func:`printable`), what did a program mean to say (:func:`without_escapes`), and what fits on a line (:func:`one_line`).
+What a guest, a flake or Nix says may hold anything. Three questions are asked of it: what may a
+reader see (:func:`printable`), what did a program mean to say (:func:`without_escapes`), and what
+fits on a line (:func:`one_line`).
 """
 
 from __future__ import annotations
@@ -20,12 +22,14 @@ _ESCAPE = re.compile(
 )
 # C0 but tab and newline, DEL and C1: the last hold one-byte forms of CSI and OSC.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-# Controls, formats (bidirectional overrides, zero-width characters), private use, surrogates, line and paragraph separators.
+# Controls, formats (bidirectional overrides, zero-width characters), private use, surrogates, line
+# and paragraph separators.
 _ACTED_UPON = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})
 
 
 def printable(text: str) -> str:
-    """Replace every character that a terminal or a text viewer might act upon, newlines too; tabs stay.
+    """Replace every character that a terminal or a text viewer might act upon, newlines too;
+    tabs stay.
 
     :return: one line, as long as `text`.
     """
@@ -45,7 +49,9 @@ def printable_lines(text: str) -> str:
 
 
 def without_escapes(text: str) -> str:
-    """Drop escape sequences and control characters but tab and newline, as a terminal would not show them."""
+    """Drop escape sequences and control characters but tab and newline, as a terminal would not
+    show them.
+    """
     return _CONTROL.sub("", _ESCAPE.sub("", text))
 
 

@@ -38,7 +38,9 @@ _PROBE_S = 30.0
 
 
 class State(enum.Enum):
-    """Where a machine is in its life: each state leads to later ones only, except that OFF and BROKEN lead back to RUNNING."""
+    """Where a machine is in its life: each state leads to later ones only, except that OFF and
+    BROKEN lead back to RUNNING.
+    """
 
     NEW = "new"
     STARTING = "starting"
@@ -57,7 +59,8 @@ class MachineSpec:
     :param cores: overrides what the host declares.
     :param boot_timeout_s: seconds from start to a settled system.
     :param run_dir: directory of this machine alone, on a short path, removed when it stops.
-    :param pace: how much longer this machine takes than limits were made for; `boot_timeout_s` is as it is here already.
+    :param pace: how much longer this machine takes than limits were made for; `boot_timeout_s` is
+        as it is here already.
     """
 
     host: HostConfig
@@ -150,7 +153,9 @@ class Machine:
 
     @property
     def running(self) -> Running:
-        """What the backend made; it may offer more than the protocol, see :mod:`pytest_nixos.machine.capabilities`."""
+        """What the backend made; it may offer more than the protocol, see
+        :mod:`pytest_nixos.machine.capabilities`.
+        """
         return self._live()
 
     def start(self) -> None:
@@ -175,7 +180,9 @@ class Machine:
         self.epoch += 1
 
     def deadline(self, limit_s: float) -> Deadline:
-        """Make a deadline for what takes `limit_s` seconds at most on an idle machine; later where this one is slow."""
+        """Make a deadline for what takes `limit_s` seconds at most on an idle machine; later
+        where this one is slow.
+        """
         return Deadline.after(self.spec.pace.limit(limit_s))
 
     def run(
@@ -190,7 +197,8 @@ class Machine:
     def run_many(
         self, commands: Sequence[str], *, timeout_s: float | None = None
     ) -> tuple[CommandResult, ...]:
-        """Run `commands` one after the other in one trip; see :func:`pytest_nixos.machine.command.run_many`.
+        """Run `commands` one after the other in one trip; see
+        :func:`pytest_nixos.machine.command.run_many`.
 
         :param timeout_s: for all of them.
         """
@@ -211,7 +219,8 @@ class Machine:
     def survey(self, wanted: Survey, *, timeout_s: float = 300.0) -> tuple[View, ...]:
         """Look at the guest from outside: TCP, UDP and ping by IPv4 and IPv6.
 
-        :raises MachineError: if its backend has nowhere for a stranger to stand, or the guest is not on its network.
+        :raises MachineError: if its backend has nowhere for a stranger to stand, or the guest is
+            not on its network.
         """
         running = self._live()
         if not isinstance(running, Surveyable):
@@ -227,13 +236,17 @@ class Machine:
 
     @property
     def boots_from(self) -> BootsFrom | None:
-        """What decides which generation comes up after a reboot, ``None`` where this backend cannot reboot."""
+        """What decides which generation comes up after a reboot, ``None`` where this backend
+        cannot reboot.
+        """
         return self._running.boots_from if isinstance(self._running, Powered) else None
 
     def power_off(self, *, orderly: bool) -> None:
-        """Shut the machine down, or cut its power; :meth:`power_on` starts it again on the same disk.
+        """Shut the machine down, or cut its power; :meth:`power_on` starts it again on the same
+        disk.
 
-        :raises MachineError: if its backend cannot, or an orderly shutdown takes longer than a boot may.
+        :raises MachineError: if its backend cannot, or an orderly shutdown takes longer than a boot
+            may.
         """
         powered = self._powered()
         powered.power_off(orderly=orderly, deadline=Deadline.after(self.spec.boot_timeout_s))
@@ -243,7 +256,8 @@ class Machine:
     def power_on(self, *, generation: int | None = None) -> None:
         """Start a machine that is off and wait until its boot has settled; a new epoch begins.
 
-        :param generation: number of the generation to boot, where the backend itself chooses (a container).
+        :param generation: number of the generation to boot, where the backend itself chooses (a
+            container).
         :raises BootError: if it does not come up; the machine is off then and may be tried again.
         """
         powered = self._powered()
@@ -269,7 +283,8 @@ class Machine:
         return isinstance(self._running, Resettable) and self._running.is_clone
 
     def reset(self) -> None:
-        """Go back to the snapshot that the machine was started from, whatever became of it; a new epoch begins.
+        """Go back to the snapshot that the machine was started from, whatever became of it; a
+        new epoch begins.
 
         The console starts empty again.
 
@@ -291,7 +306,9 @@ class Machine:
         self.invalidate()
 
     def condemn(self, reason: str) -> None:
-        """Declare the machine broken: it answers no more commands until it has been switched off and on."""
+        """Declare the machine broken: it answers no more commands until it has been switched off
+        and on.
+        """
         self._condemned = reason
         self.state = State.BROKEN
 

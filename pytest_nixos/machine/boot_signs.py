@@ -1,10 +1,11 @@
 """What one console line proves about a boot: phases reached, troubles met, units that hold it up.
 
-The exact texts come from: nixpkgs ``nixos/modules/system/boot/stage-1-init.sh``, ``stage-2-init.sh`` and
-``systemd/initrd.nix`` (24.05); systemd ``src/core/manager.c``, ``src/core/job.c``, ``src/core/main.c``,
-``src/shared/crash-handler.c``, ``src/sulogin-shell/sulogin-shell.c`` and ``src/fsck/fsck.c`` (249 to 257);
-util-linux ``login-utils/sulogin.c``; Linux ``kernel/panic.c``, ``mm/oom_kill.c``, ``init/do_mounts.c``;
-QEMU ``util/error-report.c`` (``program: message``).
+The exact texts come from: nixpkgs ``nixos/modules/system/boot/stage-1-init.sh``,
+``stage-2-init.sh`` and ``systemd/initrd.nix`` (24.05); systemd ``src/core/manager.c``,
+``src/core/job.c``, ``src/core/main.c``, ``src/shared/crash-handler.c``,
+``src/sulogin-shell/sulogin-shell.c`` and ``src/fsck/fsck.c`` (249 to 257); util-linux
+``login-utils/sulogin.c``; Linux ``kernel/panic.c``, ``mm/oom_kill.c``, ``init/do_mounts.c``; QEMU
+``util/error-report.c`` (``program: message``).
 """
 
 from __future__ import annotations
@@ -104,11 +105,13 @@ _TROUBLES = (
     # mm/oom_kill.c; the death of pid 1 is followed by a panic.
     _sign("out of memory", r"(Out of memory: Killed process 1 \(.*)", fatal=True),
     _sign("out of memory", r"(Out of memory: Killed process \d+ \(.*)", fatal=False),
-    # kernel/panic.c; "Attempted to kill init!", "VFS: Unable to mount root fs", "No working init found".
+    # kernel/panic.c; "Attempted to kill init!", "VFS: Unable to mount root fs", "No working init
+    # found".
     _sign("kernel panic", r"(?<!end )(Kernel panic - not syncing.*)", fatal=True),
     # init/do_mounts.c, without an initrd.
     _sign("root device not found", r"(VFS: Cannot open root device .*)", fatal=False),
-    # stage-1-init.sh: waitDevice tries twenty times for a second and more, then checkFS, switch_root, fail.
+    # stage-1-init.sh: waitDevice tries twenty times for a second and more, then checkFS,
+    # switch_root, fail.
     _sign("waits for a device", r"waiting for device (\S+) to appear", fatal=False),
     _sign(
         "root device not found",
@@ -208,7 +211,8 @@ _PHASES = (
     (BootPhase.KERNEL, re.compile(r"^\[ *\d+\.\d{6}\] |^Linux version \d")),
 )
 
-# manager.c, manager_print_jobs_in_progress: the first form with unit descriptions, the second with names.
+# manager.c, manager_print_jobs_in_progress: the first form with unit descriptions, the second with
+# names.
 _START_JOB = re.compile(
     r"(?:A [a-z-]+ job is running for (?P<description>.+?)|Job (?P<name>\S+)/[a-z-]+ running)"
     r" \((?P<elapsed>[^()/]+) / (?P<limit>[^()/]+)\)"

@@ -1,6 +1,8 @@
-"""What a backend and its started machines may offer beyond running commands; each offers what it can.
+"""What a backend and its started machines may offer beyond running commands; each offers what it
+can.
 
-Whoever needs one of these asks with ``isinstance(machine.running, Powered)``: a live host over ssh offers none.
+Whoever needs one of these asks with ``isinstance(machine.running, Powered)``: a live host over ssh
+offers none.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ class Powered(Protocol):
 
     @property
     def boots_from(self) -> BootsFrom:
-        """What decides which generation comes up: a VM that boots its kernel directly comes back into its script's own."""
+        """What decides which generation comes up: a VM that boots its kernel directly comes back
+        into its script's own.
+        """
         ...
 
     def power_off(self, *, orderly: bool, deadline: Deadline) -> None:
@@ -91,7 +95,8 @@ class Preflight(Protocol):
     """A backend that can tell beforehand whether it works on this machine."""
 
     def preflight(self, name: str) -> None:
-        """Look whether this machine has what a machine of this backend needs; called before anything is built.
+        """Look whether this machine has what a machine of this backend needs; called before
+        anything is built.
 
         :param name: of the host, for messages.
         :raises NixosError: naming what is missing, and how to get it.

@@ -24,9 +24,10 @@ __all__ = [
 
 DEFAULT_COMMAND_TIMEOUT_S = 120.0
 
-#: Bash: draws the mark that parts the output of one trip, and keeps it in ``pn_mark``. Command lines and environments can be
-#: read by every user of the guest: a mark that was sent, or that a program was given, could be copied into a file's name
-#: while the trip lasts. This one stays in the shell, and comes back where the output begins.
+#: Bash: draws the mark that parts the output of one trip, and keeps it in ``pn_mark``. Command
+#: lines and environments can be read by every user of the guest: a mark that was sent, or that a
+#: program was given, could be copied into a file's name while the trip lasts. This one stays in the
+#: shell, and comes back where the output begins.
 DRAW_MARK = "pn_mark=; IFS= read -r pn_mark </proc/sys/kernel/random/uuid\n"
 _MARK = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -69,7 +70,8 @@ class Transport(Protocol):
     def run(self, command: str, *, deadline: Deadline, stdin: bytes = b"") -> CommandResult:
         """Run `command` with ``bash -c`` semantics as root in the guest's own environment.
 
-        :raises CommandTimeout: if it does not end by `deadline`; it is killed and the channel stays usable.
+        :raises CommandTimeout: if it does not end by `deadline`; it is killed and the channel stays
+            usable.
         :raises TransportError: if the guest is gone or the channel broke.
         """
         ...
@@ -110,10 +112,12 @@ def run_many(
 ) -> tuple[CommandResult, ...]:
     """Run `commands` one after the other in one trip.
 
-    Each runs in a subshell of one bash, without standard input: what it changes of its shell (directory,
-    variables, ``exit``) the others do not see. A trip that ends early says how far it came.
+    Each runs in a subshell of one bash, without standard input: what it changes of its shell
+    (directory, variables, ``exit``) the others do not see. A trip that ends early says how far it
+    came.
 
-    :return: one result for each command, in their order; ``duration_s`` is the time that it took in the guest.
+    :return: one result for each command, in their order; ``duration_s`` is the time that it took in
+        the guest.
     :raises CommandTimeout: if all of them do not end by `deadline`; the one that runs is killed.
     :raises TransportError: as :meth:`Transport.run`, or if one of them ended the shell of all.
     """
@@ -134,7 +138,8 @@ def run_many(
 def drawn_mark(output: bytes, token: str) -> tuple[bytes | None, bytes]:
     """Return the mark that :data:`DRAW_MARK` drew, ``None`` without one, and the output after it.
 
-    :param token: what the line that shows the mark begins with; what a login printed before it is left out.
+    :param token: what the line that shows the mark begins with; what a login printed before it is
+        left out.
     """
     _, _, rest = output.partition(f"\n{token} ".encode())
     mark, _, rest = rest.partition(b"\n")
@@ -179,8 +184,8 @@ def batch_results(
 
 
 def _one(command: str) -> str:
-    # EPOCHREALTIME has the locale's decimal point, always before six digits. The status comes first: each
-    # expansion after it stands for no command.
+    # EPOCHREALTIME has the locale's decimal point, always before six digits. The status comes
+    # first: each expansion after it stands for no command.
     return (
         f"pn_started=${{EPOCHREALTIME//[!0-9]}}; (eval -- {shlex.quote(command)}) </dev/null; "
         'printf \'\\n%s %d %d %d\\n\' "$pn_mark" "$?" "$pn_started" "${EPOCHREALTIME//[!0-9]}"; '

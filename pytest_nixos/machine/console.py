@@ -1,4 +1,6 @@
-"""The console: a machine's serial text, append-only and timestamped, with the boot read out of it."""
+"""The console: a machine's serial text, append-only and timestamped, with the boot read out of
+it.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ __all__ = ["BootPhase", "Console", "ConsoleLine", "StartJob", "Trouble", "classi
 
 _MAX_LINE = 4096
 _MAX_TROUBLES = 1000
-# A boot writes some 500 lines; of the rest about 8 MiB are kept, the last ones. A line costs more than its text.
+# A boot writes some 500 lines; of the rest about 8 MiB are kept, the last ones. A line costs more
+# than its text.
 _FIRST_LINES = 2000
 _LAST_CHARS = 8 << 20
 _LINE_COST = 200
@@ -32,7 +35,8 @@ class ConsoleLine:
 class Console:
     """Append-only record of serial lines; safe for one writer and many readers.
 
-    Bounded: of a guest that prints without end, lines in the middle are dropped, and a line in their place says so.
+    Bounded: of a guest that prints without end, lines in the middle are dropped, and a line in
+    their place says so.
     """
 
     def __init__(self, *, listener: Callable[[ConsoleLine], None] | None = None) -> None:
@@ -65,14 +69,18 @@ class Console:
             self._listener(line)
 
     def begin_boot(self) -> None:
-        """Forget phase and troubles of the boot before: the machine starts again. The lines stay."""
+        """Forget phase and troubles of the boot before: the machine starts again. The lines
+        stay.
+        """
         with self._changed:
             self.phase = BootPhase.STARTED
             self.troubles = []
             self.slow_job = None
 
     def resume(self, lines: Sequence[ConsoleLine]) -> None:
-        """Begin with what an earlier machine's console showed, of which this one is a clone; nobody is told."""
+        """Begin with what an earlier machine's console showed, of which this one is a clone;
+        nobody is told.
+        """
         with self._changed:
             for line in lines:
                 phase, trouble = classify(line.text)
@@ -93,7 +101,9 @@ class Console:
 
     @property
     def lines(self) -> tuple[ConsoleLine, ...]:
-        """The lines so far: the first and the last ones, with one in between that tells how many were left out."""
+        """The lines so far: the first and the last ones, with one in between that tells how many
+        were left out.
+        """
         with self._changed:
             return self._shown()
 

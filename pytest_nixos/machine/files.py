@@ -23,9 +23,11 @@ _TIMEOUT_S = 300.0
 
 
 class GuestFiles:
-    """A machine's files; paths in the guest are absolute texts, those of this machine are :class:`~pathlib.Path`.
+    """A machine's files; paths in the guest are absolute texts, those of this machine are
+    :class:`~pathlib.Path`.
 
-    All methods raise :class:`MachineError` if the guest refuses, and the errors of :meth:`Transport.run`.
+    All methods raise :class:`MachineError` if the guest refuses, and the errors of
+    :meth:`Transport.run`.
 
     :param transport: the machine's root command channel.
     """
@@ -79,7 +81,8 @@ class GuestFiles:
         max_bytes: int = 1024 * _MIB,
         timeout_s: float = _TIMEOUT_S,
     ) -> None:
-        """Copy a guest file to this machine; `local` appears when all of it has come, readable by its owner.
+        """Copy a guest file to this machine; `local` appears when all of it has come, readable
+        by its owner.
 
         :param max_bytes: more than this is an error: a guest must not fill this machine's disk.
         :raises OSError: if `local` cannot be written.
@@ -91,7 +94,7 @@ class GuestFiles:
             with os.fdopen(descriptor, "wb") as sink:
                 for piece in self._pieces(remote, deadline):
                     if sink.tell() + len(piece) > max_bytes:
-                        raise _too_long(remote, max_bytes)
+                        raise _too_long(remote, max_bytes)  # noqa: TRY301 - the clean-up below is for it too
                     sink.write(piece)
             partial.replace(local)
         except BaseException:

@@ -1,4 +1,5 @@
-"""What every started machine has, whatever runs it: a console, a process, an end that is explained, and traces to remove.
+"""What every started machine has, whatever runs it: a console, a process, an end that is
+explained, and traces to remove.
 
 A backend's own class holds one :class:`Lifetime` and adds what only that backend knows.
 """
@@ -57,7 +58,8 @@ class Lifetime:
     :param news: its console and who listens to its boot.
     :param program: what runs it, as messages call it: ``QEMU``.
     :param remedies: what to advise where it goes wrong.
-    :param deadly: kinds of trouble that end also a machine that had come up; others are then a test's own doing.
+    :param deadly: kinds of trouble that end also a machine that had come up; others are then a
+        test's own doing.
     """
 
     def __init__(
@@ -85,7 +87,8 @@ class Lifetime:
     ) -> None:
         """Take `process` for what the machine lives in, from now on; it has not come up yet.
 
-        :param is_gone: tells an end that the process itself shows only later (process 1 of a container).
+        :param is_gone: tells an end that the process itself shows only later (process 1 of a
+            container).
         """
         self._process = process
         self._is_gone = is_gone
@@ -193,7 +196,8 @@ class Lifetime:
             )
 
     def shut_down(self, transport: Transport, *, deadline: Deadline) -> None:
-        """Order a shutdown and wait for the machine's end; the channel may break before it has answered.
+        """Order a shutdown and wait for the machine's end; the channel may break before it has
+        answered.
 
         :raises MachineError: if it still runs at `deadline`.
         """

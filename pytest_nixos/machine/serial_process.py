@@ -22,7 +22,8 @@ _LONGEST_LINE = 1 << 16
 _JOB_REPEAT_S = 10.0
 # net/filter-mirror.c says so of each frame while no prober listens.
 _QEMU_NOISE = "filter mirror send failed"
-# Partial lines that wait: stage 1 for a device (dots follow), getty, sulogin, a passphrase, a shell.
+# Partial lines that wait: stage 1 for a device (dots follow), getty, sulogin, a passphrase, a
+# shell.
 _PROMPT = re.compile(
     r"^waiting for device \S+ to appear\.|(?:login|[Pp]assword|[Pp]assphrase\b.*|maintenance.*|continue\)?):\s*$|[#$] $"
 )
@@ -31,8 +32,8 @@ _PROMPT = re.compile(
 class LineReader:
     """Cuts serial bytes into console lines.
 
-    systemd repeats "A start job is running ..." three times a second; of these one line per job and ten
-    seconds is kept.
+    systemd repeats "A start job is running ..." three times a second; of these one line per job and
+    ten seconds is kept.
     """
 
     def __init__(self, console: Console) -> None:
@@ -61,7 +62,8 @@ class LineReader:
             self._append(rest)
 
     def _append(self, line: bytes) -> None:
-        # A carriage return inside overwrites a line: what stood there is a line of its own in a record.
+        # A carriage return inside overwrites a line: what stood there is a line of its own in a
+        # record.
         *overwritten, last = line.rstrip(b"\r").decode(errors="replace").split("\r")
         for text in (*filter(clean, overwritten), last):
             self._append_text(text)
@@ -84,8 +86,9 @@ class LineReader:
 class SerialProcess:
     """A process that leads a session of its own, with a terminal as its standard streams.
 
-    It is started, read and reaped by one thread that lives as long as the process: "die with the parent"
-    means the *thread* that forked (prctl(2), ``PR_SET_PDEATHSIG``), and only one thread may wait for it.
+    It is started, read and reaped by one thread that lives as long as the process: "die with the
+    parent" means the *thread* that forked (prctl(2), ``PR_SET_PDEATHSIG``), and only one thread may
+    wait for it.
 
     :param env: the whole environment.
     """

@@ -1,4 +1,6 @@
-"""What a stranger tries from outside, and what it sees: values that travel between checks and backends."""
+"""What a stranger tries from outside, and what it sees: values that travel between checks and
+backends.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,10 @@ class Survey:
     """What is tried.
 
     :param tcp: ports that get one SYN each.
-    :param patient_tcp: those of them that get more where they are silent, as services that are busy may need.
-    :param udp: ports that get an empty datagram; Linux answers only about one closed port a second, so few.
+    :param patient_tcp: those of them that get more where they are silent, as services that are busy
+        may need.
+    :param udp: ports that get an empty datagram; Linux answers only about one closed port a second,
+        so few.
     """
 
     tcp: Sequence[int] = ()
@@ -31,7 +35,8 @@ class Survey:
 class View:
     """What a stranger saw by one family on one of the guest's networks.
 
-    `stranger` and `guest` are the addresses that packets went between, ``None`` where nobody knows them.
+    `stranger` and `guest` are the addresses that packets went between, ``None`` where nobody knows
+    them.
 
     :param interface: the guest's name of its interface there.
     :param family: ``ip`` or ``ip6``.

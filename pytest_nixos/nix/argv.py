@@ -37,9 +37,11 @@ __all__ = [
 
 _FLAKES = ("--extra-experimental-features", "nix-command flakes")
 _LOG = ("--log-format", "internal-json")
-# From 2.33 on the form of `path-info --json` has to be asked for by its number; Lix knows no such option.
+# From 2.33 on the form of `path-info --json` has to be asked for by its number; Lix knows no such
+# option.
 _JSON_FORMAT_SINCE = (2, 33)
-# From 2.15 on `/nix/store/x.drv` names the derivation itself and `^*` its outputs; 2.8 knows no `^`.
+# From 2.15 on `/nix/store/x.drv` names the derivation itself and `^*` its outputs; 2.8 knows no
+# `^`.
 _OUTPUT_SYNTAX_SINCE = (2, 15)
 
 
@@ -143,7 +145,8 @@ def build_ahead_argv(
 
 
 def root_argv(settings: NixSettings, output: str, *, gc_root: Path) -> tuple[str, ...]:
-    """Return the command that keeps a valid store path from the garbage collector, and fails on any other.
+    """Return the command that keeps a valid store path from the garbage collector, and fails on
+    any other.
 
     It builds and fetches nothing, evaluates nothing and takes 20 ms.
     """
@@ -162,7 +165,9 @@ def export_argv(paths: Sequence[Path]) -> tuple[str, ...]:
 
 
 def dump_database_argv(paths: Sequence[Path]) -> tuple[str, ...]:
-    """Return the command that writes what the database knows of `paths`, for ``nix-store --load-db``."""
+    """Return the command that writes what the database knows of `paths`, for ``nix-store
+    --load-db``.
+    """
     return ("nix-store", "--dump-db", *map(str, paths))
 
 
@@ -186,7 +191,8 @@ def closure_size_argv(settings: NixSettings, path: Path, *, version: str) -> tup
 
 
 def prefetch_argv(settings: NixSettings, url: str) -> tuple[str, ...]:
-    """Return the command that puts the source of a flake into the store and tells where, from Nix 2.15 on.
+    """Return the command that puts the source of a flake into the store and tells where, from
+    Nix 2.15 on.
 
     :param url: the flake, not by a name of the registry: no registry is asked.
     """
@@ -242,7 +248,9 @@ def lock_copy_argv(settings: NixSettings, directory: str) -> tuple[str, ...]:
 
 
 def config_argvs(settings: NixSettings) -> tuple[tuple[str, ...], ...]:
-    """Return commands of which one tells Nix's settings: the name from 2.20 on, and the one of before and of Lix."""
+    """Return commands of which one tells Nix's settings: the name from 2.20 on, and the one of
+    before and of Lix.
+    """
     return tuple(
         (*_nix_words(settings, *words), "--json")
         for words in (("config", "show"), ("show-config",))
@@ -291,18 +299,24 @@ def _nix_words(settings: NixSettings, *command: str) -> tuple[str, ...]:
 
 
 def flake_options(settings: NixSettings) -> tuple[str, ...]:
-    """Return what keeps the user's lock file as it is and replaces the inputs that are to be replaced."""
+    """Return what keeps the user's lock file as it is and replaces the inputs that are to be
+    replaced.
+    """
     overrides = [w for pair in settings.override_inputs for w in ("--override-input", *pair)]
     return ("--no-write-lock-file", *overrides)
 
 
 def _all_outputs(version: str) -> str:
-    """Return what follows a derivation that is to be built: nothing where Nix does not know the syntax."""
+    """Return what follows a derivation that is to be built: nothing where Nix does not know the
+    syntax.
+    """
     return "^*" if _release(version) >= _OUTPUT_SYNTAX_SINCE else ""
 
 
 def _limited(memory_mib: int | None) -> tuple[str, ...]:
-    """Return what runs the command behind it with at most that much memory (``RLIMIT_DATA``, getrlimit(2))."""
+    """Return what runs the command behind it with at most that much memory (``RLIMIT_DATA``,
+    getrlimit(2)).
+    """
     if memory_mib is None:
         return ()
     return ("/bin/sh", "-c", 'ulimit -d "$0" && exec "$@"', str(memory_mib * 1024))
@@ -313,7 +327,9 @@ def _wants_json_format(version: str) -> bool:
 
 
 def _release(version: str) -> tuple[int, int]:
-    """Read major and minor out of ``nix (Nix) 2.8.0``, ``nix (Lix, like Nix) 2.91.1``, ``... 2.33pre2026``."""
+    """Read major and minor out of ``nix (Nix) 2.8.0``, ``nix (Lix, like Nix) 2.91.1``, ``...
+    2.33pre2026``.
+    """
     found = re.findall(r"(\d+)\.(\d+)", version)
     return (int(found[-1][0]), int(found[-1][1])) if found else _OUTPUT_SYNTAX_SINCE
 

@@ -1,4 +1,6 @@
-"""What a failed build means to the user: the derivation that failed first, why, and the end of its log."""
+"""What a failed build means to the user: the derivation that failed first, why, and the end of
+its log.
+"""
 
 from __future__ import annotations
 

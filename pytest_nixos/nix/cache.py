@@ -25,10 +25,12 @@ _DAY_S = 86400.0
 class EvaluationCache:
     """JSON documents in a directory of the user's own.
 
-    Only speed depends on it: what cannot be read counts as absent, what cannot be written is not kept. What another user can have
-    written is not believed: a planted document would decide what a host declares and which derivation is built.
+    Only speed depends on it: what cannot be read counts as absent, what cannot be written is not
+    kept. What another user can have written is not believed: a planted document would decide what a
+    host declares and which derivation is built.
 
-    :param directory: made on first use, readable by its owner only: what a host declares may hold hashes of passwords.
+    :param directory: made on first use, readable by its owner only: what a host declares may hold
+        hashes of passwords.
     :param most_age_s: seconds since its last use after which a document is removed.
     """
 
@@ -41,7 +43,9 @@ class EvaluationCache:
         return cls(directory=cache_directory("evaluations"), most_age_s=most_age_s)
 
     def get(self, key: str) -> Mapping[str, Any] | None:
-        """Return the document under `key`, or ``None`` if it is absent, too old, damaged, or may be another user's."""
+        """Return the document under `key`, or ``None`` if it is absent, too old, damaged, or may
+        be another user's.
+        """
         path = self._path(key)
         try:
             if not (is_private(self.directory) and is_private(path)) or self._is_old(path):
@@ -58,7 +62,9 @@ class EvaluationCache:
         return content
 
     def put(self, key: str, content: Mapping[str, Any]) -> None:
-        """Keep `content` under `key`; another process sees it whole or not at all. What is too old goes."""
+        """Keep `content` under `key`; another process sees it whole or not at all. What is too
+        old goes.
+        """
         with contextlib.suppress(OSError):
             make_private(self.directory)
             self.prune()

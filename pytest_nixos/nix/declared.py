@@ -1,4 +1,6 @@
-"""What a host declares, as typed values: each knows how it stands in the document of ``nix/expressions/facts.nix``."""
+"""What a host declares, as typed values: each knows how it stands in the document of
+``nix/expressions/facts.nix``.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,8 @@ class Declared:
     """One option of the evaluated config.
 
     :param path: option path as written in a module, for example ``services.openssh.enable``.
-    :param state: ``present``; ``absent`` (this release has no such option); ``unreadable`` (evaluating it throws).
+    :param state: ``present``; ``absent`` (this release has no such option); ``unreadable``
+        (evaluating it throws).
     :param value: its value as JSON, derivations as store paths, functions as ``None``.
     """
 
@@ -60,7 +63,9 @@ class PortRange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InterfacePorts:
-    """Ports that the firewall opens, on all interfaces or on one; single ports are ranges of one."""
+    """Ports that the firewall opens, on all interfaces or on one; single ports are ranges of
+    one.
+    """
 
     tcp: tuple[PortRange, ...] = ()
     udp: tuple[PortRange, ...] = ()
@@ -129,7 +134,9 @@ class Firewall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Zram:
-    """``zramSwap``: `memory_percent` of RAM, at most `memory_max_bytes`, on `device_count` devices."""
+    """``zramSwap``: `memory_percent` of RAM, at most `memory_max_bytes`, on `device_count`
+    devices.
+    """
 
     algorithm: str
     memory_percent: int

@@ -27,7 +27,9 @@ class Tool:
     outputs: tuple[str, ...]
 
     def programs(self) -> tuple[str, ...]:
-        """List the programs that it brings, in order of name; none before it is built, and none for a library."""
+        """List the programs that it brings, in order of name; none before it is built, and none
+        for a library.
+        """
         folders = [Path(output) / "bin" for output in self.outputs]
         return tuple(
             sorted({entry.name for f in folders if f.is_dir() for entry in f.iterdir()} - {""})
@@ -38,7 +40,8 @@ class Tool:
 class DevShell:
     """What one development shell declares.
 
-    :param variables: environment variables by name, as text; ``PATH``-like ones are lists with ``:``.
+    :param variables: environment variables by name, as text; ``PATH``-like ones are lists with
+        ``:``.
     """
 
     system: str
@@ -70,13 +73,15 @@ class DevShell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShellVisit:
-    """What entering a development shell did, in a copy of the flake and with an empty home directory.
+    """What entering a development shell did, in a copy of the flake and with an empty home
+    directory.
 
     :param entered: whether a command ran in it within the limit.
     :param failure: why not, in Nix's words; ``""`` if it was entered.
     :param said: what the shell itself wrote while it was entered, without Nix's log.
     :param environment: environment variables inside.
-    :param default_path: what bash takes for PATH where its environment has none; Nix adds it to the shell's own.
+    :param default_path: what bash takes for PATH where its environment has none; Nix adds it to the
+        shell's own.
     :param project: files that it made, changed or removed in the copy of the flake.
     :param home: files that it made in the home directory.
     :param left_running: command lines of processes that were still there afterwards.
@@ -99,7 +104,9 @@ class ShellVisit:
 
     @property
     def foreign_path(self) -> tuple[str, ...]:
-        """Those directories of PATH that are there, lie outside of the Nix store, and that the shell itself added."""
+        """Those directories of PATH that are there, lie outside of the Nix store, and that the
+        shell itself added.
+        """
         own, default = list(self.path), list(self.default_path)
         for at in range(len(own) - len(default) + 1):
             if default and own[at : at + len(default)] == default:
@@ -108,7 +115,9 @@ class ShellVisit:
         return tuple(part for part in own if not part.startswith(_STORE) and Path(part).is_dir())
 
     def find(self, program: str) -> str | None:
-        """Return the file that a shell in there would run for `program`, ``None`` if there is none."""
+        """Return the file that a shell in there would run for `program`, ``None`` if there is
+        none.
+        """
         for directory in self.path:
             candidate = Path(directory) / program
             if candidate.is_file() and candidate.stat().st_mode & 0o111:
@@ -119,7 +128,9 @@ class ShellVisit:
 def changed_files(
     before: Mapping[str, Sequence[int]], after: Mapping[str, Sequence[int]]
 ) -> tuple[str, ...]:
-    """Name what differs between two :func:`snapshots <file_states>`, with ``+``, ``-`` or ``~`` before it."""
+    """Name what differs between two :func:`snapshots <file_states>`, with ``+``, ``-`` or ``~``
+    before it.
+    """
     signs = {
         name: "+" if name not in before else "-" if name not in after else "~"
         for name in before.keys() | after.keys()
@@ -129,7 +140,9 @@ def changed_files(
 
 
 def file_states(directory: Path) -> Mapping[str, Sequence[int]]:
-    """Return mode, size and time of change of every file below a directory; a directory has its mode only."""
+    """Return mode, size and time of change of every file below a directory; a directory has its
+    mode only.
+    """
     found: dict[str, Sequence[int]] = {}
     for path in directory.rglob("*"):
         status = path.lstat()

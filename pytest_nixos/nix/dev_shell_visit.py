@@ -1,7 +1,8 @@
 """Entering a development shell the way that people do, where it can do no harm.
 
-The shell starts in a copy of the flake's source with a home directory of its own; Nix keeps the user's caches and
-settings. What it leaves running is found by an environment variable that its processes inherit, told, and ended.
+The shell starts in a copy of the flake's source with a home directory of its own; Nix keeps the
+user's caches and settings. What it leaves running is found by an environment variable that its
+processes inherit, told, and ended.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ _QUICK_S = 30.0
 _ROOTS_S = 120.0
 _ENTERING_S = 1800.0
 _LARGEST_OUTPUT = 4 * 1024 * 1024
-# Prints the environment. LD_LIBRARY_PATH is passed aside: what a shell sets there may not fit this machine's Python.
+# Prints the environment. LD_LIBRARY_PATH is passed aside: what a shell sets there may not fit this
+# machine's Python.
 _REPORT = (
     "import json, os, sys; e = dict(os.environ); sys.argv[1] and e.update(LD_LIBRARY_PATH=sys.argv[1]);"
     ' sys.stdout.write("\\0" + json.dumps(e))'
@@ -64,7 +66,9 @@ _OUTER = 'exec "$@" >"$0/stdout" 2>"$0/stderr" </dev/null'
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scratch:
-    """A copy of a flake's source that may be written, and an empty home directory, for one visit."""
+    """A copy of a flake's source that may be written, and an empty home directory, for one
+    visit.
+    """
 
     project: Path
     home: Path
@@ -112,7 +116,8 @@ def enter_shell(
 
 
 def enter_with_direnv(nix: Nix, *, root: Path, below: str) -> DirenvVisit:
-    """Let direnv load ``.envrc`` in a copy of a flake, and look for what it keeps from being collected.
+    """Let direnv load ``.envrc`` in a copy of a flake, and look for what it keeps from being
+    collected.
 
     :param root: the source tree that holds the flake.
     :param below: where in it the flake lies.
@@ -190,7 +195,9 @@ def visit(argv: Sequence[str], scratch: Scratch, *, cwd: Path, limit_s: float) -
 
 
 def _environment(home: Path, mark: str) -> Mapping[str, str]:
-    """Return what differs from this process's environment: a home directory of its own, Nix's files where they are."""
+    """Return what differs from this process's environment: a home directory of its own, Nix's
+    files where they are.
+    """
     own = Path.home()
     cache = os.environ.get("XDG_CACHE_HOME") or str(own / ".cache")
     config = Path(os.environ.get("XDG_CONFIG_HOME") or own / ".config")

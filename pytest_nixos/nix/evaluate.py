@@ -69,7 +69,8 @@ class NixAnswer:
 def describe(nix: Nix, flake: FlakeRef) -> Mapping[str, Json]:
     """Return ``nix flake metadata --json``: ``url``, ``path``, ``locked``, ``locks``.
 
-    :raises FlakeError: if the flake cannot be found, fetched or locked, or lacks an input to override.
+    :raises FlakeError: if the flake cannot be found, fetched or locked, or lacks an input to
+        override.
     """
     log = NixLog()
     try:
@@ -88,8 +89,8 @@ def describe(nix: Nix, flake: FlakeRef) -> Mapping[str, Json]:
 def source_tree(nix: Nix, flake: FlakeRef, metadata: Mapping[str, Json]) -> Path:
     """Return the source tree of a flake in the store, and put it there if it is not.
 
-    Up to Nix 2.34 ``nix flake metadata`` has copied it already. Later ones name a path that need not exist, and Determinate Nix
-    names none, since they evaluate without a copy.
+    Up to Nix 2.34 ``nix flake metadata`` has copied it already. Later ones name a path that need
+    not exist, and Determinate Nix names none, since they evaluate without a copy.
 
     :raises FlakeError: if it cannot be fetched.
     """
@@ -144,7 +145,8 @@ def apply_to_output(
     metadata: Mapping[str, Json],
     about: str = "",
 ) -> Json:
-    """Apply a function to one top-level output of a flake; ``None`` where the flake has no such output.
+    """Apply a function to one top-level output of a flake; ``None`` where the flake has no such
+    output.
 
     :param metadata: of the flake, by which a failure is told.
     :param about: the part of the output that is meant, for the error.
@@ -183,7 +185,8 @@ def host_document(
     options: Mapping[str, Sequence[str]],
     measured: Measured = lambda _: None,
 ) -> Mapping[str, Json]:
-    """Return what ``nix/expressions/host-config.nix`` says of one host; what alone breaks it is left out and marked.
+    """Return what ``nix/expressions/host-config.nix`` says of one host; what alone breaks it is
+    left out and marked.
 
     :param metadata: of the flake, by which a failure is told.
     :param refuse_image: evaluate no further where the host is no machine that stays.

@@ -1,7 +1,8 @@
-"""The Nix expressions that are applied to a flake's ``nixosConfigurations``, assembled from ``nix/*.nix``.
+"""The Nix expressions that are applied to a flake's ``nixosConfigurations``, assembled from
+``nix/*.nix``.
 
-They travel as text in ``nix eval --apply``: that works in pure mode and with ``--override-input``, and writes no
-file. Data goes in as JSON text, so no value of a user is ever parsed as Nix.
+They travel as text in ``nix eval --apply``: that works in pure mode and with ``--override-input``,
+and writes no file. Data goes in as JSON text, so no value of a user is ever parsed as Nix.
 """
 
 from __future__ import annotations
@@ -61,8 +62,10 @@ def evaluation_expression(
     :param attr: name of the host.
     :param backend: ``auto``, ``vm`` or ``container``.
     :param options: option paths as attribute names, see :func:`option_names`.
-    :param skipped_facts: names of :func:`host_facts` to leave out because they break the evaluation.
-    :param refuse_image: answer what the host is where it is no machine that stays, such as an ISO image, and evaluate no further.
+    :param skipped_facts: names of :func:`host_facts` to leave out because they break the
+        evaluation.
+    :param refuse_image: answer what the host is where it is no machine that stays, such as an ISO
+        image, and evaluate no further.
     :raises SettingsError: if the text is longer than an argument may be.
     """
     request = _request(attr, backend, instrumentation)
@@ -93,12 +96,16 @@ def dev_shells_expression(request: Mapping[str, str]) -> str:
 
 
 def names_expression() -> str:
-    """Return the function that turns ``nixosConfigurations`` into names and addresses of all hosts."""
+    """Return the function that turns ``nixosConfigurations`` into names and addresses of all
+    hosts.
+    """
     return _small_expression("hosts.nix", "")
 
 
 def image_expression(host: str) -> str:
-    """Return the function that turns ``nixosConfigurations`` into the derivation of a host's container template."""
+    """Return the function that turns ``nixosConfigurations`` into the derivation of a host's
+    container template.
+    """
     return _small_expression("lxc-image.nix", f"name = {nix_quote(host)};")
 
 

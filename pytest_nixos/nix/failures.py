@@ -46,7 +46,8 @@ class EvalInterrupted(EvalError):
 
 
 class ImageRefused(EvalError):
-    """A host that is made into a medium (an ISO image, an installer), which nobody asked for by name.
+    """A host that is made into a medium (an ISO image, an installer), which nobody asked for by
+    name.
 
     :param kind: what it is, with its article.
     """

@@ -1,4 +1,6 @@
-"""A flake: its lock, its hosts, its outputs; the one way from a flake ref to a host's facts and to what is built of it."""
+"""A flake: its lock, its hosts, its outputs; the one way from a flake ref to a host's facts and
+to what is built of it.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +72,9 @@ class FlakeHost:
 
 
 class UnreadableDocument(EvalError):
-    """An evaluation gave something other than what the expression returns, or its file is damaged."""
+    """An evaluation gave something other than what the expression returns, or its file is
+    damaged.
+    """
 
 
 class Flake:
@@ -99,7 +103,8 @@ class Flake:
     def metadata(self) -> Mapping[str, Json]:
         """What ``nix flake metadata`` says of it: ``url``, ``path``, ``locked``, ``locks``.
 
-        :raises FlakeError: if the flake cannot be found, fetched or locked, or lacks an input to override.
+        :raises FlakeError: if the flake cannot be found, fetched or locked, or lacks an input to
+            override.
         """
         if self._metadata is None:
             self._metadata = describe(self.nix, self.ref)
@@ -152,7 +157,8 @@ class Flake:
         return tuple(names)
 
     def fetch(self) -> None:
-        """Have Nix fetch what evaluating a host reads, so that evaluations at once do not each fetch it.
+        """Have Nix fetch what evaluating a host reads, so that evaluations at once do not each
+        fetch it.
 
         What is wrong with the flake, the evaluations tell.
         """
@@ -182,10 +188,11 @@ class Flake:
     ) -> HostConfig:
         """Evaluate one host to its facts and instantiate its machine.
 
-        :param backend: ``auto`` (a container if the host declares ``boot.isContainer``), ``vm``, ``container``,
-            ``boot-loader`` (a VM with a disk and boot loader of its own).
+        :param backend: ``auto`` (a container if the host declares ``boot.isContainer``), ``vm``,
+            ``container``, ``boot-loader`` (a VM with a disk and boot loader of its own).
         :param option_paths: further options to read, as written in a module.
-        :param refuse_image: refuse a host that is made into a medium, such as an ISO image, before its machine is evaluated.
+        :param refuse_image: refuse a host that is made into a medium, such as an ISO image, before
+            its machine is evaluated.
         :param measured: told how much memory it took, in MiB, if it was not known already.
         :raises FlakeError: if the flake cannot be read or has no such host.
         :raises ImageRefused: if it is such a host.
@@ -236,7 +243,9 @@ class Flake:
     def build(
         self, host: HostConfig, *, gc_root: Path, on_progress: ProgressSink | None = None
     ) -> Path:
-        """Build the machine of a host that was evaluated; see :meth:`pytest_nixos.nix.store.Nix.build`."""
+        """Build the machine of a host that was evaluated; see
+        :meth:`pytest_nixos.nix.store.Nix.build`.
+        """
         return self.nix.build(
             host.derivation, gc_root=gc_root, output=host.output, on_progress=on_progress
         )
@@ -255,7 +264,8 @@ class Flake:
         return self._hosts
 
     def container_template(self, host: str, *, gc_root: Path) -> Path | None:
-        """Build the template from which Proxmox makes the host's container; ``None`` where the host has none.
+        """Build the template from which Proxmox makes the host's container; ``None`` where the
+        host has none.
 
         :param gc_root: link to make to what was built.
         :raises EvalError: if the host does not evaluate.
@@ -265,9 +275,11 @@ class Flake:
         return None if derivation is None else self.nix.build(str(derivation), gc_root=gc_root)
 
     def rebuild(self, derivation: str) -> Rebuild:
-        """Build again what this machine built for `derivation`, as far as that is cheap, and compare.
+        """Build again what this machine built for `derivation`, as far as that is cheap, and
+        compare.
 
-        Text files, units and scripts are built again, and the system that holds them; packages are not.
+        Text files, units and scripts are built again, and the system that holds them; packages are
+        not.
 
         :param derivation: store path of a derivation that has been built.
         """
@@ -308,7 +320,8 @@ class Flake:
         return self._shells[key]
 
     def enter(self, system: str, name: str, *, pure: bool = False) -> ShellVisit:
-        """Enter a development shell with ``nix develop`` in a copy of the flake, once per kind of entry.
+        """Enter a development shell with ``nix develop`` in a copy of the flake, once per kind
+        of entry.
 
         :param pure: with ``--ignore-environment``.
         """
@@ -331,7 +344,9 @@ class Flake:
         return shutil.which("direnv") is not None
 
     def enter_with_direnv(self) -> DirenvVisit:
-        """Let direnv load ``.envrc`` in a copy of the flake, and look for what it keeps from being collected."""
+        """Let direnv load ``.envrc`` in a copy of the flake, and look for what it keeps from
+        being collected.
+        """
         return enter_with_direnv(self.nix, root=self.root, below=subfolder(self.metadata))
 
     def _of_hosts(self, name: str, expression: str) -> Json:
@@ -362,7 +377,9 @@ class Flake:
         return {"kind": "host", "expression": expression}
 
     def _image(self, name: str, known: HostConfig | None) -> str:
-        """Return what kind of medium a host is, as far as an earlier evaluation found out; ``""`` otherwise."""
+        """Return what kind of medium a host is, as far as an earlier evaluation found out;
+        ``""`` otherwise.
+        """
         kept = self._kept.get(_image_question(name)).get("image")
         return known.image if known is not None else kept if isinstance(kept, str) else ""
 

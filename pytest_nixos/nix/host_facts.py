@@ -1,9 +1,11 @@
-"""The facts of a host: what one ``nixosConfigurations`` entry *declares*, each declared once, as a field of :class:`HostConfig`.
+"""The facts of a host: what one ``nixosConfigurations`` entry *declares*, each declared once, as
+a field of :class:`HostConfig`.
 
-A field says where its fact stands among the options, how it is read, and whether it is compared with the machine. The
-expression takes the paths from here, and so do the parser and the search for what breaks an evaluation. To add a fact, add a
-field; if its value is not plain JSON, give it a reader of the same name in ``expressions/facts.nix``.
-Facts that a release does not have are ``None`` or empty, never guessed.
+A field says where its fact stands among the options, how it is read, and whether it is compared
+with the machine. The expression takes the paths from here, and so do the parser and the search for
+what breaks an evaluation. To add a fact, add a field; if its value is not plain JSON, give it a
+reader of the same name in ``expressions/facts.nix``. Facts that a release does not have are
+``None`` or empty, never guessed.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ class Fact:
 
     :param path: where it stands among the options, as written in a module.
     :param parse: from the document's value to the field's.
-    :param parse_entry: for a set of named entries, each of which may throw by itself: from name and value to the field's value.
+    :param parse_entry: for a set of named entries, each of which may throw by itself: from name and
+        value to the field's value.
     :param absent: the field's value where the fact cannot be read.
     :param compared: whether a difference between the host and the machine made of it is told.
     """
@@ -56,17 +59,22 @@ class HostConfig:
     """The evaluated facts of one host.
 
     :param options: every option path that was asked for, see :class:`Declared`.
-    :param changed: option paths whose value differs between the host as it is and the machine that is
-        started (the VM variant or container plus the instrumentation): path to (declared, in the machine).
+    :param changed: option paths whose value differs between the host as it is and the machine that
+        is started (the VM variant or container plus the instrumentation): path to (declared, in the
+        machine).
     :param backend: ``vm`` or ``container``: what `derivation` builds.
-    :param image: what it is where it is made into a medium and not into a machine that stays (``an ISO image``), ``""`` for a machine.
-    :param unreadable: option paths of facts that throw, or that Nix cannot evaluate; such a fact is empty here.
-    :param derivation: store path of the derivation that builds the machine (the run script's package for
-        a VM, the toplevel for a container).
+    :param image: what it is where it is made into a medium and not into a machine that stays (``an
+        ISO image``), ``""`` for a machine.
+    :param unreadable: option paths of facts that throw, or that Nix cannot evaluate; such a fact is
+        empty here.
+    :param derivation: store path of the derivation that builds the machine (the run script's
+        package for a VM, the toplevel for a container).
     :param output: store path that the derivation builds.
     :param toplevel: store path of the system that the machine boots.
-    :param program: path of the run script inside that package (``bin/run-<name>-vm``), ``""`` for a container.
-    :param snapshot_refusal: why the machine's state cannot be saved, ``""`` where it can (a VM made for it).
+    :param program: path of the run script inside that package (``bin/run-<name>-vm``), ``""`` for a
+        container.
+    :param snapshot_refusal: why the machine's state cannot be saved, ``""`` where it can (a VM made
+        for it).
     """
 
     ref: HostRef
@@ -134,7 +142,9 @@ class HostConfig:
 
 @cache
 def host_facts() -> Mapping[str, Fact]:
-    """Return the facts of a host by field of :class:`HostConfig`; the document of an evaluation names them so too."""
+    """Return the facts of a host by field of :class:`HostConfig`; the document of an evaluation
+    names them so too.
+    """
     hints = get_type_hints(HostConfig, include_extras=True)
     return {
         name: fact
@@ -178,7 +188,9 @@ def parse_host_config(
 
 
 def _value(fact: Fact, answer: Json) -> Any:
-    """Return the value of a field from the document's answer, ``None`` if the evaluation left the fact out."""
+    """Return the value of a field from the document's answer, ``None`` if the evaluation left
+    the fact out.
+    """
     if fact.parse_entry is not None:
         return _entries(fact.parse_entry, answer or {})
     if not answer or not answer["readable"]:

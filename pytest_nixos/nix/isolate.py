@@ -1,7 +1,8 @@
 """Finds what ends the evaluation of a host whose machine does evaluate.
 
-``builtins.tryEval`` catches ``throw`` and ``assert``. A type error or a missing attribute in one option that
-nothing else reads ends the whole evaluation instead; such options and facts are found by halving.
+``builtins.tryEval`` catches ``throw`` and ``assert``. A type error or a missing attribute in one
+option that nothing else reads ends the whole evaluation instead; such options and facts are found
+by halving.
 """
 
 from __future__ import annotations

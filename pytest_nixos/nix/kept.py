@@ -1,4 +1,6 @@
-"""What is kept of a flake between runs: answers under the flake's content, its inputs, the settings and the Nix that reads them."""
+"""What is kept of a flake between runs: answers under the flake's content, its inputs, the
+settings and the Nix that reads them.
+"""
 
 from __future__ import annotations
 
@@ -37,13 +39,17 @@ class Kept:
         return (cache.get(key) if cache is not None and key is not None else None) or {}
 
     def instantiated(self, question: Mapping[str, object]) -> Mapping[str, Json] | None:
-        """Return the answer that is kept to a question, if the derivation in it was not collected since."""
+        """Return the answer that is kept to a question, if the derivation in it was not
+        collected since.
+        """
         document = self.get(question)
         derivation = document.get("derivation")
         return document if isinstance(derivation, str) and Path(derivation).exists() else None
 
     def put(self, question: Mapping[str, object], answer: Mapping[str, Json]) -> None:
-        """Keep an answer, unless somebody edited the flake in between: it is then not one about what was opened."""
+        """Keep an answer, unless somebody edited the flake in between: it is then not one about
+        what was opened.
+        """
         cache, key = self._nix.settings.cache, self._key(question)
         if cache is None or key is None:
             return

@@ -1,4 +1,6 @@
-"""Failures of Nix that are told by their words: what happened, in words of ours, and what to do about it."""
+"""Failures of Nix that are told by their words: what happened, in words of ours, and what to do
+about it.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ class Known:
 
 
 def _known(pattern: str, says: str, remedy: str) -> Known:
-    """Return a known failure; a ``'`` of `pattern` stands for either quote, as Nix writes ``"`` from 2.34 on."""
+    """Return a known failure; a ``'`` of `pattern` stands for either quote, as Nix writes ``"``
+    from 2.34 on.
+    """
     either = pattern.replace("[^'", "[^\0").replace("'", "['\"]").replace("\0", "'\"")
     return Known(re.compile(either), says, remedy)
 

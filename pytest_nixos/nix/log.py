@@ -1,7 +1,8 @@
 """What Nix says with ``--log-format internal-json``: errors, warnings, build logs and progress.
 
-The format is the same from Nix 2.8 to 2.33 and in Lix: lines of ``@nix {...}`` among plain lines of the
-programs that Nix runs. The numbers are ``ActivityType`` and ``ResultType`` of ``libutil/logging.hh``.
+The format is the same from Nix 2.8 to 2.33 and in Lix: lines of ``@nix {...}`` among plain lines of
+the programs that Nix runs. The numbers are ``ActivityType`` and ``ResultType`` of
+``libutil/logging.hh``.
 """
 
 from __future__ import annotations
@@ -118,7 +119,9 @@ class NixLog:
         return "\n\n".join([*(e.whole for e in self.errors), "\n".join(self.plain)]).strip()
 
     def log_tail(self, derivation: str) -> tuple[str, ...]:
-        """Return the last lines that the build of `derivation` printed, as far as they came through."""
+        """Return the last lines that the build of `derivation` printed, as far as they came
+        through.
+        """
         return tuple(self._logs.get(derivation, ()))
 
     def _message(self, event: Mapping[str, Any]) -> None:

@@ -7,7 +7,8 @@ from pytest_nixos.nix.refs import HostRef
 
 __all__ = ["UNKNOWN_MIB", "EvaluationMemory"]
 
-#: What an evaluation is taken to need before one was measured: of 16 public hosts on nixpkgs 24.05, the largest took 7.6 GiB.
+#: What an evaluation is taken to need before one was measured: of 16 public hosts on nixpkgs 24.05,
+#: the largest took 7.6 GiB.
 UNKNOWN_MIB = 7800
 
 
@@ -32,7 +33,9 @@ class EvaluationMemory:
         return self._taken_mib.get(host)
 
     def estimated_mib(self, host: HostRef) -> int:
-        """Return what evaluating this host probably takes, in MiB: as measured, else as the largest of its flake."""
+        """Return what evaluating this host probably takes, in MiB: as measured, else as the
+        largest of its flake.
+        """
         own = self.remembered_mib(host)
         if own is not None:
             return own
@@ -40,7 +43,9 @@ class EvaluationMemory:
         return max(others, default=UNKNOWN_MIB)
 
     def take(self, host: HostRef, mib: int) -> None:
-        """Remember what an evaluation took; of several, as in the search for what breaks one, the most."""
+        """Remember what an evaluation took; of several, as in the search for what breaks one,
+        the most.
+        """
         self._taken_mib[host] = max(mib, self._taken_mib.get(host, 0))
         if self._cache is not None:
             self._cache.put(_key(host), {"mib": self._taken_mib[host]})

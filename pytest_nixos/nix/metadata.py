@@ -31,7 +31,8 @@ Json = Any
 
 
 def content_identity(metadata: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return what fixes the content of a flake and all its inputs, or ``None`` if something is not fixed.
+    """Return what fixes the content of a flake and all its inputs, or ``None`` if something is
+    not fixed.
 
     :param metadata: answer of ``nix flake metadata --json``.
     """
@@ -50,7 +51,9 @@ def _is_fixed(locked: Mapping[str, Any]) -> bool:
 
 
 def _lies_inside_parent(node: Mapping[str, Any]) -> bool:
-    """Tell a relative ``path:`` input: its content is part of the flake that names it (Nix 2.26 on)."""
+    """Tell a relative ``path:`` input: its content is part of the flake that names it (Nix 2.26
+    on).
+    """
     return "parent" in node and not str(node["locked"].get("path", "/")).startswith("/")
 
 
@@ -73,7 +76,8 @@ def input_names(metadata: Mapping[str, Json]) -> tuple[str, ...]:
 
 
 def input_by_url(metadata: Mapping[str, Json], url: str) -> str | None:
-    """Return the name of the input that is fetched from `url`, with ``/`` between names where it is an input's input.
+    """Return the name of the input that is fetched from `url`, with ``/`` between names where it
+    is an input's input.
 
     :param url: as Nix names it in its errors: scheme and place, perhaps with parameters.
     """
@@ -106,7 +110,9 @@ def input_location(metadata: Mapping[str, Json], name: str) -> Path | None:
 
 
 def source_paths(metadata: Mapping[str, Json]) -> Mapping[str, str]:
-    """Return where in the store the sources of the flake's inputs lie, or would lie: store path to name of the input."""
+    """Return where in the store the sources of the flake's inputs lie, or would lie: store path
+    to name of the input.
+    """
     return {
         path: name
         for name, node in _inputs(metadata)
@@ -115,9 +121,11 @@ def source_paths(metadata: Mapping[str, Json]) -> Mapping[str, str]:
 
 
 def source_path(nar_hash: object) -> str | None:
-    """Return the store path of a source tree with this hash, ``None`` if it is no hash of that kind.
+    """Return the store path of a source tree with this hash, ``None`` if it is no hash of that
+    kind.
 
-    A source is content-addressed under the name ``source`` (``makeFixedOutputPath`` in Nix's ``store-api.cc``).
+    A source is content-addressed under the name ``source`` (``makeFixedOutputPath`` in Nix's
+    ``store-api.cc``).
     """
     if not isinstance(nar_hash, str) or not nar_hash.startswith(_HASH):
         return None
@@ -162,7 +170,8 @@ def _forge(locked: Mapping[str, Json]) -> str:
 
 
 def unknown_inputs(metadata: Mapping[str, Json], names: Iterable[str]) -> tuple[str, ...]:
-    """Return those of `names` that are no inputs of the flake; Nix up to 2.8 ignores them in silence.
+    """Return those of `names` that are no inputs of the flake; Nix up to 2.8 ignores them in
+    silence.
 
     :param names: as ``--override-input`` takes them, ``/`` between the names of nested inputs.
     """
@@ -173,7 +182,9 @@ def unknown_inputs(metadata: Mapping[str, Json], names: Iterable[str]) -> tuple[
 
 
 def _node(nodes: Mapping[str, Json], root: str, path: Iterable[str]) -> str | None:
-    """Walk `path` from `root`; an input is a node's name, or a path from the root that it follows."""
+    """Walk `path` from `root`; an input is a node's name, or a path from the root that it
+    follows.
+    """
     current = root
     for name in path:
         found = ((nodes.get(current) or {}).get("inputs") or {}).get(name)

@@ -1,4 +1,6 @@
-"""Reasons for a failure that lie with the flake's owner: an input that is private, a file that is locked or not tracked, a newer lock."""
+"""Reasons for a failure that lie with the flake's owner: an input that is private, a file that
+is locked or not tracked, a newer lock.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +90,9 @@ class Circumstances:
 def owners_reason(
     subject: str, flake: FlakeRef, log: NixLog, around: Circumstances
 ) -> NixosError | None:
-    """Return the error that explains a failure for which the flake's owner has a reason, ``None`` if it is another."""
+    """Return the error that explains a failure for which the flake's owner has a reason,
+    ``None`` if it is another.
+    """
     for explain in (_newer_lock, _input_out_of_reach, _locked_by_git_crypt, _not_in_source):
         error = explain(subject, flake, log, around)
         if error is not None:
@@ -220,7 +224,9 @@ def _not_in_input(
 
 
 def local_directory(flake: FlakeRef) -> Path | None:
-    """Return the root of the tree that a flake on this machine is taken from, ``None`` for a flake of elsewhere."""
+    """Return the root of the tree that a flake on this machine is taken from, ``None`` for a
+    flake of elsewhere.
+    """
     text = flake.url.partition("?")[0].removeprefix("git+").removeprefix("path:")
     text = text.removeprefix("file://") if text.startswith("file:///") else text
     if not text.startswith("/"):

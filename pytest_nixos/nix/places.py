@@ -1,4 +1,6 @@
-"""Where in a flake something stands: paths in the store told as paths of the user's flake or of one of its inputs."""
+"""Where in a flake something stands: paths in the store told as paths of the user's flake or of
+one of its inputs.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ __all__ = ["SOURCE_ROOT", "Places"]
 
 Json = Any
 
-#: The root of a source tree as Nix writes it: in the store, or by its URL where it evaluates without a copy (`setPathDisplay`).
+#: The root of a source tree as Nix writes it: in the store, or by its URL where it evaluates
+#: without a copy (`setPathDisplay`).
 SOURCE_ROOT = r"(?:/nix/store/[0-9a-z]{32}-source|«[^»\n]+»)"
 
 _SOURCE = re.compile(f"(?P<root>{SOURCE_ROOT})" + r"(?:/(?P<below>[^\s'\"\u2019\u2018`:,;)\]]*))?")
@@ -42,7 +45,8 @@ class Places:
         return cls(own=str(own or ""), inputs=source_paths(metadata), metadata=metadata)
 
     def input_of(self, path: str) -> tuple[str, str] | None:
-        """Return which input a path in the store belongs to, and where in it; ``""`` names the flake itself.
+        """Return which input a path in the store belongs to, and where in it; ``""`` names the
+        flake itself.
 
         ``None`` stands for a path of neither.
         """
@@ -53,11 +57,14 @@ class Places:
         return None if name is None else (name, found["below"] or "")
 
     def shorten(self, text: str) -> str:
-        """Return `text` with paths of the flake as they stand in it, and of an input below the input's name."""
+        """Return `text` with paths of the flake as they stand in it, and of an input below the
+        input's name.
+        """
         return _SOURCE.sub(self._short, text)
 
     def nearest(self, trace: str) -> str:
-        """Return the place in the flake itself that a trace of Nix names nearest to the failure, ``""`` if there is none.
+        """Return the place in the flake itself that a trace of Nix names nearest to the failure,
+        ``""`` if there is none.
 
         Nix up to 2.17 tells a trace from the failure outwards, later ones towards it.
         """
@@ -70,7 +77,9 @@ class Places:
         return f"{self.shorten(nearest['file'])}:{nearest['line']}"
 
     def _owner(self, root: str) -> str | None:
-        """Return the name of the input that a source tree is of, ``""`` for the flake itself, ``None`` for neither."""
+        """Return the name of the input that a source tree is of, ``""`` for the flake itself,
+        ``None`` for neither.
+        """
         if not root.startswith("«"):
             return "" if root == self.own else self.inputs.get(root)
         url = root.strip("«»")

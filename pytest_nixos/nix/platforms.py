@@ -19,7 +19,8 @@ _QUICK_S = 60.0
 
 
 def what_a_build_takes(nix: Nix, system: str) -> tuple[str, ...]:
-    """Say in lines what building for `system` takes on this machine; none where it is this machine's own system.
+    """Say in lines what building for `system` takes on this machine; none where it is this
+    machine's own system.
 
     :param system: as Nix names it, for example ``aarch64-linux``.
     """
@@ -65,7 +66,9 @@ def _words(value: Json) -> tuple[str, ...]:
 
 
 def _builders(settings: Mapping[str, Json]) -> list[str]:
-    """List the lines that name builders; ``@FILE`` stands for the lines of a file, as in nix.conf(5)."""
+    """List the lines that name builders; ``@FILE`` stands for the lines of a file, as in
+    nix.conf(5).
+    """
     lines = []
     for part in str(settings.get("builders") or "").replace(";", "\n").splitlines():
         name = part.strip()

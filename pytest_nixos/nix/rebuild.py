@@ -17,7 +17,8 @@ __all__ = ["Rebuild", "different", "rebuild", "rebuildable"]
 _AT_ONCE = 200
 _QUICK_S = 120.0
 
-# Attributes of the builders of nixpkgs that make text files, links and small scripts (trivial-builders).
+# Attributes of the builders of nixpkgs that make text files, links and small scripts
+# (trivial-builders).
 _CHEAP = (b'("preferLocalBuild","1")', b'("buildCommand","', rb"\"buildCommand\":")
 # Outputs stand first in a derivation: name, path, and where the content is fixed its hash.
 _OUTPUTS = re.compile(rb'^Derive\(\[((?:\("[^"]*","[^"]*","[^"]*","[^"]*"\),?)+)\]')
@@ -71,7 +72,9 @@ def rebuildable(derivations: Iterable[str]) -> tuple[str, ...]:
 
 
 def different(said: str) -> tuple[str, ...]:
-    """Find the derivations that Nix or Lix calls not deterministic, by store path, or by name where it tells no more."""
+    """Find the derivations that Nix or Lix calls not deterministic, by store path, or by name
+    where it tells no more.
+    """
     return tuple(
         dict.fromkeys(
             f"{match['drv']}.drv" if match["drv"].startswith("/") else match["drv"]

@@ -30,8 +30,8 @@ class FlakeRef:
     def parse(cls, text: str, *, cwd: Path) -> FlakeRef:
         """Read a flake ref as typed.
 
-        :param text: ``.``, ``./dir``, ``/dir``, ``dir`` (if it exists), ``path:...``, ``git+file:...``,
-            ``github:owner/repo``, or a registry name.
+        :param text: ``.``, ``./dir``, ``/dir``, ``dir`` (if it exists), ``path:...``,
+            ``git+file:...``, ``github:owner/repo``, or a registry name.
         :param cwd: directory that relative paths start from.
         """
         if _URL_SCHEME.match(text):
@@ -50,7 +50,8 @@ class FlakeRef:
 class HostRef:
     """One host of a flake: ``flake#attr``, where `attr` names an entry of ``nixosConfigurations``.
 
-    The attribute name may hold dots and dashes; it is one name, never a path, as for ``nixos-rebuild``.
+    The attribute name may hold dots and dashes; it is one name, never a path, as for
+    ``nixos-rebuild``.
     """
 
     flake: FlakeRef
@@ -132,14 +133,17 @@ def _with_revision(url: str, revision: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class UpgradeFrom:
-    """What ``--nixos-upgrade-from`` names: another flake, one host of it, or a git revision of the tested flake."""
+    """What ``--nixos-upgrade-from`` names: another flake, one host of it, or a git revision of
+    the tested flake.
+    """
 
     selection: HostSelection | None
     revision: str = ""
 
     @classmethod
     def parse(cls, text: str, *, cwd: Path) -> UpgradeFrom:
-        """Read ``REF``, ``REF#HOST`` or a revision: a word without ``:``, ``/``, ``#`` and a leading dot.
+        """Read ``REF``, ``REF#HOST`` or a revision: a word without ``:``, ``/``, ``#`` and a
+        leading dot.
 
         :raises SettingsError: if the text has an empty host or more than one ``#``.
         """

@@ -1,4 +1,6 @@
-"""Several hosts: which ones were asked for, and their evaluation, as many at once as this machine has room for."""
+"""Several hosts: which ones were asked for, and their evaluation, as many at once as this
+machine has room for.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ class Question:
 
     :param backend: see :meth:`pytest_nixos.nix.flake.Flake.evaluate`.
     :param option_paths: further options to read, as written in a module.
-    :param machines_only: of these hosts only machines that stay are wanted, no ISO images and the like; nobody named them.
+    :param machines_only: of these hosts only machines that stay are wanted, no ISO images and the
+        like; nobody named them.
     """
 
     backend: str
@@ -96,9 +99,10 @@ def evaluate_hosts(
 ) -> Mapping[HostRef, Evaluated]:
     """Evaluate hosts; what an earlier run kept is not evaluated again.
 
-    Each evaluation is a process of its own, so that a host that does not evaluate takes no other with it. One
-    evaluation of several hosts is no faster: nearly all of the work is each host's own packages and modules, and
-    the heap of one process grows with each (nixpkgs 24.05: 3 hosts 27 s and 3.9 GiB, one by one 28 s and 1.7 GiB).
+    Each evaluation is a process of its own, so that a host that does not evaluate takes no other
+    with it. One evaluation of several hosts is no faster: nearly all of the work is each host's own
+    packages and modules, and the heap of one process grows with each (nixpkgs 24.05: 3 hosts 27 s
+    and 3.9 GiB, one by one 28 s and 1.7 GiB).
 
     :param say: called with each host whose evaluation takes time, as it starts.
     :param room: what this machine has, asked of it unless given.
@@ -151,9 +155,11 @@ def _evaluated(
 
 
 class _Queue:
-    """Evaluations that wait for a processor and for memory; the first of a flake tells what the others probably take.
+    """Evaluations that wait for a processor and for memory; the first of a flake tells what the
+    others probably take.
 
-    What does not fit beside those that run waits for them. What was measured to need more than this machine has is not started.
+    What does not fit beside those that run waits for them. What was measured to need more than this
+    machine has is not started.
     """
 
     def __init__(
@@ -223,7 +229,9 @@ class _Queue:
         return None
 
     def _refusal(self, host: HostRef) -> Evaluated | None:
-        """Say why a host is not evaluated: it was measured to need more than there is, with nothing else running."""
+        """Say why a host is not evaluated: it was measured to need more than there is, with
+        nothing else running.
+        """
         needed_mib = self._memory.remembered_mib(host)
         with self._changed:
             alone = len(self._running_mib) == 1

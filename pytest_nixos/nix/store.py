@@ -63,7 +63,8 @@ class Nix:
         """Build a derivation and keep it from the garbage collector.
 
         :param gc_root: symlink to make, in a directory that is made if it is missing.
-        :param output: store path that it is known to build; where that is valid already, nothing is built.
+        :param output: store path that it is known to build; where that is valid already, nothing is
+            built.
         :param on_progress: called as Nix gets on.
         :return: store path of its ``out`` output.
         :raises BuildError: with the end of the log of the derivation that failed.
@@ -111,7 +112,9 @@ class Nix:
         return tuple(Path(line) for line in answer.stdout_text.split())
 
     def closure_bytes(self, path: Path) -> int | None:
-        """Return how large all that `path` needs at run time is, in bytes; ``None`` if Nix does not tell."""
+        """Return how large all that `path` needs at run time is, in bytes; ``None`` if Nix does
+        not tell.
+        """
         argv = closure_size_argv(self.settings, path, version=self.version())
         answer = self.run(argv, NixLog(), _QUICK_S)
         return closure_size(answer.stdout_text) if answer.exit_status == 0 else None
@@ -157,7 +160,8 @@ class Nix:
     def _was_built(self, output: str, gc_root: Path) -> bool:
         """Make `gc_root` if `output` is there and whole.
 
-        That a path exists does not say so: a build that was cut short may have left it. Nix's database does.
+        That a path exists does not say so: a build that was cut short may have left it. Nix's
+        database does.
         """
         if not Path(output).exists():
             return False
@@ -193,7 +197,8 @@ def parsed_json(answer: Completed, subject: str) -> Json:
 def closure_size(text: str) -> int | None:
     """Read ``nix path-info --closure-size --json``.
 
-    It prints a list up to Nix 2.18, then an object by path, and from 2.33 on, asked for no form, that object below ``info``.
+    It prints a list up to Nix 2.18, then an object by path, and from 2.33 on, asked for no form,
+    that object below ``info``.
     """
     try:
         document = json.loads(text)

@@ -1,6 +1,7 @@
 """Observations: facts read from a running machine, many in one round trip.
 
-A probe is a read-only bash fragment and its parser, one noun a file. What checks need is public here::
+A probe is a read-only bash fragment and its parser, one noun a file. What checks need is public
+here::
 
     failed = nixos_observations.of(observe.failed_units())
 """

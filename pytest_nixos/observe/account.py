@@ -9,7 +9,8 @@ from pytest_nixos.observe.text import lines, names, pairs
 
 __all__ = ["ACCOUNT_FACTS"]
 
-# Builtins only: every program costs a VM 10 ms and more. What is printed of a password field is its meaning, never a hash.
+# Builtins only: every program costs a VM 10 ms and more. What is printed of a password field is its
+# meaning, never a hash.
 _ROOT = r"""
 while IFS=: read -r name field _; do
   if [ "$name" = root ]; then
@@ -57,7 +58,9 @@ printf 'schemes=%s\n' "${!schemes[*]}"
 
 
 def _accounts(test: str, *, harmless: str) -> str:
-    """Print the accounts whose number passes `test` and whose shell is not one of the patterns `harmless`."""
+    """Print the accounts whose number passes `test` and whose shell is not one of the patterns
+    `harmless`.
+    """
     return rf"""
 while IFS=: read -r name _ uid _ _ _ shell; do
   case $uid in ''|*[!0-9]*) continue;; esac

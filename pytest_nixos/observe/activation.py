@@ -1,9 +1,11 @@
 """The activation of this boot: which of its snippets failed, and what they said.
 
-A snippet that fails does not stop the boot: NixOS prints ``Activation script snippet 'NAME' failed (STATUS)`` and goes on
-(nixos/modules/system/activation/activation-script.nix). Where the text goes depends on who runs the second stage
-(nixos/modules/system/boot/stage-2-init.sh): to the kernel's log as ``stage-2-init`` (any user can log under that name, but not by way of the kernel), without ``/dev/kmsg`` to
-``/run/log/stage-2-init.log``, and with systemd in the first stage to the journal of ``initrd-nixos-activation.service``.
+A snippet that fails does not stop the boot: NixOS prints ``Activation script snippet 'NAME' failed
+(STATUS)`` and goes on (nixos/modules/system/activation/activation-script.nix). Where the text goes
+depends on who runs the second stage (nixos/modules/system/boot/stage-2-init.sh): to the kernel's
+log as ``stage-2-init`` (any user can log under that name, but not by way of the kernel), without
+``/dev/kmsg`` to ``/run/log/stage-2-init.log``, and with systemd in the first stage to the journal
+of ``initrd-nixos-activation.service``.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ _SAID_LINES = 10
 class ActivationFailure:
     """One snippet that failed.
 
-    :param said: the last lines before the failure, oldest first; a snippet that ran before may have said some of them.
+    :param said: the last lines before the failure, oldest first; a snippet that ran before may have
+        said some of them.
     """
 
     snippet: str

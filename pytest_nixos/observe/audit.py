@@ -1,4 +1,6 @@
-"""The audit subsystem: its state, its rules as auditctl prints them, and whether they cover what is wanted."""
+"""The audit subsystem: its state, its rules as auditctl prints them, and whether they cover what
+is wanted.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +74,8 @@ def missing_rules(
     """Say what of the wanted rules is not loaded.
 
     :param declared: rules as written; each has to be loaded in some spelling.
-    :param syscalls: system calls to be audited on both architectures, by rules with all of `filters`.
+    :param syscalls: system calls to be audited on both architectures, by rules with all of
+        `filters`.
     :param watches: paths to be watched for writing and attribute changes (or execution).
     """
     rules = [rule for text in loaded if (rule := parse_rule(text)) is not None]

@@ -32,8 +32,8 @@ _ONE = r"""( {script}
 class ProbeOutput:
     """What one probe printed in the guest.
 
-    :param mark: what the title lines of its round trip begin with; nobody in the guest could know it. Empty for answers
-        that are written by hand.
+    :param mark: what the title lines of its round trip begin with; nobody in the guest could know
+        it. Empty for answers that are written by hand.
     """
 
     stdout: bytes
@@ -66,8 +66,9 @@ class Probe(Generic[T_co]):
     """A question to a machine.
 
     :param name: unique; names the raw output where observations are saved.
-    :param script: bash fragment that only reads; it runs in a subshell with standard error dropped. ``title WORDS`` begins
-        a part of its output, which no text that the guest holds can end or imitate.
+    :param script: bash fragment that only reads; it runs in a subshell with standard error dropped.
+        ``title WORDS`` begins a part of its output, which no text that the guest holds can end or
+        imitate.
     :param parse: turns the output into the observation; never raises on odd guest output.
     """
 
@@ -79,8 +80,8 @@ class Probe(Generic[T_co]):
 def collect(run: RunCommand, probes: Sequence[Probe[object]]) -> Mapping[str, ProbeOutput]:
     """Run all `probes` in one guest round trip.
 
-    A script with a NUL in it (from a name that the host's config or a catalogue holds) cannot be sent; its output is
-    empty, with the exit status 126 of what cannot be run.
+    A script with a NUL in it (from a name that the host's config or a catalogue holds) cannot be
+    sent; its output is empty, with the exit status 126 of what cannot be run.
 
     :return: raw output by probe name.
     :raises ValueError: if two probes have one name.
@@ -120,7 +121,8 @@ def observe(run: RunCommand, probe: Probe[R]) -> R:
 def read(probe: Probe[R], output: ProbeOutput) -> R:
     """Return what `probe` makes of its output.
 
-    A parser has to take whatever a guest prints; where one does not, that is told as what it is, and nothing is judged by it.
+    A parser has to take whatever a guest prints; where one does not, that is told as what it is,
+    and nothing is judged by it.
 
     :raises TransportError: if the parser gave up.
     """

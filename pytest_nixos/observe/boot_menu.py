@@ -1,10 +1,13 @@
-"""What a guest's boot loader starts if nobody chooses: bash that every reader of the boot menu includes.
+"""What a guest's boot loader starts if nobody chooses: bash that every reader of the boot menu
+includes.
 
-systemd-boot (man pages loader.conf(5) and systemd-boot(7), and the Boot Loader Specification): ``preferred`` goes before
-``default``; both are shell patterns for an entry's id, which is its file's name without the boot counter; the menu's order is
-by counter (what has no tries left comes last), ``sort-key``, ``version`` from new to old. nixpkgs names entries
-``nixos-generation-N.conf`` up to 26.05 and ``nixos-HASH.conf`` from 26.11 on, with ``preferred`` where boots are counted, so an
-entry is known by the toplevel in its ``options`` and never by its name. GRUB and extlinux: the first entry is the default.
+systemd-boot (man pages loader.conf(5) and systemd-boot(7), and the Boot Loader Specification):
+``preferred`` goes before ``default``; both are shell patterns for an entry's id, which is its
+file's name without the boot counter; the menu's order is by counter (what has no tries left comes
+last), ``sort-key``, ``version`` from new to old. nixpkgs names entries ``nixos-generation-N.conf``
+up to 26.05 and ``nixos-HASH.conf`` from 26.11 on, with ``preferred`` where boots are counted, so an
+entry is known by the toplevel in its ``options`` and never by its name. GRUB and extlinux: the
+first entry is the default.
 """
 
 from __future__ import annotations
@@ -14,8 +17,8 @@ __all__ = ["BOOT_MENU", "SEPARATOR"]
 #: Between the fields of a line that the functions print.
 SEPARATOR = "\x1f"
 
-#: Defines ``boot_default``, which prints loader, path, entry and toplevel, and ``boot_entry_of TOPLEVEL``, which prints the
-#: id of the entry that starts a toplevel, nothing without one.
+#: Defines ``boot_default``, which prints loader, path, entry and toplevel, and ``boot_entry_of
+#: TOPLEVEL``, which prints the id of the entry that starts a toplevel, nothing without one.
 BOOT_MENU = r"""
 boot_places=(/boot /efi /boot/efi)
 boot_entries() {

@@ -1,7 +1,7 @@
 """How long the boot took: by phase, by unit, and the chain of units that it waited for.
 
-The same arithmetic as ``systemd-analyze time``, ``blame`` and ``critical-chain`` (src/analyze of systemd), from properties
-that every systemd has, so that one round trip answers all three.
+The same arithmetic as ``systemd-analyze time``, ``blame`` and ``critical-chain`` (src/analyze of
+systemd), from properties that every systemd has, so that one round trip answers all three.
 """
 
 from __future__ import annotations
@@ -50,10 +50,12 @@ class UnitTime:
 class BootTime:
     """A finished boot.
 
-    :param phases_s: seconds of firmware, loader, kernel, initrd and userspace, those that there were, in order.
+    :param phases_s: seconds of firmware, loader, kernel, initrd and userspace, those that there
+        were, in order.
     :param slowest: units by the time that they took, slowest first.
     :param critical_chain: units that the default target waited for, last first.
-    :param emulated: whether QEMU emulates the processor: its seconds are then not those of real hardware.
+    :param emulated: whether QEMU emulates the processor: its seconds are then not those of real
+        hardware.
     """
 
     phases_s: Mapping[str, float]
@@ -110,7 +112,9 @@ def _parse(output: ProbeOutput, most: int) -> BootTime | None:
 
 
 def _phases(manager: Mapping[str, str], *, container: bool) -> Mapping[str, float]:
-    """Firmware and loader count backwards from the kernel's start; a container has userspace only."""
+    """Firmware and loader count backwards from the kernel's start; a container has userspace
+    only.
+    """
     at = {phase: _time_us(manager, phase) for phase in _PHASES}
     userspace_s = (at["Finish"] - at["Userspace"]) / _US
     if container:
@@ -128,7 +132,9 @@ def _phases(manager: Mapping[str, str], *, container: bool) -> Mapping[str, floa
 def _chain(
     target: str, times: Mapping[str, UnitTime], after: Mapping[str, Sequence[str]]
 ) -> Sequence[UnitTime]:
-    """Follow from `target` the dependency that became active last before the unit itself could start."""
+    """Follow from `target` the dependency that became active last before the unit itself could
+    start.
+    """
     chain: list[UnitTime] = []
     unit = times.get(target)
     while unit is not None and unit not in chain:

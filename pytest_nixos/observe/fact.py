@@ -28,13 +28,15 @@ class Lacking:
 class Fact:
     """One thing to know about a machine.
 
-    :param script: bash that only reads. Exit status 3 means that the machine has nothing of the sort.
+    :param script: bash that only reads. Exit status 3 means that the machine has nothing of the
+        sort.
     :param parse: turns what it printed into the value; never raises on odd guest output.
     :param lacking: what exit status 3 means, in words.
     :param about: what it reads, in words, for the documentation.
-    :param prelude: bash that runs once before all facts that have the same one, for what they share; its variables are
-        theirs.
-    :param needs: programs without which an empty answer would mean nothing; where one is missing the fact is left out.
+    :param prelude: bash that runs once before all facts that have the same one, for what they
+        share; its variables are theirs.
+    :param needs: programs without which an empty answer would mean nothing; where one is missing
+        the fact is left out.
     """
 
     script: str
@@ -58,7 +60,8 @@ def fact_probe(
 ) -> Probe[Mapping[str, Json]]:
     """Ask for the `wanted` facts in one go.
 
-    :return: probe of fact name to value, or to :class:`Lacking`; a fact whose script failed is left out.
+    :return: probe of fact name to value, or to :class:`Lacking`; a fact whose script failed is left
+        out.
     """
     chosen = list(dict.fromkeys(wanted))
     preludes = dict.fromkeys(facts[key].prelude for key in chosen if facts[key].prelude)

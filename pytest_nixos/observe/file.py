@@ -12,9 +12,9 @@ __all__ = ["FileState", "files", "programs"]
 
 _CONTENT_LIMIT = 65536
 
-# A pattern is expanded by the guest's shell; what it does not match stays out. Links are followed. One stat(1) tells
-# of all files, and `$(<file)` reads without a program: forks are what costs time in a VM. Every field ends in a NUL, which neither
-# a name nor a variable of bash can hold.
+# A pattern is expanded by the guest's shell; what it does not match stays out. Links are followed.
+# One stat(1) tells of all files, and `$(<file)` reads without a program: forks are what costs time
+# in a VM. Every field ends in a NUL, which neither a name nor a variable of bash can hold.
 _READ = r"""
 shopt -s nullglob
 declare -A wanted=() seen=()
@@ -70,7 +70,8 @@ def files(
     """Ask for the state of files by path or glob.
 
     :param contents: those of `patterns` whose content is wanted too.
-    :return: probe of pattern to the files that it names; a pattern that the guest did not get to is left out.
+    :return: probe of pattern to the files that it names; a pattern that the guest did not get to is
+        left out.
     """
     specs = " ".join(
         shlex.quote(f"{'c' if pattern in contents else 's'}:{pattern}")
@@ -81,7 +82,9 @@ def files(
 
 
 def programs(names: Sequence[str], *, name: str = "program") -> Probe[Sequence[str] | None]:
-    """Ask which of `names` are programs that root or a user finds on PATH; ``None`` if the answer is cut."""
+    """Ask which of `names` are programs that root or a user finds on PATH; ``None`` if the
+    answer is cut.
+    """
     script = _PROGRAMS.format(names=shlex.join(dict.fromkeys(names)))
     return Probe(name=name, script=script, parse=_parse_programs)
 

@@ -1,4 +1,6 @@
-"""Generations: what is running, what was booted, what the profile says, what boots next, and what is kept."""
+"""Generations: what is running, what was booted, what the profile says, what boots next, and
+what is kept.
+"""
 
 from __future__ import annotations
 
@@ -114,7 +116,8 @@ class Roles:
 
     :param current: what runs, ``/run/current-system``.
     :param booted: what was booted, ``/run/booted-system``; a container may have none.
-    :param profile: what the system profile names; a VM without boot loader has none before its first switch.
+    :param profile: what the system profile names; a VM without boot loader has none before its
+        first switch.
     """
 
     current: str
@@ -132,7 +135,8 @@ class BootMenu:
     """What the boot loader starts if nobody chooses.
 
     :param loader: ``systemd-boot``, ``grub`` or ``extlinux``.
-    :param toplevel: store path of the default entry, ``""`` if the menu names none that can be read.
+    :param toplevel: store path of the default entry, ``""`` if the menu names none that can be
+        read.
     :param generation: its number, where the menu names it.
     """
 
@@ -168,7 +172,9 @@ class GenerationState:
 
     @property
     def current_generation(self) -> int | None:
-        """Number of the active toplevel; the profile's own where several generations are the same."""
+        """Number of the active toplevel; the profile's own where several generations are the
+        same.
+        """
         if self.profile_generation is not None and self.current == self.profile:
             return self.profile_generation
         numbers = [n for n, toplevel in self.generations.items() if toplevel == self.current]
@@ -220,13 +226,16 @@ def _boot_menu(found: Sequence[str], numbered: Mapping[int, str]) -> BootMenu | 
     loader, path, entry, toplevel = fields
     numbers = [number for number, system in numbered.items() if toplevel and system == toplevel]
     named = _ENTRY.search(entry)
-    # Two generations may be one system: the entry's name tells which of them is meant, where it has a number.
+    # Two generations may be one system: the entry's name tells which of them is meant, where it has
+    # a number.
     number = int(named[1]) if named and int(named[1]) in numbers else max(numbers, default=None)
     return BootMenu(loader=loader, path=path, toplevel=toplevel, generation=number)
 
 
 def _agree(text: str) -> list[str]:
-    """Return the distinct systems of the three roles; a role without one counts as another system."""
+    """Return the distinct systems of the three roles; a role without one counts as another
+    system.
+    """
     found = pairs(text)
     return sorted({found.get(r) or f"no {r} system" for r in ("booted", "current", "profile")})
 

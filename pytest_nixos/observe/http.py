@@ -15,8 +15,8 @@ __all__ = ["HttpAnswer", "HttpRequest", "http"]
 
 _DEFAULT_PORT = 80
 
-# With curl where it is there; else over bash's own /dev/tcp, which speaks plain HTTP/1.0 only. Each answer is one
-# line of base64, so that a body can hold anything.
+# With curl where it is there; else over bash's own /dev/tcp, which speaks plain HTTP/1.0 only. Each
+# answer is one line of base64, so that a body can hold anything.
 _CURL = r"""
 PATH=$PATH:/run/current-system/sw/bin
 if command -v curl >/dev/null; then tool=curl; else tool=bash; fi
@@ -61,7 +61,8 @@ class HttpAnswer:
     :param status: HTTP status, ``None`` if there was no HTTP answer.
     :param headers: names in lower case.
     :param body: cut at the probe's limit.
-    :param failure: why there was no answer: curl's words, or bash's exit status; ``""`` if there was one.
+    :param failure: why there was no answer: curl's words, or bash's exit status; ``""`` if there
+        was one.
     """
 
     status: int | None

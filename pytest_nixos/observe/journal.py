@@ -1,4 +1,6 @@
-"""The journal: its tail by unit, its entries by time, what is wrong in it, and journald's settings; all bounded."""
+"""The journal: its tail by unit, its entries by time, what is wrong in it, and journald's
+settings; all bounded.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ __all__ = ["JOURNAL_FACTS", "JournalEntry", "journal", "recent_journal", "show_j
 
 _FIELDS = "MESSAGE,PRIORITY,_SYSTEMD_UNIT,UNIT,SYSLOG_IDENTIFIER"
 _MOST_CHARACTERS = 1000
-# Longer messages are printed as null unless --all is given, journalctl(1); each may then be of any size.
+# Longer messages are printed as null unless --all is given, journalctl(1); each may then be of any
+# size.
 _MOST_BYTES = 512 * 1024
 _INFO = 6
 
@@ -27,7 +30,8 @@ class JournalEntry:
     """One entry.
 
     :param time_s: the guest's wall clock, seconds since 1970.
-    :param unit: the unit that wrote it or, of systemd's own messages, that it is about; ``""`` if none.
+    :param unit: the unit that wrote it or, of systemd's own messages, that it is about; ``""`` if
+        none.
     :param source: the program's name.
     :param priority: 0 (emergency) to 7 (debug), syslog(3).
     :param message: at most 1,000 characters; undecodable bytes replaced.
@@ -41,7 +45,9 @@ class JournalEntry:
 
 
 def show_journal(*options: str, most_bytes: int) -> str:
-    """Return the command that prints what `options` of journalctl(1) select, at most the last `most_bytes` bytes."""
+    """Return the command that prints what `options` of journalctl(1) select, at most the last
+    `most_bytes` bytes.
+    """
     command = shlex.join(["journalctl", "--quiet", "--no-pager", *options])
     return f"{command} | tail -c {most_bytes}"
 
@@ -101,7 +107,9 @@ def _entry(fields: Mapping[str, Any]) -> JournalEntry:
 
 
 def _text(value: object) -> str:
-    """Read a field: text, bytes as a list of numbers, several values as a list of either, or null if too long."""
+    """Read a field: text, bytes as a list of numbers, several values as a list of either, or
+    null if too long.
+    """
     if isinstance(value, str):
         return value
     if isinstance(value, list) and value:

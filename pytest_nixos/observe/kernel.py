@@ -1,4 +1,6 @@
-"""The kernel: its command line, modules and parameters (``/proc/sys``), and the processor that it runs on."""
+"""The kernel: its command line, modules and parameters (``/proc/sys``), and the processor that
+it runs on.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ __all__ = [
     "sysctls",
 ]
 
-# Three reads for any number of modules: a modprobe for each costs half a second of a VM's time in all.
+# Three reads for any number of modules: a modprobe for each costs half a second of a VM's time in
+# all.
 _MODULES = r"""
 PATH=$PATH:/run/current-system/sw/bin
 command -v modprobe >/dev/null || exit 127
@@ -40,8 +43,9 @@ true
 
 _ROOT = "/proc/sys/"
 
-# Two fields a key: "V<key>" and its value, or "M<key>" and nothing if there is none. Each ends in a NUL, which no variable of
-# bash can hold. `$(<file)` reads without a new program; a value is at most a few kilobytes.
+# Two fields a key: "V<key>" and its value, or "M<key>" and nothing if there is none. Each ends in a
+# NUL, which no variable of bash can hold. `$(<file)` reads without a new program; a value is at
+# most a few kilobytes.
 _SYSCTLS = r"""
 for spec in {specs}; do
   key=${{spec%%=*}} path=${{spec#*=}}
@@ -66,8 +70,9 @@ def kernel_parameters(*, name: str = "kernel-param") -> Probe[Sequence[str] | No
 def modules(names: Sequence[str], *, name: str = "module") -> Probe[Mapping[str, str] | None]:
     """Ask what would happen if `names` were to be loaded.
 
-    :return: probe of module to ``loaded``, ``blocked`` (an install rule stops it), ``built-in``, ``loadable`` or
-        ``absent`` (this kernel has none of that name); ``None`` if the machine cannot tell.
+    :return: probe of module to ``loaded``, ``blocked`` (an install rule stops it), ``built-in``,
+        ``loadable`` or ``absent`` (this kernel has none of that name); ``None`` if the machine
+        cannot tell.
     """
     wanted = tuple(dict.fromkeys(names))
     # A module's file has dashes or underscores as its author liked.
@@ -89,7 +94,9 @@ def sysctl_path(key: str) -> str:
 
 
 def normalise_sysctl(value: str) -> str:
-    """Make two spellings of a value comparable: the kernel separates numbers by tabs, people by spaces."""
+    """Make two spellings of a value comparable: the kernel separates numbers by tabs, people by
+    spaces.
+    """
     return " ".join(value.split())
 
 
@@ -106,15 +113,17 @@ def same_sysctl(declared: str, observed: str | None) -> bool:
 def sysctls(keys: Sequence[str], *, name: str = "sysctl") -> Probe[Mapping[str, str | None]]:
     """Ask for the values of `keys`, as written in ``boot.kernel.sysctl``.
 
-    :return: probe of key to value without its last newline; ``None`` if the kernel has no such key or it
-        cannot be read. A key that the guest did not answer for is absent.
+    :return: probe of key to value without its last newline; ``None`` if the kernel has no such key
+        or it cannot be read. A key that the guest did not answer for is absent.
     """
     specs = " ".join(shlex.quote(f"{key}={sysctl_path(key)}") for key in keys)
     return Probe(name=name, script=_SYSCTLS.format(specs=specs), parse=_parse_keys)
 
 
 def sysctl_tree(prefix: str = "", *, name: str = "sysctl-tree") -> Probe[Mapping[str, str]]:
-    """Ask for every readable key below `prefix` (``net.ipv4``; ``""`` for all, about 1,500 keys)."""
+    """Ask for every readable key below `prefix` (``net.ipv4``; ``""`` for all, about 1,500
+    keys).
+    """
     path = shlex.quote(sysctl_path(prefix) if prefix else _ROOT)
     return Probe(name=name, script=_TREE.format(path=path), parse=_parse_tree)
 

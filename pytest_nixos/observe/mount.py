@@ -49,7 +49,9 @@ class Mount:
 
     @property
     def is_inaccessible(self) -> bool:
-        """Whether systemd put an empty, forbidden file or directory here (``InaccessiblePaths=``)."""
+        """Whether systemd put an empty, forbidden file or directory here
+        (``InaccessiblePaths=``).
+        """
         return bool(_INACCESSIBLE.search(self.root))
 
     def is_same_as(self, other: Mount | None) -> bool:

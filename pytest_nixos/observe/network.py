@@ -1,4 +1,6 @@
-"""Addresses, and sockets as ``/proc/net`` shows them, on demand with the processes that own them."""
+"""Addresses, and sockets as ``/proc/net`` shows them, on demand with the processes that own
+them.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,8 @@ done
 true
 """
 
-# Expensive: one pass over all descriptors. `find -printf` reads the links itself, with no program for each.
+# Expensive: one pass over all descriptors. `find -printf` reads the links itself, with no program
+# for each.
 _OWNERS = r"""
 title owners
 find /proc/[0-9]*/fd -maxdepth 1 -lname 'socket:*' -printf '%p %l\n'
@@ -152,14 +155,16 @@ class Sockets:
 def sockets(*, owners: bool = False, name: str = "socket") -> Probe[Sockets]:
     """Ask for all sockets.
 
-    :param owners: also find the processes and units that own them; a pass over every process's descriptors,
-        about 50 ms under KVM and 0.3 s under TCG.
+    :param owners: also find the processes and units that own them; a pass over every process's
+        descriptors, about 50 ms under KVM and 0.3 s under TCG.
     """
     return Probe(name=name, script=_READ + (_OWNERS if owners else ""), parse=_parse)
 
 
 def addresses(*, name: str = "address") -> Probe[Sequence[str] | None]:
-    """Ask for all addresses with prefix length (``10.0.0.41/19``); ``None`` if ip(8) does not answer."""
+    """Ask for all addresses with prefix length (``10.0.0.41/19``); ``None`` if ip(8) does not
+    answer.
+    """
     return Probe(name=name, script="ip -json address show", parse=_parse_addresses)
 
 
@@ -181,7 +186,7 @@ def _parse(output: ProbeOutput) -> Sockets:
 
 
 def _parse_inet(table: str, line: str) -> InetSocket | None:
-    #  sl  local_address rem_address   st tx_queue:rx_queue tr:tm->when retrnsmt   uid  timeout inode
+    # sl  local_address rem_address   st tx_queue:rx_queue tr:tm->when retrnsmt   uid  timeout inode
     fields = line.split()
     try:
         address, port = _endpoint(fields[1])
@@ -204,8 +209,8 @@ def _parse_inet(table: str, line: str) -> InetSocket | None:
 
 
 def _endpoint(text: str) -> tuple[str, int]:
-    """Decode ``0100007F:0016``: 32-bit words in the guest's byte order, which is little-endian on every
-    platform that NixOS boots in these machines (x86_64, aarch64, riscv64).
+    """Decode ``0100007F:0016``: 32-bit words in the guest's byte order, which is little-endian
+    on every platform that NixOS boots in these machines (x86_64, aarch64, riscv64).
     """
     words, _, port = text.partition(":")
     raw = bytes.fromhex(words)
@@ -219,8 +224,9 @@ def _endpoint(text: str) -> tuple[str, int]:
 def _with_dual_stack(found: Sequence[InetSocket], *, only_v6: bool) -> Sequence[InetSocket]:
     """Mark wildcard IPv6 sockets that take IPv4 as well.
 
-    ``/proc/net`` does not show IPV6_V6ONLY. Where an IPv4 wildcard socket holds the same port the IPv6 one
-    must be for IPv6 only (the kernel refuses the second bind otherwise); elsewhere the kernel's default holds.
+    ``/proc/net`` does not show IPV6_V6ONLY. Where an IPv4 wildcard socket holds the same port the
+    IPv6 one must be for IPv6 only (the kernel refuses the second bind otherwise); elsewhere the
+    kernel's default holds.
     """
     v4 = {(s.protocol, s.port) for s in found if s.address == "0.0.0.0"}  # noqa: S104
     marked = []

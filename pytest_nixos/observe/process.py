@@ -1,4 +1,6 @@
-"""Main processes of units: what they run, and what holds them back, read from the kernel and not from the unit."""
+"""Main processes of units: what they run, and what holds them back, read from the kernel and not
+from the unit.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +35,8 @@ CAPABILITIES = (
     "wake_alarm", "block_suspend", "audit_read", "perfmon", "bpf", "checkpoint_restore",
 )  # fmt: skip
 
-# Two programs for any number of units: systemctl, and one stat for all namespace links. Of the environment only variables
-# that are asked for by name leave the guest: it may hold secrets.
+# Two programs for any number of units: systemctl, and one stat for all namespace links. Of the
+# environment only variables that are asked for by name leave the guest: it may hold secrets.
 _READ = r"""
 links=(/proc/1/ns/*) id= names= pid=0
 emit() {{
@@ -109,10 +111,12 @@ class ProcessFacts:
     """The main process of one unit, as the kernel holds it.
 
     :param uids: real, effective, saved and file system user id; `gids` likewise.
-    :param seccomp_filters: how many filters it has beyond those of process 1 (a container's own), ``None`` where
-        the kernel does not count them (before 5.9).
-    :param capabilities: set (``effective``, ``permitted``, ``bounding``, ``ambient``, ``inheritable``) to names.
-    :param namespaces: kind (``mnt``, ``net``, ``user``, ``pid``, ``uts``, ``ipc``, ``cgroup``) to identity.
+    :param seccomp_filters: how many filters it has beyond those of process 1 (a container's own),
+        ``None`` where the kernel does not count them (before 5.9).
+    :param capabilities: set (``effective``, ``permitted``, ``bounding``, ``ambient``,
+        ``inheritable``) to names.
+    :param namespaces: kind (``mnt``, ``net``, ``user``, ``pid``, ``uts``, ``ipc``, ``cgroup``) to
+        identity.
     :param private_namespaces: kinds in which it differs from process 1.
     :param label: of its security module (AppArmor, SELinux), ``""`` if none.
     :param mounts: as it sees them; `system_mounts` as process 1 sees them.
@@ -155,7 +159,9 @@ class ProcessFacts:
 
     @property
     def protect_home(self) -> ProtectHome:
-        """What ``ProtectHome=`` has come to; the weakest of ``/home``, ``/root`` and ``/run/user``."""
+        """What ``ProtectHome=`` has come to; the weakest of ``/home``, ``/root`` and
+        ``/run/user``.
+        """
         strongest = [ProtectHome.YES, ProtectHome.TMPFS, ProtectHome.READ_ONLY, ProtectHome.NO]
         found = [self._home(path) for path in _HOME_PATHS]
         return max(found, key=strongest.index)
@@ -174,8 +180,8 @@ class ProcessFacts:
     def protect_kernel_tunables(self) -> bool:
         """Whether ``/proc/sys`` is read-only, or not there at all (``ProcSubset=pid``).
 
-        ``ProtectKernelTunables=`` covers ``/sys`` too, but systemd 257.13 leaves it writable (seen; 252 does not), so
-        that is a question of its own: `sys_is_read_only`.
+        ``ProtectKernelTunables=`` covers ``/sys`` too, but systemd 257.13 leaves it writable (seen;
+        252 does not), so that is a question of its own: `sys_is_read_only`.
         """
         proc = self.mounts.at("/proc")
         absent = proc is not None and "subset=pid" in proc.super_options
@@ -193,7 +199,9 @@ class ProcessFacts:
 
     @property
     def protect_kernel_logs(self) -> bool:
-        """Whether the kernel's log cannot be read: its device is forbidden or gone, CAP_SYSLOG is dropped."""
+        """Whether the kernel's log cannot be read: its device is forbidden or gone, CAP_SYSLOG
+        is dropped.
+        """
         hidden = self.mounts.is_inaccessible("/dev/kmsg") or self.private_devices
         return hidden and "syslog" not in self.capabilities.get("bounding", frozenset())
 
@@ -231,7 +239,8 @@ def process_facts(
 ) -> Probe[Mapping[str, ProcessFacts | None]]:
     """Ask what the main processes of many units are.
 
-    :param names: unit names; those of :func:`~pytest_nixos.observe.unit.askable_units` are asked for.
+    :param names: unit names; those of :func:`~pytest_nixos.observe.unit.askable_units` are asked
+        for.
     :param variables: names of environment variables that are wanted too.
     :return: probe of name, with suffix, to facts; ``None`` if the unit has no main process now.
     """

@@ -11,8 +11,9 @@ __all__ = ["SCAN_FACTS"]
 
 _LIMIT = 200
 
-# One walk answers four questions: in a VM each walk takes a second or more. The store is left out: Nix clears these bits on
-# everything that it adds. A name is looked up only for what does not belong to root.
+# One walk answers four questions: in a VM each walk takes a second or more. The store is left out:
+# Nix clears these bits on everything that it adds. A name is looked up only for what does not
+# belong to root.
 _WALK = rf"""
 walk=$(find / -xdev \( -path /nix -o -path /proc -o -path /sys -o -path /dev -o -path /run -o -path '*/containers/storage' \) -prune -o \
   \( \( -type d -perm -0002 ! -perm -1000 -printf 'directory %p\0' \) , \( -type f -perm -0002 -printf 'file %p\0' \) , \

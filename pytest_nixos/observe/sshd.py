@@ -11,7 +11,8 @@ __all__ = ["SSHD_FACTS", "parse_sshd"]
 
 Json = Any
 
-# The running sshd names its configuration; with socket activation no sshd runs, so the unit tells instead.
+# The running sshd names its configuration; with socket activation no sshd runs, so the unit tells
+# instead.
 _SSHD = r"""
 program=$(command -v sshd) || program=$(systemctl show -p ExecStart --value sshd.service 'sshd@.service' |
   grep -o '/nix/store/[^ ;]*/bin/sshd' | head -n 1)
@@ -31,7 +32,9 @@ _REPEATED = frozenset(
 
 
 def parse_sshd(text: str) -> dict[str, Json]:
-    """Read the output of ``sshd -T``: lower-case key to text, or to a list where the key holds one."""
+    """Read the output of ``sshd -T``: lower-case key to text, or to a list where the key holds
+    one.
+    """
     settings: dict[str, Json] = {}
     for line in text.split("\n"):
         key, _, value = line.partition(" ")

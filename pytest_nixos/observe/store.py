@@ -38,7 +38,7 @@ class Observations:
 
     def of(self, probe: Probe[T]) -> T:
         """Return what `probe` sees, asking the guest only if it was not asked in this epoch."""
-        self.prefetch([cast(Probe[object], probe)])
+        self.prefetch([cast("Probe[object]", probe)])
         return read(probe, self._outputs[probe.name, probe.script])
 
     def prefetch(self, probes: Sequence[Probe[object]]) -> None:

@@ -1,7 +1,7 @@
 """How guests print text: lines, names one a line, ``key=value`` lines, and the kernel's escapes.
 
-Only a newline ends a line here. ``str.splitlines`` also ends one at characters that a file's name or a user's comment
-may hold, such as U+0085.
+Only a newline ends a line here. ``str.splitlines`` also ends one at characters that a file's name
+or a user's comment may hold, such as U+0085.
 """
 
 from __future__ import annotations
@@ -51,12 +51,16 @@ def pairs(text: str, separator: str = "=") -> dict[str, str]:
 
 
 def unescape_octal(field: str) -> str:
-    r"""Undo ``\040`` and the like, by which the kernel writes blanks in names of its tables (seq_file.c)."""
+    r"""Undo ``\040`` and the like, by which the kernel writes blanks in names of its tables
+    (seq_file.c).
+    """
     return _OCTAL.sub(lambda match: chr(int(match[1], 8)), field)
 
 
 def whole(text: str) -> int | None:
-    """Return the whole number that `text` is, ``None`` if it is none or longer than any number of a kernel."""
+    """Return the whole number that `text` is, ``None`` if it is none or longer than any number
+    of a kernel.
+    """
     return int(text) if _WHOLE.fullmatch(text) else None
 
 

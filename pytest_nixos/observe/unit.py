@@ -69,8 +69,9 @@ _ASSIGNMENT = re.compile(r"[A-Z][A-Za-z0-9]*=")
 _PULLED_IN_BY = ("WantedBy", "RequiredBy", "UpheldBy")
 _RUNNING = frozenset({"active", "reloading", "refreshing"})
 
-# Text and not --json: only the text holds the overall score of named units (systemd 250 to 258), and it is the same
-# since 240. SYSTEMD_UTF8 fixes the marks, COLUMNS keeps descriptions on one line.
+# Text and not --json: only the text holds the overall score of named units (systemd 250 to 258),
+# and it is the same since 240. SYSTEMD_UTF8 fixes the marks, COLUMNS keeps descriptions on one
+# line.
 _SECURITY = (
     "SYSTEMD_COLORS=0 SYSTEMD_UTF8=1 SYSTEMD_EMOJI=0 COLUMNS=200 LC_ALL=C.UTF-8 "
     "systemd-analyze security --no-pager {units}"
@@ -84,8 +85,8 @@ class UnitState:
     """One unit as systemd sees it now.
 
     :param name: as it was asked for, with suffix.
-    :param properties: property to value as ``systemctl show`` prints it; where a property is printed more
-        than once (``ExecStart=``), one value a line.
+    :param properties: property to value as ``systemctl show`` prints it; where a property is
+        printed more than once (``ExecStart=``), one value a line.
     """
 
     name: str
@@ -130,9 +131,9 @@ class UnitState:
     def is_enabled(self) -> bool:
         """Whether something pulls the unit in.
 
-        NixOS links units from the store and installs no ``[Install]`` sections, so systemd may call a unit
-        that starts at every boot ``linked``, ``generated`` or ``static``; what counts is that another unit
-        wants, requires or upholds it.
+        NixOS links units from the store and installs no ``[Install]`` sections, so systemd may call
+        a unit that starts at every boot ``linked``, ``generated`` or ``static``; what counts is
+        that another unit wants, requires or upholds it.
         """
         if self.is_masked or not self.exists:
             return False
@@ -160,8 +161,8 @@ class Exposure:
     """The exposure of one service.
 
     :param score: 0.0 (closed) to 10.0 (open).
-    :param rating: systemd's word for it: ``PERFECT``, ``SAFE``, ``OK``, ``MEDIUM``, ``EXPOSED``, ``UNSAFE``,
-        ``DANGEROUS``.
+    :param rating: systemd's word for it: ``PERFECT``, ``SAFE``, ``OK``, ``MEDIUM``, ``EXPOSED``,
+        ``UNSAFE``, ``DANGEROUS``.
     :param items: what adds to it, worst first.
     """
 
@@ -179,7 +180,8 @@ def unit_name(name: str) -> str:
 def askable_units(names: Iterable[str]) -> Sequence[str]:
     """Return the units, with suffix and each once, about whose state systemd can be asked.
 
-    Left out are templates, which have none, and what cannot be a unit's name: systemctl gives the whole answer up at one.
+    Left out are templates, which have none, and what cannot be a unit's name: systemctl gives the
+    whole answer up at one.
     """
     full = dict.fromkeys(unit_name(name) for name in names)
     return tuple(name for name in full if _VALID.fullmatch(name) and not is_template(name))
@@ -197,8 +199,9 @@ def units(
 
     :param names: unit names; those of :func:`askable_units` are asked for.
     :param properties: more properties than :data:`STATE_PROPERTIES`; ``("*",)`` asks for all.
-    :return: probe of name, as given but with suffix, to state; a unit that does not exist is there too,
-        with ``exists`` false. A name that is missing got no answer, because systemd did not give one.
+    :return: probe of name, as given but with suffix, to state; a unit that does not exist is there
+        too, with ``exists`` false. A name that is missing got no answer, because systemd did not
+        give one.
     """
     wanted = askable_units(names)
     script = shlex.join(["systemctl", "show", "--no-pager", *_selection(properties), "--", *wanted])
@@ -213,7 +216,8 @@ def exposure(names: Sequence[str], *, name: str = "exposure") -> Probe[Mapping[s
     """Ask for the exposure of many services in one call.
 
     :param names: unit names; those that are no services, and templates, are left out.
-    :return: probe of name, with suffix, to exposure; a service that systemd could not judge is absent.
+    :return: probe of name, with suffix, to exposure; a service that systemd could not judge is
+        absent.
     """
     wanted = [name for name in askable_units(names) if name.endswith(".service")]
     # Without names it would judge every service.
@@ -228,7 +232,8 @@ def failed_units(*, name: str = "failed-units") -> Probe[Sequence[str] | None]:
 
 
 def unit_files(*, name: str = "unit-files") -> Probe[Mapping[str, str] | None]:
-    """Ask for all unit files; name to state (``enabled``, ``linked``, ``static``, ...), ``None`` if there is no answer.
+    """Ask for all unit files; name to state (``enabled``, ``linked``, ``static``, ...), ``None``
+    if there is no answer.
 
     systemd reads every file anew for this: seconds where the store is a share of the host machine.
     """
@@ -237,7 +242,9 @@ def unit_files(*, name: str = "unit-files") -> Probe[Mapping[str, str] | None]:
 
 
 def system_state(*, name: str = "system-state") -> Probe[str]:
-    """Ask for the manager's own state: ``running``, ``degraded``, ``starting``, ...; ``""`` if unknown."""
+    """Ask for the manager's own state: ``running``, ``degraded``, ``starting``, ...; ``""`` if
+    unknown.
+    """
     return Probe(
         name=name, script="systemctl is-system-running", parse=lambda output: output.text.strip()
     )
@@ -246,8 +253,8 @@ def system_state(*, name: str = "system-state") -> Probe[str]:
 def parse_show(text: str) -> Sequence[Mapping[str, str]]:
     """Read the output of ``systemctl show`` for one or more units.
 
-    A value may hold newlines, so a line that is no assignment continues the one before; a property that is
-    printed again (one line a command) adds a line.
+    A value may hold newlines, so a line that is no assignment continues the one before; a property
+    that is printed again (one line a command) adds a line.
     """
     blocks: list[dict[str, str]] = [{}]
     last = ""
@@ -281,8 +288,8 @@ def _by_name(blocks: Sequence[Mapping[str, str]], wanted: Sequence[str]) -> Mapp
             merged.append(dict(block))
         else:
             merged[-1].update({k: v for k, v in block.items() if k not in merged[-1]})
-    # A value that holds an empty line and "Id=" looks like one more unit, or like part of this one: of two answers about one
-    # unit none is believed.
+    # A value that holds an empty line and "Id=" looks like one more unit, or like part of this one:
+    # of two answers about one unit none is believed.
     states: dict[str, UnitState] = {}
     contested: set[str] = set()
     for block in merged:

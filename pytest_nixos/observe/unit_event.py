@@ -1,6 +1,8 @@
-"""What happened to units since the boot: failures, restarts, out-of-memory kills, crashes, dropped messages.
+"""What happened to units since the boot: failures, restarts, out-of-memory kills, crashes,
+dropped messages.
 
-systemd and journald mark these messages with ids (``sd-messages.h``), so nothing is guessed from their texts.
+systemd and journald mark these messages with ids (``sd-messages.h``), so nothing is guessed from
+their texts.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ _MOST_EVENTS = 500
 _FIELDS = "MESSAGE,MESSAGE_ID,UNIT,USER_UNIT,COREDUMP_UNIT,OBJECT_SYSTEMD_UNIT"
 _MATCHES = " ".join(f"MESSAGE_ID={known}" for known in _IDS)
 _KERNEL = r"segfault at|general protection fault|BUG: |WARNING: CPU|Oops|Call Trace:|Out of memory: Killed"
-# The first part tells how long this system has been up since systemd started, and when its boot had ended.
+# The first part tells how long this system has been up since systemd started, and when its boot had
+# ended.
 _READ = f"""
 set -o pipefail
 title times
@@ -71,7 +74,8 @@ class UnitHistory:
 
     :param answered: whether systemd and the journal answered; nothing may be concluded if not.
     :param up_s: seconds since systemd started.
-    :param settled_at_s: when the boot had ended, on the clock of :attr:`UnitEvent.at_s`; ``None`` while it goes on.
+    :param settled_at_s: when the boot had ended, on the clock of :attr:`UnitEvent.at_s`; ``None``
+        while it goes on.
     :param kernel: kernel messages that speak of a crash; a container sees none of its kernel's.
     """
 
@@ -90,7 +94,8 @@ class UnitHistory:
 def unit_history(*, look: int = 1) -> Probe[UnitHistory]:
     """Ask for what happened to units since the boot.
 
-    :param look: number of the look: a second one is another question, so that the first answer is not given again.
+    :param look: number of the look: a second one is another question, so that the first answer is
+        not given again.
     """
     return Probe(name=f"unit-history-{look}", script=f"{_READ}: {look}", parse=_parse)
 

@@ -1,8 +1,8 @@
 """Unit files, as the guest's own systemd reads them: what it refuses, ignores, or cannot order.
 
-The journal is a poor witness for this: the manager reads its units before journald runs, and in a container what it
-says then reaches no log at all. ``systemd-analyze verify`` (systemd-analyze(1)) loads the same files with the same
-code in about 0.1 s and starts nothing.
+The journal is a poor witness for this: the manager reads its units before journald runs, and in a
+container what it says then reaches no log at all. ``systemd-analyze verify`` (systemd-analyze(1))
+loads the same files with the same code in about 0.1 s and starts nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ _NAMED = re.compile(
     r"^(?P<unit>[^\s:/]+\.(?:service|socket|timer|path|mount|automount|swap|target|slice|scope|device)): (?P<text>.+)$"
 )
 _BAD_UNIT = re.compile(r"^Unit (?P<unit>\S+) has a bad unit file setting")
-# systemd until 245 says "lvalue", until 256 "key name 'X' in section 'Y'", from 257 on "key 'X' in section [Y]".
+# systemd until 245 says "lvalue", until 256 "key name 'X' in section 'Y'", from 257 on "key 'X' in
+# section [Y]".
 _UNKNOWN_KEY = re.compile(r"Unknown (?:key|lvalue)(?: name)? '(?P<key>[^']+)' in section")
 _UNKNOWN_SECTION = re.compile(r"Unknown section '(?P<key>[^']+)'")
 _IGNORED = re.compile(r"\bignoring\b|\bignored\b|\bIgnoring\b")
@@ -58,7 +59,8 @@ class UnitRemark:
 class IgnoredDirective:
     """Something written in a unit file that systemd does not apply.
 
-    :param key: the directive or section that it does not know, ``""`` where it is the value that it refuses.
+    :param key: the directive or section that it does not know, ``""`` where it is the value that it
+        refuses.
     """
 
     unit: str
@@ -69,7 +71,9 @@ class IgnoredDirective:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokenCycle:
-    """An ordering cycle through two units: systemd drops the job of one so that the others can start."""
+    """An ordering cycle through two units: systemd drops the job of one so that the others can
+    start.
+    """
 
     unit: str
     at: str
@@ -98,12 +102,14 @@ def verify_units(
 ) -> Probe[UnitFileReport]:
     """Let the guest's systemd read unit files again and tell what is wrong with them.
 
-    :param names: units with suffix; templates are left out, since systemd would verify a made-up instance.
+    :param names: units with suffix; templates are left out, since systemd would verify a made-up
+        instance.
     :return: probe of a report on these units and those that they pull in.
     """
     wanted = tuple(dict.fromkeys(n for n in names if not is_template(n)))
     verify = shlex.join(["systemd-analyze", "verify", "--man=no", "--", *wanted])
-    # The exit status only says that there are remarks, so a line of our own tells that the program ran to its end.
+    # The exit status only says that there are remarks, so a line of our own tells that the program
+    # ran to its end.
     script = (
         "command -v systemd-analyze >/dev/null || exit 127; "
         "export SYSTEMD_LOG_TARGET=console SYSTEMD_LOG_COLOR=0; "
@@ -162,7 +168,9 @@ def _unit_of(path: str) -> str:
 
 
 def _ignored(remark: UnitRemark) -> IgnoredDirective | None:
-    """Only what has a line: without one, systemd speaks of units that are pulled in, not of a directive."""
+    """Only what has a line: without one, systemd speaks of units that are pulled in, not of a
+    directive.
+    """
     unknown = _UNKNOWN_KEY.search(remark.text) or _UNKNOWN_SECTION.search(remark.text)
     if not remark.line or not (unknown or _IGNORED.search(remark.text)):
         return None

@@ -1,8 +1,10 @@
-"""Units of users: files that their managers refuse or ignore, units that failed, and links that lead nowhere.
+"""Units of users: files that their managers refuse or ignore, units that failed, and links that
+lead nowhere.
 
-Three sources are looked at: units that the host declares for every user (``systemd.user.services``, in
-``/etc/systemd/user``), units that a user has at home (home-manager links them to ``~/.config/systemd/user``), and the
-managers that run now. A user without a session has no manager: nothing of theirs runs, and nothing can have failed.
+Three sources are looked at: units that the host declares for every user (``systemd.user.services``,
+in ``/etc/systemd/user``), units that a user has at home (home-manager links them to
+``~/.config/systemd/user``), and the managers that run now. A user without a session has no manager:
+nothing of theirs runs, and nothing can have failed.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from pytest_nixos.observe.unit_file import UnitFileReport, parse_verify
 __all__ = ["UserUnits", "user_units"]
 
 _MAX_BYTES = 131072
-# Units of systemd's own package are as their authors ship them: only links to a generated unit are looked at.
+# Units of systemd's own package are as their authors ship them: only links to a generated unit are
+# looked at.
 _READ = f"""
 command -v systemd-analyze >/dev/null || exit 127
 declare -a own=()

@@ -14,7 +14,8 @@ __all__ = ["hopeless", "is_hopeless", "poll_service"]
 T = TypeVar("T")
 
 _REFUSED = frozenset({"not-found", "bad-setting", "error", "masked"})
-# systemd's own default gives up after five starts within ten seconds (systemd.unit(5), StartLimitBurst=).
+# systemd's own default gives up after five starts within ten seconds (systemd.unit(5),
+# StartLimitBurst=).
 _MANY_RESTARTS = 3
 
 
@@ -26,7 +27,8 @@ def poll_service(
     deadline: Deadline,
     interval_s: float = 1.0,
 ) -> T | None:
-    """Call `probe` until it returns something other than ``None``, the deadline expires, or `unit` is hopeless.
+    """Call `probe` until it returns something other than ``None``, the deadline expires, or
+    `unit` is hopeless.
 
     The probe always runs at least once. The unit is asked only after a probe that gave nothing.
 
@@ -55,7 +57,9 @@ def is_hopeless(run: RunCommand, unit: str) -> bool:
 
 
 def hopeless(state: UnitState | None) -> bool:
-    """Whether waiting for a unit makes no sense: it has failed, cannot be started, or keeps dying."""
+    """Whether waiting for a unit makes no sense: it has failed, cannot be started, or keeps
+    dying.
+    """
     if state is None:
         return False
     if state.is_failed or state.get("LoadState") in _REFUSED:

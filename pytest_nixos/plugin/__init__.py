@@ -1,1 +1,3 @@
-"""The pytest plugin: options, collection, fixtures, and the run from a host ref to its findings. Only this room imports pytest."""
+"""The pytest plugin: options, collection, fixtures, and the run from a host ref to its findings.
+Only this room imports pytest.
+"""

@@ -40,7 +40,8 @@ HOST_PARAM = "_nixos_host"
 CONTROL_FIXTURE = "nixos_control"
 NO_HOST = "no-host"
 NAME_MARKERS = ("nixos_control", "nixos_hosts", "nixos_requires", "nixos_rests_on")
-# Who asks for these changes the shared machine, marked or not: what happens to its units then is the test's doing.
+# Who asks for these changes the shared machine, marked or not: what happens to its units then is
+# the test's doing.
 _CHANGING_FIXTURES = frozenset({"nixos_faults", "nixos_generations"})
 _BOOT_FAILURE = "nixos_boot_failure"
 _MACHINES = frozenset({"nixos_machine", "nixos_fresh_machine", "nixos_rebooting_machine"})
@@ -100,8 +101,8 @@ class SuiteDirectory(pytest.Directory):
 class SuiteModule(pytest.Module):
     """A module of a suite package, imported by its canonical name.
 
-    pytest's own import modes would put an editable install's source folder on ``sys.path`` and import
-    ``checks.firewall``, which collides with a repository that has a ``checks`` of its own.
+    pytest's own import modes would put an editable install's source folder on ``sys.path`` and
+    import ``checks.firewall``, which collides with a repository that has a ``checks`` of its own.
     """
 
     canonical_name: str
@@ -131,7 +132,9 @@ def is_store_link(path: Path) -> bool:
 
 
 def generate_tests(metafunc: pytest.Metafunc, session: NixosSession) -> None:
-    """Multiply a test by the hosts of this run, and by the controls of its suite where it asks for one."""
+    """Multiply a test by the hosts of this run, and by the controls of its suite where it asks
+    for one.
+    """
     if HOST_PARAM not in metafunc.fixturenames:
         return
     keys = _hosts_for(metafunc.definition, session)
@@ -155,7 +158,9 @@ def host_key_of(item: pytest.Item) -> str | None:
 
 
 def needs_boot_loader(item: pytest.Item) -> bool:
-    """Whether a test asks for a VM with a boot loader: ``nixos_requires("boot-loader")``, alone or beside places."""
+    """Whether a test asks for a VM with a boot loader: ``nixos_requires("boot-loader")``, alone
+    or beside places.
+    """
     return any(
         BackendName.VM_WITH_BOOT_LOADER in marker.args
         for marker in item.iter_markers("nixos_requires")
@@ -204,10 +209,11 @@ def select(
 
 
 def order(items: list[pytest.Item], session: NixosSession) -> None:
-    """Put the tests of a host together, and of these the ones that judge the boot first and destructive ones last.
+    """Put the tests of a host together, and of these the ones that judge the boot first and
+    destructive ones last.
 
-    A last look at the units stands between: after whatever leaves the machine as it is, before what changes it. The tests
-    of a module stay together, because its fixtures may tell one story.
+    A last look at the units stands between: after whatever leaves the machine as it is, before what
+    changes it. The tests of a module stay together, because its fixtures may tell one story.
     """
     hosts = {key: number for number, key in enumerate(session.host_keys)}
     modules: dict[str, int] = {}
@@ -231,13 +237,17 @@ def deselect_hosts(config: pytest.Config, items: list[pytest.Item], keys: Collec
 
 
 def needs_machine(item: pytest.Item) -> bool:
-    """Whether a test asks for a running machine, and not for the failure of its boot; a data control asks later."""
+    """Whether a test asks for a running machine, and not for the failure of its boot; a data
+    control asks later.
+    """
     names = set(getattr(item, "fixturenames", ()))
     return _BOOT_FAILURE not in names and not _MACHINES.isdisjoint(names)
 
 
 def _turn(item: pytest.Item) -> int:
-    """Return when a test of a host runs: 0 where it judges the boot itself, 1, 2 as the last look, 3 where it changes the machine."""
+    """Return when a test of a host runs: 0 where it judges the boot itself, 1, 2 as the last
+    look, 3 where it changes the machine.
+    """
     names = getattr(item, "fixturenames", ())
     if _BOOT_FAILURE in names:
         return 0

@@ -1,4 +1,6 @@
-"""The fixture that judges data controls: everything that they need is observed together, then each is judged."""
+"""The fixture that judges data controls: everything that they need is observed together, then
+each is judged.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +72,8 @@ def nixos_judge(
             observations = request.getfixturevalue("nixos_host_observations")
             if _reads_closure(control):
                 refuse_failed(session.entry(_nixos_host))
-                # Only here is the system built and read: other controls of the profile do not need it.
+                # Only here is the system built and read: other controls of the profile do not need
+                # it.
                 scan: StoreScan | None = request.getfixturevalue("nixos_closure_scan")
                 if scan is not None:
                     observations = {**observations, **closure_observation(scan)}

@@ -26,7 +26,8 @@ from pytest_nixos.standards.waivers import load_waivers
 
 __all__ = ["FURTHER_OPTIONS", "flakes_of", "open_session"]
 
-# Asked for beside what the controls read: a container takes over declared addresses, and what a host says to this plugin.
+# Asked for beside what the controls read: a container takes over declared addresses, and what a
+# host says to this plugin.
 FURTHER_OPTIONS = (
     "networking.interfaces",
     "passthru.pytest-nixos",
@@ -64,7 +65,9 @@ def open_session(
 
 
 def flakes_of(settings: Settings) -> Flakes:
-    """Return the flakes of a session as its settings want them; evaluations are kept in the user's cache directory."""
+    """Return the flakes of a session as its settings want them; evaluations are kept in the
+    user's cache directory.
+    """
     nix = Nix(
         runner=SubprocessRunner(),
         settings=NixSettings(

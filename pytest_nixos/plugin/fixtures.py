@@ -84,7 +84,8 @@ def nixos_machine(request: pytest.FixtureRequest, _nixos_host: str) -> Iterator[
 def nixos_boot_failure(request: pytest.FixtureRequest, _nixos_host: str) -> BootError | None:
     """Why the host's machine did not boot; ``None`` where it did.
 
-    A check that judges the boot itself takes it, runs before the others of its host, and fails where these cannot be judged.
+    A check that judges the boot itself takes it, runs before the others of its host, and fails
+    where these cannot be judged.
     """
     entry = _session(request).entry(_nixos_host)
     if entry.failure is None or not entry.shown:
@@ -112,7 +113,9 @@ def nixos_fresh_machine(request: pytest.FixtureRequest, _nixos_host: str) -> Ite
 
 @pytest.fixture(scope="session")
 def nixos_rebooting_machine(request: pytest.FixtureRequest, _nixos_host: str) -> Iterator[Machine]:
-    """A machine that reboots into its boot default: a VM with a boot loader, or a container of its own."""
+    """A machine that reboots into its boot default: a VM with a boot loader, or a container of
+    its own.
+    """
     vm = _session(request).backend_name(_nixos_host) is BackendName.VM
     yield from _machine(request, _nixos_host, boot_loader=vm)
 
@@ -141,7 +144,9 @@ def nixos_generations(
     nixos_machine: Machine,
     nixos_host_config: HostConfig,
 ) -> Generations:
-    """The life of the running machine: build further generations, switch, roll back, reboot, cut its power."""
+    """The life of the running machine: build further generations, switch, roll back, reboot, cut
+    its power.
+    """
     return _generations(_session(request), nixos_machine, nixos_host_config, tmp_path_factory)
 
 
@@ -158,13 +163,17 @@ def nixos_fresh_generations(
 
 @pytest.fixture(scope="session")
 def nixos_flake(request: pytest.FixtureRequest, nixos_host_config: HostConfig) -> Flake:
-    """The flake of the host: its lock file, outputs and development shells; no machine is started."""
+    """The flake of the host: its lock file, outputs and development shells; no machine is
+    started.
+    """
     return _session(request).flakes.of(nixos_host_config.ref.flake)
 
 
 @pytest.fixture
 def nixos_faults(nixos_machine: Machine) -> Faults:
-    """Faults of the running machine, each a context manager that undoes itself; see :class:`Faults`."""
+    """Faults of the running machine, each a context manager that undoes itself; see
+    :class:`Faults`.
+    """
     return Faults(nixos_machine)
 
 
@@ -172,7 +181,9 @@ def nixos_faults(nixos_machine: Machine) -> Faults:
 def nixos_cluster(
     request: pytest.FixtureRequest, nixos_host_config: HostConfig
 ) -> Iterator[Callable[..., Cluster]]:
-    """Start several hosts of the flake on one network: ``nixos_cluster("web", "db")``; the same ones once."""
+    """Start several hosts of the flake on one network: ``nixos_cluster("web", "db")``; the same
+    ones once.
+    """
     session = _session(request)
     with ClusterLaunch(
         session.flakes.of(nixos_host_config.ref.flake),
@@ -205,7 +216,9 @@ def nixos_stage(request: pytest.FixtureRequest, _nixos_host: str) -> str:
 def nixos_slowness(
     request: pytest.FixtureRequest, _nixos_host: str, nixos_machine: Machine
 ) -> Callable[[], str]:
-    """Say why times here are not the host's: this machine is slow, or was busy during the test or the boot; ``""`` if not."""
+    """Say why times here are not the host's: this machine is slow, or was busy during the test
+    or the boot; ``""`` if not.
+    """
     began = PressureMark.now()
     entry = _session(request).entry(_nixos_host)
     of_boot = Pressure(**entry.circumstances.get("pressure_of_boot", _CALM)).words
@@ -221,7 +234,9 @@ def nixos_slowness(
 
 @pytest.fixture(scope="session")
 def nixos_upgrade(request: pytest.FixtureRequest, _nixos_host: str) -> UpgradeOutcome | None:
-    """How the new system of an upgrade test came to run; ``None`` in the other stages and in any other run."""
+    """How the new system of an upgrade test came to run; ``None`` in the other stages and in any
+    other run.
+    """
     entry = _session(request).entry(_nixos_host)
     if entry.stage is not Stage.NEW:
         return None
@@ -232,7 +247,9 @@ def nixos_upgrade(request: pytest.FixtureRequest, _nixos_host: str) -> UpgradeOu
 
 @pytest.fixture(scope="session")
 def nixos_progress(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Tell people what a long check waits for; one moving line on a terminal, sparse lines in CI."""
+    """Tell people what a long check waits for; one moving line on a terminal, sparse lines in
+    CI.
+    """
     return request.config.stash[PROGRESS].tell
 
 

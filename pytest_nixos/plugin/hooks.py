@@ -1,7 +1,8 @@
 """The pytest plugin: declares options and hooks; where hosts are given, registers the rest.
 
-Without ``--nixos-flake`` it stays out of the way of any other run, but for one thing: a check that needs a
-host is an error, so that it can never judge the developer's own machine. Heavy modules load only when needed.
+Without ``--nixos-flake`` it stays out of the way of any other run, but for one thing: a check that
+needs a host is an error, so that it can never judge the developer's own machine. Heavy modules load
+only when needed.
 """
 
 from __future__ import annotations
@@ -59,7 +60,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class WithoutHosts:
-    """Registered where no host is given: a check that needs one is an error, and the other tests of the run are left alone."""
+    """Registered where no host is given: a check that needs one is an error, and the other tests
+    of the run are left alone.
+    """
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:

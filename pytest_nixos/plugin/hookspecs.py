@@ -33,7 +33,9 @@ def pytest_nixos_backends(config: pytest.Config, settings: Settings) -> Mapping[
 
 @pytest.hookspec
 def pytest_nixos_suites(config: pytest.Config) -> Iterable[str]:
-    """Name importable packages that hold suites: one sub-package a suite, as ``pytest_nixos.checks``."""
+    """Name importable packages that hold suites: one sub-package a suite, as
+    ``pytest_nixos.checks``.
+    """
     raise NotImplementedError
 
 
@@ -51,7 +53,9 @@ def pytest_nixos_report_writers(config: pytest.Config) -> Mapping[str, ReportWri
 
 @pytest.hookspec(firstresult=True)
 def pytest_nixos_machine_spec(config: pytest.Config, spec: MachineSpec) -> MachineSpec | None:
-    """Change the spec of a machine before it starts (memory, cores, limits); the first answer counts."""
+    """Change the spec of a machine before it starts (memory, cores, limits); the first answer
+    counts.
+    """
     raise NotImplementedError
 
 

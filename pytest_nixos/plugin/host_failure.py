@@ -1,4 +1,6 @@
-"""What is raised where a host's own failure keeps an item from being judged: an error, never a violated control."""
+"""What is raised where a host's own failure keeps an item from being judged: an error, never a
+violated control.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ from pytest_nixos.plugin.session import HostEntry
 
 __all__ = ["HostFailure", "NotJudged", "refuse_failed", "shown_once", "why_not_judged"]
 
-# pytest.fail() inside an except block would show the error twice; raised as an exception it is shown once, without a traceback.
+# pytest.fail() inside an except block would show the error twice; raised as an exception it is
+# shown once, without a traceback.
 _Failed = type(pytest.fail.Exception("", pytrace=False))
 
 
@@ -32,7 +35,8 @@ class NotJudged(_Failed):  # type: ignore[valid-type, misc]  # as above
 
 @contextmanager
 def shown_once(entry: HostEntry) -> Iterator[None]:
-    """Remember what fails as the host's own failure, and show it in full; refuse at once where it has failed before.
+    """Remember what fails as the host's own failure, and show it in full; refuse at once where
+    it has failed before.
 
     :raises HostFailure: in place of a :class:`NixosError`.
     :raises NotJudged: if the host's failure has been shown.

@@ -1,4 +1,5 @@
-"""The ``host`` fixture: registered only where hosts are given, and last, so that it overrides testinfra's.
+"""The ``host`` fixture: registered only where hosts are given, and last, so that it overrides
+testinfra's.
 
 A fixture of an entry point module would lose to testinfra's by entry point order.
 """

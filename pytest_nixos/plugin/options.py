@@ -71,8 +71,8 @@ class Settings:
     """What this session was asked to do.
 
     :param flakes: hosts to test; empty means that the plugin stays out of the way.
-    :param backend: how machines run, ``None`` where each host's own config decides: a container where it declares
-        ``boot.isContainer``, else a VM.
+    :param backend: how machines run, ``None`` where each host's own config decides: a container
+        where it declares ``boot.isContainer``, else a VM.
     :param suites: bundled suites asked for by name; empty means all when no paths were given.
     :param fail_on: findings below this severity are reported and do not fail the run.
     :param boot_timeout_s: seconds from a machine's start to a settled system.

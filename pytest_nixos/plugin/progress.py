@@ -1,7 +1,9 @@
-"""Tells people what a long step is doing: one moving line on a terminal, plain lines elsewhere, each flushed as it comes.
+"""Tells people what a long step is doing: one moving line on a terminal, plain lines elsewhere,
+each flushed as it comes.
 
-Steps that this plugin takes itself (evaluate, build, boot) tell while pytest's capture is off. An item that runs for long is
-told by a watch of its own, which writes to a copy of the terminal that pytest's capture does not see.
+Steps that this plugin takes itself (evaluate, build, boot) tell while pytest's capture is off. An
+item that runs for long is told by a watch of its own, which writes to a copy of the terminal that
+pytest's capture does not see.
 """
 
 from __future__ import annotations
@@ -44,8 +46,8 @@ class _Reporter(Protocol):
 class Progress:
     """Writes past pytest's capture; silent where there is no terminal reporter (xdist's workers).
 
-    Safe to call from any thread between entering and leaving :meth:`speaking`; quiet outside of it, but for what an
-    item tells of itself.
+    Safe to call from any thread between entering and leaving :meth:`speaking`; quiet outside of it,
+    but for what an item tells of itself.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -254,7 +256,9 @@ def _line(text: str) -> str:
 
 
 def _copy_of(stream: IO[str]) -> IO[str] | None:
-    """Open the file behind `stream` once more, before pytest captures it; ``None`` if there is none."""
+    """Open the file behind `stream` once more, before pytest captures it; ``None`` if there is
+    none.
+    """
     with contextlib.suppress(OSError, ValueError, AttributeError):
         return os.fdopen(os.dup(stream.fileno()), "w", encoding="utf-8", errors="replace")
     return None

@@ -1,4 +1,6 @@
-"""What happens in a run that tests hosts: open the session, collect, guard each item, share with workers."""
+"""What happens in a run that tests hosts: open the session, collect, guard each item, share with
+workers.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +79,9 @@ class RunHooks:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self, session: pytest.Session) -> None:
-        """List the hosts. Under xdist evaluate them too, once for all workers: what is selected, only these will know."""
+        """List the hosts. Under xdist evaluate them too, once for all workers: what is selected,
+        only these will know.
+        """
         config = session.config
         _end_like_ctrl_c(signal.SIGTERM, signal.SIGHUP)
         received = received_session(config)
@@ -129,14 +133,18 @@ class RunHooks:
     def pytest_nixos_order(
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> Generator[None, object, object]:
-        """Put the tests of a host together, whoever shuffled them before; destructive checks come last."""
+        """Put the tests of a host together, whoever shuffled them before; destructive checks
+        come last.
+        """
         result = yield
         collect.order(items, config.stash[SESSION])
         return result
 
     @pytest.hookimpl(trylast=True, specname="pytest_collection_modifyitems")
     def pytest_evaluate_selected(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        """Evaluate the hosts that have tests after ``-k``, ``-m`` and the like; leave out those that turn out to be no machines."""
+        """Evaluate the hosts that have tests after ``-k``, ``-m`` and the like; leave out those
+        that turn out to be no machines.
+        """
         if is_worker(config) or config.option.collectonly:
             return
         keys = [key for key in dict.fromkeys(map(collect.host_key_of, items)) if key is not None]
@@ -168,7 +176,9 @@ class RunHooks:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        """Before a machine is started: skip what cannot apply, fail fast where the host failed before."""
+        """Before a machine is started: skip what cannot apply, fail fast where the host failed
+        before.
+        """
         session = item.config.stash[SESSION]
         key = collect.host_key_of(item)
         if key is None:
@@ -209,7 +219,9 @@ def _usage_error(config: pytest.Config, error: NixosError) -> pytest.UsageError:
 
 
 def _end_like_ctrl_c(*numbers: signal.Signals) -> None:
-    """Tear machines down when the run is ended by a signal whose default would leave them behind."""
+    """Tear machines down when the run is ended by a signal whose default would leave them
+    behind.
+    """
 
     def interrupt(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt
@@ -238,7 +250,9 @@ def _check_suites(settings: Settings, session: NixosSession) -> None:
 
 
 def _end_machine(item: pytest.Item) -> None:
-    """End the shared machine of an item's host, so that the next who asks for it gets a sound one."""
+    """End the shared machine of an item's host, so that the next who asks for it gets a sound
+    one.
+    """
     manager = item.session._fixturemanager  # noqa: SLF001 - pytest offers no other way to end a fixture early
     for definition in manager.getfixturedefs("nixos_machine", item) or ():
         definition.finish(item._request)  # type: ignore[attr-defined]  # noqa: SLF001 - as above

@@ -31,13 +31,15 @@ Say = Callable[[str], None]
 
 @dataclass(slots=True, kw_only=True)
 class HostEntry:
-    """One host of the run: its config, or why there is none; and why its machine failed, once it did.
+    """One host of the run: its config, or why there is none; and why its machine failed, once it
+    did.
 
     :param boot_loader: the same host as a VM with a boot loader, once a test needed it.
     :param subject: of an upgrade test, the host's key; it has one entry for each stage.
     :param stage: of an upgrade test, ``None`` in any other run.
     :param state: what an upgrade test saw in that stage, JSON-able.
-    :param circumstances: what this machine's speed and load were, and what its guest was told for it, JSON-able.
+    :param circumstances: what this machine's speed and load were, and what its guest was told for
+        it, JSON-able.
     :param shown: whether a test has shown the failure in full; later ones name its cause only.
     """
 
@@ -78,7 +80,8 @@ class HostEntry:
 class NixosSession:
     """State of one run, kept in ``config.stash``.
 
-    It crosses to xdist's workers as it is; `started_at_s` (seconds since 1970) stays that of the first process.
+    It crosses to xdist's workers as it is; `started_at_s` (seconds since 1970) stays that of the
+    first process.
 
     :param question: what is asked about a host when it is evaluated.
     :param controls: selected by the profiles, parameters and severities applied.
@@ -146,12 +149,13 @@ class NixosSession:
     def evaluate(self, keys: Collection[str], say: Say = lambda _: None) -> tuple[str, ...]:
         """Evaluate hosts that have tests, as many at once as there is room for; none of them twice.
 
-        A host that does not evaluate keeps its failure, so that the others are still judged. A host that is made into a medium, and that
-        nobody named, leaves the run.
+        A host that does not evaluate keeps its failure, so that the others are still judged. A host
+        that is made into a medium, and that nobody named, leaves the run.
 
         :param say: told what is being done, one line each.
         :return: keys of the hosts that left the run.
-        :raises NixosError: if a flake cannot be read, lacks one of the hosts, or none of these hosts evaluates.
+        :raises NixosError: if a flake cannot be read, lacks one of the hosts, or none of these
+            hosts evaluates.
         """
         subjects = {self._entries[key].subject for key in keys} - {""}
         wanted = [e for e in self.entries if e.key in keys or e.subject in subjects]
@@ -207,7 +211,8 @@ class NixosSession:
         return entry.config
 
     def boot_loader_config(self, key: str) -> HostConfig:
-        """Return the host as a VM with a disk and boot loader of its own; evaluated when it is first asked for.
+        """Return the host as a VM with a disk and boot loader of its own; evaluated when it is
+        first asked for.
 
         :raises MachineError: if its backend has no boot loader.
         :raises EvalError: if it does not evaluate so.
@@ -238,7 +243,9 @@ class NixosSession:
         return control.id in self._by_id
 
     def clones(self, key: str) -> bool:
-        """Whether each machine of a host is a clone of its snapshot, so that one more costs little."""
+        """Whether each machine of a host is a clone of its snapshot, so that one more costs
+        little.
+        """
         entry = self._entries[key]
         return (
             self.settings.snapshot is not SnapshotUse.OFF
@@ -259,7 +266,8 @@ class NixosSession:
         self._to_build = tuple(keys)
 
     def take_builds(self) -> tuple[str, ...]:
-        """Return the derivations of planned hosts that do not look built yet; nothing the next time.
+        """Return the derivations of planned hosts that do not look built yet; nothing the next
+        time.
 
         Nix builds several at once sooner than one after the other.
         """

@@ -1,4 +1,6 @@
-"""Under xdist: workers get the evaluated hosts, each host stays on one worker, and what a worker learned comes home."""
+"""Under xdist: workers get the evaluated hosts, each host stays on one worker, and what a worker
+learned comes home.
+"""
 
 from __future__ import annotations
 
@@ -144,17 +146,18 @@ class Controller:
 
 
 class HostScheduling(LoadScopeScheduling):
-    """Tests of one host go to one worker; other tests go anywhere. A test whose worker died is not tried again.
+    """Tests of one host go to one worker; other tests go anywhere. A test whose worker died is
+    not tried again.
 
-    A host whose VM has a snapshot is no reason to stay on one worker, because each clones it: there tests go by host and module, whose
-    fixtures tell one story.
+    A host whose VM has a snapshot is no reason to stay on one worker, because each clones it: there
+    tests go by host and module, whose fixtures tell one story.
     """
 
     def remove_node(self, node: Any) -> str | None:
         """Give the tests of a worker that died to another one, but the one that it died of.
 
-        xdist would start that again with each worker that it puts in place, until it starts no more, and with one
-        worker wait for ever then.
+        xdist would start that again with each worker that it puts in place, until it starts no
+        more, and with one worker wait for ever then.
         """
         crashed: str | None = super().remove_node(node)
         if crashed is not None:

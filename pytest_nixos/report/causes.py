@@ -1,8 +1,9 @@
 """Which finding explains which: the causes first, and what is only their echo behind them.
 
-A finding blames subjects ("unit:ollama.service is broken") and rests on subjects ("the API answers" needs that unit). A failed
-finding that rests on what another one blames is that one's echo; so is one that blames nothing that an earlier cause does
-not blame. A machine that did not boot, or died, explains everything that could not be judged.
+A finding blames subjects ("unit:ollama.service is broken") and rests on subjects ("the API answers"
+needs that unit). A failed finding that rests on what another one blames is that one's echo; so is
+one that blames nothing that an earlier cause does not blame. A machine that did not boot, or died,
+explains everything that could not be judged.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ class Cause:
 
     @property
     def severity(self) -> Severity:
-        """Return the severity of the worst of it: what a cause breaks matters as much as its own control."""
+        """Return the severity of the worst of it: what a cause breaks matters as much as its own
+        control.
+        """
         judged = [echo.severity for echo in self.echoes if echo.outcome is Outcome.FAILED]
         return max([self.finding.severity, *judged])
 
@@ -39,7 +42,8 @@ class Cause:
 def explained(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Link findings to their causes, and order them as reports do.
 
-    First what failed, the worst first, a cause being as bad as the worst that it explains; then the echoes; then the rest.
+    First what failed, the worst first, a cause being as bad as the worst that it explains; then the
+    echoes; then the rest.
     """
     by_host = sorted(findings, key=lambda f: f.host)
     linked = [
@@ -70,7 +74,9 @@ def explained(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 
 
 def causes_of(findings: Sequence[Finding]) -> tuple[Cause, ...]:
-    """Return the causes among findings that :func:`explained` linked, in the order of `findings`."""
+    """Return the causes among findings that :func:`explained` linked, in the order of
+    `findings`.
+    """
     echoes: dict[tuple[str, str], list[Finding]] = {}
     for finding in findings:
         for control in finding.caused_by:
@@ -98,7 +104,8 @@ def _linked(findings: tuple[Finding, ...]) -> list[Finding]:
     for finding in findings:
         if finding.failed and not finding.blames:
             why = _explaining(finding.rests_on, accepted, all_of=False)
-            # What the machine's own failure kept from being judged, where no control says that it failed.
+            # What the machine's own failure kept from being judged, where no control says that it
+            # failed.
             caused_by[id(finding)] = why or (
                 (MACHINE.kind.value,)
                 if finding.outcome is Outcome.ERROR and MACHINE in finding.rests_on

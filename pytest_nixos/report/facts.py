@@ -42,8 +42,9 @@ class ReportWriter(Protocol):
     def __call__(self, findings: Sequence[Finding], run: RunFacts, /) -> str:
         """Return the report's text.
 
-        It is a pure function: it writes no file and asks nobody. Guest text in findings (reasons, observed values,
-        attachments, names of hosts) is untrusted and has to be escaped as the format demands.
+        It is a pure function: it writes no file and asks nobody. Guest text in findings (reasons,
+        observed values, attachments, names of hosts) is untrusted and has to be escaped as the
+        format demands.
 
         :param findings: worst first, causes before what they explain.
         :param run: the run as a whole.

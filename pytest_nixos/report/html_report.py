@@ -20,7 +20,8 @@ _MOST_UNITS = 12
 
 
 def write_html(findings: Sequence[Finding], run: RunFacts) -> str:
-    """Write findings and run facts as one HTML page without scripts, in the order in which they are given.
+    """Write findings and run facts as one HTML page without scripts, in the order in which they
+    are given.
 
     Guest text is escaped by the template engine and made printable before.
     """

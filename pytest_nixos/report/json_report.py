@@ -1,4 +1,6 @@
-"""The JSON report: everything, for programs. Its published schema is made from the model in this file."""
+"""The JSON report: everything, for programs. Its published schema is made from the model in this
+file.
+"""
 
 from __future__ import annotations
 
@@ -34,9 +36,10 @@ class JournalLine(msgspec.Struct, frozen=True, kw_only=True):
 class JsonFinding(msgspec.Struct, frozen=True, kw_only=True):
     """Outcome of one control on one host.
 
-    `expected` and `observed` have the shape that the control gives them. `caused_by` names the controls of the same host
-    whose findings explain this one (``machine``: the host's own failure), and `explains` the other way round; both rest
-    on the subjects (``unit:sshd.service``) that findings blame and rest on.
+    `expected` and `observed` have the shape that the control gives them. `caused_by` names the
+    controls of the same host whose findings explain this one (``machine``: the host's own failure),
+    and `explains` the other way round; both rest on the subjects (``unit:sshd.service``) that
+    findings blame and rest on.
     """
 
     control: str
@@ -66,8 +69,10 @@ class JsonFinding(msgspec.Struct, frozen=True, kw_only=True):
 class JsonHost(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One host of the run; where it did not evaluate, only the first three.
 
-    `failure` is what kept the host from being judged, `why` the same in a few words. `changed_options` maps an option to what the host declares and what the machine had.
-    `circumstances` are the machine's that ran pytest: its `pace`, the `pressure` on it, and what the guest's kernel was told for it.
+    `failure` is what kept the host from being judged, `why` the same in a few words.
+    `changed_options` maps an option to what the host declares and what the machine had.
+    `circumstances` are the machine's that ran pytest: its `pace`, the `pressure` on it, and what
+    the guest's kernel was told for it.
     """
 
     ref: str
@@ -83,7 +88,9 @@ class JsonHost(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class JsonRun(msgspec.Struct, frozen=True, kw_only=True):
-    """The run as a whole; `started_at` is ISO 8601 with zone, `incomplete` says which workers died."""
+    """The run as a whole; `started_at` is ISO 8601 with zone, `incomplete` says which workers
+    died.
+    """
 
     plugin_version: str
     started_at: str
@@ -96,7 +103,8 @@ class JsonRun(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JsonReport(msgspec.Struct, frozen=True, kw_only=True):
-    """Report of a run of pytest-nixos; `findings` are sorted worst first, causes before what they explain.
+    """Report of a run of pytest-nixos; `findings` are sorted worst first, causes before what
+    they explain.
 
     ``version`` grows when a field changes its meaning or goes away; new fields do not change it.
     """

@@ -42,7 +42,8 @@ _KINDS = {
 def write_sarif(findings: Sequence[Finding], run: RunFacts) -> str:
     """Write findings as one SARIF log, each control a rule; waived ones carry a suppression.
 
-    A finding is about a host, not about a line: its place is the flake's ``flake.nix``, its logical place the host.
+    A finding is about a host, not about a line: its place is the flake's ``flake.nix``, its logical
+    place the host.
     """
     rules = {finding.control: finding for finding in findings}
     index = {control: number for number, control in enumerate(rules)}

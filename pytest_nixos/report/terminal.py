@@ -1,6 +1,7 @@
 """The terminal summary: what became of each host, then what to mend first, at most a screen of it.
 
-It is drawn by rich; where the terminal takes no colour it is plain text, whose lines are never folded.
+It is drawn by rich; where the terminal takes no colour it is plain text, whose lines are never
+folded.
 """
 
 from __future__ import annotations
@@ -68,7 +69,9 @@ def print_summary(
 
 
 def failure_lines(finding: Finding) -> list[str]:
-    """Write one violated control for the place where pytest shows a failure, evidence tails included."""
+    """Write one violated control for the place where pytest shows a failure, evidence tails
+    included.
+    """
     lines = [
         f"{finding.severity.name} {finding.control}: {finding.title}",
         printable(finding.reason),
@@ -96,7 +99,8 @@ def _journal_lines(finding: Finding) -> list[str]:
 
 
 def _print(console: Console, renderable: RenderableType) -> None:
-    # Lines stay whole: whoever reads them in a pipe looks for words, and a terminal wraps them itself.
+    # Lines stay whole: whoever reads them in a pipe looks for words, and a terminal wraps them
+    # itself.
     console.print(renderable, soft_wrap=True, highlight=False, crop=False)
 
 
@@ -134,7 +138,9 @@ def _phases(facts: Mapping[str, object]) -> str:
 
 
 def _unjudged(findings: Sequence[Finding], run: RunFacts) -> list[list[Text]]:
-    """Return an entry for each host whose own failure kept controls from being judged, and no finding says so."""
+    """Return an entry for each host whose own failure kept controls from being judged, and no
+    finding says so.
+    """
     entries = []
     for name, facts in run.hosts.items():
         echoes = [f for f in findings if f.host == name and MACHINE.kind.value in f.caused_by]

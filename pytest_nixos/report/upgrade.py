@@ -1,4 +1,6 @@
-"""What differs between the three stages of an upgrade test: the old system, the new one, and the old one again."""
+"""What differs between the three stages of an upgrade test: the old system, the new one, and the
+old one again.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ _STORE_NAME = re.compile(r"^[0-9a-z]{32}-(?P<name>.+?)-(?P<version>\d[^-]*(?:-[0
 
 
 def packages_of(paths: Iterable[str]) -> dict[str, list[str]]:
-    """Read package names and versions from the names of store paths; what has no version is left out."""
+    """Read package names and versions from the names of store paths; what has no version is left
+    out.
+    """
     found: dict[str, set[str]] = {}
     for path in paths:
         match = _STORE_NAME.match(path.rpartition("/")[2])
@@ -31,9 +35,11 @@ def compare_stages(
 ) -> dict[str, Any]:
     """Compare the stages of one host; what is equal in all that were reached is left out.
 
-    :param states: stage to what was seen in it: ``units``, ``ports``, ``packages``, ``closure_bytes``, ``toplevel``, ``release``.
+    :param states: stage to what was seen in it: ``units``, ``ports``, ``packages``,
+        ``closure_bytes``, ``toplevel``, ``release``.
     :param findings: stage to the findings made in it.
-    :return: JSON-able; each difference lists the stages in order, ``None`` where a thing was not there.
+    :return: JSON-able; each difference lists the stages in order, ``None`` where a thing was not
+        there.
     """
     reached = [stage for stage in Stage if stage in states]
     outcomes = {

@@ -1,1 +1,3 @@
-"""Standards: the catalogue of controls, profiles that select them, and the judge of data controls."""
+"""Standards: the catalogue of controls, profiles that select them, and the judge of data
+controls.
+"""

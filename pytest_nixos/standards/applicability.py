@@ -23,7 +23,9 @@ def inapplicable(control: Control, host: HostConfig, place: BackendName) -> str 
 
 
 def unmet(control: Control, host: HostConfig) -> str | None:
-    """Say which of its conditions on the host keeps `control` from applying, wherever the host runs."""
+    """Say which of its conditions on the host keeps `control` from applying, wherever the host
+    runs.
+    """
     if (outside := outside_releases(control.since, control.until, host.release)) is not None:
         return outside
     reasons = (unmet_requirement(requirement, host) for requirement in control.requires)
@@ -42,7 +44,9 @@ def release_number(release: str) -> tuple[int, int] | None:
 
 
 def outside_releases(first: str | None, last: str | None, release: str) -> str | None:
-    """Say why `release` lies outside of `first` to `last`, if so; a name without numbers lies inside."""
+    """Say why `release` lies outside of `first` to `last`, if so; a name without numbers lies
+    inside.
+    """
     number = release_number(release)
     if number is None:
         return None

@@ -55,8 +55,8 @@ def _literal_passwords(host: HostConfig, _: dt.date) -> Sight:
 def _inline_secrets(host: HostConfig, _: dt.date) -> Sight:
     """List options that hold a secret's text.
 
-    An option has its value on every host; it says something about those that run the service. What nixpkgs' module
-    writes where the host says nothing is no secret of the host.
+    An option has its value on every host; it says something about those that run the service. What
+    nixpkgs' module writes where the host says nothing is no secret of the host.
     """
     found = []
     for path in _INLINE_SECRETS:
@@ -77,7 +77,8 @@ def _inline_secrets(host: HostConfig, _: dt.date) -> Sight:
 def _secret_files_in_store(host: HostConfig, _: dt.date) -> Sight:
     """List options that name a secret's file in the store, where everybody reads it.
 
-    ``EnvironmentFile`` is left out: nixpkgs' own modules put settings that are no secrets there by it.
+    ``EnvironmentFile`` is left out: nixpkgs' own modules put settings that are no secrets there by
+    it.
     """
     found = [
         f"{name}: LoadCredential"

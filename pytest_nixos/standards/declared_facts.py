@@ -1,4 +1,6 @@
-"""Facts of the evaluated config that stand for what a control observes: named by ``declared = { fact = ... }``."""
+"""Facts of the evaluated config that stand for what a control observes: named by ``declared = {
+fact = ... }``.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ _GPU = re.compile(r"ROCm|CUDA|Vulkan")
 
 
 def forwards(host: HostConfig) -> bool:
-    """Whether the host declares that it forwards packets, or runs what turns forwarding on by itself."""
+    """Whether the host declares that it forwards packets, or runs what turns forwarding on by
+    itself.
+    """
     if any(_FORWARDING.fullmatch(k) and v not in ("0", "") for k, v in host.sysctls.items()):
         return True
     if any(unit.enabled and _FORWARDER.match(name) for name, unit in host.units.items()):
@@ -87,7 +91,8 @@ def _plain_swap(host: HostConfig, _: dt.date) -> Sight:
         mapper = _MAPPER.fullmatch(device)
         if device.startswith("/dev/zram") or (mapper is not None and mapper[1] in opened):
             continue
-        # A volume, or a file on a file system, is as encrypted as what lies below, which no option says.
+        # A volume, or a file on a file system, is as encrypted as what lies below, which no option
+        # says.
         below = _VOLUME.fullmatch(device) and not device.startswith("/dev/disk/")
         (unknown if opened and (below or not device.startswith("/dev/")) else plain).append(device)
     if unknown and not plain:

@@ -1,4 +1,6 @@
-"""What a host declares for a control: an option of its evaluated config, and a selection inside it."""
+"""What a host declares for a control: an option of its evaluated config, and a selection inside
+it.
+"""
 
 from __future__ import annotations
 
@@ -53,14 +55,18 @@ def _combined(spec: DeclaredSpec, values: Mapping[str, Json]) -> Json:
 
 
 def _as_written(path: str, value: Json) -> Json:
-    """Return what the option's value means to the kernel: nixpkgs writes ``true`` as 1 and ``false`` as 0."""
+    """Return what the option's value means to the kernel: nixpkgs writes ``true`` as 1 and
+    ``false`` as 0.
+    """
     if path != "boot.kernel.sysctl" or not isinstance(value, Mapping):
         return value
     return {key: int(v) if isinstance(v, bool) else v for key, v in value.items()}
 
 
 def select(value: Json, keys: Sequence[str]) -> Json:
-    """Follow `keys` into `value`; ``*`` stands for every member and yields a mapping (or a list)."""
+    """Follow `keys` into `value`; ``*`` stands for every member and yields a mapping (or a
+    list).
+    """
     if not keys:
         return value
     head, rest = keys[0], keys[1:]

@@ -1,7 +1,8 @@
 """TOML documents of this project's own format, read and held against the schema.
 
-The format is TOML: it has comments, one obvious way to write a string of Nix or a regular expression, no
-surprises such as ``no`` meaning false, Python reads it with the standard library and Nix with ``builtins.fromTOML``.
+The format is TOML: it has comments, one obvious way to write a string of Nix or a regular
+expression, no surprises such as ``no`` meaning false, Python reads it with the standard library and
+Nix with ``builtins.fromTOML``.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ def read_document(path: Path, kind: type[T], *, trusted: bool = False) -> T:
     """Read one file, held against the schema.
 
     :param kind: one of :data:`pytest_nixos.standards.format.FORMS`.
-    :param trusted: whether the file ships with this package, whose tests hold it against the schema; that takes
-        half a second of each start otherwise.
+    :param trusted: whether the file ships with this package, whose tests hold it against the
+        schema; that takes half a second of each start otherwise.
     :raises CatalogueError: naming the file, the line or entry, the field, and what was expected.
     """
     form = next(name for name, known in FORMS.items() if known is kind)

@@ -1,4 +1,6 @@
-"""Holding a value against an expectation; pure, and never satisfied by a value that is not there."""
+"""Holding a value against an expectation; pure, and never satisfied by a value that is not
+there.
+"""
 
 from __future__ import annotations
 

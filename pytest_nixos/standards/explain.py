@@ -1,4 +1,6 @@
-"""Controls in words: what the command line lists and explains, and what the documentation is made of."""
+"""Controls in words: what the command line lists and explains, and what the documentation is
+made of.
+"""
 
 from __future__ import annotations
 

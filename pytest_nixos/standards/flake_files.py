@@ -115,15 +115,17 @@ def _sources(directory: Path) -> Iterator[tuple[str, str]]:
 
 
 def _is_own(folder: Path) -> bool:
-    """Whether a folder is part of the flake; one with a ``flake.nix`` of its own is another flake."""
+    """Whether a folder is part of the flake; one with a ``flake.nix`` of its own is another
+    flake.
+    """
     return not (folder.name in _SKIPPED or folder.is_symlink() or (folder / "flake.nix").is_file())
 
 
 def _tracked(directory: Path, runner: Runner) -> bool | None:
     """Ask git whether it tracks ``flake.lock``; ``None`` outside of a repository, or without git.
 
-    The repository is a stranger's: nothing that its configuration names is run, and variables of a git that
-    started this process (in a hook) do not lead elsewhere.
+    The repository is a stranger's: nothing that its configuration names is run, and variables of a
+    git that started this process (in a hook) do not lead elsewhere.
     """
     argv = (
         *(

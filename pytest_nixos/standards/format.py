@@ -1,7 +1,9 @@
-"""What a catalogue, profile or waivers file may say: one model, of which the schema is made and into which files are read.
+"""What a catalogue, profile or waivers file may say: one model, of which the schema is made and
+into which files are read.
 
-``python -m pytest_nixos.standards.format`` writes ``schema.json``, the published JSON schema. Users' files are held against it,
-because its messages name file, entry and field; what the model cannot say (which fields exclude each other) is in ``_RULES``.
+``python -m pytest_nixos.standards.format`` writes ``schema.json``, the published JSON schema.
+Users' files are held against it, because its messages name file, entry and field; what the model
+cannot say (which fields exclude each other) is in ``_RULES``.
 """
 
 from __future__ import annotations
@@ -325,7 +327,8 @@ def _plain(entry: Json) -> Json:
     if not isinstance(entry, Mapping):
         return entry
     kept: dict[str, Json] = {}
-    # Of two violations jsonschema tells the one whose keyword comes first: a misspelt field before the field that lacks.
+    # Of two violations jsonschema tells the one whose keyword comes first: a misspelt field before
+    # the field that lacks.
     for key, value in sorted(entry.items(), key=lambda item: item[0] != "additionalProperties"):
         if key in ("title", "description", "default") and not isinstance(value, Mapping):
             continue

@@ -52,8 +52,9 @@ def judge(
 ) -> Verdict:
     """Judge a data control, or say why it cannot be judged; what was not seen never passes.
 
-    The running machine decides. A declared value that contradicts a machine which is right fails too: the next
-    activation would bring it. Where the place falsifies the running value, the evaluated config decides.
+    The running machine decides. A declared value that contradicts a machine which is right fails
+    too: the next activation would bring it. Where the place falsifies the running value, the
+    evaluated config decides.
 
     :param observations: parsed observations by kind, from :func:`pytest_nixos.standards.look.read`.
     :raises CatalogueError: if a Python check judges this control.

@@ -51,8 +51,8 @@ class Catalogue:
 def load_catalogue(extra_dirs: Sequence[Path] = ()) -> Catalogue:
     """Load the bundled catalogue and every ``*.toml`` in `extra_dirs`, in that order.
 
-    A user's file has the same format as a bundled one. A control whose id is taken replaces the other only if it
-    says ``overrides = true``; a suite that exists already is extended.
+    A user's file has the same format as a bundled one. A control whose id is taken replaces the
+    other only if it says ``overrides = true``; a suite that exists already is extended.
 
     :raises CatalogueError: if a file is malformed or an id is there twice.
     """

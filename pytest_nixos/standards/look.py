@@ -50,7 +50,8 @@ class _Parsed(Mapping[str, object]):
 def probes(controls: Iterable[Control], host: HostConfig) -> Mapping[str, Probe[Any]]:
     """Return one probe for each kind that data controls among `controls` look at, by kind.
 
-    Controls that do not apply to the host are left out: nobody waits for the answer of a server that it does not run.
+    Controls that do not apply to the host are left out: nobody waits for the answer of a server
+    that it does not run.
     """
     wanted: dict[str, list[Mapping[str, object]]] = {}
     for control in controls:
@@ -66,7 +67,8 @@ def probes(controls: Iterable[Control], host: HostConfig) -> Mapping[str, Probe[
 def read(controls: Iterable[Control], host: HostConfig, store: Store) -> Mapping[str, object]:
     """Observe everything that `controls` look at on the machine, in one round trip.
 
-    :return: parsed observations by kind; add :func:`host_observations` for what is read on the host machine.
+    :return: parsed observations by kind; add :func:`host_observations` for what is read on the host
+        machine.
     """
     asked = probes(controls, host)
     store.prefetch(list(asked.values()))
@@ -78,7 +80,9 @@ def host_observations(
     today: dt.date,
     flake: FlakeFiles | None = None,
 ) -> Mapping[str, object]:
-    """Return what is read without a machine, by kind; what is not given cannot be judged, and is told so."""
+    """Return what is read without a machine, by kind; what is not given cannot be judged, and is
+    told so.
+    """
     found: dict[str, object] = {"declaration": today}
     if flake is not None:
         found["flake-lock"] = (flake, today)
@@ -87,7 +91,9 @@ def host_observations(
 
 
 def closure_observation(scan: StoreScan) -> Mapping[str, object]:
-    """Return what was found in the closure, by kind; apart from the others, since it needs a build."""
+    """Return what was found in the closure, by kind; apart from the others, since it needs a
+    build.
+    """
     return {"store-scan": scan}
 
 

@@ -33,7 +33,8 @@ Json = Any
 class Operator(enum.Enum):
     """How a value is held against what is expected.
 
-    Numbers that arrive as text compare as numbers; ``eq`` and ``in`` compare text and numbers alike.
+    Numbers that arrive as text compare as numbers; ``eq`` and ``in`` compare text and numbers
+    alike.
     """
 
     EQ = "eq"
@@ -76,7 +77,8 @@ class Quantifier(enum.Enum):
 class Expectation:
     """What has to hold for one value.
 
-    :param value: what `op` compares with; a profile replaces it where `parameter` names one of its parameters.
+    :param value: what `op` compares with; a profile replaces it where `parameter` names one of its
+        parameters.
     :param fields: for ``fields``: member name to what has to hold for it.
     :param alternatives: for ``any-of``: one of them has to hold; for ``all-of``: all of them.
     """
@@ -124,11 +126,14 @@ class ObservedSpec:
 class DeclaredSpec:
     """Which option of the evaluated config says the same thing.
 
-    :param options: option paths as written in a module; with more than one the value is a mapping by path,
-        of those that the release has.
-    :param fact: a key of :data:`pytest_nixos.standards.config_facts.CONFIG_FACTS`, in place of options.
-    :param select: keys to follow inside the value; ``*`` stands for every member and yields a mapping.
-    :param expect: replaces the control's own expectation where the option's shape differs from what runs.
+    :param options: option paths as written in a module; with more than one the value is a mapping
+        by path, of those that the release has.
+    :param fact: a key of :data:`pytest_nixos.standards.config_facts.CONFIG_FACTS`, in place of
+        options.
+    :param select: keys to follow inside the value; ``*`` stands for every member and yields a
+        mapping.
+    :param expect: replaces the control's own expectation where the option's shape differs from what
+        runs.
     :param secret: whether the value itself must not reach a report; "(set)" stands for it then.
     """
 
@@ -163,7 +168,8 @@ class Requirement:
 class Remedy:
     """What to do about a violation, on the releases and hosts where that text works.
 
-    :param text: Nix text; ``<word>`` in it is filled from what was observed, ``"<every word>"`` with all values.
+    :param text: Nix text; ``<word>`` in it is filled from what was observed, ``"<every word>"``
+        with all values.
     :param since: first NixOS release that has its options.
     :param until: last release that has them.
     :param goes_into: where it is pasted, if not into a NixOS module of the host.
@@ -182,9 +188,11 @@ class Fill:
     """Where the values of one placeholder of a remedy come from; exactly one source.
 
     :param pattern: a regular expression; its first group in what was found wrong.
-    :param reads: ``found`` (what was observed and does not hold) or ``reason`` (the finding's own sentence).
+    :param reads: ``found`` (what was observed and does not hold) or ``reason`` (the finding's own
+        sentence).
     :param option: an option of the host.
-    :param table: a bundled table that maps what `pattern` finds to the value, see ``standards/data``.
+    :param table: a bundled table that maps what `pattern` finds to the value, see
+        ``standards/data``.
     """
 
     pattern: str | None = None
@@ -198,19 +206,22 @@ class Control:
     """One numbered requirement.
 
     :param threat: what can go wrong where it is violated.
-    :param remedies: what to do about a violation, by release and host; the first that applies is given.
+    :param remedies: what to do about a violation, by release and host; the first that applies is
+        given.
     :param fill: sources of the remedies' placeholders, beside those that need none.
     :param references: standard to clause numbers, for example ``{"stig": ("V-268160",)}``.
     :param disa_category: 1 to 3 where a STIG rule says so.
     :param since: first NixOS release to which it applies, for example ``24.05``.
     :param until: last release to which it applies.
     :param applies_to: places where it means anything.
-    :param falsified_in: places whose running value says nothing about the host, so the config is judged.
+    :param falsified_in: places whose running value says nothing about the host, so the config is
+        judged.
     :param requires: what the host has to declare.
     :param check: whether a Python check with the same id judges it.
     :param judged_as: id of the control that means the same and is judged in its place.
     :param manual: why no machine can judge it.
-    :param blames: what is broken where it is violated (``unit:auditd.service``); it explains findings that rest on it.
+    :param blames: what is broken where it is violated (``unit:auditd.service``); it explains
+        findings that rest on it.
     :param source: file that holds it.
     """
 
@@ -250,7 +261,9 @@ class Control:
 
     @property
     def judged_by(self) -> str:
-        """How it is judged: ``alias``, ``check``, ``manual``, ``machine``, ``config`` or ``both``."""
+        """How it is judged: ``alias``, ``check``, ``manual``, ``machine``, ``config`` or
+        ``both``.
+        """
         if self.judged_as is not None:
             return "alias"
         if self.manual is not None:

@@ -24,7 +24,9 @@ class Releases:
     rolling: tuple[str, ...]
 
     def release_problem(self, release: str, today: dt.date) -> str | None:
-        """Say why `release` (``24.05``) is not supported on `today`, if so; one newer than the table is."""
+        """Say why `release` (``24.05``) is not supported on `today`, if so; one newer than the
+        table is.
+        """
         known = re.match(r"\d{2}\.\d{2}", release)
         if known is None:
             return f"{release!r} is no NixOS release"

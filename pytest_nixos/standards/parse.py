@@ -45,7 +45,8 @@ Json = Any
 def parse_suite(file: CatalogueFile, source: Path) -> Suite:
     """Make a suite of what a catalogue file says.
 
-    :raises CatalogueError: if a control names an unknown kind, lacks one of its parameters or has a bad pattern.
+    :raises CatalogueError: if a control names an unknown kind, lacks one of its parameters or has a
+        bad pattern.
     """
     return Suite(
         name=file.suite,

@@ -1,4 +1,6 @@
-"""Texts of the catalogue with option values in them: ``http://{services.qdrant.settings.service.host}:6333``."""
+"""Texts of the catalogue with option values in them:
+``http://{services.qdrant.settings.service.host}:6333``.
+"""
 
 from __future__ import annotations
 

@@ -67,7 +67,8 @@ class Profile:
 def load_profiles(catalogue: Catalogue, extra_dirs: Sequence[Path] = ()) -> Mapping[str, Profile]:
     """Load the bundled profiles and every ``profiles/*.toml`` below `extra_dirs`.
 
-    :raises CatalogueError: if one is malformed, its name is taken, or it names something that does not exist.
+    :raises CatalogueError: if one is malformed, its name is taken, or it names something that does
+        not exist.
     """
     with as_file(files("pytest_nixos.standards").joinpath("profiles")) as bundled:
         loaded = [_parse(path, trusted=True) for path in sorted(bundled.glob("*.toml"))]
@@ -91,8 +92,8 @@ def select_controls(
 ) -> tuple[Control, ...]:
     """Return the controls of all profiles in `names`, tuned, in the catalogue's order.
 
-    Where two profiles set the same parameter or severity, the one named last wins. In place of a control that is
-    judged as another comes that other.
+    Where two profiles set the same parameter or severity, the one named last wins. In place of a
+    control that is judged as another comes that other.
 
     :raises CatalogueError: if a profile is not known, extends itself, or selects nothing.
     """

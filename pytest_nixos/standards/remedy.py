@@ -1,4 +1,6 @@
-"""The remedy of one finding on one host: the text for its release, filled from what was observed there."""
+"""The remedy of one finding on one host: the text for its release, filled from what was observed
+there.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,8 @@ Values = Mapping[str, Sequence[str]]
 #: A finding about a hundred units is mended one kind at a time: more than this is not read.
 SHOWN = 8
 _PLACEHOLDER = re.compile(r"<(every )?([a-z][a-z ]*)>")
-#: What a guest says is untrusted: only text that means itself inside a Nix string is put into a remedy.
+#: What a guest says is untrusted: only text that means itself inside a Nix string is put into a
+#: remedy.
 _SAFE = re.compile(r"[A-Za-z0-9@._:/%+,=*\[\]-]{1,200}")
 _UNIT = Fill(pattern=r"([\w@.:-]+?)\.service\b")
 #: Placeholders that need no ``fill`` in the catalogue.
@@ -49,10 +52,12 @@ def remedy_text(
 ) -> str:
     """Return what to do about a finding on this host, ready to be pasted.
 
-    :param host: ``None`` where the host could not be evaluated: the newest text then, as it is in the catalogue.
+    :param host: ``None`` where the host could not be evaluated: the newest text then, as it is in
+        the catalogue.
     :param observed: what the finding says was observed.
     :param reason: the finding's sentence.
-    :return: statements whose values are known; what nobody knows stays a comment that says what to put there.
+    :return: statements whose values are known; what nobody knows stays a comment that says what to
+        put there.
     """
     if host is None:
         return control.remedy
@@ -91,9 +96,11 @@ def chosen_remedy(control: Control, host: HostConfig) -> Remedy | None:
 
 
 def sysctl_module(key: str, value: str = "") -> str | None:
-    """Return the kernel module that brings a sysctl, ``None`` for one of the kernel itself or unknown.
+    """Return the kernel module that brings a sysctl, ``None`` for one of the kernel itself or
+    unknown.
 
-    :param key: ``net.bridge.bridge-nf-call-iptables``; the longest entry of the table that it starts with counts.
+    :param key: ``net.bridge.bridge-nf-call-iptables``; the longest entry of the table that it
+        starts with counts.
     :param value: what the host declares, for keys that name an algorithm.
     """
     table = _sysctl_modules()
@@ -191,7 +198,9 @@ def _texts(value: Json) -> Iterator[str]:
 
 
 def _filled(statement: Statement, values: Values) -> list[str]:
-    """Repeat a statement for each value of its placeholder; comment it out where a value is not known."""
+    """Repeat a statement for each value of its placeholder; comment it out where a value is not
+    known.
+    """
     text = _PLACEHOLDER.sub(lambda match: _every(match, values), statement.text)
     names = _names(Statement(text))
     unknown = [name for name in names if not values.get(name)]

@@ -1,4 +1,6 @@
-"""Which units a data control rests on: where one of them has failed, the control says nothing of its own subject."""
+"""Which units a data control rests on: where one of them has failed, the control says nothing of
+its own subject.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,9 @@ _OF_THE_LIVING = frozenset({"ActiveState", "SubState", "Result", "ExecMainStatus
 def rests_on_units(control: Control) -> tuple[Subject, ...]:
     """Return the units that have to run for a data control to be judged.
 
-    A process is asked in the unit that is named, and a URL of the catalogue names the service whose address it takes from
-    the host's config. A unit's own settings are there whether or not it runs, so that they rest on nothing.
+    A process is asked in the unit that is named, and a URL of the catalogue names the service whose
+    address it takes from the host's config. A unit's own settings are there whether or not it runs,
+    so that they rest on nothing.
     """
     spec = control.observed
     if spec is None or not control.is_data:
@@ -32,7 +35,8 @@ def rests_on_units(control: Control) -> tuple[Subject, ...]:
             names = dict.fromkeys(_SERVICE.findall(str(spec.parameters.get("url", ""))))
             return _units(f"{name}.service" for name in names)
         case "audit":
-            # Without the daemon and its tools nothing is told of any rule; a control that blames it is the cause.
+            # Without the daemon and its tools nothing is told of any rule; a control that blames it
+            # is the cause.
             return () if control.blames else _units(["auditd.service"])
         case "unit-property":
             asked = {*spec.parameters.get("properties", ()), spec.parameters.get("property")}

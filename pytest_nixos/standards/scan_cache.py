@@ -96,7 +96,9 @@ class ScanCache:
 
 
 def _version() -> str:
-    """Return what a scan depends on beside the store path: the rules, and what is read with which."""
+    """Return what a scan depends on beside the store path: the rules, and what is read with
+    which.
+    """
     readers = (Path(__file__).with_name(f"{name}.py") for name in ("closure_scan", "initrd_files"))
     digest = hashlib.sha256(rules_version().encode())
     for reader in readers:

@@ -21,7 +21,8 @@ class Seen:
 class Unseen:
     """No value.
 
-    :param applicable: whether a value was to be expected; if not, the control does not apply to the machine.
+    :param applicable: whether a value was to be expected; if not, the control does not apply to the
+        machine.
     """
 
     reason: str

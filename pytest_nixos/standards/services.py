@@ -22,7 +22,9 @@ _SYSTEM_SERVICES = re.compile(
 
 
 def application_services(host: HostConfig) -> tuple[str, ...]:
-    """Return the long-running services that the host is there for: enabled, started at boot, not NixOS's own."""
+    """Return the long-running services that the host is there for: enabled, started at boot, not
+    NixOS's own.
+    """
     return tuple(
         sorted(
             name

@@ -1,4 +1,6 @@
-"""Remedies taken apart: the statements of a piece of Nix text, as a person would paste them one by one."""
+"""Remedies taken apart: the statements of a piece of Nix text, as a person would paste them one
+by one.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ class Statement:
 
 
 def statements(text: str) -> tuple[Statement, ...]:
-    """Split `text` after each line that ends a statement: no bracket and no string is open there."""
+    """Split `text` after each line that ends a statement: no bracket and no string is open
+    there.
+    """
     found: list[Statement] = []
     lines: list[str] = []
     scan = _Scan()

@@ -1,4 +1,6 @@
-"""Waivers: dated, reasoned exceptions. An expired, unknown or needless one is a failure, not a comfort."""
+"""Waivers: dated, reasoned exceptions. An expired, unknown or needless one is a failure, not a
+comfort.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ def load_waivers(path: Path, known_controls: Collection[str]) -> tuple[Waiver, .
     """Read a waivers file.
 
     :param known_controls: ids that exist.
-    :raises CatalogueError: if the file is malformed, a control is unknown, or two entries say the same.
+    :raises CatalogueError: if the file is malformed, a control is unknown, or two entries say the
+        same.
     """
     waivers = tuple(read_document(path, WaiversFile).waiver)
     seen: set[tuple[str, str]] = set()
@@ -53,8 +56,8 @@ def apply_waiver(
 ) -> tuple[Outcome, str]:
     """Return what becomes of an outcome under a waiver, and why.
 
-    A failure is waived until the waiver expires. A pass is a failure: the waiver is no longer needed.
-    Errors stay errors; what is not applicable stays so.
+    A failure is waived until the waiver expires. A pass is a failure: the waiver is no longer
+    needed. Errors stay errors; what is not applicable stays so.
     """
     who = f"waived by {waiver.owner} until {waiver.expires}: {waiver.reason}"
     if outcome is Outcome.PASSED:
@@ -74,7 +77,8 @@ def idle_waivers(
     selected: Collection[str],
     aliases: Mapping[str, str],
 ) -> tuple[str, ...]:
-    """Say of each waiver that met no judged control why it did not; such a waiver waives nothing, and nobody notices.
+    """Say of each waiver that met no judged control why it did not; such a waiver waives
+    nothing, and nobody notices.
 
     :param judged: outcome and reason by control id and host.
     :param hosts: hosts of the run.

@@ -17,9 +17,10 @@ class NixosBackend(BaseBackend):
     """Run testinfra's commands in a guest.
 
     :param hostname: name that test ids show (``nixos://name``).
-    :param source: machine, or bare transport; a machine's transport is asked for at each command, so it may
-        change.
-    :param timeout_s: seconds that a command may take unless it says otherwise; two minutes of an idle machine without it.
+    :param source: machine, or bare transport; a machine's transport is asked for at each command,
+        so it may change.
+    :param timeout_s: seconds that a command may take unless it says otherwise; two minutes of an
+        idle machine without it.
     """
 
     NAME = "nixos"
@@ -37,7 +38,9 @@ class NixosBackend(BaseBackend):
 
     @property
     def epoch(self) -> int:
-        """Changes whenever what was observed before no longer holds; always 0 on a bare transport."""
+        """Changes whenever what was observed before no longer holds; always 0 on a bare
+        transport.
+        """
         return self._source.epoch if isinstance(self._source, Machine) else 0
 
     def run(self, command: str, *args: str, **kwargs: Any) -> CommandResult:
@@ -69,7 +72,8 @@ class NixosBackend(BaseBackend):
     def get_sudo_command(self, command: str, sudo_user: str | None) -> str:
         """Return a command line that runs `command` as `sudo_user`.
 
-        The channel is root's already, and a NixOS host need not have sudo; setpriv(1) is in every system.
+        The channel is root's already, and a NixOS host need not have sudo; setpriv(1) is in every
+        system.
         """
         if sudo_user is None or sudo_user == "root":
             return self.quote("/bin/sh -c %s", command)

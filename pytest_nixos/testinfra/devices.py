@@ -16,8 +16,8 @@ __all__ = ["NixosBlockDevice", "NixosMountPoint"]
 class NixosMountPoint(MountPoint):
     """Test mount points, as the guest sees them.
 
-    NixOS mounts the store read-only over itself, so one path can have several mounts: the topmost counts,
-    where testinfra takes the lowest. Blanks in paths are decoded.
+    NixOS mounts the store read-only over itself, so one path can have several mounts: the topmost
+    counts, where testinfra takes the lowest. Blanks in paths are decoded.
     """
 
     @classmethod

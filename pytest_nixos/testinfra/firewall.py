@@ -25,8 +25,8 @@ class Nftables(InstanceModule):
 
     @property
     def ruleset(self) -> Sequence[Mapping[str, Json]]:
-        """The whole ruleset as ``nft -j list ruleset`` gives it: objects of one key (``table``, ``chain``,
-        ``rule``, ``set``, ``map``, ...).
+        """The whole ruleset as ``nft -j list ruleset`` gives it: objects of one key (``table``,
+        ``chain``, ``rule``, ``set``, ``map``, ...).
 
         :raises RuntimeError: if the guest has no nft.
         """
@@ -38,7 +38,9 @@ class Nftables(InstanceModule):
         return [(t["family"], t["name"]) for t in self._objects("table")]
 
     def chains(self, *, table: str, family: str = "inet") -> Mapping[str, Mapping[str, Json]]:
-        """Return the chains of one table by name; base chains have ``hook``, ``prio`` and ``policy``."""
+        """Return the chains of one table by name; base chains have ``hook``, ``prio`` and
+        ``policy``.
+        """
         return {
             chain["name"]: chain
             for chain in self._objects("chain")
@@ -105,7 +107,9 @@ def _find(module: Any, program: str, hint: str) -> str:
 
 
 def _join_braces(lines: Any) -> Sequence[str]:
-    """Put a rule that nft breaks over several lines (a verdict map) back on one; drop closing braces."""
+    """Put a rule that nft breaks over several lines (a verdict map) back on one; drop closing
+    braces.
+    """
     rules: list[str] = []
     depth = 0
     for line in lines:

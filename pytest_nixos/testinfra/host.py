@@ -53,8 +53,8 @@ _PROGRAM_DIRS = (
 class NixosHost(Host):
     """What the ``host`` fixture gives.
 
-    Modules are made anew in each epoch of the machine, because they remember what they read (the system's
-    release, its closure) and a switch or rollback makes that untrue.
+    Modules are made anew in each epoch of the machine, because they remember what they read (the
+    system's release, its closure) and a switch or rollback makes that untrue.
     """
 
     has_command_v = True  # bash always has it; testinfra would ask the guest
@@ -97,8 +97,9 @@ class NixosHost(Host):
         return modules[name]
 
     def _modules_of_this_epoch(self) -> dict[str, Any]:
-        # Kept in the instance's dictionary and made here, not in __init__, because a host that testinfra
-        # itself made (``--hosts=nixos://name``) becomes one of ours after its __init__ ran.
+        # Kept in the instance's dictionary and made here, not in __init__, because a host that
+        # testinfra itself made (``--hosts=nixos://name``) becomes one of ours after its __init__
+        # ran.
         epoch = self.backend.epoch if isinstance(self.backend, NixosBackend) else 0
         kept = self.__dict__.get("_modules")
         if kept is None or kept[0] != epoch:

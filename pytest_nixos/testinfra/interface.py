@@ -13,8 +13,8 @@ __all__ = ["NixosInterface"]
 class NixosInterface(LinuxInterface):
     """Test network interfaces.
 
-    testinfra's ``default()`` is an interface without a name where no route leads everywhere, as in a container on a
-    private link.
+    testinfra's ``default()`` is an interface without a name where no route leads everywhere, as in
+    a container on a private link.
     """
 
     @classmethod
@@ -23,7 +23,8 @@ class NixosInterface(LinuxInterface):
 
     @classmethod
     def default(cls, family: str | None = None) -> NixosInterface:
-        """Return the interface of the default route; without one, the only interface with an address for others.
+        """Return the interface of the default route; without one, the only interface with an
+        address for others.
 
         :param family: ``inet`` (default) or ``inet6``.
         :raises AssertionError: if there is no default route and not exactly one such interface.

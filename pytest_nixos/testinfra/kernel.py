@@ -17,7 +17,8 @@ class NixosSysctl(InstanceModule):
     """
 
     def __call__(self, name: str) -> int | str:
-        """Return the value of `name`: an int where the kernel gives one number, else text as the kernel gives it.
+        """Return the value of `name`: an int where the kernel gives one number, else text as the
+        kernel gives it.
 
         :raises AssertionError: if the kernel has no such key or it cannot be read.
         """

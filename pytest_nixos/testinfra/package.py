@@ -23,8 +23,8 @@ _OUTPUT = re.compile(
 _NUMBER = re.compile(r"\d+(?:\.\d+)*[\w.+-]*")
 _MARK = "--"
 
-# The closure from the guest's Nix database; where that has none, what can be seen without it: programs in the
-# system's profile, and store paths that units and /etc name.
+# The closure from the guest's Nix database; where that has none, what can be seen without it:
+# programs in the system's profile, and store paths that units and /etc name.
 _LIST = r"""
 shopt -s nullglob
 system=$(readlink -f {system}) sw=$(readlink -f {system}/sw)
@@ -89,8 +89,8 @@ class NixosPackage(Package):
     def version(self) -> str:
         """Return the version; of several, the one in the system's profile, or else the newest.
 
-        A store path need not name one (a script, a package made by hand): then the program of that name is asked with
-        ``--version``.
+        A store path need not name one (a script, a package made by hand): then the program of that
+        name is asked with ``--version``.
 
         :raises AssertionError: if the package is not installed, or nobody can tell its version.
         """
@@ -127,7 +127,8 @@ class NixosPackage(Package):
 
     @classmethod
     def _listed(cls) -> tuple[Sequence[StorePackage], Sequence[StorePackage], bool]:
-        # Kept on the class that testinfra makes for one host in one epoch: a closure has a thousand paths.
+        # Kept on the class that testinfra makes for one host in one epoch: a closure has a thousand
+        # paths.
         if cls._found is None:
             script = _LIST.format(system=_SYSTEM, mark=_MARK)
             out = cls.run("bash -c %s", script).stdout

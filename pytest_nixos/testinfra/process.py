@@ -17,8 +17,9 @@ _COMM_MAX = 15  # the kernel's TASK_COMM_LEN without its NUL
 class NixosProcess(PosixProcess):
     """Test processes.
 
-    Many NixOS programs run from wrappers, so that the kernel calls ``ollama`` ``.ollama-wrapped``, cut to 15
-    characters: ``filter(comm="ollama")`` finds them too. Names with blanks are read whole.
+    Many NixOS programs run from wrappers, so that the kernel calls ``ollama`` ``.ollama-wrapped``,
+    cut to 15 characters: ``filter(comm="ollama")`` finds them too. Names with blanks are read
+    whole.
     """
 
     @classmethod

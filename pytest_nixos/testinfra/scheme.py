@@ -1,4 +1,6 @@
-"""``--hosts=nixos://name``: testinfra's own host specifications, for machines that a session knows."""
+"""``--hosts=nixos://name``: testinfra's own host specifications, for machines that a session
+knows.
+"""
 
 from __future__ import annotations
 

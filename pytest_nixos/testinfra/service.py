@@ -26,8 +26,9 @@ _JOURNAL_LINES = "30"
 class NixosService(Service):
     """Test systemd units; a name without suffix is a service's.
 
-    testinfra matches prefixes in ``exists`` and raises in ``is_enabled`` for units that NixOS links from the
-    store. Each property here is one ``systemctl show`` of exactly this unit, read anew each time.
+    testinfra matches prefixes in ``exists`` and raises in ``is_enabled`` for units that NixOS links
+    from the store. Each property here is one ``systemctl show`` of exactly this unit, read anew
+    each time.
     """
 
     @classmethod
@@ -61,17 +62,19 @@ class NixosService(Service):
 
     @property
     def activated_by(self) -> tuple[str, ...]:
-        """Return the sockets, timers and paths that start this unit when they are used, for example ``("sshd.socket",)``.
+        """Return the sockets, timers and paths that start this unit when they are used, for
+        example ``("sshd.socket",)``.
 
-        NixOS starts sshd of a container by its socket: between two connections the service is not running, and that
-        is no fault.
+        NixOS starts sshd of a container by its socket: between two connections the service is not
+        running, and that is no fault.
         """
         if is_template(self.unit):
             return ()
         state = self._state
         if state.exists or not self.unit.endswith(".service"):
             return tuple(state.get("TriggeredBy").split())
-        # A socket that accepts for itself starts an instance of a template for each connection (systemd.socket(5)).
+        # A socket that accepts for itself starts an instance of a template for each connection
+        # (systemd.socket(5)).
         companion = f"{self.unit.removesuffix('.service')}.socket"
         return (companion,) if self._state_of(companion).exists else ()
 
@@ -97,8 +100,8 @@ class NixosService(Service):
     def is_valid(self) -> bool:
         """Return True if systemd-analyze finds no fault with the unit.
 
-        Manual pages are not looked for, because a NixOS host need not have them; faults of other units do not
-        count.
+        Manual pages are not looked for, because a NixOS host need not have them; faults of other
+        units do not count.
 
         :raises AssertionError: with what it found.
         """
@@ -118,8 +121,8 @@ class NixosService(Service):
     def wait_until_running(self, *, timeout_s: float = 60.0) -> None:
         """Wait until the unit is active; give up at once when it fails.
 
-        :raises AssertionError: with the unit's state and the tail of its journal; like a failed ``assert``, it
-            fails the test and is no defect of the machine.
+        :raises AssertionError: with the unit's state and the tail of its journal; like a failed
+            ``assert``, it fails the test and is no defect of the machine.
         """
         deadline = Deadline.after(timeout_s)
         state = poll(self._settled, deadline=deadline, interval_s=0.25)

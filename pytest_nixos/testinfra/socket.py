@@ -25,8 +25,8 @@ class NixosSocket(Socket):
     """Test listening sockets.
 
     Asks ``ss``, which NixOS keeps in the system's profile; where it is missing (a container without
-    networking tools), ``/proc/net``. Unlike testinfra's, an address is also listened on when a wildcard
-    socket of its family covers it, and clients are matched by the local address.
+    networking tools), ``/proc/net``. Unlike testinfra's, an address is also listened on when a
+    wildcard socket of its family covers it, and clients are matched by the local address.
     """
 
     @classmethod
@@ -37,8 +37,9 @@ class NixosSocket(Socket):
     def is_listening(self) -> bool:
         """Return whether something listens.
 
-        ``tcp://22`` needs all IPv4 *and* all IPv6 addresses (only IPv4 where the kernel has no IPv6);
-        ``tcp://127.0.0.1:22`` is also true of a socket on 0.0.0.0; ``tcp://0.0.0.0:22`` needs the wildcard.
+        ``tcp://22`` needs all IPv4 *and* all IPv6 addresses (only IPv4 where the kernel has no
+        IPv6); ``tcp://127.0.0.1:22`` is also true of a socket on 0.0.0.0; ``tcp://0.0.0.0:22``
+        needs the wildcard.
         """
         found = set(self._iter_sockets(True))
         if self.protocol == "unix":
@@ -75,8 +76,8 @@ class NixosSocket(Socket):
                 yield found
 
     def _iter_sockets(self, listening: bool) -> Iterator[tuple[Any, ...]]:
-        """Yield (protocol, address, port), with the peer's address and port for connected sockets, or
-        ("unix", path).
+        """Yield (protocol, address, port), with the peer's address and port for connected
+        sockets, or ("unix", path).
         """
         out = self.run(
             "PATH=$PATH:%s ss --numeric --no-header --tcp --udp --unix %s",
@@ -115,7 +116,8 @@ class NixosSocket(Socket):
 def parse_ss(text: str, *, listening: bool) -> Iterator[tuple[Any, ...]]:
     """Read ``ss --numeric --no-header``: the listening sockets, or else the established ones.
 
-    Netid State Recv-Q Send-Q Local:Port Peer:Port; Unix paths and their inodes are columns of their own.
+    Netid State Recv-Q Send-Q Local:Port Peer:Port; Unix paths and their inodes are columns of their
+    own.
     """
     for line in text.splitlines():
         fields = line.split()

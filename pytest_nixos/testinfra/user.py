@@ -21,7 +21,8 @@ class NixosUser(User):
     def expiration_date(self) -> dt.datetime | None:
         """Return the day after which the account is locked, ``None`` if never.
 
-        Day 0 and a negative number do not mean "expired" but "never" (shadow(5) leaves them undefined).
+        Day 0 and a negative number do not mean "expired" but "never" (shadow(5) leaves them
+        undefined).
         """
         fields = self.check_output("getent shadow %s", self.name).split(":")
         days = fields[7] if len(fields) > 7 else ""

@@ -1,4 +1,6 @@
-"""The house rules that a program can hold: imports, no knowledge of the stand-in, every check with a control."""
+"""The house rules that a program can hold: imports, no knowledge of the stand-in, every check
+with a control.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """``./dev bench [NAME...]``: measure, and write the table and the picture of docs/reference.
 
-Parts: cold, warm, peers, catalogue, clones, growth, firewall. What is not measured again keeps its figures.
+Parts: cold, warm, peers, catalogue, clones, growth, firewall. What is not measured again keeps its
+figures.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
 """A minimal speaker of the NixOS test driver's shell protocol, for comparison only.
 
-The guest end is what nixpkgs' ``nixos/modules/testing/test-instrumentation.nix`` sets up as ``backdoor.service``: root's bash
-with ``/dev/hvc0`` as all three streams, set raw. The host end does what ``execute()`` of the driver's ``machine.py`` does: run the command under
-``timeout`` in a bash of its own with ``set -euo pipefail``, take its standard output as one line of base64, then ask for the status by a second line.
+The guest end is what nixpkgs' ``nixos/modules/testing/test-instrumentation.nix`` sets up as
+``backdoor.service``: root's bash with ``/dev/hvc0`` as all three streams, set raw. The host end
+does what ``execute()`` of the driver's ``machine.py`` does: run the command under ``timeout`` in a
+bash of its own with ``set -euo pipefail``, take its standard output as one line of base64, then ask
+for the status by a second line.
 """
 
 from __future__ import annotations

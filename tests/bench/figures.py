@@ -1,4 +1,6 @@
-"""What a measurement gives: samples, rows of a table, goals and bars. Pure values, kept as JSON between runs."""
+"""What a measurement gives: samples, rows of a table, goals and bars. Pure values, kept as JSON
+between runs.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The firewall's evaluator against the kernel: random rulesets, real packets; and how long an evaluation takes."""
+"""The firewall's evaluator against the kernel: random rulesets, real packets; and how long an
+evaluation takes.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""One command, throughput and facts over our channel, testinfra's ssh and paramiko backends and the test driver's shell."""
+"""One command, throughput and facts over our channel, testinfra's ssh and paramiko backends and
+the test driver's shell.
+"""
 
 from __future__ import annotations
 

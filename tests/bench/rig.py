@@ -133,7 +133,9 @@ def measure_inside(
     plan: Plan,
     environment: Mapping[str, str] | None = None,
 ) -> Any:
-    """Run a test file of ``inside/`` and return what it wrote; it measures next to the machine's fixtures."""
+    """Run a test file of ``inside/`` and return what it wrote; it measures next to the machine's
+    fixtures.
+    """
     out = home / f"{file}.json"
     out.unlink(missing_ok=True)
     told = {"PYTEST_NIXOS_BENCH_OUT": str(out), "PYTEST_NIXOS_BENCH_QUICK": "1" * plan.quick}
@@ -177,7 +179,10 @@ def seconds_to_login(script: Path) -> float:
 def accelerator() -> str:
     """Use what the plugin would use: its own probe decides."""
     done = subprocess.run(
-        [sys.executable, "-m", "pytest_nixos", "doctor"], check=False, capture_output=True, text=True
+        [sys.executable, "-m", "pytest_nixos", "doctor"],
+        check=False,
+        capture_output=True,
+        text=True,
     )
     return "" if "KVM: works" in done.stdout else "-machine accel=tcg"
 

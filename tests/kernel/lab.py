@@ -1,7 +1,9 @@
-"""Three network namespaces joined by veth pairs: a stranger, a host with a packet filter, and somebody behind it.
+"""Three network namespaces joined by veth pairs: a stranger, a host with a packet filter, and
+somebody behind it.
 
-Real rules, real packets: what arrives at a raw socket of the host, or on the wire of the one behind it, was accepted.
-Needs root, ``unshare`` and ``nsenter`` (util-linux), ``ip``, ``nft`` and ``iptables``.
+Real rules, real packets: what arrives at a raw socket of the host, or on the wire of the one behind
+it, was accepted. Needs root, ``unshare`` and ``nsenter`` (util-linux), ``ip``, ``nft`` and
+``iptables``.
 """
 
 from __future__ import annotations
@@ -300,7 +302,9 @@ class Lab:
         return found
 
     def _namespace(self) -> int:
-        """Start a process that holds a network namespace of its own until its standard input is closed."""
+        """Start a process that holds a network namespace of its own until its standard input is
+        closed.
+        """
         holder = subprocess.Popen(
             ["unshare", "-n", "sh", "-c", "echo ready; exec cat"],
             stdin=subprocess.PIPE,
@@ -343,7 +347,9 @@ def _shell(pid: int, script: str) -> None:
 
 @contextlib.contextmanager
 def _inside(pid: int) -> Iterator[None]:
-    """Be in a process's network namespace, with this thread alone (setns(2); Python has it from 3.12 on)."""
+    """Be in a process's network namespace, with this thread alone (setns(2); Python has it from
+    3.12 on).
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     paths = (Path("/proc/thread-self/ns/net"), Path(f"/proc/{pid}/ns/net"))
     with paths[0].open() as before, paths[1].open() as there:

@@ -110,7 +110,9 @@ def _test(families: Sequence[str]) -> st.SearchStrategy[str]:
 
 
 def _fitting(tests: Sequence[str], families: Sequence[str]) -> list[str]:
-    """Leave out tests that nft would refuse beside the ones before: another family, another protocol."""
+    """Leave out tests that nft would refuse beside the ones before: another family, another
+    protocol.
+    """
     found: list[str] = []
     chosen: set[str] = set()
     for test in tests:

@@ -72,5 +72,7 @@ def _packet(draw: st.DrawFn, number: int) -> Packet:
 
 
 def packets() -> st.SearchStrategy[Sequence[Packet]]:
-    """Packets that try a ruleset: each family and link, the ports that rules name and their neighbours."""
+    """Packets that try a ruleset: each family and link, the ports that rules name and their
+    neighbours.
+    """
     return st.tuples(*(_packet(number) for number in range(_PACKETS)))

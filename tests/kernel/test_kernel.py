@@ -1,4 +1,5 @@
-"""The evaluator says what the kernel does: random rulesets, loaded by the real nft and iptables, tried with real packets.
+"""The evaluator says what the kernel does: random rulesets, loaded by the real nft and iptables,
+tried with real packets.
 
 ``./dev bench firewall`` tries twenty times as many.
 """

@@ -1,4 +1,6 @@
-"""One trial: a ruleset is loaded, packets are sent, and the evaluator has to have said what the kernel does."""
+"""One trial: a ruleset is loaded, packets are sent, and the evaluator has to have said what the
+kernel does.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Checks that try things out, for real: the good hosts hold, their bad twins fail exactly what they name."""
+"""Checks that try things out, for real: the good hosts hold, their bad twins fail exactly what
+they name.
+"""
 
 from __future__ import annotations
 

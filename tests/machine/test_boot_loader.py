@@ -1,4 +1,6 @@
-"""A VM with a boot loader: a reboot comes into what was switched to, and its menu can be told to go back."""
+"""A VM with a boot loader: a reboot comes into what was switched to, and its menu can be told to
+go back.
+"""
 
 from __future__ import annotations
 

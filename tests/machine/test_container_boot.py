@@ -1,7 +1,8 @@
-"""The container backend with a real NixOS toplevel: boot, network, generations, bad ends, nothing left behind.
+"""The container backend with a real NixOS toplevel: boot, network, generations, bad ends,
+nothing left behind.
 
-``PYTEST_NIXOS_CONTAINER_TOPLEVEL`` is the store path of ``config.system.build.toplevel`` of a host with
-``boot.isContainer``.
+``PYTEST_NIXOS_CONTAINER_TOPLEVEL`` is the store path of ``config.system.build.toplevel`` of a host
+with ``boot.isContainer``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """A hostile guest in a container: what it tries on this machine, and that nothing of it succeeds.
 
-Every attempt runs as root of the guest, by a command of ours and as a service of its own. What it is after are files of the test's
-own, and writes of a value that is there already: a hole that opens again harms nobody.
+Every attempt runs as root of the guest, by a command of ours and as a service of its own. What it
+is after are files of the test's own, and writes of a value that is there already: a hole that opens
+again harms nobody.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ pytestmark = needs_a_container
 
 SECRET = "the machine's own file\n"
 
-# Forges the handle of an ext4 file system's root directory (inode 2) and walks from there to argv[1].
+# Forges the handle of an ext4 file system's root directory (inode 2) and walks from there to
+# argv[1].
 BY_HANDLE = r"""
 import ctypes, os, sys
 class Handle(ctypes.Structure):
@@ -230,7 +232,9 @@ def test_an_abstract_socket_of_this_machine_is_not_reached(
 
 
 def test_mounts_lead_nowhere(guest: ContainerRunning, way: str, canary: Path) -> None:
-    """Take apart every mount that the guest was given, and look below each for this machine's file."""
+    """Take apart every mount that the guest was given, and look below each for this machine's
+    file.
+    """
     script = f"""
 while read -r _ _ _ _ target _; do umount -l "$target"; mount -o remount,rw,bind "$target"; done </proc/self/mountinfo
 for root in / /proc/1/root /proc/self/root /run/host /run/host/root /nix/store /oldroot /.oldroot /run/systemd; do
@@ -268,7 +272,9 @@ def test_the_channel_is_not_the_guests_to_replace(guest: ContainerRunning, way: 
 
 
 def test_a_root_directory_that_was_prepared_leads_nobody_astray(tmp_path: Path) -> None:
-    """Started again on it, systemd-nspawn works as this machine's root with what the guest left there."""
+    """Started again on it, systemd-nspawn works as this machine's root with what the guest left
+    there.
+    """
     trap = tmp_path / "trap"
     trap.mkdir(mode=0o755)
     (trap / "file").write_text(SECRET)

@@ -1,4 +1,6 @@
-"""What a container may take of this machine: time, memory, processes, disk; and that it is told when it came to that."""
+"""What a container may take of this machine: time, memory, processes, disk; and that it is told
+when it came to that.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +85,9 @@ def test_output_without_end_is_bounded_and_ends_in_time(small: ContainerRunning)
 
 
 def test_the_first_command_that_a_frozen_guest_does_not_answer_is_a_broken_machine() -> None:
-    """Not a timeout of that command: the first one ends the host's checks, and no other one waits."""
+    """Not a timeout of that command: the first one ends the host's checks, and no other one
+    waits.
+    """
     with started() as machine:
         assert run(machine, "true").succeeded
         machine.freeze()
@@ -97,7 +101,9 @@ def test_the_first_command_that_a_frozen_guest_does_not_answer_is_a_broken_machi
 
 
 def test_a_guest_cannot_hide_from_the_freezer() -> None:
-    """It may move its processes between its own groups; the one that is frozen is not its to choose."""
+    """It may move its processes between its own groups; the one that is frozen is not its to
+    choose.
+    """
     with started() as machine:
         hide = "mkdir /sys/fs/cgroup/hidden && for p in $(cat /sys/fs/cgroup/init.scope/cgroup.procs); do echo $p >/sys/fs/cgroup/hidden/cgroup.procs; done"
         run(machine, hide)

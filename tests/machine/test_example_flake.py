@@ -1,6 +1,8 @@
-"""The main job on the example flake, for real: good hosts have no failing finding, the bad twin exactly those it names.
+"""The main job on the example flake, for real: good hosts have no failing finding, the bad twin
+exactly those it names.
 
-``PYTEST_NIXOS_TEST_OVERRIDES`` is what ``example-flake/offline-nixpkgs/prepare --json`` prints; ``./dev test`` sets it.
+``PYTEST_NIXOS_TEST_OVERRIDES`` is what ``example-flake/offline-nixpkgs/prepare --json`` prints;
+``./dev test`` sets it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Checks of the flake itself, for real: the example flake passes, its careless twin fails exactly what it names."""
+"""Checks of the flake itself, for real: the example flake passes, its careless twin fails
+exactly what it names.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Ctrl-C and SIGTERM in each phase: nothing stays, and a second run works at once.
 
-Every process of a session carries a variable of its own in its environment; what still does afterwards has leaked.
+Every process of a session carries a variable of its own in its environment; what still does
+afterwards has leaked.
 """
 
 from __future__ import annotations

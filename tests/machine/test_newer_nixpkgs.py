@@ -1,4 +1,6 @@
-"""What newer nixpkgs does, simulated on the stand-in: options that it declares, and what the plugin makes of them."""
+"""What newer nixpkgs does, simulated on the stand-in: options that it declares, and what the
+plugin makes of them.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ OVERRIDES: dict[str, str] = json.loads(os.environ.get("PYTEST_NIXOS_TEST_OVERRID
 
 pytestmark = pytest.mark.skipif(not OVERRIDES, reason="no offline nixpkgs: run ./dev test")
 
-# 26.11: shares by virtiofs, which needs shared guest memory. The option and what it does to QEMU stand in qemu-vm.nix.
+# 26.11: shares by virtiofs, which needs shared guest memory. The option and what it does to QEMU
+# stand in qemu-vm.nix.
 HOSTS = """
 {
   inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-25.11";

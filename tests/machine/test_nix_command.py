@@ -1,6 +1,8 @@
-"""The Nix command line for real: small flakes without nixpkgs, each error as each installed release words it.
+"""The Nix command line for real: small flakes without nixpkgs, each error as each installed
+release words it.
 
-``PYTEST_NIXOS_NIX_PROGRAMS`` names the releases to try, separated by colons; by default ``nix`` of PATH.
+``PYTEST_NIXOS_NIX_PROGRAMS`` names the releases to try, separated by colons; by default ``nix`` of
+PATH.
 """
 
 import os
@@ -28,7 +30,8 @@ pytestmark = pytest.mark.skipif(
     not all(shutil.which(program) for program in PROGRAMS), reason=f"no such program: {PROGRAMS}"
 )
 
-# A host as `nixosSystem` returns it, as far as the plugin looks; it ignores the modules it is extended with.
+# A host as `nixosSystem` returns it, as far as the plugin looks; it ignores the modules it is
+# extended with.
 TINY = """
 {
   outputs = { self }: {
@@ -206,7 +209,9 @@ def test_an_untracked_flake(make: Callable[..., Flakes], tmp_path: Path) -> None
 
 @pytest.fixture
 def shared(tmp_path: Path) -> Path:
-    """A Git repository with a file that git-crypt locks and one that Git does not track; ``user`` is a flake with it as an input."""
+    """A Git repository with a file that git-crypt locks and one that Git does not track;
+    ``user`` is a flake with it as an input.
+    """
     if shutil.which("git") is None:
         pytest.skip("no git")
     shared, user = tmp_path / "shared", tmp_path / "user"

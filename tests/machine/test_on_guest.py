@@ -1,7 +1,9 @@
-"""testinfra's modules, all probes and all faults on real guests: a container and a virtual machine of the example flake.
+"""testinfra's modules, all probes and all faults on real guests: a container and a virtual
+machine of the example flake.
 
-``PYTEST_NIXOS_TEST_OVERRIDES`` is what ``example-flake/offline-nixpkgs/prepare --json`` prints (``./dev test`` sets it);
-``PYTEST_NIXOS_TEST_HOSTS`` names host refs to try in place of the example flake's, separated by blanks.
+``PYTEST_NIXOS_TEST_OVERRIDES`` is what ``example-flake/offline-nixpkgs/prepare --json`` prints
+(``./dev test`` sets it); ``PYTEST_NIXOS_TEST_HOSTS`` names host refs to try in place of the example
+flake's, separated by blanks.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Hosts of a real nixpkgs, evaluated to their facts and to the derivation of their machines; nothing is built.
+"""Hosts of a real nixpkgs, evaluated to their facts and to the derivation of their machines;
+nothing is built.
 
 ``PYTEST_NIXOS_NIXPKGS`` names a nixpkgs tree of any release from 22.05 on.
 """

@@ -1,7 +1,8 @@
 """Snapshots with a real QEMU and a real guest: one boot, then clones.
 
-``PYTEST_NIXOS_SNAPSHOT_SYSTEM`` is the store path of a VM that was built to be saved
-(``python -m pytest_nixos build --snapshot``). Without usable KVM the module takes a minute or two, nearly all of it the boot.
+``PYTEST_NIXOS_SNAPSHOT_SYSTEM`` is the store path of a VM that was built to be saved (``python -m
+pytest_nixos build --snapshot``). Without usable KVM the module takes a minute or two, nearly all of
+it the boot.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Upgrades for real, in containers: what a switch leaves undone is found, what it did is not; an inhibitor is gone round."""
+"""Upgrades for real, in containers: what a switch leaves undone is found, what it did is not; an
+inhibitor is gone round.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +86,9 @@ def flake(tmp_path: Path) -> Path:
 
 
 def upgrade(flake: Path, host: str, tmp_path: Path) -> tuple[Any, Any, str]:
-    """Return the findings by control and host, the comparison of the stages, and what was printed."""
+    """Return the findings by control and host, the comparison of the stages, and what was
+    printed.
+    """
     _, report, printed = judge(
         host,
         tmp_path,

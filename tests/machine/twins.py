@@ -1,4 +1,6 @@
-"""What the bad twins of the example flake break: host, control, severity, and what its evidence says."""
+"""What the bad twins of the example flake break: host, control, severity, and what its evidence
+says.
+"""
 
 from __future__ import annotations
 
@@ -53,10 +55,12 @@ STALE: Broken = {
     "SEC-006": ("HIGH", "secrets/database.yaml"),
 }
 
-#: Of these the good flake keeps some only for a while after its lock file was made, or not at all (FLK-017: a lesson of its own).
+#: Of these the good flake keeps some only for a while after its lock file was made, or not at all
+#: (FLK-017: a lesson of its own).
 GOOD_TODAY_ONLY = frozenset({"FLK-003", "FLK-004", "FLK-017"})
 
-#: llm-host-bad, a VM, with the profile `kernel-twins`: what the default profile does not judge on a container too.
+#: llm-host-bad, a VM, with the profile `kernel-twins`: what the default profile does not judge on a
+#: container too.
 KERNEL: Broken = {
     "AUD-002": ("HIGH", "-w /etc/passwd"),
     "CMDLINE-011": ("HIGH", "mitigations=off"),

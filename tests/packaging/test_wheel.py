@@ -1,4 +1,6 @@
-"""The built wheel works as the editable install does: same checks, same data files, canonical names."""
+"""The built wheel works as the editable install does: same checks, same data files, canonical
+names.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,8 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
     ours = [p for p in sys.path if p.endswith("site-packages")]
-    # The editable install of this checkout comes through a .pth file, which is not read below PYTHONPATH.
+    # The editable install of this checkout comes through a .pth file, which is not read below
+    # PYTHONPATH.
     (site / "dependencies.pth").write_text(
         "\n".join(f"import sys; sys.path.append({p!r})" for p in ours)
     )

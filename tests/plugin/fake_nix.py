@@ -1,4 +1,6 @@
-"""Stands in for ``nix`` in the plugin's tests: answers what the plugin asks, from the environment."""
+"""Stands in for ``nix`` in the plugin's tests: answers what the plugin asks, from the
+environment.
+"""
 
 import json
 import os

@@ -1,4 +1,6 @@
-"""At home in pytest: listings without a host, ordinary tests beside tests of hosts, pytest's own options, and other plugins."""
+"""At home in pytest: listings without a host, ordinary tests beside tests of hosts, pytest's own
+options, and other plugins.
+"""
 
 from __future__ import annotations
 

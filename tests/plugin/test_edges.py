@@ -1,4 +1,6 @@
-"""Hostile text, dying workers, and a state directory that cannot be written: one word, and no lie."""
+"""Hostile text, dying workers, and a state directory that cannot be written: one word, and no
+lie.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Controls and profiles of users, by ini setting and by hook, and the command that lists and explains."""
+"""Controls and profiles of users, by ini setting and by hook, and the command that lists and
+explains.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Progress: flushed lines where there is no terminal, one moving line on one, and a word from every long item."""
+"""Progress: flushed lines where there is no terminal, one moving line on one, and a word from
+every long item.
+"""
 
 from __future__ import annotations
 

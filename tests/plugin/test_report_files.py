@@ -1,4 +1,6 @@
-"""Report files: tried before anything is built, written each on its own, for their owner alone; and the page on how to add a format."""
+"""Report files: tried before anything is built, written each on its own, for their owner alone;
+and the page on how to add a format.
+"""
 
 from __future__ import annotations
 

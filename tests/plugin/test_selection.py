@@ -1,4 +1,6 @@
-"""Only what the selection needs: hosts are listed first, and evaluated where a selected test is about them."""
+"""Only what the selection needs: hosts are listed first, and evaluated where a selected test is
+about them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Without --nixos-flake the plugin stays out of the way, and no check runs on the developer's machine."""
+"""Without --nixos-flake the plugin stays out of the way, and no check runs on the developer's
+machine.
+"""
 
 from __future__ import annotations
 

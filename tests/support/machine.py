@@ -18,8 +18,8 @@ __all__ = ["FakeMachine"]
 class FakeMachine:
     """Answers commands as told, keeps what was asked, and counts epochs.
 
-    :param answers: part of a command to what it prints, to its exit status, or to what it raises; the first that fits
-        decides, and what fits none succeeds and says nothing.
+    :param answers: part of a command to what it prints, to its exit status, or to what it raises;
+        the first that fits decides, and what fits none succeeds and says nothing.
     :param running: what the backend made, with whatever it offers.
     """
 
@@ -46,7 +46,7 @@ class FakeMachine:
     @property
     def as_machine(self) -> Machine:
         """It, for those who ask for a machine."""
-        return cast(Machine, self)
+        return cast("Machine", self)
 
     def run(self, command: str, *, timeout_s: float = 0.0, stdin: bytes = b"") -> CommandResult:
         self.commands.append(command)

@@ -16,7 +16,8 @@ Answer = Callable[[Sequence[str], LineSink | None], Completed]
 class FakeRunner:
     """Answers every command as told, and keeps what was asked.
 
-    :param answer: how each command ends, what it raises, or what decides by its words and the sink of standard error.
+    :param answer: how each command ends, what it raises, or what decides by its words and the sink
+        of standard error.
     """
 
     def __init__(self, answer: Completed | Exception | Answer) -> None:

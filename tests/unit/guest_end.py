@@ -1,6 +1,8 @@
-"""Runs the real guest script on this machine: bash's ``/dev/tcp`` stands for virtserialports, threads for QEMU.
+"""Runs the real guest script on this machine: bash's ``/dev/tcp`` stands for virtserialports,
+threads for QEMU.
 
-As with a virtserialport, what was on its way is lost when the guest closes its end, and kept while it has not opened it.
+As with a virtserialport, what was on its way is lost when the guest closes its end, and kept while
+it has not opened it.
 """
 
 from __future__ import annotations

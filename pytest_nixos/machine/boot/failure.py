@@ -135,7 +135,8 @@ def _others(console: Console) -> list[Trouble]:
 
 
 def _located(trouble: Trouble, console: Console) -> Trouble:
-    # Before the guest's first word only the run script's own programs (mkfs, qemu-img) can complain.
+    # Before the guest's first word only the run script's own programs (mkfs, qemu-img) can
+    # complain.
     if trouble.kind == "no space left" and console.phase is BootPhase.STARTED:
         return Trouble(kind="host machine: disk full", text=trouble.text, fatal=False)
     return trouble

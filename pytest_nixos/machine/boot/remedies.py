@@ -1,4 +1,6 @@
-"""What to do about a machine that did not come up or went away, by what its console and its end show."""
+"""What to do about a machine that did not come up or went away, by what its console and its end
+show.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,10 @@ _CAUSES = ("root device not found", "out of memory")
 class Remedies:
     """What a backend advises.
 
-    :param by_kind: kind of :class:`~pytest_nixos.machine.boot_signs.Trouble`, or of the end, to its remedy.
-    :param by_words: words of a console line and the remedy where one has them; the first that fits is told.
+    :param by_kind: kind of :class:`~pytest_nixos.machine.boot_signs.Trouble`, or of the end, to its
+        remedy.
+    :param by_words: words of a console line and the remedy where one has them; the first that fits
+        is told.
     :param default: told where nothing else is known.
     :param gone: told in its place of a machine that had come up and is gone.
     """
@@ -32,7 +36,8 @@ class Remedies:
         return kind in self.by_kind
 
     def choose(self, *kinds: str, lines: Iterable[str] = ()) -> str:
-        """Return the remedy of the first kind that has one, else of the first words that a line holds.
+        """Return the remedy of the first kind that has one, else of the first words that a line
+        holds.
 
         :param kinds: in the order of their weight; causes still go before what follows from them.
         """

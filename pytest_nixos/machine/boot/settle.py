@@ -1,7 +1,8 @@
 """Wait until a boot has settled: no jobs queued, whatever failed on the way; over any transport.
 
-``systemctl is-system-running --wait`` can hang and tells nothing meanwhile; the manager's properties
-``SystemState`` and ``NJobs`` (org.freedesktop.systemd1, ``systemctl show``) cost one short process a look.
+``systemctl is-system-running --wait`` can hang and tells nothing meanwhile; the manager's
+properties ``SystemState`` and ``NJobs`` (org.freedesktop.systemd1, ``systemctl show``) cost one
+short process a look.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ class SettleLimits:
     """When a boot counts as finished or as stuck.
 
     :param named_after_s: seconds without any job ending after which the running ones are named.
-    :param stuck_after_s: seconds after which a unit that alone holds up the boot, does nothing and has no
-        start limit counts as stuck. More than the two minutes that
+    :param stuck_after_s: seconds after which a unit that alone holds up the boot, does nothing and
+        has no start limit counts as stuck. More than the two minutes that
         ``systemd-networkd-wait-online`` takes to give up by itself.
     :param late_jobs_s: seconds to wait for jobs that come after the boot is finished (timers).
     """
@@ -227,7 +228,8 @@ class _Settling:
 
     def _late(self, deadline: Deadline, state: str) -> BootError:
         self._too_late = True
-        # What is asked now must not make a boot limit of a minute two: a manager that hangs does not answer anyway.
+        # What is asked now must not make a boot limit of a minute two: a manager that hangs does
+        # not answer anyway.
         grace = Deadline.after(
             min(2 * _COMMAND_LIMIT_S, _GRACE_SHARE * deadline.limit_s + _GRACE_S)
         )
@@ -264,7 +266,9 @@ class _Settling:
 
 
 class _RunningUnits:
-    """Since when units have been seen in a running job, and since when without using a processor."""
+    """Since when units have been seen in a running job, and since when without using a
+    processor.
+    """
 
     def __init__(self) -> None:
         self._seen_s: dict[str, float] = {}
@@ -280,7 +284,9 @@ class _RunningUnits:
         return time.monotonic() - self._seen_s[unit]
 
     def idle_s(self, unit: str, cpu_usage_ns: str) -> float:
-        """Seconds for which `unit` has been idle, by its processor time so far (``[not set]`` is none)."""
+        """Seconds for which `unit` has been idle, by its processor time so far (``[not set]`` is
+        none).
+        """
         now_s, used = time.monotonic(), int(cpu_usage_ns) if cpu_usage_ns.isdigit() else 0
         since_s, used_then = self._idle_since.setdefault(unit, (now_s, used))
         if used - used_then > _IDLE_SHARE * max(now_s - since_s, 1.0) * 1e9:

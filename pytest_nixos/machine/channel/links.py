@@ -37,7 +37,9 @@ class Link(Protocol):
         ...
 
     def shut(self) -> None:
-        """Wake a thread that waits for bytes, if the kind of link can; that thread then disconnects."""
+        """Wake a thread that waits for bytes, if the kind of link can; that thread then
+        disconnects.
+        """
         ...
 
     def descriptors(self) -> tuple[int, int]:
@@ -114,8 +116,9 @@ class SocketLink:
 class FifoLink:
     """Two named pipes of this machine that a container sees too: one to the guest, one from it.
 
-    Both are opened once, before the guest runs, and never by name again. Each end holds both ends of each pipe, so
-    that neither ever reads as ended: that the guest is gone is found out in another way.
+    Both are opened once, before the guest runs, and never by name again. Each end holds both ends
+    of each pipe, so that neither ever reads as ended: that the guest is gone is found out in
+    another way.
 
     :param directory: see :func:`make_fifos`.
     """

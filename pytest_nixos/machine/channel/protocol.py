@@ -1,4 +1,6 @@
-"""The lines of the root command channel as values; ``guest_channel.bash`` is the other end and explains them."""
+"""The lines of the root command channel as values; ``guest_channel.bash`` is the other end and
+explains them.
+"""
 
 from __future__ import annotations
 
@@ -88,12 +90,15 @@ def wire_text(command: str) -> bytes:
             f"a guest command holds a NUL byte: {command[:60]!r}",
             remedy="pass binary data by stdin or write_file()",
         )
-    # The guest takes long texts through $(...), which drops final newlines; they mean nothing there.
+    # The guest takes long texts through $(...), which drops final newlines; they mean nothing
+    # there.
     return text.rstrip(b"\n")
 
 
 def session_request(nonce: str) -> bytes:
-    """Build the line that begins a session; the newline before ends whatever was cut off earlier."""
+    """Build the line that begins a session; the newline before ends whatever was cut off
+    earlier.
+    """
     return f"\nS {nonce}\n".encode()
 
 

@@ -1,4 +1,6 @@
-"""One port of the channel: its stream, the session that both ends agreed on, and where they are in it."""
+"""One port of the channel: its stream, the session that both ends agreed on, and where they are
+in it.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,8 @@ class PortSession:
         self.stream = PortStream(link, alive)
         self.session: str | None = None
         self.serial = 0
-        # After a failure it is unknown how long the guest stays busy with the port, so it is used last.
+        # After a failure it is unknown how long the guest stays busy with the port, so it is used
+        # last.
         self.in_step = True
 
     def ensure_session(self, deadline: Deadline) -> None:
@@ -69,7 +72,9 @@ class PortSession:
                 return said
 
     def forget_session(self, refusal: Refusal | None) -> None:
-        """Let the next command begin a session; drop the connection unless both ends are in step."""
+        """Let the next command begin a session; drop the connection unless both ends are in
+        step.
+        """
         self.session = None
         self.in_step = False
         if refusal is None or refusal.reason != "session":
@@ -90,7 +95,9 @@ class PortSession:
         )
 
     def read_reply_while_it_flows(self) -> Answer | Refusal | Restarted:
-        """Wait for the reply as long as bytes come, but not for ever: the command is over, its output may be long."""
+        """Wait for the reply as long as bytes come, but not for ever: the command is over, its
+        output may be long.
+        """
         limit = Deadline.after(_FLOW_S)
         while True:
             had = len(self.stream.received)
@@ -101,7 +108,8 @@ class PortSession:
                     raise
 
     def was_lost_in_restart(self, deadline: Deadline) -> bool:
-        """Begin a session after the guest's server restarted; tell whether the last request is lost.
+        """Begin a session after the guest's server restarted; tell whether the last request is
+        lost.
 
         The guest answers in order: a request that came after the restart is refused before the
         session is granted, and can be sent again.

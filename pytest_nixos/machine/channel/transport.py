@@ -1,8 +1,9 @@
-"""The root command channel: a few ports, served by bash in the guest (virtserialports of QEMU, or named pipes of a container).
+"""The root command channel: a few ports, served by bash in the guest (virtserialports of QEMU,
+or named pipes of a container).
 
-Nothing but what every NixOS system has is needed there: bash, coreutils and systemd. Each command runs
-in a process group of its own; several threads share a few ports; a port that lost step is taken
-through a new session, so that stale bytes can never be taken for an answer.
+Nothing but what every NixOS system has is needed there: bash, coreutils and systemd. Each command
+runs in a process group of its own; several threads share a few ports; a port that lost step is
+taken through a new session, so that stale bytes can never be taken for an answer.
 """
 
 from __future__ import annotations
@@ -83,7 +84,8 @@ class SerialChannel:
         return tuple(argv)
 
     def connect(self, deadline: Deadline, alive: Callable[[], None]) -> None:
-        """Connect all ports and say nothing yet: a guest that is restored then finds its ports as they were.
+        """Connect all ports and say nothing yet: a guest that is restored then finds its ports
+        as they were.
 
         :raises TransportError: if QEMU does not offer them by `deadline`.
         """
@@ -123,10 +125,12 @@ class SerialChannel:
     def run(self, command: str, *, deadline: Deadline, stdin: bytes = b"") -> CommandResult:
         """Run `command` with ``bash -c`` semantics as root in the guest's own environment.
 
-        While a guest reboots this waits for its return; a command that a reboot cut off is an error.
+        While a guest reboots this waits for its return; a command that a reboot cut off is an
+        error.
 
         :raises CommandTimeout: if it does not end by `deadline`; its process group has been killed.
-        :raises TransportError: if the machine ended, does not answer, or had no room for the output.
+        :raises TransportError: if the machine ended, does not answer, or had no room for the
+            output.
         """
         text = wire_text(command)
         started_s = time.monotonic()
@@ -250,7 +254,8 @@ class SerialChannel:
                         raise _busy(deadline)
                     self._returned.wait(deadline.remaining_s)
                 self._check_open()
-                # Take turns: the guest prepares a port for its next command while another one is used.
+                # Take turns: the guest prepares a port for its next command while another one is
+                # used.
                 port = next((port for port in self._idle if port.in_step), self._idle[0])
                 self._idle.remove(port)
                 return port

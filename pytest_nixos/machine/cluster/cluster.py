@@ -27,8 +27,9 @@ done
 class Cluster(Mapping[str, Machine]):
     """Running machines by the names of their hosts, on one network segment.
 
-    A machine reaches another by the names and addresses that the hosts declare. A host that declares no address for
-    ``eth0`` is given one; a host's name that nothing resolves is added to ``/etc/hosts``.
+    A machine reaches another by the names and addresses that the hosts declare. A host that
+    declares no address for ``eth0`` is given one; a host's name that nothing resolves is added to
+    ``/etc/hosts``.
     """
 
     def __init__(self, machines: Mapping[str, Machine], segment: Segment) -> None:

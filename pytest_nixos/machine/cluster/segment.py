@@ -1,7 +1,8 @@
 """One Ethernet segment for several containers: a bridge in a network namespace of its own.
 
-Every container keeps its ``eth0``; the other end of its link becomes a port of the bridge. Frames with VLAN tags pass. This
-machine's own network is not touched, and the namespace goes away with the process that holds it.
+Every container keeps its ``eth0``; the other end of its link becomes a port of the bridge. Frames
+with VLAN tags pass. This machine's own network is not touched, and the namespace goes away with the
+process that holds it.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ class Segment:
         self.ports = {name: f"port{number}" for number, name in enumerate(addresses)}
 
     def join(self, name: str, outside_pid: int, leader_pid: int) -> Callable[[], None]:
-        """Make the outer end of a container's link a port of the bridge; return what ends its DHCP service.
+        """Make the outer end of a container's link a port of the bridge; return what ends its
+        DHCP service.
 
         :param outside_pid: a process in the namespace where that end is now.
         :param leader_pid: the container's process 1.
@@ -133,7 +135,9 @@ class SegmentStrategy:
         *,
         deadline: Deadline,
     ) -> Launched:
-        """Start a container; see :class:`~pytest_nixos.machine.container.strategy.ContainerStrategy`."""
+        """Start a container; see
+        :class:`~pytest_nixos.machine.container.strategy.ContainerStrategy`.
+        """
         launched = self._inner.launch(spec, console, stack, deadline=deadline)
 
         def join(leader_pid: int) -> Callable[[], None]:

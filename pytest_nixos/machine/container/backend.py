@@ -1,4 +1,6 @@
-"""The container backend: a NixOS toplevel under systemd-nspawn, watched from its first line to its last process."""
+"""The container backend: a NixOS toplevel under systemd-nspawn, watched from its first line to
+its last process.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +79,8 @@ class ContainerBackend:
 
     :param on_event: told what happens during boots, from any thread.
     :param runner: runs the short commands that prepare a container.
-    :param environment: what systemd-nspawn's surroundings inherit, this process's environment if ``None``.
+    :param environment: what systemd-nspawn's surroundings inherit, this process's environment if
+        ``None``.
     :param strategy: how containers are started; :class:`NspawnStrategy` if ``None``.
     :param root_is_machine_root: for that one.
     """
@@ -102,7 +105,9 @@ class ContainerBackend:
         self._limits = limits or SettleLimits()
 
     def preflight(self, name: str) -> None:
-        """See :class:`~pytest_nixos.machine.capabilities.Preflight`: root and the programs that start a container."""
+        """See :class:`~pytest_nixos.machine.capabilities.Preflight`: root and the programs that
+        start a container.
+        """
         _require_root(name)
         require_tools()
 
@@ -161,7 +166,9 @@ class ContainerRunning:
         self._launched.life.close()
 
     def power_on(self, *, generation: int | None, deadline: Deadline) -> None:
-        """Start the container again on the same root directory, in the generation of that number or the default."""
+        """Start the container again on the same root directory, in the generation of that number
+        or the default.
+        """
         if self._launched.relaunch is None:
             raise MachineError(
                 f"{self.life.name}: this container cannot be started again",
@@ -193,7 +200,9 @@ class ContainerRunning:
             )
 
     def survey(self, wanted: Survey, *, deadline: Deadline) -> tuple[View, ...]:
-        """Try what `wanted` names by both families, with frames of our own on the other end of its link."""
+        """Try what `wanted` names by both families, with frames of our own on the other end of
+        its link.
+        """
         launched = self._launched
         with self._outside():
             outer = ask_outer_addresses(self.life.name, self.transport, deadline=deadline)
@@ -210,7 +219,8 @@ class ContainerRunning:
         try:
             yield
         except TransportError as err:
-            # The root command channel is fine; only the container's network is not what a stranger needs.
+            # The root command channel is fine; only the container's network is not what a stranger
+            # needs.
             raise MachineError(err.message, remedy=err.remedy) from err
 
     def freeze(self) -> None:
@@ -233,7 +243,9 @@ class ContainerRunning:
         )
 
     def stop(self) -> None:
-        """End the container and remove everything that it left; never raises, safe to call twice."""
+        """End the container and remove everything that it left; never raises, safe to call
+        twice.
+        """
         self.life.stop()
 
     def _follow(self) -> None:
@@ -256,7 +268,8 @@ class ContainerRunning:
             raise self.life.late("no container", deadline)
         self.leader = leader
         self._launched.life.callback(leader.close)
-        # The root directory is thrown away: nothing is gained by an orderly shutdown, which can take minutes.
+        # The root directory is thrown away: nothing is gained by an orderly shutdown, which can
+        # take minutes.
         self._launched.life.callback(leader.send, signal.SIGKILL)
         try:
             self._launched.life.callback(self._launched.on_created(leader.pid))
@@ -276,7 +289,9 @@ class ContainerRunning:
         self.life.answers()
 
     def _tell_limits(self) -> None:
-        """Say on the console which limits the container has come to; what fails then fails for that."""
+        """Say on the console which limits the container has come to; what fails then fails for
+        that.
+        """
         for text in self._launched.limits_reached():
             self.console.append(f"pytest-nixos: {text}")
             self.life.news.tell(BootEventKind.TROUBLE, text)

@@ -1,4 +1,6 @@
-"""Control groups of containers, in the unified hierarchy (cgroups(7)), as the host machine sees them."""
+"""Control groups of containers, in the unified hierarchy (cgroups(7)), as the host machine sees
+them.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ CGROUP_PREFIX = "pytest-nixos-"
 _MOUNT = Path("/sys/fs/cgroup")
 # Where systemd's hybrid layout keeps the unified hierarchy.
 _HYBRID_MOUNT = _MOUNT / "unified"
-# What systemd-nspawn makes for the guest below its own group (create_subcgroup of src/nspawn/nspawn-cgroup.c).
+# What systemd-nspawn makes for the guest below its own group (create_subcgroup of
+# src/nspawn/nspawn-cgroup.c).
 _PAYLOAD = "payload"
 _EMPTY_S = 2.0
 
@@ -27,8 +30,9 @@ _EMPTY_S = 2.0
 class ContainerCgroup:
     """The cgroup that was made for one container, if one was.
 
-    Where this machine has no unified hierarchy mounted, only the container's surroundings see it: it is
-    reached through the root directory of a process there, and kept open so that it outlives that process.
+    Where this machine has no unified hierarchy mounted, only the container's surroundings see it:
+    it is reached through the root directory of a process there, and kept open so that it outlives
+    that process.
 
     :param name: its name below the root of the hierarchy, with our prefix; need not exist (yet).
     """
@@ -40,11 +44,13 @@ class ContainerCgroup:
         self._descriptor = -1
 
     def of_container(self, surroundings_pid: int) -> Path | None:
-        """Return the group with all processes of the container, systemd-nspawn's own included; ``None`` if it has none.
+        """Return the group with all processes of the container, systemd-nspawn's own included;
+        ``None`` if it has none.
 
         Nothing that the guest can change is asked.
 
-        :param surroundings_pid: the process that waits for systemd-nspawn and sees the hierarchy at ``/sys/fs/cgroup``.
+        :param surroundings_pid: the process that waits for systemd-nspawn and sees the hierarchy at
+            ``/sys/fs/cgroup``.
         """
         if not self._open(Path(f"/proc/{surroundings_pid}/root{_MOUNT}")):
             return None

@@ -1,8 +1,10 @@
-"""The root command channel of a container: the same server as a VM's, as a unit of the guest's own manager.
+"""The root command channel of a container: the same server as a VM's, as a unit of the guest's
+own manager.
 
-Commands are children of a service of the guest, so they have its capabilities, its system call filter, its control group and its
-namespaces, and no more. Nothing of this machine enters the container. What the guest gets is one read-only directory: the server, its
-unit and named pipes that it cannot replace.
+Commands are children of a service of the guest, so they have its capabilities, its system call
+filter, its control group and its namespaces, and no more. Nothing of this machine enters the
+container. What the guest gets is one read-only directory: the server, its unit and named pipes that
+it cannot replace.
 """
 
 from __future__ import annotations
@@ -29,15 +31,16 @@ __all__ = [
 SPOOL_DIRECTORY = "/run/pytest-nixos"
 #: Where the guest sees the directory.
 GUEST_DIRECTORY = "/run/pytest-nixos-channel"
-#: A place of systemd's search path for units that come and go at run time (portable services), and that NixOS does not use.
+#: A place of systemd's search path for units that come and go at run time (portable services), and
+#: that NixOS does not use.
 UNIT_DIRECTORY = "/run/systemd/system.attached"
 #: Name of the directory with the unit, inside the directory of the channel.
 UNITS = "units"
 
 _UNIT = "pytest-nixos-channel.service"
 _TARGETS = ("sysinit.target", "emergency.target", "rescue.target")
-# The same as in nix/expressions/instrumentation.nix, which says why. The shell is searched for: a generation whose activation failed has
-# no /run/current-system.
+# The same as in nix/expressions/instrumentation.nix, which says why. The shell is searched for: a
+# generation whose activation failed has no /run/current-system.
 _TEXT = """\
 [Unit]
 Description=Root command channel of pytest-nixos
@@ -73,7 +76,8 @@ def prepare_channel(directory: Path, toplevel: Path) -> None:
     """Write what the guest gets, but for the named pipes.
 
     :param directory: of this machine, to be made.
-    :param toplevel: the host's; where its ``sw`` has bash is where the guest finds it before its activation too.
+    :param toplevel: the host's; where its ``sw`` has bash is where the guest finds it before its
+        activation too.
     :raises MachineError: if it cannot be written.
     """
     path = ":".join((_SYSTEM, *_own_programs(toplevel), *_OTHERS))

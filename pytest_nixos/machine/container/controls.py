@@ -32,9 +32,11 @@ def plug_link(runner: Runner, nsenter: str, pid: int, interface: str, *, connect
 
 
 def freeze_cgroup(cgroup: Path | None, *, frozen: bool) -> None:
-    """Freeze or thaw a container by its control group (cgroup.freeze, cgroups(7)) and wait until it is so.
+    """Freeze or thaw a container by its control group (cgroup.freeze, cgroups(7)) and wait until
+    it is so.
 
-    :raises MachineError: if it has no control group that we may write to, or the kernel does not follow.
+    :raises MachineError: if it has no control group that we may write to, or the kernel does not
+        follow.
     """
     if cgroup is None:
         raise MachineError(

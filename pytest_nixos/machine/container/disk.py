@@ -1,4 +1,6 @@
-"""The disk of a container: a sparse image of bounded size where this machine can mount one, else a directory."""
+"""The disk of a container: a sparse image of bounded size where this machine can mount one, else
+a directory.
+"""
 
 from __future__ import annotations
 
@@ -67,9 +69,11 @@ def prepare_root(root: Path, toplevel: Path) -> None:
 def make_disk(
     runner: Runner, run_dir: Path, *, deadline: Deadline, dev: Path = Path("/dev")
 ) -> str:
-    """Turn the directory :data:`PLAIN` of a run directory into an image of bounded size, if that can be.
+    """Turn the directory :data:`PLAIN` of a run directory into an image of bounded size, if that
+    can be.
 
-    The image has no journal: this machine's kernel outlives the container, and what it has not written back yet stays.
+    The image has no journal: this machine's kernel outlives the container, and what it has not
+    written back yet stays.
 
     :return: why the directory was left as it is and has no bound, ``""`` if it is an image now.
     """

@@ -1,8 +1,10 @@
-"""Mount a directory a second time, read-only and with other owners (mount_setattr(2), ``MOUNT_ATTR_IDMAP``).
+"""Mount a directory a second time, read-only and with other owners (mount_setattr(2),
+``MOUNT_ATTR_IDMAP``).
 
-A program of its own, run by the stage in its private mount namespace: ``python -I -S idmapped_mount.py SOURCE TARGET BASE SIZE``.
-Ids 0 to SIZE - 1 of SOURCE are BASE and following in TARGET. ``mount -o X-mount.idmap`` does the same from util-linux 2.39 on, which
-Debian 12 and Ubuntu 24.04 do not have.
+A program of its own, run by the stage in its private mount namespace: ``python -I -S
+idmapped_mount.py SOURCE TARGET BASE SIZE``. Ids 0 to SIZE - 1 of SOURCE are BASE and following in
+TARGET. ``mount -o X-mount.idmap`` does the same from util-linux 2.39 on, which Debian 12 and Ubuntu
+24.04 do not have.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ import os
 import sys
 from pathlib import Path
 
-# Numbers of system calls from 424 on are the same on every architecture but Alpha; linux/mount.h, linux/fcntl.h.
+# Numbers of system calls from 424 on are the same on every architecture but Alpha; linux/mount.h,
+# linux/fcntl.h.
 _OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
 _CLONE_TREE, _CLOEXEC = 1, 0o2000000
 _AT_FDCWD, _AT_EMPTY_PATH, _FROM_EMPTY_PATH = -100, 0x1000, 4

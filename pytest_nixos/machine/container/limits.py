@@ -1,4 +1,6 @@
-"""How much of this machine a container may take, and whether it came to that (cgroups(7), both versions)."""
+"""How much of this machine a container may take, and whether it came to that (cgroups(7), both
+versions).
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,8 @@ _OLD_LIMITS = {"memory": "memory.limit_in_bytes", "pids": "pids.max"}
 class Limits:
     """What a container may take.
 
-    :param memory_bytes: memory of all its processes, files in its tmpfs included; nothing is swapped.
+    :param memory_bytes: memory of all its processes, files in its tmpfs included; nothing is
+        swapped.
     :param tasks: processes and threads.
     """
 
@@ -36,7 +39,9 @@ class Limits:
 
 
 def limits_of(spec: MachineSpec) -> Limits:
-    """Tell a machine's limits: the memory that was asked for or that the host declares, else half of this machine's."""
+    """Tell a machine's limits: the memory that was asked for or that the host declares, else
+    half of this machine's.
+    """
     declared = None if spec.host.vm is None else spec.host.vm.memory_mib
     chosen = spec.memory_mib or declared
     most = int((total_bytes() or _UNTOLD_BYTES) * _SHARE)
@@ -44,7 +49,8 @@ def limits_of(spec: MachineSpec) -> Limits:
 
 
 class OldGroups:
-    """Groups of a container in the hierarchies of cgroup v1 that hold ``memory`` and ``pids``, where there are any.
+    """Groups of a container in the hierarchies of cgroup v1 that hold ``memory`` and ``pids``,
+    where there are any.
 
     :param name: with our prefix and this process's id.
     """
@@ -74,7 +80,9 @@ class OldGroups:
 
 
 def reached(unified: Path | None, old: Mapping[str, Path]) -> dict[str, int]:
-    """Count how often a container came to its limits: ``memory`` (processes killed) and ``tasks`` (refused)."""
+    """Count how often a container came to its limits: ``memory`` (processes killed) and
+    ``tasks`` (refused).
+    """
     sources = [
         ("memory", old.get("memory"), "memory.oom_control", "oom_kill"),
         ("memory", unified, "memory.events", "oom_kill"),
@@ -107,7 +115,9 @@ def _count(path: Path, key: str) -> int:
 
 
 def _old_hierarchies(proc: Path) -> Iterator[tuple[str, Path]]:
-    """Find each controller's hierarchy, and in it this process's own group, below which new ones belong."""
+    """Find each controller's hierarchy, and in it this process's own group, below which new ones
+    belong.
+    """
     own: dict[str, str] = {}
     for line in _lines(proc / "self/cgroup"):
         _, names, group = line.split(":", 2)

@@ -17,7 +17,9 @@ _REMEDY = (
 
 
 def load_environment(root: Path) -> dict[str, str]:
-    """Build the variables that point ``nix-store`` at a container's database beside the shared store."""
+    """Build the variables that point ``nix-store`` at a container's database beside the shared
+    store.
+    """
     # "local" keeps a user's NIX_REMOTE=daemon from sending the registration to the host machine.
     return {"NIX_STATE_DIR": str(root / "nix/var/nix"), "NIX_REMOTE": "local"}
 
@@ -25,8 +27,9 @@ def load_environment(root: Path) -> dict[str, str]:
 def load_closure(runner: Runner, root: Path, toplevel: Path, *, deadline: Deadline) -> None:
     """Register the closure of `toplevel` in the database of the container at `root`.
 
-    Without it ``nix-env --profile /nix/var/nix/profiles/system --set`` in the container finds no valid path.
-    Read from the host machine's database, written as ``nix-store --load-db``, as NixOS' own VM does at boot.
+    Without it ``nix-env --profile /nix/var/nix/profiles/system --set`` in the container finds no
+    valid path. Read from the host machine's database, written as ``nix-store --load-db``, as NixOS'
+    own VM does at boot.
 
     :raises MachineError: if Nix cannot tell or register it.
     """

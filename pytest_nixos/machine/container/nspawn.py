@@ -1,14 +1,16 @@
 """``systemd-nspawn`` for one container: its private surroundings and its argv.
 
-What a NixOS container needs was read from nixpkgs ``nixos/modules/virtualisation/nixos-containers.nix`` (the
-start script of ``container@.service``, 24.05) and ``nspawn-container/`` (26.05). Differences, each on purpose:
+What a NixOS container needs was read from nixpkgs
+``nixos/modules/virtualisation/nixos-containers.nix`` (the start script of ``container@.service``,
+24.05) and ``nspawn-container/`` (26.05). Differences, each on purpose:
 
 - The container has user ids of its own: its root is nobody on this machine.
-- All mounts and the network that surrounds it are private to one process tree, so that they vanish with it.
-- ``/nix/store`` is an overlay over the host machine's store. A container of root's can remount a read-only
-  bind mount, so its garbage collector could delete the host machine's store.
-- ``/nix/var`` is the container's own, because switching and rolling back write to it; nixos-container shares
-  the host machine's daemon instead, which not every machine has.
+- All mounts and the network that surrounds it are private to one process tree, so that they vanish
+  with it.
+- ``/nix/store`` is an overlay over the host machine's store. A container of root's can remount a
+  read-only bind mount, so its garbage collector could delete the host machine's store.
+- ``/nix/var`` is the container's own, because switching and rolling back write to it;
+  nixos-container shares the host machine's daemon instead, which not every machine has.
 """
 
 from __future__ import annotations
@@ -130,8 +132,8 @@ class ContainerPlan:
 
     :param run_dir: directory of this container alone.
     :param init: program that becomes its process 1, a path inside it.
-    :param cgroup: name of a new cgroup directly below the root of the unified hierarchy; ``""`` to stay in
-        the cgroup in which systemd-nspawn is started (a scope with ``Delegate=yes``).
+    :param cgroup: name of a new cgroup directly below the root of the unified hierarchy; ``""`` to
+        stay in the cgroup in which systemd-nspawn is started (a scope with ``Delegate=yes``).
     :param users: its user ids; ``None`` for those of this machine, so that its root is root here.
     """
 
@@ -155,7 +157,9 @@ def private_directory(run_dir: Path) -> Path:
 
 
 def profile_init(generation: int | None) -> str:
-    """Return the init of the system profile's generation, or of the one of that number; a path inside a container."""
+    """Return the init of the system profile's generation, or of the one of that number; a path
+    inside a container.
+    """
     link = "system" if generation is None else f"system-{generation}-link"
     return f"/nix/var/nix/profiles/{link}/init"
 
@@ -186,9 +190,11 @@ def nspawn_argv(plan: ContainerPlan, nspawn: str) -> list[str]:
         f"--network-interface={GUEST_INTERFACE}",
         f"--overlay={_escape(private / 'lower')}:{_escape(private / 'disk' / STORE)}:{store}",
         f"--bind-ro={_escape(channel)}:{GUEST_DIRECTORY}",
-        # Output of commands lies there until it is sent: without a bound of its own it would fill the container's memory.
+        # Output of commands lies there until it is sent: without a bound of its own it would fill
+        # the container's memory.
         f"--tmpfs={SPOOL_DIRECTORY}:mode=0700,nosuid,nodev,size={plan.limits.memory_bytes // 4}",
-        # A directory that systemd-nspawn makes on the way to a mount point belongs to this machine's root.
+        # A directory that systemd-nspawn makes on the way to a mount point belongs to this
+        # machine's root.
         f"--tmpfs={Path(UNIT_DIRECTORY).parent}:mode=0755,nosuid,nodev,size=20%",
         f"--bind-ro={_escape(channel / UNITS)}:{UNIT_DIRECTORY}",
         plan.init,
@@ -200,8 +206,8 @@ def stage_argv(
 ) -> list[str]:
     """Build the argv that makes the private surroundings and then runs `program` in them.
 
-    It runs in a process namespace of its own, because a container outlives a systemd-nspawn that was killed:
-    here the kernel ends it when ``unshare`` ends, whatever ended that.
+    It runs in a process namespace of its own, because a container outlives a systemd-nspawn that
+    was killed: here the kernel ends it when ``unshare`` ends, whatever ended that.
 
     :param join: directories of further control groups.
     """
@@ -249,7 +255,9 @@ def stage_argv(
 
 
 def guest_link_argv(addresses: LinkAddresses) -> tuple[tuple[str, ...], ...]:
-    """Return the commands, for the container's network, that give its end of the link what it has before its boot."""
+    """Return the commands, for the container's network, that give its end of the link what it
+    has before its boot.
+    """
     guest = addresses.guest
     address = () if guest is None else (("ip", "addr", "add", str(guest), "dev", GUEST_INTERFACE),)
     return (*address, ("ip", "link", "set", GUEST_INTERFACE, "up"))
@@ -274,7 +282,9 @@ def scope_argv(systemd_run: str, unit: str, limits: Limits, program: list[str]) 
 
 
 def environment(inherited: Mapping[str, str]) -> dict[str, str]:
-    """Build the environment of systemd-nspawn; process 1 of the container gets only ``TERM`` of it."""
+    """Build the environment of systemd-nspawn; process 1 of the container gets only ``TERM`` of
+    it.
+    """
     return {
         "PATH": inherited.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
         # Keeps systemd from asking the terminal for its size and colours, which nobody answers.

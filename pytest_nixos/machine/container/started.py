@@ -22,14 +22,15 @@ class Launched:
     :param outside_pid: a process in the network in which the container's neighbour lives.
     :param interface: the outer end of the container's link there.
     :param target: the container's address there.
-    :param guest_cgroup: returns the group of the guest's processes as a directory of this process's view.
+    :param guest_cgroup: returns the group of the guest's processes as a directory of this process's
+        view.
     :param limits_reached: says which limits the container has come to since it was last asked.
     :param channel: directory with the channel's named pipes; there once the container exists.
     :param life: what ends with this run of the container, unlike its root directory.
-    :param relaunch: starts it again on the same root directory, in the system profile's generation or the one of that
-        number; ``None`` where that cannot be done.
-    :param on_created: called with the id of its process 1 once that exists, before its systemd can have started; it
-        returns what to call at the end.
+    :param relaunch: starts it again on the same root directory, in the system profile's generation
+        or the one of that number; ``None`` where that cannot be done.
+    :param on_created: called with the id of its process 1 once that exists, before its systemd can
+        have started; it returns what to call at the end.
     """
 
     process: SerialProcess

@@ -1,4 +1,6 @@
-"""How a container is started: systemd-nspawn with user ids, mounts, groups and a network of its own."""
+"""How a container is started: systemd-nspawn with user ids, mounts, groups and a network of its
+own.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +91,8 @@ class NspawnStrategy:
     """Starts systemd-nspawn in private namespaces; leaves nothing outside of its run directory.
 
     :param addresses: chooses the addresses of a host's link.
-    :param root_is_machine_root: give the container this machine's own user ids; see ``users.UNSAFE_OPTION``.
+    :param root_is_machine_root: give the container this machine's own user ids; see
+        ``users.UNSAFE_OPTION``.
     """
 
     def __init__(
@@ -186,7 +189,8 @@ class NspawnStrategy:
     def address(self, leader_pid: int, addresses: LinkAddresses) -> None:
         """Give the container's end of the link its address, and set it up.
 
-        :param leader_pid: the container's process 1; only its network is entered, with programs of this machine.
+        :param leader_pid: the container's process 1; only its network is entered, with programs of
+            this machine.
         :raises MachineError: if ``ip`` refuses.
         """
         enter = (self._tool("nsenter"), f"--net=/proc/{leader_pid}/ns/net", "--")
@@ -199,7 +203,9 @@ class NspawnStrategy:
                 )
 
     def argv(self, plan: ContainerPlan, *, join: Sequence[Path] = ()) -> list[str]:
-        """Build the whole argv: in a scope where this machine's systemd owns the cgroups, in a new cgroup elsewhere."""
+        """Build the whole argv: in a scope where this machine's systemd owns the cgroups, in a
+        new cgroup elsewhere.
+        """
         nspawn = nspawn_argv(plan, self._tool("systemd-nspawn"))
         systemd_run = shutil.which("systemd-run")
         unshare = self._tool("unshare")
@@ -220,7 +226,9 @@ class NspawnStrategy:
         stack: contextlib.ExitStack,
         deadline: Deadline,
     ) -> None:
-        """Fill the run directory with what outlives one boot: the disk, and what the guest gets for its channel."""
+        """Fill the run directory with what outlives one boot: the disk, and what the guest gets
+        for its channel.
+        """
         run_dir = spec.run_dir
         disk = run_dir / PLAIN
         stack.callback((run_dir / IMAGE).unlink, missing_ok=True)
@@ -243,7 +251,9 @@ class NspawnStrategy:
 
 
 def _serve_dhcp(outside_pid: int, addresses: LinkAddresses) -> Callable[[], None]:
-    """Lease the guest the address that it has been given; a host that declares its own asks for none."""
+    """Lease the guest the address that it has been given; a host that declares its own asks for
+    none.
+    """
     guest = addresses.guest or IPv4Interface(
         (addresses.target, addresses.outside.network.prefixlen)
     )

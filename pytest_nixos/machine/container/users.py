@@ -1,4 +1,6 @@
-"""User ids of a container: a range of this machine's ids that nothing else uses (user_namespaces(7))."""
+"""User ids of a container: a range of this machine's ids that nothing else uses
+(user_namespaces(7)).
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ __all__ = ["UNSAFE_OPTION", "UserRange", "choose_range", "own_tree"]
 #: Lets containers run with this machine's own user ids.
 UNSAFE_OPTION = "--nixos-container-root-is-machine-root"
 
-# Ids below 65536 are users' and services', those up to 524287 subordinate ids of the guest's users (login.defs(5)).
+# Ids below 65536 are users' and services', those up to 524287 subordinate ids of the guest's users
+# (login.defs(5)).
 _SIZE = 0x80000
 # Where systemd-nspawn and shadow take none from by themselves (systemd's docs/UIDS-GIDS.md).
 _FIRST = 0x70000000
@@ -58,8 +61,8 @@ def choose_range(
     """Choose a range that no user, subordinate range or process of this machine uses.
 
     :param root: where ``etc`` and ``proc`` are.
-    :raises MachineError: if this process may not map as many (it is in a user namespace itself) or finds none free, or if
-        the host could not run so.
+    :raises MachineError: if this process may not map as many (it is in a user namespace itself) or
+        finds none free, or if the host could not run so.
     """
     name, etc, proc, size = host.name, root / "etc", root / "proc", _SIZE
     nested = sorted(unit for unit in host.units if _CONTAINER_UNITS.match(unit))
@@ -85,7 +88,8 @@ def choose_range(
 
 
 def own_tree(root: Path, owner: int) -> None:
-    """Give a directory and all below it to a user and group of that id; symbolic links themselves, never their targets.
+    """Give a directory and all below it to a user and group of that id; symbolic links
+    themselves, never their targets.
 
     Only for trees that no guest has written to.
     """

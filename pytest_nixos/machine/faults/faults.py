@@ -1,9 +1,11 @@
-"""Faults for tests: each is a context manager that brings a fault about, sees that it is there, and undoes it.
+"""Faults for tests: each is a context manager that brings a fault about, sees that it is there,
+and undoes it.
 
     with nixos_faults.network_down():
         ...
 
-What cannot be brought about on a backend raises :class:`FaultError` and changes nothing. What cannot be undone raises
+What cannot be brought about on a backend raises :class:`FaultError` and changes nothing. What
+cannot be undone raises
 :class:`BrokenMachineError`: later checks on that machine then fail at once with this cause.
 """
 
@@ -32,9 +34,9 @@ _HOG = "pytest-nixos-memory-hog.service"
 _CLOCK_SLACK_S = 60.0
 _SIGNAL = re.compile(r"(SIG)?[A-Z][A-Z0-9+-]*")
 
-# Ever smaller pieces until none fits; fallocate(2) writes no data, so even a large disk is full at once.
-# A file system without fallocate is filled by writing. ext4 keeps up to 16 MiB that nobody gets
-# (ext4_calculate_resv_clusters), so the proof of fullness is a write that fails.
+# Ever smaller pieces until none fits; fallocate(2) writes no data, so even a large disk is full at
+# once. A file system without fallocate is filled by writing. ext4 keeps up to 16 MiB that nobody
+# gets (ext4_calculate_resv_clusters), so the proof of fullness is a write that fails.
 _FILL_SCRIPT = """
 file={file} leave={leave} offset=0
 : >"$file" || exit 1
@@ -79,7 +81,9 @@ class Hog:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it still holds its memory; the kernel, systemd-oomd or earlyoom may have ended it."""
+        """Whether it still holds its memory; the kernel, systemd-oomd or earlyoom may have ended
+        it.
+        """
         return self._look().get("ActiveState") == "active"
 
     @property
@@ -97,7 +101,8 @@ class Faults:
 
     @contextlib.contextmanager
     def hang(self) -> Iterator[None]:
-        """Stop the whole machine, as a hypervisor that is too busy would; meanwhile a command raises :class:`TransportError`.
+        """Stop the whole machine, as a hypervisor that is too busy would; meanwhile a command
+        raises :class:`TransportError`.
 
         A VM's own monotonic clock stands still too.
 
@@ -154,7 +159,8 @@ class Faults:
 
         :param memory_mib: MiB to hold; all that is available but for `leave_mib` if ``None``.
         :return: the hog, which may be killed by whatever guards the host.
-        :raises FaultError: in a container, where it would be the host machine's memory, unless `memory_mib` is given.
+        :raises FaultError: in a container, where it would be the host machine's memory, unless
+            `memory_mib` is given.
         """
         if memory_mib is None:
             self._require_vm("memory_hog", "it shares the memory of the host machine")
@@ -173,7 +179,8 @@ class Faults:
 
     @contextlib.contextmanager
     def clock_jump(self, seconds: float) -> Iterator[None]:
-        """Move the guest's clock; afterwards it is right again, by the time that has gone by meanwhile.
+        """Move the guest's clock; afterwards it is right again, by the time that has gone by
+        meanwhile.
 
         :param seconds: how far, backwards if negative.
         :raises FaultError: in a container, whose clock is the host machine's.
@@ -219,7 +226,8 @@ class Faults:
         self._require_vm("read_only_root", "its root directory is one of the host machine")
         if not self._root_is_writable():
             raise self._cannot("read_only_root", "it is read-only already")
-        # SysRq u turns every disk's file system read-only, open files or not; each has to be turned back.
+        # SysRq u turns every disk's file system read-only, open files or not; each has to be turned
+        # back.
         writable = self._do(
             "awk '$1 ~ \"^/dev/\" && $4 ~ /^rw(,|$)/ { print $2 }' /proc/self/mounts"
         ).stdout_text.split()
@@ -287,7 +295,9 @@ class Faults:
         return "rw" in self._do(_ROOT_OPTIONS).stdout_text.strip().split(",")
 
     def _addresses(self) -> set[str]:
-        """Return global addresses of the cards that have a carrier, as ``INTERFACE ADDRESS/LENGTH``."""
+        """Return global addresses of the cards that have a carrier, as ``INTERFACE
+        ADDRESS/LENGTH``.
+        """
         listing = self._do("ip -o address show scope global up").stdout_text
         return {
             f"{words[1]} {words[3]}"

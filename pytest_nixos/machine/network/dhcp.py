@@ -1,8 +1,9 @@
-"""A DHCP server for the one guest of a private link, so that a host with ``networking.useDHCP`` boots as it would.
+"""A DHCP server for the one guest of a private link, so that a host with ``networking.useDHCP``
+boots as it would.
 
-Without an answer dhcpcd holds up ``network.target`` for about eight seconds and then makes up an address. Read
-from RFC 2131 (protocol), RFC 2132 (options) and RFC 4039 (rapid commit). No router and no name server is
-offered: a guest has no way out.
+Without an answer dhcpcd holds up ``network.target`` for about eight seconds and then makes up an
+address. Read from RFC 2131 (protocol), RFC 2132 (options) and RFC 4039 (rapid commit). No router
+and no name server is offered: a guest has no way out.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ class _Message(enum.IntEnum):
 class Lease:
     """The one lease that there is.
 
-    :param hardware: the only hardware address that is answered, of several on one segment; empty for all.
+    :param hardware: the only hardware address that is answered, of several on one segment; empty
+        for all.
     """
 
     server: IPv4Address

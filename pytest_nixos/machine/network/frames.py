@@ -1,8 +1,8 @@
 """Ethernet frames as values: what a stranger on the guest's network sends, and what it hears.
 
-Only what the prober needs: ARP (RFC 826), neighbour discovery (RFC 4861), IPv4 (RFC 791) and IPv6 (RFC 8200) without
-options, TCP flags (RFC 9293), UDP (RFC 768), ICMP (RFC 792, RFC 4443). The standard library does it in less than a library
-would cost users to install.
+Only what the prober needs: ARP (RFC 826), neighbour discovery (RFC 4861), IPv4 (RFC 791) and IPv6
+(RFC 8200) without options, TCP flags (RFC 9293), UDP (RFC 768), ICMP (RFC 792, RFC 4443). The
+standard library does it in less than a library would cost users to install.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ class TcpFlag(enum.IntFlag):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArpMessage:
-    """A question for an address or the answer to one; addresses of the sender and of the one meant."""
+    """A question for an address or the answer to one; addresses of the sender and of the one
+    meant.
+    """
 
     is_reply: bool
     sender_mac: bytes
@@ -128,7 +130,9 @@ class Unreachable:
 
     @property
     def nobody_listens(self) -> bool:
-        """Whether it says that nobody listens on that port; what says otherwise comes from routers and firewalls."""
+        """Whether it says that nobody listens on that port; what says otherwise comes from
+        routers and firewalls.
+        """
         return self.code == _NOBODY_LISTENS[self.destination.version]
 
 

@@ -94,7 +94,9 @@ def parse_outer(listing: str) -> OuterAddresses | None:
 
 
 def outer_addresses(listing: str) -> list[IPv4Interface]:
-    """Return the addresses that ``ip -4 -o address`` lists, Ethernet devices first, a guest's inner networks left out."""
+    """Return the addresses that ``ip -4 -o address`` lists, Ethernet devices first, a guest's
+    inner networks left out.
+    """
     found = [(n, a) for n, a in _ADDRESS_LINE.findall(listing) if not n.startswith(_INNER)]
     found.sort(key=lambda pair: not pair[0].startswith(("en", "eth")))
     return [IPv4Interface(address) for _, address in found]

@@ -1,11 +1,13 @@
 """What a stranger on a VM's network sees of its ports, tried with frames of our own.
 
-No root, no change to the host and none to its network: QEMU's filters let a userland host stand beside QEMU's on the run
-script's own netdev. ARP requests serve as fences: a guest takes frames in order, so once it answers the request
-behind a batch of probes it has judged them all, however slow it is.
+No root, no change to the host and none to its network: QEMU's filters let a userland host stand
+beside QEMU's on the run script's own netdev. ARP requests serve as fences: a guest takes frames in
+order, so once it answers the request behind a batch of probes it has judged them all, however slow
+it is.
 
-QEMU's user network hears the guest's answers too. It resets TCP connections that it did not make, and hands UDP answers to
-the host machine's own port of the same number unless the network is restricted; so UDP probes come from port 9, "discard".
+QEMU's user network hears the guest's answers too. It resets TCP connections that it did not make,
+and hands UDP answers to the host machine's own port of the same number unless the network is
+restricted; so UDP probes come from port 9, "discard".
 """
 
 from __future__ import annotations
@@ -47,7 +49,8 @@ from pytest_nixos.machine.survey import Survey, View
 
 __all__ = ["FrameProber"]
 
-# What QEMU's user network gives to its only guest, and an address that it leaves free; qemu(1), "-netdev user".
+# What QEMU's user network gives to its only guest, and an address that it leaves free; qemu(1),
+# "-netdev user".
 _GUEST = IPv4Address("10.0.2.15")
 _STRANGER = IPv4Address("10.0.2.77")
 # Locally administered; the last two bytes number the fences.
@@ -58,14 +61,16 @@ _TCP, _UDP = 6, 17
 # Half of the ring of a virtio network card, so that no frame is dropped for want of room.
 _BATCH = 128
 _FENCE_AGAIN_S = 2.0
-# Linux lets one ICMP error a second go to one address, and a full accept queue is read in about that time.
+# Linux lets one ICMP error a second go to one address, and a full accept queue is read in about
+# that time.
 _TURN_S = 1.1
 _TURNS = 3
 _LAST_WORDS_S = 0.1
 
 
 class FrameProber:
-    """A stranger on the network of a VM that was started with :meth:`qemu_argv`; one for a machine's whole life.
+    """A stranger on the network of a VM that was started with :meth:`qemu_argv`; one for a
+    machine's whole life.
 
     Several threads may use it; they take turns.
 
@@ -109,14 +114,17 @@ class FrameProber:
 
     @staticmethod
     def applicable(run_script: str) -> bool:
-        """Tell whether a run script has the netdev that the arguments name; QEMU refuses them otherwise."""
+        """Tell whether a run script has the netdev that the arguments name; QEMU refuses them
+        otherwise.
+        """
         return (
             re.search(r"-netdev\s+[\"']?user,(?:[^\s\"']*,)?id=user\.0(?![\w.-])", run_script)
             is not None
         )
 
     def probe_tcp(self, ports: Sequence[int], *, deadline: Deadline) -> Mapping[int, PortState]:
-        """Send a SYN to each port: open on SYN/ACK, closed on RST, filtered on silence or an ICMP error.
+        """Send a SYN to each port: open on SYN/ACK, closed on RST, filtered on silence or an
+        ICMP error.
 
         Silent ports are tried three times.
 
@@ -130,8 +138,8 @@ class FrameProber:
     ) -> Mapping[int, PortState]:
         """Send `payload` to each port: open on an answer, closed if nobody listens, else filtered.
 
-        A service that does not answer `payload` looks filtered. Linux sends about six ICMP errors at once and
-        then one a second, so of many closed ports only some are recognised.
+        A service that does not answer `payload` looks filtered. Linux sends about six ICMP errors
+        at once and then one a second, so of many closed ports only some are recognised.
 
         :raises TransportError: as :meth:`probe_tcp`.
         """
@@ -216,7 +224,9 @@ class _Neighbour:
         self._fence_numbers = itertools.count(secrets.randbelow(1 << 15))
 
     def speak_ipv6(self, guest: IPv6Interface) -> None:
-        """Send probes by IPv6 from now on; fences stay ARP's, which no packet filter of IP drops."""
+        """Send probes by IPv6 from now on; fences stay ARP's, which no packet filter of IP
+        drops.
+        """
         self.peer = guest.ip
         self.own = IPv6Address(int(guest.network.network_address) + _STRANGER_SUFFIX)
 

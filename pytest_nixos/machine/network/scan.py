@@ -37,7 +37,8 @@ class LinkAddresses:
     """The two ends of a machine's private link.
 
     :param outside: the stranger's end.
-    :param guest: what the guest's end is given before its boot; ``None`` if the host declares its own.
+    :param guest: what the guest's end is given before its boot; ``None`` if the host declares its
+        own.
     :param target: the guest's address as the stranger calls it.
     """
 
@@ -47,9 +48,11 @@ class LinkAddresses:
 
 
 def link_addresses(host: HostConfig) -> LinkAddresses:
-    """Choose addresses: those that the host declares for ``eth0`` where a stranger can share their network.
+    """Choose addresses: those that the host declares for ``eth0`` where a stranger can share
+    their network.
 
-    Both ends lie in network namespaces of their own, so that no address can collide with another machine's.
+    Both ends lie in network namespaces of their own, so that no address can collide with another
+    machine's.
     """
     declared = _declared_addresses(host)
     for guest in declared:
@@ -62,7 +65,8 @@ def link_addresses(host: HostConfig) -> LinkAddresses:
 
 
 def segment_addresses(hosts: Sequence[HostConfig]) -> Mapping[str, LinkAddresses]:
-    """Choose addresses for several hosts on one segment, by attribute name: the declared ones, numbers for the rest.
+    """Choose addresses for several hosts on one segment, by attribute name: the declared ones,
+    numbers for the rest.
 
     :raises MachineError: if two hosts declare the same address.
     """
@@ -98,11 +102,12 @@ def scan_tcp(
 ) -> Mapping[int, PortState]:
     """Connect to each port from this thread's network namespace, many at once.
 
-    A port is open if the connection stands, closed if it is refused, filtered if nothing but silence or an
-    ICMP error comes back.
+    A port is open if the connection stands, closed if it is refused, filtered if nothing but
+    silence or an ICMP error comes back.
 
     :param patience_s: seconds to wait for one port.
-    :raises TransportError: if a port could not be tried, by a fault on this side or for lack of time.
+    :raises TransportError: if a port could not be tried, by a fault on this side or for lack of
+        time.
     """
     with _Scan(address, deadline=deadline, patience_s=patience_s) as scan:
         waiting = iter(dict.fromkeys(ports))
@@ -171,7 +176,8 @@ class _Scan:
             self._selector.register(connection, selectors.EVENT_WRITE)
             return
         connection.close()
-        # The network's answers come later; what connect(2) knows at once is loopback's answer or our own mistake.
+        # The network's answers come later; what connect(2) knows at once is loopback's answer or
+        # our own mistake.
         if error not in (0, errno.ECONNREFUSED):
             raise TransportError(
                 f"{self._address}: TCP port {port} cannot be tried from here: {os.strerror(error)}",

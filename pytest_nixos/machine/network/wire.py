@@ -26,8 +26,8 @@ _ROOM = 1 << 23
 def filter_argv(run_dir: Path) -> tuple[str, ...]:
     """Build QEMU's arguments for a second host on the guest's network, beside QEMU's own.
 
-    ``queue=tx`` is what the netdev sends to the guest, ``queue=rx`` what it receives from it; qemu(1), ``filter-mirror``.
-    Each frame on a socket follows its length, 4 bytes in network order.
+    ``queue=tx`` is what the netdev sends to the guest, ``queue=rx`` what it receives from it;
+    qemu(1), ``filter-mirror``. Each frame on a socket follows its length, 4 bytes in network order.
     """
     return (
         *("-chardev", f"socket,id=pytest-nixos-net-in,path={_into(run_dir)},server=on,wait=off"),
@@ -60,7 +60,8 @@ class Wire(Protocol):
 
 
 class PacketLink:
-    """Sends frames through a network interface and hears what comes in by it, beside the kernel (packet(7)).
+    """Sends frames through a network interface and hears what comes in by it, beside the kernel
+    (packet(7)).
 
     :param enter: runs a function where the interface is, for example in another network namespace.
     """
@@ -168,7 +169,8 @@ class FrameLink:
         with _connected(_out(self._run_dir)) as listener:
             self._from_guest = listener
             if self._to_guest is None:
-                # It stays until the machine ends: QEMU's filter-redirector never reads again once it was closed.
+                # It stays until the machine ends: QEMU's filter-redirector never reads again once
+                # it was closed.
                 self._to_guest = _connected(_into(self._run_dir))
                 weakref.finalize(self, self._to_guest.close)
             try:

@@ -1,7 +1,9 @@
-"""Is KVM usable? Found out by running instructions with the very QEMU and processor that will be used.
+"""Is KVM usable? Found out by running instructions with the very QEMU and processor that will be
+used.
 
 ``/dev/kvm`` may exist, open and even make virtual machines, and yet a guest hangs or QEMU aborts
-("failed to set MSR"), as on nested and para-virtualised hosts; ``-accel kvm -accel tcg`` does not fall back then.
+("failed to set MSR"), as on nested and para-virtualised hosts; ``-accel kvm -accel tcg`` does not
+fall back then.
 """
 
 from __future__ import annotations
@@ -106,8 +108,8 @@ class KvmProbe:
     def probe(self, qemu_binary: str, *, cpu: str = "max") -> KvmVerdict:
         """Judge whether `qemu_binary` can run a guest with KVM and processor model `cpu`.
 
-        The device and the right to use it are looked at each time; the run of QEMU is judged once per boot
-        of this machine, unless it hung: that may have been load.
+        The device and the right to use it are looked at each time; the run of QEMU is judged once
+        per boot of this machine, unless it hung: that may have been load.
         """
         refusal = device_refusal(self._device)
         if refusal is not None:
@@ -145,7 +147,9 @@ class KvmProbe:
 
 
 def rom_argv(qemu_binary: str, rom: Path, cpu: str) -> tuple[str, ...]:
-    """Build the command that runs the ROM; the shell keeps QEMU's abort from leaving a core file."""
+    """Build the command that runs the ROM; the shell keeps QEMU's abort from leaving a core
+    file.
+    """
     qemu = [qemu_binary, "-accel", "kvm", "-cpu", cpu, "-M", "pc", "-m", "16"]
     quiet = ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
     device = ["-bios", str(rom), "-device", "isa-debug-exit,iobase=0xf4,iosize=4"]

@@ -1,6 +1,8 @@
-"""A 64 KiB "BIOS" that proves a processor: long mode, an interrupt and back, paging, then exit status 85.
+"""A 64 KiB "BIOS" that proves a processor: long mode, an interrupt and back, paging, then exit
+status 85.
 
-Assembled from ``long-mode.S`` beside this file (a test assembles it again); only its code is kept here.
+Assembled from ``long-mode.S`` beside this file (a test assembles it again); only its code is kept
+here.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ _CODE = (
 
 
 def rom_image() -> bytes:
-    """Return the whole ROM: code at its start, a jump to it at the reset vector, zeros elsewhere."""
+    """Return the whole ROM: code at its start, a jump to it at the reset vector, zeros
+    elsewhere.
+    """
     code = base64.b64decode(_CODE)
     head = code.ljust(_RESET_VECTOR, b"\0")
     return (head + _JUMP_TO_START).ljust(_SIZE, b"\0")

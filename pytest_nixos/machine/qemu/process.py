@@ -1,4 +1,6 @@
-"""A running QEMU as the host machine's kernel sees it: its command line, its directory, its use of the processor."""
+"""A running QEMU as the host machine's kernel sees it: its command line, its directory, its use
+of the processor.
+"""
 
 from __future__ import annotations
 

@@ -33,7 +33,8 @@ class QmpMonitor:
     """Connect to QEMU's monitor as soon as its socket appears, pass events on, run commands.
 
     :param path: the monitor's Unix socket.
-    :param on_event: told each event, see QEMU's QMP reference (``BLOCK_IO_ERROR``, ``STOP``, ``SHUTDOWN``...).
+    :param on_event: told each event, see QEMU's QMP reference (``BLOCK_IO_ERROR``, ``STOP``,
+        ``SHUTDOWN``...).
     """
 
     def __init__(self, path: Path, *, on_event: QmpEventSink) -> None:

@@ -1,8 +1,9 @@
 """A clone's QEMU: the recorded command line with a private copy of the memory and disks of its own.
 
-Source: QEMU's documentation of ``-incoming defer``, ``memory-backend-file`` and ``-drive``, qemu(1). A qcow2 disk gets
-an overlay in the machine's directory, so that the machine can be switched off and on again; a raw one, which is the
-store's image, gets QEMU's own temporary overlay; firmware variables are copied.
+Source: QEMU's documentation of ``-incoming defer``, ``memory-backend-file`` and ``-drive``,
+qemu(1). A qcow2 disk gets an overlay in the machine's directory, so that the machine can be
+switched off and on again; a raw one, which is the store's image, gets QEMU's own temporary overlay;
+firmware variables are copied.
 """
 
 from __future__ import annotations
@@ -87,7 +88,9 @@ class Clone:
 
 
 def memory_argv(memory: Path, *, memory_mib: int) -> tuple[str, ...]:
-    """Build the QEMU arguments that keep a guest's memory in a file, from which clones can be made."""
+    """Build the QEMU arguments that keep a guest's memory in a file, from which clones can be
+    made.
+    """
     backend = f"memory-backend-file,id={_MEMORY_ID},size={memory_mib}M,share=on,mem-path={memory}"
     return (
         *("-m", str(memory_mib)),
@@ -105,14 +108,18 @@ def relative_argv(argv: Sequence[str], *, run_dir: Path, memory: Path) -> tuple[
 
 
 def saved_disks(argv: Sequence[str]) -> tuple[str, ...]:
-    """List the disk images of a relative command line, by their path below the machine's directory."""
+    """List the disk images of a relative command line, by their path below the machine's
+    directory.
+    """
     drives = [_options(word) for before, word in pairwise(argv) if before == "-drive"]
     files = [drive.get("file", "") for drive in drives]
     return tuple(dict.fromkeys(f.removeprefix(f"{RUN}/") for f in files if f.startswith(f"{RUN}/")))
 
 
 def unsavable(argv: Sequence[str]) -> str:
-    """Say why the state of a QEMU with this relative command line cannot be saved, ``""`` if it can."""
+    """Say why the state of a QEMU with this relative command line cannot be saved, ``""`` if it
+    can.
+    """
     for before, word in zip(argv, (*argv[1:], ""), strict=True):
         if before in _OUTSIDE:
             return _OUTSIDE[before]

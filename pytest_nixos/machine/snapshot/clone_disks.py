@@ -1,4 +1,6 @@
-"""The disks of a clone: overlays over the snapshot's, made by the qemu-img of the host's own closure."""
+"""The disks of a clone: overlays over the snapshot's, made by the qemu-img of the host's own
+closure.
+"""
 
 from __future__ import annotations
 

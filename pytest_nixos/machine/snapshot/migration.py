@@ -1,6 +1,8 @@
-"""QEMU's state to a file and back, by QMP; the guest's memory stays where it is, in a file of its own.
+"""QEMU's state to a file and back, by QMP; the guest's memory stays where it is, in a file of
+its own.
 
-Source: QEMU's QMP reference, ``migrate``, ``migrate-incoming``, ``migrate-set-capabilities`` (``x-ignore-shared``).
+Source: QEMU's QMP reference, ``migrate``, ``migrate-incoming``, ``migrate-set-capabilities``
+(``x-ignore-shared``).
 """
 
 from __future__ import annotations

@@ -22,7 +22,8 @@ _TIMERS = (
     "systemctl show --timestamp=utc --property=Id --property=ActiveState "
     "--property=NextElapseUSecRealtime '*.timer'"
 )
-# The image of the store is read-only; a VM that mounts the host machine's store has this same overlay over it.
+# The image of the store is read-only; a VM that mounts the host machine's store has this same
+# overlay over it.
 _OVERLAY = """set -e
 [ "$(stat --file-system --format=%T /nix/store)" = erofs ] || exit 0
 options=$(findmnt --noheadings --first-only --output VFS-OPTIONS --mountpoint /nix/store --direction backward)
@@ -53,7 +54,9 @@ def look_at_guest(transport: Transport, *, deadline: Deadline) -> GuestAtRest:
 
 
 def make_store_writable(transport: Transport, *, deadline: Deadline) -> str:
-    """Put an overlay over a store that is an image; return why it cannot be done, ``""`` if it was."""
+    """Put an overlay over a store that is an image; return why it cannot be done, ``""`` if it
+    was.
+    """
     result = transport.run(_OVERLAY, deadline=deadline.within(_LIMIT_S))
     return "" if result.succeeded else result.stderr_text.strip()
 
@@ -87,10 +90,12 @@ def wake_guest(
 
 
 def waking_command(guest: GuestAtRest, *, saved_at_s: float, now_s: float, entropy: str) -> str:
-    """Build what a clone runs first; it starts as few programs as can be, each costs tens of milliseconds.
+    """Build what a clone runs first; it starts as few programs as can be, each costs tens of
+    milliseconds.
 
-    A calendar timer whose time lies between then and now would run at once, as after a machine was off for that
-    long; a machine that has just booted has no such past, so such timers are restarted.
+    A calendar timer whose time lies between then and now would run at once, as after a machine was
+    off for that long; a machine that has just booted has no such past, so such timers are
+    restarted.
     """
     restarted = _overdue(guest.timers, saved_at_s=saved_at_s, now_s=now_s)
     names = " ".join(shlex.quote(name) for name in restarted)
@@ -107,7 +112,9 @@ def waking_command(guest: GuestAtRest, *, saved_at_s: float, now_s: float, entro
 
 
 def parse_timers(text: str) -> Mapping[str, float]:
-    """Read blocks of ``systemctl show`` for timers: name to the next calendar time, in seconds since 1970."""
+    """Read blocks of ``systemctl show`` for timers: name to the next calendar time, in seconds
+    since 1970.
+    """
     found = {}
     for block in text.split("\n\n"):
         facts = parse_properties(block)
@@ -124,7 +131,9 @@ def _overdue(timers: Mapping[str, float], *, saved_at_s: float, now_s: float) ->
 
 
 def _epoch(text: str) -> float | None:
-    """Read ``Sat 2026-11-21 06:00:00 UTC``, as systemd.time(7) formats it with ``--timestamp=utc``."""
+    """Read ``Sat 2026-11-21 06:00:00 UTC``, as systemd.time(7) formats it with
+    ``--timestamp=utc``.
+    """
     words = text.split()
     if len(words) != 4 or words[3] != "UTC":
         return None

@@ -1,7 +1,8 @@
 """A snapshot: the saved state of a booted VM, from which clones start.
 
-It holds the guest's memory as a file that clones map privately, QEMU's device state, the disks as they were at that
-moment, and the command line with which QEMU had been started, with ``@RUN@`` for the machine's directory.
+It holds the guest's memory as a file that clones map privately, QEMU's device state, the disks as
+they were at that moment, and the command line with which QEMU had been started, with ``@RUN@`` for
+the machine's directory.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ class GuestAtRest:
     """What the guest said just before it was saved.
 
     :param failed_units: names of the units that had failed.
-    :param timers: active calendar timers, each with the time (seconds since 1970) at which it would run next.
+    :param timers: active calendar timers, each with the time (seconds since 1970) at which it would
+        run next.
     """
 
     failed_units: tuple[str, ...] = ()

@@ -1,9 +1,10 @@
 """Files that must stay as they were written: how that is noticed without reading them, and with.
 
-A file whose size, inode and times are as recorded has not been written to: the kernel sets the change time, and no
-program can choose it. Any other file of that name is read and compared by its SHA-256, so a cache that was copied or
-restored from an archive is accepted, and one that somebody changed is not. What neither finds is a disk that returns
-other bytes than were written while the times stay; :meth:`SealedFile.read_check` reads in any case.
+A file whose size, inode and times are as recorded has not been written to: the kernel sets the
+change time, and no program can choose it. Any other file of that name is read and compared by its
+SHA-256, so a cache that was copied or restored from an archive is accepted, and one that somebody
+changed is not. What neither finds is a disk that returns other bytes than were written while the
+times stay; :meth:`SealedFile.read_check` reads in any case.
 """
 
 from __future__ import annotations
@@ -68,7 +69,9 @@ class SealedFile:
         }
 
     def check(self, directory: Path) -> str:
-        """Say what is wrong with the file, ``""`` if it is as it was; it is read only if it was touched."""
+        """Say what is wrong with the file, ``""`` if it is as it was; it is read only if it was
+        touched.
+        """
         refusal, state = self._look(directory)
         if refusal or state is None or _stamp(state) == self.stamp:
             return refusal
@@ -104,7 +107,9 @@ def _stamp(state: os.stat_result) -> tuple[int, int, int]:
 
 
 def _digest(path: Path) -> str:
-    """Hash where data lies and what it is; a block of zeros counts as a hole, so that a copy has the same digest."""
+    """Hash where data lies and what it is; a block of zeros counts as a hole, so that a copy has
+    the same digest.
+    """
     digest = hashlib.sha256()
     zeros = bytes(_BLOCK)
     with path.open("rb", buffering=0) as file:

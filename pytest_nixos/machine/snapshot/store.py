@@ -1,7 +1,8 @@
-"""Where snapshots are kept: ``$XDG_CACHE_HOME/pytest-nixos/snapshots/KEY``, private, written whole or not at all.
+"""Where snapshots are kept: ``$XDG_CACHE_HOME/pytest-nixos/snapshots/KEY``, private, written
+whole or not at all.
 
-Two locks guard a key. Who makes a snapshot holds ``KEY.lock`` alone; whoever uses one shares the ``lock`` in its
-directory, so that nothing that a running clone still reads is removed.
+Two locks guard a key. Who makes a snapshot holds ``KEY.lock`` alone; whoever uses one shares the
+``lock`` in its directory, so that nothing that a running clone still reads is removed.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ class SnapshotStore:
         :raises SnapshotDamaged: if there is one that cannot be used.
         """
         path = self.path(key)
-        # A draft of a killed session holds a guest's memory: it goes with the next use, not with the next save only.
+        # A draft of a killed session holds a guest's memory: it goes with the next use, not with
+        # the next save only.
         self._sweep()
         with contextlib.ExitStack() as stack:
             snapshot = Snapshot.load(path) if os.path.lexists(path) else None
@@ -66,14 +68,18 @@ class SnapshotStore:
 
     @contextlib.contextmanager
     def writing(self, key: str) -> Iterator[bool]:
-        """Yield whether this process may make the snapshot of `key`; another one makes it otherwise."""
+        """Yield whether this process may make the snapshot of `key`; another one makes it
+        otherwise.
+        """
         make_private(self.directory)
         with contextlib.ExitStack() as stack:
             yield hold_exclusive(stack, self.directory / f"{key}{_LOCK_SUFFIX}")
 
     @contextlib.contextmanager
     def draft(self) -> Iterator[Path]:
-        """Yield a new directory for a snapshot's files; it is removed at the end unless it was committed."""
+        """Yield a new directory for a snapshot's files; it is removed at the end unless it was
+        committed.
+        """
         self._sweep()
         path = Path(tempfile.mkdtemp(prefix=_NEW, dir=self.directory))
         try:

@@ -80,7 +80,9 @@ def master_argv(ssh: str, options: Sequence[str], socket_path: Path, address: st
 
 
 def client_argv(ssh: str, options: Sequence[str], socket_path: Path, address: str) -> list[str]:
-    """Build the argv, up to the destination, of a command over the shared connection and no other."""
+    """Build the argv, up to the destination, of a command over the shared connection and no
+    other.
+    """
     return [
         ssh,
         *options,
@@ -139,7 +141,8 @@ class SshBackend:
         """Connect and wait until a root command answers; ``spec.system`` is not used.
 
         :raises BootError: if the host cannot be reached or refuses the connection.
-        :raises MachineError: if the login user is not root and may not become it without a password.
+        :raises MachineError: if the login user is not root and may not become it without a
+            password.
         """
         if not _DESTINATION.fullmatch(self._address):
             raise MachineError(
@@ -249,7 +252,8 @@ class SshRunning:
     def probe_tcp(self, ports: Sequence[int], *, deadline: Deadline) -> Mapping[int, PortState]:
         """Try TCP ports of the host from this machine, at the address that ssh connects to.
 
-        :raises TransportError: if ssh goes through another host: from here its ports cannot be judged.
+        :raises TransportError: if ssh goes through another host: from here its ports cannot be
+            judged.
         """
         return scan_tcp(self._target(deadline), ports, deadline=deadline)
 

@@ -1,10 +1,10 @@
 """Commands on a live host over one shared OpenSSH connection.
 
-Each command is a session of the master connection. The remote side is one line of bash without single
-quotes, backslashes or newlines, so that any login shell passes it on unchanged; the command's text comes by standard
-input before its own input. The line frames both output streams with a random mark: what login scripts print
-lies before it, what background processes print comes after it, and the exit status is never mistaken for
-ssh's own 255.
+Each command is a session of the master connection. The remote side is one line of bash without
+single quotes, backslashes or newlines, so that any login shell passes it on unchanged; the
+command's text comes by standard input before its own input. The line frames both output streams
+with a random mark: what login scripts print lies before it, what background processes print comes
+after it, and the exit status is never mistaken for ssh's own 255.
 """
 
 from __future__ import annotations
@@ -119,7 +119,8 @@ class SshTransport:
     def run(self, command: str, *, deadline: Deadline, stdin: bytes = b"") -> CommandResult:
         """Run `command` with ``bash -c`` semantics as root in the host's login environment.
 
-        :raises CommandTimeout: if it does not end by `deadline`; its process group is killed on the host.
+        :raises CommandTimeout: if it does not end by `deadline`; its process group is killed on the
+            host.
         :raises TransportError: if the connection broke.
         """
         if "\0" in command:

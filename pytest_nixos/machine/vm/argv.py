@@ -1,7 +1,7 @@
 """Arguments and environment for the host's run script, as pure functions.
 
-Arguments go through the script's ``"$@"``, which survives blanks and comes last, so that they override;
-``$QEMU_OPTS`` stands before it, is split on blanks, and stays the user's.
+Arguments go through the script's ``"$@"``, which survives blanks and comes last, so that they
+override; ``$QEMU_OPTS`` stands before it, is split on blanks, and stays the user's.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ __all__ = [
     "script_paths",
 ]
 
-# sockaddr_un.sun_path holds 108 bytes with its final zero, unix(7); the longest name that we give a socket.
+# sockaddr_un.sun_path holds 108 bytes with its final zero, unix(7); the longest name that we give a
+# socket.
 _MOST_SOCKET_PATH = 107
 _SOCKET_NAME_ROOM = 24
 # systemd's own limit for a device or a start, and what an emulated guest gets on an idle machine.
@@ -81,8 +82,8 @@ def accelerator_argv(
 ) -> tuple[str, ...]:
     """Choose the accelerator and, where it must be, the processor model.
 
-    ``-machine accel=...`` overrides the ``-enable-kvm`` that nixpkgs' ``qemu-kvm`` adds by itself; ``-accel``
-    beside it is refused by QEMU.
+    ``-machine accel=...`` overrides the ``-enable-kvm`` that nixpkgs' ``qemu-kvm`` adds by itself;
+    ``-accel`` beside it is refused by QEMU.
 
     :param acceleration: decided already, not ``AUTO``.
     :param user_cpu: whether ``$QEMU_OPTS`` names a processor, which then stays.
@@ -102,7 +103,8 @@ def machine_argv(*, memory_mib: int | None, cores: int | None) -> tuple[str, ...
     """Override memory (MiB) and cores where asked, and end QEMU where the guest would reboot."""
     memory = () if memory_mib is None else ("-m", str(memory_mib))
     processors = () if cores is None else ("-smp", str(cores))
-    # Always without a window: serial and monitor on our terminal, even if the host insists on graphics.
+    # Always without a window: serial and monitor on our terminal, even if the host insists on
+    # graphics.
     return (*memory, *processors, "-nographic", "-no-reboot")
 
 
@@ -139,12 +141,14 @@ def run_environment(
 
 
 def kernel_params(*, emulated: bool, pace: Pace, boot_timeout_s: float) -> tuple[str, ...]:
-    """Return what a guest's kernel is told on a machine that is slow, beside what the host declares; nothing on others.
+    """Return what a guest's kernel is told on a machine that is slow, beside what the host
+    declares; nothing on others.
 
-    On a busy machine an emulated kernel panics with "IO-APIC + timer doesn't work!" unless told ``no_timer_check``, as it tells
-    itself under KVM (arch/x86/kernel/kvm.c). systemd's own limits of 90 s for devices and starts are what an idle machine
-    needs (systemd(1), kernel command line); they stay well below the boot's limit, so that a device that never comes is
-    still told by systemd.
+    On a busy machine an emulated kernel panics with "IO-APIC + timer doesn't work!" unless told
+    ``no_timer_check``, as it tells itself under KVM (arch/x86/kernel/kvm.c). systemd's own limits
+    of 90 s for devices and starts are what an idle machine needs (systemd(1), kernel command line);
+    they stay well below the boot's limit, so that a device that never comes is still told by
+    systemd.
 
     :param emulated: whether TCG runs the guest.
     """
@@ -182,7 +186,9 @@ def _console_parameter(script: RunScript, serial: str, inherited: Mapping[str, s
 
 
 def _corrupts_cx16(version: QemuVersion | None) -> bool:
-    """QEMU 7 under TCG breaks cmpxchg16b of recent kernels (oops in __kmalloc, three boots of five)."""
+    """QEMU 7 under TCG breaks cmpxchg16b of recent kernels (oops in __kmalloc, three boots of
+    five).
+    """
     return version is not None and version.major == 7
 
 

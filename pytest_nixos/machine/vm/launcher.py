@@ -64,11 +64,12 @@ class VmOptions:
     """How VMs are run.
 
     :param acceleration: ``AUTO`` uses KVM where it truly works.
-    :param restrict_network: keep guests from reaching beyond the host machine even if the run script was
-        built without the instrumentation, which does the same.
+    :param restrict_network: keep guests from reaching beyond the host machine even if the run
+        script was built without the instrumentation, which does the same.
     :param grace_s: seconds that QEMU and its helpers get between SIGTERM and SIGKILL.
     :param snapshots: how snapshots are used, ``None`` for not at all.
-    :param sandboxed: run the script, QEMU and its tools in a sandbox, see :mod:`pytest_nixos.local.sandbox`.
+    :param sandboxed: run the script, QEMU and its tools in a sandbox, see
+        :mod:`pytest_nixos.local.sandbox`.
     :param network: whether QEMU itself reaches this machine's network from there.
     """
 
@@ -237,7 +238,9 @@ class VmLauncher:
 
 
 def named_files(inherited: Mapping[str, str]) -> tuple[Path, ...]:
-    """List the files of this machine that the user's variables name to the run script: kernels and certificates."""
+    """List the files of this machine that the user's variables name to the run script: kernels
+    and certificates.
+    """
     values = [
         value
         for name, value in inherited.items()

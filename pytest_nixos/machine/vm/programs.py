@@ -1,8 +1,10 @@
-"""Programs that a VM needs beside its QEMU: the host's own closure has them, whatever is installed on this machine.
+"""Programs that a VM needs beside its QEMU: the host's own closure has them, whatever is
+installed on this machine.
 
-nixpkgs' run script makes its disk with ``${qemu}/bin/qemu-img`` (``nixos/modules/virtualisation/qemu-vm.nix``), so that the
-program is built with the VM. The command line of a running QEMU does not tell where it is: a wrapper may have started it by
-another name, or by the dynamic loader.
+nixpkgs' run script makes its disk with ``${qemu}/bin/qemu-img``
+(``nixos/modules/virtualisation/qemu-vm.nix``), so that the program is built with the VM. The
+command line of a running QEMU does not tell where it is: a wrapper may have started it by another
+name, or by the dynamic loader.
 """
 
 from __future__ import annotations

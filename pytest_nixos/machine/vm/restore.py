@@ -1,6 +1,7 @@
 """Start a VM from its snapshot; without one, boot it, save it, and go on with a clone of it.
 
-Whatever goes wrong with a snapshot costs time and one line, never the run: the machine is booted then.
+Whatever goes wrong with a snapshot costs time and one line, never the run: the machine is booted
+then.
 """
 
 from __future__ import annotations

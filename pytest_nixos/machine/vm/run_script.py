@@ -1,8 +1,9 @@
-"""The host's own run script (``bin/run-<name>-vm``): what it says about the QEMU that it will start.
+"""The host's own run script (``bin/run-<name>-vm``): what it says about the QEMU that it will
+start.
 
-The script is nixpkgs' ``startVM`` of ``nixos/modules/virtualisation/qemu-vm.nix``; its last command is
-``exec <store path>/bin/qemu-kvm -cpu max ... $QEMU_OPTS "$@"`` (``nixos/lib/qemu-common.nix``). Whatever
-cannot be found in it counts as unknown, never as an error.
+The script is nixpkgs' ``startVM`` of ``nixos/modules/virtualisation/qemu-vm.nix``; its last command
+is ``exec <store path>/bin/qemu-kvm -cpu max ... $QEMU_OPTS "$@"`` (``nixos/lib/qemu-common.nix``).
+Whatever cannot be found in it counts as unknown, never as an error.
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ class RunScript:
 def find_run_script(system: Path, program: str) -> Path:
     """Return the run script inside a built package.
 
-    :param program: its path inside the package as evaluated; empty to look for the only ``bin/run-*-vm``.
+    :param program: its path inside the package as evaluated; empty to look for the only
+        ``bin/run-*-vm``.
     :raises MachineError: if there is none, or it cannot be executed.
     """
     found = [system / program] if program else sorted(system.glob("bin/run-*-vm"))
@@ -112,14 +114,18 @@ def parse_run_script(path: Path) -> RunScript:
 
 
 def boots_from(script: RunScript) -> BootsFrom:
-    """Tell what chooses the generation: a script with ``-kernel`` starts its own toplevel for ever."""
+    """Tell what chooses the generation: a script with ``-kernel`` starts its own toplevel for
+    ever.
+    """
     return BootsFrom.SCRIPT if _KERNEL.search(script.text) else BootsFrom.LOADER
 
 
 def effective_memory_mib(
     script: RunScript, inherited: Mapping[str, str], override: int | None
 ) -> int | None:
-    """Tell the guest's memory in MiB: ours, else what ``$QEMU_OPTS`` or the script say; ``None`` if that is not plain."""
+    """Tell the guest's memory in MiB: ours, else what ``$QEMU_OPTS`` or the script say; ``None``
+    if that is not plain.
+    """
     if override is not None:
         return override
     command = script.text[max((m.start() for m in _EXEC.finditer(script.text)), default=0) :]
@@ -131,7 +137,9 @@ def effective_memory_mib(
 
 
 def forwards_ports(script: RunScript, inherited: Mapping[str, str]) -> bool:
-    """Whether QEMU is told to listen on ports of this machine (``virtualisation.forwardPorts``, on all addresses by default)."""
+    """Whether QEMU is told to listen on ports of this machine (``virtualisation.forwardPorts``,
+    on all addresses by default).
+    """
     texts = (script.text, inherited.get("QEMU_OPTS", ""), inherited.get("QEMU_NET_OPTS", ""))
     return any("hostfwd=" in text for text in texts)
 

@@ -56,7 +56,8 @@ class VmPlan:
     """How one VM is started.
 
     :param name: name of the host.
-    :param argv: gives the run script with our arguments; asked when it is started, which a clone is not.
+    :param argv: gives the run script with our arguments; asked when it is started, which a clone is
+        not.
     :param env: its whole environment.
     :param grace_s: seconds between SIGTERM and SIGKILL.
     :param has_outside_view: whether a stranger has a place to stand on the guest's network.
@@ -154,7 +155,8 @@ class VmRunning:
         try:
             channel.connect(deadline, self.life.check)
             load_state(self.qmp, snapshot.state, deadline=deadline)
-            # The first command begins its port's session: one way to the guest fewer than asking whether it is ready.
+            # The first command begins its port's session: one way to the guest fewer than asking
+            # whether it is ready.
             self.transport = self.life.explain(channel)
             wake_guest(
                 self.transport,
@@ -194,7 +196,8 @@ class VmRunning:
     def power_on(self, *, generation: int | None, deadline: Deadline) -> None:
         """Start the run script again, on the same disk.
 
-        :raises MachineError: if a generation is asked for: a boot loader must be told before the reboot.
+        :raises MachineError: if a generation is asked for: a boot loader must be told before the
+            reboot.
         """
         if generation is not None:
             raise MachineError(

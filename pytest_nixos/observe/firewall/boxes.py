@@ -1,4 +1,6 @@
-"""Arithmetic on boxes: dimension to the values that it may have; a dimension that is missing may be anything."""
+"""Arithmetic on boxes: dimension to the values that it may have; a dimension that is missing may
+be anything.
+"""
 
 from __future__ import annotations
 

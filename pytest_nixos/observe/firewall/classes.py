@@ -76,7 +76,8 @@ class State:
     """A class of packets somewhere on its way.
 
     :param box: the packets as they were sent.
-    :param now: dimensions that rules or the kernel have set since; ``None`` for a value that nobody knows.
+    :param now: dimensions that rules or the kernel have set since; ``None`` for a value that nobody
+        knows.
     :param path: rules that decided before, at other base chains.
     :param tracked: whether the kernel remembers them as a connection.
     :param local: whether they are for the guest itself; ``None`` if that cannot be told.
@@ -94,7 +95,9 @@ class State:
     sent_on: bool = False
 
     def value(self, dimension: str) -> Spans | None:
-        """Return what a dimension may be now; ``None`` if a rule changed it to something unknown."""
+        """Return what a dimension may be now; ``None`` if a rule changed it to something
+        unknown.
+        """
         if dimension in self.now:
             return self.now[dimension]
         found = self.box.get(dimension)
@@ -106,7 +109,8 @@ class Outcome:
     """What becomes of one class of packets.
 
     :param box: the class, as the packets were sent.
-    :param accepted: whether they arrive at a socket of the guest, or are forwarded where a rule sends them.
+    :param accepted: whether they arrive at a socket of the guest, or are forwarded where a rule
+        sends them.
     :param rules: the rules that decided, outermost first.
     :param policy: where no rule did: the base chain whose policy did.
     :param address: where a rule sent them, ``None`` if nowhere else.
@@ -130,7 +134,9 @@ NO_RULE = Rule(table="", chain="", text="", steps=())
 
 
 def compacted(states: Sequence[State]) -> list[State]:
-    """Join classes that differ in their ports or their senders only: rules cut them apart one by one."""
+    """Join classes that differ in their ports or their senders only: rules cut them apart one by
+    one.
+    """
     found = list(states)
     for dimension in ("dport", "saddr"):
         groups: dict[object, list[State]] = {}
@@ -167,7 +173,9 @@ def _union(dimension: str, states: Sequence[State]) -> State:
 
 
 def with_now(state: State, **now: Spans | None) -> State:
-    """Return the state with dimensions that rules have changed; ``None`` for a value that nobody knows."""
+    """Return the state with dimensions that rules have changed; ``None`` for a value that nobody
+    knows.
+    """
     return replace(state, now={**state.now, **now})
 
 

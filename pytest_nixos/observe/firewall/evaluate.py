@@ -1,8 +1,8 @@
 """Walk classes of packets through the rules, as the kernel walks a packet.
 
-A class is a box of dimensions. A rule cuts it into the part that it matches and the parts that it does not, so the
-outcome is exact for every packet at once. Where a condition cannot be told, both ways are followed and the condition is kept
-with the outcome as a doubt.
+A class is a box of dimensions. A rule cuts it into the part that it matches and the parts that it
+does not, so the outcome is exact for every packet at once. Where a condition cannot be told, both
+ways are followed and the condition is kept with the outcome as a doubt.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ _CONNTRACK, _DNAT = -200, -100
 _TCP, _ICMP, _ICMPV6 = 6, 1, 58
 INVALID, ESTABLISHED, RELATED, NEW, UNTRACKED = 1, 2, 4, 8, 64
 _STATUS_DNAT = 1 << 5
-# Which messages open a connection of their own; Linux, nf_conntrack_proto_icmp.c and nf_conntrack_proto_icmpv6.c.
+# Which messages open a connection of their own; Linux, nf_conntrack_proto_icmp.c and
+# nf_conntrack_proto_icmpv6.c.
 _ICMP_NEW = only(8, 13, 15, 17)
 _ICMPV6_NEW = only(128, 139)
 _ICMPV6_UNTRACKED = ((130, 136), (143, 143))
@@ -198,7 +199,8 @@ class _Walker:
             and self._start.family in chain.families
             and self._stands_at(chain)
         ]
-        # Of chains with one priority the kernel runs the one first that was registered last; nf_hook_entries_grow().
+        # Of chains with one priority the kernel runs the one first that was registered last;
+        # nf_hook_entries_grow().
         order = sorted(range(len(found)), key=lambda at: (found[at].priority, -at))
         return [found[at] for at in order]
 

@@ -63,7 +63,9 @@ def _is_masked(options: Mapping[str, str]) -> bool:
 
 
 def _dnat(text: str) -> Nat:
-    """Read ``--to-destination 10.0.0.1:80``; nothing at all (``()``) stands for what cannot be read."""
+    """Read ``--to-destination 10.0.0.1:80``; nothing at all (``()``) stands for what cannot be
+    read.
+    """
     address, port = text, ""
     if text.startswith("["):
         address, _, port = text[1:].partition("]")

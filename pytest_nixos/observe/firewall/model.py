@@ -1,7 +1,8 @@
 """The packet filter in one language, whichever tool wrote it: chains of rules, rules of steps.
 
-A *dimension* is one thing about a packet that a rule can look at, as a number: ``dport``, ``saddr``, ``ip.ttl``. What a
-dimension may be is a set of numbers, so a class of packets is a box: dimension to set. Only interfaces are names.
+A *dimension* is one thing about a packet that a rule can look at, as a number: ``dport``,
+``saddr``, ``ip.ttl``. What a dimension may be is a set of numbers, so a class of packets is a box:
+dimension to set. Only interfaces are names.
 """
 
 from __future__ import annotations
@@ -118,7 +119,9 @@ class Test:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """Go on with packets that fulfil all tests of one of the alternatives (or, negated, of none)."""
+    """Go on with packets that fulfil all tests of one of the alternatives (or, negated, of
+    none).
+    """
 
     alternatives: tuple[tuple[Test, ...], ...]
     negated: bool = False
@@ -195,7 +198,8 @@ class Choose:
 Step = Match | Chance | Assign | Nat | Notrack | Action | Choose
 
 
-# Conditions that many rules share come first, so that rules about many senders do not cut everything else apart.
+# Conditions that many rules share come first, so that rules about many senders do not cut
+# everything else apart.
 _ORDER = {
     name: rank
     for rank, name in enumerate(
@@ -206,7 +210,9 @@ _LAST = {"daddr": 98, "saddr": 99}
 
 
 def gathered(steps: Sequence[Step]) -> tuple[Step, ...]:
-    """Put neighbouring conditions into one, in an order that keeps classes few; they are all asked for anyway."""
+    """Put neighbouring conditions into one, in an order that keeps classes few; they are all
+    asked for anyway.
+    """
     found: list[Step] = []
     tests: list[Test] = []
     others: list[Step] = []
@@ -256,7 +262,9 @@ class Rule:
 
     @property
     def is_telling(self) -> bool:
-        """Whether it looks at more than the state of the connection and the way back to the sender."""
+        """Whether it looks at more than the state of the connection and the way back to the
+        sender.
+        """
         tests = [
             test
             for step in self.steps

@@ -1,4 +1,6 @@
-"""nftables rulesets, from ``nft -j list ruleset`` (libnftables-json(5)) into chains of the one language."""
+"""nftables rulesets, from ``nft -j list ruleset`` (libnftables-json(5)) into chains of the one
+language.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +34,10 @@ def parse_nft(document: Json, text: str = "") -> Tables:
     """Turn a ruleset into chains by table (``inet nixos-fw``) and name.
 
     :param document: what ``nft -j list ruleset`` printed, decoded.
-    :param text: what ``nft -a list ruleset`` printed: the rules' own wording, found by their handles.
-    :raises KeyError: or another LookupError, TypeError, ValueError or AttributeError: if it is no such document.
+    :param text: what ``nft -a list ruleset`` printed: the rules' own wording, found by their
+        handles.
+    :raises KeyError: or another LookupError, TypeError, ValueError or AttributeError: if it is no
+        such document.
     """
     entries = [entry for entry in document["nftables"] if isinstance(entry, dict)]
     texts, devices = parse_nft_text(text), _devices(text)

@@ -36,7 +36,8 @@ __all__ = ["VERDICTS", "RuleReader"]
 Json = Any
 
 VERDICTS = {v.value: v for v in Verdict}
-# Statements that neither match nor decide. Of flowtables only packets of known connections take the short way.
+# Statements that neither match nor decide. Of flowtables only packets of known connections take the
+# short way.
 _SILENT = frozenset(
     {"counter", "log", "comment", "last", "flow", "dup", "map", "secmark", "ct helper"}
     | {"ct timeout", "ct expectation", "reset", "optstrip", "tunnel"}
@@ -282,7 +283,9 @@ def _xt_field(name: str, what: str) -> tuple[Field, bool]:
 
 
 def _unjudged(statement: str, about: str) -> Iterator[Step]:
-    """What a statement that cannot be read may do: for a condition hold or not, for a map anything."""
+    """What a statement that cannot be read may do: for a condition hold or not, for a map
+    anything.
+    """
     reason = Reason.MEMORY if about.startswith("rules fill") else Reason.UNKNOWN
     yield Chance(reason, about)
     if statement == "vmap":

@@ -1,4 +1,6 @@
-"""What the expressions of an nftables rule look at, and the values that they are compared with (libnftables-json(5))."""
+"""What the expressions of an nftables rule look at, and the values that they are compared with
+(libnftables-json(5)).
+"""
 
 from __future__ import annotations
 
@@ -162,7 +164,8 @@ def _is(dimension: str, value: int) -> Test:
 
 
 def elements(data: Json, sets: Sets) -> list[Json]:
-    """Return the elements of a set, named or not, without what is said about them (timeouts, counters).
+    """Return the elements of a set, named or not, without what is said about them (timeouts,
+    counters).
 
     :raises UnjudgedError: if rules fill it, or it is not known.
     """
@@ -190,7 +193,8 @@ def _bare(item: Json) -> Json:
 def alternatives(
     fields: Sequence[Field], value: Json, *, flags: bool
 ) -> tuple[tuple[Test, ...], ...]:
-    """Turn "`fields` are `value`" into alternatives of tests; what the fields imply is not among them.
+    """Turn "`fields` are `value`" into alternatives of tests; what the fields imply is not among
+    them.
 
     :param value: one value, or ``{"concat": [...]}`` with one for each field.
     :param flags: whether any of the bits is enough.

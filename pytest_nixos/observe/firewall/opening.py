@@ -38,7 +38,8 @@ class Opening:
     """A way in.
 
     :param protocol: its IANA number; -1 for several that have no ports, listed in `protocols`.
-    :param ports: destination ports, as the stranger writes them; empty for a protocol without ports.
+    :param ports: destination ports, as the stranger writes them; empty for a protocol without
+        ports.
     :param sources: who may use it; ``None`` for anybody.
     :param destinations: which of the guest's addresses; ``None`` for any.
     :param details: what else packets must be, as (dimension, values).

@@ -1,4 +1,6 @@
-"""The packet filter in force, read from a guest: nftables, both kinds of iptables, firewalld's rules among them."""
+"""The packet filter in force, read from a guest: nftables, both kinds of iptables, firewalld's
+rules among them.
+"""
 
 from __future__ import annotations
 
@@ -65,10 +67,12 @@ class FirewallState:
     """The guest's packet filter.
 
     :param tools: ``nft``, ``iptables``, ``ip6tables`` to whether they could be asked.
-    :param units: ``firewall.service``, ``nftables.service``, ``firewalld.service`` to their active state.
-    :param kernel_tables: family to tables of the old iptables interface in the kernel, even where no tool is
-        there to show them.
-    :param unseen: rules that are in force and that no tool showed, in words; empty where everything was seen.
+    :param units: ``firewall.service``, ``nftables.service``, ``firewalld.service`` to their active
+        state.
+    :param kernel_tables: family to tables of the old iptables interface in the kernel, even where
+        no tool is there to show them.
+    :param unseen: rules that are in force and that no tool showed, in words; empty where everything
+        was seen.
     :param text: what the tools printed, for evidence.
     """
 
@@ -91,7 +95,9 @@ class FirewallState:
 
 
 def firewall(*, name: str = "firewall") -> Probe[FirewallState]:
-    """Ask for the rules in force, the units that load them, and the interfaces and routes that they stand among."""
+    """Ask for the rules in force, the units that load them, and the interfaces and routes that
+    they stand among.
+    """
     return Probe(name=name, script=_READ, parse=_parse)
 
 
@@ -129,7 +135,8 @@ def _tables(sections: Mapping[str, str], nft_tables: Tables) -> Tables:
         if not is_old:
             legacy = sections.get(f"{name}-legacy", "")
             tables |= parse_iptables_save(legacy, family=family, sets=sets, suffix=" (legacy)")
-    # In the order in which they were made, the kernel's old tables taken to be the first: nft does not show those.
+    # In the order in which they were made, the kernel's old tables taken to be the first: nft does
+    # not show those.
     shown = {
         # iptables shows its own tables better than nft, which does not know its extensions.
         table: tables.pop(table, chains) if _is_compatible(table) else chains

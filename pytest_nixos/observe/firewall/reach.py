@@ -82,11 +82,14 @@ class Reach:
         return (Decision.ACCEPTED if kinds == {Decision.ACCEPTED} else Decision.CONDITIONAL), rules
 
     def at(self, packet: Mapping[str, int]) -> tuple[Decision, tuple[str, ...]]:
-        """Tell what becomes of one packet, given by the value of each of its dimensions, and the rules that decide."""
+        """Tell what becomes of one packet, given by the value of each of its dimensions, and the
+        rules that decide.
+        """
         return self.judge({d: ((v, v),) for d, v in packet.items()})
 
     def ports(self, packets: Box) -> Sequence[PortJudgement]:
-        """Tell for each destination port what becomes of `packets`, as far as they are the same for a port.
+        """Tell for each destination port what becomes of `packets`, as far as they are the same
+        for a port.
 
         A port may be in several: where it depends on what `packets` leave open.
         """
@@ -128,7 +131,9 @@ class Reach:
         return found
 
     def open_ports(self, protocol: int, decisions: Collection[Decision]) -> Sequence[PortRange]:
-        """Return the ports on which anybody's packet is judged as one of `decisions`; adjacent ranges are joined."""
+        """Return the ports on which anybody's packet is judged as one of `decisions`; adjacent
+        ranges are joined.
+        """
         pairs = []
         for piece in self.pieces:
             if piece.decision not in decisions:
@@ -241,7 +246,9 @@ def _settle(outcomes: Sequence[Outcome]) -> Iterator[_Piece]:
 
 
 def _merged(pieces: Iterable[_Piece]) -> Iterator[_Piece]:
-    """Put pieces of one rule together that differ in one dimension only: the walk cut them apart."""
+    """Put pieces of one rule together that differ in one dimension only: the walk cut them
+    apart.
+    """
     groups: dict[tuple[object, ...], list[_Piece]] = {}
     for piece in pieces:
         outcome = piece.outcome

@@ -55,7 +55,9 @@ class Judgement:
 
 
 def strangers_box(family: int) -> dict[str, Spans]:
-    """Return the class of packets that begin something: sent by an honest stranger to an address of the guest."""
+    """Return the class of packets that begin something: sent by an honest stranger to an address
+    of the guest.
+    """
     bits = 32 if family == 4 else 128
     every = whole((1 << bits) - 1)
     box = {
@@ -121,8 +123,8 @@ class Ruleset:
     def default(self, *, family: str = "ip", interface: str = STRANGER) -> Judgement:
         """Tell what becomes of a packet that no rule names.
 
-        Asked of a protocol that nobody uses, so that the answer holds for an ending rule ("drop all") as for a
-        base chain's policy.
+        Asked of a protocol that nobody uses, so that the answer holds for an ending rule ("drop
+        all") as for a base chain's policy.
         """
         packets = {"protocol": only(_UNUSED_PROTOCOL)}
         decision, rules = self.reach(interface=interface, family=family).judge(packets)
@@ -157,14 +159,17 @@ class Ruleset:
 
     @property
     def interfaces(self) -> Sequence[str]:
-        """Interfaces through which strangers may come: present ones, and those that rules name (perhaps with ``*``)."""
+        """Interfaces through which strangers may come: present ones, and those that rules name
+        (perhaps with ``*``).
+        """
         present = [i.name for i in self.surroundings.interfaces]
         named = [n for test in self._tests() if test.dimension == "iif" for n in test.names]
         return sorted({*present, *named} - {"lo"})
 
     @property
     def trusted_interfaces(self) -> Sequence[str]:
-        """Interfaces from which everything is accepted, though a stranger's interface is not trusted so.
+        """Interfaces from which everything is accepted, though a stranger's interface is not
+        trusted so.
 
         The loopback interface counts where a rule names it.
         """
@@ -198,7 +203,9 @@ class Ruleset:
 
     @property
     def has_reverse_path_filter(self) -> bool:
-        """Whether packets whose answer would leave by another way are refused, which honest ones are not."""
+        """Whether packets whose answer would leave by another way are refused, which honest ones
+        are not.
+        """
         families = {f for c in self._chains() if c.hook for f in c.families}
         return bool(families) and all(self._refuses_forged(f) for f in families)
 
@@ -217,7 +224,9 @@ class Ruleset:
 
     @property
     def may_drop_replies(self) -> bool:
-        """Whether rules for outgoing packets refuse any, so that silence says nothing about incoming ones."""
+        """Whether rules for outgoing packets refuse any, so that silence says nothing about
+        incoming ones.
+        """
         return any(
             _drops(chain)
             for chain in self._chains()
@@ -263,7 +272,9 @@ class Ruleset:
         return self._walks[key]
 
     def _looks_like(self, interface: str) -> object:
-        """Return what the rules can tell of an interface: interfaces that look alike are walked once."""
+        """Return what the rules can tell of an interface: interfaces that look alike are walked
+        once.
+        """
         named = self._interface_names()
         fits = tuple(
             interface.startswith(n[:-1]) if n.endswith("*") else interface == n for n in named

@@ -1,4 +1,6 @@
-"""Interfaces and routes, from ``ip -json``, for the questions that a packet alone does not answer."""
+"""Interfaces and routes, from ``ip -json``, for the questions that a packet alone does not
+answer.
+"""
 
 from __future__ import annotations
 

@@ -1,1 +1,3 @@
-"""The machines of a session: started, shared, put back after changes, taken through an upgrade, joined to clusters."""
+"""The machines of a session: started, shared, put back after changes, taken through an upgrade,
+joined to clusters.
+"""

@@ -1,4 +1,6 @@
-"""A machine that one module of destructive checks has changed is not what the next module should see."""
+"""A machine that one module of destructive checks has changed is not what the next module should
+see.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ class ChangedMachines:
         self._machines.pop(key, None)
 
     def begin(self, key: str, module: str, *, destructive: bool) -> None:
-        """Before a test: put the machine back if another module has changed it and a snapshot makes that cheap.
+        """Before a test: put the machine back if another module has changed it and a snapshot
+        makes that cheap.
 
         :raises MachineError: if its clone does not start.
         """

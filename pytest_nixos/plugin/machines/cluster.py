@@ -1,4 +1,6 @@
-"""From the names of hosts to a running cluster: evaluate as containers, build, start on one segment, and the way back."""
+"""From the names of hosts to a running cluster: evaluate as containers, build, start on one
+segment, and the way back.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ _FEWEST = 1
 class ClusterLaunch:
     """Starts clusters of the hosts of one flake; a context manager that ends them all.
 
-    The machines are containers, whatever the hosts' own backend is: a cluster of VMs has no common network yet.
+    The machines are containers, whatever the hosts' own backend is: a cluster of VMs has no common
+    network yet.
     """
 
     def __init__(self, flake: Flake, settings: Settings, *, progress: Progress) -> None:

@@ -1,4 +1,6 @@
-"""From a host of the session to a running machine: build, spec, backend, start, and the way back."""
+"""From a host of the session to a running machine: build, spec, backend, start, and the way
+back.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ __all__ = ["Launch", "bundled_backend"]
 class Launch:
     """One machine on its way up and down; a context manager that yields the running machine.
 
-    :param boot_loader: give it a disk and boot loader of its own, so that a reboot comes into what is the default there.
+    :param boot_loader: give it a disk and boot loader of its own, so that a reboot comes into what
+        is the default there.
     """
 
     def __init__(

@@ -1,7 +1,9 @@
-"""Machines of an upgrade test: each is booted as the old system, taken to the new one, and rolled back.
+"""Machines of an upgrade test: each is booted as the old system, taken to the new one, and
+rolled back.
 
-A new system that refuses to be switched to (a switch inhibitor) is reached by boot and reboot. Beside the upgraded machine
-the new system is booted afresh: what differs is what an upgrade leaves undone.
+A new system that refuses to be switched to (a switch inhibitor) is reached by boot and reboot.
+Beside the upgraded machine the new system is booted afresh: what differs is what an upgrade leaves
+undone.
 """
 
 from __future__ import annotations
@@ -149,7 +151,9 @@ class Upgrades:
             self._compare(subject, life)
 
     def _upgrade(self, subject: str) -> SwitchOutcome:
-        """Switch to the new system; where it refuses that, boot into it, which is the only other way."""
+        """Switch to the new system; where it refuses that, boot into it, which is the only other
+        way.
+        """
         life = self._lives[subject]
         what = f"{subject}: upgrade"
         new = OtherFlake(url=str(life.new.flake), attr=life.new.attr)

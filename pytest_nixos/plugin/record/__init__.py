@@ -1,1 +1,3 @@
-"""What becomes of a run: findings from reports, the ledger, report files, the terminal summary, and what workers send home."""
+"""What becomes of a run: findings from reports, the ledger, report files, the terminal summary,
+and what workers send home.
+"""

@@ -1,4 +1,6 @@
-"""What a report carries to the terminal and to JUnit, without what a guest put into it to be acted upon."""
+"""What a report carries to the terminal and to JUnit, without what a guest put into it to be
+acted upon.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,8 @@ __all__ = ["clean_report"]
 def clean_report(report: pytest.TestReport) -> None:
     """Make the failure, skip reason, captured output and properties of an item of a host printable.
 
-    pytest escapes what its own traceback formatter writes with ``repr()``; messages, console tails and captured
-    output it takes as they are, and JUnit escapes only what XML forbids.
+    pytest escapes what its own traceback formatter writes with ``repr()``; messages, console tails
+    and captured output it takes as they are, and JUnit escapes only what XML forbids.
     """
     report.sections = [(name, _shown(text)) for name, text in report.sections]
     report.user_properties = [
@@ -59,5 +61,7 @@ def _tracebacks(failure: ExceptionRepr) -> Iterator[ReprTraceback]:
 
 
 def _shown(text: str) -> str:
-    """Drop colours, as a log handler or a program that a test ran may write them, and show the rest of what is no text."""
+    """Drop colours, as a log handler or a program that a test ran may write them, and show the
+    rest of what is no text.
+    """
     return printable_lines(without_escapes(text) if "\x1b[" in text else text)

@@ -22,8 +22,8 @@ from pytest_nixos.subject import MACHINE, Subject
 
 __all__ = ["ERROR_MARK", "NOT_JUDGED_MARK", "make_finding", "properties", "show"]
 
-# Attributes of a report, which cross xdist: its failure is the machine's or ours, not the control's; and it only repeats
-# that a host has failed before.
+# Attributes of a report, which cross xdist: its failure is the machine's or ours, not the
+# control's; and it only repeats that a host has failed before.
 ERROR_MARK = "nixos_error"
 NOT_JUDGED_MARK = "nixos_not_judged"
 
@@ -77,7 +77,9 @@ def make_finding(
 
 
 def _remedy(control: Control, host: HostConfig | None, evidence: Evidence, reason: str) -> str:
-    """Return the host's own remedy; without a host that evaluates, the newest text of the catalogue."""
+    """Return the host's own remedy; without a host that evaluates, the newest text of the
+    catalogue.
+    """
     return evidence.remedy or remedy_text(
         control,
         host,
@@ -88,7 +90,8 @@ def _remedy(control: Control, host: HostConfig | None, evidence: Evidence, reaso
 
 
 def show(report: pytest.TestReport, finding: Finding, *, below: bool) -> None:
-    """Let pytest show what the finding says: a waived or minor failure as xfail, a stale waiver as failure.
+    """Let pytest show what the finding says: a waived or minor failure as xfail, a stale waiver
+    as failure.
 
     :param below: whether the finding is not severe enough to fail the run.
     """

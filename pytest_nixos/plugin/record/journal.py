@@ -1,4 +1,6 @@
-"""The journal of the time that one item took: structured, bounded, read only where a control was found violated."""
+"""The journal of the time that one item took: structured, bounded, read only where a control was
+found violated.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""JUnit learns at the end which finding explains which: its test cases are written as they come, the causes are known last."""
+"""JUnit learns at the end which finding explains which: its test cases are written as they come,
+the causes are known last.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ __all__ = ["add_causes"]
 
 
 def add_causes(config: pytest.Config, findings: Iterable[Finding]) -> None:
-    """Add the properties ``nixos_caused_by`` and ``nixos_explains`` to the test cases of ``--junit-xml``, before it is written."""
+    """Add the properties ``nixos_caused_by`` and ``nixos_explains`` to the test cases of
+    ``--junit-xml``, before it is written.
+    """
     junit = config.stash.get(xml_key, None)
     if junit is None:
         return

@@ -58,7 +58,9 @@ class FindingMaker:
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Attach a finding to the report that decides an item, and let waivers and --nixos-fail-on speak."""
+        """Attach a finding to the report that decides an item, and let waivers and
+        --nixos-fail-on speak.
+        """
         report = yield
         key = collect.host_key_of(item)
         if key is None:
@@ -75,7 +77,8 @@ class FindingMaker:
         decides = report.when == "call" or (report.when == "setup" and not report.passed)
         if control is not None and decides:
             finding = make_finding(item, report, control, key, session)
-            # A subtest has a report of its own, before that of the test, which passes until all are counted.
+            # A subtest has a report of its own, before that of the test, which passes until all are
+            # counted.
             finding = item.stash.get(_FAILED_PART, None) or finding
             if finding.outcome is Outcome.FAILED:
                 item.stash[_FAILED_PART] = finding
@@ -101,7 +104,8 @@ def finding_of(report: pytest.TestReport) -> Finding | None:
 def _note_error(
     report: pytest.TestReport, error: NixosError, entry: HostEntry, item: pytest.Item
 ) -> None:
-    """Show a :class:`NixosError` without a traceback; a machine that went away fails the host's later tests fast.
+    """Show a :class:`NixosError` without a traceback; a machine that went away fails the host's
+    later tests fast.
 
     What ran out of time is shown with how busy this machine was: that may be all there is to it.
     """

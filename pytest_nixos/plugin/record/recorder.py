@@ -1,4 +1,6 @@
-"""The plugin that keeps findings, in the controlling process: ledger, report files, terminal summary."""
+"""The plugin that keeps findings, in the controlling process: ledger, report files, terminal
+summary.
+"""
 
 from __future__ import annotations
 
@@ -55,9 +57,11 @@ class Recorder:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
-        """Show the host's own failure as an error, also in the middle of a test, and what it leaves unjudged apart.
+        """Show the host's own failure as an error, also in the middle of a test, and what it
+        leaves unjudged apart.
 
-        The many items of a host that did not boot are errors each, and one line in pytest's summary.
+        The many items of a host that did not boot are errors each, and one line in pytest's
+        summary.
         """
         if not report.failed:  # tried again by pytest-rerunfailures
             return None

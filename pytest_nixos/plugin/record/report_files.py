@@ -65,7 +65,9 @@ class ReportFiles:
         return cls(writers, settings.reports)
 
     def write(self, findings: Sequence[Finding], facts: RunFacts) -> None:
-        """Write every report; one that fails takes no other with it, and is told in :attr:`lines`."""
+        """Write every report; one that fails takes no other with it, and is told in
+        :attr:`lines`.
+        """
         for target in self._targets:
             try:
                 text = self._writers[target.format](findings, facts)
@@ -97,7 +99,8 @@ def _try(path: Path) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    """Replace a file at once, so that nobody reads half a report; what is no plain file is written to.
+    """Replace a file at once, so that nobody reads half a report; what is no plain file is
+    written to.
 
     :raises OSError: if that is not possible.
     """

@@ -1,4 +1,6 @@
-"""What a run has found so far: findings in memory and in the ledger, and the facts that reports tell of the run."""
+"""What a run has found so far: findings in memory and in the ledger, and the facts that reports
+tell of the run.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ LEDGERS_KEPT = 20
 
 
 class RunRecord:
-    """Findings of a run, kept by the controlling process; each is on disk before the next check runs."""
+    """Findings of a run, kept by the controlling process; each is on disk before the next check
+    runs.
+    """
 
     def __init__(self) -> None:
         self.about_ledger = ""
@@ -70,7 +74,8 @@ class RunRecord:
     def note_deaths(
         self, deaths: Sequence[str], planned: Sequence[Planned], session: NixosSession
     ) -> None:
-        """Where workers died, note what they were to judge and did not: it is an error, not nothing.
+        """Where workers died, note what they were to judge and did not: it is an error, not
+        nothing.
 
         :param deaths: a line for each death.
         """
@@ -170,7 +175,9 @@ def _host_facts(entry: HostEntry, session: NixosSession) -> Mapping[str, object]
 def _changed_options(
     config: HostConfig, circumstances: Mapping[str, Any]
 ) -> dict[str, list[object]]:
-    """Return path to declared and real value; what a slow machine's guest was told on its kernel's command line included."""
+    """Return path to declared and real value; what a slow machine's guest was told on its
+    kernel's command line included.
+    """
     changed: dict[str, list[object]] = {path: list(pair) for path, pair in config.changed.items()}
     if added := circumstances.get("added_kernel_params"):
         own = list(config.kernel_params)

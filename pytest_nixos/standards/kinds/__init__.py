@@ -1,7 +1,8 @@
-"""Kinds of observation, which need no code per control: one file a kind, or a small family of kinds.
+"""Kinds of observation, which need no code per control: one file a kind, or a small family of
+kinds.
 
-Each module here has ``KINDS``: what its kinds are called, what a catalogue entry says to them, which probe reads them and
-how a control's value is found. A new module is found by being here.
+Each module here has ``KINDS``: what its kinds are called, what a catalogue entry says to them,
+which probe reads them and how a control's value is found. A new module is found by being here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Facts that follow from the evaluated config alone; they stand in :mod:`pytest_nixos.standards.config_facts`."""
+"""Facts that follow from the evaluated config alone; they stand in
+:mod:`pytest_nixos.standards.config_facts`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Kinds whose observations are facts by name: a fact that is added to its table can be asked for at once."""
+"""Kinds whose observations are facts by name: a fact that is added to its table can be asked for
+at once.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ Json = Any
 
 
 def fact_kind(name: str, reads: str, facts: Mapping[str, Fact]) -> Kind:
-    """Make a kind of a table of facts: an entry names the `fact` and may `select` inside its value."""
+    """Make a kind of a table of facts: an entry names the `fact` and may `select` inside its
+    value.
+    """
 
     def probe(wanted: Sequence[Parameters], _: HostConfig) -> Probe[Any]:
         return fact_probe(name, facts, [str(p["fact"]) for p in wanted])

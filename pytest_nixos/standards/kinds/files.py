@@ -1,4 +1,6 @@
-"""Kinds about files: their state, their content, settings and certificates in them; and programs on PATH."""
+"""Kinds about files: their state, their content, settings and certificates in them; and programs
+on PATH.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ _SETTING = re.compile(r"^\s*([A-Za-z_][\w.-]*)\s*(?:=|\s)\s*(.*?)\s*$")
 
 
 def file_settings(text: str) -> dict[str, str]:
-    """Read ``key = value`` and ``key value`` lines; comments and sections are left out, the last of a key counts."""
+    """Read ``key = value`` and ``key value`` lines; comments and sections are left out, the last
+    of a key counts.
+    """
     found: dict[str, str] = {}
     for line in text.splitlines():
         if line.lstrip().startswith(("#", ";", "[")):
@@ -39,7 +43,9 @@ def file_settings(text: str) -> dict[str, str]:
 
 
 def certificate_end(text: str) -> dt.datetime | None:
-    """Return when the first certificate of a PEM text ends; ``None`` where there is none that can be read."""
+    """Return when the first certificate of a PEM text ends; ``None`` where there is none that
+    can be read.
+    """
     from cryptography import x509
 
     try:

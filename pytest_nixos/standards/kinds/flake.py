@@ -1,4 +1,6 @@
-"""Kinds about the flake's lock file, its source and the system's closure, read as text and never run."""
+"""Kinds about the flake's lock file, its source and the system's closure, read as text and never
+run.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ Json = Any
 
 @dataclass(frozen=True, slots=True)
 class LockFact:
-    """One fact of ``flake.lock``; `read` gets its ``nodes``, the name of the root node, and the date."""
+    """One fact of ``flake.lock``; `read` gets its ``nodes``, the name of the root node, and the
+    date.
+    """
 
     about: str
     read: Callable[[FlakeFiles, dt.date], Sight]
@@ -86,7 +90,9 @@ def _nixpkgs(nodes: Mapping[str, Mapping[str, Json]], root: str) -> Mapping[str,
 def _followed(
     nodes: Mapping[str, Mapping[str, Json]], root: str, path: list[str], depth: int = 0
 ) -> str | None:
-    """Return the node that an input's path leads to; an input that follows another one is a path itself."""
+    """Return the node that an input's path leads to; an input that follows another one is a path
+    itself.
+    """
     here = root
     for step in path:
         entry = (nodes.get(here, {}).get("inputs") or {}).get(step)
@@ -144,7 +150,9 @@ def _owner(node: Mapping[str, Json], _: dt.date) -> Sight:
 
 
 def _copies(nodes: Mapping[str, Mapping[str, Json]], root: str, _: dt.date) -> Sight:
-    """Return one line for each distinct nixpkgs, with the inputs that bring it; its library alone is none."""
+    """Return one line for each distinct nixpkgs, with the inputs that bring it; its library
+    alone is none.
+    """
     copies: dict[str, set[str]] = {}
     for name, node in nodes.items():
         locked = node.get("locked") or {}
@@ -220,12 +228,14 @@ def _unhashed_fetchers(path: str, text: str) -> list[str]:
 
 
 _SECRET_FILE = re.compile(r"\.age$|(?:^|/)secrets/.*\.(?:ya?ml|json|env|ini)$")
-#: How encrypted files begin: age, as text and binary; GnuPG; Ansible; git-crypt, which leaves them locked.
+#: How encrypted files begin: age, as text and binary; GnuPG; Ansible; git-crypt, which leaves them
+#: locked.
 _ENCRYPTED = re.compile(
     r"\A(?:age-encryption\.org/|-----BEGIN (?:AGE ENCRYPTED FILE|PGP MESSAGE)-----|\$ANSIBLE_VAULT;"
     r"|\x00GITCRYPT\x00)"
 )
-#: sops encrypts values and leaves names; its own part stands at the end, which a long file may be cut before.
+#: sops encrypts values and leaves names; its own part stands at the end, which a long file may be
+#: cut before.
 _SOPS = re.compile(r"ENC\[AES256_GCM,|\bsops\b.*\bmac\b|\"?mac\"?\s*[:=]\s*\"?ENC\[", re.DOTALL)
 
 

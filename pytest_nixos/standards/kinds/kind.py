@@ -1,4 +1,6 @@
-"""What a kind of observation is: what it is asked with, which probe reads it, and how one control's value is found."""
+"""What a kind of observation is: what it is asked with, which probe reads it, and how one
+control's value is found.
+"""
 
 from __future__ import annotations
 
@@ -43,8 +45,9 @@ class Kind:
 
     :param name: as a catalogue entry says it, ``observed = { kind = NAME, ... }``.
     :param reads: what it reads, in words, for the documentation.
-    :param probe: makes the one probe that reads everything that the given parameters of many controls ask for; ``None``
-        where it is read on the host machine, from the flake, the closure or the evaluated config.
+    :param probe: makes the one probe that reads everything that the given parameters of many
+        controls ask for; ``None`` where it is read on the host machine, from the flake, the closure
+        or the evaluated config.
     :param find: finds one control's value in what the probe parsed.
     :param parameters: what a catalogue entry says beside the kind.
     :param one_of: parameters of which exactly one has to be given.
@@ -61,7 +64,9 @@ class Kind:
 
     @property
     def host_side(self) -> bool:
-        """Whether it is read without a machine, so that a verdict counts as judged on the config."""
+        """Whether it is read without a machine, so that a verdict counts as judged on the
+        config.
+        """
         return self.probe is None
 
     @property

@@ -26,7 +26,9 @@ def _mount(table: MountTable, parameters: Parameters, _: HostConfig) -> Sight:
 
 
 def _options(mount: Mount) -> list[str]:
-    """Return the options of the mount and of its file system; a read-only mount of a writable one is read-only."""
+    """Return the options of the mount and of its file system; a read-only mount of a writable
+    one is read-only.
+    """
     options = [*mount.options, *(o for o in mount.super_options if o not in mount.options)]
     return [o for o in options if o != "rw" or not mount.is_read_only]
 

@@ -1,4 +1,6 @@
-"""Kinds about the network: where a port is listened on, and declared addresses that no interface has."""
+"""Kinds about the network: where a port is listened on, and declared addresses that no interface
+has.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Runs as a test beside the machine: more machines of its host, how soon each answers and what they weigh."""
+"""Runs as a test beside the machine: more machines of its host, how soon each answers and what
+they weigh.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Runs as a test beside the machine: the same commands and facts over four channels to one guest."""
+"""Runs as a test beside the machine: the same commands and facts over four channels to one
+guest.
+"""
 
 from __future__ import annotations
 

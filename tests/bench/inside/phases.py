@@ -1,4 +1,6 @@
-"""A pytest plugin that notes when each phase of a run is reached, on a clock that begins with the process."""
+"""A pytest plugin that notes when each phase of a run is reached, on a clock that begins with
+the process.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Faults of one member of a cluster, seen by a stranger on the common network. Run by test_on_guest.py."""
+"""Faults of one member of a cluster, seen by a stranger on the common network. Run by
+test_on_guest.py.
+"""
 
 from __future__ import annotations
 

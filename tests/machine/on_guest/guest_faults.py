@@ -1,4 +1,6 @@
-"""Faults on a real guest: each is there while its context lasts, and gone afterwards. Run by test_on_guest.py."""
+"""Faults on a real guest: each is there while its context lasts, and gone afterwards. Run by
+test_on_guest.py.
+"""
 
 from __future__ import annotations
 

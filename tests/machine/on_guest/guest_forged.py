@@ -12,7 +12,8 @@ from pytest_nixos.standards.judge import judge
 from pytest_nixos.standards.load import load_catalogue
 
 CATALOGUE = load_catalogue()
-# What ended a record before, what begins one now, and a mark that was copied from the command lines that nobody can see.
+# What ended a record before, what begins one now, and a mark that was copied from the command lines
+# that nobody can see.
 _NAME = r"a\0360\036setuid-outside-wrappers\0360\036world-writable-directories\0360\036\036\n=status 0\n$mark=status 0\n"
 _PREPARE = f"""
 cd /var/tmp && cp -L "$(type -P true)" back-door && chmod 4755 back-door

@@ -1,6 +1,8 @@
-"""testinfra's modules on a NixOS guest: each answer is held against the host config or another source in the guest.
+"""testinfra's modules on a NixOS guest: each answer is held against the host config or another
+source in the guest.
 
-Run by ``tests/machine/test_on_guest.py``, or by hand: ``pytest --nixos-flake REF#HOST <this file>``.
+Run by ``tests/machine/test_on_guest.py``, or by hand: ``pytest --nixos-flake REF#HOST <this
+file>``.
 """
 
 from __future__ import annotations

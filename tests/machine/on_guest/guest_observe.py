@@ -1,6 +1,7 @@
 """Every probe on a NixOS guest, held against the host config or another source in the guest.
 
-Run by ``tests/machine/test_on_guest.py``, or by hand: ``pytest --nixos-flake REF#HOST <this file>``.
+Run by ``tests/machine/test_on_guest.py``, or by hand: ``pytest --nixos-flake REF#HOST <this
+file>``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""The remedies as modules of the plain host: each placeholder filled with something that the host has."""
+"""The remedies as modules of the plain host: each placeholder filled with something that the
+host has.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""Which options NixOS has, by release, as far as remedies name them; and whether a value is of an option's type.
+"""Which options NixOS has, by release, as far as remedies name them; and whether a value is of
+an option's type.
 
-``python -m tests.machine.remedies.table`` writes what the tree that ``PYTEST_NIXOS_NIXPKGS`` names says into ``options.tsv``; lines about
-other releases are written by hand, each with its source. ``*`` stands for a name that the host chooses.
+``python -m tests.machine.remedies.table`` writes what the tree that ``PYTEST_NIXOS_NIXPKGS`` names
+says into ``options.tsv``; lines about other releases are written by hand, each with its source.
+``*`` stands for a name that the host chooses.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ class Option:
 
     :param type: the type as nixpkgs describes it.
     :param since: first release that has it, ``""`` for one older than 24.05.
-    :param until: last release that has it under this name, ``""`` for one that the newest known release has.
+    :param until: last release that has it under this name, ``""`` for one that the newest known
+        release has.
     """
 
     option: str
@@ -76,7 +79,9 @@ _NUMBER = re.compile(r".*\b(integer|number)\b.*", re.DOTALL)
 
 
 def is_of_type(value: Json, description: str) -> bool:
-    """Whether a value as JSON is of a type that nixpkgs describes so; a package or path is its text."""
+    """Whether a value as JSON is of a type that nixpkgs describes so; a package or path is its
+    text.
+    """
     description = description.strip()
     if _ANYTHING.fullmatch(description):
         return True

@@ -1,4 +1,6 @@
-"""Every remedy is held against the kept table of options: on each release that it is for its options are there, and its values fit."""
+"""Every remedy is held against the kept table of options: on each release that it is for its
+options are there, and its values fit.
+"""
 
 from __future__ import annotations
 

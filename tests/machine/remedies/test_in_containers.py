@@ -1,6 +1,8 @@
-"""A container of a plain host is judged, each finding's own remedy is pasted into its configuration, and the finding is gone.
+"""A container of a plain host is judged, each finding's own remedy is pasted into its
+configuration, and the finding is gone.
 
-What the offline stand-in has no option for is proven on a real nixpkgs, by evaluation (``test_on_nixpkgs``).
+What the offline stand-in has no option for is proven on a real nixpkgs, by evaluation
+(``test_on_nixpkgs``).
 """
 
 from __future__ import annotations

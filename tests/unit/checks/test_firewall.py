@@ -114,7 +114,7 @@ def host(firewall: Firewall, options: Mapping[str, Any]) -> HostConfig:
             path=path, state="present" if present else "absent", value=options.get(path)
         )
 
-    return cast(HostConfig, SimpleNamespace(firewall=firewall, option=option))
+    return cast("HostConfig", SimpleNamespace(firewall=firewall, option=option))
 
 
 def test_rules_that_the_host_declares_as_text_are_told_from_others() -> None:
@@ -155,7 +155,7 @@ def judged(*, counts: bool, text: str) -> Evidence:
     control = SimpleNamespace(parameters=lambda: {"extra-rules-are-declared": counts})
     evidence = Evidence()
     own = host(DECLARED, {"networking.firewall.extraInputRules": text})
-    _judge_undeclared(own, found, cast(Control, control), evidence)
+    _judge_undeclared(own, found, cast("Control", control), evidence)
     return evidence
 
 
@@ -181,7 +181,7 @@ def test_what_cannot_be_judged_is_never_declared() -> None:
     control = SimpleNamespace(parameters=lambda: {"extra-rules-are-declared": True})
     text = {"networking.firewall.extraInputRules": "meta skuid 0 tcp dport 7777 accept"}
     with pytest.raises(AssertionError, match="cannot be judged"):
-        _judge_undeclared(host(DECLARED, text), found, cast(Control, control), Evidence())
+        _judge_undeclared(host(DECLARED, text), found, cast("Control", control), Evidence())
 
 
 EVERY = dict.fromkeys(range(1, 65536), PortState.FILTERED)
@@ -221,7 +221,7 @@ class Again:
 def compared(
     states: Mapping[int, PortState], again: Mapping[int, PortState], **more: Any
 ) -> list[str]:
-    machine = cast(Machine, Again(again))
+    machine = cast("Machine", Again(again))
     return [str(one) for one in disagreements(machine, state(), [view(states, **more)])]
 
 

@@ -1,4 +1,6 @@
-"""The command line: what it prints is fit for a terminal, and what is wrong is one error with a remedy."""
+"""The command line: what it prints is fit for a terminal, and what is wrong is one error with a
+remedy.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,9 @@ def test_the_command_line_loads_no_pytest() -> None:
 
 @pytest.fixture
 def nix_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Put a ``nix`` on PATH that knows two hosts and has one name that is odd; return where it writes its calls."""
+    """Put a ``nix`` on PATH that knows two hosts and has one name that is odd; return where it
+    writes its calls.
+    """
     calls = tmp_path / "calls"
     metadata = {
         "locked": {"narHash": "x"},

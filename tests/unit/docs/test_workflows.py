@@ -28,7 +28,9 @@ def documented() -> list[tuple[str, str]]:
 
 
 def audit(workflow: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
-    """Let zizmor judge a workflow without a network; it fails of any finding and of what is no workflow."""
+    """Let zizmor judge a workflow without a network; it fails of any finding and of what is no
+    workflow.
+    """
     place = tmp_path / ".github" / "workflows"
     place.mkdir(parents=True)
     (place / "ci.yml").write_text(workflow, encoding="utf-8")

@@ -1,4 +1,6 @@
-"""Generations: what activations announce, what systemd shows of them, links after each verb, and refusals."""
+"""Generations: what activations announce, what systemd shows of them, links after each verb, and
+refusals.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""How an activation ended: whose fault a failed unit is, and what a refusal of the new system says."""
+"""How an activation ended: whose fault a failed unit is, and what a refusal of the new system
+says.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,8 @@ def ended(status: int, output: str = "", *, failed: str = "", unwell: str = "") 
     )
 
 
-# switch-to-configuration ends with the number of an earlier error of the system: 1, 2 and 4 mean other things by themselves.
+# switch-to-configuration ends with the number of an earlier error of the system: 1, 2 and 4 mean
+# other things by themselves.
 @pytest.mark.parametrize("status", [1, 2, 4, 11])
 def test_a_refused_switch_is_told_in_its_own_words(status: int) -> None:
     outcome = ended(status, INHIBITED)

@@ -1,4 +1,6 @@
-"""Limits grow with what this machine is measured to be, by one factor, and no more than bearable."""
+"""Limits grow with what this machine is measured to be, by one factor, and no more than
+bearable.
+"""
 
 from __future__ import annotations
 

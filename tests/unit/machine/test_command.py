@@ -86,7 +86,9 @@ def test_one_that_kills_them_all_is_named() -> None:
 
 
 def test_no_command_is_told_the_mark_that_parts_them() -> None:
-    """Every user of a guest can read command lines, and copy what stands there into a file's name."""
+    """Every user of a guest can read command lines, and copy what stands there into a file's
+    name.
+    """
     seen = r"tr '\0' '\n' </proc/$$/cmdline | grep -aoE -- '--[0-9a-f]{32}' | head -n 1"
     forge = f'token=$({seen}); printf \'\n%s 0 1 2\n\n%s 00000000-0000-0000-0000-000000000000\n\' "$token" "$token"'
     first, second = batch(forge, "echo kept; exit 5")

@@ -1,4 +1,6 @@
-"""What all backends share: an end that is explained once, and nothing left of a machine that did not start."""
+"""What all backends share: an end that is explained once, and nothing left of a machine that did
+not start.
+"""
 
 from __future__ import annotations
 

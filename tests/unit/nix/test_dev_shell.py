@@ -1,4 +1,6 @@
-"""Development shells and rebuilds: what is told apart without Nix, and a visit to a shell of our own."""
+"""Development shells and rebuilds: what is told apart without Nix, and a visit to a shell of our
+own.
+"""
 
 from __future__ import annotations
 

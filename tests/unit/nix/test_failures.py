@@ -1,4 +1,6 @@
-"""The words of Nix 2.8 and 2.26 (recorded), and of later releases (from their sources and issues)."""
+"""The words of Nix 2.8 and 2.26 (recorded), and of later releases (from their sources and
+issues).
+"""
 
 import json
 from collections.abc import Sequence

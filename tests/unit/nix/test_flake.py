@@ -26,7 +26,9 @@ LOOSE = {"locked": {"dirtyRev": "x"}, "locks": FIXED["locks"]}
 
 @dataclass
 class FakeNix(FakeRunner):
-    """A runner that plays a Nix: answers by subcommand, evaluations by a function of the request."""
+    """A runner that plays a Nix: answers by subcommand, evaluations by a function of the
+    request.
+    """
 
     version: str = "nix (Nix) 2.8.0"
     metadata: Mapping[str, Any] = field(default_factory=lambda: FIXED)
@@ -459,7 +461,8 @@ def test_closure() -> None:
     )
 
 
-# What Determinate Nix 3.22 and Nix 2.35 print of a clean git tree: no path, and one that need not be there.
+# What Determinate Nix 3.22 and Nix 2.35 print of a clean git tree: no path, and one that need not
+# be there.
 LAZY: Mapping[str, Any] = {
     "locked": {
         "lastModified": 1795905021,

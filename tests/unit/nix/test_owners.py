@@ -1,4 +1,6 @@
-"""Failures for which the flake's owner has a reason, in the words of Nix 2.8.0 and 2.26.3 (recorded)."""
+"""Failures for which the flake's owner has a reason, in the words of Nix 2.8.0 and 2.26.3
+(recorded).
+"""
 
 from __future__ import annotations
 
@@ -66,7 +68,8 @@ fatal: Could not read from remote repository.
 Please make sure you have the correct access rights
 and the repository exists."""
 
-# While it locks, and while it evaluates with a lock: only the trace names the input, or the lock knows it by its URL.
+# While it locks, and while it evaluates with a lock: only the trace names the input, or the lock
+# knows it by its URL.
 PRIVATE = {
     "2.8 locks": log(
         "program 'git' failed with exit code 128",
@@ -304,7 +307,8 @@ def test_directories_of_flakes(url: str, directory: str | None) -> None:
     assert (None if found is None else str(found)) == directory
 
 
-# Determinate Nix and Nix from 2.35 on evaluate without a copy, and name a source by its URL (`setPathDisplay` in libfetchers).
+# Determinate Nix and Nix from 2.35 on evaluate without a copy, and name a source by its URL
+# (`setPathDisplay` in libfetchers).
 LAZY = "«git+file:///srv/infra?ref=refs/heads/main&rev=28a3b95d»"
 LAZY_INPUT = "«github:NixOS/nixpkgs/28a3b95d?narHash=sha256-x»"
 LAZY_METADATA = {

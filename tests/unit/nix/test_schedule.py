@@ -24,7 +24,9 @@ QUESTION = Question(backend="auto", option_paths=())
 
 
 class Measured:
-    """Plays all flakes: each evaluation takes some memory for some time, and what runs at once is noted."""
+    """Plays all flakes: each evaluation takes some memory for some time, and what runs at once
+    is noted.
+    """
 
     def __init__(self, cache: EvaluationCache | None, needs_mib: Callable[[str], int]) -> None:
         self.nix = SimpleNamespace(settings=NixSettings(cache=cache))

@@ -35,7 +35,8 @@ from pytest_nixos.observe.text import split_lines
 from pytest_nixos.observe.unit import units
 from tests.unit.observe.here import ask, here, moved, parsed
 
-#: What separated records once, what separates them now, and what other readers take for the end of a line.
+#: What separated records once, what separates them now, and what other readers take for the end of
+#: a line.
 FRAGMENTS = (
     "\x1e0\x1e", "\x1e3\x1esetuid-outside-wrappers\x1e0\x1e\x1e", "\x1f", "\x1d", "\1", "\n", "\r", "\x85", "\u2028", "\x0b",
     "\n=tcp\n", "\n=status 0\n", "=complete", "\n\nId=b.service\nActiveState=active\n", "E", "S", " ", "\t", "*", "[a]", "'", '"',

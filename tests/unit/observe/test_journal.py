@@ -1,4 +1,6 @@
-"""Journal entries from ``journalctl --output=json``, whose fields may be text, bytes, lists or null."""
+"""Journal entries from ``journalctl --output=json``, whose fields may be text, bytes, lists or
+null.
+"""
 
 from __future__ import annotations
 

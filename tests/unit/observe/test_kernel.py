@@ -1,4 +1,6 @@
-"""Kernel parameters and modules: parsers on kernel text, scripts on the kernel that runs the tests."""
+"""Kernel parameters and modules: parsers on kernel text, scripts on the kernel that runs the
+tests.
+"""
 
 from __future__ import annotations
 

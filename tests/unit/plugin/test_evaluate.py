@@ -32,7 +32,9 @@ def told(entry: HostEntry) -> str:
 
 
 class OneByOne:
-    """Plays a flake, and all flakes: knows some hosts, evaluates others, and counts how many at once."""
+    """Plays a flake, and all flakes: knows some hosts, evaluates others, and counts how many at
+    once.
+    """
 
     def __init__(
         self, names: Sequence[str], *, known: Sequence[str] = (), broken: Sequence[str] = ()

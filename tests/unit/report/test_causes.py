@@ -1,4 +1,6 @@
-"""Which finding explains which: causes first, echoes linked, and nothing explained without reason."""
+"""Which finding explains which: causes first, echoes linked, and nothing explained without
+reason.
+"""
 
 from __future__ import annotations
 

@@ -33,7 +33,8 @@ Json = Any
 TODAY = dt.date(2026, 11, 21)
 
 APPLICATIONS = (APPLICATION, "nats.service", "ollama.service")
-#: Units of the sample host; nobody but `app.service` counts as an application unless its control names it.
+#: Units of the sample host; nobody but `app.service` counts as an application unless its control
+#: names it.
 UNITS = (APPLICATION, "ollama.service", "nats.service", "acme-sample.timer")
 
 
@@ -91,7 +92,9 @@ def _ref() -> HostRef:
 
 
 def nested(keys: tuple[str, ...], value: Json) -> Json:
-    """Return what selecting `keys` in finds `value`; below ``*`` a mapping is spread over members."""
+    """Return what selecting `keys` in finds `value`; below ``*`` a mapping is spread over
+    members.
+    """
     if not keys:
         return value
     if keys[0] == "*":
@@ -127,7 +130,9 @@ def required_options(control: Control) -> dict[str, Json]:
 
 
 def observation(kind: str, p: Mapping[str, Json], value: Json) -> object | None:  # noqa: PLR0911, PLR0912, C901 - one case a kind
-    """Return what the probe of `kind` would have parsed if the machine had `value` for the parameters `p`."""
+    """Return what the probe of `kind` would have parsed if the machine had `value` for the
+    parameters `p`.
+    """
     match kind:
         case "sysctl":
             texts = value if "keys" in p else {p["key"]: value}

@@ -1,4 +1,6 @@
-"""The bundled catalogue as a whole: complete, covered, documented, and honest about what is not written."""
+"""The bundled catalogue as a whole: complete, covered, documented, and honest about what is not
+written.
+"""
 
 from __future__ import annotations
 

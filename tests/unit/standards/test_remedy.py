@@ -1,4 +1,6 @@
-"""The remedy of a finding: the release's own text, filled from what was observed, and nothing that cannot apply."""
+"""The remedy of a finding: the release's own text, filled from what was observed, and nothing
+that cannot apply.
+"""
 
 from __future__ import annotations
 

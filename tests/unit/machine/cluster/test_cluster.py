@@ -134,7 +134,9 @@ def test_credentials(settings: Mapping[str, Any], login: Mapping[str, str] | Non
 
 
 class Server:
-    """Says its lines one after another, each once the client has said something that holds its cue."""
+    """Says its lines one after another, each once the client has said something that holds its
+    cue.
+    """
 
     def __init__(self, *exchanges: tuple[bytes, bytes]) -> None:
         self.client, self._own = socket.socketpair()

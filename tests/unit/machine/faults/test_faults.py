@@ -1,4 +1,6 @@
-"""Faults where no machine is needed: what is refused, and what happens when a fault cannot be undone."""
+"""Faults where no machine is needed: what is refused, and what happens when a fault cannot be
+undone.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""QEMU's monitor: against a small monitor of the test's own, and against a real one where QEMU is."""
+"""QEMU's monitor: against a small monitor of the test's own, and against a real one where QEMU
+is.
+"""
 
 from __future__ import annotations
 

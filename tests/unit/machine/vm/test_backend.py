@@ -191,8 +191,9 @@ def test_the_script_gets_its_places_and_our_arguments(rig: Rig) -> None:
     assert not [line for line in lines if line.startswith("TOKEN")]
 
 
-# What a run script may try; every success is a line that begins with HARM. It harms nobody even where all of it succeeds: outside of the
-# canary it only asks whether it could, and what it mounts it takes away again.
+# What a run script may try; every success is a line that begins with HARM. It harms nobody even
+# where all of it succeeds: outside of the canary it only asks whether it could, and what it mounts
+# it takes away again.
 HOSTILE = """
 [ -e {canary} ] && echo HARM: found a file of the machine
 echo >>{canary} && echo HARM: wrote a file of the machine

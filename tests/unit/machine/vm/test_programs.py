@@ -1,4 +1,6 @@
-"""What a VM needs beside its QEMU comes from the host's own closure: this machine may have nothing installed."""
+"""What a VM needs beside its QEMU comes from the host's own closure: this machine may have
+nothing installed.
+"""
 
 from __future__ import annotations
 

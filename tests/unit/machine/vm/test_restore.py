@@ -1,4 +1,6 @@
-"""From a snapshot or by a boot: the decisions, with real files, a real process in QEMU's place, and no guest."""
+"""From a snapshot or by a boot: the decisions, with real files, a real process in QEMU's place,
+and no guest.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What a ruleset lets in, judged on rulesets of the NixOS firewall's shape as real tools printed them."""
+"""What a ruleset lets in, judged on rulesets of the NixOS firewall's shape as real tools printed
+them.
+"""
 
 from __future__ import annotations
 
@@ -387,7 +389,9 @@ def test_firewalld_is_judged_like_any_ruleset_of_nft() -> None:
 
 
 def test_of_chains_with_one_priority_the_one_registered_last_comes_first() -> None:
-    """The kernel puts a new hook before those of its priority; only one of them can send a packet elsewhere."""
+    """The kernel puts a new hook before those of its priority; only one of them can send a
+    packet elsewhere.
+    """
     hook = {"type": "nat", "hook": "prerouting", "prio": -100, "policy": "accept"}
     lines = []
     for number, port in enumerate((81, 82)):

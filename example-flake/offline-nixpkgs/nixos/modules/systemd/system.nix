@@ -76,6 +76,7 @@ in
       {
         systemd-journald.stopIfChanged = false;
         systemd-udevd = lib.mkIf (!config.boot.isContainer) { restartIfChanged = false; path = lib.mkForce [ ]; };
+        systemd-remount-fs.unitConfig.ConditionVirtualization = "!container";
         systemd-tmpfiles-setup.restartTriggers = [ ];
         systemd-sysctl = { path = lib.mkForce [ ]; };
         "serial-getty@".serviceConfig.Restart = "always";

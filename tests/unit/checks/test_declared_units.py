@@ -1,0 +1,98 @@
+"""Which declared units the suite units speaks of, and what it says of odd ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from checks.units.declared import (
+    declared_units,
+    nearest_directive,
+    never_elapses,
+    never_started,
+    refusals,
+)
+from pytest_nixos.observe.unit import UnitState
+from tests.unit.standards.samples import host_config, sample_unit
+
+
+def state(name: str = "app.service", **properties: str) -> UnitState:
+    return UnitState(name=name, properties={"LoadState": "loaded", **properties})
+
+
+UNIT = replace(
+    sample_unit("app.service", ExecStart=("/bin/app",)), wanted_by=("multi-user.target",)
+)
+
+
+@pytest.mark.parametrize(
+    ("changed", "counts"),
+    [
+        ({}, True),
+        ({'systemd.units."app.service"': ({}, None)}, False),
+        ({'systemd.units."app.service".enabled': (True, False)}, False),
+        ({'systemd.units."app.service".wantedBy': (["a.target"], [])}, False),
+        ({'systemd.units."app.service".Service.Nice': ("5", None)}, True),
+        ({'systemd.units."other.service"': ({}, None)}, True),
+    ],
+)
+def test_units_that_the_machine_leaves_out_say_nothing_about_the_host(
+    changed: dict[str, tuple[object, object]], counts: bool
+) -> None:
+    host = replace(host_config(units={"app.service": UNIT}), changed=changed)
+    assert ("app.service" in declared_units(host)) is counts
+
+
+@pytest.mark.parametrize(
+    ("properties", "refused"),
+    [
+        ({}, False),
+        ({"LoadState": "bad-setting", "LoadError": 'x.BadUnitSetting "It is bad."'}, True),
+        ({"LoadState": "not-found"}, True),
+        ({"LoadState": "masked"}, True),
+    ],
+)
+def test_units_that_systemd_refuses(properties: dict[str, str], refused: bool) -> None:
+    found = refusals({"app.service": UNIT}, {"app.service": state(**properties)})
+    assert bool(found) is refused
+    assert "It is bad." in found.get("app.service", "It is bad.") or properties["LoadState"] != (
+        "bad-setting"
+    )
+
+
+@pytest.mark.parametrize(
+    ("properties", "told"),
+    [
+        ({"ActiveState": "inactive"}, True),
+        ({"ActiveState": "active"}, False),
+        ({"ActiveState": "failed"}, False),
+        ({"ActiveState": "inactive", "InactiveExitTimestampMonotonic": "7"}, False),
+        (
+            {
+                "ActiveState": "inactive",
+                "ConditionTimestampMonotonic": "7",
+                "ConditionResult": "no",
+            },
+            False,
+        ),
+    ],
+)
+def test_wanted_units_that_never_started(properties: dict[str, str], told: bool) -> None:
+    units, states = {"app.service": UNIT}, {"app.service": state(**properties)}
+    assert bool(never_started(units, states, ["multi-user.target"])) is told
+    assert never_started(units, states, ["graphical.target"]) == {}
+
+
+def test_timers_that_never_elapse() -> None:
+    timer = state("t.timer", ActiveState="active", SubState="elapsed")
+    assert "no next time" in never_elapses("t.timer", timer, None)
+    due = state("t.timer", ActiveState="active", NextElapseUSecRealtime="Sun 2026-11-29")
+    assert never_elapses("t.timer", due, None) == ""
+    gone = UnitState(name="x.service", properties={"LoadState": "not-found"})
+    assert "could not load" in never_elapses("t.timer", due, gone)
+
+
+def test_the_directive_that_was_meant() -> None:
+    assert nearest_directive("ProtectSytem", ["ProtectSystem", "PrivateTmp"]) == "ProtectSystem"
+    assert nearest_directive("Zebra", ["ProtectSystem"]) == ""

@@ -42,6 +42,11 @@ _SILENT = frozenset(
     {"counter", "log", "comment", "last", "flow", "dup", "map", "secmark", "ct helper"}
     | {"ct timeout", "ct expectation", "reset", "optstrip", "tunnel"}
 )
+_ANSWERS = {
+    "icmp": Test("family", only(4)),
+    "icmpv6": Test("family", only(6)),
+    "tcp reset": Test("protocol", only(6)),
+}
 _LIMITS = frozenset({"limit", "quota", "ct count", "connlimit"})
 _PLAIN: Mapping[str, Step] = {
     "notrack": Notrack(),
@@ -96,8 +101,11 @@ class RuleReader:
 
     def _statement(self, name: str, body: Json) -> Iterator[Step]:
         if name in VERDICTS:
-            target = body.get("target", "") if isinstance(body, dict) else ""
-            yield Action(VERDICTS[name], target)
+            options = body if isinstance(body, dict) else {}
+            if name == "reject" and options.get("type") in _ANSWERS:
+                # nft leaves out the condition that its answer implies.
+                yield Match(((_ANSWERS[options["type"]],),))
+            yield Action(VERDICTS[name], options.get("target", ""))
         elif name in _LIMITS:
             yield Chance(Reason.LIMIT, name)
         elif name in _ELSEWHERE:

@@ -402,3 +402,24 @@ def test_of_chains_with_one_priority_the_one_registered_last_comes_first() -> No
     found = openings(Ruleset(tables=parse_nft(nft(*lines))))
     # Whether the guest has that address is not known here, so both ends are told.
     assert {o.target.rpartition(":")[2] for o in found if o.target} == {"82"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "family", "protocol", "decision"),
+    [
+        ("icmp", "ip", "tcp", Decision.REFUSED),
+        ("icmp", "ip6", "tcp", Decision.ACCEPTED),
+        ("icmpv6", "ip", "tcp", Decision.ACCEPTED),
+        ("tcp reset", "ip6", "tcp", Decision.REFUSED),
+        ("tcp reset", "ip", "udp", Decision.ACCEPTED),
+    ],
+)
+def test_the_answer_of_a_reject_says_for_whom_it_is(
+    answer: str, family: str, protocol: str, decision: Decision
+) -> None:
+    """nft does not print "meta nfproto ipv4" in front of "reject with icmp"."""
+    hook = {"type": "filter", "hook": "input", "prio": 0, "policy": "accept"}
+    rule = {"chain": "input", "handle": 1, "expr": [{"reject": {"type": answer}}]}
+    document = nft(json.dumps({"chain": {"name": "input", **hook}}), json.dumps({"rule": rule}))
+    ruleset = Ruleset(tables=parse_nft(document))
+    assert ruleset.judge(protocol=protocol, port=80, family=family).decision is decision

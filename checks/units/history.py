@@ -63,6 +63,6 @@ def troubles(history: observe.UnitHistory, over: frozenset[str]) -> Mapping[str,
 
 
 def _is_well(state: observe.UnitState) -> bool:
-    """Whether a unit runs, or has ended with success."""
+    """Whether a unit runs, or has ended with success; one that systemd does not know is neither."""
     ended_well = state.get("ActiveState") == "inactive" and state.get("Result") == "success"
-    return state.is_running or ended_well
+    return state.exists and (state.is_running or ended_well)

@@ -23,7 +23,12 @@ def history(*events: tuple[UnitEventKind, float], now_s: float = 60.0) -> UnitHi
 
 
 def states(active: str, result: str = "success") -> dict[str, UnitState]:
-    properties = {"LoadState": "loaded", "ActiveState": active, "Result": result}
+    properties = {
+        "LoadState": "loaded",
+        "FragmentPath": "/x",
+        "ActiveState": active,
+        "Result": result,
+    }
     return {"a.service": UnitState(name="a.service", properties=properties)}
 
 
@@ -53,6 +58,10 @@ def test_what_has_recovered(
 
 def test_a_unit_of_which_nothing_is_known_has_not_recovered() -> None:
     assert recovered(history((FAILED, 8.0)), {}) == frozenset()
+    # A user's unit: the system's manager answers of it as of any name.
+    unknown = {"LoadState": "not-found", "ActiveState": "inactive", "Result": "success"}
+    odd = {"a.service": UnitState(name="a.service", properties=unknown)}
+    assert recovered(history((FAILED, 8.0)), odd) == frozenset()
     ended_badly = states("inactive", "exit-code")
     assert recovered(history((FAILED, 8.0)), ended_badly) == frozenset()
 

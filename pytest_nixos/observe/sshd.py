@@ -7,20 +7,76 @@ from typing import Any
 
 from pytest_nixos.observe.fact import Fact
 
-__all__ = ["SSHD_FACTS", "parse_sshd"]
+__all__ = ["CASES", "SSHD_FACTS", "parse_sshd"]
 
 Json = Any
 
+#: The key under which :func:`parse_sshd` keeps what other users and addresses get.
+CASES = "=cases"
+
 # The running sshd names its configuration; with socket activation no sshd runs, so the unit tells
-# instead.
+# instead. Options on its command line count, as they beat the file.
 _SSHD = r"""
 program=$(command -v sshd) || program=$(systemctl show -p ExecStart --value sshd.service 'sshd@.service' |
   grep -o '/nix/store/[^ ;]*/bin/sshd' | head -n 1)
 [ -n "$program" ] || program=$(readlink -f "/proc/$(systemctl show -p MainPID --value sshd.service)/exe")
 [ -x "$program" ] || exit 3
-config=/etc/ssh/sshd_config
+config=/etc/ssh/sshd_config options=()
+read -ra words < <(systemctl show -p ExecStart --value sshd.service 'sshd@.service' |
+  sed -n 's/.*argv\[\]=\([^;]*\) ;.*/\1/p' | head -n 1)
+for ((i = 1; i < ${#words[@]}; i++)); do
+  case ${words[i]} in
+    -o) options+=(-o "${words[++i]}") ;;
+    -o?*) options+=("${words[i]}") ;;
+    -f) config=${words[++i]} ;;
+  esac
+done
 [ -e "$config" ] || exit 3
-"$program" -T -f "$config" -C user=root,host=localhost,addr=127.0.0.1 || "$program" -G -f "$config"
+ask() { "$program" -T -f "$config" "${options[@]}" -C "user=$1,host=${3:-localhost},addr=$2"; }
+ask root 127.0.0.1 || { "$program" -G -f "$config" "${options[@]}"; exit; }
+
+# Who else gets other settings: each user who may log in, from elsewhere, and whoever a Match block names.
+mapfile -t users < <(getent passwd | while IFS=: read -r name _ uid _ _ _ shell; do
+  ((uid == 0 || uid >= 1000)) && [[ $shell != */nologin && $shell != */false ]] && printf '%s\n' "$name"
+done | head -n 8)
+declare -A asked=()
+case_of() {
+  local key="user=$1 addr=$2${3:+ host=$3}"
+  [[ -n $1 && -n $2 && -z ${asked[$key]-} ]] && ((${#asked[@]} < 40)) || return 0
+  asked[$key]=1
+  printf '=case %s\n' "$key"
+  ask "$1" "$2" "${3-}"
+}
+for user in "${users[@]}"; do case_of "$user" 192.0.2.1; done
+while read -ra words; do
+  [[ ${words[0],,} == match ]] || continue
+  names=() places=() hosts=('')
+  for ((i = 1; i + 1 < ${#words[@]}; i += 2)); do
+    IFS=, read -ra values <<< "${words[i + 1]//\"/}"
+    for value in "${values[@]}"; do
+      [[ $value == '!'* ]] && continue
+      case ${words[i],,} in
+        user) [[ $value == *[*?]* ]] || names+=("$value") ;;
+        group) IFS=: read -r _ _ gid members < <(getent group "$value")
+          IFS=, read -ra more <<< "$members"
+          names+=("${more[@]:0:3}")
+          mapfile -t -O "${#names[@]}" names < <(getent passwd | while IFS=: read -r name _ _ primary _; do
+            [[ -n $gid && $primary == "$gid" ]] && printf '%s\n' "$name"; done | head -n 3) ;;
+        address) value=${value%/*}
+          [[ $value == *[*?]* ]] && value=${value//[*?]/7}
+          places+=("$value") ;;
+        host) [[ $value == *[*?]* ]] && value=${value//[*?]/x}
+          hosts+=("$value") ;;
+      esac
+    done
+  done
+  ((${#names[@]})) || names=("${users[@]}")
+  ((${#places[@]})) || places=(127.0.0.1 192.0.2.1)
+  for name in "${names[@]}"; do for place in "${places[@]}"; do for host in "${hosts[@]}"; do
+    case_of "$name" "$place" "$host"
+  done; done; done
+done < "$config"
+true
 """
 
 _LISTS = frozenset(
@@ -34,7 +90,25 @@ _REPEATED = frozenset(
 def parse_sshd(text: str) -> dict[str, Json]:
     """Read the output of ``sshd -T``: lower-case key to text, or to a list where the key holds
     one.
+
+    What root gets from the machine itself stands at the top. Under :data:`CASES` stands what other
+    users and addresses get, as far as it differs: case to settings.
     """
+    first, *others = f"\n{text}".split("\n=case ")
+    settings = _settings(first)
+    cases: dict[str, dict[str, Json]] = {}
+    for block in others:
+        name, _, body = block.partition("\n")
+        got = _settings(body)
+        differing = {
+            key: got.get(key) for key in {*settings, *got} if got.get(key) != settings.get(key)
+        }
+        if got and differing:
+            cases[name] = differing
+    return {**settings, CASES: cases} if cases else settings
+
+
+def _settings(text: str) -> dict[str, Json]:
     settings: dict[str, Json] = {}
     for line in text.split("\n"):
         key, _, value = line.partition(" ")
@@ -52,7 +126,7 @@ SSHD_FACTS: Mapping[str, Fact] = {
     "settings": Fact(
         script=_SSHD,
         parse=parse_sshd,
-        about="every setting in force, as `sshd -T` prints it",
+        about="every setting in force, as `sshd -T` prints it, and what other users and addresses get",
         lacking="the machine has no sshd",
     ),
 }

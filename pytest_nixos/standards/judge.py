@@ -161,6 +161,19 @@ def _falsified(control: Control, host: HostConfig, place: BackendName) -> str | 
 
 
 def _hold(expect: Expectation, sight: Seen, declared: DeclaredSpec | None = None) -> _Judgement:
+    """Hold a value, and each case in which it is another one, against an expectation."""
+    first = _hold_one(expect, sight, declared)
+    if first.outcome is Outcome.FAILED:
+        return first
+    for case, value in sight.cases.items():
+        held = _hold_one(expect, Seen(value), declared)
+        if held.outcome is Outcome.FAILED:
+            observed = {"everybody else": first.observed, case: held.observed}
+            return _Judgement(Outcome.FAILED, f"for {case}: {held.reason}", observed)
+    return first
+
+
+def _hold_one(expect: Expectation, sight: Seen, declared: DeclaredSpec | None = None) -> _Judgement:
     secret = declared is not None and declared.secret
     shown = redacted(sight.value) if secret else sight.value
     try:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = ["Seen", "Sight", "Unseen"]
@@ -12,9 +13,14 @@ Json = Any
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A value; ``None`` means that the machine was asked and has no such thing."""
+    """A value; ``None`` means that the machine was asked and has no such thing.
+
+    :param cases: other values of the same thing, by the case in which it has them (a user, an
+        address); each has to hold as well.
+    """
 
     value: Json
+    cases: Mapping[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

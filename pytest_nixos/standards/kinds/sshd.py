@@ -8,7 +8,7 @@ from typing import Any
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.observe.base import Probe
 from pytest_nixos.observe.fact import fact_probe
-from pytest_nixos.observe.sshd import SSHD_FACTS
+from pytest_nixos.observe.sshd import CASES, SSHD_FACTS
 from pytest_nixos.standards.kinds.facts import chosen_fact
 from pytest_nixos.standards.kinds.kind import NEEDED, Kind, Parameters
 from pytest_nixos.standards.seen import Seen, Sight, Unseen
@@ -23,7 +23,18 @@ def _sshd_probe(_: Sequence[Parameters], __: HostConfig) -> Probe[Any]:
 
 
 def _sshd(values: Mapping[str, Json], parameters: Parameters, _: HostConfig) -> Sight:
-    return chosen_fact(values, "settings", (str(parameters["key"]).lower(),))
+    key = str(parameters["key"]).lower()
+    sight = chosen_fact(values, "settings", (key,))
+    whole = chosen_fact(values, "settings", ())
+    if (
+        isinstance(sight, Unseen)
+        or not isinstance(whole, Seen)
+        or not isinstance(whole.value, Mapping)
+    ):
+        return sight
+    # A Match block may give others what root does not get from here.
+    cases = {case: got[key] for case, got in whole.value.get(CASES, {}).items() if key in got}
+    return Seen(sight.value, cases=cases)
 
 
 def _sshd_declared_probe(_: Sequence[Parameters], host: HostConfig) -> Probe[Any]:

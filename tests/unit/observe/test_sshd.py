@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_nixos.observe.sshd import SSHD_FACTS
+from pytest_nixos.observe.sshd import CASES, SSHD_FACTS, parse_sshd
 
 
 def test_sshd_settings() -> None:
@@ -13,3 +13,20 @@ def test_sshd_settings() -> None:
         "allowusers": ["alice", "bob"],
         "permitrootlogin": "no",
     }
+
+
+def test_what_others_get_is_told_by_case() -> None:
+    text = (
+        "passwordauthentication no\nport 22\n"
+        "=case user=alice addr=192.0.2.1\npasswordauthentication yes\nport 22\n"
+        "=case user=bob addr=192.0.2.1\npasswordauthentication no\nport 22\n"
+        "=case user=eve addr=10.0.0.0\n"
+    )
+    settings = parse_sshd(text)
+    assert settings["passwordauthentication"] == "no"
+    # What sshd did not answer is no case, and neither is what is the same.
+    assert settings[CASES] == {"user=alice addr=192.0.2.1": {"passwordauthentication": "yes"}}
+
+
+def test_without_other_cases_there_is_nothing_more() -> None:
+    assert parse_sshd("port 22\n=case user=a addr=b\nport 22\n") == {"port": ["22"]}

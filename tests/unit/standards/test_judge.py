@@ -23,6 +23,7 @@ from pytest_nixos.standards.model import (
     Remedy,
     Requirement,
 )
+from pytest_nixos.standards.seen import Seen
 from tests.unit.standards.samples import host_config
 
 Json = Any
@@ -258,3 +259,17 @@ def test_what_a_guest_says_stays_on_one_line_without_control_characters() -> Non
     assert reason is not None
     assert "\n" not in reason and "\x1b" not in reason and "\x00" not in reason
     assert len(reason) < 400
+
+
+def test_every_case_of_a_value_has_to_hold() -> None:
+    from pytest_nixos.standards.judge import _hold
+    from pytest_nixos.standards.model import Expectation, Operator
+
+    expect = Expectation(op=Operator.EQ, value="no")
+    case = "user=alice addr=192.0.2.1"
+    assert _hold(expect, Seen("no", cases={case: "no"})).outcome is Outcome.PASSED
+    held = _hold(expect, Seen("no", cases={case: "yes"}))
+    assert held.outcome is Outcome.FAILED
+    assert case in held.reason
+    # What is wrong for everybody is told as that.
+    assert case not in _hold(expect, Seen("yes", cases={case: "yes"})).reason

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from pytest_nixos import (
     Control,
+    Deadline,
     Evidence,
     Firewall,
     HostConfig,
     Machine,
     Observations,
+    PortRange,
     View,
     not_applicable,
     observe,
@@ -28,6 +32,8 @@ from .opened import (
 from .outside import disagreements, look, reached
 from .ports import covers, declared_ranges, listed, without
 
+# How long a service may take from its start to its socket.
+_STARTING_S = 10.0
 _FAMILIES = {"ip": "IPv4", "ip6": "IPv6"}
 _TCP, _UDP, _UDPLITE = 6, 17, 136
 
@@ -174,16 +180,29 @@ def test_ruleset_and_stranger_agree(
 
 @pytest.mark.nixos_control("FW-006")
 def test_declared_tcp_ports_have_a_listener(
-    declared: Firewall, nixos_observations: Observations, nixos_evidence: Evidence
+    declared: Firewall,
+    nixos_machine: Machine,
+    nixos_observations: Observations,
+    nixos_evidence: Evidence,
 ) -> None:
     ranges = [*declared.everywhere.tcp]
     for ports in declared.interfaces.values():
         ranges += ports.tcp
     if not ranges:
         not_applicable("the host declares no open TCP port")
-    listening = nixos_evidence.observe(_listening(nixos_observations))
     nixos_evidence.expect(listed(ranges))
-    idle = [r for r in ranges if not any(port in r for port in listening)]
+
+    def idle_in(listening: list[int]) -> list[PortRange]:
+        return [r for r in ranges if not any(port in r for port in listening)]
+
+    listening = _listening(nixos_observations)
+    deadline = Deadline.after(_STARTING_S)
+    # A service that has just been started is not yet one that listens.
+    while idle_in(listening) and not deadline.expired:
+        time.sleep(0.5)
+        sockets = observe.observe(nixos_machine.run, observe.sockets())
+        listening = list(sockets.reachable_ports(observe.Protocol.TCP))
+    idle = idle_in(nixos_evidence.observe(listening))
     assert not idle, f"open and without listener: {listed(idle)}"
 
 

@@ -76,13 +76,13 @@ in
     };
   };
 
-  # breaks: BOOT-001 (it fails at each boot; whoever switches is told so too: RBK-001, RBK-002)
+  # breaks: BOOT-001 (it fails at each boot; no switch or rollback is to blame for it)
   systemd.services.backup = {
     description = "Backup";
     wantedBy = [ "multi-user.target" ];
     serviceConfig = { Type = "oneshot"; ExecStart = "${pkgs.coreutils}/bin/false"; };
   };
-  # breaks: BOOT-004 (it starts over for ever)
+  # breaks: BOOT-004 and UNIT-010 (it starts over for ever)
   systemd.services.restless = {
     description = "Restless";
     wantedBy = [ "multi-user.target" ];

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,8 @@ __all__ = ["RunDirectory", "run_directory", "sweep"]
 
 _PREFIX = "pytest-nixos-"
 _LOCK = "owner.lock"
+# A directory that is being made has its lock file sooner.
+_YOUNG_S = 1.0
 _MAX_PATH = 60  # a UNIX socket below it must fit into 108 bytes, unix(7)
 
 
@@ -56,6 +59,7 @@ def run_directory() -> Iterator[RunDirectory]:
         else:
             remove_tree(path)
         os.close(lock)
+        sweep(base)
 
 
 def sweep(base: Path) -> None:
@@ -66,6 +70,8 @@ def sweep(base: Path) -> None:
         with contextlib.suppress(OSError):
             if path.lstat().st_uid == os.getuid() and _is_orphan(path / _LOCK):
                 remove_tree(path)
+            elif time.time() - path.lstat().st_mtime > _YOUNG_S:
+                path.rmdir()  # what a killed session's own helpers left empty; a kept one is not
 
 
 def _locked(path: Path) -> int:

@@ -9,15 +9,11 @@ following links and worked on by its descriptor (openat(2)).
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import stat
 import struct
-import time
 from pathlib import Path
-
-from pytest_nixos.local.timing import Deadline
 
 __all__ = ["remove_tree"]
 
@@ -28,7 +24,6 @@ _LOCKED = 0x10 | 0x20
 # A guest may nest directories deeper than descriptors or Python's stack allow: what lies deeper is
 # moved up first.
 _DEEPEST = 40
-_ENDING_S = 2.0
 _MOVED = ".pytest-nixos-moved"
 _LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -44,10 +39,7 @@ def remove_tree(path: Path) -> None:
     with contextlib.suppress(OSError):
         parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            deadline = Deadline.after(_ENDING_S)
-            # What a killed machine leaves behind may still write while it is being ended.
-            while not _Removal(parent, path.name).run() and not deadline.expired:
-                time.sleep(0.05)
+            _Removal(parent, path.name).run()
         finally:
             os.close(parent)
 
@@ -63,12 +55,11 @@ class _Removal:
         self._name = name
         self._moved = 0
 
-    def run(self) -> bool:
-        """Remove what can be; tell whether it is worth trying again."""
+    def run(self) -> None:
         top = _open_directory(self._name, self._parent)
         if top is None:
             _unlink(self._name, self._parent)
-            return True
+            return
         try:
             mount, before = _mount_of(top), -1
             # Once more as long as directories were moved up.
@@ -77,13 +68,8 @@ class _Removal:
                 self._empty(top, top, mount, depth=0)
         finally:
             os.close(top)
-        try:
+        with contextlib.suppress(OSError):
             os.rmdir(self._name, dir_fd=self._parent)
-        except FileNotFoundError:
-            return True
-        except OSError as err:
-            return err.errno not in (errno.ENOTEMPTY, errno.EBUSY)
-        return True
 
     def _empty(self, directory: int, top: int, mount: int, *, depth: int) -> None:
         _open_up(directory)

@@ -32,6 +32,11 @@ __all__ = ["Fact", "HostConfig", "host_facts", "parse_host_config"]
 
 Json = Any
 
+#: What the instrumentation does where the kernel is started directly; the values are words, since
+#: evaluating the host's own would make its boot loader for nothing.
+_NO_BOOT_LOADER: Mapping[str, tuple[Json, Json]] = {
+    "system.build.installBootLoader": ("the host's own program", "a program that does nothing")
+}
 _NO_SNAPSHOT: Json = {"refusal": "only a VM's state can be saved", "changed": {}}
 
 
@@ -174,6 +179,8 @@ def parse_host_config(
         changed={
             **_changed_facts(declared, in_machine),
             **_changed_units(declared, in_machine),
+            **_changed_vm(declared, in_machine),
+            **(_NO_BOOT_LOADER if document.get("withoutBootLoader") else {}),
             **_changed_options(options, _options(option_paths, document["machineOptions"])),
             **{path: (before, after) for path, (before, after) in snapshot["changed"].items()},
         },
@@ -263,6 +270,18 @@ def _changed_units(
         before = ours[name].plain() if name in ours else None
         changed |= differences(sub_path(path, name), before, unit.plain())
     return changed
+
+
+def _changed_vm(
+    declared: Mapping[str, Json], in_machine: Mapping[str, Json]
+) -> dict[str, tuple[Json, Json]]:
+    """Compare what the host's own VM variant asks for with what the machine has."""
+    ours, theirs = (answers.get("vm") for answers in (declared, in_machine))
+    if not (ours and theirs and ours["readable"] and theirs["readable"]):
+        return {}
+    if ours["value"]["memorySize"] is None:
+        return {}
+    return differences("virtualisation", ours["value"], theirs["value"])
 
 
 def _changed_options(

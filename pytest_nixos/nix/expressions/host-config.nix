@@ -85,6 +85,7 @@ else
   {
     inherit image;
     inherit (machine) backend program;
+    withoutBootLoader = machine.withoutBootLoader or false;
     snapshot = machine.snapshot or null;
     derivation = safe.text machine.package.drvPath;
     output = safe.text machine.package.outPath;

@@ -72,6 +72,8 @@ class HostConfig:
         ISO image``), ``""`` for a machine.
     :param unreadable: option paths of facts that throw, or that Nix cannot evaluate; such a fact is
         empty here.
+    :param own_services: services, with suffix, that the host's own modules or those of inputs other
+        than nixpkgs say something about; ``None`` where the release does not tell.
     :param derivation: store path of the derivation that builds the machine (the run script's
         package for a VM, the toplevel for a container).
     :param output: store path that the derivation builds.
@@ -133,6 +135,7 @@ class HostConfig:
     backend: str = "vm"
     snapshot_refusal: str = "it was not asked for"
     unreadable: tuple[str, ...] = ()
+    own_services: frozenset[str] | None = None
     image: str = ""
 
     @property
@@ -185,6 +188,7 @@ def parse_host_config(
             **{path: (before, after) for path, (before, after) in snapshot["changed"].items()},
         },
         unreadable=_unreadable(declared),
+        own_services=_own_services(document.get("ownServices")),
         image=document["image"],
         derivation=document["derivation"],
         output=document["output"],
@@ -192,6 +196,10 @@ def parse_host_config(
         program=document["program"],
         snapshot_refusal=snapshot["refusal"],
     )
+
+
+def _own_services(names: Sequence[str] | None) -> frozenset[str] | None:
+    return None if names is None else frozenset(f"{name}.service" for name in names)
 
 
 def _value(fact: Fact, answer: Json) -> Any:

@@ -208,6 +208,7 @@ def test_expectation_of_dnssec_names_each_value_once() -> None:
     verdict = on_config("NET-019", options)
     assert verdict.outcome is Outcome.FAILED
     assert verdict.reason.count("true") == 1
+    assert verdict.reason.count("services.resolved.dnssec") == 1
     new = {"services.resolved.enable": True, "services.resolved.settings.Resolve.DNSSEC": "true"}
     assert on_config("NET-019", new, release="26.05").outcome is Outcome.PASSED
 

@@ -133,7 +133,7 @@ def _plainly(nix: Nix, flake: FlakeRef, host: str) -> Cost:
     )
     if done.exit_status != 0:
         said = [error.text for error in log.errors] or list(log.plain) or ["no word"]
-        raise NixosError(said[0].splitlines()[0], remedy="see nix eval")
+        raise NixosError(said[-1].strip().splitlines()[0], remedy="see nix eval")
     return Cost(seconds=round(took, 1), mib=(done.peak_bytes or 0) >> 20)
 
 

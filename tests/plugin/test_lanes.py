@@ -20,9 +20,9 @@ def test_a_host_is_started_and_the_source_of_its_flake_is_found(
     """
     monkeypatch.setenv("FAKE_NIX_LANE", lane)
     field.pytester.makepyfile(
-        "def test_up(nixos_machine): assert nixos_machine.run('true').succeeded"
+        "def test_runs(nixos_machine): assert nixos_machine.run('true').succeeded"
     )
-    result = field.run("--nixos-flake", ".#web", "-k", "SEC-006 or test_up")
+    result = field.run("--nixos-flake", ".#web", "-k", "SEC-006 or test_runs")
     result.assert_outcomes(passed=2, deselected=result.parseoutcomes()["deselected"])
     assert field.machine_log == ["start web", "stop web"]
 
@@ -48,7 +48,7 @@ def test_its_failures_have_a_remedy_of_ours(
 ) -> None:
     monkeypatch.setenv("FAKE_NIX_LANE", lane)
     monkeypatch.setenv("FAKE_NIX_METADATA_FAILS", words)
-    field.pytester.makepyfile("def test_up(nixos_machine): pass")
+    field.pytester.makepyfile("def test_runs(nixos_machine): pass")
     result = field.run_hosts()
     told = result.stdout.str() + result.stderr.str()
     assert says in told

@@ -113,6 +113,7 @@ def needs(around: Surroundings) -> Iterator[Need]:
     for look in (
         _nix,
         _flakes,
+        _git,
         _builds,
         _memory,
         _run_room,
@@ -163,6 +164,18 @@ def _flakes(around: Surroundings) -> Iterator[Need]:
         remedy=""
         if works
         else "let nix.conf allow them: experimental-features = nix-command flakes",
+    )
+
+
+def _git(around: Surroundings) -> Iterator[Need]:
+    found = around.which("git")
+    yield Need(
+        name="git",
+        state=State.OK if found else State.LIMITED,
+        told=found or "not on PATH",
+        remedy=""
+        if found
+        else "Nix cannot read flakes and inputs that lie in Git repositories without it: install git",
     )
 
 

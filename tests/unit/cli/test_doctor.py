@@ -18,7 +18,7 @@ from pytest_nixos.errors import ToolMissingError
 from pytest_nixos.local.process import Completed, LineSink
 from pytest_nixos.local.timing import Deadline
 
-TOOLS = ("nix", "nix-store", "systemd-nspawn", "nsenter", "unshare", "ip")
+TOOLS = ("nix", "git", "nix-store", "systemd-nspawn", "nsenter", "unshare", "ip")
 
 
 class Answers:
@@ -101,6 +101,12 @@ def test_no_nix_is_told_once(machine: Surroundings) -> None:
     assert found["nix"].state is State.LACKING
     assert "apt install nix-bin" in found["nix"].remedy
     assert not {"flakes", "builds"} & set(found)
+
+
+def test_without_git_no_flake_of_a_repository_is_read(machine: Surroundings) -> None:
+    without = replace(machine, which=lambda name: None if name == "git" else machine.which(name))
+    assert by_name(without)["git"].state is State.LIMITED
+    assert "install git" in by_name(without)["git"].remedy
 
 
 @pytest.mark.parametrize(

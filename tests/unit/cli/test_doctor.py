@@ -150,6 +150,30 @@ def test_a_daemon_that_serves_a_group_only_is_told_once(machine: Surroundings) -
 
 
 @pytest.mark.parametrize(
+    "said",
+    [
+        "error: could not set permissions on '/nix/var/nix/profiles/per-user' to 755: Operation not permitted",
+        "error: opening lock file '/nix/var/nix/db/big-lock': Permission denied",
+    ],
+)
+def test_a_store_that_this_user_may_not_write_is_told_once(
+    machine: Surroundings, said: str
+) -> None:
+    """Nix 2.8 and 2.26 of Debian, as an ordinary user without a daemon (recorded)."""
+    found = by_name(replace(machine, runner=Answers(eval=said, build=said), uid=1000))
+    assert "flakes" not in found
+    assert found["builds"].state is State.LACKING
+    assert "nix-setup-systemd" in found["builds"].remedy
+
+
+def test_features_that_are_off_are_told(machine: Surroundings) -> None:
+    said = "error: experimental Nix feature 'flakes' is disabled"
+    found = by_name(replace(machine, runner=Answers(eval=said)))["flakes"]
+    assert found.state is State.LACKING
+    assert "experimental-features = nix-command flakes" in found.remedy
+
+
+@pytest.mark.parametrize(
     ("said", "uid", "daemon", "remedy"),
     [
         ("error: creating directory '/nix/store': Permission denied", 1000, False, "nix-daemon"),

@@ -20,6 +20,8 @@ __all__ = ["SCHEMA_VERSION", "JsonReport", "json_schema", "write_json"]
 SCHEMA_VERSION = 1
 
 OutcomeName = Literal["passed", "failed", "not-applicable", "waived", "error"]
+# Values of JudgedOn.
+JudgedOnName = Literal["machine", "config", "both", "outside", "outside and machine", "nothing"]
 SeverityName = Literal["STYLE", "LOW", "MEDIUM", "HIGH", "CRITICAL"]
 
 
@@ -36,7 +38,10 @@ class JournalLine(msgspec.Struct, frozen=True, kw_only=True):
 class JsonFinding(msgspec.Struct, frozen=True, kw_only=True):
     """Outcome of one control on one host.
 
-    `expected` and `observed` have the shape that the control gives them. `caused_by` names the
+    `judged_on` says whose word the verdict rests on: ``machine`` (the guest says it about itself,
+    and root of the guest can make it up), ``config`` (evaluated or built, without a guest),
+    ``both``, ``outside`` (looked at from outside the guest), ``outside and machine``, or
+    ``nothing`` where it was not judged. `expected` and `observed` have the shape that the control gives them. `caused_by` names the
     controls of the same host whose findings explain this one (``machine``: the host's own failure),
     and `explains` the other way round; both rest on the subjects (``unit:sshd.service``) that
     findings blame and rest on.
@@ -49,7 +54,7 @@ class JsonFinding(msgspec.Struct, frozen=True, kw_only=True):
     backend: str
     severity: SeverityName
     outcome: OutcomeName
-    judged_on: str
+    judged_on: JudgedOnName
     reason: str
     threat: str
     remedy: str

@@ -146,6 +146,8 @@ class Finding:
     :param caused_by: controls whose findings explain this one, and ``machine`` where the machine's
         own failure does; empty for a cause. See :mod:`pytest_nixos.report.causes`.
     :param explains: controls whose findings on the same host this one explains.
+    :param pressure: how busy the machine that ran pytest was meanwhile, of what failed; see
+        :class:`pytest_nixos.local.pace.Pressure`.
     """
 
     control: str
@@ -170,6 +172,7 @@ class Finding:
     blames: tuple[Subject, ...] = ()
     caused_by: tuple[str, ...] = ()
     explains: tuple[str, ...] = ()
+    pressure: Mapping[str, float | None] = field(default_factory=dict)
 
     @property
     def whose_word(self) -> str:

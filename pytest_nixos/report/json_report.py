@@ -44,7 +44,8 @@ class JsonFinding(msgspec.Struct, frozen=True, kw_only=True):
     ``nothing`` where it was not judged. `expected` and `observed` have the shape that the control gives them. `caused_by` names the
     controls of the same host whose findings explain this one (``machine``: the host's own failure),
     and `explains` the other way round; both rest on the subjects (``unit:sshd.service``) that
-    findings blame and rest on.
+    findings blame and rest on. `pressure` is that of the machine that ran pytest while it was judged:
+    shares of `span_s` in which processes waited for a processor, and that a hypervisor took.
     """
 
     control: str
@@ -69,6 +70,7 @@ class JsonFinding(msgspec.Struct, frozen=True, kw_only=True):
     blames: list[str]
     caused_by: list[str]
     explains: list[str]
+    pressure: dict[str, float | None]
 
 
 class JsonHost(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

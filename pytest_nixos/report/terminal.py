@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pytest_nixos.findings import Finding, Outcome, Severity
+from pytest_nixos.local.pace import Pressure
 from pytest_nixos.local.text import one_line, printable
 from pytest_nixos.report.causes import Cause, causes_of
 from pytest_nixos.report.facts import RunFacts
@@ -82,6 +83,8 @@ def failure_lines(finding: Finding) -> list[str]:
         tail = text.splitlines()[-_ATTACHMENT_LINES:]
         lines += [f"{printable(name)}:", *(f"  | {printable(line)}" for line in tail)]
     lines.append(f"judged on {finding.judged_on}: {finding.whose_word}")
+    if busy := Pressure.from_json(finding.pressure).words:
+        lines.append(f"meanwhile: {busy}")
     lines += _journal_lines(finding)
     if finding.threat:
         lines.append(f"risk:     {printable(finding.threat)}")

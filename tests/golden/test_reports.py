@@ -80,6 +80,7 @@ FINDINGS = explained(
             expected="a" * 500,
             observed={"evil": "\x1b[2J\u202etxt"},
             reason="guest text \x1b[31m",
+            pressure={"waited": 0.9, "stolen": 0.0, "span_s": 12.5},
             attachments={"journal": "\n".join(f"line {n}" for n in range(30)) + "\x07"},
         ),
         finding("A-4", Severity.HIGH, Outcome.ERROR, reason="the guest is gone"),

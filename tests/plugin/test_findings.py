@@ -53,6 +53,8 @@ def test_report_holds_every_control_with_evidence(checks: Field) -> None:
     assert worst["expected"] == [] and worst["observed"][0] == "x.service"
     assert worst["attachments"] == {"journal of x.service": "it broke"}
     assert worst["reason"] == "failed: x.service"
+    assert worst["pressure"].keys() == {"waited", "stolen", "span_s"}
+    assert report["findings"][-1]["pressure"] == {}
     assert report["run"]["hosts"]["web"]["release"] == "24.05"
 
 

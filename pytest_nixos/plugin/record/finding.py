@@ -8,6 +8,7 @@ from datetime import date
 import pytest
 
 from pytest_nixos.findings import Evidence, Finding, JudgedOn, Outcome
+from pytest_nixos.local.pace import Pressure
 from pytest_nixos.local.text import printable
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.plugin.not_applicable import NOT_APPLICABLE
@@ -34,10 +35,13 @@ def make_finding(
     control: Control,
     key: str,
     session: NixosSession,
+    *,
+    pressure: Pressure,
 ) -> Finding:
     """Make the finding of an item that `report` decides, waivers applied.
 
     :param key: of the item's host.
+    :param pressure: on this machine since the item began.
     """
     evidence = item.stash.get(EVIDENCE, Evidence())
     outcome, reason = _outcome(report)
@@ -73,6 +77,7 @@ def make_finding(
         blames=(*evidence.blames, *control.blames)
         if outcome in (Outcome.FAILED, Outcome.WAIVED)
         else (),
+        pressure=pressure.to_json() if outcome in (Outcome.FAILED, Outcome.ERROR) else {},
     )
 
 

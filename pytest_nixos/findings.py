@@ -247,12 +247,14 @@ class Ledger:
 
     @staticmethod
     def read(path: Path) -> tuple[Finding, ...]:
-        """Read a ledger, ignoring a last line that a crash cut short."""
+        """Read a ledger, ignoring a last line that a crash cut short, and any other that is no
+        finding.
+        """
         findings = []
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_bytes().splitlines():
             try:
                 findings.append(Finding.from_json(json.loads(line)))
-            except (ValueError, TypeError, KeyError):
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
                 continue
         return tuple(findings)
 

@@ -14,6 +14,7 @@ import pytest
 
 from pytest_nixos.errors import MachineError
 from pytest_nixos.local import run_directory as module
+from pytest_nixos.local.remove_tree import remove_tree
 from pytest_nixos.local.run_directory import run_directory, sweep
 
 OWNER = """
@@ -105,7 +106,7 @@ def test_one_that_something_still_works_in_is_tried_again(
 ) -> None:
     """A helper of a killed session may make a file while the directory is removed."""
     left = killed_owner(base)
-    really = module.remove_tree
+    really = remove_tree
 
     def busy(path: Path) -> None:
         really(path)

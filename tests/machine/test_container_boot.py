@@ -28,6 +28,7 @@ from pytest_nixos.machine.base import MachineSpec
 from pytest_nixos.machine.boot.events import BootEvent, BootEventKind
 from pytest_nixos.machine.capabilities import PortState
 from pytest_nixos.machine.command import CommandResult
+from pytest_nixos.machine.container import channel
 from pytest_nixos.machine.container.backend import ContainerBackend, ContainerRunning
 from pytest_nixos.nix.declared import Declared
 from pytest_nixos.nix.host_facts import HostConfig
@@ -215,6 +216,19 @@ def test_an_init_that_is_missing_is_told_with_the_console() -> None:
         assert "systemd-nspawn ended with exit status 1" in caught.value.message
         assert "its init cannot be run" in caught.value.remedy
         assert any("execv" in line for line in caught.value.console_tail)
+        assert _gone(directory.path)
+
+
+def test_a_guest_without_bash_is_not_told_as_a_network_without_route(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        channel, "_TEXT", channel._TEXT.replace("ExecStart=bash", "ExecStart=no-bash")
+    )
+    with run_directory() as directory:
+        with pytest.raises(BootError, match="no answer from the root command channel") as caught:
+            ContainerBackend().start(spec(directory.path), deadline=Deadline.after(15))
+        assert "route" not in str(caught.value)
         assert _gone(directory.path)
 
 

@@ -33,6 +33,7 @@ _JOURNAL = (
 )
 _COMMAND_LIMIT_S = 30.0
 _INTERVAL_S = 0.4
+_STALLED_INTERVAL_S = 2.0
 _GRACE_SHARE = 0.1
 _GRACE_S = 5.0
 # A unit is idle if it used less than this share of one processor.
@@ -145,7 +146,9 @@ class _Settling:
                 next_jobs = Deadline.after(next_jobs.limit_s)
             if deadline.expired:
                 raise self._late(deadline, state)
-            time.sleep(min(_INTERVAL_S, deadline.remaining_s))
+            # A boot that stands is not asked so often: the answers are work for the guest too.
+            pause_s = _STALLED_INTERVAL_S if self._stalled else _INTERVAL_S
+            time.sleep(min(pause_s, deadline.remaining_s))
 
     def _look(self, deadline: Deadline) -> tuple[str, int]:
         """Read the manager's state; a guest too busy to answer in time is still starting."""

@@ -38,6 +38,16 @@ def test_each_row_names_a_test_that_there_is() -> None:
     assert not missing
 
 
+def test_each_defect_names_tests_that_there_are() -> None:
+    named = re.findall(r"`([^`]+\.py)::(\w+)`", PAGE.read_text())
+    assert len(named) > LEAST
+    assert [
+        f"{path}::{name}"
+        for path, name in named
+        if not (TESTS / path).is_file() or name not in functions(TESTS / path)
+    ] == []
+
+
 def test_each_fault_is_told_once_and_was_survived() -> None:
     found = rows()
     assert [int(row[0]) for row in found] == list(range(1, len(found) + 1))

@@ -90,6 +90,7 @@ class Guest:
 @pytest.fixture(autouse=True)
 def _quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settle_module, "_INTERVAL_S", 0.01)
+    monkeypatch.setattr(settle_module, "_STALLED_INTERVAL_S", 0.02)
 
 
 def run(

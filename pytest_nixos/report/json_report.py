@@ -20,6 +20,8 @@ __all__ = ["SCHEMA_VERSION", "JsonReport", "json_schema", "write_json"]
 SCHEMA_VERSION = 1
 
 OutcomeName = Literal["passed", "failed", "not-applicable", "waived", "error"]
+# Values of JudgedOn.
+JudgedOnName = Literal["machine", "config", "both", "outside", "outside and machine", "nothing"]
 SeverityName = Literal["STYLE", "LOW", "MEDIUM", "HIGH", "CRITICAL"]
 
 
@@ -36,10 +38,14 @@ class JournalLine(msgspec.Struct, frozen=True, kw_only=True):
 class JsonFinding(msgspec.Struct, frozen=True, kw_only=True):
     """Outcome of one control on one host.
 
-    `expected` and `observed` have the shape that the control gives them. `caused_by` names the
+    `judged_on` says whose word the verdict rests on: ``machine`` (the guest says it about itself,
+    and root of the guest can make it up), ``config`` (evaluated or built, without a guest),
+    ``both``, ``outside`` (looked at from outside the guest), ``outside and machine``, or
+    ``nothing`` where it was not judged. `expected` and `observed` have the shape that the control gives them. `caused_by` names the
     controls of the same host whose findings explain this one (``machine``: the host's own failure),
     and `explains` the other way round; both rest on the subjects (``unit:sshd.service``) that
-    findings blame and rest on.
+    findings blame and rest on. `pressure` is that of the machine that ran pytest while it was judged:
+    shares of `span_s` in which processes waited for a processor, and that a hypervisor took.
     """
 
     control: str
@@ -49,7 +55,7 @@ class JsonFinding(msgspec.Struct, frozen=True, kw_only=True):
     backend: str
     severity: SeverityName
     outcome: OutcomeName
-    judged_on: str
+    judged_on: JudgedOnName
     reason: str
     threat: str
     remedy: str
@@ -64,6 +70,7 @@ class JsonFinding(msgspec.Struct, frozen=True, kw_only=True):
     blames: list[str]
     caused_by: list[str]
     explains: list[str]
+    pressure: dict[str, float | None]
 
 
 class JsonHost(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

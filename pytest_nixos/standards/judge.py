@@ -29,7 +29,7 @@ class Verdict:
 
     :param expected: what had to hold, in words.
     :param observed: what was found; ``{"machine": ..., "declared": ...}`` where both were judged.
-    :param judged_on: ``machine``, ``config`` or ``both``; ``nothing`` where it was not judged.
+    :param judged_on: a value of :class:`pytest_nixos.findings.JudgedOn`.
     """
 
     control: Control
@@ -97,14 +97,15 @@ def _judge_machine(
         return _verdict(control, on_machine, judged_on)
     found = declared_value(host, control.declared)
     if not isinstance(found, Seen) or found.value is None:
-        return _verdict(control, on_machine, "machine")
+        return _verdict(control, on_machine, judged_on)
     on_config = _hold(_config_expectation(control), found, control.declared)
     observed = {"machine": on_machine.observed, "declared": on_config.observed}
+    where = "both" if judged_on == "machine" else judged_on
     if on_machine.outcome is Outcome.PASSED and on_config.outcome is Outcome.FAILED:
         reason = f"the machine is right, but {control.declared.path} {on_config.reason}"
-        return _verdict(control, _Judgement(Outcome.FAILED, reason, observed), "both")
+        return _verdict(control, _Judgement(Outcome.FAILED, reason, observed), where)
     both = _Judgement(on_machine.outcome, on_machine.reason, observed)
-    return _verdict(control, both, "both")
+    return _verdict(control, both, where)
 
 
 def _judge_as_declared(control: Control, host: HostConfig, sight: Seen) -> Verdict:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_nixos import __version__
-from pytest_nixos.findings import Finding, Ledger, Outcome
+from pytest_nixos.findings import Finding, JudgedOn, Ledger, Outcome
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.plugin.host_failure import why_not_judged
 from pytest_nixos.plugin.session import HostEntry, NixosSession
@@ -97,7 +97,7 @@ class RunRecord:
                     backend=session.backend_name(item.host).value,
                     severity=control.severity,
                     outcome=Outcome.ERROR,
-                    judged_on="nothing",
+                    judged_on=JudgedOn.NOTHING.value,
                     reason=died or "not judged: the worker that was to judge it died",
                     threat="",
                     remedy="",

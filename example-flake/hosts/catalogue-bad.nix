@@ -70,6 +70,17 @@ in
   # breaks: AUTH-010 [scan] (a way to root that no option declares)
   systemd.services.setuid = byHand [ ] "cp ${pkgs.coreutils}/bin/id /var/lib/id; chmod 4755 /var/lib/id";
 
+  # breaks: AUTH-028 [pam] (login is right, and su lets everybody be whoever has no password)
+  security.pam.services.su.allowNullPassword = lib.mkForce true;
+  # breaks: AUTH-030 [sudo] (everybody can write what guest runs as root)
+  security.sudo.extraRules = [ { users = [ "guest" ]; commands = [ "/var/lib/drop/deploy" ]; } ];
+  # breaks: FS-021 [search-path] (everybody can put programs there)
+  systemd.services.report.environment.PATH = lib.mkForce "/var/lib/drop";
+  # breaks: FS-018 [core-dumps] (a later file of the same kind wins)
+  environment.etc."systemd/coredump.conf.d/50-by-hand.conf".text = "[Coredump]\nStorage=external\n";
+  # breaks: NET-019 [resolver] (one link takes what it is told)
+  systemd.network.networks."20-cluster".networkConfig.DNSSEC = "no";
+
   # breaks: SSH-012 [sshd]
   services.openssh.settings.X11Forwarding = lib.mkForce true;
   # breaks: SSH-023 [sshd-declared] (edited in place, until the next activation)

@@ -58,7 +58,7 @@ STALE: Broken = {
     "FLK-010": ("HIGH", "host.nix:6: fetchurl"),
     "FLK-017": ("STYLE", "${./report.sh}"),
     "SEC-006": ("HIGH", "secrets/database.yaml"),
-    "SEC-011": ("HIGH", "password in an address"),
+    "SEC-016": ("HIGH", "password in an address"),
 }
 
 #: Of these the good flake keeps some only for a while after its lock file was made, or not at all

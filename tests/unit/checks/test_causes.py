@@ -10,7 +10,6 @@ from typing import Any, cast
 import pytest
 
 from checks.boot import test_boot as boot
-from checks.catalogue import test_secrets as secrets
 from checks.units import test_mounts as mounts
 from pytest_nixos.findings import Evidence, Finding, Outcome, Severity
 from pytest_nixos.machine.base import Machine
@@ -153,7 +152,6 @@ def judged(
             finding(
                 "BOOT-006", boot.test_activation_of_this_boot_had_no_errors, machine, host, store
             ),
-            finding("SEC-012", secrets.test_every_secret_that_a_unit_names_is_there, host, store),
             finding(
                 "UNIT-007", mounts.test_every_mount_and_swap_of_the_table_is_there, host, store
             ),
@@ -181,7 +179,7 @@ def test_a_secret_that_was_not_decrypted_is_one_cause() -> None:
         [WEB], {"web.service": "243"}, snippets=("setupSecrets",), resting=("web.service",)
     )
     assert causes(found) == ["BOOT-006"]
-    assert set(found[0].explains) == {"BOOT-001", "SEC-012", "ECHO-0"}
+    assert set(found[0].explains) == {"BOOT-001", "ECHO-0"}
     assert Subject.parse("secret:/run/secrets/token") in found[0].blames
 
 
@@ -195,13 +193,6 @@ def test_agenix_and_a_service_that_names_its_secret_in_the_journal_only() -> Non
         resting=("mail.service",),
     )
     assert causes(found) == ["BOOT-006"]
-
-
-def test_a_secret_that_nothing_decrypts_comes_before_its_service() -> None:
-    found = judged([WEB], {"web.service": "243"}, resting=("web.service",))
-    assert causes(found) == ["SEC-012"]
-    assert "/run/secrets/token (for web.service)" in found[0].reason
-    assert set(found[0].explains) == {"BOOT-001", "ECHO-0"}
 
 
 def test_a_user_that_the_activation_did_not_make() -> None:
@@ -220,7 +211,6 @@ def test_an_activation_that_failed_is_not_the_cause_of_everything() -> None:
 def test_a_secret_that_is_there_explains_nothing() -> None:
     found = judged([WEB], {"web.service": "1"}, snippets=("motd",), there=("/run/secrets/token",))
     assert causes(found) == ["BOOT-001", "BOOT-006"]
-    assert of(found, "SEC-012").outcome is Outcome.PASSED
 
 
 DATA = "/dev/disk/by-label/data /data ext4 nofail 0 2\n"

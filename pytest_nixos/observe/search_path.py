@@ -31,11 +31,12 @@ note() {  # note WHOSE PATH
   local IFS=: part
   set -f; for part in $2; do [[ $part == /* ]] && wanted[${part%/}]=1; done; set +f
 }
-root=$(env -i HOME=/root USER=root LOGNAME=root TERM=dumb timeout 20 bash -lc 'printf "%s\n" "$PATH"' | tail -n 1)
+bash=$(command -v bash)  # without PATH, env would look for it in /bin and /usr/bin
+root=$(timeout 20 env -i HOME=/root USER=root LOGNAME=root TERM=dumb "$bash" -lc 'printf "%s\n" "$PATH"' | tail -n 1)
 note root "$root"
 if [ -r /etc/set-environment ]; then
-  login=$(env -i HOME=/pytest-nixos-home USER=pytest-nixos-user LOGNAME=pytest-nixos-user timeout 20 \
-    bash -c '. /etc/set-environment; printf "%s\n" "$PATH"' | tail -n 1)
+  login=$(timeout 20 env -i HOME=/pytest-nixos-home USER=pytest-nixos-user LOGNAME=pytest-nixos-user \
+    "$bash" -c '. /etc/set-environment; printf "%s\n" "$PATH"' | tail -n 1)
   title path login; printf '%s\n' "$login"
   while IFS=: read -r name _ uid _ _ home shell; do
     ((uid >= 1000 && uid < 60000)) && [[ $shell != */nologin && $shell != */false ]] || continue

@@ -167,11 +167,14 @@ def _blame_the_activation(
     named = {path for unit in down.values() for path in unit.secrets}
     secrets = observe.missing_secrets(named, observations)
     evidence.blame("secret", *secrets)
+    said = "\n".join(line for failure in failures.values() for line in failure.said)
     resting = [
         name
         for name, unit in down.items()
-        # What systemd could not set up (a user, a directory) is what an activation makes.
-        if unit.was_not_set_up or unit.secrets & set(secrets)
+        if unit.secrets & set(secrets)
+        or (unit.lacks_its_account and {"users", "groups"} & failures.keys())
+        # What a snippet could not make or reach, it names.
+        or any(path.count("/") > 1 and path in said for path in unit.needs)
     ]
     evidence.blame("unit", *resting)
 

@@ -16,9 +16,8 @@ from pytest_nixos.observe.unit import failed_units, units
 
 __all__ = ["DownUnit", "down_units", "missing_secrets", "secrets_among"]
 
-#: systemd.exec(5), exit statuses of what systemd could not set up for a process: CHDIR, GROUP,
-#: USER, NAMESPACE, STATE_DIRECTORY, CREDENTIALS.
-_NOT_SET_UP = frozenset({"200", "216", "217", "226", "238", "243"})
+#: systemd.exec(5), exit statuses of a unit whose account or group is not there: GROUP, USER.
+_NO_ACCOUNT = frozenset({"216", "217"})
 _SECRET = re.compile(r"/run/(?:secrets(?:-for-users)?|agenix|keys)(?:\.d)?/[\w./@-]*\w")
 _MOST_JOURNALS = 10
 
@@ -35,7 +34,7 @@ class DownUnit:
     needs: frozenset[str]
     said: str
     failed: bool
-    was_not_set_up: bool
+    lacks_its_account: bool
 
     def names(self, path: str) -> bool:
         """Whether it, or its journal, names `path` or something below it."""
@@ -64,7 +63,7 @@ def down_units(host: HostConfig, observations: Observations) -> Mapping[str, Dow
             needs=host.units[name].needed_paths if name in host.units else frozenset(),
             said=journals.get(name, ""),
             failed=name in failed,
-            was_not_set_up=states[name].get("ExecMainStatus") in _NOT_SET_UP,
+            lacks_its_account=states[name].get("ExecMainStatus") in _NO_ACCOUNT,
         )
         for name in down
     }

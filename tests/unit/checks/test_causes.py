@@ -107,6 +107,7 @@ def judged(
     *,
     journals: Mapping[str, str] | None = None,
     snippets: tuple[str, ...] = (),
+    said: tuple[str, ...] = (),
     fstab: str = "",
     mounted: tuple[str, ...] = (),
     there: tuple[str, ...] = (),
@@ -120,7 +121,7 @@ def judged(
     host = host_config(units={unit.name: unit for unit in units})
     active = {u.name: state(u.name, "active") for u in units}
     states = {**active, **{name: state(name, "failed", code) for name, code in failed.items()}}
-    failures = tuple(ActivationFailure(snippet=s, status=1, said=()) for s in snippets)
+    failures = tuple(ActivationFailure(snippet=s, status=1, said=said) for s in snippets)
     table = MountTable(
         mounts=tuple(
             Mount(path=path, root="/", filesystem="ext4", source="/dev/x", options=("rw",),
@@ -199,6 +200,18 @@ def test_a_user_that_the_activation_did_not_make() -> None:
     app = service("app.service", User=("app",))
     found = judged([app], {"app.service": "217"}, snippets=("users",), resting=("app.service",))
     assert causes(found) == ["BOOT-006"]
+
+
+def test_a_directory_that_the_activation_did_not_make() -> None:
+    app = service("app.service", WorkingDirectory=("/srv/app",))
+    said = ("mkdir: cannot create directory '/srv/app': Read-only file system",)
+    found = judged(
+        [app], {"app.service": "200"}, snippets=("dirs",), said=said, resting=("app.service",)
+    )
+    assert causes(found) == ["BOOT-006"]
+    # One that says nothing of it explains nothing, whatever systemd could not set up.
+    apart = judged([app], {"app.service": "200"}, snippets=("motd",), resting=("app.service",))
+    assert causes(apart) == ["BOOT-001", "BOOT-006"]
 
 
 def test_an_activation_that_failed_is_not_the_cause_of_everything() -> None:

@@ -40,7 +40,7 @@ def test_secrets_have_their_places() -> None:
 
 def test_what_a_journal_says_counts() -> None:
     down = DownUnit(
-        name="a.service", needs=frozenset({"/data/db"}), failed=True, was_not_set_up=False,
+        name="a.service", needs=frozenset({"/data/db"}), failed=True, lacks_its_account=False,
         said="a: cannot open /run/secrets/token: No such file\nwrites to /database",
     )  # fmt: skip
     assert down.secrets == {"/run/secrets/token"}

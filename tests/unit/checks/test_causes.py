@@ -107,7 +107,6 @@ def judged(
     *,
     journals: Mapping[str, str] | None = None,
     snippets: tuple[str, ...] = (),
-    said: tuple[str, ...] = (),
     fstab: str = "",
     mounted: tuple[str, ...] = (),
     there: tuple[str, ...] = (),
@@ -116,12 +115,16 @@ def judged(
     """Return the findings of one host, causes first.
 
     :param failed: unit to the exit status of its main process.
+    :param snippets: those of the activation that failed, each with what it said after a colon.
     :param resting: units on each of which a further failed control rests.
     """
     host = host_config(units={unit.name: unit for unit in units})
     active = {u.name: state(u.name, "active") for u in units}
     states = {**active, **{name: state(name, "failed", code) for name, code in failed.items()}}
-    failures = tuple(ActivationFailure(snippet=s, status=1, said=said) for s in snippets)
+    failures = tuple(
+        ActivationFailure(snippet=name, status=1, said=(said,))
+        for name, _, said in (snippet.partition(": ") for snippet in snippets)
+    )
     table = MountTable(
         mounts=tuple(
             Mount(path=path, root="/", filesystem="ext4", source="/dev/x", options=("rw",),
@@ -204,10 +207,8 @@ def test_a_user_that_the_activation_did_not_make() -> None:
 
 def test_a_directory_that_the_activation_did_not_make() -> None:
     app = service("app.service", WorkingDirectory=("/srv/app",))
-    said = ("mkdir: cannot create directory '/srv/app': Read-only file system",)
-    found = judged(
-        [app], {"app.service": "200"}, snippets=("dirs",), said=said, resting=("app.service",)
-    )
+    said = "dirs: mkdir: cannot create directory '/srv/app': Read-only file system"
+    found = judged([app], {"app.service": "200"}, snippets=(said,), resting=("app.service",))
     assert causes(found) == ["BOOT-006"]
     # One that says nothing of it explains nothing, whatever systemd could not set up.
     apart = judged([app], {"app.service": "200"}, snippets=("motd",), resting=("app.service",))

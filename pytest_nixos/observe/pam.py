@@ -24,6 +24,8 @@ for file in /etc/pam.d/*; do
   head -c {_MAX_BYTES} "$file"
 done
 title faillock; [ -r /etc/security/faillock.conf ] && head -c {_MAX_BYTES} /etc/security/faillock.conf
+title pwquality
+for file in /etc/security/pwquality.conf.d/*.conf /etc/security/pwquality.conf; do [ -r "$file" ] && head -c {_MAX_BYTES} "$file" && echo; done
 title login-defs; [ -r /etc/login.defs ] && head -c {_MAX_BYTES} /etc/login.defs
 title complete
 true
@@ -78,12 +80,16 @@ class PamService:
     """One service.
 
     :param auth: its rules of authentication, those that it includes in their places.
+    :param password: its rules about a new password, likewise.
+    :param pwquality_conf: what ``/etc/security/pwquality.conf`` says, and the folder beside it.
     :param faillock_conf: what ``/etc/security/faillock.conf`` says.
     :param fail_delay_s: FAIL_DELAY of ``/etc/login.defs``, ``None`` where it is not set.
     """
 
     name: str
     auth: tuple[PamRule, ...]
+    password: tuple[PamRule, ...]
+    pwquality_conf: Mapping[str, str]
     faillock_conf: Mapping[str, str]
     fail_delay_s: float | None
 
@@ -132,6 +138,19 @@ class PamService:
         return max(delays)
 
     @property
+    def password_quality(self) -> Mapping[str, str]:
+        """Return what a new password is held against before it is set; empty where nothing asks
+        pam_pwquality, whatever its file says.
+        """
+        for rule in self.password:
+            if rule.is_module("pam_pwquality") and rule.binds:
+                own = pairs("\n".join(rule.arguments))
+                return {**self.pwquality_conf, **own}
+            if rule.asks and rule.control in ("sufficient", "binding"):
+                break
+        return {}
+
+    @property
     def wants_wheel(self) -> bool:
         """Whether only members of wheel get past it with a password."""
         for rule in self.auth:
@@ -161,7 +180,9 @@ def _parse(output: ProbeOutput) -> Mapping[str, PamService] | None:
     return {
         name: PamService(
             name=name,
-            auth=tuple(_stack(name, files, _MOST_NESTED)),
+            auth=tuple(_stack("auth", name, files, _MOST_NESTED)),
+            password=tuple(_stack("password", name, files, _MOST_NESTED)),
+            pwquality_conf=_settings(records.get("pwquality", "")),
             faillock_conf=faillock,
             fail_delay_s=float(delay[1]) if delay else None,
         )
@@ -180,15 +201,17 @@ def _lines(text: str) -> Iterator[str]:
             yield said
 
 
-def _stack(name: str, files: Mapping[str, tuple[str, ...]], depth: int) -> Iterator[PamRule]:
+def _stack(
+    management: str, name: str, files: Mapping[str, tuple[str, ...]], depth: int
+) -> Iterator[PamRule]:
     if depth == 0:
         return
     for line in files.get(name.rpartition("/")[2], ()):
         if (included := _INCLUDE.fullmatch(line)) is not None:
-            yield from _stack(included[1], files, depth - 1)
-        elif (match := _RULE.fullmatch(line)) is not None and match[1] == "auth":
+            yield from _stack(management, included[1], files, depth - 1)
+        elif (match := _RULE.fullmatch(line)) is not None and match[1] == management:
             if match[2] in ("include", "substack"):
-                yield from _stack(match[3], files, depth - 1)
+                yield from _stack(management, match[3], files, depth - 1)
             else:
                 yield PamRule(
                     management=match[1],

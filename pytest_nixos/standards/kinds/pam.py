@@ -18,6 +18,7 @@ _FIELDS: Mapping[str, Callable[[PamService], Json]] = {
     "nullok": lambda service: service.accepts_nothing,
     "faillock": lambda service: dict(service.faillock),
     "delay": lambda service: service.delay_s,
+    "password-quality": lambda service: dict(service.password_quality),
     "wheel": lambda service: service.wants_wheel,
 }
 #: Asked of every service that has such a line; the others of those where a password is guessed.

@@ -193,8 +193,9 @@ def seen_in(view: Mapping[str, Json], control: Control) -> object | None:
             return {"settings": view["nix"]}
         case "pam":
             # The remedy is for the services that were found wrong: this one was.
-            name = "su" if p["field"] == "wheel" else "login"
-            return parse_pam({name: view["pam"][name]})
+            name = {"wheel": "su", "password-quality": "passwd"}.get(p["field"], "login")
+            quality = view["etc"].get("security/pwquality.conf") or ""
+            return parse_pam({name: view["pam"][name]}, quality)
         case "core-dumps":
             text = view["etc"].get("systemd/coredump.conf") or ""
             answer = ProbeOutput(stdout=f"=settings\n{text}\n=complete\n".encode(), exit_status=0)

@@ -91,6 +91,23 @@ def test_wheel_has_to_be_asked_for_before_the_password() -> None:
     assert not services(su=f"auth optional pam_wheel.so\n{UNIX}")["su"].wants_wheel
 
 
+def test_the_quality_of_passwords_is_what_their_stack_asks_for() -> None:
+    conf = "minlen=15\ndifok=8\nucredit=-1\nlcredit=-1\ndcredit=-1\nocredit=-1\ndictcheck=1\n"
+    unix = "password sufficient pam_unix.so nullok yescrypt\n"
+
+    def quality(stack: str) -> Verdict:
+        seen = {"pam": parse_pam({"passwd": stack}, conf)}
+        return judge(load_catalogue().control("AUTH-012"), host_config(), seen, BackendName.VM)
+
+    asked = "password requisite pam_pwquality.so\n"
+    assert quality(asked + unix).outcome is Outcome.PASSED
+    # Nothing asks for what the file says, or too late; an argument beats the file.
+    assert quality(unix).outcome is Outcome.FAILED
+    assert quality(unix + asked).outcome is Outcome.FAILED
+    weaker = quality(f"password requisite pam_pwquality.so minlen=6\n{unix}")
+    assert "minlen is 6" in weaker.reason
+
+
 def test_a_cut_answer_is_none() -> None:
     assert parsed(pam(), "=service login\nauth required pam_unix.so\n") is None
 

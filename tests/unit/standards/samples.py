@@ -207,6 +207,10 @@ def _pam(field: str, value: Json) -> Mapping[str, PamService] | None:
             unix += " nullok" if value else ""
         case "delay":
             before = f"auth optional pam_faildelay.so delay={int(value * 1e6)}\n"
+        case "password-quality":
+            said = " ".join(f"{key}={setting}" for key, setting in value.items())
+            rule = f"password requisite pam_pwquality.so {said}\n"
+            return parse_pam({"passwd": f"{rule}password sufficient pam_unix.so\n"})
         case "wheel":
             before = "auth required pam_wheel.so use_uid\n" if value else ""
         case _:
@@ -220,9 +224,10 @@ def _pam(field: str, value: Json) -> Mapping[str, PamService] | None:
     return parse_pam({"su": f"{before}{unix}\n{after}"})
 
 
-def parse_pam(files: Mapping[str, str]) -> Mapping[str, PamService] | None:
+def parse_pam(files: Mapping[str, str], pwquality: str = "") -> Mapping[str, PamService] | None:
     """Return what the probe makes of these files of ``/etc/pam.d``."""
     text = "".join(f"=service {name}\n{body}\n" for name, body in files.items())
+    text += f"=pwquality\n{pwquality}\n"
     return pam().parse(ProbeOutput(stdout=f"{text}=complete\n".encode(), exit_status=0))
 
 

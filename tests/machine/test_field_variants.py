@@ -69,6 +69,37 @@ GATE = """
   services.ollama.enable = true;
   systemd.services.ollama.serviceConfig.ExecStartPre = "${pkgs.coreutils}/bin/false";
 """
+#: Open over IPv6 only, above a port, and sent on to a port that no rule opens.
+OPEN = """
+  networking.nftables.enable = true;
+  networking.firewall.extraInputRules = ''
+    meta nfproto ipv6 tcp dport 50000-50100 accept
+    meta l4proto tcp th dport > 61000 accept
+  '';
+  networking.nftables.tables.engine = {
+    family = "inet";
+    content = "chain pre { type nat hook prerouting priority dstnat; tcp dport 62 redirect to :61100; }";
+  };
+  systemd.services.web = service { serviceConfig.ExecStart = "${pkgs.python3}/bin/python3 -m http.server 61100"; };
+"""
+#: Written by hand: a policy that accepts, and a last rule that does not.
+BY_HAND = """
+  networking.firewall.enable = false;
+  networking.nftables.enable = true;
+  networking.nftables.ruleset = ''
+    table inet own {
+      chain input {
+        type filter hook input priority filter; policy accept;
+        iifname lo accept
+        ct state established,related accept
+        meta l4proto { icmp, ipv6-icmp } accept
+        tcp dport 22 accept
+        drop
+      }
+    }
+  '';
+"""
+FIREWALL = ("FW-001", "FW-003", "FW-004", "NET-006")
 UNITS = ("BOOT-001", "BOOT-006", *(f"UNIT-{n:03}" for n in range(1, 8)), "UNIT-010", "SBX-D01")
 OLLAMA = ("BOOT-001", "BOOT-004", *(f"OLL-{n:03}" for n in range(1, 8)))
 
@@ -126,3 +157,21 @@ def test_a_main_service_that_failed_is_the_one_cause(host: str, tmp_path: Path) 
     assert causes(report) == ["BOOT-001"], printed
     assert "ollama.service" in findings(report)["BOOT-001"]["reason"]
     assert len(findings(report)["BOOT-001"]["explains"]) >= 2
+
+
+def test_ways_in_that_no_option_declares(tmp_path: Path) -> None:
+    report, printed = judged(tmp_path, OPEN, FIREWALL)
+    found = findings(report)
+    assert found["FW-001"]["outcome"] == "passed", printed
+    assert found["FW-003"]["outcome"] == "failed", printed
+    assert "50000-50100 over IPv6" in found["FW-003"]["reason"]
+    assert "61001-65535" in found["FW-003"]["reason"]
+    assert "tcp 62, sent on to" in found["FW-003"]["reason"]
+
+
+def test_a_ruleset_of_the_hosts_own_is_judged_by_what_it_does(tmp_path: Path) -> None:
+    report, printed = judged(tmp_path, BY_HAND, FIREWALL)
+    found = findings(report)
+    assert found["FW-001"]["outcome"] == "passed", printed
+    assert "checkReversePath" not in found["NET-006"]["remedy"]
+    assert "FW-004" not in failing(report), printed

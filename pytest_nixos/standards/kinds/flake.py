@@ -16,6 +16,7 @@ from pytest_nixos.standards.flake_files import FlakeFiles, StoreScan
 from pytest_nixos.standards.kinds.kind import Kind, Parameter, Parameters
 from pytest_nixos.standards.nixos_releases import load_releases
 from pytest_nixos.standards.seen import Seen, Sight, Unseen
+from pytest_nixos.standards.told_secrets import secrets_of
 
 __all__ = ["KINDS"]
 
@@ -310,7 +311,17 @@ def _store_scan(scan: StoreScan, parameters: Parameters, _: HostConfig) -> Sight
 
 def _named(name: str, reads: str, facts: Mapping[str, Any], find: Any) -> Kind:
     names = Parameter(required=True, choices=tuple(facts))
-    return Kind(name=name, reads=reads, probe=None, find=find, parameters={"fact": names})
+    return Kind(
+        name=name,
+        reads=reads,
+        probe=None,
+        find=find,
+        parameters={"fact": names},
+        blames=lambda p, told: secrets_of(told) if p["fact"] in _OF_SECRETS else (),
+    )
+
+
+_OF_SECRETS = frozenset({"plain-secrets", "secrets"})
 
 
 KINDS = (

@@ -12,11 +12,11 @@ from pytest_nixos.findings import Outcome
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.standards.applicability import inapplicable
 from pytest_nixos.standards.declared_value import declared_value, redacted, value_in_machine
-from pytest_nixos.standards.expectation import NothingToCheckError, describe, mismatch
+from pytest_nixos.standards.expectation import SHOWN, NothingToCheckError, describe, mismatch
 from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.look import look
 from pytest_nixos.standards.model import Control, DeclaredSpec, Expectation, Operator
-from pytest_nixos.standards.seen import Seen, Unseen
+from pytest_nixos.standards.seen import EVERYBODY_ELSE, Seen, Unseen
 
 __all__ = ["Verdict", "judge"]
 
@@ -166,12 +166,17 @@ def _hold(expect: Expectation, sight: Seen, declared: DeclaredSpec | None = None
     first = _hold_one(expect, sight, declared)
     if first.outcome is Outcome.FAILED:
         return first
-    for case, value in sight.cases.items():
-        held = _hold_one(expect, Seen(value), declared)
-        if held.outcome is Outcome.FAILED:
-            observed = {"everybody else": first.observed, case: held.observed}
-            return _Judgement(Outcome.FAILED, f"for {case}: {held.reason}", observed)
-    return first
+    wrong = {
+        case: held
+        for case, value in sight.cases.items()
+        if (held := _hold_one(expect, Seen(value), declared)).outcome is Outcome.FAILED
+    }
+    if not wrong:
+        return first
+    observed = {EVERYBODY_ELSE: first.observed, **{case: h.observed for case, h in wrong.items()}}
+    told = "; ".join(f"for {case}: {held.reason}" for case, held in list(wrong.items())[:SHOWN])
+    more = f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
+    return _Judgement(Outcome.FAILED, told + more, observed)
 
 
 def _hold_one(expect: Expectation, sight: Seen, declared: DeclaredSpec | None = None) -> _Judgement:

@@ -288,3 +288,13 @@ def test_every_case_of_a_value_has_to_hold() -> None:
     assert case in held.reason
     # What is wrong for everybody is told as that.
     assert case not in _hold(expect, Seen("yes", cases={case: "yes"})).reason
+
+
+def test_every_case_that_does_not_hold_is_named() -> None:
+    from pytest_nixos.standards.judge import _hold
+    from pytest_nixos.standards.model import Expectation, Operator
+
+    cases = {"interface a": "1", "interface b": "0", "interface c": "2"}
+    held = _hold(Expectation(op=Operator.EQ, value="0"), Seen("0", cases=cases))
+    assert "for interface a: is 1" in held.reason and "for interface c: is 2" in held.reason
+    assert held.observed == {"everybody else": "0", "interface a": "1", "interface c": "2"}

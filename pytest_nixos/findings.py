@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from pytest_nixos.place import Place
 from pytest_nixos.subject import MACHINE, Subject, SubjectKind
 
 __all__ = ["Evidence", "Finding", "Ledger", "Outcome", "Severity"]
@@ -108,6 +109,7 @@ class Finding:
     :param caused_by: controls whose findings explain this one, and ``machine`` where the machine's
         own failure does; empty for a cause. See :mod:`pytest_nixos.report.causes`.
     :param explains: controls whose findings on the same host this one explains.
+    :param places: where the options that decide it are set, the user's own files first.
     """
 
     control: str
@@ -132,6 +134,7 @@ class Finding:
     blames: tuple[Subject, ...] = ()
     caused_by: tuple[str, ...] = ()
     explains: tuple[str, ...] = ()
+    places: tuple[Place, ...] = ()
 
     @property
     def failed(self) -> bool:
@@ -148,6 +151,7 @@ class Finding:
             "references": {standard: list(ids) for standard, ids in self.references.items()},
             "rests_on": [str(subject) for subject in self.rests_on],
             "blames": [str(subject) for subject in self.blames],
+            "places": [place.to_json() for place in self.places],
         }
         return _plain(plain)  # type: ignore[no-any-return]
 
@@ -165,6 +169,7 @@ class Finding:
                 "blames": tuple(Subject.parse(s) for s in data.get("blames", ())),
                 "caused_by": tuple(data.get("caused_by", ())),
                 "explains": tuple(data.get("explains", ())),
+                "places": tuple(Place.from_json(p) for p in data.get("places", ())),
             }
         )
 

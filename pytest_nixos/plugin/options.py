@@ -81,6 +81,7 @@ class Settings:
     :param container_root_is_machine_root: give containers this machine's own user ids.
     :param run_script_has_my_rights: run a VM's script and QEMU outside of any sandbox.
     :param evaluation_memory_mib: what evaluating one host may take, ``None`` for no limit.
+    :param where: tell where the options that decide a finding are set.
     :param open_network: let guests reach beyond the host machine.
     :param snapshot: whether VMs start from a saved state.
     :param cache_limits: what the saved states of all hosts may take.
@@ -100,6 +101,7 @@ class Settings:
     boot_timeout_s: float
     memory_mib: int | None
     cores: int | None
+    where: bool
     override_inputs: tuple[tuple[str, str], ...]
     nix_options: tuple[tuple[str, str], ...]
     impure: bool
@@ -147,6 +149,7 @@ class Settings:
             ),
             memory_mib=_optional_count(read.one("memory"), option="memory"),
             cores=_optional_count(read.one("cores"), option="cores"),
+            where=read.one("where") != "off",
             override_inputs=read.pairs("override_input"),
             nix_options=read.pairs("nix_option"),
             impure=read.flag("impure"),
@@ -277,6 +280,12 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
     ),
     ("memory", "", {"metavar": "MIB"}, "memory of the VM instead of what the host declares"),
     ("cores", "", {"metavar": "N"}, "cores of the VM instead of what the host declares"),
+    (
+        "where",
+        "on",
+        {"choices": ["on", "off"]},
+        "tell file and line of the options that decide a finding",
+    ),
     (
         "override_input",
         None,

@@ -33,6 +33,23 @@ class JournalLine(msgspec.Struct, frozen=True, kw_only=True):
     message: str
 
 
+class JsonPlace(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an option that decides a finding gets its value.
+
+    `file` is relative to the flake's root, or to that of the input that `source` names; it is empty
+    where no file is known. `how`: the option is set there, its default is declared there, it is not
+    set and has none, the finding is about the text there, or the host itself is defined there.
+    """
+
+    option: str
+    how: Literal["set", "default", "unset", "text", "host"]
+    file: str
+    line: int | None
+    column: int | None
+    source: str
+    priority: str
+
+
 class JsonFinding(msgspec.Struct, frozen=True, kw_only=True):
     """Outcome of one control on one host.
 
@@ -64,6 +81,7 @@ class JsonFinding(msgspec.Struct, frozen=True, kw_only=True):
     blames: list[str]
     caused_by: list[str]
     explains: list[str]
+    places: list[JsonPlace]
 
 
 class JsonHost(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -72,7 +90,7 @@ class JsonHost(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `failure` is what kept the host from being judged, `why` the same in a few words.
     `changed_options` maps an option to what the host declares and what the machine had.
     `circumstances` are the machine's that ran pytest: its `pace`, the `pressure` on it, and what
-    the guest's kernel was told for it.
+    the guest's kernel was told for it. `folder` is the flake's below the root of its source tree.
     """
 
     ref: str
@@ -85,6 +103,7 @@ class JsonHost(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     warnings: list[str] | msgspec.UnsetType = msgspec.UNSET
     changed_options: dict[str, list[Any]] | msgspec.UnsetType = msgspec.UNSET
     circumstances: dict[str, Any] = {}
+    folder: str = ""
 
 
 class JsonRun(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ from pytest_nixos.local.dirs import state_directory
 from pytest_nixos.local.text import printable
 from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.record.finding import ERROR_MARK, NOT_JUDGED_MARK
-from pytest_nixos.plugin.record.junit import add_causes
+from pytest_nixos.plugin.record.junit import add_causes, add_places
 from pytest_nixos.plugin.record.maker import finding_of
 from pytest_nixos.plugin.record.report_files import ReportFiles
 from pytest_nixos.plugin.record.run_record import RunRecord
@@ -81,6 +81,7 @@ class Recorder:
         self._record.close()
         findings = explained(self._record.findings)
         add_causes(self._config, findings)
+        add_places(self._config, findings)
         self._reports.write(findings, self._record.facts(nixos))
         if self._reports.failed and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED

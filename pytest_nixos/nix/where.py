@@ -21,7 +21,6 @@ __all__ = ["Whereabouts"]
 _MOST_BYTES = 1 << 20
 _MOST_FILES = 2000
 _MOST_DEFINITIONS = 6
-_UNKNOWN = "<unknown-file>"
 _SKIPPED = frozenset({".git", ".direnv", "node_modules", "result"})
 
 
@@ -250,7 +249,7 @@ class Whereabouts:
 
     def _file(self, name: str) -> tuple[str, str]:
         """Return whose file a path in the store is, and where: input and relative path."""
-        known = self._trees.input_of(name) if name != _UNKNOWN else None
+        known = self._owner(name)
         on_disk = self._on_disk(name)
         if known is None:
             return ("", "") if not name.startswith("/") else _elsewhere(name)
@@ -261,11 +260,19 @@ class Whereabouts:
             below = below.removeprefix(f"{self._folder}/")
         return source, below
 
+    def _owner(self, name: str) -> tuple[str, str] | None:
+        """Return which input a file belongs to, and where in it; ``""`` names the flake itself, also
+        where Nix evaluates it without a copy in the store.
+        """
+        if name.startswith(f"{self._root}/"):
+            return "", name.removeprefix(f"{self._root}/")
+        return self._trees.input_of(name)
+
     def _on_disk(self, name: str) -> Path | None:
         """Return the file to read of a path in the store; a module's folder stands for its
         ``default.nix``.
         """
-        known = self._trees.input_of(name)
+        known = self._owner(name)
         path = Path(name)
         if known is not None and known[0] == "":
             path = self._root / known[1]

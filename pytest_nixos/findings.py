@@ -109,6 +109,8 @@ class Finding:
     :param caused_by: controls whose findings explain this one, and ``machine`` where the machine's
         own failure does; empty for a cause. See :mod:`pytest_nixos.report.causes`.
     :param explains: controls whose findings on the same host this one explains.
+    :param against_baseline: of a failed one, where there is a baseline: ``new``, ``worse`` or
+        ``known``.
     :param places: where the options that decide it are set, the user's own files first.
     """
 
@@ -135,6 +137,7 @@ class Finding:
     caused_by: tuple[str, ...] = ()
     explains: tuple[str, ...] = ()
     places: tuple[Place, ...] = ()
+    against_baseline: str = ""
 
     @property
     def failed(self) -> bool:

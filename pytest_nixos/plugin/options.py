@@ -76,6 +76,7 @@ class Settings:
     :param backend: how machines run, ``None`` where each host's own config decides: a container
         where it declares ``boot.isContainer``, else a VM.
     :param suites: bundled suites asked for by name; empty means all when no paths were given.
+    :param baseline: JSON report of an earlier run; what failed there alike does not fail this run.
     :param fail_on: findings below this severity are reported and do not fail the run.
     :param boot_timeout_s: seconds from a machine's start to a settled system.
     :param upgrade_from: what hosts are upgraded from, ``None`` for no upgrade test.
@@ -95,6 +96,7 @@ class Settings:
     profiles: tuple[str, ...]
     catalogue_dirs: tuple[Path, ...]
     waivers: Path | None
+    baseline: Path | None
     fail_on: Severity
     reports: tuple[ReportTarget, ...]
     keep: Keep
@@ -141,6 +143,7 @@ class Settings:
             profiles=read.many("profile") or (DEFAULT_PROFILE,),
             catalogue_dirs=tuple(config.rootpath / d for d in read.many("catalogue")),
             waivers=read.path("waivers"),
+            baseline=read.path("baseline"),
             fail_on=_severity(read.one("fail_on")),
             reports=tuple(_report(text, cwd) for text in read.many("report")),
             keep=_choice(Keep, read.one("keep"), option="keep"),
@@ -247,6 +250,12 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
         "directory with controls and profiles of your own (repeatable)",
     ),
     ("waivers", "", {"metavar": "FILE"}, "file of dated, reasoned exceptions"),
+    (
+        "baseline",
+        "",
+        {"metavar": "FILE"},
+        "JSON report of an earlier run: fail only on what is new or worse since, and tell what went away",
+    ),
     (
         "fail_on",
         "low",

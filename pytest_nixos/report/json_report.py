@@ -82,6 +82,7 @@ class JsonFinding(msgspec.Struct, frozen=True, kw_only=True):
     caused_by: list[str]
     explains: list[str]
     places: list[JsonPlace]
+    against_baseline: Literal["", "new", "worse", "known"] = ""
 
 
 class JsonHost(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -90,7 +91,8 @@ class JsonHost(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `failure` is what kept the host from being judged, `why` the same in a few words.
     `changed_options` maps an option to what the host declares and what the machine had.
     `circumstances` are the machine's that ran pytest: its `pace`, the `pressure` on it, and what
-    the guest's kernel was told for it. `folder` is the flake's below the root of its source tree.
+    the guest's kernel was told for it. `folder` is the flake's below the root of its source tree. `declared`: units, open ports, users,
+    kernel parameters and toplevel, for comparisons.
     """
 
     ref: str
@@ -103,6 +105,7 @@ class JsonHost(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     warnings: list[str] | msgspec.UnsetType = msgspec.UNSET
     changed_options: dict[str, list[Any]] | msgspec.UnsetType = msgspec.UNSET
     circumstances: dict[str, Any] = {}
+    declared: dict[str, Any] = {}
     folder: str = ""
 
 
@@ -119,6 +122,7 @@ class JsonRun(msgspec.Struct, frozen=True, kw_only=True):
     waiver_notices: list[str]
     upgrades: dict[str, dict[str, Any]]
     incomplete: list[str]
+    baseline: dict[str, Any] = {}
 
 
 class JsonReport(msgspec.Struct, frozen=True, kw_only=True):

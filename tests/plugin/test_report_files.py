@@ -119,7 +119,7 @@ def test_every_report_points_to_the_line_that_decides(
     (root / "hosts" / "web.nix").write_text(
         f"{{ lib, ... }}: {{\n  {ROOT_LOGIN} = lib.mkForce 1;\n}}\n"
     )
-    definition = {"priority": 50, "position": None, "members": []}
+    definition: dict[str, object] = {"priority": 50, "position": None, "members": []}
     answer = {
         "rest": [],
         "priority": 50,

@@ -5,7 +5,7 @@
   safe,
   facts,
   machineOf,
-  where,
+  where ? (_: _: [ ]),
   request,
 }:
 hosts:
@@ -106,5 +106,5 @@ else
     options = options host.config;
     machineOptions = options machine.config;
     # Of the host as it is written: nobody reads where the machine made of it got its values.
-    where = where (host.options or { }) request.where;
+    where = where (host.options or { }) (request.where or [ ]);
   }

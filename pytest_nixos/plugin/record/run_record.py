@@ -172,8 +172,28 @@ def _host_facts(entry: HostEntry, session: NixosSession) -> Mapping[str, object]
             "warnings": list(config.warnings),
             "changed_options": _changed_options(config, entry.circumstances),
             "folder": _folder(entry, session),
+            "declared": _declared(config),
         }
     return facts
+
+
+def _declared(config: HostConfig) -> dict[str, object]:
+    """Return what two runs are compared by beside their findings."""
+    firewall = config.firewall
+    opened = {"": firewall.everywhere, **firewall.interfaces}
+    ports = sorted(
+        f"{protocol} {span}{f' on {interface}' if interface else ''}"
+        for interface, spans in opened.items()
+        for protocol in ("tcp", "udp")
+        for span in getattr(spans, protocol)
+    )
+    return {
+        "toplevel": config.toplevel,
+        "units": sorted(name for name, unit in config.units.items() if unit.enabled),
+        "ports": ports if firewall.enabled else ["no firewall"],
+        "users": sorted(config.users),
+        "sysctls": dict(config.sysctls),
+    }
 
 
 def _folder(entry: HostEntry, session: NixosSession) -> str:

@@ -111,6 +111,10 @@ class Finding:
     :param explains: controls whose findings on the same host this one explains.
     :param against_baseline: of a failed one, where there is a baseline: ``new``, ``worse`` or
         ``known``.
+    :param why: of one that failed: what is declared, what is true, what makes it so and what comes of
+        it, in one paragraph.
+    :param by_hand: a command that shows it on the host; it only reads.
+    :param page: of the control, below the documentation's reference.
     :param places: where the options that decide it are set, the user's own files first.
     """
 
@@ -138,6 +142,9 @@ class Finding:
     explains: tuple[str, ...] = ()
     places: tuple[Place, ...] = ()
     against_baseline: str = ""
+    why: str = ""
+    by_hand: str = ""
+    page: str = ""
 
     @property
     def failed(self) -> bool:

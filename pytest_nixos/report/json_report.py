@@ -82,6 +82,9 @@ class JsonFinding(msgspec.Struct, frozen=True, kw_only=True):
     caused_by: list[str]
     explains: list[str]
     places: list[JsonPlace]
+    why: str = ""
+    by_hand: str = ""
+    page: str = ""
     against_baseline: Literal["", "new", "worse", "known"] = ""
 
 

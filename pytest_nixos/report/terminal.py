@@ -85,7 +85,10 @@ def failure_lines(finding: Finding) -> list[str]:
     lines += _journal_lines(finding)
     if finding.threat:
         lines.append(f"risk:     {printable(finding.threat)}")
-    return lines + _labelled("remedy:   ", finding.remedy, most=None)
+    lines += _labelled("remedy:   ", finding.remedy, most=None)
+    if finding.by_hand:
+        lines.append(f"by hand:  {printable(finding.by_hand)}")
+    return lines
 
 
 def _journal_lines(finding: Finding) -> list[str]:

@@ -21,11 +21,13 @@ from pytest_nixos.plugin.not_applicable import NOT_APPLICABLE
 from pytest_nixos.plugin.record.journal import journal_of_span
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.plugin.stash import EVIDENCE
+from pytest_nixos.standards.by_hand import by_hand
 from pytest_nixos.standards.decides import places_of
 from pytest_nixos.standards.model import Control
 from pytest_nixos.standards.remedy import remedy_text
 from pytest_nixos.standards.rests_on import rests_on_units
 from pytest_nixos.standards.waivers import apply_waiver, find_waiver
+from pytest_nixos.standards.why import page_of, why
 from pytest_nixos.subject import MACHINE, Subject
 
 __all__ = ["ERROR_MARK", "NOT_JUDGED_MARK", "make_finding", "properties", "show"]
@@ -61,6 +63,14 @@ def make_finding(
     violated = outcome in (Outcome.FAILED, Outcome.WAIVED)
     blames = (*evidence.blames, *control.blames) if violated else ()
     remedy = _remedy(control, session.entry(key).config, evidence, reason) if judged else ""
+    places = (
+        _places(
+            control, session, key, remedy=remedy, reason=reason, evidence=evidence, blames=blames
+        )
+        if violated
+        else ()
+    )
+    host = session.entry(key).config
     return Finding(
         control=control.id,
         title=control.title,
@@ -82,11 +92,12 @@ def make_finding(
         duration_s=report.duration,
         rests_on=tuple(rests_on),
         blames=blames,
-        places=_places(
-            control, session, key, remedy=remedy, reason=reason, evidence=evidence, blames=blames
-        )
+        places=places,
+        why=printable(why(control, evidence, reason=reason, places=places, blames=blames))
         if violated
-        else (),
+        else "",
+        by_hand=by_hand(control, host, blames) if violated and host is not None else "",
+        page=page_of(control),
     )
 
 

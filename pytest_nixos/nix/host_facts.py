@@ -11,7 +11,7 @@ reader of the same name in ``expressions/facts.nix``. Facts that a release does 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Annotated, Any, get_type_hints
 
@@ -25,6 +25,7 @@ from pytest_nixos.nix.declared import (
     VmSettings,
     Zram,
 )
+from pytest_nixos.nix.definitions import Definitions
 from pytest_nixos.nix.differences import differences, sub_path
 from pytest_nixos.nix.refs import HostRef
 
@@ -73,6 +74,7 @@ class HostConfig:
     :param toplevel: store path of the system that the machine boots.
     :param program: path of the run script inside that package (``bin/run-<name>-vm``), ``""`` for a
         container.
+    :param where: by option path that was asked for: who sets it and where; of those that exist.
     :param snapshot_refusal: why the machine's state cannot be saved, ``""`` where it can (a VM made
         for it).
     """
@@ -129,6 +131,7 @@ class HostConfig:
     snapshot_refusal: str = "it was not asked for"
     unreadable: tuple[str, ...] = ()
     image: str = ""
+    where: Mapping[str, Definitions] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -155,12 +158,17 @@ def host_facts() -> Mapping[str, Fact]:
 
 
 def parse_host_config(
-    ref: HostRef, document: Mapping[str, Json], *, option_paths: Sequence[str]
+    ref: HostRef,
+    document: Mapping[str, Json],
+    *,
+    option_paths: Sequence[str],
+    where: Sequence[str] = (),
 ) -> HostConfig:
     """Read one host's document.
 
     :param document: what ``nix/expressions/host-config.nix`` returns.
     :param option_paths: the paths that were asked for, in the document's order.
+    :param where: the paths whose definitions were asked for, in the document's order.
     """
     declared, in_machine = document["facts"], document["machineFacts"]
     options = _options(option_paths, document["options"])
@@ -184,6 +192,7 @@ def parse_host_config(
         toplevel=document["toplevel"],
         program=document["program"],
         snapshot_refusal=snapshot["refusal"],
+        where=_where(where, document.get("where") or ()),
     )
 
 
@@ -227,6 +236,14 @@ def _options(paths: Sequence[str], answers: Sequence[Json]) -> dict[str, Declare
     return {
         path: Declared(path=path, state=answer["state"], value=answer.get("value"))
         for path, answer in zip(paths, answers, strict=True)
+    }
+
+
+def _where(paths: Sequence[str], answers: Sequence[Json]) -> dict[str, Definitions]:
+    return {
+        path: Definitions.parse(answer)
+        for path, answer in zip(paths, answers, strict=bool(answers))
+        if answer is not None
     }
 
 

@@ -95,11 +95,20 @@ class JsonFinding(msgspec.Struct, frozen=True, kw_only=True):
     against_baseline: Literal["", "new", "worse", "known"] = ""
 
 
+class JsonChange(msgspec.Struct, frozen=True, kw_only=True):
+    """Options that differ in the machine for one reason."""
+
+    what: str
+    why: str
+    options: list[str]
+
+
 class JsonHost(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One host of the run; where it did not evaluate, only the first three.
 
     `failure` is what kept the host from being judged, `why` the same in a few words.
-    `changed_options` maps an option to what the host declares and what the machine had.
+    `changed_options` maps an option to what the host declares and what the machine had; `changes`
+    are the same options in at most ten groups, each with the reason.
     `circumstances` are the machine's that ran pytest: its `pace`, the `pressure` on it, and what
     the guest's kernel was told for it. `folder` is the flake's below the root of its source tree. `declared`: units, open ports, users,
     kernel parameters and toplevel, for comparisons.
@@ -114,6 +123,7 @@ class JsonHost(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     version: str | msgspec.UnsetType = msgspec.UNSET
     warnings: list[str] | msgspec.UnsetType = msgspec.UNSET
     changed_options: dict[str, list[Any]] | msgspec.UnsetType = msgspec.UNSET
+    changes: list[JsonChange] = []
     circumstances: dict[str, Any] = {}
     declared: dict[str, Any] = {}
     folder: str = ""

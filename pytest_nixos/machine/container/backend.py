@@ -16,6 +16,7 @@ from pytest_nixos.local.process import Runner, SubprocessRunner, find_tool
 from pytest_nixos.local.timing import Deadline, poll
 from pytest_nixos.machine.base import BackendName, MachineSpec
 from pytest_nixos.machine.boot.events import BootEventKind, BootListener, ignore_boot_event
+from pytest_nixos.machine.boot.internet import NoWayOut
 from pytest_nixos.machine.boot.news import BootNews
 from pytest_nixos.machine.boot.remedies import VM_REMEDIES, Remedies
 from pytest_nixos.machine.boot.settle import SettleLimits
@@ -125,7 +126,14 @@ class ContainerBackend:
             self._runner, inherited, root_is_machine_root=self._root_is_machine_root
         )
         news = BootNews(spec.host.name, self._on_event)
-        life = Lifetime(spec.host.name, news, program=_PROGRAM, remedies=_REMEDIES)
+        life = Lifetime(
+            spec.host.name,
+            news,
+            program=_PROGRAM,
+            remedies=_REMEDIES,
+            # Its network ends at the other end of its link, whatever was asked for.
+            no_way_out=NoWayOut.of(spec.host),
+        )
         with life.stopped_on_error():
             launched = strategy.launch(spec, news.console, life.undo, deadline=deadline)
             running = ContainerRunning(life, launched, nsenter, self._limits.at(spec.pace))

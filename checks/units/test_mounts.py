@@ -9,7 +9,9 @@ from pytest_nixos import Evidence, Observations, not_applicable, observe
 
 @pytest.mark.nixos_control("UNIT-007")
 def test_every_mount_and_swap_of_the_table_is_there(
-    nixos_observations: Observations, nixos_evidence: Evidence
+    nixos_observations: Observations,
+    nixos_internet: observe.NeedsOfMachine,
+    nixos_evidence: Evidence,
 ) -> None:
     table = nixos_observations.of(observe.filesystem_table())
     if table is None:
@@ -21,10 +23,14 @@ def test_every_mount_and_swap_of_the_table_is_there(
     used = nixos_observations.of(observe.swap()).areas
     areas = [area for area in used if not area.path.startswith("/dev/zram")]
     swap_kinds = [entry for entry in wanted if entry.is_swap]
+    absent = [e for e in wanted if not e.is_swap and mounts.at(e.path) is None]
+    units = {entry.path: observe.mount_unit(entry.path) for entry in absent}
+    needs = nixos_internet.of(list(units.values()))
+    nixos_evidence.rest_on("internet", *needs)
     missing = [
         f"{entry.path}: {entry.source} ({entry.filesystem}) is not mounted"
-        for entry in wanted
-        if not entry.is_swap and mounts.at(entry.path) is None
+        for entry in absent
+        if units[entry.path] not in needs
     ]
     if len(areas) < len(swap_kinds):
         named = ", ".join(entry.source for entry in swap_kinds)
@@ -34,3 +40,5 @@ def test_every_mount_and_swap_of_the_table_is_there(
     nixos_evidence.expect([entry.path if not entry.is_swap else entry.source for entry in wanted])
     nixos_evidence.observe(missing)
     assert not missing, "; ".join(missing)
+    if needs:
+        not_applicable(nixos_internet.words(needs))

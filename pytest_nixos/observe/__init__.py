@@ -26,6 +26,7 @@ from pytest_nixos.observe.firewall import (
 )
 from pytest_nixos.observe.generation import GenerationState, generations
 from pytest_nixos.observe.http import HttpAnswer, HttpRequest, http
+from pytest_nixos.observe.internet import InternetNeed, NeedsOfMachine, mount_unit
 from pytest_nixos.observe.journal import JournalEntry, journal, recent_journal
 from pytest_nixos.observe.kernel import same_sysctl, sysctls
 from pytest_nixos.observe.mount import FileSystemEntry, Mount, MountTable, filesystem_table, mounts
@@ -74,10 +75,12 @@ __all__ = [
     "HttpRequest",
     "IgnoredDirective",
     "InetSocket",
+    "InternetNeed",
     "JournalEntry",
     "Lacking",
     "Mount",
     "MountTable",
+    "NeedsOfMachine",
     "Opening",
     "PortJudgement",
     "Probe",
@@ -111,6 +114,7 @@ __all__ = [
     "http",
     "is_hopeless",
     "journal",
+    "mount_unit",
     "mounts",
     "observe",
     "parse_activation",

@@ -132,7 +132,7 @@ _OTHER_FAULT = re.compile(
     r"permission denied|no such file or directory|command not found|address already in use"
     r"|operation not permitted|read-only file system|no space left|syntax error|parse error"
     r"|unrecogni[sz]ed (?:option|argument|field)|(?:unknown|unsupported|invalid) "
-    r"(?:option|flag|directive|key|argument|config|value|type|filesystem|dns provider)"
+    r"(?:option|flag|directive|key|config|value|type|filesystem|dns provider)"
     r"|segmentation fault|^panic: |assertion .*failed|out of memory|cannot allocate memory"
     r"|not a directory|exec format error|bad option|wrong fs type|(?:Key|Type|Value|Name|Attribute)Error"
     r"|undefined (?:variable|symbol|method)|unbound variable|missing (?:required|mandatory|option)"
@@ -242,10 +242,13 @@ def internet_need(
         return None
     local = frozenset(name.lower() for name in own_names)
     signs = [n for n, line in enumerate(start.said) if _is_sign(line)]
-    after = start.said[signs[-1] + 1 :] if signs else start.said
-    if any(_OTHER_FAULT.search(line) and not _is_sign(line) for line in after):
-        return None
     found = _told(start.said, signs, declared, local)
+    asked = found.address if found is not None else ""
+    after = start.said[signs[-1] + 1 :] if signs else start.said
+    # What it says of the address that it did not reach is the same complaint once more.
+    told = [line for line in after if not (_is_sign(line) or (asked and asked in line))]
+    if any(_OTHER_FAULT.search(line) for line in told):
+        return None
     kind = f"mounts from {remote}" if remote else kind_of(name)
     if found is not None and found.address:
         return InternetNeed(unit=name, address=found.address, why=found.why)

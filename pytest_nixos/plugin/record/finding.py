@@ -18,7 +18,7 @@ from pytest_nixos.standards.model import Control
 from pytest_nixos.standards.remedy import remedy_text
 from pytest_nixos.standards.rests_on import rests_on_units
 from pytest_nixos.standards.waivers import apply_waiver, find_waiver
-from pytest_nixos.subject import MACHINE, Subject
+from pytest_nixos.subject import MACHINE, Subject, SubjectKind
 
 __all__ = ["ERROR_MARK", "NOT_JUDGED_MARK", "make_finding", "properties", "show"]
 
@@ -72,7 +72,8 @@ def make_finding(
         rests_on=tuple(rests_on),
         blames=(*evidence.blames, *control.blames)
         if outcome in (Outcome.FAILED, Outcome.WAIVED)
-        else (),
+        # What was not judged blames nothing but the internet that is not there.
+        else tuple(s for s in evidence.blames if s.kind is SubjectKind.INTERNET),
     )
 
 
@@ -99,6 +100,10 @@ def show(report: pytest.TestReport, finding: Finding, *, below: bool) -> None:
         report.outcome, report.wasxfail = "skipped", finding.reason
     elif finding.outcome is Outcome.FAILED and report.passed:
         report.outcome, report.longrepr = "failed", finding.reason
+    elif finding.outcome is Outcome.NOT_APPLICABLE and report.failed:
+        path, line, _ = report.location
+        report.outcome = "skipped"
+        report.longrepr = (path, (line or 0) + 1, f"Skipped: {NOT_APPLICABLE}{finding.reason}")
     elif finding.outcome is Outcome.FAILED and below:
         report.outcome = "skipped"
         report.wasxfail = f"{finding.severity.name} is below --nixos-fail-on: {finding.reason}"

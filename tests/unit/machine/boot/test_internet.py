@@ -108,6 +108,15 @@ def test_a_fault_of_its_own_after_the_last_try_is_what_broke_it(fault: str) -> N
     assert internet_need("app.service", failed(fault, tried)) is not None
 
 
+def test_what_is_said_again_of_the_same_address_is_no_other_fault() -> None:
+    said = failed(
+        "start: line 4: data.example.org: Temporary failure in name resolution",
+        "start: line 4: /dev/tcp/data.example.org/443: permission denied",
+    )
+    need = internet_need("fetch.service", said)
+    assert need is not None and need.address == "data.example.org"
+
+
 @pytest.mark.parametrize(
     ("result", "status"),
     [

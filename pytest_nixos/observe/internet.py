@@ -27,6 +27,8 @@ __all__ = ["InternetNeed", "NeedsOfMachine", "mount_unit", "unit_last_words"]
 _RESTLESS = frozenset({"auto-restart", "auto-restart-queued"})
 _NEEDED_BY_SETTING = ("Requires", "Requisite", "BindsTo", "ConsistsOf")
 _DEEPEST = 8
+# More restarts than a service makes that merely waited for another one; see BOOT-004.
+_MANY = 5
 
 
 def unit_last_words(unit: str) -> Probe[tuple[str, ...]]:
@@ -118,7 +120,9 @@ class NeedsOfMachine:
                 break
             seen |= set(fresh)
             found |= self._own(fresh)
-            wanted = sorted({n for unit in seen for n in _required(self.no_way_out.units.get(unit))})
+            wanted = sorted(
+                {n for unit in seen for n in _required(self.no_way_out.units.get(unit))}
+            )
         return {name: need for name in names if (need := self._explained(name, found)) is not None}
 
     def all(self) -> Mapping[str, InternetNeed]:
@@ -157,7 +161,7 @@ class NeedsOfMachine:
         assert self.no_way_out is not None
         services = [name for name in self.no_way_out.units if name.endswith(".service")]
         states = look.of(units(services))
-        return [name for name, state in states.items() if state.get("SubState") in _RESTLESS]
+        return [name for name, state in states.items() if _restarts_on(state)]
 
     def _explained(
         self, name: str, found: Mapping[str, InternetNeed], depth: int = _DEEPEST
@@ -174,15 +178,21 @@ class NeedsOfMachine:
 
 
 def _is_unwell(state: UnitState) -> bool:
-    return state.is_failed or state.get("ActiveState") == "activating"
+    return state.is_failed or state.get("ActiveState") == "activating" or _restarts_on(state)
+
+
+def _restarts_on(state: UnitState) -> bool:
+    """Whether a service is started again and again; for a moment of each try it looks well."""
+    return state.get("SubState") in _RESTLESS or (whole(state.get("NRestarts")) or 0) > _MANY
 
 
 def _start(state: UnitState, said: tuple[str, ...]) -> UnitStart:
-    restless = state.get("SubState") in _RESTLESS
+    restless = _restarts_on(state)
+    result = state.get("Result") or "success"
     return UnitStart(
         # Between two tries it does not hang: its last one is over.
         active="failed" if restless else state.get("ActiveState"),
-        result=state.get("Result") or "success",
+        result="exit-code" if restless and result == "success" else result,
         status=whole(state.get("ExecMainStatus")) or 0,
         said=said,
     )

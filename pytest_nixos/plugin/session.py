@@ -264,9 +264,7 @@ class NixosSession:
         container = self.host_config(key).is_container
         return BackendName.CONTAINER if container else BackendName.VM
 
-    def needs_of(
-        self, key: str, observations: Callable[[], Observations | None]
-    ) -> NeedsOfMachine:
+    def needs_of(self, key: str, observations: Callable[[], Observations | None]) -> NeedsOfMachine:
         """Return what tells which units of a host's machine need an internet that is not there.
 
         A live host has what it has, and a VM reaches what this machine reaches where people ask for

@@ -113,9 +113,7 @@ def _linked(findings: tuple[Finding, ...]) -> list[Finding]:
                 else ()
             )
     # What was not judged for want of the internet goes back to the finding that names the units.
-    offline = [
-        f for f in findings if f.outcome is Outcome.NOT_APPLICABLE and f.blames
-    ]
+    offline = [f for f in findings if f.outcome is Outcome.NOT_APPLICABLE and f.blames]
     for finding in findings:
         needs = [s for s in finding.rests_on if s.kind is SubjectKind.INTERNET]
         if finding.outcome is Outcome.NOT_APPLICABLE and needs and finding not in offline:

@@ -66,7 +66,10 @@ KINDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
             r"tailscaled?-autoconnect\.service|tailscaled-set\.service|netbird[^/]*\.service",
             "joins a network of its provider",
         ),
-        (r"zerotierone\.service|cloudflared-tunnel-[^/]+\.service", "joins a network of its provider"),
+        (
+            r"zerotierone\.service|cloudflared-tunnel-[^/]+\.service",
+            "joins a network of its provider",
+        ),
         (
             r"(?:chrony-wait|systemd-time-wait-sync|ntpdate|ntpd-wait|time-sync-wait)\.service",
             "waits for a time server",
@@ -76,7 +79,10 @@ KINDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
             "tells its address to a DNS provider",
         ),
         (r"(?:restic-backups|borgbackup-job|kopia)[-.][^/]*service", "backs up to another machine"),
-        (r"(?:clamav-freshclam|geoipupdate|nixos-upgrade|comin|flatpak-[^/]+)\.service", "downloads"),
+        (
+            r"(?:clamav-freshclam|geoipupdate|nixos-upgrade|comin|flatpak-[^/]+)\.service",
+            "downloads",
+        ),
         (r"(?:github-runner|gitea-runner|gitlab-runner)[^/]*\.service", "asks its forge for work"),
     )
 )
@@ -116,15 +122,56 @@ _TARGETS = tuple(
         r"\bunreachable for ([\w.-]+):",
     )
 )
-_URL = re.compile(r"\b[a-z][a-z0-9+.-]*://(?:[^/@\s'\"]*@)?\[?([0-9a-zA-Z_.:-]+?)\]?(?=[:/\s'\"?#]|$)")
-_QUALIFIED = re.compile(r"(?<![\w./@-])((?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,24})(?![\w/-])")
+_URL = re.compile(
+    r"\b[a-z][a-z0-9+.-]*://(?:[^/@\s'\"]*@)?\[?([0-9a-zA-Z_.:-]+?)\]?(?=[:/\s'\"?#]|$)"
+)
+_QUALIFIED = re.compile(
+    r"(?<![\w./@-])((?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,24})(?![\w/-])"
+)
 _ADDRESS = re.compile(r"(?<![\w.])(\d{1,3}(?:\.\d{1,3}){3})(?![\w.])")
 # What looks like a host's name and is none.
 _FILE_ENDINGS = frozenset(
     {
-        *("service", "socket", "mount", "target", "timer", "path", "sh", "py", "nix", "conf", "json"),
-        *("so", "go", "rs", "js", "ts", "pl", "rb", "toml", "yaml", "yml", "log", "txt", "pem", "crt"),
-        *("key", "lock", "db", "gaierror", "exceptions", "exception", "error", "timeout", "localhost"),
+        *(
+            "service",
+            "socket",
+            "mount",
+            "target",
+            "timer",
+            "path",
+            "sh",
+            "py",
+            "nix",
+            "conf",
+            "json",
+        ),
+        *(
+            "so",
+            "go",
+            "rs",
+            "js",
+            "ts",
+            "pl",
+            "rb",
+            "toml",
+            "yaml",
+            "yml",
+            "log",
+            "txt",
+            "pem",
+            "crt",
+        ),
+        *(
+            "key",
+            "lock",
+            "db",
+            "gaierror",
+            "exceptions",
+            "exception",
+            "error",
+            "timeout",
+            "localhost",
+        ),
     }
 )
 # A fault that no network would mend.

@@ -17,6 +17,8 @@ from pytest_nixos.local.run_directory import RunDirectory, run_directory
 from pytest_nixos.machine.base import Backend, Machine, MachineSpec
 from pytest_nixos.machine.boot.events import BootListener
 from pytest_nixos.machine.capabilities import Preflight
+from pytest_nixos.machine.memory_needs import MemoryPlan, machines_at_once, plan_memory
+from pytest_nixos.machine.missing import missing_in_machine
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.plugin.options import Keep, Settings, SnapshotUse
 from pytest_nixos.plugin.progress import Progress
@@ -103,6 +105,9 @@ class Launch:
     def _spec(self, directory: RunDirectory) -> MachineSpec:
         settings, host = self._session.settings, self._host()
         live = self._session.backend_name(self._entry.key) is BackendName.SSH
+        memory = MemoryPlan(mib=None) if live else self._plan_memory(host)
+        if not live:
+            self._tell_missing(host)
         system = Path(host.toplevel) if live else self._build(host, directory)
         pace = self._measured_pace()
         spec = MachineSpec(
@@ -111,11 +116,33 @@ class Launch:
             run_dir=directory.path,
             boot_timeout_s=pace.limit(settings.boot_timeout_s),
             pace=pace,
-            memory_mib=settings.memory_mib,
+            memory_mib=memory.mib,
             cores=settings.cores,
         )
         changed = self._config.hook.pytest_nixos_machine_spec(config=self._config, spec=spec)
         return spec if changed is None else changed
+
+    def _plan_memory(self, host: HostConfig) -> MemoryPlan:
+        """Decide the machine's memory before anything is built, and tell what was changed."""
+        settings = self._session.settings
+        plan = plan_memory(
+            host,
+            asked_mib=settings.memory_mib,
+            models=settings.open_network,
+            machines=machines_at_once(),
+        )
+        if plan.told:
+            self._entry.circumstances["memory"] = plan.told
+            self._progress.say(f"{self._entry.key}: {plan.told}")
+        return plan
+
+    def _tell_missing(self, host: HostConfig) -> None:
+        """Say what the host's machine lacks, before its boot waits for it."""
+        container = self._session.backend_name(self._entry.key) is BackendName.CONTAINER
+        told = missing_in_machine(host, machine="container" if container else "VM")
+        if told:
+            self._entry.circumstances["missing"] = told
+            self._progress.say(f"{self._entry.key}: {told}")
 
     def _measured_pace(self) -> Pace:
         """Return how slow this machine is; people are told once."""

@@ -22,7 +22,9 @@ class Guest:
 
     epoch = 1
 
-    def __init__(self, *, states: Mapping[str, str], said: Mapping[str, str], jobs: str = "") -> None:
+    def __init__(
+        self, *, states: Mapping[str, str], said: Mapping[str, str], jobs: str = ""
+    ) -> None:
         self.states, self.said, self.jobs = states, said, jobs
         self.asked = 0
 
@@ -134,3 +136,12 @@ def test_what_is_queued_behind_the_internet_alone_is_not_judged() -> None:
     )
     assert not needs_of(both).holding_up()
     assert not needs_of(both).of(["next.service"])
+
+
+def test_a_service_in_a_restart_loop_is_known_whatever_the_moment_shows() -> None:
+    for state in (
+        "ActiveState=active SubState=running Result=success NRestarts=40",
+        "ActiveState=activating SubState=auto-restart Result=exit-code NRestarts=2",
+    ):
+        guest = Guest(states={"agent.service": state}, said={"agent.service": SAID})
+        assert set(needs_of(guest, unit("agent.service")).all()) == {"agent.service"}

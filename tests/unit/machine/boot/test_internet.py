@@ -84,9 +84,7 @@ def test_a_service_that_reached_nobody_outside_needs_the_internet(line: str) -> 
     ],
 )
 def test_what_is_about_the_guest_itself_or_nobody_is_broken(line: str) -> None:
-    assert (
-        internet_need("app.service", failed(line), own_names={"web", "web.example.org"}) is None
-    )
+    assert internet_need("app.service", failed(line), own_names={"web", "web.example.org"}) is None
 
 
 @pytest.mark.parametrize(
@@ -165,7 +163,12 @@ def test_a_kind_that_waits_for_the_internet_is_known_without_words(unit: str) ->
 
 @pytest.mark.parametrize(
     "unit",
-    ["acme-selfsigned-example.org.service", "acme-fixperms.service", "nginx.service", "sshd.service"],
+    [
+        "acme-selfsigned-example.org.service",
+        "acme-fixperms.service",
+        "nginx.service",
+        "sshd.service",
+    ],
 )
 def test_other_kinds_that_hang_are_broken(unit: str) -> None:
     assert kind_of(unit) == ""

@@ -104,6 +104,10 @@ _TIMEOUT_SIGN = re.compile(
     r"|timed out (?:while )?(?:connecting|waiting)",
     re.IGNORECASE,
 )
+# Where names are answered and services are not: refused by somebody outside.
+_REFUSED_SIGN = re.compile(
+    r"connection refused|could(?:n't| not) connect|ECONNREFUSED", re.IGNORECASE
+)
 _NAME = r"['\"\u2018\u201c]?([A-Za-z0-9_][\w.-]*)"
 # Where a message names what it did not reach; without one, any address of the line will do.
 _TARGETS = tuple(
@@ -401,7 +405,9 @@ def _told(
 
 
 def _is_sign(line: str) -> bool:
-    return bool(_NAME_SIGN.search(line) or _ROUTE_SIGN.search(line) or _TIMEOUT_SIGN.search(line))
+    if _NAME_SIGN.search(line) or _ROUTE_SIGN.search(line) or _TIMEOUT_SIGN.search(line):
+        return True
+    return bool(_REFUSED_SIGN.search(line)) and any(_is_outside(a, ()) for a in _addresses(line))
 
 
 def _addresses(line: str) -> list[str]:

@@ -83,7 +83,7 @@ class ContainerBackend:
     :param environment: what systemd-nspawn's surroundings inherit, this process's environment if
         ``None``.
     :param strategy: how containers are started; :class:`NspawnStrategy` if ``None``.
-    :param root_is_machine_root: for that one.
+    :param root_is_machine_root: for that one, and `stand_in` likewise.
     """
 
     name = BackendName.CONTAINER
@@ -97,7 +97,9 @@ class ContainerBackend:
         strategy: ContainerStrategy | None = None,
         limits: SettleLimits | None = None,
         root_is_machine_root: bool = False,
+        stand_in: bool = False,
     ) -> None:
+        self._stand_in = stand_in
         self._root_is_machine_root = root_is_machine_root
         self._on_event = on_event
         self._runner = runner or SubprocessRunner()
@@ -123,7 +125,10 @@ class ContainerBackend:
         nsenter = find_tool("nsenter", remedy="install util-linux")
         inherited = os.environ if self._environment is None else self._environment
         strategy = self._strategy or NspawnStrategy(
-            self._runner, inherited, root_is_machine_root=self._root_is_machine_root
+            self._runner,
+            inherited,
+            root_is_machine_root=self._root_is_machine_root,
+            stand_in=self._stand_in,
         )
         news = BootNews(spec.host.name, self._on_event)
         life = Lifetime(

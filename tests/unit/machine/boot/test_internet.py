@@ -44,6 +44,10 @@ OUTSIDE = {
     "registry-1.docker.io on 10.0.2.3:53: read udp: i/o timeout": "registry-1.docker.io",
     "error: Get https://acme-v02.api.letsencrypt.org/directory: dial tcp: lookup "
     "acme-v02.api.letsencrypt.org: no such host": "acme-v02.api.letsencrypt.org",
+    "curl: (7) Failed to connect to api.example.org port 443: Connection refused": (
+        "api.example.org"
+    ),
+    "dial tcp 10.233.0.1:443: connect: connection refused": "10.233.0.1",
     "dial tcp 198.51.100.4:443: connect: network is unreachable": "198.51.100.4",
     "requests.exceptions.ConnectionError: HTTPSConnectionPool(host='pypi.org', port=443): Max "
     "retries exceeded (Caused by NameResolutionError: Failed to resolve 'pypi.org' ([Errno -3] "

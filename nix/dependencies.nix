@@ -14,4 +14,7 @@
   "zstandard"
   "msgspec"
   "platformdirs"
+  "tree-sitter"
+  "tree-sitter-nix"
+  "dnslib"
 ]

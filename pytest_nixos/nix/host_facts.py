@@ -69,6 +69,10 @@ class HostConfig:
         is started (the VM variant or container plus the instrumentation): path to (declared, in the
         machine).
     :param backend: ``vm`` or ``container``: what `derivation` builds.
+    :param luks_devices: names of what stage 1 unlocks.
+    :param initrd_text: commands and units of stage 1 that may name devices.
+    :param machine_file_systems: what the machine mounts in place of `file_systems`, ``None`` if
+        that is not known; `machine_swap_devices` likewise.
     :param image: what it is where it is made into a medium and not into a machine that stays (``an
         ISO image``), ``""`` for a machine.
     :param unreadable: option paths of facts that throw, or that Nix cannot evaluate; such a fact is
@@ -119,6 +123,11 @@ class HostConfig:
         tuple[str, ...],
         Fact(path="swapDevices", parse=lambda v: tuple(d for d in v if d is not None), absent=()),
     ]
+    luks_devices: Annotated[
+        tuple[str, ...],
+        Fact(path="boot.initrd.luks.devices", parse=tuple, absent=(), compared=False),
+    ]
+    initrd_text: Annotated[str, Fact(path="boot.initrd", absent="", compared=False)]
     warnings: Annotated[
         tuple[str, ...], Fact(path="warnings", parse=tuple, absent=(), compared=False)
     ]
@@ -140,6 +149,8 @@ class HostConfig:
     own_services: frozenset[str] | None = None
     image: str = ""
     where: Mapping[str, Definitions] = field(default_factory=dict)
+    machine_file_systems: Mapping[str, FileSystem] | None = None
+    machine_swap_devices: tuple[str, ...] | None = None
 
     @property
     def name(self) -> str:
@@ -198,6 +209,8 @@ def parse_host_config(
         unreadable=_unreadable(declared),
         own_services=_own_services(document.get("ownServices")),
         image=document["image"],
+        machine_file_systems=_value(host_facts()["file_systems"], in_machine.get("file_systems")),
+        machine_swap_devices=_value(host_facts()["swap_devices"], in_machine.get("swap_devices")),
         derivation=document["derivation"],
         output=document["output"],
         toplevel=document["toplevel"],

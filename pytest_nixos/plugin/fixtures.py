@@ -20,6 +20,7 @@ from pytest_nixos.machine.cluster.cluster import Cluster
 from pytest_nixos.machine.faults.faults import Faults
 from pytest_nixos.nix.flake import Flake
 from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.observe.internet import NeedsOfMachine
 from pytest_nixos.observe.store import Observations
 from pytest_nixos.plugin.collect import control_of, needs_boot_loader
 from pytest_nixos.plugin.host_failure import HostFailure, refuse_failed, shown_once
@@ -135,6 +136,16 @@ def nixos_rebooting_generations(
 def nixos_observations(nixos_machine: Machine) -> Observations:
     """Facts of the running machine, read once per epoch: ``nixos_observations.of(probe)``."""
     return Observations(nixos_machine)
+
+
+@pytest.fixture(scope="session")
+def nixos_internet(
+    request: pytest.FixtureRequest, _nixos_host: str, nixos_observations: Observations
+) -> NeedsOfMachine:
+    """Which units of the machine cannot be judged for want of an internet:
+    ``nixos_internet.of(names)``.
+    """
+    return _session(request).needs_of(_nixos_host, lambda: nixos_observations)
 
 
 @pytest.fixture(scope="session")

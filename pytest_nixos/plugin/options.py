@@ -55,6 +55,14 @@ class SnapshotUse(enum.Enum):
     REFRESH = "refresh"
 
 
+class NetworkUse(enum.Enum):
+    """``--nixos-network``: what a guest reaches beyond its own link."""
+
+    RESTRICTED = "restricted"
+    OPEN = "open"
+    STAND_IN = "stand-in"
+
+
 @dataclass(frozen=True, slots=True)
 class ReportTarget:
     """One ``--nixos-report FORMAT:PATH``."""
@@ -85,7 +93,7 @@ class Settings:
     :param run_script_has_my_rights: run a VM's script and QEMU outside of any sandbox.
     :param evaluation_memory_mib: what evaluating one host may take, ``None`` for no limit.
     :param where: tell where the options that decide a finding are set.
-    :param open_network: let guests reach beyond the host machine.
+    :param network: what guests reach beyond their own link.
     :param snapshot: whether VMs start from a saved state.
     :param cache_limits: what the saved states of all hosts may take.
     """
@@ -111,13 +119,18 @@ class Settings:
     impure: bool
     evaluation_timeout_s: float
     evaluation_memory_mib: int | None
-    open_network: bool
+    network: NetworkUse
     ssh_address: str | None
     upgrade_from: UpgradeFrom | None
     allow_live_switch: bool
     container_root_is_machine_root: bool = False
     run_script_has_my_rights: bool = False
     prepared: tuple[Path, ...] = ()
+
+    @property
+    def open_network(self) -> bool:
+        """Whether guests reach beyond the host machine, where their backend can."""
+        return self.network is NetworkUse.OPEN
 
     @property
     def active(self) -> bool:
@@ -167,7 +180,7 @@ class Settings:
             evaluation_memory_mib=_optional_count(
                 read.one("evaluation_memory"), option="evaluation-memory"
             ),
-            open_network=read.one("network") == "open",
+            network=_choice(NetworkUse, read.one("network"), option="network"),
             ssh_address=read.one("ssh") or None,
             upgrade_from=_upgrade_from(read.one("upgrade_from"), cwd, read.one("backend")),
             allow_live_switch=read.flag("allow_live_switch"),
@@ -334,8 +347,8 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
     (
         "network",
         "restricted",
-        {"choices": ["restricted", "open"]},
-        "whether guests reach beyond the host machine",
+        {"choices": [choice.value for choice in NetworkUse]},
+        "what guests reach: nothing beyond their link; all that this machine does (VMs); names and time of a stand-in (containers)",
     ),
     ("ssh", "", {"metavar": "ADDRESS"}, "[user@]address of the live host for --nixos-backend ssh"),
     (

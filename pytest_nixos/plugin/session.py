@@ -12,12 +12,15 @@ from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import MachineError, NixosError
 from pytest_nixos.generations.upgrade_stage import Stage
 from pytest_nixos.local.pace import Pacer
+from pytest_nixos.machine.boot.internet import NoWayOut
 from pytest_nixos.nix.failures import ImageRefused
 from pytest_nixos.nix.flake import Flake, Flakes
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.platforms import what_a_build_takes
 from pytest_nixos.nix.refs import HostRef
 from pytest_nixos.nix.schedule import Evaluated, Question, evaluate_hosts
+from pytest_nixos.observe.internet import NeedsOfMachine
+from pytest_nixos.observe.store import Observations
 from pytest_nixos.plugin.machines.changed import ChangedMachines
 from pytest_nixos.plugin.options import Settings, SnapshotUse
 from pytest_nixos.standards.load import Catalogue
@@ -251,6 +254,22 @@ class NixosSession:
             return self.settings.backend
         container = self.host_config(key).is_container
         return BackendName.CONTAINER if container else BackendName.VM
+
+    def needs_of(self, key: str, observations: Callable[[], Observations | None]) -> NeedsOfMachine:
+        """Return what tells which units of a host's machine need an internet that is not there.
+
+        A live host has what it has, and a VM reaches what this machine reaches where people ask for
+        that; a container's network always ends at its link.
+        """
+        backend = self.backend_name(key)
+        reaches = backend is BackendName.SSH or (
+            backend is BackendName.VM and self.settings.open_network
+        )
+        host = self._entries[key].config
+        return NeedsOfMachine(
+            no_way_out=None if reaches or host is None else NoWayOut.of(host),
+            observations=observations,
+        )
 
     def plan_builds(self, keys: Sequence[str]) -> None:
         """Remember the hosts that have tests in this process."""

@@ -71,6 +71,8 @@ FACTS: dict[str, Any] = {
         "/": fact({"mountPoint": "/", "device": "/dev/a", "fsType": "ext4", "options": ["ro"]})
     },
     "swap_devices": fact(["/dev/b", None]),
+    "luks_devices": fact(["crypt"]),
+    "initrd_text": fact("zfs rollback -r tank/root@blank"),
     "warnings": fact(["w"]),
     "units": {
         "x.service": fact({"enabled": True, "text": UNIT, "wantedBy": ["multi-user.target"]})

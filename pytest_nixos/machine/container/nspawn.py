@@ -135,6 +135,7 @@ class ContainerPlan:
     :param cgroup: name of a new cgroup directly below the root of the unified hierarchy; ``""`` to
         stay in the cgroup in which systemd-nspawn is started (a scope with ``Delegate=yes``).
     :param users: its user ids; ``None`` for those of this machine, so that its root is root here.
+    :param stand_in: whether the other end of its link stands in for the internet.
     """
 
     name: str
@@ -144,6 +145,7 @@ class ContainerPlan:
     addresses: LinkAddresses
     limits: Limits
     users: UserRange | None
+    stand_in: bool = False
 
 
 def machine_name(name: str) -> str:
@@ -254,13 +256,19 @@ def stage_argv(
     ]
 
 
-def guest_link_argv(addresses: LinkAddresses) -> tuple[tuple[str, ...], ...]:
+def guest_link_argv(
+    addresses: LinkAddresses, *, default_route: bool = False
+) -> tuple[tuple[str, ...], ...]:
     """Return the commands, for the container's network, that give its end of the link what it
     has before its boot.
+
+    :param default_route: by the other end, where the host declares no address of its own.
     """
     guest = addresses.guest
     address = () if guest is None else (("ip", "addr", "add", str(guest), "dev", GUEST_INTERFACE),)
-    return (*address, ("ip", "link", "set", GUEST_INTERFACE, "up"))
+    router = str(addresses.outside.ip)
+    route = (("ip", "route", "add", "default", "via", router),) if default_route and guest else ()
+    return (*address, ("ip", "link", "set", GUEST_INTERFACE, "up"), *route)
 
 
 def scope_argv(systemd_run: str, unit: str, limits: Limits, program: list[str]) -> list[str]:

@@ -15,6 +15,7 @@ from pytest_nixos.local.sandbox import Sandbox, SandboxedRunner
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.base import MachineSpec
 from pytest_nixos.machine.boot.events import BootListener
+from pytest_nixos.machine.boot.internet import NoWayOut
 from pytest_nixos.machine.boot.news import BootNews
 from pytest_nixos.machine.boot.settle import SettleLimits
 from pytest_nixos.machine.capabilities import BootsFrom
@@ -210,6 +211,7 @@ class VmLauncher:
             # Where a boot loader starts the kernel, the variable has no effect.
             added_kernel_params=added if direct else (),
             store_image=self._has_store_image,
+            no_way_out=None if self.options.network else NoWayOut.of(self.spec.host),
         )
         return VmRunning(plan, news)
 

@@ -133,6 +133,40 @@ let
     kernel_params = fact (texts (valueOf "kernel_params" [ ]));
     file_systems = mapNamed fileSystem (valueOf "file_systems" { });
     swap_devices = fact (map (entry: optionalText (entry.device or null)) (valueOf "swap_devices" [ ]));
+    luks_devices = fact (builtins.attrNames (valueOf "luks_devices" { }));
+
+    # What stage 1 may wait for: the text of its commands, and the devices that its units are ordered after.
+    initrd_text =
+      let
+        initrd = valueOf "initrd_text" { };
+        commands = map (name: toString (get initrd [ name ] "")) [
+          "preDeviceCommands"
+          "postDeviceCommands"
+          "preLVMCommands"
+          "postMountCommands"
+        ];
+        ofService =
+          service:
+          [ (toString (get service [ "script" ] "")) ]
+          ++ builtins.concatMap (name: map toString (get service [ name ] [ ])) [
+            "requires"
+            "bindsTo"
+            "wants"
+            "after"
+          ];
+        services = get initrd [ "systemd" "services" ] { };
+        ownNames = builtins.filter (name: builtins.match "systemd-.*|initrd-.*|dbus.*" name == null) (
+          builtins.attrNames services
+        );
+      in
+      fact (
+        text (
+          builtins.concatStringsSep "\n" (
+            commands ++ builtins.concatMap (name: ofService services.${name}) ownNames
+          )
+        )
+      );
+
     warnings = fact (texts (valueOf "warnings" [ ]));
     units = mapNamed unit (valueOf "units" { });
 

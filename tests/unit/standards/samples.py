@@ -74,6 +74,8 @@ def host_config(**changes: Json) -> HostConfig:
         kernel_params=(),
         file_systems={},
         swap_devices=(),
+        luks_devices=(),
+        initrd_text="",
         warnings=(),
         vm=None,
         options={p: Declared(path=p, state="present", value=v) for p, v in options.items()},

@@ -276,7 +276,7 @@ def _judge_accepted(
     evidence.expect(_declared_everywhere(declared, protocol))
     missing: dict[str, list[str]] = {}
     for interface in asked_interfaces(declared, in_force):
-        wanted = ranges_on(declared, protocol, interface)
+        wanted = ranges_on(declared, protocol, in_force.ruleset.seen_as(interface))
         for family, name in _FAMILIES.items():
             opened = in_force.ruleset.open_ports(
                 protocol, interface=interface, family=family, up_to_a_limit=True

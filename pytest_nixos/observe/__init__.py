@@ -18,6 +18,7 @@ from pytest_nixos.observe.fact import Fact, Lacking, fact_probe
 from pytest_nixos.observe.file import FileState, files, programs
 from pytest_nixos.observe.firewall import (
     STRANGER,
+    Cast,
     Decision,
     FirewallState,
     Opening,
@@ -63,6 +64,7 @@ __all__ = [
     "BootActivation",
     "BootTime",
     "BrokenCycle",
+    "Cast",
     "Decision",
     "Exposure",
     "Fact",

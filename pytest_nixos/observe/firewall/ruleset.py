@@ -270,14 +270,24 @@ class Ruleset:
         )
 
     def judge_ports(
-        self, *, protocol: str, source: str, destination: str, interface: str
+        self,
+        *,
+        protocol: str,
+        source: str,
+        destination: str,
+        interface: str,
+        own_frames: bool = True,
     ) -> Sequence[PortJudgement]:
         """Tell for each port what becomes of one stranger's first packet, see :meth:`Reach.ports`.
 
         :param source: the stranger's address.
         :param destination: the guest's.
+        :param own_frames: whether it is a prober's packet, or any kernel's, whose size and hops
+            are not known.
         """
         packets = _frames_of(protocol, source, destination)
+        if not own_frames:
+            packets = {d: v for d, v in packets.items() if d in ("protocol", "saddr", "daddr")}
         family = "ip" if ip_address(source).version == 4 else "ip6"
         return self.reach(interface=interface, family=family).ports(packets)
 

@@ -37,7 +37,7 @@ def ports(ruleset: Ruleset, protocol: str, **packet: Any) -> list[str]:
     return [str(span) for span in ruleset.open_ports(protocol, **packet)]
 
 
-def openings(ruleset: Ruleset, **asked: str) -> list[Opening]:
+def openings(ruleset: Ruleset, **asked: Any) -> list[Opening]:
     return list(ruleset.reach(**asked).openings())
 
 

@@ -71,9 +71,12 @@ class Settings:
     """What this session was asked to do.
 
     :param flakes: hosts to test; empty means that the plugin stays out of the way.
+    :param prepared: directories of hosts that Nix evaluated and built beforehand, in place of
+        `flakes`.
     :param backend: how machines run, ``None`` where each host's own config decides: a container
         where it declares ``boot.isContainer``, else a VM.
     :param suites: bundled suites asked for by name; empty means all when no paths were given.
+    :param baseline: JSON report of an earlier run; what failed there alike does not fail this run.
     :param fail_on: findings below this severity are reported and do not fail the run.
     :param boot_timeout_s: seconds from a machine's start to a settled system.
     :param upgrade_from: what hosts are upgraded from, ``None`` for no upgrade test.
@@ -81,6 +84,7 @@ class Settings:
     :param container_root_is_machine_root: give containers this machine's own user ids.
     :param run_script_has_my_rights: run a VM's script and QEMU outside of any sandbox.
     :param evaluation_memory_mib: what evaluating one host may take, ``None`` for no limit.
+    :param where: tell where the options that decide a finding are set.
     :param open_network: let guests reach beyond the host machine.
     :param snapshot: whether VMs start from a saved state.
     :param cache_limits: what the saved states of all hosts may take.
@@ -92,6 +96,7 @@ class Settings:
     profiles: tuple[str, ...]
     catalogue_dirs: tuple[Path, ...]
     waivers: Path | None
+    baseline: Path | None
     fail_on: Severity
     reports: tuple[ReportTarget, ...]
     keep: Keep
@@ -100,6 +105,7 @@ class Settings:
     boot_timeout_s: float
     memory_mib: int | None
     cores: int | None
+    where: bool
     override_inputs: tuple[tuple[str, str], ...]
     nix_options: tuple[tuple[str, str], ...]
     impure: bool
@@ -111,11 +117,12 @@ class Settings:
     allow_live_switch: bool
     container_root_is_machine_root: bool = False
     run_script_has_my_rights: bool = False
+    prepared: tuple[Path, ...] = ()
 
     @property
     def active(self) -> bool:
         """Whether any host is to be tested."""
-        return bool(self.flakes)
+        return bool(self.flakes or self.prepared)
 
     @classmethod
     def from_config(cls, config: pytest.Config) -> Settings:
@@ -125,15 +132,18 @@ class Settings:
         """
         read = _Reader(config)
         cwd = config.invocation_params.dir
+        prepared = tuple(dict.fromkeys(cwd / text for text in read.many("prepared")))
         return cls(
-            flakes=tuple(
-                dict.fromkeys(HostSelection.parse(t, cwd=cwd) for t in read.many("flake"))
-            ),
+            flakes=()
+            if prepared
+            else tuple(dict.fromkeys(HostSelection.parse(t, cwd=cwd) for t in read.many("flake"))),
+            prepared=prepared,
             backend=_backend(read.one("backend")),
             suites=read.many("suite"),
             profiles=read.many("profile") or (DEFAULT_PROFILE,),
             catalogue_dirs=tuple(config.rootpath / d for d in read.many("catalogue")),
             waivers=read.path("waivers"),
+            baseline=read.path("baseline"),
             fail_on=_severity(read.one("fail_on")),
             reports=tuple(_report(text, cwd) for text in read.many("report")),
             keep=_choice(Keep, read.one("keep"), option="keep"),
@@ -147,6 +157,7 @@ class Settings:
             ),
             memory_mib=_optional_count(read.one("memory"), option="memory"),
             cores=_optional_count(read.one("cores"), option="cores"),
+            where=read.one("where") != "off",
             override_inputs=read.pairs("override_input"),
             nix_options=read.pairs("nix_option"),
             impure=read.flag("impure"),
@@ -209,6 +220,12 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
         "host to test, as for nixos-rebuild --flake; REF alone means all hosts of the flake (repeatable)",
     ),
     (
+        "prepared",
+        None,
+        {"action": "append", "metavar": "DIR"},
+        "host to test that lib.checkHost prepared, without Nix; in place of --nixos-flake (repeatable)",
+    ),
+    (
         "backend",
         _AUTO,
         {"choices": [_AUTO, *sorted(EVERYWHERE)]},
@@ -233,6 +250,12 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
         "directory with controls and profiles of your own (repeatable)",
     ),
     ("waivers", "", {"metavar": "FILE"}, "file of dated, reasoned exceptions"),
+    (
+        "baseline",
+        "",
+        {"metavar": "FILE"},
+        "JSON report of an earlier run: fail only on what is new or worse since, and tell what went away",
+    ),
     (
         "fail_on",
         "low",
@@ -277,6 +300,12 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
     ),
     ("memory", "", {"metavar": "MIB"}, "memory of the VM instead of what the host declares"),
     ("cores", "", {"metavar": "N"}, "cores of the VM instead of what the host declares"),
+    (
+        "where",
+        "on",
+        {"choices": ["on", "off"]},
+        "tell file and line of the options that decide a finding",
+    ),
     (
         "override_input",
         None,
@@ -335,7 +364,10 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
     ),
 )
 # Whoever takes such a risk says so on the command line; a file that comes with the flake cannot.
-_ONLY_BY_HAND = frozenset({"container_root_is_machine_root", "run_script_has_my_rights"})
+# And a prepared host is a store path that no file knows beforehand.
+_ONLY_BY_HAND = frozenset(
+    {"container_root_is_machine_root", "prepared", "run_script_has_my_rights"}
+)
 
 
 def _ini_type(name: str, *, repeatable: bool) -> Literal["linelist", "bool", "string"]:
@@ -354,7 +386,9 @@ class _Reader:
 
     def many(self, name: str) -> tuple[str, ...]:
         given = self._config.getoption(f"nixos_{name}")
-        return tuple(given if given is not None else self._config.getini(f"nixos_{name}"))
+        if given is not None or name in _ONLY_BY_HAND:
+            return tuple(given or ())
+        return tuple(self._config.getini(f"nixos_{name}"))
 
     def flag(self, name: str) -> bool:
         given = self._config.getoption(f"nixos_{name}")

@@ -19,6 +19,7 @@ from pytest_nixos.observe.fact import Fact, Lacking, fact_probe
 from pytest_nixos.observe.file import FileState, files, programs
 from pytest_nixos.observe.firewall import (
     STRANGER,
+    Cast,
     Decision,
     FirewallState,
     Opening,
@@ -65,6 +66,7 @@ __all__ = [
     "BootActivation",
     "BootTime",
     "BrokenCycle",
+    "Cast",
     "Decision",
     "DownUnit",
     "Exposure",

@@ -23,7 +23,12 @@ from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.observe.internet import NeedsOfMachine
 from pytest_nixos.observe.store import Observations
 from pytest_nixos.plugin.collect import control_of, needs_boot_loader
-from pytest_nixos.plugin.host_failure import HostFailure, refuse_failed, shown_once
+from pytest_nixos.plugin.host_failure import (
+    HostFailure,
+    refuse_failed,
+    shown_apart,
+    shown_once,
+)
 from pytest_nixos.plugin.machines.cluster import ClusterLaunch
 from pytest_nixos.plugin.machines.launch import Launch
 from pytest_nixos.plugin.machines.upgrade import Upgrades
@@ -302,14 +307,16 @@ def _machine(
     entry = session.entry(key)
     if entry.stage is not None and _is_shared(request):
         upgrades: Upgrades = request.getfixturevalue("_nixos_upgrades")
-        with shown_once(session.entry(key)), progress.speaking():
+        with shown_once(entry), progress.speaking():
             progress.say(f"{key}: taking the machine there")
             machine = upgrades.machine(entry.subject, entry.stage)
         yield machine  # it outlives this fixture
         return
     launch = Launch(session, key, progress=progress, config=request.config, boot_loader=boot_loader)
+    reboots = boot_loader or request.fixturename == "nixos_rebooting_machine"
+    shown = shown_once(entry) if _is_shared(request) else shown_apart(entry, reboots=reboots)
     with ExitStack() as stack:
-        with shown_once(session.entry(key)), progress.speaking():
+        with shown, progress.speaking():
             machine = stack.enter_context(launch)
         failed_before = request.session.testsfailed
         try:

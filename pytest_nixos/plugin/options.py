@@ -88,7 +88,7 @@ class Settings:
     :param fail_on: findings below this severity are reported and do not fail the run.
     :param boot_timeout_s: seconds from a machine's start to a settled system.
     :param upgrade_from: what hosts are upgraded from, ``None`` for no upgrade test.
-    :param allow_live_switch: let tests change generations of a live host.
+    :param allow_live_switch: let tests change generations of a live host, and survey its ports.
     :param container_root_is_machine_root: give containers this machine's own user ids.
     :param run_script_has_my_rights: run a VM's script and QEMU outside of any sandbox.
     :param evaluation_memory_mib: what evaluating one host may take, ``None`` for no limit.
@@ -361,7 +361,7 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
         "allow_live_switch",
         False,
         {"action": "store_true"},
-        "let tests switch a live host to other generations, and roll back",
+        "let tests switch a live host to other generations and roll back, and hold its rules against its ports as they look from here",
     ),
     (
         "container_root_is_machine_root",

@@ -38,6 +38,8 @@ class HostEntry:
     did.
 
     :param boot_loader: the same host as a VM with a boot loader, once a test needed it.
+    :param rebooting_failure: why the machine that is made for reboots failed, once it did; the
+        host's other machines are judged all the same.
     :param subject: of an upgrade test, the host's key; it has one entry for each stage.
     :param stage: of an upgrade test, ``None`` in any other run.
     :param state: what an upgrade test saw in that stage, JSON-able.
@@ -50,6 +52,7 @@ class HostEntry:
     ref: HostRef
     config: HostConfig | None = None
     boot_loader: HostConfig | None = None
+    rebooting_failure: NixosError | None = None
     failure: NixosError | None = None
     shown: bool = False
     subject: str = ""
@@ -71,7 +74,8 @@ class HostEntry:
             self.fail(evaluated.failure)
 
     def forget_machine(self) -> None:
-        """Forget what became of the machine: another one is started."""
+        """Forget what became of the machines: others are started."""
+        self.rebooting_failure = None
         if self.config is not None:
             self.failure, self.shown = None, False
 

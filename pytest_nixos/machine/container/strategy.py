@@ -184,6 +184,7 @@ class NspawnStrategy:
             outside_pid=process.pid,
             interface=OUTSIDE_INTERFACE,
             target=plan.addresses.target,
+            more=plan.addresses.more,
             guest_cgroup=lambda: cgroup.of_guest(process.pid),
             limits_reached=limits_reached,
             # The private directory, as those see it who live in the surroundings.

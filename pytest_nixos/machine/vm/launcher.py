@@ -21,7 +21,7 @@ from pytest_nixos.machine.boot.settle import SettleLimits
 from pytest_nixos.machine.capabilities import BootsFrom
 from pytest_nixos.machine.channel.protocol import PROTOCOL_VERSION
 from pytest_nixos.machine.channel.transport import SerialChannel
-from pytest_nixos.machine.network.prober import FrameProber
+from pytest_nixos.machine.network.wire import filter_argv, user_networks
 from pytest_nixos.machine.snapshot.clone import Clone
 from pytest_nixos.machine.snapshot.clone_disks import make_disks
 from pytest_nixos.machine.snapshot.record import MEMORY, Snapshot
@@ -204,7 +204,7 @@ class VmLauncher:
             env=env if sandbox is None else Sandbox.environment(env),
             sandbox=sandbox,
             grace_s=self.options.grace_s,
-            has_outside_view=FrameProber.applicable(self.script.text),
+            networks=user_networks(self.script.text),
             boots_from=boots_from(self.script),
             limits=SettleLimits().at(self.spec.pace),
             pace=self.spec.pace,
@@ -234,7 +234,7 @@ class VmLauncher:
             ),
             *monitor_argv(run_dir),
             *SerialChannel.qemu_argv(run_dir),
-            *(FrameProber.qemu_argv(run_dir) if FrameProber.applicable(self.script.text) else ()),
+            *filter_argv(run_dir, user_networks(self.script.text)),
             *extra_argv,
         )
 

@@ -238,7 +238,7 @@ def bundled_backend(
             "--nixos-backend ssh: no address of the live host",
             remedy="add --nixos-ssh [user@]address",
         )
-    return SshBackend(settings.ssh_address, on_event=on_event)
+    return SshBackend(settings.ssh_address, on_event=on_event, surveys=settings.allow_live_switch)
 
 
 def _snapshots(settings: Settings, started_at_s: float) -> SnapshotOptions | None:

@@ -128,6 +128,7 @@ def _note_error(
         report.longrepr = f"{error}\n  {busy}" if busy else str(error)
     setattr(report, ERROR_MARK, True)
     gone = isinstance(error, TransportError) and not isinstance(error, CommandTimeout)
-    if gone or isinstance(error, BrokenMachineError):
+    broken = gone or isinstance(error, BrokenMachineError)
+    if broken and collect.judges_shared_machine(item):
         entry.fail(error)
         entry.shown = True

@@ -25,6 +25,7 @@ from pytest_nixos.nix.declared import (
     VmSettings,
     Zram,
 )
+from pytest_nixos.nix.declared_secrets import Secrets
 from pytest_nixos.nix.differences import differences, sub_path
 from pytest_nixos.nix.refs import HostRef
 
@@ -118,6 +119,10 @@ class HostConfig:
         Fact(
             path="virtualisation.vmVariant.virtualisation", parse=VmSettings.parse, compared=False
         ),
+    ]
+    secrets: Annotated[
+        Secrets,
+        Fact(path="sops.secrets", parse=Secrets.parse, absent=Secrets(), compared=False),
     ]
     options: Mapping[str, Declared]
     changed: Mapping[str, tuple[Json, Json]]

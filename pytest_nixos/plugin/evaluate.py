@@ -85,6 +85,8 @@ def flakes_of(settings: Settings) -> Flakes:
         cores=settings.cores,
         restrict_network=not settings.open_network,
         snapshot=settings.snapshot is not SnapshotUse.OFF,
+        secrets="test" if settings.real_secrets_key is None else settings.real_secrets_key.form,
+        plain_files=any(secret.is_plain_file for secret in settings.secrets),
     )
     return Flakes(nix, instrumentation)
 

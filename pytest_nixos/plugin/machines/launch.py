@@ -14,7 +14,7 @@ from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import NixosError, SettingsError
 from pytest_nixos.local.pace import Pace, Pressure, PressureMark
 from pytest_nixos.local.run_directory import RunDirectory, run_directory
-from pytest_nixos.machine.base import Backend, Machine, MachineSpec
+from pytest_nixos.machine.base import Backend, Machine, MachineSpec, SecretArchive
 from pytest_nixos.machine.boot.events import BootListener
 from pytest_nixos.machine.capabilities import Preflight
 from pytest_nixos.nix.host_facts import HostConfig
@@ -103,6 +103,7 @@ class Launch:
     def _spec(self, directory: RunDirectory) -> MachineSpec:
         settings, host = self._session.settings, self._host()
         live = self._session.backend_name(self._entry.key) is BackendName.SSH
+        secrets = None if live else self._secrets(host, directory)
         system = Path(host.toplevel) if live else self._build(host, directory)
         pace = self._measured_pace()
         spec = MachineSpec(
@@ -113,9 +114,28 @@ class Launch:
             pace=pace,
             memory_mib=settings.memory_mib,
             cores=settings.cores,
+            secrets=secrets,
         )
         changed = self._config.hook.pytest_nixos_machine_spec(config=self._config, spec=spec)
         return spec if changed is None else changed
+
+    def _secrets(self, host: HostConfig, directory: RunDirectory) -> SecretArchive | None:
+        """Write what the machine gets for the host's secrets; people are told once."""
+        made = self._entry.secrets
+        if made is None:
+            from pytest_nixos.plugin.machines.secrets import secrets_of
+
+            made = secrets_of(host, self._session.settings, self._config)
+            self._entry.secrets = made
+            if made.told:
+                self._progress.say(f"{self._entry.key}: {made.told}")
+                self._entry.circumstances["secrets"] = made.told
+        if made.is_empty:
+            return None
+        path = directory.path / "secrets.tar"
+        path.touch(mode=0o600)
+        path.write_bytes(made.archive())
+        return SecretArchive(path=path, digest=made.digest, may_be_saved=made.keepable)
 
     def _measured_pace(self) -> Pace:
         """Return how slow this machine is; people are told once."""

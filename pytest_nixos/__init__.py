@@ -178,6 +178,9 @@ _HOME = {
     "Observations": "observe.store",
     "Probe": "observe.base",
     "Control": "standards.model",
+    "Secret": "nix.declared_secrets",
+    "TestSecrets": "test_secrets.archive",
+    "UnitNeed": "nix.unit_needs",
     "not_applicable": "plugin.not_applicable",
 }
 

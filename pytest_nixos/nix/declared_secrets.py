@@ -27,7 +27,7 @@ class Secret:
     :param source: the encrypted file, ``""`` where it is not known (and for a template).
     :param key: of sops: where in that file; ``""`` means the whole of it.
     :param format: of sops: ``yaml``, ``json``, ``binary``, ``dotenv``, ``ini``.
-    :param owner: a user's name or number, ``""`` for root.
+    :param owner: a user's name or number, ``""`` for root; `group` alike.
     :param mode: as the option holds it, octal digits.
     :param symlink: of agenix: whether `path` is a link to the file.
     """
@@ -92,8 +92,9 @@ def _sops(data: Mapping[str, Json]) -> Secret:
         source=data.get("sopsFile", ""),
         key=data.get("key", ""),
         format=data.get("format", ""),
-        owner=data["owner"],
-        group=data["group"],
+        # A number counts where no name is set.
+        owner=data["owner"] or data["uid"],
+        group=data["group"] or data["gid"],
         mode=data["mode"],
         needed_for_users=data.get("neededForUsers", False),
         restart_units=tuple(data.get("restartUnits", ())),

@@ -322,8 +322,7 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
         "secret",
         None,
         {"action": "append", "metavar": "[HOST:]NAME=FILE"},
-        "value of a declared secret, or of a plain file that the config names by its whole path, in test machines; "
-        "NAME=kind:KIND makes one of that kind (repeatable; default: a value of the kind that fits)",
+        "value of a declared secret, or of a plain file by its whole path, in test machines; NAME=kind:KIND makes one (repeatable)",
     ),
     (
         "real_secrets_key",

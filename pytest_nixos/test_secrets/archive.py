@@ -28,7 +28,7 @@ from pytest_nixos.test_secrets.given import GivenSecret, RealKey
 from pytest_nixos.test_secrets.sops_file import written
 from pytest_nixos.test_secrets.values import SecretError, Values, leaves
 
-__all__ = ["GUEST_DIRECTORY", "TestSecrets", "make_secrets", "rotated", "secret_cache"]
+__all__ = ["GUEST_DIRECTORY", "TestSecrets", "make_secrets", "secret_cache"]
 
 #: Where the archive is unpacked in the guest; ``expressions/test-secrets.nix`` names it too.
 GUEST_DIRECTORY = "/run/pytest-nixos-secrets"
@@ -88,6 +88,25 @@ class TestSecrets:
         """Return all texts that a secret holds; empty where they are not known."""
         value = self.values.get(_name(secret))
         return () if value is None else leaves(value)
+
+    def rotated(self, host: HostConfig) -> TestSecrets:
+        """Return other values for the same secrets under the same key."""
+        values = Values(host, {}, {})
+        return replace(self, values={_name(secret): values.of(secret) for secret in self.secrets})
+
+    def beside(self, other: TestSecrets) -> TestSecrets:
+        """Return these secrets and those of another generation of the host, under one key; its
+        own values win.
+        """
+        known = {(secret.module, secret.name) for secret in self.secrets}
+        more = tuple(s for s in other.secrets if (s.module, s.name) not in known)
+        return replace(
+            self,
+            secrets=(*self.secrets, *more),
+            values={**other.values, **self.values},
+            files={**other.files, **self.files},
+            keepable=self.keepable and other.keepable,
+        )
 
     def file_of(self, secret: Secret) -> str:
         """Return the path of a secret's encrypted file in the guest."""
@@ -166,19 +185,6 @@ def make_secrets(
         files={path: (owner, text) for path, (owner, text) in known["files"].items()},
         real=real is not None,
         keepable=keepable,
-    )
-
-
-def rotated(host: HostConfig, before: TestSecrets) -> TestSecrets:
-    """Return other values for the same secrets under the same key."""
-    values = Values(host, {}, {})
-    return TestSecrets(
-        secrets=before.secrets,
-        identity=before.identity,
-        values={_name(secret): values.of(secret) for secret in before.secrets},
-        files=before.files,
-        real=before.real,
-        keepable=before.keepable,
     )
 
 

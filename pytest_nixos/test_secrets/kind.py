@@ -10,8 +10,8 @@ __all__ = ["Kind"]
 class Kind(enum.Enum):
     """What a secret is."""
 
-    PASSWORD = "password"
-    PASSWORD_HASH = "password-hash"
+    PASSWORD = "password"  # noqa: S105 - names of kinds
+    PASSWORD_HASH = "password-hash"  # noqa: S105
     HEX = "hex"
     BASE64 = "base64"
     WIREGUARD_KEY = "wireguard-key"

@@ -5,7 +5,7 @@ it elsewhere.
 from __future__ import annotations
 
 import base64
-import datetime
+import datetime as dt
 import json
 import re
 import secrets
@@ -97,7 +97,7 @@ class Maker:
     def _certificate(
         self, subject: x509.Name, key: ec.EllipticCurvePublicKey, *, authority: bool = False
     ) -> x509.Certificate:
-        now = datetime.datetime.now(datetime.UTC)
+        now = dt.datetime.now(dt.UTC)
         names = [x509.DNSName(name) for name in dict.fromkeys((self._host_name, "localhost"))]
         builder = (
             x509.CertificateBuilder()
@@ -105,8 +105,8 @@ class Maker:
             .issuer_name(self._ca_name)
             .public_key(key)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=_DAYS - 1))
+            .not_valid_before(now - dt.timedelta(days=1))
+            .not_valid_after(now + dt.timedelta(days=_DAYS - 1))
             .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
         )
         if not authority:

@@ -48,7 +48,8 @@ in
             identities=()
             for identity in ${toString cfg.identityPaths}; do [ ! -s "$identity" ] || identities+=(-i "$identity"); done
             [ "''${#identities[@]}" -ne 0 ] || echo "[agenix] WARNING: no readable identities found!"
-            mkdir -p "$(dirname "${place s}")" "$(dirname "${s.path}")"
+            mkdir -p "$(dirname "${place s}")"
+            ${lib.optionalString (s.path != "${cfg.secretsDir}/${s.name}") ''mkdir -p "$(dirname "${s.path}")"''}
             (umask u=r,g=,o=; ${cfg.ageBin} --decrypt "''${identities[@]}" -o "${place s}.tmp" "${s.file}")
             chmod ${s.mode} "${place s}.tmp"
             mv -f "${place s}.tmp" "${place s}"

@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from pytest_nixos.errors import MachineError
+from pytest_nixos.machine.base import SecretArchive
 from pytest_nixos.machine.channel.links import FifoLink
 from pytest_nixos.machine.channel.protocol import guest_script
 from pytest_nixos.machine.channel.transport import PORTS

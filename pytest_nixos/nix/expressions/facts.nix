@@ -95,7 +95,7 @@ let
   attributeTexts = names: set: builtins.listToAttrs (map (name: { inherit name; value = attributeText set name; }) names);
   named = f: path: builtins.attrValues (builtins.mapAttrs f (at path { }));
 
-  sopsSecret = name: value: attributeTexts [ "key" "format" "path" "owner" "group" "mode" "sopsFile" ] value // {
+  sopsSecret = name: value: attributeTexts [ "key" "format" "path" "owner" "uid" "group" "gid" "mode" "sopsFile" ] value // {
     inherit name;
     neededForUsers = get value [ "neededForUsers" ] false;
     restartUnits = get value [ "restartUnits" ] [ ];
@@ -104,7 +104,7 @@ let
     inherit name;
     symlink = get value [ "symlink" ] true;
   };
-  template = name: value: attributeTexts [ "path" "owner" "group" "mode" ] value // { inherit name; };
+  template = name: value: attributeTexts [ "path" "owner" "uid" "group" "gid" "mode" ] value // { inherit name; };
 
   # Which file an option names, and what has to be in it.
   use = option: kind: path: { inherit option kind path; };

@@ -121,21 +121,21 @@ class Launch:
 
     def _secrets(self, host: HostConfig, directory: RunDirectory) -> SecretArchive | None:
         """Write what the machine gets for the host's secrets; people are told once."""
-        made = self._entry.secrets
-        if made is None:
-            from pytest_nixos.plugin.machines.secrets import secrets_of
+        from pytest_nixos.plugin.machines.secrets import archived, secrets_of
 
-            made = secrets_of(host, self._session.settings, self._config)
-            self._entry.secrets = made
-            if made.told:
-                self._progress.say(f"{self._entry.key}: {made.told}")
-                self._entry.circumstances["secrets"] = made.told
-        if made.is_empty:
-            return None
-        path = directory.path / "secrets.tar"
-        path.touch(mode=0o600)
-        path.write_bytes(made.archive())
-        return SecretArchive(path=path, digest=made.digest, may_be_saved=made.keepable)
+        settings, entry = self._session.settings, self._entry
+        if entry.secrets is None:
+            entry.secrets = secrets_of(host, settings, self._config)
+            if entry.secrets.told:
+                self._progress.say(f"{entry.key}: {entry.secrets.told}")
+                entry.circumstances["secrets"] = entry.secrets.told
+        secrets = entry.secrets
+        # The machine of an upgrade test switches to the other stage's generation.
+        for other in self._session.entries:
+            if other is not entry and entry.subject and other.subject == entry.subject:
+                config = self._session.host_config(other.key)
+                secrets = secrets.beside(secrets_of(config, settings, self._config))
+        return archived(secrets, directory.path)
 
     def _measured_pace(self) -> Pace:
         """Return how slow this machine is; people are told once."""

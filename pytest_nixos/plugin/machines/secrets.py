@@ -4,13 +4,15 @@ made.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from pytest_nixos.machine.base import SecretArchive
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.plugin.options import Settings
 from pytest_nixos.test_secrets.archive import TestSecrets, make_secrets, secret_cache
 
-__all__ = ["secrets_of"]
+__all__ = ["archived", "secrets_of"]
 
 
 def secrets_of(host: HostConfig, settings: Settings, config: Any) -> TestSecrets:
@@ -31,3 +33,13 @@ def secrets_of(host: HostConfig, settings: Settings, config: Any) -> TestSecrets
         real=settings.real_secrets_key,
         cache=secret_cache(most_age_s=settings.cache_limits.most_age_s),
     )
+
+
+def archived(secrets: TestSecrets, directory: Path) -> SecretArchive | None:
+    """Write what a machine gets into its run directory; ``None`` where it gets nothing."""
+    if secrets.is_empty:
+        return None
+    path = directory / "secrets.tar"
+    path.touch(mode=0o600)
+    path.write_bytes(secrets.archive())
+    return SecretArchive(path=path, digest=secrets.digest, may_be_saved=secrets.keepable)

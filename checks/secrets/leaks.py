@@ -1,0 +1,80 @@
+"""Where the values of secrets are seen that everybody, or another unit, can look at."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+
+from pytest_nixos import HostConfig, Machine, Secret, TestSecrets
+
+__all__ = ["leaks", "searched"]
+
+# What is shorter is found anywhere.
+_FEWEST = 12
+_PATTERNS = "/run/pytest-nixos-secrets/.patterns"
+_MOST_BYTES = 1 << 20
+_LIMIT_S = 120.0
+_SEARCH = f"""
+grep -laF -f {_PATTERNS} /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null
+find -L /etc/static -maxdepth 4 -type f -size -256k -print0 2>/dev/null | xargs -0r grep -laF -f {_PATTERNS} 2>/dev/null
+systemctl show-environment | grep -qaF -f {_PATTERNS} && echo manager
+rm -f {_PATTERNS}
+true
+"""
+_PROCESS = re.compile(r"/proc/(\d+)/(cmdline|environ)")
+
+
+def searched(secrets: TestSecrets) -> Mapping[Secret, str]:
+    """Return a part of each secret that is searched for; what is too short is left out."""
+    found = {}
+    for secret in secrets.secrets:
+        lines = [
+            line
+            for text in secrets.texts_of(secret)
+            for line in text.splitlines()
+            if not line.startswith("-----")
+        ]
+        longest = max((line.partition("=")[2] or line for line in lines), key=len, default="")
+        if len(longest) >= _FEWEST:
+            found[secret] = longest
+    return found
+
+
+def leaks(
+    machine: Machine, host: HostConfig, wanted: Mapping[Secret, str]
+) -> Sequence[tuple[Secret, str]]:
+    """Return each secret with where it is seen."""
+    machine.files.write(_PATTERNS, "\n".join(wanted.values()).encode() + b"\n", mode=0o400)
+    places = machine.run(_SEARCH, timeout_s=_LIMIT_S).stdout_text.splitlines()
+    found: list[tuple[Secret, str]] = []
+    for place in places:
+        process = _PROCESS.fullmatch(place)
+        text = _read(machine, place)
+        unit = _unit(machine, process[1]) if process else ""
+        for secret, value in wanted.items():
+            if value not in text:
+                continue
+            if process and process[2] == "environ":
+                if unit in host.units_naming(secret.path):
+                    continue
+                found.append((secret, f"environment of a process of {unit or 'no unit'}"))
+            elif process:
+                found.append((secret, f"command line of a process of {unit or 'no unit'}"))
+            else:
+                found.append((secret, "environment of systemd" if place == "manager" else place))
+    return list(dict.fromkeys(found))
+
+
+def _read(machine: Machine, place: str) -> str:
+    command = (
+        "systemctl show-environment"
+        if place == "manager"
+        else f"head -c {_MOST_BYTES} {shlex.quote(place)} 2>/dev/null"
+    )
+    return machine.run(command).stdout.decode(errors="surrogateescape")
+
+
+def _unit(machine: Machine, pid: str) -> str:
+    text = machine.run(f"cat /proc/{pid}/cgroup 2>/dev/null").stdout_text
+    return text.strip().splitlines()[-1].rsplit("/", 1)[-1] if text.strip() else ""

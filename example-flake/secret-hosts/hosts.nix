@@ -78,6 +78,23 @@
       serviceConfig.SetCredentialEncrypted = [ "key: Whxqht+dQJax1aZeCGLxmiAAAAABAAAADAAAABAAAAA=" ];
     };
   };
+  # As a VM: what comes with the machine is there before its first activation.
+  sops-vm = { config, readerOf, ... }: {
+    networking.hostName = "sops-vm";
+    boot.isContainer = false;
+    fileSystems."/" = { device = "/dev/disk/by-label/nixos"; fsType = "ext4"; };
+    boot.loader.grub.device = "/dev/vda";
+    virtualisation.vmVariant.virtualisation = { memorySize = 1024; graphics = false; };
+    sops.defaultSopsFile = ./secrets/all.yaml;
+    sops.age.keyFile = "/var/lib/sops-nix/key.txt";
+    sops.secrets.api-token = { owner = "app"; };
+    sops.secrets.alice-password = { neededForUsers = true; };
+    users.users.alice = { isNormalUser = true; hashedPasswordFile = config.sops.secrets.alice-password.path; };
+    age.identityPaths = [ "/etc/ssh/ssh_host_ed25519_key" ];
+    age.secrets.token = { file = ./secrets/token.age; owner = "app"; group = "app"; };
+    systemd.services.reader = readerOf config.sops.secrets.api-token.path;
+    systemd.services.age-reader = readerOf config.age.secrets.token.path;
+  };
   leaky = { config, ... }: {
     networking.hostName = "leaky";
     sops.defaultSopsFile = ./secrets/all.yaml;

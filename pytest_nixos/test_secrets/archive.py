@@ -81,7 +81,7 @@ class TestSecrets:
             have = "has a test value" if count == 1 else "have test values"
             lines.append(f"{words} {have}")
         if self.files:
-            lines.append(f"{len(self.files)} plain files given")
+            lines.append(f"{len(self.files)} plain file{'s' if len(self.files) != 1 else ''} given")
         return ", ".join(lines)
 
     def texts_of(self, secret: Secret) -> tuple[str, ...]:

@@ -25,35 +25,40 @@ true
 _PROCESS = re.compile(r"/proc/(\d+)/(cmdline|environ)")
 
 
-def searched(secrets: TestSecrets) -> Mapping[Secret, str]:
-    """Return a part of each secret that is searched for; what is too short is left out."""
+def searched(secrets: TestSecrets) -> Mapping[Secret, tuple[str, ...]]:
+    """Return a part of each text of each secret that is searched for; what is too short is left
+    out.
+    """
     found = {}
     for secret in secrets.secrets:
-        lines = [
-            line
-            for text in secrets.texts_of(secret)
-            for line in text.splitlines()
-            if not line.startswith("-----")
-        ]
-        longest = max((line.partition("=")[2] or line for line in lines), key=len, default="")
-        if len(longest) >= _FEWEST:
-            found[secret] = longest
+        parts = {_part(text) for text in secrets.texts_of(secret)}
+        if long := tuple(sorted(part for part in parts if len(part) >= _FEWEST)):
+            found[secret] = long
     return found
 
 
+def _part(text: str) -> str:
+    """Return the longest line of a text, of a variable its value: what lies in any file of its
+    kind is nothing of its own.
+    """
+    lines = [line for line in text.splitlines() if not line.startswith("-----")]
+    return max((line.partition("=")[2].strip() or line for line in lines), key=len, default="")
+
+
 def leaks(
-    machine: Machine, host: HostConfig, wanted: Mapping[Secret, str]
+    machine: Machine, host: HostConfig, wanted: Mapping[Secret, tuple[str, ...]]
 ) -> Sequence[tuple[Secret, str]]:
     """Return each secret with where it is seen."""
-    machine.files.write(_PATTERNS, "\n".join(wanted.values()).encode() + b"\n", mode=0o400)
+    lines = "".join(f"{part}\n" for parts in wanted.values() for part in parts)
+    machine.files.write(_PATTERNS, lines.encode(errors="surrogateescape"), mode=0o400)
     places = machine.run(_SEARCH, timeout_s=_LIMIT_S).stdout_text.splitlines()
     found: list[tuple[Secret, str]] = []
     for place in places:
         process = _PROCESS.fullmatch(place)
         text = _read(machine, place)
         unit = _unit(machine, process[1]) if process else ""
-        for secret, value in wanted.items():
-            if value not in text:
+        for secret, parts in wanted.items():
+            if not any(part in text for part in parts):
                 continue
             if process and process[2] == "environ":
                 if unit in host.units_naming(secret.path):

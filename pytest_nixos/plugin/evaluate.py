@@ -14,6 +14,7 @@ from pytest_nixos.nix.argv import NixSettings
 from pytest_nixos.nix.cache import EvaluationCache
 from pytest_nixos.nix.expression import Instrumentation
 from pytest_nixos.nix.flake import Flakes
+from pytest_nixos.nix.prepared import PreparedFlakes, read_prepared
 from pytest_nixos.nix.refs import HostRef
 from pytest_nixos.nix.schedule import Question, select_hosts
 from pytest_nixos.nix.store import Nix
@@ -37,6 +38,10 @@ FURTHER_OPTIONS = (
     "networking.nftables.enable",
     "networking.nftables.ruleset",
     "networking.nftables.tables",
+    # What is told of test secrets: where key and decrypted files lie in the machine.
+    "age.identityPaths",
+    "sops.age.keyFile",
+    "sops.useTmpfs",
 )
 
 
@@ -51,8 +56,12 @@ def open_session(
     profiles = load_profiles(catalogue, catalogue_dirs)
     controls = select_controls(settings.profiles, profiles, catalogue)
     waivers = load_waivers(settings.waivers, catalogue.controls) if settings.waivers else ()
-    refs = select_hosts(flakes, settings.flakes)
-    named = {selection.host for selection in settings.flakes}
+    if isinstance(flakes, PreparedFlakes):
+        refs = flakes.refs
+        named: set[HostRef | None] = set(refs)
+    else:
+        refs = select_hosts(flakes, settings.flakes)
+        named = {selection.host for selection in settings.flakes}
     return NixosSession(
         settings=settings,
         flakes=flakes,
@@ -67,6 +76,8 @@ def open_session(
 def flakes_of(settings: Settings) -> Flakes:
     """Return the flakes of a session as its settings want them; evaluations are kept in the
     user's cache directory.
+
+    :raises SettingsError: if a prepared host cannot be read.
     """
     nix = Nix(
         runner=SubprocessRunner(),
@@ -88,6 +99,9 @@ def flakes_of(settings: Settings) -> Flakes:
         secrets="test" if settings.real_secrets_key is None else settings.real_secrets_key.form,
         plain_files=any(secret.is_plain_file for secret in settings.secrets),
     )
+    if settings.prepared:
+        hosts = tuple(map(read_prepared, settings.prepared))
+        return PreparedFlakes(nix, instrumentation, hosts)
     return Flakes(nix, instrumentation)
 
 

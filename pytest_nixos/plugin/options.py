@@ -72,6 +72,8 @@ class Settings:
     """What this session was asked to do.
 
     :param flakes: hosts to test; empty means that the plugin stays out of the way.
+    :param prepared: directories of hosts that Nix evaluated and built beforehand, in place of
+        `flakes`.
     :param backend: how machines run, ``None`` where each host's own config decides: a container
         where it declares ``boot.isContainer``, else a VM.
     :param suites: bundled suites asked for by name; empty means all when no paths were given.
@@ -116,11 +118,12 @@ class Settings:
     allow_live_switch: bool
     container_root_is_machine_root: bool = False
     run_script_has_my_rights: bool = False
+    prepared: tuple[Path, ...] = ()
 
     @property
     def active(self) -> bool:
         """Whether any host is to be tested."""
-        return bool(self.flakes)
+        return bool(self.flakes or self.prepared)
 
     @classmethod
     def from_config(cls, config: pytest.Config) -> Settings:
@@ -130,10 +133,12 @@ class Settings:
         """
         read = _Reader(config)
         cwd = config.invocation_params.dir
+        prepared = tuple(dict.fromkeys(cwd / text for text in read.many("prepared")))
         return cls(
-            flakes=tuple(
-                dict.fromkeys(HostSelection.parse(t, cwd=cwd) for t in read.many("flake"))
-            ),
+            flakes=()
+            if prepared
+            else tuple(dict.fromkeys(HostSelection.parse(t, cwd=cwd) for t in read.many("flake"))),
+            prepared=prepared,
             backend=_backend(read.one("backend")),
             suites=read.many("suite"),
             profiles=read.many("profile") or (DEFAULT_PROFILE,),
@@ -217,6 +222,12 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
         None,
         {"action": "append", "metavar": "REF#HOST"},
         "host to test, as for nixos-rebuild --flake; REF alone means all hosts of the flake (repeatable)",
+    ),
+    (
+        "prepared",
+        None,
+        {"action": "append", "metavar": "DIR"},
+        "host to test that lib.checkHost prepared, without Nix; in place of --nixos-flake (repeatable)",
     ),
     (
         "backend",
@@ -357,8 +368,14 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
     ),
 )
 # Whoever takes such a risk says so on the command line; a file that comes with the flake cannot.
+# And a prepared host is a store path that no file knows beforehand.
 _ONLY_BY_HAND = frozenset(
-    {"container_root_is_machine_root", "real_secrets_key", "run_script_has_my_rights"}
+    {
+        "container_root_is_machine_root",
+        "prepared",
+        "real_secrets_key",
+        "run_script_has_my_rights",
+    }
 )
 
 
@@ -378,7 +395,9 @@ class _Reader:
 
     def many(self, name: str) -> tuple[str, ...]:
         given = self._config.getoption(f"nixos_{name}")
-        return tuple(given if given is not None else self._config.getini(f"nixos_{name}"))
+        if given is not None or name in _ONLY_BY_HAND:
+            return tuple(given or ())
+        return tuple(self._config.getini(f"nixos_{name}"))
 
     def flag(self, name: str) -> bool:
         given = self._config.getoption(f"nixos_{name}")

@@ -14,6 +14,7 @@ import pytest
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import NixosError, SettingsError
 from pytest_nixos.local.text import printable_lines
+from pytest_nixos.nix.prepared import NotPrepared
 from pytest_nixos.plugin import collect, data_controls, fixtures, host_fixture
 from pytest_nixos.plugin.evaluate import flakes_of, open_session
 from pytest_nixos.plugin.host_failure import HostFailure, refuse_failed
@@ -199,6 +200,16 @@ class RunHooks:
         except NixosError as err:
             raise HostFailure(err) from None
 
+    @pytest.hookimpl(wrapper=True, specname="pytest_runtest_setup")
+    def pytest_nixos_setup_prepared(self) -> Generator[None, object, object]:
+        """What only Nix could tell is not applicable in a run without Nix."""
+        return (yield from _without_nix())
+
+    @pytest.hookimpl(wrapper=True, specname="pytest_runtest_call")
+    def pytest_nixos_call_prepared(self) -> Generator[None, object, object]:
+        """As for the setup."""
+        return (yield from _without_nix())
+
     def _open(self, config: pytest.Config) -> NixosSession:
         settings = self._settings
         directories = [
@@ -211,6 +222,13 @@ class RunHooks:
         except NixosError as err:
             raise _usage_error(config, err) from err
         return session
+
+
+def _without_nix() -> Generator[None, object, object]:
+    try:
+        return (yield)
+    except NotPrepared as err:
+        not_applicable(err.message)
 
 
 def _usage_error(config: pytest.Config, error: NixosError) -> pytest.UsageError:

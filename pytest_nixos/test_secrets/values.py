@@ -92,7 +92,10 @@ class Values:
         key = (secret.source or secret.name, secret.format, "/".join(path))
         if key not in self._same:
             name = path[-1]
-            self._same[key] = self._maker.make(by_name(name, shape), name, length=shape)
+            kind = by_name(name, shape)
+            # One value of a file of variables is no such file.
+            kind = Kind.PASSWORD if kind is Kind.ENVIRONMENT else kind
+            self._same[key] = self._maker.make(kind, name, length=shape)
         return self._same[key]
 
     def _text(self, secret: Secret, length: int | None) -> str:

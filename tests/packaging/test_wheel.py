@@ -4,8 +4,10 @@ names.
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import tomllib
 import venv
 import zipfile
 from pathlib import Path
@@ -112,3 +114,37 @@ def test_wheel_refuses_checks_without_host(installed: Path, tmp_path: Path) -> N
     assert done.returncode == pytest.ExitCode.TESTS_FAILED
     assert "needs a host" in done.stdout
     assert " passed" not in done.stdout.splitlines()[-1]
+
+
+def test_only_checks_are_rewritten_by_pytest(installed: Path, tmp_path: Path) -> None:
+    # Where rewritten bytecode cannot be kept (a Nix store), pytest parses all that it rewrites in
+    # each run.
+    (tmp_path / "test_loaders.py").write_text(
+        "import sys\n"
+        "import pytest_nixos.standards.load\n"
+        "import pytest_nixos.checks.firewall.test_firewall\n"
+        "def test_loaders():\n"
+        "    rewritten = {\n"
+        "        name for name, module in sys.modules.items()\n"
+        "        if name.startswith('pytest_nixos.')\n"
+        "        and type(module.__loader__).__name__ == 'AssertionRewritingHook'\n"
+        "    }\n"
+        "    checks = {name for name in rewritten if name.startswith('pytest_nixos.checks')}\n"
+        "    assert 'pytest_nixos.checks.firewall.test_firewall' in checks\n"
+        "    # What pytest itself imports before the plugin can say anything.\n"
+        "    assert rewritten - checks <= {'pytest_nixos.plugin', 'pytest_nixos.plugin.plain_import'}\n"
+    )
+    done = subprocess.run(
+        [installed, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_flake_names_the_same_dependencies() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = {re.split(r"[<>=!~ ]", text)[0].replace(".", "-") for text in project["dependencies"]}
+    assert set(re.findall(r'"(.+)"', (ROOT / "nix" / "dependencies.nix").read_text())) == wanted

@@ -1,0 +1,37 @@
+"""Import this package as Python does, without pytest's rewriting of asserts.
+
+pytest rewrites the asserts of every module of a distribution that has a ``pytest11`` entry point
+(docs.pytest.org, "Assertion rewriting for plugins"). Where rewritten bytecode cannot be written
+beside the module, as in a Nix store, a read-only image or under ``PYTHONDONTWRITEBYTECODE``, that
+parses and compiles all of them again in each run. Only the checks gain by it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
+
+__all__ = ["import_plainly"]
+
+_PACKAGE = "pytest_nixos."
+_REWRITTEN = "pytest_nixos.checks"
+
+
+class _PlainFinder(MetaPathFinder):
+    """Finds this package's modules for Python's own loader, with the bytecode that is installed."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if not fullname.startswith(_PACKAGE) or f"{fullname}.".startswith(f"{_REWRITTEN}."):
+            return None
+        return PathFinder.find_spec(fullname, path, target)
+
+
+def import_plainly() -> None:
+    """Put the finder before pytest's; a second call changes nothing."""
+    if not any(isinstance(finder, _PlainFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _PlainFinder())

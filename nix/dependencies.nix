@@ -14,4 +14,7 @@
   "zstandard"
   "msgspec"
   "platformdirs"
+  "pyrage"
+  "libpass"
+  "pyyaml"
 ]

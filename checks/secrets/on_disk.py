@@ -11,7 +11,7 @@ from pytest_nixos import HostConfig, Machine, Secret
 
 __all__ = ["SecretFile", "declared", "differences", "generation_of", "look", "subject_name"]
 
-_LOOK = 'for path in {paths}; do echo "$(stat -L -c \'%a %U %u %G %g %Z\' "$path" 2>/dev/null || echo -) $(readlink -f "$path") $path"; done'
+_LOOK = 'for path in {paths}; do echo "$(stat -L -c \'%a %U %u %G %g %Y\' "$path" 2>/dev/null || echo -) $(readlink -f "$path") $path"; done'
 _GENERATION = re.compile(r"\.d/(\d+)/")
 _OCTAL = re.compile(r"0?[0-7]{3,4}")
 
@@ -21,7 +21,7 @@ class SecretFile:
     """What lies behind one path.
 
     :param users: name and number of the owner; `groups` alike.
-    :param changed_s: when its content or owner was changed last, seconds since 1970.
+    :param changed_s: when its content was written, seconds since 1970.
     :param real_path: where it lies itself.
     """
 

@@ -95,11 +95,16 @@
     systemd.services.reader = readerOf config.sops.secrets.api-token.path;
     systemd.services.age-reader = readerOf config.age.secrets.token.path;
   };
-  leaky = { config, ... }: {
+  # Each line beside the first three breaks one thing.
+  leaky = { config, pkgs, ... }: {
     networking.hostName = "leaky";
     sops.defaultSopsFile = ./secrets/all.yaml;
     sops.age.keyFile = "/var/lib/sops-nix/key.txt";
-    sops.secrets.api-token = { owner = "app"; mode = "0400"; };
+    sops.secrets.api-token = { owner = "app"; mode = "0400"; restartUnits = [ "stubborn.service" ]; };
+    # Is there before its secret is, and is not restarted for a new one.
+    systemd.services.early = { wantedBy = [ "multi-user.target" ]; serviceConfig.ExecStart = "${pkgs.coreutils}/bin/tail -F ${config.sops.secrets.api-token.path}"; };
+    systemd.services.late = { wantedBy = [ "multi-user.target" ]; after = [ "early.service" ]; serviceConfig = { Type = "oneshot"; RemainAfterExit = true; }; script = "sleep 3; touch ${config.sops.secrets.api-token.path}"; };
+    systemd.services.stubborn = { wantedBy = [ "multi-user.target" ]; unitConfig.RefuseManualStop = true; script = "exec sleep infinity"; };
     # Loosens what is declared, and shows the value to everybody.
     systemd.services.loosen = { wantedBy = [ "multi-user.target" ]; serviceConfig.Type = "oneshot"; serviceConfig.RemainAfterExit = true; script = "chmod 0444 ${config.sops.secrets.api-token.path}; chown root ${config.sops.secrets.api-token.path}"; };
     systemd.services.shout = { wantedBy = [ "multi-user.target" ]; script = "exec -a \"shout $(cat ${config.sops.secrets.api-token.path})\" sleep infinity"; };

@@ -45,7 +45,7 @@ def test_layout_boots_with_test_secrets(host: str, flake: Path, tmp_path: Path) 
     assert failing(report) == set(), printed
     assert status == 0
     assert passed(report) >= {"BOOT-001", *MADE}
-    assert outcomes(report)["SEC-011"] == "not applicable", printed
+    assert outcomes(report)["SEC-011"] == "not-applicable", printed
     told = [line for line in printed.splitlines() if "test value" in line]
     assert len(told) == 1, printed
     assert "test value" in report["run"]["hosts"][host]["circumstances"]["secrets"]
@@ -61,7 +61,9 @@ def test_nothing_of_the_owners_and_no_value_is_told(flake: Path, tmp_path: Path)
 
 def test_what_loosens_and_shows_a_secret_is_found(flake: Path, tmp_path: Path) -> None:
     _, report, printed = judge("leaky", tmp_path, *JUDGED, "-k", CONTROLS, flake=flake)
-    assert failing(report) == {"SEC-013", "SEC-014"}, printed
+    assert failing(report) == {"SEC-012", "SEC-013", "SEC-014", "SEC-015"}, printed
+    assert "api-token and early.service: decrypted" in of(report, "SEC-012")["reason"]
+    assert "stubborn.service was not restarted" in of(report, "SEC-015")["reason"]
     assert "mode is 0444, declared is 0400" in of(report, "SEC-013")["reason"]
     assert "owner is root, declared is app" in of(report, "SEC-013")["reason"]
     assert "command line of a process of shout.service" in of(report, "SEC-014")["reason"]

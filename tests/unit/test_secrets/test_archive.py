@@ -24,8 +24,14 @@ NOBODY = pyrage.x25519.Identity.generate().to_public()
 
 
 def sops(name: str, source: Path | None = None, **more: str) -> Secret:
-    values = {"key": name, "format": "yaml", "path": f"/run/secrets/{name}"} | more
-    return Secret(name=name, module=SecretModule.SOPS, source=str(source or ""), **values)
+    return Secret(
+        name=name,
+        module=SecretModule.SOPS,
+        source=str(source or ""),
+        key=more.get("key", name),
+        format=more.get("format", "yaml"),
+        path=f"/run/secrets/{name}",
+    )
 
 
 def age(name: str, source: Path | None = None) -> Secret:

@@ -47,10 +47,10 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
     from pytest_nixos.machine.faults.faults import Faults, Hog
     from pytest_nixos.machine.survey import Survey, View
     from pytest_nixos.nix.declared import Firewall, OllamaSettings, PortRange, Unit, Zram
+    from pytest_nixos.nix.declared_secrets import Secret
     from pytest_nixos.nix.dev_shell import DevShell, ShellVisit
     from pytest_nixos.nix.evaluate import NixAnswer
     from pytest_nixos.nix.flake import Flake, FlakeHost
-    from pytest_nixos.nix.declared_secrets import Secret
     from pytest_nixos.nix.host_facts import HostConfig
     from pytest_nixos.observe.base import Probe
     from pytest_nixos.observe.store import Observations

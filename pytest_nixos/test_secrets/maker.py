@@ -134,7 +134,8 @@ def _rsa() -> rsa.RSAPrivateKey:
 def _password_hash(maker: Maker) -> str:
     # crypt(5): the method that every release of NixOS takes; its default number of rounds is not
     # written.
-    return str(sha512_crypt.using(rounds=5000).hash(maker.password(None)))
+    method = sha512_crypt.using(rounds=5000)  # type: ignore[no-untyped-call] # not in its stubs
+    return str(method.hash(maker.password(None)))
 
 
 _MAKERS: Mapping[Kind, Callable[[Maker, str, int | None], str]] = {

@@ -42,7 +42,7 @@ in
         '';
       };
       agenixInstall = {
-        deps = [ "agenixNewGeneration" "specialfs" "debianPaths" ];
+        deps = [ "agenixNewGeneration" "specialfs" ];
         text = lib.concatMapStrings
           (s: ''
             identities=()

@@ -97,7 +97,7 @@ in
         setupSecrets = { deps = [ "specialfs" "users" "groups" ]; text = install "" (manifest "" regular cfg.templates "/run/secrets"); supportsDryActivation = true; };
       })
       (lib.mkIf (forUsers != { }) {
-        setupSecretsForUsers = { deps = [ "specialfs" "debianPaths" ]; text = install "-ignore-passwd" (manifest "-for-users" forUsers { } "/run/secrets-for-users"); supportsDryActivation = true; };
+        setupSecretsForUsers = { deps = [ "specialfs" ]; text = install "-ignore-passwd" (manifest "-for-users" forUsers { } "/run/secrets-for-users"); supportsDryActivation = true; };
         users.deps = [ "setupSecretsForUsers" ];
       })
     ];

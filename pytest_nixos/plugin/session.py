@@ -184,10 +184,11 @@ class NixosSession:
         failed = [e for e in fresh if e.failure is not None and e not in left]
         for entry in failed:
             say(f"{entry.key}: does not evaluate")
-        check_declared(
-            self.settings.secrets,
-            {e.ref.attr: _secret_names(e.config) for e in self.entries if e.config is not None},
-        )
+        if self.settings.secrets:
+            check_declared(
+                self.settings.secrets,
+                {e.ref.attr: _secret_names(e.config) for e in self.entries if e.config is not None},
+            )
         self._say_what_builds_take([entry for entry in fresh if entry.config is not None], say)
         if wanted and all(entry.failure is not None for entry in wanted):
             raise next(e.failure for e in (*failed, *wanted) if e.failure is not None)

@@ -78,12 +78,12 @@ def test_missing_files_are_one_finding_that_explains_its_units(flake: Path, tmp_
     for path in ("app.env", "token", "alice"):
         assert f"/etc/nixos/secrets/{path} is not there" in cause["reason"]
     options = [w for w in cause["remedy"].split() if w.startswith("/etc/nixos")]
-    # Nobody knows which variables a file has that is not in the repository.
-    (tmp_path / "app.env").write_text("API_KEY=mine\n")
-    options = [o.replace("app.env=kind:environment", "app.env=app.env") for o in options]
-    given = [word for option in options for word in ("--nixos-secret", option)]
     again = tmp_path / "again"
     again.mkdir()
+    # Nobody knows which variables a file has that is not in the repository.
+    (again / "app.env").write_text("API_KEY=mine\n")
+    options = [o.replace("app.env=kind:environment", "app.env=app.env") for o in options]
+    given = [word for option in options for word in ("--nixos-secret", option)]
     _, report, printed = judge("plain-files", again, *JUDGED, "-k", CONTROLS, *given, flake=flake)
     assert failing(report) == set(), printed
     assert {"BOOT-001", "SEC-011"} <= passed(report)

@@ -72,7 +72,7 @@ class JsonHost(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `failure` is what kept the host from being judged, `why` the same in a few words.
     `changed_options` maps an option to what the host declares and what the machine had.
     `circumstances` are the machine's that ran pytest: its `pace`, the `pressure` on it, and what
-    the guest's kernel was told for it.
+    the guest's kernel was told for it; and `secrets`: how many of the host's have test values.
     """
 
     ref: str

@@ -22,6 +22,8 @@ systemctl show-environment | grep -qaF -f {_PATTERNS} && echo manager
 rm -f {_PATTERNS}
 true
 """
+_SCRIPTS = """systemctl show --property=ExecStartPre,ExecStart,ExecStartPost {unit} |
+grep -o '/nix/store/[^ ;]*' | sort -u | xargs -r grep -qsF {patterns} --"""
 _PROCESS = re.compile(r"/proc/(\d+)/(cmdline|environ)")
 
 
@@ -61,14 +63,26 @@ def leaks(
             if not any(part in text for part in parts):
                 continue
             if process and process[2] == "environ":
-                if unit in host.units_naming(secret.path):
-                    continue
-                found.append((secret, f"environment of a process of {unit or 'no unit'}"))
+                # What runs in a scope (a container, a session) got it from whoever started it.
+                if unit.endswith(".service") and not _uses(machine, host, unit, secret):
+                    found.append((secret, f"environment of a process of {unit}"))
             elif process:
                 found.append((secret, f"command line of a process of {unit or 'no unit'}"))
             else:
                 found.append((secret, "environment of systemd" if place == "manager" else place))
     return list(dict.fromkeys(found))
+
+
+def _uses(machine: Machine, host: HostConfig, unit: str, secret: Secret) -> bool:
+    """Whether a unit names a secret, or what is rendered of secrets, itself or in a script that it
+    starts.
+    """
+    rendered = [t.path for t in host.secrets.templates if t.module is secret.module]
+    paths = [secret.path, *rendered]
+    if any(unit in host.units_naming(path) for path in paths):
+        return True
+    patterns = " ".join(f"-e {shlex.quote(path)}" for path in paths)
+    return machine.run(_SCRIPTS.format(unit=shlex.quote(unit), patterns=patterns)).succeeded
 
 
 def _read(machine: Machine, place: str) -> str:

@@ -7,6 +7,8 @@
     sops.secrets.api-token = { owner = "app"; mode = "0440"; restartUnits = [ "keeper.service" ]; };
     sops.secrets."nested/deep" = { owner = "app"; path = "/etc/app/deep"; };
     systemd.services.reader = readerOf config.sops.secrets.api-token.path;
+    # Its own secret in its own environment is nobody else's business.
+    systemd.services.exporter = { wantedBy = [ "multi-user.target" ]; script = "export TOKEN=$(cat ${config.sops.secrets.api-token.path}); exec sleep infinity"; };
     systemd.services.keeper = { wantedBy = [ "multi-user.target" ]; script = "test -s ${config.sops.secrets.api-token.path}; exec sleep infinity"; };
   };
   sops-dotenv = { config, ... }: {
@@ -38,6 +40,8 @@
     sops.templates."app.conf" = { content = "token = ${config.sops.placeholder.api-token}\n"; owner = "app"; };
     users.users.alice = { isNormalUser = true; hashedPasswordFile = config.sops.secrets.alice-password.path; };
     systemd.services.reader = readerOf config.sops.templates."app.conf".path;
+    sops.templates."app.env".content = "TOKEN=${config.sops.placeholder.api-token}\n";
+    systemd.services.app = { wantedBy = [ "multi-user.target" ]; script = "test -n \"$TOKEN\" && exec sleep infinity"; serviceConfig.EnvironmentFile = config.sops.templates."app.env".path; };
   };
   agenix = { config, readerOf, ... }: {
     networking.hostName = "agenix";
@@ -107,6 +111,8 @@
     systemd.services.stubborn = { wantedBy = [ "multi-user.target" ]; unitConfig.RefuseManualStop = true; script = "exec sleep infinity"; };
     # Loosens what is declared, and shows the value to everybody.
     systemd.services.loosen = { wantedBy = [ "multi-user.target" ]; serviceConfig.Type = "oneshot"; serviceConfig.RemainAfterExit = true; script = "chmod 0444 ${config.sops.secrets.api-token.path}; chown root ${config.sops.secrets.api-token.path}"; };
+    systemd.services.import = { wantedBy = [ "multi-user.target" ]; before = [ "heir.service" ]; serviceConfig = { Type = "oneshot"; RemainAfterExit = true; }; script = "systemctl set-environment TOKEN=$(cat ${config.sops.secrets.api-token.path})"; };
+    systemd.services.heir = { wantedBy = [ "multi-user.target" ]; after = [ "import.service" ]; serviceConfig.ExecStart = "${pkgs.coreutils}/bin/sleep infinity"; };
     systemd.services.shout = { wantedBy = [ "multi-user.target" ]; script = "exec -a \"shout $(cat ${config.sops.secrets.api-token.path})\" sleep infinity"; };
   };
 }

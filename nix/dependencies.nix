@@ -17,4 +17,7 @@
   "tree-sitter"
   "tree-sitter-nix"
   "dnslib"
+  "pyrage"
+  "libpass"
+  "pyyaml"
 ]

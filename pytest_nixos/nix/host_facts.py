@@ -25,9 +25,11 @@ from pytest_nixos.nix.declared import (
     VmSettings,
     Zram,
 )
+from pytest_nixos.nix.declared_secrets import Secrets
 from pytest_nixos.nix.definitions import Definitions
 from pytest_nixos.nix.differences import differences, sub_path
 from pytest_nixos.nix.refs import HostRef
+from pytest_nixos.nix.unit_needs import UnitNeed, names_path, needs_of
 
 __all__ = ["Fact", "HostConfig", "host_facts", "parse_host_config"]
 
@@ -137,6 +139,10 @@ class HostConfig:
             path="virtualisation.vmVariant.virtualisation", parse=VmSettings.parse, compared=False
         ),
     ]
+    secrets: Annotated[
+        Secrets,
+        Fact(path="sops.secrets", parse=Secrets.parse, absent=Secrets(), compared=False),
+    ]
     options: Mapping[str, Declared]
     changed: Mapping[str, tuple[Json, Json]]
     derivation: str
@@ -156,6 +162,17 @@ class HostConfig:
     def name(self) -> str:
         """The attribute name under ``nixosConfigurations``."""
         return self.ref.attr
+
+    @property
+    def unit_needs(self) -> tuple[UnitNeed, ...]:
+        """Files that units cannot start without, those of disabled units left out."""
+        return tuple(
+            need for unit in self.units.values() if unit.enabled for need in needs_of(unit)
+        )
+
+    def units_naming(self, path: str) -> tuple[str, ...]:
+        """Return the units whose files name a path, in order of name."""
+        return tuple(sorted(u.name for u in self.units.values() if names_path(u, path)))
 
     def option(self, path: str) -> Declared:
         """Return one option that was asked for at evaluation; others count as ``absent``."""

@@ -23,6 +23,7 @@ from pytest_nixos.machine.snapshot.limits import (
     CacheLimits,
 )
 from pytest_nixos.nix.refs import HostSelection, UpgradeFrom
+from pytest_nixos.test_secrets.given import GivenSecret, RealKey
 
 __all__ = [
     "Keep",
@@ -94,6 +95,8 @@ class Settings:
     :param evaluation_memory_mib: what evaluating one host may take, ``None`` for no limit.
     :param where: tell where the options that decide a finding are set.
     :param network: what guests reach beyond their own link.
+    :param secrets: values that the user gives for secrets.
+    :param real_secrets_key: decrypts the host's own secrets; ``None`` for test secrets.
     :param snapshot: whether VMs start from a saved state.
     :param cache_limits: what the saved states of all hosts may take.
     """
@@ -120,6 +123,8 @@ class Settings:
     evaluation_timeout_s: float
     evaluation_memory_mib: int | None
     network: NetworkUse
+    secrets: tuple[GivenSecret, ...]
+    real_secrets_key: RealKey | None
     ssh_address: str | None
     upgrade_from: UpgradeFrom | None
     allow_live_switch: bool
@@ -181,6 +186,11 @@ class Settings:
                 read.one("evaluation_memory"), option="evaluation-memory"
             ),
             network=_choice(NetworkUse, read.one("network"), option="network"),
+            secrets=tuple(
+                GivenSecret.parse(text, cwd=read.directory("secret"))
+                for text in read.many("secret")
+            ),
+            real_secrets_key=_real_key(read.path("real_secrets_key")),
             ssh_address=read.one("ssh") or None,
             upgrade_from=_upgrade_from(read.one("upgrade_from"), cwd, read.one("backend")),
             allow_live_switch=read.flag("allow_live_switch"),
@@ -350,6 +360,18 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
         {"choices": [choice.value for choice in NetworkUse]},
         "what guests reach: nothing beyond their link; all that this machine does (VMs); names and time of a stand-in (containers)",
     ),
+    (
+        "secret",
+        None,
+        {"action": "append", "metavar": "[HOST:]NAME=FILE"},
+        "value of a declared secret, or of a plain file by its whole path, in test machines; NAME=kind:KIND makes one (repeatable)",
+    ),
+    (
+        "real_secrets_key",
+        "",
+        {"metavar": "FILE"},
+        "let test machines decrypt the host's real secrets with this private key of age or OpenSSH",
+    ),
     ("ssh", "", {"metavar": "ADDRESS"}, "[user@]address of the live host for --nixos-backend ssh"),
     (
         "upgrade_from",
@@ -379,7 +401,12 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
 # Whoever takes such a risk says so on the command line; a file that comes with the flake cannot.
 # And a prepared host is a store path that no file knows beforehand.
 _ONLY_BY_HAND = frozenset(
-    {"container_root_is_machine_root", "prepared", "run_script_has_my_rights"}
+    {
+        "container_root_is_machine_root",
+        "prepared",
+        "real_secrets_key",
+        "run_script_has_my_rights",
+    }
 )
 
 
@@ -411,8 +438,15 @@ class _Reader:
         given = self._config.getoption(f"nixos_{name}")
         if given:
             return self._config.invocation_params.dir / str(given)
+        if name in _ONLY_BY_HAND:
+            return None
         ini = str(self._config.getini(f"nixos_{name}"))
         return self._config.rootpath / ini if ini else None
+
+    def directory(self, name: str) -> Path:
+        """Return what a relative path in an option starts from."""
+        by_hand = self._config.getoption(f"nixos_{name}") is not None
+        return self._config.invocation_params.dir if by_hand else self._config.rootpath
 
     def pairs(self, name: str) -> tuple[tuple[str, str], ...]:
         given = self._config.getoption(f"nixos_{name}")
@@ -461,6 +495,10 @@ def _report(text: str, cwd: Path) -> ReportTarget:
     if not (kind and separator and path):
         raise _bad("report", text, "FORMAT:PATH, for example json:report.json")
     return ReportTarget(kind, cwd / path)
+
+
+def _real_key(file: Path | None) -> RealKey | None:
+    return None if file is None else RealKey.parse(file)
 
 
 def _upgrade_from(text: str, cwd: Path, backend: str) -> UpgradeFrom | None:

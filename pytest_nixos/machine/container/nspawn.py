@@ -25,6 +25,7 @@ from pytest_nixos.machine.channel.transport import PORTS
 from pytest_nixos.machine.container.cgroup import CGROUP_PREFIX
 from pytest_nixos.machine.container.channel import (
     GUEST_DIRECTORY,
+    SECRETS,
     SPOOL_DIRECTORY,
     UNIT_DIRECTORY,
     UNITS,
@@ -117,6 +118,10 @@ for port in PORTS; do
   mkfifo -m 600 "$private/CHANNEL/$port.in" "$private/CHANNEL/$port.out"
   chown "${base:-0}:${base:-0}" "$private/CHANNEL/$port.in" "$private/CHANNEL/$port.out"
 done
+if [ -e "$private/CHANNEL/SECRETS" ]; then
+  chown "${base:-0}:${base:-0}" "$private/CHANNEL/SECRETS"
+  chmod 400 "$private/CHANNEL/SECRETS"
+fi
 
 ip link set lo up
 ip link add GUEST type veth peer name OUTSIDE
@@ -226,6 +231,7 @@ def stage_argv(
         "PLAIN": PLAIN,
         "STORE": STORE,
         "CHANNEL": CHANNEL,
+        "SECRETS": SECRETS,
         "HELPER": str(_HELPER),
         "PORTS": " ".join(PORTS),
         "MORE": " ".join(plan.addresses.more),

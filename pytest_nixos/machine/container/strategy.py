@@ -254,7 +254,7 @@ class NspawnStrategy:
         if why_not:
             console.append(f"pytest-nixos: the container's disk has no bound: {why_not}")
         stack.callback(remove_tree, run_dir / CHANNEL)
-        prepare_channel(run_dir / CHANNEL, spec.system)
+        prepare_channel(run_dir / CHANNEL, spec.system, spec.secrets)
 
     @staticmethod
     def _tool(name: str) -> str:

@@ -34,6 +34,7 @@ from pytest_nixos.machine.vm.argv import (
     monitor_argv,
     qemu_options_name,
     run_environment,
+    secrets_argv,
 )
 from pytest_nixos.machine.vm.programs import find_qemu_img
 from pytest_nixos.machine.vm.run_script import RunScript, boots_from, qemu_version, serial_console
@@ -163,6 +164,7 @@ class VmLauncher:
             "cores": str(self.spec.cores or ""),
             "restricted": str(self.options.restrict_network),
             "protocol": str(PROTOCOL_VERSION),
+            "secrets": "" if self.spec.secrets is None else self.spec.secrets.digest,
             **environment,
         }
 
@@ -234,6 +236,7 @@ class VmLauncher:
             ),
             *monitor_argv(run_dir),
             *SerialChannel.qemu_argv(run_dir),
+            *secrets_argv(self.spec.secrets),
             *filter_argv(run_dir, user_networks(self.script.text)),
             *extra_argv,
         )

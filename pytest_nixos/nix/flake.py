@@ -18,6 +18,7 @@ from pytest_nixos.nix.dev_shell import DevShell, ShellVisit
 from pytest_nixos.nix.dev_shell_visit import DirenvVisit, enter_shell, enter_with_direnv
 from pytest_nixos.nix.evaluate import (
     CONFIGURATIONS,
+    Asked,
     Measured,
     NixAnswer,
     apply_to_hosts,
@@ -184,15 +185,20 @@ class Flake:
             self._of_hosts("", _FETCH)
 
     def known(
-        self, name: str, *, backend: str = "auto", option_paths: Sequence[str] = ()
+        self,
+        name: str,
+        *,
+        backend: str = "auto",
+        option_paths: Sequence[str] = (),
+        where: Sequence[str] = (),
     ) -> HostConfig | None:
         """Return what :meth:`evaluate` would, if it is known without an evaluation."""
         names = _option_names(option_paths)
-        document = self._kept.instantiated(self._host_question(name, backend, names))
+        document = self._kept.instantiated(self._host_question(name, backend, names, where))
         if document is None:
             return None
         with contextlib.suppress(UnreadableDocument):
-            return self._parsed(name, document, names)
+            return self._parsed(name, document, names, where)
         return None  # damaged, which counts as absent
 
     def evaluate(
@@ -201,6 +207,7 @@ class Flake:
         *,
         backend: str = "auto",
         option_paths: Sequence[str] = (),
+        where: Sequence[str] = (),
         refuse_image: bool = False,
         measured: Measured = lambda _: None,
     ) -> HostConfig:
@@ -209,6 +216,7 @@ class Flake:
         :param backend: ``auto`` (a container if the host declares ``boot.isContainer``), ``vm``,
             ``container``, ``boot-loader`` (a VM with a disk and boot loader of its own).
         :param option_paths: further options to read, as written in a module.
+        :param where: option paths whose definitions are told, see :func:`evaluation_expression`.
         :param refuse_image: refuse a host that is made into a medium, such as an ISO image, before
             its machine is evaluated.
         :param measured: told how much memory it took, in MiB, if it was not known already.
@@ -217,7 +225,7 @@ class Flake:
         :raises EvalError: if the host does not evaluate.
         :raises SettingsError: if an option path is malformed.
         """
-        known = self.known(name, backend=backend, option_paths=option_paths)
+        known = self.known(name, backend=backend, option_paths=option_paths, where=where)
         host, names = HostRef(self.ref, name), _option_names(option_paths)
         if refuse_image and (kind := self._image(name, known)):
             raise ImageRefused(host, kind)
@@ -231,14 +239,14 @@ class Flake:
                 backend=backend,
                 instrumentation=self._instrumentation,
                 refuse_image=refuse_image,
-                options=names,
+                asked=Asked(options=names, where=where),
                 measured=measured,
             )
         except ImageRefused as err:
             self._kept.put(_image_question(name), {"image": err.kind})
             raise
-        config = self._parsed(name, document, names)
-        self._kept.put(self._host_question(name, backend, names), document)
+        config = self._parsed(name, document, names, where)
+        self._kept.put(self._host_question(name, backend, names, where), document)
         return config
 
     def instantiate_generation(self, name: str, *, backend: str, delta: str) -> str:
@@ -384,13 +392,18 @@ class Flake:
         return self._kept_answers
 
     def _host_question(
-        self, name: str, backend: str, names: Mapping[str, Sequence[str]]
+        self,
+        name: str,
+        backend: str,
+        names: Mapping[str, Sequence[str]],
+        where: Sequence[str],
     ) -> Mapping[str, object]:
         expression = evaluation_expression(
             name,
             backend=backend,
             instrumentation=self._instrumentation,
             options=list(names.values()),
+            where=where,
         )
         return {"kind": "host", "expression": expression}
 
@@ -402,7 +415,11 @@ class Flake:
         return known.image if known is not None else kept if isinstance(kept, str) else ""
 
     def _parsed(
-        self, name: str, document: Mapping[str, Json], names: Mapping[str, Sequence[str]]
+        self,
+        name: str,
+        document: Mapping[str, Json],
+        names: Mapping[str, Sequence[str]],
+        where: Sequence[str],
     ) -> HostConfig:
         """Read a document.
 
@@ -410,7 +427,7 @@ class Flake:
         """
         host = HostRef(self.ref, name)
         try:
-            return parse_host_config(host, document, option_paths=tuple(names))
+            return parse_host_config(host, document, option_paths=tuple(names), where=where)
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as err:
             raise UnreadableDocument(
                 f"{host}: what was evaluated cannot be read: {type(err).__name__} {err}",

@@ -1,10 +1,11 @@
 # The document of one host: what it declares, what the machine made of it has instead, and the machine's derivation.
 #
-# request: { host; options = [ [ name ... ] ... ]; skippedFacts; refuseImage; ... } as the plugin sent it.
+# request: { host; options = [ [ name ... ] ... ]; where = [ { names; members; } ... ]; skippedFacts; refuseImage; ... } as the plugin sent it.
 {
   safe,
   facts,
   machineOf,
+  where ? (_: _: [ ]),
   request,
 }:
 hosts:
@@ -136,4 +137,6 @@ else
       );
     options = options host.config;
     machineOptions = options machine.config;
+    # Of the host as it is written: nobody reads where the machine made of it got its values.
+    where = where (host.options or { }) (request.where or [ ]);
   }

@@ -11,6 +11,7 @@ from typing import Any
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.observe.base import Probe
 from pytest_nixos.standards.seen import Sight
+from pytest_nixos.subject import Subject
 
 __all__ = ["NEEDED", "NEEDED_TEXTS", "TEXT", "TEXTS", "Kind", "Parameter", "Parameters"]
 
@@ -52,6 +53,7 @@ class Kind:
     :param parameters: what a catalogue entry says beside the kind.
     :param one_of: parameters of which exactly one has to be given.
     :param options: option paths that it reads, from its parameters.
+    :param blames: what is broken where a control fails, from its parameters and what was observed.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Kind:
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     one_of: tuple[str, ...] = ()
     options: Callable[[Parameters], tuple[str, ...]] = lambda _: ()
+    blames: Callable[[Parameters, Json], tuple[Subject, ...]] = lambda _, __: ()
 
     @property
     def host_side(self) -> bool:

@@ -11,6 +11,7 @@ import pytest
 
 from checks.boot import test_boot as boot
 from checks.units import test_mounts as mounts
+from pytest_nixos import observe
 from pytest_nixos.findings import Evidence, Finding, Outcome, Severity
 from pytest_nixos.machine.base import Machine
 from pytest_nixos.nix.declared import Unit
@@ -143,6 +144,7 @@ def judged(
         secrets=there,
     )
     store = cast("Observations", seen)
+    internet = observe.NeedsOfMachine(no_way_out=None, observations=lambda: None)
     machine = cast("Machine", Silent())
     echoes = []
     for number, name in enumerate(resting):
@@ -152,12 +154,16 @@ def judged(
     return explained(
         [
             *echoes,
-            finding("BOOT-001", boot.test_no_unit_has_failed, store),
+            finding("BOOT-001", boot.test_no_unit_has_failed, store, internet),
             finding(
                 "BOOT-006", boot.test_activation_of_this_boot_had_no_errors, machine, host, store
             ),
             finding(
-                "UNIT-007", mounts.test_every_mount_and_swap_of_the_table_is_there, host, store
+                "UNIT-007",
+                mounts.test_every_mount_and_swap_of_the_table_is_there,
+                host,
+                store,
+                internet,
             ),
         ]
     )

@@ -8,7 +8,7 @@ import shutil
 import stat
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
@@ -62,8 +62,9 @@ PLAN = ContainerPlan(
 class Host:
     """What the backend asks of a host config."""
 
-    name = "web"
+    name = host_name = "web"
     vm = None
+    file_systems: Mapping[str, object] = {}
 
     def __init__(self, interfaces: Any = None, units: tuple[str, ...] = ()) -> None:
         self.interfaces = interfaces

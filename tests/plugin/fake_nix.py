@@ -78,7 +78,15 @@ def evaluate(expression: str) -> object:
     absent = [{"state": "absent"} for _ in request["options"]]
     document["derivation"] = f"/nix/store/{host}.drv"
     system = "aarch64-linux" if host == "arm" else document["system"]
-    return {**document, "system": system, "options": absent, "machineOptions": absent}
+    set_by = json.loads(os.environ.get("FAKE_NIX_WHERE", "{}"))
+    where = [set_by.get(".".join(asked["names"])) for asked in request["where"]]
+    return {
+        **document,
+        "system": system,
+        "options": absent,
+        "machineOptions": absent,
+        "where": where,
+    }
 
 
 def main(arguments: list[str]) -> None:

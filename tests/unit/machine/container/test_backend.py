@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pytest
 
@@ -64,6 +64,8 @@ class Host:
 
     name = "web"
     vm = None
+    file_systems: ClassVar[dict[str, object]] = {}
+    host_name = "web"
 
     def __init__(self, interfaces: Any = None, units: tuple[str, ...] = ()) -> None:
         self.interfaces = interfaces

@@ -8,11 +8,11 @@ import shutil
 import stat
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pytest
 
@@ -64,7 +64,7 @@ class Host:
 
     name = host_name = "web"
     vm = None
-    file_systems: Mapping[str, object] = {}
+    file_systems: ClassVar[dict[str, object]] = {}
 
     def __init__(self, interfaces: Any = None, units: tuple[str, ...] = ()) -> None:
         self.interfaces = interfaces

@@ -47,10 +47,7 @@ class Host:
     file_systems: Mapping[str, object] = {}
     program = "bin/run-llm-host-vm"
     snapshot_refusal = "not asked for"
-    host_name = "llm-host"
     changed: Mapping[str, object] = {}
-    units: Mapping[str, object] = {}
-    file_systems: Mapping[str, object] = {}
     system = f"{os.uname().machine}-linux"
 
 

@@ -86,7 +86,7 @@ def nixos_judge(
         verdict = judge(control, nixos_host_config, observations, backend)
         nixos_evidence.expect(verdict.expected)
         nixos_evidence.observe(verdict.observed)
-        nixos_evidence.judged_on = verdict.judged_on
+        nixos_evidence.judge_on(verdict.judged_on)
         if verdict.outcome is Outcome.NOT_APPLICABLE:
             not_applicable(verdict.reason)
         if verdict.outcome is not Outcome.PASSED and control.observed is not None:

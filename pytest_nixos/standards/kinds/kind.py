@@ -81,6 +81,17 @@ class Kind:
         ]
         return ", ".join(parts) or "no parameters"
 
+    def about(self, given: Parameters) -> str:
+        """Say in words what it looks at with the parameters `given`."""
+        if "services" in given:
+            return (
+                "services that the host is there for (those that NixOS brings, such as sshd, nscd"
+                " and the network's, are not meant)"
+            )
+        names = [given[key] for key in ("path", "paths", "unit", "units", "key") if key in given]
+        flat = [n for name in names for n in ([name] if isinstance(name, str) else name)]
+        return f"{self.reads} ({', '.join(flat)})" if flat else self.reads
+
     def problem(self, given: Parameters) -> str | None:
         """Say what is wrong with the parameters `given`, if anything is."""
         for name, value in given.items():

@@ -11,12 +11,12 @@ import pytest
 
 from checks.boot import test_boot as boot
 from checks.units import test_mounts as mounts
-from pytest_nixos import observe
 from pytest_nixos.findings import Evidence, Finding, Outcome, Severity
 from pytest_nixos.machine.base import Machine
 from pytest_nixos.nix.declared import Unit
 from pytest_nixos.observe.activation import ActivationFailure, BootActivation
 from pytest_nixos.observe.file import FileState
+from pytest_nixos.observe.internet import NeedsOfMachine
 from pytest_nixos.observe.mount import Mount, MountTable, parse_fstab
 from pytest_nixos.observe.store import Observations
 from pytest_nixos.observe.unit import UnitState
@@ -54,6 +54,10 @@ def _file(path: str) -> FileState:
     return FileState(
         path=path, mode="400", owner="root", group="root", type="regular file", content=""
     )
+
+
+#: A guest that reaches the internet: every failure is its own.
+ONLINE = NeedsOfMachine(no_way_out=None, observations=lambda: None)
 
 
 class Silent:
@@ -144,7 +148,6 @@ def judged(
         secrets=there,
     )
     store = cast("Observations", seen)
-    internet = observe.NeedsOfMachine(no_way_out=None, observations=lambda: None)
     machine = cast("Machine", Silent())
     echoes = []
     for number, name in enumerate(resting):
@@ -154,7 +157,7 @@ def judged(
     return explained(
         [
             *echoes,
-            finding("BOOT-001", boot.test_no_unit_has_failed, store, internet),
+            finding("BOOT-001", boot.test_no_unit_has_failed, store, ONLINE),
             finding(
                 "BOOT-006", boot.test_activation_of_this_boot_had_no_errors, machine, host, store
             ),
@@ -163,7 +166,7 @@ def judged(
                 mounts.test_every_mount_and_swap_of_the_table_is_there,
                 host,
                 store,
-                internet,
+                ONLINE,
             ),
         ]
     )

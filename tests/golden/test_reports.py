@@ -178,9 +178,9 @@ def test_finding_survives_json() -> None:
 
 def test_guest_text_is_no_markup() -> None:
     page = write_html(FINDINGS, RUN)
-    assert "<script>" not in page
-    assert "&lt;script&gt;" in page
-    assert "<b>evil" not in page
+    assert page.count("<script") == 2, "the data and the page's own script, and nothing of a guest"
+    assert "\\u003cscript\\u003e" in page
+    assert "<b>evil" not in page and "&lt;b&gt;evil" in page
 
 
 def test_a_page_without_findings_is_whole() -> None:

@@ -10,7 +10,7 @@ from typing import Protocol, Self
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import BrokenMachineError, MachineError
-from pytest_nixos.local.pace import Pace
+from pytest_nixos.local.pace import Pace, Pacer
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.capabilities import BootsFrom, PortState, Powered, Resettable
 from pytest_nixos.machine.command import (
@@ -118,6 +118,7 @@ class Machine:
         self.backend = backend
         self.state = State.NEW
         self.epoch = 0
+        self._pacer = Pacer(spec.pace)
         self._running: Running | None = None
         self._condemned = ""
 
@@ -181,9 +182,14 @@ class Machine:
 
     def deadline(self, limit_s: float) -> Deadline:
         """Make a deadline for what takes `limit_s` seconds at most on an idle machine; later
-        where this one is slow.
+        where this one is slow by now.
         """
-        return Deadline.after(self.spec.pace.limit(limit_s))
+        return Deadline.after(self.pace.limit(limit_s))
+
+    @property
+    def pace(self) -> Pace:
+        """How slow this machine has become; ``spec.pace`` is what it was at the start."""
+        return self._pacer.now()
 
     def run(
         self, command: str, *, timeout_s: float | None = None, stdin: bytes = b""

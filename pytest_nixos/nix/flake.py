@@ -97,6 +97,9 @@ class Flake:
         self._visits: dict[tuple[str, str, bool], ShellVisit] = {}
         self._shell_names: Mapping[str, tuple[str, ...]] | None = None
         self._hosts: tuple[FlakeHost, ...] | None = None
+        self._lock: NixAnswer | None = None
+        self._check: NixAnswer | None = None
+        self._rebuilt: dict[str, bool] = {}
 
     # What it is.
 
@@ -135,12 +138,27 @@ class Flake:
         return f"{platform.machine()}-{platform.system().lower()}"
 
     def lock_answer(self) -> NixAnswer:
-        """Ask Nix whether ``flake.lock`` says all that ``flake.nix`` needs."""
-        return ask(self.nix, argv.lock_check_argv(self.nix.settings, self.ref))
+        """Ask Nix whether ``flake.lock`` says all that ``flake.nix`` needs, once."""
+        if self._lock is None:
+            self._lock = ask(self.nix, argv.lock_check_argv(self.nix.settings, self.ref))
+        return self._lock
 
     def check_answer(self) -> NixAnswer:
-        """Run ``nix flake check --no-build``."""
-        return ask(self.nix, argv.check_argv(self.nix.settings, self.ref))
+        """Run ``nix flake check --no-build`` once, however many hosts the flake has.
+
+        That it passed is kept between runs and workers, as evaluations are; why it failed is not,
+        since a network may be what was missing.
+        """
+        if self._check is None:
+            question = {"kind": "flake check"}
+            warnings = self._kept.get(question).get("warnings")
+            if isinstance(warnings, list):
+                self._check = NixAnswer(succeeded=True, said="", warnings=tuple(warnings))
+                return self._check
+            self._check = ask(self.nix, argv.check_argv(self.nix.settings, self.ref))
+            if self._check.succeeded:
+                self._kept.put(question, {"warnings": list(self._check.warnings)})
+        return self._check
 
     # Its hosts.
 
@@ -283,15 +301,15 @@ class Flake:
         return None if derivation is None else self.nix.build(str(derivation), gc_root=gc_root)
 
     def rebuild(self, derivation: str) -> Rebuild:
-        """Build again what this machine built for `derivation`, as far as that is cheap, and
-        compare.
+        """Build again what this machine built for `derivation`, as far as that is cheap and was
+        not done for another host, and compare.
 
         Text files, units and scripts are built again, and the system that holds them; packages are
         not.
 
         :param derivation: store path of a derivation that has been built.
         """
-        return rebuild(self.nix, derivation)
+        return rebuild(self.nix, derivation, self._rebuilt)
 
     # Its other outputs.
 

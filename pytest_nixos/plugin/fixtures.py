@@ -225,9 +225,7 @@ def nixos_slowness(
 
     def words() -> str:
         since = began.until(PressureMark.now()).words
-        return "; ".join(
-            dict.fromkeys(filter(None, (nixos_machine.spec.pace.words, since, of_boot)))
-        )
+        return "; ".join(dict.fromkeys(filter(None, (nixos_machine.pace.words, since, of_boot))))
 
     return words
 

@@ -11,7 +11,7 @@ from typing import Any
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import MachineError, NixosError
 from pytest_nixos.generations.upgrade_stage import Stage
-from pytest_nixos.local.pace import Pace, measure_pace
+from pytest_nixos.local.pace import Pacer
 from pytest_nixos.nix.failures import ImageRefused
 from pytest_nixos.nix.flake import Flake, Flakes
 from pytest_nixos.nix.host_facts import HostConfig
@@ -85,6 +85,8 @@ class NixosSession:
 
     :param question: what is asked about a host when it is evaluated.
     :param controls: selected by the profiles, parameters and severities applied.
+
+    ``pacer`` tells how slow this machine is, ``told_pace`` the factor that people have been told.
     """
 
     def __init__(
@@ -109,19 +111,8 @@ class NixosSession:
         self._by_id = {control.id: control for control in controls}
         self._entries = {entry.key: entry for entry in entries}
         self._to_build: tuple[str, ...] = ()
-        self._pace: Pace | None = None
-
-    @property
-    def pace(self) -> Pace:
-        """How slow this machine is; measured when a process of the run first asks."""
-        if self._pace is None:
-            self._pace = measure_pace()
-        return self._pace
-
-    @property
-    def has_pace(self) -> bool:
-        """Whether :attr:`pace` has been measured, so that it has been told."""
-        return self._pace is not None
+        self.pacer = Pacer()
+        self.told_pace = 1.0
 
     @property
     def entries(self) -> tuple[HostEntry, ...]:

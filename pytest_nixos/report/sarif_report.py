@@ -134,7 +134,11 @@ def _result(finding: Finding, rule: int, run: RunFacts) -> dict[str, Any]:
             for number, place in enumerate(places, 1)
         ],
         "partialFingerprints": {"nixosControl/v1": f"{finding.host}/{finding.control}"},
-        "properties": {"causedBy": list(finding.caused_by), "explains": list(finding.explains)},
+        "properties": {
+            "judgedOn": finding.judged_on,
+            "causedBy": list(finding.caused_by),
+            "explains": list(finding.explains),
+        },
     }
     if finding.outcome is Outcome.WAIVED:
         result["suppressions"] = [{"kind": "external", "justification": printable(finding.reason)}]

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pytest_nixos.errors import MachineError, TransportError
 from pytest_nixos.local.namespace import Leader, in_network_of
-from pytest_nixos.local.process import Runner, SubprocessRunner, find_tool
+from pytest_nixos.local.process import ProcessTimeout, Runner, SubprocessRunner, find_tool
 from pytest_nixos.local.timing import Deadline, poll
 from pytest_nixos.machine.base import BackendName, MachineSpec
 from pytest_nixos.machine.boot.events import BootEventKind, BootListener, ignore_boot_event
@@ -127,7 +127,11 @@ class ContainerBackend:
         news = BootNews(spec.host.name, self._on_event)
         life = Lifetime(spec.host.name, news, program=_PROGRAM, remedies=_REMEDIES)
         with life.stopped_on_error():
-            launched = strategy.launch(spec, news.console, life.undo, deadline=deadline)
+            try:
+                launched = strategy.launch(spec, news.console, life.undo, deadline=deadline)
+            except ProcessTimeout as err:
+                # What prepares the container has the boot's time and no more.
+                raise life.late(f"not started: {err.message}", deadline) from err
             running = ContainerRunning(life, launched, nsenter, self._limits.at(spec.pace))
             running.boot(deadline)
         return running

@@ -32,6 +32,37 @@ let
     else
       "";
 
+  # Services that something outside of nixpkgs says something about: the host's own modules, and those of its other inputs. null where the
+  # release does not tell where definitions stand.
+  ownServices =
+    let
+      nixpkgs = safe.get host [ "pkgs" "path" ] null;
+      definitions = safe.get host [ "options" "systemd" "services" "definitionsWithLocations" ] null;
+      isNixpkgs =
+        file:
+        let
+          root = toString nixpkgs;
+        in
+        builtins.substring 0 (builtins.stringLength root + 1) (toString file) == "${root}/";
+      namesOf =
+        definition:
+        if isNixpkgs (definition.file or "") || !(builtins.isAttrs definition.value) then
+          [ ]
+        else
+          builtins.attrNames definition.value;
+    in
+    if nixpkgs == null || definitions == null || builtins.elem "units" request.skippedFacts then
+      null
+    else
+      builtins.attrNames (
+        builtins.listToAttrs (
+          map (name: {
+            inherit name;
+            value = null;
+          }) (builtins.concatMap namesOf definitions)
+        )
+      );
+
   wanted = all: builtins.removeAttrs all request.skippedFacts;
 
   # What the host's own VM variant asks for stands there, before the instrumentation has its say.
@@ -84,8 +115,9 @@ else if machine ? problem then
   { inherit (machine) problem; }
 else
   {
-    inherit image;
+    inherit image ownServices;
     inherit (machine) backend program;
+    withoutBootLoader = machine.withoutBootLoader or false;
     snapshot = machine.snapshot or null;
     derivation = safe.text machine.package.drvPath;
     output = safe.text machine.package.outPath;

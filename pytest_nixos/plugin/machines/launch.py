@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 __all__ = ["Launch", "bundled_backend"]
 
 
+# A machine that has become this much slower is told once more.
+_TOLD_AGAIN = 1.5
+
+
 class Launch:
     """One machine on its way up and down; a context manager that yields the running machine.
 
@@ -118,10 +122,12 @@ class Launch:
         return spec if changed is None else changed
 
     def _measured_pace(self) -> Pace:
-        """Return how slow this machine is; people are told once."""
-        told = self._session.has_pace
-        pace = self._session.pace
-        if pace.words and not told:
+        """Return how slow this machine is by now; people are told once, and again when it has
+        become much slower.
+        """
+        pace = self._session.pacer.renew()
+        if pace.factor >= _TOLD_AGAIN * self._session.told_pace:
+            self._session.told_pace = pace.factor
             self._progress.say(pace.words)
         return pace
 

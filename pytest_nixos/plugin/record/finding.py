@@ -10,7 +10,8 @@ from datetime import date
 import pytest
 
 from pytest_nixos.errors import NixosError
-from pytest_nixos.findings import Evidence, Finding, Outcome
+from pytest_nixos.findings import Evidence, Finding, JudgedOn, Outcome
+from pytest_nixos.local.pace import Pressure
 from pytest_nixos.local.text import printable
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.metadata import subfolder
@@ -44,10 +45,13 @@ def make_finding(
     control: Control,
     key: str,
     session: NixosSession,
+    *,
+    pressure: Pressure,
 ) -> Finding:
     """Make the finding of an item that `report` decides, waivers applied.
 
     :param key: of the item's host.
+    :param pressure: on this machine since the item began.
     """
     evidence = item.stash.get(EVIDENCE, Evidence())
     outcome, reason = _outcome(report)
@@ -79,7 +83,7 @@ def make_finding(
         backend=session.backend_name(key).value if session.entry(key).config else "",
         severity=control.severity,
         outcome=outcome,
-        judged_on=evidence.judged_on,
+        judged_on=_judged_on(control, evidence, outcome),
         reason=printable(reason),
         threat=control.threat if judged else "",
         remedy=remedy,
@@ -98,7 +102,16 @@ def make_finding(
         else "",
         by_hand=by_hand(control, host, blames) if violated and host is not None else "",
         page=page_of(control),
+        pressure=pressure.to_json() if outcome in (Outcome.FAILED, Outcome.ERROR) else {},
     )
+
+
+def _judged_on(control: Control, evidence: Evidence, outcome: Outcome) -> str:
+    """Return whose word the outcome rests on; what nobody has said is taken for the guest's own."""
+    if outcome in (Outcome.ERROR, Outcome.NOT_APPLICABLE):
+        return JudgedOn.NOTHING.value
+    said = evidence.judged_on or control.judged_on
+    return said if said in {where.value for where in JudgedOn} else JudgedOn.MACHINE.value
 
 
 def _places(
@@ -169,6 +182,7 @@ def properties(finding: Finding) -> list[tuple[str, object]]:
         ("nixos_severity", finding.severity.name),
         ("nixos_host", printable(finding.host)),
         ("nixos_outcome", finding.outcome.value),
+        ("nixos_judged_on", finding.judged_on),
         *(("nixos_rests_on", printable(str(subject))) for subject in finding.rests_on),
         *(("nixos_blames", printable(str(subject))) for subject in finding.blames),
     ]

@@ -78,7 +78,10 @@ class FindingMaker:
         control = collect.control_of(item, session)
         decides = report.when == "call" or (report.when == "setup" and not report.passed)
         if control is not None and decides:
-            finding = make_finding(item, report, control, key, session)
+            began = item.stash.get(_BEGAN, PressureMark.now())
+            finding = make_finding(
+                item, report, control, key, session, pressure=began.until(PressureMark.now())
+            )
             # A subtest has a report of its own, before that of the test, which passes until all are
             # counted.
             finding = item.stash.get(_FAILED_PART, None) or finding

@@ -23,6 +23,7 @@ from pytest_nixos.plugin.record.run_record import RunRecord
 from pytest_nixos.plugin.stash import SESSION
 from pytest_nixos.plugin.workers import Controller
 from pytest_nixos.report.causes import explained
+from pytest_nixos.report.changes import change_lines
 from pytest_nixos.report.facts import RunFacts
 from pytest_nixos.report.upgrade import upgrade_lines
 
@@ -107,11 +108,9 @@ class Recorder:
             terminalreporter.write_line("")
             for notice in facts.waiver_notices:
                 terminalreporter.write_line(printable(notice))
-            for entry in session.entries:
-                if entry.config is not None and entry.config.changed:
-                    terminalreporter.write_line(
-                        f"{printable(entry.key)}: {len(entry.config.changed)} options differ from the host as declared (see the report)"
-                    )
+            for name, host in facts.hosts.items():
+                for line in change_lines(name, host, whole=whole):
+                    terminalreporter.write_line(line)
             for host, difference in facts.upgrades.items():
                 terminalreporter.write_line("")
                 for line in upgrade_lines(host, difference):

@@ -14,7 +14,8 @@ from typing import Any
 
 from pytest_nixos import __version__
 from pytest_nixos.errors import NixosError
-from pytest_nixos.findings import Finding, Ledger, Outcome
+from pytest_nixos.findings import Finding, JudgedOn, Ledger, Outcome
+from pytest_nixos.nix.changes import changes, leaves
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.metadata import subfolder
 from pytest_nixos.plugin.host_failure import why_not_judged
@@ -100,7 +101,7 @@ class RunRecord:
                     backend=session.backend_name(item.host).value,
                     severity=control.severity,
                     outcome=Outcome.ERROR,
-                    judged_on="nothing",
+                    judged_on=JudgedOn.NOTHING.value,
                     reason=died or "not judged: the worker that was to judge it died",
                     threat="",
                     remedy="",
@@ -170,7 +171,7 @@ def _host_facts(entry: HostEntry, session: NixosSession) -> Mapping[str, object]
             "release": config.release,
             "version": config.version,
             "warnings": list(config.warnings),
-            "changed_options": _changed_options(config, entry.circumstances),
+            **_changes(config, entry.circumstances),
             "folder": _folder(entry, session),
             "declared": _declared(config),
         }
@@ -203,18 +204,22 @@ def _folder(entry: HostEntry, session: NixosSession) -> str:
     return ""
 
 
-def _changed_options(
-    config: HostConfig, circumstances: Mapping[str, Any]
-) -> dict[str, list[object]]:
-    """Return path to declared and real value; what a slow machine's guest was told on its
-    kernel's command line included.
+def _changes(config: HostConfig, circumstances: Mapping[str, Any]) -> Mapping[str, object]:
+    """Return what the machine has instead of what the host declares: each option, and the
+    groups of them; what a slow machine's guest was told on its kernel's command line included.
     """
-    changed: dict[str, list[object]] = {path: list(pair) for path, pair in config.changed.items()}
+    changed = dict(config.changed)
     if added := circumstances.get("added_kernel_params"):
         own = list(config.kernel_params)
-        declared, real = changed.get("boot.kernelParams", [own, own])
-        changed["boot.kernelParams"] = [
+        declared, real = changed.get("boot.kernelParams", (own, own))
+        changed["boot.kernelParams"] = (
             declared,
             [*(real if isinstance(real, list) else own), *added],
-        ]
-    return changed
+        )
+    return {
+        "changed_options": {path: list(pair) for path, pair in leaves(changed).items()},
+        "changes": [
+            {"what": change.what, "why": change.why, "options": list(change.options)}
+            for change in changes(changed)
+        ],
+    }

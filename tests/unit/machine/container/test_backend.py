@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import stat
 import sys
+import time
+from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
@@ -13,9 +16,9 @@ from typing import Any, cast
 
 import pytest
 
-from pytest_nixos.errors import MachineError, ToolMissingError
+from pytest_nixos.errors import BootError, MachineError, ToolMissingError
 from pytest_nixos.local.namespace import find_leader
-from pytest_nixos.local.process import Completed, SubprocessRunner
+from pytest_nixos.local.process import Completed, ProcessTimeout, SubprocessRunner
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.base import MachineSpec
 from pytest_nixos.machine.console import Console
@@ -32,6 +35,7 @@ from pytest_nixos.machine.container.nspawn import (
     scope_argv,
     stage_argv,
 )
+from pytest_nixos.machine.container.started import Launched
 from pytest_nixos.machine.container.strategy import NspawnStrategy
 from pytest_nixos.machine.container.users import UserRange, choose_range, own_tree
 from pytest_nixos.machine.network.scan import LinkAddresses, link_addresses
@@ -239,6 +243,43 @@ def test_a_machine_without_loop_devices_gets_a_directory_and_a_reason(tmp_path: 
     why = make_disk(SubprocessRunner(), tmp_path, deadline=Deadline.after(5), dev=tmp_path / "dev")
     assert "loop devices" in why or "mkfs.ext4" in why
     assert (tmp_path / "disk").is_dir()
+
+
+class _Slow(SubprocessRunner):
+    """Every program of this machine takes longer than it may."""
+
+    def run(self, argv: Sequence[str], *, deadline: Deadline, **_: Any) -> Completed:
+        if deadline.limit_s < 1:
+            time.sleep(deadline.remaining_s)
+        raise ProcessTimeout(f"{argv[0]}: still running", remedy="look at what it waits for")
+
+
+def test_a_mkfs_that_takes_too_long_costs_the_bound_or_the_boot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name, **_: f"/sbin/{name}")
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/loop-control").touch()
+    (tmp_path / "disk").mkdir()
+    left = make_disk(_Slow(), tmp_path, deadline=Deadline.after(600), dev=tmp_path / "dev")
+    assert "took more than 120 s" in left
+    assert (tmp_path / "disk").is_dir()
+    with pytest.raises(ProcessTimeout):
+        make_disk(_Slow(), tmp_path, deadline=Deadline.after(0.1), dev=tmp_path / "dev")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="containers need root")
+def test_preparations_that_take_the_boots_time_are_a_late_boot(tmp_path: Path) -> None:
+    class Strategy:
+        def launch(self, *_: object, deadline: Deadline, **__: object) -> Launched:
+            _Slow().run(["nix-store", "--load-db"], deadline=deadline)
+            raise AssertionError
+
+    with pytest.raises(BootError, match="not started: nix-store: still running") as caught:
+        ContainerBackend(strategy=cast("Any", Strategy())).start(
+            spec(tmp_path), deadline=Deadline.after(0.1)
+        )
+    assert "--nixos-boot-timeout" in caught.value.remedy
 
 
 @pytest.mark.parametrize(

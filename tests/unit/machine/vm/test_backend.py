@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import threading
@@ -268,6 +269,24 @@ def test_a_kernel_that_refuses_is_told_with_the_option_that_names_the_risk(rig: 
         VmBackend(runner=Refusing()).start(rig.spec(), deadline=Deadline.after(5))
     assert "--nixos-run-script-has-my-rights" in caught.value.remedy
     assert "user namespaces" in caught.value.remedy
+    rig.assert_clean()
+
+
+@pytest.mark.skipif(not shutil.which("unshare"), reason="needs util-linux")
+def test_a_kernel_without_user_namespaces_is_told(rig: Rig) -> None:
+    """``user.max_user_namespaces`` belongs to a user namespace: it is 0 in one of the test's own."""
+    none_left = 'echo 0 >/proc/sys/user/max_user_namespaces && exec "$@"'
+
+    class Without(SubprocessRunner):
+        def run(self, argv: Sequence[str], **options: Any) -> Completed:
+            inside = ("unshare", "--user", "--map-root-user", "sh", "-c", none_left, "sh", *argv)
+            return super().run(inside, **options)
+
+    rig.script("echo started; exit 1")
+    with pytest.raises(MachineError, match=r"No space left on device|not permitted") as caught:
+        VmBackend(runner=Without()).start(rig.spec(), deadline=Deadline.after(20))
+    assert "--nixos-run-script-has-my-rights" in caught.value.remedy
+    assert "user.max_user_namespaces" in caught.value.remedy
     rig.assert_clean()
 
 

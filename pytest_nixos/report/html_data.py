@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytest_nixos.findings import Finding, Outcome, Severity
+from pytest_nixos.local.pace import Pressure
 from pytest_nixos.local.text import printable, printable_lines
 
 __all__ = ["html_data"]
@@ -111,7 +112,7 @@ def _detail(finding: Finding, pool: _Pool, *, whole: bool) -> dict[str, Json]:
     if not finding.failed and finding.outcome is not Outcome.WAIVED:
         if not whole or finding.observed is None:
             return {}
-        return {"observed": pool.of(finding.observed), "judged": finding.judged_on}
+        return {"observed": pool.of(finding.observed), "judged": pool.of(finding.judged_on)}
     numbers = {
         "why": pool.of(finding.why or finding.reason),
         "expected": pool.of(finding.expected),
@@ -120,7 +121,9 @@ def _detail(finding: Finding, pool: _Pool, *, whole: bool) -> dict[str, Json]:
         "hand": pool.of(finding.by_hand),
     }
     detail: dict[str, Json] = {name: n for name, n in numbers.items() if n != _NONE}
-    detail["judged"] = finding.judged_on
+    detail["judged"] = pool.of(f"{finding.judged_on}: {finding.whose_word}")
+    if meanwhile := Pressure.from_json(finding.pressure).words:
+        detail["meanwhile"] = pool.of(meanwhile)
     if finding.places:
         detail["places"] = [[pool.of(p.spot), pool.of(p.words)] for p in finding.places]
     if finding.caused_by:

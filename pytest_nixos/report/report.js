@@ -59,7 +59,9 @@
     term(list, "echo of", (detail.causes ?? []).join(", "));
     term(list, "explains", (detail.explains ?? []).join(", "));
     term(list, "expected", text(detail.expected ?? -1));
-    term(list, `observed (judged on: ${detail.judged ?? "machine"})`, text(detail.observed ?? -1));
+    term(list, "observed", text(detail.observed ?? -1));
+    term(list, "judged on", text(detail.judged ?? -1));
+    term(list, "meanwhile", text(detail.meanwhile ?? -1));
     term(list, "risk", control[4]);
     term(list, "remedy", text(detail.remedy ?? -1));
     term(list, "check by hand", text(detail.hand ?? -1));

@@ -213,7 +213,7 @@ def test_whose_word_a_verdict_rests_on_is_told_everywhere() -> None:
     assert '"judged_on": "outside"' in write_json(FINDINGS, RUN)
     assert '"judgedOn": "outside"' in write_sarif(FINDINGS, RUN)
     assert outside.whose_word == "a look from outside, not the guest's word"
-    assert "<dd>a look from outside, not the guest&#39;s word</dd>" in write_html(FINDINGS, RUN)
+    assert "outside: a look from outside, not the guest's word" in write_html(FINDINGS, RUN)
     assert "judged on machine: the guest's own word" in summary(whole=True)
     assert "judged on machine" not in summary()
     assert "judged on outside: a look from outside" in "\n".join(failure_lines(outside))

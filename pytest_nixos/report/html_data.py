@@ -36,7 +36,8 @@ def html_data(findings: Sequence[Finding]) -> str:
     hosts: dict[str, int] = {}
     outcomes = list(Outcome)
     severities = sorted(Severity)
-    rows, details = [], []
+    rows: list[list[int]] = []
+    details: list[dict[str, Json]] = []
     for finding in findings:
         # A profile tunes severities for a run as a whole, so that a control has one.
         if finding.control not in controls:

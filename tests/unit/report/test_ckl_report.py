@@ -24,7 +24,7 @@ def run(hosts: dict[str, dict[str, object]] | None = None) -> RunFacts:
         plugin_version="0",
         started_at="t",
         duration_s=1,
-        hosts=HOSTS if hosts is None else hosts,  # type: ignore[arg-type]
+        hosts=HOSTS if hosts is None else hosts,
         fail_on="LOW",
     )
 

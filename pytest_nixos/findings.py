@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from pytest_nixos.place import Place
 from pytest_nixos.subject import MACHINE, Subject, SubjectKind
 
 __all__ = ["Evidence", "Finding", "JudgedOn", "Ledger", "Outcome", "Severity"]
@@ -148,6 +149,13 @@ class Finding:
     :param explains: controls whose findings on the same host this one explains.
     :param pressure: how busy the machine that ran pytest was meanwhile, of what failed; see
         :class:`pytest_nixos.local.pace.Pressure`.
+    :param against_baseline: of a failed one, where there is a baseline: ``new``, ``worse`` or
+        ``known``.
+    :param why: of one that failed: what is declared, what is true, what makes it so and what comes of
+        it, in one paragraph.
+    :param by_hand: a command that shows it on the host; it only reads.
+    :param page: of the control, below the documentation's reference.
+    :param places: where the options that decide it are set, the user's own files first.
     """
 
     control: str
@@ -173,6 +181,11 @@ class Finding:
     caused_by: tuple[str, ...] = ()
     explains: tuple[str, ...] = ()
     pressure: Mapping[str, float | None] = field(default_factory=dict)
+    places: tuple[Place, ...] = ()
+    against_baseline: str = ""
+    why: str = ""
+    by_hand: str = ""
+    page: str = ""
 
     @property
     def whose_word(self) -> str:
@@ -197,6 +210,7 @@ class Finding:
             "references": {standard: list(ids) for standard, ids in self.references.items()},
             "rests_on": [str(subject) for subject in self.rests_on],
             "blames": [str(subject) for subject in self.blames],
+            "places": [place.to_json() for place in self.places],
         }
         return _plain(plain)  # type: ignore[no-any-return]
 
@@ -214,6 +228,7 @@ class Finding:
                 "blames": tuple(Subject.parse(s) for s in data.get("blames", ())),
                 "caused_by": tuple(data.get("caused_by", ())),
                 "explains": tuple(data.get("explains", ())),
+                "places": tuple(Place.from_json(p) for p in data.get("places", ())),
             }
         )
 

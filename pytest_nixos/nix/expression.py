@@ -54,6 +54,7 @@ def evaluation_expression(
     backend: str,
     instrumentation: Instrumentation,
     options: Sequence[Sequence[str]],
+    where: Sequence[str] = (),
     skipped_facts: Sequence[str] = (),
     refuse_image: bool = False,
 ) -> str:
@@ -62,6 +63,8 @@ def evaluation_expression(
     :param attr: name of the host.
     :param backend: ``auto``, ``vm`` or ``container``.
     :param options: option paths as attribute names, see :func:`option_names`.
+    :param where: option paths whose definitions are told; one that ends in ``.*`` stands for the
+        members of its value.
     :param skipped_facts: names of :func:`host_facts` to leave out because they break the
         evaluation.
     :param refuse_image: answer what the host is where it is no machine that stays, such as an ISO
@@ -72,10 +75,11 @@ def evaluation_expression(
     request |= {
         "options": [list(names) for names in options],
         "facts": {name: option_names(fact.path) for name, fact in host_facts().items()},
+        "where": [_asked_where(path) for path in where],
         "skippedFacts": list(skipped_facts),
         "refuseImage": refuse_image,
     }
-    return _expression("host-config.nix", request, "{ }", needs="facts")
+    return _expression("host-config.nix", request, "{ }", needs="facts where")
 
 
 def generation_expression(
@@ -140,6 +144,11 @@ def expression_sources() -> Mapping[str, str]:
     return {file.name: file.read_text() for file in files if file.name.endswith(".nix")}
 
 
+def _asked_where(path: str) -> dict[str, object]:
+    whole = path.removesuffix(".*")
+    return {"names": list(option_names(whole)), "members": whole != path}
+
+
 def _small_expression(main: str, arguments: str) -> str:
     source = expression_sources()
     return (
@@ -175,6 +184,9 @@ def _expression(main: str, request: Mapping[str, object], delta: str, *, needs: 
   instrumentation = variant: (
 {source["instrumentation.nix"]}
   ) (request.instrumentation // variant);
+  where = (
+{source["where.nix"]}
+  ) {{ inherit safe; }};
   delta = (
 {delta}
   );

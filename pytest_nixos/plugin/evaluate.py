@@ -20,6 +20,7 @@ from pytest_nixos.nix.schedule import Question, select_hosts
 from pytest_nixos.nix.store import Nix
 from pytest_nixos.plugin.options import Settings, SnapshotUse
 from pytest_nixos.plugin.session import HostEntry, NixosSession
+from pytest_nixos.standards.decides import where_paths
 from pytest_nixos.standards.load import load_catalogue, option_paths
 from pytest_nixos.standards.model import Control
 from pytest_nixos.standards.profile import load_profiles, select_controls
@@ -127,5 +128,6 @@ def _question(
     return Question(
         backend="auto" if backend is None else backend,
         option_paths=tuple(dict.fromkeys((*option_paths(controls), *FURTHER_OPTIONS))),
+        where=where_paths(controls) if settings.where else (),
         machines_only=frozenset(unnamed),
     )

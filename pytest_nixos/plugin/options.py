@@ -76,6 +76,7 @@ class Settings:
     :param backend: how machines run, ``None`` where each host's own config decides: a container
         where it declares ``boot.isContainer``, else a VM.
     :param suites: bundled suites asked for by name; empty means all when no paths were given.
+    :param baseline: JSON report of an earlier run; what failed there alike does not fail this run.
     :param fail_on: findings below this severity are reported and do not fail the run.
     :param boot_timeout_s: seconds from a machine's start to a settled system.
     :param upgrade_from: what hosts are upgraded from, ``None`` for no upgrade test.
@@ -83,6 +84,7 @@ class Settings:
     :param container_root_is_machine_root: give containers this machine's own user ids.
     :param run_script_has_my_rights: run a VM's script and QEMU outside of any sandbox.
     :param evaluation_memory_mib: what evaluating one host may take, ``None`` for no limit.
+    :param where: tell where the options that decide a finding are set.
     :param open_network: let guests reach beyond the host machine.
     :param snapshot: whether VMs start from a saved state.
     :param cache_limits: what the saved states of all hosts may take.
@@ -94,6 +96,7 @@ class Settings:
     profiles: tuple[str, ...]
     catalogue_dirs: tuple[Path, ...]
     waivers: Path | None
+    baseline: Path | None
     fail_on: Severity
     reports: tuple[ReportTarget, ...]
     keep: Keep
@@ -102,6 +105,7 @@ class Settings:
     boot_timeout_s: float
     memory_mib: int | None
     cores: int | None
+    where: bool
     override_inputs: tuple[tuple[str, str], ...]
     nix_options: tuple[tuple[str, str], ...]
     impure: bool
@@ -139,6 +143,7 @@ class Settings:
             profiles=read.many("profile") or (DEFAULT_PROFILE,),
             catalogue_dirs=tuple(config.rootpath / d for d in read.many("catalogue")),
             waivers=read.path("waivers"),
+            baseline=read.path("baseline"),
             fail_on=_severity(read.one("fail_on")),
             reports=tuple(_report(text, cwd) for text in read.many("report")),
             keep=_choice(Keep, read.one("keep"), option="keep"),
@@ -152,6 +157,7 @@ class Settings:
             ),
             memory_mib=_optional_count(read.one("memory"), option="memory"),
             cores=_optional_count(read.one("cores"), option="cores"),
+            where=read.one("where") != "off",
             override_inputs=read.pairs("override_input"),
             nix_options=read.pairs("nix_option"),
             impure=read.flag("impure"),
@@ -245,6 +251,12 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
     ),
     ("waivers", "", {"metavar": "FILE"}, "file of dated, reasoned exceptions"),
     (
+        "baseline",
+        "",
+        {"metavar": "FILE"},
+        "JSON report of an earlier run: fail only on what is new or worse since, and tell what went away",
+    ),
+    (
         "fail_on",
         "low",
         {"metavar": "SEVERITY"},
@@ -288,6 +300,12 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
     ),
     ("memory", "", {"metavar": "MIB"}, "memory of the VM instead of what the host declares"),
     ("cores", "", {"metavar": "N"}, "cores of the VM instead of what the host declares"),
+    (
+        "where",
+        "on",
+        {"choices": ["on", "off"]},
+        "tell file and line of the options that decide a finding",
+    ),
     (
         "override_input",
         None,

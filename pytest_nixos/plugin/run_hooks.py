@@ -21,6 +21,7 @@ from pytest_nixos.plugin.host_failure import HostFailure, refuse_failed
 from pytest_nixos.plugin.not_applicable import not_applicable
 from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.progress import Progress
+from pytest_nixos.plugin.record.baseline import Baseline
 from pytest_nixos.plugin.record.maker import FindingMaker
 from pytest_nixos.plugin.record.recorder import Recorder
 from pytest_nixos.plugin.session import NixosSession
@@ -219,6 +220,8 @@ class RunHooks:
         try:
             session = open_session(settings, flakes_of(settings), catalogue_dirs=directories)
             _check_suites(settings, session)
+            if (baseline := Baseline.of(settings)) is not None:
+                baseline.check_hosts(session.host_keys)
         except NixosError as err:
             raise _usage_error(config, err) from err
         return session

@@ -35,6 +35,23 @@ class JournalLine(msgspec.Struct, frozen=True, kw_only=True):
     message: str
 
 
+class JsonPlace(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an option that decides a finding gets its value.
+
+    `file` is relative to the flake's root, or to that of the input that `source` names; it is empty
+    where no file is known. `how`: the option is set there, its default is declared there, it is not
+    set and has none, the finding is about the text there, or the host itself is defined there.
+    """
+
+    option: str
+    how: Literal["set", "default", "unset", "text", "host"]
+    file: str
+    line: int | None
+    column: int | None
+    source: str
+    priority: str
+
+
 class JsonFinding(msgspec.Struct, frozen=True, kw_only=True):
     """Outcome of one control on one host.
 
@@ -71,15 +88,30 @@ class JsonFinding(msgspec.Struct, frozen=True, kw_only=True):
     caused_by: list[str]
     explains: list[str]
     pressure: dict[str, float | None]
+    places: list[JsonPlace]
+    why: str = ""
+    by_hand: str = ""
+    page: str = ""
+    against_baseline: Literal["", "new", "worse", "known"] = ""
+
+
+class JsonChange(msgspec.Struct, frozen=True, kw_only=True):
+    """Options that differ in the machine for one reason."""
+
+    what: str
+    why: str
+    options: list[str]
 
 
 class JsonHost(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One host of the run; where it did not evaluate, only the first three.
 
     `failure` is what kept the host from being judged, `why` the same in a few words.
-    `changed_options` maps an option to what the host declares and what the machine had.
+    `changed_options` maps an option to what the host declares and what the machine had; `changes`
+    are the same options in at most ten groups, each with the reason.
     `circumstances` are the machine's that ran pytest: its `pace`, the `pressure` on it, and what
-    the guest's kernel was told for it.
+    the guest's kernel was told for it. `folder` is the flake's below the root of its source tree. `declared`: units, open ports, users,
+    kernel parameters and toplevel, for comparisons.
     """
 
     ref: str
@@ -91,7 +123,10 @@ class JsonHost(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     version: str | msgspec.UnsetType = msgspec.UNSET
     warnings: list[str] | msgspec.UnsetType = msgspec.UNSET
     changed_options: dict[str, list[Any]] | msgspec.UnsetType = msgspec.UNSET
+    changes: list[JsonChange] = []
     circumstances: dict[str, Any] = {}
+    declared: dict[str, Any] = {}
+    folder: str = ""
 
 
 class JsonRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,6 +142,7 @@ class JsonRun(msgspec.Struct, frozen=True, kw_only=True):
     waiver_notices: list[str]
     upgrades: dict[str, dict[str, Any]]
     incomplete: list[str]
+    baseline: dict[str, Any] = {}
 
 
 class JsonReport(msgspec.Struct, frozen=True, kw_only=True):

@@ -32,6 +32,7 @@ _WARNING = 4
 _SCREEN_LINES = 36
 _REMEDY_LINES = 4
 _EXPLAINED = 8
+_PLAN_PLACES = 2
 _WORDS = {
     Outcome.PASSED: "passed",
     Outcome.FAILED: "failed",
@@ -78,6 +79,7 @@ def failure_lines(finding: Finding) -> list[str]:
         f"{finding.severity.name} {finding.control}: {finding.title}",
         printable(finding.reason),
     ]
+    lines += _where(finding, most=len(finding.places))
     lines += [f"expected: {_value(finding.expected)}", f"observed: {_value(finding.observed)}"]
     for name, text in finding.attachments.items():
         tail = text.splitlines()[-_ATTACHMENT_LINES:]
@@ -88,7 +90,10 @@ def failure_lines(finding: Finding) -> list[str]:
     lines += _journal_lines(finding)
     if finding.threat:
         lines.append(f"risk:     {printable(finding.threat)}")
-    return lines + _labelled("remedy:   ", finding.remedy, most=None)
+    lines += _labelled("remedy:   ", finding.remedy, most=None)
+    if finding.by_hand:
+        lines.append(f"by hand:  {printable(finding.by_hand)}")
+    return lines
 
 
 def _journal_lines(finding: Finding) -> list[str]:
@@ -185,6 +190,7 @@ def _cause_entry(number: int, cause: Cause, run: RunFacts, *, whole: bool) -> li
     head.append(finding.severity.name, style=_STYLES[finding.severity])
     head.append(f" {finding.control} [{printable(finding.host)}] {finding.title}{below}")
     lines = [f"     {printable(finding.reason)}"] if finding.reason else []
+    lines += [f"     {line}" for line in _where(finding, most=_PLAN_PLACES)]
     lines += [f"     {line}" for line in _explains(cause)]
     if finding.expected is not None:
         lines.append(f"     expected: {_value(finding.expected, most=_PLAN_VALUE)}")
@@ -196,6 +202,12 @@ def _cause_entry(number: int, cause: Cause, run: RunFacts, *, whole: bool) -> li
         f"     {line}" for line in _labelled("remedy:   ", finding.remedy, most=_REMEDY_LINES)
     ]
     return [head, *(Text(line) for line in lines)]
+
+
+def _where(finding: Finding, *, most: int) -> list[str]:
+    """Return a line for each place that decides a finding, so that editors can jump to it."""
+    shown = [printable(place.words) for place in finding.places[:most]]
+    return [f"{'where:   ' if i == 0 else '         '} {line}" for i, line in enumerate(shown)]
 
 
 def _explains(cause: Cause) -> list[str]:

@@ -12,11 +12,11 @@ from pytest_nixos.findings import Outcome
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.standards.applicability import inapplicable
 from pytest_nixos.standards.declared_value import declared_value, redacted, value_in_machine
-from pytest_nixos.standards.expectation import NothingToCheckError, describe, mismatch
+from pytest_nixos.standards.expectation import SHOWN, NothingToCheckError, describe, mismatch
 from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.look import look
-from pytest_nixos.standards.model import Control, DeclaredSpec, Expectation, Operator
-from pytest_nixos.standards.seen import Seen, Unseen
+from pytest_nixos.standards.model import Control, DeclaredSpec, Expectation, Operator, Quantifier
+from pytest_nixos.standards.seen import EVERYBODY_ELSE, Seen, Unseen
 
 __all__ = ["Verdict", "judge"]
 
@@ -93,6 +93,9 @@ def _judge_machine(
     if control.expect.op is Operator.AS_DECLARED:
         return _judge_as_declared(control, host, sight)
     on_machine = _hold(control.expect, sight)
+    if on_machine.outcome is Outcome.NOT_APPLICABLE:
+        about = KINDS[control.observed.kind].about(control.observed.parameters)
+        on_machine = replace(on_machine, reason=f"{on_machine.reason}: {about}")
     if control.declared is None:
         return _verdict(control, on_machine, judged_on)
     found = declared_value(host, control.declared)
@@ -141,7 +144,14 @@ def _judge_config(control: Control, host: HostConfig) -> _Judgement:
     held = _hold(_config_expectation(control), found, control.declared)
     if held.outcome is Outcome.PASSED:
         return held
-    return _Judgement(held.outcome, f"{control.declared.path} {held.reason}", held.observed)
+    # Members that are options name themselves.
+    named = len(control.declared.options) > 1 and "*" not in control.declared.select
+    about = (
+        ""
+        if named and _config_expectation(control).quantifier is not Quantifier.WHOLE
+        else (f"{control.declared.path} ")
+    )
+    return _Judgement(held.outcome, f"{about}{held.reason}", held.observed)
 
 
 def _falsified(control: Control, host: HostConfig, place: BackendName) -> str | None:
@@ -166,12 +176,17 @@ def _hold(expect: Expectation, sight: Seen, declared: DeclaredSpec | None = None
     first = _hold_one(expect, sight, declared)
     if first.outcome is Outcome.FAILED:
         return first
-    for case, value in sight.cases.items():
-        held = _hold_one(expect, Seen(value), declared)
-        if held.outcome is Outcome.FAILED:
-            observed = {"everybody else": first.observed, case: held.observed}
-            return _Judgement(Outcome.FAILED, f"for {case}: {held.reason}", observed)
-    return first
+    wrong = {
+        case: held
+        for case, value in sight.cases.items()
+        if (held := _hold_one(expect, Seen(value), declared)).outcome is Outcome.FAILED
+    }
+    if not wrong:
+        return first
+    observed = {EVERYBODY_ELSE: first.observed, **{case: h.observed for case, h in wrong.items()}}
+    told = "; ".join(f"for {case}: {held.reason}" for case, held in list(wrong.items())[:SHOWN])
+    more = f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
+    return _Judgement(Outcome.FAILED, told + more, observed)
 
 
 def _hold_one(expect: Expectation, sight: Seen, declared: DeclaredSpec | None = None) -> _Judgement:

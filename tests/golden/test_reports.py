@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 
 from pytest_nixos.findings import Finding, Outcome, Severity
+from pytest_nixos.place import How, Place
 from pytest_nixos.report import RunFacts
 from pytest_nixos.report.causes import explained
 from pytest_nixos.report.html_report import write_html
@@ -81,6 +82,17 @@ FINDINGS = explained(
             observed={"evil": "\x1b[2J\u202etxt"},
             reason="guest text \x1b[31m",
             pressure={"waited": 0.9, "stolen": 0.0, "span_s": 12.5},
+            places=(
+                Place(
+                    option="services.a.b",
+                    how=How.SET,
+                    file="hosts/w b.nix",
+                    line=12,
+                    column=3,
+                    priority="mkForce",
+                ),
+                Place(option="c.d", how=How.DEFAULT, file="nixos/c.nix", source="nixpkgs", line=9),
+            ),
             attachments={"journal": "\n".join(f"line {n}" for n in range(30)) + "\x07"},
         ),
         finding("A-4", Severity.HIGH, Outcome.ERROR, reason="the guest is gone"),

@@ -16,7 +16,7 @@ import shutil
 import socket
 import struct
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -80,9 +80,13 @@ true
 """
 
 
-def missing_packages() -> list[str]:
-    """Return what has to be installed, as Debian's packages; empty if everything is there."""
-    return sorted({p for name, p in PROGRAMS.items() if not shutil.which(name, path=_PATH)})
+def missing_packages(more: Mapping[str, str] | None = None) -> list[str]:
+    """Return what has to be installed, as Debian's packages; empty if everything is there.
+
+    :param more: further programs, to the packages that have them.
+    """
+    wanted = {**PROGRAMS, **(more or {})}
+    return sorted({p for name, p in wanted.items() if not shutil.which(name, path=_PATH)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,6 +235,10 @@ class Lab:
         :param legacy: also those of the kernel's old iptables.
         """
         self.load("nft flush ruleset" + (_FORGET_LEGACY if legacy else ""))
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget all connections, so that the next packet is the first of its own."""
         for family in (socket.AF_INET, socket.AF_INET6):
             # IPCTNL_MSG_CT_DELETE without a tuple deletes all.
             head = struct.pack("=IHHII", 20, 1 << 8 | 2, 0x5, 1, 0)

@@ -155,7 +155,8 @@ class VmBackend:
             return Acceleration.KVM
         if not self._warned:
             self._warned = True
-            news.tell(BootEventKind.NO_KVM, f"no KVM, the machine runs slowly (TCG): {reason}")
+            slow = "no KVM, so the guest is emulated (TCG), about ten times slower"
+            news.tell(BootEventKind.NO_KVM, f"{slow}: {reason}; `pytest-nixos doctor` tells more")
         return Acceleration.TCG
 
     def _refusal(self, system: str, script: RunScript) -> str | None:

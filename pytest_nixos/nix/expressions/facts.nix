@@ -81,7 +81,8 @@ let
   unit = name: value: {
     enabled = value.enable or true;
     # `text` is the finished unit file; a release without it would have no unit files at all.
-    text = if (value.text or null) == null then "" else text value.text;
+    # That of a unit which is turned off may throw (an option that it needs is not set), and systemd never reads it.
+    text = if !(value.enable or true) || (value.text or null) == null then "" else text value.text;
     wantedBy = (value.wantedBy or [ ]) ++ (value.requiredBy or [ ]);
   };
 

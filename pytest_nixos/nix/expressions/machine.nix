@@ -101,6 +101,7 @@ else
   in
   machine
   // {
+    withoutBootLoader = !(safe.get machine.config [ "virtualisation" "useBootLoader" ] false);
     snapshot = {
       inherit (image) refusal;
       changed = if image.storeImage then image.changed machine.config else { };

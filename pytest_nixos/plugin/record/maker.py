@@ -18,6 +18,7 @@ from pytest_nixos.local.pace import PressureMark
 from pytest_nixos.plugin import collect
 from pytest_nixos.plugin.host_failure import HostFailure, NotJudged
 from pytest_nixos.plugin.options import Settings
+from pytest_nixos.plugin.record.baseline import Baseline
 from pytest_nixos.plugin.record.clean_report import clean_report
 from pytest_nixos.plugin.record.finding import (
     ERROR_MARK,
@@ -46,6 +47,7 @@ class FindingMaker:
     def __init__(self, config: pytest.Config, settings: Settings) -> None:
         self._shows_traceback = config.get_verbosity() >= _TRACEBACK_VERBOSITY
         self._fail_on = settings.fail_on
+        self._baseline = Baseline.of(settings)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
@@ -90,10 +92,15 @@ class FindingMaker:
         return report
 
     def _attach(self, item: pytest.Item, report: pytest.TestReport, finding: Finding) -> None:
+        if self._baseline is not None:
+            finding, _ = self._baseline.held(finding)
         setattr(report, FINDING, finding.to_json())
         if finding.outcome is Outcome.FAILED and not self._shows_traceback:
             report.longrepr = "\n".join(failure_lines(finding))
         show(report, finding, below=finding.severity < self._fail_on)
+        if Baseline.excuses(finding) and report.failed:
+            report.outcome = "skipped"
+            report.wasxfail = f"known from the baseline: {finding.reason}"
         # Properties cross xdist, and JUnit writes them when the item is torn down.
         item.user_properties += properties(finding)
 

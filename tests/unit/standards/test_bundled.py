@@ -13,6 +13,7 @@ import pytest
 from docs.generate.__main__ import main
 from docs.generate.controls import pages
 from pytest_nixos.findings import JudgedOn
+from pytest_nixos.standards.applicability import outside_releases
 from pytest_nixos.standards.coverage import COVERED, coverage
 from pytest_nixos.standards.documents import read_document
 from pytest_nixos.standards.explain import explain, list_controls, whose_word
@@ -49,6 +50,20 @@ def test_the_published_schema_is_made_of_the_model() -> None:
     published = json.loads((REPOSITORY / "pytest_nixos/standards/schema.json").read_text("utf-8"))
     assert published == schema(), "run python -m pytest_nixos.standards.format"
     assert set(published["$defs"]) >= {"catalogue", "profile", "waivers"}
+
+
+@pytest.mark.parametrize("release", ["24.05", "25.05", "25.11", "26.05", "26.11"])
+def test_the_file_of_logins_that_a_release_writes_is_the_one_watched(release: str) -> None:
+    """pam_lastlog2 took over with 25.11: a rule for the other file watches what nobody writes."""
+    (applying,) = (
+        control
+        for control in CATALOGUE
+        if control.title == "Records of logins are watched"
+        and outside_releases(control.since, control.until, release) is None
+    )
+    new = release >= "25.11"
+    assert applying.id == ("AUD-027" if new else "AUD-013")
+    assert ("/var/lib/lastlog/lastlog2.db" in str(applying.remedies)) is new
 
 
 def test_every_control_has_one_judge() -> None:

@@ -14,6 +14,7 @@ from pytest_nixos.nix.declared import Declared
 from pytest_nixos.standards.expectation import NothingToCheckError, describe, mismatch
 from pytest_nixos.standards.flake_files import StoreScan
 from pytest_nixos.standards.judge import judge
+from pytest_nixos.standards.load import load_catalogue
 from pytest_nixos.standards.model import (
     Control,
     DeclaredSpec,
@@ -288,3 +289,30 @@ def test_every_case_of_a_value_has_to_hold() -> None:
     assert case in held.reason
     # What is wrong for everybody is told as that.
     assert case not in _hold(expect, Seen("yes", cases={case: "yes"})).reason
+
+
+def test_every_case_that_does_not_hold_is_named() -> None:
+    from pytest_nixos.standards.judge import _hold
+    from pytest_nixos.standards.model import Expectation, Operator
+
+    cases = {"interface a": "1", "interface b": "0", "interface c": "2"}
+    held = _hold(Expectation(op=Operator.EQ, value="0"), Seen("0", cases=cases))
+    assert "for interface a: is 1" in held.reason and "for interface c: is 2" in held.reason
+    assert held.observed == {"everybody else": "0", "interface a": "1", "interface c": "2"}
+
+
+@pytest.mark.parametrize(
+    ("control", "words"),
+    [
+        ("SBX-002", "services that the host is there for"),
+        ("SSH-021", "/etc/ssh/ssh_host_*_key"),
+    ],
+)
+def test_where_nothing_was_there_it_is_said_what_was_looked_for(control: str, words: str) -> None:
+    bundled = load_catalogue().control(control)
+    assert bundled.observed is not None
+    seen: dict[str, object] = {"unit-property": {}, "file": {"/etc/ssh/ssh_host_*_key": []}}
+    verdict = judge(bundled, host_config(units={}), seen, BackendName.VM)
+    assert verdict.outcome is Outcome.NOT_APPLICABLE
+    assert verdict.reason.startswith("nothing was there to check: ")
+    assert words in verdict.reason

@@ -25,7 +25,7 @@ from typing import Self
 
 from pytest_nixos.machine.command import CommandResult
 from pytest_nixos.observe.base import observe
-from pytest_nixos.observe.firewall import FirewallState, firewall
+from pytest_nixos.observe.firewall import Cast, FirewallState, firewall
 
 __all__ = ["Lab", "Packet", "missing_packages"]
 
@@ -113,6 +113,29 @@ class Packet:
     def family(self) -> int:
         return ip_address(self.source).version
 
+    @property
+    def cast(self) -> Cast:
+        """Whom it is sent to; of the lab's networks the last address is for all."""
+        destination = ip_address(self.destination)
+        if destination.is_multicast:
+            return Cast.MULTICAST
+        all_ones = self.family == 4 and destination.packed[-1] == 255
+        return Cast.BROADCAST if all_ones else Cast.UNICAST
+
+    @property
+    def mac(self) -> bytes:
+        """The Ethernet address that a packet of its kind goes to; RFC 1112 and 2464."""
+        packed = ip_address(self.destination).packed
+        match self.cast:
+            case Cast.UNICAST:
+                return _mac(f"eth{self.link}")
+            case Cast.BROADCAST:
+                return b"\xff" * 6
+            case _ if self.family == 6:
+                return b"\x33\x33" + packed[-4:]
+            case _:
+                return b"\x01\x00\x5e" + bytes([packed[1] & 0x7F]) + packed[2:]
+
     def network(self, number: int) -> bytes:
         """Build it, from the IP header on."""
         body = self._transport(number)
@@ -142,7 +165,7 @@ class Packet:
             "sport": first,
             "dport": second,
             "ethertype": 0x0800 if self.family == 4 else 0x86DD,
-            "pkttype": 0,
+            "pkttype": self.cast.value,
             "meta.length": len(whole),
             "tcp.flags": 2,
         }
@@ -250,7 +273,7 @@ class Lab:
         begin = self._number
         for number, packet in enumerate(packets, start=begin):
             kind = 0x0800 if packet.family == 4 else 0x86DD
-            macs = _mac(f"eth{packet.link}") + _mac(f"s{packet.link}")
+            macs = packet.mac + _mac(f"s{packet.link}")
             frame = macs + struct.pack("!H", kind) + packet.network(number)
             self._speakers[packet.link].send(frame)
         self._number += len(packets)

@@ -32,6 +32,7 @@ from pytest_nixos.machine.container.nspawn import (
     guest_link_argv,
     machine_name,
     nspawn_argv,
+    outside_interface,
     scope_argv,
     stage_argv,
 )
@@ -329,6 +330,23 @@ def test_a_declared_address_is_kept_and_the_stranger_joins_its_network() -> None
 )
 def test_a_declaration_that_no_stranger_can_share_is_no_help(interfaces: Any) -> None:
     assert link_addresses(cast("HostConfig", Host(interfaces))) == OWN
+
+
+def test_each_card_that_the_host_gives_an_address_has_a_link(tmp_path: Path) -> None:
+    def card(address: str) -> Any:
+        return {"ipv4": {"addresses": [{"address": address, "prefixLength": 24}]}}
+
+    declared = {
+        "eth0": card("192.0.2.1"),
+        "eth1": card("198.51.100.1"),
+        "eth2": {},
+        "br0": card("10.0.0.1"),
+    }
+    addresses = link_addresses(cast("HostConfig", Host(declared)))
+    assert addresses.more == ("eth1",)
+    up = [argv[-2] for argv in guest_link_argv(addresses)]
+    assert up == ["eth0", "eth1"]
+    assert outside_interface("eth1") == "outside1"
 
 
 def test_no_root_is_told_before_anything_starts(

@@ -7,7 +7,7 @@ from __future__ import annotations
 import enum
 import re
 
-__all__ = ["NameClass", "may_name", "name_class"]
+__all__ = ["NameClass", "may_name", "name_class", "names_key_of_signer"]
 
 
 class NameClass(enum.Enum):
@@ -25,6 +25,8 @@ _HINTS = (
     *("seed", "salt", "pepper", "bearer", "identified", "encrypt"),
 )
 
+#: gpg(1): a key is named by its last 8 or 16 hex digits, or by all 40, in capitals.
+_KEY_ID = re.compile(r"(?:0x)?(?:[0-9A-F]{8}|[0-9A-F]{16}|[0-9A-F]{40})!?")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _WORD = re.compile(r"[a-z0-9]+")
 
@@ -74,6 +76,13 @@ def may_name(text: str) -> bool:
 def words_of(name: str) -> list[str]:
     """Return the words of a name in lower case: ``smtp.userPassword`` is smtp, user, password."""
     return _WORD.findall(_CAMEL.sub("_", name).lower())
+
+
+def names_key_of_signer(name: str, value: str) -> bool:
+    """Whether a pair names the public key that somebody signs with, by the id or fingerprint that
+    gpg prints: ``user.signingKey = "394546A47BB40E12"``.
+    """
+    return words_of(name)[-2:] == ["signing", "key"] and bool(_KEY_ID.fullmatch(value))
 
 
 def name_class(name: str) -> NameClass | None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from pytest_nixos.secrets.hit import Found
-from pytest_nixos.secrets.names import NameClass, may_name, name_class
+from pytest_nixos.secrets.names import NameClass, may_name, name_class, names_key_of_signer
 from pytest_nixos.secrets.values import Verdict, entropy, judge_value
 
 __all__ = ["by_name"]
@@ -143,7 +143,7 @@ def _of_line(line: str, start: int, *, code: bool) -> Iterator[tuple[Found, Verd
     comment = bool(_COMMENT.match(line))
     for key, value, at in _pairs(line, code=code):
         kind = None if key.startswith("alias ") else name_class(key)
-        if kind is None:
+        if kind is None or names_key_of_signer(key, value):
             continue
         verdict = judge_value(value, kind, name=key.rpartition(".")[2])
         if verdict is Verdict.NO_SECRET or (comment and not _certain(value)):

@@ -37,6 +37,14 @@ RUN = RunFacts(
             "backend": "vm",
             "release": "24.05",
             "phases_s": {"evaluate": 3.0, "boot": 9.1},
+            "changed_options": {"virtualisation.restrictNetwork": [False, True]},
+            "changes": [
+                {
+                    "what": "outside network",
+                    "why": "a guest reaches this machine only",
+                    "options": ["virtualisation.restrictNetwork"],
+                }
+            ],
             "circumstances": {"secrets": "12 secrets have test values"},
         },
         "db": {

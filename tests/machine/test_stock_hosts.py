@@ -65,7 +65,7 @@ STOCK = """
         imports = [ metal ];
         users.users.bob = { isNormalUser = true; hashedPassword = "$y$j9T$x$y"; };
         swapDevices = [ { device = "/dev/disk/by-partlabel/swap"; } ];
-        systemd.services.quiet = { enable = false; script = throw "an option that nobody set"; };
+        systemd.services.quiet = { enable = false; environment.KEY = throw "an option that nobody set"; };
       };
     };
   };

@@ -108,8 +108,8 @@ class Recorder:
             terminalreporter.write_line("")
             for notice in facts.waiver_notices:
                 terminalreporter.write_line(printable(notice))
-            for name, host in facts.hosts.items():
-                for line in change_lines(name, host, whole=whole):
+            for name, of_host in facts.hosts.items():
+                for line in change_lines(name, of_host, whole=whole):
                     terminalreporter.write_line(line)
             for subject, difference in facts.upgrades.items():
                 terminalreporter.write_line("")

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,15 +86,11 @@ def measure(
     :param nixpkgs: flake ref that stands in for each nixpkgs that the flake locks.
     :param program: the ``nix`` to use.
     """
-    about: dict[str, Any] = {
-        "repository": repository.name,
-        "commit": repository.commit,
-        "host": host,
-    }
+    about = partial(Row, repository=repository.name, commit=repository.commit, host=host)
     try:
         source = checkout(repository, sources, work)
     except NotFetched as err:
-        return Row(**about, why=f"not fetched: {err}")
+        return about(why=f"not fetched: {err}")
     overridden, missing = provide_inputs(source, sources, work)
     settings = NixSettings(
         program=program,
@@ -112,10 +109,9 @@ def measure(
         config = flake.evaluate(host, option_paths=asked_options(controls), measured=mib.append)
         took = time.monotonic() - began
     except NixosError as err:
-        return Row(**about, missing=missing, why=_short(err.message))
+        return about(missing=missing, why=_short(err.message))
     verdicts = list(judged(config, controls, source))
-    return Row(
-        **about,
+    return about(
         missing=missing,
         plain=plain,
         ours=Cost(seconds=round(took, 1), mib=max(mib)),

@@ -62,7 +62,9 @@ def _summary(rows: Mapping[str, Json], done: Mapping[str, Json]) -> list[str]:
         )
     text += [
         "",
-        "Findings by control: " + ", ".join(f"{c} {n}" for c, n in counts.most_common()) + ".",
+        "Findings by control: "
+        + (", ".join(f"{c} {n}" for c, n in counts.most_common()) or "none")
+        + ".",
     ]
     return text
 

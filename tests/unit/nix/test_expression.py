@@ -54,6 +54,7 @@ def test_data_travels_as_json_text_that_nix_cannot_interpolate() -> None:
         },
         "options": [["a", "b"]],
         "facts": {name: list(option_names(fact.path)) for name, fact in host_facts().items()},
+        "where": [],
         "skippedFacts": [],
         "refuseImage": False,
     }
@@ -84,7 +85,7 @@ def test_every_reader_of_the_expression_is_for_a_fact_that_is_declared() -> None
     body = (
         expression_sources()["facts.nix"].rpartition("  readers = {\n")[2].partition("\n  };\n")[0]
     )
-    named = {line.split(" = ")[0].strip() for line in body.splitlines() if line[4:5].isalpha()}
+    named = {line.partition(" =")[0].strip() for line in body.splitlines() if line[4:5].isalpha()}
     assert named
     assert named <= set(host_facts())
 

@@ -15,6 +15,38 @@ final: prev: {
       pythonImportsCheck = [ "qemu.qmp" ];
     });
 
+  # In nixpkgs since 25.05; its module is called passlib, and so is what it was forked from.
+  libpass = prev.libpass or prev.passlib;
+
+  # Written in Rust; the wheel holds it compiled.
+  pyrage =
+    prev.pyrage or (final.buildPythonPackage rec {
+      pname = "pyrage";
+      version = "1.4.0";
+      format = "wheel";
+      src = final.fetchPypi {
+        inherit pname version format;
+        python = "cp310";
+        dist = "cp310";
+        abi = "abi3";
+        platform =
+          {
+            x86_64-linux = "manylinux_2_17_x86_64.manylinux2014_x86_64";
+            aarch64-linux = "manylinux_2_17_aarch64.manylinux2014_aarch64";
+          }
+          .${final.pkgs.stdenv.hostPlatform.system};
+        hash =
+          {
+            x86_64-linux = "sha256-f06wy8K0ruXerJhixHs4lYZt9VVBU5Ua+CLpxYHmhVg=";
+            aarch64-linux = "sha256-+GizYMzT+DYybUK1Mvrj6OuDQKiMygo5wK4Q/OaPbMU=";
+          }
+          .${final.pkgs.stdenv.hostPlatform.system};
+      };
+      nativeBuildInputs = [ final.pkgs.autoPatchelfHook ];
+      buildInputs = [ final.pkgs.stdenv.cc.cc.lib ];
+      pythonImportsCheck = [ "pyrage" ];
+    });
+
   pytest-nixos = final.buildPythonPackage {
     pname = "pytest-nixos";
     version = (builtins.fromTOML (builtins.readFile ../pyproject.toml)).project.version;

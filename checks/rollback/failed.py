@@ -50,7 +50,8 @@ def parted(
 
     :param since_s: when the story began, in seconds since 1970 by the guest's clock.
     """
-    blamed, timed = [], []
+    blamed: list[str] = []
+    timed: list[str] = []
     for unit in failed:
         about = known.get(unit)
         started = None if about is None else about.timer_s

@@ -11,7 +11,10 @@ from pytest_nixos import Evidence, HostConfig, Observations, not_applicable, obs
 
 @pytest.mark.nixos_control("UNIT-007")
 def test_every_mount_and_swap_of_the_table_is_there(
-    nixos_host_config: HostConfig, nixos_observations: Observations, nixos_evidence: Evidence
+    nixos_host_config: HostConfig,
+    nixos_observations: Observations,
+    nixos_internet: observe.NeedsOfMachine,
+    nixos_evidence: Evidence,
 ) -> None:
     table = nixos_observations.of(observe.filesystem_table())
     if table is None:
@@ -23,7 +26,11 @@ def test_every_mount_and_swap_of_the_table_is_there(
     used = nixos_observations.of(observe.swap()).areas
     areas = [area for area in used if not area.path.startswith("/dev/zram")]
     swap_kinds = [entry for entry in wanted if entry.is_swap]
-    gone = [e for e in wanted if not e.is_swap and mounts.at(e.path) is None]
+    absent = [e for e in wanted if not e.is_swap and mounts.at(e.path) is None]
+    units = {entry.path: observe.mount_unit(entry.path) for entry in absent}
+    needs = nixos_internet.of(list(units.values()))
+    nixos_evidence.rest_on("internet", *needs)
+    gone = [entry for entry in absent if units[entry.path] not in needs]
     missing = [f"{e.path}: {e.source} ({e.filesystem}) is not mounted" for e in gone]
     if len(areas) < len(swap_kinds):
         named = ", ".join(entry.source for entry in swap_kinds)
@@ -35,6 +42,8 @@ def test_every_mount_and_swap_of_the_table_is_there(
     if missing:
         _blame(gone, swap_kinds, nixos_host_config, nixos_observations, nixos_evidence)
     assert not missing, "; ".join(missing)
+    if needs:
+        not_applicable(nixos_internet.words(needs))
 
 
 def _blame(

@@ -30,6 +30,7 @@ __all__ = [
     "Machine",
     "MachineSpec",
     "Running",
+    "SecretArchive",
     "State",
 ]
 
@@ -51,6 +52,21 @@ class State(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SecretArchive:
+    """What a guest's first activation unpacks to have secrets, see
+    :mod:`pytest_nixos.test_secrets`.
+
+    :param path: a tar file of this machine's run directory.
+    :param digest: names the values in it.
+    :param may_be_saved: whether a machine state that holds them may be kept.
+    """
+
+    path: Path
+    digest: str
+    may_be_saved: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MachineSpec:
     """Everything that shapes one machine.
 
@@ -61,6 +77,7 @@ class MachineSpec:
     :param run_dir: directory of this machine alone, on a short path, removed when it stops.
     :param pace: how much longer this machine takes than limits were made for; `boot_timeout_s` is
         as it is here already.
+    :param secrets: ``None`` where the host gets none.
     """
 
     host: HostConfig
@@ -70,6 +87,7 @@ class MachineSpec:
     memory_mib: int | None = None
     cores: int | None = None
     pace: Pace = field(default_factory=Pace)
+    secrets: SecretArchive | None = None
 
 
 class Running(Protocol):

@@ -39,6 +39,9 @@ class Instrumentation:
     :param cores: overrides what the host declares.
     :param restrict_network: keep the guest from reaching anything but the machine that runs it.
     :param snapshot: make the VM one whose state can be saved, where the host allows it.
+    :param secrets: ``test`` for encrypted files of our making in place of the host's; ``age`` or
+        ``ssh`` for the host's own, with a key of the user's of that kind; ``none`` for neither.
+    :param plain_files: the user gives files that the host's config names.
     """
 
     channel_script: str
@@ -46,6 +49,8 @@ class Instrumentation:
     cores: int | None = None
     restrict_network: bool = True
     snapshot: bool = False
+    secrets: str = "test"
+    plain_files: bool = False
 
 
 def evaluation_expression(
@@ -162,6 +167,7 @@ def _request(attr: str, backend: str, instrumentation: Instrumentation) -> dict[
         "host": attr,
         "backend": backend,
         "snapshot": instrumentation.snapshot,
+        "secrets": {"mode": instrumentation.secrets, "files": instrumentation.plain_files},
         "instrumentation": {
             "channelScript": instrumentation.channel_script,
             "memoryMiB": instrumentation.memory_mib,
@@ -193,9 +199,12 @@ def _expression(main: str, request: Mapping[str, object], delta: str, *, needs: 
   saving = (
 {source["store-image.nix"]}
   ) {{ inherit safe; wanted = request.snapshot; }};
+  testSecrets = (
+{source["test-secrets.nix"]}
+  ) {{ inherit safe; wanted = request.secrets; }};
   machineOf = (
 {source["machine.nix"]}
-  ) {{ inherit safe instrumentation delta saving; inherit (request) backend; }};
+  ) {{ inherit safe instrumentation delta saving testSecrets; inherit (request) backend; }};
 in (
 {source[main]}
 ) {{ inherit safe machineOf request {needs}; }}

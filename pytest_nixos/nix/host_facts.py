@@ -25,9 +25,11 @@ from pytest_nixos.nix.declared import (
     VmSettings,
     Zram,
 )
+from pytest_nixos.nix.declared_secrets import Secrets
 from pytest_nixos.nix.definitions import Definitions
 from pytest_nixos.nix.differences import differences, sub_path
 from pytest_nixos.nix.refs import HostRef
+from pytest_nixos.nix.unit_needs import UnitNeed, names_path, needs_of
 
 __all__ = ["Fact", "HostConfig", "host_facts", "parse_host_config"]
 
@@ -69,6 +71,10 @@ class HostConfig:
         is started (the VM variant or container plus the instrumentation): path to (declared, in the
         machine).
     :param backend: ``vm`` or ``container``: what `derivation` builds.
+    :param luks_devices: names of what stage 1 unlocks.
+    :param initrd_text: commands and units of stage 1 that may name devices.
+    :param machine_file_systems: what the machine mounts in place of `file_systems`, ``None`` if
+        that is not known; `machine_swap_devices` likewise.
     :param image: what it is where it is made into a medium and not into a machine that stays (``an
         ISO image``), ``""`` for a machine.
     :param unreadable: option paths of facts that throw, or that Nix cannot evaluate; such a fact is
@@ -119,6 +125,11 @@ class HostConfig:
         tuple[str, ...],
         Fact(path="swapDevices", parse=lambda v: tuple(d for d in v if d is not None), absent=()),
     ]
+    luks_devices: Annotated[
+        tuple[str, ...],
+        Fact(path="boot.initrd.luks.devices", parse=tuple, absent=(), compared=False),
+    ]
+    initrd_text: Annotated[str, Fact(path="boot.initrd", absent="", compared=False)]
     warnings: Annotated[
         tuple[str, ...], Fact(path="warnings", parse=tuple, absent=(), compared=False)
     ]
@@ -127,6 +138,10 @@ class HostConfig:
         Fact(
             path="virtualisation.vmVariant.virtualisation", parse=VmSettings.parse, compared=False
         ),
+    ]
+    secrets: Annotated[
+        Secrets,
+        Fact(path="sops.secrets", parse=Secrets.parse, absent=Secrets(), compared=False),
     ]
     options: Mapping[str, Declared]
     changed: Mapping[str, tuple[Json, Json]]
@@ -140,11 +155,24 @@ class HostConfig:
     own_services: frozenset[str] | None = None
     image: str = ""
     where: Mapping[str, Definitions] = field(default_factory=dict)
+    machine_file_systems: Mapping[str, FileSystem] | None = None
+    machine_swap_devices: tuple[str, ...] | None = None
 
     @property
     def name(self) -> str:
         """The attribute name under ``nixosConfigurations``."""
         return self.ref.attr
+
+    @property
+    def unit_needs(self) -> tuple[UnitNeed, ...]:
+        """Files that units cannot start without, those of disabled units left out."""
+        return tuple(
+            need for unit in self.units.values() if unit.enabled for need in needs_of(unit)
+        )
+
+    def units_naming(self, path: str) -> tuple[str, ...]:
+        """Return the units whose files name a path, in order of name."""
+        return tuple(sorted(u.name for u in self.units.values() if names_path(u, path)))
 
     def option(self, path: str) -> Declared:
         """Return one option that was asked for at evaluation; others count as ``absent``."""
@@ -198,6 +226,8 @@ def parse_host_config(
         unreadable=_unreadable(declared),
         own_services=_own_services(document.get("ownServices")),
         image=document["image"],
+        machine_file_systems=_value(host_facts()["file_systems"], in_machine.get("file_systems")),
+        machine_swap_devices=_value(host_facts()["swap_devices"], in_machine.get("swap_devices")),
         derivation=document["derivation"],
         output=document["output"],
         toplevel=document["toplevel"],

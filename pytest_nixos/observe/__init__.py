@@ -28,6 +28,7 @@ from pytest_nixos.observe.firewall import (
 )
 from pytest_nixos.observe.generation import GenerationState, generations
 from pytest_nixos.observe.http import HttpAnswer, HttpRequest, http
+from pytest_nixos.observe.internet import InternetNeed, NeedsOfMachine, mount_unit
 from pytest_nixos.observe.journal import JournalEntry, journal, recent_journal
 from pytest_nixos.observe.kernel import applied_sysctls, same_sysctl, sysctls
 from pytest_nixos.observe.mount import FileSystemEntry, Mount, MountTable, filesystem_table, mounts
@@ -78,10 +79,12 @@ __all__ = [
     "HttpRequest",
     "IgnoredDirective",
     "InetSocket",
+    "InternetNeed",
     "JournalEntry",
     "Lacking",
     "Mount",
     "MountTable",
+    "NeedsOfMachine",
     "Opening",
     "PortJudgement",
     "Probe",
@@ -118,6 +121,7 @@ __all__ = [
     "is_hopeless",
     "journal",
     "missing_secrets",
+    "mount_unit",
     "mounts",
     "observe",
     "parse_activation",

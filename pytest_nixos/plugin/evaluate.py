@@ -39,6 +39,10 @@ FURTHER_OPTIONS = (
     "networking.nftables.enable",
     "networking.nftables.ruleset",
     "networking.nftables.tables",
+    # What is told of test secrets: where key and decrypted files lie in the machine.
+    "age.identityPaths",
+    "sops.age.keyFile",
+    "sops.useTmpfs",
 )
 
 
@@ -93,6 +97,8 @@ def flakes_of(settings: Settings) -> Flakes:
         cores=settings.cores,
         restrict_network=not settings.open_network,
         snapshot=settings.snapshot is not SnapshotUse.OFF,
+        secrets="test" if settings.real_secrets_key is None else settings.real_secrets_key.form,
+        plain_files=any(secret.is_plain_file for secret in settings.secrets),
     )
     if settings.prepared:
         hosts = tuple(map(read_prepared, settings.prepared))

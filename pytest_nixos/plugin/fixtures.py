@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -20,6 +21,7 @@ from pytest_nixos.machine.cluster.cluster import Cluster
 from pytest_nixos.machine.faults.faults import Faults
 from pytest_nixos.nix.flake import Flake
 from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.observe.internet import NeedsOfMachine
 from pytest_nixos.observe.store import Observations
 from pytest_nixos.plugin.collect import control_of, needs_boot_loader
 from pytest_nixos.plugin.host_failure import (
@@ -31,9 +33,13 @@ from pytest_nixos.plugin.host_failure import (
 from pytest_nixos.plugin.machines.cluster import ClusterLaunch
 from pytest_nixos.plugin.machines.launch import Launch
 from pytest_nixos.plugin.machines.upgrade import Upgrades
+from pytest_nixos.plugin.not_applicable import not_applicable
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.plugin.stash import EVIDENCE, PROGRESS, SESSION
 from pytest_nixos.standards.model import Control
+
+if TYPE_CHECKING:
+    from pytest_nixos.test_secrets.archive import TestSecrets
 
 __all__: list[str] = []
 
@@ -143,6 +149,16 @@ def nixos_observations(nixos_machine: Machine) -> Observations:
 
 
 @pytest.fixture(scope="session")
+def nixos_internet(
+    request: pytest.FixtureRequest, _nixos_host: str, nixos_observations: Observations
+) -> NeedsOfMachine:
+    """Which units of the machine cannot be judged for want of an internet:
+    ``nixos_internet.of(names)``.
+    """
+    return _session(request).needs_of(_nixos_host, lambda: nixos_observations)
+
+
+@pytest.fixture(scope="session")
 def nixos_generations(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
@@ -174,6 +190,19 @@ def nixos_flake(request: pytest.FixtureRequest, nixos_host_config: HostConfig) -
     return _session(request).flakes.of(nixos_host_config.ref.flake)
 
 
+@pytest.fixture(scope="session")
+def nixos_test_secrets(
+    request: pytest.FixtureRequest,
+    _nixos_host: str,
+    nixos_machine: Machine,  # noqa: ARG001 - they are made when it starts
+) -> TestSecrets:
+    """The values that the machine has for the host's secrets: ``texts_of(secret)``."""
+    secrets = _session(request).entry(_nixos_host).secrets
+    if secrets is None:
+        not_applicable("a live host has its own secrets, which nobody tells")
+    return secrets
+
+
 @pytest.fixture
 def nixos_faults(nixos_machine: Machine) -> Faults:
     """Faults of the running machine, each a context manager that undoes itself; see
@@ -194,6 +223,7 @@ def nixos_cluster(
         session.flakes.of(nixos_host_config.ref.flake),
         session.settings,
         progress=request.config.stash[PROGRESS],
+        config=request.config,
     ) as launch:
 
         def start(*names: str) -> Cluster:

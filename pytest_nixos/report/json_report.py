@@ -110,7 +110,8 @@ class JsonHost(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `changed_options` maps an option to what the host declares and what the machine had; `changes`
     are the same options in at most ten groups, each with the reason.
     `circumstances` are the machine's that ran pytest: its `pace`, the `pressure` on it, and what
-    the guest's kernel was told for it. `folder` is the flake's below the root of its source tree. `declared`: units, open ports, users,
+    the guest's kernel was told for it; and `secrets`: how many of the host's have test values.
+    `folder` is the flake's below the root of its source tree. `declared`: units, open ports, users,
     kernel parameters and toplevel, for comparisons.
     """
 

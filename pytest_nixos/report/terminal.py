@@ -61,6 +61,8 @@ def print_summary(
         fits a screen.
     """
     _print(console, _hosts(findings, run))
+    for text in _offline(findings):
+        _print(console, text)
     entries = [*_unjudged(findings, run), *_plan(findings, run, whole=whole)]
     if not entries:
         return
@@ -145,6 +147,19 @@ def _phases(facts: Mapping[str, object]) -> str:
     if not isinstance(phases, Mapping):
         return ""
     return ", ".join(f"{name} {seconds:.1f}" for name, seconds in phases.items())
+
+
+def _offline(findings: Sequence[Finding]) -> list[Text]:
+    """Say which units need the internet, and how much was not judged for them: they are neither
+    right nor wrong.
+    """
+    lines = []
+    for finding in findings:
+        if finding.outcome is Outcome.NOT_APPLICABLE and finding.blames:
+            more = len(finding.explains)
+            told = f" ({_controls(more)} not judged for it)" if more else ""
+            lines.append(Text(f"{printable(finding.host)}: {printable(finding.reason)}{told}"))
+    return lines
 
 
 def _unjudged(findings: Sequence[Finding], run: RunFacts) -> list[list[Text]]:

@@ -17,6 +17,13 @@ from pytest_nixos.local.pace import Pace
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.boot.activity import ACTIVITY, Activity, Stillness
 from pytest_nixos.machine.boot.events import BootEventKind
+from pytest_nixos.machine.boot.internet import (
+    InternetNeed,
+    NoWayOut,
+    UnitStart,
+    last_words,
+    last_words_command,
+)
 from pytest_nixos.machine.command import Transport
 
 __all__ = ["Job", "SettleLimits", "Settled", "parse_jobs", "parse_properties", "settle"]
@@ -79,8 +86,10 @@ class Job:
 class Settled:
     """A finished boot.
 
-    :param system_state: ``running``, or ``degraded`` if units failed: for a check to judge.
-    :param late_jobs: jobs that were queued again after the boot had finished and did not end.
+    :param system_state: ``running``, or ``degraded`` if units failed: for a check to judge;
+        ``starting`` where only units without a start limit are left that need the internet.
+    :param late_jobs: jobs that were queued again after the boot had finished and did not end, or
+        that wait for an internet that is not there.
     """
 
     system_state: str
@@ -95,15 +104,18 @@ def settle(
     limits: SettleLimits,
     tell: Callable[[BootEventKind, str], None],
     check: Callable[[], None],
+    no_way_out: NoWayOut | None = None,
 ) -> Settled:
     """Wait until the system is ``running`` or ``degraded`` and no job is queued.
 
+    :param no_way_out: what tells units that need the internet, where the guest has none: a unit
+        that would wait for it for ever does not hold up the boot. ``None`` where it has one.
     :param tell: told units that take long, and the end.
     :param check: called between looks; raises if the machine ended or its boot failed.
     :raises BootError: if a unit is stuck, the system goes to emergency mode or down, or time is up.
     :raises TransportError: if the channel broke.
     """
-    settled = _Settling(transport, machine, limits, tell, check).wait(deadline)
+    settled = _Settling(transport, machine, limits, tell, check, no_way_out).wait(deadline)
     tell(BootEventKind.SETTLED, f"the system is {settled.system_state}")
     return settled
 
@@ -116,12 +128,16 @@ class _Settling:
         limits: SettleLimits,
         tell: Callable[[BootEventKind, str], None],
         check: Callable[[], None],
+        no_way_out: NoWayOut | None,
     ) -> None:
         self._transport = transport
         self._machine = machine
         self._limits = limits
         self._tell = tell
         self._check = check
+        self._no_way_out = no_way_out
+        self._needs: dict[str, InternetNeed] = {}
+        self._only_internet = False
         self._units = _RunningUnits()
         self._stillness = Stillness()
         self._named: set[str] = set()
@@ -144,8 +160,10 @@ class _Settling:
             if next_jobs.expired and finished is None:
                 self._watch_jobs(deadline)
                 next_jobs = Deadline.after(next_jobs.limit_s)
-            if deadline.expired:
+            if deadline.expired and not self._only_internet:
                 raise self._late(deadline, state)
+            if self._only_internet:
+                return Settled(system_state=state, late_jobs=self._jobs)
             # A boot that stands is not asked so often: the answers are work for the guest too.
             pause_s = _STALLED_INTERVAL_S if self._stalled else _INTERVAL_S
             time.sleep(min(pause_s, deadline.remaining_s))
@@ -180,7 +198,10 @@ class _Settling:
         if self._stalled:
             for job in running:
                 self._name(job, deadline)
-        if len(running) == 1:
+            self._only_internet = bool(running) and all(
+                self._waits_for_internet(job, deadline) for job in running
+            )
+        if len(running) == 1 and not self._only_internet:
             self._judge(running[0], deadline)
 
     @property
@@ -213,8 +234,30 @@ class _Settling:
             (still_s, "without a start limit, while nothing in the machine worked"),
         ):
             if seconds >= self._limits.stuck_after_s:
+                if self._need(job.unit, deadline) is not None:
+                    self._only_internet = True
+                    return
                 why = f"has been in its {job.kind} job for {seconds:.0f} s, {how}"
                 raise self._stuck(job.unit, why, deadline)
+
+    def _waits_for_internet(self, job: Job, deadline: Deadline) -> bool:
+        """Whether a job says that it waits for the internet and sets itself no limit: then nothing
+        is gained by waiting with it.
+        """
+        if self._no_way_out is None or self._limit(self._unit(job.unit, deadline)) is not None:
+            return False
+        need = self._need(job.unit, deadline)
+        return need is not None and need.said
+
+    def _need(self, unit: str, deadline: Deadline) -> InternetNeed | None:
+        if self._no_way_out is None or unit in self._needs:
+            return self._needs.get(unit)
+        said = last_words(self._ask(last_words_command(unit), deadline))
+        need = self._no_way_out.need(unit, UnitStart(active="activating", said=said))
+        if need is not None:
+            self._needs[unit] = need
+            self._tell(BootEventKind.STUCK_UNIT, f"needs the internet, is not waited for: {need}")
+        return need
 
     def _unit(self, unit: str, deadline: Deadline) -> Mapping[str, str]:
         return parse_properties(self._ask(_UNIT + shlex.quote(unit), deadline))

@@ -16,6 +16,7 @@ from pytest_nixos.local.process import ProcessTimeout, Runner, SubprocessRunner,
 from pytest_nixos.local.timing import Deadline, poll
 from pytest_nixos.machine.base import BackendName, MachineSpec
 from pytest_nixos.machine.boot.events import BootEventKind, BootListener, ignore_boot_event
+from pytest_nixos.machine.boot.internet import NoWayOut
 from pytest_nixos.machine.boot.news import BootNews
 from pytest_nixos.machine.boot.remedies import VM_REMEDIES, Remedies
 from pytest_nixos.machine.boot.settle import SettleLimits
@@ -83,7 +84,7 @@ class ContainerBackend:
     :param environment: what systemd-nspawn's surroundings inherit, this process's environment if
         ``None``.
     :param strategy: how containers are started; :class:`NspawnStrategy` if ``None``.
-    :param root_is_machine_root: for that one.
+    :param root_is_machine_root: for that one, and `stand_in` likewise.
     """
 
     name = BackendName.CONTAINER
@@ -97,7 +98,9 @@ class ContainerBackend:
         strategy: ContainerStrategy | None = None,
         limits: SettleLimits | None = None,
         root_is_machine_root: bool = False,
+        stand_in: bool = False,
     ) -> None:
+        self._stand_in = stand_in
         self._root_is_machine_root = root_is_machine_root
         self._on_event = on_event
         self._runner = runner or SubprocessRunner()
@@ -123,10 +126,20 @@ class ContainerBackend:
         nsenter = find_tool("nsenter", remedy="install util-linux")
         inherited = os.environ if self._environment is None else self._environment
         strategy = self._strategy or NspawnStrategy(
-            self._runner, inherited, root_is_machine_root=self._root_is_machine_root
+            self._runner,
+            inherited,
+            root_is_machine_root=self._root_is_machine_root,
+            stand_in=self._stand_in,
         )
         news = BootNews(spec.host.name, self._on_event)
-        life = Lifetime(spec.host.name, news, program=_PROGRAM, remedies=_REMEDIES)
+        life = Lifetime(
+            spec.host.name,
+            news,
+            program=_PROGRAM,
+            remedies=_REMEDIES,
+            # Its network ends at the other end of its link, whatever was asked for.
+            no_way_out=NoWayOut.of(spec.host),
+        )
         with life.stopped_on_error():
             try:
                 launched = strategy.launch(spec, news.console, life.undo, deadline=deadline)

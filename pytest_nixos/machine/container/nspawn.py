@@ -25,6 +25,7 @@ from pytest_nixos.machine.channel.transport import PORTS
 from pytest_nixos.machine.container.cgroup import CGROUP_PREFIX
 from pytest_nixos.machine.container.channel import (
     GUEST_DIRECTORY,
+    SECRETS,
     SPOOL_DIRECTORY,
     UNIT_DIRECTORY,
     UNITS,
@@ -117,6 +118,10 @@ for port in PORTS; do
   mkfifo -m 600 "$private/CHANNEL/$port.in" "$private/CHANNEL/$port.out"
   chown "${base:-0}:${base:-0}" "$private/CHANNEL/$port.in" "$private/CHANNEL/$port.out"
 done
+if [ -e "$private/CHANNEL/SECRETS" ]; then
+  chown "${base:-0}:${base:-0}" "$private/CHANNEL/SECRETS"
+  chmod 400 "$private/CHANNEL/SECRETS"
+fi
 
 ip link set lo up
 ip link add GUEST type veth peer name OUTSIDE
@@ -140,6 +145,7 @@ class ContainerPlan:
     :param cgroup: name of a new cgroup directly below the root of the unified hierarchy; ``""`` to
         stay in the cgroup in which systemd-nspawn is started (a scope with ``Delegate=yes``).
     :param users: its user ids; ``None`` for those of this machine, so that its root is root here.
+    :param stand_in: whether the other end of its link stands in for the internet.
     """
 
     name: str
@@ -149,6 +155,7 @@ class ContainerPlan:
     addresses: LinkAddresses
     limits: Limits
     users: UserRange | None
+    stand_in: bool = False
 
 
 def machine_name(name: str) -> str:
@@ -224,6 +231,7 @@ def stage_argv(
         "PLAIN": PLAIN,
         "STORE": STORE,
         "CHANNEL": CHANNEL,
+        "SECRETS": SECRETS,
         "HELPER": str(_HELPER),
         "PORTS": " ".join(PORTS),
         "MORE": " ".join(plan.addresses.more),
@@ -260,14 +268,20 @@ def stage_argv(
     ]
 
 
-def guest_link_argv(addresses: LinkAddresses) -> tuple[tuple[str, ...], ...]:
+def guest_link_argv(
+    addresses: LinkAddresses, *, default_route: bool = False
+) -> tuple[tuple[str, ...], ...]:
     """Return the commands, for the container's network, that give its end of the link what it
     has before its boot.
+
+    :param default_route: by the other end, where the host declares no address of its own.
     """
     guest = addresses.guest
     address = () if guest is None else (("ip", "addr", "add", str(guest), "dev", GUEST_INTERFACE),)
+    router = str(addresses.outside.ip)
+    route = (("ip", "route", "add", "default", "via", router),) if default_route and guest else ()
     cards = (GUEST_INTERFACE, *addresses.more)
-    return (*address, *(("ip", "link", "set", name, "up") for name in cards))
+    return (*address, *(("ip", "link", "set", name, "up") for name in cards), *route)
 
 
 def outside_interface(guest: str) -> str:

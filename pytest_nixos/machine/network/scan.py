@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv6Address
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Self
 
@@ -19,13 +19,22 @@ from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.capabilities import PortState
 from pytest_nixos.nix.host_facts import HostConfig
 
-__all__ = ["GUEST_INTERFACE", "LinkAddresses", "link_addresses", "scan_tcp", "segment_addresses"]
+__all__ = [
+    "GUEST_INTERFACE",
+    "OWN_PREFIX",
+    "LinkAddresses",
+    "link_addresses",
+    "scan_tcp",
+    "segment_addresses",
+]
 
 # What nixos-container calls the container's end of its link.
 GUEST_INTERFACE = "eth0"
 _MORE_CARDS = tuple(f"eth{number}" for number in range(1, 5))
 _OWN_OUTSIDE = IPv4Interface("10.233.0.1/24")
 _OWN_GUEST = IPv4Interface("10.233.0.2/24")
+#: Of IPv6, what a guest takes an address of by itself (RFC 4193).
+OWN_PREFIX = IPv6Network("fd70:7974:6e69:233::/64")
 
 # A lost SYN is sent again after 1 s; a host machine under load needs a little more.
 _PATIENCE_S = 2.5

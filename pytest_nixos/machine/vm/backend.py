@@ -92,6 +92,7 @@ class VmBackend:
             return launcher.cold((), deadline)
         refusal = (
             spec.host.snapshot_refusal
+            or _unsavable_secrets(spec)
             or unsavable_script(script, inherited)
             or ("" if find_qemu_img(script) else NO_QEMU_IMG)
         )
@@ -171,3 +172,8 @@ class VmBackend:
         probe = KvmProbe(runner, VerdictCache.of_user(), pace=self._pace)
         verdict = probe.probe(script.qemu_binary, cpu=script.cpu or "max")
         return None if verdict.usable else verdict.reason
+
+
+def _unsavable_secrets(spec: MachineSpec) -> str:
+    may = spec.secrets is None or spec.secrets.may_be_saved
+    return "" if may else "it holds secrets that you gave, which are not kept"

@@ -15,6 +15,7 @@ from pytest_nixos.local.sandbox import Sandbox, SandboxedRunner
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.base import MachineSpec
 from pytest_nixos.machine.boot.events import BootListener
+from pytest_nixos.machine.boot.internet import NoWayOut
 from pytest_nixos.machine.boot.news import BootNews
 from pytest_nixos.machine.boot.settle import SettleLimits
 from pytest_nixos.machine.capabilities import BootsFrom
@@ -33,6 +34,7 @@ from pytest_nixos.machine.vm.argv import (
     monitor_argv,
     qemu_options_name,
     run_environment,
+    secrets_argv,
 )
 from pytest_nixos.machine.vm.programs import find_qemu_img
 from pytest_nixos.machine.vm.run_script import RunScript, boots_from, qemu_version, serial_console
@@ -162,6 +164,7 @@ class VmLauncher:
             "cores": str(self.spec.cores or ""),
             "restricted": str(self.options.restrict_network),
             "protocol": str(PROTOCOL_VERSION),
+            "secrets": "" if self.spec.secrets is None else self.spec.secrets.digest,
             **environment,
         }
 
@@ -210,6 +213,7 @@ class VmLauncher:
             # Where a boot loader starts the kernel, the variable has no effect.
             added_kernel_params=added if direct else (),
             store_image=self._has_store_image,
+            no_way_out=None if self.options.network else NoWayOut.of(self.spec.host),
         )
         return VmRunning(plan, news)
 
@@ -232,6 +236,7 @@ class VmLauncher:
             ),
             *monitor_argv(run_dir),
             *SerialChannel.qemu_argv(run_dir),
+            *secrets_argv(self.spec.secrets),
             *filter_argv(run_dir, user_networks(self.script.text)),
             *extra_argv,
         )

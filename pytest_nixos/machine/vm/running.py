@@ -14,6 +14,7 @@ from pytest_nixos.local.pace import Pace
 from pytest_nixos.local.remove_tree import remove_tree
 from pytest_nixos.local.sandbox import Sandbox, payload_pid
 from pytest_nixos.local.timing import Deadline
+from pytest_nixos.machine.boot.internet import NoWayOut
 from pytest_nixos.machine.boot.news import BootNews
 from pytest_nixos.machine.boot.post_mortem import ask_failed_units, with_failed_units
 from pytest_nixos.machine.boot.remedies import VM_REMEDIES
@@ -68,6 +69,7 @@ class VmPlan:
     :param added_kernel_params: what the guest's kernel is told beside what its host declares.
     :param sandbox: what the run script and QEMU run in, ``None`` for as this user.
     :param store_image: whether the guest's store is an image, which is read-only.
+    :param no_way_out: what tells units that need the internet, ``None`` where the guest reaches it.
     """
 
     name: str
@@ -82,6 +84,7 @@ class VmPlan:
     added_kernel_params: tuple[str, ...] = ()
     store_image: bool = False
     sandbox: Sandbox | None = None
+    no_way_out: NoWayOut | None = None
 
 
 class VmRunning:
@@ -95,6 +98,7 @@ class VmRunning:
             remedies=VM_REMEDIES,
             # Emergency mode after the boot may be what a test wanted; these two end any machine.
             deadly=frozenset({_PANIC, _DISK_FULL}),
+            no_way_out=plan.no_way_out,
         )
         self.console: Console = news.console
         self.transport: Transport

@@ -29,7 +29,7 @@ from pytest_nixos.standards.remedy import remedy_text
 from pytest_nixos.standards.rests_on import rests_on_units
 from pytest_nixos.standards.waivers import apply_waiver, find_waiver
 from pytest_nixos.standards.why import page_of, why
-from pytest_nixos.subject import MACHINE, Subject
+from pytest_nixos.subject import MACHINE, Subject, SubjectKind
 
 __all__ = ["ERROR_MARK", "NOT_JUDGED_MARK", "make_finding", "properties", "show"]
 
@@ -95,7 +95,10 @@ def make_finding(
         node_id=report.nodeid,
         duration_s=report.duration,
         rests_on=tuple(rests_on),
-        blames=blames,
+        blames=blames
+        if violated
+        # What was not judged blames nothing but the internet that is not there.
+        else tuple(s for s in evidence.blames if s.kind is SubjectKind.INTERNET),
         places=places,
         why=printable(why(control, evidence, reason=reason, places=places, blames=blames))
         if violated
@@ -170,6 +173,10 @@ def show(report: pytest.TestReport, finding: Finding, *, below: bool) -> None:
         report.outcome, report.wasxfail = "skipped", finding.reason
     elif finding.outcome is Outcome.FAILED and report.passed:
         report.outcome, report.longrepr = "failed", finding.reason
+    elif finding.outcome is Outcome.NOT_APPLICABLE and report.failed:
+        path, line, _ = report.location
+        report.outcome = "skipped"
+        report.longrepr = (path, (line or 0) + 1, f"Skipped: {NOT_APPLICABLE}{finding.reason}")
     elif finding.outcome is Outcome.FAILED and below:
         report.outcome = "skipped"
         report.wasxfail = f"{finding.severity.name} is below --nixos-fail-on: {finding.reason}"

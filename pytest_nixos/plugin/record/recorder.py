@@ -111,9 +111,9 @@ class Recorder:
             for name, host in facts.hosts.items():
                 for line in change_lines(name, host, whole=whole):
                     terminalreporter.write_line(line)
-            for host, difference in facts.upgrades.items():
+            for subject, difference in facts.upgrades.items():
                 terminalreporter.write_line("")
-                for line in upgrade_lines(host, difference):
+                for line in upgrade_lines(subject, difference):
                     terminalreporter.write_line(line)
         for line in (*self._since_baseline(findings), *self._reports.lines):
             terminalreporter.write_line(line)

@@ -29,7 +29,9 @@ def controls(*findings: Finding) -> dict[str, dict[str, Any]]:
     for control in found.values():
         assert {"id", "impact", "refs", "tags", "source_location", "results"} <= set(control)
         assert 0 <= control["impact"] <= 1
-    assert sorted(id for group in profile["groups"] for id in group["controls"]) == sorted(found)
+    assert sorted(name for group in profile["groups"] for name in group["controls"]) == sorted(
+        found
+    )
     return found
 
 

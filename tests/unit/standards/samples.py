@@ -17,6 +17,7 @@ from pytest_nixos.nix.declared import (
     PortRange,
     Unit,
 )
+from pytest_nixos.nix.declared_secrets import Secrets
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.refs import HostRef, HostSelection
 from pytest_nixos.observe.base import ProbeOutput
@@ -74,8 +75,11 @@ def host_config(**changes: Json) -> HostConfig:
         kernel_params=(),
         file_systems={},
         swap_devices=(),
+        luks_devices=(),
+        initrd_text="",
         warnings=(),
         vm=None,
+        secrets=Secrets(),
         options={p: Declared(path=p, state="present", value=v) for p, v in options.items()},
         changed={},
         derivation="/nix/store/x.drv",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Sequence
 
@@ -17,6 +18,7 @@ from pytest_nixos.errors import (
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.boot import settle as settle_module
 from pytest_nixos.machine.boot.events import BootEventKind
+from pytest_nixos.machine.boot.internet import NoWayOut
 from pytest_nixos.machine.boot.settle import (
     Job,
     Settled,
@@ -48,6 +50,7 @@ class Guest:
         self.cpu_ns: int | None = None
         self.idle_share: float | None = None
         self.ticks = 0
+        self.said = ""
 
     def run(self, command: str, *, deadline: Deadline, stdin: bytes = b"") -> CommandResult:
         self.commands.append(command)
@@ -82,6 +85,8 @@ class Guest:
                 self.cpu_ns += 10**9
                 return self.unit.replace("CPUUsageNSec=1000", f"CPUUsageNSec={self.cpu_ns}")
             return self.unit
+        if "--output=json" in command:
+            return json.dumps({"_PID": "7", "_SYSTEMD_INVOCATION_ID": "a", "MESSAGE": self.said})
         if "journalctl" in command:
             return "[ 1.0] vm systemd[1]: Starting never.service\n"
         return "● never.service - Never\n     Active: activating (start)\n"
@@ -100,6 +105,7 @@ def run(
     limits: SettleLimits = SLOW,
     told: list[tuple[BootEventKind, str]] | None = None,
     check: Callable[[], None] = lambda: None,
+    no_way_out: NoWayOut | None = None,
 ) -> Settled:
     news: list[tuple[BootEventKind, str]] = [] if told is None else told
     return settle(
@@ -109,6 +115,7 @@ def run(
         limits=limits,
         tell=lambda kind, text: news.append((kind, text)),
         check=check,
+        no_way_out=no_way_out,
     )
 
 
@@ -276,3 +283,47 @@ def test_a_manager_that_hangs_does_not_double_the_boot_limit(
     with pytest.raises(BootError, match="the system is still silent after 1 s"):
         run(HangingGuest([("starting", 1)]), limit_s=1.0)
     assert time.monotonic() - started_s < 5
+
+
+NO_INTERNET = "curl: (6) Could not resolve host: registry.example.org"
+
+
+@pytest.mark.parametrize("jobs", [ONE_JOB, TWO_JOBS])
+def test_what_waits_for_the_internet_for_ever_does_not_hold_up_the_boot(jobs: str) -> None:
+    told: list[tuple[BootEventKind, str]] = []
+    guest = Guest([("starting", 2)], jobs=jobs)
+    guest.said = NO_INTERNET
+
+    settled = run(guest, told=told, no_way_out=NoWayOut())
+
+    assert settled.system_state == "starting"
+    assert "never.service" in [job.unit for job in settled.late_jobs]
+    assert any("needs the internet" in t and "registry.example.org" in t for _, t in told)
+
+
+def test_what_sets_itself_a_limit_is_waited_for_as_at_home() -> None:
+    guest = Guest([("starting", 2)], jobs=ONE_JOB, unit=LIMITED)
+    guest.said = NO_INTERNET
+    with pytest.raises(BootError, match="still runs its start job"):
+        run(guest, limit_s=0.5, no_way_out=NoWayOut())
+
+
+@pytest.mark.parametrize(
+    ("said", "no_way_out"),
+    [("permission denied", NoWayOut()), ("", NoWayOut()), (NO_INTERNET, None)],
+)
+def test_another_unit_that_never_ends_still_fails_the_boot(
+    said: str, no_way_out: NoWayOut | None
+) -> None:
+    guest = Guest([("starting", 2)], jobs=ONE_JOB)
+    guest.said = said
+    with pytest.raises(BootError) as caught:
+        run(guest, no_way_out=no_way_out)
+    assert caught.value.state == "stuck unit"
+
+
+def test_a_kind_that_hangs_without_a_word_is_given_its_time() -> None:
+    guest = Guest([("starting", 2)], jobs=ONE_JOB.replace("never", "podman-web"))
+    began_s = time.monotonic()
+    assert run(guest, no_way_out=NoWayOut()).system_state == "starting"
+    assert time.monotonic() - began_s >= SLOW.stuck_after_s

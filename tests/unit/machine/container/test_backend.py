@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pytest
 
@@ -62,8 +62,9 @@ PLAN = ContainerPlan(
 class Host:
     """What the backend asks of a host config."""
 
-    name = "web"
+    name = host_name = "web"
     vm = None
+    file_systems: ClassVar[dict[str, object]] = {}
 
     def __init__(self, interfaces: Any = None, units: tuple[str, ...] = ()) -> None:
         self.interfaces = interfaces

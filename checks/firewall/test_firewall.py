@@ -20,6 +20,7 @@ from pytest_nixos import (
     observe,
 )
 
+from .declaring import remedy_of_ports, remedy_of_ways
 from .opened import (
     Undeclared,
     asked_interfaces,
@@ -131,6 +132,14 @@ def test_no_undeclared_port_is_reachable_from_outside(
     reachable = "; ".join(
         f"tcp {', '.join(map(str, ports))} ({where})" for where, ports in found.items() if ports
     )
+    by_interface: dict[str, set[int]] = {}
+    for view in outside:
+        if view.interface not in declared.trusted_interfaces:
+            undeclared_there = set(reached(view)) - {
+                port for port in reached(view) if covers(allowed[view.interface], port)
+            }
+            by_interface.setdefault(view.interface, set()).update(undeclared_there)
+    nixos_evidence.remedy = remedy_of_ports(by_interface) if reachable else ""
     assert not reachable, f"reachable from outside and not declared: {reachable}"
 
 
@@ -271,6 +280,7 @@ def _judge_undeclared(
             "opened by rules that the host declares as text": [str(way) for way in written],
         }
     )
+    evidence.remedy = remedy_of_ways(extra) if extra else ""
     assert not extra, f"accepted and not declared: {'; '.join(str(way) for way in extra)}"
 
 

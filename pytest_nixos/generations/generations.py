@@ -37,7 +37,7 @@ from pytest_nixos.observe.activation import boot_activation, parse_activation
 from pytest_nixos.observe.base import observe
 from pytest_nixos.observe.boot_menu import BOOT_MENU
 
-__all__ = ["Generations", "unit_states"]
+__all__ = ["Generations"]
 
 # What switch-to-configuration ends with where the activation script failed.
 _ACTIVATION = 2
@@ -397,19 +397,3 @@ class Generations:
                 f"{self._machine.name}: not changed: {self._refusal}",
                 remedy="--nixos-allow-live-switch permits it; better test on a VM of the host",
             )
-
-
-def unit_states(machine: Machine) -> dict[str, str]:
-    """Return services, sockets, timers and mounts of a machine by name, each with its state.
-
-    Left out is what starts when it is asked for: instances of templates, and services that the bus
-    starts.
-    """
-    units = Moment.parse(run_guest(machine, LOOK_WITH_UNITS).stdout_text).units
-    return {
-        name: unit.get("ActiveState")
-        for name, unit in sorted(units.items())
-        if name.endswith((".service", ".socket", ".timer", ".mount"))
-        and "@" not in name
-        and not unit.get("BusName")
-    }

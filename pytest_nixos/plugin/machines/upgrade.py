@@ -19,7 +19,6 @@ from typing import Any, Self
 from pytest_nixos import observe
 from pytest_nixos.errors import GenerationError, NixosError
 from pytest_nixos.generations import Generations, OtherFlake, SwitchOutcome, Verb
-from pytest_nixos.generations.generations import unit_states
 from pytest_nixos.generations.nix_bridge import NixBridge
 from pytest_nixos.generations.stale import (
     RunningService,
@@ -30,6 +29,7 @@ from pytest_nixos.generations.stale import (
     really_changed,
     stale_services,
 )
+from pytest_nixos.generations.unit_states import unit_states
 from pytest_nixos.generations.upgrade_outcome import UpgradeOutcome
 from pytest_nixos.generations.upgrade_stage import Stage
 from pytest_nixos.machine.base import Machine

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from pytest_nixos import HostConfig, Machine, observe
-from pytest_nixos.errors import CommandTimeout
+from pytest_nixos.errors import CommandTimeout, NixosError
 from pytest_nixos.testinfra import NixosHost
 
 
@@ -245,6 +245,33 @@ def test_block_devices(host: NixosHost) -> None:
         device = host.block_device(disk)
         assert device.size == int(host.check_output("blockdev --getsize64 %s", disk))
         assert (device.start_sector, device.is_partition) == (0, False)
+
+
+# Modules that ask a program, which the closure of these hosts has or has not.
+ASKING = {
+    "docker": lambda host: host.docker.get_containers(),
+    "podman": lambda host: host.podman.get_containers(),
+    "puppet": lambda host: host.puppet_resource("user", "root"),
+    "facter": lambda host: host.facter(),
+    "salt-call": lambda host: host.salt("test.ping"),
+    "supervisorctl": lambda host: host.supervisor.get_services(),
+    "pip": lambda host: host.pip.get_packages(),
+}
+
+
+@pytest.mark.parametrize("program", ASKING)
+def test_a_program_that_the_closure_lacks_is_named_not_taken_for_an_answer(
+    host: NixosHost, program: str
+) -> None:
+    if host.exists(program):
+        pytest.skip(f"the host has {program}")
+    with pytest.raises((AssertionError, NixosError, RuntimeError, ValueError), match=program):
+        ASKING[program](host)
+
+
+def test_ansible_is_not_for_these_machines(host: NixosHost) -> None:
+    with pytest.raises(RuntimeError, match=r"[Aa]nsible"):
+        host.ansible("setup")
 
 
 def test_modules_forget_in_a_new_epoch(host: NixosHost, nixos_machine: Machine) -> None:

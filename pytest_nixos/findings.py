@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from pytest_nixos.subject import MACHINE, Subject, SubjectKind
+from pytest_nixos.subject import MACHINE, MEMORY, Subject, SubjectKind
 
 __all__ = ["Evidence", "Finding", "Ledger", "Outcome", "Severity"]
 
@@ -211,6 +211,8 @@ class Ledger:
 def _subjects(kind: str, names: Sequence[str]) -> list[Subject]:
     if SubjectKind(kind) is SubjectKind.MACHINE:
         return [MACHINE]
+    if SubjectKind(kind) is SubjectKind.MEMORY:
+        return [MEMORY]
     return [Subject(SubjectKind(kind), name) for name in dict.fromkeys(names)]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NoReturn
 
 import pytest
@@ -160,7 +160,10 @@ def test_boot_stays_within_its_budget(
 
 @pytest.mark.nixos_control("BOOT-006")
 def test_activation_of_this_boot_had_no_errors(
-    nixos_machine: Machine, nixos_observations: Observations, nixos_evidence: Evidence
+    nixos_machine: Machine,
+    nixos_host_config: HostConfig,
+    nixos_observations: Observations,
+    nixos_evidence: Evidence,
 ) -> None:
     seen = nixos_observations.of(observe.boot_activation())
     on_console = observe.parse_activation(
@@ -173,9 +176,35 @@ def test_activation_of_this_boot_had_no_errors(
         nixos_evidence.attach(f"what was said before {name} failed", "\n".join(found.said))
     if not (seen.told or on_console.told):
         not_applicable("unknown: the machine keeps no log of its activation")
+    if failures:
+        _blame_the_activation(failures, nixos_host_config, nixos_observations, nixos_evidence)
     assert not failures, "the activation of this boot had errors: " + ", ".join(
         f"{name} ({found.status})" for name, found in failures.items()
     )
+
+
+def _blame_the_activation(
+    failures: Mapping[str, observe.ActivationFailure],
+    host: HostConfig,
+    observations: Observations,
+    evidence: Evidence,
+) -> None:
+    """Blame the snippets, the secrets that they left out, and what is down for want of either."""
+    evidence.blame("activation", *failures)
+    down = observe.down_units(host, observations)
+    named = {path for unit in down.values() for path in unit.secrets}
+    secrets = observe.missing_secrets(named, observations)
+    evidence.blame("secret", *secrets)
+    said = "\n".join(line for failure in failures.values() for line in failure.said)
+    resting = [
+        name
+        for name, unit in down.items()
+        if unit.secrets & set(secrets)
+        or (unit.lacks_its_account and {"users", "groups"} & failures.keys())
+        # What a snippet could not make or reach, it names.
+        or any(path.count("/") > 1 and path in said for path in unit.needs)
+    ]
+    evidence.blame("unit", *resting)
 
 
 def _budget_s(host: HostConfig) -> float | None:

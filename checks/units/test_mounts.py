@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
-from pytest_nixos import Evidence, Observations, not_applicable, observe
+from pytest_nixos import Evidence, HostConfig, Observations, not_applicable, observe
 
 
 @pytest.mark.nixos_control("UNIT-007")
 def test_every_mount_and_swap_of_the_table_is_there(
+    nixos_host_config: HostConfig,
     nixos_observations: Observations,
     nixos_internet: observe.NeedsOfMachine,
     nixos_evidence: Evidence,
@@ -27,11 +30,8 @@ def test_every_mount_and_swap_of_the_table_is_there(
     units = {entry.path: observe.mount_unit(entry.path) for entry in absent}
     needs = nixos_internet.of(list(units.values()))
     nixos_evidence.rest_on("internet", *needs)
-    missing = [
-        f"{entry.path}: {entry.source} ({entry.filesystem}) is not mounted"
-        for entry in absent
-        if units[entry.path] not in needs
-    ]
+    gone = [entry for entry in absent if units[entry.path] not in needs]
+    missing = [f"{e.path}: {e.source} ({e.filesystem}) is not mounted" for e in gone]
     if len(areas) < len(swap_kinds):
         named = ", ".join(entry.source for entry in swap_kinds)
         missing.append(
@@ -39,6 +39,42 @@ def test_every_mount_and_swap_of_the_table_is_there(
         )
     nixos_evidence.expect([entry.path if not entry.is_swap else entry.source for entry in wanted])
     nixos_evidence.observe(missing)
+    if missing:
+        _blame(gone, swap_kinds, nixos_host_config, nixos_observations, nixos_evidence)
     assert not missing, "; ".join(missing)
     if needs:
         not_applicable(nixos_internet.words(needs))
+
+
+def _blame(
+    gone: Sequence[observe.FileSystemEntry],
+    swap_kinds: Sequence[observe.FileSystemEntry],
+    host: HostConfig,
+    observations: Observations,
+    evidence: Evidence,
+) -> None:
+    """Blame what is not mounted, its own units, and what is down for want of it."""
+    down = observe.down_units(host, observations)
+    evidence.blame("mount", *(entry.path for entry in gone))
+    for entry in gone:
+        own = {unit_of_path(entry.path, "mount"), unit_of_path(entry.source, "device")}
+        own |= {f"systemd-fsck@{unit_of_path(entry.source, 'service')}"}
+        resting = [name for name, unit in down.items() if name in own or unit.names(entry.path)]
+        evidence.blame("unit", *resting)
+    areas = [e.source for e in swap_kinds if unit_of_path(e.source, "swap") in down]
+    evidence.blame("mount", *areas)
+    evidence.blame("unit", *(unit_of_path(source, "swap") for source in areas))
+
+
+def unit_of_path(path: str, kind: str) -> str:
+    """Return the unit that systemd makes of a path, as systemd-escape(1) spells it."""
+    bare = path.strip("/")
+    escaped = "".join(
+        "-"
+        if char == "/"
+        else char
+        if char.isascii() and (char.isalnum() or char in ":_.") and not (n == 0 and char == ".")
+        else "".join(f"\\x{byte:02x}" for byte in char.encode())
+        for n, char in enumerate(bare)
+    )
+    return f"{escaped or '-'}.{kind}"

@@ -4,13 +4,17 @@ which are stale, build the site.
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from docs.generate.controls import pages
 from docs.generate.plugin import plugin_page
-from pytest_nixos.standards.load import load_catalogue
+from pytest_nixos.nix.expression import option_names
+from pytest_nixos.nix.host_facts import host_facts
+from pytest_nixos.plugin.evaluate import FURTHER_OPTIONS
+from pytest_nixos.standards.load import Catalogue, load_catalogue, option_paths
 from pytest_nixos.standards.profile import load_profiles
 
 __all__ = ["generated", "main"]
@@ -28,8 +32,18 @@ def generated(*, page_each: bool = False) -> Mapping[Path, str]:
     controls = pages(catalogue, load_profiles(catalogue), page_each=page_each)
     return {
         Path("reference/plugin.md"): plugin_page(),
+        Path("../nix/asked.json"): asked(catalogue),
         **{CONTROLS / path: text for path, text in controls.items()},
     }
+
+
+def asked(catalogue: Catalogue) -> str:
+    """Return what ``lib.checkHost`` asks of a host: what the plugin would, for all bundled controls."""
+    paths = sorted({*option_paths(catalogue), *FURTHER_OPTIONS})
+    facts = {name: option_names(fact.path) for name, fact in host_facts().items()}
+    options = [{"path": path, "names": option_names(path)} for path in paths]
+    lines = ",\n".join(f"    {json.dumps(option)}" for option in options)
+    return f'{{\n  "facts": {json.dumps(facts)},\n  "options": [\n{lines}\n  ]\n}}\n'
 
 
 def main(argv: Sequence[str]) -> int:

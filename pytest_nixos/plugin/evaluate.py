@@ -14,11 +14,13 @@ from pytest_nixos.nix.argv import NixSettings
 from pytest_nixos.nix.cache import EvaluationCache
 from pytest_nixos.nix.expression import Instrumentation
 from pytest_nixos.nix.flake import Flakes
+from pytest_nixos.nix.prepared import PreparedFlakes, read_prepared
 from pytest_nixos.nix.refs import HostRef
 from pytest_nixos.nix.schedule import Question, select_hosts
 from pytest_nixos.nix.store import Nix
 from pytest_nixos.plugin.options import Settings, SnapshotUse
 from pytest_nixos.plugin.session import HostEntry, NixosSession
+from pytest_nixos.standards.decides import where_paths
 from pytest_nixos.standards.load import load_catalogue, option_paths
 from pytest_nixos.standards.model import Control
 from pytest_nixos.standards.profile import load_profiles, select_controls
@@ -37,6 +39,10 @@ FURTHER_OPTIONS = (
     "networking.nftables.enable",
     "networking.nftables.ruleset",
     "networking.nftables.tables",
+    # What is told of test secrets: where key and decrypted files lie in the machine.
+    "age.identityPaths",
+    "sops.age.keyFile",
+    "sops.useTmpfs",
 )
 
 
@@ -51,8 +57,12 @@ def open_session(
     profiles = load_profiles(catalogue, catalogue_dirs)
     controls = select_controls(settings.profiles, profiles, catalogue)
     waivers = load_waivers(settings.waivers, catalogue.controls) if settings.waivers else ()
-    refs = select_hosts(flakes, settings.flakes)
-    named = {selection.host for selection in settings.flakes}
+    if isinstance(flakes, PreparedFlakes):
+        refs = flakes.refs
+        named: set[HostRef | None] = set(refs)
+    else:
+        refs = select_hosts(flakes, settings.flakes)
+        named = {selection.host for selection in settings.flakes}
     return NixosSession(
         settings=settings,
         flakes=flakes,
@@ -67,6 +77,8 @@ def open_session(
 def flakes_of(settings: Settings) -> Flakes:
     """Return the flakes of a session as its settings want them; evaluations are kept in the
     user's cache directory.
+
+    :raises SettingsError: if a prepared host cannot be read.
     """
     nix = Nix(
         runner=SubprocessRunner(),
@@ -85,7 +97,12 @@ def flakes_of(settings: Settings) -> Flakes:
         cores=settings.cores,
         restrict_network=not settings.open_network,
         snapshot=settings.snapshot is not SnapshotUse.OFF,
+        secrets="test" if settings.real_secrets_key is None else settings.real_secrets_key.form,
+        plain_files=any(secret.is_plain_file for secret in settings.secrets),
     )
+    if settings.prepared:
+        hosts = tuple(map(read_prepared, settings.prepared))
+        return PreparedFlakes(nix, instrumentation, hosts)
     return Flakes(nix, instrumentation)
 
 
@@ -117,5 +134,6 @@ def _question(
     return Question(
         backend="auto" if backend is None else backend,
         option_paths=tuple(dict.fromkeys((*option_paths(controls), *FURTHER_OPTIONS))),
+        where=where_paths(controls) if settings.where else (),
         machines_only=frozenset(unnamed),
     )

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytest_nixos.findings import Finding, Outcome, Severity
+from pytest_nixos.local.pace import Pressure
 from pytest_nixos.local.text import printable_lines
 from pytest_nixos.report.facts import RunFacts
 
@@ -35,7 +36,12 @@ def write_html(findings: Sequence[Finding], run: RunFacts) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"shown": _shown, "lines": printable_lines, "clock": _clock}
+    environment.filters |= {
+        "shown": _shown,
+        "lines": printable_lines,
+        "clock": _clock,
+        "pressed": lambda shares: Pressure.from_json(shares).words,
+    }
     return environment.get_template("report.html.j2").render(
         run=run,
         hosts=[_host(name, facts, findings) for name, facts in sorted(run.hosts.items())],

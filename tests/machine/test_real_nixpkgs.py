@@ -104,6 +104,7 @@ def flake(tmp_path_factory: pytest.TempPathFactory) -> Flake:
 @pytest.fixture(scope="module")
 def web(flake: Flake) -> HostConfig:
     paths = ["services.openssh.enable", 'boot.kernel.sysctl."vm.swappiness"', "no.such.option"]
+    paths.append("environment.blcr.enable")
     return flake.evaluate(WEB, option_paths=[*paths, "virtualisation.graphics"])
 
 
@@ -173,6 +174,8 @@ def test_options(web: HostConfig) -> None:
     assert web.option("services.openssh.enable").value is False
     assert web.option('boot.kernel.sysctl."vm.swappiness"').value == 10
     assert web.option("no.such.option").state == "absent"
+    # Behind mkRemovedOptionModule since 21.05.
+    assert web.option("environment.blcr.enable").state == "absent"
     # An option that only the VM variant has is absent in the host and told as changed.
     assert web.option("virtualisation.graphics").state == "absent"
     assert web.changed["virtualisation.graphics"] == (None, False)

@@ -4,8 +4,10 @@ names.
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import tomllib
 import venv
 import zipfile
 from pathlib import Path
@@ -140,3 +142,9 @@ def test_only_checks_are_rewritten_by_pytest(installed: Path, tmp_path: Path) ->
         check=False,
     )
     assert done.returncode == 0, done.stdout
+
+
+def test_the_flake_names_the_same_dependencies() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = {re.split(r"[<>=!~ ]", text)[0].replace(".", "-") for text in project["dependencies"]}
+    assert set(re.findall(r'"(.+)"', (ROOT / "nix" / "dependencies.nix").read_text())) == wanted

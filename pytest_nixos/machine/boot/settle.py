@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from pytest_nixos.errors import BootError, CommandTimeout
+from pytest_nixos.errors import BootError, CommandTimeout, NoAnswerError
 from pytest_nixos.local.pace import Pace
 from pytest_nixos.local.timing import Deadline
+from pytest_nixos.machine.boot.activity import ACTIVITY, Activity, Stillness
 from pytest_nixos.machine.boot.events import BootEventKind
 from pytest_nixos.machine.boot.internet import (
     InternetNeed,
@@ -39,6 +40,7 @@ _JOURNAL = (
 )
 _COMMAND_LIMIT_S = 30.0
 _INTERVAL_S = 0.4
+_STALLED_INTERVAL_S = 2.0
 _GRACE_SHARE = 0.1
 _GRACE_S = 5.0
 # A unit is idle if it used less than this share of one processor.
@@ -52,8 +54,8 @@ class SettleLimits:
     """When a boot counts as finished or as stuck.
 
     :param named_after_s: seconds without any job ending after which the running ones are named.
-    :param stuck_after_s: seconds after which a unit that alone holds up the boot, does nothing and
-        has no start limit counts as stuck. More than the two minutes that
+    :param stuck_after_s: seconds after which a unit that alone holds up the boot and has no start
+        limit counts as stuck, if it or the whole guest does nothing. More than the two minutes that
         ``systemd-networkd-wait-online`` takes to give up by itself.
     :param late_jobs_s: seconds to wait for jobs that come after the boot is finished (timers).
     """
@@ -137,6 +139,7 @@ class _Settling:
         self._needs: dict[str, InternetNeed] = {}
         self._only_internet = False
         self._units = _RunningUnits()
+        self._stillness = Stillness()
         self._named: set[str] = set()
         self._jobs: tuple[Job, ...] = ()
         self._moved_s = time.monotonic()
@@ -161,7 +164,9 @@ class _Settling:
                 raise self._late(deadline, state)
             if self._only_internet:
                 return Settled(system_state=state, late_jobs=self._jobs)
-            time.sleep(min(_INTERVAL_S, deadline.remaining_s))
+            # A boot that stands is not asked so often: the answers are work for the guest too.
+            pause_s = _STALLED_INTERVAL_S if self._stalled else _INTERVAL_S
+            time.sleep(min(pause_s, deadline.remaining_s))
 
     def _look(self, deadline: Deadline) -> tuple[str, int]:
         """Read the manager's state; a guest too busy to answer in time is still starting."""
@@ -174,7 +179,9 @@ class _Settling:
             return ""
         try:
             result = self._transport.run(command, deadline=deadline.within(_COMMAND_LIMIT_S))
-        except CommandTimeout:
+        except (CommandTimeout, NoAnswerError):
+            # With sixteen neighbours a guest that boots was seen to say nothing for 40 s: the time
+            # that the boot has bounds this too, and the check between two looks knows its end.
             return ""
         return result.stdout_text
 
@@ -185,6 +192,7 @@ class _Settling:
         before, self._jobs = self._jobs, self._list_jobs(deadline)
         if {job.unit for job in before} - {job.unit for job in self._jobs}:
             self._moved_s = time.monotonic()
+            self._stillness.forget()
         running = [job for job in self._jobs if job.state == "running"]
         self._units.keep({job.unit for job in running})
         if self._stalled:
@@ -213,17 +221,24 @@ class _Settling:
         )
 
     def _judge(self, job: Job, deadline: Deadline) -> None:
-        """Raise if the one running job will not end: idle, without limit, and long enough."""
+        """Raise if the one running job will not end: without limit, and long enough idle, or
+        asking again and again while the whole guest does nothing.
+        """
         facts = self._unit(job.unit, deadline)
         idle_s = self._units.idle_s(job.unit, facts.get("CPUUsageNSec", ""))
-        if self._limit(facts) is None and idle_s >= self._limits.stuck_after_s:
-            if self._need(job.unit, deadline) is not None:
-                self._only_internet = True
-                return
-            why = (
-                f"has been in its {job.kind} job for {idle_s:.0f} s, idle and without a start limit"
-            )
-            raise self._stuck(job.unit, why, deadline)
+        still_s = self._stillness.seconds(Activity.parse(self._ask(ACTIVITY, deadline)))
+        if self._limit(facts) is not None:
+            return
+        for seconds, how in (
+            (idle_s, "idle and without a start limit"),
+            (still_s, "without a start limit, while nothing in the machine worked"),
+        ):
+            if seconds >= self._limits.stuck_after_s:
+                if self._need(job.unit, deadline) is not None:
+                    self._only_internet = True
+                    return
+                why = f"has been in its {job.kind} job for {seconds:.0f} s, {how}"
+                raise self._stuck(job.unit, why, deadline)
 
     def _waits_for_internet(self, job: Job, deadline: Deadline) -> bool:
         """Whether a job says that it waits for the internet and sets itself no limit: then nothing

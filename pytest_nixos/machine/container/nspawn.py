@@ -25,6 +25,7 @@ from pytest_nixos.machine.channel.transport import PORTS
 from pytest_nixos.machine.container.cgroup import CGROUP_PREFIX
 from pytest_nixos.machine.container.channel import (
     GUEST_DIRECTORY,
+    SECRETS,
     SPOOL_DIRECTORY,
     UNIT_DIRECTORY,
     UNITS,
@@ -42,6 +43,7 @@ __all__ = [
     "guest_link_argv",
     "machine_name",
     "nspawn_argv",
+    "outside_interface",
     "private_directory",
     "profile_init",
     "scope_argv",
@@ -116,11 +118,19 @@ for port in PORTS; do
   mkfifo -m 600 "$private/CHANNEL/$port.in" "$private/CHANNEL/$port.out"
   chown "${base:-0}:${base:-0}" "$private/CHANNEL/$port.in" "$private/CHANNEL/$port.out"
 done
+if [ -e "$private/CHANNEL/SECRETS" ]; then
+  chown "${base:-0}:${base:-0}" "$private/CHANNEL/SECRETS"
+  chmod 400 "$private/CHANNEL/SECRETS"
+fi
 
 ip link set lo up
 ip link add GUEST type veth peer name OUTSIDE
 ip addr add "$outside" dev OUTSIDE
 ip link set OUTSIDE up
+for name in MORE; do
+  ip link add "$name" type veth peer name "outside${name#eth}"
+  ip link set "outside${name#eth}" up
+done
 
 exec "$@"
 """
@@ -189,7 +199,7 @@ def nspawn_argv(plan: ContainerPlan, nspawn: str) -> list[str]:
         "--console=interactive",
         f"--private-users={f'{users.base}:{users.size}' if users else 'no'}",
         "--private-network",
-        f"--network-interface={GUEST_INTERFACE}",
+        *(f"--network-interface={name}" for name in (GUEST_INTERFACE, *plan.addresses.more)),
         f"--overlay={_escape(private / 'lower')}:{_escape(private / 'disk' / STORE)}:{store}",
         f"--bind-ro={_escape(channel)}:{GUEST_DIRECTORY}",
         # Output of commands lies there until it is sent: without a bound of its own it would fill
@@ -221,8 +231,10 @@ def stage_argv(
         "PLAIN": PLAIN,
         "STORE": STORE,
         "CHANNEL": CHANNEL,
+        "SECRETS": SECRETS,
         "HELPER": str(_HELPER),
         "PORTS": " ".join(PORTS),
+        "MORE": " ".join(plan.addresses.more),
     }
     script = re.sub("|".join(words), lambda found: words[found[0]], _STAGE)
     users, limits = plan.users, plan.limits
@@ -268,7 +280,13 @@ def guest_link_argv(
     address = () if guest is None else (("ip", "addr", "add", str(guest), "dev", GUEST_INTERFACE),)
     router = str(addresses.outside.ip)
     route = (("ip", "route", "add", "default", "via", router),) if default_route and guest else ()
-    return (*address, ("ip", "link", "set", GUEST_INTERFACE, "up"), *route)
+    cards = (GUEST_INTERFACE, *addresses.more)
+    return (*address, *(("ip", "link", "set", name, "up") for name in cards), *route)
+
+
+def outside_interface(guest: str) -> str:
+    """Return the outer end of the link of one of the guest's interfaces."""
+    return f"outside{guest.removeprefix('eth')}"
 
 
 def scope_argv(systemd_run: str, unit: str, limits: Limits, program: list[str]) -> list[str]:

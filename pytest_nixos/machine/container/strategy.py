@@ -184,6 +184,7 @@ class NspawnStrategy:
             outside_pid=process.pid,
             interface=OUTSIDE_INTERFACE,
             target=plan.addresses.target,
+            more=plan.addresses.more,
             guest_cgroup=lambda: cgroup.of_guest(process.pid),
             limits_reached=limits_reached,
             # The private directory, as those see it who live in the surroundings.
@@ -253,7 +254,7 @@ class NspawnStrategy:
         if why_not:
             console.append(f"pytest-nixos: the container's disk has no bound: {why_not}")
         stack.callback(remove_tree, run_dir / CHANNEL)
-        prepare_channel(run_dir / CHANNEL, spec.system)
+        prepare_channel(run_dir / CHANNEL, spec.system, spec.secrets)
 
     @staticmethod
     def _tool(name: str) -> str:

@@ -14,7 +14,7 @@ from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import MachineError, NixosError, SettingsError
 from pytest_nixos.local.pace import Pace, Pressure, PressureMark
 from pytest_nixos.local.run_directory import RunDirectory, run_directory
-from pytest_nixos.machine.base import Backend, Machine, MachineSpec
+from pytest_nixos.machine.base import Backend, Machine, MachineSpec, SecretArchive
 from pytest_nixos.machine.boot.events import BootListener
 from pytest_nixos.machine.capabilities import Preflight
 from pytest_nixos.machine.memory_needs import MemoryPlan, machines_at_once, plan_memory
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from pytest_nixos.machine.vm.launcher import SnapshotOptions
 
 __all__ = ["Launch", "bundled_backend"]
+
+
+# A machine that has become this much slower is told once more.
+_TOLD_AGAIN = 1.5
 
 
 class Launch:
@@ -106,6 +110,7 @@ class Launch:
         settings, host = self._session.settings, self._host()
         self._check_network()
         live = self._session.backend_name(self._entry.key) is BackendName.SSH
+        secrets = None if live else self._secrets(host, directory)
         memory = MemoryPlan(mib=None) if live else self._plan_memory(host)
         if not live:
             self._tell_missing(host)
@@ -119,6 +124,7 @@ class Launch:
             pace=pace,
             memory_mib=memory.mib,
             cores=settings.cores,
+            secrets=secrets,
         )
         changed = self._config.hook.pytest_nixos_machine_spec(config=self._config, spec=spec)
         return spec if changed is None else changed
@@ -164,11 +170,31 @@ class Launch:
             self._entry.circumstances["missing"] = told
             self._progress.say(f"{self._entry.key}: {told}")
 
+    def _secrets(self, host: HostConfig, directory: RunDirectory) -> SecretArchive | None:
+        """Write what the machine gets for the host's secrets; people are told once."""
+        from pytest_nixos.plugin.machines.secrets import archived, secrets_of
+
+        settings, entry = self._session.settings, self._entry
+        if entry.secrets is None:
+            entry.secrets = secrets_of(host, settings, self._config)
+            if entry.secrets.told:
+                self._progress.say(f"{entry.key}: {entry.secrets.told}")
+                entry.circumstances["secrets"] = entry.secrets.told
+        secrets = entry.secrets
+        # The machine of an upgrade test switches to the other stage's generation.
+        for other in self._session.entries:
+            if other is not entry and entry.subject and other.subject == entry.subject:
+                config = self._session.host_config(other.key)
+                secrets = secrets.beside(secrets_of(config, settings, self._config))
+        return archived(secrets, directory.path)
+
     def _measured_pace(self) -> Pace:
-        """Return how slow this machine is; people are told once."""
-        told = self._session.has_pace
-        pace = self._session.pace
-        if pace.words and not told:
+        """Return how slow this machine is by now; people are told once, and again when it has
+        become much slower.
+        """
+        pace = self._session.pacer.renew()
+        if pace.factor >= _TOLD_AGAIN * self._session.told_pace:
+            self._session.told_pace = pace.factor
             self._progress.say(pace.words)
         return pace
 
@@ -232,7 +258,7 @@ def bundled_backend(
             "--nixos-backend ssh: no address of the live host",
             remedy="add --nixos-ssh [user@]address",
         )
-    return SshBackend(settings.ssh_address, on_event=on_event)
+    return SshBackend(settings.ssh_address, on_event=on_event, surveys=settings.allow_live_switch)
 
 
 def _snapshots(settings: Settings, started_at_s: float) -> SnapshotOptions | None:

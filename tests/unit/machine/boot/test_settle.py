@@ -8,7 +8,13 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from pytest_nixos.errors import BootError, CommandTimeout, MachineError, TransportError
+from pytest_nixos.errors import (
+    BootError,
+    CommandTimeout,
+    MachineError,
+    NoAnswerError,
+    TransportError,
+)
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.boot import settle as settle_module
 from pytest_nixos.machine.boot.events import BootEventKind
@@ -42,6 +48,8 @@ class Guest:
         self.busy_looks = 0
         self.commands: list[str] = []
         self.cpu_ns: int | None = None
+        self.idle_share: float | None = None
+        self.ticks = 0
         self.said = ""
 
     def run(self, command: str, *, deadline: Deadline, stdin: bytes = b"") -> CommandResult:
@@ -66,6 +74,12 @@ class Guest:
             return f"NJobs={count}\nSystemState={state}\n"
         if "list-jobs" in command:
             return self.jobs
+        if "/proc/stat" in command:
+            if self.idle_share is None:
+                return ""
+            self.ticks += 1000
+            idle = int(self.ticks * self.idle_share)
+            return f"cpu  {self.ticks - idle} 0 0 {idle} 0 0 0 0 0 0\n"
         if "CPUUsageNSec" in command:
             if self.cpu_ns is not None:
                 self.cpu_ns += 10**9
@@ -81,6 +95,7 @@ class Guest:
 @pytest.fixture(autouse=True)
 def _quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settle_module, "_INTERVAL_S", 0.01)
+    monkeypatch.setattr(settle_module, "_STALLED_INTERVAL_S", 0.02)
 
 
 def run(
@@ -121,6 +136,35 @@ def test_a_running_system_with_jobs_has_not_settled() -> None:
 def test_jobs_that_come_after_the_boot_do_not_hold_it_up_for_ever() -> None:
     settled = run(Guest([("running", 1)], jobs=ONE_JOB))
     assert settled.late_jobs[0] == Job(unit="never.service", kind="start", state="running")
+
+
+def test_a_guest_that_says_nothing_for_a_while_is_not_a_broken_one() -> None:
+    class Silent(Guest):
+        def _answer(self, command: str) -> str:
+            if self.busy_looks > 0:
+                self.busy_looks -= 1
+                raise NoAnswerError("the guest does not answer (limit 30 s): hung?", remedy="")
+            return super()._answer(command)
+
+    guest = Silent([("running", 0)])
+    guest.busy_looks = 3
+    assert run(guest).system_state == "running"
+
+
+def test_a_unit_that_asks_for_ever_is_stuck_where_nothing_else_works() -> None:
+    """It uses its processor a little all the time: the whole guest tells."""
+    guest = Guest([("starting", 2)], jobs=ONE_JOB)
+    guest.cpu_ns, guest.idle_share = 0, 0.95
+    with pytest.raises(BootError, match="while nothing in the machine worked") as caught:
+        run(guest, limit_s=30)
+    assert caught.value.state == "stuck unit"
+
+
+def test_a_unit_that_works_on_a_slow_machine_is_not_stuck() -> None:
+    guest = Guest([("starting", 2)], jobs=ONE_JOB)
+    guest.cpu_ns, guest.idle_share = 0, 0.5
+    with pytest.raises(BootError, match=r"still runs its start job after 0\.7 s"):
+        run(guest, limit_s=0.7)
 
 
 def test_a_busy_guest_is_not_a_broken_one() -> None:

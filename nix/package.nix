@@ -1,0 +1,9 @@
+# pytest with this plugin, and its command line: bin/pytest and bin/pytest-nixos.
+{ pkgs, python3 ? pkgs.python3 }:
+let
+  python = python3.override { packageOverrides = import ./python.nix; };
+in
+python.withPackages (packages: [
+  packages.pytest
+  packages.pytest-nixos
+])

@@ -1,0 +1,180 @@
+"""``lib.checkHost`` of this project's flake: evaluated with the offline nixpkgs, built, and its
+prepared host judged without Nix.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.machine.test_example_flake import OVERRIDES
+
+ROOT = Path(__file__).parents[2]
+PREFIX = Path(sys.prefix)  # has bin/pytest with this plugin
+
+pytestmark = pytest.mark.skipif(not OVERRIDES, reason="no offline nixpkgs: run ./dev test")
+
+FLAKE = f"""
+{{
+  inputs.nixpkgs.url = "nixpkgs";
+  inputs.example = {{ url = "git+file://{ROOT}?dir=example-flake"; inputs.nixpkgs.follows = "nixpkgs"; }};
+  inputs.pytest-nixos = {{ url = "git+file://{ROOT}"; inputs.nixpkgs.follows = "nixpkgs"; }};
+  outputs = {{ self, nixpkgs, example, pytest-nixos }}:
+    let
+      judge = arguments: pytest-nixos.lib.checkHost ({{
+        flake = example;
+        pytest-nixos = "{PREFIX}";
+        requiredSystemFeatures = [ ];
+      }} // arguments);
+      hosts = example.nixosConfigurations;
+      all = arguments: pytest-nixos.lib.checkFlake example ({{ pytest-nixos = "{PREFIX}"; }} // arguments);
+    in
+    {{
+      container = judge {{ host = hosts.container-host; }};
+      # Of the config alone: no machine is started.
+      own = expected: judge {{
+        host = hosts.llm-host;
+        suites = [ "none" ];
+        tests = [ (builtins.toFile "test_own.py" "def test_own(nixos_host_config): assert nixos_host_config.host_name == '${{expected}}'") ];
+      }};
+      good = self.own "llm-host";
+      bad = self.own "other";
+      report = pytest-nixos.lib.checkHostReport {{
+        host = hosts.llm-host-bad;
+        pytest-nixos = "{PREFIX}";
+        requiredSystemFeatures = [ ];
+        suites = [ "zram" ];
+      }};
+      no-host = judge {{ host = {{ }}; name = "nothing"; }};
+      two = all {{ hosts = [ "llm-host" "firewall-iptables" ]; }};
+      unknown = all {{ hosts = [ "llm-hots" ]; }};
+    }};
+}}
+"""
+
+
+@pytest.fixture(scope="module")
+def flake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("flake")
+    (directory / "flake.nix").write_text(FLAKE)
+    return directory
+
+
+def nix(flake: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    overrides = [w for name, ref in OVERRIDES.items() for w in ("--override-input", name, ref)]
+    return subprocess.run(
+        [
+            "nix",
+            *("--extra-experimental-features", "nix-command flakes"),
+            *arguments,
+            *overrides,
+            "--no-write-lock-file",
+        ],
+        cwd=flake,
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+
+
+def said(flake: Path, attribute: str) -> str:
+    done = nix(flake, "eval", "--raw", f".#{attribute}")
+    assert done.returncode != 0, done.stdout
+    return done.stderr
+
+
+def outcomes(report: Path) -> dict[str, set[str]]:
+    findings: list[Any] = json.loads(report.read_text())["findings"]
+    found: dict[str, set[str]] = {}
+    for finding in findings:
+        found.setdefault(finding["outcome"], set()).add(finding["control"])
+    return found
+
+
+def judged(prepared: Path, tmp_path: Path, arguments: Sequence[str] = ()) -> Path:
+    """Judge a prepared host with a ``nix`` that refuses to work."""
+    refusing = tmp_path / "bin"
+    refusing.mkdir()
+    (refusing / "nix").write_text("#!/bin/sh\necho called >> $0.calls\nexit 99\n")
+    (refusing / "nix").chmod(0o755)
+    report = tmp_path / "report.json"
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)),
+            *("--nixos-prepared", str(prepared), "--nixos-report", f"json:{report}", *arguments),
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": f"{refusing}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert not (refusing / "nix.calls").exists()
+    return report
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="containers need root")
+def test_a_prepared_host_is_judged_without_nix(flake: Path, tmp_path: Path) -> None:
+    built = nix(flake, "build", ".#container.prepared", "--out-link", str(tmp_path / "prepared"))
+    assert built.returncode == 0, built.stderr
+    report = judged(tmp_path / "prepared", tmp_path)
+    found = outcomes(report)
+    assert {"passed", "not-applicable"} == set(found)
+    assert {"FW-003", "BOOT-001", "SYS-001", "SEC-001"} <= found["passed"]
+    # What needs Nix while it runs says so.
+    reasons = {
+        finding["control"]: finding["reason"]
+        for finding in json.loads(report.read_text())["findings"]
+        if finding["outcome"] == "not-applicable"
+    }
+    assert "no Nix in this run" in reasons["RBK-001"]
+
+
+def test_a_build_judges_a_host(flake: Path, tmp_path: Path) -> None:
+    done = nix(flake, "build", "-L", ".#report", "--out-link", str(tmp_path / "result"))
+    assert done.returncode == 0, done.stderr
+    result = tmp_path / "result"
+    assert (result / "exit-status").read_text() == "1\n"
+    assert outcomes(result / "report.json")["failed"]
+    products = (result / "nix-support" / "hydra-build-products").read_text().splitlines()
+    for kind, _, *where in map(str.split, products):
+        assert kind in ("report", "file")
+        assert Path(*where).exists()
+
+
+def test_a_failed_check_fails_the_build(flake: Path) -> None:
+    assert nix(flake, "build", ".#good", "--no-link").returncode == 0
+    done = nix(flake, "build", "-L", ".#bad", "--no-link")
+    assert done.returncode != 0
+    assert "1 failed" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("attribute", "words"),
+    [
+        ("container.drvPath", "it runs as a container, which needs root and Nix's database"),
+        ("no-host.drvPath", "checkHost: nothing: it has no config"),
+        ("unknown.x86_64-linux", "no host llm-hots; known: "),
+    ],
+)
+def test_what_cannot_be_judged_is_told_when_it_is_evaluated(
+    flake: Path, attribute: str, words: str
+) -> None:
+    assert words in said(flake, attribute)
+
+
+def test_hosts_of_a_flake_become_checks(flake: Path) -> None:
+    done = nix(
+        flake, "eval", "--json", ".#two", "--apply", "builtins.mapAttrs (_: builtins.attrNames)"
+    )
+    assert json.loads(done.stdout) == {"x86_64-linux": ["firewall-iptables", "llm-host"]}

@@ -85,7 +85,11 @@ def measure(
     :param nixpkgs: flake ref that stands in for each nixpkgs that the flake locks.
     :param program: the ``nix`` to use.
     """
-    about: dict[str, Any] = {"repository": repository.name, "commit": repository.commit, "host": host}
+    about: dict[str, Any] = {
+        "repository": repository.name,
+        "commit": repository.commit,
+        "host": host,
+    }
     try:
         source = checkout(repository, sources, work)
     except NotFetched as err:

@@ -23,9 +23,9 @@ FLAKE = """
     nixosConfigurations = builtins.mapAttrs
       (name: module: nixpkgs.lib.nixosSystem {
         system = "x86_64-linux";
-        modules = [ { boot.isContainer = true; system.stateVersion = "25.11"; networking.hostName = "it"; } module ];
+        modules = [ { system.stateVersion = "25.11"; networking.hostName = "it"; } module ];
       })
-      { offline = ./offline.nix; networkd = ./networkd.nix; dhcpcd = ./dhcpcd.nix; };
+      { offline = ./offline.nix; networkd = ./networkd.nix; dhcpcd = ./dhcpcd.nix; disk = ./disk.nix; };
   };
 }
 """
@@ -35,6 +35,7 @@ let
   service = script: more: lib.mkMerge [ { wantedBy = [ "multi-user.target" ]; inherit script; } more ];
 in
 {
+  boot.isContainer = true;
   systemd.services = {
     # bash resolves the name itself.
     fetch = service "exec 3<>/dev/tcp/data.example.org/443" { serviceConfig.Type = "oneshot"; };
@@ -56,6 +57,7 @@ in
 NETWORKD = """
 { lib, ... }:
 {
+  boot.isContainer = true;
   systemd.network.enable = true;
   systemd.network.networks."10-eth" = {
     matchConfig.Name = "eth0";
@@ -75,6 +77,7 @@ NETWORKD = """
 DHCPCD = """
 { pkgs, ... }:
 {
+  boot.isContainer = true;
   users.users.dhcpcd = { isSystemUser = true; group = "dhcpcd"; };
   users.groups.dhcpcd = { };
   systemd.services.lease = {
@@ -84,6 +87,13 @@ DHCPCD = """
     # Both families, or it fails.
     script = "dhcpcd --waitip=46 --timeout 20 --config /dev/null eth0";
   };
+}
+"""
+DISK = """
+{
+  fileSystems."/" = { device = "/dev/vda"; fsType = "ext4"; };
+  boot.loader.grub.device = "/dev/vda";
+  boot.initrd.systemd.enable = false;
 }
 """
 TEST_ONLINE = """
@@ -110,7 +120,12 @@ def flake(tmp_path: Path) -> Path:
     path = tmp_path / "flake"
     path.mkdir()
     (path / "flake.nix").write_text(FLAKE)
-    for name, text in (("offline", OFFLINE), ("networkd", NETWORKD), ("dhcpcd", DHCPCD)):
+    for name, text in (
+        ("offline", OFFLINE),
+        ("networkd", NETWORKD),
+        ("dhcpcd", DHCPCD),
+        ("disk", DISK),
+    ):
         (path / f"{name}.nix").write_text(text)
     return path
 
@@ -171,11 +186,11 @@ def test_dhcpcd_gets_both_families_and_the_stand_in_answers(flake: Path, tmp_pat
 
 def test_a_vm_without_a_stand_in_is_refused_before_it_is_built(flake: Path, tmp_path: Path) -> None:
     status, report, printed = judge(
-        "offline",
+        "disk",
         tmp_path,
-        *("--nixos-backend", "vm", "--nixos-network", "stand-in", "-k", "BOOT-003"),
+        *("--nixos-network", "stand-in", "-k", "BOOT-003"),
         flake=flake,
     )
     assert status != 0
     assert "--nixos-network stand-in is for containers" in printed
-    assert report["run"]["hosts"]["offline"]["phases_s"].keys() == {"evaluate"}
+    assert report["run"]["hosts"]["disk"]["phases_s"].keys() == {"evaluate"}

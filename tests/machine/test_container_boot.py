@@ -49,6 +49,8 @@ class Host:
     name = "web"
     vm = None
     units: ClassVar[dict[str, object]] = {}
+    host_name = "web"
+    file_systems: ClassVar[dict[str, object]] = {}
 
     def option(self, path: str) -> Declared:
         return Declared(path=path, state="absent")

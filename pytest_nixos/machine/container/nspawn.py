@@ -57,8 +57,24 @@ CHANNEL = "channel"
 _HELPER = Path(__file__).with_name("idmapped_mount.py")
 
 # Runs as root in new mount and network namespaces, the "outside", and becomes systemd-nspawn.
+# A killed session leaves empty cgroups; their names tell whose they were. One whose owner is not seen here may be that of a
+# session in another process namespace: its guest's groups are empty for a moment as they are made.
+_SWEEP = r"""
+populated() {
+  while read -r key value; do [ "$key $value" != "populated 1" ] || return 0; done <"$1/cgroup.events"
+  return 1
+}
+sweep() {
+  for stale in "$1"/PREFIX*; do
+    owner=${stale#"$1"/PREFIX}
+    [ ! -d "$stale" ] || [ -d "/proc/${owner%%-*}" ] || populated "$stale" ||
+      find "$stale" -depth -type d -exec rmdir {} + 2>/dev/null || true
+  done
+}
+""".replace("PREFIX", CGROUP_PREFIX)
 _STAGE = r"""
 set -eu
+SWEEP
 umask 022
 cgroup=$1 memory=$2 tasks=$3 run=$4 outside=$5 python=$6 base=$7 size=$8
 shift 8
@@ -75,12 +91,7 @@ shift
 mount -t sysfs -o ro,nosuid,nodev,noexec sysfs /sys
 mount -t cgroup2 -o nosuid,nodev,noexec cgroup2 /sys/fs/cgroup
 if [ -n "$cgroup" ]; then
-  # A killed session leaves empty cgroups; their names tell whose they were.
-  for stale in /sys/fs/cgroup/PREFIX*; do
-    owner=${stale#/sys/fs/cgroup/PREFIX}
-    [ ! -d "$stale" ] || [ -d "/proc/${owner%%-*}" ] ||
-      find "$stale" -depth -type d -exec rmdir {} + 2>/dev/null || true
-  done
+  sweep /sys/fs/cgroup
   for controller in memory pids; do
     echo "+$controller" 2>/dev/null >/sys/fs/cgroup/cgroup.subtree_control || true
   done
@@ -224,7 +235,7 @@ def stage_argv(
     :param join: directories of further control groups.
     """
     words = {
-        "PREFIX": CGROUP_PREFIX,
+        "SWEEP": _SWEEP,
         "GUEST": GUEST_INTERFACE,
         "OUTSIDE": OUTSIDE_INTERFACE,
         "IMAGE": IMAGE,

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pytest
 
@@ -40,7 +40,7 @@ from pytest_nixos.machine.container.started import Launched
 from pytest_nixos.machine.container.strategy import NspawnStrategy
 from pytest_nixos.machine.container.users import UserRange, choose_range, own_tree
 from pytest_nixos.machine.network.scan import LinkAddresses, link_addresses
-from pytest_nixos.nix.declared import Declared, FileSystem
+from pytest_nixos.nix.declared import Declared
 from pytest_nixos.nix.host_facts import HostConfig
 
 OWN = LinkAddresses(
@@ -62,14 +62,13 @@ PLAN = ContainerPlan(
 class Host:
     """What the backend asks of a host config."""
 
-    name = "web"
-    host_name = "web"
+    name = host_name = "web"
     vm = None
+    file_systems: ClassVar[dict[str, object]] = {}
 
     def __init__(self, interfaces: Any = None, units: tuple[str, ...] = ()) -> None:
         self.interfaces = interfaces
         self.units = dict.fromkeys(units)
-        self.file_systems: dict[str, FileSystem] = {}
 
     def option(self, path: str) -> Declared:
         if path == "networking.interfaces" and self.interfaces is not None:

@@ -43,6 +43,9 @@ class Host:
     """What the backend asks of a host config."""
 
     name = "llm-host"
+    host_name = "llm-host"
+    units: Mapping[str, object] = {}
+    file_systems: Mapping[str, object] = {}
     program = "bin/run-llm-host-vm"
     snapshot_refusal = "not asked for"
     changed: Mapping[str, object] = {}

@@ -33,7 +33,6 @@ from pytest_nixos.machine.vm.backend import (
 )
 from pytest_nixos.machine.vm.launcher import VmLauncher
 from pytest_nixos.machine.vm.run_script import parse_run_script
-from pytest_nixos.nix.declared import FileSystem, Unit
 from pytest_nixos.nix.host_facts import HostConfig
 
 FOR_EVER = "exec sleep 60"  # an ignored signal stays ignored across exec
@@ -50,9 +49,6 @@ class Host:
     snapshot_refusal = "not asked for"
     changed: Mapping[str, object] = {}
     system = f"{os.uname().machine}-linux"
-    host_name = "llm-host"
-    units: Mapping[str, Unit] = {}
-    file_systems: Mapping[str, FileSystem] = {}
 
 
 class Rig:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from pytest_nixos.place import Place
-from pytest_nixos.subject import MACHINE, Subject, SubjectKind
+from pytest_nixos.subject import MACHINE, MEMORY, Subject, SubjectKind
 
 __all__ = ["Evidence", "Finding", "JudgedOn", "Ledger", "Outcome", "Severity"]
 
@@ -277,6 +277,8 @@ class Ledger:
 def _subjects(kind: str, names: Sequence[str]) -> list[Subject]:
     if SubjectKind(kind) is SubjectKind.MACHINE:
         return [MACHINE]
+    if SubjectKind(kind) is SubjectKind.MEMORY:
+        return [MEMORY]
     return [Subject(SubjectKind(kind), name) for name in dict.fromkeys(names)]
 
 

@@ -8,7 +8,7 @@ import enum
 from dataclasses import dataclass
 from typing import Self
 
-__all__ = ["MACHINE", "Subject", "SubjectKind"]
+__all__ = ["MACHINE", "MEMORY", "Subject", "SubjectKind"]
 
 
 class SubjectKind(enum.StrEnum):
@@ -50,3 +50,4 @@ class Subject:
 
 
 MACHINE = Subject(SubjectKind.MACHINE)
+MEMORY = Subject(SubjectKind.MEMORY)

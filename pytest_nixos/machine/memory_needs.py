@@ -169,6 +169,8 @@ def plan_memory(
         return MemoryPlan(mib=None)
     words = _words(needs)
     _refuse(host, wanted, has_mib, f"its services ({words}) need about")
+    if declared is None:  # a container, which is bounded by a share of this machine
+        return MemoryPlan(mib=None)
     if free_mib is None:
         return MemoryPlan(mib=wanted, told=_told(wanted, kept, words))
     room = max(kept, (free_mib - _RESERVE_MIB) // max(1, machines))

@@ -15,6 +15,7 @@ class BootEventKind(enum.Enum):
     NO_KVM = "no KVM"
     NO_SANDBOX = "no sandbox"
     CLOSED_PORTS = "closed ports"
+    NO_DISPLAY = "no display"
     PHASE = "phase"
     TROUBLE = "trouble"
     CHANNEL = "channel"

@@ -19,6 +19,7 @@ from pytest_nixos.machine.boot.events import (
 from pytest_nixos.machine.boot.news import BootNews
 from pytest_nixos.machine.qemu.kvm import KvmProbe, VerdictCache
 from pytest_nixos.machine.vm.argv import Acceleration, check_run_dir
+from pytest_nixos.machine.vm.harmless import harmless
 from pytest_nixos.machine.vm.launcher import SnapshotOptions, VmLauncher, VmOptions
 from pytest_nixos.machine.vm.programs import NO_QEMU_IMG, find_qemu_img
 from pytest_nixos.machine.vm.restore import WarmStart
@@ -77,6 +78,11 @@ class VmBackend:
         news = BootNews(spec.host.name, self._on_event)
         self._check_sandbox(spec, news)
         self._check_ports(spec, script, inherited, news)
+        if replaced := harmless(script.text)[1]:
+            news.tell(
+                BootEventKind.NO_DISPLAY,
+                f"the VM has no display and no sound of this machine: {', '.join(replaced)} left out",
+            )
         acceleration = self._acceleration(spec, script, news)
         launcher = VmLauncher(
             spec=spec,

@@ -36,6 +36,7 @@ from pytest_nixos.machine.vm.argv import (
     run_environment,
     secrets_argv,
 )
+from pytest_nixos.machine.vm.harmless import harmless_script
 from pytest_nixos.machine.vm.programs import find_qemu_img
 from pytest_nixos.machine.vm.run_script import RunScript, boots_from, qemu_version, serial_console
 from pytest_nixos.machine.vm.running import VmPlan, VmRunning
@@ -228,7 +229,7 @@ class VmLauncher:
         binary, run_dir = self.script.qemu_binary, self.spec.run_dir
         version = qemu_version(self._confined(self._sandbox()), binary) if binary else None
         return (
-            str(self.script.path),
+            str(harmless_script(self.script, run_dir)),
             *accelerator_argv(self.acceleration, self.script, version, user_cpu=user_cpu),
             *machine_argv(
                 memory_mib=self.spec.memory_mib,

@@ -78,6 +78,11 @@ class RunScript:
     console: str | None
     text: str = field(default="", repr=False, compare=False)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether `text` is all of it, and was text."""
+        return 0 < len(self.text) < _MOST_SCRIPT and "\ufffd" not in self.text
+
 
 def find_run_script(system: Path, program: str) -> Path:
     """Return the run script inside a built package.

@@ -102,6 +102,13 @@ def test_what_people_or_the_host_ask_for_stays() -> None:
     assert plan(host(heavy, memory_mib=1536)) == MemoryPlan(mib=None)
 
 
+def test_a_container_keeps_its_share_of_this_machine() -> None:
+    made = replace(host(unit("elasticsearch.service")), vm=None)
+    assert plan(made) == MemoryPlan(mib=None)
+    with pytest.raises(HostMemoryError):
+        plan(made, total=GIB)
+
+
 def test_a_host_gets_what_there_is_where_that_is_less() -> None:
     made = host(unit("elasticsearch.service"), unit("gitlab.service"))
     found = plan(made, available=4 * GIB)

@@ -139,3 +139,31 @@ def test_a_misspelt_kind_is_refused() -> None:
 def test_subjects_survive_json() -> None:
     finding = replace(BOOT, blames=(A,), rests_on=(MACHINE,), caused_by=("x",), explains=("y",))
     assert Finding.from_json(finding.to_json()) == finding
+
+
+def test_a_kill_for_want_of_memory_is_the_cause_of_the_unit_that_failed_by_it() -> None:
+    killed = made("UNIT-012", blames=(Subject.parse("memory"), A))
+    failed = made("BOOT-001", blames=(A,))
+    answers = made("API-001", rests_on=(A,))
+    assert links(failed, answers, killed) == {
+        "UNIT-012": (),
+        "BOOT-001": ("UNIT-012",),
+        "API-001": ("UNIT-012",),
+    }
+
+
+def test_what_needs_the_internet_goes_back_to_the_finding_that_names_it() -> None:
+    lacking = Subject.parse("internet:a.service")
+    told = made("UNIT-011", outcome=Outcome.NOT_APPLICABLE, blames=(lacking,))
+    folded = made("BOOT-002", outcome=Outcome.NOT_APPLICABLE, rests_on=(lacking,))
+    other = made("BOOT-005", outcome=Outcome.NOT_APPLICABLE)
+    broken = made("BOOT-001", blames=(B,), rests_on=(lacking,))
+
+    found = {f.control: f for f in explained((told, folded, other, broken))}
+
+    assert found["BOOT-002"].caused_by == ("UNIT-011",)
+    assert found["UNIT-011"].explains == ("BOOT-002",)
+    assert found["BOOT-005"].caused_by == ()
+    # A unit that is broken for another reason is a cause of its own.
+    assert found["BOOT-001"].caused_by == ()
+    assert [cause.finding.control for cause in causes_of(list(found.values()))] == ["BOOT-001"]

@@ -1,0 +1,63 @@
+"""A display and sound that a host asks for its VM (``virtualisation.qemu.options``) need a desktop
+that is not there: QEMU would end, or open a window on the screen of whoever runs the test.
+
+``-nographic`` comes last and wins over ``-display``, but QEMU has refused by then what its build or
+this machine lacks (gtk, OpenGL, PulseAudio); so the words themselves are replaced, in a copy of the
+run script. Devices of the guest stay, but for those that draw by OpenGL on this machine's screen.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from pytest_nixos.machine.vm.run_script import RunScript
+
+__all__ = ["harmless", "harmless_script"]
+
+_DISPLAY = re.compile(r"(?<=-display)(\s+['\"]?)(?!none\b)([\w-]+)[^\s'\"]*")
+_AUDIO_BACKEND = re.compile(r"(?<=-audiodev)(\s+['\"]?)(?!none\b)(?:driver=)?([\w-]+)([^\s'\"]*)")
+_AUDIO = re.compile(r"(?<=-audio)(\s+['\"]?)(?!none\b|dev)(?:driver=)?([\w-]+)([^\s'\"]*)")
+_GL_DEVICE = re.compile(r"(?<=-device)(\s+['\"]?)(virtio-(?:vga|gpu))-gl\b")
+_KEPT_AUDIO = re.compile(r",(?:id|model)=[^,]*")
+_COPY = "run-vm"
+_EXECUTABLE = 0o700
+
+
+def harmless(text: str) -> tuple[str, tuple[str, ...]]:
+    """Return a run script's text without a display and without sound, and what was replaced."""
+    replaced: list[str] = []
+
+    def display(found: re.Match[str]) -> str:
+        replaced.append(f"-display {found[2]}")
+        return f"{found[1]}none"
+
+    def audio(found: re.Match[str]) -> str:
+        replaced.append(f"sound by {found[2]}")
+        return f"{found[1]}none{''.join(_KEPT_AUDIO.findall(found[3]))}"
+
+    def device(found: re.Match[str]) -> str:
+        replaced.append(f"{found[2]}-gl")
+        return f"{found[1]}{found[2]}"
+
+    for pattern, replace in (
+        (_DISPLAY, display),
+        (_AUDIO_BACKEND, audio),
+        (_AUDIO, audio),
+        (_GL_DEVICE, device),
+    ):
+        text = pattern.sub(replace, text)
+    return text, tuple(dict.fromkeys(replaced))
+
+
+def harmless_script(script: RunScript, run_dir: Path) -> Path:
+    """Return the script to start: the host's own, or a copy of it in the run directory where
+    something had to be replaced.
+    """
+    text, replaced = harmless(script.text)
+    if not replaced or not script.is_whole:
+        return script.path
+    copy = run_dir / _COPY
+    copy.write_text(text)
+    copy.chmod(_EXECUTABLE)
+    return copy

@@ -193,6 +193,7 @@ def _blame_the_activation(
     evidence.blame("activation", *failures)
     down = observe.down_units(host, observations)
     named = {path for unit in down.values() for path in unit.secrets}
+    named |= {secret.path for secret in (*host.secrets.secrets, *host.secrets.templates)}
     secrets = observe.missing_secrets(named, observations)
     evidence.blame("secret", *secrets)
     said = "\n".join(line for failure in failures.values() for line in failure.said)

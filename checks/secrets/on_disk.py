@@ -38,8 +38,8 @@ def declared(host: HostConfig) -> tuple[Secret, ...]:
 
 
 def subject_name(secret: Secret) -> str:
-    """Name a secret as the subject of a finding."""
-    return f"{secret.module.value}:{secret.name}"
+    """Name a secret as the subject of a finding: by its file, as whoever misses the file does."""
+    return secret.path
 
 
 def look(machine: Machine, secrets: Iterable[Secret]) -> Mapping[str, SecretFile]:

@@ -67,14 +67,5 @@ def _blame(
 
 
 def unit_of_path(path: str, kind: str) -> str:
-    """Return the unit that systemd makes of a path, as systemd-escape(1) spells it."""
-    bare = path.strip("/")
-    escaped = "".join(
-        "-"
-        if char == "/"
-        else char
-        if char.isascii() and (char.isalnum() or char in ":_.") and not (n == 0 and char == ".")
-        else "".join(f"\\x{byte:02x}" for byte in char.encode())
-        for n, char in enumerate(bare)
-    )
-    return f"{escaped or '-'}.{kind}"
+    """Return the unit of another kind that systemd makes of a path."""
+    return f"{observe.mount_unit(path).removesuffix('mount')}{kind}"

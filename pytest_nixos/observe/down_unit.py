@@ -75,8 +75,8 @@ def secrets_among(paths: Iterable[str]) -> frozenset[str]:
 
 
 def missing_secrets(named: Iterable[str], observations: Observations) -> Sequence[str]:
-    """Return the files of decrypted secrets among `named` that are not there."""
-    wanted = sorted(secrets_among(named))
+    """Return those of the files `named` that are not there."""
+    wanted = sorted(set(named))
     if not wanted:
         return []
     found = observations.of(files(wanted, name="secrets-that-are-named"))

@@ -20,7 +20,8 @@ from pytest_nixos.observe.writers import (
 
 __all__ = ["SearchPath", "search_paths"]
 
-# What every login gets is asked once for somebody who does not exist: his name and home stand for
+# What lies in the store is Nix's alone; units name hundreds of directories there, and each that is
+# looked at costs a program. What every login gets is asked once for somebody who does not exist: his name and home stand for
 # each user's. Nobody's own start files are run but root's.
 _READ = (
     READ_ACCOUNTS
@@ -29,7 +30,7 @@ declare -A wanted=()
 note() {  # note WHOSE PATH
   title path "$1"; printf '%s\n' "$2"
   local IFS=: part
-  set -f; for part in $2; do [[ $part == /* ]] && wanted[${part%/}]=1; done; set +f
+  set -f; for part in $2; do [[ $part == /* && $part != /nix/store/* ]] && wanted[${part%/}]=1; done; set +f
 }
 bash=$(command -v bash)  # without PATH, env would look for it in /bin and /usr/bin
 root=$(timeout 20 env -i HOME=/root USER=root LOGNAME=root TERM=dumb "$bash" -lc 'printf "%s\n" "$PATH"' | tail -n 1)

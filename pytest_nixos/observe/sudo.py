@@ -44,6 +44,9 @@ mapfile -t paths < <(grep -oE '"command": *"/[^" ]+' <<< "$rules" | sed 's/^[^/]
 _NO_SUDO, _NO_CONVERTER = 3, 4
 #: sudoers(5), timestamp_timeout.
 _REMEMBERED_MIN = 5.0
+#: A wildcard in the name of a directory stands for whatever anybody makes.
+_GLOB = re.compile(r"[*?\[][^/]*/")
+_ANY = ("whoever has a directory of such a name",)
 #: Programs that are all of root to whoever may start them without given arguments.
 _SHELLS = re.compile(r"(?:.*/)?(?:ba|z|fi|da|k|c|tc)?sh|.*/(?:su|env|nixos-rebuild|systemd-run)")
 
@@ -225,7 +228,10 @@ def _parse(output: ProbeOutput) -> Sequence[SudoRights] | str | None:
             replaceable=tuple(
                 f"{place}: {', '.join(who)}"
                 for place in dict.fromkeys(p.command.split()[0] for p in may if p.as_root)
-                if place.startswith("/") and (who := accounts.writers(place, entries, links))
+                if place.startswith("/")
+                and (
+                    who := _ANY if _GLOB.search(place) else accounts.writers(place, entries, links)
+                )
             ),
         )
         for account, uid in sorted(accounts.uids.items())

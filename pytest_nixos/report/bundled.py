@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pytest_nixos.report.ckl_report import write_ckl
 from pytest_nixos.report.csv_report import write_csv
 from pytest_nixos.report.facts import ReportWriter
 from pytest_nixos.report.hdf_report import write_hdf
@@ -15,6 +16,7 @@ from pytest_nixos.report.sarif_report import write_sarif
 __all__ = ["BUNDLED_WRITERS"]
 
 BUNDLED_WRITERS: Mapping[str, ReportWriter] = {
+    "ckl": write_ckl,
     "csv": write_csv,
     "hdf": write_hdf,
     "html": write_html,

@@ -32,7 +32,7 @@ CATALOGUE: Broken = {
     "NET-013": ("HIGH", "telnet"),
     "NET-019": ("LOW", "20-cluster: is false"),
     "NET-016": ("MEDIUM", "10.0.0.41/19"),
-    "NIX-002": ("CRITICAL", "is root, *"),
+    "NIX-002": ("HIGH", "is root, *"),
     "NIX-003": ("CRITICAL", "is false, expected equal to true"),
     "NIX-007": ("LOW", "nix.optimise.automatic is false"),
     "NIX-012": ("LOW", "https://channels.nixos.org/nixos-unstable"),

@@ -8,6 +8,7 @@ import datetime as dt
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from pytest_nixos.nix.host_facts import HostConfig
@@ -242,11 +243,14 @@ def _unencrypted(path: str, text: str) -> list[str]:
 
 def _plain_secrets(path: str, text: str) -> list[str]:
     """List secrets in plain text; a file of secrets that is not encrypted at all is told as such."""
-    if _unencrypted(path, text):
-        return []
-    return [
-        f"{path}:{hit.line}: {hit}" for hit in find_secrets(text, name=path) if not hit.placeholder
-    ]
+    return [] if _unencrypted(path, text) else list(_told_secrets(path, text))
+
+
+# Hosts of one flake share its source, and each asks anew.
+@lru_cache(maxsize=8192)
+def _told_secrets(path: str, text: str) -> tuple[str, ...]:
+    hits = find_secrets(text, name=path)
+    return tuple(f"{path}:{hit.line}: {hit}" for hit in hits if not hit.placeholder)
 
 
 def _tool_versions(path: str, _: str) -> list[str]:

@@ -16,6 +16,7 @@ from pytest_nixos.machine.base import Machine
 from pytest_nixos.nix.declared import Unit
 from pytest_nixos.observe.activation import ActivationFailure, BootActivation
 from pytest_nixos.observe.file import FileState
+from pytest_nixos.observe.internet import NeedsOfMachine
 from pytest_nixos.observe.mount import Mount, MountTable, parse_fstab
 from pytest_nixos.observe.store import Observations
 from pytest_nixos.observe.unit import UnitState
@@ -53,6 +54,10 @@ def _file(path: str) -> FileState:
     return FileState(
         path=path, mode="400", owner="root", group="root", type="regular file", content=""
     )
+
+
+#: A guest that reaches the internet: every failure is its own.
+ONLINE = NeedsOfMachine(no_way_out=None, observations=lambda: None)
 
 
 class Silent:
@@ -152,12 +157,16 @@ def judged(
     return explained(
         [
             *echoes,
-            finding("BOOT-001", boot.test_no_unit_has_failed, store),
+            finding("BOOT-001", boot.test_no_unit_has_failed, store, ONLINE),
             finding(
                 "BOOT-006", boot.test_activation_of_this_boot_had_no_errors, machine, host, store
             ),
             finding(
-                "UNIT-007", mounts.test_every_mount_and_swap_of_the_table_is_there, host, store
+                "UNIT-007",
+                mounts.test_every_mount_and_swap_of_the_table_is_there,
+                host,
+                store,
+                ONLINE,
             ),
         ]
     )

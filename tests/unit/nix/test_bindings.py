@@ -74,6 +74,8 @@ def test_host_tells_hosts_of_one_file_apart() -> None:
         "containers.x.config.services.openssh.enable = true;",
         "virtualisation.vmVariant.services.openssh.enable = true;",
         "specialisation.x.configuration = { services.openssh.enable = true; };",
+        "containers.x.config = { ... }: { services.openssh.enable = true; };",
+        "virtualisation.vmVariant = { ... }: { services.openssh.enable = true; };",
         "x.services.openssh.enable = true;",
         "# services.openssh.enable = true;",
         's = "services.openssh.enable = true;";',

@@ -158,6 +158,13 @@ def test_a_program_that_its_user_can_write_is_all_of_root() -> None:
     assert verdict("AUTH-030", rights(rule, stat=safe)).outcome is Outcome.PASSED
 
 
+def test_a_wildcard_for_a_directory_is_anybodys() -> None:
+    wrong = verdict("AUTH-030", rights(spec(user("alice"), "/home/*/bin/deploy")))
+    assert wrong.outcome is Outcome.FAILED and "such a name" in wrong.reason
+    last = verdict("AUTH-030", rights(spec(user("alice"), "/run/current-system/sw/bin/nix*")))
+    assert last.outcome is Outcome.PASSED
+
+
 def test_what_cannot_be_told_is_no_pass() -> None:
     assert isinstance(parsed(sudo_rights(), "", 3), str)
     assert isinstance(parsed(sudo_rights(), "", 4), str)

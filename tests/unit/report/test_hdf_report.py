@@ -1,9 +1,14 @@
-"""What Heimdall reads."""
+"""What Heimdall reads; against its schema where ``PYTEST_NIXOS_HDF_SCHEMA`` names it."""
 
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 from typing import Any
+
+import jsonschema
+import pytest
 
 from pytest_nixos.findings import Finding, Outcome, Severity
 from pytest_nixos.place import How, Place
@@ -29,9 +34,8 @@ def controls(*findings: Finding) -> dict[str, dict[str, Any]]:
     for control in found.values():
         assert {"id", "impact", "refs", "tags", "source_location", "results"} <= set(control)
         assert 0 <= control["impact"] <= 1
-    assert sorted(name for group in profile["groups"] for name in group["controls"]) == sorted(
-        found
-    )
+    grouped = [name for group in profile["groups"] for name in group["controls"]]
+    assert sorted(grouped) == sorted(found)
     return found
 
 
@@ -59,3 +63,12 @@ def test_waived_control_is_no_pass() -> None:
 
 def test_guest_text_is_printable() -> None:
     assert "\\u001b" not in write_hdf([finding(reason="\x1b[31m")], RUN)
+
+
+@pytest.mark.skipif(
+    "PYTEST_NIXOS_HDF_SCHEMA" not in os.environ, reason="PYTEST_NIXOS_HDF_SCHEMA names no schema"
+)
+def test_schema_holds() -> None:
+    schema = json.loads(Path(os.environ["PYTEST_NIXOS_HDF_SCHEMA"]).read_text())
+    every = [finding(f"A-{n}", outcome) for n, outcome in enumerate(Outcome)]
+    jsonschema.validate(json.loads(write_hdf(every, RUN)), schema)

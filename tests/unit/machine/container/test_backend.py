@@ -62,10 +62,9 @@ PLAN = ContainerPlan(
 class Host:
     """What the backend asks of a host config."""
 
-    name = "web"
+    name = host_name = "web"
     vm = None
     file_systems: ClassVar[dict[str, object]] = {}
-    host_name = "web"
 
     def __init__(self, interfaces: Any = None, units: tuple[str, ...] = ()) -> None:
         self.interfaces = interfaces

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
+from pytest_nixos.observe.firewall import Decision
 from tests.kernel.lab import Lab, Packet, missing_packages
 from tests.kernel.pools import OWN
 from tests.kernel.rulesets import packets
@@ -120,7 +121,10 @@ def test_what_it_opens_is_told(firewalld: Lab) -> None:
     assert "tcp 8123, sent on to 10.79.0.2:80" in told
     inside = state.ruleset.reach(interface="eth1", family="ip")
     assert "tcp 443" in {opening.what for opening in inside.openings()}
-    assert state.ruleset.refuses_by_default(family="ip")
+    # All that the zone of friends sends is let in, and of other senders only what is named.
+    default = state.ruleset.default(family="ip")
+    assert default.decision is Decision.CONDITIONAL
+    assert "203.0.113.0/24" in default.rules[0]
     stranger = Packet(link=0, protocol=6, source="10.77.0.9", destination=OWN[4][0], dport=22)
     firewalld.forget()
     assert firewalld.send([stranger]) == [False]

@@ -1,5 +1,6 @@
 """Hosts with secrets boot without their key, and are judged right: eight layouts on models of
-sops-nix and agenix, whose age is the real one.
+sops-nix and agenix, whose age is the real one. ``PYTEST_NIXOS_AGENIX`` names a checkout of agenix, whose own
+module then takes the place of its model.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ key that nobody keeps, as the files of a host's owner are.
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from pytest_nixos.test_secrets.sops_file import Tree, written
 __all__ = ["AGE", "LAYOUTS", "write_secret_flake"]
 
 AGE = shutil.which("age")
+#: A checkout of agenix, whose module then takes the place of its model.
+AGENIX = os.environ.get("PYTEST_NIXOS_AGENIX", "")
 #: Hosts of which all is right once they have test secrets.
 LAYOUTS = (
     "sops-yaml",
@@ -37,6 +40,8 @@ def write_secret_flake(directory: Path) -> Path:
     """Copy the flake and encrypt its files; return where it is."""
     flake = directory / "secret-hosts"
     shutil.copytree(_FLAKE, flake)
+    if AGENIX:
+        shutil.copy(Path(AGENIX) / "modules/age.nix", flake / "modules/agenix.nix")
     assert AGE is not None
     shutil.copy(AGE, flake / "age")
     nobody = pyrage.x25519.Identity.generate().to_public()

@@ -5,6 +5,8 @@ login is the guest's own text.
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -21,7 +23,19 @@ from tests.unit.machine.channel.test_transport import Guest, started, started_wi
 def guest(request: pytest.FixtureRequest) -> Iterator[Guest]:
     start = started if request.param == "virtserialports" else started_with_pipes
     with tempfile.TemporaryDirectory() as directory:
-        yield from start(Path(directory))
+        try:
+            yield from start(Path(directory))
+        finally:
+            _end_what_is_left(directory)
+
+
+def _end_what_is_left(directory: str) -> None:
+    """End what the guest's text has started: in a guest the service manager does."""
+    mark = f"PYTEST_NIXOS_TEST_LEFT={directory}".encode()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if mark in (process / "environ").read_bytes().split(b"\0"):
+                os.kill(int(process.name), signal.SIGKILL)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +60,9 @@ def guest(request: pytest.FixtureRequest) -> Iterator[Guest]:
 )
 def test_what_the_guest_runs_at_a_login_cannot_hold_us_up(guest: Guest, text: str) -> None:
     """Each command ends in time: with an answer, or with an error of the channel."""
-    (guest.run_dir / "new").write_text(f"{text}\n")
+    # By this variable, what it starts is found again and ended.
+    mark = f"export PYTEST_NIXOS_TEST_LEFT={guest.run_dir}"
+    (guest.run_dir / "new").write_text(f"{mark}\n{text}\n")
     (guest.run_dir / "new").rename(guest.run_dir / "set-environment")
     started_s = time.monotonic()
     for _ in range(2):

@@ -63,6 +63,51 @@ def test_a_wait_for_an_answer_ends_while_the_guest_floods(
     assert len(stream.received) < 2 * MIB
 
 
+class Spring:
+    """A link with more to read at every moment, which the fastest guest cannot promise."""
+
+    name = "spring"
+    connected = True
+
+    def __init__(self) -> None:
+        self.reads = 0
+        self._zero = os.open("/dev/zero", os.O_RDONLY)
+
+    def connect(self) -> None:
+        pass
+
+    def disconnect(self) -> None:
+        os.close(self._zero)
+
+    def shut(self) -> None:
+        pass
+
+    def descriptors(self) -> tuple[int, int]:
+        return self._zero, self._zero
+
+    def receive(self) -> bytes:
+        self.reads += 1
+        if self.reads > 1_000_000:
+            pytest.fail("the wait has no end")
+        return bytes(64)
+
+    def send(self, data: memoryview) -> int:
+        raise BlockingIOError
+
+
+def test_every_wait_ends_where_there_is_always_more_to_read() -> None:
+    spring = Spring()
+    stream = PortStream(spring, lambda: None)
+    started_s = time.monotonic()
+    with pytest.raises(Expired):
+        stream.take(lambda data: find_session(data, "f" * 32), deadline=Deadline.after(0.3))
+    with pytest.raises(Expired):
+        stream.send(b"x", deadline=Deadline.after(0.3))
+    stream.drain()
+    assert time.monotonic() - started_s < 6
+    stream.disconnect()
+
+
 def test_sending_ends_while_the_guest_floods_and_reads_nothing(
     stream: PortStream, directory: Path
 ) -> None:

@@ -47,7 +47,7 @@ ONE = """
   systemd.services.dusk = service { after = [ "noon.service" ]; requires = [ "noon.service" ]; };
   systemd.timers.report = { wantedBy = [ "timers.target" ]; timerConfig.OnCalendar = "Mon..Fri 25:00"; };
   systemd.services.report = { script = "true"; serviceConfig.Type = "oneshot"; };
-  systemd.services.parser = { wantedBy = [ "multi-user.target" ]; script = "sleep 9; kill -SEGV $$"; };
+  systemd.services.parser = { wantedBy = [ "multi-user.target" ]; script = "sleep 25; kill -SEGV $$"; };
   system.activationScripts.agenixInstall.text = "echo 'age: no identity matched any of the recipients' >&2; false";
   systemd.services.mail = service { serviceConfig.LoadCredential = [ "smtp:/run/agenix/smtp" ]; };
 """
@@ -59,7 +59,7 @@ TWO = """
   systemd.services.right = service { };
   systemd.timers.renewal = { wantedBy = [ "timers.target" ]; timerConfig = { OnCalendar = "daily"; Unit = "renewl.service"; }; };
   systemd.services.renewal = { script = "true"; serviceConfig.Type = "oneshot"; };
-  systemd.services.brief = service { serviceConfig.RuntimeMaxSec = 9; };
+  systemd.services.brief = service { serviceConfig.RuntimeMaxSec = 25; };
   system.activationScripts.folders.text = "mkdir /proc/folders/app 2>/dev/null || { echo \\"cannot make '/srv/app/data'\\" >&2; false; }";
   systemd.services.app = service { serviceConfig.WorkingDirectory = "/srv/app/data"; };
 """

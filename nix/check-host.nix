@@ -44,8 +44,16 @@ let
     // variant
   );
   saving = import "${expressions}/store-image.nix" { inherit safe; wanted = false; };
+  testSecrets = import "${expressions}/test-secrets.nix" {
+    inherit safe;
+    wanted = {
+      mode = "test";
+      # Files that the user gives for paths that the config names.
+      files = builtins.any (argument: lib.hasPrefix "--nixos-secret" (toString argument)) arguments;
+    };
+  };
   machineOf = import "${expressions}/machine.nix" {
-    inherit safe backend instrumentation saving;
+    inherit safe backend instrumentation saving testSecrets;
     delta = { };
   };
   # Written as a module writes it: a name with another sign is quoted.

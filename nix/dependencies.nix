@@ -14,4 +14,10 @@
   "zstandard"
   "msgspec"
   "platformdirs"
+  "tree-sitter"
+  "tree-sitter-nix"
+  "dnslib"
+  "pyrage"
+  "libpass"
+  "pyyaml"
 ]

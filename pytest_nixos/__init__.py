@@ -47,6 +47,7 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
     from pytest_nixos.machine.faults.faults import Faults, Hog
     from pytest_nixos.machine.survey import Survey, View
     from pytest_nixos.nix.declared import Firewall, OllamaSettings, PortRange, Unit, Zram
+    from pytest_nixos.nix.declared_secrets import Secret
     from pytest_nixos.nix.dev_shell import DevShell, ShellVisit
     from pytest_nixos.nix.evaluate import NixAnswer
     from pytest_nixos.nix.flake import Flake, FlakeHost
@@ -55,6 +56,7 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
     from pytest_nixos.observe.store import Observations
     from pytest_nixos.plugin.not_applicable import not_applicable
     from pytest_nixos.standards.model import Control
+    from pytest_nixos.test_secrets.archive import TestSecrets
 
 __all__ = [
     "Announced",
@@ -97,6 +99,7 @@ __all__ = [
     "PortState",
     "PowerOutcome",
     "Probe",
+    "Secret",
     "Severity",
     "ShellVisit",
     "Specialisation",
@@ -104,6 +107,7 @@ __all__ = [
     "Survey",
     "SwitchEnd",
     "SwitchOutcome",
+    "TestSecrets",
     "TransportError",
     "Unit",
     "UnitChanges",
@@ -178,6 +182,8 @@ _HOME = {
     "Observations": "observe.store",
     "Probe": "observe.base",
     "Control": "standards.model",
+    "Secret": "nix.declared_secrets",
+    "TestSecrets": "test_secrets.archive",
     "not_applicable": "plugin.not_applicable",
 }
 

@@ -16,6 +16,7 @@ __all__ = [
     "GenerationError",
     "MachineError",
     "NixosError",
+    "NoAnswerError",
     "SettingsError",
     "ToolMissingError",
     "TransportError",
@@ -116,6 +117,10 @@ class GenerationError(NixosError):
 
 class TransportError(MachineError):
     """A command could not be carried to the guest or its answer could not be carried back."""
+
+
+class NoAnswerError(TransportError):
+    """The guest said nothing in time, not even that it killed a command: hung, or much too busy."""
 
 
 class CommandTimeout(TransportError):

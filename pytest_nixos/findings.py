@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from pytest_nixos.place import Place
 from pytest_nixos.subject import MACHINE, Subject, SubjectKind
 
-__all__ = ["Evidence", "Finding", "Ledger", "Outcome", "Severity"]
+__all__ = ["Evidence", "Finding", "JudgedOn", "Ledger", "Outcome", "Severity"]
 
 _MAX_ATTACHMENT = 64 * 1024
 
@@ -41,6 +42,36 @@ class Outcome(enum.Enum):
     ERROR = "error"
 
 
+class JudgedOn(enum.Enum):
+    """Whose word a verdict rests on; root of a guest can make up what the guest says.
+
+    ``both`` is the machine held against the evaluated config, ``outside and machine`` an outside
+    look held against what the guest says.
+    """
+
+    MACHINE = "machine"
+    CONFIG = "config"
+    BOTH = "both"
+    OUTSIDE = "outside"
+    OUTSIDE_AND_MACHINE = "outside and machine"
+    NOTHING = "nothing"
+
+    @property
+    def words(self) -> str:
+        """Say for people whose word it is."""
+        return _WHOSE_WORD[self]
+
+
+_WHOSE_WORD = {
+    JudgedOn.MACHINE: "the guest's own word",
+    JudgedOn.CONFIG: "the evaluated config and what was built, not the guest",
+    JudgedOn.BOTH: "the guest's own word, and the evaluated config",
+    JudgedOn.OUTSIDE: "a look from outside, not the guest's word",
+    JudgedOn.OUTSIDE_AND_MACHINE: "a look from outside, and the guest's own word",
+    JudgedOn.NOTHING: "nothing: it was not judged",
+}
+
+
 @dataclass(slots=True)
 class Evidence:
     """What a check saw, collected while it runs.
@@ -48,7 +79,8 @@ class Evidence:
     :param expected: what had to hold, JSON-able.
     :param observed: what was found, JSON-able.
     :param attachments: name to text (a unit's journal, a ruleset, the console tail).
-    :param judged_on: ``machine``, ``config`` or ``both``.
+    :param judged_on: a value of :class:`JudgedOn`; empty for what the control's catalogue entry
+        says, see :meth:`judge_on`.
     :param rests_on: what has to work for the verdict to be about its control.
     :param blames: what the check found broken; it explains findings that rest on it.
     :param remedy: what mends what was seen, in place of the control's own remedy; empty for that
@@ -57,7 +89,7 @@ class Evidence:
 
     expected: Any = None
     observed: Any = None
-    judged_on: str = "machine"
+    judged_on: str = ""
     attachments: dict[str, str] = field(default_factory=dict)
     rests_on: list[Subject] = field(default_factory=list)
     blames: list[Subject] = field(default_factory=list)
@@ -72,6 +104,13 @@ class Evidence:
         """Record what was found, and return it."""
         self.observed = observed
         return observed
+
+    def judge_on(self, where: str) -> None:
+        """Say whose word the verdict rests on: ``judge_on("outside")``.
+
+        :raises ValueError: if it is no value of :class:`JudgedOn`.
+        """
+        self.judged_on = JudgedOn(where).value
 
     def attach(self, name: str, text: str) -> None:
         """Keep `text` with the finding under `name`; only its last 64 KiB are kept."""
@@ -99,7 +138,7 @@ class Evidence:
 class Finding:
     """Outcome of one control on one host.
 
-    :param judged_on: ``machine``, ``config`` or ``both``.
+    :param judged_on: a value of :class:`JudgedOn`.
     :param reason: why it failed, was not applicable, or was waived; one line.
     :param journal: what the machine logged while a behavioural check that failed ran, newest last:
         ``time_s``, ``unit``, ``source``, ``priority``, ``message``.
@@ -108,6 +147,15 @@ class Finding:
     :param caused_by: controls whose findings explain this one, and ``machine`` where the machine's
         own failure does; empty for a cause. See :mod:`pytest_nixos.report.causes`.
     :param explains: controls whose findings on the same host this one explains.
+    :param pressure: how busy the machine that ran pytest was meanwhile, of what failed; see
+        :class:`pytest_nixos.local.pace.Pressure`.
+    :param against_baseline: of a failed one, where there is a baseline: ``new``, ``worse`` or
+        ``known``.
+    :param why: of one that failed: what is declared, what is true, what makes it so and what comes of
+        it, in one paragraph.
+    :param by_hand: a command that shows it on the host; it only reads.
+    :param page: of the control, below the documentation's reference.
+    :param places: where the options that decide it are set, the user's own files first.
     """
 
     control: str
@@ -132,6 +180,20 @@ class Finding:
     blames: tuple[Subject, ...] = ()
     caused_by: tuple[str, ...] = ()
     explains: tuple[str, ...] = ()
+    pressure: Mapping[str, float | None] = field(default_factory=dict)
+    places: tuple[Place, ...] = ()
+    against_baseline: str = ""
+    why: str = ""
+    by_hand: str = ""
+    page: str = ""
+
+    @property
+    def whose_word(self) -> str:
+        """Say for people whose word the verdict rests on; a word that nobody knows is the
+        guest's.
+        """
+        known = {where.value: where for where in JudgedOn}
+        return known.get(self.judged_on, JudgedOn.MACHINE).words
 
     @property
     def failed(self) -> bool:
@@ -148,6 +210,7 @@ class Finding:
             "references": {standard: list(ids) for standard, ids in self.references.items()},
             "rests_on": [str(subject) for subject in self.rests_on],
             "blames": [str(subject) for subject in self.blames],
+            "places": [place.to_json() for place in self.places],
         }
         return _plain(plain)  # type: ignore[no-any-return]
 
@@ -165,6 +228,7 @@ class Finding:
                 "blames": tuple(Subject.parse(s) for s in data.get("blames", ())),
                 "caused_by": tuple(data.get("caused_by", ())),
                 "explains": tuple(data.get("explains", ())),
+                "places": tuple(Place.from_json(p) for p in data.get("places", ())),
             }
         )
 
@@ -198,12 +262,14 @@ class Ledger:
 
     @staticmethod
     def read(path: Path) -> tuple[Finding, ...]:
-        """Read a ledger, ignoring a last line that a crash cut short."""
+        """Read a ledger, ignoring a last line that a crash cut short, and any other that is no
+        finding.
+        """
         findings = []
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_bytes().splitlines():
             try:
                 findings.append(Finding.from_json(json.loads(line)))
-            except (ValueError, TypeError, KeyError):
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
                 continue
         return tuple(findings)
 

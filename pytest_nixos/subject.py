@@ -17,6 +17,8 @@ class SubjectKind(enum.StrEnum):
     """
 
     MACHINE = "machine"
+    INTERNET = "internet"
+    MEMORY = "memory"
     ACTIVATION = "activation"
     SECRET = "secret"  # noqa: S105 - a kind of subject
     MOUNT = "mount"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NoReturn
 
 import pytest
@@ -22,15 +22,24 @@ _MANY_RESTARTS = 5
 
 
 @pytest.mark.nixos_control("BOOT-001")
-def test_no_unit_has_failed(nixos_observations: Observations, nixos_evidence: Evidence) -> None:
+def test_no_unit_has_failed(
+    nixos_observations: Observations,
+    nixos_internet: observe.NeedsOfMachine,
+    nixos_evidence: Evidence,
+) -> None:
     nixos_evidence.expect([])
     failed = nixos_evidence.observe(nixos_observations.of(observe.failed_units()))
     assert failed is not None, "systemd did not answer"
-    nixos_evidence.blame("unit", *failed)
+    needs = nixos_internet.of(failed)
+    broken = [unit for unit in failed if unit not in needs]
+    nixos_evidence.rest_on("internet", *needs)
+    nixos_evidence.blame("unit", *broken)
     for unit in failed:
         journal = nixos_observations.of(observe.journal(unit))
         nixos_evidence.attach(f"journal of {unit}", "\n".join(journal))
-    assert not failed, f"failed: {', '.join(failed)}"
+    assert not broken, f"failed: {', '.join(broken)}"
+    if needs:
+        not_applicable(nixos_internet.words(needs))
 
 
 @pytest.mark.nixos_control("BOOT-002")
@@ -43,9 +52,14 @@ def test_system_reaches_its_default_target(
         _blame_the_boot(nixos_boot_failure, nixos_evidence)
     nixos_observations: Observations = request.getfixturevalue("nixos_observations")
     state = nixos_observations.of(observe.system_state())
+    nixos_internet: observe.NeedsOfMachine = request.getfixturevalue("nixos_internet")
     target = nixos_observations.of(observe.units(["default.target"]))["default.target"]
     nixos_evidence.expect({"default.target": "active", "system": "running or degraded"})
     nixos_evidence.observe({"default.target": target.get("ActiveState"), "system": state})
+    if not target.is_running and (needs := nixos_internet.holding_up()):
+        # Nothing else is queued: without these the target would be reached.
+        nixos_evidence.rest_on("internet", *needs)
+        not_applicable(nixos_internet.words(needs))
     assert target.is_running, f"default.target is {target.get('ActiveState') or 'unknown'}"
     assert state in ("running", "degraded"), f"the system is {state or 'silent'}"
 
@@ -81,7 +95,10 @@ def test_running_system_is_what_was_built(
 
 @pytest.mark.nixos_control("BOOT-004")
 def test_no_unit_waits_or_restarts_for_ever(
-    nixos_host_config: HostConfig, nixos_observations: Observations, nixos_evidence: Evidence
+    nixos_host_config: HostConfig,
+    nixos_observations: Observations,
+    nixos_internet: observe.NeedsOfMachine,
+    nixos_evidence: Evidence,
 ) -> None:
     services = [n for n, unit in nixos_host_config.units.items() if n.endswith(".service")]
     states = nixos_observations.of(observe.units(services))
@@ -93,22 +110,33 @@ def test_no_unit_waits_or_restarts_for_ever(
         or int(state.get("NRestarts") or 0) > _MANY_RESTARTS
     }
     nixos_evidence.observe(restless)
-    nixos_evidence.blame("unit", *restless)
-    for unit in restless:
+    needs = nixos_internet.of(
+        [*restless, *(name for name, s in states.items() if s.get("ActiveState") == "activating")]
+    )
+    broken = [unit for unit in restless if unit not in needs]
+    nixos_evidence.rest_on("internet", *needs)
+    nixos_evidence.blame("unit", *broken)
+    for unit in {**restless, **needs}:
         journal = nixos_observations.of(observe.journal(unit))
         nixos_evidence.attach(f"journal of {unit}", "\n".join(journal))
     assert states, "systemd told nothing about any unit"
-    assert not restless, f"restarting: {', '.join(restless)}"
+    assert not broken, f"restarting: {', '.join(broken)}"
+    if needs:
+        not_applicable(nixos_internet.words(needs))
 
 
 @pytest.mark.nixos_control("BOOT-005")
 def test_boot_stays_within_its_budget(
     nixos_host_config: HostConfig,
     nixos_observations: Observations,
+    nixos_internet: observe.NeedsOfMachine,
     nixos_slowness: Callable[[], str],
     nixos_evidence: Evidence,
 ) -> None:
     boot = nixos_observations.of(observe.boot_time())
+    if boot is None and (needs := nixos_internet.holding_up()):
+        nixos_evidence.rest_on("internet", *needs)
+        not_applicable(nixos_internet.words(needs))
     assert boot is not None, "systemd does not tell how long the boot took"
     nixos_evidence.observe(
         {
@@ -132,7 +160,10 @@ def test_boot_stays_within_its_budget(
 
 @pytest.mark.nixos_control("BOOT-006")
 def test_activation_of_this_boot_had_no_errors(
-    nixos_machine: Machine, nixos_observations: Observations, nixos_evidence: Evidence
+    nixos_machine: Machine,
+    nixos_host_config: HostConfig,
+    nixos_observations: Observations,
+    nixos_evidence: Evidence,
 ) -> None:
     seen = nixos_observations.of(observe.boot_activation())
     on_console = observe.parse_activation(
@@ -145,9 +176,36 @@ def test_activation_of_this_boot_had_no_errors(
         nixos_evidence.attach(f"what was said before {name} failed", "\n".join(found.said))
     if not (seen.told or on_console.told):
         not_applicable("unknown: the machine keeps no log of its activation")
+    if failures:
+        _blame_the_activation(failures, nixos_host_config, nixos_observations, nixos_evidence)
     assert not failures, "the activation of this boot had errors: " + ", ".join(
         f"{name} ({found.status})" for name, found in failures.items()
     )
+
+
+def _blame_the_activation(
+    failures: Mapping[str, observe.ActivationFailure],
+    host: HostConfig,
+    observations: Observations,
+    evidence: Evidence,
+) -> None:
+    """Blame the snippets, the secrets that they left out, and what is down for want of either."""
+    evidence.blame("activation", *failures)
+    down = observe.down_units(host, observations)
+    named = {path for unit in down.values() for path in unit.secrets}
+    named |= {secret.path for secret in (*host.secrets.secrets, *host.secrets.templates)}
+    secrets = observe.missing_secrets(named, observations)
+    evidence.blame("secret", *secrets)
+    said = "\n".join(line for failure in failures.values() for line in failure.said)
+    resting = [
+        name
+        for name, unit in down.items()
+        if unit.secrets & set(secrets)
+        or (unit.lacks_its_account and {"users", "groups"} & failures.keys())
+        # What a snippet could not make or reach, it names.
+        or any(path.count("/") > 1 and path in said for path in unit.needs)
+    ]
+    evidence.blame("unit", *resting)
 
 
 def _budget_s(host: HostConfig) -> float | None:

@@ -42,11 +42,13 @@ class Undeclared:
     :param places: (interface, family) through which it leads; the interface of no rule stands for
         any.
     :param is_everything: whether it is open for every protocol and port.
+    :param cast: whom its packets are sent to: the guest alone, or all who listen.
     """
 
     opening: observe.Opening
     places: tuple[tuple[str, str], ...]
     is_everything: bool = False
+    cast: observe.Cast = observe.Cast.UNICAST
 
     @property
     def what(self) -> str:
@@ -55,6 +57,8 @@ class Undeclared:
         if self.is_everything:
             blank = replace(self.opening, protocol=_OTHER, protocols=((255, 255),), ports=())
             words = blank.what.replace("protocol 255", "everything", 1)
+        if self.cast is not observe.Cast.UNICAST:
+            words += f" to {self.cast.name.lower()} addresses"
         families = {family for _, family in self.places}
         if len(families) == 1 and not self.opening.sources and not self.opening.destinations:
             words += f" over {FAMILIES[families.pop()]}"
@@ -78,7 +82,11 @@ def asked_interfaces(declared: Firewall, state: observe.FirewallState) -> list[s
     """
     trusted = [_pattern(name) for name in declared.trusted_interfaces] if declared.enabled else []
     named = [*state.ruleset.interfaces, *(_pattern(name) for name in declared.interfaces)]
-    found = [n for n in dict.fromkeys(named) if not any(_fits(t, n) for t in (*trusted, "lo"))]
+    found = [
+        name
+        for name in dict.fromkeys(named)
+        if not any(_fits(t, state.ruleset.seen_as(name)) for t in (*trusted, "lo"))
+    ]
     return [observe.STRANGER, *found]
 
 
@@ -89,18 +97,41 @@ def undeclared(
 
     :param protocols: only these IANA numbers; ``None`` for all but UDP.
     """
-    found: dict[tuple[observe.Opening, bool], dict[tuple[str, str], None]] = {}
+    found: dict[tuple[observe.Opening, bool, observe.Cast], dict[tuple[str, str], None]] = {}
     for interface in asked_interfaces(declared, state):
         for family in FAMILIES:
-            openings = state.ruleset.reach(interface=interface, family=family).openings()
-            for opening, everything in _beyond(declared, openings, interface, protocols):
+            for key in _at(declared, state, interface, family, protocols):
                 # The family goes into the places, so that one rule for both is one line.
-                places = found.setdefault((_comparable(opening), everything), {})
-                places.setdefault((interface, family))
+                found.setdefault(key, {}).setdefault((interface, family))
     return [
-        Undeclared(opening=opening, places=tuple(places), is_everything=everything)
-        for (opening, everything), places in found.items()
+        Undeclared(opening=opening, places=tuple(places), is_everything=everything, cast=cast)
+        for (opening, everything, cast), places in found.items()
     ]
+
+
+def _at(
+    declared: Firewall,
+    state: observe.FirewallState,
+    interface: str,
+    family: str,
+    protocols: Sequence[int] | None,
+) -> Iterator[tuple[observe.Opening, bool, observe.Cast]]:
+    """Give what is not declared at one interface, by one family; what is sent to all who listen
+    only where it gets in by other rules than what is sent to the guest alone.
+    """
+    alone: set[tuple[object, ...]] = set()
+    # There is no broadcast in IPv6.
+    casts = [c for c in observe.Cast if family == "ip" or c is not observe.Cast.BROADCAST]
+    for cast in casts:
+        openings = state.ruleset.reach(interface=interface, family=family, cast=cast).openings()
+        seen_as = state.ruleset.seen_as(interface)
+        for opening, everything in _beyond(declared, openings, seen_as, protocols):
+            key = (opening.decision, opening.sources, opening.rules)
+            if cast is observe.Cast.UNICAST:
+                alone.add(key)
+            elif key in alone:
+                continue
+            yield _comparable(opening), everything, cast
 
 
 def hand_written(host: HostConfig) -> bool:

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from pytest_nixos import Machine, Observations, PortRange, PortState, Survey, View, observe
+from pytest_nixos import (
+    Machine,
+    Observations,
+    PortRange,
+    PortState,
+    Survey,
+    View,
+    observe,
+)
 
 __all__ = ["Disagreement", "disagreements", "look", "reached"]
 
@@ -20,6 +28,8 @@ _TEMPTING_PORTS = (
     *(9200, 9418, 10250, 11211, 11434, 15672, 19999, 27017, 50000),
 )
 _MOST_UDP = 40
+# As many as a live host is tried with at once; see pytest_nixos.machine.ssh.
+_MOST_LIVE = 4096
 _MOST_AGAIN = 256
 _UDP = 17
 _FAMILIES = {"ip": "IPv4", "ip6": "IPv6"}
@@ -56,12 +66,17 @@ def look(
     sockets = observations.of(observe.sockets())
     listening = sockets.reachable_ports(observe.Protocol.TCP)
     named = _named_ports(state)
+    tried = sorted({*_TEMPTING_PORTS, *listening, *named.get(6, ())} - {0})
+    if machine.can_survey and machine.backend.name.value == "ssh":
+        views = machine.survey(Survey(tcp=tried[:_MOST_LIVE]), timeout_s=_SURVEY_LIMIT_S)
+        return tuple(
+            v if v.interface else replace(v, interface=_outer_interface(machine)) for v in views
+        )
     if machine.can_survey:
         udp = sorted({*sockets.reachable_ports(observe.Protocol.UDP), *named.get(_UDP, ())})
         patient = sorted({*listening, *named.get(6, ())})
         wanted = Survey(tcp=_EVERY_PORT, patient_tcp=patient, udp=udp[:_MOST_UDP])
         return machine.survey(wanted, timeout_s=_SURVEY_LIMIT_S)
-    tried = sorted({*_TEMPTING_PORTS, *listening, *named.get(6, ())} - {0})
     found = machine.probe_tcp(tried)
     return (View(interface=_outer_interface(machine), family="ip", tcp=found),)
 
@@ -136,6 +151,7 @@ def _by_port(
         source=str(view.stranger),
         destination=str(view.guest),
         interface=view.interface,
+        own_frames=view.own_frames,
     )
     for judgement in judgements:
         for first, last in judgement.ports:

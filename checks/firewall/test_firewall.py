@@ -163,7 +163,11 @@ def test_ruleset_and_stranger_agree(
     nixos_evidence.expect("what the rules let in is what a stranger gets")
     compared = [view for view in outside if view.stranger is not None]
     if not compared:
-        not_applicable("nobody knows what address this host's strangers have")
+        not_applicable(
+            "nobody knows what address this host's strangers have"
+            if nixos_machine.can_survey
+            else "a live host's rules are held against its ports only with --nixos-allow-live-switch"
+        )
     found = disagreements(nixos_machine, in_force, compared)
     seen = {
         f"{view.interface}, {_FAMILIES[view.family]}, from {view.stranger}": {
@@ -276,7 +280,7 @@ def _judge_accepted(
     evidence.expect(_declared_everywhere(declared, protocol))
     missing: dict[str, list[str]] = {}
     for interface in asked_interfaces(declared, in_force):
-        wanted = ranges_on(declared, protocol, interface)
+        wanted = ranges_on(declared, protocol, in_force.ruleset.seen_as(interface))
         for family, name in _FAMILIES.items():
             opened = in_force.ruleset.open_ports(
                 protocol, interface=interface, family=family, up_to_a_limit=True

@@ -7,7 +7,7 @@ parameter, and a unit. One story is told once per host; each control judges a pa
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import pytest
@@ -20,6 +20,8 @@ from pytest_nixos import (
     SwitchOutcome,
     not_applicable,
 )
+
+from .failed import FailedUnit, failed_units, newly_failed, parted
 
 _FILE = "/etc/pytest-nixos-generation"
 _UNIT = "pytest-nixos-generation.service"
@@ -36,6 +38,7 @@ printf 'unit=%s\\n' "$(systemctl is-active {_UNIT})"
 printf 'sysctl=%s\\n' "$(cat /proc/sys/{_SYSCTL.replace(".", "/")})"
 printf 'current=%s\\n' "$(readlink -e /run/current-system)"
 printf 'profile=%s\\n' "$(readlink -e {_PROFILE})"
+printf 'now=%s\\n' "$(date +%s)"
 printf 'failed=%s\\n' "$(systemctl list-units --state=failed --plain --no-legend --no-pager | cut -d' ' -f1 | sort | tr '\\n' ' ')"
 """
 
@@ -44,6 +47,7 @@ printf 'failed=%s\\n' "$(systemctl list-units --state=failed --plain --no-legend
 class Story:
     """What was seen before the switch, after it, and after the rollback.
 
+    :param failed: the units that failed meanwhile.
     :param instances: what the changed generation sets a kernel parameter to, ``""`` where it leaves
         it alone.
     """
@@ -56,6 +60,7 @@ class Story:
     changed: dict[str, str]
     rolled_back: SwitchOutcome
     after: dict[str, str]
+    failed: Mapping[str, FailedUnit]
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +91,10 @@ def story(
     changed = _look(nixos_machine)
     nixos_progress("rolling back")
     rolled_back = nixos_generations.rollback()
+    after = _look(nixos_machine)
+    newly = {*newly_failed(before, changed), *newly_failed(before, after)}
     return Story(
+        failed=failed_units(nixos_machine, sorted(newly)),
         mark=mark,
         instances=instances,
         toplevel=toplevel,
@@ -94,7 +102,7 @@ def story(
         switched=switched,
         changed=changed,
         rolled_back=rolled_back,
-        after=_look(nixos_machine),
+        after=after,
     )
 
 
@@ -145,10 +153,15 @@ def test_system_profile_follows(story: Story, nixos_evidence: Evidence) -> None:
 @pytest.mark.nixos_destructive
 @pytest.mark.nixos_control("RBK-004")
 def test_no_unit_fails_that_did_not_before(story: Story, nixos_evidence: Evidence) -> None:
-    switched = _newly_failed(story.before, story.changed)
-    rolled_back = _newly_failed(story.before, story.after)
+    since_s = int(story.before["now"] or 0)
+    switched, timed = parted(newly_failed(story.before, story.changed), story.failed, since_s)
+    rolled_back, later = parted(newly_failed(story.before, story.after), story.failed, since_s)
     nixos_evidence.expect({"by the switch": [], "by the rollback": []})
-    nixos_evidence.observe({"by the switch": switched, "by the rollback": rolled_back})
+    by_timer = sorted({*timed, *later})
+    also = {"started by their timer meanwhile, not judged": by_timer} if by_timer else {}
+    nixos_evidence.observe({"by the switch": switched, "by the rollback": rolled_back, **also})
+    for unit, about in story.failed.items():
+        nixos_evidence.attach(f"journal of {unit}", about.journal)
     assert not switched, f"units fail since the switch: {', '.join(switched)}"
     assert not rolled_back, f"units fail since the rollback: {', '.join(rolled_back)}"
 
@@ -160,10 +173,6 @@ def test_nothing_of_the_change_stays(story: Story, nixos_evidence: Evidence) -> 
     observed = nixos_evidence.observe({key: story.after[key] for key in expected})
     stayed = [key for key in expected if observed[key] != expected[key]]
     assert not stayed, f"still there after the rollback: {stayed}"
-
-
-def _newly_failed(before: dict[str, str], after: dict[str, str]) -> list[str]:
-    return sorted(set(after["failed"].split()) - set(before["failed"].split()))
 
 
 def _delta(mark: str, sysctl: str) -> str:

@@ -9,7 +9,14 @@ from collections.abc import Mapping
 
 from pytest_nixos import HostConfig, Unit, observe
 
-__all__ = ["DIRECTIVES", "declared_sandboxes", "is_hardened", "mismatches", "misspelt"]
+__all__ = [
+    "DIRECTIVES",
+    "declared_sandboxes",
+    "hardened_by_the_host",
+    "is_hardened",
+    "mismatches",
+    "misspelt",
+]
 
 # Directives of systemd.exec(5) whose value `systemctl show` prints in the words of the unit file.
 _WORDS = [
@@ -57,6 +64,21 @@ def declared_sandboxes(host: HostConfig) -> dict[str, dict[str, tuple[str, ...]]
         if declared := _declared(unit):
             found[name] = declared
     return found
+
+
+def hardened_by_the_host(
+    host: HostConfig, declared: Mapping[str, Mapping[str, tuple[str, ...]]]
+) -> list[str]:
+    """Return the units that mean to be hardened and that the host says something about itself.
+
+    What a module of nixpkgs hardens alone (nscd on every host, fail2ban) is its author's choice, and
+    no line of the host to mend.
+    """
+    return [
+        unit
+        for unit, directives in declared.items()
+        if is_hardened(directives) and (host.own_services is None or unit in host.own_services)
+    ]
 
 
 def is_hardened(declared: Mapping[str, tuple[str, ...]]) -> bool:

@@ -18,15 +18,19 @@ def test_declared_sysctls_are_in_force(
     nixos_observations: Observations,
     nixos_evidence: Evidence,
 ) -> None:
-    declared = nixos_evidence.expect(_judgeable(nixos_host_config.sysctls, nixos_place))
+    declared = _judgeable(nixos_host_config.sysctls, nixos_place)
     if not declared:
         not_applicable("the host declares no sysctl that can be judged here")
     observed = nixos_observations.of(observe.sysctls(tuple(declared)))
+    # A glob stands for the keys that this machine has.
+    declared = nixos_evidence.expect(dict(observe.applied_sysctls(declared, observed)))
+    if not declared:
+        not_applicable("no key of this machine is meant by what the host declares")
     nixos_evidence.observe(observed)
     wrong = {
-        key: f"declared {value}, is {observed[key] if observed[key] is not None else 'missing'}"
+        key: f"declared {value}, is {'missing' if seen is None else seen}"
         for key, value in declared.items()
-        if not observe.same_sysctl(value, observed[key])
+        if not observe.same_sysctl(value, seen := observed[key])
     }
     assert not wrong, "; ".join(f"{key}: {how}" for key, how in wrong.items())
 
@@ -37,4 +41,4 @@ def _judgeable(sysctls: Mapping[str, str], place: str) -> dict[str, str]:
     """
     if place != "container":
         return dict(sysctls)
-    return {key: value for key, value in sysctls.items() if key.startswith(_NAMESPACED)}
+    return {key: value for key, value in sysctls.items() if key.lstrip("-").startswith(_NAMESPACED)}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pytest_nixos import Evidence, Machine, Observations, observe
+from pytest_nixos import Evidence, Machine, Observations, not_applicable, observe
 
 from .history import RECOVERED_S, last_event_s, recovered, troubles
 
@@ -20,6 +20,7 @@ _WATCHED_S = 40.0
 def test_nothing_died_since_the_boot(
     nixos_machine: Machine,
     nixos_observations: Observations,
+    nixos_internet: observe.NeedsOfMachine,
     nixos_evidence: Evidence,
     nixos_progress: Callable[[str], None],
 ) -> None:
@@ -34,6 +35,9 @@ def test_nothing_died_since_the_boot(
         time.sleep(RECOVERED_S - since_s)
         last = observe.observe(nixos_machine.run, observe.unit_history(look=3))
     assert last.answered, "systemd or its journal no longer answers"
+    if last.settled_at_s is None and (waits := nixos_internet.holding_up()):
+        nixos_evidence.rest_on("internet", *waits)
+        not_applicable(nixos_internet.words(waits))
     failed_now = observe.observe(nixos_machine.run, observe.failed_units()) or ()
     concerned = sorted({event.unit for event in last.after_boot() if event.unit})
     states = observe.observe(nixos_machine.run, observe.units(concerned))
@@ -41,7 +45,11 @@ def test_nothing_died_since_the_boot(
     nixos_evidence.expect(
         f"no unit fails for good, restarts again and again or is killed in {last.up_s:.0f} s"
     )
-    found = troubles(last, over)
+    found = dict(troubles(last, over))
+    needs = nixos_internet.anew(nixos_machine).of(found)
+    nixos_evidence.rest_on("internet", *needs)
+    for unit in needs:
+        del found[unit]
     nixos_evidence.observe(
         {
             "since the boot had ended": found,
@@ -56,3 +64,5 @@ def test_nothing_died_since_the_boot(
         nixos_evidence.attach(f"journal of {unit}", "\n".join(journal))
     assert not found, "; ".join(f"{unit}: {', '.join(what)}" for unit, what in found.items())
     assert not last.kernel, f"the kernel tells of a crash: {last.kernel[0]}"
+    if needs:
+        not_applicable(nixos_internet.words(needs))

@@ -132,17 +132,24 @@ def test_every_wanted_unit_was_started(
     declared: Mapping[str, Unit],
     states: States,
     nixos_observations: Observations,
+    nixos_internet: observe.NeedsOfMachine,
     nixos_evidence: Evidence,
 ) -> None:
     running = [name for name, state in states.items() if state.is_running]
     nixos_evidence.expect("every unit that something active wants has been started")
-    idle = nixos_evidence.observe(never_started(declared, states, running))
+    idle = dict(nixos_evidence.observe(never_started(declared, states, running)))
+    needs = nixos_internet.of(idle)
+    nixos_evidence.rest_on("internet", *needs)
+    for unit in needs:
+        del idle[unit]
     nixos_evidence.blame("unit", *idle)
     report = nixos_observations.of(observe.verify_units(sorted(declared)))
     for unit in idle:
         said = report.of(unit)
         nixos_evidence.attach(f"what systemd says of {unit}", "\n".join(said) or "nothing")
     assert not idle, "; ".join(f"{unit}: {why}" for unit, why in idle.items())
+    if needs:
+        not_applicable(nixos_internet.words(needs))
 
 
 @pytest.mark.nixos_control("UNIT-005")
@@ -183,6 +190,7 @@ def test_every_socket_has_a_service_that_can_start(
     nixos_host_config: HostConfig,
     states: States,
     nixos_observations: Observations,
+    nixos_internet: observe.NeedsOfMachine,
     nixos_evidence: Evidence,
 ) -> None:
     sockets = declared_units(nixos_host_config, ".socket", ".path")
@@ -209,10 +217,15 @@ def test_every_socket_has_a_service_that_can_start(
             broken[name] = f"starts {unit}, which systemd could not load"
         elif state.is_failed:
             broken[name] = f"starts {unit}, which has failed ({state.get('Result')})"
+    needs = nixos_internet.of([served[name] for name in broken if name in served])
+    nixos_evidence.rest_on("internet", *needs)
+    broken = {name: why for name, why in broken.items() if served.get(name) not in needs}
     nixos_evidence.blame("unit", *(served.get(name, name) for name in broken))
     nixos_evidence.expect({"can start": served})
     nixos_evidence.observe(broken)
     assert not broken, "; ".join(f"{name}: {why}" for name, why in broken.items())
+    if needs:
+        not_applicable(nixos_internet.words(needs))
 
 
 @pytest.mark.nixos_control("UNIT-008")
@@ -231,3 +244,23 @@ def test_every_unit_is_started_by_something(
         [name for name in services if name not in DORMANT and pulled_in_by_nothing(states[name])]
     )
     assert not orphans, f"nothing ever starts: {', '.join(orphans)}"
+
+
+@pytest.mark.nixos_control("UNIT-011")
+def test_every_unit_can_be_judged_without_the_internet(
+    nixos_internet: observe.NeedsOfMachine,
+    nixos_observations: Observations,
+    nixos_evidence: Evidence,
+) -> None:
+    if nixos_internet.has_way_out:
+        not_applicable("this machine reaches the internet: what fails there fails for itself")
+    nixos_evidence.expect({})
+    assert nixos_observations.of(observe.failed_units()) is not None, "systemd did not answer"
+    needs = nixos_internet.all()
+    nixos_evidence.observe({unit: need.address or need.why for unit, need in needs.items()})
+    nixos_evidence.blame("internet", *needs)
+    for unit in needs:
+        journal = nixos_observations.of(observe.journal(unit))
+        nixos_evidence.attach(f"journal of {unit}", "\n".join(journal))
+    if needs:
+        not_applicable(nixos_internet.words(needs))

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_nixos.standards.coverage import COVERED, Clause, coverage
-from pytest_nixos.standards.explain import how_judged, reference_lines, remedy_scope
+from pytest_nixos.standards.explain import how_judged, reference_lines, remedy_scope, whose_word
 from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.load import Catalogue
 from pytest_nixos.standards.model import STANDARDS, Control, Operator, Remedy, Suite
@@ -84,8 +84,7 @@ class _Writer:
 
     def _suite_page(self, suite: Suite) -> str:
         rows = [
-            (self._named(c), c.severity.name, c.judged_by, c.title, c.threat)
-            for c in suite.controls
+            (self._named(c), c.severity.name, _judged(c), c.title, c.threat) for c in suite.controls
         ]
         table = _table(("control", "severity", "judged on", "what", "why"), rows)
         more = f"`pytest-nixos controls {suite.controls[0].id}` tells how one is judged and what mends it."
@@ -132,6 +131,13 @@ def pages(
     :param page_each: whether each control has a page of its own, as in the built site.
     """
     return _Writer(catalogue=catalogue, profiles=profiles, page_each=page_each).pages()
+
+
+def _judged(control: Control) -> str:
+    """Say whose word a verdict rests on, and whether a Python check gives it."""
+    if control.judged_as is not None or control.manual is not None:
+        return control.judged_by
+    return f"{whose_word(control).value}{' (check)' if control.check else ''}"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -247,6 +253,8 @@ the host machine.
   `declared.secret = true` keeps the value out of reports.
 - `expect.quantifier`: `whole` (default), `each`, `any`. A quantified expectation about nothing is "not applicable", never a pass.
 - `fields = { name = { op = ... } }` with `op = "fields"`; `alternatives = [...]` with `any-of` and `all-of`; `as-declared` compares with the option.
+- `judged-on` beside `check = true` says whose word the check rests on: `machine` (the default: the guest's own, which root of the guest can make up), `config` (evaluated or
+  built), `outside` (a look from outside the guest), `outside and machine`. Reports show it; a check may say it itself by `nixos_evidence.judge_on("outside")`.
 - `since` and `until` name NixOS releases, `disa-category` is 1 to 3.
 - `declared.fact` stands in place of options for a fact that several options say together.
 - `blames = ["unit:auditd.service"]` names what is broken where the control is violated: it explains the findings that rest on it.

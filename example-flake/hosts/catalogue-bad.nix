@@ -26,7 +26,7 @@ in
   systemd.network.networks."20-cluster" = { matchConfig.Name = "cluster0"; address = [ "10.0.0.41/19" ]; };
 
   # breaks: SEC-004 [declaration] (everybody may read a unit's environment)
-  systemd.services.notes.environment.NOTES_API_KEY = "correct-horse-battery-staple";
+  systemd.services.notes.environment.NOTES_API_KEY = lib.concatStrings [ "correct-horse" "-battery-staple" ]; # put together, so that the source of the other hosts holds none
   # breaks: SEC-010 [declaration] (the file is copied into the store)
   systemd.services.notes.serviceConfig.LoadCredential = [ "session:${./notes-session.key}" ];
   # breaks: FLK-012 [declaration]
@@ -70,6 +70,17 @@ in
   # breaks: AUTH-010 [scan] (a way to root that no option declares)
   systemd.services.setuid = byHand [ ] "cp ${pkgs.coreutils}/bin/id /var/lib/id; chmod 4755 /var/lib/id";
 
+  # breaks: AUTH-028 [pam] (login is right, and su lets everybody be whoever has no password)
+  security.pam.services.su.allowNullPassword = lib.mkForce true;
+  # breaks: AUTH-030 [sudo] (everybody can write what guest runs as root)
+  security.sudo.extraRules = [ { users = [ "guest" ]; commands = [ "/var/lib/drop/deploy" ]; } ];
+  # breaks: FS-021 [search-path] (everybody can put programs there)
+  systemd.services.report.environment.PATH = lib.mkForce "/var/lib/drop";
+  # breaks: FS-018 [core-dumps] (a later file of the same kind wins)
+  environment.etc."systemd/coredump.conf.d/50-by-hand.conf".text = "[Coredump]\nStorage=external\n";
+  # breaks: NET-019 [resolver] (one link takes what it is told)
+  systemd.network.networks."20-cluster".networkConfig.DNSSEC = "no";
+
   # breaks: SSH-012 [sshd]
   services.openssh.settings.X11Forwarding = lib.mkForce true;
   # breaks: SSH-023 [sshd-declared] (edited in place, until the next activation)
@@ -83,7 +94,7 @@ in
   systemd.services.fill-boot = byHand [ ] "mkdir -p /boot; mount -t tmpfs -o size=1M tmpfs /boot; head -c 1020K /dev/zero > /boot/old-kernel";
 
   # breaks: SEC-001 [store-scan] (what the project's own canary looks like)
-  environment.etc."backup/token".text = "pytest-nixos-canary-0123456789abcdef0123456789abcdef\n";
+  environment.etc."backup/token".text = "pytest-nixos-${"canary"}-0123456789abcdef0123456789abcdef\n";
   # breaks: TLS-006 [store-scan] (the text of a key; no key belongs to it)
   environment.etc."ssl/site.key".text = "-----BEGIN PRIVATE KEY-----\n${lib.concatStrings (lib.genList (_: "Tm90IGEga2V5") 6)}\n-----END PRIVATE KEY-----\n";
 

@@ -17,13 +17,18 @@
 
   # An address that stays, whatever network the container is in.
   systemd.network.enable = true;
-  services.resolved.enable = false;
+  services.resolved.enable = true;
+  services.resolved.dnssec = "allow-downgrade";
   networking.useDHCP = false; # the container has the address that its starter gives it
   systemd.network.networks."10-lo" = {
     matchConfig.Name = "lo";
     address = [ "127.0.0.2/8" ];
     networkConfig.KeepConfiguration = "static";
   };
+
+  # NixOS lets an account without a password log in at the console.
+  security.pam.services.login.allowNullPassword = lib.mkForce false;
+  systemd.coredump.extraConfig = "Storage=none";
 
   # Without the job that fetches models: NixOS gives it no sandbox.
   services.ollama = lib.optionalAttrs (options.services.ollama ? loadModels) { loadModels = lib.mkForce [ ]; };

@@ -18,6 +18,7 @@ from pytest_nixos.machine.snapshot.limits import (
 from pytest_nixos.machine.snapshot.record import Snapshot, SnapshotDamaged
 from pytest_nixos.machine.snapshot.store import SnapshotStore
 from pytest_nixos.nix.cache import EvaluationCache
+from pytest_nixos.standards.scan_cache import ScanFile
 
 __all__ = ["add", "cleared", "listed", "pruned", "verified"]
 
@@ -38,10 +39,11 @@ def add(commands: Commands) -> None:
     cache.set_defaults(command=_cache)
 
 
-def listed(evaluations: Path, snapshots: SnapshotStore) -> Iterator[str]:
+def listed(evaluations: Path, snapshots: SnapshotStore, scans: ScanFile) -> Iterator[str]:
     """Tell what is cached, used least recently first."""
     files = sorted(evaluations.glob("*.json"))
     yield f"{evaluations}: {len(files)} evaluations, {sum(f.stat().st_size for f in files)} bytes"
+    yield f"{scans.path.parent}: {scans.count} scans of store paths, {scans.size_bytes} bytes"
     entries = snapshots.entries()
     room = sum(entry.disk_bytes for entry in entries.values() if entry is not None)
     yield f"{snapshots.directory}: {len(entries)} snapshots, {room // _MIB} MiB"
@@ -49,17 +51,26 @@ def listed(evaluations: Path, snapshots: SnapshotStore) -> Iterator[str]:
         yield f"  {key[:12]}  {_told(snapshots, key, entry)}"
 
 
-def pruned(evaluations: Path, snapshots: SnapshotStore, limits: CacheLimits) -> Iterator[str]:
+def pruned(
+    evaluations: Path, snapshots: SnapshotStore, scans: ScanFile, limits: CacheLimits
+) -> Iterator[str]:
     """Remove what is not whole, too old, or too much."""
     old = EvaluationCache(directory=evaluations, most_age_s=limits.most_age_s).prune()
     yield f"{old} evaluations removed"
+    gone = scans.prune(most_age_s=limits.most_age_s, now_s=time.time())
+    yield f"scans of store paths {'removed' if gone else 'kept'}"
     removed = snapshots.prune(limits)
     yield from (f"removed {key[:12]}" for key in removed)
     yield f"{len(removed)} snapshots removed, {len(snapshots.entries())} kept"
 
 
-def verified(snapshots: SnapshotStore) -> Iterator[str]:
-    """Read all snapshots and remove those that are not as they were saved."""
+def verified(snapshots: SnapshotStore, scans: ScanFile) -> Iterator[str]:
+    """Read all snapshots and scans, and remove those that are not as they were saved."""
+    if (wrong := scans.problem()) is not None:
+        gone = scans.remove()
+        yield f"{scans.path}: {wrong}; {'removed' if gone else 'not removed'}"
+    elif scans.count:
+        yield f"{scans.path}: whole"
     for key in snapshots.entries():
         try:
             with snapshots.using(key) as snapshot:
@@ -71,12 +82,14 @@ def verified(snapshots: SnapshotStore) -> Iterator[str]:
             yield f"{key[:12]}: {err.message}; {'removed' if gone else 'in use, not removed'}"
 
 
-def cleared(evaluations: Path, snapshots: SnapshotStore) -> Iterator[str]:
+def cleared(evaluations: Path, snapshots: SnapshotStore, scans: ScanFile) -> Iterator[str]:
     """Remove everything that is not in use."""
     files = sorted(evaluations.glob("*.json"))
     for file in files:
         file.unlink(missing_ok=True)
     yield f"removed {len(files)} evaluations from {evaluations}"
+    count = scans.count
+    yield f"removed {count if scans.remove() else 0} scans from {scans.path.parent}"
     entries = snapshots.entries()
     gone = [key for key in entries if snapshots.discard(key)]
     yield f"removed {len(gone)} of {len(entries)} snapshots from {snapshots.directory}"
@@ -85,11 +98,12 @@ def cleared(evaluations: Path, snapshots: SnapshotStore) -> Iterator[str]:
 def _cache(options: argparse.Namespace) -> Iterator[str]:
     snapshots = SnapshotStore.of_user()
     evaluations = cache_directory("evaluations")
+    scans = ScanFile.of_user()
     actions: dict[str, Callable[[], Iterator[str]]] = {
-        "list": lambda: listed(evaluations, snapshots),
-        "prune": lambda: pruned(evaluations, snapshots, _limits(options)),
-        "verify": lambda: verified(snapshots),
-        "clear": lambda: cleared(evaluations, snapshots),
+        "list": lambda: listed(evaluations, snapshots, scans),
+        "prune": lambda: pruned(evaluations, snapshots, scans, _limits(options)),
+        "verify": lambda: verified(snapshots, scans),
+        "clear": lambda: cleared(evaluations, snapshots, scans),
     }
     yield from actions[options.action]()
 

@@ -41,6 +41,7 @@ _TRIAL_BUILD = (
     'derivation { name = "pytest-nixos-doctor-%s"; system = builtins.currentSystem; builder = "/bin/sh"; '
     'args = [ "-c" "echo > $out" ]; }'
 )
+_NO_FEATURE = re.compile(r"(?i)experimental|unrecognised flag|is not a recognised command")
 # Debian's nix-setup-systemd opens the daemon's directory to a group (nix-users).
 _REFUSED = re.compile(r"daemon-socket[^\n]*Permission denied")
 _CONTAINER_TOOLS = {
@@ -113,6 +114,7 @@ def needs(around: Surroundings) -> Iterator[Need]:
     for look in (
         _nix,
         _flakes,
+        _git,
         _builds,
         _memory,
         _run_room,
@@ -152,8 +154,8 @@ def _flakes(around: Surroundings) -> Iterator[Need]:
     if answer is None:
         return  # without Nix that is told already
     works = answer.exit_status == 0
-    if not works and _REFUSED.search(answer.stderr_text):
-        return  # the daemon does not let this user in, which is told with the builds
+    if not works and not _NO_FEATURE.search(answer.stderr_text):
+        return  # a store that this user may not open, for one: told with the builds
     yield Need(
         name="flakes",
         state=State.OK if works else State.LACKING,
@@ -163,6 +165,18 @@ def _flakes(around: Surroundings) -> Iterator[Need]:
         remedy=""
         if works
         else "let nix.conf allow them: experimental-features = nix-command flakes",
+    )
+
+
+def _git(around: Surroundings) -> Iterator[Need]:
+    found = around.which("git")
+    yield Need(
+        name="git",
+        state=State.OK if found else State.LIMITED,
+        told=found or "not on PATH",
+        remedy=""
+        if found
+        else "Nix cannot read flakes and inputs that lie in Git repositories without it: install git",
     )
 
 

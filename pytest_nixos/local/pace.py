@@ -4,6 +4,8 @@ it was pressed meanwhile.
 Limits tell a hung machine from a slow one. Made for the machines of this project (two cores, no
 neighbours), they would call a machine with four neighbours broken. A fixed piece of work is timed;
 how much longer it takes is the factor. What a user sets is never changed, only defaults are.
+Neighbours come and go, so it is timed again at each machine's start, and now and then while one
+runs.
 
 What a slow answer of a guest is read against is the pressure: /proc/pressure/cpu ("some": share of
 time in which a process waited for a processor; Documentation/accounting/psi.rst) and the field
@@ -14,12 +16,12 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-__all__ = ["Pace", "Pressure", "PressureMark", "measure_pace"]
+__all__ = ["Pace", "Pacer", "Pressure", "PressureMark", "measure_pace"]
 
 # What the work takes on an idle core of 2020 (3 GHz, CPython 3.11).
 _PLANNED_S = 0.05
@@ -29,6 +31,9 @@ _TRIES = 3
 # have no end.
 _LEAST = 1.5
 _MOST = 10.0
+
+# For how long a measured pace holds.
+_HOLDS_S = 60.0
 
 _STEAL = 7
 _WAITED = 0.5
@@ -79,6 +84,37 @@ def _work() -> int:
     return value
 
 
+class Pacer:
+    """How slow this machine is by now.
+
+    :param first: what is known already; it is measured when it is first asked for without.
+    :param measure: measures it.
+    """
+
+    def __init__(
+        self, first: Pace | None = None, *, measure: Callable[[], Pace] | None = None
+    ) -> None:
+        self._measure = measure or measure_pace
+        self._least = first or Pace()
+        self._pace = first
+        self._at_s = time.monotonic()
+
+    def now(self) -> Pace:
+        """Return it, measured at most a minute ago; never faster than it was at first, since who
+        was busy then may be so again.
+        """
+        if self._pace is None or time.monotonic() - self._at_s >= _HOLDS_S:
+            return self.renew()
+        return self._pace
+
+    def renew(self) -> Pace:
+        """Measure it and return it."""
+        measured = self._measure()
+        self._pace = max(measured, self._least, key=lambda pace: pace.factor)
+        self._at_s = time.monotonic()
+        return self._pace
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pressure:
     """Shares of a span of time, from 0 to 1; ``None`` where the kernel does not tell.
@@ -101,6 +137,15 @@ class Pressure:
         if self.stolen is not None and self.stolen >= _STOLEN:
             told.append(f"{self.stolen:.0%} of the processors' time went to other machines")
         return f"this machine was busy: {', '.join(told)}" if told else ""
+
+    @classmethod
+    def from_json(cls, shares: Mapping[str, float | None]) -> Self:
+        """Read back what :meth:`to_json` wrote."""
+        return cls(
+            waited=shares.get("waited"),
+            stolen=shares.get("stolen"),
+            span_s=shares.get("span_s") or 0.0,
+        )
 
     def to_json(self) -> dict[str, float | None]:
         """Return the shares for a report."""

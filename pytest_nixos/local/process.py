@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import selectors
 import shutil
@@ -152,7 +153,7 @@ def owned_process(
             env={**os.environ, **(env or {})},
             cwd=cwd,
             start_new_session=True,
-            preexec_fn=die_with_parent,  # noqa: PLW1509 - prctl is async-signal-safe; nothing else can set it
+            preexec_fn=functools.partial(die_with_parent, os.getpid()),  # noqa: PLW1509 - prctl is async-signal-safe; nothing else can set it
         )
     except FileNotFoundError as err:
         raise ToolMissingError(
@@ -185,9 +186,15 @@ def stop_group(pgid: int, *, is_gone: Callable[[], bool], grace_s: float = _GRAC
         reap_orphans(pgid)
 
 
-def die_with_parent() -> None:
-    """In a child before exec: ask the kernel for SIGKILL when the parent ends."""
+def die_with_parent(parent_pid: int) -> None:
+    """In a child before exec: ask the kernel for SIGKILL when the parent ends.
+
+    :param parent_pid: of the parent. One that was killed before the kernel was asked has a child
+        that nobody ends: it would go on in a directory that the next session removes.
+    """
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def reap_orphans(pgid: int) -> None:

@@ -19,8 +19,8 @@ __all__ = ["RunDirectory", "run_directory", "sweep"]
 
 _PREFIX = "pytest-nixos-"
 _LOCK = "owner.lock"
-# A directory that is being made has its lock file sooner.
-_YOUNG_S = 1.0
+# A directory that is being made has its lock file sooner, on a machine with sixteen neighbours too.
+_YOUNG_S = 60.0
 _MAX_PATH = 60  # a UNIX socket below it must fit into 108 bytes, unix(7)
 
 
@@ -70,6 +70,10 @@ def sweep(base: Path) -> None:
         with contextlib.suppress(OSError):
             if path.lstat().st_uid == os.getuid() and _is_orphan(path / _LOCK):
                 remove_tree(path)
+                if path.exists():
+                    # Something of the killed session was still at work in it: the next sweep has to
+                    # know whose it was.
+                    (path / _LOCK).touch(mode=0o600)
             elif time.time() - path.lstat().st_mtime > _YOUNG_S:
                 path.rmdir()  # what a killed session's own helpers left empty; a kept one is not
 

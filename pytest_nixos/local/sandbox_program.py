@@ -20,6 +20,7 @@ import errno
 import fcntl
 import os
 import resource
+import select
 import signal
 import socket
 import struct
@@ -239,9 +240,17 @@ def _drop() -> None:
     _check("capset", _LIBC.capset(header, bytes(24)))
 
 
-def _first(wanted: Wanted, status: int) -> None:
-    """Be process 1: build everything, start the program, bury the dead."""
+def _first(wanted: Wanted, status: int, held: int, holding: int) -> None:
+    """Be process 1: build everything, start the program, bury the dead.
+
+    :param held: reads as ended once nobody but this process has `holding`: the parent is gone, and
+        was before the kernel was asked to end this process with it.
+    """
     _LIBC.prctl(_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    os.close(holding)
+    if select.select([held], [], [], 0)[0]:
+        os._exit(125)
+    os.close(held)
     _build_root(wanted)
     if not wanted.network:
         _loopback()
@@ -298,8 +307,10 @@ def main(words: list[str]) -> int:
     if os.getppid() != parent:
         return 125
     reading, writing = os.pipe()
-    first = _as_child(lambda: _first(wanted, writing))
+    held, holding = os.pipe()
+    first = _as_child(lambda: _first(wanted, writing, held, holding))
     os.close(writing)
+    os.close(held)
     said = os.read(reading, 4)
     _, ended = os.waitpid(first, 0)
     if len(said) == 4:

@@ -10,7 +10,7 @@ from typing import Protocol, Self
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import BrokenMachineError, MachineError
-from pytest_nixos.local.pace import Pace
+from pytest_nixos.local.pace import Pace, Pacer
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.capabilities import BootsFrom, PortState, Powered, Resettable
 from pytest_nixos.machine.command import (
@@ -31,6 +31,7 @@ __all__ = [
     "Machine",
     "MachineSpec",
     "Running",
+    "SecretArchive",
     "State",
 ]
 
@@ -52,6 +53,21 @@ class State(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SecretArchive:
+    """What a guest's first activation unpacks to have secrets, see
+    :mod:`pytest_nixos.test_secrets`.
+
+    :param path: a tar file of this machine's run directory.
+    :param digest: names the values in it.
+    :param may_be_saved: whether a machine state that holds them may be kept.
+    """
+
+    path: Path
+    digest: str
+    may_be_saved: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MachineSpec:
     """Everything that shapes one machine.
 
@@ -62,6 +78,7 @@ class MachineSpec:
     :param run_dir: directory of this machine alone, on a short path, removed when it stops.
     :param pace: how much longer this machine takes than limits were made for; `boot_timeout_s` is
         as it is here already.
+    :param secrets: ``None`` where the host gets none.
     """
 
     host: HostConfig
@@ -71,6 +88,7 @@ class MachineSpec:
     memory_mib: int | None = None
     cores: int | None = None
     pace: Pace = field(default_factory=Pace)
+    secrets: SecretArchive | None = None
 
 
 class Running(Protocol):
@@ -121,6 +139,7 @@ class Machine:
         self.epoch = 0
         #: called before :meth:`shell` takes the terminal, to stop what moves there
         self.before_shell: Callable[[], None] = lambda: None
+        self._pacer = Pacer(spec.pace)
         self._running: Running | None = None
         self._condemned = ""
 
@@ -184,9 +203,14 @@ class Machine:
 
     def deadline(self, limit_s: float) -> Deadline:
         """Make a deadline for what takes `limit_s` seconds at most on an idle machine; later
-        where this one is slow.
+        where this one is slow by now.
         """
-        return Deadline.after(self.spec.pace.limit(limit_s))
+        return Deadline.after(self.pace.limit(limit_s))
+
+    @property
+    def pace(self) -> Pace:
+        """How slow this machine has become; ``spec.pace`` is what it was at the start."""
+        return self._pacer.now()
 
     def run(
         self, command: str, *, timeout_s: float | None = None, stdin: bytes = b""

@@ -208,6 +208,16 @@ _PHASES = (
         ),
     ),
     (BootPhase.STAGE_1, re.compile(r"<<< .* Stage 1 >>>|stage-1-init:|^running udev\.\.\.")),
+    # A status line, or a shell for emergencies, comes from a systemd; one that was not greeted before is that of the initrd, which
+    # `quiet` keeps silent.
+    (
+        BootPhase.STAGE_1,
+        re.compile(
+            r"^\[(?:  OK  |FAILED|DEPEND| TIME | INFO | WARN )\] "
+            r"|(?:You are in|Welcome to|Entering) (?:emergency|rescue) mode"
+            r"|for (?:system )?maintenance|the root account is locked"
+        ),
+    ),
     (BootPhase.KERNEL, re.compile(r"^\[ *\d+\.\d{6}\] |^Linux version \d")),
 )
 

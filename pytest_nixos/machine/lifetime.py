@@ -22,6 +22,7 @@ from pytest_nixos.machine.boot.failure import (
     gone_error,
     late_error,
 )
+from pytest_nixos.machine.boot.internet import NoWayOut
 from pytest_nixos.machine.boot.news import BootNews
 from pytest_nixos.machine.boot.remedies import Remedies
 from pytest_nixos.machine.boot.settle import SettleLimits, settle
@@ -60,6 +61,7 @@ class Lifetime:
     :param remedies: what to advise where it goes wrong.
     :param deadly: kinds of trouble that end also a machine that had come up; others are then a
         test's own doing.
+    :param no_way_out: what tells units that need the internet, ``None`` where the guest reaches it.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Lifetime:
         program: str,
         remedies: Remedies,
         deadly: frozenset[str] = frozenset(),
+        no_way_out: NoWayOut | None = None,
     ) -> None:
         self.name = name
         self.news = news
@@ -79,6 +82,7 @@ class Lifetime:
         self._program = program
         self._remedies = remedies
         self._deadly = deadly
+        self._no_way_out = no_way_out
         self._process: RunningProcess | None = None
         self._is_gone: Callable[[], bool] = lambda: False
 
@@ -193,6 +197,7 @@ class Lifetime:
                 limits=limits,
                 tell=self.news.tell,
                 check=self.check,
+                no_way_out=self._no_way_out,
             )
 
     def shut_down(self, transport: Transport, *, deadline: Deadline) -> None:

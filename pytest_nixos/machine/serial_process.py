@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import os
 import re
 import threading
 from collections.abc import Mapping, Sequence
@@ -157,7 +159,7 @@ class SerialProcess:
                 cwd=str(self._cwd),
                 timeout=None,
                 maxread=_CHUNK,
-                preexec_fn=die_with_parent,
+                preexec_fn=functools.partial(die_with_parent, os.getpid()),
                 use_poll=True,
                 echo=False,
                 encoding=None,

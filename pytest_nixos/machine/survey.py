@@ -41,6 +41,7 @@ class View:
     :param interface: the guest's name of its interface there.
     :param family: ``ip`` or ``ip6``.
     :param udp: ``FILTERED`` also where a service is silent.
+    :param own_frames: whether the packets were exactly those that a prober of ours builds.
     """
 
     interface: str
@@ -50,6 +51,7 @@ class View:
     tcp: Mapping[int, PortState] = field(default_factory=dict)
     udp: Mapping[int, PortState] = field(default_factory=dict)
     answers_ping: bool = False
+    own_frames: bool = True
 
 
 @runtime_checkable

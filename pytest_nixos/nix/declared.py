@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -158,6 +159,16 @@ class Zram:
         )
 
 
+#: A path where a word, an assignment or the part after a colon begins.
+_PATH = re.compile(r"(?:(?<=[\s:=\"'!+@])|^)(/[\w./@+:-]+)")
+#: Directories that systemd makes for a unit, systemd.exec(5).
+_OWN_DIRECTORIES = {
+    "StateDirectory": "/var/lib",
+    "CacheDirectory": "/var/cache",
+    "LogsDirectory": "/var/log",
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
     """One declared systemd unit.
@@ -197,6 +208,27 @@ class Unit:
     def setting(self, section: str, key: str) -> tuple[str, ...]:
         """Return the declared values of one key, empty if it is not declared."""
         return self.settings.get(section, {}).get(key, ())
+
+    @property
+    def needed_paths(self) -> frozenset[str]:
+        """Absolute paths that the unit file names, those outside of the store; what it may do
+        without (``EnvironmentFile=-/path``) is left out.
+        """
+        found = {
+            path.rstrip("/.,;:")
+            for section in self.settings.values()
+            for values in section.values()
+            for text in values
+            for path in _PATH.findall(text)
+        }
+        for key, parent in _OWN_DIRECTORIES.items():
+            names = " ".join(self.setting("Service", key)).split()
+            found |= {f"{parent}/{name.partition(':')[0]}" for name in names}
+        return frozenset(path for path in found if path and not path.startswith("/nix/store/"))
+
+    def needs_below(self, directory: str) -> bool:
+        """Whether it names `directory` or something below it."""
+        return any(f"{path}/".startswith(f"{directory.rstrip('/')}/") for path in self.needed_paths)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

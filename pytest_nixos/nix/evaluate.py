@@ -32,6 +32,7 @@ from pytest_nixos.nix.store import Nix, parsed_json
 
 __all__ = [
     "CONFIGURATIONS",
+    "Asked",
     "Measured",
     "NixAnswer",
     "apply_to_hosts",
@@ -51,6 +52,18 @@ Measured = Callable[[int], None]
 _METADATA_S = 600.0
 _SHOWN_LINES = 25
 _NO_OUTPUT = "does not provide attribute"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What is asked about a host's options.
+
+    :param options: option path to attribute names: these are read.
+    :param where: option paths whose definitions are told.
+    """
+
+    options: Mapping[str, Sequence[str]]
+    where: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +195,7 @@ def host_document(
     backend: str,
     instrumentation: Instrumentation,
     refuse_image: bool,
-    options: Mapping[str, Sequence[str]],
+    asked: Asked,
     measured: Measured = lambda _: None,
 ) -> Mapping[str, Json]:
     """Return what ``nix/expressions/host-config.nix`` says of one host; what alone breaks it is
@@ -190,19 +203,23 @@ def host_document(
 
     :param metadata: of the flake, by which a failure is told.
     :param refuse_image: evaluate no further where the host is no machine that stays.
-    :param options: option path to attribute names.
+    :param asked: its `where` is left out of a host that does not evaluate as a whole, since it says
+        nothing of what breaks it.
     :raises FlakeError: if the flake has no such host.
     :raises EvalError: if the host does not evaluate, or cannot be made into a machine.
     """
 
     def evaluate(
-        names: Sequence[Sequence[str]], skipped_facts: Sequence[str]
+        names: Sequence[Sequence[str]],
+        skipped_facts: Sequence[str],
+        where: Sequence[str] = (),
     ) -> Mapping[str, Json]:
         expression = evaluation_expression(
             host.attr,
             backend=backend,
             instrumentation=instrumentation,
             options=names,
+            where=where,
             skipped_facts=skipped_facts,
             refuse_image=refuse_image,
         )
@@ -212,11 +229,11 @@ def host_document(
         return document
 
     try:
-        document = evaluate(list(options.values()), ())
+        document = evaluate(list(asked.options.values()), (), asked.where)
     except EvalInterrupted:
         raise
     except EvalError as err:
-        document = Isolation(evaluate, options).document(err)
+        document = Isolation(evaluate, asked.options).document(err)
     return checked(host, document)
 
 

@@ -39,6 +39,9 @@ class Instrumentation:
     :param cores: overrides what the host declares.
     :param restrict_network: keep the guest from reaching anything but the machine that runs it.
     :param snapshot: make the VM one whose state can be saved, where the host allows it.
+    :param secrets: ``test`` for encrypted files of our making in place of the host's; ``age`` or
+        ``ssh`` for the host's own, with a key of the user's of that kind; ``none`` for neither.
+    :param plain_files: the user gives files that the host's config names.
     """
 
     channel_script: str
@@ -46,6 +49,8 @@ class Instrumentation:
     cores: int | None = None
     restrict_network: bool = True
     snapshot: bool = False
+    secrets: str = "test"
+    plain_files: bool = False
 
 
 def evaluation_expression(
@@ -54,6 +59,7 @@ def evaluation_expression(
     backend: str,
     instrumentation: Instrumentation,
     options: Sequence[Sequence[str]],
+    where: Sequence[str] = (),
     skipped_facts: Sequence[str] = (),
     refuse_image: bool = False,
 ) -> str:
@@ -62,6 +68,8 @@ def evaluation_expression(
     :param attr: name of the host.
     :param backend: ``auto``, ``vm`` or ``container``.
     :param options: option paths as attribute names, see :func:`option_names`.
+    :param where: option paths whose definitions are told; one that ends in ``.*`` stands for the
+        members of its value.
     :param skipped_facts: names of :func:`host_facts` to leave out because they break the
         evaluation.
     :param refuse_image: answer what the host is where it is no machine that stays, such as an ISO
@@ -72,10 +80,11 @@ def evaluation_expression(
     request |= {
         "options": [list(names) for names in options],
         "facts": {name: option_names(fact.path) for name, fact in host_facts().items()},
+        "where": [_asked_where(path) for path in where],
         "skippedFacts": list(skipped_facts),
         "refuseImage": refuse_image,
     }
-    return _expression("host-config.nix", request, "{ }", needs="facts")
+    return _expression("host-config.nix", request, "{ }", needs="facts where")
 
 
 def generation_expression(
@@ -140,6 +149,11 @@ def expression_sources() -> Mapping[str, str]:
     return {file.name: file.read_text() for file in files if file.name.endswith(".nix")}
 
 
+def _asked_where(path: str) -> dict[str, object]:
+    whole = path.removesuffix(".*")
+    return {"names": list(option_names(whole)), "members": whole != path}
+
+
 def _small_expression(main: str, arguments: str) -> str:
     source = expression_sources()
     return (
@@ -153,6 +167,7 @@ def _request(attr: str, backend: str, instrumentation: Instrumentation) -> dict[
         "host": attr,
         "backend": backend,
         "snapshot": instrumentation.snapshot,
+        "secrets": {"mode": instrumentation.secrets, "files": instrumentation.plain_files},
         "instrumentation": {
             "channelScript": instrumentation.channel_script,
             "memoryMiB": instrumentation.memory_mib,
@@ -175,15 +190,21 @@ def _expression(main: str, request: Mapping[str, object], delta: str, *, needs: 
   instrumentation = variant: (
 {source["instrumentation.nix"]}
   ) (request.instrumentation // variant);
+  where = (
+{source["where.nix"]}
+  ) {{ inherit safe; }};
   delta = (
 {delta}
   );
   saving = (
 {source["store-image.nix"]}
   ) {{ inherit safe; wanted = request.snapshot; }};
+  testSecrets = (
+{source["test-secrets.nix"]}
+  ) {{ inherit safe; wanted = request.secrets; }};
   machineOf = (
 {source["machine.nix"]}
-  ) {{ inherit safe instrumentation delta saving; inherit (request) backend; }};
+  ) {{ inherit safe instrumentation delta saving testSecrets; inherit (request) backend; }};
 in (
 {source[main]}
 ) {{ inherit safe machineOf request {needs}; }}

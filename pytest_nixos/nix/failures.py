@@ -124,8 +124,8 @@ def _place(message: NixMessage, places: Places) -> str:
     """Return the user's own place that is nearest to what went wrong, else where Nix points."""
     found = places.input_of(message.place.partition(":")[0])
     if found is not None and not found[0]:
-        return places.shorten(message.place)
-    return places.nearest(message.whole) or places.shorten(message.place)
+        return places.told(message.place)
+    return places.nearest(message.whole) or places.told(message.place)
 
 
 def _evaluated_by_hand(host: HostRef, settings: NixSettings) -> str:

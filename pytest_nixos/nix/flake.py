@@ -18,6 +18,7 @@ from pytest_nixos.nix.dev_shell import DevShell, ShellVisit
 from pytest_nixos.nix.dev_shell_visit import DirenvVisit, enter_shell, enter_with_direnv
 from pytest_nixos.nix.evaluate import (
     CONFIGURATIONS,
+    Asked,
     Measured,
     NixAnswer,
     apply_to_hosts,
@@ -96,6 +97,9 @@ class Flake:
         self._visits: dict[tuple[str, str, bool], ShellVisit] = {}
         self._shell_names: Mapping[str, tuple[str, ...]] | None = None
         self._hosts: tuple[FlakeHost, ...] | None = None
+        self._lock: NixAnswer | None = None
+        self._check: NixAnswer | None = None
+        self._rebuilt: dict[str, bool] = {}
 
     # What it is.
 
@@ -134,12 +138,27 @@ class Flake:
         return f"{platform.machine()}-{platform.system().lower()}"
 
     def lock_answer(self) -> NixAnswer:
-        """Ask Nix whether ``flake.lock`` says all that ``flake.nix`` needs."""
-        return ask(self.nix, argv.lock_check_argv(self.nix.settings, self.ref))
+        """Ask Nix whether ``flake.lock`` says all that ``flake.nix`` needs, once."""
+        if self._lock is None:
+            self._lock = ask(self.nix, argv.lock_check_argv(self.nix.settings, self.ref))
+        return self._lock
 
     def check_answer(self) -> NixAnswer:
-        """Run ``nix flake check --no-build``."""
-        return ask(self.nix, argv.check_argv(self.nix.settings, self.ref))
+        """Run ``nix flake check --no-build`` once, however many hosts the flake has.
+
+        That it passed is kept between runs and workers, as evaluations are; why it failed is not,
+        since a network may be what was missing.
+        """
+        if self._check is None:
+            question = {"kind": "flake check"}
+            warnings = self._kept.get(question).get("warnings")
+            if isinstance(warnings, list):
+                self._check = NixAnswer(succeeded=True, said="", warnings=tuple(warnings))
+                return self._check
+            self._check = ask(self.nix, argv.check_argv(self.nix.settings, self.ref))
+            if self._check.succeeded:
+                self._kept.put(question, {"warnings": list(self._check.warnings)})
+        return self._check
 
     # Its hosts.
 
@@ -166,15 +185,20 @@ class Flake:
             self._of_hosts("", _FETCH)
 
     def known(
-        self, name: str, *, backend: str = "auto", option_paths: Sequence[str] = ()
+        self,
+        name: str,
+        *,
+        backend: str = "auto",
+        option_paths: Sequence[str] = (),
+        where: Sequence[str] = (),
     ) -> HostConfig | None:
         """Return what :meth:`evaluate` would, if it is known without an evaluation."""
         names = _option_names(option_paths)
-        document = self._kept.instantiated(self._host_question(name, backend, names))
+        document = self._kept.instantiated(self._host_question(name, backend, names, where))
         if document is None:
             return None
         with contextlib.suppress(UnreadableDocument):
-            return self._parsed(name, document, names)
+            return self._parsed(name, document, names, where)
         return None  # damaged, which counts as absent
 
     def evaluate(
@@ -183,6 +207,7 @@ class Flake:
         *,
         backend: str = "auto",
         option_paths: Sequence[str] = (),
+        where: Sequence[str] = (),
         refuse_image: bool = False,
         measured: Measured = lambda _: None,
     ) -> HostConfig:
@@ -191,6 +216,7 @@ class Flake:
         :param backend: ``auto`` (a container if the host declares ``boot.isContainer``), ``vm``,
             ``container``, ``boot-loader`` (a VM with a disk and boot loader of its own).
         :param option_paths: further options to read, as written in a module.
+        :param where: option paths whose definitions are told, see :func:`evaluation_expression`.
         :param refuse_image: refuse a host that is made into a medium, such as an ISO image, before
             its machine is evaluated.
         :param measured: told how much memory it took, in MiB, if it was not known already.
@@ -199,7 +225,7 @@ class Flake:
         :raises EvalError: if the host does not evaluate.
         :raises SettingsError: if an option path is malformed.
         """
-        known = self.known(name, backend=backend, option_paths=option_paths)
+        known = self.known(name, backend=backend, option_paths=option_paths, where=where)
         host, names = HostRef(self.ref, name), _option_names(option_paths)
         if refuse_image and (kind := self._image(name, known)):
             raise ImageRefused(host, kind)
@@ -213,14 +239,14 @@ class Flake:
                 backend=backend,
                 instrumentation=self._instrumentation,
                 refuse_image=refuse_image,
-                options=names,
+                asked=Asked(options=names, where=where),
                 measured=measured,
             )
         except ImageRefused as err:
             self._kept.put(_image_question(name), {"image": err.kind})
             raise
-        config = self._parsed(name, document, names)
-        self._kept.put(self._host_question(name, backend, names), document)
+        config = self._parsed(name, document, names, where)
+        self._kept.put(self._host_question(name, backend, names, where), document)
         return config
 
     def instantiate_generation(self, name: str, *, backend: str, delta: str) -> str:
@@ -275,15 +301,15 @@ class Flake:
         return None if derivation is None else self.nix.build(str(derivation), gc_root=gc_root)
 
     def rebuild(self, derivation: str) -> Rebuild:
-        """Build again what this machine built for `derivation`, as far as that is cheap, and
-        compare.
+        """Build again what this machine built for `derivation`, as far as that is cheap and was
+        not done for another host, and compare.
 
         Text files, units and scripts are built again, and the system that holds them; packages are
         not.
 
         :param derivation: store path of a derivation that has been built.
         """
-        return rebuild(self.nix, derivation)
+        return rebuild(self.nix, derivation, self._rebuilt)
 
     # Its other outputs.
 
@@ -366,13 +392,18 @@ class Flake:
         return self._kept_answers
 
     def _host_question(
-        self, name: str, backend: str, names: Mapping[str, Sequence[str]]
+        self,
+        name: str,
+        backend: str,
+        names: Mapping[str, Sequence[str]],
+        where: Sequence[str],
     ) -> Mapping[str, object]:
         expression = evaluation_expression(
             name,
             backend=backend,
             instrumentation=self._instrumentation,
             options=list(names.values()),
+            where=where,
         )
         return {"kind": "host", "expression": expression}
 
@@ -384,7 +415,11 @@ class Flake:
         return known.image if known is not None else kept if isinstance(kept, str) else ""
 
     def _parsed(
-        self, name: str, document: Mapping[str, Json], names: Mapping[str, Sequence[str]]
+        self,
+        name: str,
+        document: Mapping[str, Json],
+        names: Mapping[str, Sequence[str]],
+        where: Sequence[str],
     ) -> HostConfig:
         """Read a document.
 
@@ -392,7 +427,7 @@ class Flake:
         """
         host = HostRef(self.ref, name)
         try:
-            return parse_host_config(host, document, option_paths=tuple(names))
+            return parse_host_config(host, document, option_paths=tuple(names), where=where)
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as err:
             raise UnreadableDocument(
                 f"{host}: what was evaluated cannot be read: {type(err).__name__} {err}",

@@ -11,7 +11,7 @@ reader of the same name in ``expressions/facts.nix``. Facts that a release does 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Annotated, Any, get_type_hints
 
@@ -25,13 +25,21 @@ from pytest_nixos.nix.declared import (
     VmSettings,
     Zram,
 )
+from pytest_nixos.nix.declared_secrets import Secrets
+from pytest_nixos.nix.definitions import Definitions
 from pytest_nixos.nix.differences import differences, sub_path
 from pytest_nixos.nix.refs import HostRef
+from pytest_nixos.nix.unit_needs import UnitNeed, names_path, needs_of
 
 __all__ = ["Fact", "HostConfig", "host_facts", "parse_host_config"]
 
 Json = Any
 
+#: What the instrumentation does where the kernel is started directly; the values are words, since
+#: evaluating the host's own would make its boot loader for nothing.
+_NO_BOOT_LOADER: Mapping[str, tuple[Json, Json]] = {
+    "system.build.installBootLoader": ("the host's own program", "a program that does nothing")
+}
 _NO_SNAPSHOT: Json = {"refusal": "only a VM's state can be saved", "changed": {}}
 
 
@@ -63,16 +71,23 @@ class HostConfig:
         is started (the VM variant or container plus the instrumentation): path to (declared, in the
         machine).
     :param backend: ``vm`` or ``container``: what `derivation` builds.
+    :param luks_devices: names of what stage 1 unlocks.
+    :param initrd_text: commands and units of stage 1 that may name devices.
+    :param machine_file_systems: what the machine mounts in place of `file_systems`, ``None`` if
+        that is not known; `machine_swap_devices` likewise.
     :param image: what it is where it is made into a medium and not into a machine that stays (``an
         ISO image``), ``""`` for a machine.
     :param unreadable: option paths of facts that throw, or that Nix cannot evaluate; such a fact is
         empty here.
+    :param own_services: services, with suffix, that the host's own modules or those of inputs other
+        than nixpkgs say something about; ``None`` where the release does not tell.
     :param derivation: store path of the derivation that builds the machine (the run script's
         package for a VM, the toplevel for a container).
     :param output: store path that the derivation builds.
     :param toplevel: store path of the system that the machine boots.
     :param program: path of the run script inside that package (``bin/run-<name>-vm``), ``""`` for a
         container.
+    :param where: by option path that was asked for: who sets it and where; of those that exist.
     :param snapshot_refusal: why the machine's state cannot be saved, ``""`` where it can (a VM made
         for it).
     """
@@ -110,6 +125,11 @@ class HostConfig:
         tuple[str, ...],
         Fact(path="swapDevices", parse=lambda v: tuple(d for d in v if d is not None), absent=()),
     ]
+    luks_devices: Annotated[
+        tuple[str, ...],
+        Fact(path="boot.initrd.luks.devices", parse=tuple, absent=(), compared=False),
+    ]
+    initrd_text: Annotated[str, Fact(path="boot.initrd", absent="", compared=False)]
     warnings: Annotated[
         tuple[str, ...], Fact(path="warnings", parse=tuple, absent=(), compared=False)
     ]
@@ -118,6 +138,10 @@ class HostConfig:
         Fact(
             path="virtualisation.vmVariant.virtualisation", parse=VmSettings.parse, compared=False
         ),
+    ]
+    secrets: Annotated[
+        Secrets,
+        Fact(path="sops.secrets", parse=Secrets.parse, absent=Secrets(), compared=False),
     ]
     options: Mapping[str, Declared]
     changed: Mapping[str, tuple[Json, Json]]
@@ -128,12 +152,27 @@ class HostConfig:
     backend: str = "vm"
     snapshot_refusal: str = "it was not asked for"
     unreadable: tuple[str, ...] = ()
+    own_services: frozenset[str] | None = None
     image: str = ""
+    where: Mapping[str, Definitions] = field(default_factory=dict)
+    machine_file_systems: Mapping[str, FileSystem] | None = None
+    machine_swap_devices: tuple[str, ...] | None = None
 
     @property
     def name(self) -> str:
         """The attribute name under ``nixosConfigurations``."""
         return self.ref.attr
+
+    @property
+    def unit_needs(self) -> tuple[UnitNeed, ...]:
+        """Files that units cannot start without, those of disabled units left out."""
+        return tuple(
+            need for unit in self.units.values() if unit.enabled for need in needs_of(unit)
+        )
+
+    def units_naming(self, path: str) -> tuple[str, ...]:
+        """Return the units whose files name a path, in order of name."""
+        return tuple(sorted(u.name for u in self.units.values() if names_path(u, path)))
 
     def option(self, path: str) -> Declared:
         """Return one option that was asked for at evaluation; others count as ``absent``."""
@@ -155,12 +194,17 @@ def host_facts() -> Mapping[str, Fact]:
 
 
 def parse_host_config(
-    ref: HostRef, document: Mapping[str, Json], *, option_paths: Sequence[str]
+    ref: HostRef,
+    document: Mapping[str, Json],
+    *,
+    option_paths: Sequence[str],
+    where: Sequence[str] = (),
 ) -> HostConfig:
     """Read one host's document.
 
     :param document: what ``nix/expressions/host-config.nix`` returns.
     :param option_paths: the paths that were asked for, in the document's order.
+    :param where: the paths whose definitions were asked for, in the document's order.
     """
     declared, in_machine = document["facts"], document["machineFacts"]
     options = _options(option_paths, document["options"])
@@ -174,17 +218,27 @@ def parse_host_config(
         changed={
             **_changed_facts(declared, in_machine),
             **_changed_units(declared, in_machine),
+            **_changed_vm(declared, in_machine),
+            **(_NO_BOOT_LOADER if document.get("withoutBootLoader") else {}),
             **_changed_options(options, _options(option_paths, document["machineOptions"])),
             **{path: (before, after) for path, (before, after) in snapshot["changed"].items()},
         },
         unreadable=_unreadable(declared),
+        own_services=_own_services(document.get("ownServices")),
         image=document["image"],
+        machine_file_systems=_value(host_facts()["file_systems"], in_machine.get("file_systems")),
+        machine_swap_devices=_value(host_facts()["swap_devices"], in_machine.get("swap_devices")),
         derivation=document["derivation"],
         output=document["output"],
         toplevel=document["toplevel"],
         program=document["program"],
         snapshot_refusal=snapshot["refusal"],
+        where=_where(where, document.get("where") or ()),
     )
+
+
+def _own_services(names: Sequence[str] | None) -> frozenset[str] | None:
+    return None if names is None else frozenset(f"{name}.service" for name in names)
 
 
 def _value(fact: Fact, answer: Json) -> Any:
@@ -230,6 +284,14 @@ def _options(paths: Sequence[str], answers: Sequence[Json]) -> dict[str, Declare
     }
 
 
+def _where(paths: Sequence[str], answers: Sequence[Json]) -> dict[str, Definitions]:
+    return {
+        path: Definitions.parse(answer)
+        for path, answer in zip(paths, answers, strict=bool(answers))
+        if answer is not None
+    }
+
+
 def _changed_facts(
     declared: Mapping[str, Json], in_machine: Mapping[str, Json]
 ) -> dict[str, tuple[Json, Json]]:
@@ -263,6 +325,18 @@ def _changed_units(
         before = ours[name].plain() if name in ours else None
         changed |= differences(sub_path(path, name), before, unit.plain())
     return changed
+
+
+def _changed_vm(
+    declared: Mapping[str, Json], in_machine: Mapping[str, Json]
+) -> dict[str, tuple[Json, Json]]:
+    """Compare what the host's own VM variant asks for with what the machine has."""
+    ours, theirs = (answers.get("vm") for answers in (declared, in_machine))
+    if not (ours and theirs and ours["readable"] and theirs["readable"]):
+        return {}
+    if ours["value"]["memorySize"] is None:
+        return {}
+    return differences("virtualisation", ours["value"], theirs["value"])
 
 
 def _changed_options(

@@ -14,6 +14,7 @@ __all__ = [
     "input_by_url",
     "input_location",
     "input_names",
+    "local_sources",
     "place_of_url",
     "source_path",
     "source_paths",
@@ -107,6 +108,23 @@ def input_location(metadata: Mapping[str, Json], name: str) -> Path | None:
     locked = dict(_inputs(metadata)).get(name, {}).get("locked") or {}
     place = str(locked.get("url") or locked.get("path") or "").removeprefix("file://")
     return Path(place) if place.startswith("/") else None
+
+
+def local_sources(metadata: Mapping[str, Json]) -> Mapping[str, str]:
+    """Return the directories on this machine that the sources come from: directory to name of the
+    input, ``""`` for the flake itself.
+    """
+    found = {
+        str(directory): name
+        for name, _ in _inputs(metadata)
+        if (directory := input_location(metadata, name)) is not None
+    }
+    for key in ("original", "resolved", "locked"):
+        node = metadata.get(key) or {}
+        place = str(node.get("url") or node.get("path") or "").removeprefix("file://")
+        if place.startswith("/"):
+            found[place.rstrip("/")] = ""
+    return found
 
 
 def source_paths(metadata: Mapping[str, Json]) -> Mapping[str, str]:

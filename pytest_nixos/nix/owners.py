@@ -43,6 +43,11 @@ _MISSING = re.compile(
     rf"(?:getting status of|opening file|path) ['\"](?P<path>{SOURCE_ROOT}/[^'\"\n]+)['\"]"
     r":? (?:No such file or directory|does not exist)"
 )
+# From 2.34 on, of a source that lies in a repository on this machine.
+_MISSING_IN_GIT = re.compile(
+    rf"Path {_QUOTED.format('below')} (?:in the repository|does not exist in Git repository)"
+    rf" {_QUOTED.format('repository')}"
+)
 _SOURCE_FILE = re.compile(SOURCE_ROOT + r"/[^\s'\":]+")
 _GIT_CRYPT = b"\0GITCRYPT\0"
 _SHOWN_WORDS = 2
@@ -151,7 +156,7 @@ def _locked_by_git_crypt(
     subject: str, flake: FlakeRef, log: NixLog, around: Circumstances
 ) -> NixosError | None:
     places = Places.of(around.metadata)
-    for path in _named_files(log):
+    for path in _named_files(log, places):
         shown = "GITCRYPT" in "".join(error.whole for error in log.errors)
         if not (_begins_with(Path(path), _GIT_CRYPT) or (shown and not Path(path).exists())):
             continue
@@ -179,13 +184,13 @@ def _locked_by_git_crypt(
 def _not_in_source(
     subject: str, flake: FlakeRef, log: NixLog, around: Circumstances
 ) -> NixosError | None:
-    found = _MISSING.search(_text(log))
-    if found is None or re.fullmatch(f"{SOURCE_ROOT}/flake.nix", found["path"]):
+    path = _missing_path(_text(log))
+    if path is None or re.fullmatch(f"{SOURCE_ROOT}/flake.nix", path):
         return None
-    known = Places.of(around.metadata).input_of(found["path"])
-    name, below = (
-        known if known is not None else ("", re.sub(f"^{SOURCE_ROOT}/", "", found["path"]))
-    )
+    if around.metadata is None and Path(path).name == "flake.nix":
+        return None
+    known = Places.of(around.metadata).input_of(path)
+    name, below = known if known is not None else ("", re.sub(f"^{SOURCE_ROOT}/", "", path))
     if name:
         return _not_in_input(subject, name, below, log, around)
     directory = local_directory(flake)
@@ -200,6 +205,15 @@ def _not_in_source(
         remedy="check the path; in a Git tree Nix sees tracked files only, so `git add` a new file",
         detail=log.whole,
     )
+
+
+def _missing_path(text: str) -> str | None:
+    """Return the path that a source does not have, in the store or in a repository."""
+    if found := _MISSING.search(text):
+        return found["path"]
+    if found := _MISSING_IN_GIT.search(text):
+        return str(Path(found["repository"], found["below"]))
+    return None
 
 
 def _not_in_input(
@@ -240,12 +254,13 @@ def _text(log: NixLog) -> str:
     return "\n".join([*(error.text for error in log.errors), *log.plain])
 
 
-def _named_files(log: NixLog) -> Iterator[str]:
+def _named_files(log: NixLog, places: Places) -> Iterator[str]:
     """Yield the files in sources that the errors point at or name."""
     for error in log.errors:
         found = _SOURCE_FILE.match(error.file)
-        if found is not None:
-            yield found[0]
+        pointed = found[0] if found is not None else error.file.partition(":")[0]
+        if found is not None or places.input_of(pointed) is not None:
+            yield pointed
         yield from _SOURCE_FILE.findall(error.text)
 
 

@@ -9,7 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from pytest_nixos.nix.metadata import input_by_url, place_of_url, source_path, source_paths
+from pytest_nixos.nix.metadata import (
+    input_by_url,
+    local_sources,
+    place_of_url,
+    source_path,
+    source_paths,
+)
 
 __all__ = ["SOURCE_ROOT", "Places"]
 
@@ -20,7 +26,8 @@ Json = Any
 SOURCE_ROOT = r"(?:/nix/store/[0-9a-z]{32}-source|«[^»\n]+»)"
 
 _SOURCE = re.compile(f"(?P<root>{SOURCE_ROOT})" + r"(?:/(?P<below>[^\s'\"\u2019\u2018`:,;)\]]*))?")
-_POSITION = re.compile(f"at (?P<file>{SOURCE_ROOT}" + r"/[^\s:]+):(?P<line>\d+)(?::\d+)?")
+_POSITION = re.compile(f"at (?P<file>(?:{SOURCE_ROOT})?" + r"/[^\s:]+):(?P<line>\d+)(?::\d+)?")
+_LINE = re.compile(r"(?::\d+)+$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,11 +36,14 @@ class Places:
 
     :param own: that of the flake itself, in the store; ``""`` where it is not known.
     :param inputs: those of its inputs: store path to the input's name.
+    :param local: directories on this machine that sources come from, to the input's name; Nix from
+        2.34 on points at files of local repositories there.
     :param metadata: what ``nix flake metadata`` says of the flake.
     """
 
     own: str = ""
     inputs: Mapping[str, str] = field(default_factory=dict)
+    local: Mapping[str, str] = field(default_factory=dict)
     metadata: Mapping[str, Json] = field(default_factory=dict)
 
     @classmethod
@@ -42,17 +52,23 @@ class Places:
         if metadata is None:
             return cls()
         own = metadata.get("path") or source_path((metadata.get("locked") or {}).get("narHash"))
-        return cls(own=str(own or ""), inputs=source_paths(metadata), metadata=metadata)
+        return cls(
+            own=str(own or ""),
+            inputs=source_paths(metadata),
+            local=local_sources(metadata),
+            metadata=metadata,
+        )
 
     def input_of(self, path: str) -> tuple[str, str] | None:
-        """Return which input a path in the store belongs to, and where in it; ``""`` names the
-        flake itself.
+        """Return which input a path belongs to, and where in it; ``""`` names the flake itself.
 
         ``None`` stands for a path of neither.
         """
         found = _SOURCE.fullmatch(path)
         if found is None:
-            return None
+            above = [root for root in self.local if path.startswith(f"{root}/")]
+            root = max(above, key=len, default="")
+            return (self.local[root], path[len(root) + 1 :]) if root else None
         name = self._owner(found["root"])
         return None if name is None else (name, found["below"] or "")
 
@@ -61,6 +77,16 @@ class Places:
         input's name.
         """
         return _SOURCE.sub(self._short, text)
+
+    def told(self, place: str) -> str:
+        """Return a place that Nix points at, ``FILE:LINE``, as `shorten` does; one in the
+        directory that a source comes from too.
+        """
+        known = self.input_of(_LINE.sub("", place))
+        if known is None:
+            return self.shorten(place)
+        position = _LINE.search(place)
+        return "/".join(filter(None, known)) + (position[0] if position else "")
 
     def nearest(self, trace: str) -> str:
         """Return the place in the flake itself that a trace of Nix names nearest to the failure,
@@ -74,7 +100,7 @@ class Places:
             return ""
         inwards = trace.strip().removeprefix("error:").lstrip().startswith("…")
         nearest = own[-1] if inwards else own[0]
-        return f"{self.shorten(nearest['file'])}:{nearest['line']}"
+        return f"{self.told(nearest['file'])}:{nearest['line']}"
 
     def _owner(self, root: str) -> str | None:
         """Return the name of the input that a source tree is of, ``""`` for the flake itself,

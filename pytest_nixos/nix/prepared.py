@@ -168,7 +168,12 @@ class _PreparedFlake(Flake):
         pass  # all is there
 
     def known(
-        self, name: str, *, backend: str = "auto", option_paths: Sequence[str] = ()
+        self,
+        name: str,
+        *,
+        backend: str = "auto",
+        option_paths: Sequence[str] = (),
+        where: Sequence[str] = (),  # noqa: ARG002 - nobody asked that when the host was prepared
     ) -> HostConfig | None:
         prepared = self._prepared.get(name)
         if prepared is None:
@@ -192,6 +197,7 @@ class _PreparedFlake(Flake):
         *,
         backend: str = "auto",
         option_paths: Sequence[str] = (),
+        where: Sequence[str] = (),  # noqa: ARG002 - as above
         refuse_image: bool = False,  # noqa: ARG002 - who prepares a host wants it
         measured: Measured = lambda _: None,  # noqa: ARG002 - nothing is evaluated
     ) -> HostConfig:

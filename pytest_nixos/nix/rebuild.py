@@ -44,23 +44,29 @@ class Rebuild:
     failures: tuple[str, ...]
 
 
-def rebuild(nix: Nix, derivation: str) -> Rebuild:
+def rebuild(nix: Nix, derivation: str, known: dict[str, bool]) -> Rebuild:
     """Build again what this machine built for `derivation`, as far as that is cheap, and compare.
 
     :param derivation: store path of a derivation that has been built.
+    :param known: whether a derivation that was built again in this run differed; hosts of a flake
+        share most of theirs. What is built again now is added.
     """
     listed = nix.run(requisites_argv(derivation), NixLog(), _QUICK_S)
     tried = rebuildable(listed.stdout_text.split())
+    fresh = [name for name in tried if name not in known]
     version = nix.version()
-    found: dict[str, None] = {}
+    found = dict.fromkeys(name for name in tried if known.get(name))
     failures: list[str] = []
-    for first in range(0, len(tried), _AT_ONCE):
-        argv = rebuild_argv(nix.settings, tried[first : first + _AT_ONCE], version=version)
+    for first in range(0, len(fresh), _AT_ONCE):
+        batch = fresh[first : first + _AT_ONCE]
+        argv = rebuild_argv(nix.settings, batch, version=version)
         answer = ask(nix, argv, limit_s=nix.settings.build_limit_s)
-        if not answer.succeeded:
-            names = different(answer.said)
-            found |= dict.fromkeys(names)
-            failures += [] if names else [answer.said]
+        names = () if answer.succeeded else different(answer.said)
+        found |= dict.fromkeys(names)
+        if answer.succeeded or names:
+            known |= {name: name in names for name in batch}
+        else:
+            failures.append(answer.said)
     return Rebuild(tried=tried, different=tuple(found), failures=tuple(failures))
 
 

@@ -31,12 +31,14 @@ class Question:
 
     :param backend: see :meth:`pytest_nixos.nix.flake.Flake.evaluate`.
     :param option_paths: further options to read, as written in a module.
+    :param where: option paths whose definitions are told.
     :param machines_only: of these hosts only machines that stay are wanted, no ISO images and the
         like; nobody named them.
     """
 
     backend: str
     option_paths: tuple[str, ...]
+    where: tuple[str, ...] = ()
     machines_only: frozenset[HostRef] = frozenset()
 
 
@@ -127,7 +129,10 @@ def evaluate_hosts(
 def _recalled(flakes: Flakes, host: HostRef, question: Question) -> Evaluated:
     started_s = time.monotonic()
     config: HostConfig | None = flakes.of(host.flake).known(
-        host.attr, backend=question.backend, option_paths=question.option_paths
+        host.attr,
+        backend=question.backend,
+        option_paths=question.option_paths,
+        where=question.where,
     )
     failure: EvalError | None = None
     if config is not None and config.image and host in question.machines_only:
@@ -146,6 +151,7 @@ def _evaluated(
             host.attr,
             backend=question.backend,
             option_paths=question.option_paths,
+            where=question.where,
             refuse_image=host in question.machines_only,
             measured=lambda mib: memory.take(host, mib),
         )

@@ -14,10 +14,12 @@ from pytest_nixos.observe.activation import (
 )
 from pytest_nixos.observe.base import Probe, ProbeOutput, collect, observe
 from pytest_nixos.observe.boot_time import BootTime, UnitTime, boot_time
+from pytest_nixos.observe.down_unit import DownUnit, down_units, missing_secrets, secrets_among
 from pytest_nixos.observe.fact import Fact, Lacking, fact_probe
 from pytest_nixos.observe.file import FileState, files, programs
 from pytest_nixos.observe.firewall import (
     STRANGER,
+    Cast,
     Decision,
     FirewallState,
     Opening,
@@ -26,8 +28,9 @@ from pytest_nixos.observe.firewall import (
 )
 from pytest_nixos.observe.generation import GenerationState, generations
 from pytest_nixos.observe.http import HttpAnswer, HttpRequest, http
+from pytest_nixos.observe.internet import InternetNeed, NeedsOfMachine, mount_unit
 from pytest_nixos.observe.journal import JournalEntry, journal, recent_journal
-from pytest_nixos.observe.kernel import same_sysctl, sysctls
+from pytest_nixos.observe.kernel import applied_sysctls, same_sysctl, sysctls
 from pytest_nixos.observe.mount import FileSystemEntry, Mount, MountTable, filesystem_table, mounts
 from pytest_nixos.observe.network import InetSocket, Protocol, Sockets, sockets
 from pytest_nixos.observe.process import (
@@ -63,7 +66,9 @@ __all__ = [
     "BootActivation",
     "BootTime",
     "BrokenCycle",
+    "Cast",
     "Decision",
+    "DownUnit",
     "Exposure",
     "Fact",
     "FileState",
@@ -74,10 +79,12 @@ __all__ = [
     "HttpRequest",
     "IgnoredDirective",
     "InetSocket",
+    "InternetNeed",
     "JournalEntry",
     "Lacking",
     "Mount",
     "MountTable",
+    "NeedsOfMachine",
     "Opening",
     "PortJudgement",
     "Probe",
@@ -98,9 +105,11 @@ __all__ = [
     "UnitTime",
     "UserUnits",
     "ZramDevice",
+    "applied_sysctls",
     "boot_activation",
     "boot_time",
     "collect",
+    "down_units",
     "exposure",
     "fact_probe",
     "failed_units",
@@ -111,6 +120,8 @@ __all__ = [
     "http",
     "is_hopeless",
     "journal",
+    "missing_secrets",
+    "mount_unit",
     "mounts",
     "observe",
     "parse_activation",
@@ -119,6 +130,7 @@ __all__ = [
     "programs",
     "recent_journal",
     "same_sysctl",
+    "secrets_among",
     "sockets",
     "swap",
     "sysctls",

@@ -130,7 +130,7 @@ ACCOUNT_FACTS: Mapping[str, Fact] = {
         lacking="no user has a private SSH key on this machine",
     ),
     "shell-timeout": Fact(
-        script='env -i HOME=/root TERM=dumb bash -lic \'printf "%s\\n" "${TMOUT-}"\' | tail -n 1',
+        script='env -i HOME=/root TERM=dumb "$(command -v bash)" -lic \'printf "%s\\n" "${TMOUT-}"\' | tail -n 1',
         parse=_minutes,
         about="seconds after which an idle login shell ends (`TMOUT`)",
     ),

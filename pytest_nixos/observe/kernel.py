@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.fact import Fact
@@ -14,6 +14,7 @@ from pytest_nixos.observe.text import lines
 
 __all__ = [
     "PROCESSOR_FACTS",
+    "applied_sysctls",
     "kernel_parameters",
     "modules",
     "normalise_sysctl",
@@ -55,10 +56,22 @@ for spec in {specs}; do
 done
 """
 
+# What a glob stands for on this machine, as systemd-sysctl expands it: no wildcard crosses a slash.
+_GLOBS = r"""
+IFS=
+for glob in {globs}; do
+  for path in $glob; do
+    [ -e "$path" ] && value=$(<"$path") && printf 'G%s\0%s\0' "${{path#/proc/sys/}}" "$value"
+  done
+done
+true
+"""
+
 # find and grep are two programs for a whole tree; write-only keys are skipped by grep -s.
 _TREE = r"find {path} -type f -perm /444 -print0 | xargs -0r grep -HsZ ''; true"
 
 _BLOCKED = re.compile(r"install\s+(\S+)\s+(?:\S*/)?(?:false|true)\b")
+_WILDCARD = re.compile(r"[*?\[]")
 _NAME = re.compile(r"(?:^|/)([^/]+?)(?:\.ko[^/]*)?$")
 
 
@@ -113,11 +126,47 @@ def same_sysctl(declared: str, observed: str | None) -> bool:
 def sysctls(keys: Sequence[str], *, name: str = "sysctl") -> Probe[Mapping[str, str | None]]:
     """Ask for the values of `keys`, as written in ``boot.kernel.sysctl``.
 
+    :param keys: one with a wildcard (``net.ipv4.conf.*.rp_filter``) asks for all keys that it
+        stands for, as sysctl.d(5) understands it.
     :return: probe of key to value without its last newline; ``None`` if the kernel has no such key
         or it cannot be read. A key that the guest did not answer for is absent.
     """
-    specs = " ".join(shlex.quote(f"{key}={sysctl_path(key)}") for key in keys)
-    return Probe(name=name, script=_SYSCTLS.format(specs=specs), parse=_parse_keys)
+    globs = [key for key in keys if _WILDCARD.search(key)]
+    plain = [key for key in keys if key not in globs]
+    specs = " ".join(shlex.quote(f"{key}={sysctl_path(key)}") for key in plain)
+    script = _SYSCTLS.format(specs=specs)
+    if globs:
+        script += _GLOBS.format(globs=" ".join(shlex.quote(sysctl_path(key)) for key in globs))
+    return Probe(name=name, script=script, parse=_parse_keys)
+
+
+def applied_sysctls(declared: Mapping[str, str], keys: Iterable[str]) -> Mapping[str, str]:
+    """Return what is declared for each of `keys` by itself or by a glob, as systemd-sysctl applies
+    it: a key that is written out is no business of a glob, and neither is one that a leading dash
+    takes out.
+
+    :param declared: as written in ``boot.kernel.sysctl``.
+    :param keys: keys of the machine; a declared key without wildcard counts without being there.
+    """
+    plain = {_path(key): key for key in declared if not _WILDCARD.search(key)}
+    found = {key: declared[key] for key in plain.values() if not key.startswith("-")}
+    excluded = {path.removeprefix("-") for path in plain}
+    for glob in (key for key in declared if _WILDCARD.search(key)):
+        wanted = re.compile("".join(_pattern(char) for char in _path(glob.removeprefix("-"))))
+        for key in keys:
+            path = _path(key)
+            if wanted.fullmatch(path) and path not in excluded:
+                found[key] = declared[glob]
+    return found
+
+
+def _path(key: str) -> str:
+    dash = "-" if key.startswith("-") else ""
+    return dash + sysctl_path(key.removeprefix("-")).removeprefix(_ROOT)
+
+
+def _pattern(char: str) -> str:
+    return {"*": "[^/]*", "?": "[^/]"}.get(char, char if char in "[]" else re.escape(char))
 
 
 def sysctl_tree(prefix: str = "", *, name: str = "sysctl-tree") -> Probe[Mapping[str, str]]:
@@ -162,7 +211,11 @@ def _plain(name: str) -> str:
 def _parse_keys(output: ProbeOutput) -> Mapping[str, str | None]:
     fields = output.text.split("\0")
     found = zip(fields[::2], fields[1::2], strict=False)
-    return {head[1:]: value if head[:1] == "V" else None for head, value in found if head}
+    return {
+        _spelt(head[1:]) if head[0] == "G" else head[1:]: value if head[0] in "GV" else None
+        for head, value in found
+        if head
+    }
 
 
 def _parse_tree(output: ProbeOutput) -> Mapping[str, str]:
@@ -171,11 +224,16 @@ def _parse_tree(output: ProbeOutput) -> Mapping[str, str]:
         path, colon, value = line.partition("\0")
         if not colon or not path.startswith(_ROOT):
             continue
-        key = path.removeprefix(_ROOT)
-        # A dot inside a component can only be written with slashes as separators.
-        key = key if "." in key else key.replace("/", ".")
+        key = _spelt(path.removeprefix(_ROOT))
         values[key] = f"{values[key]}\n{value}" if key in values else value
     return values
+
+
+def _spelt(key: str) -> str:
+    """Write a key with dots; a dot inside a component can only be written with slashes as
+    separators.
+    """
+    return key if "." in key else key.replace("/", ".")
 
 
 PROCESSOR_FACTS: Mapping[str, Fact] = {

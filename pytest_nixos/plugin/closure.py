@@ -7,14 +7,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from pytest_nixos.backend_name import BackendName
-from pytest_nixos.local.dirs import cache_directory
 from pytest_nixos.local.run_directory import run_directory
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.plugin.progress import Progress
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.standards.closure_scan import Closure, scan_closure
 from pytest_nixos.standards.flake_files import StoreScan
-from pytest_nixos.standards.scan_cache import ScanCache
+from pytest_nixos.standards.scan_cache import ScanCache, ScanFile
 
 __all__ = ["scan_host"]
 
@@ -45,4 +44,4 @@ def scan_host(
 def _scan(session: NixosSession, host: HostConfig, flake: Path | None) -> StoreScan:
     toplevel = Path(host.toplevel)
     closure = Closure(paths=session.flakes.nix.closure(toplevel), toplevel=toplevel, flake=flake)
-    return scan_closure(closure, cache=ScanCache(file=cache_directory("closures") / "scans.json"))
+    return scan_closure(closure, cache=ScanCache(file=ScanFile.of_user().path))

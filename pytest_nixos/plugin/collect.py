@@ -22,14 +22,17 @@ __all__ = [
     "BUNDLED_SUITES",
     "HOST_PARAM",
     "NO_HOST",
+    "SHARED_MACHINES",
     "SuitePackages",
     "collect_suite_directory",
     "control_of",
     "deselect_hosts",
     "generate_tests",
     "host_key_of",
+    "judges_shared_machine",
     "needs_boot_loader",
     "needs_machine",
+    "needs_rebooting_machine",
     "order",
     "runs_as",
     "select",
@@ -44,7 +47,11 @@ NAME_MARKERS = ("nixos_control", "nixos_hosts", "nixos_requires", "nixos_rests_o
 # the test's doing.
 _CHANGING_FIXTURES = frozenset({"nixos_faults", "nixos_generations"})
 _BOOT_FAILURE = "nixos_boot_failure"
-_MACHINES = frozenset({"nixos_machine", "nixos_fresh_machine", "nixos_rebooting_machine"})
+_SHARED, _FRESH, _REBOOTING = "nixos_machine", "nixos_fresh_machine", "nixos_rebooting_machine"
+_OWN_MACHINES = frozenset({_FRESH, _REBOOTING})
+#: Fixtures of machines that several tests share.
+SHARED_MACHINES = (_SHARED, _REBOOTING)
+_MACHINES = frozenset({_SHARED, *_OWN_MACHINES})
 _STORE = Path("/nix/store")
 
 
@@ -242,6 +249,17 @@ def needs_machine(item: pytest.Item) -> bool:
     """
     names = set(getattr(item, "fixturenames", ()))
     return _BOOT_FAILURE not in names and not _MACHINES.isdisjoint(names)
+
+
+def judges_shared_machine(item: pytest.Item) -> bool:
+    """Whether the machine that a test runs may be the one that all tests of its host share."""
+    names = set(getattr(item, "fixturenames", ()))
+    return _SHARED in names or _OWN_MACHINES.isdisjoint(names)
+
+
+def needs_rebooting_machine(item: pytest.Item) -> bool:
+    """Whether a test asks for the machine for reboots that several tests of a host share."""
+    return _REBOOTING in getattr(item, "fixturenames", ())
 
 
 def _turn(item: pytest.Item) -> int:

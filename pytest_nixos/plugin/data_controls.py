@@ -86,9 +86,12 @@ def nixos_judge(
         verdict = judge(control, nixos_host_config, observations, backend)
         nixos_evidence.expect(verdict.expected)
         nixos_evidence.observe(verdict.observed)
-        nixos_evidence.judged_on = verdict.judged_on
+        nixos_evidence.judge_on(verdict.judged_on)
         if verdict.outcome is Outcome.NOT_APPLICABLE:
             not_applicable(verdict.reason)
+        if verdict.outcome is not Outcome.PASSED and control.observed is not None:
+            kind = KINDS[control.observed.kind]
+            nixos_evidence.blames += kind.blames(control.observed.parameters, verdict.observed)
         if verdict.outcome is not Outcome.PASSED:
             pytest.fail(verdict.reason, pytrace=False)
 

@@ -20,6 +20,7 @@ from pytest_nixos.nix.schedule import Question, select_hosts
 from pytest_nixos.nix.store import Nix
 from pytest_nixos.plugin.options import Settings, SnapshotUse
 from pytest_nixos.plugin.session import HostEntry, NixosSession
+from pytest_nixos.standards.decides import where_paths
 from pytest_nixos.standards.load import load_catalogue, option_paths
 from pytest_nixos.standards.model import Control
 from pytest_nixos.standards.profile import load_profiles, select_controls
@@ -38,6 +39,10 @@ FURTHER_OPTIONS = (
     "networking.nftables.enable",
     "networking.nftables.ruleset",
     "networking.nftables.tables",
+    # What is told of test secrets: where key and decrypted files lie in the machine.
+    "age.identityPaths",
+    "sops.age.keyFile",
+    "sops.useTmpfs",
 )
 
 
@@ -92,6 +97,8 @@ def flakes_of(settings: Settings) -> Flakes:
         cores=settings.cores,
         restrict_network=not settings.open_network,
         snapshot=settings.snapshot is not SnapshotUse.OFF,
+        secrets="test" if settings.real_secrets_key is None else settings.real_secrets_key.form,
+        plain_files=any(secret.is_plain_file for secret in settings.secrets),
     )
     if settings.prepared:
         hosts = tuple(map(read_prepared, settings.prepared))
@@ -127,5 +134,6 @@ def _question(
     return Question(
         backend="auto" if backend is None else backend,
         option_paths=tuple(dict.fromkeys((*option_paths(controls), *FURTHER_OPTIONS))),
+        where=where_paths(controls) if settings.where else (),
         machines_only=frozenset(unnamed),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -20,15 +21,25 @@ from pytest_nixos.machine.cluster.cluster import Cluster
 from pytest_nixos.machine.faults.faults import Faults
 from pytest_nixos.nix.flake import Flake
 from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.observe.internet import NeedsOfMachine
 from pytest_nixos.observe.store import Observations
 from pytest_nixos.plugin.collect import control_of, needs_boot_loader
-from pytest_nixos.plugin.host_failure import HostFailure, refuse_failed, shown_once
+from pytest_nixos.plugin.host_failure import (
+    HostFailure,
+    refuse_failed,
+    shown_apart,
+    shown_once,
+)
 from pytest_nixos.plugin.machines.cluster import ClusterLaunch
 from pytest_nixos.plugin.machines.launch import Launch
 from pytest_nixos.plugin.machines.upgrade import Upgrades
+from pytest_nixos.plugin.not_applicable import not_applicable
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.plugin.stash import EVIDENCE, PROGRESS, SESSION
 from pytest_nixos.standards.model import Control
+
+if TYPE_CHECKING:
+    from pytest_nixos.test_secrets.archive import TestSecrets
 
 __all__: list[str] = []
 
@@ -138,6 +149,16 @@ def nixos_observations(nixos_machine: Machine) -> Observations:
 
 
 @pytest.fixture(scope="session")
+def nixos_internet(
+    request: pytest.FixtureRequest, _nixos_host: str, nixos_observations: Observations
+) -> NeedsOfMachine:
+    """Which units of the machine cannot be judged for want of an internet:
+    ``nixos_internet.of(names)``.
+    """
+    return _session(request).needs_of(_nixos_host, lambda: nixos_observations)
+
+
+@pytest.fixture(scope="session")
 def nixos_generations(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
@@ -169,6 +190,19 @@ def nixos_flake(request: pytest.FixtureRequest, nixos_host_config: HostConfig) -
     return _session(request).flakes.of(nixos_host_config.ref.flake)
 
 
+@pytest.fixture(scope="session")
+def nixos_test_secrets(
+    request: pytest.FixtureRequest,
+    _nixos_host: str,
+    nixos_machine: Machine,  # noqa: ARG001 - they are made when it starts
+) -> TestSecrets:
+    """The values that the machine has for the host's secrets: ``texts_of(secret)``."""
+    secrets = _session(request).entry(_nixos_host).secrets
+    if secrets is None:
+        not_applicable("a live host has its own secrets, which nobody tells")
+    return secrets
+
+
 @pytest.fixture
 def nixos_faults(nixos_machine: Machine) -> Faults:
     """Faults of the running machine, each a context manager that undoes itself; see
@@ -189,6 +223,7 @@ def nixos_cluster(
         session.flakes.of(nixos_host_config.ref.flake),
         session.settings,
         progress=request.config.stash[PROGRESS],
+        config=request.config,
     ) as launch:
 
         def start(*names: str) -> Cluster:
@@ -225,9 +260,7 @@ def nixos_slowness(
 
     def words() -> str:
         since = began.until(PressureMark.now()).words
-        return "; ".join(
-            dict.fromkeys(filter(None, (nixos_machine.spec.pace.words, since, of_boot)))
-        )
+        return "; ".join(dict.fromkeys(filter(None, (nixos_machine.pace.words, since, of_boot))))
 
     return words
 
@@ -293,14 +326,16 @@ def _machine(
     entry = session.entry(key)
     if entry.stage is not None and _is_shared(request):
         upgrades: Upgrades = request.getfixturevalue("_nixos_upgrades")
-        with shown_once(session.entry(key)), progress.speaking():
+        with shown_once(entry), progress.speaking():
             progress.say(f"{key}: taking the machine there")
             machine = upgrades.machine(entry.subject, entry.stage)
         yield machine  # it outlives this fixture
         return
     launch = Launch(session, key, progress=progress, config=request.config, boot_loader=boot_loader)
+    reboots = boot_loader or request.fixturename == "nixos_rebooting_machine"
+    shown = shown_once(entry) if _is_shared(request) else shown_apart(entry, reboots=reboots)
     with ExitStack() as stack:
-        with shown_once(session.entry(key)), progress.speaking():
+        with shown, progress.speaking():
             machine = stack.enter_context(launch)
         failed_before = request.session.testsfailed
         try:

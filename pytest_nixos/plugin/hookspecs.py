@@ -11,6 +11,7 @@ import pytest
 if TYPE_CHECKING:
     from pytest_nixos.findings import Finding
     from pytest_nixos.machine.base import Backend, Machine, MachineSpec
+    from pytest_nixos.nix.host_facts import HostConfig
     from pytest_nixos.plugin.options import Settings
     from pytest_nixos.report import ReportWriter
 
@@ -22,6 +23,7 @@ __all__ = [
     "pytest_nixos_machine_spec",
     "pytest_nixos_report_writers",
     "pytest_nixos_suites",
+    "pytest_nixos_test_secrets",
 ]
 
 
@@ -56,6 +58,14 @@ def pytest_nixos_machine_spec(config: pytest.Config, spec: MachineSpec) -> Machi
     """Change the spec of a machine before it starts (memory, cores, limits); the first answer
     counts.
     """
+    raise NotImplementedError
+
+
+@pytest.hookspec
+def pytest_nixos_test_secrets(
+    config: pytest.Config, host: HostConfig
+) -> Mapping[str, str | bytes] | None:
+    """Give values for secrets that a host declares, by name; what nobody gives is made."""
     raise NotImplementedError
 
 

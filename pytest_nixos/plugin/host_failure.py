@@ -12,7 +12,15 @@ import pytest
 from pytest_nixos.errors import BootError, BuildError, EvalError, FlakeError, NixosError
 from pytest_nixos.plugin.session import HostEntry
 
-__all__ = ["HostFailure", "NotJudged", "refuse_failed", "shown_once", "why_not_judged"]
+__all__ = [
+    "HostFailure",
+    "NotJudged",
+    "refuse_failed",
+    "refuse_failed_rebooting",
+    "shown_apart",
+    "shown_once",
+    "why_not_judged",
+]
 
 # pytest.fail() inside an except block would show the error twice; raised as an exception it is
 # shown once, without a traceback.
@@ -29,8 +37,9 @@ class HostFailure(_Failed):  # type: ignore[valid-type, misc]  # pytest gives th
 class NotJudged(_Failed):  # type: ignore[valid-type, misc]  # as above
     """Says of a later item of the same host, in a few words, why it is not judged."""
 
-    def __init__(self, error: NixosError) -> None:
-        super().__init__(f"not judged: {why_not_judged(error)}", pytrace=False)
+    def __init__(self, error: NixosError, *, machine: str = "") -> None:
+        of = f" ({machine})" if machine else ""
+        super().__init__(f"not judged: {why_not_judged(error)}{of}", pytrace=False)
 
 
 @contextmanager
@@ -50,6 +59,31 @@ def shown_once(entry: HostEntry) -> Iterator[None]:
         raise HostFailure(err) from None
 
 
+@contextmanager
+def shown_apart(entry: HostEntry, *, reboots: bool) -> Iterator[None]:
+    """Show what fails of a machine that is not the host's shared one, and leave the others alone.
+
+    What does not build is nobody's machine. A machine that is made for reboots is tried once: it
+    takes long to fail.
+
+    :param reboots: whether it is such a machine.
+    :raises HostFailure: in place of a :class:`NixosError`.
+    :raises NotJudged: if the host's failure has been shown, or that of such a machine.
+    """
+    refuse_failed(entry)
+    if reboots:
+        refuse_failed_rebooting(entry)
+    try:
+        yield
+    except NixosError as err:
+        if reboots:
+            entry.rebooting_failure = err
+        elif isinstance(err, EvalError | FlakeError | BuildError):
+            entry.fail(err)
+            entry.shown = True
+        raise HostFailure(err) from None
+
+
 def refuse_failed(entry: HostEntry) -> None:
     """Give up on what needs a host whose failure has been shown.
 
@@ -57,6 +91,15 @@ def refuse_failed(entry: HostEntry) -> None:
     """
     if entry.failure is not None and entry.shown:
         raise NotJudged(entry.failure)
+
+
+def refuse_failed_rebooting(entry: HostEntry) -> None:
+    """Give up on what needs a machine that is made for reboots, where that has failed.
+
+    :raises NotJudged: then.
+    """
+    if entry.rebooting_failure is not None:
+        raise NotJudged(entry.rebooting_failure, machine="the one for reboots")
 
 
 def why_not_judged(error: NixosError) -> str:

@@ -23,6 +23,7 @@ from pytest_nixos.machine.snapshot.limits import (
     CacheLimits,
 )
 from pytest_nixos.nix.refs import HostSelection, UpgradeFrom
+from pytest_nixos.test_secrets.given import GivenSecret, RealKey
 
 __all__ = [
     "Keep",
@@ -55,6 +56,14 @@ class SnapshotUse(enum.Enum):
     REFRESH = "refresh"
 
 
+class NetworkUse(enum.Enum):
+    """``--nixos-network``: what a guest reaches beyond its own link."""
+
+    RESTRICTED = "restricted"
+    OPEN = "open"
+    STAND_IN = "stand-in"
+
+
 @dataclass(frozen=True, slots=True)
 class ReportTarget:
     """One ``--nixos-report FORMAT:PATH``."""
@@ -76,14 +85,18 @@ class Settings:
     :param backend: how machines run, ``None`` where each host's own config decides: a container
         where it declares ``boot.isContainer``, else a VM.
     :param suites: bundled suites asked for by name; empty means all when no paths were given.
+    :param baseline: JSON report of an earlier run; what failed there alike does not fail this run.
     :param fail_on: findings below this severity are reported and do not fail the run.
     :param boot_timeout_s: seconds from a machine's start to a settled system.
     :param upgrade_from: what hosts are upgraded from, ``None`` for no upgrade test.
-    :param allow_live_switch: let tests change generations of a live host.
+    :param allow_live_switch: let tests change generations of a live host, and survey its ports.
     :param container_root_is_machine_root: give containers this machine's own user ids.
     :param run_script_has_my_rights: run a VM's script and QEMU outside of any sandbox.
     :param evaluation_memory_mib: what evaluating one host may take, ``None`` for no limit.
-    :param open_network: let guests reach beyond the host machine.
+    :param where: tell where the options that decide a finding are set.
+    :param network: what guests reach beyond their own link.
+    :param secrets: values that the user gives for secrets.
+    :param real_secrets_key: decrypts the host's own secrets; ``None`` for test secrets.
     :param snapshot: whether VMs start from a saved state.
     :param cache_limits: what the saved states of all hosts may take.
     """
@@ -94,6 +107,7 @@ class Settings:
     profiles: tuple[str, ...]
     catalogue_dirs: tuple[Path, ...]
     waivers: Path | None
+    baseline: Path | None
     fail_on: Severity
     reports: tuple[ReportTarget, ...]
     keep: Keep
@@ -102,18 +116,26 @@ class Settings:
     boot_timeout_s: float
     memory_mib: int | None
     cores: int | None
+    where: bool
     override_inputs: tuple[tuple[str, str], ...]
     nix_options: tuple[tuple[str, str], ...]
     impure: bool
     evaluation_timeout_s: float
     evaluation_memory_mib: int | None
-    open_network: bool
+    network: NetworkUse
+    secrets: tuple[GivenSecret, ...]
+    real_secrets_key: RealKey | None
     ssh_address: str | None
     upgrade_from: UpgradeFrom | None
     allow_live_switch: bool
     container_root_is_machine_root: bool = False
     run_script_has_my_rights: bool = False
     prepared: tuple[Path, ...] = ()
+
+    @property
+    def open_network(self) -> bool:
+        """Whether guests reach beyond the host machine, where their backend can."""
+        return self.network is NetworkUse.OPEN
 
     @property
     def active(self) -> bool:
@@ -139,6 +161,7 @@ class Settings:
             profiles=read.many("profile") or (DEFAULT_PROFILE,),
             catalogue_dirs=tuple(config.rootpath / d for d in read.many("catalogue")),
             waivers=read.path("waivers"),
+            baseline=read.path("baseline"),
             fail_on=_severity(read.one("fail_on")),
             reports=tuple(_report(text, cwd) for text in read.many("report")),
             keep=_choice(Keep, read.one("keep"), option="keep"),
@@ -152,6 +175,7 @@ class Settings:
             ),
             memory_mib=_optional_count(read.one("memory"), option="memory"),
             cores=_optional_count(read.one("cores"), option="cores"),
+            where=read.one("where") != "off",
             override_inputs=read.pairs("override_input"),
             nix_options=read.pairs("nix_option"),
             impure=read.flag("impure"),
@@ -161,7 +185,12 @@ class Settings:
             evaluation_memory_mib=_optional_count(
                 read.one("evaluation_memory"), option="evaluation-memory"
             ),
-            open_network=read.one("network") == "open",
+            network=_choice(NetworkUse, read.one("network"), option="network"),
+            secrets=tuple(
+                GivenSecret.parse(text, cwd=read.directory("secret"))
+                for text in read.many("secret")
+            ),
+            real_secrets_key=_real_key(read.path("real_secrets_key")),
             ssh_address=read.one("ssh") or None,
             upgrade_from=_upgrade_from(read.one("upgrade_from"), cwd, read.one("backend")),
             allow_live_switch=read.flag("allow_live_switch"),
@@ -245,6 +274,12 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
     ),
     ("waivers", "", {"metavar": "FILE"}, "file of dated, reasoned exceptions"),
     (
+        "baseline",
+        "",
+        {"metavar": "FILE"},
+        "JSON report of an earlier run: fail only on what is new or worse since, and tell what went away",
+    ),
+    (
         "fail_on",
         "low",
         {"metavar": "SEVERITY"},
@@ -289,6 +324,12 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
     ("memory", "", {"metavar": "MIB"}, "memory of the VM instead of what the host declares"),
     ("cores", "", {"metavar": "N"}, "cores of the VM instead of what the host declares"),
     (
+        "where",
+        "on",
+        {"choices": ["on", "off"]},
+        "tell file and line of the options that decide a finding",
+    ),
+    (
         "override_input",
         None,
         {"action": "append", "nargs": 2, "metavar": ("NAME", "REF")},
@@ -316,8 +357,20 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
     (
         "network",
         "restricted",
-        {"choices": ["restricted", "open"]},
-        "whether guests reach beyond the host machine",
+        {"choices": [choice.value for choice in NetworkUse]},
+        "what guests reach: nothing beyond their link; all that this machine does (VMs); names and time of a stand-in (containers)",
+    ),
+    (
+        "secret",
+        None,
+        {"action": "append", "metavar": "[HOST:]NAME=FILE"},
+        "value of a declared secret, or of a plain file by its whole path, in test machines; NAME=kind:KIND makes one (repeatable)",
+    ),
+    (
+        "real_secrets_key",
+        "",
+        {"metavar": "FILE"},
+        "let test machines decrypt the host's real secrets with this private key of age or OpenSSH",
     ),
     ("ssh", "", {"metavar": "ADDRESS"}, "[user@]address of the live host for --nixos-backend ssh"),
     (
@@ -330,7 +383,7 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
         "allow_live_switch",
         False,
         {"action": "store_true"},
-        "let tests switch a live host to other generations, and roll back",
+        "let tests switch a live host to other generations and roll back, and hold its rules against its ports as they look from here",
     ),
     (
         "container_root_is_machine_root",
@@ -348,7 +401,12 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
 # Whoever takes such a risk says so on the command line; a file that comes with the flake cannot.
 # And a prepared host is a store path that no file knows beforehand.
 _ONLY_BY_HAND = frozenset(
-    {"container_root_is_machine_root", "prepared", "run_script_has_my_rights"}
+    {
+        "container_root_is_machine_root",
+        "prepared",
+        "real_secrets_key",
+        "run_script_has_my_rights",
+    }
 )
 
 
@@ -380,8 +438,15 @@ class _Reader:
         given = self._config.getoption(f"nixos_{name}")
         if given:
             return self._config.invocation_params.dir / str(given)
+        if name in _ONLY_BY_HAND:
+            return None
         ini = str(self._config.getini(f"nixos_{name}"))
         return self._config.rootpath / ini if ini else None
+
+    def directory(self, name: str) -> Path:
+        """Return what a relative path in an option starts from."""
+        by_hand = self._config.getoption(f"nixos_{name}") is not None
+        return self._config.invocation_params.dir if by_hand else self._config.rootpath
 
     def pairs(self, name: str) -> tuple[tuple[str, str], ...]:
         given = self._config.getoption(f"nixos_{name}")
@@ -430,6 +495,10 @@ def _report(text: str, cwd: Path) -> ReportTarget:
     if not (kind and separator and path):
         raise _bad("report", text, "FORMAT:PATH, for example json:report.json")
     return ReportTarget(kind, cwd / path)
+
+
+def _real_key(file: Path | None) -> RealKey | None:
+    return None if file is None else RealKey.parse(file)
 
 
 def _upgrade_from(text: str, cwd: Path, backend: str) -> UpgradeFrom | None:

@@ -17,10 +17,15 @@ from pytest_nixos.local.text import printable_lines
 from pytest_nixos.nix.prepared import NotPrepared
 from pytest_nixos.plugin import collect, data_controls, fixtures, host_fixture
 from pytest_nixos.plugin.evaluate import flakes_of, open_session
-from pytest_nixos.plugin.host_failure import HostFailure, refuse_failed
+from pytest_nixos.plugin.host_failure import (
+    HostFailure,
+    refuse_failed,
+    refuse_failed_rebooting,
+)
 from pytest_nixos.plugin.not_applicable import not_applicable
 from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.progress import Progress
+from pytest_nixos.plugin.record.baseline import Baseline
 from pytest_nixos.plugin.record.maker import FindingMaker
 from pytest_nixos.plugin.record.recorder import Recorder
 from pytest_nixos.plugin.session import NixosSession
@@ -186,11 +191,13 @@ class RunHooks:
             return
         entry = session.entry(key)
         again = getattr(item, "execution_count", 1) > 1  # as pytest-rerunfailures counts
-        if again and entry.failure is not None:
+        if again and (entry.failure or entry.rebooting_failure) is not None:
             entry.forget_machine()
-            _end_machine(item)
+            _end_machines(item)
         if collect.needs_machine(item) or entry.config is None:
             refuse_failed(entry)
+        if collect.needs_rebooting_machine(item):
+            refuse_failed_rebooting(entry)
         _skip_inapplicable(item, session, key)
         destructive = item.get_closest_marker("nixos_destructive") is not None
         try:
@@ -219,6 +226,8 @@ class RunHooks:
         try:
             session = open_session(settings, flakes_of(settings), catalogue_dirs=directories)
             _check_suites(settings, session)
+            if (baseline := Baseline.of(settings)) is not None:
+                baseline.check_hosts(session.host_keys)
         except NixosError as err:
             raise _usage_error(config, err) from err
         return session
@@ -267,12 +276,17 @@ def _check_suites(settings: Settings, session: NixosSession) -> None:
             )
 
 
-def _end_machine(item: pytest.Item) -> None:
-    """End the shared machine of an item's host, so that the next who asks for it gets a sound
+def _end_machines(item: pytest.Item) -> None:
+    """End the shared machines of an item's host, so that the next who asks for one gets a sound
     one.
     """
     manager = item.session._fixturemanager  # noqa: SLF001 - pytest offers no other way to end a fixture early
-    for definition in manager.getfixturedefs("nixos_machine", item) or ():
+    definitions = [
+        definition
+        for name in collect.SHARED_MACHINES
+        for definition in manager.getfixturedefs(name, item) or ()
+    ]
+    for definition in definitions:
         definition.finish(item._request)  # type: ignore[attr-defined]  # noqa: SLF001 - as above
 
 

@@ -6,23 +6,30 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import MachineError, NixosError
 from pytest_nixos.generations.upgrade_stage import Stage
-from pytest_nixos.local.pace import Pace, measure_pace
+from pytest_nixos.local.pace import Pacer
+from pytest_nixos.machine.boot.internet import NoWayOut
 from pytest_nixos.nix.failures import ImageRefused
 from pytest_nixos.nix.flake import Flake, Flakes
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.platforms import what_a_build_takes
 from pytest_nixos.nix.refs import HostRef
 from pytest_nixos.nix.schedule import Evaluated, Question, evaluate_hosts
+from pytest_nixos.observe.internet import NeedsOfMachine
+from pytest_nixos.observe.store import Observations
 from pytest_nixos.plugin.machines.changed import ChangedMachines
 from pytest_nixos.plugin.options import Settings, SnapshotUse
 from pytest_nixos.standards.load import Catalogue
 from pytest_nixos.standards.model import Control
 from pytest_nixos.standards.waivers import Waiver
+from pytest_nixos.test_secrets.given import check_declared
+
+if TYPE_CHECKING:
+    from pytest_nixos.test_secrets.archive import TestSecrets
 
 __all__ = ["HostEntry", "NixosSession"]
 
@@ -35,6 +42,9 @@ class HostEntry:
     did.
 
     :param boot_loader: the same host as a VM with a boot loader, once a test needed it.
+    :param rebooting_failure: why the machine that is made for reboots failed, once it did; the
+        host's other machines are judged all the same.
+    :param secrets: what its machines get for the host's secrets, once one was started.
     :param subject: of an upgrade test, the host's key; it has one entry for each stage.
     :param stage: of an upgrade test, ``None`` in any other run.
     :param state: what an upgrade test saw in that stage, JSON-able.
@@ -47,7 +57,9 @@ class HostEntry:
     ref: HostRef
     config: HostConfig | None = None
     boot_loader: HostConfig | None = None
+    rebooting_failure: NixosError | None = None
     failure: NixosError | None = None
+    secrets: TestSecrets | None = None
     shown: bool = False
     subject: str = ""
     stage: Stage | None = None
@@ -68,7 +80,8 @@ class HostEntry:
             self.fail(evaluated.failure)
 
     def forget_machine(self) -> None:
-        """Forget what became of the machine: another one is started."""
+        """Forget what became of the machines: others are started."""
+        self.rebooting_failure = None
         if self.config is not None:
             self.failure, self.shown = None, False
 
@@ -85,6 +98,8 @@ class NixosSession:
 
     :param question: what is asked about a host when it is evaluated.
     :param controls: selected by the profiles, parameters and severities applied.
+
+    ``pacer`` tells how slow this machine is, ``told_pace`` the factor that people have been told.
     """
 
     def __init__(
@@ -109,19 +124,8 @@ class NixosSession:
         self._by_id = {control.id: control for control in controls}
         self._entries = {entry.key: entry for entry in entries}
         self._to_build: tuple[str, ...] = ()
-        self._pace: Pace | None = None
-
-    @property
-    def pace(self) -> Pace:
-        """How slow this machine is; measured when a process of the run first asks."""
-        if self._pace is None:
-            self._pace = measure_pace()
-        return self._pace
-
-    @property
-    def has_pace(self) -> bool:
-        """Whether :attr:`pace` has been measured, so that it has been told."""
-        return self._pace is not None
+        self.pacer = Pacer()
+        self.told_pace = 1.0
 
     @property
     def entries(self) -> tuple[HostEntry, ...]:
@@ -178,6 +182,11 @@ class NixosSession:
         failed = [e for e in fresh if e.failure is not None and e not in left]
         for entry in failed:
             say(f"{entry.key}: does not evaluate")
+        if self.settings.secrets:
+            check_declared(
+                self.settings.secrets,
+                {e.ref.attr: _secret_names(e.config) for e in self.entries if e.config is not None},
+            )
         self._say_what_builds_take([entry for entry in fresh if entry.config is not None], say)
         if wanted and all(entry.failure is not None for entry in wanted):
             raise next(e.failure for e in (*failed, *wanted) if e.failure is not None)
@@ -261,6 +270,22 @@ class NixosSession:
         container = self.host_config(key).is_container
         return BackendName.CONTAINER if container else BackendName.VM
 
+    def needs_of(self, key: str, observations: Callable[[], Observations | None]) -> NeedsOfMachine:
+        """Return what tells which units of a host's machine need an internet that is not there.
+
+        A live host has what it has, and a VM reaches what this machine reaches where people ask for
+        that; a container's network always ends at its link.
+        """
+        backend = self.backend_name(key)
+        reaches = backend is BackendName.SSH or (
+            backend is BackendName.VM and self.settings.open_network
+        )
+        host = self._entries[key].config
+        return NeedsOfMachine(
+            no_way_out=None if reaches or host is None else NoWayOut.of(host),
+            observations=observations,
+        )
+
     def plan_builds(self, keys: Sequence[str]) -> None:
         """Remember the hosts that have tests in this process."""
         self._to_build = tuple(keys)
@@ -278,3 +303,7 @@ class NixosSession:
             if entry.config is not None and self.backend_name(entry.key) is not BackendName.SSH
         ]
         return tuple(host.derivation for host in hosts if not Path(host.output).exists())
+
+
+def _secret_names(host: HostConfig) -> tuple[str, ...]:
+    return tuple(secret.name for secret in host.secrets.secrets)

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pytest_nixos.report.ckl_report import write_ckl
+from pytest_nixos.report.csv_report import write_csv
 from pytest_nixos.report.facts import ReportWriter
+from pytest_nixos.report.hdf_report import write_hdf
 from pytest_nixos.report.html_report import write_html
 from pytest_nixos.report.json_report import write_json
+from pytest_nixos.report.oscal_report import write_oscal
 from pytest_nixos.report.sarif_report import write_sarif
 
 __all__ = ["BUNDLED_WRITERS"]
 
 BUNDLED_WRITERS: Mapping[str, ReportWriter] = {
+    "ckl": write_ckl,
+    "csv": write_csv,
+    "hdf": write_hdf,
     "html": write_html,
     "json": write_json,
+    "oscal": write_oscal,
     "sarif": write_sarif,
 }

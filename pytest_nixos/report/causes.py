@@ -3,7 +3,8 @@
 A finding blames subjects ("unit:ollama.service is broken") and rests on subjects ("the API answers"
 needs that unit). A failed finding that rests on what another one blames is that one's echo; so is
 one that blames nothing that an earlier cause does not blame. A machine that did not boot, or died,
-explains everything that could not be judged.
+explains everything that could not be judged. What needs the internet fails nothing: the finding that
+names such units explains those that were not judged for them.
 """
 
 from __future__ import annotations
@@ -111,6 +112,12 @@ def _linked(findings: tuple[Finding, ...]) -> list[Finding]:
                 if finding.outcome is Outcome.ERROR and MACHINE in finding.rests_on
                 else ()
             )
+    # What was not judged for want of the internet goes back to the finding that names the units.
+    offline = [f for f in findings if f.outcome is Outcome.NOT_APPLICABLE and f.blames]
+    for finding in findings:
+        needs = [s for s in finding.rests_on if s.kind is SubjectKind.INTERNET]
+        if finding.outcome is Outcome.NOT_APPLICABLE and needs and finding not in offline:
+            caused_by[id(finding)] = _explaining(needs, offline, all_of=False)
     return [
         replace(
             finding,
@@ -122,7 +129,7 @@ def _linked(findings: tuple[Finding, ...]) -> list[Finding]:
                     if f is not finding and finding.control in caused_by.get(id(f), ())
                 )
             )
-            if finding in accepted
+            if finding in accepted or finding in offline
             else (),
         )
         for finding in findings

@@ -20,6 +20,7 @@ class RunFacts:
     :param started_at: ISO 8601 with zone.
     :param duration_s: wall clock seconds.
     :param waiver_notices: waivers that met no judged control, and why.
+    :param baseline: what became of the findings since an earlier run, JSON-able; empty without one.
     :param incomplete: why some of it was not judged though it was to be: workers that died.
     """
 
@@ -31,6 +32,7 @@ class RunFacts:
     waiver_notices: Sequence[str] = ()
     upgrades: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     incomplete: Sequence[str] = ()
+    baseline: Mapping[str, object] = field(default_factory=dict)
 
 
 class ReportWriter(Protocol):

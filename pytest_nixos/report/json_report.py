@@ -20,6 +20,8 @@ __all__ = ["SCHEMA_VERSION", "JsonReport", "json_schema", "write_json"]
 SCHEMA_VERSION = 1
 
 OutcomeName = Literal["passed", "failed", "not-applicable", "waived", "error"]
+# Values of JudgedOn.
+JudgedOnName = Literal["machine", "config", "both", "outside", "outside and machine", "nothing"]
 SeverityName = Literal["STYLE", "LOW", "MEDIUM", "HIGH", "CRITICAL"]
 
 
@@ -33,13 +35,34 @@ class JournalLine(msgspec.Struct, frozen=True, kw_only=True):
     message: str
 
 
+class JsonPlace(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an option that decides a finding gets its value.
+
+    `file` is relative to the flake's root, or to that of the input that `source` names; it is empty
+    where no file is known. `how`: the option is set there, its default is declared there, it is not
+    set and has none, the finding is about the text there, or the host itself is defined there.
+    """
+
+    option: str
+    how: Literal["set", "default", "unset", "text", "host"]
+    file: str
+    line: int | None
+    column: int | None
+    source: str
+    priority: str
+
+
 class JsonFinding(msgspec.Struct, frozen=True, kw_only=True):
     """Outcome of one control on one host.
 
-    `expected` and `observed` have the shape that the control gives them. `caused_by` names the
+    `judged_on` says whose word the verdict rests on: ``machine`` (the guest says it about itself,
+    and root of the guest can make it up), ``config`` (evaluated or built, without a guest),
+    ``both``, ``outside`` (looked at from outside the guest), ``outside and machine``, or
+    ``nothing`` where it was not judged. `expected` and `observed` have the shape that the control gives them. `caused_by` names the
     controls of the same host whose findings explain this one (``machine``: the host's own failure),
     and `explains` the other way round; both rest on the subjects (``unit:sshd.service``) that
-    findings blame and rest on.
+    findings blame and rest on. `pressure` is that of the machine that ran pytest while it was judged:
+    shares of `span_s` in which processes waited for a processor, and that a hypervisor took.
     """
 
     control: str
@@ -49,7 +72,7 @@ class JsonFinding(msgspec.Struct, frozen=True, kw_only=True):
     backend: str
     severity: SeverityName
     outcome: OutcomeName
-    judged_on: str
+    judged_on: JudgedOnName
     reason: str
     threat: str
     remedy: str
@@ -64,15 +87,32 @@ class JsonFinding(msgspec.Struct, frozen=True, kw_only=True):
     blames: list[str]
     caused_by: list[str]
     explains: list[str]
+    pressure: dict[str, float | None]
+    places: list[JsonPlace]
+    why: str = ""
+    by_hand: str = ""
+    page: str = ""
+    against_baseline: Literal["", "new", "worse", "known"] = ""
+
+
+class JsonChange(msgspec.Struct, frozen=True, kw_only=True):
+    """Options that differ in the machine for one reason."""
+
+    what: str
+    why: str
+    options: list[str]
 
 
 class JsonHost(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One host of the run; where it did not evaluate, only the first three.
 
     `failure` is what kept the host from being judged, `why` the same in a few words.
-    `changed_options` maps an option to what the host declares and what the machine had.
+    `changed_options` maps an option to what the host declares and what the machine had; `changes`
+    are the same options in at most ten groups, each with the reason.
     `circumstances` are the machine's that ran pytest: its `pace`, the `pressure` on it, and what
-    the guest's kernel was told for it.
+    the guest's kernel was told for it; and `secrets`: how many of the host's have test values.
+    `folder` is the flake's below the root of its source tree. `declared`: units, open ports, users,
+    kernel parameters and toplevel, for comparisons.
     """
 
     ref: str
@@ -84,7 +124,10 @@ class JsonHost(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     version: str | msgspec.UnsetType = msgspec.UNSET
     warnings: list[str] | msgspec.UnsetType = msgspec.UNSET
     changed_options: dict[str, list[Any]] | msgspec.UnsetType = msgspec.UNSET
+    changes: list[JsonChange] = []
     circumstances: dict[str, Any] = {}
+    declared: dict[str, Any] = {}
+    folder: str = ""
 
 
 class JsonRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,6 +143,7 @@ class JsonRun(msgspec.Struct, frozen=True, kw_only=True):
     waiver_notices: list[str]
     upgrades: dict[str, dict[str, Any]]
     incomplete: list[str]
+    baseline: dict[str, Any] = {}
 
 
 class JsonReport(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
 from pytest_nixos.findings import Finding, Outcome, Severity
 from pytest_nixos.local.text import printable
+from pytest_nixos.place import Place
 from pytest_nixos.report.facts import RunFacts
 
 __all__ = ["write_sarif"]
@@ -42,8 +44,8 @@ _KINDS = {
 def write_sarif(findings: Sequence[Finding], run: RunFacts) -> str:
     """Write findings as one SARIF log, each control a rule; waived ones carry a suppression.
 
-    A finding is about a host, not about a line: its place is the flake's ``flake.nix``, its logical
-    place the host.
+    The place of a finding is the line of the flake that decides it, else ``flake.nix``; its logical
+    place is the host.
     """
     rules = {finding.control: finding for finding in findings}
     index = {control: number for number, control in enumerate(rules)}
@@ -67,7 +69,7 @@ def write_sarif(findings: Sequence[Finding], run: RunFacts) -> str:
                         ),
                     }
                 ],
-                "results": [_result(finding, index[finding.control]) for finding in findings],
+                "results": [_result(finding, index[finding.control], run) for finding in findings],
             }
         ],
     }
@@ -90,7 +92,22 @@ def _rule(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _result(finding: Finding, rule: int) -> dict[str, Any]:
+def _physical(place: Place | None, folder: str) -> dict[str, Any]:
+    """Return a place below the root of the repository, which is what code scanning marks."""
+    file = place.file if place is not None else "flake.nix"
+    location: dict[str, Any] = {
+        "artifactLocation": {"uri": quote("/".join(part for part in (folder, file) if part))}
+    }
+    if place is not None and place.line is not None:
+        location["region"] = {"startLine": place.line} | (
+            {"startColumn": place.column} if place.column is not None else {}
+        )
+    return location
+
+
+def _result(finding: Finding, rule: int, run: RunFacts) -> dict[str, Any]:
+    folder = str(run.hosts.get(finding.host, {}).get("folder") or "")
+    places = [place for place in finding.places if place.own]
     what = f"{finding.host}: {finding.reason or finding.title}"
     kind = _KINDS[finding.outcome]
     result: dict[str, Any] = {
@@ -102,14 +119,26 @@ def _result(finding: Finding, rule: int) -> dict[str, Any]:
         "message": {"text": printable(what)},
         "locations": [
             {
-                "physicalLocation": {"artifactLocation": {"uri": "flake.nix"}},
+                "physicalLocation": _physical(places[0] if places else None, folder),
                 "logicalLocations": [
                     {"name": printable(finding.host), "kind": "module"},
                 ],
             }
         ],
+        "relatedLocations": [
+            {
+                "id": number,
+                "physicalLocation": _physical(place, folder),
+                "message": {"text": printable(place.words)},
+            }
+            for number, place in enumerate(places, 1)
+        ],
         "partialFingerprints": {"nixosControl/v1": f"{finding.host}/{finding.control}"},
-        "properties": {"causedBy": list(finding.caused_by), "explains": list(finding.explains)},
+        "properties": {
+            "judgedOn": finding.judged_on,
+            "causedBy": list(finding.caused_by),
+            "explains": list(finding.explains),
+        },
     }
     if finding.outcome is Outcome.WAIVED:
         result["suppressions"] = [{"kind": "external", "justification": printable(finding.reason)}]

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pytest_nixos.findings import Finding, Outcome, Severity
+from pytest_nixos.local.pace import Pressure
 from pytest_nixos.local.text import one_line, printable
 from pytest_nixos.report.causes import Cause, causes_of
 from pytest_nixos.report.facts import RunFacts
@@ -31,6 +32,7 @@ _WARNING = 4
 _SCREEN_LINES = 36
 _REMEDY_LINES = 4
 _EXPLAINED = 8
+_PLAN_PLACES = 2
 _WORDS = {
     Outcome.PASSED: "passed",
     Outcome.FAILED: "failed",
@@ -55,10 +57,13 @@ def print_summary(
     Guest text is made printable.
 
     :param findings: as :func:`pytest_nixos.report.causes.explained` gives them.
-    :param whole: print the whole plan, and not only what fits a screen.
+    :param whole: print the whole plan, with whose word each verdict rests on, and not only what
+        fits a screen.
     """
     _print(console, _hosts(findings, run))
-    entries = [*_unjudged(findings, run), *_plan(findings, run)]
+    for text in _offline(findings):
+        _print(console, text)
+    entries = [*_unjudged(findings, run), *_plan(findings, run, whole=whole)]
     if not entries:
         return
     causes = [f for f in findings if f.outcome is Outcome.FAILED and not f.caused_by]
@@ -76,14 +81,21 @@ def failure_lines(finding: Finding) -> list[str]:
         f"{finding.severity.name} {finding.control}: {finding.title}",
         printable(finding.reason),
     ]
+    lines += _where(finding, most=len(finding.places))
     lines += [f"expected: {_value(finding.expected)}", f"observed: {_value(finding.observed)}"]
     for name, text in finding.attachments.items():
         tail = text.splitlines()[-_ATTACHMENT_LINES:]
         lines += [f"{printable(name)}:", *(f"  | {printable(line)}" for line in tail)]
+    lines.append(f"judged on {finding.judged_on}: {finding.whose_word}")
+    if busy := Pressure.from_json(finding.pressure).words:
+        lines.append(f"meanwhile: {busy}")
     lines += _journal_lines(finding)
     if finding.threat:
         lines.append(f"risk:     {printable(finding.threat)}")
-    return lines + _labelled("remedy:   ", finding.remedy, most=None)
+    lines += _labelled("remedy:   ", finding.remedy, most=None)
+    if finding.by_hand:
+        lines.append(f"by hand:  {printable(finding.by_hand)}")
+    return lines
 
 
 def _journal_lines(finding: Finding) -> list[str]:
@@ -137,6 +149,19 @@ def _phases(facts: Mapping[str, object]) -> str:
     return ", ".join(f"{name} {seconds:.1f}" for name, seconds in phases.items())
 
 
+def _offline(findings: Sequence[Finding]) -> list[Text]:
+    """Say which units need the internet, and how much was not judged for them: they are neither
+    right nor wrong.
+    """
+    lines = []
+    for finding in findings:
+        if finding.outcome is Outcome.NOT_APPLICABLE and finding.blames:
+            more = len(finding.explains)
+            told = f" ({_controls(more)} not judged for it)" if more else ""
+            lines.append(Text(f"{printable(finding.host)}: {printable(finding.reason)}{told}"))
+    return lines
+
+
 def _unjudged(findings: Sequence[Finding], run: RunFacts) -> list[list[Text]]:
     """Return an entry for each host whose own failure kept controls from being judged, and no
     finding says so.
@@ -162,34 +187,42 @@ def _unjudged(findings: Sequence[Finding], run: RunFacts) -> list[list[Text]]:
     return entries
 
 
-def _plan(findings: Sequence[Finding], run: RunFacts) -> list[list[Text]]:
-    fail_on = Severity[run.fail_on]
+def _plan(findings: Sequence[Finding], run: RunFacts, *, whole: bool) -> list[list[Text]]:
     causes = {id(cause.finding): cause for cause in causes_of(findings)}
     first = [f for f in findings if f.failed and not f.caused_by]
     return [
-        _cause_entry(number, causes[id(finding)], fail_on=fail_on)
+        _cause_entry(number, causes[id(finding)], run, whole=whole)
         if id(finding) in causes
         else _broken_entry(number, finding)
         for number, finding in enumerate(first, 1)
     ]
 
 
-def _cause_entry(number: int, cause: Cause, *, fail_on: Severity) -> list[Text]:
+def _cause_entry(number: int, cause: Cause, run: RunFacts, *, whole: bool) -> list[Text]:
     finding = cause.finding
-    below = " (below --nixos-fail-on)" if finding.severity < fail_on else ""
+    below = " (below --nixos-fail-on)" if finding.severity < Severity[run.fail_on] else ""
     head = Text(f"{number:>3}. ")
     head.append(finding.severity.name, style=_STYLES[finding.severity])
     head.append(f" {finding.control} [{printable(finding.host)}] {finding.title}{below}")
     lines = [f"     {printable(finding.reason)}"] if finding.reason else []
+    lines += [f"     {line}" for line in _where(finding, most=_PLAN_PLACES)]
     lines += [f"     {line}" for line in _explains(cause)]
     if finding.expected is not None:
         lines.append(f"     expected: {_value(finding.expected, most=_PLAN_VALUE)}")
     if finding.observed is not None:
         lines.append(f"     observed: {_value(finding.observed, most=_PLAN_VALUE)}")
+    if whole:
+        lines.append(f"     judged on {finding.judged_on}: {finding.whose_word}")
     lines += [
         f"     {line}" for line in _labelled("remedy:   ", finding.remedy, most=_REMEDY_LINES)
     ]
     return [head, *(Text(line) for line in lines)]
+
+
+def _where(finding: Finding, *, most: int) -> list[str]:
+    """Return a line for each place that decides a finding, so that editors can jump to it."""
+    shown = [printable(place.words) for place in finding.places[:most]]
+    return [f"{'where:   ' if i == 0 else '         '} {line}" for i, line in enumerate(shown)]
 
 
 def _explains(cause: Cause) -> list[str]:

@@ -48,6 +48,10 @@ class _Shape:
         return entropy(value) >= self.random and (self.samples or not is_sample(value))
 
 
+#: A run of words as programs write them: each begins with a capital.
+_CAMEL = re.compile(r"(?:[A-Z][a-z]{2,}){3}|[a-z]{9}|[A-Z]{9}|\d{8}")
+#: So long a drawn value may hold such a run by chance.
+_LONG = 64
 # Keys stand in files with real line ends, and in JSON, Nix and shell texts with ``\n`` for them.
 _BREAK = r"(?:\\r|\\n|\s|\\)"
 _PRIVATE_KEY = re.compile(
@@ -151,6 +155,22 @@ def _login_token(token: str) -> bool:
     return isinstance(nats, dict) and nats.get("bearer_token") is True
 
 
+def _mixed(value: str) -> bool:
+    """Whether a value looks drawn, not written: letters of either case with several digits among
+    them, and no word.
+    """
+    body = re.sub(r"[-_.]", "", value)
+    kinds = (r"[a-z]", r"[A-Z]", r"[0-9]")
+    written = len(body) < _LONG and _CAMEL.search(body) is not None
+    return all(len(re.findall(kind, body)) >= 2 for kind in kinds) and not written
+
+
+def _base36(value: str) -> bool:
+    """Whether small letters and digits stand as mixed as a drawn value has them."""
+    digits = sum(character.isdigit() for character in value)
+    return digits >= len(value) // 8 and not re.search(r"[a-z]{13}|\d{9}", value)
+
+
 def _json(part: str) -> object:
     try:
         return json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
@@ -188,6 +208,8 @@ _CHECKS: Mapping[str, Callable[[str], bool]] = {
     "github-sum": _github_sum,
     "nats-seed": _nats_seed,
     "login-token": _login_token,
+    "mixed": _mixed,
+    "base36": _base36,
     "literal": lambda value: judge_value(value, NameClass.PASSWORD) is Verdict.SECRET,
 }
 

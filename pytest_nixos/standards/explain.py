@@ -8,12 +8,20 @@ import json
 from collections.abc import Iterable, Sequence
 
 from pytest_nixos.backend_name import EVERYWHERE, BackendName
+from pytest_nixos.findings import JudgedOn
 from pytest_nixos.standards.expectation import describe
 from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.load import Catalogue
 from pytest_nixos.standards.model import STANDARDS, Control, Remedy
 
-__all__ = ["explain", "how_judged", "list_controls", "reference_lines", "remedy_scope"]
+__all__ = [
+    "explain",
+    "how_judged",
+    "list_controls",
+    "reference_lines",
+    "remedy_scope",
+    "whose_word",
+]
 
 
 def list_controls(controls: Iterable[Control]) -> str:
@@ -89,7 +97,18 @@ def how_judged(control: Control) -> list[str]:
     sentences = _data_sentences(control)
     if control.check:
         sentences = ["By a Python check of the same id."]
+    word = whose_word(control)
+    sentences.append(f"A verdict rests on {word.words}.")
     return [*sentences, *_limits(control)]
+
+
+def whose_word(control: Control) -> JudgedOn:
+    """Return whose word a verdict about a control rests on, where nothing is falsified."""
+    if not control.is_data:
+        return JudgedOn(control.judged_on) if control.check else JudgedOn.NOTHING
+    if control.observed is None or KINDS[control.observed.kind].host_side:
+        return JudgedOn.CONFIG
+    return JudgedOn.MACHINE if control.declared is None else JudgedOn.BOTH
 
 
 def reference_lines(control: Control) -> list[str]:

@@ -19,7 +19,7 @@ __all__ = ["FlakeFiles", "StoreScan", "flake_directory", "read_flake"]
 Json = Any
 
 _SOURCE_LIMIT = 256 * 1024
-_SOURCE_FILES = 2000
+_SOURCE_FILES = 4000
 _GIT_S = 30.0
 _TEXT_SUFFIXES = (
     ".nix",
@@ -101,17 +101,20 @@ def _sources(directory: Path) -> Iterator[tuple[str, str]]:
         names[:] = sorted(n for n in names if _is_own(Path(root) / n))
         for name in sorted(files):
             path = Path(root) / name
-            if not name.endswith(_TEXT_SUFFIXES) or path.is_symlink():
+            if name == "flake.lock" or path.is_symlink() or not path.is_file():
+                continue
+            try:
+                with path.open("rb") as stream:
+                    data = stream.read(_SOURCE_LIMIT)
+            except OSError:
+                continue
+            # A file of any name may be text; those that are asked for by name may be encrypted.
+            if b"\0" in data and not name.endswith(_TEXT_SUFFIXES):
                 continue
             count += 1
             if count > _SOURCE_FILES:
                 return
-            try:
-                with path.open("rb") as stream:
-                    text = stream.read(_SOURCE_LIMIT).decode(errors="replace")
-            except OSError:
-                continue
-            yield str(path.relative_to(directory)), text
+            yield str(path.relative_to(directory)), data.decode(errors="replace")
 
 
 def _is_own(folder: Path) -> bool:

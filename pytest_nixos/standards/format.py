@@ -147,6 +147,7 @@ class ControlEntry(Entry, frozen=True, kw_only=True):
     declared: DeclaredEntry | UnsetType = UNSET
     expect: ExpectEntry | UnsetType = UNSET
     check: Said = False
+    judged_on: Literal["machine", "config", "outside", "outside and machine"] = "machine"
     judged_as: Id | UnsetType = UNSET
     manual: Text | UnsetType = UNSET
     blames: list[SubjectName] | UnsetType = UNSET
@@ -276,6 +277,8 @@ _RULES: Mapping[str, Mapping[str, Json]] = {
     "FillEntry": {"oneOf": [{"required": [name]} for name in ("pattern", "option")]},
     "ControlEntry": {
         "allOf": [{"oneOf": [{"required": ["remedy"]}, {"required": ["remedies"]}]}],
+        # What data are read from says it of them.
+        "dependentRequired": {"judged-on": ["check"]},
         "oneOf": [
             _only("judged by a Python check", "check", "manual", "judged-as"),
             _only("judged as another control", "judged-as", "check", "manual", "expect"),

@@ -12,11 +12,11 @@ from pytest_nixos.findings import Outcome
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.standards.applicability import inapplicable
 from pytest_nixos.standards.declared_value import declared_value, redacted, value_in_machine
-from pytest_nixos.standards.expectation import NothingToCheckError, describe, mismatch
+from pytest_nixos.standards.expectation import SHOWN, NothingToCheckError, describe, mismatch
 from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.look import look
-from pytest_nixos.standards.model import Control, DeclaredSpec, Expectation, Operator
-from pytest_nixos.standards.seen import Seen, Unseen
+from pytest_nixos.standards.model import Control, DeclaredSpec, Expectation, Operator, Quantifier
+from pytest_nixos.standards.seen import EVERYBODY_ELSE, Seen, Unseen
 
 __all__ = ["Verdict", "judge"]
 
@@ -29,7 +29,7 @@ class Verdict:
 
     :param expected: what had to hold, in words.
     :param observed: what was found; ``{"machine": ..., "declared": ...}`` where both were judged.
-    :param judged_on: ``machine``, ``config`` or ``both``; ``nothing`` where it was not judged.
+    :param judged_on: a value of :class:`pytest_nixos.findings.JudgedOn`.
     """
 
     control: Control
@@ -93,18 +93,22 @@ def _judge_machine(
     if control.expect.op is Operator.AS_DECLARED:
         return _judge_as_declared(control, host, sight)
     on_machine = _hold(control.expect, sight)
+    if on_machine.outcome is Outcome.NOT_APPLICABLE:
+        about = KINDS[control.observed.kind].about(control.observed.parameters)
+        on_machine = replace(on_machine, reason=f"{on_machine.reason}: {about}")
     if control.declared is None:
         return _verdict(control, on_machine, judged_on)
     found = declared_value(host, control.declared)
     if not isinstance(found, Seen) or found.value is None:
-        return _verdict(control, on_machine, "machine")
+        return _verdict(control, on_machine, judged_on)
     on_config = _hold(_config_expectation(control), found, control.declared)
     observed = {"machine": on_machine.observed, "declared": on_config.observed}
+    where = "both" if judged_on == "machine" else judged_on
     if on_machine.outcome is Outcome.PASSED and on_config.outcome is Outcome.FAILED:
         reason = f"the machine is right, but {control.declared.path} {on_config.reason}"
-        return _verdict(control, _Judgement(Outcome.FAILED, reason, observed), "both")
+        return _verdict(control, _Judgement(Outcome.FAILED, reason, observed), where)
     both = _Judgement(on_machine.outcome, on_machine.reason, observed)
-    return _verdict(control, both, "both")
+    return _verdict(control, both, where)
 
 
 def _judge_as_declared(control: Control, host: HostConfig, sight: Seen) -> Verdict:
@@ -140,7 +144,14 @@ def _judge_config(control: Control, host: HostConfig) -> _Judgement:
     held = _hold(_config_expectation(control), found, control.declared)
     if held.outcome is Outcome.PASSED:
         return held
-    return _Judgement(held.outcome, f"{control.declared.path} {held.reason}", held.observed)
+    # Members that are options name themselves.
+    named = len(control.declared.options) > 1 and "*" not in control.declared.select
+    about = (
+        ""
+        if named and _config_expectation(control).quantifier is not Quantifier.WHOLE
+        else (f"{control.declared.path} ")
+    )
+    return _Judgement(held.outcome, f"{about}{held.reason}", held.observed)
 
 
 def _falsified(control: Control, host: HostConfig, place: BackendName) -> str | None:
@@ -165,12 +176,17 @@ def _hold(expect: Expectation, sight: Seen, declared: DeclaredSpec | None = None
     first = _hold_one(expect, sight, declared)
     if first.outcome is Outcome.FAILED:
         return first
-    for case, value in sight.cases.items():
-        held = _hold_one(expect, Seen(value), declared)
-        if held.outcome is Outcome.FAILED:
-            observed = {"everybody else": first.observed, case: held.observed}
-            return _Judgement(Outcome.FAILED, f"for {case}: {held.reason}", observed)
-    return first
+    wrong = {
+        case: held
+        for case, value in sight.cases.items()
+        if (held := _hold_one(expect, Seen(value), declared)).outcome is Outcome.FAILED
+    }
+    if not wrong:
+        return first
+    observed = {EVERYBODY_ELSE: first.observed, **{case: h.observed for case, h in wrong.items()}}
+    told = "; ".join(f"for {case}: {held.reason}" for case, held in list(wrong.items())[:SHOWN])
+    more = f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
+    return _Judgement(Outcome.FAILED, told + more, observed)
 
 
 def _hold_one(expect: Expectation, sight: Seen, declared: DeclaredSpec | None = None) -> _Judgement:

@@ -218,6 +218,8 @@ class Control:
         judged.
     :param requires: what the host has to declare.
     :param check: whether a Python check with the same id judges it.
+    :param judged_on: whose word that check rests on, a value of
+        :class:`pytest_nixos.findings.JudgedOn`.
     :param judged_as: id of the control that means the same and is judged in its place.
     :param manual: why no machine can judge it.
     :param blames: what is broken where it is violated (``unit:auditd.service``); it explains
@@ -243,6 +245,7 @@ class Control:
     declared: DeclaredSpec | None = None
     expect: Expectation | None = None
     check: bool = False
+    judged_on: str = "machine"
     judged_as: str | None = None
     manual: str | None = None
     blames: tuple[Subject, ...] = ()

@@ -78,6 +78,7 @@ def parse_control(entry: ControlEntry, suite: str, source: Path) -> Control:
         declared=_declared(given(entry.declared, None)),
         expect=_optional_expectation(given(entry.expect, None)),
         check=entry.check,
+        judged_on=entry.judged_on,
         judged_as=given(entry.judged_as, None),
         manual=given(entry.manual, None),
         blames=tuple(Subject.parse(text) for text in given(entry.blames, [])),

@@ -17,6 +17,7 @@ from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.standards.applicability import outside_releases, unmet_requirement
 from pytest_nixos.standards.expectation import NothingToCheckError, mismatch
 from pytest_nixos.standards.model import Control, Expectation, Fill, Quantifier, Remedy
+from pytest_nixos.standards.narrowed import narrowed
 from pytest_nixos.standards.nixos_releases import load_releases
 from pytest_nixos.standards.statements import Statement, statements
 
@@ -65,7 +66,7 @@ def remedy_text(
     if remedy is None:
         return f"# NixOS {host.release} has no option for this: a newer release does."
     values = _values(control, host, observed=observed, reason=reason, today=today)
-    parts = statements(remedy.text)
+    parts = statements(narrowed(remedy.text, _wrong(control, observed)))
     # What a remedy says of two kinds of thing is given of the kind that was found.
     some = any(_names(part) and not _unknown(part, values) for part in parts if not part.is_comment)
     lines, so_already = [], []

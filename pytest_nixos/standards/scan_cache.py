@@ -12,13 +12,13 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pytest_nixos.local.dirs import make_private
+from pytest_nixos.local.dirs import cache_directory, make_private
 from pytest_nixos.secrets.hit import Hit
 from pytest_nixos.secrets.scan import rules_version
 
-__all__ = ["PathScan", "ScanCache"]
+__all__ = ["PathScan", "ScanCache", "ScanFile"]
 
 Json = Any
 
@@ -93,6 +93,62 @@ class ScanCache:
                 Path(name).unlink(missing_ok=True)
                 raise
         self._new = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanFile:
+    """The file of a :class:`ScanCache`, as ``pytest-nixos cache`` looks after it."""
+
+    path: Path
+
+    @classmethod
+    def of_user(cls) -> Self:
+        """Return the file that runs of this user share."""
+        return cls(path=cache_directory("closures") / "scans.json")
+
+    @property
+    def size_bytes(self) -> int:
+        """Return its size, 0 where there is none."""
+        with contextlib.suppress(OSError):
+            return self.path.stat().st_size
+        return 0
+
+    @property
+    def count(self) -> int:
+        """Return how many scans of it count: those of the same rules, that can be read."""
+        return len(_read(self.path))
+
+    def problem(self) -> str | None:
+        """Say why a scan takes nothing from it, ``None`` where it is whole or not there."""
+        if not self.path.exists() and not self.path.is_symlink():
+            return None
+        entries = _read(self.path)
+        if not entries:
+            return "not private, not readable, or of other rules"
+        for entry in entries.values():
+            try:
+                _parsed(entry)
+            except (KeyError, TypeError, ValueError):
+                return "an entry of it cannot be read"
+        return None
+
+    def prune(self, *, most_age_s: float, now_s: float) -> bool:
+        """Remove it where nothing takes anything from it, or nothing was added for too long; say
+        whether it was removed.
+        """
+        with contextlib.suppress(OSError):
+            old = now_s - self.path.lstat().st_mtime > most_age_s
+            if old or self.problem() is not None:
+                return self.remove()
+        return False
+
+    def remove(self) -> bool:
+        """Remove it; say whether it was there."""
+        try:
+            self.path.unlink()
+        except OSError:
+            return False
+        return True
 
 
 def _version() -> str:

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Seen", "Sight", "Unseen"]
+__all__ = ["EVERYBODY_ELSE", "Seen", "Sight", "Unseen"]
 
 Json = Any
+#: What a finding calls the subjects that no case is about.
+EVERYBODY_ELSE = "everybody else"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jsonschema
+import msgspec
 import pytest
 from rich.console import Console
 
 from pytest_nixos.findings import Finding, Outcome, Severity
+from pytest_nixos.place import How, Place
 from pytest_nixos.report import RunFacts
 from pytest_nixos.report.causes import explained
 from pytest_nixos.report.html_report import write_html
@@ -35,6 +37,7 @@ RUN = RunFacts(
             "backend": "vm",
             "release": "24.05",
             "phases_s": {"evaluate": 3.0, "boot": 9.1},
+            "circumstances": {"secrets": "12 secrets have test values"},
         },
         "db": {
             "ref": "/etc/nixos#db",
@@ -79,6 +82,18 @@ FINDINGS = explained(
             expected="a" * 500,
             observed={"evil": "\x1b[2J\u202etxt"},
             reason="guest text \x1b[31m",
+            pressure={"waited": 0.9, "stolen": 0.0, "span_s": 12.5},
+            places=(
+                Place(
+                    option="services.a.b",
+                    how=How.SET,
+                    file="hosts/w b.nix",
+                    line=12,
+                    column=3,
+                    priority="mkForce",
+                ),
+                Place(option="c.d", how=How.DEFAULT, file="nixos/c.nix", source="nixpkgs", line=9),
+            ),
             attachments={"journal": "\n".join(f"line {n}" for n in range(30)) + "\x07"},
         ),
         finding("A-4", Severity.HIGH, Outcome.ERROR, reason="the guest is gone"),
@@ -108,7 +123,14 @@ FINDINGS = explained(
         finding(
             "A-7", Severity.HIGH, Outcome.FAILED, reason="failed: ollama.service", blames=(OLLAMA,)
         ),
-        finding("A-8", Severity.CRITICAL, Outcome.FAILED, reason="no answer", rests_on=(OLLAMA,)),
+        finding(
+            "A-8",
+            Severity.CRITICAL,
+            Outcome.FAILED,
+            reason="no answer",
+            rests_on=(OLLAMA,),
+            judged_on="outside",
+        ),
         *(
             finding(
                 f"B-{n}",
@@ -166,9 +188,9 @@ def test_finding_survives_json() -> None:
 
 def test_guest_text_is_no_markup() -> None:
     page = write_html(FINDINGS, RUN)
-    assert "<script>" not in page
-    assert "&lt;script&gt;" in page
-    assert "<b>evil" not in page
+    assert page.count("<script") == 2, "the data and the page's own script, and nothing of a guest"
+    assert "\\u003cscript\\u003e" in page
+    assert "<b>evil" not in page and "&lt;b&gt;evil" in page
 
 
 def test_a_page_without_findings_is_whole() -> None:
@@ -185,6 +207,24 @@ def test_report_keeps_to_its_schema() -> None:
     schema = json.loads(SCHEMA.read_text())
     jsonschema.validate(json.loads(write_json(FINDINGS, RUN)), schema)
     jsonschema.validate(json.loads(write_json((), RUN)), schema)
+
+
+def test_whose_word_a_verdict_rests_on_is_told_everywhere() -> None:
+    outside = next(f for f in FINDINGS if f.control == "A-8")
+    assert '"judged_on": "outside"' in write_json(FINDINGS, RUN)
+    assert '"judgedOn": "outside"' in write_sarif(FINDINGS, RUN)
+    assert outside.whose_word == "a look from outside, not the guest's word"
+    assert "outside: a look from outside, not the guest's word" in write_html(FINDINGS, RUN)
+    assert "judged on machine: the guest's own word" in summary(whole=True)
+    assert "judged on machine" not in summary()
+    assert "judged on outside: a look from outside" in "\n".join(failure_lines(outside))
+
+
+def test_a_report_says_nothing_else_than_its_schema_does() -> None:
+    odd = finding("A-1", Severity.LOW, Outcome.FAILED, judged_on="hearsay")
+    assert odd.whose_word == "the guest's own word"
+    with pytest.raises(msgspec.ValidationError, match="judged_on"):
+        write_json((odd,), RUN)
 
 
 def test_plan_is_whole_on_demand_and_at_most_a_screen_else() -> None:

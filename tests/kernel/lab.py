@@ -16,7 +16,7 @@ import shutil
 import socket
 import struct
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -25,7 +25,7 @@ from typing import Self
 
 from pytest_nixos.machine.command import CommandResult
 from pytest_nixos.observe.base import observe
-from pytest_nixos.observe.firewall import FirewallState, firewall
+from pytest_nixos.observe.firewall import Cast, FirewallState, firewall
 
 __all__ = ["Lab", "Packet", "missing_packages"]
 
@@ -80,9 +80,13 @@ true
 """
 
 
-def missing_packages() -> list[str]:
-    """Return what has to be installed, as Debian's packages; empty if everything is there."""
-    return sorted({p for name, p in PROGRAMS.items() if not shutil.which(name, path=_PATH)})
+def missing_packages(more: Mapping[str, str] | None = None) -> list[str]:
+    """Return what has to be installed, as Debian's packages; empty if everything is there.
+
+    :param more: further programs, to the packages that have them.
+    """
+    wanted = {**PROGRAMS, **(more or {})}
+    return sorted({p for name, p in wanted.items() if not shutil.which(name, path=_PATH)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +112,29 @@ class Packet:
     @property
     def family(self) -> int:
         return ip_address(self.source).version
+
+    @property
+    def cast(self) -> Cast:
+        """Whom it is sent to; of the lab's networks the last address is for all."""
+        destination = ip_address(self.destination)
+        if destination.is_multicast:
+            return Cast.MULTICAST
+        all_ones = self.family == 4 and destination.packed[-1] == 255
+        return Cast.BROADCAST if all_ones else Cast.UNICAST
+
+    @property
+    def mac(self) -> bytes:
+        """The Ethernet address that a packet of its kind goes to; RFC 1112 and 2464."""
+        packed = ip_address(self.destination).packed
+        match self.cast:
+            case Cast.UNICAST:
+                return _mac(f"eth{self.link}")
+            case Cast.BROADCAST:
+                return b"\xff" * 6
+            case _ if self.family == 6:
+                return b"\x33\x33" + packed[-4:]
+            case _:
+                return b"\x01\x00\x5e" + bytes([packed[1] & 0x7F]) + packed[2:]
 
     def network(self, number: int) -> bytes:
         """Build it, from the IP header on."""
@@ -138,7 +165,7 @@ class Packet:
             "sport": first,
             "dport": second,
             "ethertype": 0x0800 if self.family == 4 else 0x86DD,
-            "pkttype": 0,
+            "pkttype": self.cast.value,
             "meta.length": len(whole),
             "tcp.flags": 2,
         }
@@ -231,6 +258,10 @@ class Lab:
         :param legacy: also those of the kernel's old iptables.
         """
         self.load("nft flush ruleset" + (_FORGET_LEGACY if legacy else ""))
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget all connections, so that the next packet is the first of its own."""
         for family in (socket.AF_INET, socket.AF_INET6):
             # IPCTNL_MSG_CT_DELETE without a tuple deletes all.
             head = struct.pack("=IHHII", 20, 1 << 8 | 2, 0x5, 1, 0)
@@ -242,7 +273,7 @@ class Lab:
         begin = self._number
         for number, packet in enumerate(packets, start=begin):
             kind = 0x0800 if packet.family == 4 else 0x86DD
-            macs = _mac(f"eth{packet.link}") + _mac(f"s{packet.link}")
+            macs = packet.mac + _mac(f"s{packet.link}")
             frame = macs + struct.pack("!H", kind) + packet.network(number)
             self._speakers[packet.link].send(frame)
         self._number += len(packets)

@@ -12,7 +12,7 @@ from pytest_nixos.observe.firewall import Decision
 from tests.kernel.lab import Lab, Packet
 from tests.kernel.rulesets import RuleText
 
-__all__ = ["Tally", "Trial", "attempt"]
+__all__ = ["Tally", "Trial", "attempt", "compare"]
 
 _NAMES = {4: "ip", 6: "ip6"}
 
@@ -61,14 +61,22 @@ def attempt(lab: Lab, rules: RuleText, packets: Sequence[Packet]) -> Trial:
     try:
         if loaded.returncode != 0:
             return Trial(refused=True)
-        state = lab.observe()
-        begin = lab.next_number
-        arrived = lab.send(packets)
+        return compare(lab, packets, of=rules.script)
     finally:
         lab.clear(legacy=rules.uses_legacy)
+
+
+def compare(lab: Lab, packets: Sequence[Packet], *, of: str) -> Trial:
+    """Send `packets` to the rules that are loaded, and compare.
+
+    :param of: what a disagreement is told with.
+    """
+    state = lab.observe()
+    begin = lab.next_number
+    arrived = lab.send(packets)
     assert state.is_known and state.ruleset.surroundings.is_known, "the lab shows no rules"
     if state.unseen:
-        return Trial(wrong=(f"{state.unseen} of {rules.script}",))
+        return Trial(wrong=(f"{state.unseen} of {of}",))
     began_s = time.perf_counter()
     for link in (0, 1):
         for name in _NAMES.values():
@@ -84,7 +92,7 @@ def attempt(lab: Lab, rules: RuleText, packets: Sequence[Packet]) -> Trial:
         elif (decision is Decision.ACCEPTED) != got:
             happened = "let in" if got else "not let in"
             words = f"{happened}, said {decision.value} by {deciding}"
-            wrong.append(f"{packet}: {words}\n{rules.script}")
+            wrong.append(f"{packet}: {words}\n{of}")
         accepted += got
         dropped += not got
     return Trial(

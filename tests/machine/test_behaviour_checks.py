@@ -65,6 +65,62 @@ def test_tiers_and_speed_of_the_bad_twin(tmp_path: Path) -> None:
     assert failing(report) == {"NET-018", "LLM-006"}, printed
 
 
+TWO_NETWORKS = """{
+  inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-25.11";
+  outputs = { self, nixpkgs }: {
+    nixosConfigurations.it = nixpkgs.lib.nixosSystem { system = "x86_64-linux"; modules = [ ./host.nix ]; };
+  };
+}
+"""
+ON_TWO_NETWORKS = """
+{ pkgs, ... }:
+let
+  listens = port: {
+    wantedBy = [ "multi-user.target" ];
+    serviceConfig.ExecStart = "${pkgs.python3}/bin/python3 -m http.server ${toString port}";
+  };
+in
+{
+  boot.isContainer = true;
+  system.stateVersion = "25.11";
+  networking.hostName = "it";
+  networking.interfaces.eth1.ipv4.addresses = [ { address = "192.0.2.1"; prefixLength = 24; } ];
+  networking.nftables.enable = true;
+  networking.firewall.interfaces.eth1.allowedTCPPorts = [ 8081 ];
+  networking.firewall.extraInputRules = ''iifname "eth1" tcp dport 8082 accept'';
+  systemd.services.declared = listens 8081;
+  systemd.services.smuggled = listens 8082;
+  systemd.services.closed = listens 8083;
+}
+"""
+
+
+def test_each_network_of_a_container_has_a_stranger(tmp_path: Path) -> None:
+    folder = tmp_path / "flake"
+    folder.mkdir()
+    (folder / "flake.nix").write_text(TWO_NETWORKS)
+    (folder / "host.nix").write_text(ON_TWO_NETWORKS)
+    controls = ("FW-003", "FW-004", "FW-009", "NET-018")
+    _, report, printed = judge(
+        "it", tmp_path, *selected(tmp_path, *controls), "--nixos-backend", "container", flake=folder
+    )
+    found = {f["control"]: f for f in report["findings"]}
+    assert failing(report) == {"FW-003", "FW-004"}, printed
+    assert passed(report) == {"FW-009", "NET-018"}, printed
+    assert "tcp 8082 on eth1" in found["FW-003"]["reason"]
+    reachable = found["FW-004"]["observed"]["reachable and not declared"]
+    assert {where: ports for where, ports in reachable.items() if ports} == {"eth1, IPv4": [8082]}
+    seen = found["FW-009"]["observed"]["seen"]
+    answers = {
+        where.partition(",")[0]: look["tcp ports that answer"]
+        for where, look in seen.items()
+        if "IPv4" in where
+    }
+    assert answers == {"eth0": [], "eth1": [8081, 8082]}
+    # What is declared for eth1 is asked about on the other network only.
+    assert {w.partition(",")[0] for w, p in found["NET-018"]["observed"].items() if p} == {"eth0"}
+
+
 def test_template_that_is_no_archive(tmp_path: Path) -> None:
     _, report, printed = judge("lxc-host-bad", tmp_path, *selected(tmp_path, "LXC-001"))
     assert failing(report) == {"LXC-001"}, printed

@@ -21,13 +21,14 @@ from typing import ClassVar, cast
 
 import pytest
 
-from pytest_nixos.errors import BootError, NixosError, TransportError
+from pytest_nixos.errors import BootError, TransportError
 from pytest_nixos.local.run_directory import run_directory
 from pytest_nixos.local.timing import Deadline, poll
 from pytest_nixos.machine.base import MachineSpec
 from pytest_nixos.machine.boot.events import BootEvent, BootEventKind
 from pytest_nixos.machine.capabilities import PortState
 from pytest_nixos.machine.command import CommandResult
+from pytest_nixos.machine.container import channel
 from pytest_nixos.machine.container.backend import ContainerBackend, ContainerRunning
 from pytest_nixos.nix.declared import Declared
 from pytest_nixos.nix.host_facts import HostConfig
@@ -48,6 +49,8 @@ class Host:
     name = "web"
     vm = None
     units: ClassVar[dict[str, object]] = {}
+    host_name = "web"
+    file_systems: ClassVar[dict[str, object]] = {}
 
     def option(self, path: str) -> Declared:
         return Declared(path=path, state="absent")
@@ -218,13 +221,25 @@ def test_an_init_that_is_missing_is_told_with_the_console() -> None:
         assert _gone(directory.path)
 
 
+def test_a_guest_without_bash_is_not_told_as_a_network_without_route(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        channel, "_TEXT", channel._TEXT.replace("ExecStart=bash", "ExecStart=no-bash")
+    )
+    with run_directory() as directory:
+        with pytest.raises(BootError, match="no answer from the root command channel") as caught:
+            ContainerBackend().start(spec(directory.path), deadline=Deadline.after(15))
+        assert "route" not in str(caught.value)
+        assert _gone(directory.path)
+
+
 def test_a_boot_that_takes_too_long_is_told_and_leaves_nothing() -> None:
     with run_directory() as directory:
-        # On a slow machine the time may be up before anything is started.
-        with pytest.raises(NixosError) as caught:
+        # On a slow machine the time may be up before anything is started: it is the boot's all the same.
+        with pytest.raises(BootError) as caught:
             ContainerBackend().start(spec(directory.path), deadline=Deadline.after(0.7)).stop()
-        if isinstance(caught.value, BootError):
-            assert "--nixos-boot-timeout" in caught.value.remedy
+        assert "--nixos-boot-timeout" in caught.value.remedy
         assert _gone(directory.path)
 
 

@@ -79,6 +79,8 @@ class Session:
         ]
         self.process = subprocess.Popen(
             [
+                # Who started the tests in the background has Ctrl-C ignored (POSIX, "sh").
+                *("env", "--default-signal=INT"),
                 *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(test)),
                 *("--nixos-flake", f"{EXAMPLE}#{host}", *overrides),
             ],

@@ -104,3 +104,11 @@ def test_a_container_is_one_of_nspawn_where_that_is_told_apart(flake: FlakeRef) 
     config = evaluate(flake, "container", snapshot=False, options=(option,))
     assert config.backend == "container"
     assert config.changed[option] == (False, True)
+
+
+def test_an_option_that_was_removed_is_absent(flake: FlakeRef) -> None:
+    """Its definition throws: what reads it would count as unreadable."""
+    removed, there = "services.ollama.listenAddress", "services.ollama.host"
+    config = evaluate(flake, "plain", snapshot=False, options=(removed, there))
+    assert config.option(removed).state == "absent"
+    assert config.option(there).state == "present"

@@ -33,11 +33,18 @@ pytestmark = [
     pytest.mark.skipif(not shutil.which(PROGRAM), reason=f"no such program: {PROGRAM}"),
 ]
 
+# A tree may come without its generated lists of Haskell's packages, in which shellcheck is: scripts
+# that are checked as they are built (nixos-firewall-tool) could not be evaluated. Nothing is built.
+_LIST = Path(NIXPKGS, "pkgs/development/haskell-modules/hackage-packages.nix")
+_WITHOUT_LIST = "[ (_: prev: { shellcheck-minimal = prev.bash // { compiler = prev.bash; }; }) ]"
+OVERLAYS = "[ ]" if _LIST.exists() else _WITHOUT_LIST
+
 HOSTS = """
 {
   inputs.nixpkgs.url = "path:@NIXPKGS@";
   outputs = { self, nixpkgs }: let
     base = { lib, ... }: {
+      nixpkgs.overlays = @OVERLAYS@;
       system.stateVersion = "24.05";
       fileSystems."/" = { device = "/dev/vda1"; fsType = "ext4"; };
       boot.loader.grub.device = "/dev/vda";
@@ -92,7 +99,8 @@ INSTRUMENTATION = Instrumentation(channel_script="echo \"${HOME}\" '' \\ $(pwd)"
 @pytest.fixture(scope="module")
 def flake(tmp_path_factory: pytest.TempPathFactory) -> Flake:
     folder = tmp_path_factory.mktemp("real")
-    (folder / "flake.nix").write_text(HOSTS.replace("@NIXPKGS@", str(Path(NIXPKGS).resolve())))
+    text = HOSTS.replace("@NIXPKGS@", str(Path(NIXPKGS).resolve()))
+    (folder / "flake.nix").write_text(text.replace("@OVERLAYS@", OVERLAYS))
     # Without a lock file each command would copy the whole tree again.
     subprocess.run(
         [PROGRAM, "--extra-experimental-features", "nix-command flakes", "flake", "lock", f"path:{folder}"],
@@ -104,6 +112,7 @@ def flake(tmp_path_factory: pytest.TempPathFactory) -> Flake:
 @pytest.fixture(scope="module")
 def web(flake: Flake) -> HostConfig:
     paths = ["services.openssh.enable", 'boot.kernel.sysctl."vm.swappiness"', "no.such.option"]
+    paths.append("environment.blcr.enable")
     return flake.evaluate(WEB, option_paths=[*paths, "virtualisation.graphics"])
 
 
@@ -173,6 +182,8 @@ def test_options(web: HostConfig) -> None:
     assert web.option("services.openssh.enable").value is False
     assert web.option('boot.kernel.sysctl."vm.swappiness"').value == 10
     assert web.option("no.such.option").state == "absent"
+    # Behind mkRemovedOptionModule since 21.05.
+    assert web.option("environment.blcr.enable").state == "absent"
     # An option that only the VM variant has is absent in the host and told as changed.
     assert web.option("virtualisation.graphics").state == "absent"
     assert web.changed["virtualisation.graphics"] == (None, False)

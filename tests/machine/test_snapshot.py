@@ -36,6 +36,9 @@ class Host:
     """What the backend asks of a host config."""
 
     name = "vm-under-test"
+    host_name = "vm-under-test"
+    units: Mapping[str, object] = {}
+    file_systems: Mapping[str, object] = {}
     program = ""
     changed: Mapping[str, object] = {}
     system = f"{os.uname().machine}-linux"

@@ -11,6 +11,41 @@ from typing import Any
 
 HOSTS = os.environ["FAKE_NIX_HOSTS"].split()
 
+# Releases and builds of Nix that differ in what the plugin asks: name to what ``--version`` says.
+# 2.8, 2.26 and 2.34 were run; how the others differ was read in their sources and release notes.
+LANES = {
+    "2.8": "nix (Nix) 2.8.0",
+    "2.24": "nix (Nix) 2.24.10",
+    "2.26": "nix (Nix) 2.26.3",
+    "2.29": "nix (Nix) 2.29.1",
+    "2.33": "nix (Nix) 2.33.0",
+    "2.34": "nix (Nix) 2.34.8",
+    "2.35": "nix (Nix) 2.35.0",
+    "determinate": "nix (Determinate Nix 3.22.0) 2.35.0",
+    "lix": "nix (Lix, like Nix) 2.93.0",
+}
+LANE = os.environ.get("FAKE_NIX_LANE", "2.24")
+#: They evaluate a flake without copying it into the store first.
+LAZY = LANE in ("2.35", "determinate")
+
+
+def said(message: str) -> str:
+    """Return a message with the quotes of this release: paths in double ones from 2.34 on."""
+    newer = LANE in ("2.34", "2.35", "determinate")
+    return re.sub(r"'(/[^']*)'", r'"\1"', message) if newer else message
+
+
+def metadata() -> dict[str, Any]:
+    if problem := os.environ.get("FAKE_NIX_METADATA_FAILS"):
+        fail(said(problem))
+    locked = {"type": "path", "narHash": f"sha256-{os.getpid()}"}
+    document = {"locked": locked, "locks": {"nodes": {"root": {}}}, "path": str(Path.cwd())}
+    if LANE == "determinate":
+        del document["path"]
+    elif LAZY:
+        document["path"] = "/nix/store/00000000000000000000000000000000-source"
+    return document
+
 
 def fail(message: str) -> None:
     event = {"action": "msg", "level": 0, "msg": f"error: {message}", "raw_msg": message}
@@ -43,20 +78,24 @@ def evaluate(expression: str) -> object:
     absent = [{"state": "absent"} for _ in request["options"]]
     document["derivation"] = f"/nix/store/{host}.drv"
     system = "aarch64-linux" if host == "arm" else document["system"]
-    return {**document, "system": system, "options": absent, "machineOptions": absent}
+    set_by = json.loads(os.environ.get("FAKE_NIX_WHERE", "{}"))
+    where = [set_by.get(".".join(asked["names"])) for asked in request["where"]]
+    return {
+        **document,
+        "system": system,
+        "options": absent,
+        "machineOptions": absent,
+        "where": where,
+    }
 
 
 def main(arguments: list[str]) -> None:
     if "--version" in arguments:
-        sys.stdout.write("nix (Nix) 2.24.10" + "\n")
+        sys.stdout.write(LANES[LANE] + "\n")
     elif "metadata" in arguments:
-        locked = {"type": "path", "narHash": f"sha256-{os.getpid()}"}
-        sys.stdout.write(
-            json.dumps(
-                {"locked": locked, "locks": {"nodes": {"root": {}}}, "path": str(Path.cwd())}
-            )
-            + "\n"
-        )
+        sys.stdout.write(json.dumps(metadata()) + "\n")
+    elif "prefetch" in arguments and LANE != "2.8":
+        sys.stdout.write(json.dumps({"hash": "sha256-x", "storePath": str(Path.cwd())}) + "\n")
     elif "show" in arguments:
         settings = {"system": "x86_64-linux", "builders": os.environ.get("FAKE_NIX_BUILDERS", "")}
         sys.stdout.write(json.dumps({k: {"value": v} for k, v in settings.items()}) + "\n")

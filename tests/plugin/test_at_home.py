@@ -4,6 +4,7 @@ options, and other plugins.
 
 from __future__ import annotations
 
+import json
 import sys
 
 import pytest
@@ -223,3 +224,26 @@ def test_subtests_of_a_control_make_one_finding(field: Field) -> None:
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     (finding,) = field.report()["findings"]
     assert finding["outcome"] == "failed"
+
+
+def test_allure_gets_an_item_a_control_and_host(field: Field) -> None:
+    pytest.importorskip("allure_pytest")
+    field.pytester.makepyfile(_PAIR)
+    field.run_hosts("--alluredir", "allure").assert_outcomes(failed=2, passed=2)
+    results = [
+        json.loads(file.read_text())
+        for file in (field.pytester.path / "allure").glob("*-result.json")
+    ]
+    found = sorted((one["name"], one["status"]) for one in results)
+    assert found == [
+        ("test_bad[db.one]", "failed"),
+        ("test_bad[web]", "failed"),
+        ("test_good[db.one]", "passed"),
+        ("test_good[web]", "passed"),
+    ]
+    assert all(
+        "failed: x.service" in one["statusDetails"]["message"]
+        for one in results
+        if one["status"] == "failed"
+    )
+    assert len(field.machine_log) == 4

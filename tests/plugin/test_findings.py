@@ -53,6 +53,8 @@ def test_report_holds_every_control_with_evidence(checks: Field) -> None:
     assert worst["expected"] == [] and worst["observed"][0] == "x.service"
     assert worst["attachments"] == {"journal of x.service": "it broke"}
     assert worst["reason"] == "failed: x.service"
+    assert worst["pressure"].keys() == {"waited", "stolen", "span_s"}
+    assert report["findings"][-1]["pressure"] == {}
     assert report["run"]["hosts"]["web"]["release"] == "24.05"
 
 
@@ -92,6 +94,45 @@ def test_junit_properties_carry_control_and_severity(checks: Field) -> None:
         "nixos_severity": "HIGH",
         "nixos_host": "web",
         "nixos_outcome": "failed",
+        "nixos_judged_on": "machine",
+    }
+
+
+def test_whose_word_a_verdict_rests_on(field: Field) -> None:
+    field.pytester.makepyfile(
+        """
+import pytest
+
+@pytest.mark.nixos_control("FW-004")
+def test_said_by_the_catalogue(nixos_machine): pass
+
+@pytest.mark.nixos_control("BOOT-001")
+def test_said_by_the_check(nixos_machine, nixos_evidence):
+    nixos_evidence.judge_on("outside and machine")
+
+@pytest.mark.nixos_control("BOOT-002")
+def test_said_by_nobody(nixos_machine, nixos_evidence):
+    nixos_evidence.judged_on = "hearsay"
+
+@pytest.mark.nixos_control("FW-005")
+def test_not_judged(nixos_machine):
+    from pytest_nixos import not_applicable
+    not_applicable("nothing listens")
+
+@pytest.mark.nixos_control("BOOT-003")
+def test_misspelt(nixos_machine, nixos_evidence):
+    with pytest.raises(ValueError, match="outsid"):
+        nixos_evidence.judge_on("outsid")
+"""
+    )
+    run_web(field).assert_outcomes(passed=4, skipped=1)
+    told = {f["control"]: f["judged_on"] for f in field.report()["findings"]}
+    assert told == {
+        "FW-004": "outside",
+        "BOOT-001": "outside and machine",
+        "BOOT-002": "machine",
+        "FW-005": "nothing",
+        "BOOT-003": "machine",
     }
 
 

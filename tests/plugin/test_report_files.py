@@ -106,3 +106,50 @@ def test_junit_and_sarif_tell_causes(checks: Field) -> None:
 def test_a_report_may_go_to_what_is_no_file(checks: Field) -> None:
     result = checks.run(*WEB, "--nixos-report", "json:/dev/null")
     result.stdout.fnmatch_lines(["report: /dev/null"])
+
+
+ROOT_LOGIN = "services.openssh.settings.PermitRootLogin"
+
+
+def test_every_report_points_to_the_line_that_decides(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = field.pytester.path
+    (root / "hosts").mkdir()
+    (root / "hosts" / "web.nix").write_text(
+        f"{{ lib, ... }}: {{\n  {ROOT_LOGIN} = lib.mkForce 1;\n}}\n"
+    )
+    definition: dict[str, object] = {"priority": 50, "position": None, "members": []}
+    answer = {
+        "rest": [],
+        "priority": 50,
+        "declared": [],
+        "declaredAt": [],
+        "definitions": [{**definition, "file": f"{root}/hosts/web.nix"}],
+    }
+    monkeypatch.setenv("FAKE_NIX_WHERE", json.dumps({ROOT_LOGIN: answer}))
+    field.pytester.makepyfile(
+        "import pytest\n"
+        '@pytest.mark.nixos_control("SSH-001")\n'
+        "def test_root(nixos_machine): assert 0, 'is yes'\n"
+    )
+    reports = ("json:report.json", "sarif:findings.sarif", "html:report.html")
+    asked = [word for report in reports for word in ("--nixos-report", report)]
+    result = field.run(*WEB, *asked, "--junit-xml", "junit.xml")
+    spot = "hosts/web.nix:2"
+    result.stdout.fnmatch_lines([f"*where: *{spot} sets {ROOT_LOGIN}, by mkForce"])
+    (finding,) = field.report()["findings"]
+    assert [(p["file"], p["line"], p["column"]) for p in finding["places"]] == [
+        ("hosts/web.nix", 2, 3)
+    ]
+    sarif = json.loads((root / "findings.sarif").read_text())
+    (location,) = sarif["runs"][0]["results"][0]["locations"]
+    assert location["physicalLocation"] == {
+        "artifactLocation": {"uri": "hosts/web.nix"},
+        "region": {"startLine": 2, "startColumn": 3},
+    }
+    (case,) = ET.parse(root / "junit.xml").findall(".//testcase")
+    assert (case.get("file"), case.get("line")) == ("hosts/web.nix", "2")
+    assert spot in (root / "report.html").read_text()
+    field.run(*WEB, *asked, "--nixos-where", "off")
+    assert field.report()["findings"][0]["places"] == []

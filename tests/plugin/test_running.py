@@ -110,6 +110,63 @@ def test_fresh_machine_is_one_more_machine(field: Field) -> None:
     assert field.machine_log.count("start web") == 2 == field.machine_log.count("stop web")
 
 
+_ONLY_THE_FIRST_BOOTS = (
+    'if spec.host.name == "panics":',
+    'if "stop" not in LOG.read_text() and LOG.read_text().count("start") > 1:',
+)
+
+
+def test_a_fresh_machine_that_does_not_boot_fails_its_own_test_only(field: Field) -> None:
+    conftest = field.pytester.path / "conftest.py"
+    conftest.write_text(conftest.read_text().replace(*_ONLY_THE_FIRST_BOOTS))
+    field.pytester.makepyfile(
+        """
+        def test_a(nixos_machine): pass
+        def test_b(nixos_fresh_machine): pass
+        def test_c(nixos_machine): pass
+        def test_d(nixos_fresh_machine): pass
+        """
+    )
+    result = field.run("--nixos-flake", ".#web", "--nixos-suite", "none")
+    # Each fresh machine is tried: what ails one says little of the next.
+    result.assert_outcomes(passed=2, errors=2)
+    assert result.stdout.str().count("remedy: mend the kernel") == 2
+    assert field.machine_log.count("start web") == 3
+
+
+def test_a_rebooting_machine_that_does_not_boot_is_told_once_and_condemns_no_other(
+    field: Field,
+) -> None:
+    conftest = field.pytester.path / "conftest.py"
+    conftest.write_text(conftest.read_text().replace(*_ONLY_THE_FIRST_BOOTS))
+    field.pytester.makepyfile(
+        """
+        import pytest
+        def test_a(nixos_machine): pass
+        def test_b(nixos_rebooting_machine): pass
+        def test_c(nixos_rebooting_machine): pass
+        @pytest.mark.nixos_requires("boot-loader")
+        def test_d(nixos_fresh_machine): pass
+        def test_e(nixos_machine): pass
+        """
+    )
+    result = field.run("--nixos-flake", ".#web", "--nixos-suite", "none")
+    result.stdout.fnmatch_lines(["*2 passed, 1 error, 2 not judged in *"])
+    assert result.stdout.str().count("remedy: mend the kernel") == 1
+    assert field.machine_log.count("start web") == 2
+
+
+def test_a_fresh_machine_that_goes_away_leaves_the_shared_one_alone(field: Field) -> None:
+    field.pytester.makepyfile(
+        """
+        def test_a(nixos_fresh_machine): nixos_fresh_machine.run("die")
+        def test_b(nixos_machine): nixos_machine.run("true")
+        """
+    )
+    result = field.run("--nixos-flake", ".#web", "--nixos-suite", "none")
+    result.assert_outcomes(passed=1, errors=1)
+
+
 def test_exit_first_stops_and_the_machine_is_stopped(field: Field) -> None:
     field.pytester.makepyfile(
         "def test_a(nixos_machine): assert 0\ndef test_b(nixos_machine): pass"

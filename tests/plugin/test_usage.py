@@ -25,6 +25,17 @@ from tests.plugin.field import Field
         (["--nixos-flake", ".#web", "--nixos-cache-size", "0"], ["*cache-size*'0'*", "*GiB*"]),
         (["--nixos-flake", ".#web", "--nixos-cache-age", "old"], ["*cache-age*'old'*", "*days*"]),
         (["--nixos-flake", ".#web", "--nixos-waivers", "none.toml"], ["*none.toml*"]),
+        (["--nixos-flake", ".#web", "--nixos-secret", "token"], ["*'token'*", "*NAME=FILE*"]),
+        (
+            ["--nixos-flake", ".#web", "--nixos-secret", "token=kind:passwort"],
+            ["*token*'passwort'*", "*password-hash*"],
+        ),
+        (["--nixos-flake", ".#web", "--nixos-secret", "token=none.txt"], ["*token*none.txt*"]),
+        (
+            ["--nixos-flake", ".#web", "--nixos-secret", "tokn=kind:hex"],
+            ["*tokn*no such secret*", "*api-token*"],
+        ),
+        (["--nixos-flake", ".#web", "--nixos-real-secrets-key", "conftest.py"], ["*conftest.py*"]),
     ],
 )
 def test_bad_option_is_a_usage_error(field: Field, arguments: list[str], words: list[str]) -> None:

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import cast
 
 from pytest_nixos.backend_name import BackendName
+from pytest_nixos.local.pace import Pace
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.base import Machine
 from pytest_nixos.machine.capabilities import BootsFrom
@@ -40,7 +41,7 @@ class FakeMachine:
         self.condemned = ""
         self.epoch = 1
         host = SimpleNamespace(name=self.name, system="x86_64-linux", toplevel=toplevel)
-        self.spec = SimpleNamespace(host=host)
+        self.spec = SimpleNamespace(host=host, pace=Pace())
         self.console = Console()
 
     @property

@@ -71,10 +71,35 @@ FACTS: dict[str, Any] = {
         "/": fact({"mountPoint": "/", "device": "/dev/a", "fsType": "ext4", "options": ["ro"]})
     },
     "swap_devices": fact(["/dev/b", None]),
+    "luks_devices": fact(["crypt"]),
+    "initrd_text": fact("zfs rollback -r tank/root@blank"),
     "warnings": fact(["w"]),
     "units": {
         "x.service": fact({"enabled": True, "text": UNIT, "wantedBy": ["multi-user.target"]})
     },
+    "secrets": fact(
+        {
+            "sops": [
+                {
+                    "name": "api-token",
+                    "key": "api-token",
+                    "format": "yaml",
+                    "path": "/run/secrets/api-token",
+                    "owner": "bob",
+                    "uid": "0",
+                    "group": "",
+                    "gid": "7",
+                    "mode": "0440",
+                    "sopsFile": "/nix/store/x-source/secrets.yaml",
+                    "neededForUsers": False,
+                    "restartUnits": ["x.service"],
+                }
+            ],
+            "templates": [],
+            "age": [],
+            "uses": [{"option": "o", "kind": "password-hash", "path": "/run/secrets/pw"}],
+        }
+    ),
     "vm": fact({"memorySize": 1024, "cores": 1, "graphics": True, "restrictNetwork": False}),
 }
 

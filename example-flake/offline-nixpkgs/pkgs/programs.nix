@@ -46,7 +46,7 @@
   python3 = [ "python3" ];
   shadow = [ "passwd" "chage" "chfn" "chsh" "chpasswd" "useradd" "usermod" "userdel" "groupadd" "groupmod" "groupdel" "gpasswd" "newgrp" "sg" "nologin" "pwck" "grpck" "vipw" ];
   strace = [ "strace" ];
-  sudo = [ "sudo" "sudoedit" "visudo" ];
+  sudo = [ "cvtsudoers" "sudo" "sudoedit" "visudo" ];
   util-linux = [
     "agetty" "blkid" "blockdev" "chrt" "dmesg" "findmnt" "flock" "fsck" "fsfreeze" "fstrim" "getopt" "hardlink" "ionice" "ipcs" "ipcrm" "last" "logger" "login" "losetup"
     "lsblk" "lscpu" "lsipc" "lslocks" "lslogins" "lsmem" "lsns" "mcookie" "mkswap" "more" "mount" "mountpoint" "namei" "nsenter" "partx" "pivot_root"

@@ -12,10 +12,18 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from pytest_nixos.errors import BootError, CommandTimeout
+from pytest_nixos.errors import BootError, CommandTimeout, NoAnswerError
 from pytest_nixos.local.pace import Pace
 from pytest_nixos.local.timing import Deadline
+from pytest_nixos.machine.boot.activity import ACTIVITY, Activity, Stillness
 from pytest_nixos.machine.boot.events import BootEventKind
+from pytest_nixos.machine.boot.internet import (
+    InternetNeed,
+    NoWayOut,
+    UnitStart,
+    last_words,
+    last_words_command,
+)
 from pytest_nixos.machine.command import Transport
 
 __all__ = ["Job", "SettleLimits", "Settled", "parse_jobs", "parse_properties", "settle"]
@@ -32,6 +40,7 @@ _JOURNAL = (
 )
 _COMMAND_LIMIT_S = 30.0
 _INTERVAL_S = 0.4
+_STALLED_INTERVAL_S = 2.0
 _GRACE_SHARE = 0.1
 _GRACE_S = 5.0
 # A unit is idle if it used less than this share of one processor.
@@ -45,8 +54,8 @@ class SettleLimits:
     """When a boot counts as finished or as stuck.
 
     :param named_after_s: seconds without any job ending after which the running ones are named.
-    :param stuck_after_s: seconds after which a unit that alone holds up the boot, does nothing and
-        has no start limit counts as stuck. More than the two minutes that
+    :param stuck_after_s: seconds after which a unit that alone holds up the boot and has no start
+        limit counts as stuck, if it or the whole guest does nothing. More than the two minutes that
         ``systemd-networkd-wait-online`` takes to give up by itself.
     :param late_jobs_s: seconds to wait for jobs that come after the boot is finished (timers).
     """
@@ -77,8 +86,10 @@ class Job:
 class Settled:
     """A finished boot.
 
-    :param system_state: ``running``, or ``degraded`` if units failed: for a check to judge.
-    :param late_jobs: jobs that were queued again after the boot had finished and did not end.
+    :param system_state: ``running``, or ``degraded`` if units failed: for a check to judge;
+        ``starting`` where only units without a start limit are left that need the internet.
+    :param late_jobs: jobs that were queued again after the boot had finished and did not end, or
+        that wait for an internet that is not there.
     """
 
     system_state: str
@@ -93,15 +104,18 @@ def settle(
     limits: SettleLimits,
     tell: Callable[[BootEventKind, str], None],
     check: Callable[[], None],
+    no_way_out: NoWayOut | None = None,
 ) -> Settled:
     """Wait until the system is ``running`` or ``degraded`` and no job is queued.
 
+    :param no_way_out: what tells units that need the internet, where the guest has none: a unit
+        that would wait for it for ever does not hold up the boot. ``None`` where it has one.
     :param tell: told units that take long, and the end.
     :param check: called between looks; raises if the machine ended or its boot failed.
     :raises BootError: if a unit is stuck, the system goes to emergency mode or down, or time is up.
     :raises TransportError: if the channel broke.
     """
-    settled = _Settling(transport, machine, limits, tell, check).wait(deadline)
+    settled = _Settling(transport, machine, limits, tell, check, no_way_out).wait(deadline)
     tell(BootEventKind.SETTLED, f"the system is {settled.system_state}")
     return settled
 
@@ -114,13 +128,18 @@ class _Settling:
         limits: SettleLimits,
         tell: Callable[[BootEventKind, str], None],
         check: Callable[[], None],
+        no_way_out: NoWayOut | None,
     ) -> None:
         self._transport = transport
         self._machine = machine
         self._limits = limits
         self._tell = tell
         self._check = check
+        self._no_way_out = no_way_out
+        self._needs: dict[str, InternetNeed] = {}
+        self._only_internet = False
         self._units = _RunningUnits()
+        self._stillness = Stillness()
         self._named: set[str] = set()
         self._jobs: tuple[Job, ...] = ()
         self._moved_s = time.monotonic()
@@ -141,9 +160,13 @@ class _Settling:
             if next_jobs.expired and finished is None:
                 self._watch_jobs(deadline)
                 next_jobs = Deadline.after(next_jobs.limit_s)
-            if deadline.expired:
+            if deadline.expired and not self._only_internet:
                 raise self._late(deadline, state)
-            time.sleep(min(_INTERVAL_S, deadline.remaining_s))
+            if self._only_internet:
+                return Settled(system_state=state, late_jobs=self._jobs)
+            # A boot that stands is not asked so often: the answers are work for the guest too.
+            pause_s = _STALLED_INTERVAL_S if self._stalled else _INTERVAL_S
+            time.sleep(min(pause_s, deadline.remaining_s))
 
     def _look(self, deadline: Deadline) -> tuple[str, int]:
         """Read the manager's state; a guest too busy to answer in time is still starting."""
@@ -156,7 +179,9 @@ class _Settling:
             return ""
         try:
             result = self._transport.run(command, deadline=deadline.within(_COMMAND_LIMIT_S))
-        except CommandTimeout:
+        except (CommandTimeout, NoAnswerError):
+            # With sixteen neighbours a guest that boots was seen to say nothing for 40 s: the time
+            # that the boot has bounds this too, and the check between two looks knows its end.
             return ""
         return result.stdout_text
 
@@ -167,12 +192,16 @@ class _Settling:
         before, self._jobs = self._jobs, self._list_jobs(deadline)
         if {job.unit for job in before} - {job.unit for job in self._jobs}:
             self._moved_s = time.monotonic()
+            self._stillness.forget()
         running = [job for job in self._jobs if job.state == "running"]
         self._units.keep({job.unit for job in running})
         if self._stalled:
             for job in running:
                 self._name(job, deadline)
-        if len(running) == 1:
+            self._only_internet = bool(running) and all(
+                self._waits_for_internet(job, deadline) for job in running
+            )
+        if len(running) == 1 and not self._only_internet:
             self._judge(running[0], deadline)
 
     @property
@@ -192,14 +221,43 @@ class _Settling:
         )
 
     def _judge(self, job: Job, deadline: Deadline) -> None:
-        """Raise if the one running job will not end: idle, without limit, and long enough."""
+        """Raise if the one running job will not end: without limit, and long enough idle, or
+        asking again and again while the whole guest does nothing.
+        """
         facts = self._unit(job.unit, deadline)
         idle_s = self._units.idle_s(job.unit, facts.get("CPUUsageNSec", ""))
-        if self._limit(facts) is None and idle_s >= self._limits.stuck_after_s:
-            why = (
-                f"has been in its {job.kind} job for {idle_s:.0f} s, idle and without a start limit"
-            )
-            raise self._stuck(job.unit, why, deadline)
+        still_s = self._stillness.seconds(Activity.parse(self._ask(ACTIVITY, deadline)))
+        if self._limit(facts) is not None:
+            return
+        for seconds, how in (
+            (idle_s, "idle and without a start limit"),
+            (still_s, "without a start limit, while nothing in the machine worked"),
+        ):
+            if seconds >= self._limits.stuck_after_s:
+                if self._need(job.unit, deadline) is not None:
+                    self._only_internet = True
+                    return
+                why = f"has been in its {job.kind} job for {seconds:.0f} s, {how}"
+                raise self._stuck(job.unit, why, deadline)
+
+    def _waits_for_internet(self, job: Job, deadline: Deadline) -> bool:
+        """Whether a job says that it waits for the internet and sets itself no limit: then nothing
+        is gained by waiting with it.
+        """
+        if self._no_way_out is None or self._limit(self._unit(job.unit, deadline)) is not None:
+            return False
+        need = self._need(job.unit, deadline)
+        return need is not None and need.said
+
+    def _need(self, unit: str, deadline: Deadline) -> InternetNeed | None:
+        if self._no_way_out is None or unit in self._needs:
+            return self._needs.get(unit)
+        said = last_words(self._ask(last_words_command(unit), deadline))
+        need = self._no_way_out.need(unit, UnitStart(active="activating", said=said))
+        if need is not None:
+            self._needs[unit] = need
+            self._tell(BootEventKind.STUCK_UNIT, f"needs the internet, is not waited for: {need}")
+        return need
 
     def _unit(self, unit: str, deadline: Deadline) -> Mapping[str, str]:
         return parse_properties(self._ask(_UNIT + shlex.quote(unit), deadline))

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Self
 
-from pytest_nixos.errors import CommandTimeout, TransportError
+from pytest_nixos.errors import CommandTimeout, NoAnswerError, TransportError
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.channel.links import Link, SocketLink
 from pytest_nixos.machine.channel.ports import Expired
@@ -129,8 +129,8 @@ class SerialChannel:
         error.
 
         :raises CommandTimeout: if it does not end by `deadline`; its process group has been killed.
-        :raises TransportError: if the machine ended, does not answer, or had no room for the
-            output.
+        :raises NoAnswerError: if the guest says nothing at all.
+        :raises TransportError: if the machine ended, or had no room for the output.
         """
         text = wire_text(command)
         started_s = time.monotonic()
@@ -295,8 +295,8 @@ def _short(command: str) -> str:
     return line if len(line) <= 80 else f"{line[:77]}..."
 
 
-def _hung(command: str, deadline: Deadline) -> TransportError:
-    return TransportError(
+def _hung(command: str, deadline: Deadline) -> NoAnswerError:
+    return NoAnswerError(
         f"{_short(command)}: the guest does not answer (limit {deadline.limit_s:g} s): hung?",
         remedy="read the end of the machine's console",
     )

@@ -12,10 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pytest_nixos.errors import MachineError, TransportError
 from pytest_nixos.local.namespace import Leader, in_network_of
-from pytest_nixos.local.process import Runner, SubprocessRunner, find_tool
+from pytest_nixos.local.process import ProcessTimeout, Runner, SubprocessRunner, find_tool
 from pytest_nixos.local.timing import Deadline, poll
 from pytest_nixos.machine.base import BackendName, MachineSpec
 from pytest_nixos.machine.boot.events import BootEventKind, BootListener, ignore_boot_event
+from pytest_nixos.machine.boot.internet import NoWayOut
 from pytest_nixos.machine.boot.news import BootNews
 from pytest_nixos.machine.boot.remedies import VM_REMEDIES, Remedies
 from pytest_nixos.machine.boot.settle import SettleLimits
@@ -24,6 +25,7 @@ from pytest_nixos.machine.channel.transport import SerialChannel
 from pytest_nixos.machine.command import ExplainedTransport
 from pytest_nixos.machine.container.channel import open_links
 from pytest_nixos.machine.container.controls import freeze_cgroup, plug_link
+from pytest_nixos.machine.container.nspawn import outside_interface
 from pytest_nixos.machine.container.started import Launched
 from pytest_nixos.machine.container.strategy import ContainerStrategy, NspawnStrategy, require_tools
 from pytest_nixos.machine.container.told import ToldTransport
@@ -82,7 +84,7 @@ class ContainerBackend:
     :param environment: what systemd-nspawn's surroundings inherit, this process's environment if
         ``None``.
     :param strategy: how containers are started; :class:`NspawnStrategy` if ``None``.
-    :param root_is_machine_root: for that one.
+    :param root_is_machine_root: for that one, and `stand_in` likewise.
     """
 
     name = BackendName.CONTAINER
@@ -96,7 +98,9 @@ class ContainerBackend:
         strategy: ContainerStrategy | None = None,
         limits: SettleLimits | None = None,
         root_is_machine_root: bool = False,
+        stand_in: bool = False,
     ) -> None:
+        self._stand_in = stand_in
         self._root_is_machine_root = root_is_machine_root
         self._on_event = on_event
         self._runner = runner or SubprocessRunner()
@@ -122,12 +126,26 @@ class ContainerBackend:
         nsenter = find_tool("nsenter", remedy="install util-linux")
         inherited = os.environ if self._environment is None else self._environment
         strategy = self._strategy or NspawnStrategy(
-            self._runner, inherited, root_is_machine_root=self._root_is_machine_root
+            self._runner,
+            inherited,
+            root_is_machine_root=self._root_is_machine_root,
+            stand_in=self._stand_in,
         )
         news = BootNews(spec.host.name, self._on_event)
-        life = Lifetime(spec.host.name, news, program=_PROGRAM, remedies=_REMEDIES)
+        life = Lifetime(
+            spec.host.name,
+            news,
+            program=_PROGRAM,
+            remedies=_REMEDIES,
+            # Its network ends at the other end of its link, whatever was asked for.
+            no_way_out=NoWayOut.of(spec.host),
+        )
         with life.stopped_on_error():
-            launched = strategy.launch(spec, news.console, life.undo, deadline=deadline)
+            try:
+                launched = strategy.launch(spec, news.console, life.undo, deadline=deadline)
+            except ProcessTimeout as err:
+                # What prepares the container has the boot's time and no more.
+                raise life.late(f"not started: {err.message}", deadline) from err
             running = ContainerRunning(life, launched, nsenter, self._limits.at(spec.pace))
             running.boot(deadline)
         return running
@@ -201,14 +219,24 @@ class ContainerRunning:
 
     def survey(self, wanted: Survey, *, deadline: Deadline) -> tuple[View, ...]:
         """Try what `wanted` names by both families, with frames of our own on the other end of
-        its link.
+        each of its links.
         """
         launched = self._launched
         with self._outside():
             outer = ask_outer_addresses(self.life.name, self.transport, deadline=deadline)
             enter = functools.partial(in_network_of, launched.outside_pid)
-            prober = FrameProber(PacketLink(launched.interface, enter))
-            return prober.survey(wanted, outer, deadline=deadline)
+            first = next((one for one in outer if one.interface not in launched.more), None)
+            found: list[View] = []
+            for addresses in outer:
+                if addresses.interface in launched.more:
+                    interface = outside_interface(addresses.interface)
+                elif addresses is first:
+                    interface = launched.interface
+                else:
+                    continue  # the guest's own doing: a tunnel, a bridge for what it runs
+                prober = FrameProber(PacketLink(interface, enter))
+                found += prober.survey(wanted, addresses, deadline=deadline)
+            return tuple(found)
 
     @contextlib.contextmanager
     def _outside(self) -> Iterator[None]:
@@ -232,15 +260,16 @@ class ContainerRunning:
         freeze_cgroup(self._launched.guest_cgroup(), frozen=False)
 
     def plug(self, *, connected: bool) -> None:
-        """Give or take the carrier of the container's link."""
+        """Give or take the carrier of the container's links."""
         launched = self._launched
-        plug_link(
-            SubprocessRunner(),
-            self._nsenter,
-            launched.outside_pid,
-            launched.interface,
-            connected=connected,
-        )
+        for interface in (launched.interface, *map(outside_interface, launched.more)):
+            plug_link(
+                SubprocessRunner(),
+                self._nsenter,
+                launched.outside_pid,
+                interface,
+                connected=connected,
+            )
 
     def stop(self) -> None:
         """End the container and remove everything that it left; never raises, safe to call

@@ -14,12 +14,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from pytest_nixos.errors import MachineError
+from pytest_nixos.machine.base import SecretArchive
 from pytest_nixos.machine.channel.links import FifoLink
 from pytest_nixos.machine.channel.protocol import guest_script
 from pytest_nixos.machine.channel.transport import PORTS
 
 __all__ = [
     "GUEST_DIRECTORY",
+    "SECRETS",
     "SPOOL_DIRECTORY",
     "UNITS",
     "UNIT_DIRECTORY",
@@ -34,6 +36,9 @@ GUEST_DIRECTORY = "/run/pytest-nixos-channel"
 #: A place of systemd's search path for units that come and go at run time (portable services), and
 #: that NixOS does not use.
 UNIT_DIRECTORY = "/run/systemd/system.attached"
+#: Name of the archive with the host's secrets, inside the directory of the channel;
+#: ``expressions/test-secrets.nix`` names it too.
+SECRETS = "secrets.tar"
 #: Name of the directory with the unit, inside the directory of the channel.
 UNITS = "units"
 
@@ -72,18 +77,23 @@ _SYSTEM = "/run/current-system/sw/bin"
 _OTHERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
 
-def prepare_channel(directory: Path, toplevel: Path) -> None:
+def prepare_channel(directory: Path, toplevel: Path, secrets: SecretArchive | None = None) -> None:
     """Write what the guest gets, but for the named pipes.
 
     :param directory: of this machine, to be made.
     :param toplevel: the host's; where its ``sw`` has bash is where the guest finds it before its
         activation too.
+    :param secrets: for the host's activation.
     :raises MachineError: if it cannot be written.
     """
     path = ":".join((_SYSTEM, *_own_programs(toplevel), *_OTHERS))
     try:
         directory.mkdir(mode=0o755)
         (directory / "channel.bash").write_text(guest_script())
+        if secrets is not None:
+            archive = directory / SECRETS
+            archive.touch(mode=0o400)
+            archive.write_bytes(secrets.path.read_bytes())
         for port in PORTS:
             entry = directory / "ports" / port
             entry.mkdir(mode=0o755, parents=True)

@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 from pytest_nixos.errors import MachineError
-from pytest_nixos.local.process import Runner
+from pytest_nixos.local.process import ProcessTimeout, Runner
 from pytest_nixos.local.timing import Deadline
 
 __all__ = ["IMAGE", "PLAIN", "ROOT", "STORE", "make_disk", "prepare_root"]
@@ -89,7 +89,13 @@ def make_disk(
         *("-E", "lazy_itable_init=1,nodiscard,root_owner=0:0"),
         *("-d", str(seed), str(image), f"{size // _BLOCK}M"),
     ]
-    done = runner.run(argv, deadline=deadline.within(_MAKE_S))
+    try:
+        done = runner.run(argv, deadline=deadline.within(_MAKE_S))
+    except ProcessTimeout:
+        if deadline.expired:
+            raise
+        image.unlink(missing_ok=True)
+        return f"mkfs.ext4 took more than {_MAKE_S:g} s"
     if done.exit_status != 0:
         image.unlink(missing_ok=True)
         return f"mkfs.ext4: {done.stderr_text.strip().splitlines()[-1:] or ['failed']}"

@@ -25,6 +25,7 @@ from pytest_nixos.machine.channel.transport import PORTS
 from pytest_nixos.machine.container.cgroup import CGROUP_PREFIX
 from pytest_nixos.machine.container.channel import (
     GUEST_DIRECTORY,
+    SECRETS,
     SPOOL_DIRECTORY,
     UNIT_DIRECTORY,
     UNITS,
@@ -42,6 +43,7 @@ __all__ = [
     "guest_link_argv",
     "machine_name",
     "nspawn_argv",
+    "outside_interface",
     "private_directory",
     "profile_init",
     "scope_argv",
@@ -55,8 +57,24 @@ CHANNEL = "channel"
 _HELPER = Path(__file__).with_name("idmapped_mount.py")
 
 # Runs as root in new mount and network namespaces, the "outside", and becomes systemd-nspawn.
+# A killed session leaves empty cgroups; their names tell whose they were. One whose owner is not seen here may be that of a
+# session in another process namespace: its guest's groups are empty for a moment as they are made.
+_SWEEP = r"""
+populated() {
+  while read -r key value; do [ "$key $value" != "populated 1" ] || return 0; done <"$1/cgroup.events"
+  return 1
+}
+sweep() {
+  for stale in "$1"/PREFIX*; do
+    owner=${stale#"$1"/PREFIX}
+    [ ! -d "$stale" ] || [ -d "/proc/${owner%%-*}" ] || populated "$stale" ||
+      find "$stale" -depth -type d -exec rmdir {} + 2>/dev/null || true
+  done
+}
+""".replace("PREFIX", CGROUP_PREFIX)
 _STAGE = r"""
 set -eu
+SWEEP
 umask 022
 cgroup=$1 memory=$2 tasks=$3 run=$4 outside=$5 python=$6 base=$7 size=$8
 shift 8
@@ -73,12 +91,7 @@ shift
 mount -t sysfs -o ro,nosuid,nodev,noexec sysfs /sys
 mount -t cgroup2 -o nosuid,nodev,noexec cgroup2 /sys/fs/cgroup
 if [ -n "$cgroup" ]; then
-  # A killed session leaves empty cgroups; their names tell whose they were.
-  for stale in /sys/fs/cgroup/PREFIX*; do
-    owner=${stale#/sys/fs/cgroup/PREFIX}
-    [ ! -d "$stale" ] || [ -d "/proc/${owner%%-*}" ] ||
-      find "$stale" -depth -type d -exec rmdir {} + 2>/dev/null || true
-  done
+  sweep /sys/fs/cgroup
   for controller in memory pids; do
     echo "+$controller" 2>/dev/null >/sys/fs/cgroup/cgroup.subtree_control || true
   done
@@ -116,11 +129,19 @@ for port in PORTS; do
   mkfifo -m 600 "$private/CHANNEL/$port.in" "$private/CHANNEL/$port.out"
   chown "${base:-0}:${base:-0}" "$private/CHANNEL/$port.in" "$private/CHANNEL/$port.out"
 done
+if [ -e "$private/CHANNEL/SECRETS" ]; then
+  chown "${base:-0}:${base:-0}" "$private/CHANNEL/SECRETS"
+  chmod 400 "$private/CHANNEL/SECRETS"
+fi
 
 ip link set lo up
 ip link add GUEST type veth peer name OUTSIDE
 ip addr add "$outside" dev OUTSIDE
 ip link set OUTSIDE up
+for name in MORE; do
+  ip link add "$name" type veth peer name "outside${name#eth}"
+  ip link set "outside${name#eth}" up
+done
 
 exec "$@"
 """
@@ -135,6 +156,7 @@ class ContainerPlan:
     :param cgroup: name of a new cgroup directly below the root of the unified hierarchy; ``""`` to
         stay in the cgroup in which systemd-nspawn is started (a scope with ``Delegate=yes``).
     :param users: its user ids; ``None`` for those of this machine, so that its root is root here.
+    :param stand_in: whether the other end of its link stands in for the internet.
     """
 
     name: str
@@ -144,6 +166,7 @@ class ContainerPlan:
     addresses: LinkAddresses
     limits: Limits
     users: UserRange | None
+    stand_in: bool = False
 
 
 def machine_name(name: str) -> str:
@@ -187,7 +210,7 @@ def nspawn_argv(plan: ContainerPlan, nspawn: str) -> list[str]:
         "--console=interactive",
         f"--private-users={f'{users.base}:{users.size}' if users else 'no'}",
         "--private-network",
-        f"--network-interface={GUEST_INTERFACE}",
+        *(f"--network-interface={name}" for name in (GUEST_INTERFACE, *plan.addresses.more)),
         f"--overlay={_escape(private / 'lower')}:{_escape(private / 'disk' / STORE)}:{store}",
         f"--bind-ro={_escape(channel)}:{GUEST_DIRECTORY}",
         # Output of commands lies there until it is sent: without a bound of its own it would fill
@@ -212,15 +235,17 @@ def stage_argv(
     :param join: directories of further control groups.
     """
     words = {
-        "PREFIX": CGROUP_PREFIX,
+        "SWEEP": _SWEEP,
         "GUEST": GUEST_INTERFACE,
         "OUTSIDE": OUTSIDE_INTERFACE,
         "IMAGE": IMAGE,
         "PLAIN": PLAIN,
         "STORE": STORE,
         "CHANNEL": CHANNEL,
+        "SECRETS": SECRETS,
         "HELPER": str(_HELPER),
         "PORTS": " ".join(PORTS),
+        "MORE": " ".join(plan.addresses.more),
     }
     script = re.sub("|".join(words), lambda found: words[found[0]], _STAGE)
     users, limits = plan.users, plan.limits
@@ -254,13 +279,25 @@ def stage_argv(
     ]
 
 
-def guest_link_argv(addresses: LinkAddresses) -> tuple[tuple[str, ...], ...]:
+def guest_link_argv(
+    addresses: LinkAddresses, *, default_route: bool = False
+) -> tuple[tuple[str, ...], ...]:
     """Return the commands, for the container's network, that give its end of the link what it
     has before its boot.
+
+    :param default_route: by the other end, where the host declares no address of its own.
     """
     guest = addresses.guest
     address = () if guest is None else (("ip", "addr", "add", str(guest), "dev", GUEST_INTERFACE),)
-    return (*address, ("ip", "link", "set", GUEST_INTERFACE, "up"))
+    router = str(addresses.outside.ip)
+    route = (("ip", "route", "add", "default", "via", router),) if default_route and guest else ()
+    cards = (GUEST_INTERFACE, *addresses.more)
+    return (*address, *(("ip", "link", "set", name, "up") for name in cards), *route)
+
+
+def outside_interface(guest: str) -> str:
+    """Return the outer end of the link of one of the guest's interfaces."""
+    return f"outside{guest.removeprefix('eth')}"
 
 
 def scope_argv(systemd_run: str, unit: str, limits: Limits, program: list[str]) -> list[str]:

@@ -21,6 +21,7 @@ class Launched:
     :param find_leader: returns the id of its process 1 once it exists.
     :param outside_pid: a process in the network in which the container's neighbour lives.
     :param interface: the outer end of the container's link there.
+    :param more: the guest's further interfaces that have a link of their own there.
     :param target: the container's address there.
     :param guest_cgroup: returns the group of the guest's processes as a directory of this process's
         view.
@@ -44,3 +45,4 @@ class Launched:
     on_created: Callable[[int], Callable[[], None]]
     life: contextlib.ExitStack
     relaunch: Callable[[int | None], Launched] | None = None
+    more: tuple[str, ...] = ()

@@ -40,8 +40,10 @@ from pytest_nixos.machine.container.nspawn import (
 )
 from pytest_nixos.machine.container.started import Launched
 from pytest_nixos.machine.container.users import UserRange, choose_range, own_tree
+from pytest_nixos.machine.network.advertise import Advertisement, Advertiser
 from pytest_nixos.machine.network.dhcp import DhcpServer, Lease
-from pytest_nixos.machine.network.scan import LinkAddresses, link_addresses
+from pytest_nixos.machine.network.scan import OWN_PREFIX, LinkAddresses, link_addresses
+from pytest_nixos.machine.network.stand_in import StandIn, name_resolver
 from pytest_nixos.machine.serial_process import SerialProcess
 from pytest_nixos.nix.host_facts import HostConfig
 
@@ -93,6 +95,7 @@ class NspawnStrategy:
     :param addresses: chooses the addresses of a host's link.
     :param root_is_machine_root: give the container this machine's own user ids; see
         ``users.UNSAFE_OPTION``.
+    :param stand_in: let the other end of its link stand in for the internet.
     """
 
     def __init__(
@@ -102,7 +105,9 @@ class NspawnStrategy:
         *,
         addresses: Callable[[HostConfig], LinkAddresses] = link_addresses,
         root_is_machine_root: bool = False,
+        stand_in: bool = False,
     ) -> None:
+        self._stand_in = stand_in
         self._runner = runner
         self._inherited = inherited
         self._addresses = addresses
@@ -131,6 +136,7 @@ class NspawnStrategy:
             addresses=self._addresses(spec.host),
             limits=limits_of(spec),
             users=users,
+            stand_in=self._stand_in,
         )
         life = stack.enter_context(contextlib.ExitStack())
         launched = self.launch_plan(plan, console, life)
@@ -169,8 +175,8 @@ class NspawnStrategy:
             return tuple(words(kind, plan.limits) for kind in news)
 
         def created(leader_pid: int) -> Callable[[], None]:
-            self.address(leader_pid, plan.addresses)
-            return _serve_dhcp(process.pid, plan.addresses)
+            self.address(leader_pid, plan.addresses, default_route=plan.stand_in)
+            return _serve(process.pid, plan.addresses, stand_in=plan.stand_in)
 
         return Launched(
             process=process,
@@ -178,6 +184,7 @@ class NspawnStrategy:
             outside_pid=process.pid,
             interface=OUTSIDE_INTERFACE,
             target=plan.addresses.target,
+            more=plan.addresses.more,
             guest_cgroup=lambda: cgroup.of_guest(process.pid),
             limits_reached=limits_reached,
             # The private directory, as those see it who live in the surroundings.
@@ -186,7 +193,9 @@ class NspawnStrategy:
             life=stack,
         )
 
-    def address(self, leader_pid: int, addresses: LinkAddresses) -> None:
+    def address(
+        self, leader_pid: int, addresses: LinkAddresses, *, default_route: bool = False
+    ) -> None:
         """Give the container's end of the link its address, and set it up.
 
         :param leader_pid: the container's process 1; only its network is entered, with programs of
@@ -194,7 +203,7 @@ class NspawnStrategy:
         :raises MachineError: if ``ip`` refuses.
         """
         enter = (self._tool("nsenter"), f"--net=/proc/{leader_pid}/ns/net", "--")
-        for argv in guest_link_argv(addresses):
+        for argv in guest_link_argv(addresses, default_route=default_route):
             done = self._runner.run((*enter, *argv), deadline=Deadline.after(_SHORT_S))
             if done.exit_status != 0:
                 raise MachineError(
@@ -235,6 +244,8 @@ class NspawnStrategy:
         stack.callback(remove_tree, disk)
         prepare_root(disk / ROOT, spec.system)
         load_closure(self._runner, disk / ROOT, spec.system, deadline=deadline)
+        if self._stand_in:
+            name_resolver(disk / ROOT, self._addresses(spec.host).outside.ip)
         (disk / STORE).mkdir(mode=0o755)
         if users is not None:
             own_tree(disk / ROOT, users.base)
@@ -243,19 +254,28 @@ class NspawnStrategy:
         if why_not:
             console.append(f"pytest-nixos: the container's disk has no bound: {why_not}")
         stack.callback(remove_tree, run_dir / CHANNEL)
-        prepare_channel(run_dir / CHANNEL, spec.system)
+        prepare_channel(run_dir / CHANNEL, spec.system, spec.secrets)
 
     @staticmethod
     def _tool(name: str) -> str:
         return find_tool(name, remedy=_TOOLS[name])
 
 
-def _serve_dhcp(outside_pid: int, addresses: LinkAddresses) -> Callable[[], None]:
-    """Lease the guest the address that it has been given; a host that declares its own asks for
-    none.
+def _serve(outside_pid: int, addresses: LinkAddresses, *, stand_in: bool) -> Callable[[], None]:
+    """Answer what a guest asks of its link: a lease of the address that it has been given, a
+    router for IPv6, and names and the time where the link stands in for the internet.
+
+    A host that declares its own address asks for none.
     """
     guest = addresses.guest or IPv4Interface(
         (addresses.target, addresses.outside.network.prefixlen)
     )
-    lease = Lease(server=addresses.outside.ip, guest=guest)
-    return DhcpServer(outside_pid, OUTSIDE_INTERFACE, lease).close
+    own = addresses.outside.ip
+    with contextlib.ExitStack() as stack:
+        lease = Lease(server=own, guest=guest, serves_names=stand_in)
+        stack.callback(DhcpServer(outside_pid, OUTSIDE_INTERFACE, lease).close)
+        offer = Advertisement(prefix=OWN_PREFIX)
+        stack.callback(Advertiser(outside_pid, OUTSIDE_INTERFACE, offer).close)
+        if stand_in:
+            stack.callback(StandIn(outside_pid, own).close)
+        return stack.pop_all().close

@@ -3,7 +3,7 @@ boots as it would.
 
 Without an answer dhcpcd holds up ``network.target`` for about eight seconds and then makes up an
 address. Read from RFC 2131 (protocol), RFC 2132 (options) and RFC 4039 (rapid commit). No router
-and no name server is offered: a guest has no way out.
+and no name server is offered where a guest has no way out.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ _SMALLEST_REPLY = 300  # RFC 1542, 2.1: what relays and old clients expect
 class _Option(enum.IntEnum):
     PAD = 0
     SUBNET_MASK = 1
+    ROUTER = 3
+    NAME_SERVER = 6
+    TIME_SERVER = 42
     REQUESTED_ADDRESS = 50
     LEASE_TIME = 51
     MESSAGE_TYPE = 53
@@ -56,11 +59,13 @@ class Lease:
 
     :param hardware: the only hardware address that is answered, of several on one segment; empty
         for all.
+    :param serves_names: whether the server is the guest's router, name server and time server too.
     """
 
     server: IPv4Address
     guest: IPv4Interface
     hardware: bytes = b""
+    serves_names: bool = False
 
 
 def answer(packet: bytes, lease: Lease) -> bytes | None:
@@ -84,6 +89,9 @@ def answer(packet: bytes, lease: Lease) -> bytes | None:
     given = [(_Option.MESSAGE_TYPE, bytes([kind])), (_Option.SERVER, lease.server.packed)]
     if kind is not _Message.NAK:
         given.append((_Option.SUBNET_MASK, lease.guest.netmask.packed))
+        if lease.serves_names:
+            roles = (_Option.ROUTER, _Option.NAME_SERVER, _Option.TIME_SERVER)
+            given += [(role, lease.server.packed) for role in roles]
     if gives:
         given.append((_Option.LEASE_TIME, struct.pack("!I", _FOR_EVER)))
     if _is_rapid(options):

@@ -26,6 +26,7 @@ __all__ = [
     "arp_request",
     "checksum",
     "echo_request",
+    "icmpv6_message",
     "neighbour_answer",
     "parse_frame",
     "tcp_segment",
@@ -163,10 +164,20 @@ def neighbour_answer(mac: bytes, source: IPv6Address, question: NeighbourQuestio
     """Tell the asker that `source` is at `mac`."""
     told = struct.pack("!I", _SOLICITED_OVERRIDE) + source.packed + b"\x02\x01" + mac
     body = bytes((_ADVERTISEMENT, 0, 0, 0)) + told
-    total = checksum(_pseudo_head(source, question.sender, _ICMPV6, len(body)) + body)
+    return icmpv6_message((question.sender_mac, mac), source, question.sender, body)
+
+
+def icmpv6_message(
+    macs: tuple[bytes, bytes], source: IPv6Address, destination: IPv6Address, body: bytes
+) -> bytes:
+    """Build an ICMPv6 message of the link, whose hop limit proves that it comes from there.
+
+    :param macs: hardware addresses of receiver and sender.
+    :param body: the message with a zero checksum.
+    """
+    total = checksum(_pseudo_head(source, destination, _ICMPV6, len(body)) + body)
     body = body[:2] + struct.pack("!H", total) + body[4:]
-    macs = (question.sender_mac, mac)
-    return _ip(macs, source, question.sender, _ICMPV6, body, hops=_ON_LINK_HOPS)
+    return _ip(macs, source, destination, _ICMPV6, body, hops=_ON_LINK_HOPS)
 
 
 def tcp_segment(macs: tuple[bytes, bytes], segment: Segment) -> bytes:

@@ -13,10 +13,13 @@ from pytest_nixos.machine.command import Transport
 __all__ = ["OuterAddresses", "ask_address", "ask_outer_addresses", "outer_addresses", "parse_outer"]
 
 _ADDRESSES = "ip -4 -o address show scope global"
-_EVERY_ADDRESS = "ip -o address show"
+_EVERY_ADDRESS = "ip -o address show; ip -o link show"
 _ADDRESS_LIMIT_S = 20.0
 _ADDRESS_LINE = re.compile(r"^\d+: (\S+)\s+inet (\d[\d.]*/\d+)", re.MULTILINE)
 _EITHER_LINE = re.compile(r"^\d+: (\S+)\s+(inet6?) ([0-9a-f.:]+/\d+)(.*)$", re.MULTILINE)
+_LINK_LINE = re.compile(
+    r"^\d+: ([^:@\s]+)[:@].*link/ether ((?:[0-9a-f]{2}:){5}[0-9a-f]{2})", re.MULTILINE
+)
 # Networks that a guest makes for itself.
 _INNER = ("docker", "podman", "cni", "veth", "virbr", "lxc", "wg", "tun", "tap", "zt", "tailscale")
 
@@ -44,25 +47,29 @@ def ask_address(name: str, transport: Transport, *, deadline: Deadline) -> IPv4I
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OuterAddresses:
-    """The guest's end of the network that it shares with us.
+    """The guest's end of a network that it shares with us.
 
     :param v6: the widest in scope, ``None`` where it has none that can be used.
+    :param mac: its Ethernet address, empty where the guest does not tell.
     """
 
     interface: str
     v4: IPv4Interface
     v6: IPv6Interface | None
+    mac: bytes = b""
 
 
-def ask_outer_addresses(name: str, transport: Transport, *, deadline: Deadline) -> OuterAddresses:
-    """Ask the guest for its interface and addresses on the network that it shares with us.
+def ask_outer_addresses(
+    name: str, transport: Transport, *, deadline: Deadline
+) -> tuple[OuterAddresses, ...]:
+    """Ask the guest for its interfaces and addresses on the networks that it may share with us.
 
     :raises MachineError: if it has no IPv4 address.
     :raises TransportError: if it does not answer.
     """
     answer = transport.run(_EVERY_ADDRESS, deadline=deadline.within(_ADDRESS_LIMIT_S))
     found = parse_outer(answer.stdout_text)
-    if found is None:
+    if not found:
         raise MachineError(
             f"{name}: the guest has no IPv4 address, so nobody can reach it",
             remedy="look at `ip address` in the guest: does its network come up in the machine?",
@@ -70,27 +77,32 @@ def ask_outer_addresses(name: str, transport: Transport, *, deadline: Deadline) 
     return found
 
 
-def parse_outer(listing: str) -> OuterAddresses | None:
-    """Read ``ip -o address``; ``None`` if no network of the guest is shared with us."""
+def parse_outer(listing: str) -> tuple[OuterAddresses, ...]:
+    """Read ``ip -o address`` and ``ip -o link``: one entry an interface, Ethernet devices first;
+    none for what the guest makes for itself.
+    """
     lines = [m for m in _EITHER_LINE.findall(listing) if not m[0].startswith((*_INNER, "lo"))]
     four = [m for m in lines if m[1] == "inet" and "scope global" in m[3]]
     four.sort(key=lambda m: not m[0].startswith(("en", "eth")))
-    if not four:
-        return None
-    interface = four[0][0]
-    six = [
-        m
-        for m in lines
-        if m[0] == interface
-        and m[1] == "inet6"
-        and not any(w in m[3] for w in ("tentative", "deprecated", "temporary", "dadfailed"))
-    ]
-    six.sort(key=lambda m: "scope link" in m[3])
-    return OuterAddresses(
-        interface=interface,
-        v4=IPv4Interface(four[0][2]),
-        v6=IPv6Interface(six[0][2]) if six else None,
-    )
+    macs = {name: bytes.fromhex(mac.replace(":", "")) for name, mac in _LINK_LINE.findall(listing)}
+    found: dict[str, OuterAddresses] = {}
+    for interface, _, address, _ in four:
+        six = [
+            m
+            for m in lines
+            if m[0] == interface
+            and m[1] == "inet6"
+            and not any(w in m[3] for w in ("tentative", "deprecated", "temporary", "dadfailed"))
+        ]
+        six.sort(key=lambda m: "scope link" in m[3])
+        entry = OuterAddresses(
+            interface=interface,
+            v4=IPv4Interface(address),
+            v6=IPv6Interface(six[0][2]) if six else None,
+            mac=macs.get(interface, b""),
+        )
+        found.setdefault(interface, entry)
+    return tuple(found.values())
 
 
 def outer_addresses(listing: str) -> list[IPv4Interface]:

@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv6Address
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Self
 
@@ -19,12 +19,22 @@ from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.capabilities import PortState
 from pytest_nixos.nix.host_facts import HostConfig
 
-__all__ = ["GUEST_INTERFACE", "LinkAddresses", "link_addresses", "scan_tcp", "segment_addresses"]
+__all__ = [
+    "GUEST_INTERFACE",
+    "OWN_PREFIX",
+    "LinkAddresses",
+    "link_addresses",
+    "scan_tcp",
+    "segment_addresses",
+]
 
 # What nixos-container calls the container's end of its link.
 GUEST_INTERFACE = "eth0"
+_MORE_CARDS = tuple(f"eth{number}" for number in range(1, 5))
 _OWN_OUTSIDE = IPv4Interface("10.233.0.1/24")
 _OWN_GUEST = IPv4Interface("10.233.0.2/24")
+#: Of IPv6, what a guest takes an address of by itself (RFC 4193).
+OWN_PREFIX = IPv6Network("fd70:7974:6e69:233::/64")
 
 # A lost SYN is sent again after 1 s; a host machine under load needs a little more.
 _PATIENCE_S = 2.5
@@ -40,11 +50,13 @@ class LinkAddresses:
     :param guest: what the guest's end is given before its boot; ``None`` if the host declares its
         own.
     :param target: the guest's address as the stranger calls it.
+    :param more: further interfaces that the host gives addresses of their own; each has a link too.
     """
 
     outside: IPv4Interface
     guest: IPv4Interface | None
     target: IPv4Address
+    more: tuple[str, ...] = ()
 
 
 def link_addresses(host: HostConfig) -> LinkAddresses:
@@ -60,8 +72,12 @@ def link_addresses(host: HostConfig) -> LinkAddresses:
         free = next((ip for ip in guest.network.hosts() if ip not in taken), None)
         if guest.network.prefixlen <= 30 and free is not None:
             outside = IPv4Interface((free, guest.network.prefixlen))
-            return LinkAddresses(outside=outside, guest=None, target=guest.ip)
-    return LinkAddresses(outside=_OWN_OUTSIDE, guest=_OWN_GUEST, target=_OWN_GUEST.ip)
+            return LinkAddresses(
+                outside=outside, guest=None, target=guest.ip, more=_more_interfaces(host)
+            )
+    return LinkAddresses(
+        outside=_OWN_OUTSIDE, guest=_OWN_GUEST, target=_OWN_GUEST.ip, more=_more_interfaces(host)
+    )
 
 
 def segment_addresses(hosts: Sequence[HostConfig]) -> Mapping[str, LinkAddresses]:
@@ -210,9 +226,16 @@ def _connections_at_once() -> int:
     return max(8, min(_MOST_AT_ONCE, soft - in_use - _SPARE_DESCRIPTORS))
 
 
-def _declared_addresses(host: HostConfig) -> list[IPv4Interface]:
-    """Read ``networking.interfaces.eth0.ipv4.addresses`` where the evaluation recorded it."""
+def _declared_addresses(host: HostConfig, interface: str = GUEST_INTERFACE) -> list[IPv4Interface]:
+    """Read ``networking.interfaces.NAME.ipv4.addresses`` where the evaluation recorded it."""
     declared = host.option("networking.interfaces")
     interfaces = declared.value if declared.present and isinstance(declared.value, dict) else {}
-    entries = ((interfaces.get(GUEST_INTERFACE) or {}).get("ipv4") or {}).get("addresses") or []
+    entries = ((interfaces.get(interface) or {}).get("ipv4") or {}).get("addresses") or []
     return [IPv4Interface(f"{entry['address']}/{entry['prefixLength']}") for entry in entries]
+
+
+def _more_interfaces(host: HostConfig) -> tuple[str, ...]:
+    """Return the host's further network cards: those of nixos-container's names that it gives a
+    static address.
+    """
+    return tuple(n for n in _MORE_CARDS if _declared_addresses(host, n))

@@ -3,40 +3,53 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import select
 import socket
 import struct
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, Self
 
 from pytest_nixos.errors import TransportError
 from pytest_nixos.local.timing import Deadline
 
-__all__ = ["FrameLink", "PacketLink", "Wire", "filter_argv"]
+__all__ = ["FrameLink", "PacketLink", "Wire", "filter_argv", "user_networks"]
 
-# The id that nixpkgs' qemu-vm.nix gives its netdev.
-_NETDEV = "user.0"
+# What a run script calls its user networks; nixpkgs' qemu-vm.nix has one, "user.0".
+_NETDEV = re.compile(r"-netdev\s+[\"']?user,(?:[^\s\"']*,)?id=([\w.-]+)")
 _LONGEST_FRAME = 1 << 16
 _EVERY_PROTOCOL = 3  # ETH_P_ALL, linux/if_ether.h
 _ROOM = 1 << 23
 
 
-def filter_argv(run_dir: Path) -> tuple[str, ...]:
-    """Build QEMU's arguments for a second host on the guest's network, beside QEMU's own.
+def user_networks(run_script: str) -> tuple[str, ...]:
+    """Return the ids of a run script's user networks, in their order."""
+    return tuple(dict.fromkeys(_NETDEV.findall(run_script)))
+
+
+def filter_argv(run_dir: Path, netdevs: Sequence[str]) -> tuple[str, ...]:
+    """Build QEMU's arguments for a second host on each of the guest's networks, beside QEMU's own.
 
     ``queue=tx`` is what the netdev sends to the guest, ``queue=rx`` what it receives from it;
     qemu(1), ``filter-mirror``. Each frame on a socket follows its length, 4 bytes in network order.
+
+    :param netdevs: ids of the networks; QEMU refuses one that is not there.
     """
-    return (
-        *("-chardev", f"socket,id=pytest-nixos-net-in,path={_into(run_dir)},server=on,wait=off"),
-        *("-chardev", f"socket,id=pytest-nixos-net-out,path={_out(run_dir)},server=on,wait=off"),
-        "-object",
-        f"filter-mirror,id=pytest-nixos-mirror,netdev={_NETDEV},queue=rx,outdev=pytest-nixos-net-out",
-        "-object",
-        f"filter-redirector,id=pytest-nixos-inject,netdev={_NETDEV},queue=tx,indev=pytest-nixos-net-in",
-    )
+    argv: list[str] = []
+    for number, netdev in enumerate(netdevs):
+        name = f"pytest-nixos-net{number or ''}"
+        ends = {"in": _into(run_dir, number), "out": _out(run_dir, number)}
+        for way, path in ends.items():
+            argv += ["-chardev", f"socket,id={name}-{way},path={path},server=on,wait=off"]
+        argv += [
+            "-object",
+            f"filter-mirror,id={name}-mirror,netdev={netdev},queue=rx,outdev={name}-out",
+            "-object",
+            f"filter-redirector,id={name}-inject,netdev={netdev},queue=tx,indev={name}-in",
+        ]
+    return tuple(argv)
 
 
 class Wire(Protocol):
@@ -152,10 +165,12 @@ class FrameLink:
     """Sends frames to the guest and hears what it sends; for one thread at a time.
 
     :param run_dir: the machine's directory, as given to :func:`filter_argv`.
+    :param number: the network's place among those given there.
     """
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(self, run_dir: Path, number: int = 0) -> None:
         self._run_dir = run_dir
+        self._number = number
         self._received = bytearray()
         self._to_guest: socket.socket | None = None
         self._from_guest: socket.socket | None = None
@@ -166,12 +181,12 @@ class FrameLink:
 
         :raises TransportError: if QEMU does not serve the sockets.
         """
-        with _connected(_out(self._run_dir)) as listener:
+        with _connected(_out(self._run_dir, self._number)) as listener:
             self._from_guest = listener
             if self._to_guest is None:
                 # It stays until the machine ends: QEMU's filter-redirector never reads again once
                 # it was closed.
-                self._to_guest = _connected(_into(self._run_dir))
+                self._to_guest = _connected(_into(self._run_dir, self._number))
                 weakref.finalize(self, self._to_guest.close)
             try:
                 yield self
@@ -267,7 +282,7 @@ def _connected(path: Path) -> socket.socket:
         connection.close()
         raise TransportError(
             f"{path}: cannot reach the guest's network: {err.strerror}",
-            remedy="the machine ended, or its run script has no netdev user.0",
+            remedy="the machine ended, or its run script has no such network",
         ) from err
     connection.setblocking(False)
     return connection
@@ -280,9 +295,9 @@ def _ended() -> TransportError:
     )
 
 
-def _into(run_dir: Path) -> Path:
-    return run_dir / "net-in.sock"
+def _into(run_dir: Path, number: int) -> Path:
+    return run_dir / f"net{number or ''}-in.sock"
 
 
-def _out(run_dir: Path) -> Path:
-    return run_dir / "net-out.sock"
+def _out(run_dir: Path, number: int) -> Path:
+    return run_dir / f"net{number or ''}-out.sock"

@@ -172,7 +172,7 @@ def device_refusal(device: Path) -> str | None:
     except FileNotFoundError:
         return f"{device} does not exist"
     except PermissionError:
-        return f"{device}: no permission (join the group that owns it, often kvm)"
+        return f"{device}: no permission"
     except OSError as err:
         return f"{device}: {err.strerror}"
     try:

@@ -24,7 +24,9 @@ from pytest_nixos.machine.command import Transport
 from pytest_nixos.machine.lifetime import Lifetime
 from pytest_nixos.machine.network.scan import scan_tcp
 from pytest_nixos.machine.serial_process import SerialProcess
+from pytest_nixos.machine.ssh.outside import ASK_ENDS, look_from_here, parse_ends
 from pytest_nixos.machine.ssh.transport import SshTransport
+from pytest_nixos.machine.survey import Survey, View
 
 __all__ = ["SshBackend", "SshRunning", "client_argv", "master_argv"]
 
@@ -114,6 +116,8 @@ class SshBackend:
 
     :param address: ``[user@]host`` as ssh takes it, also a name of ssh_config.
     :param config: another file than the user's ssh_config.
+    :param surveys: whether the host's ports may be tried from here, and the answers held against
+        its rules.
     """
 
     name = BackendName.SSH
@@ -126,9 +130,11 @@ class SshBackend:
         runner: Runner | None = None,
         environment: Mapping[str, str] | None = None,
         config: Path | None = None,
+        surveys: bool = False,
     ) -> None:
         self._address = address
         self._on_event = on_event
+        self._surveys = surveys
         self._runner = runner or SubprocessRunner()
         self._environment = environment
         self._options = ("-F", str(config)) if config is not None else ()
@@ -159,7 +165,8 @@ class SshBackend:
             socket_path=spec.run_dir / "ssh",
             env={**environment, "LC_ALL": "C"},
         )
-        running = SshRunning(spec.host.name, news, connection, self._runner)
+        make = SurveyedSshRunning if self._surveys else SshRunning
+        running = make(spec.host.name, news, connection, self._runner)
         with running.life.stopped_on_error():
             running.connect(deadline)
         return running
@@ -345,6 +352,28 @@ class SshRunning:
             return None
         last = self.console.tail(1)
         return f"the shared connection ended {self._master.end_words}: {last[0] if last else ''}"
+
+
+class SurveyedSshRunning(SshRunning):
+    """A live host that may be looked at from outside."""
+
+    def survey(self, wanted: Survey, *, deadline: Deadline) -> tuple[View, ...]:
+        """Try TCP ports of the host from this machine, by the family that ssh uses.
+
+        :raises MachineError: if ssh goes through another host, or too many ports are wanted.
+        """
+        try:
+            target = self._target(deadline)
+        except TransportError as err:
+            raise MachineError(err.message, remedy=err.remedy) from err
+        asked = self._runner.run(
+            (*self._connection.client, ASK_ENDS),
+            deadline=deadline.within(_SHORT_S),
+            env=self._connection.env,
+        )
+        listing = self.transport.run("ip -o address show", deadline=deadline).stdout_text
+        ends = parse_ends(asked.stdout_text)
+        return (look_from_here(self._name, wanted, target, ends, listing, deadline),)
 
 
 def _escape(path: Path) -> str:

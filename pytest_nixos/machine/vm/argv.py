@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pytest_nixos.errors import MachineError
 from pytest_nixos.local.pace import Pace
+from pytest_nixos.machine.base import SecretArchive
 from pytest_nixos.machine.vm.run_script import QemuVersion, RunScript
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "qemu_options_name",
     "run_environment",
     "script_paths",
+    "secrets_argv",
 ]
 
 # sockaddr_un.sun_path holds 108 bytes with its final zero, unix(7); the longest name that we give a
@@ -75,6 +77,15 @@ def disk_image(run_dir: Path) -> Path:
 def monitor_argv(run_dir: Path) -> tuple[str, ...]:
     """Offer QEMU's monitor on a socket of this machine."""
     return ("-qmp", f"unix:{monitor_socket(run_dir)},server=on,wait=off")
+
+
+def secrets_argv(secrets: SecretArchive | None) -> tuple[str, ...]:
+    """Hand secrets to the guest as a file of QEMU's firmware configuration, where root alone reads
+    them, and before anything is mounted (``-fw_cfg``, qemu(1)).
+    """
+    if secrets is None:
+        return ()
+    return ("-fw_cfg", f"name=opt/org.pytest-nixos/secrets,file={secrets.path}")
 
 
 def accelerator_argv(

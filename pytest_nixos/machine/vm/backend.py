@@ -92,6 +92,7 @@ class VmBackend:
             return launcher.cold((), deadline)
         refusal = (
             spec.host.snapshot_refusal
+            or _unsavable_secrets(spec)
             or unsavable_script(script, inherited)
             or ("" if find_qemu_img(script) else NO_QEMU_IMG)
         )
@@ -155,7 +156,8 @@ class VmBackend:
             return Acceleration.KVM
         if not self._warned:
             self._warned = True
-            news.tell(BootEventKind.NO_KVM, f"no KVM, the machine runs slowly (TCG): {reason}")
+            slow = "no KVM, so the guest is emulated (TCG), about ten times slower"
+            news.tell(BootEventKind.NO_KVM, f"{slow}: {reason}; `pytest-nixos doctor` tells more")
         return Acceleration.TCG
 
     def _refusal(self, system: str, script: RunScript) -> str | None:
@@ -170,3 +172,8 @@ class VmBackend:
         probe = KvmProbe(runner, VerdictCache.of_user(), pace=self._pace)
         verdict = probe.probe(script.qemu_binary, cpu=script.cpu or "max")
         return None if verdict.usable else verdict.reason
+
+
+def _unsavable_secrets(spec: MachineSpec) -> str:
+    may = spec.secrets is None or spec.secrets.may_be_saved
+    return "" if may else "it holds secrets that you gave, which are not kept"

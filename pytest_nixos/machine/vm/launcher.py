@@ -15,12 +15,13 @@ from pytest_nixos.local.sandbox import Sandbox, SandboxedRunner
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.base import MachineSpec
 from pytest_nixos.machine.boot.events import BootListener
+from pytest_nixos.machine.boot.internet import NoWayOut
 from pytest_nixos.machine.boot.news import BootNews
 from pytest_nixos.machine.boot.settle import SettleLimits
 from pytest_nixos.machine.capabilities import BootsFrom
 from pytest_nixos.machine.channel.protocol import PROTOCOL_VERSION
 from pytest_nixos.machine.channel.transport import SerialChannel
-from pytest_nixos.machine.network.prober import FrameProber
+from pytest_nixos.machine.network.wire import filter_argv, user_networks
 from pytest_nixos.machine.snapshot.clone import Clone
 from pytest_nixos.machine.snapshot.clone_disks import make_disks
 from pytest_nixos.machine.snapshot.record import MEMORY, Snapshot
@@ -33,6 +34,7 @@ from pytest_nixos.machine.vm.argv import (
     monitor_argv,
     qemu_options_name,
     run_environment,
+    secrets_argv,
 )
 from pytest_nixos.machine.vm.programs import find_qemu_img
 from pytest_nixos.machine.vm.run_script import RunScript, boots_from, qemu_version, serial_console
@@ -162,6 +164,7 @@ class VmLauncher:
             "cores": str(self.spec.cores or ""),
             "restricted": str(self.options.restrict_network),
             "protocol": str(PROTOCOL_VERSION),
+            "secrets": "" if self.spec.secrets is None else self.spec.secrets.digest,
             **environment,
         }
 
@@ -203,13 +206,14 @@ class VmLauncher:
             env=env if sandbox is None else Sandbox.environment(env),
             sandbox=sandbox,
             grace_s=self.options.grace_s,
-            has_outside_view=FrameProber.applicable(self.script.text),
+            networks=user_networks(self.script.text),
             boots_from=boots_from(self.script),
             limits=SettleLimits().at(self.spec.pace),
             pace=self.spec.pace,
             # Where a boot loader starts the kernel, the variable has no effect.
             added_kernel_params=added if direct else (),
             store_image=self._has_store_image,
+            no_way_out=None if self.options.network else NoWayOut.of(self.spec.host),
         )
         return VmRunning(plan, news)
 
@@ -232,7 +236,8 @@ class VmLauncher:
             ),
             *monitor_argv(run_dir),
             *SerialChannel.qemu_argv(run_dir),
-            *(FrameProber.qemu_argv(run_dir) if FrameProber.applicable(self.script.text) else ()),
+            *secrets_argv(self.spec.secrets),
+            *filter_argv(run_dir, user_networks(self.script.text)),
             *extra_argv,
         )
 

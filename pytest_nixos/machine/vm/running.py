@@ -14,6 +14,7 @@ from pytest_nixos.local.pace import Pace
 from pytest_nixos.local.remove_tree import remove_tree
 from pytest_nixos.local.sandbox import Sandbox, payload_pid
 from pytest_nixos.local.timing import Deadline
+from pytest_nixos.machine.boot.internet import NoWayOut
 from pytest_nixos.machine.boot.news import BootNews
 from pytest_nixos.machine.boot.post_mortem import ask_failed_units, with_failed_units
 from pytest_nixos.machine.boot.remedies import VM_REMEDIES
@@ -24,6 +25,7 @@ from pytest_nixos.machine.command import Transport
 from pytest_nixos.machine.console import Console, Trouble
 from pytest_nixos.machine.lifetime import Lifetime
 from pytest_nixos.machine.network.guest_address import (
+    OuterAddresses,
     ask_address,
     ask_outer_addresses,
 )
@@ -49,6 +51,7 @@ _DISK_FULL = "host machine: disk full"
 _ANSWERING = frozenset({"emergency mode", "rescue mode"})
 _POST_MORTEM_S = 8.0
 _ORDER_S = 10.0
+_MEETING_S = 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,12 +63,13 @@ class VmPlan:
         not.
     :param env: its whole environment.
     :param grace_s: seconds between SIGTERM and SIGKILL.
-    :param has_outside_view: whether a stranger has a place to stand on the guest's network.
+    :param networks: ids of QEMU's user networks; a stranger has a place to stand on each.
     :param limits: when a boot counts as settled.
     :param pace: how slow this machine is.
     :param added_kernel_params: what the guest's kernel is told beside what its host declares.
     :param sandbox: what the run script and QEMU run in, ``None`` for as this user.
     :param store_image: whether the guest's store is an image, which is read-only.
+    :param no_way_out: what tells units that need the internet, ``None`` where the guest reaches it.
     """
 
     name: str
@@ -73,13 +77,14 @@ class VmPlan:
     argv: Callable[[], Sequence[str]]
     env: Mapping[str, str]
     grace_s: float
-    has_outside_view: bool
+    networks: tuple[str, ...]
     boots_from: BootsFrom = BootsFrom.SCRIPT
     limits: SettleLimits = field(default_factory=SettleLimits)
     pace: Pace = field(default_factory=Pace)
     added_kernel_params: tuple[str, ...] = ()
     store_image: bool = False
     sandbox: Sandbox | None = None
+    no_way_out: NoWayOut | None = None
 
 
 class VmRunning:
@@ -93,13 +98,14 @@ class VmRunning:
             remedies=VM_REMEDIES,
             # Emergency mode after the boot may be what a test wanted; these two end any machine.
             deadly=frozenset({_PANIC, _DISK_FULL}),
+            no_way_out=plan.no_way_out,
         )
         self.console: Console = news.console
         self.transport: Transport
         self.is_clone = False
         self._plan = plan
         self._channel: SerialChannel | None = None
-        self._prober = self._stranger()
+        self._strangers = self._new_strangers()
         self._plug_in(())
 
     @property
@@ -205,7 +211,7 @@ class VmRunning:
                 remedy="let its boot loader choose: Generations.reboot(into=...)",
             )
         self.console.begin_boot()
-        self._prober = self._stranger()
+        self._strangers = self._new_strangers()
         self._plug_in(self.argv)
         self._start(deadline)
 
@@ -248,20 +254,45 @@ class VmRunning:
             return prober.probe_tcp(ports, deadline=deadline)
 
     def survey(self, wanted: Survey, *, deadline: Deadline) -> tuple[View, ...]:
-        """Try what `wanted` names by both families, from where :meth:`probe_tcp` stands."""
+        """Try what `wanted` names by both families, on each of QEMU's user networks that the guest
+        has an address on.
+        """
         outer = ask_outer_addresses(self._plan.name, self.transport, deadline=deadline)
-        with self._outside() as prober:
-            return prober.survey(wanted, outer, deadline=deadline)
+        found: list[View] = []
+        with self._outside() as first:
+            for prober, addresses in self._places(first, outer, deadline):
+                found += prober.survey(wanted, addresses, deadline=deadline)
+        if not found:
+            raise MachineError(
+                f"{self._plan.name}: the guest is on none of its {len(self._strangers)} networks",
+                remedy="look at `ip address` in the guest: do its network cards have their addresses?",
+            )
+        return tuple(found)
+
+    def _places(
+        self, first: FrameProber, outer: Sequence[OuterAddresses], deadline: Deadline
+    ) -> Iterator[tuple[FrameProber, OuterAddresses]]:
+        """Say who of our strangers stands beside which interface."""
+        if len(self._strangers) == 1:
+            yield first, outer[0]
+            return
+        left = list(self._strangers)
+        for addresses in outer:
+            for prober in left:
+                if prober.stands_beside(addresses, deadline=deadline.within(_MEETING_S)):
+                    left.remove(prober)
+                    yield prober, addresses
+                    break
 
     @contextlib.contextmanager
     def _outside(self) -> Iterator[FrameProber]:
-        if self._prober is None:
+        if not self._strangers:
             raise MachineError(
-                f"{self._plan.name}: its run script has no user network named user.0 to stand on",
+                f"{self._plan.name}: its run script has no user network to stand on",
                 remedy="keep virtualisation.qemu.networkingOptions of the host as qemu-vm.nix sets it",
             )
         try:
-            yield self._prober
+            yield self._strangers[0]
         except TransportError as err:
             # The channel is fine; only the guest's network is not what a stranger needs.
             raise MachineError(err.message, remedy=err.remedy) from err
@@ -306,8 +337,11 @@ class VmRunning:
         if why_not:
             self.console.append(f"pytest-nixos: /nix/store stays read-only: {why_not}")
 
-    def _stranger(self) -> FrameProber | None:
-        return FrameProber(FrameLink(self._plan.run_dir)) if self._plan.has_outside_view else None
+    def _new_strangers(self) -> list[FrameProber]:
+        return [
+            FrameProber(FrameLink(self._plan.run_dir, number))
+            for number, _ in enumerate(self._plan.networks)
+        ]
 
     def _open_channel(self) -> SerialChannel:
         channel = SerialChannel.of_qemu(self._plan.run_dir)

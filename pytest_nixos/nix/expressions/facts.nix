@@ -81,11 +81,79 @@ let
   unit = name: value: {
     enabled = value.enable or true;
     # `text` is the finished unit file; a release without it would have no unit files at all.
-    text = if (value.text or null) == null then "" else text value.text;
+    # That of a unit which is turned off may throw (an option that it needs is not set), and systemd never reads it.
+    text = if !(value.enable or true) || (value.text or null) == null then "" else text value.text;
     wantedBy = (value.wantedBy or [ ]) ++ (value.requiredBy or [ ]);
   };
 
+  # One attribute of a value as text, "" where it is absent, null or throws.
+  attributeText =
+    set: name:
+    let
+      found = fact (if (set.${name} or null) == null then "" else text (toString set.${name}));
+    in
+    if found.readable then found.value else "";
+  attributeTexts = names: set: builtins.listToAttrs (map (name: { inherit name; value = attributeText set name; }) names);
+  named = f: path: builtins.attrValues (builtins.mapAttrs f (at path { }));
+
+  sopsSecret = name: value: attributeTexts [ "key" "format" "path" "owner" "uid" "group" "gid" "mode" "sopsFile" ] value // {
+    inherit name;
+    neededForUsers = get value [ "neededForUsers" ] false;
+    restartUnits = get value [ "restartUnits" ] [ ];
+  };
+  ageSecret = name: value: attributeTexts [ "path" "owner" "group" "mode" "file" ] value // {
+    inherit name;
+    symlink = get value [ "symlink" ] true;
+  };
+  template = name: value: attributeTexts [ "path" "owner" "uid" "group" "gid" "mode" ] value // { inherit name; };
+
+  # Which file an option names, and what has to be in it.
+  use = option: kind: path: { inherit option kind path; };
+  ofWireguard =
+    option: interfaces:
+    builtins.concatLists (
+      builtins.attrValues (
+        builtins.mapAttrs (
+          name: value:
+          [ (use "${option}.${name}.privateKeyFile" "wireguard-key" (attributeText value "privateKeyFile")) ]
+          ++ map (
+            peer: use "${option}.${name}.peers.*.presharedKeyFile" "wireguard-preshared-key" (attributeText peer "presharedKeyFile")
+          ) (get value [ "peers" ] [ ])
+        ) interfaces
+      )
+    );
+  secretUses =
+    named (
+      name: value: use "users.users.${name}.hashedPasswordFile" "password-hash" (attributeText value "hashedPasswordFile")
+    ) [ "users" "users" ]
+    ++ named (name: value: use "users.users.${name}.passwordFile" "password-hash" (attributeText value "passwordFile")) [
+      "users"
+      "users"
+    ]
+    ++ ofWireguard "networking.wireguard.interfaces" (at [ "networking" "wireguard" "interfaces" ] { })
+    ++ ofWireguard "networking.wg-quick.interfaces" (at [ "networking" "wg-quick" "interfaces" ] { })
+    ++ builtins.concatMap (key: [
+      (use "services.openssh.hostKeys" (if attributeText key "type" == "rsa" then "ssh-rsa-key" else "ssh-key") (
+        attributeText key "path"
+      ))
+    ]) (if at [ "services" "openssh" "enable" ] false then at [ "services" "openssh" "hostKeys" ] [ ] else [ ])
+    ++ builtins.concatLists (
+      named (name: value: [
+        (use "services.nginx.virtualHosts.${name}.sslCertificate" "certificate" (attributeText value "sslCertificate"))
+        (use "services.nginx.virtualHosts.${name}.sslCertificateKey" "certificate-key" (
+          attributeText value "sslCertificateKey"
+        ))
+      ]) [ "services" "nginx" "virtualHosts" ]
+    );
+
   readers = {
+    secrets = fact {
+      sops = named sopsSecret [ "sops" "secrets" ];
+      templates = named template [ "sops" "templates" ];
+      age = named ageSecret [ "age" "secrets" ];
+      uses = builtins.filter (used: used.path != "") secretUses;
+    };
+
     firewall = fact (ports firewall // {
       enable = firewall.enable or false;
       backend = text (get firewall [ "backend" ] (if nftables then "nftables" else "iptables"));
@@ -132,6 +200,40 @@ let
     kernel_params = fact (texts (valueOf "kernel_params" [ ]));
     file_systems = mapNamed fileSystem (valueOf "file_systems" { });
     swap_devices = fact (map (entry: optionalText (entry.device or null)) (valueOf "swap_devices" [ ]));
+    luks_devices = fact (builtins.attrNames (valueOf "luks_devices" { }));
+
+    # What stage 1 may wait for: the text of its commands, and the devices that its units are ordered after.
+    initrd_text =
+      let
+        initrd = valueOf "initrd_text" { };
+        commands = map (name: toString (get initrd [ name ] "")) [
+          "preDeviceCommands"
+          "postDeviceCommands"
+          "preLVMCommands"
+          "postMountCommands"
+        ];
+        ofService =
+          service:
+          [ (toString (get service [ "script" ] "")) ]
+          ++ builtins.concatMap (name: map toString (get service [ name ] [ ])) [
+            "requires"
+            "bindsTo"
+            "wants"
+            "after"
+          ];
+        services = get initrd [ "systemd" "services" ] { };
+        ownNames = builtins.filter (name: builtins.match "systemd-.*|initrd-.*|dbus.*" name == null) (
+          builtins.attrNames services
+        );
+      in
+      fact (
+        text (
+          builtins.concatStringsSep "\n" (
+            commands ++ builtins.concatMap (name: ofService services.${name}) ownNames
+          )
+        )
+      );
+
     warnings = fact (texts (valueOf "warnings" [ ]));
     units = mapNamed unit (valueOf "units" { });
 

@@ -1,10 +1,11 @@
 # The document of one host: what it declares, what the machine made of it has instead, and the machine's derivation.
 #
-# request: { host; options = [ [ name ... ] ... ]; skippedFacts; refuseImage; ... } as the plugin sent it.
+# request: { host; options = [ [ name ... ] ... ]; where = [ { names; members; } ... ]; skippedFacts; refuseImage; ... } as the plugin sent it.
 {
   safe,
   facts,
   machineOf,
+  where ? (_: _: [ ]),
   request,
 }:
 hosts:
@@ -30,6 +31,37 @@ let
       "a template for Proxmox VMs"
     else
       "";
+
+  # Services that something outside of nixpkgs says something about: the host's own modules, and those of its other inputs. null where the
+  # release does not tell where definitions stand.
+  ownServices =
+    let
+      nixpkgs = safe.get host [ "pkgs" "path" ] null;
+      definitions = safe.get host [ "options" "systemd" "services" "definitionsWithLocations" ] null;
+      isNixpkgs =
+        file:
+        let
+          root = toString nixpkgs;
+        in
+        builtins.substring 0 (builtins.stringLength root + 1) (toString file) == "${root}/";
+      namesOf =
+        definition:
+        if isNixpkgs (definition.file or "") || !(builtins.isAttrs definition.value) then
+          [ ]
+        else
+          builtins.attrNames definition.value;
+    in
+    if nixpkgs == null || definitions == null || builtins.elem "units" request.skippedFacts then
+      null
+    else
+      builtins.attrNames (
+        builtins.listToAttrs (
+          map (name: {
+            inherit name;
+            value = null;
+          }) (builtins.concatMap namesOf definitions)
+        )
+      );
 
   wanted = all: builtins.removeAttrs all request.skippedFacts;
 
@@ -83,8 +115,9 @@ else if machine ? problem then
   { inherit (machine) problem; }
 else
   {
-    inherit image;
+    inherit image ownServices;
     inherit (machine) backend program;
+    withoutBootLoader = machine.withoutBootLoader or false;
     snapshot = machine.snapshot or null;
     derivation = safe.text machine.package.drvPath;
     output = safe.text machine.package.outPath;
@@ -104,4 +137,6 @@ else
       );
     options = options host.config;
     machineOptions = options machine.config;
+    # Of the host as it is written: nobody reads where the machine made of it got its values.
+    where = where (host.options or { }) (request.where or [ ]);
   }

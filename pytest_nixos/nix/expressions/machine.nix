@@ -3,12 +3,14 @@
 # backend: auto, vm, boot-loader (a VM with a disk and boot loader of its own), container, or ssh (a host that runs already).
 # instrumentation: from { storeImage } to the module for a VM.  delta: module for either, {} for none.
 # saving: what store-image.nix says about the host's VM.
+# testSecrets: what test-secrets.nix makes of a host.
 {
   safe,
   backend,
   instrumentation,
   delta,
   saving,
+  testSecrets,
 }:
 host:
 let
@@ -27,6 +29,10 @@ let
           _file = "pytest-nixos";
           virtualisation.${variant}.imports = [
             (instrumentation { inherit storeImage; })
+            (testSecrets {
+              inherit host;
+              container = false;
+            })
             delta
           ];
         }
@@ -57,6 +63,10 @@ let
           // lib.optionalAttrs (options.boot ? isNspawnContainer) { isNspawnContainer = lib.mkForce true; };
         }
       )
+      (testSecrets {
+        inherit host;
+        container = true;
+      })
       delta
     ];
   };
@@ -101,6 +111,7 @@ else
   in
   machine
   // {
+    withoutBootLoader = !(safe.get machine.config [ "virtualisation" "useBootLoader" ] false);
     snapshot = {
       inherit (image) refusal;
       changed = if image.storeImage then image.changed machine.config else { };

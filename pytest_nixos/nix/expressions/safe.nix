@@ -25,7 +25,7 @@ let
   # The value's own claim of what it is; comparing a claim that is no string is harmless.
   claims =
     set: attribute: wanted:
-    set ? ${attribute} && (try (set.${attribute} == wanted)).value;
+    builtins.isAttrs set && set ? ${attribute} && (try (set.${attribute} == wanted)).value;
 
   # `left` is how many more elements the document may hold: a self-referential set ends there.
   go =
@@ -169,7 +169,7 @@ let
     && claims option "isDefined" false;
 in
 {
-  inherit text;
+  inherit claims text;
 
   # A value as JSON: { readable; value; }.
   json =

@@ -5,6 +5,7 @@ kernel walks a packet (:mod:`.evaluate`), and the outcomes are put together into
 (:mod:`.reach`).
 """
 
+from pytest_nixos.observe.firewall.classes import Cast
 from pytest_nixos.observe.firewall.opening import Decision, Opening, PortJudgement
 from pytest_nixos.observe.firewall.probe import FirewallState, Tool, firewall
 from pytest_nixos.observe.firewall.reach import Reach
@@ -12,6 +13,7 @@ from pytest_nixos.observe.firewall.ruleset import STRANGER, Judgement, Ruleset
 
 __all__ = [
     "STRANGER",
+    "Cast",
     "Decision",
     "FirewallState",
     "Judgement",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -23,6 +24,7 @@ from pytest_nixos.observe.firewall.spans import Spans, cut, joined, meet, only
 __all__ = [
     "NO_RULE",
     "Box",
+    "Cast",
     "Doubt",
     "Outcome",
     "Start",
@@ -55,6 +57,14 @@ class Doubt:
     holds: bool = True
 
 
+class Cast(enum.Enum):
+    """Whom a packet is sent to, with the kernel's number for it; ``PACKET_*`` of linux/if_packet.h."""
+
+    UNICAST = 0
+    BROADCAST = 1
+    MULTICAST = 2
+
+
 @dataclass(frozen=True, slots=True)
 class Start:
     """The packets that are asked about.
@@ -62,6 +72,7 @@ class Start:
     :param box: what is known of them; a dimension that is missing may be anything.
     :param to_host: whether they are sent to an address of the guest.
     :param honest: whether the way back to the sender is the way that they come.
+    :param cast: whom they are sent to.
     """
 
     family: int
@@ -69,6 +80,7 @@ class Start:
     box: Mapping[str, Spans]
     to_host: bool = True
     honest: bool = True
+    cast: Cast = Cast.UNICAST
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +93,10 @@ class State:
     :param path: rules that decided before, at other base chains.
     :param tracked: whether the kernel remembers them as a connection.
     :param local: whether they are for the guest itself; ``None`` if that cannot be told.
-    :param oif: the interface by which they leave, once that is known.
+    :param oif: the interface by which they leave, once that is known; ``""`` for one of several.
     :param sent_on: whether a rule has sent them elsewhere.
+    :param iif: the interface that they come by, as rules see it here.
+    :param cast: whom they are sent to now.
     """
 
     box: Box
@@ -93,6 +107,8 @@ class State:
     local: bool | None = True
     oif: str | None = None
     sent_on: bool = False
+    iif: str = ""
+    cast: Cast = Cast.UNICAST
 
     def value(self, dimension: str) -> Spans | None:
         """Return what a dimension may be now; ``None`` if a rule changed it to something
@@ -158,6 +174,8 @@ def _all_but(dimension: str, state: State) -> object:
         state.local,
         state.oif,
         state.sent_on,
+        state.iif,
+        state.cast,
     )
 
 

@@ -39,6 +39,8 @@ def parse_ipsets(text: str) -> Mapping[str, IpSet]:
             continue
         if len(words) >= 3 and words[0] == "create":
             kinds[words[1]] = (words[2], 6 if "inet6" in words else 4)
+            if {"netmask", "bitmask", "markmask"} & set(words):
+                odd.add(words[1])  # an element stands for more than it says
         elif len(words) >= 3 and words[0] == "add":
             found.setdefault(words[1], []).append(tuple(words[2].split(",")))
             if "nomatch" in words[3:]:

@@ -10,6 +10,7 @@ from pytest_nixos.observe.firewall.iptables_matches import (
     OPTIONS,
     SILENT_OPTIONS,
     Context,
+    RememberedError,
     UnjudgedError,
 )
 from pytest_nixos.observe.firewall.iptables_targets import TARGETS
@@ -46,9 +47,9 @@ _VERDICTS = {
 }
 # Targets of extensions that do not decide; a chain may not have these names.
 _SILENT_TARGETS = frozenset(
-    {"LOG", "NFLOG", "ULOG", "TRACE", "AUDIT", "CHECKSUM", "TCPMSS", "SET", "CLASSIFY", "DSCP"}
-    | {"TOS", "TTL", "HL", "SECMARK", "CONNSECMARK", "IDLETIMER", "LED", "TEE", "RATEEST"}
-    | {"TCPOPTSTRIP", "ECN", "HMARK"}
+    {"LOG", "NFLOG", "ULOG", "TRACE", "AUDIT", "CHECKSUM", "TCPMSS", "SET", "CLASSIFY"}
+    | {"SECMARK", "CONNSECMARK", "IDLETIMER", "LED", "TEE", "RATEEST"}
+    | {"TCPOPTSTRIP"}
 )
 # Modules without an option of their own that decides: what they allow is said by options.
 _LIMITS = frozenset({"limit", "hashlimit", "connlimit", "quota", "connbytes", "rateest", "quota2"})
@@ -65,12 +66,18 @@ _OF_CONNECTIONS = frozenset(
 
 
 def parse_iptables_save(
-    text: str, *, family: int, sets: Mapping[str, IpSet] | None = None, suffix: str = ""
+    text: str,
+    *,
+    family: int,
+    sets: Mapping[str, IpSet] | None = None,
+    filled: frozenset[str] = frozenset(),
+    suffix: str = "",
 ) -> Tables:
     """Turn the output of ``iptables-save`` into chains by table (``ip filter``) and name.
 
     :param family: 4 or 6.
     :param sets: what ``ipset save`` shows.
+    :param filled: the sets that rules fill or empty, by ``-j SET``.
     :param suffix: for the table's name, to tell the kernel's two iptables apart.
     """
     policies: dict[tuple[str, str], Verdict | None] = {}
@@ -88,7 +95,9 @@ def parse_iptables_save(
     for owner, found in lines.items():
         chains = {name for t, name in policies if t == owner}
         for line in found:
-            rule = _RuleReader(owner, line, chains, family, sets or {}).read()
+            rule = _RuleReader(
+                owner, line, chains, Context(family=family, sets=sets or {}, filled=filled)
+            ).read()
             rules.setdefault((owner, rule.chain), []).append(rule)
     tables: dict[str, dict[str, Chain]] = {}
     for (owner, name), policy in policies.items():
@@ -110,13 +119,11 @@ def parse_iptables_save(
 class _RuleReader:
     """Reads the words of one rule."""
 
-    def __init__(
-        self, table: str, line: str, chains: set[str], family: int, sets: Mapping[str, IpSet]
-    ) -> None:
+    def __init__(self, table: str, line: str, chains: set[str], context: Context) -> None:
         self._table = table
         self._line = line
         self._chains = chains
-        self._context = Context(family=family, sets=sets)
+        self._context = context
         self._options: dict[str, list[str]] = {}
 
     def read(self) -> Rule:
@@ -187,6 +194,8 @@ class _RuleReader:
             return []  # an option of a module that is judged as a whole
         try:
             alternatives = handler(self._context, list(arguments))
+        except RememberedError as err:
+            return [Chance(Reason.MEMORY, str(err))]
         except (UnjudgedError, ValueError, IndexError) as err:
             return [_unknown(str(err) or f"{option} {' '.join(arguments)}")]
         found: list[Step] = [Match(alternatives, negated=negated)]

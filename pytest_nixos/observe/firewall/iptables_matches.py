@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pytest_nixos.observe.firewall.ipset import IpSet, set_tests
 from pytest_nixos.observe.firewall.model import Test
 from pytest_nixos.observe.firewall.names import NAMES, PROTOCOLS
+from pytest_nixos.observe.firewall.nft_values import destination_types
 from pytest_nixos.observe.firewall.spans import Spans, joined, only, parse_network
 
-__all__ = ["OPTIONS", "SILENT_OPTIONS", "Context", "UnjudgedError"]
+__all__ = ["OPTIONS", "SILENT_OPTIONS", "Context", "RememberedError", "UnjudgedError"]
 
 _EVERY_BIT = (1 << 32) - 1
 _HONEST = {"UNICAST"}
@@ -22,17 +23,23 @@ class UnjudgedError(Exception):
     """A condition that a packet alone does not tell."""
 
 
+class RememberedError(UnjudgedError):
+    """A condition that hangs on what rules remember of earlier packets."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Context:
     """What an option's meaning depends on.
 
     :param family: 4 or 6.
     :param sets: what ``ipset save`` shows.
+    :param filled: names of those that rules themselves fill or empty.
     :param modules: the modules named before it in its rule.
     """
 
     family: int
     sets: Mapping[str, IpSet]
+    filled: frozenset[str] = frozenset()
     modules: list[str] = field(default_factory=list)
 
 
@@ -41,6 +48,8 @@ Handler = Callable[[Context, list[str]], Alternatives]
 
 def _set(context: Context, arguments: list[str]) -> Alternatives:
     name, directions = arguments[0], arguments[1].split(",")
+    if name in context.filled:
+        raise RememberedError(f"rules fill the set {name}")
     tests = set_tests(context.sets, name, directions, family=context.family)
     if tests is None:
         raise UnjudgedError(f"the set {name}")
@@ -138,9 +147,7 @@ def _marked(dimension: str) -> Handler:
 
 
 def _address_type(_: Context, arguments: list[str]) -> Alternatives:
-    kinds = set(arguments[0].split(","))
-    found = [(Test("local"),)] if "LOCAL" in kinds else []
-    return (*found, *([(Test("local", negated=True),)] if "UNICAST" in kinds else []))
+    return destination_types(arguments[0].lower().split(","))
 
 
 def _source_type(_: Context, arguments: list[str]) -> Alternatives:

@@ -108,6 +108,12 @@ TARGETS: Mapping[str, Callable[[Mapping[str, str]], list[Step]]] = {
     "REDIRECT": lambda options: [
         Nat(port=_port_range(options.get("--to-ports")), is_redirect=True)
     ],
+    "HMARK": lambda _: [Assign("mark", known=False)],
+    "TTL": lambda _: [Assign("ip.ttl", known=False)],
+    "HL": lambda _: [Assign("ip6.hoplimit", known=False)],
+    "DSCP": lambda _: [Assign("ip.dscp", known=False), Assign("ip6.dscp", known=False)],
+    "TOS": lambda _: [Assign("ip.dscp", known=False), Assign("ip6.dscp", known=False)],
+    "ECN": lambda _: [Assign("ip.ecn", known=False)],
     "MASQUERADE": lambda _: [Action(Verdict.ACCEPT)],
     "SNAT": lambda _: [Action(Verdict.ACCEPT)],
     "TPROXY": _tproxy,

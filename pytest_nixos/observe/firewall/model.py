@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from pytest_nixos.observe.firewall.spans import Spans, only, whole
 
 __all__ = [
+    "BRIDGE",
     "TRACKED",
     "Action",
     "Assign",
@@ -21,15 +22,12 @@ __all__ = [
     "Chain",
     "Chance",
     "Choose",
-    "Interface",
     "Match",
     "Nat",
     "Notrack",
     "Reason",
-    "Route",
     "Rule",
     "Step",
-    "Surroundings",
     "Tables",
     "Test",
     "Verdict",
@@ -37,6 +35,8 @@ __all__ = [
     "universe",
 ]
 
+#: The family of frames on their way through a bridge, beside 4 and 6; linux/netfilter.h.
+BRIDGE = 7
 #: States of packets that belong to a connection: established, related, new.
 TRACKED = only(2, 4, 8)
 _SIZES = {
@@ -104,7 +104,8 @@ class Reason(enum.Enum):
 class Test:
     """Whether one dimension is in a set.
 
-    :param names: for ``iif`` and ``oif``: interfaces; a name may end in ``*``.
+    :param names: for ``iif``, ``oif`` and ``ibr`` (the bridge whose port a frame came through):
+        interfaces; a name may end in ``*``.
     :param mask: bits that are looked at, ``None`` for all.
     """
 
@@ -203,7 +204,19 @@ Step = Match | Chance | Assign | Nat | Notrack | Action | Choose
 _ORDER = {
     name: rank
     for rank, name in enumerate(
-        ("iif", "oif", "family", "ctstate", "protocol", "local", "honest", "dport", "sport")
+        (
+            "iif",
+            "ibr",
+            "oif",
+            "family",
+            "ctstate",
+            "protocol",
+            "local",
+            "cast",
+            "honest",
+            "dport",
+            "sport",
+        )
     )
 }
 _LAST = {"daddr": 98, "saddr": 99}
@@ -307,56 +320,3 @@ class Chain:
 
 
 Tables = Mapping[str, Mapping[str, Chain]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Interface:
-    """An interface of the guest.
-
-    :param addresses: its own addresses, as (family, number).
-    """
-
-    name: str
-    addresses: tuple[tuple[int, int], ...] = ()
-    kind: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
-    """One route: destinations to the interface that they are reached by."""
-
-    family: int
-    destinations: Spans
-    length: int
-    interface: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What the rules stand in: interfaces, routes, and whether packets are forwarded.
-
-    :param is_known: whether the guest told; where not, nothing follows from what is missing.
-    :param forwards: families whose packets are forwarded.
-    """
-
-    interfaces: tuple[Interface, ...] = ()
-    routes: tuple[Route, ...] = ()
-    forwards: tuple[int, ...] = ()
-    is_known: bool = False
-    local_networks: tuple[str, ...] = field(default=())
-
-    def is_own(self, family: int, address: int) -> bool:
-        """Whether a packet to `address` is for the guest itself."""
-        loopback = address >> 24 == 127 if family == 4 else address == 1
-        return loopback or any((family, address) in i.addresses for i in self.interfaces)
-
-    def way_to(self, family: int, address: int) -> str | None:
-        """Return the interface by which `address` is reached, ``None`` if there is no route."""
-        fitting = [
-            route
-            for route in self.routes
-            if route.family == family
-            and any(first <= address <= last for first, last in route.destinations)
-        ]
-        best = max(fitting, key=lambda route: route.length, default=None)
-        return best.interface if best else None

@@ -9,8 +9,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pytest_nixos.observe.firewall.model import Chain, Rule, Tables, Verdict, gathered
-from pytest_nixos.observe.firewall.nft_rules import VERDICTS, RuleReader
+from pytest_nixos.observe.firewall.model import BRIDGE, Chain, Rule, Tables, Verdict, gathered
+from pytest_nixos.observe.firewall.nft_rules import LIMITS, VERDICTS, RuleReader
 from pytest_nixos.observe.firewall.nft_values import Sets
 
 __all__ = ["parse_nft", "parse_nft_text"]
@@ -22,6 +22,7 @@ _FAMILIES = {
     "ip": (4,),
     "ip6": (6,),
     "netdev": (4, 6),
+    "bridge": (BRIDGE,),
 }
 _HANDLE = re.compile(r"^(.*?)\s*# handle (\d+)$")
 _COUNTER = re.compile(r"counter packets \d+ bytes \d+ ?")
@@ -124,20 +125,38 @@ def _chain_devices(
 def _sets(entries: Sequence[Mapping[str, Json]]) -> Mapping[str, Sets]:
     contents: dict[str, dict[str, Sequence[Json]]] = {}
     filled: dict[str, set[str]] = {}
+    limited: dict[str, set[str]] = {}
     for entry in entries:
         found = entry.get("set") or entry.get("map") or {}
         if {"family", "table", "name"} <= found.keys():
             table = contents.setdefault(f"{found['family']} {found['table']}", {})
             table[found["name"]] = found.get("elem", [])
+            if _limits(found):
+                owner = f"{found['family']} {found['table']}"
+                limited.setdefault(owner, set()).add(found["name"])
         rule = entry.get("rule") or {}
         for statement in rule.get("expr", ()):
             if not isinstance(statement, dict):
                 continue
             for body in (statement.get("set"), statement.get("map")):
-                if isinstance(body, dict) and body.get("op") in ("add", "update"):
+                if isinstance(body, dict):
                     name = str(body.get("set") or body.get("map") or "").removeprefix("@")
                     filled.setdefault(f"{rule['family']} {rule['table']}", set()).add(name)
     return {
-        table: Sets(contents=contents.get(table, {}), filled=frozenset(filled.get(table, ())))
+        table: Sets(
+            contents=contents.get(table, {}),
+            filled=frozenset(filled.get(table, ())),
+            limited=frozenset(limited.get(table, ())),
+        )
         for table in {*contents, *filled}
     }
+
+
+def _limits(found: Mapping[str, Json]) -> bool:
+    """Whether a set's elements match up to a rate only: a statement of the set, or of one of its
+    elements.
+    """
+    elements = [e.get("elem") for e in found.get("elem", ()) if isinstance(e, dict)]
+    told = [found, *(e for e in elements if isinstance(e, dict))]
+    statements = [s for one in told for s in one.get("stmt", ()) if isinstance(s, dict)]
+    return any(LIMITS & s.keys() for s in (*statements, *told[1:]))

@@ -31,7 +31,7 @@ from pytest_nixos.observe.firewall.nft_values import (
 )
 from pytest_nixos.observe.firewall.spans import Spans, joined, only, parse_network
 
-__all__ = ["VERDICTS", "RuleReader"]
+__all__ = ["LIMITS", "VERDICTS", "RuleReader"]
 
 Json = Any
 
@@ -47,7 +47,8 @@ _ANSWERS = {
     "icmpv6": Test("family", only(6)),
     "tcp reset": Test("protocol", only(6)),
 }
-_LIMITS = frozenset({"limit", "quota", "ct count", "connlimit"})
+#: Statements that hold up to a rate or a number.
+LIMITS = frozenset({"limit", "quota", "ct count", "connlimit"})
 _PLAIN: Mapping[str, Step] = {
     "notrack": Notrack(),
     "tproxy": Chance(Reason.UNKNOWN, "whether a transparent proxy listens"),
@@ -106,7 +107,7 @@ class RuleReader:
                 # nft leaves out the condition that its answer implies.
                 yield Match(((_ANSWERS[options["type"]],),))
             yield Action(VERDICTS[name], options.get("target", ""))
-        elif name in _LIMITS:
+        elif name in LIMITS:
             yield Chance(Reason.LIMIT, name)
         elif name in _ELSEWHERE:
             yield Chance(Reason.UNKNOWN, f"what becomes of it behind {name}", Verdict.DROP)
@@ -132,7 +133,7 @@ class RuleReader:
         """Read a statement that puts senders into a set, perhaps with a limit for each."""
         inner = body.get("stmt", []) if isinstance(body, dict) else []
         inner = inner if isinstance(inner, list) else [inner]
-        if any(isinstance(s, dict) and _LIMITS & s.keys() for s in inner):
+        if any(isinstance(s, dict) and LIMITS & s.keys() for s in inner):
             yield Chance(Reason.LIMIT, "a limit for each sender")
 
     def _match(self, body: Json) -> Iterator[Step]:
@@ -168,8 +169,11 @@ class RuleReader:
     def _mangle(self, body: Json) -> Iterator[Step]:
         try:
             target = self._fields(body.get("key"))[0].dimension
-        except UnjudgedError:
-            return  # a thing that no rule of ours can ask for again
+        except UnjudgedError as err:
+            if "broute" in str(err):
+                # The frame may leave the bridge, as if it had come by its port.
+                yield from _unjudged("vmap", "whether the port is one of a bridge, for this frame")
+            return  # else a thing that no rule of ours can ask for again
         value = body.get("value")
         if isinstance(value, dict) and "map" in value:
             fields = self._fields(value["map"].get("key"))
@@ -287,6 +291,7 @@ def _unjudged(statement: str, about: str) -> Iterator[Step]:
     anything.
     """
     reason = Reason.MEMORY if about.startswith("rules fill") else Reason.UNKNOWN
+    reason = Reason.LIMIT if about.startswith("a limit") else reason
     yield Chance(reason, about)
     if statement == "vmap":
         yield Chance(reason, f"{about}: the verdict", Verdict.DROP)

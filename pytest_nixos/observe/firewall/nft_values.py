@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,16 @@ from pytest_nixos.observe.firewall.model import TRACKED, Test, universe
 from pytest_nixos.observe.firewall.names import NAMES, PROTOCOLS
 from pytest_nixos.observe.firewall.spans import Spans, joined, only, parse_network
 
-__all__ = ["Field", "Sets", "UnjudgedError", "alternatives", "comparison", "elements", "read_field"]
+__all__ = [
+    "Field",
+    "Sets",
+    "UnjudgedError",
+    "alternatives",
+    "comparison",
+    "destination_types",
+    "elements",
+    "read_field",
+]
 
 Json = Any
 
@@ -24,6 +33,7 @@ _META = {
     "iif": "iif",
     "oifname": "oif",
     "oif": "oif",
+    "ibrname": "ibr",
     "l4proto": "protocol",
     "nfproto": "family",
     "protocol": "ethertype",
@@ -71,11 +81,13 @@ class Field:
 class Sets:
     """The named sets and maps of one table.
 
-    :param filled: names of those that rules themselves fill.
+    :param filled: names of those that rules themselves fill or empty.
+    :param limited: names of those whose elements match up to a rate only.
     """
 
     contents: Mapping[str, Sequence[Json]] = field(default_factory=dict)
     filled: frozenset[str] = frozenset()
+    limited: frozenset[str] = frozenset()
 
 
 def read_field(left: Json) -> Field:
@@ -173,6 +185,8 @@ def elements(data: Json, sets: Sets) -> list[Json]:
         name = data[1:]
         if name in sets.filled:
             raise UnjudgedError(f"rules fill the set {name}")
+        if name in sets.limited:
+            raise UnjudgedError(f"a limit in the set {name}")
         if name not in sets.contents:
             raise UnjudgedError(f"the set {name} is not shown")
         data = sets.contents[name]
@@ -218,7 +232,7 @@ def _tests(one: Field, value: Json, *, flags: bool) -> tuple[tuple[Test, ...], .
     if one.special:
         return _special(one.special, value)
     dimension = one.dimension
-    if dimension in ("iif", "oif"):
+    if dimension in ("iif", "oif", "ibr"):
         if not isinstance(value, str):
             raise UnjudgedError("an interface that is gone")
         return ((Test(dimension, names=(value,)),),)
@@ -238,8 +252,7 @@ def _special(special: str, value: Json) -> tuple[tuple[Test, ...], ...]:
     if special == "direction":
         return ((),) if "original" in names or "0" in names else ()
     if special == "fib-local":
-        found = [(Test("local"),)] if "local" in names else []
-        return (*found, *([(Test("local", negated=True),)] if "unicast" in names else []))
+        return destination_types(names)
     if special == "fib-source":
         return ((),) if "unicast" in names else ()
     if isinstance(value, bool):
@@ -247,6 +260,20 @@ def _special(special: str, value: Json) -> tuple[tuple[Test, ...], ...]:
     if isinstance(value, str) and value not in ("0", ""):
         return ((Test("honest"), Test("iif", names=(value,))),)
     return ((Test("honest", negated=True),),)
+
+
+def destination_types(names: Collection[str]) -> tuple[tuple[Test, ...], ...]:
+    """Return alternatives for what the routing tables call a destination: ``local``, ``unicast``
+    for somebody else's address, ``broadcast``, ``multicast``; no stranger's packet has another.
+    """
+    alone = Test("cast", only(0))
+    known: Mapping[str, tuple[Test, ...]] = {
+        "local": (Test("local"), alone),
+        "unicast": (Test("local", negated=True), alone),
+        "broadcast": (Test("cast", only(1)),),
+        "multicast": (Test("cast", only(2)),),
+    }
+    return tuple(tests for name, tests in known.items() if name in names)
 
 
 def comparison(dimension: str, op: str, value: Json) -> Spans:

@@ -5,6 +5,7 @@ rules among them.
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -40,9 +41,11 @@ title kernel
 for family in ip ip6; do
   [ -r /proc/net/${family}_tables_names ] && printf '%s %s\n' $family "$(echo $(</proc/net/${family}_tables_names))"
 done
-show addresses ip -json address
-show routes-4 ip -4 -json route
-show routes-6 ip -6 -json route
+show addresses ip -json -details address
+show routes-4 ip -4 -json route show table all
+show routes-6 ip -6 -json route show table all
+show rules-4 ip -4 -json rule
+show rules-6 ip -6 -json rule
 title forwarding
 printf '4 %s\n6 %s\n' "$(</proc/sys/net/ipv4/ip_forward)" "$(</proc/sys/net/ipv6/conf/all/forwarding)" 2>/dev/null
 true
@@ -50,6 +53,8 @@ true
 
 _UNITS = ("firewall.service", "nftables.service", "firewalld.service")
 _TOOLS = ("nft", "iptables", "ip6tables")
+_SAVED = ("iptables", "ip6tables", "iptables-legacy", "ip6tables-legacy")
+_FILLS = re.compile(r"--(?:add|del)-set (\S+)")
 _FAMILIES = {"ip": 4, "ip6": 6}
 _COMPATIBLE_TABLES = frozenset({"raw", "mangle", "nat", "filter", "security"})
 
@@ -112,6 +117,7 @@ def _parse(output: ProbeOutput) -> FirewallState:
         addresses=sections.get("addresses", ""),
         routes=[(family, sections.get(f"routes-{family}", "")) for family in (4, 6)],
         forwarding=sections.get("forwarding", ""),
+        policies=[(family, sections.get(f"rules-{family}", "")) for family in (4, 6)],
     )
     return FirewallState(
         ruleset=Ruleset(tables=_tables(sections, nft_tables), surroundings=surroundings),
@@ -125,16 +131,19 @@ def _parse(output: ProbeOutput) -> FirewallState:
 
 def _tables(sections: Mapping[str, str], nft_tables: Tables) -> Tables:
     sets = parse_ipsets(sections.get("ipset", ""))
+    filled = frozenset(_FILLS.findall("\n".join(sections.get(name, "") for name in _SAVED)))
     tables: dict[str, Mapping[str, Chain]] = {}
     for name, family in (("iptables", 4), ("ip6tables", 6)):
         text = sections.get(name, "")
         is_old = bool(text.strip()) and not _is_nft(text)
         # The kernel's old tables stand beside nftables' own of the same name.
         suffix = " (legacy)" if is_old and nft_tables else ""
-        tables |= parse_iptables_save(text, family=family, sets=sets, suffix=suffix)
+        tables |= parse_iptables_save(text, family=family, sets=sets, filled=filled, suffix=suffix)
         if not is_old:
             legacy = sections.get(f"{name}-legacy", "")
-            tables |= parse_iptables_save(legacy, family=family, sets=sets, suffix=" (legacy)")
+            tables |= parse_iptables_save(
+                legacy, family=family, sets=sets, filled=filled, suffix=" (legacy)"
+            )
     # In the order in which they were made, the kernel's old tables taken to be the first: nft does
     # not show those.
     shown = {

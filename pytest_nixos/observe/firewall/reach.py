@@ -73,7 +73,7 @@ class Reach:
         """
         found = [p for p in self.pieces if meet_boxes(p.box, packets, self.start) is not None]
         accepting = [p for p in found if p.decision is not Decision.REFUSED]
-        rules = _rules(p.outcome for p in (accepting or found))
+        rules = _rules(accepting or found)
         kinds = {p.decision for p in found}
         if not accepting:
             return Decision.REFUSED, rules
@@ -103,7 +103,7 @@ class Reach:
                 PortJudgement(
                     ports=both.get("dport", whole(_LAST_PORT)),
                     decision=piece.decision,
-                    rules=_rules([outcome]),
+                    rules=_rules([piece]),
                     answered=outcome.answered,
                     forwarded=outcome.forwarded,
                 )
@@ -164,7 +164,7 @@ class Reach:
             "family": self.family,
             "decision": piece.decision,
             "destinations": destinations,
-            "rules": _rules([outcome]),
+            "rules": _rules([piece]),
             "target": _target(outcome, self.family),
             "forwarded": outcome.forwarded,
             "why": "; ".join(dict.fromkeys(d.about for d in outcome.doubts)),
@@ -284,14 +284,17 @@ def _own_details(
     )
 
 
-def _rules(outcomes: Iterable[Outcome]) -> tuple[str, ...]:
+def _rules(pieces: Iterable[_Piece]) -> tuple[str, ...]:
     found: dict[str, None] = {}
-    for outcome in outcomes:
+    for piece in pieces:
+        outcome = piece.outcome
         telling = [r for r in outcome.rules if r.is_telling] or list(outcome.rules[-1:])
         for rule in telling:
             found.setdefault(rule_text(rule))
         for doubt in outcome.doubts:
-            if doubt.holds and doubt.rule.text:
+            # Where nobody can tell, a rule that may refuse is as much to be looked at.
+            open_question = piece.decision is Decision.UNKNOWN and doubt.reason is Reason.UNKNOWN
+            if (doubt.holds or open_question) and doubt.rule.text:
                 found.setdefault(rule_text(doubt.rule))
         if not telling and outcome.policy:
             found.setdefault(outcome.policy)

@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 
 from pytest_nixos.nix.declared import PortRange
-from pytest_nixos.observe.firewall.classes import Outcome, Start
-from pytest_nixos.observe.firewall.evaluate import walk
+from pytest_nixos.observe.firewall.classes import Cast, Outcome, Start
+from pytest_nixos.observe.firewall.evaluate import ANY_PORT, walk
 from pytest_nixos.observe.firewall.model import (
+    BRIDGE,
     Chain,
     Choose,
     Match,
     Nat,
     Reason,
     Step,
-    Surroundings,
     Tables,
     Test,
     Verdict,
@@ -24,11 +24,12 @@ from pytest_nixos.observe.firewall.model import (
 from pytest_nixos.observe.firewall.names import PROTOCOLS
 from pytest_nixos.observe.firewall.opening import Decision, PortJudgement, rule_text
 from pytest_nixos.observe.firewall.reach import Reach
+from pytest_nixos.observe.firewall.routing import Surroundings
 from pytest_nixos.observe.firewall.spans import Spans, cut, joined, only, parse_network, whole
 
 __all__ = ["STRANGER", "Judgement", "Ruleset", "strangers_box"]
 
-STRANGER = "stranger0"  # an interface that no rule names
+STRANGER = ANY_PORT  # an interface that no rule names
 _FAMILIES = {"ip": 4, "ip6": 6}
 # No sender outside has these: this network, loopback, multicast, "limited broadcast"; RFC 6890.
 _NO_SENDERS = {
@@ -39,6 +40,10 @@ _NO_TARGETS = {
     4: ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "255.255.255.255"),
     6: ("::", "::1", "ff00::/8"),
 }
+_TO_ALL = "255.255.255.255"
+_MULTICAST = {4: "224.0.0.0/4", 6: "ff00::/8"}
+# Protocols of connections between two: Linux takes their packets only if they are for it alone.
+_BETWEEN_TWO = only(6, 33, 132)
 _SYN = 2
 _ETHERTYPES = {4: 0x0800, 6: 0x86DD}
 _DONT_FRAGMENT = 0x4000
@@ -54,9 +59,13 @@ class Judgement:
     rules: tuple[str, ...] = ()
 
 
-def strangers_box(family: int) -> dict[str, Spans]:
+def strangers_box(
+    family: int, cast: Cast = Cast.UNICAST, broadcasts: Sequence[int] = ()
+) -> dict[str, Spans]:
     """Return the class of packets that begin something: sent by an honest stranger to an address
-    of the guest.
+    of the guest, or to all who listen.
+
+    :param broadcasts: the broadcast addresses of the guest's networks.
     """
     bits = 32 if family == 4 else 128
     every = whole((1 << bits) - 1)
@@ -74,6 +83,13 @@ def strangers_box(family: int) -> dict[str, Spans]:
         box |= {"ip.hdrlength": only(5)}
     else:
         box |= {"ip6.version": only(6)}
+    if cast is not Cast.UNICAST:
+        box |= {"pkttype": only(cast.value), "protocol": cut(whole(255), _BETWEEN_TWO)}
+        box["daddr"] = (
+            parse_network(_MULTICAST[family])
+            if cast is Cast.MULTICAST
+            else joined([*parse_network(_TO_ALL), *((n, n) for n in broadcasts)])
+        )
     return box
 
 
@@ -91,9 +107,20 @@ class Ruleset:
         default_factory=dict, repr=False
     )
 
-    def reach(self, *, interface: str = STRANGER, family: str = "ip") -> Reach:
-        """Return what becomes of every packet from `interface`."""
-        return self._walk(interface, family)[0]
+    def reach(
+        self, *, interface: str = STRANGER, family: str = "ip", cast: Cast = Cast.UNICAST
+    ) -> Reach:
+        """Return what becomes of every packet from `interface`.
+
+        :param cast: whom they are sent to: the guest alone, or all who listen.
+        """
+        return self._walk(interface, family, cast)[0]
+
+    def seen_as(self, interface: str) -> str:
+        """Return the interface that IP sees in place of `interface`: a bridge or bond in place of
+        its ports.
+        """
+        return self.surroundings.way_in(interface)[-1].name
 
     def judge(
         self, *, protocol: str | int, port: int, interface: str = STRANGER, family: str = "ip"
@@ -162,7 +189,16 @@ class Ruleset:
         """Interfaces through which strangers may come: present ones, and those that rules name
         (perhaps with ``*``).
         """
-        present = [i.name for i in self.surroundings.interfaces]
+        below = {n for c in self._chains() if c.hook == "ingress" for n in c.devices or ()}
+        bridging = any(
+            BRIDGE in c.families and c.hook in ("prerouting", "input") for c in self._chains()
+        )
+        present = [
+            i.name
+            for i in self.surroundings.interfaces
+            # What comes by a port comes by its master; rules for the port alone are rare.
+            if self.seen_as(i.name) == i.name or bridging or i.name in below
+        ]
         named = [n for test in self._tests() if test.dimension == "iif" for n in test.names]
         return sorted({*present, *named} - {"lo"})
 
@@ -206,7 +242,7 @@ class Ruleset:
         """Whether packets whose answer would leave by another way are refused, which honest ones
         are not.
         """
-        families = {f for c in self._chains() if c.hook for f in c.families}
+        families = {f for c in self._chains() if c.hook for f in c.families} - {BRIDGE}
         return bool(families) and all(self._refuses_forged(f) for f in families)
 
     def _refuses_forged(self, family: int) -> bool:
@@ -230,18 +266,28 @@ class Ruleset:
         return any(
             _drops(chain)
             for chain in self._chains()
-            if chain.hook in ("output", "postrouting") and chain.kind != "nat"
+            if chain.hook in ("output", "postrouting", "egress") and chain.kind != "nat"
         )
 
     def judge_ports(
-        self, *, protocol: str, source: str, destination: str, interface: str
+        self,
+        *,
+        protocol: str,
+        source: str,
+        destination: str,
+        interface: str,
+        own_frames: bool = True,
     ) -> Sequence[PortJudgement]:
         """Tell for each port what becomes of one stranger's first packet, see :meth:`Reach.ports`.
 
         :param source: the stranger's address.
         :param destination: the guest's.
+        :param own_frames: whether it is a prober's packet, or any kernel's, whose size and hops
+            are not known.
         """
         packets = _frames_of(protocol, source, destination)
+        if not own_frames:
+            packets = {d: v for d, v in packets.items() if d in ("protocol", "saddr", "daddr")}
         family = "ip" if ip_address(source).version == 4 else "ip6"
         return self.reach(interface=interface, family=family).ports(packets)
 
@@ -261,12 +307,13 @@ class Ruleset:
         """The policies of the base chains that forwarded packets go through."""
         return [c.policy.value for c in self._chains() if c.hook == "forward" and c.kind != "nat"]
 
-    def _walk(self, interface: str, family: str) -> tuple[Reach, tuple[Outcome, ...]]:
-        key = (family, self._looks_like(interface))
+    def _walk(self, interface: str, family: str, cast: Cast) -> tuple[Reach, tuple[Outcome, ...]]:
+        key = (family, cast, self._looks_like(interface))
         if key not in self._walks:
             number = _FAMILIES[family]
-            box = strangers_box(number)
-            start = Start(family=number, interface=interface, box=box)
+            broadcasts = self.surroundings.broadcast_addresses()
+            box = strangers_box(number, cast, broadcasts)
+            start = Start(family=number, interface=interface, box=box, cast=cast)
             outcomes = tuple(walk(self.tables, self.surroundings, start))
             self._walks[key] = (Reach.of(number, box, outcomes), outcomes)
         return self._walks[key]
@@ -276,14 +323,22 @@ class Ruleset:
         once.
         """
         named = self._interface_names()
-        fits = tuple(
-            interface.startswith(n[:-1]) if n.endswith("*") else interface == n for n in named
+        return tuple(
+            (
+                tuple(
+                    step.name.startswith(n[:-1]) if n.endswith("*") else step.name == n
+                    for n in named
+                ),
+                tuple(
+                    step.name in c.devices
+                    for c in self._chains()
+                    if c.hook == "ingress" and c.devices
+                ),
+                step.name if self._redirects() else "",
+                (step.master, step.master_kind, step.device_kind),
+            )
+            for step in self.surroundings.way_in(interface)
         )
-        devices = tuple(
-            interface in c.devices for c in self._chains() if c.hook == "ingress" and c.devices
-        )
-        redirects = interface if self._redirects() else ""
-        return fits, devices, redirects
 
     def _redirects(self) -> bool:
         return any(
@@ -294,22 +349,24 @@ class Ruleset:
         )
 
     def _interface_names(self) -> tuple[str, ...]:
-        return tuple(sorted({n for t in self._tests() if t.dimension == "iif" for n in t.names}))
+        return tuple(
+            sorted({n for t in self._tests() if t.dimension in ("iif", "ibr") for n in t.names})
+        )
 
     def _chains(self) -> Iterator[Chain]:
         for chains in self.tables.values():
             yield from chains.values()
 
     def _tests(self) -> Iterator[Test]:
-        for chain in self._chains():
-            for rule in chain.rules:
-                for step in _all_steps(rule.steps):
-                    if isinstance(step, Match):
-                        for tests in step.alternatives:
-                            yield from tests
-                    elif isinstance(step, Choose):
-                        for branch in step.branches:
-                            yield from branch.tests
+        rules = [rule for chain in self._chains() for rule in chain.rules]
+        for rule in (*rules, *(policy.rule for policy in self.surroundings.policies)):
+            for step in _all_steps(rule.steps):
+                if isinstance(step, Match):
+                    for tests in step.alternatives:
+                        yield from tests
+                elif isinstance(step, Choose):
+                    for branch in step.branches:
+                        yield from branch.tests
 
 
 def _all_steps(steps: Sequence[Step]) -> Iterator[Step]:

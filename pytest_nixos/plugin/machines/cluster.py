@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Self
+from typing import Any, Self
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import FlakeError, MachineError
@@ -35,9 +35,12 @@ class ClusterLaunch:
     network yet.
     """
 
-    def __init__(self, flake: Flake, settings: Settings, *, progress: Progress) -> None:
+    def __init__(
+        self, flake: Flake, settings: Settings, *, progress: Progress, config: Any
+    ) -> None:
         self._flake = flake
         self._settings = settings
+        self._config = config
         self._progress = progress
         self._stack = ExitStack()
         self._clusters: dict[frozenset[str], Cluster] = {}
@@ -88,6 +91,8 @@ class ClusterLaunch:
         )
 
     def _machine(self, host: HostConfig, strategy: SegmentStrategy, stack: ExitStack) -> Machine:
+        from pytest_nixos.plugin.machines.secrets import archived, secrets_of
+
         directory = stack.enter_context(run_directory())
         system = self._flake.build(
             host, gc_root=directory.path / "system", on_progress=self._progress.build
@@ -97,6 +102,7 @@ class ClusterLaunch:
             system=system,
             run_dir=directory.path,
             boot_timeout_s=self._settings.boot_timeout_s,
+            secrets=archived(secrets_of(host, self._settings, self._config), directory.path),
         )
         backend = ContainerBackend(on_event=self._progress.boot, strategy=strategy)
         machine = stack.enter_context(Machine(spec, backend))

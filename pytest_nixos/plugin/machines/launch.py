@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_nixos.backend_name import BackendName
-from pytest_nixos.errors import NixosError, SettingsError
+from pytest_nixos.errors import MachineError, NixosError, SettingsError
 from pytest_nixos.local.pace import Pace, Pressure, PressureMark
 from pytest_nixos.local.run_directory import RunDirectory, run_directory
-from pytest_nixos.machine.base import Backend, Machine, MachineSpec
+from pytest_nixos.machine.base import Backend, Machine, MachineSpec, SecretArchive
 from pytest_nixos.machine.boot.events import BootListener
 from pytest_nixos.machine.capabilities import Preflight
+from pytest_nixos.machine.memory_needs import MemoryPlan, machines_at_once, plan_memory
+from pytest_nixos.machine.missing import missing_in_machine
 from pytest_nixos.nix.host_facts import HostConfig
-from pytest_nixos.plugin.options import Keep, Settings, SnapshotUse
+from pytest_nixos.plugin.options import Keep, NetworkUse, Settings, SnapshotUse
 from pytest_nixos.plugin.progress import Progress
 from pytest_nixos.plugin.session import HostEntry, NixosSession
 
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
     from pytest_nixos.machine.vm.launcher import SnapshotOptions
 
 __all__ = ["Launch", "bundled_backend"]
+
+
+# A machine that has become this much slower is told once more.
+_TOLD_AGAIN = 1.5
 
 
 class Launch:
@@ -103,7 +109,12 @@ class Launch:
 
     def _spec(self, directory: RunDirectory) -> MachineSpec:
         settings, host = self._session.settings, self._host()
+        self._check_network()
         live = self._session.backend_name(self._entry.key) is BackendName.SSH
+        secrets = None if live else self._secrets(host, directory)
+        memory = MemoryPlan(mib=None) if live else self._plan_memory(host)
+        if not live:
+            self._tell_missing(host)
         system = Path(host.toplevel) if live else self._build(host, directory)
         pace = self._measured_pace()
         spec = MachineSpec(
@@ -112,17 +123,79 @@ class Launch:
             run_dir=directory.path,
             boot_timeout_s=pace.limit(settings.boot_timeout_s),
             pace=pace,
-            memory_mib=settings.memory_mib,
+            memory_mib=memory.mib,
             cores=settings.cores,
+            secrets=secrets,
         )
         changed = self._config.hook.pytest_nixos_machine_spec(config=self._config, spec=spec)
         return spec if changed is None else changed
 
+    def _check_network(self) -> None:
+        """Refuse, before anything is built, a network that the backend cannot give."""
+        network, key = self._session.settings.network, self._entry.key
+        backend = self._session.backend_name(key)
+        if network is NetworkUse.STAND_IN and backend is not BackendName.CONTAINER:
+            why = (
+                "QEMU's user network answers names itself and lets nobody else do it"
+                if backend is BackendName.VM
+                else "a live host has the network that it has"
+            )
+            raise MachineError(
+                f"{key}: --nixos-network stand-in is for containers: {why}",
+                remedy="run the host as a container (--nixos-backend container), or say --nixos-network restricted",
+            )
+        if network is NetworkUse.OPEN and backend is BackendName.CONTAINER:
+            self._progress.say(
+                f"{key}: a container's network ends at its link: --nixos-network open is for VMs"
+            )
+
+    def _plan_memory(self, host: HostConfig) -> MemoryPlan:
+        """Decide the machine's memory before anything is built, and tell what was changed."""
+        settings = self._session.settings
+        plan = plan_memory(
+            host,
+            asked_mib=settings.memory_mib,
+            models=settings.open_network,
+            machines=machines_at_once(),
+        )
+        if plan.told:
+            self._entry.circumstances["memory"] = plan.told
+            self._progress.say(f"{self._entry.key}: {plan.told}")
+        return plan
+
+    def _tell_missing(self, host: HostConfig) -> None:
+        """Say what the host's machine lacks, before its boot waits for it."""
+        container = self._session.backend_name(self._entry.key) is BackendName.CONTAINER
+        told = missing_in_machine(host, machine="container" if container else "VM")
+        if told:
+            self._entry.circumstances["missing"] = told
+            self._progress.say(f"{self._entry.key}: {told}")
+
+    def _secrets(self, host: HostConfig, directory: RunDirectory) -> SecretArchive | None:
+        """Write what the machine gets for the host's secrets; people are told once."""
+        from pytest_nixos.plugin.machines.secrets import archived, secrets_of
+
+        settings, entry = self._session.settings, self._entry
+        if entry.secrets is None:
+            entry.secrets = secrets_of(host, settings, self._config)
+            if entry.secrets.told:
+                self._progress.say(f"{entry.key}: {entry.secrets.told}")
+                entry.circumstances["secrets"] = entry.secrets.told
+        secrets = entry.secrets
+        # The machine of an upgrade test switches to the other stage's generation.
+        for other in self._session.entries:
+            if other is not entry and entry.subject and other.subject == entry.subject:
+                config = self._session.host_config(other.key)
+                secrets = secrets.beside(secrets_of(config, settings, self._config))
+        return archived(secrets, directory.path)
+
     def _measured_pace(self) -> Pace:
-        """Return how slow this machine is; people are told once."""
-        told = self._session.has_pace
-        pace = self._session.pace
-        if pace.words and not told:
+        """Return how slow this machine is by now; people are told once, and again when it has
+        become much slower.
+        """
+        pace = self._session.pacer.renew()
+        if pace.factor >= _TOLD_AGAIN * self._session.told_pace:
+            self._session.told_pace = pace.factor
             self._progress.say(pace.words)
         return pace
 
@@ -177,6 +250,7 @@ def bundled_backend(
         return ContainerBackend(
             on_event=on_event,
             root_is_machine_root=settings.container_root_is_machine_root,
+            stand_in=settings.network is NetworkUse.STAND_IN,
         )
     from pytest_nixos.machine.ssh.backend import SshBackend
 
@@ -185,7 +259,7 @@ def bundled_backend(
             "--nixos-backend ssh: no address of the live host",
             remedy="add --nixos-ssh [user@]address",
         )
-    return SshBackend(settings.ssh_address, on_event=on_event)
+    return SshBackend(settings.ssh_address, on_event=on_event, surveys=settings.allow_live_switch)
 
 
 def _snapshots(settings: Settings, started_at_s: float) -> SnapshotOptions | None:

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Sequence
 from datetime import date
 
 import pytest
 
-from pytest_nixos.findings import Evidence, Finding, Outcome
+from pytest_nixos.errors import NixosError
+from pytest_nixos.findings import Evidence, Finding, JudgedOn, Outcome
+from pytest_nixos.local.pace import Pressure
 from pytest_nixos.local.text import printable
 from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.metadata import subfolder
+from pytest_nixos.nix.places import Places
+from pytest_nixos.nix.where import Whereabouts
+from pytest_nixos.place import Place
 from pytest_nixos.plugin.not_applicable import NOT_APPLICABLE
 from pytest_nixos.plugin.record.journal import journal_of_span
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.plugin.stash import EVIDENCE
+from pytest_nixos.standards.by_hand import by_hand
+from pytest_nixos.standards.decides import places_of
 from pytest_nixos.standards.model import Control
 from pytest_nixos.standards.remedy import remedy_text
 from pytest_nixos.standards.rests_on import rests_on_units
 from pytest_nixos.standards.waivers import apply_waiver, find_waiver
-from pytest_nixos.subject import MACHINE, Subject
+from pytest_nixos.standards.why import page_of, why
+from pytest_nixos.subject import MACHINE, Subject, SubjectKind
 
 __all__ = ["ERROR_MARK", "NOT_JUDGED_MARK", "make_finding", "properties", "show"]
 
@@ -34,10 +45,13 @@ def make_finding(
     control: Control,
     key: str,
     session: NixosSession,
+    *,
+    pressure: Pressure,
 ) -> Finding:
     """Make the finding of an item that `report` decides, waivers applied.
 
     :param key: of the item's host.
+    :param pressure: on this machine since the item began.
     """
     evidence = item.stash.get(EVIDENCE, Evidence())
     outcome, reason = _outcome(report)
@@ -50,6 +64,17 @@ def make_finding(
         rests_on.append(MACHINE)
     # What was never judged has nothing to mend.
     judged = outcome is not Outcome.ERROR
+    violated = outcome in (Outcome.FAILED, Outcome.WAIVED)
+    blames = (*evidence.blames, *control.blames) if violated else ()
+    remedy = _remedy(control, session.entry(key).config, evidence, reason) if judged else ""
+    places = (
+        _places(
+            control, session, key, remedy=remedy, reason=reason, evidence=evidence, blames=blames
+        )
+        if violated
+        else ()
+    )
+    host = session.entry(key).config
     return Finding(
         control=control.id,
         title=control.title,
@@ -58,10 +83,10 @@ def make_finding(
         backend=session.backend_name(key).value if session.entry(key).config else "",
         severity=control.severity,
         outcome=outcome,
-        judged_on=evidence.judged_on,
+        judged_on=_judged_on(control, evidence, outcome),
         reason=printable(reason),
         threat=control.threat if judged else "",
-        remedy=_remedy(control, session.entry(key).config, evidence, reason) if judged else "",
+        remedy=remedy,
         expected=evidence.expected,
         observed=evidence.observed,
         attachments=dict(evidence.attachments),
@@ -70,10 +95,59 @@ def make_finding(
         node_id=report.nodeid,
         duration_s=report.duration,
         rests_on=tuple(rests_on),
-        blames=(*evidence.blames, *control.blames)
-        if outcome in (Outcome.FAILED, Outcome.WAIVED)
-        else (),
+        blames=blames
+        if violated
+        # What was not judged blames nothing but the internet that is not there.
+        else tuple(s for s in evidence.blames if s.kind is SubjectKind.INTERNET),
+        places=places,
+        why=printable(why(control, evidence, reason=reason, places=places, blames=blames))
+        if violated
+        else "",
+        by_hand=by_hand(control, host, blames) if violated and host is not None else "",
+        page=page_of(control),
+        pressure=pressure.to_json() if outcome in (Outcome.FAILED, Outcome.ERROR) else {},
     )
+
+
+def _judged_on(control: Control, evidence: Evidence, outcome: Outcome) -> str:
+    """Return whose word the outcome rests on; what nobody has said is taken for the guest's own."""
+    if outcome in (Outcome.ERROR, Outcome.NOT_APPLICABLE):
+        return JudgedOn.NOTHING.value
+    said = evidence.judged_on or control.judged_on
+    return said if said in {where.value for where in JudgedOn} else JudgedOn.MACHINE.value
+
+
+def _places(
+    control: Control,
+    session: NixosSession,
+    key: str,
+    *,
+    remedy: str,
+    reason: str,
+    evidence: Evidence,
+    blames: Sequence[Subject],
+) -> tuple[Place, ...]:
+    """Return what decides the control on this host; nothing where the flake cannot be read."""
+    host = session.entry(key).config
+    if host is None or not host.where:
+        return ()
+    flake = session.flakes.of(host.ref.flake)
+    with contextlib.suppress(NixosError):
+        whereabouts = Whereabouts(
+            host,
+            trees=Places.of(flake.metadata),
+            root=flake.root,
+            folder=subfolder(flake.metadata),
+        )
+        return places_of(
+            control,
+            whereabouts,
+            remedy=remedy,
+            reason=reason,
+            observed=evidence.observed,
+            blames=blames,
+        )
+    return ()
 
 
 def _remedy(control: Control, host: HostConfig | None, evidence: Evidence, reason: str) -> str:
@@ -99,6 +173,10 @@ def show(report: pytest.TestReport, finding: Finding, *, below: bool) -> None:
         report.outcome, report.wasxfail = "skipped", finding.reason
     elif finding.outcome is Outcome.FAILED and report.passed:
         report.outcome, report.longrepr = "failed", finding.reason
+    elif finding.outcome is Outcome.NOT_APPLICABLE and report.failed:
+        path, line, _ = report.location
+        report.outcome = "skipped"
+        report.longrepr = (path, (line or 0) + 1, f"Skipped: {NOT_APPLICABLE}{finding.reason}")
     elif finding.outcome is Outcome.FAILED and below:
         report.outcome = "skipped"
         report.wasxfail = f"{finding.severity.name} is below --nixos-fail-on: {finding.reason}"
@@ -111,6 +189,7 @@ def properties(finding: Finding) -> list[tuple[str, object]]:
         ("nixos_severity", finding.severity.name),
         ("nixos_host", printable(finding.host)),
         ("nixos_outcome", finding.outcome.value),
+        ("nixos_judged_on", finding.judged_on),
         *(("nixos_rests_on", printable(str(subject))) for subject in finding.rests_on),
         *(("nixos_blames", printable(str(subject))) for subject in finding.blames),
     ]

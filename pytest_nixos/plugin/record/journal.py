@@ -14,7 +14,7 @@ from pytest_nixos.observe.base import observe
 from pytest_nixos.observe.journal import JournalEntry, recent_journal
 from pytest_nixos.standards.model import Control
 
-__all__ = ["journal_of_span", "span_begins"]
+__all__ = ["journal_of_span", "machine_of", "span_begins"]
 
 _BEGAN: pytest.StashKey[float] = pytest.StashKey()
 _READ_LIMIT_S = 60.0
@@ -32,7 +32,7 @@ def journal_of_span(item: pytest.Item, control: Control) -> tuple[JournalEntry, 
 
     A data control only looks at what was observed before: nothing happens in its time.
     """
-    machine = _machine(item)
+    machine = machine_of(item)
     began_s = item.stash.get(_BEGAN, None)
     if machine is None or began_s is None or control.is_data:
         return ()
@@ -45,7 +45,7 @@ def journal_of_span(item: pytest.Item, control: Control) -> tuple[JournalEntry, 
         return ()
 
 
-def _machine(item: pytest.Item) -> Machine | None:
+def machine_of(item: pytest.Item) -> Machine | None:
     """Return the item's machine, its own before one that it shares."""
     arguments = getattr(item, "funcargs", {})
     machines = {name: value for name, value in arguments.items() if isinstance(value, Machine)}

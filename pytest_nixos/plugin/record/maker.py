@@ -18,6 +18,7 @@ from pytest_nixos.local.pace import PressureMark
 from pytest_nixos.plugin import collect
 from pytest_nixos.plugin.host_failure import HostFailure, NotJudged
 from pytest_nixos.plugin.options import Settings
+from pytest_nixos.plugin.record.baseline import Baseline
 from pytest_nixos.plugin.record.clean_report import clean_report
 from pytest_nixos.plugin.record.finding import (
     ERROR_MARK,
@@ -27,6 +28,7 @@ from pytest_nixos.plugin.record.finding import (
     show,
 )
 from pytest_nixos.plugin.record.journal import span_begins
+from pytest_nixos.plugin.record.unjudged import unjudged_without_internet
 from pytest_nixos.plugin.session import HostEntry
 from pytest_nixos.plugin.stash import SESSION
 from pytest_nixos.report.terminal import failure_lines
@@ -46,6 +48,7 @@ class FindingMaker:
     def __init__(self, config: pytest.Config, settings: Settings) -> None:
         self._shows_traceback = config.get_verbosity() >= _TRACEBACK_VERBOSITY
         self._fail_on = settings.fail_on
+        self._baseline = Baseline.of(settings)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
@@ -76,7 +79,11 @@ class FindingMaker:
         control = collect.control_of(item, session)
         decides = report.when == "call" or (report.when == "setup" and not report.passed)
         if control is not None and decides:
-            finding = make_finding(item, report, control, key, session)
+            began = item.stash.get(_BEGAN, PressureMark.now())
+            finding = make_finding(
+                item, report, control, key, session, pressure=began.until(PressureMark.now())
+            )
+            finding = unjudged_without_internet(finding, item, session)
             # A subtest has a report of its own, before that of the test, which passes until all are
             # counted.
             finding = item.stash.get(_FAILED_PART, None) or finding
@@ -87,10 +94,15 @@ class FindingMaker:
         return report
 
     def _attach(self, item: pytest.Item, report: pytest.TestReport, finding: Finding) -> None:
+        if self._baseline is not None:
+            finding, _ = self._baseline.held(finding)
         setattr(report, FINDING, finding.to_json())
         if finding.outcome is Outcome.FAILED and not self._shows_traceback:
             report.longrepr = "\n".join(failure_lines(finding))
         show(report, finding, below=finding.severity < self._fail_on)
+        if Baseline.excuses(finding) and report.failed:
+            report.outcome = "skipped"
+            report.wasxfail = f"known from the baseline: {finding.reason}"
         # Properties cross xdist, and JUnit writes them when the item is torn down.
         item.user_properties += properties(finding)
 
@@ -116,6 +128,7 @@ def _note_error(
         report.longrepr = f"{error}\n  {busy}" if busy else str(error)
     setattr(report, ERROR_MARK, True)
     gone = isinstance(error, TransportError) and not isinstance(error, CommandTimeout)
-    if gone or isinstance(error, BrokenMachineError):
+    broken = gone or isinstance(error, BrokenMachineError)
+    if broken and collect.judges_shared_machine(item):
         entry.fail(error)
         entry.shown = True

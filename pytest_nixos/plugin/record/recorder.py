@@ -4,6 +4,7 @@ summary.
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Sequence
 
@@ -13,14 +14,16 @@ from pytest_nixos.findings import Finding
 from pytest_nixos.local.dirs import state_directory
 from pytest_nixos.local.text import printable
 from pytest_nixos.plugin.options import Settings
+from pytest_nixos.plugin.record.baseline import Baseline
 from pytest_nixos.plugin.record.finding import ERROR_MARK, NOT_JUDGED_MARK
-from pytest_nixos.plugin.record.junit import add_causes
+from pytest_nixos.plugin.record.junit import add_causes, add_places
 from pytest_nixos.plugin.record.maker import finding_of
 from pytest_nixos.plugin.record.report_files import ReportFiles
 from pytest_nixos.plugin.record.run_record import RunRecord
 from pytest_nixos.plugin.stash import SESSION
 from pytest_nixos.plugin.workers import Controller
 from pytest_nixos.report.causes import explained
+from pytest_nixos.report.changes import change_lines
 from pytest_nixos.report.facts import RunFacts
 from pytest_nixos.report.upgrade import upgrade_lines
 
@@ -40,6 +43,7 @@ class Recorder:
         self._record = RunRecord()
         self._controller = controller
         self._reports = ReportFiles.prepare(config, settings)
+        self._baseline = Baseline.of(settings)
 
     def pytest_sessionstart(self) -> None:
         """Open the ledger; a run without one is told and goes on."""
@@ -81,7 +85,11 @@ class Recorder:
         self._record.close()
         findings = explained(self._record.findings)
         add_causes(self._config, findings)
-        self._reports.write(findings, self._record.facts(nixos))
+        add_places(self._config, findings)
+        facts = self._record.facts(nixos)
+        if self._baseline is not None:
+            facts = dataclasses.replace(facts, baseline=self._baseline.facts(findings))
+        self._reports.write(findings, facts)
         if self._reports.failed and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -100,19 +108,20 @@ class Recorder:
             terminalreporter.write_line("")
             for notice in facts.waiver_notices:
                 terminalreporter.write_line(printable(notice))
-            for entry in session.entries:
-                if entry.config is not None and entry.config.changed:
-                    terminalreporter.write_line(
-                        f"{printable(entry.key)}: {len(entry.config.changed)} options differ from the host as declared (see the report)"
-                    )
-            for host, difference in facts.upgrades.items():
-                terminalreporter.write_line("")
-                for line in upgrade_lines(host, difference):
+            for name, host in facts.hosts.items():
+                for line in change_lines(name, host, whole=whole):
                     terminalreporter.write_line(line)
-        for line in self._reports.lines:
+            for subject, difference in facts.upgrades.items():
+                terminalreporter.write_line("")
+                for line in upgrade_lines(subject, difference):
+                    terminalreporter.write_line(line)
+        for line in (*self._since_baseline(findings), *self._reports.lines):
             terminalreporter.write_line(line)
         if findings:
             terminalreporter.write_line(printable(self._record.about_ledger))
+
+    def _since_baseline(self, findings: Sequence[Finding]) -> list[str]:
+        return [] if self._baseline is None else [*self._baseline.lines(findings), ""]
 
 
 def _drawn(

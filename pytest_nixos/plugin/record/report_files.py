@@ -49,6 +49,7 @@ class ReportFiles:
         writers = dict(BUNDLED_WRITERS)
         for offered in config.hook.pytest_nixos_report_writers(config=config):
             writers |= offered
+        _refuse_twice(settings.reports)
         for target in settings.reports:
             if target.format not in writers:
                 raise SettingsError(
@@ -83,6 +84,22 @@ class ReportFiles:
                 self.lines.append(printable(f"report {target} was not written: {why}"))
             else:
                 self.lines.append(printable(f"report: {target.path.resolve()}"))
+
+
+def _refuse_twice(targets: Sequence[ReportTarget]) -> None:
+    """Refuse two reports in one file: the second would replace the first.
+
+    :raises SettingsError: if there are any; what is no file (``/dev/stdout``) may be named twice.
+    """
+    seen: dict[Path, ReportTarget] = {}
+    for target in targets:
+        real = target.path.resolve()
+        if real in seen and not (real.exists() and not real.is_file()):
+            raise SettingsError(
+                f"--nixos-report {target}: {seen[real]} goes to the same file",
+                remedy="give each report a file of its own",
+            )
+        seen[real] = target
 
 
 def _try(path: Path) -> None:

@@ -4,6 +4,7 @@ tell of the run.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -12,8 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from pytest_nixos import __version__
-from pytest_nixos.findings import Finding, Ledger, Outcome
+from pytest_nixos.errors import NixosError
+from pytest_nixos.findings import Finding, JudgedOn, Ledger, Outcome
+from pytest_nixos.nix.changes import changes, leaves
 from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.metadata import subfolder
 from pytest_nixos.plugin.host_failure import why_not_judged
 from pytest_nixos.plugin.session import HostEntry, NixosSession
 from pytest_nixos.plugin.workers import Planned
@@ -97,7 +101,7 @@ class RunRecord:
                     backend=session.backend_name(item.host).value,
                     severity=control.severity,
                     outcome=Outcome.ERROR,
-                    judged_on="nothing",
+                    judged_on=JudgedOn.NOTHING.value,
                     reason=died or "not judged: the worker that was to judge it died",
                     threat="",
                     remedy="",
@@ -167,23 +171,55 @@ def _host_facts(entry: HostEntry, session: NixosSession) -> Mapping[str, object]
             "release": config.release,
             "version": config.version,
             "warnings": list(config.warnings),
-            "changed_options": _changed_options(config, entry.circumstances),
+            **_changes(config, entry.circumstances),
+            "folder": _folder(entry, session),
+            "declared": _declared(config),
         }
     return facts
 
 
-def _changed_options(
-    config: HostConfig, circumstances: Mapping[str, Any]
-) -> dict[str, list[object]]:
-    """Return path to declared and real value; what a slow machine's guest was told on its
-    kernel's command line included.
+def _declared(config: HostConfig) -> dict[str, object]:
+    """Return what two runs are compared by beside their findings."""
+    firewall = config.firewall
+    opened = {"": firewall.everywhere, **firewall.interfaces}
+    ports = sorted(
+        f"{protocol} {span}{f' on {interface}' if interface else ''}"
+        for interface, spans in opened.items()
+        for protocol in ("tcp", "udp")
+        for span in getattr(spans, protocol)
+    )
+    return {
+        "toplevel": config.toplevel,
+        "units": sorted(name for name, unit in config.units.items() if unit.enabled),
+        "ports": ports if firewall.enabled else ["no firewall"],
+        "users": sorted(config.users),
+        "sysctls": dict(config.sysctls),
+    }
+
+
+def _folder(entry: HostEntry, session: NixosSession) -> str:
+    """Return where below its source tree the flake lies: places in findings are relative to it."""
+    with contextlib.suppress(NixosError):
+        return subfolder(session.flakes.of(entry.ref.flake).metadata)
+    return ""
+
+
+def _changes(config: HostConfig, circumstances: Mapping[str, Any]) -> Mapping[str, object]:
+    """Return what the machine has instead of what the host declares: each option, and the
+    groups of them; what a slow machine's guest was told on its kernel's command line included.
     """
-    changed: dict[str, list[object]] = {path: list(pair) for path, pair in config.changed.items()}
+    changed = dict(config.changed)
     if added := circumstances.get("added_kernel_params"):
         own = list(config.kernel_params)
-        declared, real = changed.get("boot.kernelParams", [own, own])
-        changed["boot.kernelParams"] = [
+        declared, real = changed.get("boot.kernelParams", (own, own))
+        changed["boot.kernelParams"] = (
             declared,
             [*(real if isinstance(real, list) else own), *added],
-        ]
-    return changed
+        )
+    return {
+        "changed_options": {path: list(pair) for path, pair in leaves(changed).items()},
+        "changes": [
+            {"what": change.what, "why": change.why, "options": list(change.options)}
+            for change in changes(changed)
+        ],
+    }

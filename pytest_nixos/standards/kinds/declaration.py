@@ -10,8 +10,13 @@ from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.standards.config_facts import CONFIG_FACTS
 from pytest_nixos.standards.kinds.kind import Kind, Parameter, Parameters
 from pytest_nixos.standards.seen import Sight
+from pytest_nixos.standards.told_secrets import secrets_of
 
 __all__ = ["KINDS"]
+
+
+#: Facts that tell of a secret by the name that it stands beside.
+_OF_SECRETS = frozenset({"secret-environment", "inline-secrets"})
 
 
 def _find(today: dt.date, parameters: Parameters, host: HostConfig) -> Sight:
@@ -26,5 +31,6 @@ KINDS = (
         find=_find,
         parameters={"fact": Parameter(required=True, choices=tuple(CONFIG_FACTS))},
         options=lambda p: CONFIG_FACTS[str(p["fact"])].options,
+        blames=lambda p, told: secrets_of(told) if p["fact"] in _OF_SECRETS else (),
     ),
 )

@@ -70,7 +70,8 @@ def _file(found: Mapping[str, Sequence[FileState]], parameters: Parameters, _: H
     patterns = _patterns(parameters)
     if missing := [pattern for pattern in patterns if pattern not in found]:
         return Unseen(f"the machine gave no answer about {', '.join(missing)}")
-    states = [state for pattern in patterns for state in found[pattern]]
+    only = parameters.get("type")
+    states = [s for pattern in patterns for s in found[pattern] if only in (None, s.type)]
     if parameters["field"] == "found":
         return Seen([state.path for state in states])
     values = {state.path: _value(state, parameters) for state in states}
@@ -134,6 +135,8 @@ KINDS = (
             ),
             "pattern": TEXT,
             "default": TEXT,
+            # As stat(1) says: others are passed over.
+            "type": TEXT,
         },
         one_of=("path", "paths"),
     ),

@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.secrets.scan import find_secrets
 from pytest_nixos.standards.flake_files import FlakeFiles, StoreScan
 from pytest_nixos.standards.kinds.kind import Kind, Parameter, Parameters
+from pytest_nixos.standards.nix_source import Place, impure_references, unhashed_fetches
 from pytest_nixos.standards.nixos_releases import load_releases
 from pytest_nixos.standards.seen import Seen, Sight, Unseen
+from pytest_nixos.standards.told_secrets import secrets_of
 
 __all__ = ["KINDS"]
 
@@ -210,21 +213,13 @@ def _by_line(pattern: str, *, suffix: str) -> Callable[[str, str], list[str]]:
     return find
 
 
-_FETCH = re.compile(
-    r"\b(fetch(?:url|Tarball|zip|Git|git|FromGitHub|FromGitLab))\b\s*(\{[^}]*\}|\"[^\"]*\"|\()",
-    re.DOTALL,
-)
-_PINNED = re.compile(r"\b(sha256|hash|narHash|rev|outputHash)\s*=")
+def _by_syntax(find: Callable[[str], list[Place]]) -> Callable[[str, str], list[str]]:
+    def of(path: str, text: str) -> list[str]:
+        if not path.endswith(".nix"):
+            return []
+        return [f"{path}:{place.line}: {place.what}" for place in find(text)]
 
-
-def _unhashed_fetchers(path: str, text: str) -> list[str]:
-    if not path.endswith(".nix"):
-        return []
-    return [
-        f"{path}:{text.count(chr(10), 0, match.start()) + 1}: {match[1]}"
-        for match in _FETCH.finditer(text)
-        if not _PINNED.search(match[2]) and match[2] != "("
-    ]
+    return of
 
 
 _SECRET_FILE = re.compile(r"\.age$|(?:^|/)secrets/.*\.(?:ya?ml|json|env|ini)$")
@@ -245,6 +240,15 @@ def _unencrypted(path: str, text: str) -> list[str]:
     return [] if _ENCRYPTED.match(text) or _SOPS.search(text) else [path]
 
 
+def _plain_secrets(path: str, text: str) -> list[str]:
+    """List secrets in plain text; a file of secrets that is not encrypted at all is told as such."""
+    if _unencrypted(path, text):
+        return []
+    return [
+        f"{path}:{hit.line}: {hit}" for hit in find_secrets(text, name=path) if not hit.placeholder
+    ]
+
+
 def _tool_versions(path: str, _: str) -> list[str]:
     return [path] if path.rpartition("/")[2] in (".tool-versions", ".asdfrc") else []
 
@@ -252,17 +256,19 @@ def _tool_versions(path: str, _: str) -> list[str]:
 SOURCE_FACTS: Mapping[str, SourceFact] = {
     "impure": SourceFact(
         "references to time, environment, channels or the current system",
-        _by_line(
-            r"builtins\.(currentTime|currentSystem|getEnv|storePath)\b|(?<![\w/.])<nixpkgs[^>]*>",
-            suffix=".nix",
-        ),
+        _by_syntax(impure_references),
     ),
-    "unhashed-fetchers": SourceFact("fetchers without hash or revision", _unhashed_fetchers),
+    "unhashed-fetchers": SourceFact(
+        "fetchers without hash or revision", _by_syntax(unhashed_fetches)
+    ),
     "loose-scripts": SourceFact(
         "units that start a script of the repository that no derivation checks",
         _by_line(r"(ExecStart\w*|script)\s*=.*\$\{\./[^}]*\.(sh|py|bash)\}", suffix=".nix"),
     ),
     "unencrypted-secrets": SourceFact("secret files that are not encrypted", _unencrypted),
+    "plain-secrets": SourceFact(
+        "secrets of every common kind in plain text: file, line and kind", _plain_secrets
+    ),
     "tool-versions": SourceFact("version files of other tool managers", _tool_versions),
 }
 
@@ -297,7 +303,17 @@ def _store_scan(scan: StoreScan, parameters: Parameters, _: HostConfig) -> Sight
 
 def _named(name: str, reads: str, facts: Mapping[str, Any], find: Any) -> Kind:
     names = Parameter(required=True, choices=tuple(facts))
-    return Kind(name=name, reads=reads, probe=None, find=find, parameters={"fact": names})
+    return Kind(
+        name=name,
+        reads=reads,
+        probe=None,
+        find=find,
+        parameters={"fact": names},
+        blames=lambda p, told: secrets_of(told) if p["fact"] in _OF_SECRETS else (),
+    )
+
+
+_OF_SECRETS = frozenset({"plain-secrets", "secrets"})
 
 
 KINDS = (

@@ -7,6 +7,7 @@ from typing import Any
 
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.observe.base import Probe
+from pytest_nixos.observe.interface_sysctl import InterfaceParameter
 from pytest_nixos.observe.kernel import kernel_parameters, modules, normalise_sysctl, sysctls
 from pytest_nixos.standards.kinds.kind import (
     NEEDED,
@@ -26,15 +27,35 @@ def _sysctl_keys(parameters: Parameters) -> list[str]:
 
 
 def _sysctl_probe(wanted: Sequence[Parameters], _: HostConfig) -> Probe[Any]:
-    return sysctls([key for p in wanted for key in _sysctl_keys(p)], name="catalogue-sysctl")
+    keys = [key for p in wanted for key in _sysctl_keys(p)]
+    of_interfaces = [p for key in keys if (p := InterfaceParameter.of_all(key)) is not None]
+    # Whether an interface forwards decides what its redirects mean.
+    families = dict.fromkeys(p.family for p in of_interfaces)
+    forwarding = [InterfaceParameter(family=f, name="forwarding") for f in families]
+    globs = dict.fromkeys(p.every for p in (*of_interfaces, *forwarding))
+    return sysctls([*keys, *globs], name="catalogue-sysctl")
 
 
-def _sysctl(values: Mapping[str, str | None], parameters: Parameters, _: HostConfig) -> Sight:
+def _sysctl(values: Mapping[str, str | None], parameters: Parameters, host: HostConfig) -> Sight:
     keys = _sysctl_keys(parameters)
     if missing := [key for key in keys if key not in values]:
         return Unseen(f"the machine gave no answer about {', '.join(missing)}")
     found = {key: None if (v := values[key]) is None else normalise_sysctl(v) for key in keys}
-    return Seen(found if "keys" in parameters else found[keys[0]])
+    if "keys" in parameters:
+        return Seen(found)
+    return Seen(found[keys[0]], cases=_interface_cases(keys[0], values, host))
+
+
+def _interface_cases(
+    key: str, values: Mapping[str, str | None], host: HostConfig
+) -> Mapping[str, str]:
+    """Return what is in force on each interface, where `key` is about all of them."""
+    parameter = InterfaceParameter.of_all(key)
+    if parameter is None:
+        return {}
+    seen = {name: normalise_sysctl(value) for name, value in values.items() if value is not None}
+    found = parameter.cases(seen, host.sysctls)
+    return {f"interface {name}": value for name, value in found.items()}
 
 
 def _kernel_param(words: Sequence[str] | None, parameters: Parameters, _: HostConfig) -> Sight:

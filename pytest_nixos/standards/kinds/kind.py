@@ -11,6 +11,7 @@ from typing import Any
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.observe.base import Probe
 from pytest_nixos.standards.seen import Sight
+from pytest_nixos.subject import Subject
 
 __all__ = ["NEEDED", "NEEDED_TEXTS", "TEXT", "TEXTS", "Kind", "Parameter", "Parameters"]
 
@@ -52,6 +53,7 @@ class Kind:
     :param parameters: what a catalogue entry says beside the kind.
     :param one_of: parameters of which exactly one has to be given.
     :param options: option paths that it reads, from its parameters.
+    :param blames: what is broken where a control fails, from its parameters and what was observed.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Kind:
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     one_of: tuple[str, ...] = ()
     options: Callable[[Parameters], tuple[str, ...]] = lambda _: ()
+    blames: Callable[[Parameters, Json], tuple[Subject, ...]] = lambda _, __: ()
 
     @property
     def host_side(self) -> bool:
@@ -77,6 +80,17 @@ class Kind:
             for name, parameter in self.parameters.items()
         ]
         return ", ".join(parts) or "no parameters"
+
+    def about(self, given: Parameters) -> str:
+        """Say in words what it looks at with the parameters `given`."""
+        if "services" in given:
+            return (
+                "services that the host is there for (those that NixOS brings, such as sshd, nscd"
+                " and the network's, are not meant)"
+            )
+        names = [given[key] for key in ("path", "paths", "unit", "units", "key") if key in given]
+        flat = [n for name in names for n in ([name] if isinstance(name, str) else name)]
+        return f"{self.reads} ({', '.join(flat)})" if flat else self.reads
 
     def problem(self, given: Parameters) -> str | None:
         """Say what is wrong with the parameters `given`, if anything is."""

@@ -54,7 +54,6 @@ let
       pam = lib.genAttrs [ "login" "sshd" "su" "sudo" "passwd" ] (
         name: if config.security.pam.services ? ${name} then text config.security.pam.services.${name}.text else null
       );
-      sudoers = text config.security.sudo.configFile;
       loginDefs = lib.mapAttrs (_: text) (lib.filterAttrs (_: v: v != null) config.security.loginDefs.settings);
       rules = config.security.audit.rules;
       modprobe = config.boot.extraModprobeConfig;

@@ -16,6 +16,14 @@ let
     mkOverride = _: forced;
     getExe = _: "<package>";
     getName = p: p.name;
+    genAttrs =
+      names: of:
+      builtins.listToAttrs (
+        map (name: {
+          inherit name;
+          value = of name;
+        }) names
+      );
     gvariant.mkUint32 = n: n;
   };
   pkgs = {

@@ -24,6 +24,7 @@ FILLED = {
     "path": "/home",
     "port": "8123",
     "container": "web",
+    "directory": "/srv/bin",
     "account": "alice",
     "service": "login",
     "site": "www.example.org",
@@ -42,6 +43,7 @@ _OWN = {
     "CTR-011": {"container": "box"},
     "UPG-001": {"file": "nix/nix.conf"},
     "AUTH-025": {"account": "daemon1"},
+    "AUTH-026": {"service": "su"},
 }
 _PLACEHOLDER = re.compile(r"<(?:every )?([a-z][a-z ]*)>")
 

@@ -23,6 +23,8 @@ from pytest_nixos.backend_name import EVERYWHERE, BackendName
 from pytest_nixos.findings import Outcome
 from pytest_nixos.nix.expression import option_names
 from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.observe.base import ProbeOutput
+from pytest_nixos.observe.core_dump import core_dumps
 from pytest_nixos.observe.file import FileState
 from pytest_nixos.standards.applicability import outside_releases, unmet_requirement
 from pytest_nixos.standards.judge import Verdict, judge
@@ -30,7 +32,7 @@ from pytest_nixos.standards.load import option_paths
 from pytest_nixos.standards.model import Control, Operator, Quantifier
 from pytest_nixos.standards.statements import Statement, statements
 from tests.machine.remedies.samples import Text, as_module, texts
-from tests.unit.standards.samples import host_config, observation
+from tests.unit.standards.samples import host_config, observation, parse_pam
 from tests.unit.standards.values import violating
 
 Json = Any
@@ -70,6 +72,9 @@ NEEDS_A_MACHINE = frozenset(
         "generation",
         "storage",
         "firewall",
+        "resolver",
+        "search-path",
+        "sudo",
     }
 )
 
@@ -186,13 +191,20 @@ def seen_in(view: Mapping[str, Json], control: Control) -> object | None:
             )
         case "nix":
             return {"settings": view["nix"]}
+        case "pam":
+            # The remedy is for the services that were found wrong: this one was.
+            name = {"wheel": "su", "password-quality": "passwd"}.get(p["field"], "login")
+            quality = view["etc"].get("security/pwquality.conf") or ""
+            return parse_pam({name: view["pam"][name]}, quality)
+        case "core-dumps":
+            text = view["etc"].get("systemd/coredump.conf") or ""
+            answer = ProbeOutput(stdout=f"=settings\n{text}\n=complete\n".encode(), exit_status=0)
+            return core_dumps().parse(answer)
     return None
 
 
 def _path_states(view: Mapping[str, Json], p: Mapping[str, Json]) -> object | None:
     contents = {f"/etc/{name}": text for name, text in view["etc"].items()}
-    contents |= {f"/etc/pam.d/{name}": text for name, text in view["pam"].items()}
-    contents["/etc/sudoers"] = view["sudoers"]
     contents["/etc/login.defs"] = "".join(f"{k} {v}\n" for k, v in view["loginDefs"].items())
     wanted = p.get("paths") or [p["path"]]
     if any(path not in contents for path in wanted):

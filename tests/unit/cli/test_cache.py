@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from pytest_nixos.machine.snapshot.record import (
 )
 from pytest_nixos.machine.snapshot.sealed_file import SealedFile
 from pytest_nixos.machine.snapshot.store import SnapshotStore
+from pytest_nixos.standards.scan_cache import PathScan, ScanCache, ScanFile
 
 
 @pytest.fixture
@@ -92,3 +94,53 @@ def test_clear_removes_all(cache: SnapshotStore, capsys: pytest.CaptureFixture[s
     save(cache, "web")
     assert "removed 1 of 1 snapshots" in run(capsys, "clear")
     assert not cache.entries()
+
+
+def scanned() -> Path:
+    file = ScanFile.of_user().path
+    cache = ScanCache(file=file)
+    scan = PathScan(own=True, files=1, unread=(), hits=())
+    cache.put(Path("/nix/store/0123456789abcdfghijklmnpqrsvwxyz-etc"), scan, own=True)
+    cache.write()
+    return file
+
+
+def test_scans_of_store_paths_are_listed_and_cleared(
+    cache: SnapshotStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "0 scans of store paths, 0 bytes" in run(capsys)
+    file = scanned()
+    assert f"1 scans of store paths, {file.stat().st_size} bytes" in run(capsys)
+    assert f"{file}: whole" in run(capsys, "verify")
+    assert "scans of store paths kept" in run(capsys, "prune")
+    assert "removed 1 scans" in run(capsys, "clear")
+    assert not file.exists() and "removed 0 scans" in run(capsys, "clear")
+
+
+@pytest.mark.parametrize("harm", ["truncated", "rules", "entry", "shared"])
+def test_scans_that_are_not_as_they_were_written_are_removed(
+    harm: str, cache: SnapshotStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = scanned()
+    text = file.read_text()
+    changed = {
+        "truncated": text[:-5],
+        "rules": text.replace('"rules": "', '"rules": "0'),
+        "entry": text.replace('"files": 1', '"files": "many"'),
+        "shared": text,
+    }
+    file.write_text(changed[harm])
+    if harm == "shared":
+        file.chmod(0o666)
+    out = run(capsys, "verify")
+    assert f"{file}: " in out and "; removed" in out
+    assert not file.exists()
+
+
+def test_scans_that_nobody_adds_to_are_pruned(
+    cache: SnapshotStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = scanned()
+    os.utime(file, (0, 0))
+    assert "scans of store paths removed" in run(capsys, "prune", "--age", "1")
+    assert not file.exists()

@@ -18,7 +18,7 @@ from pytest_nixos.errors import ToolMissingError
 from pytest_nixos.local.process import Completed, LineSink
 from pytest_nixos.local.timing import Deadline
 
-TOOLS = ("nix", "nix-store", "systemd-nspawn", "nsenter", "unshare", "ip")
+TOOLS = ("nix", "git", "nix-store", "systemd-nspawn", "nsenter", "unshare", "ip")
 
 
 class Answers:
@@ -103,6 +103,12 @@ def test_no_nix_is_told_once(machine: Surroundings) -> None:
     assert not {"flakes", "builds"} & set(found)
 
 
+def test_without_git_no_flake_of_a_repository_is_read(machine: Surroundings) -> None:
+    without = replace(machine, which=lambda name: None if name == "git" else machine.which(name))
+    assert by_name(without)["git"].state is State.LIMITED
+    assert "install git" in by_name(without)["git"].remedy
+
+
 @pytest.mark.parametrize(
     ("version", "state"),
     [
@@ -141,6 +147,30 @@ def test_a_daemon_that_serves_a_group_only_is_told_once(machine: Surroundings) -
     assert found["builds"].state is State.LACKING
     assert found["builds"].told == f"by the daemon: {said}"
     assert "usermod --append --groups nix-users USER" in found["builds"].remedy
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "error: could not set permissions on '/nix/var/nix/profiles/per-user' to 755: Operation not permitted",
+        "error: opening lock file '/nix/var/nix/db/big-lock': Permission denied",
+    ],
+)
+def test_a_store_that_this_user_may_not_write_is_told_once(
+    machine: Surroundings, said: str
+) -> None:
+    """Nix 2.8 and 2.26 of Debian, as an ordinary user without a daemon (recorded)."""
+    found = by_name(replace(machine, runner=Answers(eval=said, build=said), uid=1000))
+    assert "flakes" not in found
+    assert found["builds"].state is State.LACKING
+    assert "nix-setup-systemd" in found["builds"].remedy
+
+
+def test_features_that_are_off_are_told(machine: Surroundings) -> None:
+    said = "error: experimental Nix feature 'flakes' is disabled"
+    found = by_name(replace(machine, runner=Answers(eval=said)))["flakes"]
+    assert found.state is State.LACKING
+    assert "experimental-features = nix-command flakes" in found.remedy
 
 
 @pytest.mark.parametrize(

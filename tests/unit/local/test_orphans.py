@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
+
+import pytest
 
 # A subreaper inherits orphans as process 1 does (PR_SET_CHILD_SUBREAPER, prctl(2)).
 SCRIPT = """
 import ctypes, os, time
-ctypes.CDLL(None).prctl(36, 1)
+if os.getpid() != 1:
+    ctypes.CDLL(None).prctl(36, 1)
 from pytest_nixos.local.process import ProcessTimeout, SubprocessRunner
 from pytest_nixos.local.timing import Deadline
 try:
@@ -29,5 +34,22 @@ for pid in filter(str.isdigit, os.listdir("/proc")):
 def test_a_killed_commands_children_are_no_zombies() -> None:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == ""
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root and util-linux"
+)
+def test_as_process_1_of_a_namespace_nothing_stays() -> None:
+    """As ``docker run IMAGE pytest`` is."""
+    done = subprocess.run(
+        [
+            *("unshare", "--pid", "--fork", "--kill-child", "--mount-proc"),
+            *(sys.executable, "-c", f"import os; assert os.getpid() == 1\n{SCRIPT}"),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stdout == ""

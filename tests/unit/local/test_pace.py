@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_nixos.local.pace import Pace, Pressure, PressureMark, measure_pace
+from pytest_nixos.local.pace import Pace, Pacer, Pressure, PressureMark, measure_pace
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,30 @@ def test_the_median_counts_not_one_slow_moment() -> None:
 def test_a_slow_machine_is_told_and_a_fast_one_is_not() -> None:
     assert Pace().words == ""
     assert "4 times slower than planned" in Pace(factor=4.0).words
+
+
+def test_a_machine_that_becomes_slower_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    factors = iter([4.0, 1.0, 6.0])
+    pacer = Pacer(Pace(factor=2.0), measure=lambda: Pace(factor=next(factors)))
+    assert pacer.now().factor == 2
+    now[0] += 59
+    assert pacer.now().factor == 2
+    now[0] += 2
+    assert pacer.now().factor == 4
+    assert pacer.now().factor == 4
+    now[0] += 61
+    # Who was busy at first may be so again.
+    assert pacer.now().factor == 2
+    assert pacer.renew().factor == 6
+
+
+def test_a_pace_that_nobody_knows_is_measured_when_it_is_asked_for() -> None:
+    asked = []
+    pacer = Pacer(measure=lambda: asked.append(1) or Pace(factor=3.0))  # type: ignore[func-returns-value]
+    assert not asked
+    assert [pacer.now().factor, pacer.now().factor, len(asked)] == [3, 3, 1]
 
 
 def test_this_machine_can_be_measured() -> None:

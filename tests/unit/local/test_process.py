@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 from pytest_nixos.errors import TransportError
 from pytest_nixos.local import command_process
 from pytest_nixos.local.command_process import CommandProcess
-from pytest_nixos.local.process import ProcessTimeout, SubprocessRunner
+from pytest_nixos.local.process import ProcessTimeout, SubprocessRunner, die_with_parent
 from pytest_nixos.local.timing import Deadline
 
 
@@ -71,3 +73,11 @@ def test_output_without_end_is_bounded_and_its_command_ended(
     with pytest.raises(TransportError, match="printed more than 8 MiB"), process:
         process.communicate(Deadline.after(30))
     assert len(process.stdout) < 12 << 20
+
+
+def test_a_child_whose_parent_died_before_it_could_ask_ends_itself() -> None:
+    """It would go on in a directory that the next session removes."""
+    done = subprocess.run(
+        ["sleep", "30"], check=False, preexec_fn=lambda: die_with_parent(os.getpid())
+    )
+    assert done.returncode == -signal.SIGKILL

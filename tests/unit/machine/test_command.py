@@ -1,3 +1,4 @@
+import dataclasses
 import subprocess
 import time
 from collections.abc import Callable
@@ -124,3 +125,17 @@ def test_a_channel_error_names_the_machines_end(error: TransportError) -> None:
         ExplainedTransport(inner, lambda: None).run("true", deadline=Deadline.after(1))
     ExplainedTransport(inner, lambda: None).close()
     assert inner.closed
+
+
+@pytest.mark.parametrize(
+    "numbers", ["", "x y z", "0 1", "9999 1 2", f"0 {'9' * 5000} 1", "-1 0 0", "0 1 2 3"]
+)
+def test_a_bash_of_the_attackers_own_gives_an_error_and_no_result(numbers: str) -> None:
+    class Liar(Shell):
+        def run(self, command: str, *, deadline: Deadline, stdin: bytes = b"") -> CommandResult:
+            done = super().run(command, deadline=deadline)
+            out, _, _ = done.stdout.rpartition(b" 0 ")
+            return dataclasses.replace(done, stdout=out + b" " + numbers.encode() + b"\n")
+
+    with pytest.raises(TransportError, match="0 of 1 commands"):
+        run_many(Liar(), ["true"], deadline=Deadline.after(60))

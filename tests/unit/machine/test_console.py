@@ -36,7 +36,10 @@ from pytest_nixos.machine.serial_process import LineReader
         ("llm-host login:", BootPhase.LOGIN),
         ("llm-host login: root (automatic login)", BootPhase.LOGIN),
         ("Last login: Sat Nov 21 01:00:00 UTC 2026 on ttyS0", None),
-        ("[  OK  ] Started Serial Getty on ttyS0.", None),
+        # Some systemd runs: that of the initrd, unless a later one has greeted.
+        ("[  OK  ] Started Serial Getty on ttyS0.", BootPhase.STAGE_1),
+        ("You are in emergency mode. After logging in, type", BootPhase.STAGE_1),
+        ("Cannot open access to console, the root account is locked.", BootPhase.STAGE_1),
         ("", None),
     ],
 )
@@ -400,3 +403,14 @@ def test_news_tell_each_phase_and_trouble_once() -> None:
         ("llm-host", BootEventKind.PHASE, "stage 1"),
         ("llm-host", BootEventKind.TROUBLE, "unit failed: Failed to start X."),
     ]
+
+
+def test_an_emergency_before_any_greeting_is_in_stage_1() -> None:
+    console = Console()
+    console.append("[    0.000000] Linux version 6.6.32 (nixbld@localhost)")
+    console.append("You are in emergency mode. After logging in, type")
+    assert console.phase is BootPhase.STAGE_1
+    console = Console()
+    console.append("Welcome to NixOS 24.05 (Uakari)!")
+    console.append("You are in emergency mode. After logging in, type")
+    assert console.phase is BootPhase.SYSTEMD

@@ -597,3 +597,28 @@ def test_an_image_is_refused_where_asked_and_known_the_next_time(
     with pytest.raises(ImageRefused):
         flake(fake, cache=cache).evaluate("web", refuse_image=True)
     assert len(fake.evaluations()) == 2
+
+
+def checks_of(fake: FakeNix) -> int:
+    return len([call for call in fake.calls if "check" in call])
+
+
+def test_a_flake_is_checked_once_for_all_its_hosts_and_a_pass_is_kept(
+    cache: EvaluationCache,
+) -> None:
+    fake = FakeNix()
+    opened = flake(fake, cache=cache)
+    assert opened.check_answer().succeeded and opened.check_answer().succeeded
+    assert checks_of(fake) == 1
+    assert flake(fake, cache=cache).check_answer().succeeded
+    assert checks_of(fake) == 1
+
+
+def test_why_a_check_failed_is_asked_again_by_the_next_run(cache: EvaluationCache) -> None:
+    fake = FakeNix(exit_status=1)
+    opened = flake(fake, cache=cache)
+    assert not opened.check_answer().succeeded and not opened.check_answer().succeeded
+    assert checks_of(fake) == 1
+    fake.exit_status = 0
+    assert flake(fake, cache=cache).check_answer().succeeded
+    assert checks_of(fake) == 2

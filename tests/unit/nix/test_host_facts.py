@@ -41,6 +41,10 @@ def test_facts_become_values() -> None:
     assert host.units["x.service"].setting("Service", "ProtectSystem") == ("strict",)
     assert host.units["x.service"].setting("Service", "Nope") == ()
     assert host.vm == VmSettings(memory_mib=1024, cores=1, graphics=True, restrict_network=False)
+    (secret,) = host.secrets.secrets
+    assert (secret.option, secret.owner, secret.group) == ('sops.secrets."api-token"', "bob", "7")
+    assert secret.restart_units == ("x.service",)
+    assert host.secrets.uses[0].kind == "password-hash"
     assert host.ollama is None
     assert host.changed == {}
 

@@ -307,6 +307,62 @@ def test_directories_of_flakes(url: str, directory: str | None) -> None:
     assert (None if found is None else str(found)) == directory
 
 
+# Nix 2.34.8 (recorded) points at the files of local repositories where they lie, and speaks of
+# those that Git lacks in words of its own.
+LOCAL = {"original": {"type": "git", "url": "file:///srv/infra"}, "path": OWN}
+
+
+def in_repository(below: str, repository: str) -> str:
+    return (
+        f"Path '{below}' in the repository \"{repository}\" is not tracked by Git.\n\n"
+        f'To make it visible to Nix, run:\n\ngit -C "{repository}" add "{below}"'
+    )
+
+
+def test_a_file_that_git_lacks_in_the_words_of_2_34(tmp_path: Path) -> None:
+    (tmp_path / "hosts").mkdir()
+    (tmp_path / "hosts" / "new.nix").write_text("{ }")
+    (tmp_path / ".git").mkdir()
+    own = {**metadata(), "original": {"type": "git", "url": f"file://{tmp_path}"}}
+    error = explained(
+        log(in_repository("hosts/new.nix", str(tmp_path))), str(tmp_path), metadata=own
+    )
+    assert "source has no hosts/new.nix: it is there, and Git does not track it" in error.message
+    assert error.remedy == f"git -C {tmp_path} add hosts/new.nix"
+    gone = f"Path 'gone.nix' does not exist in Git repository \"{tmp_path}\"."
+    assert explained(log(gone), str(tmp_path), metadata=own).message.endswith(
+        "the flake's source has no gone.nix"
+    )
+    shared = explained(
+        log(in_repository("hosts/new.nix", str(tmp_path))), metadata=metadata(str(tmp_path))
+    )
+    assert "the source of the input shared has no hosts/new.nix: it is there" in shared.message
+    assert f"--nixos-override-input shared path:{tmp_path}" in shared.remedy
+
+
+def test_places_in_local_repositories() -> None:
+    whole = TRACE_OF_2_26.replace(OWN, "/srv/infra")
+    made = log("undefined variable 'x'", whole=whole, file=f"{NIXPKGS}/lib/types.nix:9:1", line=9)
+    known = {**metadata(), **LOCAL}
+    assert "(at hosts/web.nix:12)" in explained(made, metadata=known).message
+    own = log("syntax error", file="/srv/infra/hosts/web.nix:1:2", line=1)
+    assert "(at hosts/web.nix:1:2)" in explained(own, metadata=known).message
+    shared = log("syntax error", file="/srv/shared/x.nix:1:2", line=1)
+    assert "(at shared/x.nix:1:2)" in explained(shared, metadata=known).message
+    # The longest directory that a file lies in is the one that it is of.
+    inside = Places.of({**known, "original": {"type": "git", "url": "file:///srv"}})
+    assert inside.input_of("/srv/shared/x.nix") == ("shared", "x.nix")
+    assert inside.input_of("/srv/other/x.nix") == ("", "other/x.nix")
+    assert inside.input_of("/srvother/x.nix") is None
+
+
+def test_a_locked_file_in_a_local_repository(tmp_path: Path) -> None:
+    (tmp_path / "key.nix").write_bytes(b"\0GITCRYPT\0x")
+    made = log("syntax error, unexpected end of file", file=f"{tmp_path}/key.nix:1:2", line=1)
+    error = explained(made, metadata=metadata(str(tmp_path)))
+    assert error.message == "/f#web: shared/key.nix is locked by git-crypt"
+
+
 # Determinate Nix and Nix from 2.35 on evaluate without a copy, and name a source by its URL
 # (`setPathDisplay` in libfetchers).
 LAZY = "«git+file:///srv/infra?ref=refs/heads/main&rev=28a3b95d»"

@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from pytest_nixos.observe.base import observe
-from pytest_nixos.observe.kernel import modules, normalise_sysctl, sysctl_path, sysctl_tree, sysctls
+from pytest_nixos.observe.kernel import (
+    applied_sysctls,
+    modules,
+    normalise_sysctl,
+    sysctl_path,
+    sysctl_tree,
+    sysctls,
+)
 from tests.unit.observe.here import here, parsed
 
 
@@ -34,6 +41,34 @@ def test_sysctls_are_read_and_missing_ones_told() -> None:
     )
     assert (values["no.such/key"], values["kernel.$(echo pid_max)"]) == (None, None)
     assert normalise_sysctl(values["net.ipv4.tcp_rmem"] or "").count(" ") == 2
+
+
+def test_a_glob_asks_for_every_interface() -> None:
+    values = observe(here, sysctls(["net.ipv4.conf.*.rp_filter", "net/ipv4/conf/all/rp_filter"]))
+    interfaces = {path.name for path in Path("/proc/sys/net/ipv4/conf").iterdir()}
+    assert {"all", "default", "lo"} <= interfaces
+    assert values["net/ipv4/conf/all/rp_filter"] is not None
+    plain = {name for name in interfaces if "." not in name}
+    assert {f"net.ipv4.conf.{name}.rp_filter" for name in plain} <= set(values)
+    assert all(value is not None and value.strip().isdigit() for value in values.values())
+
+
+def test_a_glob_means_what_nobody_wrote_out() -> None:
+    keys = [f"net.ipv4.conf.{name}.rp_filter" for name in ("all", "default", "eth0", "lo")]
+    keys += ["net/ipv4/conf/eth0.100/rp_filter", "net.ipv4.conf.eth0.arp_filter"]
+    declared = {
+        "net.ipv4.conf.*.rp_filter": "2",
+        "net.ipv4.conf.eth0.rp_filter": "1",
+        "-net.ipv4.conf.all.rp_filter": "",
+        "vm.absent": "3",
+    }
+    assert applied_sysctls(declared, keys) == {
+        "net.ipv4.conf.eth0.rp_filter": "1",
+        "vm.absent": "3",
+        "net.ipv4.conf.default.rp_filter": "2",
+        "net.ipv4.conf.lo.rp_filter": "2",
+        "net/ipv4/conf/eth0.100/rp_filter": "2",
+    }
 
 
 def test_a_tree_of_sysctls() -> None:

@@ -22,6 +22,11 @@ TUNED = ("keys-and-tokens.txt", "names-and-values.txt", "second.txt", "third.txt
 #: precision 0.973 (36 found, one missed, one false); the two kinds were mended afterwards.
 HELD_OUT = ("held-out.txt",)
 
+#: Rare on purpose: vendors' tokens without a name beside them, files of daemons that few run. Each
+#: was written before any rule was changed for it. First measured, the fourth had a recall of 0.53;
+#: the fifth 0.55, of which the rules before the fourth found 0.26. Precision was 1.00.
+RARE = ("fourth.txt", "fifth.txt")
+
 
 def _rates(files: tuple[str, ...]) -> tuple[float, float, int, str]:
     """Return recall, precision, the number of lines that count, and which of them were judged
@@ -40,14 +45,20 @@ def _rates(files: tuple[str, ...]) -> tuple[float, float, int, str]:
     return right / (right + missed), right / (right + false), lines, ", ".join(wrong)
 
 
-@pytest.mark.parametrize(("files", "least"), [(TUNED, 1000), (HELD_OUT, 150)])
+@pytest.mark.parametrize(
+    ("files", "least", "recall_least"),
+    [(TUNED, 1000, 0.95), (HELD_OUT, 150, 0.95), (RARE, 250, 0.9)],
+)
 def test_recall_and_precision(
-    files: tuple[str, ...], least: int, record_property: Callable[[str, object], None]
+    files: tuple[str, ...],
+    least: int,
+    recall_least: float,
+    record_property: Callable[[str, object], None],
 ) -> None:
     recall, precision, lines, wrong = _rates(files)
     record_property("secrets", f"recall {recall:.3f}, precision {precision:.3f}, {lines} lines")
     assert lines >= least
-    assert recall >= 0.95, wrong
+    assert recall >= recall_least, wrong
     assert precision >= 0.95, wrong
 
 

@@ -107,3 +107,29 @@ def test_secrets_in_the_environment_of_a_unit(variable: str, *, blamed: bool) ->
     name = variable.partition("=")[0]
     seen = _read("secret-environment", {}, units={"a.service": unit})
     assert seen == Seen([f"a.service: {name}"] if blamed else [])
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "kind"),
+    [
+        ("hosts/web.nix", 'DATABASE_URL = "postgres://web:tr0ub4dor-and-three@db/web";', "address"),
+        ("wg0.conf", "[Interface]\nPrivateKey = QK4m0sVb7kXcU1n9Zr3tJ5wLhG8yPdE2oFqBvR6iT0M=", "PrivateKey"),
+        ("docs/note.txt", "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAMwAAAAtzc2gtZW\nQyNTUxOQAAACDq7mGkV3sW9xJc2LrT5nYp8zHbXe1uKf0Ai4oRv6DMwQAAAJh3kq2Zd5\n-----END OPENSSH PRIVATE KEY-----", "private key"),
+        # What is encrypted, or known to everybody, or stands elsewhere, is no secret.
+        ("secrets/a.yaml", "token: ENC[AES256_GCM,data:Zm9v,iv:YmFy,tag:eA==,type:str]\nsops:\n  mac: ENC[x]", ""),
+        ("secrets/b.age", "age-encryption.org/v1\n-> ssh-ed25519 AAAA\nsecret", ""),
+        ("secrets/c.env", "\0GITCRYPT\0\x8f\x1c", ""),
+        ("hosts/a.nix", 'password = "changeme"; token = "your-token-here";', ""),
+        ("hosts/b.nix", 'passwordFile = config.sops.secrets.db.path; apiKeyFile = "/run/agenix/key";', ""),
+        ("keys.nix", 'alice = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0mZ2Xk3i0k7h0cT5n2Qv1yqk8m7e5w6r4t3y2u1i0o";', ""),
+        # A whole file of secrets that nothing encrypts is another control's.
+        ("secrets/d.yaml", "token: tr0ub4dor-and-three", ""),
+    ],
+)  # fmt: skip
+def test_plain_secrets_in_a_source(path: str, text: str, kind: str) -> None:
+    found = SOURCE_FACTS["plain-secrets"].find(path, text)
+    if not kind:
+        assert found == []
+        return
+    assert len(found) == 1 and kind in found[0] and found[0].startswith(f"{path}:")
+    assert "tr0ub4dor" not in found[0] and "QK4m0" not in found[0]

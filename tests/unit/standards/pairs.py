@@ -241,6 +241,10 @@ PAIRS: Mapping[tuple[str, str], tuple[Case, Case]] = {
         ({}, {}, _source("secrets/a.yaml", "a: ENC[x]\nsops:\n  mac: ENC[y]\n")),
         ({}, {}, _source("secrets/a.yaml", "a: hunter2\n")),
     ),
+    ("source-scan", "plain-secrets"): (
+        ({}, {}, _source("a.nix", 'password = "changeme"; passwordFile = "/run/secrets/a";')),
+        ({}, {}, _source("a.nix", 'password = "tr0ub4dor-and-three";')),
+    ),
     ("source-scan", "tool-versions"): (
         ({}, {}, _source("a.nix", "{ }")),
         ({}, {}, _source(".tool-versions", "erlang 27")),

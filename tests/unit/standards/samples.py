@@ -17,13 +17,19 @@ from pytest_nixos.nix.declared import (
     PortRange,
     Unit,
 )
+from pytest_nixos.nix.declared_secrets import Secrets
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.refs import HostRef, HostSelection
 from pytest_nixos.observe.base import ProbeOutput
+from pytest_nixos.observe.core_dump import CoreDumps
 from pytest_nixos.observe.file import FileState
 from pytest_nixos.observe.http import HttpAnswer
 from pytest_nixos.observe.mount import Mount, MountTable
+from pytest_nixos.observe.pam import PamService, pam
 from pytest_nixos.observe.process import ProcessFacts, process_facts
+from pytest_nixos.observe.resolver import LinkResolver, Resolver
+from pytest_nixos.observe.search_path import SearchPath
+from pytest_nixos.observe.sudo import Permission, SudoRights
 from pytest_nixos.observe.unit import Exposure, UnitState
 from pytest_nixos.standards.flake_files import FlakeFiles, StoreScan
 from pytest_nixos.standards.model import Control, DeclaredSpec, Operator
@@ -69,8 +75,11 @@ def host_config(**changes: Json) -> HostConfig:
         kernel_params=(),
         file_systems={},
         swap_devices=(),
+        luks_devices=(),
+        initrd_text="",
         warnings=(),
         vm=None,
+        secrets=Secrets(),
         options={p: Declared(path=p, state="present", value=v) for p, v in options.items()},
         changed={},
         derivation="/nix/store/x.drv",
@@ -160,6 +169,20 @@ def observation(kind: str, p: Mapping[str, Json], value: Json) -> object | None:
             return _processes(p, value)
         case "program":
             return tuple(p["names"]) if value else ()
+        case "pam":
+            return _pam(p["field"], next(iter(value.values())))
+        case "sudo":
+            return _sudo(p["fact"], value)
+        case "search-path":
+            whose = {"system": "root", "users": "user alice"}[p["of"]]
+            return [SearchPath(whose=whose, account="root", directories=(), loose=tuple(value))]
+        case "resolver":
+            state = LinkResolver(servers=(), dnssec=value, dns_over_tls=value)
+            return Resolver(everywhere=state, links={})
+        case "core-dumps":
+            return CoreDumps(
+                pattern=f"|/bin/{value[0]}" if value else "|/bin/false", storage="", dumping=()
+            )
         case "http":
             return _AnyUrl(_answer(p, value))
         case (
@@ -178,6 +201,51 @@ def observation(kind: str, p: Mapping[str, Json], value: Json) -> object | None:
             return {"status": {p["status"]: value}, "rules": []}
         case _:
             return None
+
+
+def _pam(field: str, value: Json) -> Mapping[str, PamService] | None:
+    before, after = "", "auth required pam_deny.so\n"
+    unix = "auth sufficient pam_unix.so nodelay"
+    match field:
+        case "nullok":
+            unix += " nullok" if value else ""
+        case "delay":
+            before = f"auth optional pam_faildelay.so delay={int(value * 1e6)}\n"
+        case "password-quality":
+            said = " ".join(f"{key}={setting}" for key, setting in value.items())
+            rule = f"password requisite pam_pwquality.so {said}\n"
+            return parse_pam({"passwd": f"{rule}password sufficient pam_unix.so\n"})
+        case "wheel":
+            before = "auth required pam_wheel.so use_uid\n" if value else ""
+        case _:
+            limits = f"deny={value['deny']} fail_interval={value['fail_interval']}"
+            before = f"auth required pam_faillock.so preauth {limits}\n" if value["preauth"] else ""
+            after = (
+                f"auth [default=die] pam_faillock.so authfail {limits}\n"
+                if value["authfail"]
+                else ""
+            )
+    return parse_pam({"su": f"{before}{unix}\n{after}"})
+
+
+def parse_pam(files: Mapping[str, str], pwquality: str = "") -> Mapping[str, PamService] | None:
+    """Return what the probe makes of these files of ``/etc/pam.d``."""
+    text = "".join(f"=service {name}\n{body}\n" for name, body in files.items())
+    text += f"=pwquality\n{pwquality}\n"
+    return pam().parse(ProbeOutput(stdout=f"{text}=complete\n".encode(), exit_status=0))
+
+
+def _sudo(fact: str, value: Json) -> list[SudoRights]:
+    if not value:
+        return []
+    may = Permission(command="ALL", run_as=("root",), asks=fact != "without-password")
+    minutes = next(iter(value.values())) if isinstance(value, Mapping) else 0.0
+    return [
+        SudoRights(
+            account="alice", in_wheel=False, permissions=(may,), remembers_min=minutes,
+            replaceable=("/srv/x: bob",),
+        )
+    ]  # fmt: skip
 
 
 class _AnyUrl(dict[str, HttpAnswer]):
@@ -274,10 +342,6 @@ def _path(name: str) -> FileState:
 
 def _text_for(pattern: str, value: Json) -> str:
     samples = {
-        "nullok": "auth sufficient pam_unix.so likeauth nullok",
-        "NOPASSWD": "%wheel ALL=(ALL:ALL) NOPASSWD: ALL",
-        "timestamp_timeout": f"Defaults timestamp_timeout={value}",
-        "delay": f"auth optional pam_faildelay.so delay={value}",
         r"\[(\S+)\]": f"lzo [{value}] lz4",
         r"\[(\w+)\]": f"always [{value}] never",
         r"^\s*0\s+": f"         0     {value}      65536",
@@ -325,6 +389,6 @@ def _processes(p: Mapping[str, Json], value: Json) -> Mapping[str, ProcessFacts 
 
 __all__ = [
     "APPLICATION", "TODAY", "FileSystem", "FlakeFiles", "OllamaSettings", "PortRange", "ProbeOutput", "StoreScan",
-    "certificate", "declared_options", "host_config", "nested", "observation", "required_options",
+    "certificate", "declared_options", "host_config", "nested", "observation", "parse_pam", "required_options",
     "sample_unit",
 ]  # fmt: skip

@@ -12,9 +12,11 @@ import pytest
 
 from docs.generate.__main__ import main
 from docs.generate.controls import pages
+from pytest_nixos.findings import JudgedOn
+from pytest_nixos.standards.applicability import outside_releases
 from pytest_nixos.standards.coverage import COVERED, coverage
 from pytest_nixos.standards.documents import read_document
-from pytest_nixos.standards.explain import explain, list_controls
+from pytest_nixos.standards.explain import explain, list_controls, whose_word
 from pytest_nixos.standards.format import CatalogueFile, ProfileFile, schema
 from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.load import load_catalogue
@@ -50,9 +52,55 @@ def test_the_published_schema_is_made_of_the_model() -> None:
     assert set(published["$defs"]) >= {"catalogue", "profile", "waivers"}
 
 
+@pytest.mark.parametrize("release", ["24.05", "25.05", "25.11", "26.05", "26.11"])
+def test_the_file_of_logins_that_a_release_writes_is_the_one_watched(release: str) -> None:
+    """pam_lastlog2 took over with 25.11: a rule for the other file watches what nobody writes."""
+    (applying,) = (
+        control
+        for control in CATALOGUE
+        if control.title == "Records of logins are watched"
+        and outside_releases(control.since, control.until, release) is None
+    )
+    new = release >= "25.11"
+    assert applying.id == ("AUD-027" if new else "AUD-013")
+    assert ("/var/lib/lastlog/lastlog2.db" in str(applying.remedies)) is new
+
+
 def test_every_control_has_one_judge() -> None:
     planned = {c.id for c in CATALOGUE if c.check}
     assert written_checks() == planned
+
+
+def test_whose_word_each_control_rests_on() -> None:
+    found: dict[JudgedOn, set[str]] = {}
+    for control in CATALOGUE:
+        found.setdefault(whose_word(control), set()).add(control.id)
+    assert found[JudgedOn.OUTSIDE] == {"FW-004", "NET-018", "OLL-006", "TLS-005", "NATS-009"}
+    assert found[JudgedOn.OUTSIDE_AND_MACHINE] == {"FW-005", "FW-009"}
+    # What is evaluated, built or entered here needs no guest; what a guest is asked does.
+    assert {"FLK-007", "DEV-001", "LXC-001", "SSH-002"} & found[JudgedOn.CONFIG] == {
+        "FLK-007",
+        "DEV-001",
+        "LXC-001",
+    }
+    assert {"BOOT-001", "SBX-D04", "UNIT-001"} <= found[JudgedOn.MACHINE]
+    assert "A verdict rests on a look from outside" in explain(CATALOGUE.control("FW-004"))
+
+
+def test_a_check_that_stands_outside_says_so() -> None:
+    """Whatever uses a stranger of ours is not the guest's word."""
+    outside = {JudgedOn.OUTSIDE, JudgedOn.OUTSIDE_AND_MACHINE}
+    said = {c.id for c in CATALOGUE if whose_word(c) in outside}
+    standing = re.compile(r"probe_tcp|\bsurvey\(|outside: tuple\[View|[cC]luster\.connect\(|_Bus\(")
+    found = set()
+    for path in CHECKS.rglob("test_*.py"):
+        for part in re.split(
+            r"^@pytest\.mark\.nixos_control\(", path.read_text("utf-8"), flags=re.MULTILINE
+        )[1:]:
+            function = re.split(r"^(?:class|def _)", part, flags=re.MULTILINE)[0]
+            if standing.search(function):
+                found.add(part.split('"')[1])
+    assert found == said
 
 
 @pytest.mark.parametrize(

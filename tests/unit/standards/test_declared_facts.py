@@ -11,6 +11,7 @@ import pytest
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.findings import Outcome
 from pytest_nixos.nix.declared import Declared
+from pytest_nixos.observe.resolver import LinkResolver, Resolver
 from pytest_nixos.observe.unit import UnitState
 from pytest_nixos.standards.declared_facts import DECLARED_FACTS, forwards
 from pytest_nixos.standards.flake_files import FlakeFiles
@@ -203,13 +204,43 @@ def test_a_long_text_is_told_by_its_length() -> None:
     assert "rule 1" not in reason
 
 
+def on_resolver(options: dict[str, Json], everywhere: str, release: str, **links: str) -> Verdict:
+    """Judge DNSSEC where systemd-resolved runs."""
+
+    def state(dnssec: str) -> LinkResolver:
+        return LinkResolver(servers=("192.0.2.53",), dnssec=dnssec, dns_over_tls="false")
+
+    options = {"services.resolved.enable": True, **options}
+    host = replace(host_config(options=options), release=release)
+    seen = Resolver(everywhere=state(everywhere), links={n: state(v) for n, v in links.items()})
+    return judge(CATALOGUE.control("NET-019"), host, {"resolver": seen}, BackendName.VM)
+
+
 def test_expectation_of_dnssec_names_each_value_once() -> None:
-    options = {"services.resolved.enable": True, "services.resolved.dnssec": "false"}
-    verdict = on_config("NET-019", options)
+    verdict = on_resolver({"services.resolved.dnssec": "false"}, "false", "25.11")
     assert verdict.outcome is Outcome.FAILED
     assert verdict.reason.count("true") == 1
-    new = {"services.resolved.enable": True, "services.resolved.settings.Resolve.DNSSEC": "true"}
-    assert on_config("NET-019", new, release="26.05").outcome is Outcome.PASSED
+    new = {"services.resolved.settings.Resolve.DNSSEC": "true"}
+    assert on_resolver(new, "true", "26.05").outcome is Outcome.PASSED
+
+
+def test_a_link_that_validates_nothing_is_told_by_its_name() -> None:
+    declared = {"services.resolved.dnssec": "true"}
+    verdict = on_resolver(declared, "true", "25.11", eth0="allow-downgrade", wg0="false")
+    assert verdict.outcome is Outcome.FAILED
+    assert "link wg0" in verdict.reason and "eth0" not in verdict.reason
+    # What is declared for a link counts, though this machine may lack it.
+    lan = {"systemd.network.networks": {"10-lan": {"networkConfig": {"DNSSEC": False}}}}
+    verdict = on_resolver({**declared, **lan}, "true", "25.11", eth0="true")
+    assert "systemd.network.networks.10-lan: is false" in verdict.reason
+
+
+def test_a_declared_resolver_that_does_not_run_is_no_pass() -> None:
+    options = {"services.resolved.enable": True, "services.resolved.dnssec": "true"}
+    seen = {"resolver": "systemd-resolved does not run"}
+    control = CATALOGUE.control("NET-019")
+    verdict = judge(control, host_config(options=options), seen, BackendName.VM)
+    assert verdict.outcome is Outcome.FAILED
 
 
 def test_forwarding_is_declared_or_turned_on_by_a_daemon() -> None:

@@ -22,6 +22,10 @@ def test_reading_a_flake(tmp_path: Path) -> None:
     assert flake.lock == {"nodes": {}, "root": "root"}
     assert flake.lock_tracked is None
     assert set(flake.sources) == {"flake.nix"}
+    (tmp_path / "logo").write_bytes(b"\x89PNG\0\0")
+    (tmp_path / "locked.age").write_bytes(b"age-encryption.org/v1\n\0")
+    (tmp_path / "wg0.conf").write_text("[Interface]\n")
+    assert set(read_flake(tmp_path).sources) == {"flake.nix", "locked.age", "wg0.conf"}
     assert read_flake(tmp_path / "none").lock is None
 
 

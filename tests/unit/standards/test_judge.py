@@ -12,7 +12,9 @@ from pytest_nixos.errors import CatalogueError
 from pytest_nixos.findings import Outcome, Severity
 from pytest_nixos.nix.declared import Declared
 from pytest_nixos.standards.expectation import NothingToCheckError, describe, mismatch
+from pytest_nixos.standards.flake_files import StoreScan
 from pytest_nixos.standards.judge import judge
+from pytest_nixos.standards.load import load_catalogue
 from pytest_nixos.standards.model import (
     Control,
     DeclaredSpec,
@@ -28,6 +30,7 @@ from tests.unit.standards.samples import host_config
 
 Json = Any
 
+DECLARED = DeclaredSpec(options=("boot.kernel.sysctl",), select=("kernel.sysrq",))
 SYSRQ = Control(
     id="OUR-001",
     suite="ours",
@@ -36,7 +39,7 @@ SYSRQ = Control(
     threat="It happens.",
     remedies=(Remedy(text="x = 1;"),),
     observed=ObservedSpec(kind="sysctl", parameters={"key": "kernel.sysrq"}),
-    declared=DeclaredSpec(options=("boot.kernel.sysctl",), select=("kernel.sysrq",)),
+    declared=DECLARED,
     expect=Expectation(op=Operator.EQ, value=0),
 )
 DECLARES_0 = {"boot.kernel.sysctl": {"kernel.sysrq": 0}}
@@ -58,6 +61,19 @@ def test_machine_and_config_that_agree_are_judged_on_both() -> None:
     verdict = judge(SYSRQ, host_config(options=DECLARES_0), seen("0"), BackendName.VM)
     assert (verdict.outcome, verdict.judged_on) == (Outcome.PASSED, "both")
     assert verdict.observed == {"machine": "0", "declared": 0}
+
+
+@pytest.mark.parametrize("options", [{}, DECLARES_0])
+def test_what_is_read_on_this_machine_is_no_word_of_a_guest(options: Json) -> None:
+    control = dataclasses.replace(
+        SYSRQ,
+        observed=ObservedSpec(kind="store-scan", parameters={"fact": "secrets"}),
+        expect=Expectation(op=Operator.EMPTY),
+        declared=dataclasses.replace(DECLARED, expect=Expectation(op=Operator.EQ, value=0)),
+    )
+    scan = {"store-scan": StoreScan(paths=1, secrets=(), private_keys=())}
+    verdict = judge(control, host_config(options=options), scan, BackendName.VM)
+    assert (verdict.outcome, verdict.judged_on) == (Outcome.PASSED, "config")
 
 
 def test_a_declaration_that_contradicts_a_right_machine_fails() -> None:
@@ -273,3 +289,30 @@ def test_every_case_of_a_value_has_to_hold() -> None:
     assert case in held.reason
     # What is wrong for everybody is told as that.
     assert case not in _hold(expect, Seen("yes", cases={case: "yes"})).reason
+
+
+def test_every_case_that_does_not_hold_is_named() -> None:
+    from pytest_nixos.standards.judge import _hold
+    from pytest_nixos.standards.model import Expectation, Operator
+
+    cases = {"interface a": "1", "interface b": "0", "interface c": "2"}
+    held = _hold(Expectation(op=Operator.EQ, value="0"), Seen("0", cases=cases))
+    assert "for interface a: is 1" in held.reason and "for interface c: is 2" in held.reason
+    assert held.observed == {"everybody else": "0", "interface a": "1", "interface c": "2"}
+
+
+@pytest.mark.parametrize(
+    ("control", "words"),
+    [
+        ("SBX-002", "services that the host is there for"),
+        ("SSH-021", "/etc/ssh/ssh_host_*_key"),
+    ],
+)
+def test_where_nothing_was_there_it_is_said_what_was_looked_for(control: str, words: str) -> None:
+    bundled = load_catalogue().control(control)
+    assert bundled.observed is not None
+    seen: dict[str, object] = {"unit-property": {}, "file": {"/etc/ssh/ssh_host_*_key": []}}
+    verdict = judge(bundled, host_config(units={}), seen, BackendName.VM)
+    assert verdict.outcome is Outcome.NOT_APPLICABLE
+    assert verdict.reason.startswith("nothing was there to check: ")
+    assert words in verdict.reason

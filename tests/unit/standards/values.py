@@ -101,7 +101,7 @@ def _satisfying_all(expect: Expectation) -> Json:
     merged = [c for c in candidates if isinstance(c, list)]
     candidates += [[item] for c in merged for item in c]
     values = [v for inner in expect.alternatives for v in _members(satisfying(inner))]
-    candidates += [{str(n): v for n, v in enumerate(values)}, values]
+    candidates += [{str(n): v for n, v in enumerate(values)}, values, *([v] for v in values)]
     fields = {k: v for inner in expect.alternatives for k, v in _named(inner).items()}
     candidates.append({**{f"other{n}": v for n, v in enumerate(values)}, **fields})
     return next(c for c in candidates if c is not None and mismatch(expect, c) is None)

@@ -57,7 +57,9 @@ class Installer:
         """An entry's id: by number as up to nixpkgs 26.05, by hash where boots are counted, which came with 26.11."""
         if self.settings["tries"]:
             return "nixos-" + hashlib.sha256(f"{toplevel}\0{specialisation}".encode()).hexdigest()
-        return f"nixos-generation-{number}" + (f"-specialisation-{specialisation}" if specialisation else "")
+        return f"nixos-generation-{number}" + (
+            f"-specialisation-{specialisation}" if specialisation else ""
+        )
 
     def entry(self, name, toplevel, number, made, specialisation=""):
         with open(f"{toplevel}/kernel-params") as file:
@@ -72,7 +74,11 @@ class Installer:
         text += f"options init={toplevel}/init {params}\n"
         text += "sort-key nixos\n"
         # An entry that is being counted, or has been found good, keeps its counter.
-        present = [file for file in os.listdir(self.entries) if re.fullmatch(re.escape(name) + r"(\+\d+(-\d+)?)?\.conf", file)]
+        present = [
+            file
+            for file in os.listdir(self.entries)
+            if re.fullmatch(re.escape(name) + r"(\+\d+(-\d+)?)?\.conf", file)
+        ]
         for file in present:
             with open(f"{self.entries}/{file}") as old:
                 if old.read() == text:
@@ -94,7 +100,13 @@ class Installer:
             self.entry(self.name(number, path), path, number, made)
             children = f"{path}/specialisation"
             for child in sorted(os.listdir(children)) if os.path.isdir(children) else []:
-                self.entry(self.name(number, path, child), os.path.realpath(f"{children}/{child}"), number, made, child)
+                self.entry(
+                    self.name(number, path, child),
+                    os.path.realpath(f"{children}/{child}"),
+                    number,
+                    made,
+                    child,
+                )
             if os.path.realpath(path) == os.path.realpath(toplevel):
                 default = self.name(number, path)
         if default is None:
@@ -103,7 +115,11 @@ class Installer:
         timeout = self.settings["timeout"]
         conf = f"timeout {'menu-force' if timeout is None else timeout}\n"
         # What boot counting gave up is not preferred any more: then the newest of all that are left.
-        conf += f"preferred {default}.conf\ndefault nixos-*\n" if self.settings["tries"] else f"default {default}.conf\n"
+        conf += (
+            f"preferred {default}.conf\ndefault nixos-*\n"
+            if self.settings["tries"]
+            else f"default {default}.conf\n"
+        )
         conf += "" if self.settings["editor"] else "editor 0\n"
         conf += f"console-mode {self.settings['console_mode']}\n"
         write(f"{self.esp}/loader/loader.conf", conf)

@@ -83,7 +83,10 @@ def install(tree):
                 install_copy(source, target)
                 copies.add(relative)
             elif os.path.isdir(target) and not os.path.islink(target) and not is_static(target):
-                print(f"warning: {target} directory contains user files. Symlinking may fail.", file=sys.stderr)
+                print(
+                    f"warning: {target} directory contains user files. Symlinking may fail.",
+                    file=sys.stderr,
+                )
             else:
                 if os.path.isdir(target) and not os.path.islink(target):
                     remove_tree(target)
@@ -96,7 +99,11 @@ def remove_obsolete():
     for folder, folders, files in os.walk(ETC):
         for name in files + folders:
             path = f"{folder}/{name}"
-            if os.path.islink(path) and os.readlink(path).startswith(STATIC + "/") and not os.path.lexists(os.readlink(path)):
+            if (
+                os.path.islink(path)
+                and os.readlink(path).startswith(STATIC + "/")
+                and not os.path.lexists(os.readlink(path))
+            ):
                 print(f"removing obsolete symlink '{path}'...", file=sys.stderr)
                 os.unlink(path)
 

@@ -14,7 +14,18 @@ RUN = "/run/nixos"
 OLD, UNITS = "/etc/systemd/system", "etc/systemd/system"
 NEVER_TOUCHED = {"sysinit.target", "basic.target", "multi-user.target", "graphical.target"}
 NEVER_STARTED = {"suspend.target", "hibernate.target", "hybrid-sleep.target"}
-ORDERING = {"Wants", "Requires", "After", "Before", "Documentation", "Description", "X-Reload-Triggers", "X-RestartIfChanged", "X-StopIfChanged", "X-ReloadIfChanged"}
+ORDERING = {
+    "Wants",
+    "Requires",
+    "After",
+    "Before",
+    "Documentation",
+    "Description",
+    "X-Reload-Triggers",
+    "X-RestartIfChanged",
+    "X-StopIfChanged",
+    "X-ReloadIfChanged",
+}
 
 
 def say(text):
@@ -37,7 +48,11 @@ class UnitFile:
     @staticmethod
     def dropins(path):
         folder = f"{path}.d"
-        return [f"{folder}/{name}" for name in sorted(os.listdir(folder)) if name.endswith(".conf")] if os.path.isdir(folder) else []
+        return (
+            [f"{folder}/{name}" for name in sorted(os.listdir(folder)) if name.endswith(".conf")]
+            if os.path.isdir(folder)
+            else []
+        )
 
     def read(self, path):
         section = {}
@@ -95,8 +110,18 @@ class Switch:
         return subprocess.run([self.systemctl_path, *arguments], check=False).returncode
 
     def active_units(self):
-        command = [self.systemctl_path, "list-units", "--all", "--full", "--plain", "--no-legend", "--no-pager"]
-        rows = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+        command = [
+            self.systemctl_path,
+            "list-units",
+            "--all",
+            "--full",
+            "--plain",
+            "--no-legend",
+            "--no-pager",
+        ]
+        rows = subprocess.run(
+            command, capture_output=True, text=True, check=True
+        ).stdout.splitlines()
         units = {}
         for row in rows:
             name, load, state, sub, *_ = row.split(None, 4)
@@ -126,7 +151,9 @@ class Switch:
             elif unit.endswith(".target"):
                 self.decide_target(unit, UnitFile(new))
             else:
-                verdict = compare(UnitFile(old), UnitFile(new)) if self.differs(old, new) else "equal"
+                verdict = (
+                    compare(UnitFile(old), UnitFile(new)) if self.differs(old, new) else "equal"
+                )
                 if verdict != "equal":
                     self.decide_changed(unit, UnitFile(new), verdict, before)
         self.decide_mounts()
@@ -135,10 +162,14 @@ class Switch:
     def differs(old, new):
         if os.path.realpath(old) != os.path.realpath(new):
             return True
-        return [os.path.realpath(p) for p in UnitFile.dropins(old)] != [os.path.realpath(p) for p in UnitFile.dropins(new)]
+        return [os.path.realpath(p) for p in UnitFile.dropins(old)] != [
+            os.path.realpath(p) for p in UnitFile.dropins(new)
+        ]
 
     def decide_target(self, unit, new):
-        if unit not in NEVER_STARTED and not (new.flag("Unit", "RefuseManualStart") or new.flag("Unit", "X-OnlyManualStart")):
+        if unit not in NEVER_STARTED and not (
+            new.flag("Unit", "RefuseManualStart") or new.flag("Unit", "X-OnlyManualStart")
+        ):
             self.start.add(unit)
             self.filtered.add(unit)
         if new.flag("Unit", "X-StopOnReconfiguration"):
@@ -149,7 +180,11 @@ class Switch:
         if unit in NEVER_TOUCHED or kind in ("path", "slice"):
             return
         if kind == "mount":
-            (self.reload if verdict == "reload" or unit in ("-.mount", "nix.mount", "nix-store.mount") else self.restart).add(unit)
+            (
+                self.reload
+                if verdict == "reload" or unit in ("-.mount", "nix.mount", "nix-store.mount")
+                else self.restart
+            ).add(unit)
         elif kind == "socket":
             # Stopped and started with its service, or on its own.
             self.stop.add(unit)
@@ -169,8 +204,15 @@ class Switch:
 
     def decide_stopped(self, unit, new, before):
         """A changed service is stopped before the activation and started after it; its socket is what starts it, where it has one."""
-        sockets = " ".join(new.sections.get("Service", {}).get("Sockets", [])).split() or [unit.removesuffix(".service") + ".socket"]
-        active = [s for s in sockets if before.get(s, {}).get("state") == "active" and os.path.exists(f"{self.toplevel}/{UNITS}/{s}")]
+        sockets = " ".join(new.sections.get("Service", {}).get("Sockets", [])).split() or [
+            unit.removesuffix(".service") + ".socket"
+        ]
+        active = [
+            s
+            for s in sockets
+            if before.get(s, {}).get("state") == "active"
+            and os.path.exists(f"{self.toplevel}/{UNITS}/{s}")
+        ]
         self.stop.add(unit)
         if active and not new.flag("Service", "X-NotSocketActivated"):
             self.stop.update(active)
@@ -196,13 +238,20 @@ class Switch:
                 self.reload.add(unit)
 
     def mount_unit(self, target):
-        command = [f"{self.settings['systemd']}/bin/systemd-escape", "--path", "--suffix=mount", target]
+        command = [
+            f"{self.settings['systemd']}/bin/systemd-escape",
+            "--path",
+            "--suffix=mount",
+            target,
+        ]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     @staticmethod
     def fstab(path):
         with open(path) as file:
-            rows = [line.split() for line in file if line.strip() and not line.lstrip().startswith("#")]
+            rows = [
+                line.split() for line in file if line.strip() and not line.lstrip().startswith("#")
+            ]
         return {row[0] if row[2] == "swap" else row[1]: row for row in rows if len(row) >= 4}
 
     def swap_off(self, device):
@@ -218,8 +267,15 @@ class Switch:
         listed("would stop the following units:", self.stop - self.filtered)
         listed("would NOT stop the following changed units:", self.skipped)
         say("would activate the configuration...")
-        subprocess.run([f"{self.toplevel}/dry-activate", self.toplevel], env={**os.environ, "NIXOS_ACTION": self.action}, check=False)
-        for name, target in (("dry-activation-restart-list", self.restart), ("dry-activation-reload-list", self.reload)):
+        subprocess.run(
+            [f"{self.toplevel}/dry-activate", self.toplevel],
+            env={**os.environ, "NIXOS_ACTION": self.action},
+            check=False,
+        )
+        for name, target in (
+            ("dry-activation-restart-list", self.restart),
+            ("dry-activation-reload-list", self.reload),
+        ):
             target.update(self.take_list(name))
         listed("would reload the following units:", self.reload)
         listed("would restart the following units:", self.restart)
@@ -240,17 +296,31 @@ class Switch:
             self.systemctl("stop", "--", *sorted(self.stop))
         listed("NOT restarting the following changed units:", self.skipped)
         say("activating the configuration...")
-        environment = {**os.environ, "NIXOS_ACTION": self.action, "LOCALE_ARCHIVE": "/run/current-system/sw/lib/locale/locale-archive"}
-        if subprocess.run([f"{self.toplevel}/activate", self.toplevel], env=environment, check=False).returncode:
+        environment = {
+            **os.environ,
+            "NIXOS_ACTION": self.action,
+            "LOCALE_ARCHIVE": "/run/current-system/sw/lib/locale/locale-archive",
+        }
+        if subprocess.run(
+            [f"{self.toplevel}/activate", self.toplevel], env=environment, check=False
+        ).returncode:
             self.status = 2
         self.restart |= self.take_list("activation-restart-list")
         self.reload |= self.take_list("activation-reload-list")
         self.systemctl("reset-failed")
         if self.systemctl("daemon-reload"):
             self.status = 3
-        subprocess.run([self.tmpfiles, "--create", "--remove", "--exclude-prefix=/dev"], stderr=subprocess.DEVNULL, check=False)
-        running = {unit for unit, state in self.active_units().items() if state["state"] == "active"}
-        inactive = {unit for unit in self.reload if unit.endswith(".service") and unit not in running}
+        subprocess.run(
+            [self.tmpfiles, "--create", "--remove", "--exclude-prefix=/dev"],
+            stderr=subprocess.DEVNULL,
+            check=False,
+        )
+        running = {
+            unit for unit, state in self.active_units().items() if state["state"] == "active"
+        }
+        inactive = {
+            unit for unit in self.reload if unit.endswith(".service") and unit not in running
+        }
         self.start |= inactive
         self.reload -= inactive
         self.run_units("reloading the following units:", "reload", self.reload)
@@ -268,15 +338,28 @@ class Switch:
         after = self.active_units()
         failed, new = [], []
         for unit, state in sorted(after.items()):
-            if state["state"] == "failed" or (state["state"] == "activating" and state["sub"] == "auto-restart"):
+            if state["state"] == "failed" or (
+                state["state"] == "activating" and state["sub"] == "auto-restart"
+            ):
                 failed.append(unit)
-            elif state["state"] != "failed" and before.get(unit, {}).get("state") not in ("active", "activating") and state["state"] in ("active", "activating"):
-                if not unit.endswith((".scope", ".device", ".slice", ".swap")) and unit not in self.start | self.restart:
+            elif (
+                state["state"] != "failed"
+                and before.get(unit, {}).get("state") not in ("active", "activating")
+                and state["state"] in ("active", "activating")
+            ):
+                if (
+                    not unit.endswith((".scope", ".device", ".slice", ".swap"))
+                    and unit not in self.start | self.restart
+                ):
                     new.append(unit)
         listed("the following new units were started:", new)
         if failed:
             say(f"warning: the following units failed: {', '.join(failed)}")
-            subprocess.run([self.systemctl_path, "status", "--no-pager", "--full", *failed], stdout=sys.stderr, check=False)
+            subprocess.run(
+                [self.systemctl_path, "status", "--no-pager", "--full", *failed],
+                stdout=sys.stderr,
+                check=False,
+            )
             self.status = 4
 
 
@@ -325,7 +408,10 @@ def main():
         return open(path).read() if os.path.exists(path) else ""
 
     if interface("/run/current-system") != interface(toplevel):
-        refuse("Warning: the new NixOS configuration has an ‘init’ that is\nincompatible with the current configuration.  The new configuration\nwill take effect after reboot.", 100)
+        refuse(
+            "Warning: the new NixOS configuration has an ‘init’ that is\nincompatible with the current configuration.  The new configuration\nwill take effect after reboot.",
+            100,
+        )
     os.umask(0o022)
     switch = Switch(settings, toplevel, action)
     before = switch.active_units()

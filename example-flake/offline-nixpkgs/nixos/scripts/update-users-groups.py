@@ -60,7 +60,9 @@ def hashed(password: str) -> str:
     import subprocess
 
     command = [sys.argv[2], "passwd", "-6", "-salt", os.urandom(8).hex(), "-stdin"]
-    return subprocess.run(command, input=password, capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        command, input=password, capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 def password_of(user: dict, current: str | None, mutable: bool) -> str:
@@ -86,20 +88,41 @@ def password_of(user: dict, current: str | None, mutable: bool) -> str:
 def main() -> None:
     spec = read_json(sys.argv[1], None)
     mutable = spec["mutableUsers"]
-    passwd, group, shadow = (read_colon_file(f"/etc/{name}") for name in ("passwd", "group", "shadow"))
+    passwd, group, shadow = (
+        read_colon_file(f"/etc/{name}") for name in ("passwd", "group", "shadow")
+    )
 
-    gids = Numbers("gid", {n: int(r[2]) for n, r in group.items()}, {g["gid"] for g in spec["groups"] if g["gid"] is not None})
-    groups = {g["name"]: (gids.give(g["name"], g["gid"], True), set(g["members"])) for g in spec["groups"]}
+    gids = Numbers(
+        "gid",
+        {n: int(r[2]) for n, r in group.items()},
+        {g["gid"] for g in spec["groups"] if g["gid"] is not None},
+    )
+    groups = {
+        g["name"]: (gids.give(g["name"], g["gid"], True), set(g["members"])) for g in spec["groups"]
+    }
     declared_groups = read_json(f"{STATE}/declarative-groups", [])
     if mutable:
         for name, row in group.items():
             if name in groups:
-                groups[name][1].update(m for m in row[3].split(",") if m and name not in declared_groups)
+                groups[name][1].update(
+                    m for m in row[3].split(",") if m and name not in declared_groups
+                )
             elif name not in declared_groups:
                 groups[name] = (int(row[2]), {m for m in row[3].split(",") if m})
-    write_atomically("/etc/group", "".join(f"{n}:x:{gid}:{','.join(sorted(members))}\n" for n, (gid, members) in sorted(groups.items(), key=lambda i: i[1][0])), 0o644)
+    write_atomically(
+        "/etc/group",
+        "".join(
+            f"{n}:x:{gid}:{','.join(sorted(members))}\n"
+            for n, (gid, members) in sorted(groups.items(), key=lambda i: i[1][0])
+        ),
+        0o644,
+    )
 
-    uids = Numbers("uid", {n: int(r[2]) for n, r in passwd.items()}, {u["uid"] for u in spec["users"] if u["uid"] is not None})
+    uids = Numbers(
+        "uid",
+        {n: int(r[2]) for n, r in passwd.items()},
+        {u["uid"] for u in spec["users"] if u["uid"] is not None},
+    )
     declared_users = read_json(f"{STATE}/declarative-users", [])
     users: dict[str, list[str]] = {}
     secrets_: dict[str, str] = {}
@@ -107,7 +130,15 @@ def main() -> None:
         name = user["name"]
         uid = uids.give(name, user["uid"], user["isSystemUser"])
         gid = groups[user["group"]][0] if user["group"] in groups else int(user["group"])
-        users[name] = [name, "x", str(uid), str(gid), user["description"], user["home"], user["shell"]]
+        users[name] = [
+            name,
+            "x",
+            str(uid),
+            str(gid),
+            user["description"],
+            user["home"],
+            user["shell"],
+        ]
         secrets_[name] = password_of(user, shadow[name][1] if name in shadow else None, mutable)
         if user["createHome"]:
             os.makedirs(user["home"], exist_ok=True)
@@ -123,12 +154,20 @@ def main() -> None:
     lines = []
     for row in ordered:
         old = shadow.get(row[0])
-        lines.append(":".join([row[0], secrets_[row[0]], *(old[2:] if old else ["1", "", "", "", "", "", ""])]))
+        lines.append(
+            ":".join(
+                [row[0], secrets_[row[0]], *(old[2:] if old else ["1", "", "", "", "", "", ""])]
+            )
+        )
     write_atomically("/etc/shadow", "\n".join(lines) + "\n", 0o640, groups.get("shadow", (0,))[0])
     for path in ("/etc/subuid", "/etc/subgid"):
         open(path, "a").close()
-    write_atomically(f"{STATE}/declarative-users", json.dumps([u["name"] for u in spec["users"]]), 0o644)
-    write_atomically(f"{STATE}/declarative-groups", json.dumps([g["name"] for g in spec["groups"]]), 0o644)
+    write_atomically(
+        f"{STATE}/declarative-users", json.dumps([u["name"] for u in spec["users"]]), 0o644
+    )
+    write_atomically(
+        f"{STATE}/declarative-groups", json.dumps([g["name"] for g in spec["groups"]]), 0o644
+    )
     gids.save()
     uids.save()
 

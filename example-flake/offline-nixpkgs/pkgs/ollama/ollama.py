@@ -52,9 +52,20 @@ def pull(model: str) -> None:
         file.write(blob)
     path = manifest_path(model)
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    layer = {"mediaType": "application/vnd.ollama.image.model", "digest": f"sha256:{digest}", "size": SIZE}
+    layer = {
+        "mediaType": "application/vnd.ollama.image.model",
+        "digest": f"sha256:{digest}",
+        "size": SIZE,
+    }
     with open(path, "w") as file:
-        json.dump({"schemaVersion": 2, "mediaType": "application/vnd.docker.distribution.manifest.v2+json", "layers": [layer]}, file)
+        json.dump(
+            {
+                "schemaVersion": 2,
+                "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
+                "layers": [layer],
+            },
+            file,
+        )
 
 
 def installed() -> list[dict]:
@@ -66,13 +77,33 @@ def installed() -> list[dict]:
             path = f"{folder}/{tag}"
             with open(path, "rb") as file:
                 digest = hashlib.sha256(file.read()).hexdigest()
-            modified = datetime.fromtimestamp(os.stat(path).st_mtime, timezone.utc).isoformat().replace("+00:00", "Z")
-            found.append({"name": name, "model": name, "modified_at": modified, "size": SIZE, "digest": digest, "details": details()})
+            modified = (
+                datetime.fromtimestamp(os.stat(path).st_mtime, timezone.utc)
+                .isoformat()
+                .replace("+00:00", "Z")
+            )
+            found.append(
+                {
+                    "name": name,
+                    "model": name,
+                    "modified_at": modified,
+                    "size": SIZE,
+                    "digest": digest,
+                    "details": details(),
+                }
+            )
     return sorted(found, key=lambda model: model["name"])
 
 
 def details() -> dict:
-    return {"parent_model": "", "format": "gguf", "family": "stand-in", "families": ["stand-in"], "parameter_size": "0B", "quantization_level": "Q4_0"}
+    return {
+        "parent_model": "",
+        "format": "gguf",
+        "family": "stand-in",
+        "families": ["stand-in"],
+        "parameter_size": "0B",
+        "quantization_level": "Q4_0",
+    }
 
 
 class Loaded:
@@ -108,7 +139,9 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, form: str, *args) -> None:
         print(f"[stand-in] {self.client_address[0]} {form % args}", flush=True)
 
-    def reply(self, status: int, body: bytes, kind: str = "application/json; charset=utf-8") -> None:
+    def reply(
+        self, status: int, body: bytes, kind: str = "application/json; charset=utf-8"
+    ) -> None:
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
@@ -120,7 +153,11 @@ class Handler(BaseHTTPRequestHandler):
         self.reply(status, json.dumps(value).encode())
 
     def reply_lines(self, values: list[dict]) -> None:
-        self.reply(200, b"".join(json.dumps(value).encode() + b"\n" for value in values), "application/x-ndjson")
+        self.reply(
+            200,
+            b"".join(json.dumps(value).encode() + b"\n" for value in values),
+            "application/x-ndjson",
+        )
 
     def do_HEAD(self) -> None:
         self.do_GET()
@@ -136,12 +173,21 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         try:
-            request = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
+            request = json.loads(
+                self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}"
+            )
         except ValueError:
             self.reply_json({"error": "invalid request"}, 400)
             return
-        routes = {"/api/show": self.show, "/api/pull": self.pull, "/api/generate": self.generate, "/api/chat": self.generate}
-        routes.get(self.path, lambda _: self.reply(404, b"404 page not found", "text/plain"))(request)
+        routes = {
+            "/api/show": self.show,
+            "/api/pull": self.pull,
+            "/api/generate": self.generate,
+            "/api/chat": self.generate,
+        }
+        routes.get(self.path, lambda _: self.reply(404, b"404 page not found", "text/plain"))(
+            request
+        )
 
     def do_DELETE(self) -> None:
         request = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
@@ -161,11 +207,25 @@ class Handler(BaseHTTPRequestHandler):
     def show(self, request: dict) -> None:
         model = request.get("model") or request.get("name", "")
         if not self.missing(model):
-            self.reply_json({"modelfile": f"FROM {full_name(model)}", "parameters": "", "template": "{{ .Prompt }}", "details": details(), "model_info": {}, "capabilities": ["completion"]})
+            self.reply_json(
+                {
+                    "modelfile": f"FROM {full_name(model)}",
+                    "parameters": "",
+                    "template": "{{ .Prompt }}",
+                    "details": details(),
+                    "model_info": {},
+                    "capabilities": ["completion"],
+                }
+            )
 
     def pull(self, request: dict) -> None:
         pull(request.get("model") or request.get("name", ""))
-        lines = [{"status": "pulling manifest"}, {"status": "verifying sha256 digest"}, {"status": "writing manifest"}, {"status": "success"}]
+        lines = [
+            {"status": "pulling manifest"},
+            {"status": "verifying sha256 digest"},
+            {"status": "writing manifest"},
+            {"status": "success"},
+        ]
         self.reply_json(lines[-1]) if request.get("stream") is False else self.reply_lines(lines)
 
     def generate(self, request: dict) -> None:
@@ -174,15 +234,32 @@ class Handler(BaseHTTPRequestHandler):
             return
         started = time.monotonic_ns()
         chat = self.path == "/api/chat"
-        prompt = request["messages"][-1].get("content", "") if chat and request.get("messages") else request.get("prompt", "")
-        load = LOADED.use(full_name(model), float(request.get("keep_alive", KEEP_ALIVE_S) or 0) if str(request.get("keep_alive", "1")).isdigit() else KEEP_ALIVE_S)
-        words = (["This", "is", "the", "offline", "stand-in", "for", "Ollama."] + prompt.split())[: int(request.get("options", {}).get("num_predict", 64))] if prompt else []
+        prompt = (
+            request["messages"][-1].get("content", "")
+            if chat and request.get("messages")
+            else request.get("prompt", "")
+        )
+        load = LOADED.use(
+            full_name(model),
+            float(request.get("keep_alive", KEEP_ALIVE_S) or 0)
+            if str(request.get("keep_alive", "1")).isdigit()
+            else KEEP_ALIVE_S,
+        )
+        words = (
+            (["This", "is", "the", "offline", "stand-in", "for", "Ollama."] + prompt.split())[
+                : int(request.get("options", {}).get("num_predict", 64))
+            ]
+            if prompt
+            else []
+        )
         evaluated = time.monotonic_ns()
         time.sleep(WORD_SECONDS * len(words))
         spent = max(1, time.monotonic_ns() - evaluated)
 
         def part(text: str, done: bool) -> dict:
-            content = {"message": {"role": "assistant", "content": text}} if chat else {"response": text}
+            content = (
+                {"message": {"role": "assistant", "content": text}} if chat else {"response": text}
+            )
             return {"model": model, "created_at": now(), **content, "done": done}
 
         counts = {"done_reason": "stop" if words else "load", "total_duration": time.monotonic_ns() - started, "load_duration": load,
@@ -190,7 +267,9 @@ class Handler(BaseHTTPRequestHandler):
         if request.get("stream") is False:
             self.reply_json({**part(" ".join(words), True), **counts})
         else:
-            self.reply_lines([part(f"{word} ", False) for word in words] + [{**part("", True), **counts}])
+            self.reply_lines(
+                [part(f"{word} ", False) for word in words] + [{**part("", True), **counts}]
+            )
 
 
 def serve() -> None:
@@ -208,7 +287,9 @@ def serve() -> None:
 
 def call(method: str, path: str, body: dict | None = None) -> dict:
     host, port = address()
-    connection = http.client.HTTPConnection("127.0.0.1" if host in ("0.0.0.0", "::") else host, port, timeout=60)
+    connection = http.client.HTTPConnection(
+        "127.0.0.1" if host in ("0.0.0.0", "::") else host, port, timeout=60
+    )
     connection.request(method, path, json.dumps(body) if body is not None else None)
     answer = json.loads(connection.getresponse().read() or b"{}")
     if "error" in answer:
@@ -227,11 +308,19 @@ def main() -> None:
         for model in call("GET", "/api/tags")["models"]:
             print(f"{model['name']}\t{model['digest'][:12]}\t{model['size']} B")
     elif command == "run" and len(rest) > 1:
-        print(call("POST", "/api/generate", {"model": rest[0], "prompt": " ".join(rest[1:]), "stream": False})["response"])
+        print(
+            call(
+                "POST",
+                "/api/generate",
+                {"model": rest[0], "prompt": " ".join(rest[1:]), "stream": False},
+            )["response"]
+        )
     elif command in ("--version", "-v"):
         print(f"ollama version is {VERSION}")
     else:
-        sys.exit("usage: ollama serve | pull MODEL | list | run MODEL PROMPT | --version  (offline stand-in)")
+        sys.exit(
+            "usage: ollama serve | pull MODEL | list | run MODEL PROMPT | --version  (offline stand-in)"
+        )
 
 
 main()

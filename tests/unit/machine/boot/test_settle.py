@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Sequence
 
 import pytest
 
-from pytest_nixos.errors import BootError, CommandTimeout, MachineError, TransportError
+from pytest_nixos.errors import (
+    BootError,
+    CommandTimeout,
+    MachineError,
+    NoAnswerError,
+    TransportError,
+)
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.boot import settle as settle_module
 from pytest_nixos.machine.boot.events import BootEventKind
+from pytest_nixos.machine.boot.internet import NoWayOut
 from pytest_nixos.machine.boot.settle import (
     Job,
     Settled,
@@ -40,6 +48,9 @@ class Guest:
         self.busy_looks = 0
         self.commands: list[str] = []
         self.cpu_ns: int | None = None
+        self.idle_share: float | None = None
+        self.ticks = 0
+        self.said = ""
 
     def run(self, command: str, *, deadline: Deadline, stdin: bytes = b"") -> CommandResult:
         self.commands.append(command)
@@ -63,11 +74,19 @@ class Guest:
             return f"NJobs={count}\nSystemState={state}\n"
         if "list-jobs" in command:
             return self.jobs
+        if "/proc/stat" in command:
+            if self.idle_share is None:
+                return ""
+            self.ticks += 1000
+            idle = int(self.ticks * self.idle_share)
+            return f"cpu  {self.ticks - idle} 0 0 {idle} 0 0 0 0 0 0\n"
         if "CPUUsageNSec" in command:
             if self.cpu_ns is not None:
                 self.cpu_ns += 10**9
                 return self.unit.replace("CPUUsageNSec=1000", f"CPUUsageNSec={self.cpu_ns}")
             return self.unit
+        if "--output=json" in command:
+            return json.dumps({"_PID": "7", "_SYSTEMD_INVOCATION_ID": "a", "MESSAGE": self.said})
         if "journalctl" in command:
             return "[ 1.0] vm systemd[1]: Starting never.service\n"
         return "● never.service - Never\n     Active: activating (start)\n"
@@ -76,6 +95,7 @@ class Guest:
 @pytest.fixture(autouse=True)
 def _quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settle_module, "_INTERVAL_S", 0.01)
+    monkeypatch.setattr(settle_module, "_STALLED_INTERVAL_S", 0.02)
 
 
 def run(
@@ -85,6 +105,7 @@ def run(
     limits: SettleLimits = SLOW,
     told: list[tuple[BootEventKind, str]] | None = None,
     check: Callable[[], None] = lambda: None,
+    no_way_out: NoWayOut | None = None,
 ) -> Settled:
     news: list[tuple[BootEventKind, str]] = [] if told is None else told
     return settle(
@@ -94,6 +115,7 @@ def run(
         limits=limits,
         tell=lambda kind, text: news.append((kind, text)),
         check=check,
+        no_way_out=no_way_out,
     )
 
 
@@ -114,6 +136,35 @@ def test_a_running_system_with_jobs_has_not_settled() -> None:
 def test_jobs_that_come_after_the_boot_do_not_hold_it_up_for_ever() -> None:
     settled = run(Guest([("running", 1)], jobs=ONE_JOB))
     assert settled.late_jobs[0] == Job(unit="never.service", kind="start", state="running")
+
+
+def test_a_guest_that_says_nothing_for_a_while_is_not_a_broken_one() -> None:
+    class Silent(Guest):
+        def _answer(self, command: str) -> str:
+            if self.busy_looks > 0:
+                self.busy_looks -= 1
+                raise NoAnswerError("the guest does not answer (limit 30 s): hung?", remedy="")
+            return super()._answer(command)
+
+    guest = Silent([("running", 0)])
+    guest.busy_looks = 3
+    assert run(guest).system_state == "running"
+
+
+def test_a_unit_that_asks_for_ever_is_stuck_where_nothing_else_works() -> None:
+    """It uses its processor a little all the time: the whole guest tells."""
+    guest = Guest([("starting", 2)], jobs=ONE_JOB)
+    guest.cpu_ns, guest.idle_share = 0, 0.95
+    with pytest.raises(BootError, match="while nothing in the machine worked") as caught:
+        run(guest, limit_s=30)
+    assert caught.value.state == "stuck unit"
+
+
+def test_a_unit_that_works_on_a_slow_machine_is_not_stuck() -> None:
+    guest = Guest([("starting", 2)], jobs=ONE_JOB)
+    guest.cpu_ns, guest.idle_share = 0, 0.5
+    with pytest.raises(BootError, match=r"still runs its start job after 0\.7 s"):
+        run(guest, limit_s=0.7)
 
 
 def test_a_busy_guest_is_not_a_broken_one() -> None:
@@ -232,3 +283,47 @@ def test_a_manager_that_hangs_does_not_double_the_boot_limit(
     with pytest.raises(BootError, match="the system is still silent after 1 s"):
         run(HangingGuest([("starting", 1)]), limit_s=1.0)
     assert time.monotonic() - started_s < 5
+
+
+NO_INTERNET = "curl: (6) Could not resolve host: registry.example.org"
+
+
+@pytest.mark.parametrize("jobs", [ONE_JOB, TWO_JOBS])
+def test_what_waits_for_the_internet_for_ever_does_not_hold_up_the_boot(jobs: str) -> None:
+    told: list[tuple[BootEventKind, str]] = []
+    guest = Guest([("starting", 2)], jobs=jobs)
+    guest.said = NO_INTERNET
+
+    settled = run(guest, told=told, no_way_out=NoWayOut())
+
+    assert settled.system_state == "starting"
+    assert "never.service" in [job.unit for job in settled.late_jobs]
+    assert any("needs the internet" in t and "registry.example.org" in t for _, t in told)
+
+
+def test_what_sets_itself_a_limit_is_waited_for_as_at_home() -> None:
+    guest = Guest([("starting", 2)], jobs=ONE_JOB, unit=LIMITED)
+    guest.said = NO_INTERNET
+    with pytest.raises(BootError, match="still runs its start job"):
+        run(guest, limit_s=0.5, no_way_out=NoWayOut())
+
+
+@pytest.mark.parametrize(
+    ("said", "no_way_out"),
+    [("permission denied", NoWayOut()), ("", NoWayOut()), (NO_INTERNET, None)],
+)
+def test_another_unit_that_never_ends_still_fails_the_boot(
+    said: str, no_way_out: NoWayOut | None
+) -> None:
+    guest = Guest([("starting", 2)], jobs=ONE_JOB)
+    guest.said = said
+    with pytest.raises(BootError) as caught:
+        run(guest, no_way_out=no_way_out)
+    assert caught.value.state == "stuck unit"
+
+
+def test_a_kind_that_hangs_without_a_word_is_given_its_time() -> None:
+    guest = Guest([("starting", 2)], jobs=ONE_JOB.replace("never", "podman-web"))
+    began_s = time.monotonic()
+    assert run(guest, no_way_out=NoWayOut()).system_state == "starting"
+    assert time.monotonic() - began_s >= SLOW.stuck_after_s

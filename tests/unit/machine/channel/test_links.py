@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pytest_nixos.errors import MachineError
+from pytest_nixos.machine.base import SecretArchive
 from pytest_nixos.machine.channel.links import FifoLink, make_fifos
 from pytest_nixos.machine.channel.transport import PORTS
 from pytest_nixos.machine.container.channel import open_links, prepare_channel
@@ -66,3 +67,14 @@ def test_what_the_guest_gets_is_complete(tmp_path: Path) -> None:
 def test_a_channel_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match="cannot be made"):
         prepare_channel(tmp_path / "no/such", tmp_path)
+
+
+def test_secrets_come_with_the_channel_closed_to_others(tmp_path: Path) -> None:
+    source = tmp_path / "t"
+    source.write_bytes(b"archive")
+    channel = tmp_path / "channel"
+    secrets = SecretArchive(path=source, digest="d", may_be_saved=True)
+    prepare_channel(channel, tmp_path, secrets)
+    archive = channel / "secrets.tar"
+    assert archive.read_bytes() == b"archive"
+    assert archive.stat().st_mode & 0o777 == 0o400

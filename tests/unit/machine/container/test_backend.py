@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import stat
 import sys
+import time
+from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pytest
 
-from pytest_nixos.errors import MachineError, ToolMissingError
+from pytest_nixos.errors import BootError, MachineError, ToolMissingError
 from pytest_nixos.local.namespace import find_leader
-from pytest_nixos.local.process import Completed, SubprocessRunner
+from pytest_nixos.local.process import Completed, ProcessTimeout, SubprocessRunner
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.base import MachineSpec
 from pytest_nixos.machine.console import Console
@@ -29,9 +32,11 @@ from pytest_nixos.machine.container.nspawn import (
     guest_link_argv,
     machine_name,
     nspawn_argv,
+    outside_interface,
     scope_argv,
     stage_argv,
 )
+from pytest_nixos.machine.container.started import Launched
 from pytest_nixos.machine.container.strategy import NspawnStrategy
 from pytest_nixos.machine.container.users import UserRange, choose_range, own_tree
 from pytest_nixos.machine.network.scan import LinkAddresses, link_addresses
@@ -57,8 +62,9 @@ PLAN = ContainerPlan(
 class Host:
     """What the backend asks of a host config."""
 
-    name = "web"
+    name = host_name = "web"
     vm = None
+    file_systems: ClassVar[dict[str, object]] = {}
 
     def __init__(self, interfaces: Any = None, units: tuple[str, ...] = ()) -> None:
         self.interfaces = interfaces
@@ -241,6 +247,43 @@ def test_a_machine_without_loop_devices_gets_a_directory_and_a_reason(tmp_path: 
     assert (tmp_path / "disk").is_dir()
 
 
+class _Slow(SubprocessRunner):
+    """Every program of this machine takes longer than it may."""
+
+    def run(self, argv: Sequence[str], *, deadline: Deadline, **_: Any) -> Completed:
+        if deadline.limit_s < 1:
+            time.sleep(deadline.remaining_s)
+        raise ProcessTimeout(f"{argv[0]}: still running", remedy="look at what it waits for")
+
+
+def test_a_mkfs_that_takes_too_long_costs_the_bound_or_the_boot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name, **_: f"/sbin/{name}")
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/loop-control").touch()
+    (tmp_path / "disk").mkdir()
+    left = make_disk(_Slow(), tmp_path, deadline=Deadline.after(600), dev=tmp_path / "dev")
+    assert "took more than 120 s" in left
+    assert (tmp_path / "disk").is_dir()
+    with pytest.raises(ProcessTimeout):
+        make_disk(_Slow(), tmp_path, deadline=Deadline.after(0.1), dev=tmp_path / "dev")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="containers need root")
+def test_preparations_that_take_the_boots_time_are_a_late_boot(tmp_path: Path) -> None:
+    class Strategy:
+        def launch(self, *_: object, deadline: Deadline, **__: object) -> Launched:
+            _Slow().run(["nix-store", "--load-db"], deadline=deadline)
+            raise AssertionError
+
+    with pytest.raises(BootError, match="not started: nix-store: still running") as caught:
+        ContainerBackend(strategy=cast("Any", Strategy())).start(
+            spec(tmp_path), deadline=Deadline.after(0.1)
+        )
+    assert "--nixos-boot-timeout" in caught.value.remedy
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [("web", "web"), ("edge.lab-1", "edge-lab-1"), ("ä_ö", "nixos"), ("a" * 80, "a" * 63)],
@@ -288,6 +331,23 @@ def test_a_declared_address_is_kept_and_the_stranger_joins_its_network() -> None
 )
 def test_a_declaration_that_no_stranger_can_share_is_no_help(interfaces: Any) -> None:
     assert link_addresses(cast("HostConfig", Host(interfaces))) == OWN
+
+
+def test_each_card_that_the_host_gives_an_address_has_a_link(tmp_path: Path) -> None:
+    def card(address: str) -> Any:
+        return {"ipv4": {"addresses": [{"address": address, "prefixLength": 24}]}}
+
+    declared = {
+        "eth0": card("192.0.2.1"),
+        "eth1": card("198.51.100.1"),
+        "eth2": {},
+        "br0": card("10.0.0.1"),
+    }
+    addresses = link_addresses(cast("HostConfig", Host(declared)))
+    assert addresses.more == ("eth1",)
+    up = [argv[-2] for argv in guest_link_argv(addresses)]
+    assert up == ["eth0", "eth1"]
+    assert outside_interface("eth1") == "outside1"
 
 
 def test_no_root_is_told_before_anything_starts(

@@ -217,27 +217,6 @@ def test_closed_prober_refuses(run_dir: Path, guest: SmallGuest) -> None:
         stranger.probe_tcp([20], deadline=Deadline.after(1))
 
 
-@pytest.mark.parametrize(
-    ("script", "expected"),
-    [
-        ("-net nic,netdev=user.0,model=virtio -netdev user,id=user.0,restrict=on", True),
-        ('-netdev user,id=user.0,"$QEMU_NET_OPTS" \\\n', True),
-        ("-netdev user,net=10.0.2.0/24,id=user.0", True),
-        ("-netdev user,id=user.01", False),
-        ("-netdev tap,id=user.0", False),
-        ("-nic none", False),
-    ],
-)
-def test_applicable_reads_the_run_script(script: str, expected: bool) -> None:
-    assert FrameProber.applicable(script) is expected
-
-
-def test_qemu_argv_names_the_run_scripts_netdev() -> None:
-    argv = FrameProber.qemu_argv(Path("/run/m"))
-    assert argv[1] == "socket,id=pytest-nixos-net-in,path=/run/m/net-in.sock,server=on,wait=off"
-    assert sum("netdev=user.0" in word for word in argv) == 2
-
-
 def test_a_stranger_stands_beside_a_guest_with_a_static_address(tmp_path: Path) -> None:
     prober = FrameProber(FrameLink(tmp_path))
     prober.face(IPv4Interface("10.0.2.15/24"))
@@ -255,21 +234,44 @@ LISTING = """1: lo    inet 127.0.0.1/8 scope host lo\\       valid_lft forever p
 
 
 def test_the_guests_end_of_the_network_is_found_in_its_own_words() -> None:
-    outer = parse_outer(LISTING)
-    assert outer is not None
+    (outer,) = parse_outer(LISTING)
     assert (outer.interface, str(outer.v4)) == ("eth0", "10.233.0.2/24")
     assert str(outer.v6) == "fe80::a44f:89ff:fe5c:ea13/64"
-    lasting = parse_outer(LISTING.replace(" temporary", ""))
-    assert lasting is not None
+    (lasting,) = parse_outer(LISTING.replace(" temporary", ""))
     assert str(lasting.v6) == "2001:db8::9/64"
-    assert parse_outer("1: lo    inet 127.0.0.1/8 scope host lo") is None
+    assert parse_outer("1: lo    inet 127.0.0.1/8 scope host lo") == ()
+
+
+LINKS = """3: eth0@if7: <BROADCAST,UP> mtu 1500 \\    link/ether 02:00:00:00:00:03 brd ff:ff:ff:ff:ff:ff
+4: eth1: <BROADCAST,UP> mtu 1500 \\    link/ether 02:00:00:00:00:04 brd ff:ff:ff:ff:ff:ff
+"""
+
+
+def test_each_network_of_a_guest_is_found() -> None:
+    more = "4: eth1    inet 192.0.2.7/24 scope global eth1\n"
+    outer = parse_outer(more + LISTING + LINKS)
+    assert [(o.interface, str(o.v4), o.mac[-1]) for o in outer] == [
+        ("eth1", "192.0.2.7/24", 4),
+        ("eth0", "10.233.0.2/24", 3),
+    ]
+
+
+def test_who_answers_for_another_interface_is_not_that_interface(
+    run_dir: Path, guest: SmallGuest
+) -> None:
+    (outer,) = parse_outer(LISTING.replace("10.233.0.2/24", f"{GUEST}/24") + LINKS)
+    stranger = prober(run_dir)
+    assert not stranger.stands_beside(outer, deadline=Deadline.after(20))
+    own = replace(outer, mac=MAC)
+    assert stranger.stands_beside(own, deadline=Deadline.after(20))
+    silent = replace(own, v4=IPv4Interface("192.0.2.1/24"))
+    assert not stranger.stands_beside(silent, deadline=Deadline.after(0.3))
 
 
 def test_a_survey_tries_every_port_once_and_patient_ones_again(
     run_dir: Path, guest: SmallGuest
 ) -> None:
-    outer = parse_outer(LISTING.replace("10.233.0.2/24", f"{GUEST}/24").replace("inet6", "none"))
-    assert outer is not None
+    (outer,) = parse_outer(LISTING.replace("10.233.0.2/24", f"{GUEST}/24").replace("inet6", "none"))
     wanted = Survey(tcp=range(20, 60), patient_tcp=[LOSSY[0]], udp=[OPEN[0], CLOSED[0]])
     (view,) = prober(run_dir).survey(wanted, outer, deadline=Deadline.after(20))
     opened = [port for port, state in view.tcp.items() if state is PortState.OPEN]

@@ -13,9 +13,11 @@ from pytest_nixos.local.process import Completed, ProcessTimeout, SubprocessRunn
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.qemu import kvm, kvm_rom
 from pytest_nixos.machine.qemu.kvm import KvmProbe, KvmVerdict, VerdictCache
+from tests.support.qemu import qemu_program
 from tests.support.runner import FakeRunner
 
 SOURCE = Path(kvm.__file__).with_name("long-mode.S")
+QEMU = qemu_program()
 KVM_WORKS_AT_FIRST_SIGHT = kvm.device_refusal(Path("/dev/kvm")) is None
 
 
@@ -45,13 +47,12 @@ def test_the_rom_is_what_its_source_assembles_to(tmp_path: Path) -> None:
     assert (tmp_path / "rom").read_bytes() == kvm_rom.rom_image()
 
 
-@pytest.mark.skipif(not shutil.which("qemu-system-x86_64"), reason="no QEMU")
+@pytest.mark.skipif(not QEMU, reason="no QEMU: neither on PATH nor of a VM (./dev test)")
 def test_the_rom_runs_to_its_end_under_tcg(tmp_path: Path) -> None:
     rom = tmp_path / "rom"
     rom.write_bytes(kvm_rom.rom_image())
-    argv = [
-        word if word != "kvm" else "tcg" for word in kvm.rom_argv("qemu-system-x86_64", rom, "max")
-    ]
+    assert QEMU
+    argv = [word if word != "kvm" else "tcg" for word in kvm.rom_argv(QEMU, rom, "max")]
     assert SubprocessRunner().run(argv, deadline=Deadline.after(10)).exit_status == 85
 
 
@@ -157,11 +158,12 @@ def test_a_device_without_permission_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(
-    not (KVM_WORKS_AT_FIRST_SIGHT and shutil.which("qemu-system-x86_64")),
+    not (KVM_WORKS_AT_FIRST_SIGHT and QEMU),
     reason="no /dev/kvm that makes virtual machines, or no QEMU",
 )
 def test_this_machine_is_judged_in_about_a_second(cache: VerdictCache) -> None:
     deadline = Deadline.after(1.5)
-    verdict = KvmProbe(SubprocessRunner(), cache).probe("qemu-system-x86_64")
+    assert QEMU
+    verdict = KvmProbe(SubprocessRunner(), cache).probe(QEMU)
     assert not deadline.expired
     assert verdict.reason

@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import socket
 import threading
 from collections.abc import Iterator, Mapping
@@ -21,6 +20,9 @@ from pytest_nixos.local.timing import Deadline, poll
 from pytest_nixos.machine.console import Console
 from pytest_nixos.machine.qemu.qmp import QmpMonitor
 from pytest_nixos.machine.serial_process import SerialProcess
+from tests.support.qemu import qemu_program
+
+QEMU = qemu_program()
 
 GREETING = {"QMP": {"version": {"qemu": {"major": 8, "minor": 2, "micro": 0}}, "capabilities": []}}
 DISK_FULL = {
@@ -157,11 +159,12 @@ def test_closing_is_safe_at_any_time(tmp_path: Path) -> None:
         waiting.execute("cont", deadline=Deadline.after(0.1))
 
 
-@pytest.mark.skipif(not shutil.which("qemu-system-x86_64"), reason="no QEMU")
+@pytest.mark.skipif(not QEMU, reason="no QEMU: neither on PATH nor of a VM (./dev test)")
 def test_a_real_qemu_ends_when_told(
     tmp_path: Path, monitor: QmpMonitor, events: list[tuple[str, Mapping[str, Any]]]
 ) -> None:
-    argv = ("qemu-system-x86_64", "-machine", "none,accel=tcg", "-nographic", "-qmp")
+    assert QEMU
+    argv = (QEMU, "-machine", "none,accel=tcg", "-nographic", "-qmp")
     process = SerialProcess(
         (*argv, f"unix:{tmp_path}/q,server=on,wait=off"),
         env=dict(os.environ),

@@ -9,6 +9,7 @@ import pytest
 from pytest_nixos.errors import MachineError
 from pytest_nixos.local.pace import Pace
 from pytest_nixos.local.process import SubprocessRunner
+from pytest_nixos.machine.base import SecretArchive
 from pytest_nixos.machine.vm.argv import (
     Acceleration,
     accelerator_argv,
@@ -18,6 +19,7 @@ from pytest_nixos.machine.vm.argv import (
     monitor_argv,
     qemu_options_name,
     run_environment,
+    secrets_argv,
 )
 from pytest_nixos.machine.vm.run_script import (
     QemuVersion,
@@ -167,6 +169,15 @@ def test_memory_cores_and_a_reboot_that_ends_qemu() -> None:
         *("-smp", "4"),
         "-nographic",
         "-no-reboot",
+    )
+
+
+def test_secrets_travel_as_a_file_that_root_alone_reads() -> None:
+    archive = SecretArchive(path=RUN_DIR / "secrets.tar", digest="d", may_be_saved=True)
+    assert secrets_argv(None) == ()
+    assert secrets_argv(archive) == (
+        "-fw_cfg",
+        "name=opt/org.pytest-nixos/secrets,file=/tmp/n/secrets.tar",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import threading
@@ -18,12 +19,20 @@ from pytest_nixos.errors import BootError, MachineError
 from pytest_nixos.local.leftovers import marked_processes
 from pytest_nixos.local.process import Completed, SubprocessRunner
 from pytest_nixos.local.timing import Deadline, poll
-from pytest_nixos.machine.base import MachineSpec
+from pytest_nixos.machine.base import MachineSpec, SecretArchive
 from pytest_nixos.machine.boot.events import BootEvent, BootEventKind
 from pytest_nixos.machine.network.guest_address import outer_addresses
+from pytest_nixos.machine.snapshot.record import snapshot_key
 from pytest_nixos.machine.snapshot.store import SnapshotStore
 from pytest_nixos.machine.vm.argv import Acceleration
-from pytest_nixos.machine.vm.backend import SnapshotOptions, VmBackend, VmOptions
+from pytest_nixos.machine.vm.backend import (
+    SnapshotOptions,
+    VmBackend,
+    VmOptions,
+    _unsavable_secrets,
+)
+from pytest_nixos.machine.vm.launcher import VmLauncher
+from pytest_nixos.machine.vm.run_script import parse_run_script
 from pytest_nixos.nix.host_facts import HostConfig
 
 FOR_EVER = "exec sleep 60"  # an ignored signal stays ignored across exec
@@ -33,6 +42,9 @@ class Host:
     """What the backend asks of a host config."""
 
     name = "llm-host"
+    host_name = "llm-host"
+    units: Mapping[str, object] = {}
+    file_systems: Mapping[str, object] = {}
     program = "bin/run-llm-host-vm"
     snapshot_refusal = "not asked for"
     changed: Mapping[str, object] = {}
@@ -271,6 +283,24 @@ def test_a_kernel_that_refuses_is_told_with_the_option_that_names_the_risk(rig: 
     rig.assert_clean()
 
 
+@pytest.mark.skipif(not shutil.which("unshare"), reason="needs util-linux")
+def test_a_kernel_without_user_namespaces_is_told(rig: Rig) -> None:
+    """``user.max_user_namespaces`` belongs to a user namespace: it is 0 in one of the test's own."""
+    none_left = 'echo 0 >/proc/sys/user/max_user_namespaces && exec "$@"'
+
+    class Without(SubprocessRunner):
+        def run(self, argv: Sequence[str], **options: Any) -> Completed:
+            inside = ("unshare", "--user", "--map-root-user", "sh", "-c", none_left, "sh", *argv)
+            return super().run(inside, **options)
+
+    rig.script("echo started; exit 1")
+    with pytest.raises(MachineError, match=r"No space left on device|not permitted") as caught:
+        VmBackend(runner=Without()).start(rig.spec(), deadline=Deadline.after(20))
+    assert "--nixos-run-script-has-my-rights" in caught.value.remedy
+    assert "user.max_user_namespaces" in caught.value.remedy
+    rig.assert_clean()
+
+
 SERVE = """
 # -netdev user,id=user.0,hostfwd=tcp::{port}-:22
 python3 -c '
@@ -392,3 +422,29 @@ def test_without_qemu_img_it_boots_once_and_says_so(
     assert "booting without a snapshot: no qemu-img" in said
     assert "apt install qemu-utils" in said
     assert (tmp_path / "boots").read_text() == "once\n"
+
+
+def test_the_key_of_a_snapshot_names_the_values_and_what_is_given_is_not_saved(
+    tmp_path: Path,
+) -> None:
+    rig = Rig(tmp_path)
+    rig.script("exit 0")
+    script = parse_run_script(rig.system / Host.program)
+
+    def parts(secrets: SecretArchive | None) -> Mapping[str, str]:
+        return VmLauncher(
+            spec=replace(rig.spec(), secrets=secrets),
+            script=script,
+            acceleration=Acceleration.TCG,
+            options=VmOptions(),
+            inherited={},
+            on_event=lambda _: None,
+            runner=SubprocessRunner(),
+        ).parts(512)
+
+    ours = SecretArchive(path=tmp_path / "t", digest="one", may_be_saved=True)
+    keys = [parts(None), parts(ours), parts(replace(ours, digest="two"))]
+    assert len({snapshot_key(key) for key in keys}) == 3
+    assert not _unsavable_secrets(replace(rig.spec(), secrets=ours))
+    theirs = replace(ours, may_be_saved=False)
+    assert "not kept" in _unsavable_secrets(replace(rig.spec(), secrets=theirs))

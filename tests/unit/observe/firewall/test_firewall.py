@@ -37,7 +37,7 @@ def ports(ruleset: Ruleset, protocol: str, **packet: Any) -> list[str]:
     return [str(span) for span in ruleset.open_ports(protocol, **packet)]
 
 
-def openings(ruleset: Ruleset, **asked: str) -> list[Opening]:
+def openings(ruleset: Ruleset, **asked: Any) -> list[Opening]:
     return list(ruleset.reach(**asked).openings())
 
 
@@ -423,3 +423,138 @@ def test_the_answer_of_a_reject_says_for_whom_it_is(
     document = nft(json.dumps({"chain": {"name": "input", **hook}}), json.dumps({"rule": rule}))
     ruleset = Ruleset(tables=parse_nft(document))
     assert ruleset.judge(protocol=protocol, port=80, family=family).decision is decision
+
+
+def _of_set(left: dict[str, Any], verdict: dict[str, Any], *more: Any, **told: Any) -> Ruleset:
+    hook = {"type": "filter", "hook": "input", "prio": 0, "policy": "drop"}
+    document = nft(
+        json.dumps({"set": {"name": "s", "type": "ipv4_addr", **told}}),
+        json.dumps({"chain": {"name": "input", **hook}}),
+        *(json.dumps({"rule": {"chain": "input", "handle": 2, "expr": expr}}) for expr in more),
+        json.dumps(
+            {
+                "rule": {
+                    "chain": "input",
+                    "handle": 1,
+                    "expr": [{"match": {"op": "==", "left": left, "right": "@s"}}, verdict],
+                }
+            }
+        ),
+    )
+    return Ruleset(tables=parse_nft(document))
+
+
+SENDER = {"payload": {"protocol": "ip", "field": "saddr"}}
+
+
+@pytest.mark.parametrize("op", ["add", "update", "delete"])
+def test_a_set_that_rules_change_is_remembered_not_known(op: str) -> None:
+    """Whoever is in it now says nothing of who will be: a stranger may knock."""
+    change = {"set": {"op": op, "elem": SENDER, "set": "@s"}}
+    ruleset = _of_set(SENDER, ACCEPT, [dport(7000), change], elem=["10.0.0.1"])
+    assert {o.decision for o in openings(ruleset)} == {Decision.CONDITIONAL}
+    plain = _of_set(SENDER, ACCEPT, elem=["10.0.0.1"])
+    assert [o.what for o in openings(plain) if o.protocol == 6] == ["tcp 0-65535 from 10.0.0.1"]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"elem": ["10.0.0.0"], "stmt": [{"limit": {"rate": 1, "per": "second"}}]},
+        {"elem": [{"elem": {"val": "10.0.0.0", "limit": {"rate": 1, "per": "second"}}}]},
+    ],
+)
+def test_a_limit_in_a_set_is_a_limit(told: dict[str, Any]) -> None:
+    ruleset = _of_set(SENDER, ACCEPT, **told)
+    assert ruleset.judge(protocol="tcp", port=22).decision is Decision.CONDITIONAL
+    assert ruleset.limits
+
+
+def _with_ipset(rules: str, sets: str) -> Ruleset:
+    text = f"=iptables\n*filter\n:INPUT DROP [0:0]\n{rules}\nCOMMIT\n\n=iptables-status 0\n=ipset\n{sets}\n"
+    return firewall().parse(ProbeOutput(stdout=text.encode(), exit_status=0)).ruleset
+
+
+MEMBERS = "create s hash:ip family inet\nadd s 10.0.0.1"
+OF_SET = "-A INPUT -p tcp -m set --match-set s src -j ACCEPT"
+
+
+@pytest.mark.parametrize(
+    ("rules", "sets", "decision"),
+    [
+        (OF_SET, MEMBERS, Decision.ACCEPTED),
+        (
+            f"-A INPUT -p tcp -m tcp --dport 7000 -j SET --add-set s src\n{OF_SET}",
+            MEMBERS,
+            Decision.CONDITIONAL,
+        ),
+        (OF_SET, MEMBERS.replace("inet", "inet netmask 24"), Decision.UNKNOWN),
+        (OF_SET, "create other hash:ip", Decision.UNKNOWN),
+        (OF_SET, "create s hash:mac\nadd s 00:11:22:33:44:55", Decision.UNKNOWN),
+    ],
+)
+def test_sets_of_iptables(rules: str, sets: str, decision: Decision) -> None:
+    found = openings(_with_ipset(rules, sets))
+    assert {o.decision for o in found} == {decision}
+    assert all(o.rules for o in found)
+
+
+@pytest.mark.parametrize(
+    ("target", "match"),
+    [
+        ("TTL --ttl-set 1", "-m ttl --ttl-eq 1"),
+        ("HMARK --hmark-mod 2", "-m mark --mark 0x1"),
+        ("MARK --set-xmark 0x1/0x0", "-m mark --mark 0x1"),
+    ],
+)
+def test_what_a_target_of_iptables_changes_is_no_longer_what_was_sent(
+    target: str, match: str
+) -> None:
+    text = (
+        f"*mangle\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -j {target}\nCOMMIT\n"
+        f"*filter\n:INPUT DROP [0:0]\n-A INPUT {match} -j ACCEPT\nCOMMIT\n"
+    )
+    ruleset = Ruleset(tables=parse_iptables_save(text, family=4))
+    said = ruleset.judge(protocol="tcp", port=22).decision
+    assert said is (Decision.ACCEPTED if target.startswith("MARK") else Decision.UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "-m statistic --mode random --probability 0.5",
+        "-m string --string x --algo bm",
+        "-m time --timestart 08:00:00",
+        "-m owner --uid-owner 0",
+        "-m u32 --u32 0x0",
+        "-m physdev --physdev-in eth0",
+        "-m mac --mac-source 00:11:22:33:44:55",
+        "-m geoip --source-country AQ",
+        "-m conntrack --ctexpire 1:2",
+        "-m addrtype --dst-type LOCAL --limit-iface-out",
+        "-m cluster --cluster-total-nodes 2",
+    ],
+)
+def test_what_iptables_asks_beside_the_packet_is_unknown_with_its_rule(condition: str) -> None:
+    """In front of what accepts, and of what refuses."""
+    for verdict, policy in (("ACCEPT", "DROP"), ("DROP", "ACCEPT")):
+        text = f"*filter\n:INPUT {policy} [0:0]\n-A INPUT {condition} -j {verdict}\nCOMMIT\n"
+        judged = Ruleset(tables=parse_iptables_save(text, family=4)).judge(protocol="tcp", port=22)
+        assert judged.decision is Decision.UNKNOWN
+        assert [rule for rule in judged.rules if condition in rule]
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["NFQUEUE --queue-num 0", "SYNPROXY", "TPROXY --on-port 80", "GEOACCEPT", "CT --helper ftp"],
+)
+def test_a_target_of_iptables_that_others_decide(target: str) -> None:
+    text = (
+        "*filter\n:INPUT DROP [0:0]\n"
+        f"-A INPUT -p tcp -m tcp --dport 22 -j {target}\n"
+        "-A INPUT -p tcp -m tcp --dport 23 -j ACCEPT\nCOMMIT\n"
+    )
+    ruleset = Ruleset(tables=parse_iptables_save(text, family=4))
+    expected = Decision.REFUSED if target.startswith("CT") else Decision.UNKNOWN
+    assert ruleset.judge(protocol="tcp", port=22).decision is expected
+    assert ruleset.judge(protocol="tcp", port=23).decision is Decision.ACCEPTED

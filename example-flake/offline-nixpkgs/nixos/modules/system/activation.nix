@@ -66,7 +66,8 @@ in
 
   config.system.activationScripts = {
     stdio = "";
-    specialfs = "";
+    # What comes after it runs programs, and Debian's need their loader.
+    specialfs = { text = ""; deps = [ "debianPaths" ]; };
     var = ''
       mkdir -m 1777 -p /var/tmp
       chmod 1777 /var/tmp

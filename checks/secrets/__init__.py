@@ -1,0 +1,1 @@
+"""Secrets: there, in time, closed to others, and replaced by a switch."""

@@ -1,0 +1,84 @@
+"""Files of secrets that no module of secrets brings: the config names them, and a test machine has
+them only if somebody gives them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pytest_nixos import HostConfig
+
+__all__ = ["Lacking", "lacking_of"]
+
+_BROUGHT = ("/nix/store/", "/proc/", "/sys/", "/dev/", "/var/lib/acme/")
+_INTERFACE = re.compile(r"networking\.(wireguard|wg-quick)\.interfaces\.([^.]+)\.")
+_KINDS = {"EnvironmentFile": "kind:environment"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lacking:
+    """One file that has to be there, or one credential that only the host's own key opens.
+
+    :param about: option or setting that names it.
+    :param unit: that does not start without it, ``""`` for none.
+    :param kind: how ``--nixos-secret`` makes one.
+    """
+
+    about: str
+    path: str
+    unit: str = ""
+    encrypted: bool = False
+    kind: str = "kind:password"
+
+    @property
+    def words(self) -> str:
+        """What is wrong where it is lacking."""
+        effect = f": {self.unit} does not start" if self.unit else ""
+        if self.encrypted:
+            return f"only the key of the host itself, or its TPM, decrypts it{effect}"
+        return f"{self.path} is not there{effect}"
+
+    @property
+    def remediable(self) -> bool:
+        """Whether a file that is given would help."""
+        return bool(self.path) and not self.encrypted
+
+
+def lacking_of(host: HostConfig) -> tuple[Lacking, ...]:
+    """Return all files of secrets that the host's config names and no module of it brings."""
+    brought = {secret.path for secret in (*host.secrets.secrets, *host.secrets.templates)}
+    found = [*_of_units(host), *_of_options(host)]
+    return tuple(
+        dict.fromkeys(
+            lack
+            for lack in found
+            if lack.encrypted or (lack.path not in brought and not lack.path.startswith(_BROUGHT))
+        )
+    )
+
+
+def _of_units(host: HostConfig) -> Iterator[Lacking]:
+    for need in host.unit_needs:
+        unit = host.units[need.unit]
+        if unit.wanted_by or unit.name.endswith(".socket"):
+            yield Lacking(
+                about=f"{need.unit}: {need.setting}",
+                path=need.path,
+                unit=need.unit,
+                encrypted=need.encrypted,
+                kind=_KINDS.get(need.setting, "kind:password"),
+            )
+
+
+def _of_options(host: HostConfig) -> Iterator[Lacking]:
+    for use in host.secrets.uses:
+        interface = _INTERFACE.match(use.option)
+        if use.kind == "password-hash":
+            yield Lacking(about=use.option, path=use.path, kind="kind:password-hash")
+        elif interface:
+            prefix = {"wireguard": "wireguard-", "wg-quick": "wg-quick-"}[interface[1]]
+            unit = f"{prefix}{interface[2]}.service"
+            known = unit if unit in host.units else ""
+            yield Lacking(about=use.option, path=use.path, unit=known, kind=f"kind:{use.kind}")

@@ -1,0 +1,77 @@
+"""A verdict that rests on a unit which needs the internet is no verdict."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Sequence
+
+import pytest
+
+from pytest_nixos.errors import NixosError
+from pytest_nixos.findings import Finding, Outcome
+from pytest_nixos.machine.base import Machine
+from pytest_nixos.observe.store import Observations
+from pytest_nixos.observe.unit import units
+from pytest_nixos.plugin import collect
+from pytest_nixos.plugin.record.journal import machine_of
+from pytest_nixos.plugin.session import NixosSession
+from pytest_nixos.subject import Subject, SubjectKind
+
+__all__ = ["unjudged_without_internet"]
+
+
+def unjudged_without_internet(
+    finding: Finding, item: pytest.Item, session: NixosSession
+) -> Finding:
+    """Return a failed finding as "not applicable" where a unit that it rests on, or all that it
+    found broken, could not come up for want of the internet; any other as it is.
+
+    The machine is asked only for a failure that names units.
+    """
+    machine = machine_of(item)
+    rests_on = [s.name for s in finding.rests_on if s.kind is SubjectKind.UNIT]
+    blames = [s.name for s in finding.blames if s.kind is SubjectKind.UNIT]
+    named = [*rests_on, *blames]
+    if finding.outcome is not Outcome.FAILED or machine is None or not named:
+        return finding
+    needs = session.needs_of(finding.host, lambda: Observations(machine))
+    try:
+        found = needs.of(named)
+    except NixosError:
+        return finding  # a machine that does not answer explains nothing
+    explained = _rests_on_nothing_else(found, rests_on, item, session, machine) or (
+        len(blames) == len(finding.blames) > 0 and all(name in found for name in blames)
+    )
+    if not explained:
+        return finding
+    return dataclasses.replace(
+        finding,
+        outcome=Outcome.NOT_APPLICABLE,
+        reason=needs.words(found),
+        blames=(),
+        rests_on=(
+            *finding.rests_on,
+            *(Subject(SubjectKind.INTERNET, unit) for unit in found),
+        ),
+    )
+
+
+def _rests_on_nothing_else(
+    found: Collection[str],
+    rests_on: Sequence[str],
+    item: pytest.Item,
+    session: NixosSession,
+    machine: Machine,
+) -> bool:
+    """Whether what a verdict rests on is what needs the internet.
+
+    A check names what has to work, all of it; a data control names every unit that it may look at,
+    so that one of them which is there and well may be what it found wrong.
+    """
+    if not any(name in found for name in rests_on):
+        return False
+    control = collect.control_of(item, session)
+    if control is None or not control.is_data:
+        return True
+    states = Observations(machine).of(units(rests_on))
+    return not any(state.exists and name not in found for name, state in states.items())

@@ -1,0 +1,50 @@
+"""The kind about sudo: what each account may really do, not only what wheel may."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.observe.sudo import SudoRights, sudo_rights
+from pytest_nixos.standards.kinds.kind import Kind, Parameter, Parameters
+from pytest_nixos.standards.seen import Seen, Sight, Unseen
+
+__all__ = ["KINDS"]
+
+Json = Any
+_FACTS: Mapping[str, Callable[[Sequence[SudoRights]], Json]] = {
+    "without-password": lambda rights: [
+        f"{r.account}: {', '.join(commands)}"
+        for r in rights
+        if (commands := [p.command for p in r.permissions if not p.asks])
+    ],
+    "remembers-minutes": lambda rights: {r.account: r.remembers_min for r in rights},
+    "root-outside-wheel": lambda rights: [
+        f"{r.account}: {', '.join(commands)}"
+        for r in rights
+        if not r.in_wheel and (commands := [p.command for p in r.permissions if p.is_all_of_root])
+    ],
+    "replaceable": lambda rights: [
+        f"{r.account} may run {what}" for r in rights for what in r.replaceable
+    ],
+}
+
+
+def _sudo(found: Sequence[SudoRights] | str | None, parameters: Parameters, _: HostConfig) -> Sight:
+    if found is None:
+        return Unseen("what sudo's rules mean could not be read")
+    if isinstance(found, str):
+        return Unseen(found, applicable=False)
+    return Seen(_FACTS[str(parameters["fact"])](found))
+
+
+KINDS = (
+    Kind(
+        name="sudo",
+        reads="what each account may do with sudo, as sudo itself reads its rules",
+        probe=lambda _, __: sudo_rights(),
+        find=_sudo,
+        parameters={"fact": Parameter(required=True, choices=tuple(_FACTS))},
+    ),
+)

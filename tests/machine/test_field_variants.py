@@ -1,0 +1,177 @@
+"""Other hosts of the kinds that were once judged wrongly, in containers: the right verdict, and one
+cause first.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.machine.test_behaviour_checks import selected
+from tests.machine.test_example_flake import OVERRIDES, failing, judge
+
+pytestmark = [
+    pytest.mark.skipif(not OVERRIDES, reason="no offline nixpkgs: run ./dev test"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="containers need root"),
+]
+
+FLAKE = """
+{
+  inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-25.11";
+  outputs = { self, nixpkgs }: {
+    nixosConfigurations.it = nixpkgs.lib.nixosSystem { system = "x86_64-linux"; modules = [ ./host.nix ]; };
+  };
+}
+"""
+BASE = """
+{ pkgs, lib, ... }:
+let
+  sleep = "${pkgs.coreutils}/bin/sleep infinity";
+  service = more: lib.mkMerge [ { wantedBy = [ "multi-user.target" ]; serviceConfig.ExecStart = lib.mkDefault sleep; } more ];
+in
+{
+  boot.isContainer = true;
+  system.stateVersion = "25.11";
+  networking.hostName = "it";
+"""
+#: A socket with a misspelt directive, a cycle of three, a calendar that is no time, a service that
+#: crashes late and stays down, and agenix without its key.
+ONE = """
+  systemd.sockets.door = { wantedBy = [ "sockets.target" ]; listenStreams = [ "/run/door.sock" ]; socketConfig.SocketMdoe = "0600"; };
+  systemd.services.door.serviceConfig.ExecStart = sleep;
+  systemd.services.dawn = service { after = [ "dusk.service" ]; requires = [ "dusk.service" ]; };
+  systemd.services.noon = service { after = [ "dawn.service" ]; requires = [ "dawn.service" ]; };
+  systemd.services.dusk = service { after = [ "noon.service" ]; requires = [ "noon.service" ]; };
+  systemd.timers.report = { wantedBy = [ "timers.target" ]; timerConfig.OnCalendar = "Mon..Fri 25:00"; };
+  systemd.services.report = { script = "true"; serviceConfig.Type = "oneshot"; };
+  systemd.services.parser = { wantedBy = [ "multi-user.target" ]; script = "sleep 9; kill -SEGV $$"; };
+  system.activationScripts.agenixInstall.text = "echo 'age: no identity matched any of the recipients' >&2; false";
+  systemd.services.mail = service { serviceConfig.LoadCredential = [ "smtp:/run/agenix/smtp" ]; };
+"""
+#: A directive in the wrong section, two that order each other, a timer of a unit that is not there,
+#: a service that runs out of its time, and a directory that the activation could not make.
+TWO = """
+  systemd.services.archive = service { serviceConfig.RequiresMountsFor = "/srv"; };
+  systemd.services.left = service { before = [ "right.service" ]; after = [ "right.service" ]; wants = [ "right.service" ]; };
+  systemd.services.right = service { };
+  systemd.timers.renewal = { wantedBy = [ "timers.target" ]; timerConfig = { OnCalendar = "daily"; Unit = "renewl.service"; }; };
+  systemd.services.renewal = { script = "true"; serviceConfig.Type = "oneshot"; };
+  systemd.services.brief = service { serviceConfig.RuntimeMaxSec = 9; };
+  system.activationScripts.folders.text = "mkdir /proc/folders/app 2>/dev/null || { echo \\"cannot make '/srv/app/data'\\" >&2; false; }";
+  systemd.services.app = service { serviceConfig.WorkingDirectory = "/srv/app/data"; };
+"""
+#: The main service fails for want of a directory, or of a credential that nothing declares.
+HOME = 'services.ollama = { enable = true; home = "/srv/models/ollama"; };'
+GATE = """
+  services.ollama.enable = true;
+  systemd.services.ollama.serviceConfig.ExecStartPre = "${pkgs.coreutils}/bin/false";
+"""
+#: Open over IPv6 only, above a port, and sent on to a port that no rule opens.
+OPEN = """
+  networking.nftables.enable = true;
+  networking.firewall.extraInputRules = ''
+    meta nfproto ipv6 tcp dport 50000-50100 accept
+    meta l4proto tcp th dport > 61000 accept
+  '';
+  networking.nftables.tables.engine = {
+    family = "inet";
+    content = "chain pre { type nat hook prerouting priority dstnat; tcp dport 62 redirect to :61100; }";
+  };
+  systemd.services.web = service { serviceConfig.ExecStart = "${pkgs.python3}/bin/python3 -m http.server 61100"; };
+"""
+#: Written by hand: a policy that accepts, and a last rule that does not.
+BY_HAND = """
+  networking.firewall.enable = false;
+  networking.nftables.enable = true;
+  networking.nftables.ruleset = ''
+    table inet own {
+      chain input {
+        type filter hook input priority filter; policy accept;
+        iifname lo accept
+        ct state established,related accept
+        meta l4proto { icmp, ipv6-icmp } accept
+        tcp dport 22 accept
+        drop
+      }
+    }
+  '';
+"""
+FIREWALL = ("FW-001", "FW-003", "FW-004", "NET-006")
+UNITS = ("BOOT-001", "BOOT-006", *(f"UNIT-{n:03}" for n in range(1, 8)), "UNIT-010", "SBX-D01")
+OLLAMA = ("BOOT-001", "BOOT-004", *(f"OLL-{n:03}" for n in range(1, 8)))
+
+
+def judged(tmp_path: Path, host: str, controls: tuple[str, ...]) -> tuple[Any, str]:
+    flake = tmp_path / "flake"
+    flake.mkdir()
+    (flake / "flake.nix").write_text(FLAKE)
+    (flake / "host.nix").write_text(f"{BASE}{host}\n}}\n")
+    _, report, printed = judge("it", tmp_path, *selected(tmp_path, *controls), flake=flake)
+    return report, printed
+
+
+def findings(report: Any) -> dict[str, Any]:
+    return {f["control"]: f for f in report["findings"]}
+
+
+def causes(report: Any) -> list[str]:
+    return [
+        f["control"] for f in report["findings"] if f["outcome"] == "failed" and not f["caused_by"]
+    ]
+
+
+def test_one_host(tmp_path: Path) -> None:
+    report, printed = judged(tmp_path, ONE, UNITS)
+    found = findings(report)
+    assert {"BOOT-006", "UNIT-001", "UNIT-002", "UNIT-003", "UNIT-010"} <= failing(report), printed
+    assert "report.timer: bad-setting" in found["UNIT-001"]["reason"]
+    assert "SocketMdoe" in found["UNIT-002"]["reason"]
+    assert "did you mean SocketMode?" in found["UNIT-002"]["reason"]
+    assert any(name in found["UNIT-003"]["reason"] for name in ("dawn", "noon", "dusk"))
+    assert "parser.service" in found["UNIT-010"]["reason"]
+    # The secret that was not decrypted comes first, and the mail service is its echo.
+    assert "agenixInstall (1)" in found["BOOT-006"]["reason"]
+    assert "unit:mail.service" in found["BOOT-006"]["blames"]
+    assert "secret:/run/agenix/smtp" in found["BOOT-006"]["blames"]
+    assert found["BOOT-001"]["caused_by"] == ["BOOT-006"], printed
+
+
+def test_another_host(tmp_path: Path) -> None:
+    report, printed = judged(tmp_path, TWO, UNITS)
+    found = findings(report)
+    assert {"BOOT-006", "UNIT-002", "UNIT-003", "UNIT-005", "UNIT-010"} <= failing(report), printed
+    assert "RequiresMountsFor" in found["UNIT-002"]["reason"]
+    assert "left.service" in found["UNIT-003"]["reason"]
+    assert "renewal.timer" in found["UNIT-005"]["reason"]
+    assert "brief.service" in found["UNIT-010"]["reason"]
+    assert "unit:app.service" in found["BOOT-006"]["blames"]
+    assert found["BOOT-001"]["caused_by"] == ["BOOT-006"], printed
+
+
+@pytest.mark.parametrize("host", [HOME, GATE])
+def test_a_main_service_that_failed_is_the_one_cause(host: str, tmp_path: Path) -> None:
+    report, printed = judged(tmp_path, host, OLLAMA)
+    assert causes(report) == ["BOOT-001"], printed
+    assert "ollama.service" in findings(report)["BOOT-001"]["reason"]
+    assert len(findings(report)["BOOT-001"]["explains"]) >= 2
+
+
+def test_ways_in_that_no_option_declares(tmp_path: Path) -> None:
+    report, printed = judged(tmp_path, OPEN, FIREWALL)
+    found = findings(report)
+    assert found["FW-001"]["outcome"] == "passed", printed
+    assert found["FW-003"]["outcome"] == "failed", printed
+    assert "50000-50100 over IPv6" in found["FW-003"]["reason"]
+    assert "61001-65535" in found["FW-003"]["reason"]
+    assert "tcp 62, sent on to" in found["FW-003"]["reason"]
+
+
+def test_a_ruleset_of_the_hosts_own_is_judged_by_what_it_does(tmp_path: Path) -> None:
+    report, printed = judged(tmp_path, BY_HAND, FIREWALL)
+    found = findings(report)
+    assert found["FW-001"]["outcome"] == "passed", printed
+    assert "checkReversePath" not in found["NET-006"]["remedy"]
+    assert "FW-004" not in failing(report), printed

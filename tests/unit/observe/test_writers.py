@@ -1,0 +1,72 @@
+"""Who can change what a path leads to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pytest_nixos.observe.base import Probe
+from pytest_nixos.observe.writers import STAT_PATHS, Accounts, Entry, parse_accounts, parse_entries
+from tests.unit.observe.here import ask
+
+ACCOUNTS = parse_accounts(
+    {
+        "passwd": ["root:x:0:0::/root:/bin/sh", "alice:x:1000:100::/home/alice:/bin/sh",
+                   "bob:x:1001:100::/home/bob:/bin/sh", "svc:x:300:300::/:/bin/nologin", "odd:line"],
+        "group": ["root:x:0:", "users:x:100:", "staff:x:50:alice,bob", "nixbld:x:30000:n1,n2,n3,n4"],
+    }
+)  # fmt: skip
+
+
+def entry(mode: int, uid: int = 0, gid: int = 0, *, is_link: bool = False) -> Entry:
+    return Entry(mode=mode, uid=uid, gid=gid, is_link=is_link)
+
+
+def who(path: str, owner: str = "root", **entries: Entry) -> list[str]:
+    table = {"/" + name.strip("_").replace("__", "/"): e for name, e in entries.items()}
+    table.setdefault("/", entry(0o755))
+    return list(ACCOUNTS.writers(path, table, {}, owner=owner))
+
+
+def test_accounts_know_their_groups() -> None:
+    assert ACCOUNTS.persons == ["alice", "bob"]
+    assert ACCOUNTS.groups_of("alice") == {"users", "staff"}
+    assert ACCOUNTS.members(100) == {"alice", "bob"}
+
+
+def test_owner_group_and_everybody_can_write() -> None:
+    assert who("/opt/bin", opt=entry(0o755), opt__bin=entry(0o755)) == []
+    assert who("/opt/bin", opt=entry(0o755), opt__bin=entry(0o757)) == ["everybody (by /opt/bin)"]
+    assert who("/opt/bin", opt=entry(0o755), opt__bin=entry(0o775, gid=50)) == [
+        "alice (by /opt/bin)", "bob (by /opt/bin)",
+    ]  # fmt: skip
+    assert who("/opt/bin", opt=entry(0o755, uid=300), opt__bin=entry(0o755)) == ["svc (by /opt)"]
+    # What is the account's own is no business of another.
+    assert who("/opt/bin", "svc", opt=entry(0o755, uid=300), opt__bin=entry(0o755)) == []
+
+
+def test_a_sticky_directory_lets_add_and_not_replace() -> None:
+    assert who("/tmp/bin", tmp=entry(0o1777), tmp__bin=entry(0o755)) == []
+    assert who("/tmp", tmp=entry(0o1777)) == ["everybody (by /tmp)"]
+    # What is not there yet, anybody may make.
+    assert who("/tmp/bin", tmp=entry(0o1777)) == ["everybody (by /tmp)"]
+
+
+def test_the_store_is_trusted_and_links_lead_on() -> None:
+    big = entry(0o1775, gid=30000)
+    assert who("/nix/store/x/bin", nix__store=big, nix__store__x=entry(0o555, uid=1000)) == []
+    table = {"/": entry(0o755), "/opt": entry(0o777, is_link=True), "/srv": entry(0o757)}
+    assert ACCOUNTS.writers("/opt", table, {"/opt": "/srv"}) == ["everybody (by /srv)"]
+
+
+def test_this_machine_is_asked_once(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir(mode=0o777)
+    (tmp_path / "bin").chmod(0o777)
+    (tmp_path / "link").symlink_to("bin")
+    script = f"paths=({tmp_path}/link {tmp_path}/absent/x)\n{STAT_PATHS}"
+    probe = Probe(name="x", script=script, parse=lambda output: parse_entries(dict(output.records)))
+    entries, links = ask(probe)
+    assert links == {f"{tmp_path}/link": f"{tmp_path}/bin"}
+    assert entries[f"{tmp_path}/bin"].mode == 0o777 and entries[f"{tmp_path}/link"].is_link
+    assert f"{tmp_path}/absent" not in entries and "/" in entries
+    nobody = Accounts(uids={"root": 0}, gids={}, shells={}, homes={}, groups={})
+    assert nobody.writers(f"{tmp_path}/link", entries, links) == [f"everybody (by {tmp_path}/bin)"]

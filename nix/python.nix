@@ -1,51 +1,104 @@
 # An extension of a Python package set: this plugin, and what a release of nixpkgs may lack.
-final: prev: {
+final: prev:
+let
+  inherit (final.pkgs) lib;
+  system = final.pkgs.stdenv.hostPlatform.system;
+
+  # A wheel of PyPI by its hash, `any` or by system.
+  wheel =
+    {
+      pname,
+      version,
+      python ? "py3",
+      abi ? "none",
+      platform ? "any",
+      hash,
+      import,
+      needs ? [ ],
+    }:
+    final.buildPythonPackage {
+      inherit pname version;
+      format = "wheel";
+      src = final.fetchPypi {
+        inherit pname version python abi hash;
+        format = "wheel";
+        dist = python;
+        platform = platform.${system} or platform;
+      };
+      # For a release of nixpkgs that does not know `dependencies` yet.
+      propagatedBuildInputs = needs;
+      pythonImportsCheck = [ import ];
+    };
+  of = systems: systems.${system} or (throw "pytest-nixos: no build of this package for ${system}");
+in
+{
   # In nixpkgs since 25.05.
   qemu-qmp =
-    prev.qemu-qmp or (final.buildPythonPackage rec {
+    prev.qemu-qmp or (wheel {
       pname = "qemu.qmp";
       version = "0.0.3";
-      format = "wheel";
-      src = final.fetchPypi {
-        inherit pname version format;
-        dist = "py3";
-        python = "py3";
-        hash = "sha256-mr9FHiLAlkWAE1rvfiuVxdoL9jxpJCbaJPw4tW/wrI4=";
-      };
-      pythonImportsCheck = [ "qemu.qmp" ];
+      import = "qemu.qmp";
+      hash = "sha256-mr9FHiLAlkWAE1rvfiuVxdoL9jxpJCbaJPw4tW/wrI4=";
     });
 
-  # In nixpkgs since 25.05; its module is called passlib, and so is what it was forked from.
-  libpass = prev.libpass or prev.passlib;
+  libpass =
+    prev.libpass or (wheel {
+      pname = "libpass";
+      version = "1.9.4";
+      import = "passlib";
+      hash = "sha256-pghiGvLX1kV5lXmI+sKH8jD4h5LIOi0PiVr7Be5ClIk=";
+    });
 
-  # Written in Rust; the wheel holds it compiled.
   pyrage =
-    prev.pyrage or (final.buildPythonPackage rec {
+    prev.pyrage or (wheel {
       pname = "pyrage";
       version = "1.4.0";
-      format = "wheel";
-      src = final.fetchPypi {
-        inherit pname version format;
-        python = "cp310";
-        dist = "cp310";
-        abi = "abi3";
-        platform =
-          {
-            x86_64-linux = "manylinux_2_17_x86_64.manylinux2014_x86_64";
-            aarch64-linux = "manylinux_2_17_aarch64.manylinux2014_aarch64";
-          }
-          .${final.pkgs.stdenv.hostPlatform.system};
-        hash =
-          {
-            x86_64-linux = "sha256-f06wy8K0ruXerJhixHs4lYZt9VVBU5Ua+CLpxYHmhVg=";
-            aarch64-linux = "sha256-+GizYMzT+DYybUK1Mvrj6OuDQKiMygo5wK4Q/OaPbMU=";
-          }
-          .${final.pkgs.stdenv.hostPlatform.system};
+      import = "pyrage";
+      python = "cp310";
+      abi = "abi3";
+      platform = {
+        x86_64-linux = "manylinux_2_17_x86_64.manylinux2014_x86_64";
+        aarch64-linux = "manylinux_2_17_aarch64.manylinux2014_aarch64";
       };
-      nativeBuildInputs = [ final.pkgs.autoPatchelfHook ];
-      buildInputs = [ final.pkgs.stdenv.cc.cc.lib ];
-      pythonImportsCheck = [ "pyrage" ];
+      hash = of {
+        x86_64-linux = "sha256-f06wy8K0ruXerJhixHs4lYZt9VVBU5Ua+CLpxYHmhVg=";
+        aarch64-linux = "sha256-+GizYMzT+DYybUK1Mvrj6OuDQKiMygo5wK4Q/OaPbMU=";
+      };
     });
+
+  # nixpkgs makes bindings of its own for grammars, whose place has moved from release to release.
+  tree-sitter-nix = wheel {
+    pname = "tree_sitter_nix";
+    version = "0.1.0";
+    import = "tree_sitter_nix";
+    python = "cp310";
+    abi = "abi3";
+    platform = {
+      x86_64-linux = "manylinux_2_5_x86_64.manylinux1_x86_64.manylinux_2_17_x86_64.manylinux2014_x86_64";
+      aarch64-linux = "manylinux_2_17_aarch64.manylinux2014_aarch64";
+    };
+    hash = of {
+      x86_64-linux = "sha256-WMB/eIvG0kt6kK/0lDHeV8OTPFxU0QCBJdogc/G8Rd4=";
+      aarch64-linux = "sha256-Jd9wBdkYiWg0fZf1mAtf14AADzQM4eXbGYRHvyCMiHE=";
+    };
+  };
+
+  # nixpkgs 24.05 has 0.21, whose interface is another one.
+  tree-sitter =
+    if lib.versionAtLeast prev.tree-sitter.version "0.23" then
+      prev.tree-sitter
+    else
+      wheel {
+        pname = "tree_sitter";
+        version = "0.26.1";
+        import = "tree_sitter";
+        python = "cp311";
+        abi = "cp311";
+        platform = {
+          x86_64-linux = "manylinux2014_x86_64.manylinux_2_17_x86_64.manylinux_2_28_x86_64";
+        };
+        hash = of { x86_64-linux = "sha256-FSlFfgme5ZY7lzjULtgTMxbZNhV+kSqkqYX0/a8Bito="; };
+      };
 
   pytest-nixos = final.buildPythonPackage {
     pname = "pytest-nixos";

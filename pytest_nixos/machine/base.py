@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, Self
@@ -22,6 +22,7 @@ from pytest_nixos.machine.command import (
 from pytest_nixos.machine.console import Console
 from pytest_nixos.machine.files import GuestFiles
 from pytest_nixos.machine.survey import Survey, Surveyable, View
+from pytest_nixos.machine.terminal import attach
 from pytest_nixos.nix.host_facts import HostConfig
 
 __all__ = [
@@ -136,6 +137,8 @@ class Machine:
         self.backend = backend
         self.state = State.NEW
         self.epoch = 0
+        #: called before :meth:`shell` takes the terminal, to stop what moves there
+        self.before_shell: Callable[[], None] = lambda: None
         self._pacer = Pacer(spec.pace)
         self._running: Running | None = None
         self._condemned = ""
@@ -217,6 +220,23 @@ class Machine:
         :param timeout_s: seconds, as they are; two minutes of an idle machine without it.
         """
         return self.transport.run(command, deadline=self._limit(timeout_s), stdin=stdin)
+
+    def shell(self, command: str = "exec bash -l") -> int:
+        """Run a command in the guest on the terminal of whoever runs pytest; by default a root
+        shell.
+
+        :return: its exit status; 0 where Ctrl-] left it behind.
+        :raises MachineError: if there is no terminal.
+        """
+        self.before_shell()
+        try:
+            return attach(self.transport, command=command)
+        finally:
+            self.invalidate()
+
+    def breakpoint(self) -> None:
+        """Stop the test in a root shell in the guest, and go on when it ends."""
+        self.shell()
 
     def run_many(
         self, commands: Sequence[str], *, timeout_s: float | None = None

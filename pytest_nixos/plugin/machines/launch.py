@@ -94,6 +94,7 @@ class Launch:
         if isinstance(backend, Preflight):
             backend.preflight(self._entry.key)
         machine = stack.enter_context(Machine(self._spec(directory), backend))
+        machine.before_shell = self._progress.hush
         spec = machine.spec
         self._begun = PressureMark.now()
         with _phase(self._entry, "boot"):

@@ -1,0 +1,105 @@
+"""``pytest-nixos shell`` and ``pytest-nixos run``: a host's machine at hand, started as for a test.
+
+Both have pytest start the machine, so that snapshots, sandbox, limits and the way down are those of
+any run, and so are the options and the ini file of the project.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import shlex
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pytest_nixos.cli.command import CommandEnd, Commands
+from pytest_nixos.errors import SettingsError
+from pytest_nixos.nix.refs import HostSelection
+
+__all__ = ["add"]
+
+_ITEM = "pytest_nixos.plugin.by_hand"
+_QUIET = ("-qq", "-s", "--no-header", "-n", "0", "-p", "no:cacheprovider")
+
+
+def add(commands: Commands) -> None:
+    """Declare the commands."""
+    shell = commands.add_parser("shell", help="open a root shell in a host's machine")
+    shell.set_defaults(command=_shell)
+    run = commands.add_parser("run", help="run a command as root in a host's machine")
+    run.set_defaults(command=_run)
+    for parser in (shell, run):
+        parser.add_argument("host", metavar="REF#HOST")
+        parser.add_argument(
+            "arguments",
+            nargs=argparse.REMAINDER,
+            metavar="...",
+            help="options of pytest, as --nixos-backend" + (" -- COMMAND" if parser is run else ""),
+        )
+
+
+def _shell(options: argparse.Namespace) -> Iterator[str]:
+    raise CommandEnd(_on_machine(options.host, options.arguments, ""))
+    yield  # a generator, as every command
+
+
+def _run(options: argparse.Namespace) -> Iterator[str]:
+    before, dashes, words = _parted(options.arguments)
+    if not (dashes and words):
+        raise SettingsError(
+            "run: no command",
+            remedy="write it behind two dashes: pytest-nixos run .#web -- systemctl --failed",
+        )
+    # One word is bash text, several are a program and its arguments, as for ssh's users.
+    command = words[0] if len(words) == 1 else shlex.join(words)
+    raise CommandEnd(_on_machine(options.host, before, command))
+    yield  # a generator, as every command
+
+
+def _parted(arguments: Sequence[str]) -> tuple[Sequence[str], bool, Sequence[str]]:
+    if "--" not in arguments:
+        return arguments, False, ()
+    place = arguments.index("--")
+    return arguments[:place], True, arguments[place + 1 :]
+
+
+def _on_machine(host: str, arguments: Sequence[str], command: str) -> int:
+    """Return the command's exit status, or pytest's where there was no machine."""
+    if HostSelection.parse(host, cwd=Path.cwd()).host is None:
+        raise SettingsError(f"{host}: names no host", remedy="write REF#HOST")
+    item = importlib.util.find_spec(_ITEM)
+    assert item is not None
+    assert item.origin is not None
+    with tempfile.TemporaryDirectory(prefix="pytest-nixos-") as directory:
+        answer = Path(directory)
+        (answer / "command").write_text(command)
+        status = _spawned(
+            [
+                *(sys.executable, "-m", "pytest", *_QUIET, "--nixos-flake", host),
+                *("--nixos-suite", "none", *arguments, item.origin),
+            ],
+            {**os.environ, "PYTEST_NIXOS_BY_HAND": directory},
+        )
+        for name, stream in (("stdout", sys.stdout), ("stderr", sys.stderr)):
+            if (answer / name).is_file():
+                stream.buffer.write((answer / name).read_bytes())
+                stream.flush()
+        if (answer / "status").is_file():
+            return int((answer / "status").read_text())
+        return status
+
+
+def _spawned(argv: Sequence[str], environment: dict[str, str]) -> int:
+    """Run a program on this terminal, what it prints on standard error: standard output is the
+    guest's.
+    """
+    to_stderr = [(os.POSIX_SPAWN_DUP2, 2, 1)]
+    process = os.posix_spawn(argv[0], argv, environment, file_actions=to_stderr)
+    while True:
+        try:
+            return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        except KeyboardInterrupt:  # it got the same key, and ends its machine first
+            continue

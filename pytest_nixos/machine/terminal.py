@@ -1,0 +1,216 @@
+"""A root shell in a guest, on the terminal of whoever runs pytest, over any root command channel.
+
+In the guest util-linux's ``script`` gives the shell a terminal; what it prints is fetched, and what is
+typed is brought, in short trips of the channel. That is the same for a VM, a clone, a container and
+a live host, and needs no login and no network.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shlex
+import signal
+import termios
+import tty
+from collections.abc import Iterator
+from types import FrameType, TracebackType
+from typing import Self
+
+from pytest_nixos.errors import MachineError
+from pytest_nixos.local.timing import Deadline
+from pytest_nixos.machine.command import CommandResult, Transport
+
+__all__ = ["GuestTerminal", "attach"]
+
+#: typed, it leaves the shell behind: Ctrl-], as for telnet and machinectl
+LEAVE = b"\x1d"
+
+_TRIP_S = 60.0
+_IDLE_WAIT_S = 0.05
+_MOST_TYPED = 1 << 12
+# What a shell may print in its life; /run is memory.
+_MOST_PRINTED_MIB = 64
+_OVER = 77
+
+_START = """
+set -e
+PATH=$PATH:/run/current-system/sw/bin
+type -P script >/dev/null || { echo "no program script" >&2; exit 1; }
+d=$(mktemp -d /run/pytest-nixos-terminal.XXXXXXXXXX)
+mkfifo -m 600 "$d/in"
+: >"$d/out"
+systemd-run --quiet --collect --unit="${d##*/}" --property=LimitFSIZE=%(most)dM --property=Type=exec \\
+  --setenv=TERM=%(term)s --setenv=HOME=/root -- "$(type -P bash)" -c '
+    PATH=$PATH:/run/current-system/sw/bin
+    exec 3<>"$0/in"
+    script -qefc "tty >$0/tty; stty sane rows %(rows)d cols %(columns)d; cd; $1" /dev/null <&3 >>"$0/out" 2>&1
+    echo $? >"$0/status"
+  ' "$d" %(command)s
+echo "$d"
+"""
+_TRIP = 'cd {d} && {{ {take}s=; [ ! -e status ] || s=1; tail -c +{at} out; [ -z "$s" ] || exit {over}; }}'
+_END = (
+    "d={d}; cat $d/status 2>/dev/null; systemctl stop ${{d##*/}}.service 2>/dev/null; rm -rf -- $d"
+)
+
+
+class GuestTerminal:
+    """A command with a terminal of its own in the guest; a context manager that ends it.
+
+    :param transport: the machine's root command channel.
+    :param command: bash text; by default root's login shell.
+    :param rows: of the terminal.
+    :param columns: of the terminal.
+    :raises MachineError: if the guest cannot start it.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        command: str = "exec bash -l",
+        rows: int = 24,
+        columns: int = 80,
+        term: str = "dumb",
+    ) -> None:
+        self._transport = transport
+        self._read = 0
+        self.exit_status: int | None = None
+        started = transport.run(
+            _START
+            % {
+                "most": _MOST_PRINTED_MIB,
+                "term": shlex.quote(term),
+                "rows": rows,
+                "columns": columns,
+                "command": shlex.quote(command),
+            },
+            deadline=Deadline.after(_TRIP_S),
+        )
+        if not started.succeeded:
+            raise MachineError(
+                f"a terminal cannot be opened in the guest: {started.stderr_text.strip()}",
+                remedy="the guest needs systemd-run and util-linux's script, as NixOS has them; "
+                "nixos_machine.run() works without",
+            )
+        self._directory = shlex.quote(started.stdout_text.strip())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        with contextlib.suppress(MachineError):
+            said = self._run(_END.format(d=self._directory)).stdout_text.strip()
+            if said.isdigit():
+                self.exit_status = int(said)
+
+    def exchange(self, typed: bytes = b"") -> bytes | None:
+        """Bring what was typed, and return what was printed since the last call; ``None`` where
+        the command has ended and all was read.
+
+        :raises MachineError: if the guest is gone.
+        """
+        take = "cat >in; " if typed else ""
+        trip = _TRIP.format(d=self._directory, take=take, at=self._read + 1, over=_OVER)
+        answer = self._run(trip, typed)
+        self._read += len(answer.stdout)
+        if answer.exit_status == _OVER and not answer.stdout:
+            return None
+        if answer.exit_status not in (0, _OVER):
+            raise MachineError(
+                f"the terminal in the guest is gone: {answer.stderr_text.strip()}",
+                remedy="open another one",
+            )
+        return answer.stdout
+
+    def resize(self, *, rows: int, columns: int) -> None:
+        """Tell the guest the size of the terminal."""
+        self._run(f'stty -F "$(cat {self._directory}/tty)" rows {rows} cols {columns}')
+
+    def _run(self, command: str, stdin: bytes = b"") -> CommandResult:
+        return self._transport.run(command, deadline=Deadline.after(_TRIP_S), stdin=stdin)
+
+
+def attach(transport: Transport, *, command: str = "exec bash -l") -> int:
+    """Connect the terminal of this process to a command in the guest until that ends, or until
+    Ctrl-] is typed.
+
+    pytest's capture does not matter: the terminal is opened anew.
+
+    :param command: bash text; by default root's login shell.
+    :return: the command's exit status; 0 where it was left behind.
+    :raises MachineError: if this process has no terminal, or the guest cannot start it.
+    """
+    try:
+        terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY)
+    except OSError as err:
+        raise MachineError(
+            f"no terminal to open a shell on: {err.strerror}",
+            remedy="run it where somebody sits before it; in CI use nixos_machine.run()",
+        ) from err
+    try:
+        size = os.get_terminal_size(terminal)
+        with (
+            GuestTerminal(
+                transport,
+                command=command,
+                rows=size.lines,
+                columns=size.columns,
+                term=os.environ.get("TERM", "dumb"),
+            ) as guest,
+            _raw(terminal),
+            _noticing_size() as changed,
+        ):
+            _converse(guest, terminal, changed)
+    finally:
+        os.close(terminal)
+    return guest.exit_status or 0
+
+
+def _converse(guest: GuestTerminal, terminal: int, changed: list[int]) -> None:
+    typed = b""
+    while (printed := guest.exchange(typed)) is not None:
+        while printed:
+            printed = printed[os.write(terminal, printed) :]
+        if changed:
+            changed.clear()
+            size = os.get_terminal_size(terminal)
+            guest.resize(rows=size.lines, columns=size.columns)
+        typed = b""
+        if select.select([terminal], [], [], _IDLE_WAIT_S)[0]:
+            typed = os.read(terminal, _MOST_TYPED)
+            if not typed or LEAVE in typed:
+                return
+
+
+@contextlib.contextmanager
+def _raw(terminal: int) -> Iterator[None]:
+    """Let each key through as it is typed."""
+    before = termios.tcgetattr(terminal)
+    try:
+        tty.setraw(terminal)
+        yield
+    finally:
+        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+
+
+@contextlib.contextmanager
+def _noticing_size() -> Iterator[list[int]]:
+    """Yield a list that grows when the size of the terminal changes."""
+    changed: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        changed.append(number)
+
+    before = signal.signal(signal.SIGWINCH, note)
+    try:
+        yield changed
+    finally:
+        signal.signal(signal.SIGWINCH, before)

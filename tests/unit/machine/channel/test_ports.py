@@ -26,9 +26,11 @@ def flood(directory: Path, port: str, text: str) -> Iterator[None]:
     """Be a guest that writes to its end without end, faster than it is read."""
     script = f"exec yes '{text}' 1<>{port}.out"
     with subprocess.Popen(["sh", "-c", script], cwd=directory) as process:
-        time.sleep(0.1)
-        yield
-        process.kill()
+        try:
+            time.sleep(0.1)
+            yield
+        finally:
+            process.kill()
 
 
 @pytest.fixture

@@ -147,7 +147,19 @@ def _serving(run_dir: Path, names: dict[str, str], devices: str) -> Iterator[Non
             for group in (process.pid, *_groups(spool)):
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(group, signal.SIGKILL)
+            _end_what_is_left(ports_dir)
 
 
 def _groups(spool: Path) -> list[int]:
     return [int(job.read_text().split()[1]) for job in spool.glob("*.job") if job.stat().st_size]
+
+
+def _end_what_is_left(ports_dir: Path) -> None:
+    """End what the server started and nobody waits for, such as a command that was forked ahead;
+    each has the server's variables.
+    """
+    mark = f"PYTEST_NIXOS_PORTS={ports_dir}\0".encode()
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if mark in environment.read_bytes():
+                os.kill(int(environment.parent.name), signal.SIGKILL)

@@ -97,7 +97,7 @@ def _spawned(argv: Sequence[str], environment: dict[str, str]) -> int:
     guest's.
     """
     to_stderr = [(os.POSIX_SPAWN_DUP2, 2, 1)]
-    process = os.posix_spawn(argv[0], argv, environment, file_actions=to_stderr)
+    process = os.posix_spawn(argv[0], list(argv), environment, file_actions=to_stderr)
     while True:
         try:
             return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])

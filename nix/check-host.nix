@@ -85,20 +85,18 @@ let
   features =
     if requiredSystemFeatures != null then requiredSystemFeatures else [ "kvm" "nixos-test" ];
 
-  # Texts of the document name store paths that no check reads; what is needed comes through `machine` and `closure`.
+  # Texts of the document name store paths that no check reads; what is needed comes as `machine` and `closure`.
   prepared = pkgs.writeTextDir "prepared.json" (
-    builtins.unsafeDiscardStringContext (
-      builtins.toJSON {
-        format = 1;
-        flake = if flake == null then "self" else flake.sourceInfo.url or "self";
-        host = name;
-        options = map (question: question.path) questions;
-        inherit document;
-        machine = "${machine.package}";
-        closure = "${closure}";
-        source = if flake == null then null else "${flake}";
-      }
-    )
+    builtins.toJSON {
+      format = 1;
+      flake = if flake == null then "self" else flake.sourceInfo.url or "self";
+      host = name;
+      options = map (question: question.path) questions;
+      document = builtins.fromJSON (builtins.unsafeDiscardStringContext (builtins.toJSON document));
+      machine = "${machine.package}";
+      closure = "${closure}";
+      source = if flake == null then null else "${flake}";
+    }
   );
   closure = pkgs.closureInfo { rootPaths = [ machine.package machine.toplevel ]; };
 

@@ -99,8 +99,16 @@ def test_junit_and_sarif_tell_causes(checks: Field) -> None:
     assert found["BOOT-004"]["nixos_caused_by"] == "BOOT-001"
     sarif = json.loads((checks.pytester.path / "findings.sarif").read_text())
     first, second = sarif["runs"][0]["results"]
-    assert first["properties"] == {"causedBy": [], "explains": ["BOOT-004"]}
-    assert second["properties"] == {"causedBy": ["BOOT-001"], "explains": []}
+    assert first["properties"] == {
+        "judgedOn": "machine",
+        "causedBy": [],
+        "explains": ["BOOT-004"],
+    }
+    assert second["properties"] == {
+        "judgedOn": "machine",
+        "causedBy": ["BOOT-001"],
+        "explains": [],
+    }
 
 
 def test_a_report_may_go_to_what_is_no_file(checks: Field) -> None:

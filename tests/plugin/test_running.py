@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -197,7 +198,7 @@ def test_kept_directory_is_named(field: Field) -> None:
     (line,) = [line for line in result.outlines if "nixos: web: kept " in line]
     directory = Path(line.partition("nixos: web: kept ")[2])
     assert directory.is_dir()
-    directory.rmdir()
+    shutil.rmtree(directory)
 
 
 def test_workers_boot_each_host_once(field: Field) -> None:

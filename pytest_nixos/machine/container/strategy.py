@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import os
 import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv4Interface
 from pathlib import Path
@@ -50,6 +51,8 @@ from pytest_nixos.nix.host_facts import HostConfig
 __all__ = ["ContainerStrategy", "NspawnStrategy", "require_tools"]
 
 _GRACE_S = 3.0
+_MOVE_INTERVAL_S = 0.02
+_NOT_MOVED = "Cannot find device"  # iproute2's words
 _SHORT_S = 30.0
 _TOOLS = {
     "systemd-nspawn": "install it (Debian and Ubuntu: apt install systemd-container; NixOS: part of systemd), "
@@ -203,8 +206,13 @@ class NspawnStrategy:
         :raises MachineError: if ``ip`` refuses.
         """
         enter = (self._tool("nsenter"), f"--net=/proc/{leader_pid}/ns/net", "--")
+        # systemd-nspawn moves the link into the network of a process 1 that exists already.
+        moved = Deadline.after(_SHORT_S)
         for argv in guest_link_argv(addresses, default_route=default_route):
             done = self._runner.run((*enter, *argv), deadline=Deadline.after(_SHORT_S))
+            while _NOT_MOVED in done.stderr_text and not moved.expired:
+                time.sleep(_MOVE_INTERVAL_S)
+                done = self._runner.run((*enter, *argv), deadline=Deadline.after(_SHORT_S))
             if done.exit_status != 0:
                 raise MachineError(
                     f"{' '.join(argv)}: {done.stderr_text.strip()}",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface
 
 from pytest_nixos.errors import MachineError
-from pytest_nixos.local.timing import Deadline
+from pytest_nixos.local.timing import Deadline, poll
 from pytest_nixos.machine.command import Transport
 
 __all__ = ["OuterAddresses", "ask_address", "ask_outer_addresses", "outer_addresses", "parse_outer"]
@@ -15,6 +15,8 @@ __all__ = ["OuterAddresses", "ask_address", "ask_outer_addresses", "outer_addres
 _ADDRESSES = "ip -4 -o address show scope global"
 _EVERY_ADDRESS = "ip -o address show; ip -o link show"
 _ADDRESS_LIMIT_S = 20.0
+_LEASE_LIMIT_S = 30.0
+_LEASE_INTERVAL_S = 0.5
 _ADDRESS_LINE = re.compile(r"^\d+: (\S+)\s+inet (\d[\d.]*/\d+)", re.MULTILINE)
 _EITHER_LINE = re.compile(r"^\d+: (\S+)\s+(inet6?) ([0-9a-f.:]+/\d+)(.*)$", re.MULTILINE)
 _LINK_LINE = re.compile(
@@ -64,12 +66,18 @@ def ask_outer_addresses(
 ) -> tuple[OuterAddresses, ...]:
     """Ask the guest for its interfaces and addresses on the networks that it may share with us.
 
+    A boot has settled before the lease of an address is there, where nothing waits for it.
+
     :raises MachineError: if it has no IPv4 address.
     :raises TransportError: if it does not answer.
     """
-    answer = transport.run(_EVERY_ADDRESS, deadline=deadline.within(_ADDRESS_LIMIT_S))
-    found = parse_outer(answer.stdout_text)
-    if not found:
+
+    def ask() -> tuple[OuterAddresses, ...] | None:
+        answer = transport.run(_EVERY_ADDRESS, deadline=deadline.within(_ADDRESS_LIMIT_S))
+        return parse_outer(answer.stdout_text) or None
+
+    found = poll(ask, deadline=deadline.within(_LEASE_LIMIT_S), interval_s=_LEASE_INTERVAL_S)
+    if found is None:
         raise MachineError(
             f"{name}: the guest has no IPv4 address, so nobody can reach it",
             remedy="look at `ip address` in the guest: does its network come up in the machine?",

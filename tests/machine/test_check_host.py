@@ -37,7 +37,7 @@ FLAKE = f"""
       all = arguments: pytest-nixos.lib.checkFlake example ({{ pytest-nixos = "{PREFIX}"; }} // arguments);
     in
     {{
-      container = judge {{ host = hosts.container-host; }};
+      container = judge {{ host = hosts.container-host; flake = null; }};
       # Of the config alone: no machine is started.
       own = expected: judge {{
         host = hosts.llm-host;

@@ -73,7 +73,7 @@ def _on_machine(host: str, arguments: Sequence[str], command: str) -> int:
     item = importlib.util.find_spec(_ITEM)
     assert item is not None
     assert item.origin is not None
-    with tempfile.TemporaryDirectory(prefix="pytest-nixos-") as directory:
+    with tempfile.TemporaryDirectory(prefix="nixos-by-hand-") as directory:
         answer = Path(directory)
         (answer / "command").write_text(command)
         status = _spawned(

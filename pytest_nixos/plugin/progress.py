@@ -33,6 +33,8 @@ LONG_S = 10.0
 _SELDOM_S = 60.0
 _PLAIN_INTERVAL_S = 15.0
 _MOST_LENGTH = 200
+# Terminals that take lines and no movements.
+_CANNOT_MOVE = ("dumb", "unknown")
 
 
 class _Reporter(Protocol):
@@ -154,7 +156,8 @@ class Progress:
     @property
     def _is_terminal(self) -> bool:
         reporter = self._reporter
-        return reporter is not None and reporter.isatty and self._terminal_copy is not None
+        able = os.environ.get("TERM") not in _CANNOT_MOVE
+        return able and reporter is not None and reporter.isatty and self._terminal_copy is not None
 
     def _still_running(self, watch: _Watch, seconds: float) -> None:
         text = f"{watch.what}: {watch.state}" if watch.state else watch.what

@@ -8,13 +8,14 @@ import base64
 import json
 import os
 import pickle
-import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+from pytest_nixos.local.run_directory import run_directory
 from pytest_nixos.plugin import collect
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.plugin.stash import SESSION
@@ -99,20 +100,17 @@ class Controller:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._directory = tempfile.TemporaryDirectory(prefix="pytest-nixos-")
-        config.add_cleanup(self._directory.cleanup)
+        self._stack = ExitStack()
+        self._plan: Path | None = None
+        config.add_cleanup(self._stack.close)
         self.deaths: list[str] = []
 
     @property
     def planned(self) -> tuple[Planned, ...]:
         """What there was to judge; nothing before a worker has collected."""
-        if not self._plan.exists():
+        if self._plan is None or not self._plan.exists():
             return ()
         return tuple(Planned(*row) for row in json.loads(self._plan.read_text(encoding="utf-8")))
-
-    @property
-    def _plan(self) -> Path:
-        return Path(self._directory.name) / "planned.json"
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Notice the report that xdist makes of an item whose worker died."""
@@ -123,6 +121,9 @@ class Controller:
     def pytest_configure_node(self, node: Any) -> None:
         """Hand the session to a worker before it starts."""
         session = node.config.stash[SESSION]
+        if self._plan is None:
+            # Swept by a later session where this one is killed.
+            self._plan = self._stack.enter_context(run_directory()).path / "planned.json"
         node.workerinput[_PLAN] = str(self._plan)
         node.workerinput[_SESSION_KEY] = base64.b64encode(pickle.dumps(session)).decode()
 

@@ -16,7 +16,7 @@ from pytest_nixos.standards.expectation import SHOWN, NothingToCheckError, descr
 from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.look import look
 from pytest_nixos.standards.model import Control, DeclaredSpec, Expectation, Operator, Quantifier
-from pytest_nixos.standards.seen import EVERYBODY_ELSE, Seen, Unseen
+from pytest_nixos.standards.seen import EVERYBODY, EVERYBODY_ELSE, INTERFACE, Seen, Unseen
 
 __all__ = ["Verdict", "judge"]
 
@@ -174,19 +174,29 @@ def _falsified(control: Control, host: HostConfig, place: BackendName) -> str | 
 def _hold(expect: Expectation, sight: Seen, declared: DeclaredSpec | None = None) -> _Judgement:
     """Hold a value, and each case in which it is another one, against an expectation."""
     first = _hold_one(expect, sight, declared)
-    if first.outcome is Outcome.FAILED:
-        return first
     wrong = {
         case: held
         for case, value in sight.cases.items()
         if (held := _hold_one(expect, Seen(value), declared)).outcome is Outcome.FAILED
     }
+    if first.outcome is Outcome.FAILED:
+        return _with_interfaces(first, wrong)
     if not wrong:
         return first
     observed = {EVERYBODY_ELSE: first.observed, **{case: h.observed for case, h in wrong.items()}}
     told = "; ".join(f"for {case}: {held.reason}" for case, held in list(wrong.items())[:SHOWN])
     more = f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
     return _Judgement(Outcome.FAILED, told + more, observed)
+
+
+def _with_interfaces(first: _Judgement, wrong: Mapping[str, _Judgement]) -> _Judgement:
+    """Tell the interfaces beside a value for all of them that is wrong: each keeps its own, which
+    was set when it appeared.
+    """
+    interfaces = {case: h.observed for case, h in wrong.items() if case.startswith(INTERFACE)}
+    if not interfaces:
+        return first
+    return replace(first, observed={EVERYBODY: first.observed, **interfaces})
 
 
 def _hold_one(expect: Expectation, sight: Seen, declared: DeclaredSpec | None = None) -> _Judgement:

@@ -7,22 +7,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from pytest_nixos.observe.interface_sysctl import InterfaceParameter
-from pytest_nixos.standards.seen import EVERYBODY_ELSE
+from pytest_nixos.standards.seen import EVERYBODY, EVERYBODY_ELSE, INTERFACE
 
 __all__ = ["narrowed"]
 
 _SYSCTL = re.compile(r'boot\.kernel\.sysctl\."([^"]+)"')
-_INTERFACE = re.compile(r"interface ([A-Za-z0-9@._:-]{1,64})")
+_INTERFACE = re.compile(INTERFACE + r"([A-Za-z0-9@._:-]{1,64})")
 
 
 def narrowed(text: str, observed: Any) -> str:
     """Return a remedy about all interfaces as one about those that were found wrong.
 
     :param text: the catalogue's text.
-    :param observed: what was found wrong, as the judge tells it: a mapping that names the cases
-        where everybody else is right.
+    :param observed: what was found wrong, as the judge tells it: a mapping that names the cases,
+        whether everybody else is right or not.
     """
-    if not isinstance(observed, Mapping) or EVERYBODY_ELSE not in observed:
+    if not isinstance(observed, Mapping) or not {EVERYBODY, EVERYBODY_ELSE} & observed.keys():
         return text
     found = [match[1] for case in observed if (match := _INTERFACE.fullmatch(str(case)))]
     lines = []
@@ -32,5 +32,7 @@ def narrowed(text: str, observed: Any) -> str:
         if match is None or parameter is None or not found:
             lines.append(line)
             continue
+        if EVERYBODY in observed:
+            lines.append(line)
         lines += [line.replace(match[1], parameter.key(name)) for name in found]
     return "\n".join(lines)

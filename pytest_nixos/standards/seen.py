@@ -6,11 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["EVERYBODY_ELSE", "Seen", "Sight", "Unseen"]
+__all__ = ["EVERYBODY", "EVERYBODY_ELSE", "INTERFACE", "Seen", "Sight", "Unseen"]
 
 Json = Any
 #: What a finding calls the subjects that no case is about.
 EVERYBODY_ELSE = "everybody else"
+#: The same where those have it wrong as well.
+EVERYBODY = "everybody"
+#: How the case of a network interface begins.
+INTERFACE = "interface "
 
 
 @dataclass(frozen=True, slots=True)

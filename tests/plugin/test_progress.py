@@ -56,7 +56,8 @@ def test_a_short_item_says_nothing(field: Field) -> None:
     assert "test_a[web]:" not in field.run(*WEB).stdout.str()
 
 
-def test_a_terminal_has_one_moving_line(field: Field) -> None:
+def test_a_terminal_has_one_moving_line(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
     field.pytester.makepyfile(_STORY)
     child = field.pytester.spawn(
         f"{sys.executable} -m pytest -p no:cacheprovider {' '.join(WEB)}", expect_timeout=60
@@ -74,3 +75,14 @@ def test_a_terminal_has_one_moving_line(field: Field) -> None:
 def test_captured_output_stays_captured(field: Field, arguments: tuple[str, ...]) -> None:
     field.pytester.makepyfile("def test_a(nixos_progress): print('mine'); nixos_progress('x')")
     assert "mine" not in field.run(*WEB, *arguments).stdout.str()
+
+
+def test_a_terminal_that_cannot_move_gets_lines(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    field.pytester.makepyfile(_STORY)
+    child = field.pytester.spawn(
+        f"{sys.executable} -m pytest -p no:cacheprovider {' '.join(WEB)}", expect_timeout=60
+    )
+    assert "test_story[web]: switching" in child.read().decode()

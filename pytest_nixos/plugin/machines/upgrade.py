@@ -9,7 +9,6 @@ undone.
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from pytest_nixos.generations.stale import (
 from pytest_nixos.generations.unit_states import unit_states
 from pytest_nixos.generations.upgrade_outcome import UpgradeOutcome
 from pytest_nixos.generations.upgrade_stage import Stage
+from pytest_nixos.local.run_directory import run_directory
 from pytest_nixos.machine.base import Machine
 from pytest_nixos.machine.capabilities import BootsFrom
 from pytest_nixos.nix.refs import HostRef
@@ -114,12 +114,12 @@ class Upgrades:
         key = Stage.OLD.of(subject)
         with ExitStack() as stack:
             launch = self._launch(key, boot_loader)
-            roots = stack.enter_context(tempfile.TemporaryDirectory(prefix="pytest-nixos-"))
+            roots = stack.enter_context(run_directory()).path
             machine = stack.enter_context(launch)
             bridge = NixBridge(
                 flakes=self._session.flakes,
                 host=machine.spec.host,
-                gc_roots=Path(roots),
+                gc_roots=roots,
             )
             life = _Life(
                 launch=launch,

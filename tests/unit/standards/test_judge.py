@@ -316,3 +316,15 @@ def test_where_nothing_was_there_it_is_said_what_was_looked_for(control: str, wo
     assert verdict.outcome is Outcome.NOT_APPLICABLE
     assert verdict.reason.startswith("nothing was there to check: ")
     assert words in verdict.reason
+
+
+def test_a_value_that_is_wrong_for_all_names_the_interfaces_that_keep_their_own() -> None:
+    from pytest_nixos.standards.judge import _hold
+    from pytest_nixos.standards.model import Expectation, Operator
+    from pytest_nixos.standards.narrowed import narrowed
+
+    cases = {"interface eth0": "1", "interface eth1": "0"}
+    held = _hold(Expectation(op=Operator.EQ, value="0"), Seen("1", cases=cases))
+    assert held.observed == {"everybody": "1", "interface eth0": "1"}
+    line = 'boot.kernel.sysctl."net.ipv4.conf.all.accept_redirects" = 0;'
+    assert narrowed(line, held.observed).splitlines() == [line, line.replace("all", "eth0")]

@@ -34,11 +34,13 @@ def test_an_interface_that_beats_all_is_found_and_mended() -> None:
     assert text == 'boot.kernel.sysctl."net.ipv4.conf.eth0.send_redirects" = 0;'
 
 
-def test_what_is_wrong_for_all_keeps_its_remedy() -> None:
+def test_what_is_wrong_for_all_is_mended_for_each_interface_too() -> None:
     control = CATALOGUE.control("SYSCTL-041")
     host = host_config()
     wrong = judged("SYSCTL-041", all__send_redirects="1", eth0__send_redirects="1")
     text = remedy_text(
         control, host, observed=wrong.observed, reason=wrong.reason, today=dt.date(2026, 11, 29)
     )
-    assert text == 'boot.kernel.sysctl."net.ipv4.conf.all.send_redirects" = 0;'
+    line = 'boot.kernel.sysctl."net.ipv4.conf.all.send_redirects" = 0;'
+    # The interface keeps the value that it appeared with, whatever becomes of that of all.
+    assert text == f"{line}\n{line.replace('all', 'eth0')}"

@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 import pytest
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.findings import Evidence, Outcome
 from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.prepared import NotPrepared
 from pytest_nixos.observe.store import Observations
 from pytest_nixos.plugin import collect
 from pytest_nixos.plugin.closure import scan_host
@@ -46,7 +48,9 @@ def nixos_closure_scan(request: pytest.FixtureRequest, _nixos_host: str) -> Stor
     session = request.config.stash[SESSION]
     entry = session.entry(_nixos_host)
     with shown_once(entry):
-        flake = session.flakes.of(entry.ref.flake).root
+        flake = None
+        with suppress(NotPrepared):  # a host that was prepared without its flake
+            flake = session.flakes.of(entry.ref.flake).root
         return scan_host(session, _nixos_host, flake=flake, progress=request.config.stash[PROGRESS])
 
 

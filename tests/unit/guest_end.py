@@ -114,16 +114,21 @@ def guest_end(run_dir: Path) -> Iterator[dict[str, FakePort]]:
 
 
 @contextlib.contextmanager
-def guest_end_of_pipes(run_dir: Path) -> Iterator[None]:
-    """Serve the channel of a container whose named pipes lie in `run_dir`, to be made here."""
+def guest_end_of_pipes(run_dir: Path, **variables: str) -> Iterator[None]:
+    """Serve the channel of a container whose named pipes lie in `run_dir`, to be made here.
+
+    :param variables: more of the server's environment.
+    """
     for name in PORT_NAMES:
         make_fifos(run_dir, name, owner=os.getuid())
-    with _serving(run_dir, {name: name for name in PORT_NAMES}, str(run_dir)):
+    with _serving(run_dir, {name: name for name in PORT_NAMES}, str(run_dir), **variables):
         yield
 
 
 @contextlib.contextmanager
-def _serving(run_dir: Path, names: dict[str, str], devices: str) -> Iterator[None]:
+def _serving(
+    run_dir: Path, names: dict[str, str], devices: str, **more: str
+) -> Iterator[None]:
     ports_dir, spool = run_dir / "ports", run_dir / "spool"
     for device, name in names.items():
         entry = ports_dir / device
@@ -138,6 +143,7 @@ def _serving(run_dir: Path, names: dict[str, str], devices: str) -> Iterator[Non
         "PYTEST_NIXOS_DEVICES": devices,
         "PYTEST_NIXOS_SPOOL": str(spool),
         "PYTEST_NIXOS_ENVIRONMENT": str(environment),
+        **more,
     }
     with owned_process(["bash", str(script)], env=variables) as process:
         try:

@@ -243,11 +243,30 @@ pn_run_piped() {
   exit "$pn_status"
 }
 
+# Wait until child $1 has ended, and leave its status in pn_status. Under job control a stop ends `wait` too. `wait -f` is no help: bash 5.2
+# then looks for a stop in the record of the child that it has just freed, and where the allocator has left a certain byte there, in one
+# shell of 256, it never returns (wait_for_single_pid of jobs.c).
+pn_await_end() {
+  wait "$1"
+  pn_status=$?
+  while ((pn_status > 128)) && pn_is_child "$1"; do
+    pn_nap 0.05
+    wait "$1"
+    pn_status=$?
+  done
+}
+
+# Whether process $1 is a child of this one: its line is "PID (NAME) STATE PARENT ...", and a name may hold anything.
+pn_is_child() {
+  local pn_stat=
+  IFS= read -r -d '' pn_stat 2>/dev/null <"/proc/$1/stat"
+  [[ ${pn_stat##*) } == ?" $BASHPID "* ]]
+}
+
 # Wait for process $1, which receives and runs a request, and send what it gave.
 pn_answer() {
   local pn_status pn_phase pn_out pn_err pn_out_size pn_err_size pn_flag=-
-  wait -f "$1"
-  pn_status=$?
+  pn_await_end "$1"
   read -r pn_serial _ pn_session pn_phase <"$pn_spool/$pn_channel.job"
   if [[ $pn_phase != running ]]; then
     # Opening the port anew throws away the rest of the request.

@@ -38,6 +38,14 @@ OWN_PREFIX = IPv6Network("fd70:7974:6e69:233::/64")
 
 # A lost SYN is sent again after 1 s; a host machine under load needs a little more.
 _PATIENCE_S = 2.5
+# What connect(2) tells, and what a connection says that stood and was reset before we looked: Linux,
+# tcp_reset() of net/ipv4/tcp_input.c.
+_STATES = {
+    0: PortState.OPEN,
+    errno.ECONNRESET: PortState.OPEN,
+    errno.EPIPE: PortState.OPEN,
+    errno.ECONNREFUSED: PortState.CLOSED,
+}
 _MOST_AT_ONCE = 1024
 _SPARE_DESCRIPTORS = 64
 
@@ -161,20 +169,15 @@ class _Scan:
             port = next(waiting, None)
             if port is None:
                 break
-            if self._deadline.expired:
-                raise TransportError(
-                    f"{self._address}: only {len(self.states)} TCP ports could be tried within "
-                    f"{self._deadline.limit_s:g} s",
-                    remedy="allow more time, or probe fewer ports",
-                )
+            self._refuse_haste()
             self._begin(port)
         return bool(self._pending)
 
     def collect(self) -> None:
         """Wait for news from the network or for the end of the oldest connection's patience."""
-        now_s = time.monotonic()
+        looked_s = time.monotonic()
         _, oldest_s = next(iter(self._pending.values()))
-        wait_s = min(oldest_s + self._patience_s - now_s, self._deadline.remaining_s)
+        wait_s = min(oldest_s + self._patience_s - looked_s, self._deadline.remaining_s)
         for key, _ in self._selector.select(max(0.0, wait_s)):
             connection = key.fileobj
             assert isinstance(connection, socket.socket)
@@ -182,7 +185,7 @@ class _Scan:
             error = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             connection.close()
             self._judge(port, error)
-        self._give_up()
+        self._give_up(looked_s)
 
     def _begin(self, port: int) -> None:
         connection = socket.socket(self._family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -202,16 +205,27 @@ class _Scan:
         self._judge(port, error)
 
     def _judge(self, port: int, error: int) -> None:
-        states = {0: PortState.OPEN, errno.ECONNREFUSED: PortState.CLOSED}
-        self.states[port] = states.get(error, PortState.FILTERED)
+        self.states[port] = _STATES.get(error, PortState.FILTERED)
 
-    def _give_up(self) -> None:
-        now_s = time.monotonic()
+    def _give_up(self, looked_s: float) -> None:
+        """Judge those silent that had all their time before we last looked: we may have been kept
+        from the processor since.
+        """
         for connection, (port, began_s) in list(self._pending.items()):
-            if not self._deadline.expired and now_s - began_s < self._patience_s:
+            if looked_s - began_s < self._patience_s:
                 break
             self._forget(connection)
             self.states[port] = PortState.FILTERED
+        if self._pending:
+            self._refuse_haste()
+
+    def _refuse_haste(self) -> None:
+        if self._deadline.expired:
+            raise TransportError(
+                f"{self._address}: only {len(self.states)} TCP ports could be tried within "
+                f"{self._deadline.limit_s:g} s",
+                remedy="allow more time, or probe fewer ports",
+            )
 
     def _forget(self, connection: socket.socket, *, close: bool = True) -> tuple[int, float]:
         self._selector.unregister(connection)

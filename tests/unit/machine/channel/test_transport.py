@@ -46,8 +46,8 @@ def started(run_dir: Path) -> Iterator[Guest]:
         channel.close()
 
 
-def started_with_pipes(run_dir: Path) -> Iterator[Guest]:
-    with guest_end_of_pipes(run_dir), contextlib.ExitStack() as stack:
+def started_with_pipes(run_dir: Path, **variables: str) -> Iterator[Guest]:
+    with guest_end_of_pipes(run_dir, **variables), contextlib.ExitStack() as stack:
         channel = SerialChannel(open_links(run_dir, stack))
         channel.wait_ready(Deadline.after(20), lambda: None)
         yield Guest(channel, {}, run_dir)
@@ -241,6 +241,28 @@ def test_environment_follows_a_switch(guest: Guest) -> None:
     environment.with_suffix(".new").write_text(before)
     environment.with_suffix(".new").replace(environment)
     assert guest.run("echo $COLOUR $TMPDIR $LC_ALL").stdout == b"\n"
+
+
+def test_freed_memory_of_the_servers_shell_does_not_matter() -> None:
+    """`wait -f` of bash 5.2 spun for ever in one shell of 256: where the first free byte of a freed
+    record looked like a stop.
+    """
+    looks_like_a_stop = "glibc.malloc.tcache_count=0:glibc.malloc.perturb=127"
+    with tempfile.TemporaryDirectory() as directory:
+        for guest in started_with_pipes(Path(directory), GLIBC_TUNABLES=looks_like_a_stop):
+            assert guest.run("exit 3", 5.0).exit_status == 3
+
+
+def test_a_command_that_was_stopped_is_waited_for_until_it_ends(guest: Guest) -> None:
+    goes_on = "(sleep 0.3; kill -CONT $pid) >/dev/null 2>&1 &"
+    result = guest.run(f"pid=$BASHPID; {goes_on} kill -STOP $pid; echo on; exit 4")
+    assert (result.exit_status, result.stdout) == (4, b"on\n")
+
+
+def test_a_stopped_command_is_killed_at_its_limit(guest: Guest) -> None:
+    with pytest.raises(CommandTimeout):
+        guest.run("kill -STOP $BASHPID", 1.0)
+    assert guest.run("echo alive").stdout == b"alive\n"
 
 
 def test_server_killed_under_a_command_is_told_at_once(own_guest: Guest) -> None:

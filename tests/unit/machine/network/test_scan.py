@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import selectors
 import socket
 import time
+from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from pytest_nixos.errors import TransportError
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.capabilities import PortState
+from pytest_nixos.machine.network import scan
 from pytest_nixos.machine.network.scan import scan_tcp
 
 HOME = IPv4Address("127.0.0.1")
@@ -50,6 +53,48 @@ def test_silence_is_filtered_and_does_not_hold_the_others() -> None:
     assert found[port] is PortState.FILTERED
     assert list(found.values()).count(PortState.CLOSED) == 200
     assert time.monotonic() - started_s < 2
+
+
+def before_first_look(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], bool]) -> None:
+    """Let something happen between the connections and the first look at them.
+
+    :param happens: returns whether that look sees nothing.
+    """
+
+    class Late(selectors.DefaultSelector):
+        looked = False
+
+        def select(
+            self, timeout: float | None = None
+        ) -> list[tuple[selectors.SelectorKey, int]]:
+            first, self.looked = not self.looked, True
+            return [] if first and happens() else super().select(timeout)
+
+    monkeypatch.setattr(scan.selectors, "DefaultSelector", Late)
+
+
+def test_a_service_that_resets_what_it_took_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = socket.create_server(("127.0.0.1", 0))
+    port = server.getsockname()[1]
+
+    def end_of_service() -> bool:
+        server.close()
+        return False
+
+    before_first_look(monkeypatch, end_of_service)
+    assert scan_tcp(HOME, [port], deadline=Deadline.after(5)) == {port: PortState.OPEN}
+
+
+def test_our_own_sleep_is_not_the_silence_of_a_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    def sleep() -> bool:
+        time.sleep(0.1)
+        return True
+
+    before_first_look(monkeypatch, sleep)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        found = scan_tcp(HOME, [port], deadline=Deadline.after(5), patience_s=0.05)
+    assert found == {port: PortState.OPEN}
 
 
 def test_more_ports_than_descriptors_are_tried_in_turns() -> None:

@@ -144,6 +144,7 @@ class _Settling:
         self._jobs: tuple[Job, ...] = ()
         self._moved_s = time.monotonic()
         self._too_late = False
+        self._unanswered: NoAnswerError | None = None
 
     def wait(self, deadline: Deadline) -> Settled:
         finished: Deadline | None = None
@@ -179,10 +180,12 @@ class _Settling:
             return ""
         try:
             result = self._transport.run(command, deadline=deadline.within(_COMMAND_LIMIT_S))
-        except (CommandTimeout, NoAnswerError):
+        except (CommandTimeout, NoAnswerError) as err:
             # With sixteen neighbours a guest that boots was seen to say nothing for 40 s: the time
             # that the boot has bounds this too, and the check between two looks knows its end.
+            self._unanswered = err if isinstance(err, NoAnswerError) else None
             return ""
+        self._unanswered = None
         return result.stdout_text
 
     def _list_jobs(self, deadline: Deadline) -> tuple[Job, ...]:
@@ -297,6 +300,13 @@ class _Settling:
             others = f" beside {', '.join(job.unit for job in running[1:6])}" if running[1:] else ""
             why = f"still runs its {running[0].kind} job after {deadline.limit_s:g} s{others}"
             return self._stuck(running[0].unit, why, grace)
+        if self._unanswered is not None and not state:
+            return BootError(
+                f"{self._machine}: after {deadline.limit_s:g} s no command is answered: "
+                f"{self._unanswered.message}",
+                remedy="look at the console for what the boot waits for, or raise --nixos-boot-timeout",
+                state="not settled",
+            )
         busy = f": {', '.join(job.unit for job in running[:6])}" if running else ""
         return BootError(
             f"{self._machine}: the system is still {state or 'silent'} after {deadline.limit_s:g} s, "

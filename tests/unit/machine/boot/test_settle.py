@@ -285,6 +285,19 @@ def test_a_manager_that_hangs_does_not_double_the_boot_limit(
     assert time.monotonic() - started_s < 5
 
 
+class DeafGuest(Guest):
+    """It answers no command at all."""
+
+    def run(self, command: str, *, deadline: Deadline, stdin: bytes = b"") -> CommandResult:
+        time.sleep(deadline.remaining_s)
+        raise NoAnswerError(f"{command.split()[0]}: the guest does not answer", remedy="")
+
+
+def test_a_guest_that_answers_no_command_is_told_from_a_silent_manager() -> None:
+    with pytest.raises(BootError, match="after 1 s no command is answered: timeout: the guest"):
+        run(DeafGuest([("starting", 1)]), limit_s=1.0)
+
+
 NO_INTERNET = "curl: (6) Could not resolve host: registry.example.org"
 
 

@@ -46,6 +46,7 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
     from pytest_nixos.machine.command import CommandResult
     from pytest_nixos.machine.faults.faults import Faults, Hog
     from pytest_nixos.machine.survey import Survey, View
+    from pytest_nixos.machine.user_session import UserSession
     from pytest_nixos.nix.declared import Firewall, OllamaSettings, PortRange, Unit, Zram
     from pytest_nixos.nix.declared_secrets import Secret
     from pytest_nixos.nix.dev_shell import DevShell, ShellVisit
@@ -112,6 +113,7 @@ __all__ = [
     "Unit",
     "UnitChanges",
     "UpgradeOutcome",
+    "UserSession",
     "Verb",
     "View",
     "Zram",
@@ -160,6 +162,7 @@ _HOME = {
     "SwitchOutcome": "generations",
     "UnitChanges": "generations",
     "UpgradeOutcome": "generations.upgrade_outcome",
+    "UserSession": "machine.user_session",
     "Verb": "generations",
     "BootsFrom": "machine.capabilities",
     "Faults": "machine.faults.faults",

@@ -23,6 +23,7 @@ from pytest_nixos.machine.console import Console
 from pytest_nixos.machine.files import GuestFiles
 from pytest_nixos.machine.survey import Survey, Surveyable, View
 from pytest_nixos.machine.terminal import attach
+from pytest_nixos.machine.user_session import UserSession
 from pytest_nixos.nix.host_facts import HostConfig
 
 __all__ = [
@@ -220,6 +221,13 @@ class Machine:
         :param timeout_s: seconds, as they are; two minutes of an idle machine without it.
         """
         return self.transport.run(command, deadline=self._limit(timeout_s), stdin=stdin)
+
+    def as_user(self, user: str) -> UserSession:
+        """Return the machine as one of its users meets it after a login.
+
+        :raises MachineError: if it has no such user.
+        """
+        return UserSession(self, user)
 
     def shell(self, command: str = "exec bash -l") -> int:
         """Run a command in the guest on the terminal of whoever runs pytest; by default a root

@@ -40,6 +40,7 @@ from pytest_nixos.standards.model import Control
 
 if TYPE_CHECKING:
     from pytest_nixos.test_secrets.archive import TestSecrets
+    from pytest_nixos.testinfra import NixosHost
 
 __all__: list[str] = []
 
@@ -89,6 +90,14 @@ def nixos_machine(request: pytest.FixtureRequest, _nixos_host: str) -> Iterator[
             yield machine
         finally:
             changed.leave(_nixos_host)
+
+
+@pytest.fixture(scope="session")
+def nixos_host_as(nixos_machine: Machine) -> Callable[[str], NixosHost]:
+    """Testinfra's Host as a user of the machine meets it: ``nixos_host_as("alice")``."""
+    from pytest_nixos.testinfra import make_host
+
+    return lambda user: make_host(nixos_machine.as_user(user))
 
 
 @pytest.fixture(scope="session")

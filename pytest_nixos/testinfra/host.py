@@ -12,6 +12,7 @@ from testinfra.host import Host
 
 from pytest_nixos.machine.base import Machine
 from pytest_nixos.machine.command import Transport
+from pytest_nixos.machine.user_session import UserSession
 from pytest_nixos.testinfra.backend import NixosBackend
 from pytest_nixos.testinfra.devices import NixosBlockDevice, NixosMountPoint
 from pytest_nixos.testinfra.firewall import Nftables, NixosIptables
@@ -108,12 +109,12 @@ class NixosHost(Host):
         return modules
 
 
-def make_host(source: Machine | Transport, *, name: str | None = None) -> NixosHost:
-    """Make a testinfra host over a machine or a bare transport.
+def make_host(source: Machine | UserSession | Transport, *, name: str | None = None) -> NixosHost:
+    """Make a testinfra host over a machine, one of its users, or a bare transport.
 
     :param name: shown in test ids; a machine's own name unless given.
     """
-    shown = name or (source.name if isinstance(source, Machine) else "guest")
+    shown = name or (source.name if isinstance(source, Machine | UserSession) else "guest")
     backend = NixosBackend(shown, source=source)
     host = NixosHost(backend)
     backend.set_host(host)

@@ -290,7 +290,7 @@ class DeafGuest(Guest):
 
     def run(self, command: str, *, deadline: Deadline, stdin: bytes = b"") -> CommandResult:
         time.sleep(deadline.remaining_s)
-        raise NoAnswerError(f"{command.split()[0]}: the guest does not answer", remedy="")
+        raise NoAnswerError(f"{command.split(maxsplit=1)[0]}: the guest does not answer", remedy="")
 
 
 def test_a_guest_that_answers_no_command_is_told_from_a_silent_manager() -> None:

@@ -13,7 +13,6 @@ import pytest
 from pytest_nixos.errors import TransportError
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.capabilities import PortState
-from pytest_nixos.machine.network import scan
 from pytest_nixos.machine.network.scan import scan_tcp
 
 HOME = IPv4Address("127.0.0.1")
@@ -64,13 +63,11 @@ def before_first_look(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], boo
     class Late(selectors.DefaultSelector):
         looked = False
 
-        def select(
-            self, timeout: float | None = None
-        ) -> list[tuple[selectors.SelectorKey, int]]:
+        def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
             first, self.looked = not self.looked, True
             return [] if first and happens() else super().select(timeout)
 
-    monkeypatch.setattr(scan.selectors, "DefaultSelector", Late)
+    monkeypatch.setattr(selectors, "DefaultSelector", Late)
 
 
 def test_a_service_that_resets_what_it_took_is_open(monkeypatch: pytest.MonkeyPatch) -> None:

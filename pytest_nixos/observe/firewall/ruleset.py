@@ -197,9 +197,11 @@ class Ruleset:
     @property
     def has_reverse_path_filter(self) -> bool:
         """Whether packets whose answer would leave by another way are refused, which honest ones
-        are not.
+        are not; of IPv4 also by the kernel, if rules do so for IPv6, which it cannot.
         """
         families = {f for c in self._chains() if c.hook for f in c.families} - {BRIDGE}
+        if self.surroundings.checks_senders:
+            families -= {4}
         return bool(families) and all(self._refuses_forged(f) for f in families)
 
     def _refuses_forged(self, family: int) -> bool:

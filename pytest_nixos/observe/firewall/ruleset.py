@@ -173,8 +173,10 @@ class Ruleset:
         return sorted(n for n in asked if self._trusts(n))
 
     def _trusts(self, interface: str) -> bool:
+        # Of other protocols there are messages that open nothing, which firewalld refuses of all.
+        packets = {"protocol": only(PROTOCOLS["tcp"], PROTOCOLS["udp"], _UNUSED_PROTOCOL)}
         return all(
-            self.reach(interface=interface, family=f).judge({})[0] is Decision.ACCEPTED
+            self.reach(interface=interface, family=f).judge(packets)[0] is Decision.ACCEPTED
             for f in _FAMILIES
         )
 

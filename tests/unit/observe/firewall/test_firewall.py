@@ -442,6 +442,7 @@ def test_firewalld_is_judged_like_any_ruleset_of_nft() -> None:
         assert ports(state.ruleset, "tcp", family=family) == ["22", "9090"]
         assert state.ruleset.refuses_by_default(family=family)
     assert ports(state.ruleset, "tcp", interface="eth1") == ["0-65535"]
+    assert "eth1" in state.ruleset.trusted_interfaces
     assert "udp 546 to fe80::/64" in [o.what for o in openings(state.ruleset, family="ip6")]
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import functools
 import os
 import selectors
 import shutil
 import signal
 import subprocess
+import termios
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +35,7 @@ __all__ = [
     "find_tool",
     "owned_process",
     "reap_orphans",
+    "start_on_terminal",
     "stop_group",
 ]
 
@@ -41,6 +44,7 @@ _GRACE_S = 3.0
 _REAP_S = 2.0
 _CHUNK = 1 << 16
 _LEAST_WAIT_S = 0.1
+_ROWS_AND_COLUMNS = (24, 80)
 
 LineSink = Callable[[str], None]
 
@@ -168,6 +172,48 @@ def owned_process(
                 with contextlib.suppress(OSError):
                     stream.close()
         process.wait()
+
+
+def start_on_terminal(
+    argv: Sequence[str], *, env: Mapping[str, str], cwd: Path
+) -> tuple[subprocess.Popen[bytes], int]:
+    """Start `argv` with a terminal of its own, which does not echo, as its three streams.
+
+    Unlike ``pty.fork()`` this is safe beside other threads: the child runs no Python but
+    :func:`_own_terminal`.
+
+    :param env: the whole environment.
+    :return: the process, which is the caller's to end and to wait for, and the descriptor of the
+        terminal's other end, which is the caller's to close.
+    :raises OSError: if the program cannot be run.
+    """
+    ours, its = os.openpty()
+    try:
+        mode = termios.tcgetattr(its)
+        mode[3] &= ~termios.ECHO
+        termios.tcsetattr(its, termios.TCSANOW, mode)
+        termios.tcsetwinsize(its, _ROWS_AND_COLUMNS)
+        process = subprocess.Popen(  # noqa: S603 - argv lists from pure functions, run as the user who called
+            list(argv),
+            stdin=its,
+            stdout=its,
+            stderr=its,
+            env=env,
+            cwd=cwd,
+            start_new_session=True,
+            preexec_fn=functools.partial(_own_terminal, os.getpid()),  # noqa: PLW1509 - system calls alone; nothing else can do them
+        )
+    except BaseException:
+        os.close(ours)
+        raise
+    finally:
+        os.close(its)
+    return process, ours
+
+
+def _own_terminal(parent_pid: int) -> None:
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    die_with_parent(parent_pid)
 
 
 def stop_group(pgid: int, *, is_gone: Callable[[], bool], grace_s: float = _GRACE_S) -> None:

@@ -1,19 +1,18 @@
-"""A process on a terminal of its own: pexpect owns both, and a thread feeds the console."""
+"""A process on a terminal of its own: a thread owns both and feeds the console."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
-import os
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pexpect
+from pexpect.fdpexpect import fdspawn
 
 from pytest_nixos.errors import MachineError
-from pytest_nixos.local.process import die_with_parent, stop_group
+from pytest_nixos.local.process import start_on_terminal, stop_group
 from pytest_nixos.machine.console import Console, clean, start_job
 
 __all__ = ["LineReader", "SerialProcess"]
@@ -152,46 +151,34 @@ class SerialProcess:
 
     def _own(self) -> None:
         try:
-            child: pexpect.spawn[bytes] = pexpect.spawn(
-                self.argv[0],
-                list(self.argv[1:]),
-                env=self._env,
-                cwd=str(self._cwd),
-                timeout=None,
-                maxread=_CHUNK,
-                preexec_fn=functools.partial(die_with_parent, os.getpid()),
-                use_poll=True,
-                echo=False,
-                encoding=None,
-            )
-        except (pexpect.ExceptionPexpect, OSError) as err:
+            process, terminal = start_on_terminal(self.argv, env=self._env, cwd=self._cwd)
+        except OSError as err:
             self._failure = err
             self._ended.set()
             return
         else:
-            self.pid = child.pid or 0
+            self.pid = process.pid
         finally:
             self._started.set()
-        self._pump(child)
-        self._reap(child)
+        serial: fdspawn[bytes] = fdspawn(terminal, maxread=_CHUNK, encoding=None, use_poll=True)
+        with contextlib.closing(serial):
+            self._pump(serial, lambda: process.poll() is not None)
+            # End of file comes before death if the process closed its terminal.
+            self.exit_status = process.wait()
+        self._ended.set()
 
-    def _pump(self, child: pexpect.spawn[bytes]) -> None:
+    def _pump(self, serial: fdspawn[bytes], is_gone: Callable[[], bool]) -> None:
+        """Feed the console until the terminal is closed, or whoever still holds it is not the
+        process and says nothing.
+        """
         reader = LineReader(self._console)
         while True:
             try:
-                reader.feed(child.read_nonblocking(_CHUNK, timeout=_READ_WAIT_S))
+                reader.feed(serial.read_nonblocking(_CHUNK, timeout=_READ_WAIT_S))
             except pexpect.TIMEOUT:
                 reader.idle()
+                if is_gone():
+                    break
             except (pexpect.EOF, OSError):
                 break
         reader.flush()
-
-    def _reap(self, child: pexpect.spawn[bytes]) -> None:
-        # End of file comes before death if the process closed its terminal; wait for the death.
-        while child.isalive():
-            threading.Event().wait(0.02)
-        status, signal = child.exitstatus, child.signalstatus
-        self.exit_status = status if status is not None else -(signal or 0)
-        with contextlib.suppress(pexpect.ExceptionPexpect, OSError):
-            child.close(force=False)
-        self._ended.set()

@@ -6,8 +6,9 @@ It runs in the lab's network namespace, with a configuration and a system bus of
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,16 @@ _ZONES = {
 </zone>""",
     "friends": """<zone target="ACCEPT"><source address="203.0.113.0/24"/><source address="2001:db8:1::/48"/></zone>""",
 }
+# What `networking.firewall.backend = "firewalld"` makes of a host (nixpkgs,
+# nixos/modules/services/networking/firewall-firewalld.nix).
+_OF_NIXOS = {
+    "nixos-fw-default": """<zone target="DROP">
+<icmp-block-inversion/>
+<icmp-block name="echo-request"/>
+<port port="22" protocol="tcp"/><port port="8000-8010" protocol="tcp"/>
+</zone>""",
+    "trusted": """<zone target="ACCEPT"><interface name="eth1"/></zone>""",
+}
 _START = """
 dbus-daemon --config-file={bus}.conf --fork --print-pid=3 3>{bus}.pid || exit
 export DBUS_SYSTEM_BUS_ADDRESS=unix:path={bus}
@@ -72,14 +83,26 @@ def firewalld(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Lab]:
     """A lab whose host runs firewalld; ``strict`` also looks for forged senders the strict way."""
+    filtering = "strict" if request.param == "strict" else "yes"
+    with started(tmp_path_factory, _ZONES, default="public", filtering=filtering) as lab:
+        yield lab
+
+
+@contextlib.contextmanager
+def started(
+    tmp_path_factory: pytest.TempPathFactory,
+    zones: Mapping[str, str],
+    *,
+    default: str,
+    filtering: str = "yes",
+) -> Iterator[Lab]:
     config, bus = tmp_path_factory.mktemp("firewalld"), tmp_path_factory.mktemp("bus") / "bus"
     bus.with_suffix(".conf").write_text(_BUS.format(bus=bus))
     (config / "zones").mkdir()
-    filtering = "strict" if request.param == "strict" else "yes"
     (config / "firewalld.conf").write_text(
-        f"DefaultZone=public\nFirewallBackend=nftables\nIPv6_rpfilter={filtering}\n"
+        f"DefaultZone={default}\nFirewallBackend=nftables\nIPv6_rpfilter={filtering}\n"
     )
-    for name, text in _ZONES.items():
+    for name, text in zones.items():
         (config / "zones" / f"{name}.xml").write_text(f'<?xml version="1.0"?>\n{text}\n')
     with Lab() as lab:
         started = lab.load(_START.format(bus=bus, config=config))
@@ -121,10 +144,26 @@ def test_what_it_opens_is_told(firewalld: Lab) -> None:
     assert "tcp 8123, sent on to 10.79.0.2:80" in told
     inside = state.ruleset.reach(interface="eth1", family="ip")
     assert "tcp 443" in {opening.what for opening in inside.openings()}
-    # All that the zone of friends sends is let in, and of other senders only what is named.
-    default = state.ruleset.default(family="ip")
-    assert default.decision is Decision.CONDITIONAL
-    assert "203.0.113.0/24" in default.rules[0]
+    # All that the zone of friends sends is let in, and told; it is no default for others.
+    friends = [o for o in outside.openings() if o.protocol == -1 and o.sources is not None]
+    assert any("203.0.113.0/24" in o.what for o in friends)
+    for family in ("ip", "ip6"):
+        assert state.ruleset.default(family=family).decision is Decision.REFUSED
     stranger = Packet(link=0, protocol=6, source="10.77.0.9", destination=OWN[4][0], dport=22)
     firewalld.forget()
     assert firewalld.send([stranger]) == [False]
+
+
+def test_a_host_of_nixos_is_as_it_declares(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with started(tmp_path_factory, _OF_NIXOS, default="nixos-fw-default") as lab:
+        rules = lab.observe().ruleset
+        for family in ("ip", "ip6"):
+            opened = [str(span) for span in rules.open_ports("tcp", family=family)]
+            assert opened == ["22", "8000-8010"]
+            assert rules.refuses_by_default(family=family)
+        assert "eth1" in rules.trusted_interfaces
+        assert rules.accepts_ping
+        # IPv6 by a rule, IPv4 by the kernel, which the module sets.
+        assert not rules.has_reverse_path_filter
+        lab.load("echo 1 > /proc/sys/net/ipv4/conf/all/rp_filter")
+        assert lab.observe().ruleset.has_reverse_path_filter

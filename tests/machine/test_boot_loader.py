@@ -1,5 +1,6 @@
 """A VM with a boot loader: a reboot comes into what was switched to, and its menu can be told to
-go back.
+go back, though installing the new system names every entry anew: by number as nixpkgs up to 26.05,
+then by hash, with the new one ``preferred``, as 26.11 where boots are counted.
 """
 
 from __future__ import annotations
@@ -29,10 +30,15 @@ def test_reboots(nixos_fresh_machine: Machine, nixos_fresh_generations: Generati
     assert nixos_fresh_machine.boots_from is BootsFrom.LOADER
     old = life.links
     assert old.default == old.current == old.profile
-    new = life.boot('{ environment.etc."new".text = "new"; }').toplevel
+    new = life.boot('''{
+      environment.etc."new".text = "new";
+      boot.loader.systemd-boot.bootCounting.enable = true;
+    }''').toplevel
     assert (life.links.current, life.links.default) == (old.current, new)
     assert life.reboot().after.current == new
     assert nixos_fresh_machine.run("cat /etc/new").stdout_text == "new"
+    names = nixos_fresh_machine.run("ls /boot/loader/entries").stdout_text.split()
+    assert len(names) == 2 and not [name for name in names if "generation" in name], names
     back = life.reboot(into=1).after
     assert (back.current, back.booted, back.default) == (old.current, old.current, new)
 """

@@ -22,6 +22,15 @@ __all__ = ["FirewallState", "Tool", "firewall"]
 
 _READ = r"""
 PATH=$PATH:/run/current-system/sw/bin:/run/current-system/sw/sbin
+# NixOS with the backend firewalld puts no nft on the path; it lies beside the library that firewalld uses.
+if ! command -v nft >/dev/null; then
+  firewalld=$(systemctl show --property=MainPID --value firewalld.service 2>/dev/null)
+  while read -r line; do
+    [[ $line =~ (/.*)/lib(/[^/]+)?/libnftables\.so ]] || continue
+    PATH+=:${BASH_REMATCH[1]}/bin:${BASH_REMATCH[1]}/sbin
+    break
+  done 2>/dev/null </proc/"${firewalld:-0}"/maps
+fi
 show() {
   local name=$1; shift
   if command -v "$1" >/dev/null; then
@@ -48,6 +57,11 @@ show rules-4 ip -4 -json rule
 show rules-6 ip -6 -json rule
 title forwarding
 printf '4 %s\n6 %s\n' "$(</proc/sys/net/ipv4/ip_forward)" "$(</proc/sys/net/ipv6/conf/all/forwarding)" 2>/dev/null
+title senders
+for file in /proc/sys/net/ipv4/conf/*/rp_filter; do
+  name=${file%/*}
+  printf '%s %s\n' "${name##*/}" "$(<"$file")"
+done 2>/dev/null
 true
 """
 
@@ -90,7 +104,12 @@ class FirewallState:
 
     @property
     def is_known(self) -> bool:
-        """Whether any tool showed the rules; where not, an empty ruleset means nothing."""
+        """Whether any tool showed the rules; where not, an empty ruleset means nothing.
+
+        firewalld keeps its rules in nftables, which the tools of iptables do not show.
+        """
+        if self.units.get("firewalld.service") == "active":
+            return self.tools["nft"] is Tool.ANSWERED
         return Tool.ANSWERED in self.tools.values()
 
     @property
@@ -118,6 +137,7 @@ def _parse(output: ProbeOutput) -> FirewallState:
         routes=[(family, sections.get(f"routes-{family}", "")) for family in (4, 6)],
         forwarding=sections.get("forwarding", ""),
         policies=[(family, sections.get(f"rules-{family}", "")) for family in (4, 6)],
+        senders=sections.get("senders", ""),
     )
     return FirewallState(
         ruleset=Ruleset(tables=_tables(sections, nft_tables), surroundings=surroundings),

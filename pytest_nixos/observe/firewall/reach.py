@@ -87,6 +87,18 @@ class Reach:
         """
         return self.judge({d: ((v, v),) for d, v in packet.items()})
 
+    def senders_let_in(self, packets: Box) -> Spans:
+        """Return who may send some of `packets`, perhaps up to a limit or where that cannot be
+        told.
+        """
+        found = [
+            both.get("saddr", self.start["saddr"])
+            for piece in self.pieces
+            if piece.decision is not Decision.REFUSED
+            and (both := meet_boxes(piece.box, packets, self.start)) is not None
+        ]
+        return joined(span for senders in found for span in senders)
+
     def ports(self, packets: Box) -> Sequence[PortJudgement]:
         """Tell for each destination port what becomes of `packets`, as far as they are the same
         for a port.

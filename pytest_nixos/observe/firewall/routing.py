@@ -121,6 +121,7 @@ class Surroundings:
     :param is_known: whether the guest told; where not, nothing follows from what is missing.
     :param forwards: families whose packets are forwarded.
     :param policies: rules of policy routing in their order; empty where they are the plain ones.
+    :param checks_senders: whether the kernel itself refuses forged senders of IPv4 (``rp_filter``).
     """
 
     interfaces: tuple[Interface, ...] = ()
@@ -128,6 +129,7 @@ class Surroundings:
     forwards: tuple[int, ...] = ()
     is_known: bool = False
     policies: tuple[Policy, ...] = field(default=())
+    checks_senders: bool = False
 
     def policy(self, family: int) -> Sequence[Policy]:
         """Return the rules that choose among the routing tables."""

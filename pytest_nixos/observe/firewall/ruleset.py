@@ -25,28 +25,13 @@ from pytest_nixos.observe.firewall.names import PROTOCOLS
 from pytest_nixos.observe.firewall.opening import Decision, PortJudgement, rule_text
 from pytest_nixos.observe.firewall.reach import Reach
 from pytest_nixos.observe.firewall.routing import Surroundings
-from pytest_nixos.observe.firewall.spans import Spans, cut, joined, only, parse_network, whole
+from pytest_nixos.observe.firewall.spans import Spans, cut, only
+from pytest_nixos.observe.firewall.strangers import are_few, strangers_box
 
-__all__ = ["STRANGER", "Judgement", "Ruleset", "strangers_box"]
+__all__ = ["STRANGER", "Judgement", "Ruleset"]
 
 STRANGER = ANY_PORT  # an interface that no rule names
 _FAMILIES = {"ip": 4, "ip6": 6}
-# No sender outside has these: this network, loopback, multicast, "limited broadcast"; RFC 6890.
-_NO_SENDERS = {
-    4: ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0-255.255.255.255"),
-    6: ("::", "::1", "ff00::/8"),
-}
-_NO_TARGETS = {
-    4: ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "255.255.255.255"),
-    6: ("::", "::1", "ff00::/8"),
-}
-_TO_ALL = "255.255.255.255"
-_MULTICAST = {4: "224.0.0.0/4", 6: "ff00::/8"}
-# Protocols of connections between two: Linux takes their packets only if they are for it alone.
-_BETWEEN_TWO = only(6, 33, 132)
-_SYN = 2
-_ETHERTYPES = {4: 0x0800, 6: 0x86DD}
-_DONT_FRAGMENT = 0x4000
 _UNUSED_PROTOCOL = 253  # for experiments, RFC 3692
 _ECHO = {4: ("icmp.type", 8), 6: ("icmpv6.type", 128)}
 
@@ -57,40 +42,6 @@ class Judgement:
 
     decision: Decision
     rules: tuple[str, ...] = ()
-
-
-def strangers_box(
-    family: int, cast: Cast = Cast.UNICAST, broadcasts: Sequence[int] = ()
-) -> dict[str, Spans]:
-    """Return the class of packets that begin something: sent by an honest stranger to an address
-    of the guest, or to all who listen.
-
-    :param broadcasts: the broadcast addresses of the guest's networks.
-    """
-    bits = 32 if family == 4 else 128
-    every = whole((1 << bits) - 1)
-    box = {
-        "family": only(family),
-        "protocol": whole(255),
-        "saddr": cut(every, joined(s for t in _NO_SENDERS[family] for s in parse_network(t))),
-        "daddr": cut(every, joined(s for t in _NO_TARGETS[family] for s in parse_network(t))),
-        "ethertype": only(_ETHERTYPES[family]),
-        "pkttype": only(0),
-        "tcp.flags": only(_SYN),
-    }
-    if family == 4:
-        box |= {"ip.frag-off": only(0, _DONT_FRAGMENT), "ip.version": only(4)}
-        box |= {"ip.hdrlength": only(5)}
-    else:
-        box |= {"ip6.version": only(6)}
-    if cast is not Cast.UNICAST:
-        box |= {"pkttype": only(cast.value), "protocol": cut(whole(255), _BETWEEN_TWO)}
-        box["daddr"] = (
-            parse_network(_MULTICAST[family])
-            if cast is Cast.MULTICAST
-            else joined([*parse_network(_TO_ALL), *((n, n) for n in broadcasts)])
-        )
-    return box
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -148,13 +99,19 @@ class Ruleset:
         return reach.open_ports(PROTOCOLS[protocol], decisions)
 
     def default(self, *, family: str = "ip", interface: str = STRANGER) -> Judgement:
-        """Tell what becomes of a packet that no rule names.
+        """Tell what becomes of a packet that no rule names, neither by itself nor by its sender.
 
         Asked of a protocol that nobody uses, so that the answer holds for an ending rule ("drop
-        all") as for a base chain's policy.
+        all") as for a base chain's policy. Whom a rule trusts by name (``ip saddr 10.0.0.0/8
+        accept``, a zone's source of firewalld) is let in by that rule and not by default; where
+        such rules name many of all who could send, they are the default.
         """
+        reach = self.reach(interface=interface, family=family)
         packets = {"protocol": only(_UNUSED_PROTOCOL)}
-        decision, rules = self.reach(interface=interface, family=family).judge(packets)
+        named = reach.senders_let_in(packets)
+        if are_few(named, _FAMILIES[family]):
+            packets["saddr"] = cut(reach.start["saddr"], named)
+        decision, rules = reach.judge(packets)
         return Judgement(decision=decision, rules=rules)
 
     def refuses_by_default(self, *, family: str = "ip", interface: str = STRANGER) -> bool:
@@ -216,8 +173,10 @@ class Ruleset:
         return sorted(n for n in asked if self._trusts(n))
 
     def _trusts(self, interface: str) -> bool:
+        # Of other protocols there are messages that open nothing, which firewalld refuses of all.
+        packets = {"protocol": only(PROTOCOLS["tcp"], PROTOCOLS["udp"], _UNUSED_PROTOCOL)}
         return all(
-            self.reach(interface=interface, family=f).judge({})[0] is Decision.ACCEPTED
+            self.reach(interface=interface, family=f).judge(packets)[0] is Decision.ACCEPTED
             for f in _FAMILIES
         )
 
@@ -240,9 +199,11 @@ class Ruleset:
     @property
     def has_reverse_path_filter(self) -> bool:
         """Whether packets whose answer would leave by another way are refused, which honest ones
-        are not.
+        are not; of IPv4 also by the kernel, if rules do so for IPv6, which it cannot.
         """
         families = {f for c in self._chains() if c.hook for f in c.families} - {BRIDGE}
+        if self.surroundings.checks_senders:
+            families -= {4}
         return bool(families) and all(self._refuses_forged(f) for f in families)
 
     def _refuses_forged(self, family: int) -> bool:

@@ -52,6 +52,7 @@ def parse_surroundings(
     routes: Sequence[tuple[int, str]],
     forwarding: str,
     policies: Sequence[tuple[int, str]] = (),
+    senders: str = "",
 ) -> Surroundings:
     """Read what the guest told; what cannot be read leaves the whole unknown.
 
@@ -59,6 +60,7 @@ def parse_surroundings(
     :param routes: family to ``ip -json route show table all``.
     :param forwarding: lines of family and 0 or 1.
     :param policies: family to ``ip -json rule``; a kernel without policy routing shows none.
+    :param senders: lines of interface (``all``, ``default``) and its ``rp_filter``.
     """
     try:
         interfaces = tuple(_interface(entry) for entry in read_json(addresses) if entry)
@@ -78,8 +80,23 @@ def parse_surroundings(
     words = (line.split() for line in forwarding.split("\n"))
     forwards = tuple(int(w[0]) for w in words if len(w) == 2 and w[0] in "46" and w[1] == "1")
     return Surroundings(
-        interfaces=interfaces, routes=found, forwards=forwards, is_known=True, policies=rules
+        interfaces=interfaces,
+        routes=found,
+        forwards=forwards,
+        is_known=True,
+        policies=rules,
+        checks_senders=_checks_senders(senders),
     )
+
+
+def _checks_senders(text: str) -> bool:
+    """Whether the kernel looks for forged senders on every interface: what is said for all and for
+    one counts, whichever is more; ip-sysctl.rst.
+    """
+    words = (line.split() for line in text.split("\n"))
+    found = {w[0]: w[1] != "0" for w in words if len(w) == 2}
+    own = [on for name, on in found.items() if name not in ("all", "default", "lo")]
+    return bool(own) and all(on or found.get("all", False) for on in own)
 
 
 def _interface(entry: Json) -> Interface:

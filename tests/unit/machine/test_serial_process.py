@@ -76,6 +76,26 @@ def test_output_of_both_streams_becomes_lines(
     assert process.end_words == "with exit status 7"
 
 
+def test_no_python_is_forked_beside_other_threads(
+    tmp_path: Path, console: Console, shell: list[SerialProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may hang in the child, of which Python 3.12 and later warn in each run's summary."""
+    monkeypatch.delattr(os, "forkpty")
+    monkeypatch.delattr(os, "fork")
+    process = start("echo here", tmp_path, console, shell)
+    assert process.wait_ended(5)
+    assert console.tail() == ("here",)
+
+
+def test_its_terminal_is_its_own_and_does_not_echo(
+    tmp_path: Path, console: Console, shell: list[SerialProcess]
+) -> None:
+    script = "echo here >/dev/tty; stty size; case $(stty -a) in *' -echo '*) echo silent;; esac"
+    process = start(script, tmp_path, console, shell)
+    assert process.wait_ended(5)
+    assert console.tail() == ("here", "24 80", "silent")
+
+
 def test_a_login_prompt_is_seen_while_it_waits(
     tmp_path: Path, console: Console, shell: list[SerialProcess]
 ) -> None:

@@ -155,6 +155,63 @@ def test_a_rule_that_accepts_everything_opens_all_and_is_extra() -> None:
     assert "all other protocols" in [o.what.split(", ")[-1] for o in openings(ruleset)]
 
 
+def from_senders(*prefixes: tuple[str, int], family: str = "ip") -> Ruleset:
+    """The recorded ruleset and rules that accept everything from these senders."""
+    left = {"payload": {"protocol": family, "field": "saddr"}}
+    return changed(
+        lambda entries: entries.extend(
+            rule(
+                "input-allow",
+                {
+                    "match": {
+                        "op": "==",
+                        "left": left,
+                        "right": {"prefix": {"addr": address, "len": length}},
+                    }
+                },
+                ACCEPT,
+            )
+            for address, length in prefixes
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("family", "prefixes"),
+    [
+        ("ip", [("10.0.0.0", 8)]),
+        ("ip", [("10.0.0.0", 8), ("192.168.0.0", 16), ("203.0.113.0", 24)]),
+        ("ip6", [("fd00::", 8)]),
+        ("ip6", [("2001:db8::", 32)]),
+    ],
+)
+def test_whom_a_rule_trusts_by_name_is_not_let_in_by_default(
+    family: str, prefixes: list[tuple[str, int]]
+) -> None:
+    ruleset = from_senders(*prefixes, family=family)
+    for each in FAMILIES:
+        assert ruleset.refuses_by_default(family=each)
+    told = [o for o in openings(ruleset, family=family) if o.protocol == -1]
+    assert any(o.sources is not None for o in told)
+
+
+@pytest.mark.parametrize(
+    ("family", "prefixes"),
+    [
+        ("ip", [("0.0.0.0", 1), ("128.0.0.0", 1)]),
+        ("ip", [(f"{n}.0.0.0", 4) for n in range(0, 256, 16)]),
+        ("ip", [("0.0.0.0", 0)]),
+        ("ip", [("64.0.0.0", 2)]),
+        ("ip6", [("2000::", 3)]),  # all that anybody in the internet has
+        ("ip6", [("2000::", 4)]),
+    ],
+)
+def test_rules_that_name_many_senders_are_the_default(
+    family: str, prefixes: list[tuple[str, int]]
+) -> None:
+    assert not from_senders(*prefixes, family=family).refuses_by_default(family=family)
+
+
 def test_a_drop_in_front_closes_a_declared_port() -> None:
     ruleset = changed(
         lambda entries: entries.insert(first_rule(entries), rule("input-allow", dport(22), DROP))
@@ -385,6 +442,7 @@ def test_firewalld_is_judged_like_any_ruleset_of_nft() -> None:
         assert ports(state.ruleset, "tcp", family=family) == ["22", "9090"]
         assert state.ruleset.refuses_by_default(family=family)
     assert ports(state.ruleset, "tcp", interface="eth1") == ["0-65535"]
+    assert "eth1" in state.ruleset.trusted_interfaces
     assert "udp 546 to fe80::/64" in [o.what for o in openings(state.ruleset, family="ip6")]
 
 

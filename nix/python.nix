@@ -116,6 +116,7 @@ in
         in
         builtins.elem top [
           "pyproject.toml"
+          "setup.py"
           "README.md"
           "LICENSE"
           "pytest_nixos"

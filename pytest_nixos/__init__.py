@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import PackageNotFoundError, version
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the same names as below, for type checkers
+    __version__: str
     from pytest_nixos import observe
     from pytest_nixos.errors import (
         BootError,
@@ -123,11 +124,6 @@ __all__ = [
     "poll",
 ]
 
-try:
-    __version__ = version("pytest-nixos")
-except PackageNotFoundError:  # a source tree on sys.path, not installed
-    __version__ = "0+unknown"
-
 _HOME = {
     "BootError": "errors",
     "BuildError": "errors",
@@ -194,9 +190,21 @@ _HOME = {
 def __getattr__(name: str) -> object:
     # Names load when they are first used: importing the plugin must not slow down other pytest
     # runs.
+    if name == "__version__":
+        return _version()
     if name == "observe":
         return importlib.import_module(f"{__name__}.observe")
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+
+
+@cache
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("pytest-nixos")
+    except PackageNotFoundError:  # a source tree on sys.path, not installed
+        return "0+unknown"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest_nixos
 from pytest_nixos.plugin import hookspecs
+from pytest_nixos.plugin.declared_options import option_rows
 from pytest_nixos.plugin.hooks import MARKERS
-from pytest_nixos.plugin.options import option_rows
 
 __all__ = ["plugin_page"]
 

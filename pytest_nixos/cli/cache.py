@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from pytest_nixos.machine.snapshot.limits import (
 from pytest_nixos.machine.snapshot.record import Snapshot, SnapshotDamaged
 from pytest_nixos.machine.snapshot.store import SnapshotStore
 from pytest_nixos.nix.cache import EvaluationCache
+from pytest_nixos.standards.bundled import compiled_cache
 from pytest_nixos.standards.scan_cache import ScanFile
 
 __all__ = ["add", "cleared", "listed", "pruned", "verified"]
@@ -105,6 +107,8 @@ def _cache(options: argparse.Namespace) -> Iterator[str]:
         "verify": lambda: verified(snapshots, scans),
         "clear": lambda: cleared(evaluations, snapshots, scans),
     }
+    if options.action == "clear":
+        shutil.rmtree(compiled_cache().directory, ignore_errors=True)
     yield from actions[options.action]()
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from pytest_nixos.generations.announced import Announced
-from pytest_nixos.generations.bridge import StoreBridge
-from pytest_nixos.generations.generations import Generations
-from pytest_nixos.generations.links import Generation, Links, Verb
-from pytest_nixos.generations.outcome import PowerOutcome, SwitchEnd, SwitchOutcome
-from pytest_nixos.generations.sources import (
-    Delta,
-    OtherFlake,
-    OtherHost,
-    Source,
-    Specialisation,
-    StorePath,
-)
-from pytest_nixos.generations.units import UnitChanges
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the same names as below, for type checkers
+    from pytest_nixos.generations.announced import Announced
+    from pytest_nixos.generations.bridge import StoreBridge
+    from pytest_nixos.generations.generations import Generations
+    from pytest_nixos.generations.links import Generation, Links, Verb
+    from pytest_nixos.generations.outcome import PowerOutcome, SwitchEnd, SwitchOutcome
+    from pytest_nixos.generations.sources import (
+        Delta,
+        OtherFlake,
+        OtherHost,
+        Source,
+        Specialisation,
+        StorePath,
+    )
+    from pytest_nixos.generations.units import UnitChanges
 
 __all__ = [
     "Announced",
@@ -35,3 +39,30 @@ __all__ = [
     "UnitChanges",
     "Verb",
 ]
+
+_HOME = {
+    "Announced": "announced",
+    "Delta": "sources",
+    "Generation": "links",
+    "Generations": "generations",
+    "Links": "links",
+    "OtherFlake": "sources",
+    "OtherHost": "sources",
+    "PowerOutcome": "outcome",
+    "Source": "sources",
+    "Specialisation": "sources",
+    "StoreBridge": "bridge",
+    "StorePath": "sources",
+    "SwitchEnd": "outcome",
+    "SwitchOutcome": "outcome",
+    "UnitChanges": "units",
+    "Verb": "links",
+}
+
+
+def __getattr__(name: str) -> object:
+    # Names load when they are first used: most runs change no generation.
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{home}"), name)

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 from pytest_nixos.errors import TransportError
 from pytest_nixos.machine.command import DRAW_MARK, CommandResult, drawn_mark
+from pytest_nixos.observe.at_once import at_once
 from pytest_nixos.observe.text import split_lines, whole
 
 __all__ = ["Probe", "ProbeOutput", "RunCommand", "collect", "observe", "read"]
@@ -24,8 +25,10 @@ title() {{ printf '\n%s=%s\n' "$pn_mark" "$*"; }}
 printf '\n{token} %s\n' "$pn_mark"
 """
 )
-_ONE = r"""( {script}
-) 2>/dev/null </dev/null; printf '\n%s %d\n' "$pn_mark" $?"""
+# No probe gets hold of what another one prints, which tells the mark.
+_ONE = r"""( for pn_fd in $pn_fds; do exec {{pn_fd}}<&-; done
+{script}
+) 2>/dev/null </dev/null; printf '\n%s %d {index}\n' "$pn_mark" $?"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,22 +95,34 @@ def collect(run: RunCommand, probes: Sequence[Probe[object]]) -> Mapping[str, Pr
     outputs = {p.name: ProbeOutput(stdout=b"", exit_status=126) for p in probes}
     asked = [probe for probe in probes if "\0" not in probe.script]
     token = f"--{secrets.token_hex(16)}"
-    script = _BEGIN.format(token=token) + "\n".join(_ONE.format(script=p.script) for p in asked)
-    result = run(script)
+    parts = [_ONE.format(script=probe.script, index=i) for i, probe in enumerate(asked)]
+    result = run(_BEGIN.format(token=token) + at_once(parts))
     mark, rest = drawn_mark(result.stdout, token)
-    for probe in asked:
-        body, separator, rest = rest.partition(b"\n%b " % (mark or b""))
-        status, newline, rest = rest.partition(b"\n")
-        if mark is None or not separator or not newline:
+    answers = {} if mark is None else _answers(rest, mark)
+    for index, probe in enumerate(asked):
+        if index not in answers:
             raise TransportError(
                 f"probe {probe.name}: the guest's answer ends early (exit status {result.exit_status})",
                 remedy="run again with -v; if it happens again, look at the guest's journal for an OOM kill",
             )
-        ended = whole(status.decode(errors="replace"))
-        outputs[probe.name] = ProbeOutput(
+        outputs[probe.name] = answers[index]
+    return outputs
+
+
+def _answers(rest: bytes, mark: bytes) -> dict[int, ProbeOutput]:
+    """Return what each probe printed, by its number; they ended in any order."""
+    answers: dict[int, ProbeOutput] = {}
+    while True:
+        body, separator, rest = rest.partition(b"\n%b " % mark)
+        line, newline, rest = rest.partition(b"\n")
+        status, _, number = line.decode(errors="replace").partition(" ")
+        index = whole(number)
+        if not separator or not newline or index is None:
+            return answers
+        ended = whole(status)
+        answers[index] = ProbeOutput(
             stdout=body, exit_status=126 if ended is None else ended, mark=mark.decode()
         )
-    return outputs
 
 
 def observe(run: RunCommand, probe: Probe[R]) -> R:

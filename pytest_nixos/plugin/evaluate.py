@@ -18,7 +18,8 @@ from pytest_nixos.nix.prepared import PreparedFlakes, read_prepared
 from pytest_nixos.nix.refs import HostRef
 from pytest_nixos.nix.schedule import Question, select_hosts
 from pytest_nixos.nix.store import Nix
-from pytest_nixos.plugin.options import Settings, SnapshotUse
+from pytest_nixos.plugin.declared_options import SnapshotUse
+from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.session import HostEntry, NixosSession
 from pytest_nixos.standards.decides import where_paths
 from pytest_nixos.standards.load import load_catalogue, option_paths

@@ -11,14 +11,9 @@ import pytest
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import BootError, NixosError
 from pytest_nixos.findings import Evidence
-from pytest_nixos.generations import Generations
-from pytest_nixos.generations.nix_bridge import NixBridge
-from pytest_nixos.generations.upgrade_outcome import UpgradeOutcome
 from pytest_nixos.generations.upgrade_stage import Stage
 from pytest_nixos.local.pace import Pressure, PressureMark
 from pytest_nixos.machine.base import Machine
-from pytest_nixos.machine.cluster.cluster import Cluster
-from pytest_nixos.machine.faults.faults import Faults
 from pytest_nixos.nix.flake import Flake
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.observe.internet import NeedsOfMachine
@@ -30,15 +25,18 @@ from pytest_nixos.plugin.host_failure import (
     shown_apart,
     shown_once,
 )
-from pytest_nixos.plugin.machines.cluster import ClusterLaunch
 from pytest_nixos.plugin.machines.launch import Launch
-from pytest_nixos.plugin.machines.upgrade import Upgrades
 from pytest_nixos.plugin.not_applicable import not_applicable
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.plugin.stash import EVIDENCE, PROGRESS, SESSION
 from pytest_nixos.standards.model import Control
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # most runs need none of them
+    from pytest_nixos.generations import Generations
+    from pytest_nixos.generations.upgrade_outcome import UpgradeOutcome
+    from pytest_nixos.machine.cluster.cluster import Cluster
+    from pytest_nixos.machine.faults.faults import Faults
+    from pytest_nixos.plugin.machines.upgrade import Upgrades
     from pytest_nixos.test_secrets.archive import TestSecrets
     from pytest_nixos.testinfra import NixosHost
 
@@ -54,6 +52,8 @@ def _nixos_host(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def _nixos_upgrades(request: pytest.FixtureRequest) -> Iterator[Upgrades]:
+    from pytest_nixos.plugin.machines.upgrade import Upgrades
+
     config, session = request.config, _session(request)
 
     def launch(key: str, boot_loader: bool) -> Launch:
@@ -217,6 +217,8 @@ def nixos_faults(nixos_machine: Machine) -> Faults:
     """Faults of the running machine, each a context manager that undoes itself; see
     :class:`Faults`.
     """
+    from pytest_nixos.machine.faults.faults import Faults
+
     return Faults(nixos_machine)
 
 
@@ -227,6 +229,8 @@ def nixos_cluster(
     """Start several hosts of the flake on one network: ``nixos_cluster("web", "db")``; the same
     ones once.
     """
+    from pytest_nixos.plugin.machines.cluster import ClusterLaunch
+
     session = _session(request)
     with ClusterLaunch(
         session.flakes.of(nixos_host_config.ref.flake),
@@ -320,6 +324,9 @@ def _session(request: pytest.FixtureRequest) -> NixosSession:
 def _generations(
     session: NixosSession, machine: Machine, host: HostConfig, temporary: pytest.TempPathFactory
 ) -> Generations:
+    from pytest_nixos.generations import Generations
+    from pytest_nixos.generations.nix_bridge import NixBridge
+
     live = machine.backend.name is BackendName.SSH
     refusal = "it is a live host" if live and not session.settings.allow_live_switch else ""
     roots = temporary.mktemp("generations")

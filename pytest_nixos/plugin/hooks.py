@@ -10,8 +10,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_nixos.errors import NixosError
-from pytest_nixos.local.text import printable_lines
-from pytest_nixos.plugin.options import Settings, add_options
+from pytest_nixos.plugin.declared_options import add_options, any_given
 
 __all__: list[str] = []
 
@@ -43,20 +42,35 @@ def pytest_configure(config: pytest.Config) -> None:
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
     try:
-        settings = Settings.from_config(config)
-        if settings.active and not _lists_fixtures(config):
-            from pytest_nixos.plugin.run_hooks import activate
-
-            activate(config, settings)
-        elif _lists_fixtures(config) or config.option.setupplan:
-            # Whoever reads what there is runs nothing.
-            from pytest_nixos.plugin.run_hooks import register_fixtures
-
-            register_fixtures(config)
-        else:
-            config.pluginmanager.register(WithoutHosts(), "nixos-without-hosts")
+        if not (any_given(config) and _activated(config)):
+            _stay_out(config)
     except NixosError as err:
+        from pytest_nixos.local.text import printable_lines
+
         raise pytest.UsageError(printable_lines(str(err))) from err
+
+
+def _activated(config: pytest.Config) -> bool:
+    """Read the settings, and register what tests hosts where they name any."""
+    from pytest_nixos.plugin.options import Settings
+
+    settings = Settings.from_config(config)
+    if not settings.active or _lists_fixtures(config):
+        return False
+    from pytest_nixos.plugin.run_hooks import activate
+
+    activate(config, settings)
+    return True
+
+
+def _stay_out(config: pytest.Config) -> None:
+    if _lists_fixtures(config) or config.option.setupplan:
+        # Whoever reads what there is runs nothing.
+        from pytest_nixos.plugin.run_hooks import register_fixtures
+
+        register_fixtures(config)
+    else:
+        config.pluginmanager.register(WithoutHosts(), "nixos-without-hosts")
 
 
 class WithoutHosts:

@@ -21,8 +21,9 @@ from pytest_nixos.nix.refs import HostRef
 from pytest_nixos.nix.schedule import Evaluated, Question, evaluate_hosts
 from pytest_nixos.observe.internet import NeedsOfMachine
 from pytest_nixos.observe.store import Observations
+from pytest_nixos.plugin.declared_options import SnapshotUse
 from pytest_nixos.plugin.machines.changed import ChangedMachines
-from pytest_nixos.plugin.options import Settings, SnapshotUse
+from pytest_nixos.plugin.options import Settings
 from pytest_nixos.standards.load import Catalogue
 from pytest_nixos.standards.model import Control
 from pytest_nixos.standards.waivers import Waiver

@@ -7,7 +7,6 @@ Nix with ``builtins.fromTOML``.
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from pytest_nixos.errors import CatalogueError
+from pytest_nixos.standards.compile_toml import as_plain
 from pytest_nixos.standards.did_you_mean import did_you_mean
 from pytest_nixos.standards.format import FORMS
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import ValidationError
 
-__all__ = ["ENTRY_KEYS", "check_schema", "read_document"]
+__all__ = ["ENTRY_KEYS", "as_model", "check_schema", "read_document", "read_toml"]
 
 Json = Any
 T = TypeVar("T")
@@ -37,15 +37,23 @@ ENTRY_KEYS: Mapping[str, tuple[str, str]] = {
 }
 
 
-def read_document(path: Path, kind: type[T], *, trusted: bool = False) -> T:
+def read_document(path: Path, kind: type[T]) -> T:
     """Read one file, held against the schema.
 
     :param kind: one of :data:`pytest_nixos.standards.format.FORMS`.
-    :param trusted: whether the file ships with this package, whose tests hold it against the
-        schema; that takes half a second of each start otherwise.
     :raises CatalogueError: naming the file, the line or entry, the field, and what was expected.
     """
-    form = next(name for name, known in FORMS.items() if known is kind)
+    plain = read_toml(path, kind)
+    check_schema(plain, _form(kind), source=str(path))
+    return as_model(plain, kind, path)
+
+
+def read_toml(path: Path, kind: type[object]) -> dict[str, Json]:
+    """Read one file as plain values, held against nothing.
+
+    :raises CatalogueError: if it cannot be read or is not TOML.
+    """
+    form = _form(kind)
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as err:
@@ -64,9 +72,15 @@ def read_document(path: Path, kind: type[T], *, trusted: bool = False) -> T:
             f"{path}: not valid TOML: {err}",
             remedy="correct that line; strings of Nix are easiest in '''triple single quotes'''",
         ) from err
-    plain: dict[str, Json] = _plain(document)
-    if not trusted:
-        check_schema(plain, form, source=str(path))
+    plain: dict[str, Json] = as_plain(document)
+    return plain
+
+
+def as_model(plain: Mapping[str, Json], kind: type[T], path: Path) -> T:
+    """Make a file's model of its plain values.
+
+    :raises CatalogueError: naming the file and the field.
+    """
     try:
         return msgspec.convert(plain, kind)
     except msgspec.ValidationError as err:
@@ -94,15 +108,8 @@ def check_schema(document: Mapping[str, Json], form: str, *, source: str) -> Non
     )
 
 
-def _plain(value: Json) -> Json:
-    """Turn TOML's dates into ISO text, as the schema and the reports want them."""
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, dt.date | dt.time):
-        return value.isoformat()
-    return value
+def _form(kind: type[object]) -> str:
+    return next(name for name, known in FORMS.items() if known is kind)
 
 
 @cache

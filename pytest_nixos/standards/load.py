@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
 from pytest_nixos.errors import CatalogueError
+from pytest_nixos.standards.bundled import read_bundled
 from pytest_nixos.standards.did_you_mean import did_you_mean
 from pytest_nixos.standards.documents import read_document
 from pytest_nixos.standards.format import CatalogueFile
@@ -56,9 +56,7 @@ def load_catalogue(extra_dirs: Sequence[Path] = ()) -> Catalogue:
 
     :raises CatalogueError: if a file is malformed or an id is there twice.
     """
-    with as_file(files("pytest_nixos.standards").joinpath("catalogue")) as bundled:
-        paths = _toml_files(bundled)
-        documents = [(path, read_document(path, CatalogueFile, trusted=True)) for path in paths]
+    documents = read_bundled("catalogue", CatalogueFile)
     for directory in extra_dirs:
         found = _toml_files(directory)
         documents += [(path, read_document(path, CatalogueFile)) for path in found]

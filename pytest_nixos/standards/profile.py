@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
 from pytest_nixos.errors import CatalogueError
 from pytest_nixos.findings import Severity
+from pytest_nixos.standards.bundled import read_bundled
 from pytest_nixos.standards.did_you_mean import did_you_mean
 from pytest_nixos.standards.documents import read_document
 from pytest_nixos.standards.format import ProfileFile, SelectionEntry
@@ -70,10 +70,10 @@ def load_profiles(catalogue: Catalogue, extra_dirs: Sequence[Path] = ()) -> Mapp
     :raises CatalogueError: if one is malformed, its name is taken, or it names something that does
         not exist.
     """
-    with as_file(files("pytest_nixos.standards").joinpath("profiles")) as bundled:
-        loaded = [_parse(path, trusted=True) for path in sorted(bundled.glob("*.toml"))]
+    loaded = [_parsed(file, path) for path, file in read_bundled("profiles", ProfileFile)]
     for directory in extra_dirs:
-        loaded += [_parse(path) for path in sorted((directory / "profiles").glob("*.toml"))]
+        paths = sorted((directory / "profiles").glob("*.toml"))
+        loaded += [_parsed(read_document(path, ProfileFile), path) for path in paths]
     profiles: dict[str, Profile] = {}
     for profile in loaded:
         if (taken := profiles.get(profile.name)) is not None:
@@ -176,8 +176,7 @@ def _known(profile: Profile, where: str, names: Iterable[str], known: Iterable[s
             )
 
 
-def _parse(path: Path, *, trusted: bool = False) -> Profile:
-    file = read_document(path, ProfileFile, trusted=trusted)
+def _parsed(file: ProfileFile, path: Path) -> Profile:
     return Profile(
         name=file.profile,
         title=file.title,

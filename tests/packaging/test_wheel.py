@@ -144,6 +144,28 @@ def test_only_checks_are_rewritten_by_pytest(installed: Path, tmp_path: Path) ->
     assert done.returncode == 0, done.stdout
 
 
+def test_catalogue_of_the_wheel_is_compiled(installed: Path, tmp_path: Path) -> None:
+    # On a read-only install without a home nothing else can keep what was parsed.
+    program = (
+        "import tomllib\n"
+        "tomllib.loads = None\n"
+        "from pytest_nixos.standards.load import load_catalogue\n"
+        "from pytest_nixos.standards.profile import load_profiles\n"
+        "print(len(load_profiles(load_catalogue())))"
+    )
+    (tmp_path / "file").touch()
+    done = subprocess.run(
+        [installed, "-c", program],
+        cwd="/",
+        env={"XDG_CACHE_HOME": str(tmp_path / "file/none")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 5
+
+
 def test_the_flake_names_the_same_dependencies() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = {re.split(r"[<>=!~ ]", text)[0].replace(".", "-") for text in project["dependencies"]}

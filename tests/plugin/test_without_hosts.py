@@ -50,6 +50,33 @@ def test_heavy_modules_are_not_imported(pytester: pytest.Pytester) -> None:
     pytester.runpytest_subprocess().assert_outcomes(passed=1)
 
 
+def test_next_to_nothing_of_ours_is_imported(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import sys
+        def test_a():
+            ours = {name for name in sys.modules if name.startswith("pytest_nixos.")}
+            rooms = {"plugin", "machine", "machine.snapshot", "machine.snapshot.limits"}
+            plugin = {"plugin.hooks", "plugin.plain_import", "plugin.hookspecs", "plugin.declared_options"}
+            known = rooms | plugin | {"backend_name", "errors"}
+            assert ours <= {f"pytest_nixos.{name}" for name in known}, ours
+        """
+    )
+    pytester.runpytest_subprocess().assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("where", ["option", "ini"])
+def test_wrong_setting_is_told_without_a_host(pytester: pytest.Pytester, where: str) -> None:
+    pytester.makepyfile("def test_a(): pass")
+    if where == "ini":
+        pytester.makeini("[pytest]\nnixos_fail_on = nonsense")
+    result = pytester.runpytest_subprocess(
+        *(["--nixos-fail-on", "nonsense"] if where == "option" else [])
+    )
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--nixos-fail-on: got 'nonsense'*"])
+
+
 def test_result_links_are_only_ignored_where_hosts_are_tested(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_a(): pass")
     Path(pytester.path / "result").symlink_to("/nix/store")

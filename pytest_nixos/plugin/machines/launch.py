@@ -20,7 +20,8 @@ from pytest_nixos.machine.capabilities import Preflight
 from pytest_nixos.machine.memory_needs import MemoryPlan, machines_at_once, plan_memory
 from pytest_nixos.machine.missing import missing_in_machine
 from pytest_nixos.nix.host_facts import HostConfig
-from pytest_nixos.plugin.options import Keep, NetworkUse, Settings, SnapshotUse
+from pytest_nixos.plugin.declared_options import Keep, NetworkUse, SnapshotUse
+from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.progress import Progress
 from pytest_nixos.plugin.session import HostEntry, NixosSession
 

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pytest_nixos.errors import NixosError, SettingsError
+from pytest_nixos.errors import SettingsError, Unanswerable
 from pytest_nixos.local.process import Completed
 from pytest_nixos.nix.evaluate import Measured
 from pytest_nixos.nix.expression import Instrumentation, option_names
@@ -31,7 +31,7 @@ FORMAT = 1
 _REMEDY = "make it with lib.checkHost of the same release of pytest-nixos"
 
 
-class NotPrepared(NixosError):
+class NotPrepared(Unanswerable):
     """Something that only Nix could tell, asked where there is no Nix. A check that needs it is not
     applicable there.
     """

@@ -22,7 +22,7 @@ from pytest_nixos.machine.snapshot.limits import (
     DEFAULT_CACHE_GIB,
     CacheLimits,
 )
-from pytest_nixos.nix.refs import HostSelection, UpgradeFrom
+from pytest_nixos.nix.refs import FileRef, HostSelection, UpgradeFrom
 from pytest_nixos.test_secrets.given import GivenSecret, RealKey
 
 __all__ = [
@@ -152,9 +152,7 @@ class Settings:
         cwd = config.invocation_params.dir
         prepared = tuple(dict.fromkeys(cwd / text for text in read.many("prepared")))
         return cls(
-            flakes=()
-            if prepared
-            else tuple(dict.fromkeys(HostSelection.parse(t, cwd=cwd) for t in read.many("flake"))),
+            flakes=() if prepared else _hosts(read, cwd),
             prepared=prepared,
             backend=_backend(read.one("backend")),
             suites=read.many("suite"),
@@ -204,12 +202,14 @@ def add_options(parser: pytest.Parser) -> None:
     group = parser.getgroup("nixos", "NixOS hosts (pytest-nixos)")
     for name, default, kwargs, explanation in _OPTIONS:
         repeatable = kwargs.get("action") == "append"
+        short = [str(kwargs["flag"])] if "flag" in kwargs else []
         group.addoption(
+            *short,
             f"--nixos-{name.replace('_', '-')}",
             dest=f"nixos_{name}",
             default=None,
             help=explanation,
-            **kwargs,
+            **{word: value for word, value in kwargs.items() if word != "flag"},
         )
         if name in _ONLY_BY_HAND:
             continue
@@ -231,8 +231,9 @@ def option_rows() -> Iterator[tuple[str, str, str]]:
         if isinstance(choices, list):
             meaning += f" (`{'`, `'.join(map(str, choices))}`)"
         typed = f"--nixos-{name.replace('_', '-')} {value}".strip()
+        short = f"{kwargs['flag']}, " if "flag" in kwargs else ""
         shown = "" if default in (None, "", False) else f"`{default}`"
-        yield f'<a id="{typed.partition(" ")[0].lstrip("-")}"></a>`{typed}`', shown, meaning
+        yield f'<a id="{typed.partition(" ")[0].lstrip("-")}"></a>`{short}{typed}`', shown, meaning
 
 
 _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
@@ -241,6 +242,18 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
         None,
         {"action": "append", "metavar": "REF#HOST"},
         "host to test, as for nixos-rebuild --flake; REF alone means all hosts of the flake (repeatable)",
+    ),
+    (
+        "file",
+        None,
+        {"action": "append", "metavar": "FILE"},
+        "Nix file with hosts, without flakes: default.nix, configuration.nix; -A names one, else all its hosts (repeatable)",
+    ),
+    (
+        "attr",
+        None,
+        {"action": "append", "metavar": "ATTR", "flag": "-A"},
+        "host of --nixos-file by its attribute path, as for nix-build -A (repeatable)",
     ),
     (
         "prepared",
@@ -424,6 +437,10 @@ class _Reader:
         given = self._config.getoption(f"nixos_{name}")
         return str(given if given is not None else self._config.getini(f"nixos_{name}"))
 
+    def by_hand(self, name: str) -> bool:
+        """Whether an option stands on the command line."""
+        return self._config.getoption(f"nixos_{name}") is not None
+
     def many(self, name: str) -> tuple[str, ...]:
         given = self._config.getoption(f"nixos_{name}")
         if given is not None or name in _ONLY_BY_HAND:
@@ -453,6 +470,29 @@ class _Reader:
         if given is not None:
             return tuple((first, second) for first, second in given)
         return tuple(_pair(line, name) for line in self._config.getini(f"nixos_{name}"))
+
+
+def _hosts(read: _Reader, cwd: Path) -> tuple[HostSelection, ...]:
+    """Return the hosts of flakes and files; where one kind is named on the command line, ini values
+    of the other stand back.
+    """
+    from_flakes = read.many("flake") if read.by_hand("flake") or not read.by_hand("file") else ()
+    from_files = read.many("file") if read.by_hand("file") or not read.by_hand("flake") else ()
+    attrs = read.many("attr")
+    if attrs and len(from_files) != 1:
+        raise SettingsError(
+            f"--nixos-attr {attrs[0]}: there {'are several files' if from_files else 'is no file'} that it could be of",
+            remedy="name one file with it: --nixos-file ./default.nix -A host",
+        )
+    files = [FileRef.parse(text, cwd=cwd) for text in from_files]
+    return tuple(
+        dict.fromkeys(
+            [
+                *(HostSelection.parse(text, cwd=cwd) for text in from_flakes),
+                *(HostSelection(file, attr) for file in files for attr in attrs or (None,)),
+            ]
+        )
+    )
 
 
 def _pair(line: str, name: str) -> tuple[str, str]:

@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from pytest_nixos.backend_name import BackendName
-from pytest_nixos.errors import NixosError, SettingsError
+from pytest_nixos.errors import NixosError, SettingsError, Unanswerable
 from pytest_nixos.local.text import printable_lines
-from pytest_nixos.nix.prepared import NotPrepared
 from pytest_nixos.plugin import collect, data_controls, fixtures, host_fixture
 from pytest_nixos.plugin.evaluate import flakes_of, open_session
 from pytest_nixos.plugin.host_failure import (
@@ -236,7 +235,7 @@ class RunHooks:
 def _without_nix() -> Generator[None, object, object]:
     try:
         return (yield)
-    except NotPrepared as err:
+    except Unanswerable as err:
         not_applicable(err.message)
 
 

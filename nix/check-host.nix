@@ -13,7 +13,8 @@
   name ? host.config.networking.hostName,
   # The flake itself (self), for the controls that judge its files.
   flake ? null,
-  profiles ? [ ],
+  # By default what the host asks for, passthru.pytest-nixos.profiles.
+  profiles ? host.config.passthru.pytest-nixos.profiles or [ ],
   suites ? [ ],
   # Files or directories of tests of your own.
   tests ? [ ],

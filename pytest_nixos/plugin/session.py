@@ -25,7 +25,7 @@ from pytest_nixos.plugin.machines.changed import ChangedMachines
 from pytest_nixos.plugin.options import Settings, SnapshotUse
 from pytest_nixos.standards.load import Catalogue
 from pytest_nixos.standards.model import Control
-from pytest_nixos.standards.waivers import Waiver
+from pytest_nixos.standards.waivers import Waiver, declared_profiles, declared_waivers
 from pytest_nixos.test_secrets.given import check_declared
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ class NixosSession:
         :param say: told what is being done, one line each.
         :return: keys of the hosts that left the run.
         :raises NixosError: if a flake cannot be read, lacks one of the hosts, or none of these
-            hosts evaluates.
+            hosts evaluates; or if waivers that a host declares are malformed.
         """
         subjects = {self._entries[key].subject for key in keys} - {""}
         wanted = [e for e in self.entries if e.key in keys or e.subject in subjects]
@@ -189,10 +189,24 @@ class NixosSession:
                 self.settings.secrets,
                 {e.ref.attr: _secret_names(e.config) for e in self.entries if e.config is not None},
             )
+        self._take_over_what_hosts_say(fresh, say)
         self._look_at_systems([entry for entry in fresh if entry.config is not None], say)
         if wanted and all(entry.failure is not None for entry in wanted):
             raise next(e.failure for e in (*failed, *wanted) if e.failure is not None)
         return tuple(entry.key for entry in left)
+
+    def _take_over_what_hosts_say(self, entries: Sequence[HostEntry], say: Say) -> None:
+        """Take over the waivers that hosts declare; those of the run's file come first."""
+        for entry in entries:
+            if entry.config is None:
+                continue
+            self.waivers += declared_waivers(entry.config, entry.key, self.catalogue.controls)
+            others = sorted({*declared_profiles(entry.config)} - {*self.settings.profiles})
+            if others:
+                say(
+                    f"{entry.key}: asks for the profiles {', '.join(others)}, which this run does not"
+                    f" judge: --nixos-profile {' --nixos-profile '.join(others)}"
+                )
 
     def _look_at_systems(self, entries: Sequence[HostEntry], say: Say) -> None:
         """Say what hosts of another system take, before anything is built."""

@@ -52,6 +52,21 @@ FLAKE = f"""
         requiredSystemFeatures = [ ];
         suites = [ "zram" ];
       }};
+      # Of its own word alone: nothing is judged but that.
+      speaking = judge {{
+        host = hosts.llm-host.extendModules {{
+          modules = [
+            pytest-nixos.nixosModules.default
+            {{
+              pytest-nixos.profiles = [ "hardened" ];
+              pytest-nixos.waivers = [
+                {{ control = "FLK-009"; reason = "r"; owner = "o"; expires = "2099-01-01"; }}
+              ];
+            }}
+          ];
+        }};
+        suites = [ "none" ];
+      }};
       no-host = judge {{ host = {{ }}; name = "nothing"; }};
       two = all {{ hosts = [ "llm-host" "firewall-iptables" ]; }};
       unknown = all {{ hosts = [ "llm-hots" ]; }};
@@ -178,3 +193,15 @@ def test_hosts_of_a_flake_become_checks(flake: Path) -> None:
         flake, "eval", "--json", ".#two", "--apply", "builtins.mapAttrs (_: builtins.attrNames)"
     )
     assert json.loads(done.stdout) == {"x86_64-linux": ["firewall-iptables", "llm-host"]}
+
+
+def test_what_a_host_says_itself_reaches_the_build(flake: Path) -> None:
+    done = nix(flake, "eval", "--raw", ".#speaking.buildCommand")
+    assert done.returncode == 0, done.stderr
+    assert "--nixos-profile hardened" in done.stdout
+    said = nix(flake, "eval", "--json", ".#speaking.document.options")
+    assert [{"control": "FLK-009", "reason": "r", "owner": "o", "expires": "2099-01-01"}] in [
+        option["value"]["waivers"]
+        for option in json.loads(said.stdout)
+        if isinstance(option.get("value"), dict) and "waivers" in option["value"]
+    ]

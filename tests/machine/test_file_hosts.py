@@ -194,6 +194,23 @@ def test_a_file_on_the_command_line_beats_a_flake_of_the_ini_file(tmp_path: Path
     assert "elsewhere" not in done.stdout
 
 
+def test_a_host_waives_for_itself_and_asks_for_a_profile(tmp_path: Path) -> None:
+    said = """
+passthru.pytest-nixos = {
+  profiles = [ "hardened" ];
+  waivers = [ { control = "FLK-010"; reason = "r"; owner = "ops"; expires = "2099-01-01"; } ];
+};
+"""
+    hosts = tmp_path / "hosts.nix"
+    hosts.write_text(hosts.read_text().replace("config = {", f"config = {{ {said}", 1))
+    (tmp_path / "unhashed.nix").write_text('builtins.fetchTarball "https://example.org/x.tgz"\n')
+    asked = ["--nixos-file", ".", "-A", "web", "--nixos-suite", "nix-flake"]
+    found, done = judged(tmp_path, [*asked, "--nixos-profile", "devshell", "-k", "FLK-010"])
+    assert found["FLK-010"]["outcome"] == "waived", done.stdout
+    assert "waived by ops until 2099-01-01: r" in found["FLK-010"]["reason"]
+    assert "web: asks for the profiles hardened" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -126,9 +126,7 @@ def guest_end_of_pipes(run_dir: Path, **variables: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _serving(
-    run_dir: Path, names: dict[str, str], devices: str, **more: str
-) -> Iterator[None]:
+def _serving(run_dir: Path, names: dict[str, str], devices: str, **more: str) -> Iterator[None]:
     ports_dir, spool = run_dir / "ports", run_dir / "spool"
     for device, name in names.items():
         entry = ports_dir / device

@@ -64,9 +64,7 @@ def before_first_look(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], boo
     class Late(selectors.DefaultSelector):
         looked = False
 
-        def select(
-            self, timeout: float | None = None
-        ) -> list[tuple[selectors.SelectorKey, int]]:
+        def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
             first, self.looked = not self.looked, True
             return [] if first and happens() else super().select(timeout)
 

@@ -2,7 +2,7 @@
 # reports whatever the verdict.
 #
 # Evaluation happens here: the document that the plugin reads, and the machine, are inputs of the derivation. The builder has no Nix,
-# no network and no home. What needs Nix while it runs (generations made on the fly, `nix flake check`) is not applicable there and says so.
+# no network and no home. What needs Nix while it runs (`nix flake check`, generations that nobody named) is not applicable there and says so.
 { expressions, channelScript, asked }:
 {
   # An entry of nixosConfigurations.
@@ -13,7 +13,8 @@
   name ? host.config.networking.hostName,
   # The flake itself (self), for the controls that judge its files.
   flake ? null,
-  profiles ? [ ],
+  # By default what the host asks for, passthru.pytest-nixos.profiles.
+  profiles ? null,
   suites ? [ ],
   # Files or directories of tests of your own.
   tests ? [ ],
@@ -25,6 +26,10 @@
   cores ? null,
   # Option paths that controls or tests of your own read, as lists of names.
   options ? [ ],
+  # Modules as text, of generations that tests of your own build: nixos_generations.build(text). The suite rollback's is there.
+  generations ? [ ],
+  # Whether there are generations at all; without, the suite rollback is not applicable, and the host is evaluated once less.
+  rollback ? true,
   # More arguments of pytest.
   arguments ? [ ],
   requiredSystemFeatures ? null,
@@ -52,10 +57,23 @@ let
       files = builtins.any (argument: lib.hasPrefix "--nixos-secret" (toString argument)) arguments;
     };
   };
-  machineOf = import "${expressions}/machine.nix" {
-    inherit safe backend instrumentation saving testSecrets;
-    delta = { };
-  };
+  machineWith =
+    delta:
+    import "${expressions}/machine.nix" {
+      inherit safe backend instrumentation saving testSecrets delta;
+    };
+  machineOf = machineWith { };
+
+  changedSysctl = safe.get host [ "config" "boot" "kernel" "sysctl" asked.rollback.sysctl ] null;
+  changedModule =
+    if machine.backend == "vm" && changedSysctl != null then
+      asked.rollback."with"
+    else
+      asked.rollback.without;
+  changed = map (module: {
+    inherit module;
+    toplevel = (machineWith (import (builtins.toFile "generation.nix" module)) host).toplevel;
+  }) (lib.optional rollback changedModule ++ generations);
   # Written as a module writes it: a name with another sign is quoted.
   optionPath = lib.concatMapStringsSep "." (
     part: if builtins.match "[A-Za-z0-9_'-]+" part != null then part else "\"${part}\""
@@ -88,22 +106,27 @@ let
   # Texts of the document name store paths that no check reads; what is needed comes as `machine` and `closure`.
   prepared = pkgs.writeTextDir "prepared.json" (
     builtins.toJSON {
-      format = 1;
+      format = 2;
       flake = if flake == null then "self" else flake.sourceInfo.url or "self";
       host = name;
       options = map (question: question.path) questions;
       document = builtins.fromJSON (builtins.unsafeDiscardStringContext (builtins.toJSON document));
       machine = "${machine.package}";
       closure = "${closure}";
+      generations = map ({ module, toplevel }: { inherit module; toplevel = "${toplevel}"; }) changed;
       source = if flake == null then null else "${flake}";
     }
   );
-  closure = pkgs.closureInfo { rootPaths = [ machine.package machine.toplevel ]; };
+  closure = pkgs.closureInfo { rootPaths = [ machine.package machine.toplevel ] ++ map (each: each.toplevel) changed; };
+
+  # The option passthru has no default, and what has none throws.
+  asksFor = safe.get host [ "config" "passthru" "pytest-nixos" "profiles" ] [ ];
+  judgedBy = if profiles == null then asksFor else profiles;
 
   repeated = option: values: lib.concatMap (value: [ option value ]) values;
   command = lib.escapeShellArgs (
     [ "${pytest-nixos}/bin/pytest" "--nixos-prepared" "${prepared}" ]
-    ++ repeated "--nixos-profile" profiles
+    ++ repeated "--nixos-profile" judgedBy
     ++ repeated "--nixos-suite" suites
     # pytest would take the store for the root of the tests: it sees a path there before it knows the option.
     ++ [ "--rootdir" "." "--nixos-fail-on" failOn "--nixos-snapshot" "off" "-p" "no:cacheprovider" ]
@@ -125,7 +148,7 @@ else
       passthru = { inherit prepared machine document; };
       # What the derivation needs beside the text of its command.
       inherit closure;
-      inputs = [ machine.package machine.toplevel ] ++ lib.optional (flake != null) "${flake}";
+      inputs = [ machine.package machine.toplevel ] ++ map (each: each.toplevel) changed ++ lib.optional (flake != null) "${flake}";
       meta.description = "What pytest-nixos says of the host ${name}";
     }
     ''

@@ -20,6 +20,7 @@ __all__ = [
     "SettingsError",
     "ToolMissingError",
     "TransportError",
+    "Unanswerable",
 ]
 
 
@@ -55,6 +56,12 @@ class ToolMissingError(NixosError):
 
 class FlakeError(NixosError):
     """A flake cannot be found, read or locked, or has no such host."""
+
+
+class Unanswerable(NixosError):
+    """A question about a flake that the source of a host has no answer to. A check that asks it is
+    not applicable there.
+    """
 
 
 class EvalError(NixosError):

@@ -28,14 +28,18 @@ _UNIT = "pytest-nixos-generation.service"
 # Every NixOS host declares it (nixos/modules/config/sysctl.nix). A kernel parameter that only the
 # changed generation declared would keep its value after the rollback: systemd-sysctl knows no
 # former values.
-_SYSCTL = "fs.inotify.max_user_instances"
+SYSCTL = "fs.inotify.max_user_instances"
+# Known beforehand, so that the generation is: lib.checkHost has it as an input of its derivation.
+# Where one is in force already it would show nothing, and another takes its place.
+_MARK = "changed by pytest-nixos"
+_INSTANCES = ("524287", "524286")
 _PROFILE = "/nix/var/nix/profiles/system"
 _DONE = "done"
 
 _LOOK = f"""
 printf 'file=%s\\n' "$(cat {_FILE} 2>/dev/null)"
 printf 'unit=%s\\n' "$(systemctl is-active {_UNIT})"
-printf 'sysctl=%s\\n' "$(cat /proc/sys/{_SYSCTL.replace(".", "/")})"
+printf 'sysctl=%s\\n' "$(cat /proc/sys/{SYSCTL.replace(".", "/")})"
 printf 'current=%s\\n' "$(readlink -e /run/current-system)"
 printf 'profile=%s\\n' "$(readlink -e {_PROFILE})"
 printf 'now=%s\\n' "$(date +%s)"
@@ -72,14 +76,13 @@ def story(
     nixos_progress: Callable[[str], None],
 ) -> Story:
     """Switch to a changed generation and roll back, looking each time."""
-    mark = secrets.token_hex(8)
     before = _look(nixos_machine)
-    declared = nixos_host_config.sysctls.get(_SYSCTL)
+    mark = _MARK if before["file"] != _MARK else secrets.token_hex(8)
+    declared = nixos_host_config.sysctls.get(SYSCTL)
     changes_sysctl = declared is not None and nixos_place != "container"
-    instances = str(int(before["sysctl"]) - 1) if changes_sysctl else ""
+    instances = next(n for n in _INSTANCES if n != before["sysctl"]) if changes_sysctl else ""
     nixos_progress("building a changed generation")
-    sysctl = f'boot.kernel.sysctl."{_SYSCTL}" = lib.mkForce {instances};' if changes_sysctl else ""
-    toplevel = nixos_generations.build(_delta(mark, sysctl))
+    toplevel = nixos_generations.build(changed_module(mark, instances))
     nixos_progress("switching to the changed generation")
     switched = nixos_generations.switch(toplevel)
     if switched.refusal:
@@ -175,7 +178,12 @@ def test_nothing_of_the_change_stays(story: Story, nixos_evidence: Evidence) -> 
     assert not stayed, f"still there after the rollback: {stayed}"
 
 
-def _delta(mark: str, sysctl: str) -> str:
+def changed_module(mark: str = _MARK, instances: str = _INSTANCES[0]) -> str:
+    """Return the module of the changed generation.
+
+    :param instances: what it sets the kernel parameter to, ``""`` to leave it alone.
+    """
+    sysctl = f'boot.kernel.sysctl."{SYSCTL}" = lib.mkForce {instances};' if instances else ""
     return f"""
 {{ pkgs, lib, ... }}: {{
   environment.etc."{_FILE.removeprefix("/etc/")}".text = "{mark}";

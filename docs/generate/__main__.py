@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from checks.rollback.test_rollback import SYSCTL, changed_module
 from docs.generate.controls import pages
 from docs.generate.plugin import plugin_page
 from pytest_nixos.nix.expression import option_names
@@ -38,12 +39,18 @@ def generated(*, page_each: bool = False) -> Mapping[Path, str]:
 
 
 def asked(catalogue: Catalogue) -> str:
-    """Return what ``lib.checkHost`` asks of a host: what the plugin would, for all bundled controls."""
+    """Return what ``lib.checkHost`` asks of a host: what the plugin would, for all bundled controls;
+    and the changed generation that the suite rollback switches to.
+    """
     paths = sorted({*option_paths(catalogue), *FURTHER_OPTIONS})
     facts = {name: option_names(fact.path) for name, fact in host_facts().items()}
     options = [{"path": path, "names": option_names(path)} for path in paths]
     lines = ",\n".join(f"    {json.dumps(option)}" for option in options)
-    return f'{{\n  "facts": {json.dumps(facts)},\n  "options": [\n{lines}\n  ]\n}}\n'
+    changed = {"sysctl": SYSCTL, "with": changed_module(), "without": changed_module(instances="")}
+    return (
+        f'{{\n  "facts": {json.dumps(facts)},\n  "rollback": {json.dumps(changed)},\n'
+        f'  "options": [\n{lines}\n  ]\n}}\n'
+    )
 
 
 def main(argv: Sequence[str]) -> int:

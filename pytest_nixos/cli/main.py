@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from pytest_nixos import __version__
-from pytest_nixos.cli import build, by_hand, cache, controls, diff, doctor, hosts, trend
+from pytest_nixos.cli import build, by_hand, cache, ci, controls, diff, doctor, hosts, trend
 from pytest_nixos.cli.command import Command, CommandEnd
 from pytest_nixos.cli.nix_options import in_words_of_the_command
 from pytest_nixos.errors import NixosError
@@ -46,6 +46,6 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="pytest-nixos", description=__doc__)
     parser.add_argument("--version", action="version", version=f"pytest-nixos {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (doctor, hosts, build, by_hand, controls, diff, trend, cache):
+    for command in (doctor, hosts, build, by_hand, controls, diff, trend, ci, cache):
         command.add(commands)
     return parser

@@ -15,12 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pytest_nixos.backend_name import BackendName
-from pytest_nixos.errors import NixosError
+from pytest_nixos.errors import NixosError, SettingsError
 from pytest_nixos.local.dirs import cache_directory
 from pytest_nixos.local.memory import available_bytes
 from pytest_nixos.local.process import Completed, Runner, SubprocessRunner
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.qemu.kvm import KvmProbe, VerdictCache, device_refusal
+from pytest_nixos.nix.platforms import refuse_where_no_guest_runs
 
 __all__ = ["Need", "State", "Surroundings", "needs"]
 
@@ -112,6 +113,7 @@ class Surroundings:
 def needs(around: Surroundings) -> Iterator[Need]:
     """Look at everything that a run needs, in the order in which it is needed."""
     for look in (
+        _kernel,
         _nix,
         _flakes,
         _git,
@@ -128,6 +130,13 @@ def needs(around: Surroundings) -> Iterator[Need]:
         _cgroups,
     ):
         yield from look(around)
+
+
+def _kernel(_: Surroundings) -> Iterator[Need]:
+    try:
+        refuse_where_no_guest_runs()
+    except SettingsError as err:
+        yield Need(name="Linux", state=State.LACKING, told=err.message, remedy=err.remedy)
 
 
 def _nix(around: Surroundings) -> Iterator[Need]:

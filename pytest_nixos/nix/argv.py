@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_nixos.nix.cache import EvaluationCache
-from pytest_nixos.nix.refs import FlakeRef, nix_quote
+from pytest_nixos.nix.refs import FileRef, FlakeRef, nix_quote
 
 __all__ = [
     "NixSettings",
@@ -100,16 +100,17 @@ def metadata_argv(settings: NixSettings, flake: FlakeRef) -> tuple[str, ...]:
 def eval_argv(
     settings: NixSettings, flake: FlakeRef, output: str, expression: str
 ) -> tuple[str, ...]:
-    """Return the command that applies `expression` to one top-level output of a flake."""
+    """Return the command that applies `expression` to one top-level output of a flake, or to what
+    stands in a file.
+    """
     return (
         *_limited(settings.evaluation_limit_mib),
         *_nix_words(settings, "eval"),
-        *flake_options(settings),
-        *_impure(settings),
+        *_named(settings, flake),
         *("--option", "eval-cache", "false"),  # it would hide an error's text on the second run
         "--show-trace",
         "--json",
-        f"{flake}#{output}",
+        "" if isinstance(flake, FileRef) else f"{flake}#{output}",
         *("--apply", expression),
     )
 
@@ -332,6 +333,13 @@ def _release(version: str) -> tuple[int, int]:
     """
     found = re.findall(r"(\d+)\.(\d+)", version)
     return (int(found[-1][0]), int(found[-1][1])) if found else _OUTPUT_SYNTAX_SINCE
+
+
+def _named(settings: NixSettings, flake: FlakeRef) -> tuple[str, ...]:
+    """Return what goes with the name of a flake, or names a file, which Nix never evaluates purely."""
+    if isinstance(flake, FileRef):
+        return ("--impure", "--file", flake.url)
+    return (*flake_options(settings), *_impure(settings))
 
 
 def _impure(settings: NixSettings) -> tuple[str, ...]:

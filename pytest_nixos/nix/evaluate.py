@@ -13,7 +13,11 @@ from typing import Any
 from pytest_nixos.errors import EvalError, FlakeError
 from pytest_nixos.local.process import Completed, ProcessTimeout
 from pytest_nixos.nix.argv import eval_argv, metadata_argv, prefetch_argv
-from pytest_nixos.nix.expression import Instrumentation, evaluation_expression
+from pytest_nixos.nix.expression import (
+    Instrumentation,
+    evaluation_expression,
+    file_hosts_expression,
+)
 from pytest_nixos.nix.failures import (
     EvalInterrupted,
     ImageRefused,
@@ -27,7 +31,7 @@ from pytest_nixos.nix.isolate import Isolation
 from pytest_nixos.nix.log import NixLog
 from pytest_nixos.nix.metadata import input_names, source_path, unknown_inputs
 from pytest_nixos.nix.owners import Circumstances
-from pytest_nixos.nix.refs import FlakeRef, HostRef
+from pytest_nixos.nix.refs import FileRef, FlakeRef, HostRef
 from pytest_nixos.nix.store import Nix, parsed_json
 
 __all__ = [
@@ -177,6 +181,10 @@ def apply_to_output(
 
 def _evaluated(nix: Nix, subject: HostRef, output: str, expression: str, log: NixLog) -> Completed:
     limit_s = nix.settings.evaluation_limit_s
+    if isinstance(subject.flake, FileRef):
+        file, lone = subject.flake.url, subject.flake.lone_name
+        name = "" if subject.attr == output else subject.attr
+        expression = file_hosts_expression(file, lone=lone, name=name, expression=expression)
     try:
         return nix.run(eval_argv(nix.settings, subject.flake, output, expression), log, limit_s)
     except ProcessTimeout as err:

@@ -21,6 +21,7 @@ __all__ = [
     "dev_shells_expression",
     "evaluation_expression",
     "expression_sources",
+    "file_hosts_expression",
     "generation_expression",
     "image_expression",
     "names_expression",
@@ -118,6 +119,28 @@ def image_expression(host: str) -> str:
     return _small_expression("lxc-image.nix", f"name = {nix_quote(host)};")
 
 
+def file_hosts_expression(file: str, *, lone: str, name: str, expression: str) -> str:
+    """Return the function that applies `expression`, which is one of ``nixosConfigurations``, to
+    the hosts of a Nix file.
+
+    :param lone: name of the host where the file is one.
+    :param name: of the host that is asked for, an attribute path; ``""`` for all.
+    :raises SettingsError: if the text is longer than an argument may be.
+    """
+    request = {
+        "file": file,
+        "lone": lone,
+        "name": name,
+        "wanted": list(option_names(name)) if name and name != lone else [],
+    }
+    source = expression_sources()["file-hosts.nix"]
+    data = nix_quote(json.dumps(request))
+    return _fitting(
+        f"value: (\n{expression}\n) ((\n{source}\n)"
+        f" {{ request = builtins.fromJSON {data}; }} value)"
+    )
+
+
 def option_names(path: str) -> tuple[str, ...]:
     """Split an option path into attribute names: ``boot.kernel.sysctl."vm.swappiness"``.
 
@@ -209,6 +232,11 @@ in (
 {source[main]}
 ) {{ inherit safe machineOf request {needs}; }}
 """
+    return _fitting(text)
+
+
+def _fitting(text: str) -> str:
+    """Return `text` where one argument can hold it."""
     if len(text.encode()) > _MAX_ARGUMENT_BYTES:
         raise SettingsError(
             f"the expression for Nix has {len(text.encode())} bytes, more than the {_MAX_ARGUMENT_BYTES}"

@@ -12,6 +12,7 @@ from pytest_nixos.nix.argv import NixSettings, flake_options
 from pytest_nixos.nix.known_failures import (
     FLAKE_FAILURES,
     MACHINE_FAILURES,
+    NO_CHANNEL,
     NO_HOSTS,
     PACKAGES,
     PURE,
@@ -21,7 +22,7 @@ from pytest_nixos.nix.known_failures import (
 from pytest_nixos.nix.log import NixLog, NixMessage
 from pytest_nixos.nix.owners import Circumstances, owners_reason
 from pytest_nixos.nix.places import Places
-from pytest_nixos.nix.refs import FlakeRef, HostRef
+from pytest_nixos.nix.refs import FileRef, FlakeRef, HostRef
 
 __all__ = [
     "Circumstances",
@@ -102,7 +103,7 @@ def evaluation_failure(
         recognised(str(host.flake), log, (NO_HOSTS,), FlakeError)
         or out_of_memory
         or owners_reason(subject, host.flake, log, around)
-        or recognised(subject, log, (*PACKAGES, PURE), EvalError)
+        or recognised(subject, log, (*PACKAGES, PURE, NO_CHANNEL), EvalError)
         or recognised(subject, log, (UNREACHABLE,), FlakeError)
     )
     if known is not None:
@@ -129,6 +130,9 @@ def _place(message: NixMessage, places: Places) -> str:
 
 
 def _evaluated_by_hand(host: HostRef, settings: NixSettings) -> str:
+    if isinstance(host.flake, FileRef):
+        words = host.flake.by_hand(host.attr, "config.system.build.toplevel")
+        return shlex.join(("nix-instantiate", "--show-trace", *words))
     attribute = f"{host.installable}.config.system.build.toplevel.drvPath"
     return by_hand(
         "eval",
@@ -153,6 +157,12 @@ def by_hand(*words: str, settings: NixSettings | None = None) -> str:
 
 def no_such_host(host: HostRef, known: Sequence[str]) -> FlakeError:
     """Say that the flake has no such host, and which it has."""
+    if isinstance(host.flake, FileRef):
+        names = ", ".join(known[:_SHOWN_NAMES]) or "none"
+        return FlakeError(
+            f"{host}: no such host; hosts at the top of the file: {names}",
+            remedy="name it by its attribute path, as nix-build does: -A machines.web",
+        )
     if not known:
         return FlakeError(
             f"{host}: the nixosConfigurations of this flake are empty",

@@ -44,7 +44,7 @@ from pytest_nixos.nix.kept import Kept
 from pytest_nixos.nix.log import ProgressSink
 from pytest_nixos.nix.metadata import subfolder
 from pytest_nixos.nix.rebuild import Rebuild, rebuild
-from pytest_nixos.nix.refs import FlakeRef, HostRef
+from pytest_nixos.nix.refs import FileRef, FlakeRef, HostRef
 from pytest_nixos.nix.store import Nix
 
 __all__ = ["Flake", "FlakeHost", "Flakes", "UnreadableDocument"]
@@ -446,7 +446,12 @@ class Flakes:
     def of(self, ref: FlakeRef) -> Flake:
         """Return the flake of a ref."""
         if ref not in self._opened:
-            self._opened[ref] = Flake(ref, self.nix, self._instrumentation)
+            kind: type[Flake] = Flake
+            if isinstance(ref, FileRef):
+                from pytest_nixos.nix.file_hosts import FileHosts
+
+                kind = FileHosts
+            self._opened[ref] = kind(ref, self.nix, self._instrumentation)
         return self._opened[ref]
 
 

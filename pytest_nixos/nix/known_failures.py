@@ -14,6 +14,7 @@ __all__ = [
     "FLAKE_FAILURES",
     "FOREIGN_SYSTEM",
     "MACHINE_FAILURES",
+    "NO_CHANNEL",
     "NO_HOSTS",
     "PACKAGES",
     "PURE",
@@ -102,6 +103,12 @@ FOREIGN_SYSTEM = _known(
     r"a '(?P<system>[^']*)' with features .*? is required to build|Required system: '(?P<newer>[^']*)'",
     "{ref}: it must be built on {system}{newer}, and this machine is another",
     "name a remote builder in nix.conf, set boot.binfmt.emulatedSystems, or test this host on such a machine",
+)
+
+NO_CHANNEL = _known(
+    r"file '(?P<name>[^'/]+)[^']*' was not found in the Nix search path",
+    "{ref}: there is no <{name}> in NIX_PATH",
+    "say where it is: NIX_PATH={name}=DIR pytest ..., or --nixos-nix-option nix-path {name}=DIR",
 )
 
 FLAKE_FAILURES = (

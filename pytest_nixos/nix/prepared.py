@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pytest_nixos.errors import NixosError, SettingsError
+from pytest_nixos.errors import SettingsError, Unanswerable
 from pytest_nixos.local.process import Completed
 from pytest_nixos.nix.evaluate import Measured
 from pytest_nixos.nix.expression import Instrumentation, option_names
@@ -27,11 +27,11 @@ __all__ = ["NotPrepared", "Prepared", "PreparedFlakes", "read_prepared"]
 
 Json = Any
 
-FORMAT = 1
+FORMAT = 2
 _REMEDY = "make it with lib.checkHost of the same release of pytest-nixos"
 
 
-class NotPrepared(NixosError):
+class NotPrepared(Unanswerable):
     """Something that only Nix could tell, asked where there is no Nix. A check that needs it is not
     applicable there.
     """
@@ -47,6 +47,7 @@ class Prepared:
     :param machine: store path of the built machine.
     :param closure: store path of ``closureInfo`` of it.
     :param source: the flake's source tree, ``None`` where the host was given without its flake.
+    :param generations: toplevels of changed generations by the text of their module.
     """
 
     flake: str
@@ -56,6 +57,7 @@ class Prepared:
     machine: Path
     closure: Path
     source: Path | None
+    generations: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def ref(self) -> HostRef:
@@ -100,6 +102,9 @@ def read_prepared(directory: Path) -> Prepared:
             machine=Path(document["machine"]),
             closure=Path(document["closure"]),
             source=None if document["source"] is None else Path(document["source"]),
+            generations={
+                str(each["module"]): Path(each["toplevel"]) for each in document["generations"]
+            },
         )
     except OSError as err:
         raise SettingsError(
@@ -123,6 +128,19 @@ class _StoreAlone(Nix):
 
     def closure_bytes(self, path: Path) -> int | None:
         return sum(self.known[name].nar_bytes for name in requisites(self.known, str(path)))
+
+    def build(
+        self,
+        derivation: str,
+        *,
+        gc_root: Path,
+        output: str = "",
+        on_progress: ProgressSink | None = None,
+    ) -> Path:
+        """Return what was built beforehand: a store path that is known stands for itself."""
+        if derivation in self.known:
+            return Path(derivation)
+        return super().build(derivation, gc_root=gc_root, output=output, on_progress=on_progress)
 
     def dump_database(self, paths: Sequence[Path]) -> bytes:
         return written(self.known[str(path)] for path in paths).encode()
@@ -216,6 +234,25 @@ class _PreparedFlake(Flake):
         on_progress: ProgressSink | None = None,  # noqa: ARG002 - it is there already
     ) -> Path:
         return self._prepared[host.ref.attr].machine
+
+    def instantiate_generation(
+        self,
+        name: str,
+        *,
+        backend: str,  # noqa: ARG002 - that of the machine, which was prepared
+        delta: str,
+    ) -> str:
+        """Return the toplevel of a generation that was built beforehand, in place of what would
+        build it.
+        """
+        prepared = self._prepared.get(name)
+        toplevel = None if prepared is None else prepared.generations.get(delta)
+        if toplevel is None:
+            raise NotPrepared(
+                "there is no Nix in this run, and this generation was not built beforehand",
+                remedy="name it: lib.checkHost { generations = [ ... ]; }, or test with --nixos-flake",
+            )
+        return str(toplevel)
 
     def hosts(self) -> tuple[FlakeHost, ...]:
         raise NotPrepared(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pytest_nixos.errors import SettingsError
 
-__all__ = ["FlakeRef", "HostRef", "HostSelection", "UpgradeFrom", "at_revision"]
+__all__ = ["FileRef", "FlakeRef", "HostRef", "HostSelection", "UpgradeFrom", "at_revision"]
 
 _CONFIGURATIONS = "nixosConfigurations."
 _FORGES = ("github", "gitlab", "sourcehut")
@@ -44,6 +44,50 @@ class FlakeRef:
 
     def __str__(self) -> str:
         return self.url
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class FileRef(FlakeRef):
+    """A Nix file that holds hosts, in place of a flake: ``default.nix``, ``configuration.nix``.
+
+    Its `url` is the file's absolute path.
+    """
+
+    @classmethod
+    def parse(cls, text: str, *, cwd: Path) -> FileRef:
+        """Read a path as typed; a directory stands for its ``default.nix``.
+
+        :raises SettingsError: if there is no such file.
+        """
+        path = _resolve(text, cwd)
+        file = path / "default.nix" if path.is_dir() else path
+        if not file.is_file():
+            raise SettingsError(
+                f"--nixos-file {text!r}: there is no file {file}",
+                remedy="name a Nix file: ./default.nix, /etc/nixos/configuration.nix; a flake is --nixos-flake",
+            )
+        return cls(str(file))
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return Path(self.url)
+
+    @property
+    def lone_name(self) -> str:
+        """What the host is called where the file is one host or module: the file's name, or its
+        folder's.
+        """
+        return self.path.stem if self.path.name != "default.nix" else self.path.parent.name
+
+    def by_hand(self, host: str, path: str) -> tuple[str, ...]:
+        """Return how ``nix-instantiate`` is asked for an attribute of a host.
+
+        :param host: empty for the file's one host.
+        """
+        if host in ("", self.lone_name):
+            return ("<nixpkgs/nixos>", "-A", path, "-I", f"nixos-config={self}")
+        return (str(self), "-A", f"{host}.{path}")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -105,6 +149,11 @@ def at_revision(flake: FlakeRef, revision: str) -> FlakeRef:
     :param revision: a commit's 40 hexadecimal digits, or the name of a branch or tag.
     :raises SettingsError: if the flake is not kept in git, or its kind has no revisions.
     """
+    if isinstance(flake, FileRef):
+        raise SettingsError(
+            f"{flake}: a file has no revision {revision!r}",
+            remedy="give the other version as a flake ref, or a checkout of it",
+        )
     kind, _, rest = flake.url.partition(":")
     if kind in _FORGES and rest.count("/") >= 1:
         owner, name = rest.partition("?")[0].split("/")[:2]

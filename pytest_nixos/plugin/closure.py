@@ -25,7 +25,7 @@ def scan_host(
 
     :param flake: the flake's source in the store.
     :return: ``None`` for a live host whose system is not in the store of this machine.
-    :raises BuildError: if the system is not built yet and cannot be.
+    :raises BuildError: if it is of another system that nobody builds, or the system is not built yet and cannot be.
     """
     host = session.host_config(key)
     toplevel = Path(host.toplevel)
@@ -34,6 +34,9 @@ def scan_host(
         return None
     if toplevel.exists():
         return _scan(session, host, flake)
+    foreign = session.entry(key).foreign
+    if foreign is not None and foreign.not_built is not None:
+        raise foreign.not_built
     with run_directory() as directory:
         session.flake(key).build(
             host, gc_root=directory.path / "system", on_progress=progress.build

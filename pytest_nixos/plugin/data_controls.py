@@ -11,9 +11,10 @@ from contextlib import nullcontext, suppress
 import pytest
 
 from pytest_nixos.backend_name import BackendName
+from pytest_nixos.errors import Unanswerable
 from pytest_nixos.findings import Evidence, Outcome
+from pytest_nixos.nix.file_hosts import FileHosts
 from pytest_nixos.nix.host_facts import HostConfig
-from pytest_nixos.nix.prepared import NotPrepared
 from pytest_nixos.observe.store import Observations
 from pytest_nixos.plugin import collect
 from pytest_nixos.plugin.closure import scan_host
@@ -49,7 +50,7 @@ def nixos_closure_scan(request: pytest.FixtureRequest, _nixos_host: str) -> Stor
     entry = session.entry(_nixos_host)
     with shown_once(entry):
         flake = None
-        with suppress(NotPrepared):  # a host that was prepared without its flake
+        with suppress(Unanswerable):  # a host that was prepared without its flake
             flake = session.flakes.of(entry.ref.flake).root
         return scan_host(session, _nixos_host, flake=flake, progress=request.config.stash[PROGRESS])
 
@@ -74,7 +75,7 @@ def nixos_judge(
         observations: Mapping[str, object] = {}
         if _reads_host_machine(control):
             # The closure is read without the flake's files too.
-            with suppress(NotPrepared) if _reads_closure(control) else nullcontext():
+            with suppress(Unanswerable) if _reads_closure(control) else nullcontext():
                 observations = request.getfixturevalue("nixos_host_observations")
             if _reads_closure(control):
                 refuse_failed(session.entry(_nixos_host))
@@ -140,4 +141,6 @@ def _reads_closure(control: Control) -> bool:
 def _flake_files(session: NixosSession, host: HostConfig) -> FlakeFiles:
     """Read the flake as Nix copied it; its checkout, where there is one, tells what git tracks."""
     flake = session.flakes.of(host.ref.flake)
+    if isinstance(flake, FileHosts):
+        return read_flake(flake.source, no_flake="the host comes from a file, not from a flake")
     return read_flake(flake.source, checkout=flake_directory(host.ref.flake.url))

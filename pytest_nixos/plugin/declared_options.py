@@ -62,12 +62,14 @@ def add_options(parser: pytest.Parser) -> None:
     group = parser.getgroup("nixos", "NixOS hosts (pytest-nixos)")
     for name, default, kwargs, explanation in _OPTIONS:
         repeatable = kwargs.get("action") == "append"
+        short = [str(kwargs["flag"])] if "flag" in kwargs else []
         group.addoption(
+            *short,
             f"--nixos-{name.replace('_', '-')}",
             dest=f"nixos_{name}",
             default=None,
             help=explanation,
-            **kwargs,
+            **{word: value for word, value in kwargs.items() if word != "flag"},
         )
         if name in ONLY_BY_HAND:
             continue
@@ -101,8 +103,9 @@ def option_rows() -> Iterator[tuple[str, str, str]]:
         if isinstance(choices, list):
             meaning += f" (`{'`, `'.join(map(str, choices))}`)"
         typed = f"--nixos-{name.replace('_', '-')} {value}".strip()
+        short = f"{kwargs['flag']}, " if "flag" in kwargs else ""
         shown = "" if default in (None, "", False) else f"`{default}`"
-        yield f'<a id="{typed.partition(" ")[0].lstrip("-")}"></a>`{typed}`', shown, meaning
+        yield f'<a id="{typed.partition(" ")[0].lstrip("-")}"></a>`{short}{typed}`', shown, meaning
 
 
 _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
@@ -111,6 +114,18 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
         None,
         {"action": "append", "metavar": "REF#HOST"},
         "host to test, as for nixos-rebuild --flake; REF alone means all hosts of the flake (repeatable)",
+    ),
+    (
+        "file",
+        None,
+        {"action": "append", "metavar": "FILE"},
+        "Nix file with hosts, without flakes: default.nix, configuration.nix; -A names one, else all its hosts (repeatable)",
+    ),
+    (
+        "attr",
+        None,
+        {"action": "append", "metavar": "ATTR", "flag": "-A"},
+        "host of --nixos-file by its attribute path, as for nix-build -A (repeatable)",
     ),
     (
         "prepared",

@@ -17,7 +17,7 @@ from pytest_nixos.errors import SettingsError
 from pytest_nixos.findings import Severity
 from pytest_nixos.local.numbers import positive
 from pytest_nixos.machine.snapshot.limits import CacheLimits
-from pytest_nixos.nix.refs import HostSelection, UpgradeFrom
+from pytest_nixos.nix.refs import FileRef, HostSelection, UpgradeFrom
 from pytest_nixos.plugin.declared_options import (
     AUTO,
     DEFAULT_PROFILE,
@@ -119,9 +119,7 @@ class Settings:
         cwd = config.invocation_params.dir
         prepared = tuple(dict.fromkeys(cwd / text for text in read.many("prepared")))
         return cls(
-            flakes=()
-            if prepared
-            else tuple(dict.fromkeys(HostSelection.parse(t, cwd=cwd) for t in read.many("flake"))),
+            flakes=() if prepared else _hosts(read, cwd),
             prepared=prepared,
             backend=_backend(read.one("backend")),
             suites=read.many("suite"),
@@ -174,6 +172,10 @@ class _Reader:
         given = self._config.getoption(f"nixos_{name}")
         return str(given if given is not None else self._config.getini(f"nixos_{name}"))
 
+    def by_hand(self, name: str) -> bool:
+        """Whether an option stands on the command line."""
+        return self._config.getoption(f"nixos_{name}") is not None
+
     def many(self, name: str) -> tuple[str, ...]:
         given = self._config.getoption(f"nixos_{name}")
         if given is not None or name in ONLY_BY_HAND:
@@ -203,6 +205,29 @@ class _Reader:
         if given is not None:
             return tuple((first, second) for first, second in given)
         return tuple(_pair(line, name) for line in self._config.getini(f"nixos_{name}"))
+
+
+def _hosts(read: _Reader, cwd: Path) -> tuple[HostSelection, ...]:
+    """Return the hosts of flakes and files; where one kind is named on the command line, ini values
+    of the other stand back.
+    """
+    from_flakes = read.many("flake") if read.by_hand("flake") or not read.by_hand("file") else ()
+    from_files = read.many("file") if read.by_hand("file") or not read.by_hand("flake") else ()
+    attrs = read.many("attr")
+    if attrs and len(from_files) != 1:
+        raise SettingsError(
+            f"--nixos-attr {attrs[0]}: there {'are several files' if from_files else 'is no file'} that it could be of",
+            remedy="name one file with it: --nixos-file ./default.nix -A host",
+        )
+    files = [FileRef.parse(text, cwd=cwd) for text in from_files]
+    return tuple(
+        dict.fromkeys(
+            [
+                *(HostSelection.parse(text, cwd=cwd) for text in from_flakes),
+                *(HostSelection(file, attr) for file in files for attr in attrs or (None,)),
+            ]
+        )
+    )
 
 
 def _pair(line: str, name: str) -> tuple[str, str]:

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from pytest_nixos.backend_name import BackendName
-from pytest_nixos.errors import NixosError, SettingsError
+from pytest_nixos.errors import NixosError, SettingsError, Unanswerable
 from pytest_nixos.local.text import printable_lines
-from pytest_nixos.nix.prepared import NotPrepared
+from pytest_nixos.nix.platforms import refuse_where_no_guest_runs
 from pytest_nixos.plugin import collect, data_controls, fixtures, host_fixture
 from pytest_nixos.plugin.evaluate import flakes_of, open_session
 from pytest_nixos.plugin.host_failure import (
@@ -224,6 +224,8 @@ class RunHooks:
             *(d for ds in config.hook.pytest_nixos_catalogue_dirs(config=config) for d in ds),
         ]
         try:
+            if settings.backend is not BackendName.SSH and not config.option.collectonly:
+                refuse_where_no_guest_runs()
             session = open_session(settings, flakes_of(settings), catalogue_dirs=directories)
             _check_suites(settings, session)
             if (baseline := Baseline.of(settings)) is not None:
@@ -236,7 +238,7 @@ class RunHooks:
 def _without_nix() -> Generator[None, object, object]:
     try:
         return (yield)
-    except NotPrepared as err:
+    except Unanswerable as err:
         not_applicable(err.message)
 
 

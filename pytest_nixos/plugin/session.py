@@ -16,7 +16,7 @@ from pytest_nixos.machine.boot.internet import NoWayOut
 from pytest_nixos.nix.failures import ImageRefused
 from pytest_nixos.nix.flake import Flake, Flakes
 from pytest_nixos.nix.host_facts import HostConfig
-from pytest_nixos.nix.platforms import what_a_build_takes
+from pytest_nixos.nix.platforms import Foreign, foreign_system
 from pytest_nixos.nix.refs import HostRef
 from pytest_nixos.nix.schedule import Evaluated, Question, evaluate_hosts
 from pytest_nixos.observe.internet import NeedsOfMachine
@@ -26,7 +26,7 @@ from pytest_nixos.plugin.machines.changed import ChangedMachines
 from pytest_nixos.plugin.options import Settings
 from pytest_nixos.standards.load import Catalogue
 from pytest_nixos.standards.model import Control
-from pytest_nixos.standards.waivers import Waiver
+from pytest_nixos.standards.waivers import Waiver, declared_profiles, declared_waivers
 from pytest_nixos.test_secrets.given import check_declared
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class HostEntry:
     :param state: what an upgrade test saw in that stage, JSON-able.
     :param circumstances: what this machine's speed and load were, and what its guest was told for
         it, JSON-able.
+    :param foreign: what it takes here, of a host for another system.
     :param shown: whether a test has shown the failure in full; later ones name its cause only.
     """
 
@@ -60,6 +61,7 @@ class HostEntry:
     boot_loader: HostConfig | None = None
     rebooting_failure: NixosError | None = None
     failure: NixosError | None = None
+    foreign: Foreign | None = None
     secrets: TestSecrets | None = None
     shown: bool = False
     subject: str = ""
@@ -160,7 +162,7 @@ class NixosSession:
         :param say: told what is being done, one line each.
         :return: keys of the hosts that left the run.
         :raises NixosError: if a flake cannot be read, lacks one of the hosts, or none of these
-            hosts evaluates.
+            hosts evaluates; or if waivers that a host declares are malformed.
         """
         subjects = {self._entries[key].subject for key in keys} - {""}
         wanted = [e for e in self.entries if e.key in keys or e.subject in subjects]
@@ -188,13 +190,27 @@ class NixosSession:
                 self.settings.secrets,
                 {e.ref.attr: _secret_names(e.config) for e in self.entries if e.config is not None},
             )
-        self._say_what_builds_take([entry for entry in fresh if entry.config is not None], say)
+        self._take_over_what_hosts_say(fresh, say)
+        self._look_at_systems([entry for entry in fresh if entry.config is not None], say)
         if wanted and all(entry.failure is not None for entry in wanted):
             raise next(e.failure for e in (*failed, *wanted) if e.failure is not None)
         return tuple(entry.key for entry in left)
 
-    def _say_what_builds_take(self, entries: Sequence[HostEntry], say: Say) -> None:
-        """Say what it takes to build hosts of another system, before anything is built."""
+    def _take_over_what_hosts_say(self, entries: Sequence[HostEntry], say: Say) -> None:
+        """Take over the waivers that hosts declare; those of the run's file come first."""
+        for entry in entries:
+            if entry.config is None:
+                continue
+            self.waivers += declared_waivers(entry.config, entry.key, self.catalogue.controls)
+            others = sorted({*declared_profiles(entry.config)} - {*self.settings.profiles})
+            if others:
+                say(
+                    f"{entry.key}: asks for the profiles {', '.join(others)}, which this run does not"
+                    f" judge: --nixos-profile {' --nixos-profile '.join(others)}"
+                )
+
+    def _look_at_systems(self, entries: Sequence[HostEntry], say: Say) -> None:
+        """Say what hosts of another system take, before anything is built."""
         for entry in entries:
             assert entry.config is not None
             system = entry.config.system
@@ -203,8 +219,9 @@ class NixosSession:
                 or self.backend_name(entry.key) is BackendName.SSH
             ):
                 continue
-            for line in what_a_build_takes(self.flakes.nix, system):
-                say(f"{entry.key}: a host for {system}: {line}")
+            entry.foreign = foreign_system(self.flakes.nix, system)
+            if entry.foreign is not None:
+                say(f"{entry.key}: a host for {system}: {entry.foreign.told}")
 
     def host_config(self, key: str) -> HostConfig:
         """Return what a host declares.
@@ -301,7 +318,9 @@ class NixosSession:
         hosts = [
             entry.config
             for entry in map(self.entry, keys)
-            if entry.config is not None and self.backend_name(entry.key) is not BackendName.SSH
+            if entry.config is not None
+            and self.backend_name(entry.key) is not BackendName.SSH
+            and (entry.foreign is None or entry.foreign.not_run is None)
         ]
         return tuple(host.derivation for host in hosts if not Path(host.output).exists())
 

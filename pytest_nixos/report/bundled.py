@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pytest_nixos.report.ckl_report import write_ckl
+from pytest_nixos.report.codequality_report import write_codequality
 from pytest_nixos.report.csv_report import write_csv
 from pytest_nixos.report.facts import ReportWriter
+from pytest_nixos.report.github_report import write_github
 from pytest_nixos.report.hdf_report import write_hdf
 from pytest_nixos.report.html_report import write_html
 from pytest_nixos.report.json_report import write_json
+from pytest_nixos.report.markdown_report import write_markdown
 from pytest_nixos.report.oscal_report import write_oscal
 from pytest_nixos.report.sarif_report import write_sarif
 
@@ -17,10 +20,13 @@ __all__ = ["BUNDLED_WRITERS"]
 
 BUNDLED_WRITERS: Mapping[str, ReportWriter] = {
     "ckl": write_ckl,
+    "codequality": write_codequality,
     "csv": write_csv,
+    "github": write_github,
     "hdf": write_hdf,
     "html": write_html,
     "json": write_json,
+    "markdown": write_markdown,
     "oscal": write_oscal,
     "sarif": write_sarif,
 }

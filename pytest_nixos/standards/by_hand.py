@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.refs import FileRef
 from pytest_nixos.standards.model import Control, DeclaredSpec
 from pytest_nixos.standards.placeholders import filled
 from pytest_nixos.standards.seen import Seen
@@ -83,6 +84,9 @@ def _option(spec: DeclaredSpec, host: HostConfig) -> str:
     if not spec.options:
         return ""
     attribute = f'nixosConfigurations."{host.name}".config.{spec.options[0]}'
+    if isinstance(host.ref.flake, FileRef):
+        words = host.ref.flake.by_hand(host.name, f"config.{spec.options[0]}")
+        return _words(["nix-instantiate", "--eval", "--strict", "--json", *words])
     flake = host.ref.flake.url.removeprefix("path:")
     return f"nix eval --json {shlex.quote(f'{flake}#{attribute}')}"
 

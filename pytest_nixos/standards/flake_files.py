@@ -44,11 +44,14 @@ class FlakeFiles:
     :param lock: ``flake.lock`` as JSON, ``None`` if there is none that can be read.
     :param lock_tracked: whether git tracks it; ``None`` outside of a git repository.
     :param sources: text files by path below the flake.
+    :param no_flake: why it is none, of the folder of a file; nobody promised that such a one is
+        locked or pure.
     """
 
     lock: Mapping[str, Json] | None
     lock_tracked: bool | None
     sources: Mapping[str, str]
+    no_flake: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,14 +78,23 @@ def flake_directory(location: str) -> Path | None:
 
 
 def read_flake(
-    directory: Path, *, checkout: Path | None = None, runner: Runner | None = None
+    directory: Path,
+    *,
+    checkout: Path | None = None,
+    runner: Runner | None = None,
+    no_flake: str = "",
 ) -> FlakeFiles:
     """Read a flake.
 
     :param directory: its source: a working copy, or the store path that Nix made of it.
     :param checkout: the working copy, where `directory` is a store path; it tells what git tracks.
     :param runner: runs git.
+    :param no_flake: why it is none, see :class:`FlakeFiles`; nothing of a lock is read then.
     """
+    if no_flake:
+        return FlakeFiles(
+            lock=None, lock_tracked=None, sources=dict(_sources(directory)), no_flake=no_flake
+        )
     lock: Json = None
     try:
         lock = json.loads((directory / "flake.lock").read_text(encoding="utf-8"))

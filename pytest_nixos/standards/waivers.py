@@ -6,16 +6,31 @@ from __future__ import annotations
 
 import datetime as dt
 import fnmatch
+import glob
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+import msgspec
+
 from pytest_nixos.errors import CatalogueError
 from pytest_nixos.findings import Outcome
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.standards.did_you_mean import did_you_mean
-from pytest_nixos.standards.documents import read_document
+from pytest_nixos.standards.documents import check_schema, read_document
 from pytest_nixos.standards.format import Waiver, WaiversFile
 
-__all__ = ["Waiver", "apply_waiver", "find_waiver", "idle_waivers", "load_waivers"]
+__all__ = [
+    "Waiver",
+    "apply_waiver",
+    "declared_profiles",
+    "declared_waivers",
+    "find_waiver",
+    "idle_waivers",
+    "load_waivers",
+]
+
+#: What a host says to this plugin; ``nixosModules.default`` of its flake has options for it.
+_SAID = "passthru.pytest-nixos"
 
 
 def load_waivers(path: Path, known_controls: Collection[str]) -> tuple[Waiver, ...]:
@@ -26,17 +41,58 @@ def load_waivers(path: Path, known_controls: Collection[str]) -> tuple[Waiver, .
         same.
     """
     waivers = tuple(read_document(path, WaiversFile).waiver)
+    return _checked(waivers, known_controls, source=str(path))
+
+
+def declared_waivers(
+    host: HostConfig, key: str, known_controls: Collection[str]
+) -> tuple[Waiver, ...]:
+    """Return the waivers that a host declares for itself, ``passthru.pytest-nixos.waivers``.
+
+    :param key: what the run calls the host.
+    :raises CatalogueError: as :func:`load_waivers`.
+    """
+    said = _said(host).get("waivers", [])
+    source = f"{key}: {_SAID}.waivers"
+    if not isinstance(said, list) or not all(isinstance(entry, dict) for entry in said):
+        raise CatalogueError(
+            f"{source}: is no list of waivers",
+            remedy="write waivers = [ { control; reason; owner; expires; } ]",
+        )
+    document = {"waiver": [{**entry, "host": glob.escape(key)} for entry in said]}
+    check_schema(document, "waivers", source=source)
+    try:
+        waivers = msgspec.convert(document, WaiversFile).waiver
+    except msgspec.ValidationError as err:
+        raise CatalogueError(f"{source}: {err}", remedy="correct that field") from err
+    return _checked(tuple(waivers), known_controls, source=source)
+
+
+def declared_profiles(host: HostConfig) -> tuple[str, ...]:
+    """Return the profiles that a host asks for, ``passthru.pytest-nixos.profiles``."""
+    said = _said(host).get("profiles", [])
+    return tuple(map(str, said)) if isinstance(said, list) else ()
+
+
+def _said(host: HostConfig) -> Mapping[str, object]:
+    said = host.option(_SAID).value
+    return said if isinstance(said, dict) else {}
+
+
+def _checked(
+    waivers: tuple[Waiver, ...], known_controls: Collection[str], *, source: str
+) -> tuple[Waiver, ...]:
     seen: set[tuple[str, str]] = set()
     for waiver in waivers:
         if waiver.control not in known_controls:
             raise CatalogueError(
-                f"{path}: {waiver.control}: control: is not known"
+                f"{source}: {waiver.control}: control: is not known"
                 f"{did_you_mean(waiver.control, known_controls)}",
                 remedy="correct the id, or remove the waiver",
             )
         if (waiver.control, waiver.host) in seen:
             raise CatalogueError(
-                f"{path}: {waiver.control}: host: {waiver.host!r} is waived twice",
+                f"{source}: {waiver.control}: host: {waiver.host!r} is waived twice",
                 remedy="remove one of the two",
             )
         seen.add((waiver.control, waiver.host))

@@ -17,8 +17,11 @@ from pytest_nixos.findings import Finding, Outcome, Severity
 from pytest_nixos.place import How, Place
 from pytest_nixos.report import RunFacts
 from pytest_nixos.report.causes import explained
+from pytest_nixos.report.codequality_report import write_codequality
+from pytest_nixos.report.github_report import write_github
 from pytest_nixos.report.html_report import write_html
 from pytest_nixos.report.json_report import json_schema, write_json
+from pytest_nixos.report.markdown_report import write_markdown
 from pytest_nixos.report.sarif_report import write_sarif
 from pytest_nixos.report.terminal import failure_lines, print_summary
 from pytest_nixos.subject import MACHINE, Subject
@@ -167,6 +170,9 @@ GOLDEN: dict[str, Callable[[], str]] = {
     "report.json": lambda: write_json(FINDINGS, RUN),
     "report.html": lambda: write_html(FINDINGS, RUN),
     "report.sarif": lambda: write_sarif(FINDINGS, RUN),
+    "report.codequality.json": lambda: write_codequality(FINDINGS, RUN),
+    "report.github.txt": lambda: write_github(FINDINGS, RUN),
+    "report.md": lambda: write_markdown(FINDINGS, RUN),
     "summary.txt": summary,
     "failure.txt": lambda: (
         "\n".join(failure_lines(next(f for f in FINDINGS if f.control == "A-3"))) + "\n"

@@ -52,6 +52,21 @@ FLAKE = f"""
         requiredSystemFeatures = [ ];
         suites = [ "zram" ];
       }};
+      # Of its own word alone: nothing is judged but that.
+      speaking = judge {{
+        host = hosts.llm-host.extendModules {{
+          modules = [
+            pytest-nixos.nixosModules.default
+            {{
+              pytest-nixos.profiles = [ "hardened" ];
+              pytest-nixos.waivers = [
+                {{ control = "FLK-009"; reason = "r"; owner = "o"; expires = "2099-01-01"; }}
+              ];
+            }}
+          ];
+        }};
+        suites = [ "none" ];
+      }};
       no-host = judge {{ host = {{ }}; name = "nothing"; }};
       two = all {{ hosts = [ "llm-host" "firewall-iptables" ]; }};
       unknown = all {{ hosts = [ "llm-hots" ]; }};
@@ -131,13 +146,8 @@ def test_a_prepared_host_is_judged_without_nix(flake: Path, tmp_path: Path) -> N
     found = outcomes(report)
     assert {"passed", "not-applicable"} == set(found)
     assert {"FW-003", "BOOT-001", "SYS-001", "SEC-001"} <= found["passed"]
-    # What needs Nix while it runs says so.
-    reasons = {
-        finding["control"]: finding["reason"]
-        for finding in json.loads(report.read_text())["findings"]
-        if finding["outcome"] == "not-applicable"
-    }
-    assert "no Nix in this run" in reasons["RBK-001"]
+    # The changed generation of the suite rollback is an input.
+    assert {"RBK-001", "RBK-002", "RBK-003", "RBK-004", "RBK-005"} <= found["passed"]
 
 
 def test_a_build_judges_a_host(flake: Path, tmp_path: Path) -> None:
@@ -178,3 +188,15 @@ def test_hosts_of_a_flake_become_checks(flake: Path) -> None:
         flake, "eval", "--json", ".#two", "--apply", "builtins.mapAttrs (_: builtins.attrNames)"
     )
     assert json.loads(done.stdout) == {"x86_64-linux": ["firewall-iptables", "llm-host"]}
+
+
+def test_what_a_host_says_itself_reaches_the_build(flake: Path) -> None:
+    done = nix(flake, "eval", "--raw", ".#speaking.buildCommand")
+    assert done.returncode == 0, done.stderr
+    assert "--nixos-profile hardened" in done.stdout
+    said = nix(flake, "eval", "--json", ".#speaking.document.options")
+    assert [{"control": "FLK-009", "reason": "r", "owner": "o", "expires": "2099-01-01"}] in [
+        option["value"]["waivers"]
+        for option in json.loads(said.stdout)
+        if isinstance(option.get("value"), dict) and "waivers" in option["value"]
+    ]

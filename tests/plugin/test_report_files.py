@@ -44,7 +44,7 @@ def offer(field: Field, code: str) -> None:
 def test_the_page_is_followed(checks: Field) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
     offer(checks, code)
-    checks.run(*WEB, "--nixos-report", "markdown:findings.md")
+    checks.run(*WEB, "--nixos-report", "table:findings.md")
     assert (checks.pytester.path / "findings.md").read_text() == (
         "| host | control | why | explains |\n|---|---|---|---|\n"
         "| web | BOOT-001 | failed: x\\|y | BOOT-004 |\n"

@@ -91,8 +91,34 @@ def test_a_host_of_another_system_says_what_it_takes_before_the_build(
 ) -> None:
     monkeypatch.setenv("FAKE_NIX_HOSTS", "arm")
     monkeypatch.setenv("FAKE_NIX_BUILDERS", builders)
+    log = field.pytester.path / "builds.log"
+    monkeypatch.setenv("FAKE_NIX_BUILDS", str(log))
+    field.pytester.makepyfile(
+        "def test_config(nixos_host_config): pass\ndef test_machine(host): pass"
+    )
+    result = field.run_hosts()
+    result.stdout.fnmatch_lines([f"*arm: a host for aarch64-linux: *{says}*"])
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*the host is for aarch64-linux: this machine is x86_64-linux*"])
+    assert not log.exists(), "built although it cannot run"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "refused"),
+    [
+        ((), True),
+        (("--nixos-backend", "ssh", "--nixos-ssh", "root@web"), False),
+        (("--collect-only",), False),
+    ],
+)
+def test_another_kernel_is_refused_before_anything_is_evaluated(
+    field: Field, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], refused: bool
+) -> None:
     field.pytester.makepyfile("def test_config(nixos_host_config): pass")
-    field.run_hosts().stdout.fnmatch_lines([f"*arm: a host for aarch64-linux: *{says}*"])
+    field.pytester.makeconftest('import platform; platform.system = lambda: "Darwin"')
+    result = field.run_hosts(*arguments)
+    assert ("-darwin: a NixOS guest" in result.stderr.str()) is refused
+    assert (result.ret == pytest.ExitCode.USAGE_ERROR) is refused
 
 
 def test_only_hosts_whose_tests_start_a_machine_are_built(

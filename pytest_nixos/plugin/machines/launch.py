@@ -206,6 +206,8 @@ class Launch:
         return self._session.host_config(self._entry.key)
 
     def _build(self, host: HostConfig, directory: RunDirectory) -> Path:
+        if self._entry.foreign is not None and self._entry.foreign.not_run is not None:
+            raise self._entry.foreign.not_run
         flake, on_progress = self._session.flake(self._entry.key), self._progress.build
         ahead = self._session.take_builds()
         if len(ahead) > 1:

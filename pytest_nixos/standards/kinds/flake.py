@@ -37,10 +37,14 @@ class LockFact:
 
 @dataclass(frozen=True, slots=True)
 class SourceFact:
-    """One fact of the source: what `find` yields for a file's name and text."""
+    """One fact of the source: what `find` yields for a file's name and text.
+
+    :param of_flakes: only a flake promises it.
+    """
 
     about: str
     find: Callable[[str, str], list[str]]
+    of_flakes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +265,7 @@ SOURCE_FACTS: Mapping[str, SourceFact] = {
     "impure": SourceFact(
         "references to time, environment, channels or the current system",
         _by_syntax(impure_references),
+        of_flakes=True,
     ),
     "unhashed-fetchers": SourceFact(
         "fetchers without hash or revision", _by_syntax(unhashed_fetches)
@@ -289,14 +294,18 @@ STORE_FACTS: Mapping[str, StoreFact] = {
 
 
 def _flake_lock(found: tuple[FlakeFiles, dt.date], parameters: Parameters, _: HostConfig) -> Sight:
+    if found[0].no_flake:
+        return Unseen(found[0].no_flake, applicable=False)
     return LOCK_FACTS[str(parameters["fact"])].read(*found)
 
 
 def _source_scan(flake: FlakeFiles, parameters: Parameters, _: HostConfig) -> Sight:
     if not flake.sources:
         return Unseen("the flake's source holds no text file that could be read")
-    find = SOURCE_FACTS[str(parameters["fact"])].find
-    return Seen([hit for path, text in flake.sources.items() for hit in find(path, text)])
+    fact = SOURCE_FACTS[str(parameters["fact"])]
+    if fact.of_flakes and flake.no_flake:
+        return Unseen(flake.no_flake, applicable=False)
+    return Seen([hit for path, text in flake.sources.items() for hit in fact.find(path, text)])
 
 
 def _store_scan(scan: StoreScan, parameters: Parameters, _: HostConfig) -> Sight:

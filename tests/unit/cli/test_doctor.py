@@ -95,6 +95,16 @@ def test_each_need_that_is_not_met_has_a_remedy(machine: Surroundings) -> None:
         assert (need.state is State.OK) is (need.remedy == ""), need
 
 
+def test_another_kernel_is_told_with_what_does(
+    machine: Surroundings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "Linux" not in by_name(machine)
+    monkeypatch.setattr("platform.system", lambda: "Darwin")
+    need = by_name(machine)["Linux"]
+    assert need.state is State.LACKING
+    assert "nix.linux-builder.enable" in need.remedy
+
+
 def test_no_nix_is_told_once(machine: Surroundings) -> None:
     missing = Answers(version="missing", eval="missing", build="missing")
     found = by_name(replace(machine, runner=missing))

@@ -28,7 +28,7 @@ def prepare(directory: Path, **changes: Any) -> Path:
         {"state": "absent"},
     ]
     prepared = {
-        "format": 1,
+        "format": 2,
         "flake": "self",
         "host": "web",
         "options": list(OPTIONS),
@@ -36,6 +36,7 @@ def prepare(directory: Path, **changes: Any) -> Path:
         "machine": "/nix/store/a",
         "closure": str(closure),
         "source": None,
+        "generations": [],
         **changes,
     }
     (directory / "prepared.json").write_text(json.dumps(prepared))
@@ -79,6 +80,17 @@ def test_what_only_nix_could_tell_is_not_there(tmp_path: Path) -> None:
         flake.evaluate("db")
 
 
+def test_a_generation_that_was_built_beforehand_is_there_by_its_text(tmp_path: Path) -> None:
+    known = [{"module": "{ a = 1; }", "toplevel": "/nix/store/a"}]
+    flakes = opened(prepare(tmp_path, generations=known))
+    flake = flakes.of(flakes.refs[0].flake)
+    found = flake.instantiate_generation("web", backend="vm", delta="{ a = 1; }")
+    assert flakes.nix.build(found, gc_root=tmp_path / "root") == Path("/nix/store/a")
+    for name, delta in (("web", "{ a = 2; }"), ("db", "{ a = 1; }")):
+        with pytest.raises(NotPrepared, match="this generation was not built beforehand"):
+            flake.instantiate_generation(name, backend="vm", delta=delta)
+
+
 def test_the_source_of_the_flake_is_read_where_it_was_given(tmp_path: Path) -> None:
     flakes = opened(prepare(tmp_path, source="/nix/store/source"))
     assert flakes.of(flakes.refs[0].flake).source == Path("/nix/store/source")
@@ -87,7 +99,7 @@ def test_the_source_of_the_flake_is_read_where_it_was_given(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"format": 9}, "format 9, this release reads 1"),
+        ({"format": 9}, "format 9, this release reads 2"),
         ({"machine": None}, "is damaged: TypeError"),
         ({"document": 3}, "is damaged: TypeError"),
     ],

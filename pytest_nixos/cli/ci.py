@@ -1,0 +1,91 @@
+"""``pytest-nixos ci``: the files by which a CI service judges the hosts of a flake."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pytest_nixos import __version__
+from pytest_nixos.cli.command import Commands
+from pytest_nixos.cli.default_flake import default_flake
+from pytest_nixos.cli.nix_options import add_nix_options, nix_settings
+from pytest_nixos.nix.refs import HostSelection
+
+__all__ = ["add", "gitlab_hosts", "workflow"]
+
+#: service: the file that is written for it
+_FILES: Mapping[str, str] = {
+    "github": "github.yml",
+    "gitlab": "gitlab.yml",
+    "forgejo": "forgejo.yml",
+    "buildbot-nix": "buildbot-nix.toml",
+    "hydra": "hydra.nix",
+    "garnix": "garnix.yaml",
+}
+_CHILD = "gitlab-hosts"
+_GITLAB_JUDGES = (
+    'pytest --nixos-flake "$FLAKE#$HOST" --nixos-fail-on medium --junit-xml junit.xml'
+    " --nixos-report html:report.html --nixos-report json:report.json"
+    " --nixos-report codequality:codequality.json"
+)
+
+
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    ci = commands.add_parser("ci", help="write the file by which a CI service judges the hosts")
+    ci.add_argument("service", choices=(*_FILES, _CHILD))
+    ci.add_argument("flake", metavar="REF", nargs="?", default=".", help=f"the flake, for {_CHILD}")
+    add_nix_options(ci)
+    ci.set_defaults(command=_ci)
+
+
+def _ci(options: argparse.Namespace) -> Iterator[str]:
+    if options.service == _CHILD:
+        selection = HostSelection.parse(options.flake, cwd=Path.cwd())
+        names = default_flake(selection.flake, nix_settings(options)).host_names()
+        yield gitlab_hosts(options.flake, names)
+    else:
+        yield workflow(options.service)
+
+
+def workflow(service: str) -> str:
+    """Return the file of a service, for this release of the plugin."""
+    text = (files("pytest_nixos.cli") / "workflows" / _FILES[service]).read_text(encoding="utf-8")
+    return text.replace("@VERSION@", __version__).rstrip("\n")
+
+
+def gitlab_hosts(flake: str, names: Sequence[str]) -> str:
+    """Write GitLab's child pipeline: a job for each host.
+
+    It is JSON, which YAML is too: nothing in a host's name is syntax, and the name reaches the shell
+    as a variable that GitLab does not expand.
+    """
+    parent = yaml.safe_load(workflow("gitlab"))["list hosts"]
+    pipeline = {"stages": ["judge"]} | {
+        f"host {name}": _gitlab_job(parent, flake, name) for name in names
+    }
+    return json.dumps(pipeline, indent=2)
+
+
+def _gitlab_job(parent: Mapping[str, Any], flake: str, name: str) -> dict[str, Any]:
+    return {
+        "stage": "judge",
+        "image": parent["image"],
+        "before_script": parent["before_script"],
+        "variables": {
+            "FLAKE": {"value": flake, "expand": False},
+            "HOST": {"value": name, "expand": False},
+        },
+        "script": [_GITLAB_JUDGES],
+        "artifacts": {
+            "when": "always",
+            "paths": ["report.html", "report.json"],
+            "reports": {"junit": "junit.xml", "codequality": "codequality.json"},
+        },
+    }

@@ -9,6 +9,7 @@ import pytest
 
 from pytest_nixos.errors import EvalError, FlakeError, NixosError
 from pytest_nixos.nix.argv import NixSettings
+from pytest_nixos.nix.declared import Declared
 from pytest_nixos.nix.host_facts import parse_host_config
 from pytest_nixos.nix.refs import FlakeRef, HostSelection
 from pytest_nixos.nix.schedule import Room
@@ -22,7 +23,11 @@ FLAKE = FlakeRef("/f")
 
 def config(name: str) -> object:
     return SimpleNamespace(
-        system="x86_64-linux", image="", is_container=False, said=f"config of {name}"
+        system="x86_64-linux",
+        image="",
+        is_container=False,
+        said=f"config of {name}",
+        option=lambda path: Declared(path=path, state="absent"),
     )
 
 

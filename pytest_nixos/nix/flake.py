@@ -443,6 +443,10 @@ class Flakes:
         self._instrumentation = instrumentation
         self._opened: dict[FlakeRef, Flake] = {}
 
+    def forget(self) -> None:
+        """Forget what was found out about the flakes: it was on another machine."""
+        self._opened.clear()
+
     def of(self, ref: FlakeRef) -> Flake:
         """Return the flake of a ref."""
         if ref not in self._opened:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_nixos.backend_name import BackendName
-from pytest_nixos.errors import MachineError, NixosError
+from pytest_nixos.errors import EvalError, MachineError, NixosError
 from pytest_nixos.generations.upgrade_stage import Stage
 from pytest_nixos.local.pace import Pacer
 from pytest_nixos.machine.boot.internet import NoWayOut
@@ -52,6 +52,7 @@ class HostEntry:
     :param circumstances: what this machine's speed and load were, and what its guest was told for
         it, JSON-able.
     :param foreign: what it takes here, of a host for another system.
+    :param elsewhere: the derivation that its evaluation on another machine gave, ``""`` for none.
     :param shown: whether a test has shown the failure in full; later ones name its cause only.
     """
 
@@ -62,6 +63,7 @@ class HostEntry:
     rebooting_failure: NixosError | None = None
     failure: NixosError | None = None
     foreign: Foreign | None = None
+    elsewhere: str = ""
     secrets: TestSecrets | None = None
     shown: bool = False
     subject: str = ""
@@ -78,6 +80,14 @@ class HostEntry:
     def take(self, evaluated: Evaluated) -> None:
         """Take over what an evaluation found."""
         self.config = evaluated.config
+        if self.elsewhere and self.config and self.config.derivation != self.elsewhere:
+            self.config = None
+            self.fail(
+                EvalError(
+                    f"{self.ref}: is another host on the machine of this worker than where the run began",
+                    remedy="give both the same: a flake ref with a revision, or equal files at the same path",
+                )
+            )
         self.phases_s["evaluate"] = evaluated.duration_s
         if evaluated.failure is not None:
             self.fail(evaluated.failure)
@@ -222,6 +232,15 @@ class NixosSession:
             entry.foreign = foreign_system(self.flakes.nix, system)
             if entry.foreign is not None:
                 say(f"{entry.key}: a host for {system}: {entry.foreign.told}")
+
+    def came_from_elsewhere(self) -> None:
+        """Forget what the evaluations left on the machine that sent this session: its store is
+        not the one of this process, which evaluates anew.
+        """
+        self.flakes.forget()
+        for entry in self.entries:
+            if entry.config is not None:
+                entry.elsewhere, entry.config = entry.config.derivation, None
 
     def host_config(self, key: str) -> HostConfig:
         """Return what a host declares.

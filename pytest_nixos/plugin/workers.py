@@ -32,6 +32,7 @@ __all__ = [
 
 _SESSION_KEY = "nixos_session"
 _PLAN = "nixos_plan"
+_STORE = "nixos_store"
 _PHASES = "nixos_phases"
 _STATES = "nixos_states"
 _CIRCUMSTANCES = "nixos_circumstances"
@@ -62,6 +63,8 @@ def received_session(config: pytest.Config) -> NixosSession | None:
         return None
     session = pickle.loads(base64.b64decode(text))  # noqa: S301 - from our own controlling process
     assert isinstance(session, NixosSession)
+    if config.workerinput[_STORE] != _this_store():  # type: ignore[attr-defined]  # xdist's
+        session.came_from_elsewhere()
     return session
 
 
@@ -79,6 +82,8 @@ class Worker:
             and (control := collect.control_of(item, nixos)) is not None
         ]
         path = Path(session.config.workerinput[_PLAN])  # type: ignore[attr-defined]  # xdist's
+        if not path.parent.is_dir():
+            return  # the controlling process is on another machine
         draft = path.with_suffix(f".{os.getpid()}")
         draft.write_text(json.dumps(planned), encoding="utf-8")
         draft.replace(path)
@@ -125,6 +130,7 @@ class Controller:
             # Swept by a later session where this one is killed.
             self._plan = self._stack.enter_context(run_directory()).path / "planned.json"
         node.workerinput[_PLAN] = str(self._plan)
+        node.workerinput[_STORE] = _this_store()
         node.workerinput[_SESSION_KEY] = base64.b64encode(pickle.dumps(session)).decode()
 
     @pytest.hookimpl(optionalhook=True)
@@ -144,6 +150,16 @@ class Controller:
             session.entry(key).circumstances |= found
         for key, state in getattr(node, "workeroutput", {}).get(_STATES, {}).items():
             session.entry(key).state = state
+
+
+def _this_store() -> str:
+    """Return what this machine's store is known by; a worker that ssh started may have another."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        store = Path("/nix/store").stat()
+    except OSError:
+        return ""
+    return f"{boot} {store.st_dev}:{store.st_ino}"
 
 
 class HostScheduling(LoadScopeScheduling):

@@ -71,7 +71,7 @@ class Builders:
         self.directory = directory
         self.rigs: dict[str, Rig] = {}
 
-    def start(self, name: str, stack: ExitStack) -> None:
+    def start(self, name: str, stack: ExitStack, *, serve: str = BUILDER) -> None:
         place = self.directory / name
         place.mkdir()
         rig = Rig(place)
@@ -80,7 +80,7 @@ class Builders:
         config.write_text(
             config.read_text() + f"SetEnv NIX_CONF_DIR={place} PATH={os.environ['PATH']}\n"
         )
-        argv = ["unshare", "--mount", "/bin/sh", "-c", BUILDER, "builder", str(place), str(SSHD)]
+        argv = ["unshare", "--mount", "/bin/sh", "-c", serve, "builder", str(place), str(SSHD)]
         server = stack.enter_context(subprocess.Popen(argv))
         stack.callback(server.terminate)
         for _ in range(100):

@@ -26,7 +26,8 @@
   cores ? null,
   # Option paths that controls or tests of your own read, as lists of names.
   options ? [ ],
-  # Modules as text, of generations that tests of your own build: nixos_generations.build(text). The suite rollback's is there.
+  # Files of modules, of generations that tests of your own build: nixos_generations.build(text of the file). The suite rollback's is
+  # there.
   generations ? [ ],
   # Whether there are generations at all; without, the suite rollback is not applicable, and the host is evaluated once less.
   rollback ? true,
@@ -64,15 +65,15 @@ let
     };
   machineOf = machineWith { };
 
-  changedSysctl = safe.get host [ "config" "boot" "kernel" "sysctl" asked.rollback.sysctl ] null;
+  changedSysctl = safe.get host [ "config" "boot" "kernel" "sysctl" asked.rollbackSysctl ] null;
   changedModule =
     if machine.backend == "vm" && changedSysctl != null then
-      asked.rollback."with"
+      ./rollback/changed.nix
     else
-      asked.rollback.without;
-  changed = map (module: {
-    inherit module;
-    toplevel = (machineWith (import (builtins.toFile "generation.nix" module)) host).toplevel;
+      ./rollback/changed-but-sysctl.nix;
+  changed = map (file: {
+    module = builtins.readFile file;
+    toplevel = (machineWith (import file) host).toplevel;
   }) (lib.optional rollback changedModule ++ generations);
   # Written as a module writes it: a name with another sign is quoted.
   optionPath = lib.concatMapStringsSep "." (

@@ -34,21 +34,22 @@ def generated(*, page_each: bool = False) -> Mapping[Path, str]:
     return {
         Path("reference/plugin.md"): plugin_page(),
         Path("../nix/asked.json"): asked(catalogue),
+        Path("../nix/rollback/changed.nix"): changed_module(),
+        Path("../nix/rollback/changed-but-sysctl.nix"): changed_module(instances=""),
         **{CONTROLS / path: text for path, text in controls.items()},
     }
 
 
 def asked(catalogue: Catalogue) -> str:
     """Return what ``lib.checkHost`` asks of a host: what the plugin would, for all bundled controls;
-    and the changed generation that the suite rollback switches to.
+    and the kernel parameter that the suite rollback changes.
     """
     paths = sorted({*option_paths(catalogue), *FURTHER_OPTIONS})
     facts = {name: option_names(fact.path) for name, fact in host_facts().items()}
     options = [{"path": path, "names": option_names(path)} for path in paths]
     lines = ",\n".join(f"    {json.dumps(option)}" for option in options)
-    changed = {"sysctl": SYSCTL, "with": changed_module(), "without": changed_module(instances="")}
     return (
-        f'{{\n  "facts": {json.dumps(facts)},\n  "rollback": {json.dumps(changed)},\n'
+        f'{{\n  "facts": {json.dumps(facts)},\n  "rollbackSysctl": {json.dumps(SYSCTL)},\n'
         f'  "options": [\n{lines}\n  ]\n}}\n'
     )
 

@@ -1,0 +1,14 @@
+
+{ pkgs, lib, ... }: {
+  environment.etc."pytest-nixos-generation".text = "changed by pytest-nixos";
+  boot.kernel.sysctl."fs.inotify.max_user_instances" = lib.mkForce 524287;
+  systemd.services."pytest-nixos-generation" = {
+    description = "Changed generation of pytest-nixos";
+    wantedBy = [ "multi-user.target" ];
+    serviceConfig = {
+      Type = "oneshot";
+      RemainAfterExit = true;
+      ExecStart = "${pkgs.coreutils}/bin/true";
+    };
+  };
+}

@@ -16,6 +16,7 @@
   "platformdirs"
   "tree-sitter"
   "tree-sitter-nix"
+  "tree-sitter-javascript"
   "dnslib"
   "pyrage"
   "libpass"

@@ -83,6 +83,23 @@ in
     };
   };
 
+  # 0.25 wants a newer tree-sitter than nixpkgs' releases have.
+  tree-sitter-javascript = wheel {
+    pname = "tree_sitter_javascript";
+    version = "0.23.1";
+    import = "tree_sitter_javascript";
+    python = "cp39";
+    abi = "abi3";
+    platform = {
+      x86_64-linux = "manylinux_2_5_x86_64.manylinux1_x86_64.manylinux_2_17_x86_64.manylinux2014_x86_64";
+      aarch64-linux = "manylinux_2_17_aarch64.manylinux2014_aarch64";
+    };
+    hash = of {
+      x86_64-linux = "sha256-BW3AT7ayQpP4xf7EPBTn4WuiB1swCcZDq/jIXtxMfDw=";
+      aarch64-linux = "sha256-WmvBBVsGHFBV7Fjznumy6e+45uCulwg4r3TaCvuBHwo=";
+    };
+  };
+
   # nixpkgs 24.05 has 0.21, whose interface is another one.
   tree-sitter =
     if lib.versionAtLeast prev.tree-sitter.version "0.23" then

@@ -30,6 +30,9 @@
   security.pam.services.login.allowNullPassword = lib.mkForce false;
   systemd.coredump.extraConfig = "Storage=none";
 
+  security.doas.enable = true;
+  security.polkit.enable = true;
+
   # Without the job that fetches models: NixOS gives it no sandbox.
   services.ollama = lib.optionalAttrs (options.services.ollama ? loadModels) { loadModels = lib.mkForce [ ]; };
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
+from pytest_nixos.observe.permission import AccountRights, Permission
 from pytest_nixos.observe.text import read_json
 from pytest_nixos.observe.writers import (
     READ_ACCOUNTS,
@@ -21,7 +22,7 @@ from pytest_nixos.observe.writers import (
     parse_entries,
 )
 
-__all__ = ["Permission", "SudoRights", "sudo_rights"]
+__all__ = ["SudoRights", "sudo_rights"]
 
 Json = Any
 
@@ -47,47 +48,16 @@ _REMEMBERED_MIN = 5.0
 #: A wildcard in the name of a directory stands for whatever anybody makes.
 _GLOB = re.compile(r"[*?\[][^/]*/")
 _ANY = ("whoever has a directory of such a name",)
-#: Programs that are all of root to whoever may start them without given arguments.
-_SHELLS = re.compile(r"(?:.*/)?(?:ba|z|fi|da|k|c|tc)?sh|.*/(?:su|env|nixos-rebuild|systemd-run)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Permission:
-    """One command that an account may run.
+class SudoRights(AccountRights):
+    """What one account may do with sudo.
 
-    :param command: as sudoers has it; ``ALL`` for any.
-    :param run_as: whom it is run as; ``ALL`` for anybody.
-    :param asks: whether for the password.
-    """
-
-    command: str
-    run_as: tuple[str, ...]
-    asks: bool
-
-    @property
-    def as_root(self) -> bool:
-        """Whether it can be run as root."""
-        return bool({"ALL", "root", "#0"} & set(self.run_as))
-
-    @property
-    def is_all_of_root(self) -> bool:
-        """Whether it is as good as a root shell."""
-        any_arguments = self.command == "ALL" or _SHELLS.fullmatch(self.command) is not None
-        return self.as_root and any_arguments
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SudoRights:
-    """What one account may do.
-
-    :param in_wheel: whether the host calls it an administrator.
     :param remembers_min: minutes in which no password is asked for again; below 0 for ever.
     :param replaceable: commands that somebody beside root can change, each with who.
     """
 
-    account: str
-    in_wheel: bool
-    permissions: tuple[Permission, ...]
     remembers_min: float
     replaceable: tuple[str, ...]
 

@@ -18,6 +18,8 @@ CATALOGUE: Broken = {
     "AUTH-010": ("MEDIUM", "/var/lib/id"),
     "AUTH-028": ("HIGH", "/etc/pam.d/su"),
     "AUTH-030": ("CRITICAL", "guest may run /var/lib/drop/deploy: everybody"),
+    "AUTH-032": ("HIGH", "guest: ALL"),
+    "AUTH-033": ("HIGH", "everybody: any action at the machine"),
     "AUD-021": ("MEDIUM", "Storage is volatile"),
     "FLK-012": ("MEDIUM", "`services.notes.old' has been renamed"),
     "FS-010": ("MEDIUM", "/var/lib/drop"),

@@ -32,6 +32,7 @@
   ./modules/networking/networkd.nix
   ./modules/security/wrappers.nix
   ./modules/security/pam.nix
+  ./modules/security/doas-polkit.nix
   ./modules/security/audit.nix
   ./modules/services/openssh.nix
   ./modules/services/nix-daemon.nix

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.observe.permission import root_outside_wheel, without_password
 from pytest_nixos.observe.sudo import SudoRights, sudo_rights
 from pytest_nixos.standards.kinds.kind import Kind, Parameter, Parameters
 from pytest_nixos.standards.seen import Seen, Sight, Unseen
@@ -14,17 +15,9 @@ __all__ = ["KINDS"]
 
 Json = Any
 _FACTS: Mapping[str, Callable[[Sequence[SudoRights]], Json]] = {
-    "without-password": lambda rights: [
-        f"{r.account}: {', '.join(commands)}"
-        for r in rights
-        if (commands := [p.command for p in r.permissions if not p.asks])
-    ],
+    "without-password": without_password,
     "remembers-minutes": lambda rights: {r.account: r.remembers_min for r in rights},
-    "root-outside-wheel": lambda rights: [
-        f"{r.account}: {', '.join(commands)}"
-        for r in rights
-        if not r.in_wheel and (commands := [p.command for p in r.permissions if p.is_all_of_root])
-    ],
+    "root-outside-wheel": root_outside_wheel,
     "replaceable": lambda rights: [
         f"{r.account} may run {what}" for r in rights for what in r.replaceable
     ],

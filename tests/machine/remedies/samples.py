@@ -32,6 +32,7 @@ FILLED = {
     "device": "vda2",
     "input": "sops-nix",
     "secret": "token",
+    "action": "org.freedesktop.login1.reboot",
     "file": "example.conf",
     "host name": "plain",
     "state version": "24.05",

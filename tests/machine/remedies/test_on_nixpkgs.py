@@ -75,6 +75,8 @@ NEEDS_A_MACHINE = frozenset(
         "resolver",
         "search-path",
         "sudo",
+        "doas",
+        "polkit",
     }
 )
 

@@ -16,6 +16,7 @@ from pytest_nixos.observe.audit import AUDIT_FACTS
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.boot_time import boot_time
 from pytest_nixos.observe.clock import CLOCK_FACTS
+from pytest_nixos.observe.doas import doas_rights
 from pytest_nixos.observe.fact import Fact
 from pytest_nixos.observe.file import files, programs
 from pytest_nixos.observe.firewall import FirewallState, firewall
@@ -33,6 +34,7 @@ from pytest_nixos.observe.mount import filesystem_table, mounts
 from pytest_nixos.observe.network import addresses, sockets
 from pytest_nixos.observe.nix import NIX_FACTS
 from pytest_nixos.observe.podman import PODMAN_FACTS
+from pytest_nixos.observe.polkit import polkit_answers
 from pytest_nixos.observe.process import ProcessFacts, process_facts
 from pytest_nixos.observe.scan import SCAN_FACTS
 from pytest_nixos.observe.sshd import SSHD_FACTS
@@ -52,10 +54,12 @@ PROBES: list[Probe[object]] = [
         sysctl_tree(),
         failed_units(),
         journal("a"),
+        doas_rights(),
         files(["a"]),
         addresses(),
         kernel_parameters(),
         modules(["a"]),
+        polkit_answers(),
         programs(["a"]),
         recent_journal(5),
         system_state(),

@@ -26,10 +26,12 @@ from pytest_nixos.observe.file import FileState
 from pytest_nixos.observe.http import HttpAnswer
 from pytest_nixos.observe.mount import Mount, MountTable
 from pytest_nixos.observe.pam import PamService, pam
+from pytest_nixos.observe.permission import AccountRights, Permission
+from pytest_nixos.observe.polkit import Answers
 from pytest_nixos.observe.process import ProcessFacts, process_facts
 from pytest_nixos.observe.resolver import LinkResolver, Resolver
 from pytest_nixos.observe.search_path import SearchPath
-from pytest_nixos.observe.sudo import Permission, SudoRights
+from pytest_nixos.observe.sudo import SudoRights
 from pytest_nixos.observe.unit import Exposure, UnitState
 from pytest_nixos.standards.flake_files import FlakeFiles, StoreScan
 from pytest_nixos.standards.model import Control, DeclaredSpec, Operator
@@ -173,6 +175,12 @@ def observation(kind: str, p: Mapping[str, Json], value: Json) -> object | None:
             return _pam(p["field"], next(iter(value.values())))
         case "sudo":
             return _sudo(p["fact"], value)
+        case "doas":
+            return _doas(p["fact"], value)
+        case "polkit":
+            told = {p["fact"].replace("-", "_"): tuple(value)}
+            nothing: dict[str, tuple[str, ...]] = dict.fromkeys(_POLKIT, ())
+            return Answers(**{**nothing, **told}, unclear=())
         case "search-path":
             whose = {"system": "root", "users": "user alice"}[p["of"]]
             return [SearchPath(whose=whose, account="root", directories=(), loose=tuple(value))]
@@ -233,6 +241,16 @@ def parse_pam(files: Mapping[str, str], pwquality: str = "") -> Mapping[str, Pam
     text = "".join(f"=service {name}\n{body}\n" for name, body in files.items())
     text += f"=pwquality\n{pwquality}\n"
     return pam().parse(ProbeOutput(stdout=f"{text}=complete\n".encode(), exit_status=0))
+
+
+_POLKIT = ("as_root", "to_anybody", "administrators")
+
+
+def _doas(fact: str, value: Json) -> list[AccountRights]:
+    if not value:
+        return []
+    may = Permission(command="ALL", run_as=("root",), asks=fact != "without-password")
+    return [AccountRights(account="alice", in_wheel=False, permissions=(may,))]
 
 
 def _sudo(fact: str, value: Json) -> list[SudoRights]:

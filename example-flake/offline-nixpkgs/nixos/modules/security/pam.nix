@@ -73,9 +73,7 @@ in
       configFile = mkOption { type = types.lines; };
     };
     sudo-rs.enable = flag false;
-    polkit.enable = flag false;
     rtkit.enable = flag false;
-    doas.enable = flag false;
     protectKernelImage = flag false;
     lockKernelModules = flag false;
     allowUserNamespaces = flag true;

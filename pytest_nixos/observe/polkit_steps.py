@@ -1,0 +1,397 @@
+"""Steps of polkit's rules: the statements and expressions of JavaScript, one after the other.
+
+Only what rules are written in is run, on values of this module's own and within a number of steps;
+what it does not know, such as a program that a rule starts, is :class:`Unclear`, never an answer. A
+guest's text reaches nothing of this machine.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from pytest_nixos.observe.polkit_values import (
+    Break,
+    Continue,
+    Return,
+    Run,
+    Scope,
+    Unclear,
+    binary,
+    call_method,
+    member,
+    pattern,
+    truthy,
+)
+
+if TYPE_CHECKING:
+    from tree_sitter import Node
+
+__all__ = ["Function", "run_block", "string_of"]
+
+Value: TypeAlias = Any
+_MOST_DEPTH = 40
+_CONSTANTS = {"true": True, "false": False, "null": None, "undefined": None}
+_FUNCTIONS = ("function_expression", "function", "arrow_function", "function_declaration")
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "0": "\0"}
+_LOGICAL = ("&&", "||", "??")
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function that a rule defines."""
+
+    node: Node
+    scope: Scope
+    run: Run
+
+    def __call__(self, *arguments: Value) -> Value:
+        """Call it.
+
+        :raises Unclear: where it asks for what is not known here.
+        """
+        return _call(self, arguments)
+
+    def start(self, *arguments: Value) -> Value:
+        """Call it with all steps left; raises as a call does."""
+        self.run.begin()
+        return _call(self, arguments)
+
+
+def _call(function: Function, arguments: Sequence[Value]) -> Value:
+    run = function.run
+    run.step()
+    run.depth += 1
+    if run.depth > _MOST_DEPTH:
+        raise Unclear("what it comes to after many calls")
+    names = _parameters(function.node)
+    given = [*arguments, *[None] * len(names)]
+    scope = Scope(dict(zip(names, given, strict=False)), function.scope)
+    body = _field(function.node, "body")
+    try:
+        if body.type != "statement_block":
+            return _value(body, scope, run)
+        run_block(body, scope, run)
+    except Return as done:
+        return done.value
+    finally:
+        run.depth -= 1
+    return None
+
+
+def _parameters(node: Node) -> list[str]:
+    single = node.child_by_field_name("parameter")
+    listed = node.child_by_field_name("parameters")
+    nodes = [single] if single is not None else listed.named_children if listed is not None else []
+    nodes = [n for n in nodes if n.type != "comment"]
+    if any(n.type != "identifier" for n in nodes):
+        raise Unclear("what a function is given")
+    return [_text(n) for n in nodes]
+
+
+def run_block(node: Node, scope: Scope, run: Run) -> None:
+    """Run the statements of a file or a block."""
+    for child in node.named_children:
+        # Functions can be called above their declaration.
+        if child.type == "function_declaration":
+            scope.values[_text(_field(child, "name"))] = Function(child, scope, run)
+    for child in node.named_children:
+        _statement(child, scope, run)
+
+
+def _statement(node: Node, scope: Scope, run: Run) -> None:
+    run.step()
+    do = _STATEMENTS.get(node.type)
+    if do is None:
+        raise Unclear(f"what a {node.type.replace('_', ' ')} does")
+    do(node, scope, run)
+
+
+def _declare(node: Node, scope: Scope, run: Run) -> None:
+    for declared in _named(node):
+        name, value = _field(declared, "name"), declared.child_by_field_name("value")
+        if name.type != "identifier":
+            raise Unclear("what a declaration takes apart")
+        scope.values[_text(name)] = None if value is None else _value(value, scope, run)
+
+
+def _if(node: Node, scope: Scope, run: Run) -> None:
+    if truthy(_value(_field(node, "condition"), scope, run)):
+        _statement(_field(node, "consequence"), scope, run)
+    elif (other := node.child_by_field_name("alternative")) is not None:
+        _statement(_named(other)[0], scope, run)
+
+
+def _return(node: Node, scope: Scope, run: Run) -> None:
+    given = _named(node)
+    raise Return(_value(given[0], scope, run) if given else None)
+
+
+def _for(node: Node, scope: Scope, run: Run) -> None:
+    begin, test, step = (
+        node.child_by_field_name(n) for n in ("initializer", "condition", "increment")
+    )
+    if begin is not None and begin.type.endswith("declaration"):
+        _statement(begin, scope, run)
+    elif begin is not None and begin.type not in ("empty_statement", ";"):
+        _expression(begin, scope, run)
+    while test is None or test.type in ("empty_statement", ";") or _holds(test, scope, run):
+        if not _round(node, scope, run):
+            return
+        if step is not None:
+            _value(step, scope, run)
+
+
+def _while(node: Node, scope: Scope, run: Run) -> None:
+    while _holds(_field(node, "condition"), scope, run):
+        if not _round(node, scope, run):
+            return
+
+
+def _for_in(node: Node, scope: Scope, run: Run) -> None:
+    name, over = _field(node, "left"), _value(_field(node, "right"), scope, run)
+    words = {_text(child) for child in node.children}
+    if name.type != "identifier" or not isinstance(over, list | dict):
+        raise Unclear("what a loop goes over")
+    keys = [str(n) for n in range(len(over))] if isinstance(over, list) else list(over)
+    for each in list(over) if "of" in words and isinstance(over, list) else keys:
+        scope.values[_text(name)] = each
+        if not _round(node, scope, run):
+            return
+
+
+def _round(node: Node, scope: Scope, run: Run) -> bool:
+    """Run a loop's body once; say whether the loop goes on."""
+    run.step()
+    try:
+        _statement(_field(node, "body"), scope, run)
+    except Break:
+        return False
+    except Continue:
+        return True
+    return True
+
+
+def _switch(node: Node, scope: Scope, run: Run) -> None:
+    value = _value(_field(node, "value"), scope, run)
+    cases = _named(_field(node, "body"))
+    found = next(
+        (
+            n
+            for n, case in enumerate(cases)
+            if case.type == "switch_case"
+            and binary("===", value, _value(_field(case, "value"), scope, run))
+        ),
+        next((n for n, case in enumerate(cases) if case.type == "switch_default"), len(cases)),
+    )
+    try:
+        for case in cases[found:]:
+            for child in case.children_by_field_name("body"):
+                _statement(child, scope, run)
+    except Break:
+        return
+
+
+def _leave(node: Node, _: Scope, __: Run) -> None:
+    if node.named_children:
+        raise Unclear("where a label leads")
+    raise Break if node.type == "break_statement" else Continue
+
+
+def _expression(node: Node, scope: Scope, run: Run) -> None:
+    for child in _named(node):
+        _value(child, scope, run)
+
+
+def _nothing(_: Node, __: Scope, ___: Run) -> None:
+    """Do nothing: a comment, an empty statement, a declaration that was made."""
+
+
+_STATEMENTS: Mapping[str, Callable[[Node, Scope, Run], None]] = {
+    "break_statement": _leave,
+    "comment": _nothing,
+    "continue_statement": _leave,
+    "empty_statement": _nothing,
+    "expression_statement": _expression,
+    "for_in_statement": _for_in,
+    "for_statement": _for,
+    "function_declaration": _nothing,
+    "if_statement": _if,
+    "lexical_declaration": _declare,
+    "return_statement": _return,
+    "statement_block": run_block,
+    "switch_statement": _switch,
+    "variable_declaration": _declare,
+    "while_statement": _while,
+}
+
+
+def _holds(node: Node, scope: Scope, run: Run) -> bool:
+    inner = _named(node)[0] if node.type == "expression_statement" else node
+    return truthy(_value(inner, scope, run))
+
+
+def _value(node: Node, scope: Scope, run: Run) -> Value:
+    run.step()
+    find = _VALUES.get(node.type)
+    if find is None:
+        raise Unclear(f"what a {node.type.replace('_', ' ')} is")
+    return find(node, scope, run)
+
+
+def _object(node: Node, scope: Scope, run: Run) -> Value:
+    found = {}
+    for pair in _named(node):
+        if pair.type != "pair":
+            raise Unclear("what an object holds")
+        key = _field(pair, "key")
+        name = string_of(key) if key.type == "string" else _text(key)
+        found[name] = _value(_field(pair, "value"), scope, run)
+    return found
+
+
+def _operation(node: Node, scope: Scope, run: Run) -> Value:
+    left, operator, right = (_field(node, n) for n in ("left", "operator", "right"))
+    word = _text(operator)
+    value = _value(left, scope, run)
+    if word not in _LOGICAL:
+        return binary(word, value, _value(right, scope, run))
+    goes_on = {"&&": truthy(value), "||": not truthy(value), "??": value is None}[word]
+    return _value(right, scope, run) if goes_on else value
+
+
+def _unary(node: Node, scope: Scope, run: Run) -> Value:
+    value = _value(_field(node, "argument"), scope, run)
+    word = _text(_field(node, "operator"))
+    if word == "!":
+        return not truthy(value)
+    if word == "-" and isinstance(value, int | float):
+        return -value
+    raise Unclear(f"what {word} makes of a value")
+
+
+def _choice(node: Node, scope: Scope, run: Run) -> Value:
+    holds = truthy(_value(_field(node, "condition"), scope, run))
+    return _value(_field(node, "consequence" if holds else "alternative"), scope, run)
+
+
+def _assign(node: Node, scope: Scope, run: Run) -> Value:
+    left = _field(node, "left")
+    if left.type != "identifier":
+        raise Unclear("what is assigned to a member")
+    value = _value(_field(node, "right"), scope, run)
+    try:
+        holder = scope.holder(_text(left))
+    except Unclear:
+        holder = scope.values
+    if node.type == "augmented_assignment_expression":
+        operator = _text(_field(node, "operator")).removesuffix("=")
+        value = binary(operator, scope.holder(_text(left))[_text(left)], value)
+    holder[_text(left)] = value
+    return value
+
+
+def _update(node: Node, scope: Scope, _: Run) -> Value:
+    name = _text(_field(node, "argument"))
+    holder = scope.holder(name)
+    by = 1 if _text(_field(node, "operator")) == "++" else -1
+    before, holder[name] = holder[name], binary("+", holder[name], by)
+    return before if node.children[0].type == "identifier" else holder[name]
+
+
+def _member(node: Node, scope: Scope, run: Run) -> Value:
+    return member(_value(_field(node, "object"), scope, run), _text(_field(node, "property")))
+
+
+def _subscript(node: Node, scope: Scope, run: Run) -> Value:
+    value = _value(_field(node, "object"), scope, run)
+    return member(value, _value(_field(node, "index"), scope, run))
+
+
+def _calling(node: Node, scope: Scope, run: Run) -> Value:
+    called, listed = _field(node, "function"), _field(node, "arguments")
+    if listed.type != "arguments":
+        raise Unclear("what a tagged text is")
+    if called.type != "member_expression":
+        function = _value(called, scope, run)
+        given = [_value(n, scope, run) for n in _named(listed)]
+        if callable(function):
+            return function(*given)
+        raise Unclear(f"what {_text(called)[:40]} does")
+    owner = _value(_field(called, "object"), scope, run)
+    given = [_value(n, scope, run) for n in _named(listed)]
+    run.step(len(owner) if isinstance(owner, str | list) else 1)
+    return call_method(owner, _text(_field(called, "property")), given)
+
+
+def _last(node: Node, scope: Scope, run: Run) -> Value:
+    return [_value(child, scope, run) for child in _named(node)][-1]
+
+
+def _template(node: Node, _: Scope, __: Run) -> Value:
+    if any(child.type == "template_substitution" for child in node.named_children):
+        raise Unclear("what a text is made of")
+    return _text(node)[1:-1]
+
+
+def _regex(node: Node, _: Scope, __: Run) -> Value:
+    flags = node.child_by_field_name("flags")
+    return pattern(_text(_field(node, "pattern")), "" if flags is None else _text(flags))
+
+
+def _name(node: Node, scope: Scope, _: Run) -> Value:
+    return scope.holder(_text(node))[_text(node)]
+
+
+def _number(node: Node, _: Scope, __: Run) -> Value:
+    try:
+        return int(_text(node), 0)
+    except ValueError:
+        raise Unclear("what a number is") from None
+
+
+def string_of(node: Node) -> str:
+    """Return the text that a string literal is."""
+    body = _text(node)[1:-1]
+    return re.sub(r"\\(.)", lambda m: _ESCAPES.get(m[1], m[1]), body)
+
+
+_VALUES: Mapping[str, Callable[[Node, Scope, Run], Value]] = {
+    "array": lambda node, scope, run: [_value(child, scope, run) for child in _named(node)],
+    "assignment_expression": _assign,
+    "augmented_assignment_expression": _assign,
+    "binary_expression": _operation,
+    "call_expression": _calling,
+    "identifier": _name,
+    "member_expression": _member,
+    "number": _number,
+    "object": _object,
+    "parenthesized_expression": _last,
+    "regex": _regex,
+    "sequence_expression": _last,
+    "string": lambda node, _, __: string_of(node),
+    "subscript_expression": _subscript,
+    "template_string": _template,
+    "ternary_expression": _choice,
+    "unary_expression": _unary,
+    "update_expression": _update,
+    **dict.fromkeys(_FUNCTIONS, Function),
+    **{name: (lambda node, _, __: _CONSTANTS[node.type]) for name in _CONSTANTS},
+}
+
+
+def _named(node: Node) -> list[Node]:
+    return [child for child in node.named_children if child.type != "comment"]
+
+
+def _field(node: Node, name: str) -> Node:
+    found = node.child_by_field_name(name)
+    if found is None:
+        raise Unclear(f"what a {node.type.replace('_', ' ')} is")
+    return found
+
+
+def _text(node: Node) -> str:
+    return (node.text or b"").decode(errors="replace")

@@ -1,0 +1,41 @@
+"""The kind about polkit: what each account may do unasked, as the machine's rules answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.observe.polkit import Answers, polkit_answers
+from pytest_nixos.standards.kinds.kind import Kind, Parameter, Parameters
+from pytest_nixos.standards.seen import Seen, Sight, Unseen
+
+__all__ = ["KINDS"]
+
+_FACTS: Mapping[str, Callable[[Answers], tuple[str, ...]]] = {
+    "as-root": lambda answers: answers.as_root,
+    "to-anybody": lambda answers: answers.to_anybody,
+    "administrators": lambda answers: answers.administrators,
+}
+
+
+def _polkit(found: Answers | str | None, parameters: Parameters, _: HostConfig) -> Sight:
+    if found is None:
+        return Unseen("polkit's rules could not be read")
+    if isinstance(found, str):
+        return Unseen(found, applicable=False)
+    told = _FACTS[str(parameters["fact"])](found)
+    if not told and found.unclear:
+        # What was found is so whatever else there is; that nothing was found would not be.
+        return Unseen(f"what a rule of polkit answers cannot be told: {'; '.join(found.unclear)}")
+    return Seen(list(told))
+
+
+KINDS = (
+    Kind(
+        name="polkit",
+        reads="what polkit's rules let accounts do without a password",
+        probe=lambda _, __: polkit_answers(),
+        find=_polkit,
+        parameters={"fact": Parameter(required=True, choices=tuple(_FACTS))},
+    ),
+)

@@ -12,6 +12,7 @@ from pathlib import Path
 from checks.rollback.test_rollback import SYSCTL, changed_module
 from docs.generate.controls import pages
 from docs.generate.plugin import plugin_page
+from pytest_nixos.cli.ci import reusable_workflow
 from pytest_nixos.nix.expression import option_names
 from pytest_nixos.nix.host_facts import host_facts
 from pytest_nixos.plugin.evaluate import FURTHER_OPTIONS
@@ -33,6 +34,7 @@ def generated(*, page_each: bool = False) -> Mapping[Path, str]:
     controls = pages(catalogue, load_profiles(catalogue), page_each=page_each)
     return {
         Path("reference/plugin.md"): plugin_page(),
+        Path("../.github/workflows/hosts.yml"): reusable_workflow(),
         Path("../nix/asked.json"): asked(catalogue),
         Path("../nix/rollback/changed.nix"): changed_module(),
         Path("../nix/rollback/changed-but-sysctl.nix"): changed_module(instances=""),

@@ -17,7 +17,7 @@ from pytest_nixos.cli.default_flake import default_flake
 from pytest_nixos.cli.nix_options import add_nix_options, nix_settings
 from pytest_nixos.nix.refs import HostSelection
 
-__all__ = ["add", "gitlab_hosts", "workflow"]
+__all__ = ["add", "gitlab_hosts", "reusable_workflow", "workflow"]
 
 #: service: the file that is written for it
 _FILES: Mapping[str, str] = {
@@ -28,6 +28,19 @@ _FILES: Mapping[str, str] = {
     "hydra": "hydra.nix",
     "garnix": "garnix.yaml",
 }
+_REUSABLE = """\
+# For other repositories: `uses: pytest-nixos/pytest-nixos/.github/workflows/hosts.yml@...`, see docs/how-to/ci.md.
+# Written by `python -m docs.generate`.
+name: hosts
+"""
+_CALLED = """\
+  workflow_call:
+    inputs:
+      fail-on:
+        description: Severity from which on a finding fails the job
+        type: string
+        default: medium
+"""
 _CHILD = "gitlab-hosts"
 _GITLAB_JUDGES = (
     'pytest --nixos-flake "$FLAKE#$HOST" --nixos-fail-on medium --junit-xml junit.xml'
@@ -58,6 +71,16 @@ def workflow(service: str) -> str:
     """Return the file of a service, for this release of the plugin."""
     text = (files("pytest_nixos.cli") / "workflows" / _FILES[service]).read_text(encoding="utf-8")
     return text.replace("@VERSION@", __version__).rstrip("\n")
+
+
+def reusable_workflow() -> str:
+    """Return GitHub's workflow as one that other repositories call; this repository has it in
+    ``.github/workflows/hosts.yml``.
+    """
+    _, on, rest = workflow("github").partition("on:\n")
+    _, permissions, jobs = rest.partition("permissions: {}\n")
+    text = f"{_REUSABLE}{on}{_CALLED}{permissions}{jobs}\n"
+    return text.replace("fail-on: medium", "fail-on: ${{ inputs.fail-on }}")
 
 
 def gitlab_hosts(flake: str, names: Sequence[str]) -> str:

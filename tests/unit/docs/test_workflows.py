@@ -16,7 +16,8 @@ import tree_sitter_nix
 import yaml
 from tree_sitter import Language, Parser
 
-from pytest_nixos.cli.ci import gitlab_hosts, workflow
+from pytest_nixos import __version__
+from pytest_nixos.cli.ci import gitlab_hosts, reusable_workflow, workflow
 
 ROOT = Path(__file__).parents[3]
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
@@ -39,7 +40,11 @@ def documented() -> list[tuple[str, str]]:
 
 def written() -> list[tuple[str, str]]:
     """Return the documented workflows, and those that the command writes."""
-    return [*documented(), *((name, workflow(name)) for name in ("github", "forgejo"))]
+    return [
+        *documented(),
+        *((name, workflow(name)) for name in ("github", "forgejo")),
+        ("reusable", reusable_workflow()),
+    ]
 
 
 def audit(
@@ -68,7 +73,9 @@ def said(command: list[str | Path]) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_page_shows_what_the_command_writes() -> None:
-    assert dict(documented())["docs/how-to/ci.md-0"] == f"{workflow('github')}\n"
+    shown = dict(documented())
+    assert shown["docs/how-to/ci.md-0"] == f"{workflow('github')}\n"
+    assert f"/hosts.yml@v{__version__} " in shown["docs/how-to/ci.md-1"]
 
 
 @pytest.mark.parametrize("text", [pytest.param(text, id=name) for name, text in written()])
@@ -133,6 +140,17 @@ def test_text_of_a_script_from_outside_is_found(tmp_path: Path) -> None:
     assert text != ACTION
     result = audit(text, tmp_path, "action.yml")
     assert "template-injection" in result.stdout
+
+
+def test_the_reusable_workflow_is_the_written_one_but_for_how_it_starts() -> None:
+    written, called = yaml.safe_load(workflow("github")), yaml.safe_load(reusable_workflow())
+    judge = called["jobs"]["judge"]["steps"][2]["with"]
+    assert judge.pop("fail-on") == "${{ inputs.fail-on }}"
+    assert written["jobs"]["judge"]["steps"][2]["with"].pop("fail-on") == "medium"
+    assert called["jobs"] == written["jobs"]
+    assert called["permissions"] == written["permissions"] == {}
+    # YAML reads the key as true.
+    assert list(called[True]) == ["workflow_call"]
 
 
 def test_what_may_write_runs_nothing_of_the_flake() -> None:

@@ -6,7 +6,7 @@ from pytest_nixos.local.process import SubprocessRunner
 from pytest_nixos.machine.channel.protocol import guest_script
 from pytest_nixos.nix.argv import NixSettings
 from pytest_nixos.nix.expression import Instrumentation
-from pytest_nixos.nix.flake import Flake
+from pytest_nixos.nix.flake import Flake, Flakes
 from pytest_nixos.nix.refs import FlakeRef
 from pytest_nixos.nix.store import Nix
 
@@ -14,9 +14,9 @@ __all__ = ["default_flake"]
 
 
 def default_flake(ref: FlakeRef, settings: NixSettings, *, snapshot: bool = False) -> Flake:
-    """Return the flake of `ref`.
+    """Return the flake of `ref`, or the hosts of a file.
 
     :param snapshot: whether the state of its VMs can be saved, as with ``--nixos-snapshot auto``.
     """
     instrumentation = Instrumentation(channel_script=guest_script(), snapshot=snapshot)
-    return Flake(ref, Nix(runner=SubprocessRunner(), settings=settings), instrumentation)
+    return Flakes(Nix(runner=SubprocessRunner(), settings=settings), instrumentation).of(ref)

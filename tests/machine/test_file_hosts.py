@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from pytest_nixos.cli.main import main
 from pytest_nixos.errors import EvalError, FlakeError, SettingsError
 from pytest_nixos.local.process import SubprocessRunner
 from pytest_nixos.nix.argv import NixSettings
@@ -146,6 +147,12 @@ def test_the_repository_around_a_file_is_its_source(hosts: Any, tmp_path: Path) 
     file = hosts("nothing")
     assert file.root == tmp_path
     assert file.source == tmp_path / "nothing"
+
+
+def test_the_command_line_lists_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["hosts", "--file", str(tmp_path), "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert listed[-1] == {"name": "web", "ref": f"{tmp_path}/default.nix#web"}
 
 
 def test_no_file_is_told(tmp_path: Path) -> None:

@@ -230,7 +230,8 @@ class RunHooks:
             *(d for ds in config.hook.pytest_nixos_catalogue_dirs(config=config) for d in ds),
         ]
         try:
-            if settings.backend is not BackendName.SSH and not config.option.collectonly:
+            runs_here = settings.backend is not BackendName.SSH and settings.replay is None
+            if runs_here and not config.option.collectonly:
                 refuse_where_no_guest_runs()
             session = open_session(settings, flakes_of(settings), catalogue_dirs=directories)
             _check_suites(settings, session)

@@ -71,6 +71,7 @@ class LiveHosts:
         self._launch = launch
         self._look = look
         self._turn = threading.Condition()
+        self._waiting = list(keys)
         self._open = 0
         self._wanted: set[str] = set()
         self._closing = False
@@ -120,7 +121,9 @@ class LiveHosts:
             self._turn.wait_for(lambda: self._closing or self._may_begin(visit.key))
             if self._closing:
                 return
+            self._waiting.remove(visit.key)
             self._open += 1
+            self._turn.notify_all()
         try:
             self._connect(visit)
         finally:
@@ -130,7 +133,7 @@ class LiveHosts:
                 self._turn.notify_all()
 
     def _may_begin(self, key: str) -> bool:
-        return self._open < self._at_once or key in self._wanted
+        return key in self._wanted or (self._open < self._at_once and self._waiting[0] == key)
 
     def _connect(self, visit: _Visit) -> None:
         try:

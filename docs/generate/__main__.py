@@ -16,6 +16,7 @@ from pytest_nixos.cli.ci import reusable_workflow
 from pytest_nixos.nix.expression import option_names
 from pytest_nixos.nix.host_facts import host_facts
 from pytest_nixos.plugin.evaluate import FURTHER_OPTIONS
+from pytest_nixos.recording.model import recording_schema
 from pytest_nixos.standards.load import Catalogue, load_catalogue, option_paths
 from pytest_nixos.standards.profile import load_profiles
 
@@ -38,6 +39,7 @@ def generated(*, page_each: bool = False) -> Mapping[Path, str]:
         Path("../nix/asked.json"): asked(catalogue),
         Path("../nix/rollback/changed.nix"): changed_module(),
         Path("../nix/rollback/changed-but-sysctl.nix"): changed_module(instances=""),
+        Path("reference/recording.schema.json"): recording_schema(),
         **{CONTROLS / path: text for path, text in controls.items()},
     }
 

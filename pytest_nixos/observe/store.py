@@ -38,8 +38,12 @@ class Observations:
 
     def of(self, probe: Probe[T]) -> T:
         """Return what `probe` sees, asking the guest only if it was not asked in this epoch."""
+        return read(probe, self.output(probe))
+
+    def output(self, probe: Probe[T]) -> ProbeOutput:
+        """Return what `probe` printed, as it came."""
         self.prefetch([cast("Probe[object]", probe)])
-        return read(probe, self._outputs[probe.name, probe.script])
+        return self._outputs[probe.name, probe.script]
 
     def prefetch(self, probes: Sequence[Probe[object]]) -> None:
         """Ask the guest for all `probes` that are not known yet, in one round trip."""

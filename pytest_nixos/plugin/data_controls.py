@@ -7,6 +7,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
+from dataclasses import dataclass
 
 import pytest
 
@@ -20,16 +21,21 @@ from pytest_nixos.plugin import collect
 from pytest_nixos.plugin.closure import scan_host
 from pytest_nixos.plugin.host_failure import refuse_failed, shown_once
 from pytest_nixos.plugin.not_applicable import not_applicable
+from pytest_nixos.plugin.replay import recorded_observations
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.plugin.stash import PROGRESS, SESSION
+from pytest_nixos.recording.notes import HostNotes
+from pytest_nixos.recording.observed import Recorded
 from pytest_nixos.standards.applicability import inapplicable
 from pytest_nixos.standards.flake_files import FlakeFiles, StoreScan, flake_directory, read_flake
-from pytest_nixos.standards.judge import judge
+from pytest_nixos.standards.judge import Verdict, judge
 from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.look import closure_observation, host_observations, read
 from pytest_nixos.standards.model import Control
 
 __all__ = ["needs_machine"]
+
+_SCANNED = "what was scanned"
 
 
 @pytest.fixture(scope="session")
@@ -61,6 +67,8 @@ def nixos_judge(
     _nixos_host: str,
     nixos_host_config: HostConfig,
     nixos_evidence: Evidence,
+    _nixos_notes: HostNotes | None,
+    _nixos_recorded: Recorded | None,
 ) -> Callable[[Control], None]:
     """Judge a data control: it passes, fails, or ends the item as not applicable.
 
@@ -68,41 +76,80 @@ def nixos_judge(
     """
     session = request.config.stash[SESSION]
     backend = session.backend_name(_nixos_host)
+    looks = _Looks(request, _nixos_host, nixos_host_config, nixos_evidence, _nixos_notes)
 
     def judge_control(control: Control) -> None:
         if control.check:
             not_applicable("it is judged by a Python check of its own")
-        observations: Mapping[str, object] = {}
-        if _reads_host_machine(control):
-            # The closure is read without the flake's files too.
-            with suppress(Unanswerable) if _reads_closure(control) else nullcontext():
-                observations = request.getfixturevalue("nixos_host_observations")
-            if _reads_closure(control):
-                refuse_failed(session.entry(_nixos_host))
-                # Only here is the system built and read: other controls of the profile do not need
-                # it.
-                scan: StoreScan | None = request.getfixturevalue("nixos_closure_scan")
-                if scan is not None:
-                    observations = {**observations, **closure_observation(scan)}
-                    nixos_evidence.attach("what was scanned", scan.told)
-        elif _needs_machine(control, nixos_host_config, backend):
-            # The fixture of a machine that did not boot would tell why in full, each time.
-            refuse_failed(session.entry(_nixos_host))
-            store: Observations = request.getfixturevalue("nixos_observations")
-            observations = read(session.controls, nixos_host_config, store)
+        if _nixos_recorded is None:
+            observations = looks.observations(control)
+        else:
+            observations = recorded_observations(_nixos_recorded, control)
+            if _reads_closure(control) and _nixos_recorded.file.closure is not None:
+                nixos_evidence.attach(_SCANNED, _nixos_recorded.file.closure.told)
         verdict = judge(control, nixos_host_config, observations, backend)
-        nixos_evidence.expect(verdict.expected)
-        nixos_evidence.observe(verdict.observed)
-        nixos_evidence.judge_on(verdict.judged_on)
-        if verdict.outcome is Outcome.NOT_APPLICABLE:
-            not_applicable(verdict.reason)
-        if verdict.outcome is not Outcome.PASSED and control.observed is not None:
-            kind = KINDS[control.observed.kind]
-            nixos_evidence.blames += kind.blames(control.observed.parameters, verdict.observed)
-        if verdict.outcome is not Outcome.PASSED:
-            pytest.fail(verdict.reason, pytrace=False)
+        _end(verdict, nixos_evidence)
 
     return judge_control
+
+
+@dataclass(frozen=True, slots=True)
+class _Looks:
+    """Finds what one control of a host has to see, on the machine or beside it."""
+
+    request: pytest.FixtureRequest
+    key: str
+    host: HostConfig
+    evidence: Evidence
+    notes: HostNotes | None
+
+    def observations(self, control: Control) -> Mapping[str, object]:
+        """Return what was observed, by kind; nothing for what is judged on the config alone."""
+        session = self.request.config.stash[SESSION]
+        if _reads_host_machine(control):
+            observations = self._host_side(control)
+            if self.notes is not None:
+                self.notes.saw_host_side(observations)
+            return observations
+        if not _needs_machine(control, self.host, session.backend_name(self.key)):
+            return {}
+        # The fixture of a machine that did not boot would tell why in full, each time.
+        refuse_failed(session.entry(self.key))
+        store: Observations = self.request.getfixturevalue("nixos_observations")
+        observations = read(session.observed_controls, self.host, store)
+        if self.notes is not None:
+            self.notes.saw_machine(store, observations)
+        return observations
+
+    def _host_side(self, control: Control) -> Mapping[str, object]:
+        observations: Mapping[str, object] = {}
+        # The closure is read without the flake's files too.
+        with suppress(Unanswerable) if _reads_closure(control) else nullcontext():
+            observations = self.request.getfixturevalue("nixos_host_observations")
+        if not _reads_closure(control):
+            return observations
+        refuse_failed(self.request.config.stash[SESSION].entry(self.key))
+        # Only here is the system built and read: other controls of the profile do not need it.
+        scan: StoreScan | None = self.request.getfixturevalue("nixos_closure_scan")
+        if scan is None:
+            return observations
+        self.evidence.attach(_SCANNED, scan.told)
+        return {**observations, **closure_observation(scan)}
+
+
+def _end(verdict: Verdict, evidence: Evidence) -> None:
+    """End the item as a verdict says, and keep what it rests on."""
+    control = verdict.control
+    evidence.expect(verdict.expected)
+    evidence.observe(verdict.observed)
+    evidence.judge_on(verdict.judged_on)
+    if verdict.outcome is Outcome.NOT_APPLICABLE:
+        not_applicable(verdict.reason)
+    if verdict.outcome is not Outcome.PASSED and control.observed is not None:
+        kind = KINDS[control.observed.kind]
+        evidence.blames += kind.blames(control.observed.parameters, verdict.observed)
+    if verdict.outcome is not Outcome.PASSED:
+        pytest.fail(verdict.reason, pytrace=False)
 
 
 def needs_machine(item: pytest.Item, session: NixosSession) -> bool:

@@ -18,6 +18,8 @@ from pytest_nixos.machine.snapshot.limits import DEFAULT_CACHE_DAYS, DEFAULT_CAC
 __all__ = [
     "AUTO",
     "DEFAULT_PROFILE",
+    "DEFAULT_SSH_AT_ONCE",
+    "HOST_IN_ADDRESS",
     "ONLY_BY_HAND",
     "Keep",
     "NetworkUse",
@@ -31,6 +33,9 @@ AUTO = "auto"
 DEFAULT_BOOT_TIMEOUT_S = 600.0
 DEFAULT_EVALUATION_TIMEOUT_S = 1800.0
 DEFAULT_PROFILE = "baseline"
+#: Stands in ``--nixos-ssh`` for the host's name in its flake.
+HOST_IN_ADDRESS = "{host}"
+DEFAULT_SSH_AT_ONCE = 8
 
 
 class Keep(enum.Enum):
@@ -132,6 +137,18 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
         None,
         {"action": "append", "metavar": "DIR"},
         "host to test that lib.checkHost prepared, without Nix; in place of --nixos-flake (repeatable)",
+    ),
+    (
+        "record",
+        "",
+        {"metavar": "DIR"},
+        "keep what this run sees of its hosts, secrets redacted, in a new directory",
+    ),
+    (
+        "replay",
+        "",
+        {"metavar": "DIR"},
+        "judge again what --nixos-record kept, without Nix and machine; in place of --nixos-flake",
     ),
     (
         "backend",
@@ -257,7 +274,18 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
         {"metavar": "FILE"},
         "let test machines decrypt the host's real secrets with this private key of age or OpenSSH",
     ),
-    ("ssh", "", {"metavar": "ADDRESS"}, "[user@]address of the live host for --nixos-backend ssh"),
+    (
+        "ssh",
+        "",
+        {"metavar": "ADDRESS"},
+        "[user@]address of the live host, {host} in it stands for the name of each: judge it, and start no machine",
+    ),
+    (
+        "ssh_at_once",
+        str(DEFAULT_SSH_AT_ONCE),
+        {"metavar": "N"},
+        "live hosts that are connected to and looked at at one time",
+    ),
     (
         "upgrade_from",
         "",
@@ -290,6 +318,8 @@ ONLY_BY_HAND = frozenset(
         "container_root_is_machine_root",
         "prepared",
         "real_secrets_key",
+        "record",
+        "replay",
         "run_script_has_my_rights",
     }
 )

@@ -21,6 +21,8 @@ from pytest_nixos.nix.store import Nix
 from pytest_nixos.plugin.declared_options import SnapshotUse
 from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.session import HostEntry, NixosSession
+from pytest_nixos.recording.files import try_new
+from pytest_nixos.recording.recording import RecordedFlakes, Recording
 from pytest_nixos.standards.decides import where_paths
 from pytest_nixos.standards.load import load_catalogue, option_paths
 from pytest_nixos.standards.model import Control
@@ -56,22 +58,30 @@ def open_session(
     """
     catalogue = load_catalogue(catalogue_dirs)
     profiles = load_profiles(catalogue, catalogue_dirs)
+    named: set[HostRef | None]
     controls = select_controls(settings.profiles, profiles, catalogue)
     waivers = load_waivers(settings.waivers, catalogue.controls) if settings.waivers else ()
-    if isinstance(flakes, PreparedFlakes):
+    if settings.record is not None:
+        try_new(settings.record)
+    recording = flakes.recording if isinstance(flakes, RecordedFlakes) else None
+    if recording is not None:
+        refs, named = tuple(recording.refs.values()), set(recording.refs.values())
+    elif isinstance(flakes, PreparedFlakes):
         refs = flakes.refs
-        named: set[HostRef | None] = set(refs)
+        named = set(refs)
     else:
         refs = select_hosts(flakes, settings.flakes)
         named = {selection.host for selection in settings.flakes}
+    asked = controls if settings.record is None else tuple(catalogue)
     return NixosSession(
         settings=settings,
         flakes=flakes,
-        question=_question(settings, controls, [ref for ref in refs if ref not in named]),
+        question=_question(settings, asked, [ref for ref in refs if ref not in named]),
         catalogue=catalogue,
         controls=controls,
         waivers=waivers,
-        entries=_entries(refs, settings),
+        entries=_entries(refs, settings) if recording is None else _recorded_entries(recording),
+        recording=recording,
     )
 
 
@@ -101,6 +111,8 @@ def flakes_of(settings: Settings) -> Flakes:
         secrets="test" if settings.real_secrets_key is None else settings.real_secrets_key.form,
         plain_files=any(secret.is_plain_file for secret in settings.secrets),
     )
+    if settings.replay is not None:
+        return RecordedFlakes(nix, instrumentation, Recording.open(settings.replay))
     if settings.prepared:
         hosts = tuple(map(read_prepared, settings.prepared))
         return PreparedFlakes(nix, instrumentation, hosts)
@@ -119,6 +131,10 @@ def _entries(refs: Sequence[HostRef], settings: Settings) -> list[HostEntry]:
             ref = new if stage is Stage.NEW else old
             entries.append(HostEntry(key=stage.of(key), ref=ref, subject=key, stage=stage))
     return entries
+
+
+def _recorded_entries(recording: Recording) -> list[HostEntry]:
+    return [HostEntry(key=key, ref=ref) for key, ref in recording.refs.items()]
 
 
 def _keys(refs: Sequence[HostRef]) -> dict[str, HostRef]:

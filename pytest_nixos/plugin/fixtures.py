@@ -18,17 +18,19 @@ from pytest_nixos.nix.flake import Flake
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.observe.internet import NeedsOfMachine
 from pytest_nixos.observe.store import Observations
-from pytest_nixos.plugin.collect import control_of, needs_boot_loader
+from pytest_nixos.plugin.collect import control_of, host_key_of, needs_boot_loader
 from pytest_nixos.plugin.host_failure import (
     HostFailure,
     refuse_failed,
     shown_apart,
     shown_once,
 )
+from pytest_nixos.plugin.machines.ahead import LiveHosts
 from pytest_nixos.plugin.machines.launch import Launch
 from pytest_nixos.plugin.not_applicable import not_applicable
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.plugin.stash import EVIDENCE, PROGRESS, SESSION
+from pytest_nixos.standards.look import probes
 from pytest_nixos.standards.model import Control
 
 if TYPE_CHECKING:  # most runs need none of them
@@ -42,6 +44,7 @@ if TYPE_CHECKING:  # most runs need none of them
 
 __all__: list[str] = []
 
+_LOOKED_AT = pytest.StashKey[dict[str, Observations]]()
 _CALM = {"waited": None, "stolen": None, "span_s": 0.0}
 
 
@@ -152,9 +155,39 @@ def nixos_rebooting_generations(
 
 
 @pytest.fixture(scope="session")
-def nixos_observations(nixos_machine: Machine) -> Observations:
+def nixos_observations(
+    request: pytest.FixtureRequest, _nixos_host: str, nixos_machine: Machine
+) -> Observations:
     """Facts of the running machine, read once per epoch: ``nixos_observations.of(probe)``."""
-    return Observations(nixos_machine)
+    ahead = request.config.stash.get(_LOOKED_AT, {})
+    return ahead.pop(_nixos_host, None) or Observations(nixos_machine)
+
+
+@pytest.fixture(scope="session")
+def _nixos_live_hosts(request: pytest.FixtureRequest) -> Iterator[LiveHosts]:
+    """Live hosts that are looked at ahead of their tests; none in any other run."""
+    config, session = request.config, _session(request)
+
+    def launch(key: str) -> Launch:
+        progress = config.stash[PROGRESS]
+        return Launch(session, key, progress=progress, config=config, tells=False)
+
+    judged = {
+        host_key_of(item)
+        for item in request.session.items
+        if "nixos_judge" in getattr(item, "fixturenames", ())
+    }
+
+    def look(key: str, observations: Observations) -> None:
+        if key not in judged:
+            return
+        wanted = probes(session.observed_controls, session.host_config(key))
+        observations.prefetch(list(wanted.values()))
+
+    live = [key for key in session.planned if session.backend_name(key) is BackendName.SSH]
+    keys = live if len(live) > 1 else []
+    with LiveHosts(keys, at_once=session.settings.ssh_at_once, launch=launch, look=look) as hosts:
+        yield hosts
 
 
 @pytest.fixture(scope="session")
@@ -340,12 +373,18 @@ def _machine(
     session = _session(request)
     progress = request.config.stash[PROGRESS]
     entry = session.entry(key)
+    if session.recording is not None:
+        not_applicable("a replay has no machine")
     if entry.stage is not None and _is_shared(request):
         upgrades: Upgrades = request.getfixturevalue("_nixos_upgrades")
         with shown_once(entry), progress.speaking():
             progress.say(f"{key}: taking the machine there")
             machine = upgrades.machine(entry.subject, entry.stage)
         yield machine  # it outlives this fixture
+        return
+    live: LiveHosts = request.getfixturevalue("_nixos_live_hosts")
+    if live.has(key) and _is_shared(request):
+        yield from _visited(request, live, key)
         return
     launch = Launch(session, key, progress=progress, config=request.config, boot_loader=boot_loader)
     reboots = boot_loader or request.fixturename == "nixos_rebooting_machine"
@@ -358,6 +397,22 @@ def _machine(
             yield machine
         finally:
             launch.keep(failed=request.session.testsfailed > failed_before)
+
+
+def _visited(request: pytest.FixtureRequest, live: LiveHosts, key: str) -> Iterator[Machine]:
+    """Yield a live host that was looked at ahead."""
+    progress = request.config.stash[PROGRESS]
+    with ExitStack() as stack:
+        with shown_once(_session(request).entry(key)), progress.speaking():
+            progress.say(f"{key}: waiting for the live host")
+            looked = stack.enter_context(live.visit(key))
+        looked.launch.tell(looked.machine)
+        request.config.stash.setdefault(_LOOKED_AT, {})[key] = looked.observations
+        failed_before = request.session.testsfailed
+        try:
+            yield looked.machine
+        finally:
+            looked.launch.keep(failed=request.session.testsfailed > failed_before)
 
 
 def _is_shared(request: pytest.FixtureRequest) -> bool:

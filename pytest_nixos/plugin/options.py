@@ -6,6 +6,7 @@ Every project setting has an ini twin; the command line beats the ini file, whic
 from __future__ import annotations
 
 import enum
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -21,6 +22,8 @@ from pytest_nixos.nix.refs import FileRef, HostSelection, UpgradeFrom
 from pytest_nixos.plugin.declared_options import (
     AUTO,
     DEFAULT_PROFILE,
+    DEFAULT_SSH_AT_ONCE,
+    HOST_IN_ADDRESS,
     ONLY_BY_HAND,
     Keep,
     NetworkUse,
@@ -49,6 +52,8 @@ class Settings:
     :param flakes: hosts to test; empty means that the plugin stays out of the way.
     :param prepared: directories of hosts that Nix evaluated and built beforehand, in place of
         `flakes`.
+    :param record: directory that gets what this run sees of its hosts.
+    :param replay: such a directory, whose hosts are judged again in place of `flakes`.
     :param backend: how machines run, ``None`` where each host's own config decides: a container
         where it declares ``boot.isContainer``, else a VM.
     :param suites: bundled suites asked for by name; empty means all when no paths were given.
@@ -64,6 +69,8 @@ class Settings:
     :param network: what guests reach beyond their own link.
     :param secrets: values that the user gives for secrets.
     :param real_secrets_key: decrypts the host's own secrets; ``None`` for test secrets.
+    :param ssh_address: of live hosts; :data:`HOST_IN_ADDRESS` stands for each one's name.
+    :param ssh_at_once: live hosts that are connected to at one time.
     :param snapshot: whether VMs start from a saved state.
     :param cache_limits: what the saved states of all hosts may take.
     """
@@ -93,11 +100,14 @@ class Settings:
     secrets: tuple[GivenSecret, ...]
     real_secrets_key: RealKey | None
     ssh_address: str | None
+    ssh_at_once: int
     upgrade_from: UpgradeFrom | None
     allow_live_switch: bool
     container_root_is_machine_root: bool = False
     run_script_has_my_rights: bool = False
     prepared: tuple[Path, ...] = ()
+    record: Path | None = None
+    replay: Path | None = None
 
     @property
     def open_network(self) -> bool:
@@ -107,7 +117,7 @@ class Settings:
     @property
     def active(self) -> bool:
         """Whether any host is to be tested."""
-        return bool(self.flakes or self.prepared)
+        return bool(self.flakes or self.prepared or self.replay)
 
     @classmethod
     def from_config(cls, config: pytest.Config) -> Settings:
@@ -118,10 +128,15 @@ class Settings:
         read = _Reader(config)
         cwd = config.invocation_params.dir
         prepared = tuple(dict.fromkeys(cwd / text for text in read.many("prepared")))
+        record, replay = read.path("record"), read.path("replay")
+        _check_recording(record, replay, read)
         return cls(
-            flakes=() if prepared else _hosts(read, cwd),
+            flakes=() if prepared or replay else _hosts(read, cwd),
             prepared=prepared,
-            backend=_backend(read.one("backend")),
+            record=record,
+            replay=replay,
+            backend=_backend(read.one("backend"))
+            or (BackendName.SSH if read.is_typed("ssh") else None),
             suites=read.many("suite"),
             profiles=read.many("profile") or (DEFAULT_PROFILE,),
             catalogue_dirs=tuple(config.rootpath / d for d in read.many("catalogue")),
@@ -156,7 +171,9 @@ class Settings:
                 for text in read.many("secret")
             ),
             real_secrets_key=_real_key(read.path("real_secrets_key")),
-            ssh_address=read.one("ssh") or None,
+            ssh_address=_ssh_address(read.one("ssh")),
+            ssh_at_once=_optional_count(read.one("ssh_at_once"), option="ssh-at-once")
+            or DEFAULT_SSH_AT_ONCE,
             upgrade_from=_upgrade_from(read.one("upgrade_from"), cwd, read.one("backend")),
             allow_live_switch=read.flag("allow_live_switch"),
             container_root_is_machine_root=read.flag("container_root_is_machine_root"),
@@ -181,6 +198,10 @@ class _Reader:
         if given is not None or name in ONLY_BY_HAND:
             return tuple(given or ())
         return tuple(self._config.getini(f"nixos_{name}"))
+
+    def is_typed(self, name: str) -> bool:
+        """Whether the command line names it, and not only an ini file."""
+        return bool(self._config.getoption(f"nixos_{name}"))
 
     def flag(self, name: str) -> bool:
         given = self._config.getoption(f"nixos_{name}")
@@ -276,6 +297,14 @@ def _real_key(file: Path | None) -> RealKey | None:
     return None if file is None else RealKey.parse(file)
 
 
+def _ssh_address(text: str) -> str | None:
+    if re.search(r"[{}]", text.replace(HOST_IN_ADDRESS, "")):
+        raise _bad(
+            "ssh", text, f"[user@]address, in which only {HOST_IN_ADDRESS} stands for a name"
+        )
+    return text or None
+
+
 def _upgrade_from(text: str, cwd: Path, backend: str) -> UpgradeFrom | None:
     if not text:
         return None
@@ -285,6 +314,26 @@ def _upgrade_from(text: str, cwd: Path, backend: str) -> UpgradeFrom | None:
             remedy="test the upgrade on a VM of the host: --nixos-backend vm",
         )
     return UpgradeFrom.parse(text, cwd=cwd)
+
+
+def _check_recording(record: Path | None, replay: Path | None, read: _Reader) -> None:
+    """Refuse what cannot be recorded or replayed.
+
+    :raises SettingsError: naming the options that exclude each other.
+    """
+    option = "--nixos-record" if record is not None else "--nixos-replay"
+    if record is None and replay is None:
+        return
+    others = {
+        "--nixos-replay": record is not None and replay is not None,
+        "--nixos-prepared": replay is not None and bool(read.many("prepared")),
+        "--nixos-upgrade-from": bool(read.one("upgrade_from")),
+        # What a machine with the host's real secrets says belongs in no file.
+        "--nixos-real-secrets-key": read.path("real_secrets_key") is not None,
+    }
+    for other, given in others.items():
+        if given:
+            raise SettingsError(f"{option} does not go with {other}", remedy=f"leave {other} out")
 
 
 def _optional_count(text: str, *, option: str) -> int | None:

@@ -15,7 +15,7 @@ from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import NixosError, SettingsError, Unanswerable
 from pytest_nixos.local.text import printable_lines
 from pytest_nixos.nix.platforms import refuse_where_no_guest_runs
-from pytest_nixos.plugin import collect, data_controls, fixtures, host_fixture
+from pytest_nixos.plugin import collect, data_controls, fixtures, host_fixture, recording, replay
 from pytest_nixos.plugin.evaluate import flakes_of, open_session
 from pytest_nixos.plugin.host_failure import (
     HostFailure,
@@ -28,6 +28,7 @@ from pytest_nixos.plugin.progress import Progress
 from pytest_nixos.plugin.record.baseline import Baseline
 from pytest_nixos.plugin.record.maker import FindingMaker
 from pytest_nixos.plugin.record.recorder import Recorder
+from pytest_nixos.plugin.replay import replay_checks
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.plugin.stash import PROGRESS, SESSION
 from pytest_nixos.plugin.workers import (
@@ -72,6 +73,8 @@ def register_fixtures(config: pytest.Config) -> None:
     manager = config.pluginmanager
     manager.register(fixtures, "nixos-fixtures")
     manager.register(data_controls, "nixos-data-controls")
+    manager.register(recording, "nixos-recording")
+    manager.register(replay, "nixos-replay")
     # Registered last, so that it overrides testinfra's fixture of the same name.
     manager.register(host_fixture, "nixos-host-fixture")
 
@@ -151,9 +154,12 @@ class RunHooks:
         """Evaluate the hosts that have tests after ``-k``, ``-m`` and the like; leave out those
         that turn out to be no machines.
         """
+        if is_worker(config):
+            replay_checks(items, config.stash[SESSION])
         if is_worker(config) or config.option.collectonly:
             return
         keys = [key for key in dict.fromkeys(map(collect.host_key_of, items)) if key is not None]
+        replay_checks(items, config.stash[SESSION])
         left = self._evaluate(config, keys)
         collect.deselect_hosts(config, items, left)
         session = config.stash[SESSION]
@@ -224,7 +230,8 @@ class RunHooks:
             *(d for ds in config.hook.pytest_nixos_catalogue_dirs(config=config) for d in ds),
         ]
         try:
-            if settings.backend is not BackendName.SSH and not config.option.collectonly:
+            runs_here = settings.backend is not BackendName.SSH and settings.replay is None
+            if runs_here and not config.option.collectonly:
                 refuse_where_no_guest_runs()
             session = open_session(settings, flakes_of(settings), catalogue_dirs=directories)
             _check_suites(settings, session)

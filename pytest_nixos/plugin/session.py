@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_nixos.backend_name import BackendName
-from pytest_nixos.errors import EvalError, MachineError, NixosError
+from pytest_nixos.errors import EvalError, MachineError, NixosError, SettingsError
 from pytest_nixos.generations.upgrade_stage import Stage
 from pytest_nixos.local.pace import Pacer
 from pytest_nixos.machine.boot.internet import NoWayOut
@@ -21,9 +21,10 @@ from pytest_nixos.nix.refs import HostRef
 from pytest_nixos.nix.schedule import Evaluated, Question, evaluate_hosts
 from pytest_nixos.observe.internet import NeedsOfMachine
 from pytest_nixos.observe.store import Observations
-from pytest_nixos.plugin.declared_options import SnapshotUse
+from pytest_nixos.plugin.declared_options import HOST_IN_ADDRESS, SnapshotUse
 from pytest_nixos.plugin.machines.changed import ChangedMachines
 from pytest_nixos.plugin.options import Settings
+from pytest_nixos.recording.recording import Recording
 from pytest_nixos.standards.load import Catalogue
 from pytest_nixos.standards.model import Control
 from pytest_nixos.standards.waivers import Waiver, declared_profiles, declared_waivers
@@ -112,6 +113,8 @@ class NixosSession:
     :param question: what is asked about a host when it is evaluated.
     :param controls: selected by the profiles, parameters and severities applied.
 
+    :param recording: that is replayed, ``None`` where hosts are evaluated.
+
     ``pacer`` tells how slow this machine is, ``told_pace`` the factor that people have been told.
     """
 
@@ -125,11 +128,13 @@ class NixosSession:
         controls: Sequence[Control],
         waivers: Sequence[Waiver],
         entries: Sequence[HostEntry],
+        recording: Recording | None = None,
     ) -> None:
         self.started_at_s = time.time()
         self.changed_machines = ChangedMachines()
         self.settings = settings
         self.flakes = flakes
+        self.recording = recording
         self._question = question
         self.catalogue = catalogue
         self.controls = tuple(controls)
@@ -137,6 +142,7 @@ class NixosSession:
         self._by_id = {control.id: control for control in controls}
         self._entries = {entry.key: entry for entry in entries}
         self._to_build: tuple[str, ...] = ()
+        self.planned: tuple[str, ...] = ()
         self.pacer = Pacer()
         self.told_pace = 1.0
 
@@ -174,6 +180,10 @@ class NixosSession:
         :raises NixosError: if a flake cannot be read, lacks one of the hosts, or none of these
             hosts evaluates; or if waivers that a host declares are malformed.
         """
+        if self.recording is not None:
+            self._take_recorded(self.recording, keys, say)
+            return ()
+        self._refuse_one_address(keys)
         subjects = {self._entries[key].subject for key in keys} - {""}
         wanted = [e for e in self.entries if e.key in keys or e.subject in subjects]
         fresh = [entry for entry in wanted if entry.config is None and entry.failure is None]
@@ -205,6 +215,54 @@ class NixosSession:
         if wanted and all(entry.failure is not None for entry in wanted):
             raise next(e.failure for e in (*failed, *wanted) if e.failure is not None)
         return tuple(entry.key for entry in left)
+
+    def _refuse_one_address(self, keys: Collection[str]) -> None:
+        """Refuse to judge several hosts by what one and the same live host says.
+
+        :raises SettingsError: then.
+        """
+        address = self.settings.ssh_address
+        if self.settings.backend is not BackendName.SSH or address is None or len(keys) < 2:
+            return
+        if HOST_IN_ADDRESS not in address:
+            raise SettingsError(
+                f"--nixos-ssh {address}: is one host, and this run tests {len(keys)}:"
+                f" {', '.join(sorted(keys)[:5])}",
+                remedy=f"put {HOST_IN_ADDRESS} for the host's name: --nixos-ssh 'root@{HOST_IN_ADDRESS}.example.org',"
+                " or test one: --nixos-flake REF#HOST",
+            )
+
+    def _take_recorded(self, recording: Recording, keys: Collection[str], say: Say) -> None:
+        """Take over what hosts declared when they were recorded.
+
+        :raises SettingsError: if a file of the recording is damaged, or they ran otherwise than
+            ``--nixos-backend`` says.
+        """
+        for key in keys:
+            entry, started_s = self._entries[key], time.monotonic()
+            if entry.took_part:
+                continue
+            backend = recording.backend(key)
+            if self.settings.backend not in (None, backend):
+                raise SettingsError(
+                    f"--nixos-backend {self.settings.backend.value}: {key} was recorded as {backend.value}",
+                    remedy="leave the backend out of a replay",
+                )
+            entry.config = recording.declared(key).host
+            entry.phases_s["read"] = time.monotonic() - started_s
+            entry.circumstances["replayed"] = recording.told
+            if entry.config is None:
+                why = recording.manifest.hosts[key].failure
+                entry.fail(EvalError(f"{key}: {why}", remedy="mend it, and record it again"))
+            say(f"{key}: {recording.told}, is judged again")
+            self._take_over_what_hosts_say([entry], say)
+
+    @property
+    def observed_controls(self) -> tuple[Control, ...]:
+        """What machines are asked for: a recording holds what any profile may judge."""
+        if self.settings.record is None:
+            return self.controls
+        return tuple(self._by_id.get(control.id, control) for control in self.catalogue)
 
     def _take_over_what_hosts_say(self, entries: Sequence[HostEntry], say: Say) -> None:
         """Take over the waivers that hosts declare; those of the run's file come first."""
@@ -302,6 +360,8 @@ class NixosSession:
 
     def backend_name(self, key: str) -> BackendName:
         """Return how a host's machine runs."""
+        if self.recording is not None:
+            return self.recording.backend(key)
         if self.settings.backend is not None:
             return self.settings.backend
         container = self.host_config(key).is_container
@@ -324,8 +384,8 @@ class NixosSession:
         )
 
     def plan_builds(self, keys: Sequence[str]) -> None:
-        """Remember the hosts that have tests in this process."""
-        self._to_build = tuple(keys)
+        """Remember the hosts whose machines tests of this process need, in their order."""
+        self.planned = self._to_build = tuple(keys)
 
     def take_builds(self) -> tuple[str, ...]:
         """Return the derivations of planned hosts that do not look built yet; nothing the next

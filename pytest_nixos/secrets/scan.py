@@ -16,7 +16,7 @@ from pytest_nixos.secrets.places import by_place
 from pytest_nixos.secrets.shapes import by_shape, key_blocks
 from pytest_nixos.secrets.values import Verdict
 
-__all__ = ["find_known_secrets", "find_secrets", "rules_version"]
+__all__ = ["find_known_secrets", "find_secrets", "rules_version", "secret_spans"]
 
 _DOCUMENTATION = re.compile(
     r"(?i)\.(?:md|markdown|rst|adoc|html?|[1-8]|info|po|tex)$|(?:^|[/-])(?:README|LICENSE|COPYING|"
@@ -36,12 +36,13 @@ def find_secrets(text: str, *, name: str = "") -> tuple[Hit, ...]:
     :return: in the order of lines; each secret once, under its most exact kind. Placeholders are
         marked as such.
     """
-    if _ENCRYPTED.match(text):
-        return ()
-    found = [(each, Verdict.SECRET) for each in _known(text)]
-    if not _DOCUMENTATION.search(name):
-        found += [*by_place(text, name=name), *by_name(text, name=name)]
-    return tuple(_hits(text, found))
+    return tuple(_hits(text, _apart(_found(text, name))))
+
+
+def secret_spans(text: str) -> tuple[tuple[int, int], ...]:
+    """Return where the secrets of a text begin and end, in order; placeholders left out."""
+    found = _apart(_found(text, ""))
+    return tuple((each.start, each.end) for each, verdict in found if verdict is Verdict.SECRET)
 
 
 @cache
@@ -59,7 +60,16 @@ def find_known_secrets(text: str) -> tuple[Hit, ...]:
     little.
     """
     found = (*key_blocks(text), *by_shape(text, everywhere=True))
-    return tuple(_hits(text, [(each, Verdict.SECRET) for each in found]))
+    return tuple(_hits(text, _apart([(each, Verdict.SECRET) for each in found])))
+
+
+def _found(text: str, name: str) -> list[tuple[Found, Verdict]]:
+    if _ENCRYPTED.match(text):
+        return []
+    found = [(each, Verdict.SECRET) for each in _known(text)]
+    if not _DOCUMENTATION.search(name):
+        found += [*by_place(text, name=name), *by_name(text, name=name)]
+    return found
 
 
 def _known(text: str) -> Iterator[Found]:
@@ -71,7 +81,7 @@ def _known(text: str) -> Iterator[Found]:
     yield from by_plugin(text)
 
 
-def _hits(text: str, found: Iterable[tuple[Found, Verdict]]) -> Iterator[Hit]:
+def _apart(found: Iterable[tuple[Found, Verdict]]) -> list[tuple[Found, Verdict]]:
     """Keep the first of those that overlap, and put them in order."""
     taken: list[tuple[int, int, Found, Verdict]] = []
     for number, (each, verdict) in enumerate(found):
@@ -83,8 +93,12 @@ def _hits(text: str, found: Iterable[tuple[Found, Verdict]]) -> Iterator[Hit]:
         )
         if free and each.start < each.end:
             taken.insert(place, (each.start, number, each, verdict))
-    breaks = [at for at, character in enumerate(text) if character == "\n"] if taken else []
-    for _, _, each, verdict in taken:
+    return [(each, verdict) for _, _, each, verdict in taken]
+
+
+def _hits(text: str, found: list[tuple[Found, Verdict]]) -> Iterator[Hit]:
+    breaks = [at for at, character in enumerate(text) if character == "\n"] if found else []
+    for each, verdict in found:
         secret = text[each.start : each.end]
         yield Hit(
             line=bisect_right(breaks, each.start - 1) + 1,

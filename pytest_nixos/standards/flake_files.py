@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from pytest_nixos.errors import ToolMissingError
 from pytest_nixos.local.process import ProcessTimeout, Runner, SubprocessRunner
 from pytest_nixos.local.timing import Deadline
 
-__all__ = ["FlakeFiles", "StoreScan", "flake_directory", "read_flake"]
+__all__ = ["FlakeFiles", "SourceHits", "StoreScan", "flake_directory", "read_flake"]
 
 Json = Any
 
@@ -51,6 +51,18 @@ class FlakeFiles:
     lock: Mapping[str, Json] | None
     lock_tracked: bool | None
     sources: Mapping[str, str]
+    no_flake: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceHits:
+    """What was found in a flake's files earlier, in place of the files.
+
+    :param hits: by name of what was looked for; empty where there was nothing to read.
+    :param no_flake: as of :class:`FlakeFiles`.
+    """
+
+    hits: Mapping[str, Sequence[str]]
     no_flake: str = ""
 
 

@@ -20,7 +20,7 @@ from pytest_nixos.machine.capabilities import Preflight
 from pytest_nixos.machine.memory_needs import MemoryPlan, machines_at_once, plan_memory
 from pytest_nixos.machine.missing import missing_in_machine
 from pytest_nixos.nix.host_facts import HostConfig
-from pytest_nixos.plugin.declared_options import Keep, NetworkUse, SnapshotUse
+from pytest_nixos.plugin.declared_options import HOST_IN_ADDRESS, Keep, NetworkUse, SnapshotUse
 from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.progress import Progress
 from pytest_nixos.plugin.session import HostEntry, NixosSession
@@ -40,6 +40,8 @@ class Launch:
 
     :param boot_loader: give it a disk and boot loader of its own, so that a reboot comes into what
         is the default there.
+    :param tells: whether :meth:`tell` is called when it has started; a machine that is started in
+        another thread tells later.
     """
 
     def __init__(
@@ -50,7 +52,9 @@ class Launch:
         progress: Progress,
         config: Any,
         boot_loader: bool = False,
+        tells: bool = True,
     ) -> None:
+        self._tells = tells
         self._session = session
         self._entry = session.entry(key)
         self._progress = progress
@@ -105,8 +109,13 @@ class Launch:
             "pressure_of_boot": self.pressure.to_json(),
             "added_kernel_params": list(getattr(machine.running, "added_kernel_params", ())),
         }
-        self._config.hook.pytest_nixos_machine_booted(config=self._config, machine=machine)
+        if self._tells:
+            self.tell(machine)
         return machine
+
+    def tell(self, machine: Machine) -> None:
+        """Tell other plugins of a machine that has started."""
+        self._config.hook.pytest_nixos_machine_booted(config=self._config, machine=machine)
 
     def _spec(self, directory: RunDirectory) -> MachineSpec:
         settings, host = self._session.settings, self._host()
@@ -228,15 +237,22 @@ class Launch:
             self._session.settings,
             self._progress.boot,
             started_at_s=self._session.started_at_s,
+            host=self._entry.ref.attr,
         )
 
 
 def bundled_backend(
-    name: BackendName, settings: Settings, on_event: BootListener, *, started_at_s: float = 0.0
+    name: BackendName,
+    settings: Settings,
+    on_event: BootListener,
+    *,
+    started_at_s: float = 0.0,
+    host: str = "",
 ) -> Backend:
     """Make one of the bundled backends; each is imported only when it is used.
 
     :param started_at_s: when the session began, seconds since 1970.
+    :param host: name of the host in its flake, of which a live host's address may be made.
     """
     if name is BackendName.VM:
         from pytest_nixos.machine.vm.backend import VmBackend, VmOptions
@@ -262,7 +278,8 @@ def bundled_backend(
             "--nixos-backend ssh: no address of the live host",
             remedy="add --nixos-ssh [user@]address",
         )
-    return SshBackend(settings.ssh_address, on_event=on_event, surveys=settings.allow_live_switch)
+    address = settings.ssh_address.replace(HOST_IN_ADDRESS, host)
+    return SshBackend(address, on_event=on_event, surveys=settings.allow_live_switch)
 
 
 def _snapshots(settings: Settings, started_at_s: float) -> SnapshotOptions | None:

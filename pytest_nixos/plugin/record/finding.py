@@ -20,6 +20,7 @@ from pytest_nixos.nix.where import Whereabouts
 from pytest_nixos.place import Place
 from pytest_nixos.plugin.not_applicable import NOT_APPLICABLE
 from pytest_nixos.plugin.record.journal import journal_of_span
+from pytest_nixos.plugin.replay import recorded_places
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.plugin.stash import EVIDENCE
 from pytest_nixos.standards.by_hand import by_hand
@@ -31,12 +32,14 @@ from pytest_nixos.standards.waivers import apply_waiver, find_waiver
 from pytest_nixos.standards.why import page_of, why
 from pytest_nixos.subject import MACHINE, Subject, SubjectKind
 
-__all__ = ["ERROR_MARK", "NOT_JUDGED_MARK", "make_finding", "properties", "show"]
+__all__ = ["BEFORE_WAIVER", "ERROR_MARK", "NOT_JUDGED_MARK", "make_finding", "properties", "show"]
 
 # Attributes of a report, which cross xdist: its failure is the machine's or ours, not the
 # control's; and it only repeats that a host has failed before.
 ERROR_MARK = "nixos_error"
 NOT_JUDGED_MARK = "nixos_not_judged"
+# Outcome and reason of a finding as they were before a waiver spoke.
+BEFORE_WAIVER = "nixos_before_waiver"
 
 
 def make_finding(
@@ -57,6 +60,7 @@ def make_finding(
     outcome, reason = _outcome(report)
     waiver = find_waiver(session.waivers, control.id, key)
     if waiver is not None:
+        setattr(report, BEFORE_WAIVER, [outcome.value, printable(reason)])
         outcome, reason = apply_waiver(waiver, outcome, reason, today=date.today())  # noqa: DTZ011 - a waiver ends on the reader's own calendar day
     journal = journal_of_span(item, control) if outcome is Outcome.FAILED else ()
     rests_on = list(dict.fromkeys([*evidence.rests_on, *_marked(item), *rests_on_units(control)]))
@@ -69,7 +73,14 @@ def make_finding(
     remedy = _remedy(control, session.entry(key).config, evidence, reason) if judged else ""
     places = (
         _places(
-            control, session, key, remedy=remedy, reason=reason, evidence=evidence, blames=blames
+            control,
+            session,
+            key,
+            remedy=remedy,
+            reason=reason,
+            evidence=evidence,
+            blames=blames,
+            of_recording=recorded_places(item, session, key),
         )
         if violated
         else ()
@@ -126,9 +137,15 @@ def _places(
     reason: str,
     evidence: Evidence,
     blames: Sequence[Subject],
+    of_recording: tuple[Place, ...],
 ) -> tuple[Place, ...]:
-    """Return what decides the control on this host; nothing where the flake cannot be read."""
+    """Return what decides the control on this host; nothing where the flake cannot be read.
+
+    :param of_recording: in a replay, which has no flake, what was found when it was recorded.
+    """
     host = session.entry(key).config
+    if session.recording is not None and host is not None:
+        return of_recording
     if host is None or not host.where:
         return ()
     flake = session.flakes.of(host.ref.flake)

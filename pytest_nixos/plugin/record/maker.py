@@ -29,6 +29,7 @@ from pytest_nixos.plugin.record.finding import (
 )
 from pytest_nixos.plugin.record.journal import span_begins
 from pytest_nixos.plugin.record.unjudged import unjudged_without_internet
+from pytest_nixos.plugin.replay import as_recorded
 from pytest_nixos.plugin.session import HostEntry
 from pytest_nixos.plugin.stash import SESSION
 from pytest_nixos.report.terminal import failure_lines
@@ -83,6 +84,8 @@ class FindingMaker:
             finding = make_finding(
                 item, report, control, key, session, pressure=began.until(PressureMark.now())
             )
+            if session.recording is not None:
+                finding = as_recorded(finding, item, session.recording)
             finding = unjudged_without_internet(finding, item, session)
             # A subtest has a report of its own, before that of the test, which passes until all are
             # counted.

@@ -15,9 +15,10 @@ from pytest_nixos.local.dirs import state_directory
 from pytest_nixos.local.text import printable
 from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.record.baseline import Baseline
-from pytest_nixos.plugin.record.finding import ERROR_MARK, NOT_JUDGED_MARK
+from pytest_nixos.plugin.record.finding import BEFORE_WAIVER, ERROR_MARK, NOT_JUDGED_MARK
 from pytest_nixos.plugin.record.junit import add_causes, add_places
 from pytest_nixos.plugin.record.maker import finding_of
+from pytest_nixos.plugin.record.recording_files import RecordingFiles
 from pytest_nixos.plugin.record.report_files import ReportFiles
 from pytest_nixos.plugin.record.run_record import RunRecord
 from pytest_nixos.plugin.stash import SESSION
@@ -44,6 +45,7 @@ class Recorder:
         self._controller = controller
         self._reports = ReportFiles.prepare(config, settings)
         self._baseline = Baseline.of(settings)
+        self._recording = RecordingFiles.of(settings)
 
     def pytest_sessionstart(self) -> None:
         """Open the ledger; a run without one is told and goes on."""
@@ -57,6 +59,8 @@ class Recorder:
         finding = finding_of(report)
         if finding is not None:
             self._record.add(finding)
+            if self._recording is not None:
+                self._recording.add(finding, getattr(report, BEFORE_WAIVER, None))
             self._config.hook.pytest_nixos_finding(config=self._config, finding=finding)
 
     @pytest.hookimpl(tryfirst=True)
@@ -90,7 +94,10 @@ class Recorder:
         if self._baseline is not None:
             facts = dataclasses.replace(facts, baseline=self._baseline.facts(findings))
         self._reports.write(findings, facts)
-        if self._reports.failed and session.exitstatus == pytest.ExitCode.OK:
+        if self._recording is not None:
+            self._recording.write(nixos, self._record.started_at)
+        failed = self._reports.failed or (self._recording is not None and self._recording.failed)
+        if failed and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     @pytest.hookimpl(trylast=True)
@@ -115,7 +122,8 @@ class Recorder:
                 terminalreporter.write_line("")
                 for line in upgrade_lines(subject, difference):
                     terminalreporter.write_line(line)
-        for line in (*self._since_baseline(findings), *self._reports.lines):
+        kept = () if self._recording is None else self._recording.lines
+        for line in (*self._since_baseline(findings), *self._reports.lines, *kept):
             terminalreporter.write_line(line)
         if findings:
             terminalreporter.write_line(printable(self._record.about_ledger))

@@ -25,7 +25,7 @@ from pytest_nixos.report.facts import RunFacts
 from pytest_nixos.report.upgrade import compare_stages
 from pytest_nixos.standards.waivers import idle_waivers
 
-__all__ = ["LEDGERS_KEPT", "RunRecord"]
+__all__ = ["LEDGERS_KEPT", "RunRecord", "folder_of_flake"]
 
 LEDGERS_KEPT = 20
 
@@ -47,6 +47,11 @@ class RunRecord:
     def findings(self) -> tuple[Finding, ...]:
         """All findings, the last of each item."""
         return tuple(self._findings.values())
+
+    @property
+    def started_at(self) -> str:
+        """When the run began, ISO 8601 with zone."""
+        return self._started_at.isoformat(timespec="seconds")
 
     def open_ledger(self, directory: Path) -> None:
         """Begin a ledger, and remove the oldest ones.
@@ -119,7 +124,7 @@ class RunRecord:
         """Return what reports tell of the run as a whole."""
         return RunFacts(
             plugin_version=__version__,
-            started_at=self._started_at.isoformat(timespec="seconds"),
+            started_at=self.started_at,
             duration_s=round(time.monotonic() - self._started_s, 3),
             hosts={entry.key: _host_facts(entry, session) for entry in session.tested},
             fail_on=session.settings.fail_on.name,
@@ -172,7 +177,7 @@ def _host_facts(entry: HostEntry, session: NixosSession) -> Mapping[str, object]
             "version": config.version,
             "warnings": list(config.warnings),
             **_changes(config, entry.circumstances),
-            "folder": _folder(entry, session),
+            "folder": folder_of_flake(entry, session),
             "declared": _declared(config),
         }
     return facts
@@ -197,7 +202,7 @@ def _declared(config: HostConfig) -> dict[str, object]:
     }
 
 
-def _folder(entry: HostEntry, session: NixosSession) -> str:
+def folder_of_flake(entry: HostEntry, session: NixosSession) -> str:
     """Return where below its source tree the flake lies: places in findings are relative to it."""
     with contextlib.suppress(NixosError):
         return subfolder(session.flakes.of(entry.ref.flake).metadata)

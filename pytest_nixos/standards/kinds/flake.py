@@ -13,7 +13,7 @@ from typing import Any
 
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.secrets.scan import find_secrets
-from pytest_nixos.standards.flake_files import FlakeFiles, StoreScan
+from pytest_nixos.standards.flake_files import FlakeFiles, SourceHits, StoreScan
 from pytest_nixos.standards.kinds.kind import Kind, Parameter, Parameters
 from pytest_nixos.standards.nix_source import Place, impure_references, unhashed_fetches
 from pytest_nixos.standards.nixos_releases import load_releases
@@ -299,12 +299,14 @@ def _flake_lock(found: tuple[FlakeFiles, dt.date], parameters: Parameters, _: Ho
     return LOCK_FACTS[str(parameters["fact"])].read(*found)
 
 
-def _source_scan(flake: FlakeFiles, parameters: Parameters, _: HostConfig) -> Sight:
-    if not flake.sources:
+def _source_scan(flake: FlakeFiles | SourceHits, parameters: Parameters, _: HostConfig) -> Sight:
+    if not (flake.hits if isinstance(flake, SourceHits) else flake.sources):
         return Unseen("the flake's source holds no text file that could be read")
     fact = SOURCE_FACTS[str(parameters["fact"])]
     if fact.of_flakes and flake.no_flake:
         return Unseen(flake.no_flake, applicable=False)
+    if isinstance(flake, SourceHits):
+        return Seen(list(flake.hits[str(parameters["fact"])]))
     return Seen([hit for path, text in flake.sources.items() for hit in fact.find(path, text)])
 
 

@@ -1,0 +1,115 @@
+"""The files of ``--nixos-record`` that are written when the run ends: what was declared and found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from pytest_nixos import __version__
+from pytest_nixos.findings import Finding
+from pytest_nixos.local.text import printable
+from pytest_nixos.plugin.options import Settings
+from pytest_nixos.plugin.record.run_record import folder_of_flake
+from pytest_nixos.plugin.session import HostEntry, NixosSession
+from pytest_nixos.recording.files import MANIFEST, digest, folder_of, write_file
+from pytest_nixos.recording.model import (
+    FORMAT,
+    VERSION,
+    DeclaredFile,
+    FindingsFile,
+    HostFiles,
+    Manifest,
+)
+from pytest_nixos.recording.observed import redacted_host
+from pytest_nixos.recording.recording import DECLARED, FINDINGS, OBSERVED
+from pytest_nixos.secrets.redact import redact_json
+
+__all__ = ["RecordingFiles"]
+
+Json = Any
+#: What of a finding a guest may have said; by the rest a replay finds it again.
+_SAID = ("reason", "expected", "observed", "attachments", "journal", "why", "by_hand", "remedy")
+
+
+class RecordingFiles:
+    """Writes a recording's manifest, and beside what was observed what was declared and found.
+
+    :param directory: new and empty.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._findings: dict[str, dict[str, Finding]] = {}
+        self._before_waiver: dict[str, dict[str, tuple[str, str]]] = {}
+        self.lines: list[str] = []
+        self.failed = False
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self | None:
+        """Return what writes the recording that was asked for, ``None`` without one."""
+        return None if settings.record is None else cls(settings.record)
+
+    def add(self, finding: Finding, before_waiver: Sequence[str] | None) -> None:
+        """Keep a finding; a later one of the same item replaces it.
+
+        :param before_waiver: outcome and reason without the waiver, where there is one.
+        """
+        self._findings.setdefault(finding.host, {})[finding.node_id] = finding
+        of_host = self._before_waiver.setdefault(finding.host, {})
+        of_host.pop(finding.node_id, None)
+        if before_waiver is not None:
+            outcome, reason = before_waiver
+            of_host[finding.node_id] = (outcome, reason)
+
+    def write(self, session: NixosSession, started_at: str) -> None:
+        """Write what is left to write, the manifest last; what cannot be written fails the run."""
+        try:
+            manifest = Manifest(
+                format=FORMAT,
+                version=VERSION,
+                plugin_version=__version__,
+                recorded_at=started_at,
+                hosts={e.key: self._write_host(e, session) for e in session.tested},
+            )
+            write_file(self._directory / MANIFEST, manifest)
+        except OSError as err:
+            self.failed = True
+            why = err.strerror or str(err)
+            self.lines.append(printable(f"recording {self._directory} was not written: {why}"))
+        else:
+            self.lines.append(printable(f"recording: {self._directory.resolve()}"))
+
+    def _write_host(self, entry: HostEntry, session: NixosSession) -> HostFiles:
+        folder = folder_of(entry.key)
+        place, config = self._directory / folder, entry.config
+        host = None if config is None else redacted_host(config)
+        sha256 = {
+            DECLARED: write_file(place / DECLARED, DeclaredFile(host=host)),
+            FINDINGS: write_file(place / FINDINGS, self._findings_of(entry.key, session)),
+        }
+        if (place / OBSERVED).exists():
+            sha256[OBSERVED] = digest((place / OBSERVED).read_bytes())
+        return HostFiles(
+            flake=str(entry.ref.flake),
+            attr=entry.ref.attr,
+            below=folder_of_flake(entry, session),
+            backend="" if config is None else session.backend_name(entry.key).value,
+            failure="" if entry.failure is None else entry.failure.message,
+            folder=folder,
+            sha256=sha256,
+        )
+
+    def _findings_of(self, key: str, session: NixosSession) -> FindingsFile:
+        findings = list(self._findings.get(key, {}).values())
+        controls = {f.control: session.control(f.control) for f in findings}
+        return FindingsFile(
+            findings=[_redacted(finding) for finding in findings],
+            before_waiver=self._before_waiver.get(key, {}),
+            parameters={name: dict(control.parameters()) for name, control in controls.items()},
+        )
+
+
+def _redacted(finding: Finding) -> dict[str, Json]:
+    plain = finding.to_json()
+    return {**plain, **redact_json({name: plain[name] for name in _SAID})}

@@ -1,0 +1,1 @@
+"""Recordings: what a run saw of its hosts, kept to be judged again without Nix and machine."""

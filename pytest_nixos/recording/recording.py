@@ -1,0 +1,167 @@
+"""A recording that is replayed: its hosts, each read when it is judged."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytest_nixos.backend_name import BackendName
+from pytest_nixos.errors import SettingsError
+from pytest_nixos.findings import Finding, Outcome
+from pytest_nixos.nix.expression import Instrumentation
+from pytest_nixos.nix.flake import Flake, Flakes
+from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.prepared import NotPrepared
+from pytest_nixos.nix.refs import FlakeRef, HostRef
+from pytest_nixos.nix.store import Nix
+from pytest_nixos.recording.files import read_file, read_manifest
+from pytest_nixos.recording.model import DeclaredFile, FindingsFile, Manifest, ObservedFile
+from pytest_nixos.recording.observed import Recorded
+
+__all__ = ["DECLARED", "FINDINGS", "OBSERVED", "RecordedFindings", "RecordedFlakes", "Recording"]
+
+Json = Any
+DECLARED, OBSERVED, FINDINGS = "declared.json", "observed.json", "findings.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedFindings:
+    """What the recorded run said of one host.
+
+    :param by_node: findings by node id.
+    :param before_waiver: see :class:`pytest_nixos.recording.model.FindingsFile`; so `parameters`.
+    """
+
+    by_node: Mapping[str, Finding]
+    before_waiver: Mapping[str, tuple[str, str]]
+    parameters: Mapping[str, Mapping[str, Json]]
+
+    def verdict(self, node_id: str) -> tuple[Outcome, str]:
+        """Return outcome and reason of an item, as they were without a waiver."""
+        if node_id in self.before_waiver:
+            word, reason = self.before_waiver[node_id]
+            return Outcome(word), reason
+        finding = self.by_node[node_id]
+        return finding.outcome, finding.reason
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """A recording on disk; small itself, so that it crosses to xdist's workers."""
+
+    directory: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, directory: Path) -> Recording:
+        """Open what ``--nixos-replay`` names.
+
+        :raises SettingsError: if it is no recording, damaged, of another version or empty.
+        """
+        manifest = read_manifest(directory)
+        if not manifest.hosts:
+            raise SettingsError(
+                f"--nixos-replay {directory}: holds no host",
+                remedy="record a run that tests at least one host",
+            )
+        return cls(directory=directory, manifest=manifest)
+
+    @property
+    def told(self) -> str:
+        """Say for people what is replayed."""
+        return (
+            f"recorded {self.manifest.recorded_at} by pytest-nixos {self.manifest.plugin_version}"
+        )
+
+    def declared(self, key: str) -> DeclaredFile:
+        """Return what a host declared.
+
+        :raises SettingsError: if its file is damaged.
+        """
+        found = read_file(self.directory, self.manifest.hosts[key], DECLARED, DeclaredFile)
+        if found is None:
+            raise SettingsError(
+                f"--nixos-replay {self.directory}: lacks what {key} declares",
+                remedy="record it again: --nixos-record DIR",
+            )
+        return found
+
+    def observed(self, key: str, host: HostConfig) -> Recorded:
+        """Return what was observed of a host.
+
+        :param host: as it was recorded.
+        :raises SettingsError: if its file is damaged.
+        """
+        files = self.manifest.hosts[key]
+        found = read_file(self.directory, files, OBSERVED, ObservedFile)
+        if found is None:
+            day = dt.datetime.fromisoformat(self.manifest.recorded_at).date()
+            found = ObservedFile(observed_on=day)
+        return Recorded(file=found, host=host, failure=files.failure)
+
+    def findings(self, key: str) -> RecordedFindings:
+        """Return what was said of a host.
+
+        :raises SettingsError: if its file is damaged.
+        """
+        file = read_file(self.directory, self.manifest.hosts[key], FINDINGS, FindingsFile)
+        file = file or FindingsFile(findings=[])
+        try:
+            findings = [Finding.from_json(each) for each in file.findings]
+        except (AttributeError, KeyError, TypeError, ValueError) as err:
+            raise SettingsError(
+                f"--nixos-replay {self.directory}: the findings of {key} are of another release: {err}",
+                remedy="replay it with the release that recorded it: "
+                f"pytest-nixos {self.manifest.plugin_version}",
+            ) from err
+        return RecordedFindings(
+            by_node={finding.node_id: finding for finding in findings},
+            before_waiver=file.before_waiver,
+            parameters=file.parameters,
+        )
+
+    def backend(self, key: str) -> BackendName:
+        """Return how a host's machine ran."""
+        return BackendName(self.manifest.hosts[key].backend)
+
+    @property
+    def refs(self) -> Mapping[str, HostRef]:
+        """The recorded hosts by key."""
+        hosts = self.manifest.hosts.items()
+        return {key: HostRef(FlakeRef(files.flake), files.attr) for key, files in hosts}
+
+
+class _RecordedFlake(Flake):
+    """The flake of recorded hosts, which is not there."""
+
+    def __init__(
+        self, ref: FlakeRef, nix: Nix, instrumentation: Instrumentation, *, below: str
+    ) -> None:
+        super().__init__(ref, nix, instrumentation)
+        self._below = below
+
+    @property
+    def metadata(self) -> Mapping[str, Json]:
+        return {"url": self.ref.url, "locked": {"dir": self._below}, "locks": {}}
+
+    @property
+    def root(self) -> Path:
+        raise NotPrepared("a replay has no flake", remedy="test the host with --nixos-flake")
+
+
+class RecordedFlakes(Flakes):
+    """The flakes of a replay, none of which is asked anything."""
+
+    def __init__(self, nix: Nix, instrumentation: Instrumentation, recording: Recording) -> None:
+        super().__init__(nix, instrumentation)
+        self.recording = recording
+
+    def of(self, ref: FlakeRef) -> Flake:
+        if ref not in self._opened:
+            hosts = self.recording.manifest.hosts.values()
+            below = next((files.below for files in hosts if files.flake == ref.url), "")
+            self._opened[ref] = _RecordedFlake(ref, self.nix, self._instrumentation, below=below)
+        return self._opened[ref]

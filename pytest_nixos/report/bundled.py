@@ -15,6 +15,7 @@ from pytest_nixos.report.json_report import write_json
 from pytest_nixos.report.markdown_report import write_markdown
 from pytest_nixos.report.oscal_report import write_oscal
 from pytest_nixos.report.sarif_report import write_sarif
+from pytest_nixos.report.xccdf_report import write_xccdf
 
 __all__ = ["BUNDLED_WRITERS"]
 
@@ -29,4 +30,5 @@ BUNDLED_WRITERS: Mapping[str, ReportWriter] = {
     "markdown": write_markdown,
     "oscal": write_oscal,
     "sarif": write_sarif,
+    "xccdf": write_xccdf,
 }

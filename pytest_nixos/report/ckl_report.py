@@ -10,13 +10,13 @@ from pytest_nixos.findings import Finding, Outcome, Severity
 from pytest_nixos.local.text import printable, printable_lines
 from pytest_nixos.report.facts import RunFacts
 
-__all__ = ["write_ckl"]
+__all__ = ["NOT_REVIEWED", "write_ckl"]
 
 _STIG = "stig"
 _TITLE = "Anduril NixOS Security Technical Implementation Guide"
 _RELEASE = "Release: 2 Benchmark Date: see the STIG"
 #: Not applicable since no machine can tell, or since another control stands in: nobody reviewed it.
-_NOT_REVIEWED = ("judged by hand", "judged as", "this run did not read")
+NOT_REVIEWED = ("judged by hand", "judged as", "this run did not read")
 _SEVERITIES = {
     Severity.CRITICAL: "high",
     Severity.HIGH: "high",
@@ -38,7 +38,7 @@ def write_ckl(findings: Sequence[Finding], run: RunFacts) -> str:
     if len(run.hosts) != 1:
         raise SettingsError(
             f"a checklist is about one host, and this run has {len(run.hosts)}",
-            remedy="test one host a run: --nixos-flake REF#HOST, or write another format",
+            remedy="write one for each: --nixos-report 'ckl:{host}.ckl', or another format",
         )
     rules: dict[str, list[Finding]] = {}
     for finding in findings:
@@ -73,7 +73,7 @@ def status_of(findings: Sequence[Finding]) -> str:
     """Return the status of a rule, as the viewer names it."""
     outcomes = {finding.outcome for finding in findings}
     unreviewed = any(
-        f.outcome is Outcome.NOT_APPLICABLE and f.reason.startswith(_NOT_REVIEWED) for f in findings
+        f.outcome is Outcome.NOT_APPLICABLE and f.reason.startswith(NOT_REVIEWED) for f in findings
     )
     if outcomes & {Outcome.FAILED, Outcome.WAIVED}:
         return "Open"

@@ -161,3 +161,19 @@ def test_every_report_points_to_the_line_that_decides(
     assert spot in (root / "report.html").read_text()
     field.run(*WEB, *asked, "--nixos-where", "off")
     assert field.report()["findings"][0]["places"] == []
+
+
+def test_one_file_for_each_host(checks: Field) -> None:
+    checks.run(
+        *("--nixos-flake", ".", "--nixos-suite", "none"),
+        *("--nixos-report", "json:out/{host}.json", "--nixos-report", "xccdf:{host}.xml"),
+    )
+    for host in ("web", "db.one"):
+        report = json.loads((checks.pytester.path / "out" / f"{host}.json").read_text())
+        assert list(report["run"]["hosts"]) == [host]
+        assert {finding["host"] for finding in report["findings"]} == {host}
+        assert len(report["findings"]) == 2
+        targets = ET.parse(checks.pytester.path / f"{host}.xml").iter(
+            "{http://checklists.nist.gov/xccdf/1.2}target"
+        )
+        assert [target.text for target in targets] == [host]

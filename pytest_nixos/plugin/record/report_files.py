@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import stat
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -21,6 +23,9 @@ from pytest_nixos.report.facts import ReportWriter, RunFacts
 __all__ = ["ReportFiles"]
 
 _PRIVATE = 0o600
+#: Stands in a report's file name for each host.
+_EACH_HOST = "{host}"
+_LONGEST_NAME = 150
 
 
 class ReportFiles:
@@ -69,9 +74,10 @@ class ReportFiles:
         """Write every report; one that fails takes no other with it, and is told in
         :attr:`lines`.
         """
-        for target in self._targets:
+        parts = [part for target in self._targets for part in _parts(target, findings, facts)]
+        for target, of_findings, of_facts in parts:
             try:
-                text = self._writers[target.format](findings, facts)
+                text = self._writers[target.format](of_findings, of_facts)
                 _write(target.path, text)
             # A writer may be another plugin's, and what it raises must not cost the other reports.
             except Exception as err:  # noqa: BLE001 - recorded: it is told, and the run fails
@@ -84,6 +90,22 @@ class ReportFiles:
                 self.lines.append(printable(f"report {target} was not written: {why}"))
             else:
                 self.lines.append(printable(f"report: {target.path.resolve()}"))
+
+
+def _parts(
+    target: ReportTarget, findings: Sequence[Finding], facts: RunFacts
+) -> Iterator[tuple[ReportTarget, Sequence[Finding], RunFacts]]:
+    """Yield what goes into which file: all, or where the file's name holds ``{host}`` each host's own."""
+    if _EACH_HOST not in target.path.name:
+        yield target, findings, facts
+        return
+    for host, of_host in facts.hosts.items():
+        name = target.path.name.replace(_EACH_HOST, quote(host, safe="")[:_LONGEST_NAME])
+        yield (
+            ReportTarget(target.format, target.path.with_name(name)),
+            [finding for finding in findings if finding.host == host],
+            dataclasses.replace(facts, hosts={host: of_host}),
+        )
 
 
 def _refuse_twice(targets: Sequence[ReportTarget]) -> None:

@@ -117,7 +117,7 @@ ACCOUNT_FACTS: Mapping[str, Fact] = {
         about="accounts of persons that can log in",
     ),
     "docker-members": Fact(
-        script="getent group docker >/dev/null || exit 3; getent group docker | cut -d: -f4 | tr ',' '\\n'",
+        script="group=$(getent group docker) || exit 3; members=${group##*:}; printf '%s\\n' \"${members//,/$'\\n'}\"",
         parse=lines,
         about="members of the group `docker`",
         lacking="the machine has no group docker",

@@ -54,9 +54,14 @@ class ProbeOutput:
 
         What comes before the first title is dropped.
         """
-        _, *parts = f"\n{self.text}".split(f"\n{self.mark}=")
-        split = (part.partition("\n") for part in parts)
-        return [(title, text) for title, _, text in split]
+        return [(title, raw.decode(errors="replace")) for title, raw in self.raw_records]
+
+    @property
+    def raw_records(self) -> Sequence[tuple[str, bytes]]:
+        """As :attr:`records`, and what was printed as it is."""
+        _, *parts = (b"\n" + self.stdout).split(f"\n{self.mark}=".encode())
+        split = (part.partition(b"\n") for part in parts)
+        return [(title.decode(errors="replace"), raw) for title, _, raw in split]
 
     @property
     def sections(self) -> Mapping[str, Sequence[str]]:

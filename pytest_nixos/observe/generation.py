@@ -85,9 +85,14 @@ system=$(readlink -f /run/current-system)
 nix-store --verify-path "$system" >/dev/null && echo intact || echo broken"""
 
 _ROOTS = r"""
-nix-store --gc --print-roots | grep -v -e '^/proc/' -e '^{' | sed 's/ -> .*//' |
-  grep -v -e '^/nix/var/nix/profiles/' -e '^/nix/var/nix/gcroots/' -e '^/run/' -e '/\.direnv/' \
-    -e '/\.local/state/nix/profiles/' -e '/\.local/state/home-manager/'
+while IFS= read -r root; do
+  root=${root%%' -> '*}
+  case $root in
+    /proc/*|'{'*|/nix/var/nix/profiles/*|/nix/var/nix/gcroots/*|/run/*) ;;
+    */.direnv/*|*/.local/state/nix/profiles/*|*/.local/state/home-manager/*) ;;
+    *) printf '%s\n' "$root";;
+  esac
+done <<< "$(nix-store --gc --print-roots)"
 true"""
 
 _IMPERATIVE = r"""
@@ -271,7 +276,7 @@ GENERATION_FACTS: Mapping[str, Fact] = {
     "stray-roots": Fact(
         script=_ROOTS,
         parse=lines,
-        needs=("nix-store", "grep", "sed"),
+        needs=("nix-store",),
         about="garbage collector roots outside of profiles, such as forgotten `result` links",
     ),
     "imperative-packages": Fact(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import shlex
 import urllib.parse
 from collections.abc import Mapping, Sequence
@@ -15,28 +14,28 @@ __all__ = ["HttpAnswer", "HttpRequest", "http"]
 
 _DEFAULT_PORT = 80
 
-# With curl where it is there; else over bash's own /dev/tcp, which speaks plain HTTP/1.0 only. Each
-# answer is one line of base64, so that a body can hold anything.
+# With curl where it is there; else over bash's own /dev/tcp, which speaks plain HTTP/1.0 only.
 _CURL = r"""
 PATH=$PATH:/run/current-system/sw/bin
 if command -v curl >/dev/null; then tool=curl; else tool=bash; fi
-printf '=%s\n' "$tool"
+title tool "$tool"
 ask_curl() {{ # url method body content-type
   local -a more=(); [ -n "$3" ] && more=(--data-binary "$3" --header "Content-Type: $4")
-  curl --silent --show-error --include --noproxy '*' --max-time {timeout} --request "$2" "${{more[@]}}" -- "$1" 2>&1 | head -c {limit} | base64 -w0
-  printf ' %d\n' "${{PIPESTATUS[0]}}"
+  curl --silent --show-error --include --noproxy '*' --max-time {timeout} --request "$2" "${{more[@]}}" -- "$1" 2>&1 | head -c {limit}
+  title status "${{PIPESTATUS[0]}}"
 }}
 ask_bash() {{ # host port path method body content-type
   exec {{fd}}<>"/dev/tcp/$1/$2" || return 7
   printf '%s %s HTTP/1.0\r\nHost: %s:%s\r\nConnection: close\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s' \
     "$4" "$3" "$1" "$2" "$6" "${{#5}}" "$5" >&$fd
   timeout {timeout} head -c {limit} <&$fd
+  local status=$?; exec {{fd}}>&-; return $status
 }}
 export LC_ALL=C
 """
 _ASK = r"""
-if [ "$tool" = curl ]; then ask_curl {curl}
-else ask_bash {bash} 2>/dev/null | base64 -w0; printf ' %d\n' "${{PIPESTATUS[0]}}"; fi
+title answer
+if [ "$tool" = curl ]; then ask_curl {curl}; else ask_bash {bash} 2>/dev/null; title status $?; fi
 """
 
 
@@ -113,20 +112,19 @@ def _bash_words(request: HttpRequest) -> str:
 
 
 def _parse(output: ProbeOutput, count: int) -> Sequence[HttpAnswer]:
-    lines = output.text.split("\n")
-    answers = [_parse_answer(line, by=lines[0] if lines else "") for line in lines[1:] if line]
+    records = output.raw_records
+    tool = records[0][0].removeprefix("tool ") if records else ""
+    parts = zip(records[1::2], records[2::2], strict=False)
+    answers = [
+        _parse_answer(raw, failure=f"{tool}: exit {status}") for (_, raw), (status, _) in parts
+    ]
     missing = HttpAnswer(
         status=None, headers={}, body=b"", failure="the probe did not get that far"
     )
     return [*answers[:count], *[missing] * (count - len(answers))]
 
 
-def _parse_answer(line: str, *, by: str) -> HttpAnswer:
-    encoded, _, exit_status = line.rpartition(" ")
-    try:
-        raw = base64.b64decode(encoded, validate=True)
-    except ValueError:  # binascii.Error is one; so is text that is no ASCII
-        raw = b""
+def _parse_answer(raw: bytes, *, failure: str) -> HttpAnswer:
     # A proxy's or 100-continue answer may come first.
     while raw.startswith(b"HTTP/"):
         head, _, rest = raw.partition(b"\r\n\r\n")
@@ -137,10 +135,7 @@ def _parse_answer(line: str, *, by: str) -> HttpAnswer:
             continue
         return HttpAnswer(status=status, headers=_headers(header_lines), body=rest, failure="")
     words = raw.decode(errors="replace").strip()
-    tool = by.removeprefix("=")
-    return HttpAnswer(
-        status=None, headers={}, body=b"", failure=words or f"{tool}: exit status {exit_status}"
-    )
+    return HttpAnswer(status=None, headers={}, body=b"", failure=words or failure)
 
 
 def _status(line: str) -> int | None:

@@ -36,8 +36,8 @@ for tree in /run/booted-system/kernel-modules/lib/modules /lib/modules; do
 done
 title rules; modprobe --showconfig | grep '^install '
 title built-in; grep -E '/({names})\.ko' "$tree/modules.builtin"
-title loadable; cut -d: -f1 "$tree/modules.dep" | grep -E '/({names})\.ko'
-title loaded; cut -d' ' -f1 /proc/modules
+title loadable; grep -E '^[^:]*/({names})\.ko' "$tree/modules.dep"
+title loaded; while read -r module _; do printf '%s\n' "$module"; done </proc/modules
 [ -r "$tree/modules.dep" ] && title complete
 true
 """
@@ -77,7 +77,11 @@ _NAME = re.compile(r"(?:^|/)([^/]+?)(?:\.ko[^/]*)?$")
 
 def kernel_parameters(*, name: str = "kernel-param") -> Probe[Sequence[str] | None]:
     """Ask for the kernel command line, split into words; ``None`` if it cannot be read."""
-    return Probe(name=name, script="cat /proc/cmdline", parse=_parse_parameters)
+    return Probe(
+        name=name,
+        script="text=$(</proc/cmdline) && printf '%s\\n' \"$text\"",
+        parse=_parse_parameters,
+    )
 
 
 def modules(names: Sequence[str], *, name: str = "module") -> Probe[Mapping[str, str] | None]:
@@ -200,7 +204,8 @@ def _parse_modules(output: ProbeOutput, wanted: Sequence[str]) -> Mapping[str, s
 
 
 def _file_module(line: str) -> str:
-    match = _NAME.search(line.strip())
+    # In modules.dep what it needs follows a colon.
+    match = _NAME.search(line.partition(":")[0].strip())
     return _plain(match[1]) if match else ""
 
 
@@ -236,9 +241,14 @@ def _spelt(key: str) -> str:
     return key if "." in key else key.replace("/", ".")
 
 
+_FLAGS = r"""
+while IFS=: read -r key value _; do
+  case $key in flags*|Features*) printf '%s\n' "$value"; break;; esac
+done </proc/cpuinfo"""
+
 PROCESSOR_FACTS: Mapping[str, Fact] = {
     "flags": Fact(
-        script="grep -m 1 -E '^(flags|Features)' /proc/cpuinfo | cut -d: -f2",
+        script=_FLAGS,
         parse=str.split,
         about="processor flags",
     ),

@@ -26,13 +26,21 @@ def _walked(tag: str) -> str:
     return f"""while IFS= read -r line; do case $line in "{tag} "*) printf '%s\\n' "${{line#* }}";; esac; done <<< "$walk" """
 
 
-_FIRST = f"head -z -n {_LIMIT} | {NAMES}"
-_ETC_NIXOS = rf"""
-[ -e /etc/nixos ] || exit 3
-find /etc/nixos \( ! -user root -o ! -group root -o -perm /022 \) ! -type l -print0 | {_FIRST}"""
+def _first(find: str) -> str:
+    """Print what a find(1) finds, at most so many. Mostly there is nothing, and bash reads the few
+    names itself.
+    """
+    return rf"""
+mapfile -d '' -n {_LIMIT} -t found < <({find} -print0)
+((${{#found[@]}})) && printf '%s\n' "${{found[@]//$'\n'/$'\1'}}"
+"""
+
+
+_LOOSE = r"find /etc/nixos \( ! -user root -o ! -group root -o -perm /022 \) ! -type l"
+_ETC_NIXOS = f"[ -e /etc/nixos ] || exit 3{_first(_LOOSE)}true"
 
 _DEAD = rf"""
-find /etc -xtype l -print0 | {_FIRST}
+{_first("find /etc -xtype l")}
 case $(readlink -f /etc/static) in /nix/store/*) ;; *) echo /etc/static;; esac"""
 
 # Each file's name and its last part, apart by NUL, which no history holds on purpose. The text stays
@@ -110,14 +118,14 @@ SCAN_FACTS: Mapping[str, Fact] = {
     "loose-etc-nixos": Fact(
         script=_ETC_NIXOS,
         parse=names,
-        needs=("find", "head", "tr"),
+        needs=("find",),
         about="entries of `/etc/nixos` that others than root own or can write",
         lacking="the machine has no /etc/nixos",
     ),
     "dead-etc-links": Fact(
         script=_DEAD,
         parse=names,
-        needs=("find", "head", "tr"),
+        needs=("find",),
         about="links below `/etc` that lead nowhere",
     ),
     "history-secrets": Fact(
@@ -135,9 +143,9 @@ SCAN_FACTS: Mapping[str, Fact] = {
         lacking="AppArmor is not active",
     ),
     "foreign-software": Fact(
-        script=f"find /usr/local /opt -mindepth 1 -maxdepth 2 ! -type d -print0 | {_FIRST}; true",
+        script=_first("find /usr/local /opt -mindepth 1 -maxdepth 2 ! -type d") + "true",
         parse=names,
-        needs=("find", "head", "tr"),
+        needs=("find",),
         about="files below `/usr/local` and `/opt`",
     ),
 }

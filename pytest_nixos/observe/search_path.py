@@ -33,17 +33,21 @@ note() {  # note WHOSE PATH
   set -f; for part in $2; do [[ $part == /* && $part != /nix/store/* ]] && wanted[${part%/}]=1; done; set +f
 }
 bash=$(command -v bash)  # without PATH, env would look for it in /bin and /usr/bin
-root=$(timeout 20 env -i HOME=/root USER=root LOGNAME=root TERM=dumb "$bash" -lc 'printf "%s\n" "$PATH"' | tail -n 1)
+root=$(timeout 20 env -i HOME=/root USER=root LOGNAME=root TERM=dumb "$bash" -lc 'printf "PATH=%s\n" "$PATH"')
+root=${root##*$'\n'}; [[ $root == PATH=* ]] || root=  # start files may print, too
+root=${root#PATH=}
 note root "$root"
 if [ -r /etc/set-environment ]; then
   login=$(timeout 20 env -i HOME=/pytest-nixos-home USER=pytest-nixos-user LOGNAME=pytest-nixos-user \
-    "$bash" -c '. /etc/set-environment; printf "%s\n" "$PATH"' | tail -n 1)
+    "$bash" -c '. /etc/set-environment; printf "PATH=%s\n" "$PATH"')
+  login=${login##*$'\n'}; login=${login#PATH=}
   title path login; printf '%s\n' "$login"
-  while IFS=: read -r name _ uid _ _ home shell; do
+  count=0
+  while IFS=: read -r name _ uid _ _ home shell && ((count++ < 200)); do
     ((uid >= 1000 && uid < 60000)) && [[ $shell != */nologin && $shell != */false ]] || continue
     of_user=${login//pytest-nixos-user/$name}
     note "user $name" "${of_user//\/pytest-nixos-home/$home}"
-  done < <(getent passwd | head -n 200)
+  done <<< "$passwd"
 fi
 while IFS= read -r -d '' word; do
   [[ $word == PATH=* ]] && note manager "${word#PATH=}"

@@ -22,8 +22,9 @@ program=$(command -v sshd) || program=$(systemctl show -p ExecStart --value sshd
 [ -n "$program" ] || program=$(readlink -f "/proc/$(systemctl show -p MainPID --value sshd.service)/exe")
 [ -x "$program" ] || exit 3
 config=/etc/ssh/sshd_config options=()
-read -ra words < <(systemctl show -p ExecStart --value sshd.service 'sshd@.service' |
-  sed -n 's/.*argv\[\]=\([^;]*\) ;.*/\1/p' | head -n 1)
+while IFS= read -r line; do
+  [[ $line =~ .*argv\[\]=([^\;]*)\ \; ]] && read -ra words <<< "${BASH_REMATCH[1]}" && break
+done <<< "$(systemctl show -p ExecStart --value sshd.service 'sshd@.service')"
 for ((i = 1; i < ${#words[@]}; i++)); do
   case ${words[i]} in
     -o) options+=(-o "${words[++i]}") ;;
@@ -36,9 +37,9 @@ ask() { "$program" -T -f "$config" "${options[@]}" -C "user=$1,host=${3:-localho
 ask root 127.0.0.1 || { "$program" -G -f "$config" "${options[@]}"; exit; }
 
 # Who else gets other settings: each user who may log in, from elsewhere, and whoever a Match block names.
-mapfile -t users < <(getent passwd | while IFS=: read -r name _ uid _ _ _ shell; do
+mapfile -n 8 -t users < <(while IFS=: read -r name _ uid _ _ _ shell; do
   ((uid == 0 || uid >= 1000)) && [[ $shell != */nologin && $shell != */false ]] && printf '%s\n' "$name"
-done | head -n 8)
+done <<< "$(getent passwd)")
 declare -A asked=()
 case_of() {
   local key="user=$1 addr=$2${3:+ host=$3}"

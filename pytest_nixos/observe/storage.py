@@ -89,7 +89,7 @@ def _luks(text: str) -> dict[str, Json]:
 
 STORAGE_FACTS: Mapping[str, Fact] = {
     "usage": Fact(
-        script="df --output=pcent,target / /nix /boot 2>/dev/null | tail -n +2; true",
+        script="df --output=pcent,target / /nix /boot 2>/dev/null; true",
         parse=_percentages,
         about="percent used of `/`, `/nix` and `/boot`",
     ),

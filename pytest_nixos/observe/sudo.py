@@ -33,11 +33,13 @@ convert=$(command -v cvtsudoers || ls /run/current-system/sw/bin/cvtsudoers) || 
 """
     + READ_ACCOUNTS
     + r"""
-title host; hostname; hostname -s
+title host; read -r host </proc/sys/kernel/hostname; printf '%s\n' "$host" "${host%%.*}"
 title rules
 rules=$("$convert" -e -f json /etc/sudoers) || exit 5
 printf '%s\n' "$rules"
-mapfile -t paths < <(grep -oE '"command": *"/[^" ]+' <<< "$rules" | sed 's/^[^/]*//' | sort -u | head -n 400)
+declare -A commands=()
+while IFS= read -r command; do commands[/${command#*/}]=1; done < <(grep -oE '"command": *"/[^" ]+' <<< "$rules")
+paths=("${!commands[@]}")
 """
     + STAT_PATHS
     + "title complete\ntrue\n"

@@ -26,7 +26,10 @@ true
 """
 
 _PLAIN = r"""
-tail -n +2 /proc/swaps | while read -r device type _; do
+[ -r /proc/swaps ] || exit 0
+exec </proc/swaps
+read -r
+while read -r device type _; do
   case $device in /dev/zram*) continue;; esac
   if [ "$type" = file ]; then device=$(df --output=source "$device" | tail -n 1); fi
   if ! lsblk --noheadings --inverse --output TYPE "$device" | grep -q crypt; then printf '%s\n' "$device"; fi

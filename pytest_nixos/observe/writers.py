@@ -10,13 +10,13 @@ from pytest_nixos.observe.text import whole
 
 __all__ = ["READ_ACCOUNTS", "STAT_PATHS", "Accounts", "Entry", "parse_accounts", "parse_entries"]
 
-#: Bash: who there is, as getent(1) tells it.
+#: Bash: who there is, as getent(1) tells it; `passwd` keeps the accounts.
 READ_ACCOUNTS = r"""
-title passwd; getent passwd
+title passwd; passwd=$(getent passwd); printf '%s\n' "$passwd"
 title group; getent group
 """
 #: Bash: prints owner and mode of what stands in the array `paths`, of all that is above it, and of
-#: what links among them lead to. One stat for all.
+#: what links among them lead to. One readlink and one stat for all.
 STAT_PATHS = r"""
 declare -A above=()
 climb() {
@@ -27,12 +27,27 @@ climb() {
     at=${at%/*} at=${at:-/}
   done
 }
+link() {
+  [ "$2" = "$1" ] || { printf '%s\0%s\0' "$1" "$2"; climb "$2"; }
+}
 title links
+plain=() odd=() reals=()
 for path in "${paths[@]:0:400}"; do
   [[ $path == /* && $path != *$'\n'* ]] || continue
   climb "$path"
-  real=$(readlink -f -- "$path") && [ "$real" != "$path" ] && { printf '%s\0%s\0' "$path" "$real"; climb "$real"; }
+  # readlink -f answers where all but the last part exists. There -m says the same and never fails,
+  # so that one program answers for all; but for links that lead nowhere.
+  if [[ -e $path ]]; then plain+=("$path")
+  elif [[ -L $path ]]; then odd+=("$path")
+  elif [[ -d ${path%/*}/ ]]; then plain+=("$path"); fi
 done
+((${#plain[@]})) && mapfile -d '' -t reals < <(readlink -m -z -- "${plain[@]}")
+if ((${#reals[@]} == ${#plain[@]})); then
+  for at in "${!plain[@]}"; do link "${plain[at]}" "${reals[at]}"; done
+else
+  odd+=("${plain[@]}")
+fi
+for path in "${odd[@]}"; do real=$(readlink -f -- "$path") && link "$path" "$real"; done
 title entries
 ((${#above[@]})) && stat --printf '%a %u %g %F\0%n\0' -- "${!above[@]}"
 """

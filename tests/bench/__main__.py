@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tests.bench import catalogue, clones, cold, firewall, growth, peers, warm
+from tests.bench.compare import compared
 from tests.bench.figures import Section, merged
 from tests.bench.picture import svg
 from tests.bench.rig import ROOT, Plan, RunFailed, machine, say
@@ -42,6 +43,11 @@ def main() -> int:
     parser.add_argument(
         "--quick", action="store_true", help="try that everything works; writes to .dev/bench"
     )
+    parser.add_argument(
+        "--compare",
+        action="store_true",
+        help="print what is more than 10 %% worse than the kept figures, and keep those; writes to .dev/bench",
+    )
     options = parser.parse_args()
     for name in options.parts:
         if name not in PARTS:
@@ -57,14 +63,21 @@ def main() -> int:
             failed = True
             say(f"{name} failed:\n{err}")
             continue
-        write(made if isinstance(made, tuple) else (made,), quick=options.quick)
+        sections = made if isinstance(made, tuple) else (made,)
+        write(sections, keep=not (options.quick or options.compare))
+        if options.compare:
+            kept = [Section.from_json(data) for data in json.loads(FIGURES.read_text())]
+            sys.stdout.write("".join(f"{line}\n" for line in compared(kept, sections)))
     return 1 if failed else 0
 
 
-def write(sections: tuple[Section, ...], *, quick: bool) -> None:
-    """Replace sections in the figures, and write page and picture anew."""
+def write(sections: tuple[Section, ...], *, keep: bool) -> None:
+    """Replace sections in the figures, and write page and picture anew.
+
+    :param keep: in the reference; else in ``.dev/bench``.
+    """
     figures, page, picture = (
-        (_scratch() / path.name if quick else path) for path in (FIGURES, PAGE, PICTURE)
+        (path if keep else _scratch() / path.name) for path in (FIGURES, PAGE, PICTURE)
     )
     old = json.loads(figures.read_text()) if figures.exists() else []
     here = machine()

@@ -14,6 +14,8 @@ from pytest_nixos.machine.channel.links import Link
 __all__ = ["Expired", "PortStream"]
 
 _LOOK_S = 0.2
+# QEMU listens some tens of milliseconds after its start.
+_RETRY_S = 0.005
 _DRAIN_S = 1.0
 # Of what a guest says unasked, this much is kept to look for an answer in.
 _MOST_STALE = 1 << 20
@@ -51,7 +53,7 @@ class PortStream:
             except OSError as err:
                 if deadline.expired:
                     raise Expired(f"{self._link.name}: {err.strerror}") from err
-                time.sleep(min(0.02, deadline.remaining_s))
+                time.sleep(min(_RETRY_S, deadline.remaining_s))
 
     def disconnect(self) -> None:
         """Drop the connection and all bytes on the way."""

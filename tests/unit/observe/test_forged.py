@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import os
@@ -285,7 +284,7 @@ def test_each_message_is_one_entry(messages: list[str]) -> None:
 @few
 @given(st.lists(texts.map(str.encode), min_size=1, max_size=3))
 def test_each_answer_is_one_of_the_requests(bodies: list[bytes]) -> None:
-    lines = [base64.b64encode(b"HTTP/1.0 200 OK\r\n\r\n" + body).decode() + " 0" for body in bodies]
-    text = "\n".join(["=curl", *lines, ""])
-    answers = parsed(http(["http://a/"] * len(bodies)), text)
+    parts = [b"\nM=answer\nHTTP/1.0 200 OK\r\n\r\n%b\nM=status 0\n" % body for body in bodies]
+    printed = ProbeOutput(stdout=b"\nM=tool curl\n" + b"".join(parts), exit_status=0, mark="M")
+    answers = http(["http://a/"] * len(bodies)).parse(printed)
     assert [answer.body for answer in answers] == bodies

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import http.server
 import shutil
 import socket
@@ -57,7 +56,7 @@ def base() -> Iterator[str]:
 
 @pytest.fixture(params=["curl", "bash"])
 def guest(request: pytest.FixtureRequest, tmp_path: Path) -> RunCommand:
-    tools = ["bash", "timeout", "head", "base64", *(["curl"] if request.param == "curl" else [])]
+    tools = ["bash", "timeout", "head", *(["curl"] if request.param == "curl" else [])]
     for tool in tools:
         found = shutil.which(tool)
         if found is None:
@@ -121,8 +120,9 @@ def test_a_long_body_is_cut(guest: RunCommand, base: str) -> None:
 
 def test_an_answer_after_a_provisional_one_counts() -> None:
     raw = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 Created\r\n\r\nmade"
-    text = b"=curl\n" + base64.b64encode(raw) + b" 0\n"
-    (answer,) = http_probe(["http://a/"]).parse(ProbeOutput(stdout=text, exit_status=0))
+    text = b"\nM=tool curl\n\nM=answer\n" + raw + b"\nM=status 0\n"
+    printed = ProbeOutput(stdout=text, exit_status=0, mark="M")
+    (answer,) = http_probe(["http://a/"]).parse(printed)
     assert (answer.status, answer.text) == (201, "made")
 
 

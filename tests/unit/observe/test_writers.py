@@ -70,3 +70,56 @@ def test_this_machine_is_asked_once(tmp_path: Path) -> None:
     assert f"{tmp_path}/absent" not in entries and "/" in entries
     nobody = Accounts(uids={"root": 0}, gids={}, shells={}, homes={}, groups={})
     assert nobody.writers(f"{tmp_path}/link", entries, links) == [f"everybody (by {tmp_path}/bin)"]
+
+
+LINKS_ONE_BY_ONE = r"""
+title links
+for path in "${paths[@]}"; do
+  real=$(readlink -f -- "$path") && [ "$real" != "$path" ] && printf '%s\0%s\0' "$path" "$real"
+done
+"""
+
+
+def test_one_readlink_says_what_one_for_each_path_says(tmp_path: Path) -> None:
+    (tmp_path / "real/bin").mkdir(parents=True)
+    (tmp_path / "real/bin/tool").touch()
+    (tmp_path / "with space").symlink_to("real")
+    (tmp_path / "gone").symlink_to("real/absent")
+    (tmp_path / "far").symlink_to("nowhere/at/all")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "chain").symlink_to("with space/bin/tool")
+    (tmp_path / "file").touch()
+    names = ["real/bin", "real/bin/tool", "with space", "with space/bin/tool", "gone", "far", "loop", "chain",
+             "with space/new", "absent/new", "file/new", "real/../with space/bin", "far/x", "loop/x", "gone/x"]  # fmt: skip
+    paths = " ".join(f"'{tmp_path}/{name}'" for name in names)
+    found = {
+        script: dict(ask_records(f"paths=({paths})\n{script}")["links"])
+        for script in (STAT_PATHS, LINKS_ONE_BY_ONE)
+    }
+    assert found[STAT_PATHS] == found[LINKS_ONE_BY_ONE]
+    assert len(found[STAT_PATHS]) >= 6
+
+
+def test_many_paths_start_two_programs(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/usr")
+    paths = " ".join(f"{tmp_path}/link/{i}" for i in range(60))
+    count = tmp_path / "count"
+    shims = "".join(
+        f'{name}() {{ echo {name} >>{count}; command {name} "$@"; }}\n'
+        for name in ("readlink", "stat", "find", "ls")
+    )
+    assert len(ask_records(f"{shims}paths=({paths} / /etc)\n{STAT_PATHS}")["links"]) >= 60
+    assert sorted(count.read_text().split()) == ["readlink", "stat"]
+
+
+def ask_records(script: str) -> dict[str, list[tuple[str, str]]]:
+    """Run a script, and return the pairs in each of its parts."""
+
+    def pairs(text: str) -> list[tuple[str, str]]:
+        fields = text.split("\0")
+        return list(zip(fields[::2], fields[1::2], strict=False))
+
+    probe = Probe(
+        name="x", script=script, parse=lambda out: {t: pairs(text) for t, text in out.records}
+    )
+    return ask(probe)

@@ -42,6 +42,13 @@ __all__ = [
 _SHOWN_NAMES = 20
 
 
+# Up to 2.8 Nix collects garbage while it filters a source, and then reads the wrong stack: how much memory it took so far decides.
+_CRASHED = (
+    "it crashed: use a newer Nix (up to 2.8 it does where a source is filtered), or keep it from collecting garbage:"
+    " GC_INITIAL_HEAP_SIZE=8G in the environment"
+)
+
+
 class EvalInterrupted(EvalError):
     """An evaluation did not come to an end: killed, or out of time."""
 
@@ -96,7 +103,9 @@ def evaluation_failure(
     if exit_status < 0 and out_of_memory is None:
         return EvalInterrupted(
             f"{subject}: {killed(exit_status)} during evaluation",
-            remedy="give the machine more memory (a host takes 1 to 8 GiB), or see who ended it",
+            remedy=_CRASHED
+            if exit_status == -signal.SIGSEGV
+            else "give the machine more memory (a host takes 1 to 8 GiB), or see who ended it",
             detail=log.whole,
         )
     known = (

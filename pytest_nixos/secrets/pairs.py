@@ -87,6 +87,8 @@ _CODE_FILE = re.compile(
 _SHEBANG = re.compile(r"\A#!.*?\b(?:python|perl|node|ruby|lua|awk)")
 _TRAILING = re.compile(r"\s+(?:#|;|//).*$|[,;]\s*$")
 _IDENTIFIER = re.compile(r"^[A-Za-z_]\w*$")
+# home-manager's `programs.git.signing = { key = "..."; }`.
+_SIGNING = re.compile(r"\bsigning\s*=\s*\{[^{}]*\}")
 
 
 def by_name(text: str, *, name: str = "") -> Iterator[tuple[Found, Verdict]]:
@@ -98,10 +100,12 @@ def by_name(text: str, *, name: str = "") -> Iterator[tuple[Found, Verdict]]:
     if not may_name(text):
         return
     yield from _below(text)
+    signing = [match.span() for match in _SIGNING.finditer(text)]
     start = 0
     for line in text.splitlines(keepends=True):
         if may_name(line):
-            yield from _of_line(line.rstrip("\r\n"), start, code=code)
+            outer = "signing." if any(begin < start < end for begin, end in signing) else ""
+            yield from _of_line(line.rstrip("\r\n"), start, code=code, outer=outer)
         start += len(line)
 
 
@@ -139,11 +143,11 @@ def _below(text: str) -> Iterator[tuple[Found, Verdict]]:
                     yield Found(start=at, end=end, kind=told, known=False), verdict
 
 
-def _of_line(line: str, start: int, *, code: bool) -> Iterator[tuple[Found, Verdict]]:
+def _of_line(line: str, start: int, *, code: bool, outer: str) -> Iterator[tuple[Found, Verdict]]:
     comment = bool(_COMMENT.match(line))
     for key, value, at in _pairs(line, code=code):
         kind = None if key.startswith("alias ") else name_class(key)
-        if kind is None or names_key_of_signer(key, value):
+        if kind is None or names_key_of_signer(f"{outer}{key}", value):
             continue
         verdict = judge_value(value, kind, name=key.rpartition(".")[2])
         if verdict is Verdict.NO_SECRET or (comment and not _certain(value)):

@@ -43,6 +43,7 @@ HOSTS = """
 {
   inputs.nixpkgs.url = "path:@NIXPKGS@";
   outputs = { self, nixpkgs }: let
+    vmHello = _: prev: { hello = prev.hello.overrideAttrs { pname = "hello-of-the-vm"; }; };
     base = { lib, ... }: {
       nixpkgs.overlays = @OVERLAYS@;
       system.stateVersion = "24.05";
@@ -82,6 +83,14 @@ HOSTS = """
       });
       ssh = host { networking.hostName = "ssh"; services.openssh.enable = true; services.ollama.enable = true; };
       container = host { networking.hostName = "cont"; boot.isContainer = true; };
+      vm-packages = host ({ pkgs, ... }: {
+        environment.systemPackages = [ pkgs.hello ];
+        virtualisation.vmVariant.nixpkgs.overlays = [ vmHello ];
+      });
+      vm-known = host ({ lib, options, pkgs, ... }: {
+        environment.systemPackages = [ pkgs.hello ];
+        nixpkgs.overlays = lib.optional (options.virtualisation ? memorySize) vmHello;
+      });
       iso = host ({ lib, ... }: { options.isoImage.isoName = lib.mkOption { default = "x"; }; });
       arm = nixpkgs.lib.nixosSystem { system = "aarch64-linux"; modules = [ base ]; };
       asserts = host { assertions = [ { assertion = false; message = "ports must be even"; } ]; };
@@ -117,7 +126,9 @@ def web(flake: Flake) -> HostConfig:
 
 
 def test_hosts_are_listed(flake: Flake) -> None:
-    assert flake.host_names() == ("arm", "asserts", "container", "iso", "ssh", WEB)
+    assert flake.host_names() == (
+        "arm", "asserts", "container", "iso", "ssh", "vm-known", "vm-packages", WEB
+    )  # fmt: skip
 
 
 def test_declared_facts(web: HostConfig) -> None:
@@ -240,6 +251,16 @@ def test_the_machine_and_its_generations_carry_the_channel(flake: Flake, web: Ho
     assert plain in requisites(web.derivation)
     assert "pytest-nixos-channel" in requisites(changed)
     assert "pytest-nixos-delta" in requisites(changed)
+
+
+def test_the_hosts_packages_are_the_machines_unless_it_defines_its_own(
+    flake: Flake, web: HostConfig
+) -> None:
+    # Beside a module that could change them, the machine has a set of packages of its own.
+    separate = flake.instantiate_generation(WEB, backend="vm", delta="{ imports = [ ]; }")
+    assert separate in requisites(web.derivation)
+    for name in ("vm-packages", "vm-known"):
+        assert "hello-of-the-vm" in requisites(flake.evaluate(name).derivation)
 
 
 def test_settings_of_the_machine_go_into_its_run_script(flake: Flake, web: HostConfig) -> None:

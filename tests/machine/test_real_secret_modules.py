@@ -1,8 +1,8 @@
 """Hosts of the real sops-nix and agenix on a real nixpkgs: what is forced in their machines fits
 their options, and their activation comes after the test secrets; nothing is built.
 
-``PYTEST_NIXOS_SOPS_NIX`` and ``PYTEST_NIXOS_AGENIX`` name checkouts of the two, beside what
-``test_real_nixpkgs.py`` needs.
+``PYTEST_NIXOS_SOPS_NIX`` and ``PYTEST_NIXOS_AGENIX`` name checkouts of the two, of nixpkgs' time (the
+agenix of 2026 reads options that 24.05 lacks), beside what ``test_real_nixpkgs.py`` needs.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from pytest_nixos.nix.flake import Flake
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.refs import FlakeRef
 from pytest_nixos.test_secrets.archive import make_secrets
-from tests.machine.test_real_nixpkgs import INSTRUMENTATION, NIX, NIXPKGS, PROGRAM
+from tests.machine.test_real_nixpkgs import INSTRUMENTATION, NIX, NIXPKGS, OVERLAYS, PROGRAM
 
 SOPS_NIX = os.environ.get("PYTEST_NIXOS_SOPS_NIX", "")
 AGENIX = os.environ.get("PYTEST_NIXOS_AGENIX", "")
@@ -39,6 +39,7 @@ HOSTS = """
   inputs.agenix = { url = "path:@AGENIX@"; flake = false; };
   outputs = { self, nixpkgs, sops-nix, agenix }: let
     base = { pkgs, ... }: {
+      nixpkgs.overlays = @OVERLAYS@;
       system.stateVersion = "24.05";
       fileSystems."/" = { device = "/dev/vda1"; fsType = "ext4"; };
       boot.loader.grub.device = "/dev/vda";
@@ -71,7 +72,7 @@ ASKED = ("sops.secrets", "sops.age", "age.secrets", "age.identityPaths", "system
 @pytest.fixture(scope="module")
 def flake(tmp_path_factory: pytest.TempPathFactory) -> Flake:
     folder = tmp_path_factory.mktemp("real-secrets")
-    text = HOSTS
+    text = HOSTS.replace("@OVERLAYS@", OVERLAYS)
     for name, path in (("NIXPKGS", NIXPKGS), ("SOPS_NIX", SOPS_NIX), ("AGENIX", AGENIX)):
         text = text.replace(f"@{name}@", str(Path(path).resolve()))
     (folder / "flake.nix").write_text(text)

@@ -21,6 +21,64 @@ let
   chosen =
     if backend == "auto" then (if declaredContainer then "container" else "vm") else backend;
 
+  # A set of packages of its own is a quarter of what an evaluation takes, so the machine has the host's: where nothing but the VM's own
+  # settings and ours makes the two differ, and both define what packages are made of in the same places.
+  #
+  # Functions cannot be compared: where a definition stands, and how many overlays or which settings it has, tells whether it is the
+  # same one. What a host does not use of these options throws where it is read, on both sides.
+  definers =
+    options: name:
+    let
+      shapeOf =
+        value:
+        if builtins.isList value then
+          builtins.length value
+        else if name != "pkgs" && builtins.isAttrs value then
+          builtins.attrNames value
+        else if builtins.isString value then
+          value
+        else
+          builtins.typeOf value;
+      shapes = map (definition: [
+        (toString definition.file)
+        (shapeOf definition.value)
+      ]) (options.nixpkgs.${name}.definitionsWithLocations or [ ]);
+    in
+    builtins.tryEval (builtins.deepSeq shapes shapes);
+
+  samePackages =
+    options:
+    builtins.all (name: definers options name == definers host.options name) [
+      "buildPlatform"
+      "config"
+      "crossSystem"
+      "hostPlatform"
+      "localSystem"
+      "overlays"
+      "pkgs"
+      "system"
+    ];
+
+  hostsPackages =
+    { lib, options, ... }:
+    {
+      _file = "pytest-nixos";
+      # Stronger than what a host forces, which its packages come from already.
+      _module.args.pkgs = lib.mkIf (samePackages options) (lib.mkOverride 1 host.pkgs);
+    };
+
+  # Modules of a VM variant may decide by anything what packages are.
+  isSettingsOnly =
+    definition:
+    builtins.isAttrs definition.value && builtins.attrNames (removeAttrs definition.value [ "virtualisation" ]) == [ ];
+
+  sharedPackages =
+    definitions:
+    if host ? pkgs && delta == { } && definitions != null && builtins.all isSettingsOnly definitions then
+      [ hostsPackages ]
+    else
+      [ ];
+
   asVm =
     variant: storeImage:
     host.extendModules {
@@ -34,7 +92,8 @@ let
               container = false;
             })
             delta
-          ];
+          ]
+          ++ sharedPackages (host.options.virtualisation.${variant}.definitionsWithLocations or null);
         }
       ];
     };
@@ -68,7 +127,8 @@ let
         container = true;
       })
       delta
-    ];
+    ]
+    ++ sharedPackages [ ];
   };
 in
 if !(builtins.isAttrs host && host ? config) then

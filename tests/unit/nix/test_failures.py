@@ -206,6 +206,14 @@ def test_a_killed_evaluation() -> None:
     assert "memory" in error.remedy
 
 
+def test_a_nix_that_crashed_is_not_told_to_be_out_of_memory() -> None:
+    error = evaluation_failure(HOST, log(), -11)
+    assert isinstance(error, EvalInterrupted)
+    assert "SIGSEGV" in error.message
+    assert "newer Nix" in error.remedy
+    assert "more memory" not in error.remedy
+
+
 def failure(made: NixLog, exit_status: int = 1) -> BuildError:
     return build_failure(DRV, made, exit_status, read_log=lambda drv: [f"log of {drv}"])
 

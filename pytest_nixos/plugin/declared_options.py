@@ -194,6 +194,12 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
         "write the findings to a file, for example json:report.json (repeatable)",
     ),
     (
+        "sign",
+        "",
+        {"metavar": "KEY"},
+        "sign reports and recordings with this SSH key: PATH.sig beside each",
+    ),
+    (
         "keep",
         "never",
         {"choices": [choice.value for choice in Keep]},

@@ -54,6 +54,7 @@ class Settings:
         `flakes`.
     :param record: directory that gets what this run sees of its hosts.
     :param replay: such a directory, whose hosts are judged again in place of `flakes`.
+    :param sign: SSH key that signs reports and recordings.
     :param backend: how machines run, ``None`` where each host's own config decides: a container
         where it declares ``boot.isContainer``, else a VM.
     :param suites: bundled suites asked for by name; empty means all when no paths were given.
@@ -108,6 +109,7 @@ class Settings:
     prepared: tuple[Path, ...] = ()
     record: Path | None = None
     replay: Path | None = None
+    sign: Path | None = None
 
     @property
     def open_network(self) -> bool:
@@ -135,6 +137,7 @@ class Settings:
             prepared=prepared,
             record=record,
             replay=replay,
+            sign=read.path("sign"),
             backend=_backend(read.one("backend"))
             or (BackendName.SSH if read.is_typed("ssh") else None),
             suites=read.many("suite"),

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import stat
+import subprocess
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -177,3 +179,52 @@ def test_one_file_for_each_host(checks: Field) -> None:
             "{http://checklists.nist.gov/xccdf/1.2}target"
         )
         assert [target.text for target in targets] == [host]
+
+
+@pytest.fixture
+def key(checks: Field) -> Path:
+    path = checks.pytester.path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
+    return path
+
+
+def is_signed(path: Path, key: Path) -> bool:
+    signers = key.with_name("allowed_signers")
+    signers.write_text(f"me {key.with_suffix('.pub').read_text()}")
+    signature = str(path.with_name(f"{path.name}.sig"))
+    done = subprocess.run(
+        [
+            *("ssh-keygen", "-Y", "verify", "-f", str(signers), "-I", "me"),
+            *("-n", "pytest-nixos", "-s", signature),
+        ],
+        input=path.read_bytes(),
+        capture_output=True,
+        check=False,
+    )
+    return done.returncode == 0
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="needs ssh-keygen")
+def test_reports_and_recordings_are_signed(checks: Field, key: Path) -> None:
+    here = checks.pytester.path
+    checks.run(
+        *(*WEB, "--nixos-report", "json:report.json", "--nixos-record", "kept"),
+        *("--nixos-sign", "key"),
+    )
+    assert is_signed(here / "report.json", key)
+    assert is_signed(here / "kept" / "recording.json", key)
+    (here / "report.json").write_text(
+        (here / "report.json").read_text().replace("FAILED", "x") + " "
+    )
+    assert not is_signed(here / "report.json", key)
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="needs ssh-keygen")
+def test_a_key_that_cannot_sign_is_found_before_anything_is_built(checks: Field, key: Path) -> None:
+    locked = ["ssh-keygen", "-q", "-p", "-P", "", "-N", "a passphrase", "-f", str(key)]
+    subprocess.run(locked, check=True)
+    for name in ("key", "nowhere"):
+        result = checks.run(*WEB, "--nixos-report", "json:report.json", "--nixos-sign", name)
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stderr.fnmatch_lines([f"ERROR: --nixos-sign */{name}: ssh-keygen cannot sign: *"])
+    assert checks.machine_log == []

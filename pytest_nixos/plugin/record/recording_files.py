@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any, Self
 
 from pytest_nixos import __version__
+from pytest_nixos.errors import NixosError
 from pytest_nixos.findings import Finding
 from pytest_nixos.local.text import printable
 from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.record.run_record import folder_of_flake
+from pytest_nixos.plugin.record.signature import Signer
 from pytest_nixos.plugin.session import HostEntry, NixosSession
 from pytest_nixos.recording.files import MANIFEST, digest, folder_of, write_file
 from pytest_nixos.recording.model import (
@@ -36,10 +38,12 @@ class RecordingFiles:
     """Writes a recording's manifest, and beside what was observed what was declared and found.
 
     :param directory: new and empty.
+    :param signer: signs the manifest, and by its digests all files.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, signer: Signer | None = None) -> None:
         self._directory = directory
+        self._signer = signer
         self._findings: dict[str, dict[str, Finding]] = {}
         self._before_waiver: dict[str, dict[str, tuple[str, str]]] = {}
         self.lines: list[str] = []
@@ -48,7 +52,7 @@ class RecordingFiles:
     @classmethod
     def of(cls, settings: Settings) -> Self | None:
         """Return what writes the recording that was asked for, ``None`` without one."""
-        return None if settings.record is None else cls(settings.record)
+        return None if settings.record is None else cls(settings.record, Signer.of(settings.sign))
 
     def add(self, finding: Finding, before_waiver: Sequence[str] | None) -> None:
         """Keep a finding; a later one of the same item replaces it.
@@ -73,9 +77,11 @@ class RecordingFiles:
                 hosts={e.key: self._write_host(e, session) for e in session.tested},
             )
             write_file(self._directory / MANIFEST, manifest)
-        except OSError as err:
+            if self._signer is not None:
+                self._signer.sign(self._directory / MANIFEST)
+        except (OSError, NixosError) as err:
             self.failed = True
-            why = err.strerror or str(err)
+            why = getattr(err, "strerror", None) or str(err)
             self.lines.append(printable(f"recording {self._directory} was not written: {why}"))
         else:
             self.lines.append(printable(f"recording: {self._directory.resolve()}"))

@@ -17,6 +17,7 @@ from pytest_nixos.errors import SettingsError
 from pytest_nixos.findings import Finding
 from pytest_nixos.local.text import printable
 from pytest_nixos.plugin.options import ReportTarget, Settings
+from pytest_nixos.plugin.record.signature import Signer
 from pytest_nixos.report.bundled import BUNDLED_WRITERS
 from pytest_nixos.report.facts import ReportWriter, RunFacts
 
@@ -35,11 +36,16 @@ class ReportFiles:
 
     :param writers: by format.
     :param targets: what to write where.
+    :param signer: signs each of them, where there is one.
     """
 
     def __init__(
-        self, writers: Mapping[str, ReportWriter], targets: Sequence[ReportTarget]
+        self,
+        writers: Mapping[str, ReportWriter],
+        targets: Sequence[ReportTarget],
+        signer: Signer | None = None,
     ) -> None:
+        self._signer = signer
         self._writers = writers
         self._targets = targets
         self.lines: list[str] = []
@@ -49,7 +55,7 @@ class ReportFiles:
     def prepare(cls, config: pytest.Config, settings: Settings) -> ReportFiles:
         """Find the writer of each format, and try each file.
 
-        :raises SettingsError: if a format is not known or a file cannot be written.
+        :raises SettingsError: if a format is not known, a file cannot be written or a key not sign.
         """
         writers = dict(BUNDLED_WRITERS)
         for offered in config.hook.pytest_nixos_report_writers(config=config):
@@ -68,7 +74,7 @@ class ReportFiles:
                     f"--nixos-report {target}: cannot be written: {err.strerror or err}",
                     remedy="name a file in a directory that you may write to",
                 ) from err
-        return cls(writers, settings.reports)
+        return cls(writers, settings.reports, Signer.of(settings.sign))
 
     def write(self, findings: Sequence[Finding], facts: RunFacts) -> None:
         """Write every report; one that fails takes no other with it, and is told in
@@ -79,6 +85,8 @@ class ReportFiles:
             try:
                 text = self._writers[target.format](of_findings, of_facts)
                 _write(target.path, text)
+                if self._signer is not None and target.path.is_file():
+                    self._signer.sign(target.path)
             # A writer may be another plugin's, and what it raises must not cost the other reports.
             except Exception as err:  # noqa: BLE001 - recorded: it is told, and the run fails
                 self.failed = True

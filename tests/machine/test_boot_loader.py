@@ -28,6 +28,11 @@ from pytest_nixos import BootsFrom, Generations, Machine
 def test_reboots(nixos_fresh_machine: Machine, nixos_fresh_generations: Generations) -> None:
     life = nixos_fresh_generations
     assert nixos_fresh_machine.boots_from is BootsFrom.LOADER
+    # 90 s are too few for the boot partition where the machine is busy.
+    patience = "systemctl show --property=DefaultDeviceTimeoutUSec --property=DefaultTimeoutStartUSec"
+    assert set(nixos_fresh_machine.run(patience).stdout_text.split()) == {
+        "DefaultDeviceTimeoutUSec=10min", "DefaultTimeoutStartUSec=3min"
+    }
     old = life.links
     assert old.default == old.current == old.profile
     new = life.boot('''{

@@ -26,8 +26,17 @@ FLAKE = """
         system = "x86_64-linux";
         modules = [ (import ./host.nix value) { system.preSwitchChecks = more; } ];
       };
+      # As NixOS 26.05 does it: what runs and what comes are compared, whichever of them is newer.
+      compared = { switchInhibitors = ''
+        ours=$(cat /run/current-system/etc/message-bus) theirs=$(cat "$1/etc/message-bus")
+        case $2 in
+          switch|test) [ "$ours" = "$theirs" ] || { echo "message-bus : $ours -> $theirs" >&2; exit 1; } ;;
+        esac
+      ''; space = "true"; };
     in {
       nixosConfigurations.old = host "10" { };
+      nixosConfigurations.dbus = host "dbus" compared;
+      nixosConfigurations.broker = host "broker" compared;
       nixosConfigurations.new = host "99" { };
       nixosConfigurations.refusing = host "99" {
         switchInhibitors = "case $2 in switch|test) echo 'init-interface : old -> new'; exit 7;; esac";
@@ -53,6 +62,7 @@ in
     "reloads.conf".text = "limit = ${value}\\n";
     "same.conf".source = pkgs.writeText "same-${value}" "limit = 10\\n";
     "hosts.extra".text = value;
+    "message-bus".text = value;
   };
   systemd.services = {
     stale-script = service { script = "cat /etc/read-once.conf; exec sleep infinity"; };
@@ -85,14 +95,14 @@ def flake(tmp_path: Path) -> Path:
     return folder
 
 
-def upgrade(flake: Path, host: str, tmp_path: Path) -> tuple[Any, Any, str]:
+def upgrade(flake: Path, host: str, tmp_path: Path, *, old: str = "old") -> tuple[Any, Any, str]:
     """Return the findings by control and host, the comparison of the stages, and what was
     printed.
     """
     _, report, printed = judge(
         host,
         tmp_path,
-        *("--nixos-upgrade-from", f"{flake}#old", "--nixos-suite", "rollback"),
+        *("--nixos-upgrade-from", f"{flake}#{old}", "--nixos-suite", "rollback"),
         flake=flake,
     )
     findings = {(f["control"], f["host"]): f for f in report["findings"]}
@@ -132,4 +142,24 @@ def test_a_system_that_refuses_a_switch_is_reached_by_boot_and_reboot(
     assert "init-interface : old -> new" in compared["way"]["refusal"]
     assert compared["stages"] == ["old", "new", "back"]
     assert compared["toplevels"][0] == compared["toplevels"][2] != compared["toplevels"][1]
+    assert "usage, boot loader" not in printed
+
+
+@pytest.mark.skipif(
+    not os.environ.get("PYTEST_NIXOS_UPGRADES"), reason="takes a minute: PYTEST_NIXOS_UPGRADES=1"
+)
+def test_two_systems_that_refuse_each_other_are_reached_by_boot_there_and_back(
+    flake: Path, tmp_path: Path
+) -> None:
+    findings, compared, printed = upgrade(flake, "broker", tmp_path, old="dbus")
+    wrong = {key: f["reason"] for key, f in findings.items() if f["outcome"] in ("failed", "error")}
+    assert wrong == {}, printed
+    # Nothing is left of the old system that a switch would have left: the new one was booted.
+    assert findings["UPG-001", "broker@new"]["outcome"] == "not-applicable"
+    assert "every service began anew" in findings["UPG-001", "broker@new"]["reason"]
+    assert findings["UPG-002", "broker@new"]["outcome"] == "passed"
+    assert "message-bus : dbus -> broker" in compared["way"]["refusal"]
+    assert compared["stages"] == ["old", "new", "back"]
+    assert compared["toplevels"][0] == compared["toplevels"][2] != compared["toplevels"][1]
+    assert compared["restored"] == []
     assert "usage, boot loader" not in printed

@@ -72,9 +72,14 @@ in
       lib.mkForce "${pkgs.coreutils}/bin/true"
     );
 
-    # What the plugin puts on the kernel's command line itself where it starts the kernel: an emulated guest on a busy machine
-    # would take its timer for broken and panic.
-    boot.kernelParams = lib.mkIf config.virtualisation.useBootLoader [ "no_timer_check" ];
+    # What the plugin puts on the kernel's command line itself where it starts the kernel. An emulated guest on a busy machine
+    # would take its timer for broken and panic, and systemd would give up after 90 s on the disk with the boot loader, which is
+    # there and which udev has not come to yet. How slow the machine is nobody knows here; every device of such a VM comes.
+    boot.kernelParams = lib.mkIf config.virtualisation.useBootLoader [
+      "no_timer_check"
+      "systemd.default_device_timeout_sec=600"
+      "systemd.default_timeout_start_sec=180"
+    ];
 
     virtualisation = {
       graphics = lib.mkForce false;

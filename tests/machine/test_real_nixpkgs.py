@@ -83,6 +83,7 @@ HOSTS = """
       });
       ssh = host { networking.hostName = "ssh"; services.openssh.enable = true; services.ollama.enable = true; };
       container = host { networking.hostName = "cont"; boot.isContainer = true; };
+      initrd-secrets = host { boot.initrd.secrets."/key" = "/etc/secrets/initrd/key"; };
       vm-packages = host ({ pkgs, ... }: {
         environment.systemPackages = [ pkgs.hello ];
         virtualisation.vmVariant.nixpkgs.overlays = [ vmHello ];
@@ -127,7 +128,7 @@ def web(flake: Flake) -> HostConfig:
 
 def test_hosts_are_listed(flake: Flake) -> None:
     assert flake.host_names() == (
-        "arm", "asserts", "container", "iso", "ssh", "vm-known", "vm-packages", WEB
+        "arm", "asserts", "container", "initrd-secrets", "iso", "ssh", "vm-known", "vm-packages", WEB
     )  # fmt: skip
 
 
@@ -261,6 +262,11 @@ def test_the_hosts_packages_are_the_machines_unless_it_defines_its_own(
     assert separate in requisites(web.derivation)
     for name in ("vm-packages", "vm-known"):
         assert "hello-of-the-vm" in requisites(flake.evaluate(name).derivation)
+
+
+def test_secrets_of_the_initrd_keep_no_machine_from_being_made(flake: Flake) -> None:
+    # Its kernel is started without a boot loader, and nixpkgs asserts that one appends the secrets.
+    assert flake.evaluate("initrd-secrets").derivation.endswith("-vm.drv")
 
 
 def test_settings_of_the_machine_go_into_its_run_script(flake: Flake, web: HostConfig) -> None:

@@ -72,6 +72,17 @@ in
       lib.mkForce "${pkgs.coreutils}/bin/true"
     );
 
+    # Without one, secrets of the initrd have to be files of the flake, and nixpkgs asserts that they are. Those that only the real host has are
+    # left out of the VM's initrd.
+    boot.loader = lib.optionalAttrs (knows [ "boot" "loader" "supportsInitrdSecrets" ]) {
+      supportsInitrdSecrets = lib.mkIf (
+        !config.virtualisation.useBootLoader
+        && builtins.any (source: !(builtins.isPath source || lib.hasPrefix builtins.storeDir (toString source))) (
+          builtins.attrValues config.boot.initrd.secrets
+        )
+      ) (lib.mkOverride 5 true);
+    };
+
     # What the plugin puts on the kernel's command line itself where it starts the kernel. An emulated guest on a busy machine
     # would take its timer for broken and panic, and systemd would give up after 90 s on the disk with the boot loader, which is
     # there and which udev has not come to yet. How slow the machine is nobody knows here; every device of such a VM comes.

@@ -3,21 +3,22 @@
 Each host of ``corpus.toml`` is taken from a git mirror below one of the directories (``OWNER+NAME/repo``,
 ``OWNER/NAME`` or ``OWNER/NAME.git``), or cloned where there is a network; its locked inputs come from
 there too, and every nixpkgs is the tree that is given. Nothing is built or booted. Rows are written to
-``results.json`` as they are made, names, commits and figures only; ``--table`` writes the page from them.
+``results.json`` as they are made, names, commits and figures only. Each finding is read by hand once
+and what came of that kept in ``reviews.toml``; ``--table`` writes the page from both.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
+import tomllib
 from pathlib import Path
-from urllib.parse import quote
 
 from tests.bench.flakes.corpus import CORPUS, load_corpus
 from tests.bench.flakes.measure import Row, measure
-from tests.bench.flakes.table import PAGE, page
+from tests.bench.flakes.nixpkgs import in_store, whole_tree
+from tests.bench.flakes.table import PAGE, REVIEWS, page
 
 RESULTS = CORPUS.with_name("results.json")
 
@@ -35,12 +36,12 @@ def main() -> int:
     parser.add_argument("--table", action="store_true", help="write the page from the rows")
     options = parser.parse_args()
     if options.table:
-        PAGE.write_text(page(json.loads(RESULTS.read_text())))
+        PAGE.write_text(page(json.loads(RESULTS.read_text()), tomllib.loads(REVIEWS.read_text())))
         return 0
     if options.nixpkgs is None:
         parser.error("--nixpkgs: which tree?")
     rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    nixpkgs = in_store(options.nixpkgs, options.nix)
+    nixpkgs = in_store(whole_tree(options.nixpkgs, options.work), options.nix)
     for repository in load_corpus():
         for host in repository.hosts:
             key = f"{repository.name}#{host}"
@@ -72,21 +73,6 @@ def told(row: Row) -> str:
         f"{name}: {row.plain.seconds} s {row.plain.mib} MiB plain, {row.ours.seconds} s"
         f" {row.ours.mib} MiB, {row.judged} judged, findings: {' '.join(row.findings) or 'none'}"
     )
-
-
-def in_store(tree: Path, program: str) -> str:
-    """Put a tree into the store under the name that a flake's source has there; Nix copies it
-    once, and not at each command.
-    """
-    nix = (program, "--extra-experimental-features", "nix-command")
-    path = _said(*nix, "store", "add-path", "--name", "source", str(tree))
-    narhash = _said(*nix, "hash", "path", "--type", "sha256", "--sri", path)
-    return f"path:{path}?narHash={quote(narhash, safe='=-')}"
-
-
-def _said(*argv: str) -> str:
-    done = subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True)
-    return done.stdout.strip().splitlines()[-1]
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from pytest_nixos.nix.metadata import source_path
 
 __all__ = [
     "CORPUS",
+    "Inputs",
     "NotFetched",
     "Repository",
     "checkout",
@@ -26,6 +28,11 @@ Json = Any
 CORPUS = Path(__file__).parent / "corpus.toml"
 #: The project's own repository, of which the tree that is given stands in.
 _NIXPKGS = ("nixos", "nixpkgs")
+_DEEPEST = 2
+#: A repository of GitHub, by git or as FlakeHub pins it.
+_AT_GITHUB = re.compile(
+    r"(?:git\+)?https://(?:github\.com|api\.flakehub\.com/f/pinned)/([^/]+)/([^/?]+?)(?:\.git)?(?:[/?]|$)"
+)
 
 
 class NotFetched(Exception):
@@ -86,27 +93,52 @@ def find_mirror(name: str, sources: Sequence[Path]) -> Path | None:
     return moved
 
 
-def provide_inputs(
-    flake: Path, sources: Sequence[Path], work: Path
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """What became of a flake's locked inputs.
+
+    :param nixpkgs: those that are a nixpkgs, which the caller overrides.
+    :param replaced: those of which an earlier commit is at hand, each with a flake ref to it.
+    :param missing: the rest that is not at hand.
+    """
+
+    nixpkgs: tuple[str, ...] = ()
+    replaced: tuple[tuple[str, str], ...] = ()
+    missing: tuple[str, ...] = ()
+
+
+def provide_inputs(flake: Path, sources: Sequence[Path], work: Path) -> Inputs:
     """Put the locked inputs of a flake into the store, as far as their sources are at hand.
 
     Nix does not fetch an input whose content, known by the lock's hash, is there.
-
-    :return: inputs that are a nixpkgs, which the caller overrides; and inputs that are missing.
     """
     try:
         lock = json.loads((flake / "flake.lock").read_text())
     except FileNotFoundError:
-        return (), ()
-    nixpkgs, missing = [], []
+        return Inputs()
+    nixpkgs, missing, replaced = [], [], []
     for path, node in _inputs(lock):
         locked = node.get("locked") or {}
         if _is_nixpkgs(locked):
-            nixpkgs.append("/".join(path))
-        elif not _provided(locked, sources, work):
-            missing.append("/".join(path))
-    return tuple(nixpkgs), tuple(missing)
+            nixpkgs.append(path)
+        elif locked.get("type") == "path" or _provided(locked, sources, work):
+            continue
+        elif len(path) == 1 and (earlier := _earlier(locked, sources, work)) is not None:
+            replaced.append((path[0], f"path:{earlier}"))
+        else:
+            missing.append(path)
+    # To override an input of a missing one, Nix would have to fetch that one; and for one that lies deep it asks the network what the
+    # flakes on the way want by now. Such a nixpkgs is seldom used.
+    reachable = (
+        path
+        for path in nixpkgs
+        if len(path) <= _DEEPEST and not any(path[: len(m)] == m for m in missing)
+    )
+    return Inputs(
+        nixpkgs=tuple(map("/".join, reachable)),
+        replaced=tuple(replaced),
+        missing=tuple(map("/".join, missing)),
+    )
 
 
 def _inputs(lock: Mapping[str, Json]) -> Iterator[tuple[tuple[str, ...], Mapping[str, Json]]]:
@@ -136,23 +168,48 @@ def _provided(locked: Mapping[str, Json], sources: Sequence[Path], work: Path) -
     place = source_path(locked.get("narHash"))
     if place is not None and Path(place).exists():
         return True
-    if locked.get("type") != "github":
+    mirror = _mirror(locked, sources)
+    tree = mirror and _tree(mirror, str(locked["rev"]), work)
+    if not tree:
         return False
-    mirror = find_mirror(f"{locked['owner']}/{locked['repo']}", sources)
-    if mirror is None:
-        return False
-    tree = work / "inputs" / str(locked["rev"]) / "source"
-    if not tree.is_dir():
-        tree.mkdir(parents=True)
-        archive = subprocess.run(
-            ["git", "-C", mirror, "archive", str(locked["rev"])], capture_output=True, check=False
-        )
-        if archive.returncode != 0:
-            tree.rmdir()
-            return False
-        subprocess.run(["tar", "-x", "-C", tree], input=archive.stdout, check=True)
     subprocess.run(["nix-store", "--add", tree], check=True, capture_output=True)
     return place is not None and Path(place).exists()
+
+
+def _earlier(locked: Mapping[str, Json], sources: Sequence[Path], work: Path) -> Path | None:
+    """Return the tree of the last commit before a locked one that its mirror does not have yet."""
+    mirror, when = _mirror(locked, sources), locked.get("lastModified")
+    if mirror is None or when is None:
+        return None
+    found = _git(mirror, "rev-list", "-1", f"--before=@{when}", "HEAD").strip()
+    return _tree(mirror, found, work) if found else None
+
+
+def _mirror(locked: Mapping[str, Json], sources: Sequence[Path]) -> Path | None:
+    name = _repository(locked)
+    return find_mirror(name, sources) if name else None
+
+
+def _tree(mirror: Path, commit: str, work: Path) -> Path | None:
+    """Return the files of a commit, ``None`` if the mirror does not have it."""
+    tree = work / "inputs" / commit / "source"
+    if not tree.is_dir():
+        archive = subprocess.run(
+            ["git", "-C", mirror, "archive", commit], capture_output=True, check=False
+        )
+        if archive.returncode != 0:
+            return None
+        tree.mkdir(parents=True)
+        subprocess.run(["tar", "-x", "-C", tree], input=archive.stdout, check=True)
+    return tree
+
+
+def _repository(locked: Mapping[str, Json]) -> str:
+    """Return ``owner/name`` of a locked input that comes from GitHub, by whatever way."""
+    if locked.get("type") == "github":
+        return f"{locked['owner']}/{locked['repo']}"
+    found = _AT_GITHUB.match(str(locked.get("url")))
+    return f"{found[1]}/{found[2]}" if found and locked.get("rev") else ""
 
 
 def _cloned(name: str, work: Path) -> Path:

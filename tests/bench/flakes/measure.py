@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable
+import resource
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pytest_nixos.errors import NixosError
-from pytest_nixos.local.process import Completed, SubprocessRunner
+from pytest_nixos.local.process import SubprocessRunner
 from pytest_nixos.machine.channel.protocol import guest_script
 from pytest_nixos.nix.argv import NixSettings, eval_argv
 from pytest_nixos.nix.changes import changes
@@ -38,7 +37,7 @@ _PLACE = re.compile(r"(/nix/store/)?[0-9a-z]{32}-|/tmp/\S*/flakes/")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What one evaluation took."""
+    """What one evaluation took, in seconds of the processor and at its peak."""
 
     seconds: float
     mib: int
@@ -50,6 +49,7 @@ class Row:
 
     :param why: why it was not evaluated, ``""`` if it was.
     :param missing: inputs that are not at hand; a host need not use them.
+    :param replaced: inputs of which an earlier commit stands in.
     :param findings: controls that do not hold, each with what was observed, shortened.
     """
 
@@ -58,6 +58,7 @@ class Row:
     host: str
     why: str = ""
     missing: tuple[str, ...] = ()
+    replaced: tuple[str, ...] = ()
     plain: Cost | None = None
     ours: Cost | None = None
     backend: str = ""
@@ -91,28 +92,30 @@ def measure(
         source = checkout(repository, sources, work)
     except NotFetched as err:
         return about(why=f"not fetched: {err}")
-    overridden, missing = provide_inputs(source, sources, work)
+    inputs = provide_inputs(source, sources, work)
     settings = NixSettings(
         program=program,
-        override_inputs=tuple((name, nixpkgs) for name in overridden),
+        override_inputs=(*((name, nixpkgs) for name in inputs.nixpkgs), *inputs.replaced),
         evaluation_limit_s=_LIMIT_S,
     )
     nix = Nix(runner=SubprocessRunner(), settings=settings)
     ref = FlakeRef(f"git+file://{source}")
+    about = partial(
+        about, missing=inputs.missing, replaced=tuple(name for name, _ in inputs.replaced)
+    )
     controls = controls_of(profile)
     mib: list[int] = []
     try:
         plain = _plainly(nix, ref, host)
         flake = Flake(ref, nix, Instrumentation(channel_script=guest_script(), snapshot=True))
         _ = flake.metadata
-        began = time.monotonic()
+        began = _children_s()
         config = flake.evaluate(host, option_paths=asked_options(controls), measured=mib.append)
-        took = time.monotonic() - began
+        took = _children_s() - began
     except NixosError as err:
-        return about(missing=missing, why=_short(err.message))
+        return about(why=_short(err.message))
     verdicts = list(judged(config, controls, source))
     return about(
-        missing=missing,
         plain=plain,
         ours=Cost(seconds=round(took, 1), mib=max(mib)),
         backend=config.backend,
@@ -125,22 +128,20 @@ def measure(
 
 def _plainly(nix: Nix, flake: FlakeRef, host: str) -> Cost:
     expression = f"hosts: hosts.{nix_quote(host)}.config.system.build.toplevel.drvPath"
-    log = NixLog()
-    done, took = _timed(
-        lambda: nix.run(
-            eval_argv(nix.settings, flake, "nixosConfigurations", expression), log, _LIMIT_S
-        )
-    )
+    log, began = NixLog(), _children_s()
+    done = nix.run(eval_argv(nix.settings, flake, "nixosConfigurations", expression), log, _LIMIT_S)
+    took = _children_s() - began
     if done.exit_status != 0:
         said = [error.text for error in log.errors] or list(log.plain) or ["no word"]
         raise NixosError(said[-1].strip().splitlines()[0], remedy="see nix eval")
     return Cost(seconds=round(took, 1), mib=(done.peak_bytes or 0) >> 20)
 
 
-def _timed(run: Callable[[], Completed]) -> tuple[Completed, float]:
-    began = time.monotonic()
-    done = run()
-    return done, time.monotonic() - began
+def _children_s() -> float:
+    """Return the processor time of processes that ended, without what the kernel did for them:
+    whether a derivation is written for the first time, and what else the machine does, is not in it.
+    """
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
 
 
 def _short(text: str) -> str:

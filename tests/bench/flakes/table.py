@@ -12,17 +12,26 @@ __all__ = ["PAGE", "page"]
 
 Json = Any
 PAGE = Path(__file__).parents[3] / "docs/reference/corpus.md"
+REVIEWS = Path(__file__).parent / "reviews.toml"
 _HEAD = """\
 # Public configurations, evaluated and judged
 
 Written by `python -m tests.bench.flakes --table` from `tests/bench/flakes/results.json`: public repositories at a commit each, on a nixpkgs tree of
 24.05, judged by what the default profile decides without a machine. Nothing of them is kept here but names and figures. *Plain* is
-`nix eval` of the host's `toplevel.drvPath`, *plugin* the evaluation of facts, options and the instrumented machine, one after the other on the same machine.
+`nix eval` of the host's `toplevel.drvPath`, *plugin* the evaluation of facts, options and the instrumented machine, both in seconds of the
+processor, one after the other on the same machine.
+
+Inputs come from mirrors at the locked commit, or at the last one before it that the mirror has. A nixpkgs tree that lacks its generated list of Haskell's
+packages gets a list of names, which suffices since nothing is built. What an input that cannot be fetched, an option that the tree does not have, or an import
+from a derivation keeps from being evaluated is listed with that reason.
 """
 
 
-def page(rows: Mapping[str, Json]) -> str:
-    """Write the page."""
+def page(rows: Mapping[str, Json], reviews: Mapping[str, Mapping[str, str]]) -> str:
+    """Write the page.
+
+    :param reviews: what somebody who read the host's source says of a finding, by host and control.
+    """
     done = {name: row for name, row in rows.items() if "plain" in row}
     lines = [
         _HEAD,
@@ -38,6 +47,18 @@ def page(rows: Mapping[str, Json]) -> str:
             f" | {ours['seconds']} s, {ours['mib']} MiB | {_ratio(row, 'seconds'):.2f},"
             f" {_ratio(row, 'mib'):.2f} | {row['judged']} | {', '.join(row['findings']) or 'none'} |"
         )
+    lines += [
+        "",
+        "## Findings, read by hand",
+        "",
+        "| host | control | what it says | true |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| {name} | {control} | {_escaped(said)} | {reviews.get(name, {}).get(control, 'not read yet')} |"
+        for name, row in done.items()
+        for control, said in row["findings"].items()
+    ]
     lines += ["", "## Not evaluated", "", "| host | commit | why |", "|---|---|---|"]
     lines += [
         f"| {name} | {row['commit'][:8]} | {_escaped(row['why'])} |"

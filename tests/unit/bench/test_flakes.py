@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.bench.flakes.corpus import (
+    Inputs,
     NotFetched,
     Repository,
     checkout,
@@ -16,6 +19,7 @@ from tests.bench.flakes.corpus import (
     load_corpus,
     provide_inputs,
 )
+from tests.bench.flakes.nixpkgs import whole_tree
 from tests.bench.flakes.table import page
 
 
@@ -66,7 +70,11 @@ def test_inputs_that_are_not_at_hand_are_named_and_nixpkgs_is_left_to_the_caller
     tmp_path: Path,
 ) -> None:
     nodes = {
-        "root": {"inputs": {"nixpkgs": "n", "sops": "s", "follower": ["sops", "nixpkgs"]}},
+        "root": {
+            "inputs": {"nixpkgs": "n", "sops": "s", "own": "o", "follower": ["sops", "nixpkgs"]}
+        },
+        "o": {"inputs": {"nixpkgs": "n3"}, "locked": {"type": "path", "path": "./own"}},
+        "n3": {"locked": {"type": "github", "owner": "nixos", "repo": "nixpkgs"}},
         "n": {"locked": {"type": "github", "owner": "NixOS", "repo": "nixpkgs"}},
         "s": {
             "inputs": {"nixpkgs": "n2", "util": "u"},
@@ -76,9 +84,55 @@ def test_inputs_that_are_not_at_hand_are_named_and_nixpkgs_is_left_to_the_caller
         "u": {"locked": {"type": "git", "url": "https://example.org/u"}},
     }
     (tmp_path / "flake.lock").write_text(json.dumps({"root": "root", "nodes": nodes}))
-    nixpkgs, missing = provide_inputs(tmp_path, (tmp_path / "none",), tmp_path / "work")
-    assert nixpkgs == ("nixpkgs", "sops/nixpkgs")
-    assert missing == ("sops", "sops/util")
+    inputs = provide_inputs(tmp_path, (tmp_path / "none",), tmp_path / "work")
+    # An input of one that is missing cannot be overridden: Nix would fetch that one.
+    assert inputs.nixpkgs == ("nixpkgs", "own/nixpkgs")
+    assert inputs.missing == ("sops", "sops/util")
+
+
+@pytest.mark.parametrize(
+    "locked",
+    [
+        {"type": "github", "owner": "ada", "repo": "lib"},
+        {"type": "git", "url": "https://github.com/ada/lib.git"},
+        {"type": "tarball", "url": "https://api.flakehub.com/f/pinned/ada/lib/1.0/x/source.tar.gz"},
+    ],
+)
+def test_an_input_of_github_is_looked_for_by_whatever_way_it_is_locked(
+    tmp_path: Path, locked: dict[str, str]
+) -> None:
+    mirror = tmp_path / "mirrors/ada+lib/repo"
+    mirror.mkdir(parents=True)
+    git(mirror, "init", "--quiet")
+    (mirror / "default.nix").write_text("{ }")
+    git(mirror, "add", "-A")
+    git(mirror, "commit", "--quiet", "-m", "one")
+    rev = git(mirror, "rev-parse", "HEAD")
+    tree = tmp_path / "work/inputs" / rev / "source"
+    nodes: dict[str, Any] = {
+        "root": {"inputs": {"lib": "l"}},
+        "l": {"locked": {**locked, "rev": rev}},
+    }
+    (tmp_path / "flake.lock").write_text(json.dumps({"root": "root", "nodes": nodes}))
+    # Its hash is not locked, so it counts as missing; its tree is there to be held against one.
+    provide_inputs(tmp_path, (tmp_path / "mirrors",), tmp_path / "work")
+    assert (tree / "default.nix").read_text() == "{ }"
+    # A commit that the mirror does not have yet is replaced by the last one before it.
+    nodes["l"] = {"locked": {**locked, "rev": "0" * 40, "lastModified": 4_000_000_000}}
+    (tmp_path / "flake.lock").write_text(json.dumps({"root": "root", "nodes": nodes}))
+    inputs = provide_inputs(tmp_path, (tmp_path / "mirrors",), tmp_path / "work")
+    assert inputs == Inputs(replaced=(("lib", f"path:{tree}"),))
+
+
+def test_a_tree_without_the_list_of_haskells_packages_gets_names(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "pkgs/development/haskell-modules").mkdir(parents=True)
+    (tree / "pkgs/a.nix").write_text("{ haskellPackages }: haskellPackages.pandoc-types")
+    whole = whole_tree(tree, tmp_path / "work")
+    listed = (whole / "pkgs/development/haskell-modules/hackage-packages.nix").read_text()
+    assert {"pandoc-types", "ShellCheck"} <= set(re.findall(r"[\w-]+", listed))
+    assert not (tree / "pkgs/development/haskell-modules/hackage-packages.nix").exists()
+    assert whole_tree(whole, tmp_path / "work") == whole
 
 
 def test_the_page_tells_ratios_and_why_a_host_was_not_evaluated() -> None:
@@ -94,11 +148,13 @@ def test_the_page_tells_ratios_and_why_a_host_was_not_evaluated() -> None:
         },
         "c/d#db": {**about, "repository": "c/d", "why": "no <nixpkgs> | here"},
     }
-    text = page(rows)
+    text = page(rows, {"a/b#web": {"AUTH-004": "yes: it does"}})
     assert "2 repositories, 2 hosts; 1 evaluated, of 1 repositories." in text
     assert "time 1.50 (1.50), memory 1.50 (1.50)" in text
     assert (
         "| a/b#web | cccccccc | 10.0 s, 1000 MiB | 15.0 s, 1500 MiB | 1.50, 1.50 | 15 | AUTH-004 |"
         in text
     )
+    assert "| a/b#web | AUTH-004 | x | yes: it does |" in text
+    assert "| a/b#web | AUTH-004 | x | not read yet |" in page(rows, {})
     assert "no &lt;nixpkgs> \\| here" in text

@@ -11,6 +11,7 @@ __all__ = [
     "DORMANT",
     "PROPERTIES",
     "declared_units",
+    "failed_requirements",
     "nearest_directive",
     "never_elapses",
     "never_started",
@@ -50,6 +51,7 @@ DORMANT = frozenset(
     {"console-getty.service", "nix-gc.service", "nix-optimise.service", "post-resume.service"}
 )
 _REFUSED = frozenset({"bad-setting", "error"})
+_REQUIRES = ("Requires", "Requisite", "BindsTo")
 _STARTERS = (
     "WantedBy",
     "RequiredBy",
@@ -129,6 +131,22 @@ def never_started(
             continue
         found[name] = f"wanted by {', '.join(wanted)} and inactive; systemd never started it"
     return found
+
+
+def failed_requirements(
+    name: str, declared: Mapping[str, Unit], states: Mapping[str, observe.UnitState]
+) -> frozenset[str]:
+    """Return the failed units without which systemd does not start a unit, by way of others too."""
+    waiting, seen = [name], {name}
+    while waiting:
+        unit = declared.get(waiting.pop())
+        settings = [unit.setting("Unit", key) for key in _REQUIRES] if unit is not None else []
+        needed = {word for texts in settings for text in texts for word in text.split()}
+        waiting += sorted(needed - seen)
+        seen |= needed
+    return frozenset(
+        n for n in seen - {name} if n in states and states[n].get("ActiveState") == "failed"
+    )
 
 
 def never_elapses(name: str, state: observe.UnitState, triggered: observe.UnitState | None) -> str:

@@ -12,6 +12,7 @@ from .declared import (
     DORMANT,
     PROPERTIES,
     declared_units,
+    failed_requirements,
     nearest_directive,
     never_elapses,
     never_started,
@@ -143,6 +144,12 @@ def test_every_wanted_unit_was_started(
     for unit in needs:
         del idle[unit]
     nixos_evidence.blame("unit", *idle)
+    broken = {unit: failed_requirements(unit, declared, states) for unit in idle}
+    if all(broken.values()):
+        nixos_evidence.rest_on("unit", *sorted({n for failed in broken.values() for n in failed}))
+    for unit, failed in broken.items():
+        if failed:
+            idle[unit] = f"not started, since it requires {', '.join(sorted(failed))}, which failed"
     report = nixos_observations.of(observe.verify_units(sorted(declared)))
     for unit in idle:
         said = report.of(unit)

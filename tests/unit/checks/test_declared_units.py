@@ -8,11 +8,13 @@ import pytest
 
 from checks.units.declared import (
     declared_units,
+    failed_requirements,
     nearest_directive,
     never_elapses,
     never_started,
     refusals,
 )
+from pytest_nixos import Unit
 from pytest_nixos.observe.unit import UnitState
 from tests.unit.standards.samples import host_config, sample_unit
 
@@ -82,6 +84,19 @@ def test_wanted_units_that_never_started(properties: dict[str, str], told: bool)
     units, states = {"app.service": UNIT}, {"app.service": state(**properties)}
     assert bool(never_started(units, states, ["multi-user.target"])) is told
     assert never_started(units, states, ["graphical.target"]) == {}
+
+
+def test_a_unit_that_waits_for_a_failed_one_by_way_of_another() -> None:
+    def needs(*required: str) -> Unit:
+        return replace(UNIT, settings={"Unit": {"Requires": (" ".join(required),)}})
+
+    units = {"a.service": needs("b.service", "a.service"), "b.service": needs("db.service")}
+    failed = state("db.service", ActiveState="failed")
+    states = {"b.service": state("b.service", ActiveState="inactive"), "db.service": failed}
+    assert failed_requirements("a.service", units, states) == {"db.service"}
+    assert failed_requirements("db.service", units, states) == frozenset()
+    states["db.service"] = state("db.service", ActiveState="active")
+    assert failed_requirements("a.service", units, states) == frozenset()
 
 
 def test_timers_that_never_elapse() -> None:

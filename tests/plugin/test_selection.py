@@ -107,7 +107,7 @@ def test_a_host_of_another_system_says_what_it_takes_before_the_build(
     ("arguments", "refused"),
     [
         ((), True),
-        (("--nixos-backend", "ssh", "--nixos-ssh", "root@web"), False),
+        (("--nixos-backend", "ssh", "--nixos-ssh", "root@{host}"), False),
         (("--collect-only",), False),
     ],
 )

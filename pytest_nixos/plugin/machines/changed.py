@@ -4,7 +4,7 @@ see.
 
 from __future__ import annotations
 
-from pytest_nixos.machine.base import Machine
+from pytest_nixos.machine.base import Machine, State
 
 __all__ = ["ChangedMachines"]
 
@@ -20,6 +20,11 @@ class ChangedMachines:
         """Remember the shared machine of a host."""
         self._machines[key] = machine
         self._changed_by.pop(key, None)
+
+    def of(self, key: str) -> Machine | None:
+        """Return the shared machine of a host, ``None`` where none runs."""
+        machine = self._machines.get(key)
+        return machine if machine is not None and machine.state is State.RUNNING else None
 
     def leave(self, key: str) -> None:
         """Forget a machine that ends."""

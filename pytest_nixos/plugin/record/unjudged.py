@@ -28,7 +28,8 @@ def unjudged_without_internet(
 
     The machine is asked only for a failure that names units.
     """
-    machine = machine_of(item)
+    # A data control asks for the machine on its way, and not by an argument.
+    machine = machine_of(item) or session.changed_machines.of(finding.host)
     rests_on = [s.name for s in finding.rests_on if s.kind is SubjectKind.UNIT]
     blames = [s.name for s in finding.blames if s.kind is SubjectKind.UNIT]
     named = [*rests_on, *blames]

@@ -233,7 +233,9 @@ class Unit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User:
-    """One entry of ``users.users``; `uid` is ``None`` where NixOS allocates it."""
+    """One entry of ``users.users``; `uid` is ``None`` where NixOS allocates it, and `name` what the
+    account is called, by default as the entry is.
+    """
 
     name: str
     uid: int | None
@@ -249,7 +251,7 @@ class User:
     def parse(cls, name: str, data: Mapping[str, Json]) -> Self:
         """Read what ``facts.nix`` says of one entry of ``users.users``."""
         return cls(
-            name=name,
+            name=data.get("name", name),
             uid=data["uid"],
             is_normal=data["isNormalUser"],
             is_system=data["isSystemUser"],

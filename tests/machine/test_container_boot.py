@@ -32,6 +32,8 @@ from pytest_nixos.machine.container import channel
 from pytest_nixos.machine.container.backend import ContainerBackend, ContainerRunning
 from pytest_nixos.nix.declared import Declared
 from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.observe.base import observe
+from pytest_nixos.observe.drift import Drift, drift
 
 TOPLEVEL = os.environ.get("PYTEST_NIXOS_CONTAINER_TOPLEVEL", "")
 
@@ -139,6 +141,23 @@ def test_ports_are_judged_from_outside(running: ContainerRunning) -> None:
     run(running, f"{serve} for i in 1 2 3 4 5 6 7 8 9; do sleep 0.1; done")
     found = running.probe_tcp([81, 82], deadline=Deadline.after(10))
     assert found == {81: PortState.OPEN, 82: PortState.CLOSED}
+
+
+def test_what_was_put_beside_the_flake_is_found(running: ContainerRunning) -> None:
+    def look() -> Drift:
+        found = observe(lambda script: run(running, script), drift())
+        assert found is not None
+        return found
+
+    fresh = look()
+    assert (fresh.current, fresh.files, fresh.containers) == (TOPLEVEL, (), ())
+
+    by_hand = "useradd bob; mkdir -p /etc/app /etc/nixos-containers"
+    run(running, f"{by_hand}; echo x >/etc/app/rc; echo x >/etc/nixos-containers/old.conf")
+    now = look()
+    assert (now.files, now.containers) == (("app/rc",), ("old",))
+    assert set(now.accounts) - set(fresh.accounts) == {"bob"}
+    run(running, "userdel bob; rm -r /etc/app /etc/nixos-containers")
 
 
 def test_generations_can_be_set_and_rolled_back(running: ContainerRunning) -> None:

@@ -59,6 +59,7 @@ let
   acceleration = ollamaOption "acceleration" null;
 
   user = name: value: {
+    name = text (toString (value.name or name));
     uid = value.uid or null;
     isNormalUser = value.isNormalUser or false;
     isSystemUser = value.isSystemUser or false;

@@ -22,6 +22,7 @@ from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.refs import HostRef, HostSelection
 from pytest_nixos.observe.base import ProbeOutput
 from pytest_nixos.observe.core_dump import CoreDumps
+from pytest_nixos.observe.drift import Drift
 from pytest_nixos.observe.file import FileState
 from pytest_nixos.observe.http import HttpAnswer
 from pytest_nixos.observe.mount import Mount, MountTable
@@ -44,6 +45,9 @@ APPLICATIONS = (APPLICATION, "nats.service", "ollama.service")
 #: Units of the sample host; nobody but `app.service` counts as an application unless its control
 #: names it.
 UNITS = (APPLICATION, "ollama.service", "nats.service", "acme-sample.timer")
+
+
+TOPLEVEL = "/nix/store/t"
 
 
 def host_config(**changes: Json) -> HostConfig:
@@ -85,6 +89,7 @@ def host_config(**changes: Json) -> HostConfig:
         options={p: Declared(path=p, state="present", value=v) for p, v in options.items()},
         changed={},
         derivation="/nix/store/x.drv",
+        toplevel=TOPLEVEL,
         program="bin/run-sample-vm",
     )
     return dataclasses.replace(base, **changes)
@@ -181,6 +186,8 @@ def observation(kind: str, p: Mapping[str, Json], value: Json) -> object | None:
             told = {p["fact"].replace("-", "_"): tuple(value)}
             nothing: dict[str, tuple[str, ...]] = dict.fromkeys(_POLKIT, ())
             return Answers(**{**nothing, **told}, unclear=())
+        case "drift":
+            return _drift(p["fact"], value)
         case "search-path":
             whose = {"system": "root", "users": "user alice"}[p["of"]]
             return [SearchPath(whose=whose, account="root", directories=(), loose=tuple(value))]
@@ -241,6 +248,14 @@ def parse_pam(files: Mapping[str, str], pwquality: str = "") -> Mapping[str, Pam
     text = "".join(f"=service {name}\n{body}\n" for name, body in files.items())
     text += f"=pwquality\n{pwquality}\n"
     return pam().parse(ProbeOutput(stdout=f"{text}=complete\n".encode(), exit_status=0))
+
+
+def _drift(fact: str, value: Json) -> Drift:
+    """The system that runs is the flake's, which :func:`host_config` names, or another one."""
+    told = {"current": "other" if fact == "system" and value else TOPLEVEL}
+    seen = {} if fact == "system" else {fact: tuple(value)}
+    nothing: dict[str, tuple[str, ...]] = dict.fromkeys(("files", "containers", "accounts"), ())
+    return Drift(**told, generations={}, **{**nothing, **seen})
 
 
 _POLKIT = ("as_root", "to_anybody", "administrators")

@@ -48,15 +48,15 @@ _CONTAINER = re.compile(r"/(nixos-)?containers/([^/]+)\.conf$")
 _IMPERATIVE_FILES = ("nixos-containers/*.conf", "containers/*.conf")
 #: What NixOS itself and its modules keep in ``/etc`` as state, by who writes it.
 _STATE = (
-    # activation and users (update-users-groups.pl, setup-etc.pl, stage-2-init.sh)
+    # The activation of NixOS: update-users-groups.pl, setup-etc.pl, stage-2-init.sh.
     *(".clean", ".updated", ".pwd.lock", "NIXOS", "passwd", "group", "shadow", "gshadow"),
     *("passwd-", "group-", "shadow-", "gshadow-", "subuid", "subgid", "subuid-", "subgid-"),
-    # systemd: machine-id(5), systemd-firstboot(1), timedatectl(1), systemd-creds(1)
+    # What systemd keeps: machine-id(5), systemd-firstboot(1), timedatectl(1), systemd-creds(1).
     *("machine-id", "machine-info", "hostname", "adjtime", "localtime", "locale.conf"),
     *("vconsole.conf", "credstore/*", "credstore.encrypted/*", "systemd/*.pcrlock"),
-    # resolvers
+    # Resolvers, by resolvconf(8) and others.
     *("resolv.conf", "resolv.conf.*", "resolvconf.conf", ".resolv.conf*"),
-    # keys and state of services that keep them there by their own default
+    # Keys and state of services that keep them there by their own default.
     *("ssh/ssh_host_*", "NetworkManager/*", "lvm/*", "zfs/zpool.cache", "secureboot/*"),
     *("cups/*", "printcap", "cni/*", "rancher/*", "docker/key.json", "mullvad-vpn/*"),
     *("iscsi/*", "krb5.keytab", "samba/*", "pki/*", "group.old", "mtab"),

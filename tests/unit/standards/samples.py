@@ -252,10 +252,14 @@ def parse_pam(files: Mapping[str, str], pwquality: str = "") -> Mapping[str, Pam
 
 def _drift(fact: str, value: Json) -> Drift:
     """The system that runs is the flake's, which :func:`host_config` names, or another one."""
-    told = {"current": "other" if fact == "system" and value else TOPLEVEL}
-    seen = {} if fact == "system" else {fact: tuple(value)}
-    nothing: dict[str, tuple[str, ...]] = dict.fromkeys(("files", "containers", "accounts"), ())
-    return Drift(**told, generations={}, **{**nothing, **seen})
+    seen: dict[str, tuple[str, ...]] = {} if fact == "system" else {fact: tuple(value)}
+    return Drift(
+        current="other" if fact == "system" and value else TOPLEVEL,
+        generations={},
+        files=seen.get("files", ()),
+        containers=seen.get("containers", ()),
+        accounts=seen.get("accounts", ()),
+    )
 
 
 _POLKIT = ("as_root", "to_anybody", "administrators")

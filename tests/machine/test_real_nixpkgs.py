@@ -24,6 +24,7 @@ from pytest_nixos.nix.flake import Flake
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.refs import FlakeRef
 from pytest_nixos.nix.store import Nix
+from tests.support.nixpkgs_tree import overlays
 
 NIXPKGS = os.environ.get("PYTEST_NIXOS_NIXPKGS", "")
 PROGRAM = os.environ.get("PYTEST_NIXOS_NIX_PROGRAMS", "nix").split(":")[0]
@@ -33,11 +34,7 @@ pytestmark = [
     pytest.mark.skipif(not shutil.which(PROGRAM), reason=f"no such program: {PROGRAM}"),
 ]
 
-# A tree may come without its generated lists of Haskell's packages, in which shellcheck is: scripts
-# that are checked as they are built (nixos-firewall-tool) could not be evaluated. Nothing is built.
-_LIST = Path(NIXPKGS, "pkgs/development/haskell-modules/hackage-packages.nix")
-_WITHOUT_LIST = "[ (_: prev: { shellcheck-minimal = prev.bash // { compiler = prev.bash; }; }) ]"
-OVERLAYS = "[ ]" if _LIST.exists() else _WITHOUT_LIST
+OVERLAYS = overlays(NIXPKGS)
 
 HOSTS = """
 {

@@ -23,6 +23,7 @@ from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.refs import FlakeRef
 from pytest_nixos.nix.store import Nix
 from tests.support.config_only import controls_of, evaluated, judged
+from tests.support.nixpkgs_tree import overlays
 
 NIXPKGS = os.environ.get("PYTEST_NIXOS_NIXPKGS", "")
 PROGRAM = os.environ.get("PYTEST_NIXOS_NIX_PROGRAMS", "nix").split(":")[0]
@@ -41,7 +42,10 @@ STOCK = """
     };
     host = name: module: nixpkgs.lib.nixosSystem {
       system = "x86_64-linux";
-      modules = [ module { networking.hostName = name; system.stateVersion = "24.05"; } ];
+      modules = [
+        module
+        { networking.hostName = name; system.stateVersion = "24.05"; nixpkgs.overlays = @OVERLAYS@; }
+      ];
     };
   in {
     nixosConfigurations = builtins.mapAttrs host {
@@ -77,7 +81,8 @@ KINDS = ("server", "desktop", "container", "lxc")
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stock")
-    (folder / "flake.nix").write_text(STOCK.replace("@NIXPKGS@", str(Path(NIXPKGS).resolve())))
+    text = STOCK.replace("@NIXPKGS@", str(Path(NIXPKGS).resolve()))
+    (folder / "flake.nix").write_text(text.replace("@OVERLAYS@", overlays(NIXPKGS)))
     # Without a lock file each command would copy the whole tree again.
     subprocess.run(
         [PROGRAM, "--extra-experimental-features", "nix-command flakes", "flake", "lock", f"path:{folder}"],

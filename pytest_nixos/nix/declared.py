@@ -234,7 +234,7 @@ class Unit:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User:
     """One entry of ``users.users``; `uid` is ``None`` where NixOS allocates it, and `name` what the
-    account is called, by default as the entry is.
+    account is called, by default as the entry is. One that is not `enabled` has no account.
     """
 
     name: str
@@ -246,6 +246,7 @@ class User:
     home: str
     shell: str | None
     authorized_keys: int
+    enabled: bool = True
 
     @classmethod
     def parse(cls, name: str, data: Mapping[str, Json]) -> Self:
@@ -260,6 +261,7 @@ class User:
             home=data["home"],
             shell=data["shell"],
             authorized_keys=data["authorizedKeys"],
+            enabled=data.get("enabled", True),
         )
 
 

@@ -60,6 +60,8 @@ let
 
   user = name: value: {
     name = text (toString (value.name or name));
+    # Since 25.05; one that is not enabled has no account.
+    enabled = value.enable or true;
     uid = value.uid or null;
     isNormalUser = value.isNormalUser or false;
     isSystemUser = value.isSystemUser or false;

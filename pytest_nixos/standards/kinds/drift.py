@@ -20,7 +20,7 @@ def _system(found: Drift, host: HostConfig) -> Sight:
         return Unseen("the flake's system has no store path")
     if not found.current:
         return Unseen("the guest runs no system of NixOS")
-    if found.current == host.toplevel:
+    if host.toplevel in (found.current, found.specialisations.get(found.current)):
         return Seen([])
     numbers = {path: number for number, path in sorted(found.generations.items())}
     runs, declared = numbers.get(found.current), numbers.get(host.toplevel)
@@ -32,7 +32,7 @@ def _system(found: Drift, host: HostConfig) -> Sight:
 def _accounts(found: Drift, host: HostConfig) -> Sight:
     if "users.users" in host.unreadable:
         return Unseen("the host's users.users cannot be evaluated")
-    declared = {user.name for user in host.users.values()} | _ALWAYS
+    declared = {user.name for user in host.users.values() if user.enabled} | _ALWAYS
     return Seen([name for name in found.accounts if name not in declared])
 
 

@@ -256,6 +256,7 @@ def _drift(fact: str, value: Json) -> Drift:
     return Drift(
         current="other" if fact == "system" and value else TOPLEVEL,
         generations={},
+        specialisations={},
         files=seen.get("files", ()),
         containers=seen.get("containers", ()),
         accounts=seen.get("accounts", ()),

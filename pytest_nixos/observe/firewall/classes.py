@@ -228,10 +228,13 @@ def masked(test: Test, state: State, rule: Rule) -> tuple[list[State], list[Stat
     assert test.mask is not None
     value = state.value(test.dimension)
     if value is not None and sum(last - first + 1 for first, last in value) <= _FEW:
-        masked = {n & test.mask for first, last in value for n in range(first, last + 1)}
-        found = {any(first <= n <= last for first, last in test.values) for n in masked}
-        if len(found) == 1:
-            return ([state], []) if found.pop() else ([], [state])
+        numbers = [n for first, last in value for n in range(first, last + 1)]
+        fitting = [n for n in numbers if any(a <= n & test.mask <= b for a, b in test.values)]
+        if not fitting or len(fitting) == len(numbers):
+            return ([state], []) if fitting else ([], [state])
+        if test.dimension not in state.now:
+            inside, outside = cut_state(state, test.dimension, only(*fitting))
+            return ([inside] if inside else []), ([outside] if outside else [])
     return doubted(state, Reason.UNKNOWN, f"some bits of {test.dimension}", rule)
 
 

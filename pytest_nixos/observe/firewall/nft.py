@@ -42,11 +42,8 @@ def parse_nft(document: Json, text: str = "") -> Tables:
     """
     entries = [entry for entry in document["nftables"] if isinstance(entry, dict)]
     texts, devices = parse_nft_text(text), _devices(text)
-    sleeping = {
-        f"{t['family']} {t['name']}"
-        for t in (entry["table"] for entry in entries if "table" in entry)
-        if "dormant" in (t.get("flags") or ())
-    }
+    tables_told = [entry["table"] for entry in entries if "table" in entry]
+    sleeping = _dormant(text) if text else _dormant_by_json(tables_told)
     sets = _sets(entries)
     rules: dict[tuple[str, str], list[Rule]] = {}
     for rule in (entry["rule"] for entry in entries if "rule" in entry):
@@ -94,6 +91,29 @@ def parse_nft_text(text: str) -> Mapping[tuple[str, int], str]:
             found[table, int(handle[2])] = _COUNTER.sub("", handle[1])
         # A verdict map is broken over several lines; only the last carries the handle.
         pending = line if not handle and line.count("{") > line.count("}") else ""
+    return found
+
+
+def _dormant_by_json(tables: Sequence[Mapping[str, Json]]) -> set[str]:
+    found = set()
+    for table in tables:
+        flags = table.get("flags") or ()
+        if "dormant" in ([flags] if isinstance(flags, str) else flags):
+            found.add(f"{table['family']} {table['name']}")
+    return found
+
+
+def _dormant(text: str) -> set[str]:
+    """Read which tables are dormant: nft's JSON has the table's name in the place of the flag, in
+    1.0.6 at least.
+    """
+    found, table = set(), ""
+    for raw in text.split("\n"):
+        line = raw.strip()
+        if match := _TABLE_LINE.match(line):
+            table = f"{match[1]} {match[2]}"
+        elif table and line.startswith("flags ") and "dormant" in re.split(r"[\s,;]+", line):
+            found.add(table)
     return found
 
 

@@ -31,7 +31,9 @@ _TO_ALL = "255.255.255.255"
 _MULTICAST = {4: "224.0.0.0/4", 6: "ff00::/8"}
 # Protocols of connections between two: Linux takes their packets only if they are for it alone.
 _BETWEEN_TWO = only(6, 33, 132)
-_SYN = 2
+# What begins a connection: SYN, or SYN with ECE and CWR where the sender offers congestion
+# notification (RFC 3168, 6.1.1; sysctl net.ipv4.tcp_ecn=1).
+_BEGINS = only(0x02, 0xC2)
 _ETHERTYPES = {4: 0x0800, 6: 0x86DD}
 _DONT_FRAGMENT = 0x4000
 # What registries hand out; of IPv6 the half of "global unicast" that they use, IANA's list.
@@ -56,7 +58,7 @@ def strangers_box(
         "daddr": cut(every, joined(s for t in _NO_TARGETS[family] for s in parse_network(t))),
         "ethertype": only(_ETHERTYPES[family]),
         "pkttype": only(0),
-        "tcp.flags": only(_SYN),
+        "tcp.flags": _BEGINS,
     }
     if family == 4:
         box |= {"ip.frag-off": only(0, _DONT_FRAGMENT), "ip.version": only(4)}

@@ -224,6 +224,38 @@ def test_a_drop_behind_changes_nothing() -> None:
     assert ports(ruleset, "tcp") == ["22", "8000-8010", "11434"]
 
 
+@pytest.mark.parametrize("flags", [["ecn", "cwr"], ["cwr"]])
+def test_a_connection_that_offers_congestion_notification_is_a_strangers_too(
+    flags: list[str],
+) -> None:
+    left = {"payload": {"protocol": "tcp", "field": "flags"}}
+    match = {"match": {"op": "in", "left": left, "right": flags}}
+
+    def add(entries: list[dict[str, Any]]) -> None:
+        entries.insert(first_rule(entries), rule("input-allow", match, ACCEPT))
+
+    found = [o for o in openings(changed(add)) if o.protocol == 6]
+    assert {o.decision for o in found} == {Decision.ACCEPTED}
+    assert sum(span.last - span.first + 1 for span in found[0].ports) > 60_000
+
+
+def test_a_dormant_table_is_not_in_force_whatever_json_says_of_it() -> None:
+    """The JSON of nft 1.0.6 holds the table's name in the place of the flag."""
+    chain = {"type": "filter", "hook": "input", "prio": 0, "policy": "drop", "name": "input"}
+    table = {"family": "inet", "name": "t", "handle": 1}
+    text = "table inet t { # handle 1\n\tflags {}\n\n\tchain input { # handle 1\n"
+    document = nft(json.dumps({"chain": chain}))
+
+    def hook(flags: object, told: str = "") -> str:
+        document["nftables"][0] = {"table": {**table, "flags": flags}}
+        return parse_nft(document, told)["inet t"]["input"].hook
+
+    assert hook("t", text.replace("{}", "dormant")) == ""
+    assert hook(["dormant"]) == hook("dormant") == ""
+    assert hook("dormant", text.replace("{}", "owner")) == "input"
+    assert hook(["owner"]) == hook("dormant-not") == "input"
+
+
 def test_every_base_chain_of_the_hook_has_to_accept() -> None:
     def add(entries: list[dict[str, Any]]) -> None:
         table = {"family": "inet", "table": "extra"}

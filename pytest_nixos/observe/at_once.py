@@ -2,11 +2,13 @@
 
 A few workers take parts from a queue, each writes to a nameless file of its own, and one ``cat``
 gives the files when all have ended. Where the guest has one processor, too little memory for two
-programs at a time, or nowhere to put a file, the parts run one after the other.
+programs at a time, or nowhere to put a file, or where a part opens its output by name
+(``/dev/stdout``), the parts run one after the other.
 """
 
 from __future__ import annotations
 
+import re
 import string
 from collections.abc import Sequence
 
@@ -15,6 +17,8 @@ __all__ = ["at_once"]
 # One byte names a part: reads of one byte from a pipe are never torn between two workers.
 _NAMES = string.ascii_letters + string.digits
 _END = "."
+# Whoever opens its standard output by name opens a worker's file anew, and may empty it.
+_OPENS_BY_NAME = re.compile(r"/dev/(?:stdout|stderr|fd/[12])|/proc/[\w$-]+/fd/[12]")
 # With fewer, the files cost more than they save.
 _FEWEST = 6
 _MOST_WORKERS = 4
@@ -62,7 +66,8 @@ def at_once(parts: Sequence[str]) -> str:
 
     :param parts: bash commands that may count on ``pn_fds``, the descriptors that are not theirs.
     """
-    if not _FEWEST <= len(parts) <= len(_NAMES):
+    by_name = any(_OPENS_BY_NAME.search(part) for part in parts)
+    if by_name or not _FEWEST <= len(parts) <= len(_NAMES):
         return "pn_fds=\n" + "\n".join(parts)
     names = _NAMES[: len(parts)]
     cases = "\n".join(f"{name})\n{part}\n;;" for name, part in zip(names, parts, strict=True))

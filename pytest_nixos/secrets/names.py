@@ -89,7 +89,8 @@ def name_class(name: str) -> NameClass | None:
     """Tell what stands beside `name`, judged by its last words; ``None`` if no secret is to be
     expected.
     """
-    words = words_of(name)
+    # sops' own ending for a value that it leaves readable.
+    words = words_of(name.removesuffix("_unencrypted"))
     if not words or _OPEN.intersection(words):
         return None
     if words[0] in {"import", "load", "set", "condition", "assert"} and "credential" in words[1:2]:

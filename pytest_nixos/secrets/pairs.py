@@ -128,9 +128,24 @@ _YAML_MEMBER = re.compile(
     r"(?m)^[ ]+[\w.-]+:[ ]+(?P<q>[\"']?)(?P<value>[^\s\"'{}\[\]|>&*!#][^\s\"']*)(?P=q)[ ]*$"
 )
 
+#: ``password: |`` in YAML, with one line below that is one word.
+_YAML_BLOCK = re.compile(
+    r"(?m)^(?P<indent>[ ]*)(?:-[ ])?(?P<key>[A-Za-z_][\w.-]{0,80}):[ ]*[|>][-+\d]{0,2}[ ]*\n"
+    r"(?P=indent)[ ]+(?P<value>\S+)[ ]*(?:\n|\Z)(?!(?P=indent)[ ]+\S)"
+)
+
 
 def _below(text: str) -> Iterator[tuple[Found, Verdict]]:
     """Find values below a name that says that secrets follow; their own names say who uses them."""
+    for match in _YAML_BLOCK.finditer(text):
+        of_name = name_class(match["key"])
+        if of_name is None or match["value"].startswith("-----BEGIN"):
+            continue
+        verdict = judge_value(match["value"], of_name)
+        if verdict is not Verdict.NO_SECRET:
+            at, end = match.span("value")
+            told = f"{of_name.value} below the name {match['key']}"
+            yield Found(start=at, end=end, kind=told, known=False), verdict
     for group, member in ((_GROUP, _MEMBER), (_YAML_GROUP, _YAML_MEMBER)):
         for outer in group.finditer(text):
             of_people = re.search(r"(?i)passwords|basic", outer["key"])

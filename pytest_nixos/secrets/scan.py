@@ -23,9 +23,12 @@ _DOCUMENTATION = re.compile(
     r"CHANGELOG|NEWS)(?:$|[.])"
 )
 #: Whole files that are encrypted: nothing in them is readable.
-_ENCRYPTED = re.compile(
-    r"\A(?:age-encryption\.org/v1|-----BEGIN (?:AGE ENCRYPTED FILE|PGP MESSAGE)-----|"
-    r"\$ANSIBLE_VAULT;|\x00GITCRYPT)"
+_ENCRYPTED = re.compile(r"\A(?:age-encryption\.org/v1|\x00GITCRYPT)")
+#: What is encrypted in a file that may hold more: an armoured block, lines of ansible-vault.
+_ENCRYPTED_BLOCK = re.compile(
+    r"^-----BEGIN (?P<kind>AGE ENCRYPTED FILE|PGP MESSAGE)-----$.*?^-----END (?P=kind)-----$"
+    r"|^\$ANSIBLE_VAULT;[^\n]*\n(?:[0-9a-f]{2,80}(?:\n|\Z))*",
+    re.MULTILINE | re.DOTALL,
 )
 #: One value that sops encrypted, in a file whose other values may be plain.
 _SOPS_VALUE = re.compile(r"ENC\[AES256_GCM,data:[^,\]\s]*,iv:[^,\]\s]*,tag:[^,\]\s]*,type:\w+\]")
@@ -68,7 +71,8 @@ def find_known_secrets(text: str) -> tuple[Hit, ...]:
 def _found(text: str, name: str) -> list[tuple[Found, Verdict]]:
     if _ENCRYPTED.match(text):
         return []
-    # As long as before: a hit tells its line.
+    # As long as before, and with its lines: a hit tells where it stands.
+    text = _ENCRYPTED_BLOCK.sub(lambda block: re.sub(r"[^\n]", " ", block[0]), text)
     text = _SOPS_VALUE.sub(lambda value: f"ENC[{'.' * (len(value[0]) - 5)}]", text)
     found = [(each, Verdict.SECRET) for each in _known(text)]
     if not _DOCUMENTATION.search(name):

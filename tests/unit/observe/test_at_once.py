@@ -77,6 +77,16 @@ def test_no_probe_holds_what_others_print() -> None:
         assert numbers <= {0, 1, 2, 3}, lines  # 3: ls reads the directory
 
 
+@pytest.mark.usefixtures("workers")
+@pytest.mark.parametrize("place", [">/dev/stdout", ">>/dev/stdout", ">/proc/self/fd/1"])
+def test_a_probe_that_opens_its_output_by_name_harms_no_other(place: str) -> None:
+    asked = many("echo @")
+    asked[6] = probe("p6", f"echo 6 {place}; echo six")
+    outputs = collect(here, asked)
+    assert [outputs[f"p{i}"].text for i in (0, 5, 7, 11)] == ["0\n", "5\n", "7\n", "11\n"]
+    assert outputs["p6"].text == "6\nsix\n"
+
+
 def test_a_shell_that_dies_is_told() -> None:
     asked = many("echo @")
     asked[6] = probe("p6", "kill -9 $$; sleep 0.2")

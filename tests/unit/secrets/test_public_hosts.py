@@ -35,3 +35,42 @@ def test_what_sops_encrypted_is_no_secret_whatever_it_looks_like() -> None:
     text = f"admin-password: {value}\nplain: cache.example-1:{random}\n"
     (hit,) = find_secrets(text, name="secrets.yaml")
     assert (hit.line, hit.kind) == (2, "signing key of Nix")
+
+
+PASSWORD = "Xk7" + "-moor-Tide-91"
+
+
+@pytest.mark.parametrize("kind", ["AGE ENCRYPTED FILE", "PGP MESSAGE"])
+def test_only_the_encrypted_block_of_a_file_is_unreadable(kind: str) -> None:
+    inside = f"password: {PASSWORD}"
+    block = f"-----BEGIN {kind}-----\n\n{inside}\n-----END {kind}-----\n"
+    assert find_secrets(block, name="x") == ()
+    (hit,) = find_secrets(f"{block}admin_password: {PASSWORD}\n", name="x")
+    assert hit.line == 5
+
+
+def test_lines_of_ansible_vault_are_unreadable_and_those_behind_are_not() -> None:
+    vault = "$ANSIBLE_VAULT;1.1;AES256\n" + "61" * 40 + "\n" + "62" * 20 + "\n"
+    assert find_secrets(vault, name="x") == ()
+    (hit,) = find_secrets(f"{vault}admin_password: {PASSWORD}\n", name="x")
+    assert hit.line == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (f"password_unencrypted: {PASSWORD}\n", 1),
+        (f"db:\n  password: |\n    {PASSWORD}\n  port: 1\n", 3),
+        (f"password: >-\n  {PASSWORD}", 2),
+    ],
+)
+def test_values_that_stay_readable_in_yaml(text: str, line: int) -> None:
+    (hit,) = find_secrets(text, name="secrets.yaml")
+    assert hit.line == line
+
+
+@pytest.mark.parametrize(
+    "text", ["password: |\n  run this\n", "port: |\n  x8\n", "password: |\n  a\n  b\n"]
+)
+def test_texts_in_yaml_are_no_passwords(text: str) -> None:
+    assert find_secrets(text, name="secrets.yaml") == ()

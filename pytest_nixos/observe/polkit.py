@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.polkit_script import Script, run_script
-from pytest_nixos.observe.polkit_values import Given, Run, Unclear
+from pytest_nixos.observe.polkit_values import Given, Run, Unclear, truthy
 from pytest_nixos.observe.text import whole
 from pytest_nixos.observe.writers import READ_ACCOUNTS, Accounts, parse_accounts
 
@@ -159,7 +159,7 @@ class _Rules:
         return isinstance(said, str) and said == "yes"
 
     def _first(self, kind: Callable[[Script], Sequence[Any]], action: Value, who: Value) -> Value:
-        """Return what the first rule says that says anything, ``None`` where none does."""
+        """Return what the first rule says that says something true, ``None`` where none does."""
         for name, text, script in self.scripts:
             for rule in kind(script):
                 try:
@@ -168,7 +168,8 @@ class _Rules:
                     if _may_say_yes(text):
                         self.unclear[f"{name}: {err} is not known"] = None
                     continue
-                if said is not None:
+                # What JavaScript takes for false is no answer: polkit asks the next rule.
+                if truthy(said):
                     return said
         return None
 
@@ -205,7 +206,11 @@ def _parse(output: ProbeOutput) -> Answers | str | None:
     if files is None:
         return None
     actions = [line.partition('"')[2].rstrip('"') for line in output.sections.get("actions", ())]
-    rules, accounts = _Rules(files, actions), parse_accounts(output.sections)
+    accounts = parse_accounts(output.sections)
+    if "root" not in accounts.uids or not accounts.groups:
+        # Who there is could not be read whole; of nobody nothing would be found.
+        return None
+    rules = _Rules(files, actions)
     persons = _persons(accounts)
     everybody = list(rules.unasked(_ANYBODY, _AS_ROOT, rules.sessions))
     return Answers(

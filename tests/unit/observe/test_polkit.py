@@ -141,6 +141,24 @@ def test_the_first_rule_that_answers_decides() -> None:
     assert late.as_root == ("everybody: any action",)
 
 
+@pytest.mark.parametrize(
+    "said", ["subject.isInGroup('wheel') && polkit.Result.AUTH_ADMIN", "''", "null", "0", "false"]
+)
+def test_what_is_false_is_no_answer(said: str) -> None:
+    asks = rule(f"return {said};") + rule('if (subject.user == "alice") return "yes";')
+    assert answers(asks).as_root == ("alice: any action",)
+    admin = f"polkit.addAdminRule(function(action, subject) {{ return {said}; }});"
+    admin = admin.replace("polkit.Result.AUTH_ADMIN", "false")
+    users = "polkit.addAdminRule(function() { return ['unix-group:users']; });"
+    assert "alice: unix-group:users" in answers(admin + users).administrators
+
+
+@pytest.mark.parametrize(("passwd", "group"), [("", ""), (PASSWD, ""), ("", GROUP)])
+def test_accounts_that_cannot_be_read_are_no_pass(passwd: str, group: str) -> None:
+    text = f"=passwd\n{passwd}=group\n{group}=actions\n{ACTIONS}=complete\n"
+    assert parsed(polkit_answers(), text) is None
+
+
 def test_administrators_outside_of_wheel() -> None:
     found = answers("polkit.addAdminRule(() => ['unix-user:alice', 'unix-group:wheel']);")
     wrong = verdict("AUTH-035", found)

@@ -145,6 +145,8 @@ def _parse(output: ProbeOutput) -> Sequence[AccountRights] | str | None:
     if "complete" not in records or rules is None:
         return None
     accounts = parse_accounts(output.sections)
+    if not accounts.has_root:
+        return None
     return [
         AccountRights(
             account=account, in_wheel="wheel" in accounts.groups_of(account), permissions=tuple(may)

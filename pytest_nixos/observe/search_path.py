@@ -43,8 +43,9 @@ if [ -r /etc/set-environment ]; then
   login=${login##*$'\n'}; login=${login#PATH=}
   title path login; printf '%s\n' "$login"
   count=0
-  while IFS=: read -r name _ uid _ _ home shell && ((count++ < 200)); do
-    ((uid >= 1000 && uid < 60000)) && [[ $shell != */nologin && $shell != */false ]] || continue
+  while IFS=: read -r name _ uid _ _ home shell; do
+    ((uid >= 1000)) && [[ $name != nobody && $shell != */nologin && $shell != */false ]] || continue
+    ((count++ < 500)) || exit 5
     of_user=${login//pytest-nixos-user/$name}
     note "user $name" "${of_user//\/pytest-nixos-home/$home}"
   done <<< "$passwd"
@@ -88,7 +89,7 @@ class SearchPath:
 
 
 def search_paths(*, name: str = "search-path") -> Probe[Sequence[SearchPath] | None]:
-    """Ask for the search paths; ``None`` where the answer is cut short."""
+    """Ask for the search paths; ``None`` where the answer is cut short, or lacks root or ``/``."""
     return Probe(name=name, script=_READ, parse=_parse)
 
 
@@ -98,6 +99,8 @@ def _parse(output: ProbeOutput) -> Sequence[SearchPath] | None:
         return None
     accounts = parse_accounts(output.sections)
     entries, links = parse_entries(records)
+    if not accounts.has_root or "/" not in entries:
+        return None
     return tuple(_search_paths(records, accounts, entries, links))
 
 

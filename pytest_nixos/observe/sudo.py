@@ -191,7 +191,9 @@ def _parse(output: ProbeOutput) -> Sequence[SudoRights] | str | None:
     accounts = parse_accounts(output.sections)
     reader = _Reader(rules, accounts, frozenset(records.get("host", "").split()))
     entries, links = parse_entries(records)
-    return [
+    if not accounts.has_root:
+        return None
+    rights = [
         SudoRights(
             account=account,
             in_wheel="wheel" in accounts.groups_of(account),
@@ -199,16 +201,21 @@ def _parse(output: ProbeOutput) -> Sequence[SudoRights] | str | None:
             remembers_min=reader.remembered(account),
             replaceable=tuple(
                 f"{place}: {', '.join(who)}"
-                for place in dict.fromkeys(p.command.split()[0] for p in may if p.as_root)
-                if place.startswith("/")
-                and (
-                    who := _ANY if _GLOB.search(place) else accounts.writers(place, entries, links)
-                )
+                for place in _places(may)
+                if (who := _ANY if _GLOB.search(place) else accounts.writers(place, entries, links))
             ),
         )
         for account, uid in sorted(accounts.uids.items())
         if uid != 0 and (may := reader.permissions(account))
     ]
+    asked = any(_places(one.permissions) for one in rights)
+    return None if asked and "/" not in entries else rights
+
+
+def _places(permissions: Iterable[Permission]) -> Sequence[str]:
+    """Return the paths of the programs that run as root."""
+    first = dict.fromkeys(p.command.split()[0] for p in permissions if p.as_root)
+    return [place for place in first if place.startswith("/")]
 
 
 def _run_as(entries: Iterable[Json]) -> Iterator[str]:

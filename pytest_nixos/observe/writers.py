@@ -10,13 +10,16 @@ from pytest_nixos.observe.text import whole
 
 __all__ = ["READ_ACCOUNTS", "STAT_PATHS", "Accounts", "Entry", "parse_accounts", "parse_entries"]
 
-#: Bash: who there is, as getent(1) tells it; `passwd` keeps the accounts.
+#: Bash: who there is, as getent(1) tells it; `passwd` keeps the accounts. Where getent fails or
+#: dies, or knows of no root, the probe ends: fewer accounts are no answer.
 READ_ACCOUNTS = r"""
-title passwd; passwd=$(getent passwd); printf '%s\n' "$passwd"
-title group; getent group
+title passwd; passwd=$(getent passwd) || exit 5; printf '%s\n' "$passwd"
+[[ $'\n'$passwd == *$'\n'*:*:0:* ]] || exit 5
+title group; getent group || exit 5
 """
 #: Bash: prints owner and mode of what stands in the array `paths`, of all that is above it, and of
-#: what links among them lead to. One readlink and one stat for all.
+#: what links among them lead to. One readlink and one stat for all. The probe ends where one of
+#: them dies (they end with 1 where a path leads nowhere), and where there are too many paths.
 STAT_PATHS = r"""
 declare -A above=()
 climb() {
@@ -32,7 +35,8 @@ link() {
 }
 title links
 plain=() odd=() reals=()
-for path in "${paths[@]:0:400}"; do
+((${#paths[@]} <= 2000)) || exit 5
+for path in "${paths[@]}"; do
   [[ $path == /* && $path != *$'\n'* ]] || continue
   climb "$path"
   # readlink -f answers where all but the last part exists. There -m says the same and never fails,
@@ -47,9 +51,11 @@ if ((${#reals[@]} == ${#plain[@]})); then
 else
   odd+=("${plain[@]}")
 fi
-for path in "${odd[@]}"; do real=$(readlink -f -- "$path") && link "$path" "$real"; done
+for path in "${odd[@]}"; do
+  if real=$(readlink -f -- "$path"); then link "$path" "$real"; elif (($? > 1)); then exit 5; fi
+done
 title entries
-((${#above[@]})) && stat --printf '%a %u %g %F\0%n\0' -- "${!above[@]}"
+((${#above[@]})) && { stat --printf '%a %u %g %F\0%n\0' -- "${!above[@]}" || (($? == 1)) || exit 5; }
 """
 #: Nobody writes there but Nix; who can is asked by controls of their own.
 _STORE = "/nix/store/"
@@ -100,13 +106,25 @@ class Accounts:
         )
 
     @property
+    def has_root(self) -> bool:
+        """Whether root is among them; without it nobody told who there is."""
+        return 0 in self.uids.values()
+
+    def is_root(self, name: str) -> bool:
+        """Whether a name, a number, or a number after ``#``, is the superuser."""
+        uid = self.uids.get(name, whole(name.removeprefix("#")))
+        return name == "root" or uid == 0
+
+    @property
     def persons(self) -> Sequence[str]:
-        """Accounts that can log in, root left out."""
-        closed = re.compile(r".*(nologin|false)")
+        """Accounts that can log in, root left out; those of a domain or of systemd-homed, whose
+        numbers are 60000 and above, are among them.
+        """
+        closed = re.compile(r".*/(nologin|false)")
         return sorted(
             name
             for name, uid in self.uids.items()
-            if 1000 <= uid < 60000 and not closed.fullmatch(self.shells.get(name, ""))
+            if uid >= 1000 and name != "nobody" and not closed.fullmatch(self.shells.get(name, ""))
         )
 
     def writers(

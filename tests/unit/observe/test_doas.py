@@ -112,6 +112,8 @@ def test_what_cannot_be_told_is_no_pass() -> None:
     text = f"=passwd\n{PASSWD}=group\n{GROUP}=rules\npermit\n=complete\n"
     assert parsed(doas_rights(), text) is None
     assert parsed(doas_rights(), f"=passwd\n{PASSWD}=rules\npermit a\n") is None
+    no_accounts = "=passwd\n\n=group\n=rules\npermit nopass alice\n=complete\n"
+    assert parsed(doas_rights(), no_accounts) is None
     assert verdict("AUTH-031", None).outcome is Outcome.FAILED
     lacking = parsed(doas_rights(), "", 3)
     assert isinstance(lacking, str)

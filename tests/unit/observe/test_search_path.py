@@ -77,3 +77,11 @@ def test_this_machine_answers() -> None:
     found = ask(search_paths())
     assert found is not None
     assert "root" in [path.whose for path in found]
+
+
+def test_without_root_or_the_top_nobody_knows_who_can_write() -> None:
+    begun = "=path root\n/home/alice/bin\n=links\n=entries\n"
+    who, top = f"=passwd\n{PASSWD}=group\n", "755 0 0 directory\x00/\x00\n"
+    assert parsed(search_paths(), f"{who}{begun}{top}=complete\n") is not None
+    assert parsed(search_paths(), f"=passwd\n\n=group\n{begun}{top}=complete\n") is None
+    assert parsed(search_paths(), f"{who}{begun}\n=complete\n") is None

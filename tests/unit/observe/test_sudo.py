@@ -46,11 +46,13 @@ def spec(who: list[Json], *commands: str, asks: bool | None = None, run_as: str 
     return {"User_List": who, "Host_List": ALL, "Cmnd_Specs": [cmnd]}
 
 
+#: What stat(1) prints of ``/``, which is above every path.
+TOP = "755 0 0 directory\0/\0"
 ROOT, WHEEL = spec(user("root"), "ALL"), spec(user("%wheel"), "ALL")
 
 
 def rights(
-    *specs: Json, defaults: tuple[Json, ...] = (), stat: str = "", host: str = "sample"
+    *specs: Json, defaults: tuple[Json, ...] = (), stat: str = TOP, host: str = "sample"
 ) -> list[SudoRights]:
     rules = {"Defaults": list(defaults), "User_Specs": [ROOT, WHEEL, *specs]}
     text = (
@@ -170,3 +172,10 @@ def test_what_cannot_be_told_is_no_pass() -> None:
     assert isinstance(parsed(sudo_rights(), "", 4), str)
     assert parsed(sudo_rights(), "=rules\n{", 5) is None
     assert parsed(sudo_rights(), "=rules\n[]\n=complete\n") is None
+    rules = json.dumps({"User_Specs": [WHEEL]})
+    no_accounts = f"=passwd\n\n=group\n{GROUP}=rules\n{rules}\n=complete\n"
+    assert parsed(sudo_rights(), no_accounts) is None
+    rules = json.dumps({"User_Specs": [spec(user("alice"), "/home/alice/x")]})
+    text = f"=passwd\n{PASSWD}=group\n{GROUP}=host\nx\n=rules\n{rules}\n=links\n=entries\n"
+    assert parsed(sudo_rights(), f"{text}\n=complete\n") is None
+    assert parsed(sudo_rights(), f"{text}{TOP}\n=complete\n") is not None

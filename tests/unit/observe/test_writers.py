@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from pytest_nixos.observe.base import Probe
-from pytest_nixos.observe.writers import STAT_PATHS, Accounts, Entry, parse_accounts, parse_entries
-from tests.unit.observe.here import ask
+from pytest_nixos.observe.writers import (
+    READ_ACCOUNTS,
+    STAT_PATHS,
+    Accounts,
+    Entry,
+    parse_accounts,
+    parse_entries,
+)
+from tests.unit.observe.here import ask, here
 
 ACCOUNTS = parse_accounts(
     {
@@ -31,6 +40,30 @@ def test_accounts_know_their_groups() -> None:
     assert ACCOUNTS.persons == ["alice", "bob"]
     assert ACCOUNTS.groups_of("alice") == {"users", "staff"}
     assert ACCOUNTS.members(100) == {"alice", "bob"}
+
+
+def test_domain_and_homed_accounts_are_persons() -> None:
+    lines = ["root:x:0:0::/root:/bin/sh", "homed:x:60100:100::/home/homed:/bin/sh",
+             "dom:x:1200001:100::/home/dom:/bin/sh", "nobody:x:65534:65534::/:/bin/sh",
+             "odd:x:1200002:100::/:/opt/isfalse", "out:x:1200003:100::/:/sbin/nologin"]  # fmt: skip
+    assert parse_accounts({"passwd": lines}).persons == ["dom", "homed", "odd"]
+
+
+@pytest.mark.parametrize(
+    ("dead", "script"),
+    [
+        ("getent() { [ $1 = group ] || kill -9 $BASHPID; }", READ_ACCOUNTS),
+        ('getent() { [ "$1" = passwd ] && echo "root:x:0:0::/root:/bin/sh" || return 137; }', READ_ACCOUNTS),
+        ("getent() { echo 'alice:x:1000:100::/home/alice:/bin/sh'; }", READ_ACCOUNTS),
+        ("stat() { return 137; }; paths=(/etc/passwd)", STAT_PATHS),
+        ("readlink() { return 137; }; paths=(/etc/passwd)", STAT_PATHS),
+        ("paths=(/{1..2001})", STAT_PATHS),
+    ],
+)  # fmt: skip
+def test_a_program_that_dies_ends_the_probe(dead: str, script: str) -> None:
+    begun = "title() { :; }\n"
+    assert "complete" in here(f"{begun}paths=(/etc /nowhere)\n{script}\necho complete").stdout_text
+    assert "complete" not in here(f"{begun}{dead}\n{script}\necho complete").stdout_text
 
 
 def test_owner_group_and_everybody_can_write() -> None:

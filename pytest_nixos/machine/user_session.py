@@ -5,10 +5,12 @@ own service manager.
 from __future__ import annotations
 
 import math
+import secrets
 import shlex
+from dataclasses import replace
 from typing import Protocol
 
-from pytest_nixos.errors import MachineError
+from pytest_nixos.errors import CommandTimeout, MachineError
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.command import DEFAULT_COMMAND_TIMEOUT_S, CommandResult, Transport
 
@@ -17,9 +19,18 @@ __all__ = ["UserSession", "UserTransport"]
 # The service that login(1) asks PAM for; NixOS has it on every host
 # (nixos/modules/security/pam.nix), with pam_systemd where the host has logind.
 _PAM_SERVICE = "login"
-# An outer shell tells a death by signal as 128 + n, which systemd-run does not. It has the manager's
-# PATH, where NixOS has neither bash nor timeout(1). Its words: the command, what bounds it.
-_LOGIN_SHELL = 'command=$1; shift; "$@" "$BASH" -l -c "$command"; exit'
+# Words: the command, a mark that nobody knows, what bounds the command. What a user's own start files
+# print or read is not the command's; that it was begun is told by a pipe, since they may end the
+# shell. A unit has the manager's PATH, where NixOS has neither bash nor timeout(1).
+_LOGIN_SHELL = r"""
+command=$1 mark=$2; shift 2
+exec {begun}<> <(:)
+"$@" "$BASH" -l -c "exec <&7 >&8 2>&9 7<&- 8>&- 9>&-; echo >&$begun; exec $begun>&-
+$command" 7<&0 8>&1 9>&2 </dev/null >/dev/null 2>&1
+status=$?
+read -r -t 0 -u "$begun" && printf '\n%s %d\n' "$mark" "$status" >&2
+exit "$status"
+"""
 _SYSTEMD_RUN = (
     "systemd-run --quiet --collect --pipe --wait --service-type=exec"
     f" --property=PAMName={_PAM_SERVICE} --property=WorkingDirectory=-~"
@@ -27,6 +38,7 @@ _SYSTEMD_RUN = (
 # What the channel gives up on is not left to run: logind has taken it out of the service's group.
 _GRACE_S = 1.0
 _BOUND = f'"$(type -P timeout)" --kill-after={_GRACE_S}'
+_SHOWN = 80
 
 
 class _Rooted(Protocol):
@@ -61,20 +73,53 @@ class UserTransport:
     def run(self, command: str, *, deadline: Deadline, stdin: bytes = b"") -> CommandResult:
         """Run `command` with ``bash -l -c`` semantics as the user, in their home directory.
 
-        :raises CommandTimeout: see :class:`~pytest_nixos.machine.command.Transport`.
+        :raises CommandTimeout: if it does not end by `deadline`; what left its process group, as by
+            setsid(1), lives on.
+        :raises MachineError: if it was not run: no session (an account that is locked or expired), or
+            start files of the user that end the shell.
         """
         limit_s = deadline.remaining_s + _GRACE_S
         bound = "" if math.isinf(limit_s) else f"{_BOUND} {limit_s:.1f}"
+        mark = f"--{secrets.token_hex(16)}"
         # systemd.service(5), "Command lines": in a unit a dollar sign is written twice.
         words = (
             word.replace("$", "$$")
-            for word in ("--uid", self._user, "--", "bash", "-c", _LOGIN_SHELL, "bash", command)
+            for word in (
+                *("--uid", self._user, "--", "bash", "-c", _LOGIN_SHELL, "bash", command, mark),
+            )
         )
         line = f"{_SYSTEMD_RUN} {shlex.join(words)} {bound}"
-        return self._inner.run(line, deadline=deadline, stdin=stdin)
+        try:
+            done = self._inner.run(line, deadline=deadline, stdin=stdin)
+        except CommandTimeout as err:
+            raise CommandTimeout(
+                f"{_short(command)}: of {self._user}, still running after {deadline.limit_s:g} s, killed",
+                remedy=err.remedy,
+                stdout=err.stdout,
+                stderr=err.stderr,
+            ) from err
+        return self._result(command, done, mark.encode())
+
+    def _result(self, command: str, done: CommandResult, mark: bytes) -> CommandResult:
+        before, ended, after = done.stderr.rpartition(b"\n%b " % mark)
+        status, _, rest = after.partition(b"\n")
+        if not ended or not status.isdigit():
+            said = done.stderr_text.strip().splitlines()
+            raise MachineError(
+                f"{_short(command)}: was not run as {self._user}: "
+                f"{said[-1] if said else f'exit status {done.exit_status}, and nothing was said'}",
+                remedy="look at the account (locked, expired, PAM: journalctl --identifier=systemd) and at what"
+                " its start files do (~/.bash_profile): they may end the shell",
+            )
+        return replace(done, command=command, exit_status=int(status), stderr=before + rest)
 
     def close(self) -> None:
         """Leave the channel to root: it is theirs."""
+
+
+def _short(command: str) -> str:
+    line = " ".join(command.split())
+    return line if len(line) <= _SHOWN else f"{line[: _SHOWN - 3]}..."
 
 
 class UserSession:

@@ -62,7 +62,7 @@ def test_what_is_roots_is_not_the_users(alice: UserSession) -> None:
 def test_a_command_that_takes_too_long_is_ended_in_the_guest(
     machine: Machine, alice: UserSession
 ) -> None:
-    with pytest.raises(CommandTimeout):
+    with pytest.raises(CommandTimeout, match=r"^exec -a pytest-nixos-slow sleep 1000: of alice"):
         alice.run("exec -a pytest-nixos-slow sleep 1000", timeout_s=2.0)
     gone = "for n in {1..200}; do pgrep -f '^pytest-nixos-[s]low' || exit 0; read -t 0.1; done <> <(:); exit 1"
     assert machine.run(gone).succeeded
@@ -74,6 +74,38 @@ def test_testinfra_asks_as_the_user(alice: UserSession) -> None:
     assert host.user().name == "alice"
     assert not host.file("/root/.ssh").exists
     assert host.file("/home/alice").user == "alice"
+
+
+@pytest.mark.parametrize("profile", ["exit 0", "exec true", "exec sh -c 'exit 3'"])
+def test_a_command_that_the_users_own_files_keep_from_running_is_an_error(
+    machine: Machine, alice: UserSession, profile: str
+) -> None:
+    machine.files.write("/home/alice/.bash_profile", f"{profile}\n".encode())
+    try:
+        with pytest.raises(MachineError, match="false: was not run as alice"):
+            alice.run("echo out; false")
+    finally:
+        machine.run("rm /home/alice/.bash_profile")
+
+
+def test_what_start_files_print_or_read_is_not_the_commands(
+    machine: Machine, alice: UserSession
+) -> None:
+    machine.files.write("/home/alice/.bash_profile", b"echo hello; echo there >&2; cat\n")
+    try:
+        done = alice.run("cat; echo err >&2", stdin=b"in\n")
+    finally:
+        machine.run("rm /home/alice/.bash_profile")
+    assert (done.stdout, done.stderr, done.command) == (b"in\n", b"err\n", "cat; echo err >&2")
+
+
+def test_an_account_that_has_expired_is_told(machine: Machine, alice: UserSession) -> None:
+    machine.run("chage -E 1 alice")
+    try:
+        with pytest.raises(MachineError, match="true: was not run as alice"):
+            alice.run("true")
+    finally:
+        machine.run("chage -E -1 alice")
 
 
 def test_a_user_that_is_not_there_is_an_error(machine: Machine) -> None:

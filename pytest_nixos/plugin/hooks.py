@@ -53,7 +53,9 @@ def pytest_configure(config: pytest.Config) -> None:
 def _activated(config: pytest.Config) -> bool:
     """Read the settings, and register what tests hosts where they name any."""
     from pytest_nixos.plugin.options import Settings
+    from pytest_nixos.plugin.settings_source import refuse_settings_of_others
 
+    refuse_settings_of_others(config)
     settings = Settings.from_config(config)
     if not settings.active or _lists_fixtures(config):
         return False

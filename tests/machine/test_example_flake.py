@@ -130,7 +130,7 @@ def replay(recording: Path, tmp_path: Path, *arguments: str) -> Any:
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider"),
-            *("--nixos-replay", str(recording), "--nixos-report", f"json:{report}"),
+            *(f"--nixos-replay={recording}", "--nixos-report", f"json:{report}"),
             *("-o", f"nixos_catalogue={EXAMPLE / 'standards'}", *arguments),
         ],
         cwd=tmp_path,

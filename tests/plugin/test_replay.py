@@ -94,7 +94,7 @@ WAIVER = (
     '[[waiver]]\ncontrol = "%s"\nhost = "web"\nreason = "known"\nowner = "me"\n'
     "expires = 2999-01-01\n"
 )
-REPLAY = (*CATALOGUE, "--nixos-replay", "kept")
+REPLAY = (*CATALOGUE, "--nixos-replay=kept")
 DATA = ("--pyargs", "pytest_nixos.checks.catalogue.test_catalogue", "test_it.py")
 
 

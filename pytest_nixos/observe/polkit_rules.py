@@ -54,7 +54,7 @@ _UNWATCHED = (True, False, " at the machine, in the background")
 _SESSIONS = ((False, False, ""), (False, True, " over a network"), AT_THE_MACHINE, _UNWATCHED)
 _SHORTEST = 3
 _MOST_ACTIONS = 1000
-_MOST_WAYS = 400
+_MOST_WAYS = 1000
 _MOST_SHOWN = 6
 
 
@@ -103,6 +103,7 @@ class Rules:
         self, files: Sequence[tuple[str, str]], installed: Sequence[str], *, duktape: bool
     ) -> None:
         run, scope = Run(duktape=duktape), Scope({})
+        self.run = run
         self.scripts = [run_script(name, text, scope, _RESULT, run) for name, text in files]
         self.unclear = [f"{s.name}: {s.unclear}" for s in self.scripts if s.unclear]
         self.not_read = [f"{s.name} (it has {s.not_read})" for s in self.scripts if s.not_read]
@@ -184,9 +185,10 @@ class Rules:
         :param until: an answer after which no other counts.
         """
         waiting: list[Way | None] = [*ways_of(action, named=named)]
-        seen: list[Way | None] = [*waiting]
+        seen = {_key(way) for way in waiting}
         answers: list[Value] = []
         peeked: set[str] = set()
+        is_cut = False
         while waiting:
             way, trace = waiting.pop(0), Trace()
             asked = _asked(Chosen(action, "id", self.ids), way, trace)
@@ -196,12 +198,16 @@ class Rules:
             answers.append(said)
             peeked |= trace.peeked
             for key, text in more_ways(trace, self.texts, named=named):
+                self.run.in_all -= 1
+                if len(seen) >= _MOST_WAYS or self.run.in_all < 0:
+                    is_cut = True
+                    break
                 # What is free in `way` stays free.
                 more = {**(way if way is not None else {"": ""}), key: text}
-                if more not in seen and len(seen) < _MOST_WAYS:
-                    seen.append(more)
+                if _key(more) not in seen:
+                    seen.add(_key(more))
                     waiting.append(more)
-        if peeked or len(seen) >= _MOST_WAYS:
+        if peeked or is_cut:
             keys = ", ".join(sorted(peeked)) or "details"
             unclear[f"which {keys} of {action} rules mean is not known"] = None
         return answers
@@ -224,6 +230,10 @@ class Rules:
                 if truthy(said):
                     return said
         return None
+
+
+def _key(way: Way | None) -> frozenset[tuple[str, str | None]] | None:
+    return None if way is None else frozenset(way.items())
 
 
 def _asked(action: Chosen, way: Way | None, trace: Trace) -> Value:

@@ -5,12 +5,12 @@ tree-sitter-javascript.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from pytest_nixos.observe.polkit_steps import Function, run_block, string_of
+from pytest_nixos.observe.polkit_steps import FUNCTIONS, Function, run_block, string_of
 from pytest_nixos.observe.polkit_values import (
     Break,
     Continue,
@@ -49,10 +49,29 @@ _DUKTAPE_LACKS: Mapping[str, str] = {
     "array_pattern": "destructuring",
     "object_pattern": "destructuring",
     "??": "the operator ??",
+    "??=": "the operator ??=",
+    "&&=": "the operator &&=",
+    "||=": "the operator ||=",
 }
+#: Nodes that tree-sitter reads and no engine does in a script.
+_NO_SCRIPT: Mapping[str, str] = {
+    "decorator": "decorators",
+    "export_statement": "exports",
+    "import_statement": "imports",
+    "jsx_element": "markup",
+    "jsx_self_closing_element": "markup",
+}
+_OWN_RETURNS = (*FUNCTIONS, "method_definition", "generator_function_declaration")
+_FLAGS_OF_DUKTAPE = frozenset("gim")
 #: What it reads in part: whether it takes such a file is not known here.
 _DUKTAPE_PERHAPS = frozenset(
-    {"method_definition", "shorthand_property_identifier", "computed_property_name", "**"}
+    {
+        "method_definition",
+        "shorthand_property_identifier",
+        "computed_property_name",
+        "**",
+        "hash_bang_line",
+    }
 )
 #: What a rule returns that can be no yes.
 _NO_YES = re.compile(
@@ -102,12 +121,10 @@ def run_script(
     )
     if root.has_error:
         return replace(script, unclear="it is no JavaScript that can be read")
-    if run.duktape:
-        types = {node.type for node in nodes}
-        if lacking := sorted({_DUKTAPE_LACKS[t] for t in types if t in _DUKTAPE_LACKS}):
-            return replace(script, not_read=", ".join(lacking))
-        if types & _DUKTAPE_PERHAPS:
-            script = replace(script, unclear="whether polkit's Duktape reads it is not known")
+    if lacking := _lacking(nodes, duktape=run.duktape):
+        return replace(script, not_read=", ".join(sorted(lacking)))
+    if run.duktape and _DUKTAPE_PERHAPS & {node.type for node in nodes}:
+        script = replace(script, unclear="whether polkit's Duktape reads it is not known")
     polkit = Given(
         addRule=script.rules.append,
         addAdminRule=script.admin_rules.append,
@@ -127,6 +144,34 @@ def run_script(
     if scope.values["polkit"] is not polkit:
         return replace(script, unclear="what polkit is is not known")
     return script
+
+
+def _lacking(nodes: Sequence[Node], *, duktape: bool) -> set[str]:
+    """Return what makes an engine refuse a file, in words."""
+    words = {**_NO_SCRIPT, **(_DUKTAPE_LACKS if duktape else {})}
+    found = {words[node.type] for node in nodes if node.type in words}
+    if _returns(nodes[0]):
+        found.add("a return outside of functions")
+    for node in nodes if duktape else ():
+        if node.type == "regex_flags" and set(_text(node)) - _FLAGS_OF_DUKTAPE:
+            found.add("newer flags of patterns")
+        elif node.type == "regex_pattern" and "(?<" in _text(node):
+            found.add("newer patterns")
+        elif node.type == "catch_clause" and node.child_by_field_name("parameter") is None:
+            found.add("catch without a name")
+    return found
+
+
+def _returns(root: Node) -> bool:
+    """Say whether a file holds a return that is in none of its functions."""
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        if node.type == "return_statement":
+            return True
+        if node.type not in _OWN_RETURNS:
+            waiting.extend(node.named_children)
+    return False
 
 
 def can_say_yes(rule: Value) -> bool:

@@ -30,12 +30,13 @@ from pytest_nixos.observe.polkit_values import (
 if TYPE_CHECKING:
     from tree_sitter import Node
 
-__all__ = ["Function", "run_block", "string_of"]
+__all__ = ["FUNCTIONS", "Function", "run_block", "string_of"]
 
 Value: TypeAlias = Any
 _MOST_DEPTH = 40
 _CONSTANTS = {"true": True, "false": False, "null": None, "undefined": None}
-_FUNCTIONS = ("function_expression", "function", "arrow_function", "function_declaration")
+#: Nodes of functions that are run.
+FUNCTIONS = ("function_expression", "function", "arrow_function", "function_declaration")
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "0": "\0"}
 _LOGICAL = ("&&", "||", "??")
 
@@ -412,7 +413,7 @@ _VALUES: Mapping[str, Callable[[Node, Scope, Run], Value]] = {
     "ternary_expression": _choice,
     "unary_expression": _unary,
     "update_expression": _update,
-    **dict.fromkeys(_FUNCTIONS, Function),
+    **dict.fromkeys(FUNCTIONS, Function),
     **{name: (lambda node, _, __: _CONSTANTS[node.type]) for name in _CONSTANTS},
 }
 

@@ -204,6 +204,9 @@ def test_administrators_outside_of_wheel() -> None:
         'if (subject.pid == 7) return "yes";',
         "var f = function() { return f(); }; f(); return polkit.Result.YES;",
         "if (subject.user ==) return polkit.Result.YES;",
+        "return " + "'y' + " * 9000 + "'es';",
+        "return " + "(" * 20000 + "'yes'" + ")" * 20000 + ";",
+        "if (true) " * 5000 + "return 'yes';",
     ],
 )
 def test_a_rule_that_cannot_be_followed_is_no_pass(body: str) -> None:
@@ -308,6 +311,11 @@ def test_a_name_that_no_try_decides_is_no_pass(condition: str) -> None:
 
 
 GUARDS = [
+    "if (polkit.none) { return; }\n" + rule('if (!subject.isInGroup("wheel")) return "no";'),
+    "export var a = 1;\n" + rule('if (!subject.isInGroup("wheel")) return "no";'),
+    rule('if (!subject.isInGroup("wheel")) return "no"; return /x/u.test("") && "";'),
+    rule('if (!subject.isInGroup("wheel")) return "no"; return /(?<!x)y/.test("") && "";'),
+    rule('if (!subject.isInGroup("wheel")) return "no"; try { return ""; } catch { return ""; }'),
     'polkit.addRule((action, subject) => { if (!subject.isInGroup("wheel")) return "no"; });',
     rule('let w = subject.isInGroup("wheel"); if (!w) return "no";'),
     rule('if (!subject.isInGroup(`wheel`)) return "no";'),
@@ -324,7 +332,9 @@ def test_duktape_skips_a_file_that_it_does_not_read(guard: str) -> None:
     wrong = verdict("AUTH-033", several(*files))
     assert wrong.outcome is Outcome.FAILED and "nm: any action" in wrong.reason
     assert "does not read 05-guard.rules (it has " in wrong.reason
-    assert several(*files, polkitd=MOZJS).as_root == ()
+    if guard not in GUARDS[:2]:
+        # Which no engine reads.
+        assert several(*files, polkitd=MOZJS).as_root == ()
     # Which engine it is is not known: either way has to be right.
     assert several(*files, polkitd="").as_root == ("nm: any action",)
 
@@ -428,6 +438,15 @@ def test_what_cannot_be_followed_elsewhere_spoils_nothing(condition: str) -> Non
 def test_an_answer_that_a_rule_puts_together_may_be_yes() -> None:
     body = rule('polkit.spawn(["x"]); var said = "ye"; return said + "s";')
     assert verdict("AUTH-033", several((R + "10.rules", body))).outcome is Outcome.FAILED
+
+
+def test_a_rule_with_many_texts_ends_soon() -> None:
+    texts = ", ".join(f'"a{n}"' for n in range(6000))
+    body = f'var t = [{texts}]; if (action.lookup("unit").length == 99) return "yes";'
+    begun = time.monotonic()
+    found = several((R + "10.rules", rule(body)))
+    assert time.monotonic() - begun < 8
+    assert verdict("AUTH-033", found).outcome is Outcome.FAILED
 
 
 def test_many_persons_are_judged_within_the_steps_that_there_are() -> None:

@@ -7,71 +7,63 @@ background, over a network and at the machine, since rules tell these apart.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
-from pytest_nixos.observe.polkit_script import Script, run_script
-from pytest_nixos.observe.polkit_values import Given, Run, Unclear, truthy
+from pytest_nixos.observe.polkit_rules import (
+    AS_ROOT,
+    AT_THE_MACHINE,
+    Rules,
+    Subject,
+    unknown_subjects,
+)
 from pytest_nixos.observe.text import whole
 from pytest_nixos.observe.writers import READ_ACCOUNTS, Accounts, parse_accounts
 
 __all__ = ["Answers", "polkit_answers"]
 
-Value: TypeAlias = Any
-_Session: TypeAlias = tuple[bool, bool, str]
 _MAX_BYTES = 65536
-_FOLDERS = ("/etc/polkit-1/rules.d", "/run/current-system/sw/share/polkit-1/rules.d")
+_MOST_ACTIONS = 3000
+#: In polkit's order; of the second and third only newer ones know.
+_FOLDERS = (
+    "/etc/polkit-1/rules.d",
+    "/run/polkit-1/rules.d",
+    "/usr/local/share/polkit-1/rules.d",
+    "/run/current-system/sw/share/polkit-1/rules.d",
+)
+_NEWER = _FOLDERS[1:3]
+_ENGINES = ("libduktape", "libmozjs")
 _READ = (
     """
 [ -d /etc/polkit-1 ] || exit 3
 """
     + READ_ACCOUNTS
     + rf"""
-for file in {_FOLDERS[0]}/*.rules {_FOLDERS[1]}/*.rules; do
-  [ -f "$file" ] || continue
-  text=$(<"$file") || exit 5
-  title rules; printf '%s\0%d\0%s' "$file" "${{#text}}" "${{text:0:{_MAX_BYTES}}}"
+for folder in {" ".join(_FOLDERS)}; do
+  for file in "$folder"/*.rules "$folder"/.*.rules; do
+    [ -f "$file" ] || continue
+    text=$(<"$file") || exit 5
+    title rules; printf '%s\0%d\0%s' "$file" "${{#text}}" "${{text:0:{_MAX_BYTES}}}"
+  done
 done
 title actions
-grep -ohE '<action id="[A-Za-z0-9._-]+"' /run/current-system/sw/share/polkit-1/actions/*.policy | head -n 2000
+grep -ohE '<action id="[A-Za-z0-9._-]+"' /run/current-system/sw/share/polkit-1/actions/*.policy | head -n {_MOST_ACTIONS}
+title polkitd
+for daemon in $(grep -ohE '^ExecStart=/[^ ]+/polkitd' /etc/systemd/system/polkit.service /etc/systemd/system/polkit.service.d/*.conf | tail -n 1); do
+  grep -aoE '{"|".join((*_ENGINES, *_NEWER))}' "${{daemon#*=}}" | sort -u
+done
 title complete
 true
 """
 )
+#: Name, number of its folder, text.
+_File: TypeAlias = tuple[str, int, str]
 _NO_POLKIT = 3
-_RESULT = {
-    "NO": "no",
-    "YES": "yes",
-    "AUTH_SELF": "auth_self",
-    "AUTH_SELF_KEEP": "auth_self_keep",
-    "AUTH_ADMIN": "auth_admin",
-    "AUTH_ADMIN_KEEP": "auth_admin_keep",
-    "NOT_HANDLED": None,
-}
-#: Actions that are as good as a root shell, and one that nobody has heard of.
-_ANY = "org.example.any-action"
-_AS_ROOT = (
-    _ANY,
-    "org.freedesktop.policykit.exec",
-    "org.freedesktop.systemd1.manage-units",
-    "org.freedesktop.systemd1.manage-unit-files",
-    "org.freedesktop.systemd1.set-environment",
-    "org.freedesktop.accounts.user-administration",
-    "org.freedesktop.machine1.host-shell",
-    "org.freedesktop.packagekit.package-install-untrusted",
-)
-_ID = re.compile(r"[A-Za-z][\w-]*(?:\.[\w-]+)+\.?")
-#: What an account can give an action along; whatever no rule names, it can make up.
-_VERBS = ("start", "restart", "\0")
-_UNNAMED = "\0"
-#: How an account works, local and active, and how that is told.
-_AT_THE_MACHINE = (True, True, " at the machine")
-_SESSIONS = ((False, False, ""), (False, True, " over a network"), _AT_THE_MACHINE)
-_MOST_ACTIONS = 300
-_MOST_SHOWN = 6
+_NOBODY = 65534
+_CLOSED = ("nologin", "false")
+_FACTS = ("as-root", "to-anybody", "administrators")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,110 +74,15 @@ class Answers:
     :param to_anybody: actions that an account may do unasked which no rule names, service accounts
         too; who sits at the machine is named by that.
     :param administrators: accounts outside of wheel whose own password is an administrator's.
-    :param unclear: what could not be told, each with its file.
+    :param unclear: what could not be told of each of these, each with its file.
+    :param not_read: files that this machine's polkit does not read.
     """
 
-    as_root: tuple[str, ...]
-    to_anybody: tuple[str, ...]
-    administrators: tuple[str, ...]
-    unclear: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Subject:
-    user: str
-    groups: tuple[str, ...]
-
-    def value(self, local: bool, active: bool) -> Value:
-        return Given(
-            user=self.user,
-            groups=list(self.groups),
-            local=local,
-            active=active,
-            isInGroup=lambda name: name in self.groups,
-        )
-
-
-#: An account that no rule names, in no group that one names.
-_ANYBODY = _Subject(_UNNAMED, ())
-
-
-class _Rules:
-    """The rules of a machine, and what about them could not be told."""
-
-    def __init__(self, files: Sequence[tuple[str, str]], actions: Sequence[str]) -> None:
-        run = Run()
-        self.scripts = [(name, text, run_script(text, _RESULT, run)) for name, text in files]
-        everything = "".join(text for _, text in files)
-        self.unclear = {
-            f"{name}: {script.unclear}": None
-            for name, text, script in self.scripts
-            if script.unclear and _may_say_yes(text)
-        }
-        self.verbs = _VERBS if "lookup" in everything else _VERBS[-1:]
-        asks_how = re.search(r"\b(local|active)\b", everything) is not None
-        self.sessions = _SESSIONS if asks_how else _SESSIONS[:1]
-        self.elsewhere = [session for session in self.sessions if session != _AT_THE_MACHINE]
-        self.actions = self._named(actions)
-
-    def _named(self, installed: Sequence[str]) -> Sequence[str]:
-        """Return the actions that rules may mean: those they name, and the machine's own that
-        begin as they say.
-        """
-        texts = {t for _, _, script in self.scripts for t in script.texts if _ID.fullmatch(t)}
-        by_pattern = any(script.has_patterns for _, _, script in self.scripts)
-        meant = [a for a in installed if by_pattern or any(t in a for t in texts)]
-        made_up = [t + "any" if t.endswith(".") else t for t in sorted(texts)]
-        return list(dict.fromkeys((*_AS_ROOT, *made_up, *meant)))[:_MOST_ACTIONS]
-
-    def unasked(
-        self, subject: _Subject, actions: Sequence[str], sessions: Sequence[_Session]
-    ) -> Iterator[str]:
-        """Yield what a subject may do unasked in the first of `sessions` in which it may do
-        anything, in words.
-        """
-        for local, active, how in sessions:
-            value = subject.value(local, active)
-            done = [a for a in actions if any(self._says_yes(a, v, value) for v in self.verbs)]
-            if done:
-                shown = ["any action"] if _ANY in done else done
-                rest = f" and {len(shown) - _MOST_SHOWN} more" if len(shown) > _MOST_SHOWN else ""
-                yield f"{', '.join(shown[:_MOST_SHOWN])}{rest}{how}"
-                return
-
-    def _says_yes(self, action: str, verb: str, subject: Value) -> bool:
-        asked = Given(id=action, lookup=lambda key: verb if key == "verb" else _UNNAMED)
-        said = self._first(lambda script: script.rules, asked, subject)
-        return isinstance(said, str) and said == "yes"
-
-    def _first(self, kind: Callable[[Script], Sequence[Any]], action: Value, who: Value) -> Value:
-        """Return what the first rule says that says something true, ``None`` where none does."""
-        for name, text, script in self.scripts:
-            for rule in kind(script):
-                try:
-                    said = rule.start(action, who)
-                except Unclear as err:
-                    if _may_say_yes(text):
-                        self.unclear[f"{name}: {err} is not known"] = None
-                    continue
-                # What JavaScript takes for false is no answer: polkit asks the next rule.
-                if truthy(said):
-                    return said
-        return None
-
-    def administrators(self, subject: _Subject) -> Sequence[str]:
-        """Return the identities by which a subject is an administrator, by its own password."""
-        given = self._first(
-            lambda script: script.admin_rules,
-            Given(id=_ANY, lookup=lambda _: _UNNAMED),
-            subject.value(local=True, active=True),
-        )
-        own = {f"unix-user:{subject.user}", *(f"unix-group:{g}" for g in subject.groups)}
-        return [i for i in given if i in own] if isinstance(given, list) else []
-
-
-def _may_say_yes(text: str) -> bool:
-    return re.search(r"\bYES\b|[\"'`]yes[\"'`]|Result\s*\[|addAdminRule", text) is not None
+    as_root: tuple[str, ...] = ()
+    to_anybody: tuple[str, ...] = ()
+    administrators: tuple[str, ...] = ()
+    unclear: Mapping[str, tuple[str, ...]]
+    not_read: tuple[str, ...] = ()
 
 
 def polkit_answers(*, name: str = "polkit") -> Probe[Answers | str | None]:
@@ -210,33 +107,130 @@ def _parse(output: ProbeOutput) -> Answers | str | None:
     if "root" not in accounts.uids or not accounts.groups:
         # Who there is could not be read whole; of nobody nothing would be found.
         return None
-    rules = _Rules(files, actions)
-    persons = _persons(accounts)
-    everybody = list(rules.unasked(_ANYBODY, _AS_ROOT, rules.sessions))
+    words = set(output.sections.get("polkitd", ()))
+    engines = [name for name in _ENGINES if name in words] or _ENGINES
+    told = [
+        _answers(Rules(chosen, actions, duktape=engine == _ENGINES[0]), accounts, actions)
+        for engine in engines
+        for chosen in _in_force(files, words)
+    ]
+    return _together(told)
+
+
+def _in_force(files: Sequence[_File], words: set[str]) -> list[list[tuple[str, str]]]:
+    """Return name and text of the files that polkit reads; both possibilities where it is not known
+    whether it is one that reads the newer folders.
+    """
+    knows = [folder for folder in _NEWER if folder in words]
+    all_of_them = [(name, body) for name, _, body in files]
+    read = [
+        (name, body)
+        for name, folder, body in files
+        if _FOLDERS[folder] not in _NEWER or _FOLDERS[folder] in knows
+    ]
+    is_known = bool(words & set(_ENGINES)) or read == all_of_them
+    return [read] if is_known else [read, all_of_them]
+
+
+def _together(told: Sequence[Answers]) -> Answers:
+    """Return what is so in any of some possibilities."""
     return Answers(
-        as_root=tuple(f"everybody: {what}" for what in everybody)
-        or tuple(
-            f"{person.user}: {what}"
-            for person in persons
-            for what in rules.unasked(person, _AS_ROOT, rules.sessions)
-        ),
-        to_anybody=tuple(
-            f"everybody: {what}" for what in rules.unasked(_ANYBODY, rules.actions, rules.elsewhere)
-        ),
-        administrators=tuple(
-            f"{person.user}: {', '.join(by)}"
-            for person in persons
-            if "wheel" not in person.groups and (by := rules.administrators(person))
-        ),
-        unclear=tuple(rules.unclear),
+        as_root=_united(each.as_root for each in told),
+        to_anybody=_united(each.to_anybody for each in told),
+        administrators=_united(each.administrators for each in told),
+        unclear={fact: _united(each.unclear[fact] for each in told) for fact in _FACTS},
+        not_read=_united(each.not_read for each in told),
     )
 
 
-def _persons(accounts: Accounts) -> list[_Subject]:
-    return [_Subject(n, tuple(sorted(accounts.groups_of(n)))) for n in accounts.persons]
+def _united(lists: Iterable[Iterable[str]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(text for each in lists for text in each))
 
 
-def _files(output: ProbeOutput) -> list[tuple[str, str]] | None:
+def _answers(rules: Rules, accounts: Accounts, installed: Sequence[str]) -> Answers:
+    unclear: dict[str, dict[str, None]] = {f: dict.fromkeys(rules.unclear) for f in _FACTS}
+    anybody = Subject("\0", (), "everybody", is_anybody=True)
+    persons = _persons(accounts)
+
+    def root(subject: Subject) -> Sequence[str]:
+        return list(rules.unasked(subject, AS_ROOT, rules.sessions, unclear["as-root"]))
+
+    def administrator(subject: Subject) -> Sequence[str]:
+        return list(rules.identities(subject, unclear["administrators"]))
+
+    everybody = [f"everybody: {what}" for what in root(anybody)]
+    of_persons = [(p, what) for p, found in _once(persons, root) for what in found]
+    administrators = _administrators(_once(persons, administrator), accounts)
+    strange = unknown_subjects((anybody, *persons), rules, accounts)
+    of_persons += [(s, what) for s in strange for what in root(s)]
+    elsewhere = [s for s in rules.sessions if s != AT_THE_MACHINE and not s[0]]
+    to_anybody = rules.unasked(anybody, rules.actions, elsewhere, unclear["to-anybody"], named=True)
+    told = [f"everybody: {what}" for what in to_anybody]
+    # Rules that look into an action's name mean those that the machine has.
+    if rules.is_cut or (rules.ids.peeked and not 0 < len(installed) < _MOST_ACTIONS):
+        unclear["to-anybody"]["not all actions of the machine could be asked for"] = None
+    return Answers(
+        as_root=tuple(everybody or [f"{person.label}: {what}" for person, what in of_persons]),
+        to_anybody=tuple(told),
+        administrators=tuple(administrators),
+        unclear={fact: tuple(texts) for fact, texts in unclear.items()},
+        not_read=tuple(rules.not_read),
+    )
+
+
+def _once(
+    persons: Sequence[Subject], ask: Callable[[Subject], Sequence[str]]
+) -> Iterator[tuple[Subject, Sequence[str]]]:
+    """Ask each person; those whom rules cannot tell apart, in the same groups and named by none,
+    once for all.
+    """
+    known: dict[tuple[str, ...], Sequence[str]] = {}
+    names: set[str] = set()
+    for person in persons:
+        if person.groups in known and person.user not in names:
+            yield person, known[person.groups]
+            continue
+        found = ask(person)
+        names |= person.trace.compared.get("user", set())
+        if not person.trace.peeked and person.user not in names:
+            known[person.groups] = found
+        yield person, found
+
+
+def _administrators(
+    asked: Iterable[tuple[Subject, Sequence[str]]], accounts: Accounts
+) -> Iterator[str]:
+    strange: dict[str, None] = {}
+    for person, identities in asked:
+        own = {f"unix-user:{n}" for n in (person.user, accounts.uids[person.user])}
+        own |= {f"unix-group:{n}" for n in person.groups}
+        own |= {f"unix-group:{accounts.groups[n][0]}" for n in person.groups}
+        if "wheel" not in person.groups and (by := [i for i in identities if i in own]):
+            yield f"{person.user}: {', '.join(by)}"
+        strange.update(dict.fromkeys(i for i in identities if _is_strange(i, accounts)))
+    yield from (f"{identity}, which the machine does not list" for identity in strange)
+
+
+def _is_strange(identity: str, accounts: Accounts) -> bool:
+    """Say whether nobody here is known to be whom an identity of polkit names."""
+    kind, _, name = identity.partition(":")
+    users = {*accounts.uids, *map(str, accounts.uids.values())}
+    groups = {*accounts.groups, *(str(number) for number, _ in accounts.groups.values())}
+    known = {"unix-user": users, "unix-group": groups}.get(kind, set())
+    return kind.startswith("unix-") and name not in known
+
+
+def _persons(accounts: Accounts) -> list[Subject]:
+    """Return the accounts that can log in, those of systemd-homed and of domains too."""
+    return [
+        Subject(name, tuple(sorted(accounts.groups_of(name))), name)
+        for name, uid in sorted(accounts.uids.items())
+        if uid >= 1000 and uid != _NOBODY
+        if accounts.shells.get(name, "").rpartition("/")[2] not in _CLOSED
+    ]
+
+
+def _files(output: ProbeOutput) -> list[_File] | None:
     """Return the files of rules in polkit's order: by name, what the host itself has first."""
     found = []
     for title, text in output.records:
@@ -247,4 +241,4 @@ def _files(output: ProbeOutput) -> list[tuple[str, str]] | None:
             if folder not in _FOLDERS or (whole(size) or 0) > _MAX_BYTES:
                 return None
             found.append((name, _FOLDERS.index(folder), body))
-    return [(name, body) for name, _, body in sorted(found)]
+    return sorted(found)

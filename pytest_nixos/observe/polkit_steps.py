@@ -18,6 +18,7 @@ from pytest_nixos.observe.polkit_values import (
     Return,
     Run,
     Scope,
+    Thrown,
     Unclear,
     binary,
     call_method,
@@ -29,12 +30,13 @@ from pytest_nixos.observe.polkit_values import (
 if TYPE_CHECKING:
     from tree_sitter import Node
 
-__all__ = ["Function", "run_block", "string_of"]
+__all__ = ["FUNCTIONS", "Function", "run_block", "string_of"]
 
 Value: TypeAlias = Any
 _MOST_DEPTH = 40
 _CONSTANTS = {"true": True, "false": False, "null": None, "undefined": None}
-_FUNCTIONS = ("function_expression", "function", "arrow_function", "function_declaration")
+#: Nodes of functions that are run.
+FUNCTIONS = ("function_expression", "function", "arrow_function", "function_declaration")
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "0": "\0"}
 _LOGICAL = ("&&", "||", "??")
 
@@ -57,7 +59,10 @@ class Function:
     def start(self, *arguments: Value) -> Value:
         """Call it with all steps left; raises as a call does."""
         self.run.begin()
-        return _call(self, arguments)
+        try:
+            return _call(self, arguments)
+        except RecursionError:
+            raise Unclear("what is deep within others") from None
 
 
 def _call(function: Function, arguments: Sequence[Value]) -> Value:
@@ -194,6 +199,20 @@ def _switch(node: Node, scope: Scope, run: Run) -> None:
         return
 
 
+def _throw(_: Node, __: Scope, ___: Run) -> None:
+    raise Thrown
+
+
+def _try(node: Node, scope: Scope, run: Run) -> None:
+    handler = node.child_by_field_name("handler")
+    if handler is None or node.child_by_field_name("finalizer") is not None:
+        raise Unclear("what a try statement does")
+    try:
+        run_block(_field(node, "body"), scope, run)
+    except Thrown:
+        run_block(_field(handler, "body"), scope, run)
+
+
 def _leave(node: Node, _: Scope, __: Run) -> None:
     if node.named_children:
         raise Unclear("where a label leads")
@@ -223,6 +242,8 @@ _STATEMENTS: Mapping[str, Callable[[Node, Scope, Run], None]] = {
     "return_statement": _return,
     "statement_block": run_block,
     "switch_statement": _switch,
+    "throw_statement": _throw,
+    "try_statement": _try,
     "variable_declaration": _declare,
     "while_statement": _while,
 }
@@ -267,9 +288,20 @@ def _unary(node: Node, scope: Scope, run: Run) -> Value:
     word = _text(_field(node, "operator"))
     if word == "!":
         return not truthy(value)
+    if word == "typeof":
+        return _type_of(value)
     if word == "-" and isinstance(value, int | float):
         return -value
     raise Unclear(f"what {word} makes of a value")
+
+
+def _type_of(value: Value) -> str:
+    if value is None:
+        raise Unclear("what typeof makes of nothing")
+    if callable(value):
+        return "function"
+    kinds = {bool: "boolean", int: "number", str: "string"}
+    return next((word for kind, word in kinds.items() if isinstance(value, kind)), "object")
 
 
 def _choice(node: Node, scope: Scope, run: Run) -> Value:
@@ -282,10 +314,12 @@ def _assign(node: Node, scope: Scope, run: Run) -> Value:
     if left.type != "identifier":
         raise Unclear("what is assigned to a member")
     value = _value(_field(node, "right"), scope, run)
+    if _text(left) == "polkit":
+        raise Unclear("what polkit is")
     try:
         holder = scope.holder(_text(left))
     except Unclear:
-        holder = scope.values
+        holder = scope.outermost.values
     if node.type == "augmented_assignment_expression":
         operator = _text(_field(node, "operator")).removesuffix("=")
         value = binary(operator, scope.holder(_text(left))[_text(left)], value)
@@ -322,6 +356,8 @@ def _calling(node: Node, scope: Scope, run: Run) -> Value:
         raise Unclear(f"what {_text(called)[:40]} does")
     owner = _value(_field(called, "object"), scope, run)
     given = [_value(n, scope, run) for n in _named(listed)]
+    if run.duktape and isinstance(owner, list) and _text(_field(called, "property")) == "includes":
+        raise Thrown
     run.step(len(owner) if isinstance(owner, str | list) else 1)
     return call_method(owner, _text(_field(called, "property")), given)
 
@@ -377,7 +413,7 @@ _VALUES: Mapping[str, Callable[[Node, Scope, Run], Value]] = {
     "ternary_expression": _choice,
     "unary_expression": _unary,
     "update_expression": _update,
-    **dict.fromkeys(_FUNCTIONS, Function),
+    **dict.fromkeys(FUNCTIONS, Function),
     **{name: (lambda node, _, __: _CONSTANTS[node.type]) for name in _CONSTANTS},
 }
 

@@ -7,10 +7,13 @@ compiled pattern or something that can be called. What is not here is :class:`Un
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
+
+from pytest_nixos.observe.polkit_chosen import Chosen
 
 __all__ = [
     "Break",
@@ -19,6 +22,7 @@ __all__ = [
     "Return",
     "Run",
     "Scope",
+    "Thrown",
     "Unclear",
     "binary",
     "call_method",
@@ -33,13 +37,25 @@ Method: TypeAlias = Callable[..., Value]
 _LONGEST = 300
 _MOST_STEPS = 5_000
 _MOST_LONG = 10_000
+_MOST_NAMES = 100
 #: What every object has, whatever it was made of.
 _INHERITED = frozenset({"constructor", "hasOwnProperty", "toString", "valueOf", "__proto__"})
+#: What undefined is as a text.
+_NOTHING = "undefined"
+#: A pattern of whole names: texts, and choices between texts.
+_LITERAL = r"(?:[\w@:-]|\\[.@-])*"
+_CLOSED = re.compile(
+    rf"\^{_LITERAL}(?:\((?:\?:)?{_LITERAL}(?:\|{_LITERAL})*\){_LITERAL})*\\Z", re.ASCII
+)
 _NESTED = re.compile(r"\)\s*[*+{]|\\[1-9]|\(\?<?[=!]")
 
 
 class Unclear(Exception):
     """What a rule does is not known here; its text says what would have to be."""
+
+
+class Thrown(Exception):
+    """A rule throws: polkit answers no, whatever other rules say."""
 
 
 class Break(Exception):
@@ -74,11 +90,23 @@ class Scope:
             scope = scope.outer
         raise Unclear(f"what {name} is")
 
+    @property
+    def outermost(self) -> Scope:
+        """Where all files keep what is declared in none of their functions."""
+        scope = self
+        while scope.outer is not None:
+            scope = scope.outer
+        return scope
+
 
 @dataclass(slots=True)
 class Run:
-    """The steps that are left, of one question and of all that a machine's rules are asked."""
+    """The steps that are left, of one question and of all that a machine's rules are asked.
 
+    :param duktape: whether polkit runs its rules in Duktape, which lacks what came after 2009.
+    """
+
+    duktape: bool = False
     in_all: int = 2_000_000
     steps: int = _MOST_STEPS
     depth: int = 0
@@ -109,10 +137,12 @@ def pattern(source: str, flags: str) -> re.Pattern[str]:
 
     :raises Unclear: where it is long, or such that it could take a long time.
     """
-    if len(source) > _LONGEST or _NESTED.search(source) or set(flags) - set("gi"):
+    long = len(source) > _LONGEST or _NESTED.search(source) or "\\$" in source
+    if long or set(flags) - set("gi"):
         raise Unclear("what a pattern matches")
+    flag = re.ASCII | (re.IGNORECASE if "i" in flags else re.ASCII)
     try:
-        return re.compile(source.replace("$", r"\Z"), re.IGNORECASE if "i" in flags else 0)
+        return re.compile(source.replace("$", r"\Z"), flag)
     except re.error:
         raise Unclear("what a pattern matches") from None
 
@@ -127,12 +157,16 @@ def binary(operator: str, left: Value, right: Value) -> Value:
     if operator in ("!=", "!=="):
         return not _equal(left, right)
     if operator == "in" and isinstance(right, dict):
+        _look_up(right, left)
         return left in right
+    if operator == "+" and isinstance(left, str) != isinstance(right, str):
+        left, right = (_NOTHING if v is None else v for v in (left, right))
     numbers = all(isinstance(v, int) and not isinstance(v, bool) for v in (left, right))
     if not numbers and not (isinstance(left, str) and isinstance(right, str)):
         raise Unclear(f"what {operator} makes of different kinds of values")
     if operator == "+":
-        return _bounded(left + right)
+        return _joined(left, right)
+    _look_into(left, right)
     if operator == "-" and numbers:
         return left - right
     compare: Mapping[str, Callable[[], bool]] = {
@@ -146,9 +180,32 @@ def binary(operator: str, left: Value, right: Value) -> Value:
     return compare[operator]()
 
 
+def _joined(left: Value, right: Value) -> Value:
+    """Return ``left + right``: what is made of a chosen text tells about it when it is used."""
+    whole = _bounded(left + right)
+    chosen = next((v for v in (left, right) if isinstance(v, Chosen)), None)
+    return whole if chosen is None else Chosen(whole, chosen.name, chosen.trace, made=True)
+
+
+def _look_into(*values: Value) -> None:
+    for value in values:
+        if isinstance(value, Chosen):
+            value.looked_into()
+
+
+def _look_up(holder: Value, name: Value) -> None:
+    """Note that a chosen text is looked for among the members of something."""
+    if isinstance(name, Chosen):
+        name.held_against(*holder) if not isinstance(holder, Given) else name.looked_into()
+
+
 def _equal(left: Value, right: Value) -> bool:
     if isinstance(left, list | dict) or isinstance(right, list | dict):
         return left is right
+    for one, other in ((left, right), (right, left)):
+        if isinstance(one, Chosen):
+            one.held_against(other)
+    left, right = (str(v) if isinstance(v, str) else v for v in (left, right))
     kinds = {type(left), type(right)}
     if len(kinds) > 1 and type(None) not in kinds:
         raise Unclear("whether values of different kinds are equal")
@@ -158,11 +215,18 @@ def _equal(left: Value, right: Value) -> bool:
 def member(value: Value, name: Value) -> Value:
     """Return ``value.name`` or ``value[name]``.
 
+    :raises Thrown: where there is no value.
     :raises Unclear: where the value has no such member that is known here.
     """
+    if value is None:
+        raise Thrown
+    _look_into(value)
+    if isinstance(value, dict):
+        _look_up(value, name)
     if name == "length" and isinstance(value, str | list):
         return len(value)
-    if isinstance(value, dict) and isinstance(name, str):
+    if isinstance(value, dict) and (isinstance(name, str) or name is None):
+        name = _NOTHING if name is None else name
         if name in value or (not isinstance(value, Given) and name not in _INHERITED):
             return value.get(name)
         raise Unclear(f"what the member {name[:40]} is")
@@ -174,8 +238,12 @@ def member(value: Value, name: Value) -> Value:
 def call_method(owner: Value, name: str, given: Sequence[Value]) -> Value:
     """Call ``owner.name(...)``.
 
+    :raises Thrown: where there is no owner.
     :raises Unclear: where it is no method that is known here.
     """
+    if owner is None:
+        raise Thrown
+    _note_use(owner, name, given)
     if isinstance(owner, dict):
         found = owner.get(name)
         if callable(found):
@@ -196,6 +264,30 @@ def call_method(owner: Value, name: str, given: Sequence[Value]) -> Value:
         raise Unclear(f"what {name} answers") from None
 
 
+def _note_use(owner: Value, name: str, given: Sequence[Value]) -> None:
+    """Note the chosen texts that a method looks into."""
+    if isinstance(owner, list) or (isinstance(owner, dict) and name == "log"):
+        # A list holds them against what is in it.
+        return
+    names = _names(owner.pattern) if isinstance(owner, re.Pattern) else None
+    for value in given if names is not None else ():
+        if isinstance(value, Chosen):
+            value.held_against(*names or ())
+    if names is not None:
+        return
+    _look_into(owner, *given)
+
+
+def _names(pattern: str) -> list[str] | None:
+    """Return the texts that a pattern of whole names matches; ``None`` of any other."""
+    if not _CLOSED.fullmatch(pattern):
+        return None
+    parts = re.split(r"\((?:\?:)?([^)]*)\)", pattern.removeprefix("^").removesuffix(r"\Z"))
+    choices = itertools.product(*(part.split("|") for part in parts))
+    names = ["".join(each).replace("\\", "") for each in itertools.islice(choices, _MOST_NAMES)]
+    return names if len(names) < _MOST_NAMES else None
+
+
 def _bounded(value: Value) -> Value:
     if isinstance(value, str | list) and len(value) > _MOST_LONG:
         raise Unclear("what a very long value is")
@@ -213,6 +305,17 @@ def _as_text(value: Value) -> str:
     if not isinstance(value, str):
         raise TypeError(value)
     return value
+
+
+def _join(values: list[Value], by: str = ",") -> str:
+    _look_into(*values)
+    return by.join(values)
+
+
+def _replace(text: str, old: Value, new: Value) -> str:
+    if isinstance(old, re.Pattern) or "$" in _as_text(new):
+        raise TypeError(old)
+    return text.replace(_as_text(old), new, 1)
 
 
 def _slice(text: Value, begin: int = 0, end: int | None = None) -> Value:
@@ -239,6 +342,7 @@ _OF_TEXT: Mapping[str, Method] = {
     "indexOf": lambda text, part: text.find(_as_text(part)),
     "lastIndexOf": lambda text, part: text.rfind(_as_text(part)),
     "match": _match,
+    "replace": _replace,
     "search": lambda text, p: -1 if (m := p.search(text)) is None else m.start(),
     "slice": _slice,
     "split": _split,
@@ -257,12 +361,12 @@ _OF_LIST: Mapping[str, Method] = {
     "forEach": lambda values, f: [f(v) for v in values] and None,
     "includes": lambda values, value: _index(values, value) >= 0,
     "indexOf": _index,
-    "join": lambda values, by=",": by.join(values),
+    "join": _join,
     "map": lambda values, f: [f(v) for v in values],
     "push": lambda values, value: values.append(value) or len(values),
     "some": lambda values, f: any(truthy(f(v)) for v in values),
 }
 _OF_PATTERN: Mapping[str, Method] = {
-    "exec": lambda p, text: _match(_as_text(text), p),
-    "test": lambda p, text: p.search(_as_text(text)) is not None,
+    "exec": lambda p, text: _match(_as_text(_NOTHING if text is None else text), p),
+    "test": lambda p, text: p.search(_as_text(_NOTHING if text is None else text)) is not None,
 }

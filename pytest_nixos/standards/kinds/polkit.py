@@ -23,11 +23,13 @@ def _polkit(found: Answers | str | None, parameters: Parameters, _: HostConfig) 
         return Unseen("polkit's rules could not be read")
     if isinstance(found, str):
         return Unseen(found, applicable=False)
-    told = _FACTS[str(parameters["fact"])](found)
-    if not told and found.unclear:
+    fact = str(parameters["fact"])
+    told, unclear = _FACTS[fact](found), found.unclear[fact]
+    if not told and unclear:
         # What was found is so whatever else there is; that nothing was found would not be.
-        return Unseen(f"what a rule of polkit answers cannot be told: {'; '.join(found.unclear)}")
-    return Seen(list(told))
+        return Unseen(f"what a rule of polkit answers cannot be told: {'; '.join(unclear)}")
+    ignored = f"polkit's engine does not read {', '.join(found.not_read)}: none of it is in force"
+    return Seen([*told, ignored] if told and found.not_read else list(told))
 
 
 KINDS = (

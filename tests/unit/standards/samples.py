@@ -185,7 +185,7 @@ def observation(kind: str, p: Mapping[str, Json], value: Json) -> object | None:
         case "polkit":
             told = {p["fact"].replace("-", "_"): tuple(value)}
             nothing: dict[str, tuple[str, ...]] = dict.fromkeys(_POLKIT, ())
-            return Answers(**{**nothing, **told}, unclear=())
+            return Answers(**{**nothing, **told}, unclear={p["fact"]: ()})
         case "drift":
             return _drift(p["fact"], value)
         case "search-path":

@@ -89,7 +89,10 @@ def _is_costly(expression: str) -> bool:
 def _matches(pattern: str, path: str) -> bool:
     """Whether a wildcard means a path; ``/`` is matched by no other character."""
     parts, places = pattern.split("/"), path.split("/")
-    return len(parts) == len(places) and all(map(fnmatchcase, places, parts))
+    return len(parts) == len(places) and all(
+        fnmatchcase(place, part) or "[:" in part  # a class of characters, which fnmatch lacks
+        for place, part in zip(places, parts, strict=True)
+    )
 
 
 def covers(rule: str, command: str) -> bool:
@@ -97,7 +100,8 @@ def covers(rule: str, command: str) -> bool:
     if rule in ("ALL", command):
         return True
     (program, arguments), (other, others) = _split(rule), _split(command)
-    if is_wild(other) or other.endswith("/") or program.startswith("^") or other == "ALL":
+    is_clear = not program.startswith("^") and "[:" not in program
+    if is_wild(other) or other.endswith("/") or other == "ALL" or not is_clear:
         return program == other and not arguments
     return may_name(program, other) and arguments in ("", others)
 
@@ -120,7 +124,7 @@ def as_good_as_a_shell(command: str) -> bool:
     """Whether who may run a command may run any command."""
     program, arguments = _split(command)
     if program in ("ALL", "sudoedit"):
-        return command == "ALL" or arguments in ("", "*", "/*")
+        return command == "ALL" or arguments in ("", "*", "/*", "/etc/*")
     if not _may_be_shell(program):
         return False
     if arguments in ("", '""') or is_wild(arguments):
@@ -144,7 +148,7 @@ def _may_be_shell(program: str) -> bool:
     folder, _, name = program.rpartition("/")
     if name and not is_wild(name):
         return _is_shell(name)
-    if name and not any(fnmatchcase(one, name) for one in _NAMES):
+    if name and not any(_matches(name, one) for one in _NAMES):
         return False
     has_programs = folder.rpartition("/")[2] in ("bin", "sbin")
     return has_programs or any(_matches(folder, place) for place in _FOLDERS)

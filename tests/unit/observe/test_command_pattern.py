@@ -13,9 +13,9 @@ SW = "/run/current-system/sw/bin"
     "command",
     [
         *("ALL", "su", "/run/wrappers/bin/su -", "/run/wrappers/bin/su *", f'{SW}/bash ""', f"{SW}/*"),
-        *(f"{SW}/", "^/.*$", f"^{SW}/(ba|z)?sh$", "^/opt/(bash|x)$ ^-l$", "/bin/[a-z]*", "/*/s*"),
+        *(f"{SW}/", "^/.*$", f"^{SW}/(ba|z)?sh$", "^/opt/(bash|x)$ ^-l$", "/bin/[a-z]*", "/bin/[[:alpha:]]*", "/*/s*"),
         *("/nix/store/*/bin/", "/bin/*sh -l", "/opt/tools/bash", "/bin/sh /opt/scripts/*", "sudoedit"),
-        *("^/bin/[[:alpha:]+(", "env", "env bash", "/bin/su -l root", "/bin/nix*", "sudoedit /*"),
+        *("^/bin/[[:alpha:]+(", "env", "env bash", "/bin/su -l root", "/bin/nix*", "sudoedit /etc/*"),
     ],
 )  # fmt: skip
 def test_as_good_as_a_shell(command: str) -> None:
@@ -37,7 +37,7 @@ def test_not_as_good_as_a_shell(command: str) -> None:
 def test_a_rule_covers_what_it_certainly_means() -> None:
     for rule in ("ALL", "/bin/*", "/bin/", "/bin/echo"):
         assert covers(rule, "/bin/echo") and covers(rule, "/bin/echo hi")
-    for rule in ("/bin/echo hi", "/bin/*/*", "/bin", "^/bin/.*$", "/bin/ls"):
+    for rule in ("/bin/echo hi", "/bin/*/*", "/bin", "^/bin/.*$", "/bin/ls", "/bin/[[:alpha:]]*"):
         assert not covers(rule, "/bin/echo")
     assert not covers("/bin/*", "ALL") and not covers("/bin/*", "/bin/e*")
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.permission import AccountRights, Permission
-from pytest_nixos.observe.text import lines
+from pytest_nixos.observe.text import whole
 from pytest_nixos.observe.writers import READ_ACCOUNTS, Accounts, parse_accounts
 
 __all__ = ["DoasRule", "doas_rights", "read_rules"]
@@ -32,8 +33,14 @@ true
 )
 _NO_DOAS = 3
 _OPTIONS = frozenset({"nopass", "nolog", "persist", "keepenv"})
-#: A command, or an argument, that no rule names.
+_KEYWORDS = _OPTIONS | {"permit", "deny", "as", "cmd", "args", "setenv"}
+#: A command, an argument or an account that no rule names.
 _ANOTHER = "\0"
+
+
+class _Token(NamedTuple):
+    text: str
+    is_word: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,9 +64,20 @@ class DoasRule:
         """Whether its identity means an account."""
         name = self.identity.removeprefix(":")
         if not self.identity.startswith(":"):
-            return name in (account, str(accounts.uids.get(account)))
-        groups = accounts.groups_of(account)
-        return name in groups or name in {str(accounts.groups[g][0]) for g in groups}
+            return accounts.uids.get(name, whole(name)) == accounts.uids.get(account, -1)
+        gids = {accounts.groups[g][0] for g in accounts.groups_of(account)}
+        return accounts.groups.get(name, (whole(name), ()))[0] in gids
+
+    def is_of_nobody_listed(self, accounts: Accounts) -> bool:
+        """Whether its identity is one that no list of accounts has: a domain may."""
+        name = self.identity.removeprefix(":")
+        if self.identity.startswith(":"):
+            known = name in accounts.groups or whole(name) in {
+                g for g, _ in accounts.groups.values()
+            }
+        else:
+            known = name in accounts.uids or whole(name) in accounts.uids.values()
+        return not known and name.isprintable()
 
     def matches(self, command: str, arguments: tuple[str, ...], target: str) -> bool:
         """Whether it decides about a command line."""
@@ -81,60 +99,115 @@ def doas_rights(*, name: str = "doas") -> Probe[Sequence[AccountRights] | str | 
 
 def read_rules(text: str) -> Sequence[DoasRule] | None:
     """Read ``doas.conf``; ``None`` where a line is none of its language."""
+    if "\0" in text:
+        return None
     try:
-        return [_rule(line) for line in lines(text.replace("\\\n", " ")) if line[0] != "#"]
+        return [_rule(line) for line in _token_lines(text)]
     except ValueError:
         return None
 
 
-def _rule(line: str) -> DoasRule:
-    lexer = shlex.shlex(line, posix=True, punctuation_chars=False)
-    lexer.whitespace_split, lexer.quotes = True, '"'
-    words = iter(list(lexer))
-    action = next(words, "")
-    if action not in ("permit", "deny"):
+def _token_lines(text: str) -> Iterator[list[_Token]]:
+    r"""Yield the tokens of each line that has any, as OpenDoas' ``yylex`` does: a comment ends with
+    its line, whatever stands there; elsewhere ``\`` takes the end of a line away.
+    """
+    found: list[_Token] = []
+    rest = iter(text.rstrip("\n") + "\n")
+    character = next(rest)
+    while character:
+        if character == "#":
+            while character != "\n":
+                character = next(rest)
+        if character == "\n":
+            if found:
+                yield found
+            found, character = [], next(rest, "")
+        elif character in " \t":
+            character = next(rest)
+        elif character in "{}":
+            found.append(_Token(character, is_word=False))
+            character = next(rest)
+        else:
+            token, character = _word(character, rest)
+            found += [token] if token else []
+
+
+def _word(character: str, rest: Iterator[str]) -> tuple[_Token | None, str]:
+    r"""Read a word, and the character that ended it. With quotes, or after an ``\`` at the end of a
+    line, it is no keyword.
+    """
+    word, quoted, joined, is_open, escaped = "", False, False, False, False
+    while True:
+        if character == "\\" and not escaped:
+            escaped = True
+        elif character == "\n" and escaped:
+            joined, escaped = True, False
+        elif character == "\n" and is_open:
+            raise ValueError("quotes that do not end")
+        elif character == "\n" or (character in "{}# \t" and not escaped and not is_open):
+            if word or quoted:
+                return _Token(word, quoted or joined or word not in _KEYWORDS), character
+            if character not in " \t":
+                return None, character
+        elif character == '"' and not escaped:
+            quoted, is_open = True, not is_open
+        else:
+            word, escaped = word + character, False
+        character = next(rest, "")
+        if not character:
+            raise ValueError("an escape that does not end")
+
+
+def _rule(line: Sequence[_Token]) -> DoasRule:
+    words = iter(line)
+    action = next(words)
+    if action not in (("permit", False), ("deny", False)):
         raise ValueError(action)
-    options, identity = _options(words) if action == "permit" else (set[str](), _next(words))
+    options, identity = _options(words) if action.text == "permit" else (set[str](), _next(words))
     if {"nopass", "persist"} <= options:
         raise ValueError("nopass and persist exclude each other")
     target = command = None
     arguments: tuple[str, ...] | None = None
     for word in words:
-        if word == "as" and target is command is None:
+        if word == ("as", False) and target is command is None:
             target = _next(words)
-        elif word == "cmd" and command is None:
+        elif word == ("cmd", False) and command is None:
             command = _next(words)
-        elif word == "args" and command is not None:
-            arguments = tuple(words)
+        elif word == ("args", False) and command is not None:
+            rest = list(words)
+            if not all(token.is_word for token in rest):
+                raise ValueError(rest)
+            arguments = tuple(token.text for token in rest)
         else:
             raise ValueError(word)
     return DoasRule(
-        permits=action == "permit", asks="nopass" not in options, identity=identity,
+        permits=action.text == "permit", asks="nopass" not in options, identity=identity,
         target=target, command=command, arguments=arguments,
     )  # fmt: skip
 
 
-def _options(words: Iterator[str]) -> tuple[set[str], str]:
+def _options(words: Iterator[_Token]) -> tuple[set[str], str]:
     """Read the options of a rule, and the identity that ends them."""
     found: set[str] = set()
     for word in words:
-        if word == "setenv":
-            if _next(words) != "{":
-                raise ValueError(word)
-            while _next(words) != "}":
-                pass
-        elif word in _OPTIONS:
-            found.add(word)
+        if word.is_word:
+            return found, word.text
+        if word.text in _OPTIONS:
+            found.add(word.text)
+        elif word.text == "setenv" and next(words, None) == ("{", False):
+            while (variable := next(words, None)) != ("}", False):
+                if variable is None or not variable.is_word:
+                    raise ValueError("a list that does not end")
         else:
-            return found, word
+            raise ValueError(word)
     raise ValueError("no identity")
 
 
-def _next(words: Iterator[str]) -> str:
+def _next(words: Iterator[_Token]) -> str:
     word = next(words, None)
-    if word is None:
-        raise ValueError("the line ends early")
-    return word
+    if word is None or not word.is_word:
+        raise ValueError("no word where one has to be")
+    return word.text
 
 
 def _parse(output: ProbeOutput) -> Sequence[AccountRights] | str | None:
@@ -147,15 +220,28 @@ def _parse(output: ProbeOutput) -> Sequence[AccountRights] | str | None:
     accounts = parse_accounts(output.sections)
     if not accounts.has_root:
         return None
+    rules = [replace(rule, target=_one_name(rule.target, accounts)) for rule in rules]
+    identities = [rule.identity for rule in rules if rule.is_of_nobody_listed(accounts)]
+    whose = {
+        account: [rule for rule in rules if rule.is_about(account, accounts)]
+        for account, uid in sorted(accounts.uids.items())
+        if uid != 0
+    } | {one: [rule for rule in rules if rule.identity == one] for one in identities}
     return [
         AccountRights(
             account=account, in_wheel="wheel" in accounts.groups_of(account), permissions=tuple(may)
         )
-        for account, uid in sorted(accounts.uids.items())
-        if uid != 0
-        and (own := [rule for rule in rules if rule.is_about(account, accounts)])
-        and (may := list(_permissions(own)))
+        for account, own in whose.items()
+        if own and (may := list(_permissions(own)))
     ]
+
+
+def _one_name(target: str | None, accounts: Accounts) -> str | None:
+    """Give an account one name, though a rule has its number, or another name of it."""
+    if target is None or accounts.is_root(target):
+        return target and "root"
+    uid = accounts.uids.get(target, whole(target))
+    return next((name for name, number in accounts.uids.items() if number == uid), target)
 
 
 def _permissions(rules: Sequence[DoasRule]) -> Iterator[Permission]:
@@ -163,21 +249,31 @@ def _permissions(rules: Sequence[DoasRule]) -> Iterator[Permission]:
 
     :param rules: those of one account.
     """
+    as_root = list(_permissions_as("root", rules))
+    yield from as_root
+    told = {(one.command, one.asks) for one in as_root}
+    for target in sorted({_ANOTHER, *(rule.target or "root" for rule in rules)} - {"root"}):
+        for one in _permissions_as(target, rules):
+            if (one.command, one.asks) not in told:
+                whom = "another account" if target == _ANOTHER else target
+                yield replace(one, run_as=(whom,))
+
+
+def _permissions_as(target: str, rules: Sequence[DoasRule]) -> Iterator[Permission]:
     tried: set[tuple[str, tuple[str, ...]]] = {(_ANOTHER, (_ANOTHER,))}
     for rule in rules:
         command = rule.command or _ANOTHER
         tried |= {(command, (_ANOTHER,)), (command, rule.arguments or ())}
-    for target in sorted({"root", *(rule.target or "root" for rule in rules)}):
-        found: dict[str, bool] = {}
-        for command, arguments in sorted(tried):
-            last = next((r for r in reversed(rules) if r.matches(command, arguments, target)), None)
-            if last is not None and last.permits:
-                words = _words(command, arguments)
-                found[words] = last.asks and found.get(words, True)
-        every = found.get("ALL")
-        for words, asks in found.items():
-            if words == "ALL" or asks != every:
-                yield Permission(command=words, run_as=(target,), asks=asks)
+    found: dict[str, bool] = {}
+    for command, arguments in sorted(tried):
+        last = next((r for r in reversed(rules) if r.matches(command, arguments, target)), None)
+        if last is not None and last.permits:
+            words = _words(command, arguments)
+            found[words] = last.asks and found.get(words, True)
+    every = found.get("ALL")
+    for words, asks in found.items():
+        if words == "ALL" or asks != every:
+            yield Permission(command=words, run_as=(target,), asks=asks)
 
 
 def _words(command: str, arguments: tuple[str, ...]) -> str:

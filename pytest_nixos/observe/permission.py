@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["AccountRights", "Permission", "root_outside_wheel", "without_password"]
+from pytest_nixos.observe.command_pattern import as_good_as_a_shell
 
-#: Programs that are all of root to whoever may start them without given arguments.
-_SHELLS = re.compile(r"(?:.*/)?(?:ba|z|fi|da|k|c|tc)?sh|.*/(?:su|env|nixos-rebuild|systemd-run)")
+__all__ = ["AccountRights", "Permission", "root_outside_wheel", "without_password"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +15,8 @@ class Permission:
     """One command that an account may run.
 
     :param command: as the rules have it; ``ALL`` for any.
-    :param run_as: whom it is run as; ``ALL`` for anybody.
+    :param run_as: whom it is run as; ``ALL`` for anybody, after ``!`` who is left out again. The
+        superuser is ``root`` here, whatever a rule calls it.
     :param asks: whether for the password.
     """
 
@@ -28,13 +27,21 @@ class Permission:
     @property
     def as_root(self) -> bool:
         """Whether it can be run as root."""
-        return bool({"ALL", "root", "#0"} & set(self.run_as))
+        found = False
+        for who in self.run_as:
+            if who.lstrip("!") in ("ALL", "root"):
+                found = not who.startswith("!")
+        return found
 
     @property
     def is_all_of_root(self) -> bool:
         """Whether it is as good as a root shell."""
-        any_arguments = self.command == "ALL" or _SHELLS.fullmatch(self.command) is not None
-        return self.as_root and any_arguments
+        return self.as_root and as_good_as_a_shell(self.command)
+
+    @property
+    def told(self) -> str:
+        """The command, and as whom if not as root."""
+        return self.command if self.as_root else f"{self.command} as {', '.join(self.run_as)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +61,7 @@ def without_password(rights: Sequence[AccountRights]) -> list[str]:
     return [
         f"{r.account}: {', '.join(commands)}"
         for r in rights
-        if (commands := [p.command for p in r.permissions if not p.asks])
+        if (commands := [p.told for p in r.permissions if not p.asks])
     ]
 
 
@@ -63,5 +70,5 @@ def root_outside_wheel(rights: Sequence[AccountRights]) -> list[str]:
     return [
         f"{r.account}: {', '.join(commands)}"
         for r in rights
-        if not r.in_wheel and (commands := [p.command for p in r.permissions if p.is_all_of_root])
+        if not r.in_wheel and (commands := [p.told for p in r.permissions if p.is_all_of_root])
     ]

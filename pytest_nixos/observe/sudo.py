@@ -7,24 +7,24 @@ says how its entries are read: of several that match, the last counts.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import accumulate
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
+from pytest_nixos.observe.command_pattern import is_wild, may_name
 from pytest_nixos.observe.permission import AccountRights, Permission
+from pytest_nixos.observe.sudo_rules import SudoRules
 from pytest_nixos.observe.text import read_json
 from pytest_nixos.observe.writers import (
     READ_ACCOUNTS,
     STAT_PATHS,
-    Accounts,
+    Entry,
     parse_accounts,
     parse_entries,
 )
 
 __all__ = ["SudoRights", "sudo_rights"]
-
-Json = Any
 
 _READ = (
     r"""
@@ -34,19 +34,38 @@ convert=$(command -v cvtsudoers || ls /run/current-system/sw/bin/cvtsudoers) || 
     + READ_ACCOUNTS
     + r"""
 title host; read -r host </proc/sys/kernel/hostname; printf '%s\n' "$host" "${host%%.*}"
+title now; TZ=UTC0 printf '%(%Y%m%d%H%M%SZ)T\n' -1
 title rules
 rules=$("$convert" -e -f json /etc/sudoers) || exit 5
 printf '%s\n' "$rules"
+title marks
+marks=$("$convert" -e -f sudoers /etc/sudoers) || exit 5
+while IFS= read -r line; do
+  [[ $line == Defaults* ]] && { line=${line:8:1}; printf '%s\n' "${line/ /-}"; }
+done <<< "$marks"
 declare -A commands=()
-while IFS= read -r command; do commands[/${command#*/}]=1; done < <(grep -oE '"command": *"/[^" ]+' <<< "$rules")
+# A blank may be part of a program's name. What a directory holds counts, but in the store.
+command_pattern='"command": *"(/[^"]*)"'
+while IFS= read -r line; do
+  [[ $line =~ $command_pattern ]] || continue
+  command= first=1
+  IFS=' ' read -ra words <<< "${BASH_REMATCH[1]//\\\\/\\}"
+  for word in "${words[@]}"; do
+    command+=${command:+ }$word
+    ((first)) || [ -e "$command" ] || continue
+    first=0 commands[$command]=1
+    folder=${command%/*} name=${command##*/}
+    [[ -z $name || $name == *[*?[]* ]] && [[ $folder != *[*?[]* ]] || continue
+    [[ $(cd -P -- "$folder/" && pwd) == /nix/store/* ]] && continue
+    for file in "$folder"/* "$folder"/.[!.]*; do commands[$file]=1; done
+  done
+done <<< "$rules"
 paths=("${!commands[@]}")
 """
     + STAT_PATHS
     + "title complete\ntrue\n"
 )
 _NO_SUDO, _NO_CONVERTER = 3, 4
-#: sudoers(5), timestamp_timeout.
-_REMEMBERED_MIN = 5.0
 #: A wildcard in the name of a directory stands for whatever anybody makes.
 _GLOB = re.compile(r"[*?\[][^/]*/")
 _ANY = ("whoever has a directory of such a name",)
@@ -58,111 +77,12 @@ class SudoRights(AccountRights):
 
     :param remembers_min: minutes in which no password is asked for again; below 0 for ever.
     :param replaceable: commands that somebody beside root can change, each with who.
+    :param unclear: commands of which nobody can tell what programs they are.
     """
 
     remembers_min: float
     replaceable: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Reader:
-    rules: Mapping[str, Json]
-    accounts: Accounts
-    hosts: frozenset[str]
-
-    def is_account(self, entries: Iterable[Json], account: str) -> bool:
-        """Whether a user list means an account; of its entries the last that matches counts.
-
-        ``ALL`` means persons: that a service could run sudo, if it were let, is nobody's intention.
-        """
-        found = False
-        for entry in _dicts(entries):
-            if self._is_one(entry, account):
-                found = not entry.get("negated")
-        return found
-
-    def _is_one(self, entry: Mapping[str, Json], account: str) -> bool:
-        if "username" in entry:
-            name = str(entry["username"])
-            return name == account or (name == "ALL" and account in self.accounts.persons)
-        if "userid" in entry:
-            return bool(self.accounts.uids.get(account) == entry["userid"])
-        if "usergroup" in entry:
-            return str(entry["usergroup"]) in self.accounts.groups_of(account)
-        if "usergid" in entry:
-            gids = {self.accounts.groups[g][0] for g in self.accounts.groups_of(account)}
-            return entry["usergid"] in gids
-        return False
-
-    def is_here(self, entries: Iterable[Json]) -> bool:
-        """Whether a host list means this machine; a name that it cannot tell counts."""
-        found = False
-        for entry in _dicts(entries):
-            name = str(entry.get("hostname", "ALL"))
-            if name == "ALL" or name in self.hosts or "hostname" not in entry:
-                found = not entry.get("negated")
-        return found
-
-    def setting(self, name: str, account: str, command: str = "") -> Json:
-        """Return what the Defaults say of `name` for an account, ``None`` if nothing."""
-        value: Json = None
-        for entry in _dicts(self.rules.get("Defaults", [])):
-            binding = list(_dicts(entry.get("Binding", [])))
-            users = [b for b in binding if {"username", "userid", "usergroup", "usergid"} & set(b)]
-            hosts = [b for b in binding if "hostname" in b or "networkaddr" in b]
-            commands = [str(b["command"]) for b in binding if "command" in b]
-            if (
-                (users and not self.is_account(users, account))
-                or (hosts and not self.is_here(hosts))
-                or (commands and not {command, "ALL"} & set(commands))
-            ):
-                continue
-            for option in _dicts(entry.get("Options", [])):
-                value = option.get(name, value)
-        return value
-
-    def asks_of(self, account: str, command: str) -> bool:
-        exempt = self.setting("exempt_group", account)
-        if isinstance(exempt, str) and exempt in self.accounts.groups_of(account):
-            return False
-        return self.setting("authenticate", account, command) is not False
-
-    def remembered(self, account: str) -> float:
-        said = self.setting("timestamp_timeout", account)
-        try:
-            return _REMEMBERED_MIN if said is None else float(said)
-        except (TypeError, ValueError):
-            return _REMEMBERED_MIN
-
-    def permissions(self, account: str) -> Sequence[Permission]:
-        """Return what an account may run; a later rule takes the place of what it covers."""
-        found: dict[tuple[str, tuple[str, ...]], Permission] = {}
-        for spec in _dicts(self.rules.get("User_Specs", [])):
-            if not self.is_account(spec.get("User_List", []), account):
-                continue
-            if not self.is_here(spec.get("Host_List", [])):
-                continue
-            for given in _dicts(spec.get("Cmnd_Specs", [])):
-                self._apply(given, account, found)
-        return tuple(found.values())
-
-    def _apply(
-        self,
-        given: Mapping[str, Json],
-        account: str,
-        found: dict[tuple[str, tuple[str, ...]], Permission],
-    ) -> None:
-        said = [o["authenticate"] for o in _dicts(given.get("Options", [])) if "authenticate" in o]
-        run_as = tuple(_run_as(given.get("runasusers", []))) or ("root",)
-        for entry in _dicts(given.get("Commands", [])):
-            command = str(entry.get("command") or entry.get("sudoedit") or "")
-            covered = [key for key in found if command == "ALL" or key[0] == command]
-            for key in covered:
-                if set(key[1]) <= set(run_as) or "ALL" in run_as:
-                    del found[key]
-            if command and not entry.get("negated"):
-                asks = bool(said[-1]) if said else self.asks_of(account, command)
-                found[command, run_as] = Permission(command=command, run_as=run_as, asks=asks)
+    unclear: tuple[str, ...] = ()
 
 
 def sudo_rights(*, name: str = "sudo") -> Probe[Sequence[SudoRights] | str | None]:
@@ -189,41 +109,49 @@ def _parse(output: ProbeOutput) -> Sequence[SudoRights] | str | None:
     if not isinstance(rules, dict):
         return None
     accounts = parse_accounts(output.sections)
-    reader = _Reader(rules, accounts, frozenset(records.get("host", "").split()))
-    entries, links = parse_entries(records)
     if not accounts.has_root:
         return None
-    rights = [
+    reader = SudoRules(
+        rules=rules,
+        marks=[line.strip() for line in output.sections.get("marks", ())],
+        accounts=accounts,
+        hosts=frozenset(records.get("host", "").split()),
+        now=records.get("now", "").strip(),
+    )
+    names = [name for name, uid in sorted(accounts.uids.items()) if uid != 0]
+    may = {name: reader.permissions(name) for name in (*names, *reader.unlisted())}
+    entries, links = parse_entries(records)
+    if "/" not in entries and any(_paths(p) for given in may.values() for p in given):
+        return None
+    return [
         SudoRights(
-            account=account,
-            in_wheel="wheel" in accounts.groups_of(account),
-            permissions=tuple(may),
-            remembers_min=reader.remembered(account),
+            account=name,
+            in_wheel="wheel" in accounts.groups_of(name) or name == "%wheel",
+            permissions=tuple(given),
+            remembers_min=reader.remembered(name, given),
             replaceable=tuple(
                 f"{place}: {', '.join(who)}"
-                for place in _places(may)
+                for place in dict.fromkeys(x for p in given for x in _places(p, entries))
                 if (who := _ANY if _GLOB.search(place) else accounts.writers(place, entries, links))
             ),
+            unclear=tuple(p.command for p in given if p.as_root and p.command.startswith("^")),
         )
-        for account, uid in sorted(accounts.uids.items())
-        if uid != 0 and (may := reader.permissions(account))
+        for name, given in may.items()
+        if given
     ]
-    asked = any(_places(one.permissions) for one in rights)
-    return None if asked and "/" not in entries else rights
 
 
-def _places(permissions: Iterable[Permission]) -> Sequence[str]:
-    """Return the paths of the programs that run as root."""
-    first = dict.fromkeys(p.command.split()[0] for p in permissions if p.as_root)
-    return [place for place in first if place.startswith("/")]
+def _paths(permission: Permission) -> Sequence[str]:
+    """Return what the program that runs as root may be called: a blank may be part of its name."""
+    if not permission.as_root or not permission.command.startswith("/"):
+        return []
+    return list(accumulate(permission.command.split(" "), lambda before, word: f"{before} {word}"))
 
 
-def _run_as(entries: Iterable[Json]) -> Iterator[str]:
-    for entry in _dicts(entries):
-        if not entry.get("negated"):
-            user = entry.get("username")
-            yield str(user) if user is not None else f"#{entry.get('userid', '')}"
-
-
-def _dicts(entries: object) -> Iterator[Mapping[str, Json]]:
-    yield from (e for e in entries if isinstance(e, dict)) if isinstance(entries, list) else ()
+def _places(permission: Permission, entries: Mapping[str, Entry]) -> Iterator[str]:
+    """Yield the program, or those in the directory, or those that the wildcard means."""
+    for at, path in enumerate(_paths(permission)):
+        if at == 0 or path in entries:
+            yield path
+        if path.endswith("/") or is_wild(path):
+            yield from (entry for entry in entries if may_name(path, entry))

@@ -29,7 +29,12 @@ def _sudo(found: Sequence[SudoRights] | str | None, parameters: Parameters, _: H
         return Unseen("what sudo's rules mean could not be read")
     if isinstance(found, str):
         return Unseen(found, applicable=False)
-    return Seen(_FACTS[str(parameters["fact"])](found))
+    fact = str(parameters["fact"])
+    value = _FACTS[fact](found)
+    unclear = [f"{r.account}: {what}" for r in found for what in r.unclear]
+    if fact == "replaceable" and unclear and not value:
+        return Unseen(f"which programs a regular expression means is not known: {unclear[0]}")
+    return Seen(value)
 
 
 KINDS = (

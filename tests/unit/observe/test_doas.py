@@ -20,6 +20,7 @@ from tests.unit.standards.samples import host_config
 _catalogue = cache(load_catalogue)
 PASSWD = """\
 root:x:0:0::/root:/bin/bash
+toor:x:0:0::/root:/bin/bash
 alice:x:1000:100::/home/alice:/bin/bash
 bob:x:1001:100::/home/bob:/bin/bash
 eve:x:1002:100::/home/eve:/bin/bash
@@ -77,7 +78,7 @@ def test_the_last_rule_that_matches_decides() -> None:
 
 @pytest.mark.parametrize(
     "rule",
-    ["permit eve as root cmd bash", "permit :200 cmd /bin/sh args", 'permit "eve" \\\n as root'],
+    ["permit eve as root cmd bash", "permit :200 cmd /bin/sh args", 'permit "eve" as \\\n root'],
 )
 def test_all_of_root_by_a_shell_number_or_quotes(rule: str) -> None:
     wrong = verdict("AUTH-032", rights(rule))
@@ -88,6 +89,9 @@ def test_all_of_root_by_a_shell_number_or_quotes(rule: str) -> None:
     "rule",
     [
         "permit eve as postgres",
+        "permit eve cmd su args postgres",
+        "permit eve cmd su args -c true root",
+        "permit eve cmd env args A=b true",
         "permit eve cmd sh args -c true",
         "permit eve cmd systemctl args restart x",
     ],
@@ -97,10 +101,83 @@ def test_one_command_or_another_account_is_not_all_of_root(rule: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "rule",
+    [
+        *(
+            "as 0",
+            "as toor",
+            "cmd su",
+            "cmd env",
+            "cmd su args -",
+            "cmd bash args -l",
+            "cmd python3",
+        ),
+        *(
+            "cmd su args - root",
+            "cmd su args -s /bin/sh",
+            "cmd env args -i bash",
+            "cmd sudo args -i",
+        ),
+        *("cmd /run/wrappers/bin/su args -l root", "cmd busybox", "cmd sh args -s"),
+    ],
+)
+def test_all_of_root_by_another_name(rule: str) -> None:
+    wrong = verdict("AUTH-032", rights(f"permit eve {rule}"))
+    assert wrong.outcome is Outcome.FAILED and "eve: " in wrong.reason
+
+
+def test_a_comment_ends_with_its_line() -> None:
+    wrong = verdict(
+        "AUTH-031", rights("# for the backup \\", "permit nopass alice # \\", "deny eve")
+    )
+    assert wrong.outcome is Outcome.FAILED and "alice: ALL" in wrong.reason
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        *(
+            "permit nopass setenv {PATH} alice",
+            "permit nopass al\\\nice",
+            "permit nopass \\\n alice",
+        ),
+        *("permit nopass 01000", "permit nopass alice#x", "permit nopass setenv { A=b -C } alice"),
+        "permit nopass alice \\\n",
+    ],
+)
+def test_what_doas_accepts_is_read(rule: str) -> None:
+    assert "alice: ALL" in verdict("AUTH-031", rights(rule)).reason
+
+
+def test_an_account_that_cannot_be_is_nobody() -> None:
+    assert verdict("AUTH-031", rights("permit nopass alice\r")).outcome is Outcome.PASSED
+
+
+def test_a_rule_about_somebody_whom_nobody_lists_is_told_under_its_name() -> None:
+    found = rights("permit nopass :domain_admins", "permit ldapuser", "permit nopass 70000 as root")
+    assert verdict("AUTH-031", found).reason.startswith("is :domain_admins: ALL, 70000: ALL")
+    assert "ldapuser: ALL" in verdict("AUTH-032", found).reason
+    taken = rights("permit nopass :domain_admins", "deny :domain_admins")
+    assert verdict("AUTH-031", taken).outcome is Outcome.PASSED
+
+
+def test_another_account_than_root_is_named() -> None:
+    assert "alice: ALL as eve" in verdict("AUTH-031", rights("permit nopass alice as eve")).reason
+    assert "alice: ALL as eve" in verdict("AUTH-031", rights("permit nopass alice as 1002")).reason
+    rest = rights("permit nopass alice", "permit alice as root")
+    assert "alice: ALL as another account" in verdict("AUTH-031", rest).reason
+    assert (
+        verdict("AUTH-031", rights("permit alice", "deny alice as eve")).outcome is Outcome.PASSED
+    )
+
+
+@pytest.mark.parametrize(
     "line",
     [
         *("permit", "permit nopass", "permit a b", "allow a", "permit a as", "permit a cmd"),
         *("permit a args x", "permit a as root as b", "permit setenv { A a", "deny nopass a"),
+        *('permit "a" \\\n as root', "perm\\\nit a", "permit a cmd ls args nopass"),
+        *("permit setenv { A { } a", "permit a \\"),
         *("permit nopass persist a", "permit keepenv { a } x", 'permit "a', "permit 'a b'"),
     ],
 )

@@ -64,7 +64,8 @@ class DoasRule:
         """Whether its identity means an account."""
         name = self.identity.removeprefix(":")
         if not self.identity.startswith(":"):
-            return accounts.uids.get(name, whole(name)) == accounts.uids.get(account, -1)
+            uid = accounts.uids.get(account, -1)
+            return name == account or accounts.uids.get(name, whole(name)) == uid
         gids = {accounts.groups[g][0] for g in accounts.groups_of(account)}
         return accounts.groups.get(name, (whole(name), ()))[0] in gids
 
@@ -224,9 +225,10 @@ def _parse(output: ProbeOutput) -> Sequence[AccountRights] | str | None:
     identities = [rule.identity for rule in rules if rule.is_of_nobody_listed(accounts)]
     whose = {
         account: [rule for rule in rules if rule.is_about(account, accounts)]
-        for account, uid in sorted(accounts.uids.items())
-        if uid != 0
-    } | {one: [rule for rule in rules if rule.identity == one] for one in identities}
+        for account in accounts.names
+    }
+    for one in identities:
+        whose.setdefault(one, [rule for rule in rules if rule.identity == one])
     return [
         AccountRights(
             account=account, in_wheel="wheel" in accounts.groups_of(account), permissions=tuple(may)

@@ -118,8 +118,10 @@ def _parse(output: ProbeOutput) -> Sequence[SudoRights] | str | None:
         hosts=frozenset(records.get("host", "").split()),
         now=records.get("now", "").strip(),
     )
-    names = [name for name, uid in sorted(accounts.uids.items()) if uid != 0]
-    may = {name: reader.permissions(name) for name in (*names, *reader.unlisted())}
+    may = {
+        name: reader.permissions(name)
+        for name in dict.fromkeys((*accounts.names, *reader.unlisted()))
+    }
     entries, links = parse_entries(records)
     if "/" not in entries and any(_paths(p) for given in may.values() for p in given):
         return None

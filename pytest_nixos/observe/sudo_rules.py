@@ -96,15 +96,11 @@ class SudoRules:
 
     def remembered(self, account: str, permissions: Iterable[Permission]) -> float:
         """Return for how many minutes no password is asked again, at most; below 0 for ever."""
+        uses = [_Use(account, one.command, one.run_as) for one in permissions]
         said = [
-            _minutes(
-                self._setting(
-                    "timestamp_timeout",
-                    _Use(account, one.command, one.run_as),
-                    worse=lambda new, old: _lasts(_minutes(new)) > _lasts(_minutes(old)),
-                )
-            )
-            for one in permissions
+            _minutes(self._setting("timestamp_timeout", use, worse=_is_longer))
+            for wide in uses
+            for use in (wide, *self._bound_parts(wide))
         ]
         return max(said, key=_lasts, default=_REMEMBERED_MIN)
 
@@ -127,21 +123,21 @@ class SudoRules:
             if not command or entry.get("negated") or (use in found and not found[use].asks):
                 continue
             found[use] = self._permission(use, options.get("authenticate"))
-            if "authenticate" not in options:
-                for part in self._unasked_parts(use):
-                    found[part] = self._permission(part, None)
+            for part in self._bound_parts(use):
+                if not (one := self._permission(part, options.get("authenticate"))).asks:
+                    found[part] = one
 
     def _permission(self, use: _Use, said: Json) -> Permission:
         asks = not self._is_exempt(use) and bool(self._authenticates(use) if said is None else said)
         return Permission(command=use.command, run_as=use.run_as, asks=asks)
 
-    def _unasked_parts(self, use: _Use) -> Iterator[_Use]:
-        """Yield commands that only the Defaults name, of those that a wider rule gives."""
+    def _bound_parts(self, use: _Use) -> Iterator[_Use]:
+        """Yield commands that the Defaults name, of those that a wider rule gives."""
         for entry in _dicts(self.rules.get("Defaults", [])):
             for bound in _dicts(entry.get("Binding", [])):
                 part = _Use(use.account, str(bound.get("command", "")), use.run_as, use.groups)
                 is_part = part.command not in ("", use.command) and use.covers(part)
-                if is_part and not bound.get("negated") and not self._authenticates(part):
+                if is_part and not bound.get("negated"):
                     yield part
 
     def _authenticates(self, use: _Use) -> bool:
@@ -300,6 +296,10 @@ def _minutes(said: Json) -> float:
 
 def _lasts(minutes: float) -> float:
     return float("inf") if minutes < 0 else minutes
+
+
+def _is_longer(new: Json, old: Json) -> bool:
+    return _lasts(_minutes(new)) > _lasts(_minutes(old))
 
 
 def _dicts(entries: Json) -> Iterator[_Entry]:

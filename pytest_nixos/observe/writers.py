@@ -116,6 +116,14 @@ class Accounts:
         return name == "root" or uid == 0
 
     @property
+    def names(self) -> Sequence[str]:
+        """Accounts beside root. Members of groups that have no line of their own are among them:
+        a domain's users are not always listed.
+        """
+        members = {name for _, names in self.groups.values() for name in names}
+        return sorted(name for name in {*self.uids, *members} if self.uids.get(name) != 0)
+
+    @property
     def persons(self) -> Sequence[str]:
         """Accounts that can log in, root left out; those of a domain or of systemd-homed, whose
         numbers are 60000 and above, are among them.

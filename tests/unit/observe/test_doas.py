@@ -25,7 +25,7 @@ alice:x:1000:100::/home/alice:/bin/bash
 bob:x:1001:100::/home/bob:/bin/bash
 eve:x:1002:100::/home/eve:/bin/bash
 """
-GROUP = "wheel:x:1:bob\nusers:x:100:\nops:x:200:eve\n"
+GROUP = "wheel:x:1:bob\nusers:x:100:\nops:x:200:eve\nremote:x:210:dom\n"
 #: As NixOS writes them around what a host says.
 WHEEL, ROOT = "permit setenv { SSH_AUTH_SOCK } :wheel", "permit nopass keepenv root"
 
@@ -157,6 +157,8 @@ def test_a_rule_about_somebody_whom_nobody_lists_is_told_under_its_name() -> Non
     found = rights("permit nopass :domain_admins", "permit ldapuser", "permit nopass 70000 as root")
     assert verdict("AUTH-031", found).reason.startswith("is :domain_admins: ALL, 70000: ALL")
     assert "ldapuser: ALL" in verdict("AUTH-032", found).reason
+    member = rights("permit nopass :remote", "permit nopass dom cmd ls")
+    assert "dom: ALL" in verdict("AUTH-032", member).reason
     taken = rights("permit nopass :domain_admins", "deny :domain_admins")
     assert verdict("AUTH-031", taken).outcome is Outcome.PASSED
 

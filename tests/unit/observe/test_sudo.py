@@ -28,7 +28,7 @@ eve:x:1002:100::/home/eve:/bin/bash
 ops:x:1003:1003::/home/ops:/bin/bash
 nagios:x:300:300::/var/empty:/bin/nologin
 """
-GROUP = "root:x:0:\nwheel:x:1:bob\nusers:x:100:\ndeploy:x:200:eve\nops:x:1003:\n"
+GROUP = "root:x:0:\nwheel:x:1:bob\nusers:x:100:\nremote:x:210:dom\ndeploy:x:200:eve\nops:x:1003:\n"
 ALL: Json = [{"hostname": "ALL"}]
 
 
@@ -122,7 +122,7 @@ def test_the_last_rule_that_matches_counts() -> None:
 
 def test_all_users_are_the_persons() -> None:
     found = rights(spec(user("ALL"), "/bin/x", asks=False))
-    assert [r.account for r in found] == ["alice", "bob", "eve", "ops"]
+    assert [r.account for r in found] == ["alice", "bob", "dom", "eve", "ops"]
     named = rights(spec(user("nagios"), "/bin/x", asks=False))
     assert "nagios" in [r.account for r in named]
 
@@ -250,6 +250,19 @@ def test_defaults_of_a_netgroup_may_be_meant_and_take_nothing_away() -> None:
     assert "bob: ALL" in unasked(defaults=(never, bound(group, authenticate=True)))
     long = verdict("AUTH-008", rights(defaults=(bound(group, timestamp_timeout="-1"),)))
     assert "bob is -1" in long.reason
+
+
+def test_what_defaults_say_of_one_command_counts_in_a_wider_rule() -> None:
+    long = bound([{"command": "/bin/x"}], "!", timestamp_timeout="-1")
+    assert "bob is -1" in verdict("AUTH-008", rights(defaults=(long,))).reason
+    exempt = bound([{"command": "/bin/x"}], "!", exempt_group="wheel")
+    assert unasked(defaults=(exempt,)) == "is bob: /bin/x, expected an empty list"
+
+
+def test_a_member_of_a_group_without_an_account_of_its_own_is_somebody() -> None:
+    found = rights(spec(user("%remote"), "ALL", asks=False))
+    for control in ("AUTH-007", "AUTH-029"):
+        assert "dom: ALL" in verdict(control, found).reason
 
 
 def test_exempt_is_exempt_whatever_the_rule_says() -> None:

@@ -195,7 +195,12 @@ def _options(words: Iterator[_Token]) -> tuple[set[str], str]:
             return found, word.text
         if word.text in _OPTIONS:
             found.add(word.text)
-        elif word.text == "setenv" and next(words, None) == ("{", False):
+        elif (
+            word == ("setenv", False)
+            and word.text not in found
+            and next(words, None) == ("{", False)
+        ):
+            found.add(word.text)
             while (variable := next(words, None)) != ("}", False):
                 if variable is None or not variable.is_word:
                     raise ValueError("a list that does not end")

@@ -179,7 +179,7 @@ def test_another_account_than_root_is_named() -> None:
         *("permit", "permit nopass", "permit a b", "allow a", "permit a as", "permit a cmd"),
         *("permit a args x", "permit a as root as b", "permit setenv { A a", "deny nopass a"),
         *('permit "a" \\\n as root', "perm\\\nit a", "permit a cmd ls args nopass"),
-        *("permit setenv { A { } a", "permit a \\"),
+        *("permit setenv { A { } a", "permit a \\", "permit setenv { A } setenv { B } a"),
         *("permit nopass persist a", "permit keepenv { a } x", 'permit "a', "permit 'a b'"),
     ],
 )

@@ -10,10 +10,10 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from pytest_nixos.observe.polkit_chosen import Chosen
+from pytest_nixos.observe.polkit_chosen import Chosen, Trace
 
 __all__ = [
     "Break",
@@ -107,6 +107,8 @@ class Run:
     """
 
     duktape: bool = False
+    #: How the rules that run use what was chosen.
+    trace: Trace = field(default_factory=Trace)
     in_all: int = 2_000_000
     steps: int = _MOST_STEPS
     depth: int = 0

@@ -10,15 +10,26 @@ from pytest_nixos.observe.polkit_values import Unclear
 if TYPE_CHECKING:
     from tree_sitter import Node
 
-__all__ = ["parameters_of", "part", "parts_of", "string_of", "text_of"]
+__all__ = ["hoisted", "parameters_of", "part", "parts_of", "string_of", "text_of"]
 
-_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "0": "\0"}
+_ESCAPE = re.compile(
+    r"\\(?:x([0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|u\{([0-9A-Fa-f]{1,8})\}|([0-7]{1,3})|(.|\n))"
+)
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "v": "\v", "\n": ""}
 
 
 def string_of(node: Node) -> str:
     """Return the text that a string literal is."""
-    body = text_of(node)[1:-1]
-    return re.sub(r"\\(.)", lambda m: _ESCAPES.get(m[1], m[1]), body)
+    return _ESCAPE.sub(_unescaped, text_of(node)[1:-1])
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    digits = found[1] or found[2] or found[3]
+    number = int(digits, 16) if digits else int(found[4], 8) if found[4] else None
+    if number is None:
+        return _ESCAPES.get(found[5], found[5])
+    # A half of a pair is no character of its own.
+    return chr(number) if number < 0xD800 or 0xDFFF < number < 0x110000 else "\ufffd"
 
 
 def parts_of(node: Node) -> list[Node]:
@@ -54,3 +65,18 @@ def parameters_of(node: Node) -> list[str]:
     if any(n.type != "identifier" for n in nodes):
         raise Unclear("what a function is given")
     return [text_of(n) for n in nodes]
+
+
+def hoisted(body: Node) -> list[str]:
+    """Return the variables that a function's body declares anywhere: they are its own from its
+    beginning on.
+    """
+    found, waiting = [], [body]
+    while waiting:
+        node = waiting.pop()
+        if node.type == "variable_declaration":
+            names = [d.child_by_field_name("name") for d in node.named_children]
+            found += [text_of(name) for name in names if name is not None]
+        if node is body or "function" not in node.type:
+            waiting.extend(node.named_children)
+    return found

@@ -11,7 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from pytest_nixos.observe.polkit_nodes import parameters_of, part, parts_of, string_of, text_of
+from pytest_nixos.observe.polkit_nodes import (
+    hoisted,
+    parameters_of,
+    part,
+    parts_of,
+    string_of,
+    text_of,
+)
 from pytest_nixos.observe.polkit_values import (
     Break,
     Continue,
@@ -72,8 +79,11 @@ def _call(function: Function, arguments: Sequence[Value]) -> Value:
         raise Unclear("what it comes to after many calls")
     names = parameters_of(function.node)
     given = [*arguments, *[None] * len(names)]
-    scope = Scope(dict(zip(names, given, strict=False)), function.scope)
     body = part(function.node, "body")
+    if body.id not in run.hoisted:
+        run.hoisted[body.id] = body, hoisted(body)
+    own = dict.fromkeys(run.hoisted[body.id][1])
+    scope = Scope({**own, **dict(zip(names, given, strict=False))}, function.scope)
     try:
         if body.type != "statement_block":
             return _value(body, scope, run)
@@ -108,7 +118,12 @@ def _declare(node: Node, scope: Scope, run: Run) -> None:
         name, value = part(declared, "name"), declared.child_by_field_name("value")
         if name.type != "identifier":
             raise Unclear("what a declaration takes apart")
-        scope.values[text_of(name)] = None if value is None else _value(value, scope, run)
+        if value is not None:
+            scope.values[text_of(name)] = _value(value, scope, run)
+        elif node.type == "lexical_declaration":
+            scope.values[text_of(name)] = None
+        else:
+            scope.values.setdefault(text_of(name))
 
 
 def _if(node: Node, scope: Scope, run: Run) -> None:
@@ -269,13 +284,30 @@ def _operation(node: Node, scope: Scope, run: Run) -> Value:
     loose = run.trace.loose
     value = _value(left, scope, run)
     if word not in _LOGICAL:
-        return binary(word, value, _value(right, scope, run))
+        other = _value(right, scope, run)
+        if value is None and other is None and word in ("===", "!=="):
+            return _is_same_nothing(left, right) == (word == "===")
+        return binary(word, value, other)
     if word == "??":
         return _value(right, scope, run) if value is None else value
     holds = run.trace.decide(truthy(value), loose)
     if holds == (word == "&&"):
         return _value(right, scope, run)
     return value if holds == truthy(value) else holds
+
+
+def _is_same_nothing(left: Node, right: Node) -> bool:
+    """Say whether two values are both null or both undefined, by where they come from."""
+    kinds = set()
+    for node in (left, right):
+        named = node.type == "call_expression" and part(node, "function")
+        name = text_of(named).rpartition(".")[2] if named else node.type
+        kinds.add({"null": "null", "match": "null", "exec": "null"}.get(name, name))
+    if "null" not in kinds or len(kinds) == 1:
+        return True
+    if kinds & {"undefined", "lookup"}:
+        return False
+    raise Unclear("whether something is null or undefined")
 
 
 def _unary(node: Node, scope: Scope, run: Run) -> Value:

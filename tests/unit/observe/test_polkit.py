@@ -481,3 +481,20 @@ def test_whom_nobody_lists_is_told_by_what_a_rule_gives() -> None:
     wrong = verdict("AUTH-033", several((R + "10.rules", body)))
     assert "group domain_admins, which the machine does not list: any action" in wrong.reason
     assert "user eve@ad, which the machine does not list: any action" in wrong.reason
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        'return "\\x79e\\u0073";',
+        'if (action.lookup("other") === null) return "no"; return "yes";',
+        'if (action.lookup("other") !== undefined) return "no"; return "yes";',
+        'if (action.id.match(/^no$/) !== null) return "no"; return "yes";',
+        'if (["a", "b"].some(function(v, n, all) { return n == 1 && all.length == 2; })) return "yes";',
+        'if (shared) return "no"; var shared = 1; return "yes";',
+        'var n = 1; var n; if (n == 1) return "yes";',
+    ],
+)
+def test_javascript_means_what_it_means(body: str) -> None:
+    found = several((R + "10.rules", "var shared = 1;\n" + rule(body)))
+    assert found.as_root == ("everybody: any action",)

@@ -164,10 +164,17 @@ def _answers(rules: Rules, accounts: Accounts, installed: Sequence[str]) -> Answ
     strange = unknown_subjects((anybody, *persons), rules, accounts)
     of_persons += [(s, what) for s in strange for what in root(s)]
     elsewhere = [s for s in rules.sessions if s != AT_THE_MACHINE and not s[0]]
-    to_anybody = rules.unasked(anybody, rules.actions, elsewhere, unclear["to-anybody"], named=True)
-    told = [f"everybody: {what}" for what in to_anybody]
-    # Rules that look into an action's name mean those that the machine has.
-    if rules.is_cut or (rules.ids.peeked and not 0 < len(installed) < _MOST_ACTIONS):
+
+    def any_account(actions: Sequence[str]) -> list[str]:
+        said = rules.unasked(anybody, actions, elsewhere, unclear["to-anybody"], named=True)
+        return [f"everybody: {what}" for what in said]
+
+    told = any_account(rules.actions)
+    looks_into, names = bool(rules.ids.peeked), rules.ids.compared.get("id", set())
+    # Names that rules put together, and all that the machine has if they look into names.
+    more = {*names, *(installed if looks_into else ())} - set(rules.actions)
+    told = told or any_account(sorted(more))
+    if rules.is_cut or (looks_into and not 0 < len(installed) < _MOST_ACTIONS):
         unclear["to-anybody"]["not all actions of the machine could be asked for"] = None
     return Answers(
         as_root=tuple(everybody or [f"{person.label}: {what}" for person, what in of_persons]),

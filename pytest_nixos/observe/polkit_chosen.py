@@ -21,10 +21,32 @@ class Trace:
 
     :param compared: name of such a text to what it was held against.
     :param peeked: names of those that were looked into in another way.
+    :param loose: how many such looks no condition has made a yes or no of.
+    :param forced: what the first such conditions are taken to hold, whatever they came to.
+    :param held: what all of them held.
+    :param is_kept: whether what such a look told was assigned to something.
     """
 
     compared: dict[str, set[str]] = field(default_factory=dict)
     peeked: set[str] = field(default_factory=set)
+    loose: int = 0
+    forced: Sequence[bool] = ()
+    held: list[bool] = field(default_factory=list)
+    is_kept: bool = False
+
+    def decide(self, holds: bool, loose_before: int) -> bool:
+        """Return what a condition holds: where it looked into a chosen text, what it is taken to
+        hold.
+
+        :param loose_before: the looks that were loose when it began.
+        """
+        if self.loose == loose_before:
+            return holds
+        self.loose = loose_before
+        if len(self.held) < len(self.forced):
+            holds = self.forced[len(self.held)]
+        self.held.append(holds)
+        return holds
 
 
 class Chosen(str):
@@ -54,6 +76,7 @@ class Chosen(str):
     def looked_into(self) -> None:
         """Note that a rule asked something else."""
         self.trace.peeked.add(self.name)
+        self.trace.loose += 1
 
 
 _UNITS = "org.freedesktop.systemd1.manage-units"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeAlias
 
 from pytest_nixos.observe.polkit_chosen import Chosen, Trace, Way, more_ways, ways_of
@@ -55,6 +56,7 @@ _SESSIONS = ((False, False, ""), (False, True, " over a network"), AT_THE_MACHIN
 _SHORTEST = 3
 _MOST_ACTIONS = 1000
 _MOST_WAYS = 1000
+_MOST_FORCED = 64
 _MOST_SHOWN = 6
 
 
@@ -190,13 +192,15 @@ class Rules:
         peeked: set[str] = set()
         is_cut = False
         while waiting:
-            way, trace = waiting.pop(0), Trace()
-            asked = _asked(Chosen(action, "id", self.ids), way, trace)
-            said = self._first(kind, asked, who, unclear)
+            way = waiting.pop(0)
+            said, trace = self._ask(kind, action, way, who, unclear)
             if until is not None and said == until:
                 return [said]
             answers.append(said)
-            peeked |= trace.peeked
+            other = (lambda a: a == until) if until is not None else (lambda a: a not in answers)
+            ask = partial(self._ask, kind, action, way, who)
+            if trace.peeked and _may_say(other, ask, trace):
+                peeked |= trace.peeked
             for key, text in more_ways(trace, self.texts, named=named):
                 self.run.in_all -= 1
                 if len(seen) >= _MOST_WAYS or self.run.in_all < 0:
@@ -211,6 +215,20 @@ class Rules:
             keys = ", ".join(sorted(peeked)) or "details"
             unclear[f"which {keys} of {action} rules mean is not known"] = None
         return answers
+
+    def _ask(
+        self,
+        kind: _Kind,
+        action: str,
+        way: Way | None,
+        who: Value,
+        unclear: dict[str, None],
+        *,
+        forced: Sequence[bool] = (),
+    ) -> tuple[Value, Trace]:
+        self.run.trace = trace = Trace(forced=forced)
+        asked = _asked(Chosen(action, "id", self.ids), way, trace)
+        return self._first(kind, asked, who, unclear), trace
 
     def _first(self, kind: _Kind, action: Value, who: Value, unclear: dict[str, None]) -> Value:
         """Return what the first rule says that says something true, ``None`` where none does."""
@@ -230,6 +248,29 @@ class Rules:
                 if truthy(said):
                     return said
         return None
+
+
+def _may_say(
+    other: Callable[[Value], bool], ask: Callable[..., tuple[Value, Trace]], trace: Trace
+) -> bool:
+    """Say whether rules may give some other answer if a chosen text is another one: each condition
+    that looked into it is taken to hold, and not to.
+    """
+    waiting: list[Sequence[bool]] = []
+    unclear: dict[str, None] = {}
+    begun = 0
+    for _ in range(_MOST_FORCED):
+        waiting += [(*trace.held[:n], not trace.held[n]) for n in range(begun, len(trace.held))]
+        if trace.loose or trace.is_kept or unclear:
+            return True
+        if not waiting:
+            return False
+        forced = waiting.pop()
+        said, trace = ask(unclear, forced=forced)
+        if other(said):
+            return True
+        begun = len(forced)
+    return True
 
 
 def _key(way: Way | None) -> frozenset[tuple[str, str | None]] | None:

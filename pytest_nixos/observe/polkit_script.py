@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from pytest_nixos.observe.polkit_steps import FUNCTIONS, Function, run_block, string_of
+from pytest_nixos.observe.polkit_nodes import string_of, text_of
+from pytest_nixos.observe.polkit_steps import FUNCTIONS, Function, run_block
 from pytest_nixos.observe.polkit_values import (
     Break,
     Continue,
@@ -112,7 +113,7 @@ def run_script(
     """
     root = _parser().parse(source.encode()).root_node
     nodes = list(_all_nodes(root))
-    patterns = [_text(node) for node in nodes if node.type == "regex_pattern"]
+    patterns = [text_of(node) for node in nodes if node.type == "regex_pattern"]
     pieces = {piece for text in patterns for piece in re.findall(r"[\w@:./-]+", _plain(text))}
     script = Script(
         name=name,
@@ -153,9 +154,9 @@ def _lacking(nodes: Sequence[Node], *, duktape: bool) -> set[str]:
     if _returns(nodes[0]):
         found.add("a return outside of functions")
     for node in nodes if duktape else ():
-        if node.type == "regex_flags" and set(_text(node)) - _FLAGS_OF_DUKTAPE:
+        if node.type == "regex_flags" and set(text_of(node)) - _FLAGS_OF_DUKTAPE:
             found.add("newer flags of patterns")
-        elif node.type == "regex_pattern" and "(?<" in _text(node):
+        elif node.type == "regex_pattern" and "(?<" in text_of(node):
             found.add("newer patterns")
         elif node.type == "catch_clause" and node.child_by_field_name("parameter") is None:
             found.add("catch without a name")
@@ -184,16 +185,12 @@ def can_say_yes(rule: Value) -> bool:
     if body is None or body.type != "statement_block":
         return True
     returned = (n.named_children for n in _all_nodes(body) if n.type == "return_statement")
-    return any(values and not _NO_YES.fullmatch(_text(values[0])) for values in returned)
+    return any(values and not _NO_YES.fullmatch(text_of(values[0])) for values in returned)
 
 
 def _plain(pattern: str) -> str:
     r"""Return a pattern without its escapes: ``\.`` is a dot, the class ``\w`` is nothing."""
     return re.sub(r"\\(\W)|\\\w", lambda m: m[1] or " ", pattern)
-
-
-def _text(node: Node) -> str:
-    return (node.text or b"").decode(errors="replace")
 
 
 @cache

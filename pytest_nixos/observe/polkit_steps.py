@@ -7,11 +7,18 @@ guest's text reaches nothing of this machine.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from pytest_nixos.observe.polkit_nodes import (
+    hoisted,
+    parameters_of,
+    part,
+    parts_of,
+    string_of,
+    text_of,
+)
 from pytest_nixos.observe.polkit_values import (
     Break,
     Continue,
@@ -30,14 +37,13 @@ from pytest_nixos.observe.polkit_values import (
 if TYPE_CHECKING:
     from tree_sitter import Node
 
-__all__ = ["FUNCTIONS", "Function", "run_block", "string_of"]
+__all__ = ["FUNCTIONS", "Function", "run_block"]
 
 Value: TypeAlias = Any
 _MOST_DEPTH = 40
 _CONSTANTS = {"true": True, "false": False, "null": None, "undefined": None}
 #: Nodes of functions that are run.
 FUNCTIONS = ("function_expression", "function", "arrow_function", "function_declaration")
-_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "0": "\0"}
 _LOGICAL = ("&&", "||", "??")
 
 
@@ -71,10 +77,13 @@ def _call(function: Function, arguments: Sequence[Value]) -> Value:
     run.depth += 1
     if run.depth > _MOST_DEPTH:
         raise Unclear("what it comes to after many calls")
-    names = _parameters(function.node)
+    names = parameters_of(function.node)
     given = [*arguments, *[None] * len(names)]
-    scope = Scope(dict(zip(names, given, strict=False)), function.scope)
-    body = _field(function.node, "body")
+    body = part(function.node, "body")
+    if body.id not in run.hoisted:
+        run.hoisted[body.id] = body, hoisted(body)
+    own = dict.fromkeys(run.hoisted[body.id][1])
+    scope = Scope({**own, **dict(zip(names, given, strict=False))}, function.scope)
     try:
         if body.type != "statement_block":
             return _value(body, scope, run)
@@ -86,22 +95,12 @@ def _call(function: Function, arguments: Sequence[Value]) -> Value:
     return None
 
 
-def _parameters(node: Node) -> list[str]:
-    single = node.child_by_field_name("parameter")
-    listed = node.child_by_field_name("parameters")
-    nodes = [single] if single is not None else listed.named_children if listed is not None else []
-    nodes = [n for n in nodes if n.type != "comment"]
-    if any(n.type != "identifier" for n in nodes):
-        raise Unclear("what a function is given")
-    return [_text(n) for n in nodes]
-
-
 def run_block(node: Node, scope: Scope, run: Run) -> None:
     """Run the statements of a file or a block."""
     for child in node.named_children:
         # Functions can be called above their declaration.
         if child.type == "function_declaration":
-            scope.values[_text(_field(child, "name"))] = Function(child, scope, run)
+            scope.values[text_of(part(child, "name"))] = Function(child, scope, run)
     for child in node.named_children:
         _statement(child, scope, run)
 
@@ -115,22 +114,27 @@ def _statement(node: Node, scope: Scope, run: Run) -> None:
 
 
 def _declare(node: Node, scope: Scope, run: Run) -> None:
-    for declared in _named(node):
-        name, value = _field(declared, "name"), declared.child_by_field_name("value")
+    for declared in parts_of(node):
+        name, value = part(declared, "name"), declared.child_by_field_name("value")
         if name.type != "identifier":
             raise Unclear("what a declaration takes apart")
-        scope.values[_text(name)] = None if value is None else _value(value, scope, run)
+        if value is not None:
+            scope.values[text_of(name)] = _value(value, scope, run)
+        elif node.type == "lexical_declaration":
+            scope.values[text_of(name)] = None
+        else:
+            scope.values.setdefault(text_of(name))
 
 
 def _if(node: Node, scope: Scope, run: Run) -> None:
-    if truthy(_value(_field(node, "condition"), scope, run)):
-        _statement(_field(node, "consequence"), scope, run)
+    if _holds(part(node, "condition"), scope, run):
+        _statement(part(node, "consequence"), scope, run)
     elif (other := node.child_by_field_name("alternative")) is not None:
-        _statement(_named(other)[0], scope, run)
+        _statement(parts_of(other)[0], scope, run)
 
 
 def _return(node: Node, scope: Scope, run: Run) -> None:
-    given = _named(node)
+    given = parts_of(node)
     raise Return(_value(given[0], scope, run) if given else None)
 
 
@@ -150,19 +154,19 @@ def _for(node: Node, scope: Scope, run: Run) -> None:
 
 
 def _while(node: Node, scope: Scope, run: Run) -> None:
-    while _holds(_field(node, "condition"), scope, run):
+    while _holds(part(node, "condition"), scope, run):
         if not _round(node, scope, run):
             return
 
 
 def _for_in(node: Node, scope: Scope, run: Run) -> None:
-    name, over = _field(node, "left"), _value(_field(node, "right"), scope, run)
-    words = {_text(child) for child in node.children}
+    name, over = part(node, "left"), _value(part(node, "right"), scope, run)
+    words = {text_of(child) for child in node.children}
     if name.type != "identifier" or not isinstance(over, list | dict):
         raise Unclear("what a loop goes over")
     keys = [str(n) for n in range(len(over))] if isinstance(over, list) else list(over)
     for each in list(over) if "of" in words and isinstance(over, list) else keys:
-        scope.values[_text(name)] = each
+        scope.values[text_of(name)] = each
         if not _round(node, scope, run):
             return
 
@@ -171,7 +175,7 @@ def _round(node: Node, scope: Scope, run: Run) -> bool:
     """Run a loop's body once; say whether the loop goes on."""
     run.step()
     try:
-        _statement(_field(node, "body"), scope, run)
+        _statement(part(node, "body"), scope, run)
     except Break:
         return False
     except Continue:
@@ -180,14 +184,14 @@ def _round(node: Node, scope: Scope, run: Run) -> bool:
 
 
 def _switch(node: Node, scope: Scope, run: Run) -> None:
-    value = _value(_field(node, "value"), scope, run)
-    cases = _named(_field(node, "body"))
+    value = _value(part(node, "value"), scope, run)
+    cases = parts_of(part(node, "body"))
     found = next(
         (
             n
             for n, case in enumerate(cases)
             if case.type == "switch_case"
-            and binary("===", value, _value(_field(case, "value"), scope, run))
+            and binary("===", value, _value(part(case, "value"), scope, run))
         ),
         next((n for n, case in enumerate(cases) if case.type == "switch_default"), len(cases)),
     )
@@ -208,9 +212,9 @@ def _try(node: Node, scope: Scope, run: Run) -> None:
     if handler is None or node.child_by_field_name("finalizer") is not None:
         raise Unclear("what a try statement does")
     try:
-        run_block(_field(node, "body"), scope, run)
+        run_block(part(node, "body"), scope, run)
     except Thrown:
-        run_block(_field(handler, "body"), scope, run)
+        run_block(part(handler, "body"), scope, run)
 
 
 def _leave(node: Node, _: Scope, __: Run) -> None:
@@ -220,7 +224,7 @@ def _leave(node: Node, _: Scope, __: Run) -> None:
 
 
 def _expression(node: Node, scope: Scope, run: Run) -> None:
-    for child in _named(node):
+    for child in parts_of(node):
         _value(child, scope, run)
 
 
@@ -250,8 +254,9 @@ _STATEMENTS: Mapping[str, Callable[[Node, Scope, Run], None]] = {
 
 
 def _holds(node: Node, scope: Scope, run: Run) -> bool:
-    inner = _named(node)[0] if node.type == "expression_statement" else node
-    return truthy(_value(inner, scope, run))
+    inner = parts_of(node)[0] if node.type == "expression_statement" else node
+    loose = run.trace.loose
+    return run.trace.decide(truthy(_value(inner, scope, run)), loose)
 
 
 def _value(node: Node, scope: Scope, run: Run) -> Value:
@@ -264,28 +269,50 @@ def _value(node: Node, scope: Scope, run: Run) -> Value:
 
 def _object(node: Node, scope: Scope, run: Run) -> Value:
     found = {}
-    for pair in _named(node):
+    for pair in parts_of(node):
         if pair.type != "pair":
             raise Unclear("what an object holds")
-        key = _field(pair, "key")
-        name = string_of(key) if key.type == "string" else _text(key)
-        found[name] = _value(_field(pair, "value"), scope, run)
+        key = part(pair, "key")
+        name = string_of(key) if key.type == "string" else text_of(key)
+        found[name] = _value(part(pair, "value"), scope, run)
     return found
 
 
 def _operation(node: Node, scope: Scope, run: Run) -> Value:
-    left, operator, right = (_field(node, n) for n in ("left", "operator", "right"))
-    word = _text(operator)
+    left, operator, right = (part(node, n) for n in ("left", "operator", "right"))
+    word = text_of(operator)
+    loose = run.trace.loose
     value = _value(left, scope, run)
     if word not in _LOGICAL:
-        return binary(word, value, _value(right, scope, run))
-    goes_on = {"&&": truthy(value), "||": not truthy(value), "??": value is None}[word]
-    return _value(right, scope, run) if goes_on else value
+        other = _value(right, scope, run)
+        if value is None and other is None and word in ("===", "!=="):
+            return _is_same_nothing(left, right) == (word == "===")
+        return binary(word, value, other)
+    if word == "??":
+        return _value(right, scope, run) if value is None else value
+    holds = run.trace.decide(truthy(value), loose)
+    if holds == (word == "&&"):
+        return _value(right, scope, run)
+    return value if holds == truthy(value) else holds
+
+
+def _is_same_nothing(left: Node, right: Node) -> bool:
+    """Say whether two values are both null or both undefined, by where they come from."""
+    kinds = set()
+    for node in (left, right):
+        named = node.type == "call_expression" and part(node, "function")
+        name = text_of(named).rpartition(".")[2] if named else node.type
+        kinds.add({"null": "null", "match": "null", "exec": "null"}.get(name, name))
+    if "null" not in kinds or len(kinds) == 1:
+        return True
+    if kinds & {"undefined", "lookup"}:
+        return False
+    raise Unclear("whether something is null or undefined")
 
 
 def _unary(node: Node, scope: Scope, run: Run) -> Value:
-    value = _value(_field(node, "argument"), scope, run)
-    word = _text(_field(node, "operator"))
+    value = _value(part(node, "argument"), scope, run)
+    word = text_of(part(node, "operator"))
     if word == "!":
         return not truthy(value)
     if word == "typeof":
@@ -305,97 +332,93 @@ def _type_of(value: Value) -> str:
 
 
 def _choice(node: Node, scope: Scope, run: Run) -> Value:
-    holds = truthy(_value(_field(node, "condition"), scope, run))
-    return _value(_field(node, "consequence" if holds else "alternative"), scope, run)
+    holds = _holds(part(node, "condition"), scope, run)
+    return _value(part(node, "consequence" if holds else "alternative"), scope, run)
 
 
 def _assign(node: Node, scope: Scope, run: Run) -> Value:
-    left = _field(node, "left")
+    left = part(node, "left")
     if left.type != "identifier":
         raise Unclear("what is assigned to a member")
-    value = _value(_field(node, "right"), scope, run)
-    if _text(left) == "polkit":
+    loose = run.trace.loose
+    value = _value(part(node, "right"), scope, run)
+    run.trace.is_kept = run.trace.is_kept or run.trace.loose > loose
+    if text_of(left) == "polkit":
         raise Unclear("what polkit is")
     try:
-        holder = scope.holder(_text(left))
+        holder = scope.holder(text_of(left))
     except Unclear:
         holder = scope.outermost.values
     if node.type == "augmented_assignment_expression":
-        operator = _text(_field(node, "operator")).removesuffix("=")
-        value = binary(operator, scope.holder(_text(left))[_text(left)], value)
-    holder[_text(left)] = value
+        operator = text_of(part(node, "operator")).removesuffix("=")
+        value = binary(operator, scope.holder(text_of(left))[text_of(left)], value)
+    holder[text_of(left)] = value
     return value
 
 
 def _update(node: Node, scope: Scope, _: Run) -> Value:
-    name = _text(_field(node, "argument"))
+    name = text_of(part(node, "argument"))
     holder = scope.holder(name)
-    by = 1 if _text(_field(node, "operator")) == "++" else -1
+    by = 1 if text_of(part(node, "operator")) == "++" else -1
     before, holder[name] = holder[name], binary("+", holder[name], by)
     return before if node.children[0].type == "identifier" else holder[name]
 
 
 def _member(node: Node, scope: Scope, run: Run) -> Value:
-    return member(_value(_field(node, "object"), scope, run), _text(_field(node, "property")))
+    return member(_value(part(node, "object"), scope, run), text_of(part(node, "property")))
 
 
 def _subscript(node: Node, scope: Scope, run: Run) -> Value:
-    value = _value(_field(node, "object"), scope, run)
-    return member(value, _value(_field(node, "index"), scope, run))
+    value = _value(part(node, "object"), scope, run)
+    return member(value, _value(part(node, "index"), scope, run))
 
 
 def _calling(node: Node, scope: Scope, run: Run) -> Value:
-    called, listed = _field(node, "function"), _field(node, "arguments")
+    called, listed = part(node, "function"), part(node, "arguments")
     if listed.type != "arguments":
         raise Unclear("what a tagged text is")
     if called.type != "member_expression":
         function = _value(called, scope, run)
-        given = [_value(n, scope, run) for n in _named(listed)]
+        given = [_value(n, scope, run) for n in parts_of(listed)]
         if callable(function):
             return function(*given)
-        raise Unclear(f"what {_text(called)[:40]} does")
-    owner = _value(_field(called, "object"), scope, run)
-    given = [_value(n, scope, run) for n in _named(listed)]
-    if run.duktape and isinstance(owner, list) and _text(_field(called, "property")) == "includes":
+        raise Unclear(f"what {text_of(called)[:40]} does")
+    owner = _value(part(called, "object"), scope, run)
+    given = [_value(n, scope, run) for n in parts_of(listed)]
+    if run.duktape and isinstance(owner, list) and text_of(part(called, "property")) == "includes":
         raise Thrown
     run.step(len(owner) if isinstance(owner, str | list) else 1)
-    return call_method(owner, _text(_field(called, "property")), given)
+    return call_method(owner, text_of(part(called, "property")), given)
 
 
 def _last(node: Node, scope: Scope, run: Run) -> Value:
-    return [_value(child, scope, run) for child in _named(node)][-1]
+    return [_value(child, scope, run) for child in parts_of(node)][-1]
 
 
 def _template(node: Node, _: Scope, __: Run) -> Value:
     if any(child.type == "template_substitution" for child in node.named_children):
         raise Unclear("what a text is made of")
-    return _text(node)[1:-1]
+    return text_of(node)[1:-1]
 
 
 def _regex(node: Node, _: Scope, __: Run) -> Value:
     flags = node.child_by_field_name("flags")
-    return pattern(_text(_field(node, "pattern")), "" if flags is None else _text(flags))
+    return pattern(text_of(part(node, "pattern")), "" if flags is None else text_of(flags))
 
 
 def _name(node: Node, scope: Scope, _: Run) -> Value:
-    return scope.holder(_text(node))[_text(node)]
+    return scope.holder(text_of(node))[text_of(node)]
 
 
 def _number(node: Node, _: Scope, __: Run) -> Value:
     try:
-        return int(_text(node), 0)
+        return int(text_of(node), 0)
     except ValueError:
         raise Unclear("what a number is") from None
 
 
-def string_of(node: Node) -> str:
-    """Return the text that a string literal is."""
-    body = _text(node)[1:-1]
-    return re.sub(r"\\(.)", lambda m: _ESCAPES.get(m[1], m[1]), body)
-
-
 _VALUES: Mapping[str, Callable[[Node, Scope, Run], Value]] = {
-    "array": lambda node, scope, run: [_value(child, scope, run) for child in _named(node)],
+    "array": lambda node, scope, run: [_value(child, scope, run) for child in parts_of(node)],
     "assignment_expression": _assign,
     "augmented_assignment_expression": _assign,
     "binary_expression": _operation,
@@ -416,18 +439,3 @@ _VALUES: Mapping[str, Callable[[Node, Scope, Run], Value]] = {
     **dict.fromkeys(FUNCTIONS, Function),
     **{name: (lambda node, _, __: _CONSTANTS[node.type]) for name in _CONSTANTS},
 }
-
-
-def _named(node: Node) -> list[Node]:
-    return [child for child in node.named_children if child.type != "comment"]
-
-
-def _field(node: Node, name: str) -> Node:
-    found = node.child_by_field_name(name)
-    if found is None:
-        raise Unclear(f"what a {node.type.replace('_', ' ')} is")
-    return found
-
-
-def _text(node: Node) -> str:
-    return (node.text or b"").decode(errors="replace")

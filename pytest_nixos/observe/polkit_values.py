@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from pytest_nixos.observe.polkit_chosen import Chosen
+from pytest_nixos.observe.polkit_chosen import Chosen, Trace
 
 __all__ = [
     "Break",
@@ -107,6 +107,11 @@ class Run:
     """
 
     duktape: bool = False
+    #: How the rules that run use what was chosen.
+    trace: Trace = field(default_factory=Trace)
+    #: Variables that a function declares, by the number of its body's node, which is its own as
+    #: long as the node is kept.
+    hoisted: dict[int, tuple[object, list[str]]] = field(default_factory=dict)
     in_all: int = 2_000_000
     steps: int = _MOST_STEPS
     depth: int = 0
@@ -307,6 +312,11 @@ def _as_text(value: Value) -> str:
     return value
 
 
+def _each(values: list[Value], function: Method) -> Iterator[Value]:
+    """Call a function with each value, its place and all of them."""
+    return (function(value, n, values) for n, value in enumerate([*values]))
+
+
 def _join(values: list[Value], by: str = ",") -> str:
     _look_into(*values)
     return by.join(values)
@@ -356,15 +366,17 @@ _OF_TEXT: Mapping[str, Method] = {
 }
 _OF_LIST: Mapping[str, Method] = {
     "concat": lambda values, more: [*values, *(more if isinstance(more, list) else [more])],
-    "every": lambda values, f: all(truthy(f(v)) for v in values),
-    "filter": lambda values, f: [v for v in values if truthy(f(v))],
-    "forEach": lambda values, f: [f(v) for v in values] and None,
+    "every": lambda values, f: all(truthy(v) for v in _each(values, f)),
+    "filter": lambda values, f: [
+        v for v, kept in zip(values, _each(values, f), strict=False) if truthy(kept)
+    ],
+    "forEach": lambda values, f: [*_each(values, f)] and None,
     "includes": lambda values, value: _index(values, value) >= 0,
     "indexOf": _index,
     "join": _join,
-    "map": lambda values, f: [f(v) for v in values],
+    "map": lambda values, f: [*_each(values, f)],
     "push": lambda values, value: values.append(value) or len(values),
-    "some": lambda values, f: any(truthy(f(v)) for v in values),
+    "some": lambda values, f: any(truthy(v) for v in _each(values, f)),
 }
 _OF_PATTERN: Mapping[str, Method] = {
     "exec": lambda p, text: _match(_as_text(_NOTHING if text is None else text), p),

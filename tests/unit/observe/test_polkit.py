@@ -262,6 +262,8 @@ def test_who_asks_chooses_what_is_asked_for(condition: str) -> None:
         (R + "10.rules", rule(f'if ({condition} && subject.user == "alice") return "yes";'))
     )
     assert [told.partition(":")[0] for told in found.as_root] == ["alice"]
+    # Whoever is not named gets nothing, whichever unit it is.
+    assert verdict("AUTH-034", found).outcome is Outcome.PASSED
 
 
 def test_an_action_without_a_detail_answers_undefined() -> None:
@@ -301,10 +303,17 @@ def test_a_yes_for_what_a_rule_names_is_not_root(condition: str) -> None:
         'action.lookup("unit").length == 77',
         '/^[a-c]x[.]service$/.test(action.lookup("unit"))',
         'action.lookup("unit").charAt(0) == action.lookup("unit").charAt(3)',
+        'looks(action.lookup("unit"))',
+        '["b", "c"].some(function(c) { return action.lookup("unit").charAt(70) == c; })',
+        'kept(action.lookup("unit")) && last == 77',
     ],
 )
 def test_a_name_that_no_try_decides_is_no_pass(condition: str) -> None:
-    body = rule(f'if ({UNITS} && {condition} && subject.user == "alice") return "yes";')
+    helpers = (
+        "function looks(u) { var n = u.length; if (n == 77) { return true; } return false; }\n"
+        "var last = 0; function kept(u) { last = u.length; return true; }\n"
+    )
+    body = helpers + rule(f'if ({UNITS} && {condition} && subject.user == "alice") return "yes";')
     seen = verdict("AUTH-033", several((R + "10.rules", body)))
     assert seen.outcome is Outcome.FAILED
     assert "which unit of org.freedesktop.systemd1.manage-units rules mean" in seen.reason
@@ -394,6 +403,8 @@ def test_folders_that_newer_ones_read(folder: str) -> None:
         'action.id.match("login1")',
         'action.id.split(".")[2] == "login1"',
         'action.id.includes("NetworkManager")',
+        'action.id.substr(-2) == "ot"',
+        'action.id == ["org.freedesktop.login1", "reboot"].join(".")',
     ],
 )
 def test_a_part_of_an_action_s_name_is_tried(condition: str) -> None:
@@ -470,3 +481,20 @@ def test_whom_nobody_lists_is_told_by_what_a_rule_gives() -> None:
     wrong = verdict("AUTH-033", several((R + "10.rules", body)))
     assert "group domain_admins, which the machine does not list: any action" in wrong.reason
     assert "user eve@ad, which the machine does not list: any action" in wrong.reason
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        'return "\\x79e\\u0073";',
+        'if (action.lookup("other") === null) return "no"; return "yes";',
+        'if (action.lookup("other") !== undefined) return "no"; return "yes";',
+        'if (action.id.match(/^no$/) !== null) return "no"; return "yes";',
+        'if (["a", "b"].some(function(v, n, all) { return n == 1 && all.length == 2; })) return "yes";',
+        'if (shared) return "no"; var shared = 1; return "yes";',
+        'var n = 1; var n; if (n == 1) return "yes";',
+    ],
+)
+def test_javascript_means_what_it_means(body: str) -> None:
+    found = several((R + "10.rules", "var shared = 1;\n" + rule(body)))
+    assert found.as_root == ("everybody: any action",)

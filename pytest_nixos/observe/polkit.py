@@ -14,7 +14,6 @@ from typing import TypeAlias
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.polkit_rules import (
     AS_ROOT,
-    AT_THE_MACHINE,
     Rules,
     Subject,
     unknown_subjects,
@@ -163,7 +162,8 @@ def _answers(rules: Rules, accounts: Accounts, installed: Sequence[str]) -> Answ
     administrators = _administrators(_once(persons, administrator), accounts)
     strange = unknown_subjects((anybody, *persons), rules, accounts)
     of_persons += [(s, what) for s in strange for what in root(s)]
-    elsewhere = [s for s in rules.sessions if s != AT_THE_MACHINE and not s[0]]
+    # Who sits at the machine is named by that.
+    elsewhere = [session for session in rules.sessions if not session[0]]
 
     def any_account(actions: Sequence[str]) -> list[str]:
         said = rules.unasked(anybody, actions, elsewhere, unclear["to-anybody"], named=True)

@@ -5,12 +5,23 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from pytest_nixos.observe.polkit_values import Unclear
+from pytest_nixos.observe.polkit_values import Unclear, pattern
 
 if TYPE_CHECKING:
     from tree_sitter import Node
 
-__all__ = ["hoisted", "parameters_of", "part", "parts_of", "string_of", "text_of"]
+__all__ = [
+    "hoisted",
+    "is_same_nothing",
+    "number_of",
+    "parameters_of",
+    "part",
+    "parts_of",
+    "pattern_of",
+    "string_of",
+    "template_of",
+    "text_of",
+]
 
 _ESCAPE = re.compile(
     r"\\(?:x([0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|u\{([0-9A-Fa-f]{1,8})\}|([0-7]{1,3})|(.|\n))"
@@ -80,3 +91,38 @@ def hoisted(body: Node) -> list[str]:
         if node is body or "function" not in node.type:
             waiting.extend(node.named_children)
     return found
+
+
+def is_same_nothing(left: Node, right: Node) -> bool:
+    """Say whether two values are both null or both undefined, by where they come from."""
+    kinds = set()
+    for node in (left, right):
+        named = node.type == "call_expression" and part(node, "function")
+        name = text_of(named).rpartition(".")[2] if named else node.type
+        kinds.add({"null": "null", "match": "null", "exec": "null"}.get(name, name))
+    if "null" not in kinds or len(kinds) == 1:
+        return True
+    if kinds & {"undefined", "lookup"}:
+        return False
+    raise Unclear("whether something is null or undefined")
+
+
+def template_of(node: Node) -> str:
+    """Return the text that a template without values is; raises as :func:`part` does."""
+    if any(child.type == "template_substitution" for child in node.named_children):
+        raise Unclear("what a text is made of")
+    return text_of(node)[1:-1]
+
+
+def pattern_of(node: Node) -> re.Pattern[str]:
+    """Return a regular expression; raises as :func:`part` does."""
+    flags = node.child_by_field_name("flags")
+    return pattern(text_of(part(node, "pattern")), "" if flags is None else text_of(flags))
+
+
+def number_of(node: Node) -> int:
+    """Return a number; raises as :func:`part` does."""
+    try:
+        return int(text_of(node), 0)
+    except ValueError:
+        raise Unclear("what a number is") from None

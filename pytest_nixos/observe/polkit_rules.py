@@ -17,7 +17,6 @@ from pytest_nixos.observe.writers import Accounts
 __all__ = [
     "ANY_ACTION",
     "AS_ROOT",
-    "AT_THE_MACHINE",
     "Rules",
     "Session",
     "Subject",
@@ -50,9 +49,9 @@ AS_ROOT = (
     "org.freedesktop.packagekit.package-install-untrusted",
 )
 _ID = re.compile(r"[A-Za-z][\w-]*(?:\.[\w-]+)+\.?")
-AT_THE_MACHINE = (True, True, " at the machine")
+_AT_THE_MACHINE = (True, True, " at the machine")
 _UNWATCHED = (True, False, " at the machine, in the background")
-_SESSIONS = ((False, False, ""), (False, True, " over a network"), AT_THE_MACHINE, _UNWATCHED)
+_SESSIONS = ((False, False, ""), (False, True, " over a network"), _AT_THE_MACHINE, _UNWATCHED)
 _SHORTEST = 3
 _MOST_ACTIONS = 1000
 _MOST_WAYS = 1000

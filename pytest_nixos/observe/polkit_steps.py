@@ -13,10 +13,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pytest_nixos.observe.polkit_nodes import (
     hoisted,
+    is_same_nothing,
+    number_of,
     parameters_of,
     part,
     parts_of,
+    pattern_of,
     string_of,
+    template_of,
     text_of,
 )
 from pytest_nixos.observe.polkit_values import (
@@ -30,8 +34,8 @@ from pytest_nixos.observe.polkit_values import (
     binary,
     call_method,
     member,
-    pattern,
     truthy,
+    type_of,
 )
 
 if TYPE_CHECKING:
@@ -286,7 +290,7 @@ def _operation(node: Node, scope: Scope, run: Run) -> Value:
     if word not in _LOGICAL:
         other = _value(right, scope, run)
         if value is None and other is None and word in ("===", "!=="):
-            return _is_same_nothing(left, right) == (word == "===")
+            return is_same_nothing(left, right) == (word == "===")
         return binary(word, value, other)
     if word == "??":
         return _value(right, scope, run) if value is None else value
@@ -296,39 +300,16 @@ def _operation(node: Node, scope: Scope, run: Run) -> Value:
     return value if holds == truthy(value) else holds
 
 
-def _is_same_nothing(left: Node, right: Node) -> bool:
-    """Say whether two values are both null or both undefined, by where they come from."""
-    kinds = set()
-    for node in (left, right):
-        named = node.type == "call_expression" and part(node, "function")
-        name = text_of(named).rpartition(".")[2] if named else node.type
-        kinds.add({"null": "null", "match": "null", "exec": "null"}.get(name, name))
-    if "null" not in kinds or len(kinds) == 1:
-        return True
-    if kinds & {"undefined", "lookup"}:
-        return False
-    raise Unclear("whether something is null or undefined")
-
-
 def _unary(node: Node, scope: Scope, run: Run) -> Value:
     value = _value(part(node, "argument"), scope, run)
     word = text_of(part(node, "operator"))
     if word == "!":
         return not truthy(value)
     if word == "typeof":
-        return _type_of(value)
+        return type_of(value)
     if word == "-" and isinstance(value, int | float):
         return -value
     raise Unclear(f"what {word} makes of a value")
-
-
-def _type_of(value: Value) -> str:
-    if value is None:
-        raise Unclear("what typeof makes of nothing")
-    if callable(value):
-        return "function"
-    kinds = {bool: "boolean", int: "number", str: "string"}
-    return next((word for kind, word in kinds.items() if isinstance(value, kind)), "object")
 
 
 def _choice(node: Node, scope: Scope, run: Run) -> Value:
@@ -395,26 +376,8 @@ def _last(node: Node, scope: Scope, run: Run) -> Value:
     return [_value(child, scope, run) for child in parts_of(node)][-1]
 
 
-def _template(node: Node, _: Scope, __: Run) -> Value:
-    if any(child.type == "template_substitution" for child in node.named_children):
-        raise Unclear("what a text is made of")
-    return text_of(node)[1:-1]
-
-
-def _regex(node: Node, _: Scope, __: Run) -> Value:
-    flags = node.child_by_field_name("flags")
-    return pattern(text_of(part(node, "pattern")), "" if flags is None else text_of(flags))
-
-
 def _name(node: Node, scope: Scope, _: Run) -> Value:
     return scope.holder(text_of(node))[text_of(node)]
-
-
-def _number(node: Node, _: Scope, __: Run) -> Value:
-    try:
-        return int(text_of(node), 0)
-    except ValueError:
-        raise Unclear("what a number is") from None
 
 
 _VALUES: Mapping[str, Callable[[Node, Scope, Run], Value]] = {
@@ -425,14 +388,14 @@ _VALUES: Mapping[str, Callable[[Node, Scope, Run], Value]] = {
     "call_expression": _calling,
     "identifier": _name,
     "member_expression": _member,
-    "number": _number,
+    "number": lambda node, _, __: number_of(node),
     "object": _object,
     "parenthesized_expression": _last,
-    "regex": _regex,
+    "regex": lambda node, _, __: pattern_of(node),
     "sequence_expression": _last,
     "string": lambda node, _, __: string_of(node),
     "subscript_expression": _subscript,
-    "template_string": _template,
+    "template_string": lambda node, _, __: template_of(node),
     "ternary_expression": _choice,
     "unary_expression": _unary,
     "update_expression": _update,

@@ -29,6 +29,7 @@ __all__ = [
     "member",
     "pattern",
     "truthy",
+    "type_of",
 ]
 
 Value: TypeAlias = Any
@@ -150,6 +151,19 @@ def pattern(source: str, flags: str) -> re.Pattern[str]:
         return re.compile(source.replace("$", r"\Z"), flag)
     except re.error:
         raise Unclear("what a pattern matches") from None
+
+
+def type_of(value: Value) -> str:
+    """Return what ``typeof`` says of a value.
+
+    :raises Unclear: where it is null or undefined.
+    """
+    if value is None:
+        raise Unclear("what typeof makes of nothing")
+    if callable(value):
+        return "function"
+    kinds = {bool: "boolean", int: "number", str: "string"}
+    return next((word for kind, word in kinds.items() if isinstance(value, kind)), "object")
 
 
 def binary(operator: str, left: Value, right: Value) -> Value:

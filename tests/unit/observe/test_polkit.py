@@ -205,7 +205,7 @@ def test_administrators_outside_of_wheel() -> None:
         "var f = function() { return f(); }; f(); return polkit.Result.YES;",
         "if (subject.user ==) return polkit.Result.YES;",
         "return " + "'y' + " * 9000 + "'es';",
-        "return " + "(" * 20000 + "'yes'" + ")" * 20000 + ";",
+        "return " + "(" * 6000 + "'yes'" + ")" * 6000 + ";",
         "if (true) " * 5000 + "return 'yes';",
     ],
 )

@@ -32,6 +32,7 @@ __all__ = [
     "evaluation_failure",
     "flake_failure",
     "killed",
+    "no_hosts",
     "no_such_host",
     "no_such_input",
     "not_a_machine",
@@ -162,6 +163,20 @@ def by_hand(*words: str, settings: NixSettings | None = None) -> str:
     features = ("--extra-experimental-features", "nix-command flakes")
     program = (settings or NixSettings()).program
     return shlex.join((program, *features, *words, *options))
+
+
+def no_hosts(flake: FlakeRef) -> FlakeError:
+    """Say that there is nothing to judge."""
+    if isinstance(flake, FileRef):
+        return FlakeError(
+            f"{flake}: nothing in this file is a host",
+            remedy="name the host by its attribute path: -A machines.web;"
+            " a host is what nixpkgs' eval-config.nix returns, unchanged",
+        )
+    return FlakeError(
+        f"{flake}: nixosConfigurations is empty",
+        remedy="add a host to the flake, or name another flake",
+    )
 
 
 def no_such_host(host: HostRef, known: Sequence[str]) -> FlakeError:

@@ -13,6 +13,7 @@ __all__ = ["FileRef", "FlakeRef", "HostRef", "HostSelection", "UpgradeFrom", "at
 _CONFIGURATIONS = "nixosConfigurations."
 _FORGES = ("github", "gitlab", "sourcehut")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_QUOTED = re.compile(r'"(?P<text>(?:[^"\\]|\\.)*)"', re.DOTALL)
 _URL_SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 
 
@@ -107,7 +108,12 @@ class HostRef:
         return f"{self.flake}#{_CONFIGURATIONS}{nix_quote(self.attr)}"
 
     def __str__(self) -> str:
-        return f"{self.flake}#{self.attr}"
+        plain = not re.search(r'[#"]', self.attr) and not self.attr.startswith(_CONFIGURATIONS)
+        return f"{self.flake}#{self.attr if plain or self._of_a_file else nix_quote(self.attr)}"
+
+    @property
+    def _of_a_file(self) -> bool:
+        return isinstance(self.flake, FileRef)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +127,18 @@ class HostSelection:
     def parse(cls, text: str, *, cwd: Path) -> HostSelection:
         """Read ``REF``, ``REF#HOST``, ``#HOST`` or ``REF#nixosConfigurations.HOST``.
 
+        A host in quotes is a string of Nix, so that any name can be written: :func:`nix_quote`.
+
         :raises SettingsError: if the text has an empty host or more than one ``#``.
         """
         url, sep, fragment = text.partition("#")
         flake = FlakeRef.parse(url, cwd=cwd)
         if not sep:
             return cls(flake, None)
-        attr = _unquote(fragment.removeprefix(_CONFIGURATIONS))
-        if not attr or "#" in fragment:
+        name = fragment.removeprefix(_CONFIGURATIONS)
+        quoted = _QUOTED.fullmatch(name)
+        attr = _unescaped(quoted["text"]) if quoted else name
+        if not attr or (not quoted and "#" in name):
             raise SettingsError(
                 f"--nixos-flake {text!r}: no host name after '#'"
                 if not attr
@@ -213,9 +223,9 @@ def nix_quote(text: str) -> str:
     return f'"{escaped}"'
 
 
-def _unquote(fragment: str) -> str:
-    quoted = len(fragment) >= 2 and fragment[0] == fragment[-1] == '"'
-    return fragment[1:-1] if quoted else fragment
+def _unescaped(text: str) -> str:
+    control = {"n": "\n", "r": "\r", "t": "\t"}
+    return re.sub(r"\\(.)", lambda found: control.get(found[1], found[1]), text, flags=re.DOTALL)
 
 
 def _resolve(text: str, cwd: Path) -> Path:

@@ -14,6 +14,7 @@ from pytest_nixos.nix.known_failures import (
     MACHINE_FAILURES,
     NO_CHANNEL,
     NO_HOSTS,
+    OF_A_FILE,
     PACKAGES,
     PURE,
     UNREACHABLE,
@@ -110,7 +111,7 @@ def evaluation_failure(
             detail=log.whole,
         )
     known = (
-        recognised(str(host.flake), log, (NO_HOSTS,), FlakeError)
+        recognised(str(host.flake), log, (NO_HOSTS, *OF_A_FILE), FlakeError)
         or out_of_memory
         or owners_reason(subject, host.flake, log, around)
         or recognised(subject, log, (*PACKAGES, PURE, NO_CHANNEL), EvalError)

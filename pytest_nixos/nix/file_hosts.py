@@ -16,6 +16,7 @@ from pytest_nixos.errors import FlakeError, Unanswerable
 from pytest_nixos.nix.dev_shell import DevShell, ShellVisit
 from pytest_nixos.nix.dev_shell_visit import DirenvVisit
 from pytest_nixos.nix.evaluate import CONFIGURATIONS, NixAnswer
+from pytest_nixos.nix.expression import attribute_path
 from pytest_nixos.nix.flake import Flake
 from pytest_nixos.nix.refs import FileRef
 
@@ -60,6 +61,15 @@ class FileHosts(Flake):
     def root(self) -> Path:
         """The repository that the file lies in, else its folder; Nix makes no copy."""
         return Path(self.metadata["path"])
+
+    def host_names(self) -> tuple[str, ...]:
+        """List the hosts as ``-A`` names them: a name that holds a dot is in quotes.
+
+        :raises FlakeError: if the file has hosts only further down, or wants arguments.
+        :raises EvalError: if the file does not evaluate.
+        """
+        lone = self._file.lone_name
+        return tuple(n if n == lone else attribute_path(n) for n in super().host_names())
 
     def fetch(self) -> None:
         """Nothing is known of what evaluating the file reads."""

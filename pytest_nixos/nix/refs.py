@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from pytest_nixos.errors import SettingsError
 
 __all__ = ["FileRef", "FlakeRef", "HostRef", "HostSelection", "UpgradeFrom", "at_revision"]
 
+_A_FILE = "name a Nix file: ./default.nix, /etc/nixos/configuration.nix; a flake is --nixos-flake"
 _CONFIGURATIONS = "nixosConfigurations."
 _FORGES = ("github", "gitlab", "sourcehut")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -58,14 +60,21 @@ class FileRef(FlakeRef):
     def parse(cls, text: str, *, cwd: Path) -> FileRef:
         """Read a path as typed; a directory stands for its ``default.nix``.
 
-        :raises SettingsError: if there is no such file.
+        :raises SettingsError: if there is no such file, or it is a flake's.
         """
+        if not text:
+            raise SettingsError("--nixos-file: the value is empty", remedy=_A_FILE)
         path = _resolve(text, cwd)
         file = path / "default.nix" if path.is_dir() else path
+        if file.name == "flake.nix" or (not file.is_file() and (path / "flake.nix").is_file()):
+            folder = file.parent
+            raise SettingsError(
+                f"--nixos-file {text!r}: that is a flake", remedy=f"write --nixos-flake {folder}"
+            )
         if not file.is_file():
             raise SettingsError(
                 f"--nixos-file {text!r}: there is no file {file}",
-                remedy="name a Nix file: ./default.nix, /etc/nixos/configuration.nix; a flake is --nixos-flake",
+                remedy=_A_FILE,
             )
         return cls(str(file))
 
@@ -108,12 +117,13 @@ class HostRef:
         return f"{self.flake}#{_CONFIGURATIONS}{nix_quote(self.attr)}"
 
     def __str__(self) -> str:
+        """Return the host as ``--nixos-flake`` takes it; of a file, what ``--nixos-file`` and ``-A``
+        take.
+        """
+        if isinstance(self.flake, FileRef):
+            return f"{shlex.quote(self.flake.url)} -A {shlex.quote(self.attr)}"
         plain = not re.search(r'[#"]', self.attr) and not self.attr.startswith(_CONFIGURATIONS)
-        return f"{self.flake}#{self.attr if plain or self._of_a_file else nix_quote(self.attr)}"
-
-    @property
-    def _of_a_file(self) -> bool:
-        return isinstance(self.flake, FileRef)
+        return f"{self.flake}#{self.attr if plain else nix_quote(self.attr)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +239,16 @@ def _unescaped(text: str) -> str:
 
 
 def _resolve(text: str, cwd: Path) -> Path:
-    return (cwd / Path(text).expanduser()).resolve()
+    """Make a path absolute.
+
+    :raises SettingsError: if a link leads to itself, or the path cannot be followed otherwise.
+    """
+    try:
+        return (cwd / Path(text).expanduser()).resolve()
+    except (OSError, RuntimeError, ValueError) as err:
+        raise SettingsError(
+            f"{text!r}: this path cannot be followed: {err}", remedy="name a path that exists"
+        ) from err
 
 
 def _absolute_scheme(text: str, cwd: Path) -> str:

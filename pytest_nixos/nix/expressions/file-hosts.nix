@@ -13,15 +13,67 @@ let
       (if needsArguments given then given else given { })
     else
       given;
-  needsArguments =
-    function: builtins.any (hasDefault: !hasDefault) (builtins.attrValues (builtins.functionArgs function));
+  needed =
+    function:
+    let
+      arguments = builtins.functionArgs function;
+    in
+    builtins.filter (name: !arguments.${name}) (builtins.attrNames arguments);
+  needsArguments = function: needed function != [ ];
 
+  # What lib.evalModules returns is a host where it is NixOS: as eval-config.nix marks it, else as its options say, which takes reading
+  # all its modules.
   isHost =
     entry:
     builtins.isAttrs entry
-    && (entry ? extendModules || (entry ? options && entry ? config.system.build.toplevel));
+    && entry ? options
+    && (
+      if builtins.isString (entry.class or null) then
+        entry.class == "nixos"
+      else if entry ? extendModules then
+        entry ? extraArgs || entry ? options.system.build
+      else
+        entry ? config.system.build.toplevel
+    );
 
-  content = called value;
+  # A NixOS module takes at least one of these, or no argument by name.
+  ofModules = [
+    "config"
+    "lib"
+    "modulesPath"
+    "options"
+    "pkgs"
+    "specialArgs"
+    "utils"
+  ];
+  isModule =
+    function:
+    !(needsArguments function) || builtins.any (name: builtins.elem name ofModules) (needed function);
+
+  refused = about: names: throw "pytest-nixos: ${about}: ${builtins.concatStringsSep ", " names}";
+
+  content =
+    let
+      found = called value;
+    in
+    if builtins.isFunction found && !(isModule found) then
+      refused "arguments without a default" (needed found)
+    else
+      found;
+
+  # Names of hosts one level further down, as -A takes them.
+  below = builtins.concatMap (
+    name:
+    let
+      set = called content.${name};
+      isOne = host: (builtins.tryEval (isHost (called set.${host}))).value;
+      found = builtins.tryEval (
+        if builtins.isAttrs set then builtins.filter isOne (builtins.attrNames set) else [ ]
+      );
+    in
+    if found.success then map (host: "${quoted name}.${quoted host}") found.value else [ ]
+  ) (builtins.attrNames content);
+  quoted = name: if builtins.match "[a-zA-Z_][a-zA-Z0-9_'-]*" name != null then name else "\"${name}\"";
 
   # One that throws is told as a host that does not evaluate, and never left out.
   mayBeHost =
@@ -46,7 +98,9 @@ let
       let
         found = builtins.filter mayBeHost (builtins.attrNames content);
       in
-      if found == [ ] && baseNameOf request.file != "default.nix" then
+      if found == [ ] && request.wanted == [ ] && below != [ ] then
+        refused "hosts further down" below
+      else if found == [ ] && baseNameOf request.file != "default.nix" then
         module
       else
         builtins.listToAttrs (

@@ -123,18 +123,22 @@ def image_expression(host: str) -> str:
     return _small_expression("lxc-image.nix", f"name = {nix_quote(host)};")
 
 
-def file_hosts_expression(file: str, *, lone: str, name: str, expression: str) -> str:
+def file_hosts_expression(
+    file: str, *, lone: str, name: str, expression: str, as_kind: bool = False
+) -> str:
     """Return the function that applies `expression`, which is one of ``nixosConfigurations``, to
     the hosts of a Nix file.
 
     :param lone: name of the host where the file is one.
     :param name: of the host that is asked for, an attribute path; ``""`` for all.
+    :param as_kind: apply it to what the file holds: ``set``, ``host``, ``module``.
     :raises SettingsError: if the text is longer than an argument may be.
     """
     request = {
         "file": file,
         "lone": lone,
         "name": name,
+        "asKind": as_kind,
         "wanted": list(attribute_names(name)) if name and name != lone else [],
     }
     source = expression_sources()["file-hosts.nix"]

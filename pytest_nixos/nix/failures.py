@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import os
 import shlex
 import signal
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from pytest_nixos.errors import EvalError, FlakeError, NixosError
 from pytest_nixos.nix.argv import NixSettings, flake_options
@@ -65,7 +67,7 @@ class ImageRefused(EvalError):
     def __init__(self, host: HostRef, kind: str) -> None:
         super().__init__(
             f"{host}: it is {kind}, no machine that stays",
-            remedy=f"to test it, name it: --nixos-flake {shlex.quote(str(host))}",
+            remedy=f"to test it, name it: {_named(host)}",
         )
         self.kind = kind
 
@@ -114,7 +116,7 @@ def evaluation_failure(
         recognised(str(host.flake), log, (NO_HOSTS, *OF_A_FILE), FlakeError)
         or out_of_memory
         or owners_reason(subject, host.flake, log, around)
-        or recognised(subject, log, (*PACKAGES, PURE, NO_CHANNEL), EvalError)
+        or recognised(subject, log, (*PACKAGES, PURE, _no_channel(around.settings)), EvalError)
         or recognised(subject, log, (UNREACHABLE,), FlakeError)
     )
     if known is not None:
@@ -132,6 +134,15 @@ def evaluation_failure(
     )
 
 
+def _no_channel(settings: NixSettings) -> Known:
+    """Return the failure that a channel is not there, told with where Nix looked."""
+    looked = dict(settings.nix_options).get("nix-path", os.environ.get("NIX_PATH", ""))
+    if not looked:
+        return NO_CHANNEL
+    told = looked.replace("{", "{{").replace("}", "}}")
+    return replace(NO_CHANNEL, says=f"{NO_CHANNEL.says}, which is {told!r}")
+
+
 def _place(message: NixMessage, places: Places) -> str:
     """Return the user's own place that is nearest to what went wrong, else where Nix points."""
     found = places.input_of(message.place.partition(":")[0])
@@ -142,8 +153,13 @@ def _place(message: NixMessage, places: Places) -> str:
 
 def _evaluated_by_hand(host: HostRef, settings: NixSettings) -> str:
     if isinstance(host.flake, FileRef):
-        words = host.flake.by_hand(host.attr, "config.system.build.toplevel")
-        return shlex.join(("nix-instantiate", "--show-trace", *words))
+        words = (
+            host.flake.by_hand(host.attr, "config.system.build.toplevel")
+            if host.attr
+            else ("--eval", str(host.flake))
+        )
+        options = [word for pair in settings.nix_options for word in ("--option", *pair)]
+        return shlex.join(("nix-instantiate", "--show-trace", *options, *words))
     attribute = f"{host.installable}.config.system.build.toplevel.drvPath"
     return by_hand(
         "eval",
@@ -267,6 +283,13 @@ def killed(exit_status: int) -> str:
     except ValueError:
         name = f"signal {-exit_status}"
     return f"nix was ended by {name}"
+
+
+def _named(host: HostRef) -> str:
+    """Return the options that select a host, as one types them."""
+    if isinstance(host.flake, FileRef):
+        return f"--nixos-file={host}"
+    return f"--nixos-flake {shlex.quote(str(host))}"
 
 
 def _subject(host: HostRef) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pytest_nixos.errors import SettingsError
@@ -54,7 +54,11 @@ class FileRef(FlakeRef):
     """A Nix file that holds hosts, in place of a flake: ``default.nix``, ``configuration.nix``.
 
     Its `url` is the file's absolute path.
+
+    :ivar holds: ``set`` of hosts, one ``host``, a ``module``; ``""`` as long as nobody has asked.
     """
+
+    holds: str = field(default="", compare=False)
 
     @classmethod
     def parse(cls, text: str, *, cwd: Path) -> FileRef:
@@ -91,13 +95,12 @@ class FileRef(FlakeRef):
         return self.path.stem if self.path.name != "default.nix" else self.path.parent.name
 
     def by_hand(self, host: str, path: str) -> tuple[str, ...]:
-        """Return how ``nix-instantiate`` is asked for an attribute of a host.
-
-        :param host: empty for the file's one host.
-        """
-        if host in ("", self.lone_name):
-            return ("<nixpkgs/nixos>", "-A", path, "-I", f"nixos-config={self}")
-        return (str(self), "-A", f"{host}.{path}")
+        """Return how ``nix-instantiate`` is asked for an attribute of a host."""
+        if host != self.lone_name or self.holds == "set":
+            return (str(self), "-A", f"{host}.{path}")
+        if self.holds == "host":
+            return (str(self), "-A", path)
+        return ("<nixpkgs/nixos>", "-A", path, "-I", f"nixos-config={self}")
 
 
 @dataclass(frozen=True, slots=True, order=True)

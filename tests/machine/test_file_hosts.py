@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -126,6 +127,56 @@ def test_a_host_that_throws_is_told(hosts: Any) -> None:
     with pytest.raises(EvalError, match="the author's own words") as caught:
         hosts(".").evaluate("broken")
     assert "-A broken.config.system.build.toplevel" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "host", "asked"),
+    [
+        ("bad.nix", None, "bad", ["bad.nix", "-A", "config"]),
+        (
+            "web/default.nix",
+            "{ web = import ../bad.nix; }",
+            "web",
+            ["default.nix", "-A", "web.config"],
+        ),
+        ("web/default.nix", "import ../bad.nix", "web", ["default.nix", "-A", "config"]),
+    ],
+)
+def test_the_remedy_is_a_command_that_reaches_the_host(
+    hosts: Any, tmp_path: Path, name: str, text: str | None, host: str, asked: list[str]
+) -> None:
+    bad = """
+let web = (import ./hosts.nix).web; thrown = throw "own words";
+in web // { config = thrown; extendModules = thrown; }
+"""
+    (tmp_path / "bad.nix").write_text(bad)
+    (tmp_path / "web").mkdir()
+    (tmp_path / name).write_text(text or bad)
+    with pytest.raises(EvalError, match="own words") as caught:
+        hosts(name).evaluate(host)
+    command = shlex.split(caught.value.remedy.partition("\n")[2])
+    file, attr, path = asked
+    told = [str((tmp_path / name).parent / file), attr, f"{path}.system.build.toplevel"]
+    assert command == ["nix-instantiate", "--show-trace", *told]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "own words" in done.stderr
+
+
+def test_the_remedy_of_a_file_that_is_none_reaches_it(hosts: Any, tmp_path: Path) -> None:
+    (tmp_path / "odd.nix").write_text("{ a = ")
+    with pytest.raises(EvalError) as caught:
+        hosts("odd.nix").host_names()
+    command = shlex.split(caught.value.remedy.partition("\n")[2])
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "syntax error" in done.stderr
+
+
+def test_where_a_channel_was_looked_for_is_told(
+    hosts: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NIX_PATH", "nixpkgs=/nonexistent")
+    with pytest.raises(EvalError, match="in NIX_PATH, which is 'nixpkgs=/nonexistent'"):
+        hosts("configuration.nix").evaluate("configuration")
 
 
 def test_no_such_host_names_those_that_there_are(hosts: Any) -> None:

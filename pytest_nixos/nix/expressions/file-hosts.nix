@@ -2,7 +2,7 @@
 # module (configuration.nix), or a function that gives one of them.
 #
 # request: { file; lone, the name of the host where the file is one; wanted, the attribute path of a host, [ ] for all; name, what a
-# wanted one is called; }
+# wanted one is called; asKind, whether kind is the answer; }
 { request }:
 value:
 let
@@ -87,28 +87,34 @@ let
     ${request.lone} = import <nixpkgs/nixos/lib/eval-config.nix> { modules = [ (/. + request.file) ]; };
   };
 
-  all =
+  found = builtins.filter mayBeHost (builtins.attrNames content);
+
+  kind =
     if builtins.isFunction content then
-      module
+      "module"
     else if isHost content then
+      "host"
+    else if builtins.isAttrs content && found == [ ] && baseNameOf request.file != "default.nix" then
+      "module"
+    else
+      "set";
+
+  all =
+    if builtins.isAttrs content && kind != "host" && found == [ ] && request.wanted == [ ] && below != [ ] then
+      refused "hosts further down" below
+    else if kind == "module" then
+      module
+    else if kind == "host" then
       { ${request.lone} = content; }
     else if !(builtins.isAttrs content) then
       { }
     else
-      let
-        found = builtins.filter mayBeHost (builtins.attrNames content);
-      in
-      if found == [ ] && request.wanted == [ ] && below != [ ] then
-        refused "hosts further down" below
-      else if found == [ ] && baseNameOf request.file != "default.nix" then
-        module
-      else
-        builtins.listToAttrs (
-          map (name: {
-            inherit name;
-            value = called content.${name};
-          }) found
-        );
+      builtins.listToAttrs (
+        map (name: {
+          inherit name;
+          value = called content.${name};
+        }) found
+      );
 
   missing = "";
   at =
@@ -121,4 +127,9 @@ let
       missing;
   wanted = if builtins.isAttrs content then at content request.wanted else missing;
 in
-if request.wanted == [ ] || wanted == missing then all else { ${request.name} = wanted; }
+if request.asKind then
+  kind
+else if request.wanted == [ ] || wanted == missing then
+  all
+else
+  { ${request.name} = wanted; }

@@ -297,6 +297,8 @@ def _report(text: str, cwd: Path) -> ReportTarget:
     kind, separator, path = text.partition(":")
     if not (kind and separator and path):
         raise _bad("report", text, "FORMAT:PATH, for example json:report.json")
+    if HOST_IN_ADDRESS in str(Path(path).parent):
+        raise _bad("report", text, f"{HOST_IN_ADDRESS} in the file's name, and not in a folder's")
     return ReportTarget(kind, cwd / path)
 
 

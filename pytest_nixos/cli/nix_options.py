@@ -33,6 +33,6 @@ def nix_settings(options: argparse.Namespace) -> NixSettings:
 
 def in_words_of_the_command(text: str) -> str:
     """Return `text` with options of the pytest plugin as these commands have them."""
-    for name, *_ in _OPTIONS:
+    for name in (*(option for option, *_ in _OPTIONS), "file"):
         text = text.replace(f"--nixos-{name}", f"--{name}")
     return text

@@ -195,6 +195,19 @@ def _evaluated(nix: Nix, subject: HostRef, output: str, expression: str, log: Ni
         ) from err
 
 
+def what_a_file_holds(nix: Nix, file: FileRef) -> str:
+    """Return ``set`` of hosts, one ``host`` or a ``module``; ``""`` where the file does not say."""
+    expression = file_hosts_expression(
+        file.url, lone=file.lone_name, name="", expression="kind: kind", as_kind=True
+    )
+    argv = eval_argv(nix.settings, file, CONFIGURATIONS, expression)
+    try:
+        answer = nix.run(argv, NixLog(), nix.settings.evaluation_limit_s)
+    except ProcessTimeout:
+        return ""
+    return str(parsed_json(answer, str(file))) if answer.exit_status == 0 else ""
+
+
 def host_document(
     nix: Nix,
     host: HostRef,

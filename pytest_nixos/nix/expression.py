@@ -8,6 +8,7 @@ and writes no file. Data goes in as JSON text, so no value of a user is ever par
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -18,6 +19,8 @@ from pytest_nixos.nix.refs import nix_quote
 
 __all__ = [
     "Instrumentation",
+    "attribute_names",
+    "attribute_path",
     "dev_shells_expression",
     "evaluation_expression",
     "expression_sources",
@@ -28,6 +31,7 @@ __all__ = [
     "option_names",
 ]
 
+_PLAIN_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_'-]*")
 _MAX_ARGUMENT_BYTES = 128 * 1024 - 1  # MAX_ARG_STRLEN, execve(2)
 
 
@@ -119,19 +123,23 @@ def image_expression(host: str) -> str:
     return _small_expression("lxc-image.nix", f"name = {nix_quote(host)};")
 
 
-def file_hosts_expression(file: str, *, lone: str, name: str, expression: str) -> str:
+def file_hosts_expression(
+    file: str, *, lone: str, name: str, expression: str, as_kind: bool = False
+) -> str:
     """Return the function that applies `expression`, which is one of ``nixosConfigurations``, to
     the hosts of a Nix file.
 
     :param lone: name of the host where the file is one.
     :param name: of the host that is asked for, an attribute path; ``""`` for all.
+    :param as_kind: apply it to what the file holds: ``set``, ``host``, ``module``.
     :raises SettingsError: if the text is longer than an argument may be.
     """
     request = {
         "file": file,
         "lone": lone,
         "name": name,
-        "wanted": list(option_names(name)) if name and name != lone else [],
+        "asKind": as_kind,
+        "wanted": list(attribute_names(name)) if name and name != lone else [],
     }
     source = expression_sources()["file-hosts.nix"]
     data = nix_quote(json.dumps(request))
@@ -146,6 +154,30 @@ def option_names(path: str) -> tuple[str, ...]:
 
     :raises SettingsError: if a quote is not closed or a name is empty.
     """
+    return _names(
+        path,
+        "option path",
+        'write it as in a module: services.openssh.enable, boot.kernel.sysctl."vm.swappiness"',
+    )
+
+
+def attribute_names(path: str) -> tuple[str, ...]:
+    """Split what ``-A`` names into attribute names: ``machines."web.lab"``.
+
+    :raises SettingsError: if it is empty, a quote is not closed or a name is empty.
+    """
+    remedy = "write it as for nix-build -A: web, machines.web, 'machines.\"web.lab\"'"
+    if not path:
+        raise SettingsError("-A: the value is empty", remedy=remedy)
+    return _names(path, "-A", remedy)
+
+
+def attribute_path(name: str) -> str:
+    """Write one attribute name as ``-A`` takes it, in quotes where it needs them."""
+    return name if _PLAIN_NAME.fullmatch(name) else f'"{name}"'
+
+
+def _names(path: str, what: str, remedy: str) -> tuple[str, ...]:
     names: list[str] = []
     rest = path
     while True:
@@ -157,8 +189,8 @@ def option_names(path: str) -> tuple[str, ...]:
         names.append(name)
         if not name or not closed or (rest and not rest.startswith(".")) or '"' in name:
             raise SettingsError(
-                f"option path {path!r}: {'a quote is not closed' if not closed else 'an empty or odd name'}",
-                remedy='write it as in a module: services.openssh.enable, boot.kernel.sysctl."vm.swappiness"',
+                f"{what} {path!r}: {'a quote is not closed' if not closed else 'an empty or odd name'}",
+                remedy=remedy,
             )
         if not rest:
             return tuple(names)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import os
 import shlex
 import signal
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from pytest_nixos.errors import EvalError, FlakeError, NixosError
 from pytest_nixos.nix.argv import NixSettings, flake_options
@@ -14,6 +16,7 @@ from pytest_nixos.nix.known_failures import (
     MACHINE_FAILURES,
     NO_CHANNEL,
     NO_HOSTS,
+    OF_A_FILE,
     PACKAGES,
     PURE,
     UNREACHABLE,
@@ -32,6 +35,7 @@ __all__ = [
     "evaluation_failure",
     "flake_failure",
     "killed",
+    "no_hosts",
     "no_such_host",
     "no_such_input",
     "not_a_machine",
@@ -63,7 +67,7 @@ class ImageRefused(EvalError):
     def __init__(self, host: HostRef, kind: str) -> None:
         super().__init__(
             f"{host}: it is {kind}, no machine that stays",
-            remedy=f"to test it, name it: --nixos-flake {shlex.quote(str(host))}",
+            remedy=f"to test it, name it: {_named(host)}",
         )
         self.kind = kind
 
@@ -109,10 +113,10 @@ def evaluation_failure(
             detail=log.whole,
         )
     known = (
-        recognised(str(host.flake), log, (NO_HOSTS,), FlakeError)
+        recognised(str(host.flake), log, (NO_HOSTS, *OF_A_FILE), FlakeError)
         or out_of_memory
         or owners_reason(subject, host.flake, log, around)
-        or recognised(subject, log, (*PACKAGES, PURE, NO_CHANNEL), EvalError)
+        or recognised(subject, log, (*PACKAGES, PURE, _no_channel(around.settings)), EvalError)
         or recognised(subject, log, (UNREACHABLE,), FlakeError)
     )
     if known is not None:
@@ -130,6 +134,15 @@ def evaluation_failure(
     )
 
 
+def _no_channel(settings: NixSettings) -> Known:
+    """Return the failure that a channel is not there, told with where Nix looked."""
+    looked = dict(settings.nix_options).get("nix-path", os.environ.get("NIX_PATH", ""))
+    if not looked:
+        return NO_CHANNEL
+    told = looked.replace("{", "{{").replace("}", "}}")
+    return replace(NO_CHANNEL, says=f"{NO_CHANNEL.says}, which is {told!r}")
+
+
 def _place(message: NixMessage, places: Places) -> str:
     """Return the user's own place that is nearest to what went wrong, else where Nix points."""
     found = places.input_of(message.place.partition(":")[0])
@@ -140,8 +153,13 @@ def _place(message: NixMessage, places: Places) -> str:
 
 def _evaluated_by_hand(host: HostRef, settings: NixSettings) -> str:
     if isinstance(host.flake, FileRef):
-        words = host.flake.by_hand(host.attr, "config.system.build.toplevel")
-        return shlex.join(("nix-instantiate", "--show-trace", *words))
+        words = (
+            host.flake.by_hand(host.attr, "config.system.build.toplevel")
+            if host.attr
+            else ("--eval", str(host.flake))
+        )
+        options = [word for pair in settings.nix_options for word in ("--option", *pair)]
+        return shlex.join(("nix-instantiate", "--show-trace", *options, *words))
     attribute = f"{host.installable}.config.system.build.toplevel.drvPath"
     return by_hand(
         "eval",
@@ -162,6 +180,20 @@ def by_hand(*words: str, settings: NixSettings | None = None) -> str:
     features = ("--extra-experimental-features", "nix-command flakes")
     program = (settings or NixSettings()).program
     return shlex.join((program, *features, *words, *options))
+
+
+def no_hosts(flake: FlakeRef) -> FlakeError:
+    """Say that there is nothing to judge."""
+    if isinstance(flake, FileRef):
+        return FlakeError(
+            f"{flake}: nothing in this file is a host",
+            remedy="name the host by its attribute path: -A machines.web;"
+            " a host is what nixpkgs' eval-config.nix returns, unchanged",
+        )
+    return FlakeError(
+        f"{flake}: nixosConfigurations is empty",
+        remedy="add a host to the flake, or name another flake",
+    )
 
 
 def no_such_host(host: HostRef, known: Sequence[str]) -> FlakeError:
@@ -251,6 +283,13 @@ def killed(exit_status: int) -> str:
     except ValueError:
         name = f"signal {-exit_status}"
     return f"nix was ended by {name}"
+
+
+def _named(host: HostRef) -> str:
+    """Return the options that select a host, as one types them."""
+    if isinstance(host.flake, FileRef):
+        return f"--nixos-file={host}"
+    return f"--nixos-flake {shlex.quote(str(host))}"
 
 
 def _subject(host: HostRef) -> str:

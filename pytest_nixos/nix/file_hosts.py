@@ -7,7 +7,8 @@ paths), so that no answer about it is kept between runs, as of any impure evalua
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,8 +16,10 @@ from typing import Any, NoReturn
 from pytest_nixos.errors import FlakeError, Unanswerable
 from pytest_nixos.nix.dev_shell import DevShell, ShellVisit
 from pytest_nixos.nix.dev_shell_visit import DirenvVisit
-from pytest_nixos.nix.evaluate import CONFIGURATIONS, NixAnswer
+from pytest_nixos.nix.evaluate import CONFIGURATIONS, Measured, NixAnswer, what_a_file_holds
+from pytest_nixos.nix.expression import attribute_path
 from pytest_nixos.nix.flake import Flake
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.refs import FileRef
 
 __all__ = ["FileHosts", "NoFlake"]
@@ -60,6 +63,40 @@ class FileHosts(Flake):
     def root(self) -> Path:
         """The repository that the file lies in, else its folder; Nix makes no copy."""
         return Path(self.metadata["path"])
+
+    def host_names(self) -> tuple[str, ...]:
+        """List the hosts as ``-A`` names them: a name that holds a dot is in quotes.
+
+        :raises FlakeError: if the file has hosts only further down, or wants arguments.
+        :raises EvalError: if the file does not evaluate.
+        """
+        lone = self._file.lone_name
+        return tuple(n if n == lone else attribute_path(n) for n in super().host_names())
+
+    def evaluate(
+        self,
+        name: str,
+        *,
+        backend: str = "auto",
+        option_paths: Sequence[str] = (),
+        where: Sequence[str] = (),
+        refuse_image: bool = False,
+        measured: Measured = lambda _: None,
+    ) -> HostConfig:
+        """Evaluate one host, as of a flake; what the file holds is found out first where commands
+        of a remedy depend on it.
+        """
+        file = self._file
+        if name == file.lone_name and not file.holds:
+            self.ref = replace(file, holds=what_a_file_holds(self.nix, file))
+        return super().evaluate(
+            name,
+            backend=backend,
+            option_paths=option_paths,
+            where=where,
+            refuse_image=refuse_image,
+            measured=measured,
+        )
 
     def fetch(self) -> None:
         """Nothing is known of what evaluating the file reads."""

@@ -16,6 +16,7 @@ __all__ = [
     "MACHINE_FAILURES",
     "NO_CHANNEL",
     "NO_HOSTS",
+    "OF_A_FILE",
     "PACKAGES",
     "PURE",
     "UNREACHABLE",
@@ -109,6 +110,21 @@ NO_CHANNEL = _known(
     r"file '(?P<name>[^'/]+)[^']*' was not found in the Nix search path",
     "{ref}: there is no <{name}> in NIX_PATH",
     "say where it is: NIX_PATH={name}=DIR pytest ..., or --nixos-nix-option nix-path {name}=DIR",
+)
+
+#: what file-hosts.nix refuses
+OF_A_FILE = (
+    _known(
+        r"pytest-nixos: arguments without a default: (?P<names>[^\n]+)",
+        "{ref}: the file wants arguments without a default: {names}",
+        "give each a default, as nix-build needs it too: {{ sources ? import ./npins }}: ...;"
+        " a NixOS module takes config, lib or pkgs beside them",
+    ),
+    _known(
+        r"pytest-nixos: hosts further down: (?P<first>[^\n,]+)(?P<others>[^\n]*)",
+        "{ref}: no host at the top of this file, but further down: {first}{others}",
+        "name it: -A {first}",
+    ),
 )
 
 FLAKE_FAILURES = (

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+import shlex
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pytest_nixos.errors import SettingsError
 
 __all__ = ["FileRef", "FlakeRef", "HostRef", "HostSelection", "UpgradeFrom", "at_revision"]
 
+_A_FILE = "name a Nix file: ./default.nix, /etc/nixos/configuration.nix; a flake is --nixos-flake"
 _CONFIGURATIONS = "nixosConfigurations."
 _FORGES = ("github", "gitlab", "sourcehut")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_QUOTED = re.compile(r'"(?P<text>(?:[^"\\]|\\.)*)"', re.DOTALL)
 _URL_SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 
 
@@ -51,20 +54,31 @@ class FileRef(FlakeRef):
     """A Nix file that holds hosts, in place of a flake: ``default.nix``, ``configuration.nix``.
 
     Its `url` is the file's absolute path.
+
+    :ivar holds: ``set`` of hosts, one ``host``, a ``module``; ``""`` as long as nobody has asked.
     """
+
+    holds: str = field(default="", compare=False)
 
     @classmethod
     def parse(cls, text: str, *, cwd: Path) -> FileRef:
         """Read a path as typed; a directory stands for its ``default.nix``.
 
-        :raises SettingsError: if there is no such file.
+        :raises SettingsError: if there is no such file, or it is a flake's.
         """
+        if not text:
+            raise SettingsError("--nixos-file: the value is empty", remedy=_A_FILE)
         path = _resolve(text, cwd)
         file = path / "default.nix" if path.is_dir() else path
+        if file.name == "flake.nix" or (not file.is_file() and (path / "flake.nix").is_file()):
+            folder = file.parent
+            raise SettingsError(
+                f"--nixos-file {text!r}: that is a flake", remedy=f"write --nixos-flake {folder}"
+            )
         if not file.is_file():
             raise SettingsError(
                 f"--nixos-file {text!r}: there is no file {file}",
-                remedy="name a Nix file: ./default.nix, /etc/nixos/configuration.nix; a flake is --nixos-flake",
+                remedy=_A_FILE,
             )
         return cls(str(file))
 
@@ -81,13 +95,12 @@ class FileRef(FlakeRef):
         return self.path.stem if self.path.name != "default.nix" else self.path.parent.name
 
     def by_hand(self, host: str, path: str) -> tuple[str, ...]:
-        """Return how ``nix-instantiate`` is asked for an attribute of a host.
-
-        :param host: empty for the file's one host.
-        """
-        if host in ("", self.lone_name):
-            return ("<nixpkgs/nixos>", "-A", path, "-I", f"nixos-config={self}")
-        return (str(self), "-A", f"{host}.{path}")
+        """Return how ``nix-instantiate`` is asked for an attribute of a host."""
+        if host != self.lone_name or self.holds == "set":
+            return (str(self), "-A", f"{host}.{path}")
+        if self.holds == "host":
+            return (str(self), "-A", path)
+        return ("<nixpkgs/nixos>", "-A", path, "-I", f"nixos-config={self}")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -107,7 +120,13 @@ class HostRef:
         return f"{self.flake}#{_CONFIGURATIONS}{nix_quote(self.attr)}"
 
     def __str__(self) -> str:
-        return f"{self.flake}#{self.attr}"
+        """Return the host as ``--nixos-flake`` takes it; of a file, what ``--nixos-file`` and ``-A``
+        take.
+        """
+        if isinstance(self.flake, FileRef):
+            return f"{shlex.quote(self.flake.url)} -A {shlex.quote(self.attr)}"
+        plain = not re.search(r'[#"]', self.attr) and not self.attr.startswith(_CONFIGURATIONS)
+        return f"{self.flake}#{self.attr if plain else nix_quote(self.attr)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +140,18 @@ class HostSelection:
     def parse(cls, text: str, *, cwd: Path) -> HostSelection:
         """Read ``REF``, ``REF#HOST``, ``#HOST`` or ``REF#nixosConfigurations.HOST``.
 
+        A host in quotes is a string of Nix, so that any name can be written: :func:`nix_quote`.
+
         :raises SettingsError: if the text has an empty host or more than one ``#``.
         """
         url, sep, fragment = text.partition("#")
         flake = FlakeRef.parse(url, cwd=cwd)
         if not sep:
             return cls(flake, None)
-        attr = _unquote(fragment.removeprefix(_CONFIGURATIONS))
-        if not attr or "#" in fragment:
+        name = fragment.removeprefix(_CONFIGURATIONS)
+        quoted = _QUOTED.fullmatch(name)
+        attr = _unescaped(quoted["text"]) if quoted else name
+        if not attr or (not quoted and "#" in name):
             raise SettingsError(
                 f"--nixos-flake {text!r}: no host name after '#'"
                 if not attr
@@ -213,13 +236,22 @@ def nix_quote(text: str) -> str:
     return f'"{escaped}"'
 
 
-def _unquote(fragment: str) -> str:
-    quoted = len(fragment) >= 2 and fragment[0] == fragment[-1] == '"'
-    return fragment[1:-1] if quoted else fragment
+def _unescaped(text: str) -> str:
+    control = {"n": "\n", "r": "\r", "t": "\t"}
+    return re.sub(r"\\(.)", lambda found: control.get(found[1], found[1]), text, flags=re.DOTALL)
 
 
 def _resolve(text: str, cwd: Path) -> Path:
-    return (cwd / Path(text).expanduser()).resolve()
+    """Make a path absolute.
+
+    :raises SettingsError: if a link leads to itself, or the path cannot be followed otherwise.
+    """
+    try:
+        return (cwd / Path(text).expanduser()).resolve()
+    except (OSError, RuntimeError, ValueError) as err:
+        raise SettingsError(
+            f"{text!r}: this path cannot be followed: {err}", remedy="name a path that exists"
+        ) from err
 
 
 def _absolute_scheme(text: str, cwd: Path) -> str:

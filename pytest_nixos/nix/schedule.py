@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from pytest_nixos.errors import EvalError, FlakeError
+from pytest_nixos.errors import EvalError
 from pytest_nixos.local.memory import available_bytes
-from pytest_nixos.nix.failures import ImageRefused
+from pytest_nixos.nix.failures import ImageRefused, no_hosts
 from pytest_nixos.nix.flake import Flakes
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.memory import EvaluationMemory
-from pytest_nixos.nix.refs import FileRef, FlakeRef, HostRef, HostSelection
+from pytest_nixos.nix.refs import HostRef, HostSelection
 
 __all__ = ["Evaluated", "Question", "Room", "evaluate_hosts", "select_hosts"]
 
@@ -83,22 +83,9 @@ def select_hosts(flakes: Flakes, selections: Sequence[HostSelection]) -> tuple[H
             continue
         names = flakes.of(selection.flake).host_names()
         if not names:
-            raise _empty(selection.flake)
+            raise no_hosts(selection.flake)
         refs |= {HostRef(selection.flake, name): None for name in names}
     return tuple(refs)
-
-
-def _empty(flake: FlakeRef) -> FlakeError:
-    if isinstance(flake, FileRef):
-        return FlakeError(
-            f"{flake}: nothing in this file is a host",
-            remedy="name the host by its attribute path: -A machines.web;"
-            " a host is what nixpkgs' eval-config.nix returns, unchanged",
-        )
-    return FlakeError(
-        f"{flake}: nixosConfigurations is empty",
-        remedy="add a host to the flake, or name another flake",
-    )
 
 
 def evaluate_hosts(

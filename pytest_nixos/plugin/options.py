@@ -18,6 +18,7 @@ from pytest_nixos.errors import SettingsError
 from pytest_nixos.findings import Severity
 from pytest_nixos.local.numbers import positive
 from pytest_nixos.machine.snapshot.limits import CacheLimits
+from pytest_nixos.nix.expression import attribute_names
 from pytest_nixos.nix.refs import FileRef, HostSelection, UpgradeFrom
 from pytest_nixos.plugin.declared_options import (
     AUTO,
@@ -237,7 +238,10 @@ def _hosts(read: _Reader, cwd: Path) -> tuple[HostSelection, ...]:
     """
     from_flakes = read.many("flake") if read.by_hand("flake") or not read.by_hand("file") else ()
     from_files = read.many("file") if read.by_hand("file") or not read.by_hand("flake") else ()
-    attrs = read.many("attr")
+    # An ini file's names stand back with its file.
+    attrs = read.many("attr") if read.by_hand("attr") or from_files else ()
+    for attr in attrs:
+        attribute_names(attr)
     if attrs and len(from_files) != 1:
         raise SettingsError(
             f"--nixos-attr {attrs[0]}: there {'are several files' if from_files else 'is no file'} that it could be of",
@@ -293,6 +297,8 @@ def _report(text: str, cwd: Path) -> ReportTarget:
     kind, separator, path = text.partition(":")
     if not (kind and separator and path):
         raise _bad("report", text, "FORMAT:PATH, for example json:report.json")
+    if HOST_IN_ADDRESS in str(Path(path).parent):
+        raise _bad("report", text, f"{HOST_IN_ADDRESS} in the file's name, and not in a folder's")
     return ReportTarget(kind, cwd / path)
 
 

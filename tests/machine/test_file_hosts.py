@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -34,7 +35,11 @@ pytestmark = pytest.mark.skipif(
     not all(shutil.which(program) for program in PROGRAMS), reason=f"no such program: {PROGRAMS}"
 )
 
-_HOSTS = TINY[TINY.index("let\n") : TINY.index("      in\n")] + "in { web = host config; }"
+_HOSTS = (
+    TINY[TINY.index("let\n") : TINY.index("      in\n")] + "in { web = host config; }"
+).replace(
+    "options.virtualisation", "options.system.build.toplevel = { }; options.virtualisation", 1
+)
 FILES = {
     "hosts.nix": _HOSTS,
     "default.nix": """
@@ -50,6 +55,16 @@ FILES = {
     "configuration.nix": "{ config, pkgs, ... }: { }",
     "plain.nix": '{ ... }: { networking.hostName = "plain"; }',
     "nothing/default.nix": "{ n = 1; }",
+    "needs.nix": "{ sources, x ? 1 }: import ./hosts.nix",
+    "hive.nix": '{ machines.web = (import ./hosts.nix).web; machines."a.b" = (import ./hosts.nix).web; }',
+    "modules.nix": """
+let bare = { options = { }; config = throw "never read"; extendModules = _: bare; };
+in import ./hosts.nix // { home = bare; darwin = bare // { class = "darwin"; extraArgs = { }; }; }
+""",
+    "dotted.nix": """
+let web = (import ./hosts.nix).web; named = name: web // { config = web.config // { networking.hostName = name; }; };
+in { "we.b" = named "dotted"; we.b = named "nested"; }
+""",
     "nixpkgs/nixos/lib/eval-config.nix": """
 { modules }: assert builtins.isPath (builtins.head modules);
 let host = (import ../../../hosts.nix).web; in host // { config = host.config // { networking.hostName = toString (builtins.head modules); }; }
@@ -89,6 +104,8 @@ def hosts(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
         ("configuration.nix", {"configuration"}),
         ("plain.nix", {"plain"}),
         ("nothing", set()),
+        ("modules.nix", {"web"}),
+        ("dotted.nix", {'"we.b"'}),
     ],
 )
 def test_what_stands_in_a_file_is_known(hosts: Any, name: str, names: set[str]) -> None:
@@ -110,6 +127,56 @@ def test_a_host_that_throws_is_told(hosts: Any) -> None:
     with pytest.raises(EvalError, match="the author's own words") as caught:
         hosts(".").evaluate("broken")
     assert "-A broken.config.system.build.toplevel" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "host", "asked"),
+    [
+        ("bad.nix", None, "bad", ["bad.nix", "-A", "config"]),
+        (
+            "web/default.nix",
+            "{ web = import ../bad.nix; }",
+            "web",
+            ["default.nix", "-A", "web.config"],
+        ),
+        ("web/default.nix", "import ../bad.nix", "web", ["default.nix", "-A", "config"]),
+    ],
+)
+def test_the_remedy_is_a_command_that_reaches_the_host(
+    hosts: Any, tmp_path: Path, name: str, text: str | None, host: str, asked: list[str]
+) -> None:
+    bad = """
+let web = (import ./hosts.nix).web; thrown = throw "own words";
+in web // { config = thrown; extendModules = thrown; }
+"""
+    (tmp_path / "bad.nix").write_text(bad)
+    (tmp_path / "web").mkdir()
+    (tmp_path / name).write_text(text or bad)
+    with pytest.raises(EvalError, match="own words") as caught:
+        hosts(name).evaluate(host)
+    command = shlex.split(caught.value.remedy.partition("\n")[2])
+    file, attr, path = asked
+    told = [str((tmp_path / name).parent / file), attr, f"{path}.system.build.toplevel"]
+    assert command == ["nix-instantiate", "--show-trace", *told]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "own words" in done.stderr
+
+
+def test_the_remedy_of_a_file_that_is_none_reaches_it(hosts: Any, tmp_path: Path) -> None:
+    (tmp_path / "odd.nix").write_text("{ a = ")
+    with pytest.raises(EvalError) as caught:
+        hosts("odd.nix").host_names()
+    command = shlex.split(caught.value.remedy.partition("\n")[2])
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "syntax error" in done.stderr
+
+
+def test_where_a_channel_was_looked_for_is_told(
+    hosts: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NIX_PATH", "nixpkgs=/nonexistent")
+    with pytest.raises(EvalError, match="in NIX_PATH, which is 'nixpkgs=/nonexistent'"):
+        hosts("configuration.nix").evaluate("configuration")
 
 
 def test_no_such_host_names_those_that_there_are(hosts: Any) -> None:
@@ -152,7 +219,58 @@ def test_the_repository_around_a_file_is_its_source(hosts: Any, tmp_path: Path) 
 def test_the_command_line_lists_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["hosts", "--file", str(tmp_path), "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
-    assert listed[-1] == {"name": "web", "ref": f"{tmp_path}/default.nix#web"}
+    assert listed[-1] == {"name": "web", "file": f"{tmp_path}/default.nix", "attr": "web"}
+
+
+def test_hosts_are_listed_of_one_thing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["hosts", "/nonexistent", "--file", "one.nix"]) == 4
+    said = capsys.readouterr().err
+    assert "hosts: /nonexistent and --file one.nix: hosts are listed of one of them" in said
+
+
+def test_a_name_with_a_dot_is_the_host_of_that_name(hosts: Any) -> None:
+    file = hosts("dotted.nix")
+    (name,) = file.host_names()
+    assert file.evaluate(name).host_name == "dotted"
+    assert file.evaluate("we.b").host_name == "nested"
+
+
+@pytest.mark.parametrize("ask", ["names", "web"])
+def test_arguments_without_a_default_are_told(hosts: Any, ask: str) -> None:
+    file = hosts("needs.nix")
+    with pytest.raises(FlakeError, match="arguments without a default: sources") as caught:
+        file.host_names() if ask == "names" else file.evaluate(ask)
+    assert "{ sources ? import ./npins }" in caught.value.remedy
+
+
+def test_hosts_further_down_are_told(hosts: Any) -> None:
+    file = hosts("hive.nix")
+    with pytest.raises(FlakeError, match=r"further down: machines\.\"a\.b\", machines\.web"):
+        file.host_names()
+    assert file.evaluate("machines.web").host_name == "tiny"
+
+
+@pytest.mark.parametrize("name", ["flake.nix", "."])
+def test_a_flake_is_no_file_of_hosts(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "flake"
+    folder.mkdir()
+    (folder / "flake.nix").write_text("{ }")
+    with pytest.raises(SettingsError, match=f"write --nixos-flake {folder}"):
+        FileRef.parse(name, cwd=folder)
+
+
+@pytest.mark.parametrize("option", ["--nixos-file", "--file"])
+def test_a_link_to_itself_is_told(
+    tmp_path: Path, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "loop.nix").symlink_to("loop.nix")
+    if option == "--nixos-file":
+        done = judged(tmp_path, [option, "loop.nix"])[1]
+        assert (done.returncode, "INTERNALERROR" in done.stdout + done.stderr) == (4, False)
+        assert "loop.nix" in done.stderr
+    else:
+        assert main(["hosts", option, str(tmp_path / "loop.nix")]) == 4
+        assert "loop.nix" in capsys.readouterr().err
 
 
 def test_no_file_is_told(tmp_path: Path) -> None:
@@ -201,6 +319,15 @@ def test_a_file_on_the_command_line_beats_a_flake_of_the_ini_file(tmp_path: Path
     assert "elsewhere" not in done.stdout
 
 
+def test_a_flake_on_the_command_line_beats_a_file_of_the_ini_file(tmp_path: Path) -> None:
+    (tmp_path / "pytest.ini").write_text("[pytest]\nnixos_file = .\nnixos_attr = web\n")
+    (tmp_path / "flake.nix").write_text(TINY)
+    asked = ["--nixos-flake", ".#tiny.example-1", "--collect-only", "-q"]
+    done = judged(tmp_path, asked)[1]
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "[tiny.example-1-" in done.stdout
+
+
 def test_a_host_waives_for_itself_and_asks_for_a_profile(tmp_path: Path) -> None:
     said = """
 passthru.pytest-nixos = {
@@ -224,6 +351,11 @@ passthru.pytest-nixos = {
         (["-A", "web"], "--nixos-attr web: there is no file that it could be of"),
         (["--nixos-file", ".", "--nixos-file", "one.nix", "-A", "web"], "are several files"),
         (["--nixos-file", "nothing"], "nothing in this file is a host"),
+        (["--nixos-file", ""], "--nixos-file: the value is empty"),
+        (["--nixos-file", ".", "-A", ""], "-A: the value is empty"),
+        (["--nixos-file", ".", "-A", "."], "-A '.': an empty or odd name"),
+        (["--nixos-file", ".", "-A", "web."], "-A 'web.': an empty or odd name"),
+        (["--nixos-file", ".", "-A", '"we.b'], "a quote is not closed"),
     ],
 )
 def test_what_is_wrong_is_one_message(tmp_path: Path, arguments: list[str], words: str) -> None:

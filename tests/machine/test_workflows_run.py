@@ -22,6 +22,7 @@ import yaml
 
 from pytest_nixos import __version__
 from pytest_nixos.cli.ci import gitlab_hosts, workflow
+from pytest_nixos.nix.refs import nix_quote
 from tests.machine.test_nix_command import TINY
 from tests.support.workflow import as_script, gitlab_script
 
@@ -107,6 +108,24 @@ def test_the_action_lists_hosts(place: Path) -> None:
     assert str(ROOT) in (place / "pip").read_text(), "the plugin of the action's own commit"
 
 
+def test_the_action_fails_where_there_is_no_host_to_judge(place: Path) -> None:
+    flake = "{ outputs = { self }: { nixosConfigurations = { }; }; }"
+    (place / "repository" / "flake.nix").write_text(flake)
+    done = run(place, as_script(ACTION, {}))
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "::error::nixosConfigurations of this flake are empty: no host to judge" in done.stdout
+    assert not (place / "runner" / "output").exists()
+
+
+@pytest.mark.parametrize("name", ["nixosConfigurations.q", '"q"', "a#b"])
+def test_the_action_judges_the_host_of_that_name(place: Path, name: str) -> None:
+    flake = TINY.replace('"tiny.example-1" =', f"{nix_quote(name)} =")
+    (place / "repository" / "flake.nix").write_text(flake)
+    arguments = f"{ARGUMENTS}\n--collect-only\n-q"
+    done = run(place, as_script(ACTION, {"host": name, "arguments": arguments}))
+    assert f"test_own[{name}]" in done.stdout, done.stdout + done.stderr
+
+
 def test_the_action_judges_a_host(place: Path) -> None:
     done = run(place, as_script(ACTION, {"host": HOST, "arguments": ARGUMENTS}))
     assert done.returncode == 1, done.stdout + done.stderr
@@ -173,7 +192,7 @@ def test_gitlabs_jobs_run(place: Path) -> None:
 def test_no_name_of_a_host_is_syntax() -> None:
     name = "a: b\n$(touch x) ${Y} 'q' \"r\" #"
     job = yaml.safe_load(gitlab_hosts(".", [name]))[f"host {name}"]
-    assert job["variables"]["HOST"] == {"value": name, "expand": False}
+    assert job["variables"]["HOST"] == {"value": nix_quote(name), "expand": False}
     assert name not in " ".join(job["script"])
 
 

@@ -19,6 +19,10 @@ from tests.plugin.field import Field
         ),
         (["--nixos-flake", ".#web", "--nixos-report", "pdf:x"], ["*pdf*no such format*", "*json*"]),
         (["--nixos-flake", ".#web", "--nixos-report", "json"], ["*report*'json'*"]),
+        (
+            ["--nixos-flake", ".#web", "--nixos-report", "json:{host}/x.json"],
+            ["*report*'json:{host}/x.json'*", "*in the file's name, and not in a folder's"],
+        ),
         (["--nixos-flake", ".#web", "--nixos-suite", "firewal"], ["*no such suite*", "*firewall*"]),
         (["--nixos-flake", ".#web", "--nixos-profile", "stigg"], ["*stigg*"]),
         (["--nixos-flake", ".#web", "--nixos-memory", "-1"], ["*memory*'-1'*"]),

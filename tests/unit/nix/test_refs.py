@@ -81,6 +81,15 @@ def test_malformed_selection_names_a_remedy(flake_dir: Path, text: str) -> None:
         HostSelection.parse(text, cwd=flake_dir)
 
 
+@pytest.mark.parametrize(
+    "name", ["nixosConfigurations.q", '"q"', "a#b", "a\\", "${x}", "a\nb", "n"]
+)
+def test_any_name_in_quotes_is_itself(flake_dir: Path, name: str) -> None:
+    assert HostSelection.parse(f".#{nix_quote(name)}", cwd=flake_dir).attr == name
+    shown = str(HostRef(FlakeRef.parse(".", cwd=flake_dir), name))
+    assert HostSelection.parse(shown, cwd=flake_dir).attr == name
+
+
 def test_installable_quotes_the_attribute() -> None:
     host = HostRef(FlakeRef("/f"), "a.b")
     assert host.installable == '/f#nixosConfigurations."a.b"'

@@ -265,6 +265,8 @@ def nixos_cluster(
     from pytest_nixos.plugin.machines.cluster import ClusterLaunch
 
     session = _session(request)
+    if session.recording is not None:
+        not_applicable("a replay has no machine")
     with ClusterLaunch(
         session.flakes.of(nixos_host_config.ref.flake),
         session.settings,

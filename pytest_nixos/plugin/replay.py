@@ -13,6 +13,7 @@ import pytest
 from pytest_nixos.findings import Evidence, Finding, Outcome
 from pytest_nixos.place import Place
 from pytest_nixos.plugin import collect
+from pytest_nixos.plugin.host_failure import shown_once
 from pytest_nixos.plugin.not_applicable import not_applicable
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.plugin.stash import EVIDENCE, SESSION
@@ -49,11 +50,13 @@ class ReplayedCheck(pytest.Item):
         made.callspec = getattr(item, "callspec", None)
         made._place = item.location
         made._control = control
+        made._reads_flake = not collect.needs_machine(item) and "nixos_flake" in item.fixturenames  # type: ignore[attr-defined]
         return made
 
     callspec: Any
     _place: tuple[str, int | None, str]
     _control: Control
+    _reads_flake: bool
 
     def reportinfo(self) -> tuple[str, int | None, str]:
         """Return where the check itself stands."""
@@ -67,14 +70,27 @@ class ReplayedCheck(pytest.Item):
         session, key = self.config.stash[SESSION], collect.host_key_of(self)
         assert session.recording is not None
         assert key is not None
+        entry = session.entry(key)
+        if entry.config is None:
+            with shown_once(entry):
+                session.host_config(key)
         recorded = recorded_findings(self.config, session.recording, key)
         finding = recorded.by_node.get(self.nodeid)
         if finding is None:
-            raise NotRecorded("a check of the machine, which the recorded run did not make")
+            raise NotRecorded(f"{self._what}, which the recorded run did not make")
+        if finding.control != self._control.id:
+            raise NotRecorded(f"{self._what}, which judged {finding.control} when it was recorded")
         if recorded.parameters.get(self._control.id) != dict(self._control.parameters()):
-            raise NotRecorded("a check of the machine, which was recorded with other parameters")
-        self.stash[EVIDENCE] = _evidence(finding, self._control, session.recording)
+            raise NotRecorded(f"{self._what}, which was recorded with other parameters")
+        self.stash[EVIDENCE] = _evidence(
+            finding, self._control, session.recording, reads_flake=self._reads_flake
+        )
         _end(*recorded.verdict(self.nodeid))
+
+    @property
+    def _what(self) -> str:
+        """What a replay cannot do again."""
+        return f"a check of the {'flake' if self._reads_flake else 'machine'}"
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> Any:  # type: ignore[override]
         """Show the reason alone: there is no code that failed."""
@@ -98,17 +114,20 @@ def as_recorded(finding: Finding, item: pytest.Item, recording: Recording) -> Fi
     """Return the finding of a replayed check with what only the machine's own time could tell."""
     if not isinstance(item, ReplayedCheck) or not finding.failed:
         return finding
-    before = recorded_findings(item.config, recording, finding.host).by_node.get(finding.node_id)
+    recorded = recorded_findings(item.config, recording, finding.host)
+    before = recorded.of(finding.node_id, finding.control)
     if before is None:
         return finding
     return dataclasses.replace(finding, journal=before.journal, pressure=before.pressure)
 
 
-def recorded_places(item: pytest.Item, session: NixosSession, key: str) -> tuple[Place, ...]:
+def recorded_places(
+    item: pytest.Item, control: Control, session: NixosSession, key: str
+) -> tuple[Place, ...]:
     """Return where stood what decided an item's control when it was recorded; nothing elsewhere."""
     if session.recording is None:
         return ()
-    before = recorded_findings(item.config, session.recording, key).by_node.get(item.nodeid)
+    before = recorded_findings(item.config, session.recording, key).of(item.nodeid, control.id)
     return () if before is None else before.places
 
 
@@ -141,15 +160,18 @@ def recorded_observations(recorded: Recorded, control: Control) -> Mapping[str, 
     return recorded.of(control)
 
 
-def _evidence(finding: Finding, control: Control, recording: Recording) -> Evidence:
+def _evidence(
+    finding: Finding, control: Control, recording: Recording, *, reads_flake: bool
+) -> Evidence:
     """Return what a finding rested on; what is the control's own is added by whoever makes one."""
+    lacks = f"a replay has no {'flake' if reads_flake else 'machine'} to judge it on again"
     return Evidence(
         expected=finding.expected,
         observed=finding.observed,
         judged_on=finding.judged_on if finding.judged_on != "nothing" else "",
         attachments={
             **finding.attachments,
-            REPLAYED: f"{recording.told}; a replay has no machine to judge it on again",
+            REPLAYED: f"{recording.told}; {lacks}",
         },
         rests_on=[subject for subject in finding.rests_on if subject is not MACHINE],
         blames=[subject for subject in finding.blames if subject not in control.blames],
@@ -164,7 +186,8 @@ def _end(outcome: Outcome, reason: str) -> None:
         case Outcome.NOT_APPLICABLE:
             not_applicable(reason)
         case Outcome.WAIVED:
-            pytest.xfail(reason)
+            # What a waiver of the recorded run covered; those of the replay speak for themselves.
+            _not_judged("not judged: the recording says that it was waived, and not what was")
         case Outcome.ERROR:
             _not_judged(reason)
         case Outcome.PASSED:

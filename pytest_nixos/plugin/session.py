@@ -242,13 +242,14 @@ class NixosSession:
             entry, started_s = self._entries[key], time.monotonic()
             if entry.took_part:
                 continue
-            backend = recording.backend(key)
-            if self.settings.backend not in (None, backend):
+            recording.check(key)
+            entry.config = recording.declared(key).host
+            backend = None if entry.config is None else recording.backend(key)
+            if backend is not None and self.settings.backend not in (None, backend):
                 raise SettingsError(
                     f"--nixos-backend {self.settings.backend.value}: {key} was recorded as {backend.value}",
                     remedy="leave the backend out of a replay",
                 )
-            entry.config = recording.declared(key).host
             entry.phases_s["read"] = time.monotonic() - started_s
             entry.circumstances["replayed"] = recording.told
             if entry.config is None:

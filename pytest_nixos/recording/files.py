@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 import tempfile
 from pathlib import Path
 from typing import TypeVar
@@ -14,12 +16,21 @@ import msgspec
 from pytest_nixos.errors import SettingsError
 from pytest_nixos.recording.model import FORMAT, VERSION, HostFiles, Manifest
 
-__all__ = ["MANIFEST", "digest", "folder_of", "read_file", "read_manifest", "try_new", "write_file"]
+__all__ = [
+    "MANIFEST",
+    "REMEDY",
+    "digest",
+    "folder_of",
+    "read_file",
+    "read_manifest",
+    "try_new",
+    "write_file",
+]
 
 MANIFEST = "recording.json"
 _MOST_BYTES = 256 << 20
 _LONGEST_NAME = 100
-_REMEDY = "record it again: --nixos-record DIR"
+REMEDY = "record it again: --nixos-record DIR"
 T = TypeVar("T")
 
 
@@ -79,7 +90,12 @@ def read_manifest(directory: Path) -> Manifest:
     :raises SettingsError: if it is none, damaged or of another version.
     """
     file = directory / MANIFEST
-    data = _bytes(file, "no recording" if directory.is_dir() else "no such directory")
+    if not file.is_file() and not file.is_symlink():
+        raise SettingsError(
+            f"--nixos-replay {directory}: {_why_none(directory, file)}",
+            remedy="name a directory that --nixos-record made, whole",
+        )
+    data = _bytes(file)
     try:
         head = msgspec.json.decode(data, type=dict)
         if head.get("format") != FORMAT:
@@ -95,7 +111,17 @@ def read_manifest(directory: Path) -> Manifest:
             )
         return msgspec.json.decode(data, type=Manifest)
     except (msgspec.MsgspecError, RecursionError) as err:
-        raise SettingsError(f"--nixos-replay: {file}: is damaged: {err}", remedy=_REMEDY) from err
+        raise SettingsError(f"--nixos-replay: {file}: is damaged: {err}", remedy=REMEDY) from err
+
+
+def _why_none(directory: Path, file: Path) -> str:
+    if file.exists():
+        return f"its {MANIFEST} is no plain file"
+    if directory.is_dir():
+        return f"is no recording: it has no {MANIFEST}"
+    if directory.exists():
+        return "is a file, and not the directory of a recording"
+    return "no such directory"
 
 
 def read_file(directory: Path, files: HostFiles, name: str, kind: type[T]) -> T | None:
@@ -107,28 +133,35 @@ def read_file(directory: Path, files: HostFiles, name: str, kind: type[T]) -> T 
         return None
     path = directory / files.folder / name
     if not path.resolve().is_relative_to(directory.resolve()):
-        raise SettingsError(f"--nixos-replay: {path}: lies elsewhere", remedy=_REMEDY)
-    data = _bytes(path, "is damaged")
+        raise SettingsError(f"--nixos-replay: {path}: lies elsewhere", remedy=REMEDY)
+    data = _bytes(path)
     if digest(data) != files.sha256[name]:
         raise SettingsError(
             f"--nixos-replay: {path}: is not what was recorded: its SHA-256 differs from {MANIFEST}",
-            remedy=_REMEDY,
+            remedy=REMEDY,
         )
     try:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.MsgspecError, RecursionError) as err:
-        raise SettingsError(f"--nixos-replay: {path}: is damaged: {err}", remedy=_REMEDY) from err
+        raise SettingsError(f"--nixos-replay: {path}: is damaged: {err}", remedy=REMEDY) from err
 
 
-def _bytes(path: Path, what: str) -> bytes:
+def _bytes(path: Path) -> bytes:
+    """Read one plain file: neither a pipe that never ends nor a link to elsewhere.
+
+    :raises SettingsError: if it is none, too large, or cannot be read.
+    """
+    why = ""
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise SettingsError(
-                f"--nixos-replay: {path}: is larger than {_MOST_BYTES >> 20} MiB", remedy=_REMEDY
-            )
-        return path.read_bytes()
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open(descriptor, "rb") as stream:  # noqa: PTH123 - a descriptor
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                why = "is no plain file"
+            elif len(data := stream.read(_MOST_BYTES + 1)) > _MOST_BYTES:
+                why = f"is larger than {_MOST_BYTES >> 20} MiB"
+            else:
+                return data
     except OSError as err:
-        raise SettingsError(
-            f"--nixos-replay: {what}: {path}: {err.strerror}",
-            remedy="name a directory that --nixos-record made, whole",
-        ) from err
+        link = err.errno == errno.ELOOP
+        why = f"is damaged: {'it is a link' if link else err.strerror}"
+    raise SettingsError(f"--nixos-replay: {path}: {why}", remedy=REMEDY)

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.report.json_report import JsonFinding, OutcomeName
 
 __all__ = [
     "FORMAT",
@@ -36,7 +37,8 @@ class HostFiles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """What the manifest says of one host.
 
     :param flake: its flake ref; `attr` its name there, `below` where in its tree the flake lies.
-    :param backend: how its machine ran, as ``--nixos-backend`` says it.
+    :param backend: how its machine ran, as ``--nixos-backend`` says it; ``""`` where it did not
+        evaluate.
     :param failure: why it was not judged, ``""`` if it was.
     :param sha256: of its files by name; they lie in `folder`.
     """
@@ -140,12 +142,12 @@ class FindingsFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """``findings.json``: what the run said of a host, secrets redacted.
 
     :param findings: as in a JSON report.
-    :param before_waiver: by node id: outcome and reason of what a waiver decided.
+    :param before_waiver: by node id: outcome and reason of what a waiver decided; never another's.
     :param parameters: of each control, by id, as its check judged it.
     """
 
-    findings: list[dict[str, Json]]
-    before_waiver: dict[str, tuple[str, str]] = {}
+    findings: list[JsonFinding]
+    before_waiver: dict[str, tuple[OutcomeName, str]] = {}
     parameters: dict[str, dict[str, Json]] = {}
 
 

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_nixos.backend_name import BackendName
-from pytest_nixos.errors import SettingsError
+import msgspec
+
+from pytest_nixos.backend_name import EVERYWHERE, BackendName
+from pytest_nixos.errors import EvalError, SettingsError
 from pytest_nixos.findings import Finding, Outcome
+from pytest_nixos.local.process import Completed
 from pytest_nixos.nix.expression import Instrumentation
 from pytest_nixos.nix.flake import Flake, Flakes
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.prepared import NotPrepared
 from pytest_nixos.nix.refs import FlakeRef, HostRef
 from pytest_nixos.nix.store import Nix
-from pytest_nixos.recording.files import read_file, read_manifest
-from pytest_nixos.recording.model import DeclaredFile, FindingsFile, Manifest, ObservedFile
+from pytest_nixos.recording.files import REMEDY, folder_of, read_file, read_manifest
+from pytest_nixos.recording.model import (
+    DeclaredFile,
+    FindingsFile,
+    HostFiles,
+    Manifest,
+    ObservedFile,
+)
 from pytest_nixos.recording.observed import Recorded
 
 __all__ = ["DECLARED", "FINDINGS", "OBSERVED", "RecordedFindings", "RecordedFlakes", "Recording"]
@@ -38,6 +49,11 @@ class RecordedFindings:
     by_node: Mapping[str, Finding]
     before_waiver: Mapping[str, tuple[str, str]]
     parameters: Mapping[str, Mapping[str, Json]]
+
+    def of(self, node_id: str, control: str) -> Finding | None:
+        """Return what an item said of a control; ``None`` where it was not there, or judged another."""
+        finding = self.by_node.get(node_id)
+        return finding if finding is not None and finding.control == control else None
 
     def verdict(self, node_id: str) -> tuple[Outcome, str]:
         """Return outcome and reason of an item, as they were without a waiver."""
@@ -67,6 +83,8 @@ class Recording:
                 f"--nixos-replay {directory}: holds no host",
                 remedy="record a run that tests at least one host",
             )
+        for key, files in manifest.hosts.items():
+            _check_host(directory, key, files)
         return cls(directory=directory, manifest=manifest)
 
     @property
@@ -85,7 +103,7 @@ class Recording:
         if found is None:
             raise SettingsError(
                 f"--nixos-replay {self.directory}: lacks what {key} declares",
-                remedy="record it again: --nixos-record DIR",
+                remedy=REMEDY,
             )
         return found
 
@@ -110,28 +128,90 @@ class Recording:
         file = read_file(self.directory, self.manifest.hosts[key], FINDINGS, FindingsFile)
         file = file or FindingsFile(findings=[])
         try:
-            findings = [Finding.from_json(each) for each in file.findings]
+            findings = [Finding.from_json(msgspec.to_builtins(each)) for each in file.findings]
         except (AttributeError, KeyError, TypeError, ValueError) as err:
-            raise SettingsError(
-                f"--nixos-replay {self.directory}: the findings of {key} are of another release: {err}",
-                remedy="replay it with the release that recorded it: "
-                f"pytest-nixos {self.manifest.plugin_version}",
-            ) from err
+            raise self._damaged(key, f"of another release, or damaged: {err}") from err
+        times = Counter(finding.node_id for finding in findings)
+        twice = next((node for node, count in times.items() if count > 1), None)
+        if twice is not None:
+            raise self._damaged(key, f"damaged: {twice} is there twice")
+        if other := next((f.host for f in findings if f.host != key), None):
+            raise self._damaged(key, f"damaged: one is of {other}")
+        if any(word == Outcome.WAIVED.value for word, _ in file.before_waiver.values()):
+            raise self._damaged(key, "damaged: one was waived before its waiver")
         return RecordedFindings(
             by_node={finding.node_id: finding for finding in findings},
             before_waiver=file.before_waiver,
             parameters=file.parameters,
         )
 
+    def check(self, key: str) -> None:
+        """Read all that is kept of a host, so that nothing is judged of what is damaged.
+
+        :raises SettingsError: if any of it is.
+        """
+        host = self.declared(key).host
+        if (host is None) is not (self.manifest.hosts[key].backend == ""):
+            raise SettingsError(
+                f"--nixos-replay {self.directory}: is damaged: {key} evaluated by one file,"
+                " and did not by another",
+                remedy=REMEDY,
+            )
+        if host is not None:
+            self.observed(key, host)
+        self.findings(key)
+
     def backend(self, key: str) -> BackendName:
-        """Return how a host's machine ran."""
-        return BackendName(self.manifest.hosts[key].backend)
+        """Return how a host's machine ran.
+
+        :raises EvalError: if it did not evaluate, so that it had none.
+        """
+        files = self.manifest.hosts[key]
+        if not files.backend:
+            raise EvalError(f"{key}: {files.failure}", remedy="mend it, and record it again")
+        return BackendName(files.backend)
+
+    def _damaged(self, key: str, how: str) -> SettingsError:
+        return SettingsError(
+            f"--nixos-replay {self.directory}: the findings of {key} are {how}",
+            remedy="replay it with the release that recorded it: "
+            f"pytest-nixos {self.manifest.plugin_version}",
+        )
 
     @property
     def refs(self) -> Mapping[str, HostRef]:
         """The recorded hosts by key."""
         hosts = self.manifest.hosts.items()
         return {key: HostRef(FlakeRef(files.flake), files.attr) for key, files in hosts}
+
+
+def _check_host(directory: Path, key: str, files: HostFiles) -> None:
+    """Refuse what the manifest cannot have said of a host.
+
+    :raises SettingsError: then.
+    """
+    why = ""
+    if files.folder != folder_of(key):
+        why = f"the folder of {key} lies elsewhere than in {folder_of(key)}"
+    elif files.backend not in {"", *EVERYWHERE}:
+        why = f"{key} ran as {files.backend!r}, which no machine does"
+    elif not files.backend and not files.failure:
+        why = f"{key} has no machine, and nothing says why"
+    if why:
+        raise SettingsError(f"--nixos-replay {directory}: is damaged: {why}", remedy=REMEDY)
+
+
+class _NoNix:
+    """In the place of what runs Nix: a replay asks it nothing, whoever wants to."""
+
+    def run(self, argv: Sequence[str], **_: object) -> Completed:
+        """Refuse.
+
+        :raises NotPrepared: always.
+        """
+        raise NotPrepared(
+            f"a replay runs no Nix: {' '.join(argv[:2])}", remedy="test the host with --nixos-flake"
+        )
 
 
 class _RecordedFlake(Flake):
@@ -156,7 +236,7 @@ class RecordedFlakes(Flakes):
     """The flakes of a replay, none of which is asked anything."""
 
     def __init__(self, nix: Nix, instrumentation: Instrumentation, recording: Recording) -> None:
-        super().__init__(nix, instrumentation)
+        super().__init__(dataclasses.replace(nix, runner=_NoNix()), instrumentation)
         self.recording = recording
 
     def of(self, ref: FlakeRef) -> Flake:

@@ -14,7 +14,7 @@ from pytest_nixos.secrets.hit import Found, Hit, mark_of, masked
 from pytest_nixos.secrets.pairs import by_name
 from pytest_nixos.secrets.places import by_place
 from pytest_nixos.secrets.shapes import by_shape, key_blocks
-from pytest_nixos.secrets.values import Verdict
+from pytest_nixos.secrets.values import Verdict, is_known_to_all
 
 __all__ = ["find_known_secrets", "find_secrets", "rules_version", "secret_spans"]
 
@@ -45,9 +45,17 @@ def find_secrets(text: str, *, name: str = "") -> tuple[Hit, ...]:
 
 
 def secret_spans(text: str) -> tuple[tuple[int, int], ...]:
-    """Return where the secrets of a text begin and end, in order; placeholders left out."""
-    found = _apart(_found(text, ""))
-    return tuple((each.start, each.end) for each, verdict in found if verdict is Verdict.SECRET)
+    """Return where the secrets of a text begin and end, in order.
+
+    What looks like a placeholder is one of them, but for the words that all know (``changeme``): a
+    real token may have ``0123456789`` in it.
+    """
+    return tuple(
+        (each.start, each.end)
+        for each, verdict in _apart(_found(text, ""))
+        if verdict is Verdict.SECRET
+        or (verdict is Verdict.PLACEHOLDER and not is_known_to_all(text[each.start : each.end]))
+    )
 
 
 @cache

@@ -18,6 +18,7 @@ from pytest_nixos.secrets.names import NameClass
 __all__ = [
     "Verdict",
     "entropy",
+    "is_known_to_all",
     "is_sample",
     "judge_value",
     "looks_random",
@@ -133,8 +134,12 @@ def stands_for_none(value: str) -> bool:
     """Whether a value is there for want of one: a placeholder, or what its program publishes as its
     beginning.
     """
-    known = value in _lists().published or value.lower() in _lists().placeholder_words
-    return known or bool(_lists().placeholder.search(value))
+    return is_known_to_all(value) or bool(_lists().placeholder.search(value))
+
+
+def is_known_to_all(value: str) -> bool:
+    """Whether a value is, as a whole, a placeholder's word or what its program publishes."""
+    return value in _lists().published or value.lower() in _lists().placeholder_words
 
 
 def names_elsewhere(value: str) -> bool:

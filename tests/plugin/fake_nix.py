@@ -73,7 +73,7 @@ def evaluate(expression: str) -> object:
     if host == "iso" and request.get("refuseImage"):
         return {"problem": "image", "kind": "an ISO image"}
     if host == "broken":
-        fail("the option `services.nonsense' does not exist")
+        fail(os.environ.get("FAKE_NIX_BROKEN", "the option `services.nonsense' does not exist"))
     document = json.loads(Path(os.environ["FAKE_NIX_DOCUMENT"]).read_text())
     absent = [{"state": "absent"} for _ in request["options"]]
     document["derivation"] = f"/nix/store/{host}.drv"

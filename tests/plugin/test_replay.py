@@ -8,15 +8,18 @@ from typing import Any
 
 import pytest
 
+from pytest_nixos.recording.recording import FINDINGS
 from tests.plugin.field import Field
+from tests.unit.recording.kept import edit
 
+TOKEN = "ghp_16C7e42F292c6912E7710c838347Ae178B4a"
 CHECK = """
 import pytest
 
 @pytest.mark.nixos_control("BOOT-001")
 def test_boot(nixos_machine, nixos_evidence):
     nixos_evidence.attach("said", "token ghp_16C7e42F292c6912E7710c838347Ae178B4a")
-    assert not nixos_evidence.observe(["x.service"]), "one unit failed"
+    assert not nixos_evidence.observe(["x.service"]), "one unit failed: --token ghp_16C7e42F292c6912E7710c838347Ae178B4a"
 
 @pytest.mark.nixos_control("BOOT-002")
 def test_clean(nixos_machine):
@@ -163,6 +166,7 @@ def test_a_replay_says_what_the_run_said(own: Field, kept: Path) -> None:
         finding["attachments"].pop("said", None)
         for of in (finding, before[control]):
             del of["duration_s"]
+            of["reason"] = of["reason"].replace(TOKEN, "REDACTED")
         assert finding == before[control]
     assert own.machine_log == []
 
@@ -207,9 +211,71 @@ def test_the_waivers_of_the_replay_speak(own: Field, kept: Path) -> None:
     found = findings(own)
     assert (found["BOOT-001"]["outcome"], found["BOOT-001"]["reason"]) == (
         "failed",
-        "one unit failed",
+        "one unit failed: --token REDACTED",
     )
     assert found["BOOT-002"]["reason"].startswith("the control holds, so the waiver is no longer")
+
+
+MINE = """
+import pytest
+
+def test_cluster(nixos_cluster): nixos_cluster("web", "db.one")
+def test_flake(nixos_flake): nixos_flake.evaluate("web")
+def test_names(nixos_flake): nixos_flake.host_names()
+def test_lock(nixos_flake): assert nixos_flake.lock_answer()
+def test_closure(nixos_closure_scan): assert nixos_closure_scan
+
+@pytest.mark.nixos_control("BOOT-002")
+def test_config(nixos_host_config): pass
+"""
+
+
+def test_no_test_brings_a_replay_to_run_nix(own: Field, kept: Path) -> None:
+    own.log.unlink()
+    (own.pytester.path / "test_mine.py").write_text(MINE)
+    tool = own.pytester.path / "tools" / "nix"
+    tool.write_text(f"#!/bin/sh\necho nix >> {own.log}\nexit 1\n")
+    result = own.run(*REPLAY, "--nixos-suite", "none", "test_mine.py", "-k", "not config")
+    result.assert_outcomes(skipped=5)
+    assert own.machine_log == []
+
+
+def test_a_check_does_not_speak_for_another_control(own: Field, kept: Path) -> None:
+    checks = own.pytester.path / "test_it.py"
+    checks.write_text(CHECK.replace("BOOT-002", "BOOT-004"))
+    without_nix(own)
+    own.run(*REPLAY, "--nixos-profile", "one", "test_it.py")
+    found = findings(own)["BOOT-004"]
+    assert (found["outcome"], found["reason"]) == (
+        "error",
+        "not judged: a check of the machine, which judged BOOT-002 when it was recorded",
+    )
+
+
+def test_a_waived_finding_without_what_was_waived_is_not_judged(own: Field, kept: Path) -> None:
+    edit(kept, FINDINGS, lambda document: document["before_waiver"].clear())
+    without_nix(own)
+    result = own.run(*REPLAY, "--nixos-profile", "one", "test_it.py")
+    result.assert_outcomes(passed=1, errors=1, skipped=1)
+    assert findings(own)["BOOT-001"]["outcome"] == "error"
+
+
+def test_a_host_that_did_not_evaluate_is_an_error_beside_the_others(
+    own: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_NIX_HOSTS", "web broken")
+    monkeypatch.setenv("FAKE_NIX_BROKEN", f"cannot fetch with --token {TOKEN}")
+    flakes = ("--nixos-flake", ".", *CATALOGUE, "--nixos-profile", "one")
+    own.run(*flakes, "--nixos-record", "kept", "test_it.py")
+    before = {(f["host"], f["control"]): f["outcome"] for f in own.report()["findings"]}
+    without_nix(own)
+    result = own.run(*REPLAY, "--nixos-profile", "one", "test_it.py")
+    assert "INTERNALERROR" not in result.stdout.str()
+    after = {(f["host"], f["control"]): f["outcome"] for f in own.report()["findings"]}
+    assert after == before
+    assert TOKEN not in (own.pytester.path / "kept" / "recording.json").read_text()
+    assert before["broken", "BOOT-002"] == "error"
+    assert before["web", "BOOT-002"] == "passed"
 
 
 def test_under_xdist(own: Field, kept: Path) -> None:

@@ -80,7 +80,7 @@ def make_finding(
             reason=reason,
             evidence=evidence,
             blames=blames,
-            of_recording=recorded_places(item, session, key),
+            of_recording=recorded_places(item, control, session, key),
         )
         if violated
         else ()

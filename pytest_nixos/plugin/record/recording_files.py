@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import msgspec
+
 from pytest_nixos import __version__
 from pytest_nixos.errors import NixosError
 from pytest_nixos.findings import Finding
@@ -25,7 +27,7 @@ from pytest_nixos.recording.model import (
 )
 from pytest_nixos.recording.observed import redacted_host
 from pytest_nixos.recording.recording import DECLARED, FINDINGS, OBSERVED
-from pytest_nixos.secrets.redact import redact_json
+from pytest_nixos.secrets.redact import redact_json, redact_texts
 
 __all__ = ["RecordingFiles"]
 
@@ -79,7 +81,7 @@ class RecordingFiles:
             write_file(self._directory / MANIFEST, manifest)
             if self._signer is not None:
                 self._signer.sign(self._directory / MANIFEST)
-        except (OSError, NixosError) as err:
+        except (OSError, NixosError, msgspec.ValidationError) as err:
             self.failed = True
             why = getattr(err, "strerror", None) or str(err)
             self.lines.append(printable(f"recording {self._directory} was not written: {why}"))
@@ -101,7 +103,7 @@ class RecordingFiles:
             attr=entry.ref.attr,
             below=folder_of_flake(entry, session),
             backend="" if config is None else session.backend_name(entry.key).value,
-            failure="" if entry.failure is None else entry.failure.message,
+            failure="" if entry.failure is None else _without_secrets(entry.failure.message),
             folder=folder,
             sha256=sha256,
         )
@@ -109,13 +111,22 @@ class RecordingFiles:
     def _findings_of(self, key: str, session: NixosSession) -> FindingsFile:
         findings = list(self._findings.get(key, {}).values())
         controls = {f.control: session.control(f.control) for f in findings}
-        return FindingsFile(
-            findings=[_redacted(finding) for finding in findings],
-            before_waiver=self._before_waiver.get(key, {}),
-            parameters={name: dict(control.parameters()) for name, control in controls.items()},
-        )
+        document = {
+            "findings": [_redacted(finding) for finding in findings],
+            "before_waiver": {
+                node: (outcome, _without_secrets(reason))
+                for node, (outcome, reason) in self._before_waiver.get(key, {}).items()
+            },
+            "parameters": {name: dict(control.parameters()) for name, control in controls.items()},
+        }
+        return msgspec.convert(document, FindingsFile)
 
 
 def _redacted(finding: Finding) -> dict[str, Json]:
     plain = finding.to_json()
     return {**plain, **redact_json({name: plain[name] for name in _SAID})}
+
+
+def _without_secrets(text: str) -> str:
+    (redacted,) = redact_texts([("", text)])
+    return redacted

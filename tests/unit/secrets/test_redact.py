@@ -40,3 +40,11 @@ def test_an_option_tells_by_its_name() -> None:
         **options,
         "a": {"path": "services.x.password", "state": "present", "value": "REDACTED"},
     }
+
+
+def test_what_looks_like_a_sample_may_be_none() -> None:
+    token = "ghp_0123456789abcdefghijABCDEFGHIJ456789"
+    assert redact_texts([("", f"password = {token}"), ("", "password = changeme")]) == [
+        "password = REDACTED",
+        "password = changeme",
+    ]

@@ -6,6 +6,7 @@ Every pytest run imports this module, also one without a host: it imports next t
 
 from __future__ import annotations
 
+import argparse
 import enum
 from collections.abc import Iterator
 from typing import Literal
@@ -60,6 +61,27 @@ class NetworkUse(enum.Enum):
     RESTRICTED = "restricted"
     OPEN = "open"
     STAND_IN = "stand-in"
+
+
+class _Once(argparse.Action):
+    """An option whose second value would replace the first without a word."""
+
+    def __call__(
+        self,
+        _parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        """Take the value.
+
+        :raises argparse.ArgumentError: if it is the second one.
+        """
+        if getattr(namespace, self.dest, None) is not None:
+            raise argparse.ArgumentError(
+                self, f"is given twice\n  remedy: give one {option_string}"
+            )
+        setattr(namespace, self.dest, values)
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -141,13 +163,13 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
     (
         "record",
         "",
-        {"metavar": "DIR"},
+        {"action": _Once, "metavar": "DIR"},
         "keep what this run sees of its hosts, secrets redacted, in a new directory",
     ),
     (
         "replay",
         "",
-        {"metavar": "DIR"},
+        {"action": _Once, "metavar": "DIR"},
         "judge again what --nixos-record kept, without Nix and machine; in place of --nixos-flake",
     ),
     (
@@ -196,7 +218,7 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
     (
         "sign",
         "",
-        {"metavar": "KEY"},
+        {"action": _Once, "metavar": "KEY"},
         "sign reports and recordings with this SSH key: PATH.sig beside each",
     ),
     (

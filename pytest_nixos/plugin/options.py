@@ -131,6 +131,8 @@ class Settings:
         read = _Reader(config)
         cwd = config.invocation_params.dir
         prepared = tuple(dict.fromkeys(cwd / text for text in read.many("prepared")))
+        for name in ("record", "replay", "sign"):
+            read.refuse_nothing(name)
         record, replay = read.path("record"), read.path("replay")
         _check_recording(record, replay, read)
         return cls(
@@ -196,6 +198,17 @@ class _Reader:
     def by_hand(self, name: str) -> bool:
         """Whether an option stands on the command line."""
         return self._config.getoption(f"nixos_{name}") is not None
+
+    def refuse_nothing(self, name: str) -> None:
+        """Refuse an option whose value is empty, as an unset variable of a shell leaves it.
+
+        :raises SettingsError: then.
+        """
+        if self._config.getoption(f"nixos_{name}") == "":
+            raise SettingsError(
+                f"--nixos-{name}: got nothing",
+                remedy="give it a path; is a shell's variable unset?",
+            )
 
     def many(self, name: str) -> tuple[str, ...]:
         given = self._config.getoption(f"nixos_{name}")
@@ -336,6 +349,11 @@ def _check_recording(record: Path | None, replay: Path | None, read: _Reader) ->
     others = {
         "--nixos-replay": record is not None and replay is not None,
         "--nixos-prepared": replay is not None and bool(read.many("prepared")),
+        # Those of an ini file are what other runs test.
+        **{
+            f"--nixos-{name}": replay is not None and read.is_typed(name)
+            for name in ("flake", "file", "attr")
+        },
         "--nixos-upgrade-from": bool(read.one("upgrade_from")),
         # What a machine with the host's real secrets says belongs in no file.
         "--nixos-real-secrets-key": read.path("real_secrets_key") is not None,

@@ -252,6 +252,20 @@ def test_a_check_does_not_speak_for_another_control(own: Field, kept: Path) -> N
     )
 
 
+<<<<<<< HEAD
+=======
+def test_a_check_of_the_flake_is_not_called_one_of_the_machine(own: Field, kept: Path) -> None:
+    (own.pytester.path / "test_it.py").write_text(
+        CHECK.replace("BOOT-002", "FLK-002").replace("nixos_machine)", "nixos_flake)")
+    )
+    without_nix(own)
+    own.run(*REPLAY, "--nixos-profile", "one", "test_it.py")
+    assert findings(own)["FLK-002"]["reason"] == (
+        "not judged: a check of the flake, which judged BOOT-002 when it was recorded"
+    )
+
+
+>>>>>>> 7ae48386
 def test_a_waived_finding_without_what_was_waived_is_not_judged(own: Field, kept: Path) -> None:
     edit(kept, FINDINGS, lambda document: document["before_waiver"].clear())
     without_nix(own)
@@ -297,6 +311,25 @@ def test_a_damaged_recording_ends_the_run(own: Field, kept: Path) -> None:
     result.stderr.fnmatch_lines(["ERROR: *declared.json: is not what was recorded: *"])
 
 
+@pytest.mark.parametrize("wrong", [("--nixos-suite", "nosuch"), ("--nixos-flake", ".#broken")])
+def test_a_refused_run_leaves_the_directory_to_the_next(
+    own: Field, monkeypatch: pytest.MonkeyPatch, wrong: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("FAKE_NIX_HOSTS", "web broken")
+    of_run = [word for word in RECORD if word not in ("--nixos-flake", ".#web")]
+    result = own.run(*of_run, *wrong, *(() if ".#broken" in wrong else RECORD[:2]), "test_it.py")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "recording: " not in result.stdout.str()
+    assert list((own.pytester.path / "kept").iterdir()) == []
+
+
+def test_what_holds_no_observation_is_told(own: Field) -> None:
+    result = own.run(*RECORD, "--nixos-suite", "none", "test_it.py")
+    result.stdout.fnmatch_lines(
+        ["recording: */kept", "  no data control looked at web: a replay says again *"]
+    )
+
+
 def test_nothing_is_recorded_over(own: Field, kept: Path) -> None:
     own.log.unlink()
     result = own.run(*RECORD, *DATA)
@@ -310,6 +343,14 @@ def test_nothing_is_recorded_over(own: Field, kept: Path) -> None:
     [
         (("--nixos-replay=a", "--nixos-record=b"), "record does not go with --nixos-replay"),
         (("--nixos-replay=a", "--nixos-prepared=b"), "replay does not go with --nixos-prepared"),
+        (("--nixos-replay=a", "--nixos-flake=b"), "replay does not go with --nixos-flake"),
+        (("--nixos-replay=a", "--nixos-file=b"), "replay does not go with --nixos-file"),
+        (("--nixos-replay=a", "-A", "b"), "replay does not go with --nixos-attr"),
+        (("--nixos-replay=a", "--nixos-replay=b"), "--nixos-replay: is given twice"),
+        (("--nixos-record=a", "--nixos-record=b"), "--nixos-record: is given twice"),
+        (("--nixos-record", ""), "--nixos-record: got nothing"),
+        (("--nixos-replay=",), "--nixos-replay: got nothing"),
+        (("--nixos-sign", ""), "--nixos-sign: got nothing"),
         (("--nixos-record=a", "--nixos-upgrade-from=."), "not go with --nixos-upgrade-from"),
         (("--nixos-record=a", "--nixos-real-secrets-key=k"), "with --nixos-real-secrets-key"),
     ],

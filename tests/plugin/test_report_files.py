@@ -228,3 +228,53 @@ def test_a_key_that_cannot_sign_is_found_before_anything_is_built(checks: Field,
         assert result.ret == pytest.ExitCode.USAGE_ERROR
         result.stderr.fnmatch_lines([f"ERROR: --nixos-sign */{name}: ssh-keygen cannot sign: *"])
     assert checks.machine_log == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("junk", "is no SSH key"),
+        ("directory", "is no plain file"),
+        ("open to all", "*Permissions 0644*"),
+    ],
+)
+def test_why_a_key_does_not_sign(checks: Field, key: Path, kind: str, told: str) -> None:
+    match kind:
+        case "junk":
+            key.write_text("junk\n")
+        case "directory":
+            key.unlink()
+            key.mkdir()
+        case _:
+            key.chmod(0o644)
+    result = checks.run(*WEB, "--nixos-report", "json:report.json", "--nixos-sign", "key")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: --nixos-sign */key: {told}"])
+
+
+@pytest.mark.parametrize(
+    "reports",
+    [
+        ("json:{host}.json", "html:web.json"),
+        ("json:{host}.json", "html:./{host}.json"),
+        ("json:a.json", "csv:a.json.sig"),
+        ("json:/dev/stdout",),
+        ("json:link",),
+    ],
+)
+def test_a_report_that_would_be_lost_is_refused(
+    checks: Field, key: Path, reports: tuple[str, ...]
+) -> None:
+    (checks.pytester.path / "link").symlink_to("/dev/fd/1")
+    given = [word for report in reports for word in ("--nixos-report", report)]
+    result = checks.run(*WEB, *given, "--nixos-sign", str(key))
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --nixos-report *:*"])
+    assert checks.machine_log == []
+
+
+def test_reports_of_hosts_and_of_all_lie_side_by_side(checks: Field) -> None:
+    reports = ("--nixos-report", "json:{host}.json", "--nixos-report", "json:report.json")
+    checks.run(*WEB, *reports)
+    assert (checks.pytester.path / "web.json").exists()
+    assert checks.report()["counts"] == {"failed": 2}

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 
 import pytest
 
+from pytest_nixos.errors import SettingsError
 from pytest_nixos.findings import Finding
 from pytest_nixos.local.dirs import state_directory
-from pytest_nixos.local.text import printable
+from pytest_nixos.local.text import printable, printable_lines
 from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.record.baseline import Baseline
 from pytest_nixos.plugin.record.finding import BEFORE_WAIVER, ERROR_MARK, NOT_JUDGED_MARK
@@ -48,7 +49,16 @@ class Recorder:
         self._recording = RecordingFiles.of(settings)
 
     def pytest_sessionstart(self) -> None:
-        """Open the ledger; a run without one is told and goes on."""
+        """Open the ledger; a run without one is told and goes on.
+
+        :raises pytest.UsageError: if two reports of this run's hosts go to the same file.
+        """
+        session = self._config.stash.get(SESSION, None)
+        if session is not None:
+            try:
+                self._reports.check_hosts(session.host_keys)
+            except SettingsError as err:
+                raise pytest.UsageError(printable_lines(str(err))) from err
         try:
             self._record.open_ledger(state_directory("ledgers"))
         except (OSError, RuntimeError) as err:  # RuntimeError: no home directory can be found
@@ -94,7 +104,9 @@ class Recorder:
         if self._baseline is not None:
             facts = dataclasses.replace(facts, baseline=self._baseline.facts(findings))
         self._reports.write(findings, facts)
-        if self._recording is not None:
+        # A run that was refused has seen no host, and leaves the directory to the next one.
+        refused = session.exitstatus == pytest.ExitCode.USAGE_ERROR
+        if self._recording is not None and not refused:
             self._recording.write(nixos, self._record.started_at)
         failed = self._reports.failed or (self._recording is not None and self._recording.failed)
         if failed and session.exitstatus == pytest.ExitCode.OK:

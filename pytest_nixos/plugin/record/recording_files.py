@@ -70,6 +70,9 @@ class RecordingFiles:
 
     def write(self, session: NixosSession, started_at: str) -> None:
         """Write what is left to write, the manifest last; what cannot be written fails the run."""
+        if not session.tested:
+            self.lines.append(printable(f"recording {self._directory}: none, no host was tested"))
+            return
         try:
             manifest = Manifest(
                 format=FORMAT,
@@ -87,6 +90,14 @@ class RecordingFiles:
             self.lines.append(printable(f"recording {self._directory} was not written: {why}"))
         else:
             self.lines.append(printable(f"recording: {self._directory.resolve()}"))
+            unseen = [key for key, files in manifest.hosts.items() if OBSERVED not in files.sha256]
+            if unseen:
+                self.lines.append(
+                    printable(
+                        f"  no data control looked at {', '.join(unseen)}:"
+                        " a replay says again what checks said, and judges nothing anew"
+                    )
+                )
 
     def _write_host(self, entry: HostEntry, session: NixosSession) -> HostFiles:
         folder = folder_of(entry.key)

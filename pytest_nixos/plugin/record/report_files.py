@@ -27,6 +27,7 @@ _PRIVATE = 0o600
 #: Stands in a report's file name for each host.
 _EACH_HOST = "{host}"
 _LONGEST_NAME = 150
+_MOST_LINKS = 40
 
 
 class ReportFiles:
@@ -60,7 +61,7 @@ class ReportFiles:
         writers = dict(BUNDLED_WRITERS)
         for offered in config.hook.pytest_nixos_report_writers(config=config):
             writers |= offered
-        _refuse_twice(settings.reports)
+        _refuse_twice(settings.reports, signed=settings.sign is not None)
         for target in settings.reports:
             if target.format not in writers:
                 raise SettingsError(
@@ -75,6 +76,22 @@ class ReportFiles:
                     remedy="name a file in a directory that you may write to",
                 ) from err
         return cls(writers, settings.reports, Signer.of(settings.sign))
+
+    def check_hosts(self, keys: Sequence[str]) -> None:
+        """Refuse files that are one and the same once ``{host}`` is each host's name.
+
+        :raises SettingsError: if there are any.
+        """
+        targets = [
+            of_host
+            for target in self._targets
+            for of_host in (
+                [_of_host(target, key) for key in keys]
+                if _EACH_HOST in target.path.name
+                else [target]
+            )
+        ]
+        _refuse_twice(targets, signed=self._signer is not None)
 
     def write(self, findings: Sequence[Finding], facts: RunFacts) -> None:
         """Write every report; one that fails takes no other with it, and is told in
@@ -108,28 +125,39 @@ def _parts(
         yield target, findings, facts
         return
     for host, of_host in facts.hosts.items():
-        name = target.path.name.replace(_EACH_HOST, quote(host, safe="")[:_LONGEST_NAME])
         yield (
-            ReportTarget(target.format, target.path.with_name(name)),
+            _of_host(target, host),
             [finding for finding in findings if finding.host == host],
             dataclasses.replace(facts, hosts={host: of_host}),
         )
 
 
-def _refuse_twice(targets: Sequence[ReportTarget]) -> None:
-    """Refuse two reports in one file: the second would replace the first.
+def _of_host(target: ReportTarget, host: str) -> ReportTarget:
+    name = target.path.name.replace(_EACH_HOST, quote(host, safe="")[:_LONGEST_NAME])
+    return ReportTarget(target.format, target.path.with_name(name))
 
-    :raises SettingsError: if there are any; what is no file (``/dev/stdout``) may be named twice.
+
+def _refuse_twice(targets: Sequence[ReportTarget], *, signed: bool) -> None:
+    """Refuse two reports in one file, or one where the signature of another goes: the second would
+    replace the first.
+
+    :raises SettingsError: if there are any; what is no file (``/dev/null``) may be named twice.
     """
-    seen: dict[Path, ReportTarget] = {}
+    seen: dict[Path, str] = {}
     for target in targets:
         real = target.path.resolve()
-        if real in seen and not (real.exists() and not real.is_file()):
-            raise SettingsError(
-                f"--nixos-report {target}: {seen[real]} goes to the same file",
-                remedy="give each report a file of its own",
-            )
-        seen[real] = target
+        if real.exists() and not real.is_file():
+            continue
+        files = {real: str(target)}
+        if signed:
+            files[real.with_name(f"{real.name}.sig")] = f"the signature of {target}"
+        for file, what in files.items():
+            if file in seen:
+                raise SettingsError(
+                    f"--nixos-report {target}: {seen[file]} and {what} go to the same file",
+                    remedy="give each report a file of its own",
+                )
+        seen |= files
 
 
 def _try(path: Path) -> None:
@@ -137,12 +165,26 @@ def _try(path: Path) -> None:
 
     :raises OSError: if it cannot.
     """
+    if _is_descriptor(path):
+        raise OSError("it is what this process has open, which pytest itself writes to")
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
         os.close(os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY))
         return
     with tempfile.TemporaryFile(dir=path.parent):
         pass
+
+
+def _is_descriptor(path: Path) -> bool:
+    """Whether a path leads to a descriptor of this process, as ``/dev/stdout`` does."""
+    for _ in range(_MOST_LINKS):
+        if not path.is_symlink():
+            return False
+        folder = path.parent.resolve()
+        if folder.name == "fd" and folder.is_relative_to("/proc"):
+            return True
+        path = folder / path.readlink()
+    return False
 
 
 def _write(path: Path, text: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -16,6 +18,8 @@ __all__ = ["NAMESPACE", "Signer"]
 #: What a signature is for: who checks one names it too, see ssh-keygen(1).
 NAMESPACE = "pytest-nixos"
 _LIMIT_S = 30.0
+_HEAD = 4096
+_PUBLIC = re.compile(rb"(?:ssh|ecdsa|sk-ssh|sk-ecdsa)-[\w@.-]+ ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,7 @@ class Signer:
             return None
         signer = cls(key, SubprocessRunner())
         try:
+            signer._refuse_no_key()
             signer.signature(b"")
         except NixosError as err:
             raise SettingsError(f"--nixos-sign {key}: {err.message}", remedy=err.remedy) from err
@@ -77,9 +82,35 @@ class Signer:
                 f"ssh-keygen still signs after {_LIMIT_S:g} s", remedy="look at ssh-agent"
             ) from err
         if done.exit_status != 0 or "BEGIN SSH SIGNATURE" not in done.stdout_text:
-            said = done.stderr.decode(errors="replace").strip().splitlines()
+            said = done.stderr.decode(errors="replace")
             raise SettingsError(
-                f"ssh-keygen cannot sign: {said[-1] if said else f'exit status {done.exit_status}'}",
+                f"ssh-keygen cannot sign: {_why(said) or f'exit status {done.exit_status}'}",
                 remedy="name a private key without a passphrase, or a public one whose private one is in ssh-agent",
             )
         return done.stdout_text
+
+    def _refuse_no_key(self) -> None:
+        """Refuse what is no file, or no key: of that ssh-keygen says that it finds no public key.
+
+        :raises SettingsError: then.
+        """
+        why = ""
+        try:
+            if not stat.S_ISREG(self.key.stat().st_mode):
+                why = "is no plain file"
+            else:
+                with self.key.open("rb") as stream:
+                    head = stream.read(_HEAD)
+                if b"PRIVATE KEY-----" not in head and not _PUBLIC.match(head):
+                    why = "is no SSH key"
+        except OSError as err:
+            why = f"cannot be read: {err.strerror}"
+        if why:
+            raise SettingsError(why, remedy="name the file of an SSH key: ssh-keygen -t ed25519")
+
+
+def _why(said: str) -> str:
+    """Return what of ssh-keygen's words says most: that it finds no key comes last, and why before."""
+    lines = [line.strip() for line in said.splitlines() if line.strip(" @")]
+    reasons = [line for line in lines if "too open" in line or "load key" in line.lower()]
+    return (reasons or lines or [""])[-1]

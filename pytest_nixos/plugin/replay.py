@@ -50,11 +50,7 @@ class ReplayedCheck(pytest.Item):
         made.callspec = getattr(item, "callspec", None)
         made._place = item.location
         made._control = control
-<<<<<<< HEAD
-        made._reads_flake = not collect.needs_machine(item) and "nixos_flake" in item.fixturenames  # type: ignore[attr-defined]
-=======
         made._reads_flake = "nixos_flake" in item.fixturenames  # type: ignore[attr-defined]
->>>>>>> 7ae48386
         return made
 
     callspec: Any

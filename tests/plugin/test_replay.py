@@ -252,8 +252,6 @@ def test_a_check_does_not_speak_for_another_control(own: Field, kept: Path) -> N
     )
 
 
-<<<<<<< HEAD
-=======
 def test_a_check_of_the_flake_is_not_called_one_of_the_machine(own: Field, kept: Path) -> None:
     (own.pytester.path / "test_it.py").write_text(
         CHECK.replace("BOOT-002", "FLK-002").replace("nixos_machine)", "nixos_flake)")
@@ -265,7 +263,6 @@ def test_a_check_of_the_flake_is_not_called_one_of_the_machine(own: Field, kept:
     )
 
 
->>>>>>> 7ae48386
 def test_a_waived_finding_without_what_was_waived_is_not_judged(own: Field, kept: Path) -> None:
     edit(kept, FINDINGS, lambda document: document["before_waiver"].clear())
     without_nix(own)

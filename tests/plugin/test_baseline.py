@@ -79,5 +79,7 @@ def test_no_report_is_refused_before_anything_is_built(field: Field) -> None:
 def test_two_reports_in_one_file_are_refused(field: Field) -> None:
     result = judge(field, {"BOOT-001": ["x"]}, "--nixos-report", "html:./now.json")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*--nixos-report html:*now.json: json:*goes to the same file*"])
+    result.stderr.fnmatch_lines(
+        ["*--nixos-report html:*now.json: json:* and html:* go to the same file*"]
+    )
     assert field.machine_log == []

@@ -223,10 +223,10 @@ def test_reports_and_recordings_are_signed(checks: Field, key: Path) -> None:
 def test_a_key_that_cannot_sign_is_found_before_anything_is_built(checks: Field, key: Path) -> None:
     locked = ["ssh-keygen", "-q", "-p", "-P", "", "-N", "a passphrase", "-f", str(key)]
     subprocess.run(locked, check=True)
-    for name in ("key", "nowhere"):
+    for name, why in (("key", "ssh-keygen cannot sign"), ("nowhere", "cannot be read")):
         result = checks.run(*WEB, "--nixos-report", "json:report.json", "--nixos-sign", name)
         assert result.ret == pytest.ExitCode.USAGE_ERROR
-        result.stderr.fnmatch_lines([f"ERROR: --nixos-sign */{name}: ssh-keygen cannot sign: *"])
+        result.stderr.fnmatch_lines([f"ERROR: --nixos-sign */{name}: {why}: *"])
     assert checks.machine_log == []
 
 

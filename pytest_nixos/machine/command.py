@@ -20,9 +20,11 @@ __all__ = [
     "Transport",
     "drawn_mark",
     "run_many",
+    "short",
 ]
 
 DEFAULT_COMMAND_TIMEOUT_S = 120.0
+_SHOWN = 80
 
 #: Bash: draws the mark that parts the output of one trip, and keeps it in ``pn_mark``. Command
 #: lines and environments can be read by every user of the guest: a mark that was sent, or that a
@@ -63,6 +65,12 @@ class CommandResult:
     def stderr_text(self) -> str:
         """Standard error as UTF-8, undecodable bytes replaced."""
         return self.stderr.decode(errors="replace")
+
+
+def short(command: str) -> str:
+    """Return a command as messages show it: on one line, cut at 80 characters."""
+    line = " ".join(command.split())
+    return line if len(line) <= _SHOWN else f"{line[: _SHOWN - 3]}..."
 
 
 class Transport(Protocol):

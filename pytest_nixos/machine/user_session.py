@@ -12,7 +12,12 @@ from typing import Protocol
 
 from pytest_nixos.errors import CommandTimeout, MachineError
 from pytest_nixos.local.timing import Deadline
-from pytest_nixos.machine.command import DEFAULT_COMMAND_TIMEOUT_S, CommandResult, Transport
+from pytest_nixos.machine.command import (
+    DEFAULT_COMMAND_TIMEOUT_S,
+    CommandResult,
+    Transport,
+    short,
+)
 
 __all__ = ["UserSession", "UserTransport"]
 
@@ -38,7 +43,6 @@ _SYSTEMD_RUN = (
 # What the channel gives up on is not left to run: logind has taken it out of the service's group.
 _GRACE_S = 1.0
 _BOUND = f'"$(type -P timeout)" --kill-after={_GRACE_S}'
-_SHOWN = 80
 
 
 class _Rooted(Protocol):
@@ -93,7 +97,7 @@ class UserTransport:
             done = self._inner.run(line, deadline=deadline, stdin=stdin)
         except CommandTimeout as err:
             raise CommandTimeout(
-                f"{_short(command)}: of {self._user}, still running after {deadline.limit_s:g} s, killed",
+                f"{short(command)}: of {self._user}, still running after {deadline.limit_s:g} s, killed",
                 remedy=err.remedy,
                 stdout=err.stdout,
                 stderr=err.stderr,
@@ -106,7 +110,7 @@ class UserTransport:
         if not ended or not status.isdigit():
             said = done.stderr_text.strip().splitlines()
             raise MachineError(
-                f"{_short(command)}: was not run as {self._user}: "
+                f"{short(command)}: was not run as {self._user}: "
                 f"{said[-1] if said else f'exit status {done.exit_status}, and nothing was said'}",
                 remedy="look at the account (locked, expired, PAM: journalctl --identifier=systemd) and at what"
                 " its start files do (~/.bash_profile): they may end the shell",
@@ -115,11 +119,6 @@ class UserTransport:
 
     def close(self) -> None:
         """Leave the channel to root: it is theirs."""
-
-
-def _short(command: str) -> str:
-    line = " ".join(command.split())
-    return line if len(line) <= _SHOWN else f"{line[: _SHOWN - 3]}..."
 
 
 class UserSession:

@@ -29,7 +29,7 @@ from pytest_nixos.machine.channel.protocol import (
     wire_text,
 )
 from pytest_nixos.machine.channel.session import GRACE_S, PortSession
-from pytest_nixos.machine.command import CommandResult
+from pytest_nixos.machine.command import CommandResult, short
 
 __all__ = ["PORTS", "SerialChannel", "guest_script"]
 
@@ -147,7 +147,7 @@ class SerialChannel:
             self._give_back(port)
         if answer.overflowed:
             raise TransportError(
-                f"{_short(command)}: the guest had no room in /run for all of its output"
+                f"{short(command)}: the guest had no room in /run for all of its output"
                 f" ({len(answer.stdout)} + {len(answer.stderr)} bytes came)",
                 remedy="redirect it to a file and copy that, or raise boot.runSize or the memory",
             )
@@ -210,7 +210,7 @@ class SerialChannel:
         if not isinstance(reply, Answer):
             port.forget_session(reply if isinstance(reply, Refusal) else None)
         return CommandTimeout(
-            f"{_short(command)}: still running after {deadline.limit_s:g} s, killed",
+            f"{short(command)}: still running after {deadline.limit_s:g} s, killed",
             remedy="look at what it waits for, or raise its timeout",
             stdout=reply.stdout if isinstance(reply, Answer) else b"",
             stderr=reply.stderr if isinstance(reply, Answer) else b"",
@@ -290,14 +290,9 @@ def _socket(run_dir: Path, name: str) -> Path:
     return run_dir / f"channel-{name}.sock"
 
 
-def _short(command: str) -> str:
-    line = " ".join(command.split())
-    return line if len(line) <= 80 else f"{line[:77]}..."
-
-
 def _hung(command: str, deadline: Deadline) -> NoAnswerError:
     return NoAnswerError(
-        f"{_short(command)}: the guest does not answer (limit {deadline.limit_s:g} s): hung?",
+        f"{short(command)}: the guest does not answer (limit {deadline.limit_s:g} s): hung?",
         remedy="read the end of the machine's console",
     )
 
@@ -311,7 +306,7 @@ def _busy(deadline: Deadline) -> CommandTimeout:
 
 def _cut_off(command: str) -> TransportError:
     return TransportError(
-        f"{_short(command)}: the guest rebooted, or the channel's server in it restarted,"
+        f"{short(command)}: the guest rebooted, or the channel's server in it restarted,"
         " while the command ran",
         remedy="read the console; after a deliberate reboot run the next command",
     )
@@ -320,10 +315,10 @@ def _cut_off(command: str) -> TransportError:
 def _refused(command: str, refusal: Refusal) -> TransportError:
     if refusal.reason == "spool":
         return TransportError(
-            f"{_short(command)}: not run, the guest has no room in /run for its input",
+            f"{short(command)}: not run, the guest has no room in /run for its input",
             remedy="send less at once, or raise boot.runSize or the memory",
         )
     return TransportError(
-        f"{_short(command)}: not run, it came to the guest incomplete ({refusal.reason})",
+        f"{short(command)}: not run, it came to the guest incomplete ({refusal.reason})",
         remedy="run it again; if that fails too, read the console",
     )

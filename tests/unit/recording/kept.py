@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,12 @@ __all__ = ["edit", "edit_manifest", "keep"]
 Json = Any
 
 
-def keep(directory: Path, host: HostConfig) -> Path:
-    """Write a recording of one host with one finding."""
-    directory.mkdir()
+def keep(directory: Path, host: HostConfig, findings: Sequence[Finding] | None = None) -> Path:
+    """Write a recording of one host.
+
+    :param findings: of the recorded run; one that passed, if ``None``.
+    """
+    directory.mkdir(exist_ok=True)
     place = directory / folder_of("web")
     sha256 = {
         DECLARED: write_file(place / DECLARED, DeclaredFile(host=host)),
@@ -52,7 +55,8 @@ def keep(directory: Path, host: HostConfig) -> Path:
         hosts={"web": files},
     )
     write_file(directory / "recording.json", manifest)
-    (place / FINDINGS).write_text(json.dumps({"findings": [_FINDING.to_json()]}))
+    told = [_FINDING] if findings is None else findings
+    (place / FINDINGS).write_text(json.dumps({"findings": [each.to_json() for each in told]}))
     edit(directory, FINDINGS, lambda _: None)
     return directory
 
@@ -72,7 +76,7 @@ def edit_manifest(directory: Path, change: Callable[[Json], None]) -> None:
     file = directory / "recording.json"
     document = json.loads(file.read_text())
     change(document["hosts"]["web"])
-    file.write_text(json.dumps(document))
+    file.write_text(json.dumps(document, separators=(",", ":")))
 
 
 _FINDING = Finding(

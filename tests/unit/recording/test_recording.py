@@ -21,9 +21,6 @@ from pytest_nixos.recording.files import folder_of, try_new, write_file
 from pytest_nixos.recording.model import (
     FORMAT,
     VERSION,
-    DeclaredFile,
-    FindingsFile,
-    HostFiles,
     Manifest,
     ObservedFile,
     Output,
@@ -35,12 +32,13 @@ from pytest_nixos.recording.observed import (
     redacted_host,
     refuse_unrecorded,
 )
-from pytest_nixos.recording.recording import DECLARED, FINDINGS, OBSERVED, Recording
+from pytest_nixos.recording.recording import DECLARED, Recording
 from pytest_nixos.standards.judge import judge
 from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.load import load_catalogue
 from pytest_nixos.standards.model import Control
 from tests.unit.host_documents import document
+from tests.unit.recording.kept import keep
 
 CONTROLS = {control.id: control for control in load_catalogue()}
 #: A control that a sysctl alone decides.
@@ -58,30 +56,7 @@ def host() -> HostConfig:
 
 @pytest.fixture
 def kept(tmp_path: Path, host: HostConfig) -> Path:
-    place = tmp_path / folder_of("web")
-    sha256 = {
-        DECLARED: write_file(place / DECLARED, DeclaredFile(host=host)),
-        OBSERVED: write_file(place / OBSERVED, ObservedFile(observed_on=dt.date(2026, 1, 2))),
-        FINDINGS: write_file(place / FINDINGS, FindingsFile(findings=[])),
-    }
-    files = HostFiles(
-        flake="/f",
-        attr="web",
-        below="",
-        backend="vm",
-        failure="",
-        folder=folder_of("web"),
-        sha256=sha256,
-    )
-    manifest = Manifest(
-        format=FORMAT,
-        version=VERSION,
-        plugin_version="1",
-        recorded_at="2026-01-02T03:04:05+00:00",
-        hosts={"web": files},
-    )
-    write_file(tmp_path / "recording.json", manifest)
-    return tmp_path
+    return keep(tmp_path, host, findings=())
 
 
 def test_what_was_written_is_read(kept: Path, host: HostConfig) -> None:

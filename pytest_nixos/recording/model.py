@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from pytest_nixos.nix.host_facts import HostConfig
-from pytest_nixos.report.json_report import JsonFinding, OutcomeName
+from pytest_nixos.report.json_report import JsonFinding, OutcomeName, published_schema
 
 __all__ = [
     "FORMAT",
@@ -155,10 +155,10 @@ def recording_schema() -> str:
     """Return the JSON schemas of a recording's files."""
     kinds = (Manifest, DeclaredFile, ObservedFile, FindingsFile)
     _, definitions = msgspec.json.schema_components(kinds, ref_template="#/$defs/{name}")
-    document = {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": f"{FORMAT}, version {VERSION}",
-        "anyOf": [{"$ref": f"#/$defs/{kind.__name__}"} for kind in kinds],
-        "$defs": definitions,
-    }
-    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"
+    return published_schema(
+        {
+            "title": f"{FORMAT}, version {VERSION}",
+            "anyOf": [{"$ref": f"#/$defs/{kind.__name__}"} for kind in kinds],
+            "$defs": definitions,
+        }
+    )

@@ -4,6 +4,7 @@ file.
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 from collections import Counter
@@ -15,7 +16,7 @@ import msgspec
 from pytest_nixos.findings import Finding
 from pytest_nixos.report.facts import RunFacts
 
-__all__ = ["SCHEMA_VERSION", "JsonReport", "json_schema", "write_json"]
+__all__ = ["SCHEMA_VERSION", "JsonReport", "json_schema", "published_schema", "write_json"]
 
 SCHEMA_VERSION = 1
 
@@ -180,9 +181,35 @@ def write_json(findings: Sequence[Finding], run: RunFacts) -> str:
 
 def json_schema() -> str:
     """Return the JSON schema of the report, as it is published."""
-    schema = msgspec.json.schema(JsonReport)
-    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
-    return json.dumps(schema, indent=2) + "\n"
+    return published_schema(msgspec.json.schema(JsonReport))
+
+
+def published_schema(schema: dict[str, Any]) -> str:
+    """Return the text of a schema that msgspec made, the same for each version of msgspec and Python.
+
+    Versions differ in the indent of docstrings, in the order of alternatives, and in whether they
+    say that the keys of a mapping and the items of a set are limited, and that a default is empty:
+    that is left out.
+    """
+    whole = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+    return json.dumps(_same_for_all_versions(whole), indent=2) + "\n"
+
+
+def _same_for_all_versions(part: Any) -> Any:
+    if isinstance(part, list):
+        return [_same_for_all_versions(item) for item in part]
+    if not isinstance(part, dict):
+        return part
+    kept = {
+        key: _same_for_all_versions(value)
+        for key, value in part.items()
+        if key not in ("propertyNames", "uniqueItems") and (key, value) != ("default", {})
+    }
+    if isinstance(kept.get("description"), str):
+        kept["description"] = inspect.cleandoc(kept["description"])
+    if "anyOf" in kept:
+        kept["anyOf"].sort(key=lambda item: (item == {"type": "null"}, json.dumps(item)))
+    return kept
 
 
 if __name__ == "__main__":

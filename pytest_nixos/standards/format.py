@@ -136,7 +136,11 @@ class ControlEntry(Entry, frozen=True, kw_only=True):
     remedy: Text | UnsetType = UNSET
     remedies: Annotated[list[RemedyEntry], Meta(min_length=1)] | UnsetType = UNSET
     fill: Annotated[dict[str, FillEntry], Meta(min_length=1)] | UnsetType = UNSET
-    references: dict[Standard, Annotated[list[Text], Meta(min_length=1)]] = {}
+    # Versions of msgspec before 0.22 do not limit the keys of a mapping by themselves.
+    references: Annotated[
+        dict[Standard, Annotated[list[Text], Meta(min_length=1)]],
+        Meta(extra_json_schema={"propertyNames": {"enum": list(STANDARDS)}}),
+    ] = {}
     disa_category: Literal[1, 2, 3] | UnsetType = UNSET
     since: Release | UnsetType = UNSET
     until: Release | UnsetType = UNSET

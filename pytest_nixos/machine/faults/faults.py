@@ -64,7 +64,7 @@ _HOLD_SCRIPT = (
     "{ head -c %sM /dev/urandom; : >%s; exec sleep infinity; } | exec tail -c %sM >/dev/null"
 )
 _HOG_STATE = f"systemctl show --property=ActiveState,Result {_HOG}"
-_UNIT_STATE = "systemctl show --property=LoadState,ActiveState %s"
+_UNIT_STATE = "systemctl show --property=LoadState,ActiveState,MainPID %s"
 _UPTIME = "/proc/uptime"
 _ROOT_OPTIONS = "awk '$2 == \"/\" { print $4 }' /proc/self/mounts | tail -n 1"
 
@@ -213,7 +213,9 @@ class Faults:
                 "killed",
                 f"{unit} is {state.get('LoadState', 'unknown')} and {state.get('ActiveState', 'unknown')}",
             )
-        with self._change("killed", lambda: self._revive(name)):
+        # What SIGKILL hits is gone for certain, though systemd may not have noticed it yet.
+        killed_pid = state.get("MainPID", "0") if signal in ("SIGKILL", "KILL") else "0"
+        with self._change("killed", lambda: self._revive(name, killed_pid)):
             self._do(f"systemctl kill --signal={signal} -- {name}")
             yield
 
@@ -271,9 +273,12 @@ class Faults:
             f"date --set=@$(awk '{{ printf \"%.2f\", $1 + {offset_s:.2f} }}' {_UPTIME}) >/dev/null"
         )
 
-    def _revive(self, name: str) -> None:
+    def _revive(self, name: str, killed_pid: str) -> None:
         def active() -> bool | None:
-            state = self._properties(_UNIT_STATE % name).get("ActiveState", "")
+            found = self._properties(_UNIT_STATE % name)
+            state = found.get("ActiveState", "")
+            if killed_pid != "0" and found.get("MainPID") == killed_pid:
+                return None
             if state in ("failed", "inactive"):
                 self._do(f"systemctl reset-failed -- {name}; systemctl start -- {name}")
             return True if state == "active" else None

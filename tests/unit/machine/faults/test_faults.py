@@ -10,6 +10,7 @@ import pytest
 
 from pytest_nixos.errors import BrokenMachineError, FaultError, MachineError
 from pytest_nixos.machine.base import BackendName
+from pytest_nixos.machine.command import CommandResult
 from pytest_nixos.machine.faults.faults import Faults
 from tests.support.machine import FakeMachine
 
@@ -61,6 +62,26 @@ def test_a_fault_that_cannot_be_undone_breaks_the_machine() -> None:
         faults(machine).hang(),
     ):
         pass
+
+
+class SlowToNotice(FakeMachine):
+    """A machine whose systemd still calls a killed unit active when it is asked two more times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pids = iter(["7", "7", "7", "8"])
+
+    def run(self, command: str, *, timeout_s: float = 0.0, stdin: bytes = b"") -> CommandResult:
+        if "systemctl show" in command:
+            self.answers = {command: f"ActiveState=active\nMainPID={next(self.pids)}\n"}
+        return super().run(command, timeout_s=timeout_s, stdin=stdin)
+
+
+def test_a_unit_is_not_back_while_systemd_has_not_noticed_its_death() -> None:
+    machine = SlowToNotice()
+    with faults(machine).killed("a.service"):
+        pass
+    assert next(machine.pids, "none left") == "none left"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import importlib
 import importlib.util
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -215,24 +215,41 @@ def select(
     items[:] = kept
 
 
-def order(items: list[pytest.Item], session: NixosSession) -> None:
+def order(
+    items: list[pytest.Item],
+    session: NixosSession,
+    *,
+    first: Callable[[pytest.Item], int] = lambda _: 0,
+) -> None:
     """Put the tests of a host together, and of these the ones that judge the boot first and
     destructive ones last.
 
     A last look at the units stands between: after whatever leaves the machine as it is, before what
-    changes it. The tests of a module stay together, because its fixtures may tell one story.
+    changes it. The tests of a module stay together, because its fixtures may tell one story; only
+    data controls tell none.
+
+    :param first: tells which of these are wanted first, by the least number.
     """
     hosts = {key: number for number, key in enumerate(session.host_keys)}
     modules: dict[str, int] = {}
+    urgent: dict[str, int] = {}
     for item in items:
-        modules.setdefault(item.nodeid.partition("::")[0], len(modules))
-    items.sort(
-        key=lambda item: (
+        module = item.nodeid.partition("::")[0]
+        modules.setdefault(module, len(modules))
+        urgent[module] = min(urgent.get(module, first(item)), first(item))
+
+    def place(item: pytest.Item) -> tuple[int, ...]:
+        module = item.nodeid.partition("::")[0]
+        alone = "nixos_judge" in getattr(item, "fixturenames", ())
+        return (
             hosts.get(host_key_of(item) or "", -1),
             _turn(item),
-            modules[item.nodeid.partition("::")[0]],
+            urgent[module],
+            modules[module],
+            first(item) if alone else 0,
         )
-    )
+
+    items.sort(key=place)
 
 
 def deselect_hosts(config: pytest.Config, items: list[pytest.Item], keys: Collection[str]) -> None:

@@ -173,6 +173,12 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
         "judge again what --nixos-record kept, without Nix and machine; in place of --nixos-flake",
     ),
     (
+        "watch",
+        False,
+        {"action": "store_true"},
+        "run again after each change of the flake, and judge only what that can affect; Ctrl-C ends",
+    ),
+    (
         "backend",
         AUTO,
         {"choices": [AUTO, *sorted(EVERYWHERE)]},
@@ -340,7 +346,7 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
     ),
 )
 # Whoever takes such a risk says so on the command line; a file that comes with the flake cannot.
-# And a prepared host is a store path that no file knows beforehand.
+# A prepared host is a store path that no file knows beforehand, and who watches sits before it.
 ONLY_BY_HAND = frozenset(
     {
         "container_root_is_machine_root",
@@ -349,6 +355,7 @@ ONLY_BY_HAND = frozenset(
         "record",
         "replay",
         "run_script_has_my_rights",
+        "watch",
     }
 )
 

@@ -7,10 +7,16 @@ only when needed.
 
 from __future__ import annotations
 
+import os
+from typing import TYPE_CHECKING
+
 import pytest
 
 from pytest_nixos.errors import NixosError
 from pytest_nixos.plugin.declared_options import add_options, any_given
+
+if TYPE_CHECKING:
+    from pytest_nixos.plugin.watch.notes import WatchNotes
 
 __all__: list[str] = []
 
@@ -50,6 +56,15 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(printable_lines(str(err))) from err
 
 
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    """With ``--nixos-watch`` let processes of their own do the runs, one after each change."""
+    if not config.getoption("nixos_watch") or config.option.help or config.option.collectonly:
+        return None
+    from pytest_nixos.plugin.watch.loop import in_watched_session, watch
+
+    return None if in_watched_session() else watch(config)
+
+
 def _activated(config: pytest.Config) -> bool:
     """Read the settings, and register what tests hosts where they name any."""
     from pytest_nixos.plugin.options import Settings
@@ -61,8 +76,23 @@ def _activated(config: pytest.Config) -> bool:
         return False
     from pytest_nixos.plugin.run_hooks import activate
 
-    activate(config, settings)
+    notes = _notes_of_watched_session()
+    if notes is not None:
+        settings = settings.without_reports()
+    activate(config, settings, notes=notes)
+    if notes is not None:
+        from pytest_nixos.plugin.watch.affected import WatchedRun
+
+        config.pluginmanager.register(WatchedRun(notes), "nixos-watched-run")
     return True
+
+
+def _notes_of_watched_session() -> WatchNotes | None:
+    """Return the notes of the session that this run is of; what it starts itself is not."""
+    from pytest_nixos.plugin.watch.notes import VARIABLE, WatchNotes
+
+    said = os.environ.pop(VARIABLE, "")
+    return WatchNotes.parse(said) if said else None
 
 
 def _stay_out(config: pytest.Config) -> None:

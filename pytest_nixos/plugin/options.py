@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -121,6 +121,12 @@ class Settings:
     def active(self) -> bool:
         """Whether any host is to be tested."""
         return bool(self.flakes or self.prepared or self.replay)
+
+    def without_reports(self) -> Settings:
+        """Return these settings for a run that judges only a part: the reports that an ini file asks
+        for are of whole runs.
+        """
+        return replace(self, reports=(), sign=None)
 
     @classmethod
     def from_config(cls, config: pytest.Config) -> Settings:

@@ -31,6 +31,7 @@ from pytest_nixos.plugin.record.recorder import Recorder
 from pytest_nixos.plugin.replay import replay_checks
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.plugin.stash import PROGRESS, SESSION
+from pytest_nixos.plugin.watch.notes import WatchNotes
 from pytest_nixos.plugin.workers import (
     Controller,
     Worker,
@@ -43,9 +44,10 @@ from pytest_nixos.standards.applicability import inapplicable
 __all__ = ["RunHooks", "activate", "register_fixtures"]
 
 
-def activate(config: pytest.Config, settings: Settings) -> None:
+def activate(config: pytest.Config, settings: Settings, *, notes: WatchNotes | None = None) -> None:
     """Register what tests hosts, and add the bundled suites to what pytest collects.
 
+    :param notes: of the watched session that this is a run of.
     :raises SettingsError: if a suite package or report format is unknown.
     """
     config.stash[PROGRESS] = Progress(config)
@@ -57,7 +59,7 @@ def activate(config: pytest.Config, settings: Settings) -> None:
     )
     _add_suites(config, settings, packages)
     manager = config.pluginmanager
-    manager.register(RunHooks(settings, packages), "nixos-run")
+    manager.register(RunHooks(settings, packages, notes), "nixos-run")
     register_fixtures(config)
     manager.register(FindingMaker(config, settings), "nixos-finding-maker")
     if is_worker(config):
@@ -80,11 +82,17 @@ def register_fixtures(config: pytest.Config) -> None:
 
 
 class RunHooks:
-    """Hooks of a run that tests hosts."""
+    """Hooks of a run that tests hosts.
 
-    def __init__(self, settings: Settings, packages: collect.SuitePackages) -> None:
+    :param notes: of the watched session that it is a run of.
+    """
+
+    def __init__(
+        self, settings: Settings, packages: collect.SuitePackages, notes: WatchNotes | None
+    ) -> None:
         self._settings = settings
         self._packages = packages
+        self._notes = notes
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self, session: pytest.Session) -> None:
@@ -95,6 +103,8 @@ class RunHooks:
         _end_like_ctrl_c(signal.SIGTERM, signal.SIGHUP)
         received = received_session(config)
         config.stash[SESSION] = received or self._open(config)
+        if received is None and self._notes is not None:
+            config.stash[SESSION].before = self._notes.read()
         if received is None and has_workers(config):
             self._evaluate(config, config.stash[SESSION].host_keys)
 
@@ -156,15 +166,27 @@ class RunHooks:
         """
         if is_worker(config):
             replay_checks(items, config.stash[SESSION])
+            self._select_affected(config, items, tells=False)
         if is_worker(config) or config.option.collectonly:
             return
         keys = [key for key in dict.fromkeys(map(collect.host_key_of, items)) if key is not None]
         replay_checks(items, config.stash[SESSION])
         left = self._evaluate(config, keys)
         collect.deselect_hosts(config, items, left)
+        self._select_affected(config, items, tells=True)
         session = config.stash[SESSION]
         needed = [item for item in items if data_controls.needs_machine(item, session)]
         session.plan_builds([key for key in dict.fromkeys(map(collect.host_key_of, needed)) if key])
+
+    def _select_affected(
+        self, config: pytest.Config, items: list[pytest.Item], *, tells: bool
+    ) -> None:
+        """In a watched session: leave out what the last change cannot affect."""
+        session = config.stash[SESSION]
+        if session.before is not None:
+            from pytest_nixos.plugin.watch.affected import select_affected
+
+            select_affected(config, items, session, self._packages, tells=tells)
 
     def _evaluate(self, config: pytest.Config, keys: Sequence[str]) -> tuple[str, ...]:
         progress = config.stash[PROGRESS]

@@ -24,6 +24,7 @@ from pytest_nixos.observe.store import Observations
 from pytest_nixos.plugin.declared_options import HOST_IN_ADDRESS, SnapshotUse
 from pytest_nixos.plugin.machines.changed import ChangedMachines
 from pytest_nixos.plugin.options import Settings
+from pytest_nixos.plugin.watch.notes import Before
 from pytest_nixos.recording.recording import Recording
 from pytest_nixos.standards.load import Catalogue
 from pytest_nixos.standards.model import Control
@@ -115,6 +116,7 @@ class NixosSession:
 
     :param recording: that is replayed, ``None`` where hosts are evaluated.
 
+    ``before`` is what the run before this one left, in a watched session (``--nixos-watch``).
     ``pacer`` tells how slow this machine is, ``told_pace`` the factor that people have been told.
     """
 
@@ -135,6 +137,7 @@ class NixosSession:
         self.settings = settings
         self.flakes = flakes
         self.recording = recording
+        self.before: Before | None = None
         self._question = question
         self.catalogue = catalogue
         self.controls = tuple(controls)

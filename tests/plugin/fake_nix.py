@@ -75,7 +75,11 @@ def evaluate(expression: str) -> object:
     if host == "broken":
         fail(os.environ.get("FAKE_NIX_BROKEN", "the option `services.nonsense' does not exist"))
     document = json.loads(Path(os.environ["FAKE_NIX_DOCUMENT"]).read_text())
-    absent = [{"state": "absent"} for _ in request["options"]]
+    known = document.pop("optionsByPath", {})
+    options = [
+        {"state": "present", "value": known[path]} if path in known else {"state": "absent"}
+        for path in map(".".join, request["options"])
+    ]
     document["derivation"] = f"/nix/store/{host}.drv"
     system = "aarch64-linux" if host == "arm" else document["system"]
     set_by = json.loads(os.environ.get("FAKE_NIX_WHERE", "{}"))
@@ -83,8 +87,8 @@ def evaluate(expression: str) -> object:
     return {
         **document,
         "system": system,
-        "options": absent,
-        "machineOptions": absent,
+        "options": options,
+        "machineOptions": options,
         "where": where,
     }
 

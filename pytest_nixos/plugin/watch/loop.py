@@ -1,0 +1,204 @@
+"""The watching process: one run of pytest after the other, each a process of its own, and between
+them the wait for a change of the flake.
+
+A process of its own imports everything anew, and what a run leaves behind ends with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+
+import pytest
+
+from pytest_nixos.errors import NixosError, SettingsError
+from pytest_nixos.local.text import printable, printable_lines
+from pytest_nixos.nix.refs import FileRef
+from pytest_nixos.plugin.options import Settings
+from pytest_nixos.plugin.watch.notes import VARIABLE, WatchNotes
+from pytest_nixos.plugin.watch.places import Places, local_inputs
+from pytest_nixos.standards.flake_files import flake_directory
+
+__all__ = ["in_watched_session", "watch"]
+
+_OPTION = "--nixos-watch"
+_NAMED = 3
+
+
+def in_watched_session() -> bool:
+    """Whether this process is a run of a watched session, whose ini file may ask for one too."""
+    return bool(os.environ.get(VARIABLE))
+
+
+def watch(config: pytest.Config) -> int:
+    """Run pytest, and again after each change, until it is interrupted.
+
+    :return: pytest's exit status of an interrupted run.
+    :raises pytest.UsageError: if the settings are wrong, there is nothing to watch, or the run asks
+        for what only a whole run can give.
+    """
+    try:
+        settings = Settings.from_config(config)
+        _refuse(config, settings)
+        places = _places(config, settings)
+    except NixosError as err:
+        raise pytest.UsageError(printable_lines(str(err))) from err
+    arguments = [word for word in map(str, config.invocation_params.args) if word != _OPTION]
+    with tempfile.TemporaryDirectory(prefix="nixos-watch-") as path, _ending_like_ctrl_c():
+        notes = WatchNotes(Path(path), os.getpid())
+        with contextlib.suppress(KeyboardInterrupt):
+            while True:
+                before = places.look()
+                if _interrupted(arguments, notes):
+                    break
+                _say(f"waiting for a change of {places.told} (Ctrl-C ends)")
+                changed = places.wait(before)
+                notes.add_changed(changed)
+                _say(_told(changed, config.invocation_params.dir))
+    return pytest.ExitCode.INTERRUPTED
+
+
+def _refuse(config: pytest.Config, settings: Settings) -> None:
+    of_whole_runs = {
+        "--nixos-report": config.getoption("nixos_report") is not None,
+        "--nixos-record": settings.record is not None,
+        "--nixos-sign": config.getoption("nixos_sign") is not None,
+        "--nixos-replay": settings.replay is not None,
+        "--nixos-prepared": bool(settings.prepared),
+        "--nixos-upgrade-from": settings.upgrade_from is not None,
+    }
+    for option, given in of_whole_runs.items():
+        if given:
+            raise SettingsError(
+                f"{_OPTION} does not go with {option}: after a change only what that can affect is judged",
+                remedy=f"leave {option} out, or run once without {_OPTION}",
+            )
+    if not settings.active:
+        raise SettingsError(f"{_OPTION}: no host is named", remedy="add --nixos-flake REF#HOST")
+
+
+def _places(config: pytest.Config, settings: Settings) -> Places:
+    cwd = config.invocation_params.dir
+    urls: list[str] = []
+    for selection in settings.flakes:
+        flake = selection.flake
+        if isinstance(flake, FileRef):
+            # Read as it lies there, tracked by git or not.
+            urls += [f"path:{flake.path.parent}", str(flake.path.parent)]
+        else:
+            urls.append(flake.url)
+            directory = flake_directory(flake.url)
+            urls += () if directory is None else local_inputs(directory)
+    urls += [r if ":" in r else str((cwd / r).resolve()) for _, r in settings.override_inputs]
+    given = (config.inipath, settings.waivers, settings.baseline)
+    files = [
+        *(cwd / word.partition("::")[0] for word in config.option.file_or_dir),
+        *(path for path in given if path is not None),
+        *(toml for directory in settings.catalogue_dirs for toml in directory.rglob("*.toml")),
+    ]
+    places = Places.of_flakes(urls, files, written=_written(config))
+    if not (places.directories or places.repositories):
+        named = ", ".join(str(selection.flake) for selection in settings.flakes)
+        raise SettingsError(
+            f"{_OPTION}: nothing of {named} lies on this machine, so nothing can change",
+            remedy="name a checkout: --nixos-flake .#host",
+        )
+    return places
+
+
+def _written(config: pytest.Config) -> Iterator[Path]:
+    """Yield what pytest itself may write among the sources."""
+    for name in ("xmlpath", "htmlpath", "report_log"):
+        path = getattr(config.option, name, None)
+        if path:
+            yield config.invocation_params.dir / path
+    yield config.rootpath / ".coverage"
+
+
+def _interrupted(arguments: Sequence[str], notes: WatchNotes) -> bool:
+    """Run pytest once on this terminal; return whether somebody ended it."""
+    safe_path = () if _started_as_module() else ("-P",)
+    process = os.posix_spawn(
+        sys.executable,
+        [sys.executable, *safe_path, "-m", "pytest", *arguments],
+        {**os.environ, VARIABLE: str(notes)},
+    )
+    with _passing_on(process) as signals:
+        status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    # A debugger's prompt in there takes Ctrl-C for itself, and the run goes on.
+    return bool(signals) and (status == pytest.ExitCode.INTERRUPTED or status < 0)
+
+
+def _started_as_module() -> bool:
+    """Whether the working directory is importable, as ``python -m pytest`` makes it."""
+    return Path(sys.argv[0]).name == "__main__.py"
+
+
+@contextlib.contextmanager
+def _passing_on(process: int) -> Iterator[list[int]]:
+    """Leave signals to a child, which has its machines to end first; yield a list of those that
+    came.
+
+    The keyboard's Ctrl-C reaches it by itself; without a terminal it is passed on.
+    """
+    came: list[int] = []
+    on_terminal = _has_terminal()
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        came.append(number)
+        if not (on_terminal and number == signal.SIGINT):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, number)
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, note) for number in numbers}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _ending_like_ctrl_c() -> Iterator[None]:
+    """While this waits, take the signals whose default would leave its directory behind for
+    Ctrl-C.
+    """
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = {n: signal.signal(n, signal.default_int_handler) for n in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
+def _told(changed: Sequence[Path], cwd: Path) -> str:
+    """Name what changed; git's record of the branch is a commit."""
+    names = [
+        "the commit"
+        if path.parts[-2:] == ("logs", "HEAD")
+        else str(path.relative_to(cwd) if path.is_relative_to(cwd) else path)
+        for path in changed
+    ]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{', '.join(names[:_NAMED])}{more} changed"
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"nixos-watch: {printable(text)}\n")
+    sys.stdout.flush()

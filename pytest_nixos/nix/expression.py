@@ -260,9 +260,12 @@ def _expression(main: str, request: Mapping[str, object], delta: str, *, needs: 
   machineOf = (
 {source["machine.nix"]}
   ) {{ inherit safe instrumentation delta saving testSecrets; inherit (request) backend; }};
-in (
+  withSpecialisation = (
+{source["specialisation.nix"]}
+  ) {{ inherit safe; name = request.host; }};
+in hosts: (
 {source[main]}
-) {{ inherit safe machineOf request {needs}; }}
+) {{ inherit safe machineOf request {needs}; }} (withSpecialisation hosts)
 """
     return _fitting(text)
 

@@ -160,7 +160,7 @@ def _evaluated_by_hand(host: HostRef, settings: NixSettings) -> str:
         )
         options = [word for pair in settings.nix_options for word in ("--option", *pair)]
         return shlex.join(("nix-instantiate", "--show-trace", *options, *words))
-    attribute = f"{host.installable}.config.system.build.toplevel.drvPath"
+    attribute = f"{host.config_installable}.system.build.toplevel.drvPath"
     return by_hand(
         "eval",
         *flake_options(settings),

@@ -108,16 +108,21 @@ class HostRef:
     """One host of a flake: ``flake#attr``, where `attr` names an entry of ``nixosConfigurations``.
 
     The attribute name may hold dots and dashes; it is one name, never a path, as for
-    ``nixos-rebuild``.
+    ``nixos-rebuild``. ``web^gaming`` is the specialisation ``gaming`` of ``web``, where no entry
+    has that very name.
     """
 
     flake: FlakeRef
     attr: str
 
     @property
-    def installable(self) -> str:
-        """The host as an installable with the attribute quoted for Nix."""
-        return f"{self.flake}#{_CONFIGURATIONS}{nix_quote(self.attr)}"
+    def config_installable(self) -> str:
+        """The host's ``config`` as an installable with the attributes quoted for Nix."""
+        parent, _, child = self.attr.rpartition("^")
+        path = f"{nix_quote(self.attr)}.config"
+        if parent and child:
+            path = f"{nix_quote(parent)}.config.specialisation.{nix_quote(child)}.configuration"
+        return f"{self.flake}#{_CONFIGURATIONS}{path}"
 
     def __str__(self) -> str:
         """Return the host as ``--nixos-flake`` takes it; of a file, what ``--nixos-file`` and ``-A``

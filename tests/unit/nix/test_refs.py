@@ -92,8 +92,16 @@ def test_any_name_in_quotes_is_itself(flake_dir: Path, name: str) -> None:
 
 def test_installable_quotes_the_attribute() -> None:
     host = HostRef(FlakeRef("/f"), "a.b")
-    assert host.installable == '/f#nixosConfigurations."a.b"'
+    assert host.config_installable == '/f#nixosConfigurations."a.b".config'
     assert str(host) == "/f#a.b"
+
+
+def test_specialisation_is_shown_as_typed_and_asked_of_nix_by_its_path() -> None:
+    host = HostRef(FlakeRef("/f"), "a.b^gaming")
+    assert str(host) == "/f#a.b^gaming"
+    assert host.config_installable == (
+        '/f#nixosConfigurations."a.b".config.specialisation."gaming".configuration'
+    )
 
 
 def test_nix_quote_leaves_nothing_to_interpolate() -> None:

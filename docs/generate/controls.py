@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from pytest_nixos.standards.coverage import COVERED, Clause, coverage
 from pytest_nixos.standards.explain import how_judged, reference_lines, remedy_scope, whose_word
+from pytest_nixos.standards.frameworks import frameworks
 from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.load import Catalogue
 from pytest_nixos.standards.model import STANDARDS, Control, Operator, Remedy, Suite
@@ -115,7 +116,14 @@ class _Writer:
         found = coverage(standard, self.catalogue)
         known = STANDARDS[standard]
         rows = [(c.name, c.detail, self._covered_by(c)) for c in found.clauses]
-        summary = f"{found.judged} of {len(found.clauses)} are judged by at least one control."
+        counts = f"{found.judged} of {len(found.clauses)}"
+        summary = f"{counts} are judged by at least one control."
+        if standard in frameworks():
+            summary = (
+                f"Controls give evidence for {counts}. **None fulfils one**: a clause is about an organisation, a "
+                f"verdict about a host.\n\nText: {found.source.replace(chr(10), ' ')}\n\n"
+                f"`--nixos-profile {standard}` judges the controls below; the HTML report counts the clauses of each host."
+            )
         table = _table((known.clause, "detail", "controls, or why there is none"), rows)
         return f"# Coverage: {known.title}\n\n{summary}\n\n{table}"
 

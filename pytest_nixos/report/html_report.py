@@ -15,6 +15,7 @@ from pytest_nixos.local.text import printable_lines
 from pytest_nixos.report.facts import RunFacts
 from pytest_nixos.report.html_data import html_data
 from pytest_nixos.report.matrix import by_standard, by_suite
+from pytest_nixos.standards.frameworks import frameworks
 
 __all__ = ["write_html"]
 
@@ -46,6 +47,7 @@ def write_html(findings: Sequence[Finding], run: RunFacts) -> str:
     script = resources.files("pytest_nixos.report").joinpath("report.js").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     suites, standards = by_suite(findings), by_standard(findings)
+    standard_names = sorted({name for cells in standards.values() for name in cells})
     failed = [f for f in findings if f.failed]
     return environment.get_template("report.html.j2").render(
         run=run,
@@ -57,7 +59,8 @@ def write_html(findings: Sequence[Finding], run: RunFacts) -> str:
         suites=suites,
         suite_names=sorted({suite for cells in suites.values() for suite in cells}),
         standards=standards,
-        standard_names=sorted({name for cells in standards.values() for name in cells}),
+        standard_names=standard_names,
+        evidence_only=[name for name in standard_names if name in frameworks()],
         outcomes=list(Outcome),
         severities=sorted(Severity, reverse=True),
         worst=Counter(f.severity for f in failed),

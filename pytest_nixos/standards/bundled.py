@@ -30,7 +30,7 @@ def compiled_cache() -> EvaluationCache:
 
 
 def read_bundled(folder: str, kind: type[T]) -> list[tuple[Path, T]]:
-    """Read the bundled files of ``catalogue`` or ``profiles``, by name.
+    """Read the bundled files of one of :data:`~pytest_nixos.standards.compile_toml.FOLDERS`, by name.
 
     They are not held against the schema: this package's tests do that, and it takes half a second.
 

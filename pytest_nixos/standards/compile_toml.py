@@ -17,7 +17,7 @@ from typing import Any
 __all__ = ["FOLDERS", "as_plain", "compile_folder", "compiled_name", "key_of", "texts_of"]
 
 #: Folders beside this file whose TOML files ship with the package.
-FOLDERS = ("catalogue", "profiles")
+FOLDERS = ("catalogue", "frameworks", "profiles")
 
 Json = Any
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pytest_nixos.backend_name import EVERYWHERE, BackendName
 from pytest_nixos.findings import JudgedOn
 from pytest_nixos.standards.expectation import describe
+from pytest_nixos.standards.frameworks import frameworks
 from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.load import Catalogue
 from pytest_nixos.standards.model import STANDARDS, Control, Remedy
@@ -114,7 +115,7 @@ def whose_word(control: Control) -> JudgedOn:
 def reference_lines(control: Control) -> list[str]:
     """Return one line a standard that the control refers to."""
     lines = [
-        f"{STANDARDS[key].title}: {', '.join(clauses)}"
+        f"{'gives evidence for ' if key in frameworks() else ''}{STANDARDS[key].title}: {', '.join(clauses)}"
         for key, clauses in control.references.items()
         if key in STANDARDS
     ]

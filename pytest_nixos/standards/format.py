@@ -30,6 +30,7 @@ __all__ = [
     "DeclaredEntry",
     "ExpectEntry",
     "FillEntry",
+    "FrameworkFile",
     "ProfileFile",
     "SelectionEntry",
     "Waiver",
@@ -168,6 +169,42 @@ class CatalogueFile(Entry, frozen=True, kw_only=True):
     control: Annotated[list[ControlEntry], Meta(min_length=1)]
 
 
+class MappedEntry(Entry, frozen=True, kw_only=True):
+    """``[[clause]]`` of a framework: controls whose verdicts give evidence for it.
+
+    :param about: what it is about, never in the words of a text under copyright.
+    :param but: what of it the evidence is about, where it leaves out a part that one would expect.
+    """
+
+    number: Text
+    about: Text
+    controls: list[Id] = []
+    suites: list[Name] = []
+    but: Text | UnsetType = UNSET
+
+
+class UnmappedEntry(Entry, frozen=True, kw_only=True):
+    """``[[unmapped]]``: clauses for which no control gives evidence."""
+
+    reason: Text
+    clauses: Annotated[list[Text], Meta(min_length=1)]
+
+
+class FrameworkFile(Entry, frozen=True, kw_only=True):
+    """A framework: every clause of it, with the controls that give evidence or why none does.
+
+    :param basis: whose judgement the mapping is.
+    :param parts_of: pattern of the clause within a more exact reference (``AU-3`` of ``AU-3 a``).
+    """
+
+    standard: Standard
+    source: Text
+    basis: Text
+    parts_of: Text | UnsetType = UNSET
+    clause: Annotated[list[MappedEntry], Meta(min_length=1)]
+    unmapped: list[UnmappedEntry] = []
+
+
 class SelectionEntry(Entry, frozen=True, kw_only=True):
     """``select`` and ``exclude``."""
 
@@ -218,6 +255,7 @@ class WaiversFile(Entry, frozen=True, kw_only=True):
 #: What a form of file is called, in messages and in the schema.
 FORMS: Mapping[str, type[Entry]] = {
     "catalogue": CatalogueFile,
+    "framework": FrameworkFile,
     "profile": ProfileFile,
     "waivers": WaiversFile,
 }
@@ -307,7 +345,7 @@ class _Observed(Entry, frozen=True, kw_only=True):
 
 
 def schema() -> Mapping[str, Json]:
-    """Return the JSON schema of all three forms; each is ``#/$defs/<form>``."""
+    """Return the JSON schema of all forms; each is ``#/$defs/<form>``."""
     _, entries = msgspec.json.schema_components(
         [*FORMS.values(), _Observed], ref_template="#/$defs/{name}"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from pytest_nixos.standards.bundled import read_bundled
 from pytest_nixos.standards.did_you_mean import did_you_mean
 from pytest_nixos.standards.documents import read_document
 from pytest_nixos.standards.format import CatalogueFile
+from pytest_nixos.standards.frameworks import with_evidence
 from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.model import Control, Suite
 from pytest_nixos.standards.parse import parse_control, parse_suite
@@ -56,11 +57,12 @@ def load_catalogue(extra_dirs: Sequence[Path] = ()) -> Catalogue:
 
     :raises CatalogueError: if a file is malformed or an id is there twice.
     """
-    documents = read_bundled("catalogue", CatalogueFile)
+    bundled = read_bundled("catalogue", CatalogueFile)
+    documents = list(bundled)
     for directory in extra_dirs:
         found = _toml_files(directory)
         documents += [(path, read_document(path, CatalogueFile)) for path in found]
-    return _assemble(documents)
+    return _with_frameworks(_assemble(documents), {path for path, _ in bundled})
 
 
 def option_paths(controls: Iterable[Control]) -> tuple[str, ...]:
@@ -104,6 +106,20 @@ def _assemble(documents: Sequence[tuple[Path, CatalogueFile]]) -> Catalogue:
         controls.update((control.id, control) for control in suite.controls)
     _check_aliases(controls)
     return Catalogue(suites=_refreshed(suites, controls), controls=controls)
+
+
+def _with_frameworks(catalogue: Catalogue, bundled: set[Path]) -> Catalogue:
+    """Add the clauses of frameworks to the controls of the bundled files.
+
+    A control that a user put in the place of one may judge something else.
+    """
+    ours = with_evidence(control for control in catalogue if control.source in bundled)
+    controls = {**catalogue.controls, **{control.id: control for control in ours}}
+    suites = {
+        name: replace(suite, controls=tuple(controls[control.id] for control in suite.controls))
+        for name, suite in catalogue.suites.items()
+    }
+    return Catalogue(suites=suites, controls=controls)
 
 
 def _check_aliases(controls: Mapping[str, Control]) -> None:

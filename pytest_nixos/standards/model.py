@@ -334,7 +334,12 @@ STANDARDS: Mapping[str, Standard] = {
         Standard(key="anssi", title="ANSSI-BP-028 v2.0", clause="recommendation"),
         Standard(key="cis", title="CIS Debian 13 Benchmark 1.0.0 (numbers only)", clause="number"),
         Standard(key="hipaa", title="HIPAA Security Rule, 45 CFR 164", clause="paragraph"),
-        Standard(key="nist", title="NIST SP 800-53", clause="control"),
+        Standard(key="nist", title="NIST SP 800-53 Rev. 5", clause="control"),
+        Standard(key="cis-controls", title="CIS Controls v8", clause="safeguard"),
+        Standard(key="iso27001", title="ISO/IEC 27001:2022 Annex A", clause="control"),
+        Standard(key="pci-dss", title="PCI DSS v4.0.1", clause="requirement"),
+        Standard(key="nis2", title="NIS2, Directive (EU) 2022/2555", clause="article"),
+        Standard(key="dora", title="DORA, Regulation (EU) 2022/2554", clause="article"),
         Standard(key="kspp", title="Kernel Self Protection Project", clause="recommendation"),
         Standard(key="lynis", title="Lynis", clause="test"),
         Standard(

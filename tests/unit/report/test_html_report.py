@@ -161,6 +161,12 @@ def test_clauses_are_counted_and_not_controls() -> None:
     assert "2 of 2 failed, 0 n/a, 1 by hand" in page
 
 
+def test_frameworks_are_told_as_evidence() -> None:
+    told = "Of iso27001: clauses for which the verdicts about a host give evidence."
+    assert told not in write_html(FINDINGS, RUN)
+    assert told in write_html((finding(references={"iso27001": ("A.8.9",)}),), RUN)
+
+
 def test_hundred_hosts_are_shown_soon(browser: Any, tmp_path: Path) -> None:
     many = tuple(
         finding(

@@ -13,10 +13,14 @@ import pytest
 from pytest_nixos.nix.cache import EvaluationCache
 from pytest_nixos.standards.bundled import read_folder
 from pytest_nixos.standards.compile_toml import FOLDERS, compile_folder, compiled_name
-from pytest_nixos.standards.format import CatalogueFile, Entry, ProfileFile
+from pytest_nixos.standards.format import CatalogueFile, Entry, FrameworkFile, ProfileFile
 
 STANDARDS = Path(__file__).parents[3] / "pytest_nixos/standards"
-KINDS: dict[str, type[Entry]] = {"catalogue": CatalogueFile, "profiles": ProfileFile}
+KINDS: dict[str, type[Entry]] = {
+    "catalogue": CatalogueFile,
+    "frameworks": FrameworkFile,
+    "profiles": ProfileFile,
+}
 
 
 @pytest.fixture

@@ -225,7 +225,7 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
         "sign",
         "",
         {"action": _Once, "metavar": "KEY"},
-        "sign reports and recordings with this SSH key: PATH.sig beside each",
+        "sign reports and recordings with this SSH or minisign key: PATH.sig or PATH.minisig beside each",
     ),
     (
         "keep",

@@ -230,10 +230,63 @@ def test_a_key_that_cannot_sign_is_found_before_anything_is_built(checks: Field,
     assert checks.machine_log == []
 
 
+@pytest.fixture
+def minisign_key(checks: Field) -> Path:
+    if shutil.which("minisign") is None:
+        pytest.skip("needs minisign")
+    path = checks.pytester.path / "mini"
+    argv = ["minisign", "-G", "-W", "-s", str(path), "-p", str(path.with_suffix(".pub"))]
+    subprocess.run(argv, check=True, capture_output=True)
+    return path
+
+
+def is_minisigned(path: Path, key: Path) -> bool:
+    argv = ["minisign", "-V", "-m", str(path), "-p", str(key.with_suffix(".pub"))]
+    done = subprocess.run(argv, check=False, capture_output=True, text=True)
+    return done.returncode == 0 and f"file:{path.name}" in done.stdout
+
+
+def test_a_minisign_key_signs_reports_and_recordings(checks: Field, minisign_key: Path) -> None:
+    here = checks.pytester.path
+    checks.run(
+        *(*WEB, "--nixos-report", "json:report.json", "--nixos-record", "kept"),
+        *("--nixos-sign", "mini"),
+    )
+    assert is_minisigned(here / "report.json", minisign_key)
+    assert is_minisigned(here / "kept" / "recording.json", minisign_key)
+    assert (here / "report.json.minisig").stat().st_mode & 0o777 == 0o600
+    (here / "report.json").write_text((here / "report.json").read_text() + " ")
+    assert not is_minisigned(here / "report.json", minisign_key)
+
+
+def test_a_minisign_key_that_cannot_sign(checks: Field, minisign_key: Path) -> None:
+    locked = checks.pytester.path / "locked"
+    argv = ["minisign", "-G", "-s", str(locked), "-p", str(locked.with_suffix(".pub"))]
+    subprocess.run(argv, check=True, capture_output=True, input=b"word\nword\n")
+    public = minisign_key.with_suffix(".pub").name
+    for name, why in ((locked.name, "the key has a password"), (public, "*actual secret key*")):
+        result = checks.run(*WEB, "--nixos-report", "json:report.json", "--nixos-sign", name)
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stderr.fnmatch_lines([f"ERROR: --nixos-sign */{name}: minisign cannot sign: {why}*"])
+    assert checks.machine_log == []
+
+
+def test_minisign_is_asked_for_where_its_key_is(
+    checks: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (checks.pytester.path / "mini").write_text(
+        "untrusted comment: minisign encrypted secret key\nRWQAAEIy\n"
+    )
+    monkeypatch.setenv("PATH", str(checks.pytester.path / "empty"))
+    result = checks.run(*WEB, "--nixos-report", "json:report.json", "--nixos-sign", "mini")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --nixos-sign */mini: *minisign*"])
+
+
 @pytest.mark.parametrize(
     ("kind", "told"),
     [
-        ("junk", "is no SSH key"),
+        ("junk", "is no SSH key and no minisign key"),
         ("directory", "is no plain file"),
         ("open to all", "*Permissions 0644*"),
     ],

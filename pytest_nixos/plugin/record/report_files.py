@@ -61,7 +61,8 @@ class ReportFiles:
         writers = dict(BUNDLED_WRITERS)
         for offered in config.hook.pytest_nixos_report_writers(config=config):
             writers |= offered
-        _refuse_twice(settings.reports, signed=settings.sign is not None)
+        signer = Signer.of(settings.sign)
+        _refuse_twice(settings.reports, signer)
         for target in settings.reports:
             if target.format not in writers:
                 raise SettingsError(
@@ -75,7 +76,7 @@ class ReportFiles:
                     f"--nixos-report {target}: cannot be written: {err.strerror or err}",
                     remedy="name a file in a directory that you may write to",
                 ) from err
-        return cls(writers, settings.reports, Signer.of(settings.sign))
+        return cls(writers, settings.reports, signer)
 
     def check_hosts(self, keys: Sequence[str]) -> None:
         """Refuse files that are one and the same once ``{host}`` is each host's name.
@@ -91,7 +92,7 @@ class ReportFiles:
                 else [target]
             )
         ]
-        _refuse_twice(targets, signed=self._signer is not None)
+        _refuse_twice(targets, self._signer)
 
     def write(self, findings: Sequence[Finding], facts: RunFacts) -> None:
         """Write every report; one that fails takes no other with it, and is told in
@@ -137,7 +138,7 @@ def _of_host(target: ReportTarget, host: str) -> ReportTarget:
     return ReportTarget(target.format, target.path.with_name(name))
 
 
-def _refuse_twice(targets: Sequence[ReportTarget], *, signed: bool) -> None:
+def _refuse_twice(targets: Sequence[ReportTarget], signer: Signer | None) -> None:
     """Refuse two reports in one file, or one where the signature of another goes: the second would
     replace the first.
 
@@ -149,8 +150,8 @@ def _refuse_twice(targets: Sequence[ReportTarget], *, signed: bool) -> None:
         if real.exists() and not real.is_file():
             continue
         files = {real: str(target)}
-        if signed:
-            files[real.with_name(f"{real.name}.sig")] = f"the signature of {target}"
+        if signer is not None:
+            files[signer.beside(real)] = f"the signature of {target}"
         for file, what in files.items():
             if file in seen:
                 raise SettingsError(

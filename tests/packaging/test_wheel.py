@@ -64,6 +64,7 @@ def names(python: Path | str, expression: str) -> list[str]:
         "pytest_nixos/machine/channel/guest_channel.bash",
         "pytest_nixos/standards/schema.json",
         "pytest_nixos/standards/catalogue/firewall.toml",
+        "pytest_nixos/standards/frameworks/nis2.toml",
         "pytest_nixos/standards/profiles/baseline.toml",
         "pytest_nixos/checks/firewall/test_firewall.py",
     ],

@@ -62,6 +62,7 @@ let
     delta:
     import "${expressions}/machine.nix" {
       inherit safe backend instrumentation saving testSecrets delta;
+      standIn = false;
     };
   machineOf = machineWith { };
 

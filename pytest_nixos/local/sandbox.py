@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pytest_nixos.local.process import Completed, LineSink, Runner
@@ -39,12 +39,15 @@ class Sandbox:
     :param readable: directories and files that it may read.
     :param devices: device nodes that it may use, where they are there.
     :param network: whether it has this machine's network; else only a loopback of its own.
+    :param served_by: of that one, the Unix socket of who answers for names and the time at every
+        address of it, see :class:`~pytest_nixos.machine.network.stand_in.HandedOver`.
     """
 
     writable: tuple[Path, ...] = ()
     readable: tuple[Path, ...] = ()
     devices: tuple[Path, ...] = (Path("/dev/kvm"),)
     network: bool = False
+    served_by: Path | None = None
 
     def argv(self, program: Sequence[str]) -> tuple[str, ...]:
         """Build the command that runs `program` in the sandbox."""
@@ -52,7 +55,9 @@ class Sandbox:
         words = [
             w for option, paths in given.items() for path in paths for w in (option, str(path))
         ]
-        network = ("--network",) if self.network else ()
+        network: tuple[str, ...] = ("--network",) if self.network else ()
+        if self.served_by is not None:
+            network = ("--served-by", str(self.served_by))
         python = (sys.executable, "-I", "-S", str(_PROGRAM))
         return (*python, *words, *network, "--", *program)
 
@@ -86,12 +91,8 @@ class SandboxedRunner:
         on_stderr_line: LineSink | None = None,
     ) -> Completed:
         given = self._sandbox.writable if cwd is None else (*self._sandbox.writable, cwd)
-        sandbox = Sandbox(
-            writable=given,
-            readable=self._sandbox.readable,
-            devices=self._sandbox.devices,
-            network=self._sandbox.network,
-        )
+        # A short command answers nobody.
+        sandbox = replace(self._sandbox, writable=given, served_by=None)
         return self._inner.run(
             sandbox.argv(argv),
             deadline=deadline,

@@ -1,11 +1,10 @@
 """Run a program where it sees little of this machine (namespaces(7), user_namespaces(7)).
 
 A program of its own, started as ``python -I -S sandbox_program.py [--rw PATH] [--ro PATH] [--device
-PATH] [--network] -- PROGRAM ...``;
+PATH] [--network | --served-by SOCKET] -- PROGRAM ...``;
 :mod:`pytest_nixos.local.sandbox` builds that command and says what it promises. It works for root
-    and, where the kernel lets an ordinary
-user make user namespaces, for that user, and in the same way: the user keeps its id and loses every
-capability.
+and, where the kernel lets an ordinary user make user namespaces, for that user, and in the same
+way: the user keeps its id and loses every capability.
 
 There are three processes: this one, which waits and ends as the program does; the first one of the
 new process namespace, which buries what the program leaves; and the program. All end with the
@@ -43,6 +42,12 @@ _MOUNT_SETATTR = 442
 _PDEATHSIG, _CAPBSET_DROP, _NO_NEW_PRIVS, _CAP_AMBIENT, _AMBIENT_CLEAR = 1, 24, 38, 47, 4
 _CAPABILITY_VERSION = 0x20080522
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
+# linux/rtnetlink.h, linux/netlink.h
+_RTM_NEWROUTE, _NLM_REQUEST_ACK_CREATE, _NLMSG_ERROR, _RTA_OIF = 24, 0x405, 2, 4
+_TABLE_LOCAL, _PROTOCOL_BOOT, _SCOPE_HOST, _ROUTE_LOCAL, _LO = 255, 3, 254, 2, 1
+#: Ports of the name and the time server, whose sockets are handed over in this order.
+_SERVED = (53, 123)
+_OWN_RESOLVER = b"nameserver 127.0.0.1\n"
 
 _PIVOT_ROOT = {
     "x86_64": 155,
@@ -81,6 +86,7 @@ class Wanted:
     readable: list[str] = field(default_factory=list)
     devices: list[str] = field(default_factory=list)
     network: bool = False
+    served_by: str = ""
     program: list[str] = field(default_factory=list)
 
 
@@ -97,6 +103,8 @@ def _parse(words: list[str]) -> Wanted:
             wanted.program = list(rest)
         elif word == "--network":
             wanted.network = True
+        elif word == "--served-by":
+            wanted.served_by = next(rest)
         else:
             lists[word].append(next(rest))
     return wanted
@@ -135,7 +143,7 @@ def _leave(network: bool) -> None:
         raise Refused(f"user ids of the namespace: {err.strerror}") from err
 
 
-def _copies() -> dict[str, bytes]:
+def _copies(wanted: Wanted) -> dict[str, bytes]:
     """Read files of /etc while links in it still lead somewhere."""
     found = {}
     for name in _ETC_COPIED:
@@ -145,6 +153,8 @@ def _copies() -> dict[str, bytes]:
                 found[name] = os.read(descriptor, _MOST_COPIED)
             finally:
                 os.close(descriptor)
+    if wanted.served_by:
+        found["resolv.conf"] = _OWN_RESOLVER
     uid, gid = os.geteuid(), os.getegid()
     found["passwd"] = (
         f"user:x:{uid}:{gid}::/:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n".encode()
@@ -155,7 +165,7 @@ def _copies() -> dict[str, bytes]:
 
 def _build_root(wanted: Wanted) -> None:
     """Make a new root directory, and show in it what was asked for."""
-    copies, cwd = _copies(), os.getcwd()  # noqa: PTH109
+    copies, cwd = _copies(wanted), os.getcwd()  # noqa: PTH109
     _mount("none", "/", "", _REC | _PRIVATE)
     _mount("sandbox", "/tmp", "tmpfs", _NOSUID | _NODEV, f"size={_SIZE},mode=0755")  # noqa: S108
     os.mkdir(f"/tmp{_OLD}", 0o700)  # noqa: PTH102, S108
@@ -227,6 +237,30 @@ def _loopback() -> None:
         fcntl.ioctl(probe, _SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", flags | _IFF_UP))
 
 
+def _hand_over(path: str) -> None:
+    """Make every address one of this network, and give the sockets that answer for names and the
+    time at all of them to who listens on the Unix socket `path`.
+    """
+    route = struct.pack(
+        "8BIHHI",
+        *(socket.AF_INET, 0, 0, 0, _TABLE_LOCAL, _PROTOCOL_BOOT, _SCOPE_HOST, _ROUTE_LOCAL, 0),
+        *(8, _RTA_OIF, _LO),
+    )
+    head = struct.pack("IHHII", 16 + len(route), _RTM_NEWROUTE, _NLM_REQUEST_ACK_CREATE, 1, 0)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
+        netlink.send(head + route)
+        kind, code = struct.unpack_from("4xH10xi", netlink.recv(4096))
+        if kind == _NLMSG_ERROR and code:
+            raise Refused(f"route: {os.strerror(-code)}")
+    with contextlib.ExitStack() as stack:
+        made = [stack.enter_context(socket.socket(type=socket.SOCK_DGRAM)) for _ in _SERVED]
+        for served, port in zip(made, _SERVED, strict=True):
+            served.bind(("0.0.0.0", port))  # noqa: S104 - of a network of its own
+        taker = stack.enter_context(socket.socket(socket.AF_UNIX))
+        taker.connect(path)
+        socket.send_fds(taker, [b"!"], [served.fileno() for served in made])
+
+
 def _drop() -> None:
     """Give up every capability for good."""
     _check("no_new_privs", _LIBC.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0))
@@ -254,6 +288,8 @@ def _first(wanted: Wanted, status: int, held: int, holding: int) -> None:
     _build_root(wanted)
     if not wanted.network:
         _loopback()
+    if wanted.served_by:
+        _hand_over(wanted.served_by)
     _drop()
     child = os.fork()
     if child == 0:

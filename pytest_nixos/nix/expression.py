@@ -43,6 +43,8 @@ class Instrumentation:
     :param memory_mib: overrides what the host declares, in MiB.
     :param cores: overrides what the host declares.
     :param restrict_network: keep the guest from reaching anything but the machine that runs it.
+    :param stand_in: a stand-in for the internet answers; the guest asks it for the time as its host
+        does.
     :param snapshot: make the VM one whose state can be saved, where the host allows it.
     :param secrets: ``test`` for encrypted files of our making in place of the host's; ``age`` or
         ``ssh`` for the host's own, with a key of the user's of that kind; ``none`` for neither.
@@ -53,6 +55,7 @@ class Instrumentation:
     memory_mib: int | None = None
     cores: int | None = None
     restrict_network: bool = True
+    stand_in: bool = False
     snapshot: bool = False
     secrets: str = "test"
     plain_files: bool = False
@@ -222,6 +225,7 @@ def _request(attr: str, backend: str, instrumentation: Instrumentation) -> dict[
         "host": attr,
         "backend": backend,
         "snapshot": instrumentation.snapshot,
+        "standIn": instrumentation.stand_in,
         "secrets": {"mode": instrumentation.secrets, "files": instrumentation.plain_files},
         "instrumentation": {
             "channelScript": instrumentation.channel_script,
@@ -259,7 +263,7 @@ def _expression(main: str, request: Mapping[str, object], delta: str, *, needs: 
   ) {{ inherit safe; wanted = request.secrets; }};
   machineOf = (
 {source["machine.nix"]}
-  ) {{ inherit safe instrumentation delta saving testSecrets; inherit (request) backend; }};
+  ) {{ inherit safe instrumentation delta saving testSecrets; inherit (request) backend standIn; }};
   withSpecialisation = (
 {source["specialisation.nix"]}
   ) {{ inherit safe; name = request.host; }};

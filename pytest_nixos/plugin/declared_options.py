@@ -294,7 +294,7 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
         "network",
         "restricted",
         {"choices": [choice.value for choice in NetworkUse]},
-        "what guests reach: nothing beyond their link; all that this machine does (VMs); names and time of a stand-in (containers)",
+        "what guests reach: nothing beyond their link; all that this machine does (VMs); names and the time of a stand-in for the internet",
     ),
     (
         "secret",

@@ -25,7 +25,7 @@ FLAKE = """
         system = "x86_64-linux";
         modules = [ { system.stateVersion = "25.11"; networking.hostName = "it"; } module ];
       })
-      { offline = ./offline.nix; networkd = ./networkd.nix; dhcpcd = ./dhcpcd.nix; disk = ./disk.nix; };
+      { offline = ./offline.nix; networkd = ./networkd.nix; dhcpcd = ./dhcpcd.nix; vm = ./vm.nix; };
   };
 }
 """
@@ -89,11 +89,19 @@ DHCPCD = """
   };
 }
 """
-DISK = """
+VM = """
 {
   fileSystems."/" = { device = "/dev/vda"; fsType = "ext4"; };
   boot.loader.grub.device = "/dev/vda";
   boot.initrd.systemd.enable = false;
+  services.resolved.enable = true;
+  systemd.network = {
+    enable = true;
+    networks."10-link" = {
+      matchConfig.Type = "ether";
+      networkConfig.DHCP = "ipv4";
+    };
+  };
 }
 """
 TEST_ONLINE = """
@@ -113,6 +121,25 @@ def test_it_finds_names_and_the_time(nixos_machine):
     refused = nixos_machine.run("exec 3<>/dev/tcp/www.example.org/443", timeout_s=5)
     assert "refused" in refused.stderr_text
 """
+TEST_STAND_IN_VM = """
+import time
+
+def test_it_finds_names_and_the_time(nixos_machine):
+    found = nixos_machine.run("getent ahostsv4 www.example.org").stdout_text
+    assert found.startswith("10.0.2.2 "), found
+    assert nixos_machine.run("getent ahostsv4 www.example.invalid").exit_status != 0
+    # Servers by address are served too.
+    asked = "exec 3<>/dev/udp/162.159.200.1/123; printf '\\\\x23%047d' 0 | tr 0 '\\\\0' >&3; timeout 5 head -c 1 <&3 | od -An -tx1"
+    assert nixos_machine.run(asked).stdout_text.strip() == "24"
+    refused = nixos_machine.run("exec 3<>/dev/tcp/www.example.org/443", timeout_s=10)
+    assert "refused" in refused.stderr_text
+    for _ in range(60):
+        shown = nixos_machine.run("timedatectl show --property NTPSynchronized").stdout_text
+        if "yes" in shown:
+            return
+        time.sleep(1)
+    raise AssertionError(nixos_machine.run("journalctl --unit systemd-timesyncd").stdout_text)
+"""
 
 
 @pytest.fixture
@@ -124,7 +151,7 @@ def flake(tmp_path: Path) -> Path:
         ("offline", OFFLINE),
         ("networkd", NETWORKD),
         ("dhcpcd", DHCPCD),
-        ("disk", DISK),
+        ("vm", VM),
     ):
         (path / f"{name}.nix").write_text(text)
     return path
@@ -184,13 +211,32 @@ def test_dhcpcd_gets_both_families_and_the_stand_in_answers(flake: Path, tmp_pat
     assert {f["outcome"] for f in report["findings"]} == {"passed"}
 
 
-def test_a_vm_without_a_stand_in_is_refused_before_it_is_built(flake: Path, tmp_path: Path) -> None:
+@pytest.mark.skipif(
+    "PYTEST_NIXOS_STAND_IN_VM" not in os.environ, reason="PYTEST_NIXOS_STAND_IN_VM: boots a VM"
+)
+def test_a_vm_finds_names_and_the_time(flake: Path, tmp_path: Path) -> None:
+    (tmp_path / "test_stand_in.py").write_text(TEST_STAND_IN_VM)
+    # Booted, and then as a clone of its snapshot.
+    for _ in range(2):
+        status, report, printed = judge(
+            "vm",
+            tmp_path,
+            *("test_stand_in.py", "--nixos-suite", "boot", "--nixos-network", "stand-in"),
+            *("-k", "finds or BOOT-002"),
+            flake=flake,
+        )
+        assert status == 0, printed
+        assert {f["outcome"] for f in report["findings"]} == {"passed"}
+    assert not any("timesyncd" in str(group) for group in report["run"]["hosts"]["vm"]["changes"])
+
+
+def test_a_vm_without_a_network_of_its_own_gets_no_stand_in(flake: Path, tmp_path: Path) -> None:
     status, report, printed = judge(
-        "disk",
+        "vm",
         tmp_path,
-        *("--nixos-network", "stand-in", "-k", "BOOT-003"),
+        *("--nixos-network", "stand-in", "--nixos-run-script-has-my-rights", "-k", "BOOT-003"),
         flake=flake,
     )
     assert status != 0
-    assert "--nixos-network stand-in is for containers" in printed
-    assert report["run"]["hosts"]["disk"]["phases_s"].keys() == {"evaluate"}
+    assert "--nixos-network stand-in needs the sandbox of the run script" in printed
+    assert report["run"]["hosts"]["vm"]["phases_s"].keys() == {"evaluate"}

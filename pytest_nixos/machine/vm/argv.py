@@ -27,6 +27,7 @@ __all__ = [
     "run_environment",
     "script_paths",
     "secrets_argv",
+    "stand_in_socket",
 ]
 
 # sockaddr_un.sun_path holds 108 bytes with its final zero, unix(7); the longest name that we give a
@@ -67,6 +68,11 @@ def check_run_dir(run_dir: Path) -> None:
 def monitor_socket(run_dir: Path) -> Path:
     """Return the path of QEMU's monitor socket."""
     return run_dir / "qmp.sock"
+
+
+def stand_in_socket(run_dir: Path) -> Path:
+    """Return the path of the socket on which the stand-in for the internet awaits its network."""
+    return run_dir / "stand-in.sock"
 
 
 def disk_image(run_dir: Path) -> Path:

@@ -29,6 +29,7 @@ from pytest_nixos.machine.vm.run_script import (
     find_run_script,
     forwards_ports,
     parse_run_script,
+    restricts_network,
     unsavable_script,
 )
 from pytest_nixos.machine.vm.running import VmRunning
@@ -78,6 +79,7 @@ class VmBackend:
         news = BootNews(spec.host.name, self._on_event)
         self._check_sandbox(spec, news)
         self._check_ports(spec, script, inherited, news)
+        self._check_stand_in(spec, script)
         if replaced := harmless(script.text)[1]:
             news.tell(
                 BootEventKind.NO_DISPLAY,
@@ -153,6 +155,15 @@ class VmBackend:
             BootEventKind.CLOSED_PORTS,
             "virtualisation.forwardPorts is not served to this machine: --nixos-network is restricted",
         )
+
+    def _check_stand_in(self, spec: MachineSpec, script: RunScript) -> None:
+        """See to it that a guest that is to have a stand-in reaches it."""
+        if self._options.stand_in and restricts_network(script):
+            raise MachineError(
+                f"{spec.host.name}: --nixos-network stand-in is out of the guest's reach: its run script has restrict=on",
+                remedy="leave virtualisation.restrictNetwork to the plugin, and let it evaluate the host (no --nixos-prepared); "
+                "or say --nixos-network restricted",
+            )
 
     def _acceleration(self, spec: MachineSpec, script: RunScript, news: BootNews) -> Acceleration:
         if self._options.acceleration is not Acceleration.AUTO:

@@ -35,6 +35,7 @@ from pytest_nixos.machine.vm.argv import (
     qemu_options_name,
     run_environment,
     secrets_argv,
+    stand_in_socket,
 )
 from pytest_nixos.machine.vm.harmless import harmless_script
 from pytest_nixos.machine.vm.programs import find_qemu_img
@@ -74,6 +75,7 @@ class VmOptions:
     :param sandboxed: run the script, QEMU and its tools in a sandbox, see
         :mod:`pytest_nixos.local.sandbox`.
     :param network: whether QEMU itself reaches this machine's network from there.
+    :param stand_in: whether a stand-in for the internet answers in the sandbox's own network.
     """
 
     acceleration: Acceleration = Acceleration.AUTO
@@ -82,6 +84,7 @@ class VmOptions:
     snapshots: SnapshotOptions | None = None
     sandboxed: bool = True
     network: bool = False
+    stand_in: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +167,7 @@ class VmLauncher:
             "memory": str(memory_mib),
             "cores": str(self.spec.cores or ""),
             "restricted": str(self.options.restrict_network),
+            "stand-in": str(self.options.stand_in),
             "protocol": str(PROTOCOL_VERSION),
             "secrets": "" if self.spec.secrets is None else self.spec.secrets.digest,
             **environment,
@@ -179,6 +183,7 @@ class VmLauncher:
             # The script's own package may lie in another store than /nix/store.
             readable=(self.spec.system.resolve(), *readable, *named_files(self.inherited)),
             network=self.options.network,
+            served_by=stand_in_socket(self.spec.run_dir) if self.options.stand_in else None,
         )
 
     def _confined(self, sandbox: Sandbox | None) -> Runner:

@@ -29,6 +29,7 @@ __all__ = [
     "forwards_ports",
     "parse_run_script",
     "qemu_version",
+    "restricts_network",
     "serial_console",
     "unsavable_script",
 ]
@@ -40,6 +41,7 @@ _EXEC = re.compile(rf"^\s*exec\s+[\"']?({_QEMU})\b", re.MULTILINE)
 _CPU = re.compile(r"(?:^|\s)-cpu\s+[\"']?([\w.+-]+)")
 _CONSOLE = re.compile(r"\bconsole=([A-Za-z]+\d*)")
 _KERNEL = re.compile(r"^\s*-kernel\s", re.MULTILINE)
+_RESTRICTED = re.compile(r"\brestrict=(?:on|yes|y)\b")
 _VERSION = re.compile(r"version (\d+)\.(\d+)")
 
 _MEMORY = re.compile(r"(?:^|\s)-m\s+(\S+)")
@@ -147,6 +149,11 @@ def forwards_ports(script: RunScript, inherited: Mapping[str, str]) -> bool:
     """
     texts = (script.text, inherited.get("QEMU_OPTS", ""), inherited.get("QEMU_NET_OPTS", ""))
     return any("hostfwd=" in text for text in texts)
+
+
+def restricts_network(script: RunScript) -> bool:
+    """Whether QEMU is told to pass nothing on (``virtualisation.restrictNetwork``)."""
+    return _RESTRICTED.search(script.text) is not None
 
 
 def unsavable_script(script: RunScript, inherited: Mapping[str, str]) -> str:

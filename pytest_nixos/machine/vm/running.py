@@ -30,6 +30,7 @@ from pytest_nixos.machine.network.guest_address import (
     ask_outer_addresses,
 )
 from pytest_nixos.machine.network.prober import FrameProber
+from pytest_nixos.machine.network.stand_in import HandedOver
 from pytest_nixos.machine.network.wire import FrameLink
 from pytest_nixos.machine.qemu.qmp import QmpMonitor, plug_network_cards
 from pytest_nixos.machine.serial_process import SerialProcess
@@ -322,6 +323,8 @@ class VmRunning:
         paths = script_paths(self._plan.run_dir)
         for name in ("TMPDIR", "SHARED_DIR"):
             paths[name].mkdir(mode=0o700, exist_ok=True)
+        if served_by := self._plan.sandbox and self._plan.sandbox.served_by:
+            self.life.undo.callback(HandedOver(served_by).close)
 
     def _connect(self, deadline: Deadline) -> None:
         channel = self._open_channel()

@@ -3,12 +3,14 @@
 # channelScript: bash program that serves the channel.
 # memoryMiB, cores: null leaves what the host declares.
 # restrictNetwork: guest networking reaches the machine that runs it only.
+# timesyncd: whether the host asks the internet for the time, where a stand-in for that answers; null leaves what the VM has.
 # storeImage: the store comes as an image and nothing is shared with the host machine, so that QEMU can save the VM.
 {
   channelScript,
   memoryMiB,
   cores,
   restrictNetwork,
+  timesyncd,
   storeImage,
 }:
 {
@@ -91,6 +93,11 @@ in
       "systemd.default_device_timeout_sec=600"
       "systemd.default_timeout_start_sec=180"
     ];
+
+    # nixpkgs' VM has the clock of the machine that runs it, and asks nobody.
+    services = lib.optionalAttrs (timesyncd != null) {
+      timesyncd.enable = lib.mkOverride 5 timesyncd;
+    };
 
     virtualisation = {
       graphics = lib.mkForce false;

@@ -1,13 +1,14 @@
 # One host as a machine: { config; package; toplevel; program; backend; }, or { problem; } where it cannot be one.
 #
 # backend: auto, vm, boot-loader (a VM with a disk and boot loader of its own), container, or ssh (a host that runs already).
-# instrumentation: from { storeImage } to the module for a VM.  delta: module for either, {} for none.
+# instrumentation: from { storeImage; timesyncd; } to the module for a VM.  standIn: whether a stand-in for the internet answers.  delta: module for either, {} for none.
 # saving: what store-image.nix says about the host's VM.
 # testSecrets: what test-secrets.nix makes of a host.
 {
   safe,
   backend,
   instrumentation,
+  standIn,
   delta,
   saving,
   testSecrets,
@@ -86,7 +87,10 @@ let
         {
           _file = "pytest-nixos";
           virtualisation.${variant}.imports = [
-            (instrumentation { inherit storeImage; })
+            (instrumentation {
+              inherit storeImage;
+              timesyncd = if standIn then safe.get host.config [ "services" "timesyncd" "enable" ] null else null;
+            })
             (testSecrets {
               inherit host;
               container = false;

@@ -142,17 +142,19 @@ class Launch:
 
     def _check_network(self) -> None:
         """Refuse, before anything is built, a network that the backend cannot give."""
-        network, key = self._session.settings.network, self._entry.key
+        settings, key = self._session.settings, self._entry.key
+        network = settings.network
         backend = self._session.backend_name(key)
-        if network is NetworkUse.STAND_IN and backend is not BackendName.CONTAINER:
-            why = (
-                "QEMU's user network answers names itself and lets nobody else do it"
-                if backend is BackendName.VM
-                else "a live host has the network that it has"
-            )
+        if network is NetworkUse.STAND_IN and backend is BackendName.SSH:
             raise MachineError(
-                f"{key}: --nixos-network stand-in is for containers: {why}",
-                remedy="run the host as a container (--nixos-backend container), or say --nixos-network restricted",
+                f"{key}: --nixos-network stand-in is for VMs and containers: a live host has the network that it has",
+                remedy="run the host as a VM or a container, or say --nixos-network restricted",
+            )
+        unconfined = backend is BackendName.VM and settings.run_script_has_my_rights
+        if network is NetworkUse.STAND_IN and unconfined:
+            raise MachineError(
+                f"{key}: --nixos-network stand-in needs the sandbox of the run script, whose network it answers in",
+                remedy="leave out --nixos-run-script-has-my-rights, or say --nixos-network restricted",
             )
         if network is NetworkUse.OPEN and backend is BackendName.CONTAINER:
             self._progress.say(
@@ -261,6 +263,7 @@ def bundled_backend(
             snapshots=_snapshots(settings, started_at_s),
             sandboxed=not settings.run_script_has_my_rights,
             network=settings.open_network,
+            stand_in=settings.network is NetworkUse.STAND_IN,
         )
         return VmBackend(options, on_event=on_event)
     if name is BackendName.CONTAINER:

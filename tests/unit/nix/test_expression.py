@@ -45,6 +45,7 @@ def test_data_travels_as_json_text_that_nix_cannot_interpolate() -> None:
         "host": 'h"${x}',
         "backend": "vm",
         "snapshot": False,
+        "standIn": False,
         "secrets": {"mode": "test", "files": False},
         "instrumentation": {
             "channelScript": evil.channel_script,

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import struct
+import sys
 from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 from dnslib import QTYPE, RCODE, DNSRecord
 
-from pytest_nixos.machine.network.stand_in import answer_name, answer_time, name_resolver
+from pytest_nixos.local.process import SubprocessRunner
+from pytest_nixos.local.sandbox import Sandbox, sandbox_refusal
+from pytest_nixos.local.timing import Deadline
+from pytest_nixos.machine.network.stand_in import (
+    HandedOver,
+    answer_name,
+    answer_time,
+    name_resolver,
+)
 
 SERVER = IPv4Address("10.233.0.1")
 
@@ -61,3 +71,62 @@ def test_the_time_is_told_as_sntp_clients_check_it() -> None:
 def test_a_guest_that_leaves_its_resolver_alone_finds_the_server(tmp_path: Path) -> None:
     name_resolver(tmp_path, SERVER)
     assert (tmp_path / "etc/resolv.conf").read_text() == "nameserver 10.233.0.1\n"
+
+
+# A client of the network that a sandbox makes: argument by argument, who is asked for what.
+CLIENT = """
+import socket, sys
+def ask(server, port, words):
+    with socket.socket(type=socket.SOCK_DGRAM) as made:
+        made.settimeout(10)
+        made.sendto(words, (server, port))
+        reply, sender = made.recvfrom(4096)
+        assert sender == (server, port), sender
+        return reply
+time = b"\\x23" + bytes(47)
+question = bytes.fromhex("123401000001000000000000") + b"\\4acme\\7example\\3org\\0\\0\\1\\0\\1"
+for server in ("127.0.0.1", "1.1.1.1", "10.0.2.2"):
+    assert ask(server, 53, question)[-4:] == bytes([10, 0, 2, 2])
+    assert len(ask(server, 123, time)) == 48
+with socket.socket() as made:
+    try:
+        made.connect(("93.184.216.34", 443))
+    except ConnectionRefusedError:
+        print(open("/etc/resolv.conf").read(), end="")
+"""
+
+
+@pytest.fixture
+def made_sandboxes() -> None:
+    if sandbox_refusal(SubprocessRunner()):
+        pytest.skip("no user namespaces here")
+
+
+@pytest.mark.usefixtures("made_sandboxes")
+def test_a_sandbox_hands_over_a_network_where_every_address_answers(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    sandbox = Sandbox(
+        writable=(tmp_path,), readable=(Path(sys.base_prefix).resolve(),), served_by=path
+    )
+    served = HandedOver(path)
+    try:
+        # The second one as after a reboot of the VM.
+        for _ in range(2):
+            done = SubprocessRunner().run(
+                sandbox.argv((os.path.realpath(sys.executable), "-I", "-S", "-c", CLIENT)),
+                deadline=Deadline.after(60.0),
+            )
+            assert done.stdout_text == "nameserver 127.0.0.1\n", done.stderr_text
+    finally:
+        served.close()
+        served.close()
+    assert not path.exists()
+
+
+@pytest.mark.usefixtures("made_sandboxes")
+def test_a_sandbox_whose_network_nobody_takes_starts_nothing(tmp_path: Path) -> None:
+    sandbox = Sandbox(writable=(tmp_path,), served_by=tmp_path / "s")
+    done = SubprocessRunner().run(
+        sandbox.argv(("/bin/sh", "-c", "echo started")), deadline=Deadline.after(60.0)
+    )
+    assert (done.exit_status, done.stdout_text) == (125, "")

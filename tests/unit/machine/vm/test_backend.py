@@ -357,6 +357,14 @@ def test_a_forwarded_port_of_a_restricted_host_without_a_sandbox_is_refused(rig:
     assert "--nixos-network open" in caught.value.remedy
 
 
+def test_a_stand_in_behind_a_network_that_passes_nothing_on_is_refused(rig: Rig) -> None:
+    rig.script("exec sleep 60 -netdev user,id=user.0,restrict=on")
+    backend = VmBackend(VmOptions(stand_in=True))
+    with pytest.raises(MachineError, match="out of the guest's reach: its run script has restrict"):
+        backend.start(rig.spec(), deadline=Deadline.after(20.0))
+    rig.assert_clean()
+
+
 def test_no_script_is_told_before_anything_is_made(rig: Rig) -> None:
     with pytest.raises(MachineError, match="run script"):
         rig.boot()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,6 @@ from pytest_nixos.report import RunFacts
 from pytest_nixos.report.html_report import write_html
 from tests.unit.report.test_compare import finding
 
-CHROMIUM = shutil.which("chromium")
 RUN = RunFacts(
     plugin_version="0.1",
     started_at="2026-11-21T01:00:00+00:00",
@@ -43,17 +41,6 @@ FINDINGS = (
         "D-1", Outcome.NOT_APPLICABLE, reason="judged by hand: ask", references={"stig": ("V-3",)}
     ),
 )
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("no chromium on this machine: apt-get install chromium")
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 class Shown:

@@ -13,6 +13,7 @@ from pytest_nixos.findings import Finding, Outcome, Severity
 from pytest_nixos.place import How, Place
 from pytest_nixos.report import RunFacts
 from pytest_nixos.report.html_report import write_html
+from pytest_nixos.report.matrix import by_standard
 from tests.unit.report.test_compare import finding
 
 RUN = RunFacts(
@@ -146,6 +147,13 @@ def test_page_without_scripts_tells_what_is_to_be_mended() -> None:
 def test_clauses_are_counted_and_not_controls() -> None:
     page = write_html(FINDINGS, RUN)
     assert "2 of 2 failed, 0 n/a, 1 by hand" in page
+
+
+def test_a_clause_that_a_person_has_to_finish_has_not_passed() -> None:
+    references = {"stig": ("V-3",)}
+    halves = (FINDINGS[3], finding("E-1", Outcome.PASSED, references=references))
+    cell = by_standard(halves)["web"]["stig"]
+    assert (cell.passed, cell.by_hand) == (0, 1)
 
 
 def test_frameworks_are_told_as_evidence() -> None:

@@ -14,9 +14,10 @@ __all__ = ["NOT_REVIEWED", "write_ckl"]
 
 _STIG = "stig"
 _TITLE = "Anduril NixOS Security Technical Implementation Guide"
+_STANDS_IN = "judged as"
 _RELEASE = "Release: 2 Benchmark Date: see the STIG"
 #: Not applicable since no machine can tell, or since another control stands in: nobody reviewed it.
-NOT_REVIEWED = ("judged by hand", "judged as", "this run did not read")
+NOT_REVIEWED = ("judged by hand", _STANDS_IN, "this run did not read")
 _SEVERITIES = {
     Severity.CRITICAL: "high",
     Severity.HIGH: "high",
@@ -72,14 +73,17 @@ def write_ckl(findings: Sequence[Finding], run: RunFacts) -> str:
 def status_of(findings: Sequence[Finding]) -> str:
     """Return the status of a rule, as the viewer names it."""
     outcomes = {finding.outcome for finding in findings}
+    passed = Outcome.PASSED in outcomes
+    # Of a control that stands in for another the rule has the verdict too.
+    left = [reason for reason in NOT_REVIEWED if not passed or reason != _STANDS_IN]
     unreviewed = any(
-        f.outcome is Outcome.NOT_APPLICABLE and f.reason.startswith(NOT_REVIEWED) for f in findings
+        f.outcome is Outcome.NOT_APPLICABLE and f.reason.startswith(tuple(left)) for f in findings
     )
     if outcomes & {Outcome.FAILED, Outcome.WAIVED}:
         return "Open"
-    if Outcome.ERROR in outcomes or (unreviewed and Outcome.PASSED not in outcomes):
+    if Outcome.ERROR in outcomes or unreviewed:
         return "Not_Reviewed"
-    return "NotAFinding" if Outcome.PASSED in outcomes else "Not_Applicable"
+    return "NotAFinding" if passed else "Not_Applicable"
 
 
 def _asset(asset: ET.Element, host: str, run: RunFacts) -> None:

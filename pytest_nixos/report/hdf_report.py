@@ -9,6 +9,7 @@ from typing import Any
 
 from pytest_nixos.findings import Finding, Outcome, Severity
 from pytest_nixos.local.text import printable, printable_lines
+from pytest_nixos.report.ckl_report import NOT_REVIEWED
 from pytest_nixos.report.facts import RunFacts
 
 __all__ = ["write_hdf"]
@@ -80,7 +81,9 @@ def _groups(findings: Sequence[Finding]) -> list[Json]:
 
 def _control(group: Sequence[Finding], run: RunFacts) -> Json:
     first = group[0]
-    none_applies = all(f.outcome is Outcome.NOT_APPLICABLE for f in group)
+    none_applies = all(
+        f.outcome is Outcome.NOT_APPLICABLE and not f.reason.startswith(NOT_REVIEWED) for f in group
+    )
     place = next((p for f in group for p in f.places if p.own), None)
     control: dict[str, Json] = {
         "id": first.control,
@@ -91,7 +94,7 @@ def _control(group: Sequence[Finding], run: RunFacts) -> Json:
             {"label": "check", "data": printable(first.by_hand)},
             {"label": "rationale", "data": printable(first.why or first.threat)},
         ],
-        # Heimdall takes an impact of 0 for "not applicable".
+        # Heimdall takes an impact of 0 for "not applicable", and what was skipped for "not reviewed".
         "impact": 0.0 if none_applies else _IMPACTS[first.severity],
         "refs": [],
         "tags": {

@@ -18,7 +18,7 @@ class Cell:
     """How many controls, or clauses, of one host had which outcome.
 
     :param unjudged: those that could not be judged.
-    :param by_hand: those that no machine can judge.
+    :param by_hand: those that no machine can judge, or only in part.
     """
 
     passed: int = 0
@@ -75,6 +75,11 @@ def by_standard(findings: Sequence[Finding]) -> Mapping[str, Mapping[str, Cell]]
     return found
 
 
+def _is_left(finding: Finding) -> bool:
+    """Whether a part of the clause is left to a person."""
+    return finding.outcome is Outcome.NOT_APPLICABLE and finding.reason.startswith(_BY_HAND)
+
+
 def _count(cell: Cell, findings: Sequence[Finding]) -> None:
     outcomes = Counter(finding.outcome for finding in findings)
     if outcomes[Outcome.FAILED]:
@@ -83,9 +88,9 @@ def _count(cell: Cell, findings: Sequence[Finding]) -> None:
         cell.unjudged += 1
     elif outcomes[Outcome.WAIVED]:
         cell.waived += 1
+    elif any(_is_left(finding) for finding in findings):
+        cell.by_hand += 1
     elif outcomes[Outcome.PASSED]:
         cell.passed += 1
-    elif any(finding.reason.startswith(_BY_HAND) for finding in findings):
-        cell.by_hand += 1
     else:
         cell.inapplicable += 1

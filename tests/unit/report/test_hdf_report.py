@@ -55,6 +55,12 @@ def test_control_has_a_result_for_each_host() -> None:
     assert found["C-1"]["results"][0]["status"] == "error"
 
 
+def test_what_a_person_has_to_judge_is_not_told_as_not_applicable() -> None:
+    """Heimdall takes what was skipped with an impact for "not reviewed"."""
+    by_hand = controls(finding(outcome=Outcome.NOT_APPLICABLE, reason="judged by hand: ask"))["A-1"]
+    assert by_hand["impact"] > 0 and by_hand["results"][0]["status"] == "skipped"
+
+
 def test_waived_control_is_no_pass() -> None:
     waived = controls(finding(outcome=Outcome.WAIVED, reason="by ops"))["A-1"]
     assert waived["results"][0]["status"] == "failed"

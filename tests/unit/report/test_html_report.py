@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +13,9 @@ from pytest_nixos.findings import Finding, Outcome, Severity
 from pytest_nixos.place import How, Place
 from pytest_nixos.report import RunFacts
 from pytest_nixos.report.html_report import write_html
+from pytest_nixos.report.matrix import by_standard
 from tests.unit.report.test_compare import finding
 
-CHROMIUM = shutil.which("chromium")
 RUN = RunFacts(
     plugin_version="0.1",
     started_at="2026-11-21T01:00:00+00:00",
@@ -43,17 +42,6 @@ FINDINGS = (
         "D-1", Outcome.NOT_APPLICABLE, reason="judged by hand: ask", references={"stig": ("V-3",)}
     ),
 )
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("no chromium on this machine: apt-get install chromium")
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 class Shown:
@@ -159,6 +147,13 @@ def test_page_without_scripts_tells_what_is_to_be_mended() -> None:
 def test_clauses_are_counted_and_not_controls() -> None:
     page = write_html(FINDINGS, RUN)
     assert "2 of 2 failed, 0 n/a, 1 by hand" in page
+
+
+def test_a_clause_that_a_person_has_to_finish_has_not_passed() -> None:
+    references = {"stig": ("V-3",)}
+    halves = (FINDINGS[3], finding("E-1", Outcome.PASSED, references=references))
+    cell = by_standard(halves)["web"]["stig"]
+    assert (cell.passed, cell.by_hand) == (0, 1)
 
 
 def test_frameworks_are_told_as_evidence() -> None:

@@ -18,6 +18,7 @@ from pytest_nixos.machine.snapshot.limits import (
 )
 from pytest_nixos.machine.snapshot.record import Snapshot, SnapshotDamaged
 from pytest_nixos.machine.snapshot.store import SnapshotStore
+from pytest_nixos.machine.vm.store_image import StoreImages
 from pytest_nixos.nix.cache import EvaluationCache
 from pytest_nixos.standards.bundled import compiled_cache
 from pytest_nixos.standards.scan_cache import ScanFile
@@ -101,6 +102,7 @@ def _cache(options: argparse.Namespace) -> Iterator[str]:
     snapshots = SnapshotStore.of_user()
     evaluations = cache_directory("evaluations")
     scans = ScanFile.of_user()
+    images = StoreImages.of_user()
     actions: dict[str, Callable[[], Iterator[str]]] = {
         "list": lambda: listed(evaluations, snapshots, scans),
         "prune": lambda: pruned(evaluations, snapshots, scans, _limits(options)),
@@ -110,6 +112,13 @@ def _cache(options: argparse.Namespace) -> Iterator[str]:
     if options.action == "clear":
         shutil.rmtree(compiled_cache().directory, ignore_errors=True)
     yield from actions[options.action]()
+    if options.action == "verify":
+        return
+    if options.action in ("prune", "clear"):
+        limits = CacheLimits(most_bytes=0) if options.action == "clear" else _limits(options)
+        yield f"removed {images.prune(limits)} images of stores from {images.directory}"
+    room = sum(images.sizes().values())
+    yield f"{images.directory}: {len(images.sizes())} images of stores, {room // _MIB} MiB"
 
 
 def _limits(options: argparse.Namespace) -> CacheLimits:

@@ -22,6 +22,7 @@ class BootEventKind(enum.Enum):
     STUCK_UNIT = "stuck unit"
     SETTLED = "settled"
     SNAPSHOT = "snapshot"
+    STORE_IMAGE = "store image"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

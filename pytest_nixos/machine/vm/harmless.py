@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 
 from pytest_nixos.machine.vm.run_script import RunScript
+from pytest_nixos.machine.vm.store_image import ImageBlock
 
 __all__ = ["harmless", "harmless_script"]
 
@@ -50,12 +51,18 @@ def harmless(text: str) -> tuple[str, tuple[str, ...]]:
     return text, tuple(dict.fromkeys(replaced))
 
 
-def harmless_script(script: RunScript, run_dir: Path) -> Path:
+def harmless_script(
+    script: RunScript, run_dir: Path, *, image_block: ImageBlock | None = None
+) -> Path:
     """Return the script to start: the host's own, or a copy of it in the run directory where
     something had to be replaced.
+
+    :param image_block: what is left out, since the image of the store is there already.
     """
     text, replaced = harmless(script.text)
-    if not replaced or not script.is_whole:
+    if image_block is not None:
+        text = image_block.left_out_of(text)
+    if not (replaced or image_block) or not script.is_whole:
         return script.path
     copy = run_dir / _COPY
     copy.write_text(text)

@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pytest_nixos.errors import NixosError
 from pytest_nixos.local.memory import check_memory
 from pytest_nixos.local.process import Runner
 from pytest_nixos.local.sandbox import Sandbox, SandboxedRunner
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.base import MachineSpec
-from pytest_nixos.machine.boot.events import BootListener
+from pytest_nixos.machine.boot.events import BootEventKind, BootListener
 from pytest_nixos.machine.boot.internet import NoWayOut
 from pytest_nixos.machine.boot.news import BootNews
 from pytest_nixos.machine.boot.settle import SettleLimits
@@ -34,6 +35,7 @@ from pytest_nixos.machine.vm.argv import (
     monitor_argv,
     qemu_options_name,
     run_environment,
+    script_paths,
     secrets_argv,
     stand_in_socket,
 )
@@ -41,6 +43,7 @@ from pytest_nixos.machine.vm.harmless import harmless_script
 from pytest_nixos.machine.vm.programs import find_qemu_img
 from pytest_nixos.machine.vm.run_script import RunScript, boots_from, qemu_version, serial_console
 from pytest_nixos.machine.vm.running import VmPlan, VmRunning
+from pytest_nixos.machine.vm.store_image import STORE_IMAGE, ImageBlock, StoreImages
 
 __all__ = ["SnapshotOptions", "VmLauncher", "VmOptions"]
 
@@ -76,6 +79,7 @@ class VmOptions:
         :mod:`pytest_nixos.local.sandbox`.
     :param network: whether QEMU itself reaches this machine's network from there.
     :param stand_in: whether a stand-in for the internet answers in the sandbox's own network.
+    :param store_images: where images of stores are kept; ``None`` for what the run script does.
     """
 
     acceleration: Acceleration = Acceleration.AUTO
@@ -85,6 +89,7 @@ class VmOptions:
     sandboxed: bool = True
     network: bool = False
     stand_in: bool = False
+    store_images: StoreImages | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,7 +213,7 @@ class VmLauncher:
         plan = VmPlan(
             name=self.spec.host.name,
             run_dir=run_dir,
-            argv=lambda: self._argv(extra_argv),
+            argv=lambda: self._argv(extra_argv, news),
             env=env if sandbox is None else Sandbox.environment(env),
             sandbox=sandbox,
             grace_s=self.options.grace_s,
@@ -229,12 +234,37 @@ class VmLauncher:
         saved = self.options.snapshots is not None and not self.spec.host.snapshot_refusal
         return saved or _STORE_IMAGE in self.spec.host.changed
 
-    def _argv(self, extra_argv: Sequence[str]) -> tuple[str, ...]:
+    def _given_image(self, news: BootNews) -> ImageBlock | None:
+        """Put the image of the store in the machine's place; return what of the script makes it, so
+        that it is left out, ``None`` where the script makes it itself.
+        """
+        images = self.options.store_images
+        block = ImageBlock.of(self.script.text) if images and self.script.is_whole else None
+        if images is None or block is None:
+            return None
+        target = script_paths(self.spec.run_dir)["TMPDIR"] / STORE_IMAGE
+        try:
+            images.give(
+                block,
+                target,
+                confined=lambda directory: self._confined(self._sandbox(writable=(directory,))),
+                say=lambda text: news.tell(BootEventKind.STORE_IMAGE, text),
+                deadline=Deadline.after(self.spec.boot_timeout_s),
+            )
+            images.prune(
+                CacheLimits() if self.options.snapshots is None else self.options.snapshots.limits
+            )
+        except NixosError as err:
+            news.tell(BootEventKind.STORE_IMAGE, f"{err.message}; the run script makes it")
+            return None
+        return block
+
+    def _argv(self, extra_argv: Sequence[str], news: BootNews) -> tuple[str, ...]:
         user_cpu = qemu_options_name(self.inherited.get("QEMU_OPTS", ""), "-cpu")
         binary, run_dir = self.script.qemu_binary, self.spec.run_dir
         version = qemu_version(self._confined(self._sandbox()), binary) if binary else None
         return (
-            str(harmless_script(self.script, run_dir)),
+            str(harmless_script(self.script, run_dir, image_block=self._given_image(news))),
             *accelerator_argv(self.acceleration, self.script, version, user_cpu=user_cpu),
             *machine_argv(
                 memory_mib=self.spec.memory_mib,

@@ -258,12 +258,14 @@ def bundled_backend(
     """
     if name is BackendName.VM:
         from pytest_nixos.machine.vm.backend import VmBackend, VmOptions
+        from pytest_nixos.machine.vm.store_image import StoreImages
 
         options = VmOptions(
             snapshots=_snapshots(settings, started_at_s),
             sandboxed=not settings.run_script_has_my_rights,
             network=settings.open_network,
             stand_in=settings.network is NetworkUse.STAND_IN,
+            store_images=StoreImages.of_user(),
         )
         return VmBackend(options, on_event=on_event)
     if name is BackendName.CONTAINER:

@@ -144,3 +144,18 @@ def test_scans_that_nobody_adds_to_are_pruned(
     os.utime(file, (0, 0))
     assert "scans of store paths removed" in run(capsys, "prune", "--age", "1")
     assert not file.exists()
+
+
+def test_images_of_stores_are_listed_and_cleared(
+    cache: SnapshotStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = cache.directory.parent / "store-images"
+    images.mkdir(parents=True)
+    (images / "a.img").write_bytes(bytes(2 << 20))
+    assert main(["cache"]) == 0
+    assert "store-images: 1 images of stores, 2 MiB" in capsys.readouterr().out
+    assert main(["cache", "prune"]) == 0
+    assert "removed 0 images of stores" in capsys.readouterr().out
+    assert main(["cache", "clear"]) == 0
+    assert "removed 1 images of stores" in capsys.readouterr().out
+    assert not list(images.iterdir())

@@ -1,6 +1,6 @@
-"""``pytest-nixos shell`` and ``pytest-nixos run``: a host's machine at hand, started as for a test.
+"""``pytest-nixos shell``, ``console`` and ``run``: a host's machine at hand, started as for a test.
 
-Both have pytest start the machine, so that snapshots, sandbox, limits and the way down are those of
+All have pytest start the machine, so that snapshots, sandbox, limits and the way down are those of
 any run, and so are the options and the ini file of the project.
 """
 
@@ -21,6 +21,10 @@ from pytest_nixos.nix.refs import HostSelection
 
 __all__ = ["add"]
 
+#: Stands for a command where the console is wanted; bash text holds no NUL.
+CONSOLE = "\0console"
+#: Descriptor of what the guest says as it says it.
+GUEST_OUTPUT = 9
 _ITEM = "pytest_nixos.plugin.by_hand"
 _QUIET = ("-qq", "-s", "--no-header", "-n", "0", "-p", "no:cacheprovider")
 
@@ -29,9 +33,11 @@ def add(commands: Commands) -> None:
     """Declare the commands."""
     shell = commands.add_parser("shell", help="open a root shell in a host's machine")
     shell.set_defaults(command=_shell)
+    console = commands.add_parser("console", help="show a host's console, and go on showing it")
+    console.set_defaults(command=_console)
     run = commands.add_parser("run", help="run a command as root in a host's machine")
     run.set_defaults(command=_run)
-    for parser in (shell, run):
+    for parser in (shell, console, run):
         parser.add_argument("host", metavar="REF#HOST")
         parser.add_argument(
             "arguments",
@@ -43,6 +49,11 @@ def add(commands: Commands) -> None:
 
 def _shell(options: argparse.Namespace) -> Iterator[str]:
     raise CommandEnd(_on_machine(options.host, options.arguments, ""))
+    yield  # a generator, as every command
+
+
+def _console(options: argparse.Namespace) -> Iterator[str]:
+    raise CommandEnd(_on_machine(options.host, options.arguments, CONSOLE))
     yield  # a generator, as every command
 
 
@@ -67,7 +78,10 @@ def _parted(arguments: Sequence[str]) -> tuple[Sequence[str], bool, Sequence[str
 
 
 def _on_machine(host: str, arguments: Sequence[str], command: str) -> int:
-    """Return the command's exit status, or pytest's where there was no machine."""
+    """Return the command's exit status, or pytest's where there was no machine.
+
+    :param command: bash text, ``""`` for a shell, :data:`CONSOLE` for the console.
+    """
     if HostSelection.parse(host, cwd=Path.cwd()).host is None:
         raise SettingsError(f"{host}: names no host", remedy="write REF#HOST")
     item = importlib.util.find_spec(_ITEM)
@@ -94,9 +108,9 @@ def _on_machine(host: str, arguments: Sequence[str], command: str) -> int:
 
 def _spawned(argv: Sequence[str], environment: dict[str, str]) -> int:
     """Run a program on this terminal, what it prints on standard error: standard output is the
-    guest's.
+    guest's, which the program has as another descriptor.
     """
-    to_stderr = [(os.POSIX_SPAWN_DUP2, 2, 1)]
+    to_stderr = [(os.POSIX_SPAWN_DUP2, 1, GUEST_OUTPUT), (os.POSIX_SPAWN_DUP2, 2, 1)]
     process = os.posix_spawn(argv[0], list(argv), environment, file_actions=to_stderr)
     while True:
         try:

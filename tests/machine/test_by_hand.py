@@ -110,6 +110,24 @@ def test_a_shell_that_hangs_is_left_behind(seat: pexpect.spawn[str]) -> None:
     assert seat.exitstatus == 0
 
 
+def test_the_console_is_shown_from_its_first_line_until_ctrl_c(tmp_path: Path) -> None:
+    words = ["console", HOST, *WORDS]
+    seat = pexpect.spawn(
+        str(COMMAND),
+        words,
+        cwd=str(tmp_path),
+        timeout=LIMIT_S,
+        encoding="utf-8",
+        dimensions=(24, 200),
+    )
+    seat.expect(r" \d\.\d{3}  [^\r\n]*Welcome to")
+    seat.sendintr()
+    seat.expect(pexpect.EOF)
+    seat.close()
+    assert seat.exitstatus == 0
+    assert "Traceback" not in seat.before
+
+
 def test_a_test_stops_in_a_shell_and_goes_on(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(
         "def test_it(nixos_machine):\n"

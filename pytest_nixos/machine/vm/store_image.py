@@ -16,6 +16,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -206,7 +207,7 @@ class StoreImages:
                 (bash, "-c", _PACK, "pack", str(listed), str(block.mkfs), str(draft), tar),
                 deadline=deadline,
             )
-            if made.exit_status != 0 or not draft.is_file():
+            if made.exit_status != 0 or not _is_own_file(draft):
                 raise _unmade(f"{block.mkfs}: {made.stderr_text.strip()[-300:]}")
             draft.rename(image)
         took_s = time.monotonic() - started_s
@@ -234,6 +235,15 @@ def _program(name: str, script: str) -> Path | None:
     searched = None if name.startswith("/") else os.pathsep.join([*own, os.environ.get("PATH", "")])
     path = shutil.which(name, path=searched)
     return None if path is None else Path(path)
+
+
+def _is_own_file(path: Path) -> bool:
+    """Whether a file is one that the sandbox made, and no other name of one of this machine's."""
+    try:
+        state = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISREG(state.st_mode) and state.st_nlink == 1
 
 
 def _key(names: tuple[str, ...], mkfs: Path) -> str:

@@ -220,6 +220,22 @@ def test_an_image_that_was_not_made_is_told_and_not_kept(
     assert not given.images.sizes()
 
 
+@pytest.mark.parametrize(
+    "left", ['ln -s {secret} "$last"', 'ln {secret} "$last"', 'mkfifo "$last"']
+)
+def test_a_flakes_mkfs_cannot_make_a_file_of_this_machine_an_image(
+    given: Given, mkfs: Path, tmp_path: Path, left: str
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("of this user")
+    link = left.format(secret=secret)
+    mkfs.write_text(f"#!/bin/sh\nfor last; do :; done\ncat >/dev/null\n{link}\n")
+    with pytest.raises(MachineError, match="cannot be made here"):
+        given.give(mkfs)
+    assert not given.target.exists()
+    assert not given.images.sizes()
+
+
 def test_a_path_that_tar_cannot_read_is_no_image(given: Given, mkfs: Path, tmp_path: Path) -> None:
     (tmp_path / "store" / Path(TWO).name).unlink()
     with pytest.raises(MachineError, match="cannot be made here"):

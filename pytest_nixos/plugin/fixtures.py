@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -259,8 +259,8 @@ def nixos_faults(nixos_machine: Machine) -> Faults:
 def nixos_cluster(
     request: pytest.FixtureRequest, nixos_host_config: HostConfig
 ) -> Iterator[Callable[..., Cluster]]:
-    """Start several hosts of the flake on one network: ``nixos_cluster("web", "db")``; the same
-    ones once.
+    """Start several hosts of the flake on their networks: ``nixos_cluster("web", "db")``, as VMs
+    with ``backend="vm"``; the same ones once.
     """
     from pytest_nixos.plugin.machines.cluster import ClusterLaunch
 
@@ -272,11 +272,12 @@ def nixos_cluster(
         session.settings,
         progress=request.config.stash[PROGRESS],
         config=request.config,
+        started_at_s=session.started_at_s,
     ) as launch:
 
-        def start(*names: str) -> Cluster:
+        def start(*names: str, backend: str | Mapping[str, str] | None = None) -> Cluster:
             try:
-                return launch.start(*names)
+                return launch.start(*names, backend=backend)
             except NixosError as err:
                 raise HostFailure(err) from None
 

@@ -257,11 +257,14 @@ def nixos_faults(nixos_machine: Machine) -> Faults:
 
 @pytest.fixture(scope="session")
 def nixos_cluster(
-    request: pytest.FixtureRequest, nixos_host_config: HostConfig
+    request: pytest.FixtureRequest,
+    nixos_host_config: HostConfig,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Callable[..., Cluster]]:
     """Start several hosts of the flake on their networks: ``nixos_cluster("web", "db")``, as VMs
     with ``backend="vm"``; the same ones once.
     """
+    from pytest_nixos.plugin.machines.captures import NetworkCaptures
     from pytest_nixos.plugin.machines.cluster import ClusterLaunch
 
     session = _session(request)
@@ -281,7 +284,10 @@ def nixos_cluster(
             except NixosError as err:
                 raise HostFailure(err) from None
 
+        captures = NetworkCaptures(lambda: launch.running, tmp_path_factory.mktemp)
+        request.config.pluginmanager.register(captures)
         yield start
+        request.config.pluginmanager.unregister(captures)
 
 
 @pytest.fixture(scope="session")

@@ -97,11 +97,6 @@ class Switch:
         with self._lock:
             self._apart.difference_update(names)
 
-    def take_off(self, *names: str) -> None:
-        """Keep ports from the others; the network itself still answers them."""
-        with self._lock:
-            self._apart.update(names)
-
     @contextlib.contextmanager
     def under(self, *rules: Rule) -> Iterator[None]:
         """Have rules at work inside this context, after those that are at work already."""
@@ -114,11 +109,6 @@ class Switch:
                 # The same rule may be at work twice: only this context's end goes.
                 for rule in rules:
                     self._rules.remove(rule)
-
-    def place_of(self, hardware: bytes) -> str | None:
-        """Return the port behind which a hardware address was heard last."""
-        with self._lock:
-            return self._places.get(hardware)
 
     def round_trip_s(
         self,

@@ -85,6 +85,11 @@ class ClusterLaunch:
         self._clusters.clear()
         self._stack.close()
 
+    @property
+    def running(self) -> tuple[Cluster, ...]:
+        """The clusters that were started."""
+        return tuple(self._clusters.values())
+
     def start(self, *names: str, backend: str | Mapping[str, str] | None = None) -> Cluster:
         """Start the hosts of these names on their networks; the same hosts are started once.
 

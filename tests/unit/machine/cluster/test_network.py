@@ -12,6 +12,7 @@ import pytest
 from pytest_nixos.errors import MachineError, TransportError
 from pytest_nixos.machine.base import NetworkCard
 from pytest_nixos.machine.cluster.capture import Capture
+from pytest_nixos.machine.cluster.impairment import Impairment, Rule
 from pytest_nixos.machine.cluster.network import lease_answers
 from pytest_nixos.machine.cluster.outside import outside, outside_argv
 from pytest_nixos.machine.cluster.plan import Place, PlannedNetwork
@@ -87,8 +88,11 @@ def test_strangers_meet_over_the_switch(tmp_path: Path) -> None:
         # A refusal is an answer of the other's stack: frames went there and back, with right sums.
         with pytest.raises(TransportError, match="refused"):
             one.connect(IPv4Address("10.1.0.2"), 80, timeout_s=5)
-        switch.take_off("two")
-        with pytest.raises(TransportError, match=r"no answer in time|timed out|No route"):
+        lost = Rule(Impairment(loss=1), sources=["one"], targets=["two"])
+        with (
+            switch.under(lost),
+            pytest.raises(TransportError, match=r"no answer in time|timed out|No route"),
+        ):
             one.connect(IPv4Address("10.1.0.2"), 80, timeout_s=0.3)
     assert len(capture) >= 4
 

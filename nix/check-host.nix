@@ -58,10 +58,11 @@ let
       files = builtins.any (argument: lib.hasPrefix "--nixos-secret" (toString argument)) arguments;
     };
   };
+  cardsOf = import "${expressions}/cards.nix" { inherit safe; salt = name; };
   machineWith =
     delta:
     import "${expressions}/machine.nix" {
-      inherit safe backend instrumentation saving testSecrets delta;
+      inherit safe backend instrumentation saving testSecrets cardsOf delta;
       standIn = false;
     };
   machineOf = machineWith { };
@@ -82,7 +83,7 @@ let
   );
   questions = asked.options ++ map (names: { inherit names; path = optionPath names; }) options;
   document = import "${expressions}/host-config.nix" {
-    inherit safe facts machineOf;
+    inherit safe facts machineOf cardsOf;
     request = {
       host = name;
       options = map (question: question.names) questions;

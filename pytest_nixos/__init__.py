@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
     from pytest_nixos.generations import (
         Announced,
         Delta,
+        Difference,
         Generation,
         Generations,
         Links,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
         SwitchOutcome,
         UnitChanges,
         Verb,
+        against_fresh_boot,
     )
     from pytest_nixos.generations.upgrade_outcome import UpgradeOutcome
     from pytest_nixos.local.timing import Deadline, poll
@@ -73,6 +75,7 @@ __all__ = [
     "Deadline",
     "Delta",
     "DevShell",
+    "Difference",
     "EvalError",
     "Evidence",
     "FaultError",
@@ -119,6 +122,7 @@ __all__ = [
     "View",
     "Zram",
     "__version__",
+    "against_fresh_boot",
     "not_applicable",
     "observe",
     "poll",
@@ -146,6 +150,7 @@ _HOME = {
     "poll": "local.timing",
     "Announced": "generations",
     "Delta": "generations",
+    "Difference": "generations",
     "Generation": "generations",
     "Generations": "generations",
     "Links": "generations",
@@ -160,6 +165,7 @@ _HOME = {
     "UpgradeOutcome": "generations.upgrade_outcome",
     "UserSession": "machine.user_session",
     "Verb": "generations",
+    "against_fresh_boot": "generations",
     "BootsFrom": "machine.capabilities",
     "Faults": "machine.faults.faults",
     "Hog": "machine.faults.faults",

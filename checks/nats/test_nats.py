@@ -1,8 +1,8 @@
 """NATS clusters: the hosts that the declared routes name are started on one network, and have to
 find each other.
 
-The machines are containers with the hosts' declared addresses; what is asked of them comes from
-another machine on that network.
+The machines are containers, or VMs where there is no root, with the hosts' declared addresses; what
+is asked of them comes from another machine on that network.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
     from pytest_nixos.generations.generations import Generations
     from pytest_nixos.generations.links import Generation, Links, Verb
     from pytest_nixos.generations.outcome import PowerOutcome, SwitchEnd, SwitchOutcome
+    from pytest_nixos.generations.sameness import Difference, against_fresh_boot
     from pytest_nixos.generations.sources import (
         Delta,
         OtherFlake,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
 __all__ = [
     "Announced",
     "Delta",
+    "Difference",
     "Generation",
     "Generations",
     "Links",
@@ -38,11 +40,13 @@ __all__ = [
     "SwitchOutcome",
     "UnitChanges",
     "Verb",
+    "against_fresh_boot",
 ]
 
 _HOME = {
     "Announced": "announced",
     "Delta": "sources",
+    "Difference": "sameness",
     "Generation": "links",
     "Generations": "generations",
     "Links": "links",
@@ -57,6 +61,7 @@ _HOME = {
     "SwitchOutcome": "outcome",
     "UnitChanges": "units",
     "Verb": "links",
+    "against_fresh_boot": "sameness",
 }
 
 

@@ -22,6 +22,8 @@ from pytest_nixos.nix.declared import parse_unit_file
 from pytest_nixos.observe.unit import parse_show
 
 __all__ = [
+    "LEFT_BY_DESIGN",
+    "VOLATILE",
     "RunningService",
     "changed_etc",
     "files_named",
@@ -61,8 +63,8 @@ while read -r path; do
     || printf '%s\n' "$path"
 done
 """
-# systemd sets these at each start, whatever the unit says (systemd.exec(5)).
-_VOLATILE = frozenset(
+#: systemd sets these at each start, whatever the unit says (systemd.exec(5)).
+VOLATILE = frozenset(
     (
         "INVOCATION_ID",
         "JOURNAL_STREAM",
@@ -98,9 +100,9 @@ _READ_ANEW = (
     "/etc/systemd",
     "/etc/zoneinfo",
 )
-# NixOS leaves these to the next boot by design: to restart them would end sessions (their own
+#: NixOS leaves these to the next boot by design: to restart them would end sessions (their own
 # restartIfChanged = false).
-_LEFT_BY_DESIGN = (
+LEFT_BY_DESIGN = (
     "autovt@",
     "console-getty",
     "container-getty@",
@@ -161,7 +163,7 @@ class RunningService:
     @property
     def left_by_design(self) -> bool:
         """Whether NixOS never restarts it in a switch."""
-        return self.name.startswith(_LEFT_BY_DESIGN)
+        return self.name.startswith(LEFT_BY_DESIGN)
 
 
 def look_at_services(machine: Machine) -> dict[str, RunningService]:
@@ -242,7 +244,7 @@ def other_variables(
         other = fresh.get(name)
         if other is None or "EnvironmentFile" not in other.settings:
             continue
-        names = (service.environment.keys() | other.environment.keys()) - _VOLATILE
+        names = (service.environment.keys() | other.environment.keys()) - VOLATILE
         differ = sorted(n for n in names if service.environment.get(n) != other.environment.get(n))
         if differ:
             found[name] = f"a fresh boot gives it other variables: {', '.join(differ)}"

@@ -31,6 +31,7 @@ __all__ = [
     "BackendName",
     "Machine",
     "MachineSpec",
+    "NetworkCard",
     "Running",
     "SecretArchive",
     "State",
@@ -69,6 +70,18 @@ class SecretArchive:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkCard:
+    """A network card of a VM on a network of ours; its socket waits in the run directory.
+
+    :param hardware: its Ethernet address.
+    :param lease: what the network gives it, as text; part of what a saved state has seen.
+    """
+
+    hardware: str
+    lease: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MachineSpec:
     """Everything that shapes one machine.
 
@@ -80,6 +93,7 @@ class MachineSpec:
     :param pace: how much longer this machine takes than limits were made for; `boot_timeout_s` is
         as it is here already.
     :param secrets: ``None`` where the host gets none.
+    :param cards: network cards on networks of ours, in place of QEMU's user network (VM).
     """
 
     host: HostConfig
@@ -90,6 +104,7 @@ class MachineSpec:
     cores: int | None = None
     pace: Pace = field(default_factory=Pace)
     secrets: SecretArchive | None = None
+    cards: tuple[NetworkCard, ...] = ()
 
 
 class Running(Protocol):

@@ -74,7 +74,8 @@ def evaluation_expression(
     """Return the function that turns ``nixosConfigurations`` into one host's document.
 
     :param attr: name of the host.
-    :param backend: ``auto``, ``vm`` or ``container``.
+    :param backend: ``auto``, ``vm``, ``member`` (of a cluster: a VM with the host's own cards) or
+        ``container``.
     :param options: option paths as attribute names, see :func:`option_names`.
     :param where: option paths whose definitions are told; one that ends in ``.*`` stands for the
         members of its value.
@@ -92,7 +93,7 @@ def evaluation_expression(
         "skippedFacts": list(skipped_facts),
         "refuseImage": refuse_image,
     }
-    return _expression("host-config.nix", request, "{ }", needs="facts where")
+    return _expression("host-config.nix", request, "{ }", needs="facts where cardsOf")
 
 
 def generation_expression(
@@ -261,9 +262,12 @@ def _expression(main: str, request: Mapping[str, object], delta: str, *, needs: 
   testSecrets = (
 {source["test-secrets.nix"]}
   ) {{ inherit safe; wanted = request.secrets; }};
+  cardsOf = (
+{source["cards.nix"]}
+  ) {{ inherit safe; salt = request.host; }};
   machineOf = (
 {source["machine.nix"]}
-  ) {{ inherit safe instrumentation delta saving testSecrets; inherit (request) backend standIn; }};
+  ) {{ inherit safe instrumentation delta saving testSecrets cardsOf; inherit (request) backend standIn; }};
   withSpecialisation = (
 {source["specialisation.nix"]}
   ) {{ inherit safe; name = request.host; }};

@@ -214,7 +214,8 @@ class Flake:
         """Evaluate one host to its facts and instantiate its machine.
 
         :param backend: ``auto`` (a container if the host declares ``boot.isContainer``), ``vm``,
-            ``container``, ``boot-loader`` (a VM with a disk and boot loader of its own).
+            ``container``, ``boot-loader`` (a VM with a disk and boot loader of its own), ``member``
+            (of a cluster: a VM with the host's own network cards).
         :param option_paths: further options to read, as written in a module.
         :param where: option paths whose definitions are told, see :func:`evaluation_expression`.
         :param refuse_image: refuse a host that is made into a medium, such as an ISO image, before

@@ -25,6 +25,7 @@ from pytest_nixos.nix.declared import (
     VmSettings,
     Zram,
 )
+from pytest_nixos.nix.declared_cards import Card
 from pytest_nixos.nix.declared_secrets import Secrets
 from pytest_nixos.nix.definitions import Definitions
 from pytest_nixos.nix.differences import differences, sub_path
@@ -88,6 +89,8 @@ class HostConfig:
     :param program: path of the run script inside that package (``bin/run-<name>-vm``), ``""`` for a
         container.
     :param where: by option path that was asked for: who sets it and where; of those that exist.
+    :param cards: the network cards that the config speaks of, at least one.
+    :param orphan_vlans: names of VLANs that it puts on no card.
     :param snapshot_refusal: why the machine's state cannot be saved, ``""`` where it can (a VM made
         for it).
     """
@@ -157,6 +160,8 @@ class HostConfig:
     where: Mapping[str, Definitions] = field(default_factory=dict)
     machine_file_systems: Mapping[str, FileSystem] | None = None
     machine_swap_devices: tuple[str, ...] | None = None
+    cards: tuple[Card, ...] = ()
+    orphan_vlans: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -209,6 +214,7 @@ def parse_host_config(
     declared, in_machine = document["facts"], document["machineFacts"]
     options = _options(option_paths, document["options"])
     snapshot = document.get("snapshot") or _NO_SNAPSHOT
+    network = document.get("network") or {"cards": (), "orphans": ()}
     return HostConfig(
         ref=ref,
         backend=document["backend"],
@@ -233,6 +239,8 @@ def parse_host_config(
         toplevel=document["toplevel"],
         program=document["program"],
         snapshot_refusal=snapshot["refusal"],
+        cards=tuple(Card.parse(card) for card in network["cards"]),
+        orphan_vlans=tuple(network["orphans"]),
         where=_where(where, document.get("where") or ()),
     )
 

@@ -27,6 +27,7 @@ from pytest_nixos.observe.firewall import (
     firewall,
 )
 from pytest_nixos.observe.generation import GenerationState, generations
+from pytest_nixos.observe.home import Home, homes
 from pytest_nixos.observe.http import HttpAnswer, HttpRequest, http
 from pytest_nixos.observe.internet import InternetNeed, NeedsOfMachine, mount_unit
 from pytest_nixos.observe.journal import JournalEntry, journal, recent_journal
@@ -75,6 +76,7 @@ __all__ = [
     "FileSystemEntry",
     "FirewallState",
     "GenerationState",
+    "Home",
     "HttpAnswer",
     "HttpRequest",
     "IgnoredDirective",
@@ -117,6 +119,7 @@ __all__ = [
     "filesystem_table",
     "firewall",
     "generations",
+    "homes",
     "http",
     "is_hopeless",
     "journal",

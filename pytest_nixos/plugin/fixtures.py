@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -257,11 +257,14 @@ def nixos_faults(nixos_machine: Machine) -> Faults:
 
 @pytest.fixture(scope="session")
 def nixos_cluster(
-    request: pytest.FixtureRequest, nixos_host_config: HostConfig
+    request: pytest.FixtureRequest,
+    nixos_host_config: HostConfig,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Callable[..., Cluster]]:
-    """Start several hosts of the flake on one network: ``nixos_cluster("web", "db")``; the same
-    ones once.
+    """Start several hosts of the flake on their networks: ``nixos_cluster("web", "db")``, as VMs
+    with ``backend="vm"``; the same ones once.
     """
+    from pytest_nixos.plugin.machines.captures import NetworkCaptures
     from pytest_nixos.plugin.machines.cluster import ClusterLaunch
 
     session = _session(request)
@@ -272,15 +275,19 @@ def nixos_cluster(
         session.settings,
         progress=request.config.stash[PROGRESS],
         config=request.config,
+        started_at_s=session.started_at_s,
     ) as launch:
 
-        def start(*names: str) -> Cluster:
+        def start(*names: str, backend: str | Mapping[str, str] | None = None) -> Cluster:
             try:
-                return launch.start(*names)
+                return launch.start(*names, backend=backend)
             except NixosError as err:
                 raise HostFailure(err) from None
 
+        captures = NetworkCaptures(lambda: launch.running, tmp_path_factory.mktemp)
+        request.config.pluginmanager.register(captures)
         yield start
+        request.config.pluginmanager.unregister(captures)
 
 
 @pytest.fixture(scope="session")

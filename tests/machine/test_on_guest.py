@@ -42,6 +42,11 @@ def test_on_a_cluster(tmp_path: Path) -> None:
     run_on(f"{EXAMPLES}#nats-1", tmp_path, "guest_cluster.py")
 
 
+@pytest.mark.skipif(not OVERRIDES, reason="no offline nixpkgs (./dev test)")
+def test_switched_and_booted(tmp_path: Path) -> None:
+    run_on(f"{EXAMPLES}#container-host", tmp_path, "guest_sameness.py")
+
+
 def run_on(host: str, tmp_path: Path, *names: str) -> None:
     """Run test files of the folder ``on_guest`` on a host, as a user would."""
     overrides = [

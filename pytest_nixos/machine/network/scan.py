@@ -14,7 +14,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Self
 
-from pytest_nixos.errors import MachineError, TransportError
+from pytest_nixos.errors import TransportError
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.capabilities import PortState
 from pytest_nixos.nix.host_facts import HostConfig
@@ -25,7 +25,6 @@ __all__ = [
     "LinkAddresses",
     "link_addresses",
     "scan_tcp",
-    "segment_addresses",
 ]
 
 # What nixos-container calls the container's end of its link.
@@ -86,35 +85,6 @@ def link_addresses(host: HostConfig) -> LinkAddresses:
     return LinkAddresses(
         outside=_OWN_OUTSIDE, guest=_OWN_GUEST, target=_OWN_GUEST.ip, more=_more_interfaces(host)
     )
-
-
-def segment_addresses(hosts: Sequence[HostConfig]) -> Mapping[str, LinkAddresses]:
-    """Choose addresses for several hosts on one segment, by attribute name: the declared ones,
-    numbers for the rest.
-
-    :raises MachineError: if two hosts declare the same address.
-    """
-    declared = {host.name: _declared_addresses(host) for host in hosts}
-    owners: dict[IPv4Address, str] = {}
-    for name, interfaces in declared.items():
-        for interface in interfaces:
-            other = owners.setdefault(interface.ip, name)
-            if other != name:
-                raise MachineError(
-                    f"{name}: declares {interface.ip} for {GUEST_INTERFACE}, and so does {other}",
-                    remedy="give each host an address of its own, or put them on different segments",
-                )
-    found = {}
-    for number, host in enumerate(hosts, start=_OWN_GUEST.ip.packed[-1]):
-        guest = next((i for i in declared[host.name] if i.network.prefixlen <= 30), None)
-        own = guest or IPv4Interface(f"{_OWN_GUEST.network.network_address + number}/24")
-        free = next(ip for ip in own.network.hosts() if ip not in owners)
-        found[host.name] = LinkAddresses(
-            outside=IPv4Interface((free, own.network.prefixlen)),
-            guest=own if guest is None else None,
-            target=own.ip,
-        )
-    return found
 
 
 def scan_tcp(

@@ -12,12 +12,15 @@ from pathlib import Path
 
 from pytest_nixos.errors import MachineError
 from pytest_nixos.local.pace import Pace
-from pytest_nixos.machine.base import SecretArchive
+from pytest_nixos.machine.base import NetworkCard, SecretArchive
 from pytest_nixos.machine.vm.run_script import QemuVersion, RunScript
 
 __all__ = [
     "Acceleration",
     "accelerator_argv",
+    "card_ids",
+    "card_socket",
+    "cards_argv",
     "check_run_dir",
     "disk_image",
     "machine_argv",
@@ -36,6 +39,7 @@ _MOST_SOCKET_PATH = 107
 _SOCKET_NAME_ROOM = 24
 # systemd's own limit for a device or a start, and what an emulated guest gets on an idle machine.
 _SYSTEMD_S = 90.0
+_STREAM_NETWORKS = QemuVersion(major=7, minor=2)
 _PATIENCE_S = 180.0
 
 
@@ -83,6 +87,36 @@ def disk_image(run_dir: Path) -> Path:
 def monitor_argv(run_dir: Path) -> tuple[str, ...]:
     """Offer QEMU's monitor on a socket of this machine."""
     return ("-qmp", f"unix:{monitor_socket(run_dir)},server=on,wait=off")
+
+
+def card_socket(run_dir: Path, number: int) -> Path:
+    """Return where the network of a card listens for it."""
+    return run_dir / f"card{number}.sock"
+
+
+def card_ids(cards: Sequence[NetworkCard]) -> tuple[str, ...]:
+    """Name the networks of cards as QEMU calls them."""
+    return tuple(f"card{number}" for number, _ in enumerate(cards))
+
+
+def cards_argv(
+    run_dir: Path, cards: Sequence[NetworkCard], version: QemuVersion | None
+) -> tuple[str, ...]:
+    """Plug network cards into networks of ours: QEMU connects to a socket for each.
+
+    :raises MachineError: if this QEMU has no such network (``-netdev stream`` is of 7.2).
+    """
+    if cards and version is not None and version < _STREAM_NETWORKS:
+        raise MachineError(
+            f"QEMU {version.major}.{version.minor} cannot be plugged into a network of a cluster",
+            remedy="use a nixpkgs with QEMU 7.2 or newer (NixOS 23.05), or run the cluster's hosts as containers",
+        )
+    argv: list[str] = []
+    for number, (name, card) in enumerate(zip(card_ids(cards), cards, strict=True)):
+        path = card_socket(run_dir, number)
+        argv += ["-netdev", f"stream,id={name},server=off,addr.type=unix,addr.path={path}"]
+        argv += ["-device", f"virtio-net-pci,id=nic{number},netdev={name},mac={card.hardware}"]
+    return tuple(argv)
 
 
 def secrets_argv(secrets: SecretArchive | None) -> tuple[str, ...]:

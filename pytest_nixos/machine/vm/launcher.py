@@ -30,6 +30,8 @@ from pytest_nixos.machine.snapshot.store import CacheLimits, SnapshotStore
 from pytest_nixos.machine.vm.argv import (
     Acceleration,
     accelerator_argv,
+    card_ids,
+    cards_argv,
     kernel_params,
     machine_argv,
     monitor_argv,
@@ -175,6 +177,7 @@ class VmLauncher:
             "stand-in": str(self.options.stand_in),
             "protocol": str(PROTOCOL_VERSION),
             "secrets": "" if self.spec.secrets is None else self.spec.secrets.digest,
+            **self._card_parts(),
             **environment,
         }
 
@@ -217,7 +220,7 @@ class VmLauncher:
             env=env if sandbox is None else Sandbox.environment(env),
             sandbox=sandbox,
             grace_s=self.options.grace_s,
-            networks=user_networks(self.script.text),
+            networks=self._networks,
             boots_from=boots_from(self.script),
             limits=SettleLimits().at(self.spec.pace),
             pace=self.spec.pace,
@@ -227,6 +230,16 @@ class VmLauncher:
             no_way_out=None if self.options.network else NoWayOut.of(self.spec.host),
         )
         return VmRunning(plan, news)
+
+    def _card_parts(self) -> dict[str, str]:
+        if not self.spec.cards:
+            return {}
+        return {"cards": " ".join(f"{card.hardware}={card.lease}" for card in self.spec.cards)}
+
+    @property
+    def _networks(self) -> tuple[str, ...]:
+        """Ids of the networks that a stranger stands on."""
+        return card_ids(self.spec.cards) or user_networks(self.script.text)
 
     @property
     def _has_store_image(self) -> bool:
@@ -273,7 +286,8 @@ class VmLauncher:
             *monitor_argv(run_dir),
             *SerialChannel.qemu_argv(run_dir),
             *secrets_argv(self.spec.secrets),
-            *filter_argv(run_dir, user_networks(self.script.text)),
+            *cards_argv(run_dir, self.spec.cards, version),
+            *filter_argv(run_dir, self._networks),
             *extra_argv,
         )
 

@@ -5,6 +5,7 @@
   safe,
   facts,
   machineOf,
+  cardsOf ? (_: null),
   where ? (_: _: [ ]),
   request,
 }:
@@ -119,6 +120,7 @@ else
     inherit (machine) backend program;
     withoutBootLoader = machine.withoutBootLoader or false;
     snapshot = machine.snapshot or null;
+    network = cardsOf host.config;
     derivation = safe.text machine.package.drvPath;
     output = safe.text machine.package.outPath;
     toplevel = safe.text machine.toplevel.outPath;

@@ -4,6 +4,7 @@
 # memoryMiB, cores: null leaves what the host declares.
 # restrictNetwork: guest networking reaches the machine that runs it only.
 # timesyncd: whether the host asks the internet for the time, where a stand-in for that answers; null leaves what the VM has.
+# cards: the network cards of a member of a cluster, see cards.nix; null for QEMU's user network.
 # storeImage: the store comes as an image and nothing is shared with the host machine, so that QEMU can save the VM.
 {
   channelScript,
@@ -12,6 +13,7 @@
   restrictNetwork,
   timesyncd,
   storeImage,
+  cards,
 }:
 {
   config,
@@ -99,6 +101,22 @@ in
       timesyncd.enable = lib.mkOverride 5 timesyncd;
     };
 
+    # A card is called as the host calls it: udev knows it by its hardware address, in stage 1 too. What the host's own .link file says of
+    # a card that it finds by slot or driver stays.
+    systemd.network = lib.optionalAttrs (cards != null && knows [ "systemd" "network" "links" ]) {
+      links = builtins.listToAttrs (
+        map (card: {
+          name = "00-pytest-nixos-${card.name}";
+          value = {
+            matchConfig.PermanentMACAddress = card.hardware;
+            linkConfig = card.link // {
+              Name = card.name;
+            };
+          };
+        }) (builtins.filter (card: card.name != "") cards)
+      );
+    };
+
     virtualisation = {
       graphics = lib.mkForce false;
     }
@@ -117,10 +135,15 @@ in
     // lib.optionalAttrs (storeImage && knows [ "virtualisation" "mountHostNixStore" ]) {
       mountHostNixStore = lib.mkForce false;
     }
-    // lib.optionalAttrs (knows [ "virtualisation" "qemu" "enableSharedMemory" ]) {
-      # Shares come over virtiofs there, which needs shared guest memory. Where nothing is shared, that memory would only keep
-      # QEMU from saving the VM.
-      qemu.enableSharedMemory = lib.mkForce (!storeImage);
+    // {
+      qemu =
+        # A member's cards come on QEMU's command line, with the networks of the plugin.
+        lib.optionalAttrs (cards != null) { networkingOptions = lib.mkForce [ ]; }
+        # Shares come over virtiofs there, which needs shared guest memory. Where nothing is shared, that memory would only keep
+        # QEMU from saving the VM.
+        // lib.optionalAttrs (knows [ "virtualisation" "qemu" "enableSharedMemory" ]) {
+          enableSharedMemory = lib.mkForce (!storeImage);
+        };
     };
   };
 }

@@ -1,9 +1,11 @@
 # One host as a machine: { config; package; toplevel; program; backend; }, or { problem; } where it cannot be one.
 #
-# backend: auto, vm, boot-loader (a VM with a disk and boot loader of its own), container, or ssh (a host that runs already).
-# instrumentation: from { storeImage; timesyncd; } to the module for a VM.  standIn: whether a stand-in for the internet answers.  delta: module for either, {} for none.
+# backend: auto, vm, boot-loader (a VM with a disk and boot loader of its own), member (a VM whose network cards are the host's own and
+# whose networks the plugin makes), container, or ssh (a host that runs already).
+# instrumentation: from { storeImage; cards; timesyncd; } to the module for a VM.  standIn: whether a stand-in for the internet answers.
+# delta: module for either, {} for none.
 # saving: what store-image.nix says about the host's VM.
-# testSecrets: what test-secrets.nix makes of a host.
+# testSecrets: what test-secrets.nix makes of a host.  cardsOf: what cards.nix makes of its config.
 {
   safe,
   backend,
@@ -12,6 +14,7 @@
   delta,
   saving,
   testSecrets,
+  cardsOf,
 }:
 host:
 let
@@ -81,15 +84,16 @@ let
       [ ];
 
   asVm =
-    variant: storeImage:
+    variant:
+    { storeImage, cards }:
     host.extendModules {
       modules = [
         {
           _file = "pytest-nixos";
           virtualisation.${variant}.imports = [
             (instrumentation {
-              inherit storeImage;
-              timesyncd = if standIn then safe.get host.config [ "services" "timesyncd" "enable" ] null else null;
+              inherit storeImage cards;
+              timesyncd = if standIn && cards == null then safe.get host.config [ "services" "timesyncd" "enable" ] null else null;
             })
             (testSecrets {
               inherit host;
@@ -104,7 +108,7 @@ let
 
   # Of a host extended by asVm.
   vm = config: package: rec {
-    backend = chosen;
+    backend = if chosen == "member" then "vm" else chosen;
     inherit config package;
     toplevel = config.system.build.toplevel;
     program = "bin/${package.meta.mainProgram or "run-${config.system.name}-vm"}";
@@ -159,7 +163,10 @@ else if !(host.options ? virtualisation.vmVariant) then
   { problem = "no-vm-variant"; }
 else if chosen == "boot-loader" then
   let
-    config = (asVm "vmVariantWithBootLoader" false).config;
+    config = (asVm "vmVariantWithBootLoader" {
+      storeImage = false;
+      cards = null;
+    }).config;
   in
   vm config.virtualisation.vmVariantWithBootLoader config.system.build.vmWithBootLoader
   // {
@@ -170,7 +177,10 @@ else if chosen == "boot-loader" then
   }
 else
   let
-    config = (asVm "vmVariant" image.storeImage).config;
+    config = (asVm "vmVariant" {
+      inherit (image) storeImage;
+      cards = if chosen == "member" then (cardsOf host.config).cards else null;
+    }).config;
     machine = vm config.virtualisation.vmVariant config.system.build.vm;
   in
   machine

@@ -4,9 +4,11 @@ test_on_guest.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
-from pytest_nixos import Faults, TransportError
+from pytest_nixos import Deadline, Faults, TransportError, poll
 from pytest_nixos.machine.cluster.cluster import Cluster
 
 NATS_PORT = 4222
@@ -14,11 +16,58 @@ NATS_PORT = 4222
 
 def test_a_pulled_cable_cuts_a_member_off(nixos_cluster: Callable[..., Cluster]) -> None:
     cluster = nixos_cluster("nats-1", "nats-2")
-    assert reachable(cluster, "nats-1")
+    serve(cluster)
     with Faults(cluster["nats-1"]).network_down():
         assert not reachable(cluster, "nats-1")
         assert reachable(cluster, "nats-2")
     assert reachable(cluster, "nats-1")
+
+
+def test_trouble_between_members(nixos_cluster: Callable[..., Cluster], tmp_path: Path) -> None:
+    cluster = nixos_cluster("nats-1", "nats-2")
+    serve(cluster)
+    with cluster.faults.partition(["nats-1"]) as parted:
+        assert not connects(cluster, "nats-1", "nats-2")
+        assert reachable(cluster, "nats-1") and reachable(cluster, "nats-2")
+    assert parted.touched > 0
+    assert connects(cluster, "nats-1", "nats-2")
+    with cluster.faults.loss(1, source="nats-2"):
+        assert not cluster.reaches("nats-1", "nats-2")
+    with cluster.faults.delay(0.3, source="nats-1"), cluster.faults.delay(0.2, source="nats-2"):
+        trip_s = cluster.round_trip_s("nats-1", "nats-2")
+        assert trip_s is not None and trip_s >= 0.5
+    with cluster.faults.mtu_black_hole(600):
+        assert cluster.round_trip_s("nats-1", "nats-2", size=1400, limit_s=0.5) is None
+        assert cluster.reaches("nats-1", "nats-2")
+    assert cluster.round_trip_s("nats-1", "nats-2", size=1400) is not None
+    # Frames as they are on a wire: whole checksums, no longer than a packet may be.
+    content = cluster.capture(tmp_path / "network.pcap").read_bytes()
+    assert 0 < max(sizes(content)) <= 1518
+
+
+def serve(cluster: Cluster) -> None:
+    """Wait until all members serve."""
+    for name in cluster:
+        assert poll(
+            lambda name=name: reachable(cluster, name) or None,  # type: ignore[misc]
+            deadline=Deadline.after(30),
+            interval_s=0.2,
+        )
+
+
+def sizes(pcap: bytes) -> Iterator[int]:
+    """Return the sizes of a pcap file's frames."""
+    at = 24
+    while at < len(pcap):
+        (size,) = struct.unpack_from("=I", pcap, at + 8)
+        yield size
+        at += 16 + size
+
+
+def connects(cluster: Cluster, source: str, target: str) -> bool:
+    """Whether a guest itself has a TCP connection to another."""
+    command = f"timeout 3 bash -c '</dev/tcp/{target}/{NATS_PORT}'"
+    return cluster[source].run(command, timeout_s=30).succeeded
 
 
 def reachable(cluster: Cluster, name: str) -> bool:

@@ -7,58 +7,20 @@ import json
 import socket
 import threading
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from checks.nats.client import NatsClient, NatsError
 from checks.nats.members import credentials, members, monitor_port
-from pytest_nixos.errors import MachineError
 from pytest_nixos.local.timing import Deadline
-from pytest_nixos.machine.cluster.segment import join_argv, port_argv
+from pytest_nixos.machine.cluster.container_port import join_argv, port_argv
 from pytest_nixos.machine.network.dhcp import Lease, answer
-from pytest_nixos.machine.network.scan import segment_addresses
-from pytest_nixos.nix.declared import Declared
 from pytest_nixos.nix.flake import FlakeHost
-from pytest_nixos.nix.host_facts import HostConfig, parse_host_config
-from pytest_nixos.nix.refs import FlakeRef, HostRef
-from tests.unit.host_documents import document
 from tests.unit.machine.network.test_dhcp import DISCOVER, LEASE, message
 
 
-def host(name: str, address: str | None = None) -> HostConfig:
-    made = parse_host_config(HostRef(FlakeRef("/f"), name), document(), option_paths=())
-    if address is None:
-        return made
-    value = {"eth0": {"ipv4": {"addresses": [{"address": address, "prefixLength": 24}]}}}
-    option = Declared(path="networking.interfaces", state="present", value=value)
-    return replace(made, options={option.path: option})
-
-
-def test_hosts_without_addresses_get_some_that_differ() -> None:
-    found = segment_addresses([host("a"), host("b"), host("c")])
-    targets = [str(link.target) for link in found.values()]
-    assert targets == ["10.233.0.2", "10.233.0.3", "10.233.0.4"]
-    assert {str(link.outside) for link in found.values()} == {"10.233.0.1/24"}
-    assert str(found["b"].guest) == "10.233.0.3/24"
-
-
-def test_declared_addresses_stay() -> None:
-    found = segment_addresses([host("a", "10.20.0.1"), host("b", "10.20.0.2"), host("c")])
-    assert [str(link.target) for link in found.values()][:2] == ["10.20.0.1", "10.20.0.2"]
-    # The stranger takes what is free for all, not only beside one of them.
-    assert {str(found[n].outside) for n in ("a", "b")} == {"10.20.0.3/24"}
-    assert found["a"].guest is None
-    assert found["c"].guest is not None
-
-
-def test_two_hosts_with_one_address_are_refused() -> None:
-    with pytest.raises(MachineError, match=r"b: declares 10\.20\.0\.1 .* and so does a"):
-        segment_addresses([host("a", "10.20.0.1"), host("b", "10.20.0.1")])
-
-
-def test_link_becomes_a_port_of_the_bridge() -> None:
+def test_link_becomes_a_port_of_the_switch() -> None:
     commands = join_argv(11, 22, "port0")
     assert all(argv[0] == "nsenter" for argv in commands)
     assert commands[2] == (

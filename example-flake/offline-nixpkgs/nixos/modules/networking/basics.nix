@@ -22,6 +22,8 @@ let
     };
   };
   static = lib.filter (i: i.ipv4.addresses ++ i.ipv6.addresses != [ ]) (lib.attrValues cfg.interfaces);
+  # As in NixOS: udev has given the card its name by then. A container's link is there from the start.
+  deviceOf = name: lib.optional (!config.boot.isContainer) "sys-subsystem-net-devices-${name}.device";
   fqdn = if cfg.domain == null || cfg.domain == "" then cfg.hostName else "${cfg.hostName}.${cfg.domain}";
 in
 {
@@ -81,7 +83,8 @@ in
         description = "Address configuration of ${i.name}";
         wantedBy = [ "network.target" "multi-user.target" ];
         before = [ "network.target" ];
-        after = [ "network-pre.target" ];
+        after = [ "network-pre.target" ] ++ deviceOf i.name;
+        bindsTo = deviceOf i.name;
         path = [ pkgs.iproute2 ];
         stopIfChanged = false;
         serviceConfig = { Type = "oneshot"; RemainAfterExit = true; };

@@ -20,6 +20,7 @@ let
       extraConfig = mkOption { type = types.lines; default = ""; };
     };
   };
+  link = { options = { enable = mkOption { type = types.bool; default = true; }; matchConfig = section; linkConfig = section; extraConfig = mkOption { type = types.lines; default = ""; }; }; };
   show = v: if v == true then "yes" else if v == false then "no" else toString v;
   lines = settings: lib.concatStrings (lib.mapAttrsToList (name: v: lib.concatMapStrings (one: "${name}=${show one}\n") (lib.toList v)) settings);
   part = name: text: lib.optionalString (text != "") "[${name}]\n${text}\n";
@@ -31,11 +32,13 @@ in
   options.systemd.network = {
     enable = mkOption { type = types.bool; default = false; };
     networks = mkOption { type = types.attrsOf (types.submodule network); default = { }; };
+    links = mkOption { type = types.attrsOf (types.submodule link); default = { }; };
     wait-online.enable = mkOption { type = types.bool; default = true; };
   };
-  config = lib.mkIf cfg.enable {
+  # udev reads .link files whether networkd runs or not.
+  config = lib.mkMerge [{ environment.etc = lib.mapAttrs' (name: l: lib.nameValuePair "systemd/network/${name}.link" { text = part "Match" (lines l.matchConfig) + part "Link" (lines l.linkConfig) + l.extraConfig; }) (lib.filterAttrs (_: l: l.enable) cfg.links); } (lib.mkIf cfg.enable {
     systemd.additionalUpstreamSystemUnits = [ "systemd-networkd.service" "systemd-networkd.socket" ];
     systemd.services.systemd-networkd = { wantedBy = [ "multi-user.target" ]; overrideStrategy = "asDropin"; path = lib.mkForce [ ]; };
     environment.etc = lib.mapAttrs' (name: n: lib.nameValuePair "systemd/network/${name}.network" { text = render n; }) (lib.filterAttrs (_: n: n.enable) cfg.networks);
-  };
+  })];
 }

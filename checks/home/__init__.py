@@ -1,0 +1,1 @@
+"""Homes: what home-manager makes of them."""

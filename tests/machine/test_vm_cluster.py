@@ -1,0 +1,64 @@
+"""Clusters of VMs, and of a VM and a container, of the example flake. It boots three emulated
+guests, so it runs when asked to: ``PYTEST_NIXOS_VM_CLUSTER=1``.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.machine.test_on_guest import EXAMPLES, OVERRIDES, run_on
+
+pytestmark = [
+    pytest.mark.skipif(not OVERRIDES, reason="no offline nixpkgs (./dev test)"),
+    pytest.mark.skipif(
+        os.environ.get("PYTEST_NIXOS_VM_CLUSTER") != "1",
+        reason="boots three emulated VMs: PYTEST_NIXOS_VM_CLUSTER=1",
+    ),
+]
+
+
+# A router between two networks that opens a port on one of its cards, and who is beside it.
+FLAKE = """
+{
+  inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-25.11";
+  outputs = { self, nixpkgs }:
+    let
+      host = more: nixpkgs.lib.nixosSystem {
+        system = "x86_64-linux";
+        modules = [ BASE more ];
+      };
+    in
+    {
+      nixosConfigurations.router = host ({ pkgs, ... }: {
+        networking.hostName = "router";
+        networking.useDHCP = false;
+        networking.interfaces.enp3s0.ipv4.addresses = [ { address = "192.168.7.1"; prefixLength = 24; } ];
+        networking.interfaces.wan0.ipv4.addresses = [ { address = "198.51.100.1"; prefixLength = 24; } ];
+        networking.nftables.enable = true;
+        networking.firewall.interfaces.enp3s0.allowedTCPPorts = [ 8080 ];
+        systemd.sockets.door = { wantedBy = [ "sockets.target" ]; listenStreams = [ "8080" ]; socketConfig.Accept = true; };
+        systemd.services."door@".serviceConfig.ExecStart = "${pkgs.coreutils}/bin/true";
+      });
+      nixosConfigurations.client = host {
+        networking.hostName = "client";
+        networking.useDHCP = false;
+        systemd.network.links."10-lan" = { matchConfig.MACAddress = "02:11:22:33:44:55"; linkConfig.Name = "lan0"; };
+        networking.interfaces.lan0.ipv4.addresses = [ { address = "192.168.7.2"; prefixLength = 24; } ];
+      };
+    };
+}
+"""
+
+
+def test_on_named_cards(tmp_path: Path) -> None:
+    base = EXAMPLES / "modules" / "base.nix"
+    (tmp_path / "base.nix").write_text(base.read_text())
+    (tmp_path / "flake.nix").write_text(FLAKE.replace("BASE", "./base.nix"))
+    run_on(f"{tmp_path}#router", tmp_path, "guest_named_cards.py")
+
+
+def test_on_a_cluster_of_vms(tmp_path: Path) -> None:
+    run_on(f"{EXAMPLES}#nats-1", tmp_path, "guest_vm_cluster.py")

@@ -1,0 +1,123 @@
+"""A network of a cluster: its own voice, and the stranger beside it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from ipaddress import IPv4Address, IPv4Interface
+from pathlib import Path
+
+import pytest
+
+from pytest_nixos.errors import MachineError, TransportError
+from pytest_nixos.machine.base import NetworkCard
+from pytest_nixos.machine.cluster.capture import Capture
+from pytest_nixos.machine.cluster.impairment import Impairment, Rule
+from pytest_nixos.machine.cluster.network import lease_answers
+from pytest_nixos.machine.cluster.outside import outside, outside_argv
+from pytest_nixos.machine.cluster.plan import Place, PlannedNetwork
+from pytest_nixos.machine.cluster.switch import Switch
+from pytest_nixos.machine.network.frames import UdpDatagram, parse_frame, udp_datagram
+from pytest_nixos.machine.vm.argv import cards_argv
+from pytest_nixos.machine.vm.run_script import QemuVersion
+from pytest_nixos.nix.declared_cards import Card
+from tests.unit.machine.network.test_dhcp import DISCOVER, message
+
+HARDWARE = message(DISCOVER)[28:34]
+
+
+def asked(port: int = 67) -> bytes:
+    datagram = UdpDatagram(
+        source=IPv4Address("0.0.0.0"),
+        destination=IPv4Address("255.255.255.255"),
+        source_port=68,
+        destination_port=port,
+        payload=message(DISCOVER),
+    )
+    return udp_datagram((b"\xff" * 6, HARDWARE), datagram)
+
+
+def planned() -> PlannedNetwork:
+    card = Card(name="lan0", hardware=HARDWARE.hex(":"))
+    other = Card(name="lan0", hardware="52:54:00:00:00:02")
+    places = tuple(
+        Place(
+            host=host,
+            number=0,
+            card=own,
+            address=IPv4Interface(f"10.233.0.{number}/24"),
+            is_leased=True,
+        )
+        for number, (host, own) in enumerate((("a", card), ("b", other)), start=2)
+    )
+    return PlannedNetwork(name="x", outside=IPv4Interface("10.233.0.1/24"), places=places)
+
+
+def test_each_member_is_leased_its_own_address() -> None:
+    reply = lease_answers(planned())
+    given = parse_frame(reply("a.0", asked()) or b"")
+    assert isinstance(given, UdpDatagram)
+    assert (str(given.source), given.source_port, given.destination_port) == ("10.233.0.1", 67, 68)
+    # yiaddr, RFC 2131.
+    assert given.payload[16:20] == IPv4Address("10.233.0.2").packed
+
+
+def test_nobody_else_is_answered() -> None:
+    reply = lease_answers(planned())
+    assert reply("b.0", asked()) is None
+    assert reply("stranger", asked()) is None
+    assert reply("a.0", asked(port=53)) is None
+    assert reply("a.0", b"short") is None
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("ip") is None, reason="needs root and iproute2 here"
+)
+def test_strangers_meet_over_the_switch(tmp_path: Path) -> None:
+    here, there = tmp_path / "a", tmp_path / "b"
+    for path in (here, there):
+        path.mkdir()
+    capture = Capture()
+    with (
+        outside(here, [IPv4Interface("10.1.0.1/24")]) as one,
+        outside(there, [IPv4Interface("10.1.0.2/24")]) as two,
+        Switch(capture=capture) as switch,
+    ):
+        switch.add_interface("one", one.wire)
+        switch.add_interface("two", two.wire)
+        # A refusal is an answer of the other's stack: frames went there and back, with right sums.
+        with pytest.raises(TransportError, match="refused"):
+            one.connect(IPv4Address("10.1.0.2"), 80, timeout_s=5)
+        lost = Rule(Impairment(loss=1), sources=["one"], targets=["two"])
+        with (
+            switch.under(lost),
+            pytest.raises(TransportError, match=r"no answer in time|timed out|No route"),
+        ):
+            one.connect(IPv4Address("10.1.0.2"), 80, timeout_s=0.3)
+    assert len(capture) >= 4
+
+
+def test_a_stranger_without_root_has_a_user_namespace(tmp_path: Path) -> None:
+    argv = outside_argv(tmp_path / "s", ["10.0.0.1/24"], is_root=False)
+    assert argv[:4] == ("unshare", "--user", "--map-root-user", "--net")
+    assert argv[-1] == "10.0.0.1/24"
+    assert "--user" not in outside_argv(tmp_path / "s", [], is_root=True)
+
+
+def test_cards_are_plugged_into_sockets(tmp_path: Path) -> None:
+    cards = [NetworkCard(hardware="52:54:00:00:00:01"), NetworkCard(hardware="52:54:00:00:00:02")]
+    argv = cards_argv(tmp_path, cards, QemuVersion(major=7, minor=2))
+    assert argv[:4] == (
+        "-netdev",
+        f"stream,id=card0,server=off,addr.type=unix,addr.path={tmp_path}/card0.sock",
+        "-device",
+        "virtio-net-pci,id=nic0,netdev=card0,mac=52:54:00:00:00:01",
+    )
+    assert len(argv) == 8
+    assert cards_argv(tmp_path, [], None) == ()
+
+
+def test_an_old_qemu_is_told(tmp_path: Path) -> None:
+    cards = [NetworkCard(hardware="52:54:00:00:00:01")]
+    with pytest.raises(MachineError, match=r"QEMU 7\.1 cannot be plugged"):
+        cards_argv(tmp_path, cards, QemuVersion(major=7, minor=1))

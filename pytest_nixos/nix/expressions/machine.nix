@@ -80,29 +80,57 @@ let
     else
       [ ];
 
+  # What the option of a VM variant would be with our modules among its definitions, and the package that starts it.
+  #
+  # A host that is extended by them comes to the same, with all of its modules and options made once more on the way: a tenth of
+  # what an evaluation takes. That is done where a host makes its package by itself, of its variant, or the release does not tell
+  # definitions.
   asVm =
-    variant: storeImage:
-    host.extendModules {
-      modules = [
-        {
-          _file = "pytest-nixos";
-          virtualisation.${variant}.imports = [
-            (instrumentation {
-              inherit storeImage;
-              timesyncd = if standIn then safe.get host.config [ "services" "timesyncd" "enable" ] null else null;
-            })
-            (testSecrets {
-              inherit host;
-              container = false;
-            })
-            delta
-          ]
-          ++ sharedPackages (host.options.virtualisation.${variant}.definitionsWithLocations or null);
-        }
-      ];
-    };
+    variant: package: storeImage:
+    let
+      option = host.options.virtualisation.${variant};
+      ours = {
+        imports = [
+          (instrumentation {
+            inherit storeImage;
+            timesyncd = if standIn then safe.get host.config [ "services" "timesyncd" "enable" ] null else null;
+          })
+          (testSecrets {
+            inherit host;
+            container = false;
+          })
+          delta
+        ]
+        ++ sharedPackages (option.definitionsWithLocations or null);
+      };
+      extended =
+        (host.extendModules {
+          modules = [
+            {
+              _file = "pytest-nixos";
+              virtualisation.${variant} = ours;
+            }
+          ];
+        }).config;
+      merged = option.type.merge option.loc (
+        option.definitionsWithLocations
+        ++ [
+          {
+            file = "pytest-nixos";
+            value = ours;
+          }
+        ]
+      );
+      makesItsOwn =
+        builtins.length (
+          builtins.filter (definition: definition.value ? ${package}) host.options.system.build.definitionsWithLocations
+        ) != 1;
+    in
+    if option ? definitionsWithLocations && option ? type.merge && !makesItsOwn then
+      vm merged merged.system.build.vm
+    else
+      vm extended.virtualisation.${variant} extended.system.build.${package};
 
-  # Of a host extended by asVm.
   vm = config: package: rec {
     backend = chosen;
     inherit config package;
@@ -158,10 +186,7 @@ else if chosen == "container" then
 else if !(host.options ? virtualisation.vmVariant) then
   { problem = "no-vm-variant"; }
 else if chosen == "boot-loader" then
-  let
-    config = (asVm "vmVariantWithBootLoader" false).config;
-  in
-  vm config.virtualisation.vmVariantWithBootLoader config.system.build.vmWithBootLoader
+  asVm "vmVariantWithBootLoader" "vmWithBootLoader" false
   // {
     snapshot = {
       refusal = "it starts by a boot loader";
@@ -170,8 +195,7 @@ else if chosen == "boot-loader" then
   }
 else
   let
-    config = (asVm "vmVariant" image.storeImage).config;
-    machine = vm config.virtualisation.vmVariant config.system.build.vm;
+    machine = asVm "vmVariant" "vm" image.storeImage;
   in
   machine
   // {

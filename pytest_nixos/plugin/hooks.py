@@ -14,6 +14,7 @@ import pytest
 
 from pytest_nixos.errors import NixosError
 from pytest_nixos.plugin.declared_options import add_options, any_given
+from pytest_nixos.plugin.plain_import import forget_unloaded
 
 if TYPE_CHECKING:
     from pytest_nixos.plugin.watch.notes import WatchNotes
@@ -67,6 +68,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
 
 def _activated(config: pytest.Config) -> bool:
     """Read the settings, and register what tests hosts where they name any."""
+    forget_unloaded()
     from pytest_nixos.plugin.options import Settings
     from pytest_nixos.plugin.settings_source import refuse_settings_of_others
 

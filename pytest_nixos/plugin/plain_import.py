@@ -14,7 +14,7 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
-__all__ = ["import_plainly"]
+__all__ = ["forget_unloaded", "import_plainly"]
 
 _PACKAGE = "pytest_nixos."
 _REWRITTEN = "pytest_nixos.checks"
@@ -35,3 +35,18 @@ def import_plainly() -> None:
     """Put the finder before pytest's; a second call changes nothing."""
     if not any(isinstance(finder, _PlainFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _PlainFinder())
+
+
+def forget_unloaded() -> None:
+    """Take from our packages the modules that Python has unloaded.
+
+    pytester does that after a run within its own process (``runpytest_inprocess``), and leaves the
+    package's attribute: ``from package import module`` would give the next run the module of the
+    last one, with its own keys and types, beside new ones.
+    """
+    for name, package in list(sys.modules.items()):
+        if f"{name}.".startswith(_PACKAGE) and hasattr(package, "__path__"):
+            for attribute, value in list(vars(package).items()):
+                own = f"{name}.{attribute}"
+                if isinstance(value, ModuleType) and value.__name__ == own and own not in sys.modules:
+                    delattr(package, attribute)

@@ -90,6 +90,11 @@ HOSTS = """
         nixpkgs.overlays = lib.optional (options.virtualisation ? memorySize) vmHello;
       });
       iso = host ({ lib, ... }: { options.isoImage.isoName = lib.mkOption { default = "x"; }; });
+      acme = host {
+        networking.hostName = "acme";
+        security.acme = { acceptTerms = true; defaults.email = "a@example.org"; };
+        services.nginx = { enable = true; virtualHosts."a.example.org" = { enableACME = true; forceSSL = true; root = "/srv"; }; };
+      };
       arm = nixpkgs.lib.nixosSystem { system = "aarch64-linux"; modules = [ base ]; };
       asserts = host { assertions = [ { assertion = false; message = "ports must be even"; } ]; };
     };
@@ -298,6 +303,15 @@ def test_ollama_and_ssh_of_this_release(flake: Flake) -> None:
         host.option("services.openssh.passwordAuthentication").value is True
     )  # renamed, still read
     assert host.units["sshd.service"].enabled
+
+
+def test_what_wants_certificates_of_acme_starts_with_those_that_the_module_makes(
+    flake: Flake,
+) -> None:
+    """Docs, "Test a host that needs the internet": no ACME server is needed for that."""
+    nginx = flake.evaluate("acme").units["nginx.service"]
+    assert "acme-selfsigned-a.example.org.service" in " ".join(nginx.setting("Unit", "After"))
+    assert not [text for text in nginx.setting("Unit", "Requires") if "acme-" in text]
 
 
 def test_failed_assertions_are_shown(flake: Flake) -> None:

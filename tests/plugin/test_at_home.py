@@ -77,7 +77,7 @@ def test_what_failed_before_comes_again(field: Field, option: str, again: dict[s
     field.pytester.makepyfile(_ORDER)
     field.pytester.runpytest_subprocess(*WEB, "--sw" if option == "--sw" else "-q")
     result = field.pytester.runpytest_subprocess(*WEB, option)
-    result.assert_outcomes(**again, deselected=None if option != "--x" else 0)
+    result.assert_outcomes(**again)
 
 
 def test_a_debugger_gets_the_terminal_and_the_machine_is_stopped(field: Field) -> None:
@@ -97,6 +97,22 @@ def test_a_debugger_gets_the_terminal_and_the_machine_is_stopped(field: Field) -
 def test_pytests_own_options_stay_as_they_are(field: Field, option: str) -> None:
     field.pytester.makepyfile("def test_a(nixos_machine): pass")
     field.run(*WEB, option).assert_outcomes(passed=1)
+
+
+def test_a_config_file_and_a_root_directory_may_lie_elsewhere(field: Field) -> None:
+    field.pytester.makepyfile("def test_a(nixos_machine): assert nixos_machine.name == 'web'")
+    flake = field.pytester.path
+    ini = field.pytester.mkdir("elsewhere") / "own.ini"
+    ini.write_text(f"[pytest]\nnixos_flake = {flake}#web\nnixos_suite = none\n")
+    own = ("-c", str(ini), f"--rootdir={flake.parent}", f"--confcutdir={flake}")
+    field.run(*own, str(flake)).assert_outcomes(passed=1)
+
+
+def test_a_pytest_within_pytest_boots_and_stops_its_machine(field: Field) -> None:
+    field.pytester.makepyfile("def test_a(nixos_machine): assert nixos_machine.name == 'web'")
+    for _ in range(2):
+        field.pytester.runpytest_inprocess("-pno:cacheprovider", *WEB).assert_outcomes(passed=1)
+    assert field.machine_log == ["start web", "stop web"] * 2
 
 
 _SHUFFLED = """

@@ -83,30 +83,58 @@ let
     else
       [ ];
 
+  # What the option of a VM variant would be with our modules among its definitions, and the package that starts it.
+  #
+  # A host that is extended by them comes to the same, with all of its modules and options made once more on the way: a tenth of
+  # what an evaluation takes. That is done where a host makes its package by itself, of its variant, or the release does not tell
+  # definitions.
   asVm =
-    variant:
+    variant: package:
     { storeImage, cards }:
-    host.extendModules {
-      modules = [
-        {
-          _file = "pytest-nixos";
-          virtualisation.${variant}.imports = [
-            (instrumentation {
-              inherit storeImage cards;
-              timesyncd = if standIn && cards == null then safe.get host.config [ "services" "timesyncd" "enable" ] null else null;
-            })
-            (testSecrets {
-              inherit host;
-              container = false;
-            })
-            delta
-          ]
-          ++ sharedPackages (host.options.virtualisation.${variant}.definitionsWithLocations or null);
-        }
-      ];
-    };
+    let
+      option = host.options.virtualisation.${variant};
+      ours = {
+        imports = [
+          (instrumentation {
+            inherit storeImage cards;
+            timesyncd = if standIn && cards == null then safe.get host.config [ "services" "timesyncd" "enable" ] null else null;
+          })
+          (testSecrets {
+            inherit host;
+            container = false;
+          })
+          delta
+        ]
+        ++ sharedPackages (option.definitionsWithLocations or null);
+      };
+      extended =
+        (host.extendModules {
+          modules = [
+            {
+              _file = "pytest-nixos";
+              virtualisation.${variant} = ours;
+            }
+          ];
+        }).config;
+      merged = option.type.merge option.loc (
+        option.definitionsWithLocations
+        ++ [
+          {
+            file = "pytest-nixos";
+            value = ours;
+          }
+        ]
+      );
+      makesItsOwn =
+        builtins.length (
+          builtins.filter (definition: definition.value ? ${package}) host.options.system.build.definitionsWithLocations
+        ) != 1;
+    in
+    if option ? definitionsWithLocations && option ? type.merge && !makesItsOwn then
+      vm merged merged.system.build.vm
+    else
+      vm extended.virtualisation.${variant} extended.system.build.${package};
 
-  # Of a host extended by asVm.
   vm = config: package: rec {
     backend = if chosen == "member" then "vm" else chosen;
     inherit config package;
@@ -162,13 +190,10 @@ else if chosen == "container" then
 else if !(host.options ? virtualisation.vmVariant) then
   { problem = "no-vm-variant"; }
 else if chosen == "boot-loader" then
-  let
-    config = (asVm "vmVariantWithBootLoader" {
-      storeImage = false;
-      cards = null;
-    }).config;
-  in
-  vm config.virtualisation.vmVariantWithBootLoader config.system.build.vmWithBootLoader
+  asVm "vmVariantWithBootLoader" "vmWithBootLoader" {
+    storeImage = false;
+    cards = null;
+  }
   // {
     snapshot = {
       refusal = "it starts by a boot loader";
@@ -177,11 +202,10 @@ else if chosen == "boot-loader" then
   }
 else
   let
-    config = (asVm "vmVariant" {
+    machine = asVm "vmVariant" "vm" {
       inherit (image) storeImage;
       cards = if chosen == "member" then (cardsOf host.config).cards else null;
-    }).config;
-    machine = vm config.virtualisation.vmVariant config.system.build.vm;
+    };
   in
   machine
   // {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -12,6 +13,23 @@ __all__ = ["in_store", "whole_tree"]
 
 #: Generated, of 17 MB, and therefore absent from some copies of nixpkgs.
 _HASKELL = Path("pkgs/development/haskell-modules/hackage-packages.nix")
+#: Extensions of GNOME's shell, generated too.
+_GNOME = Path("pkgs/desktops/gnome/extensions/extensions.json")
+_OVERRIDDEN = re.compile(r'"([^"\s]+@[^"\s]+)"')
+_EXTENSIONS = [
+    "appindicator",
+    "blur-my-shell",
+    "caffeine",
+    "clipboard-history",
+    "clipboard-indicator",
+    "dash-to-dock",
+    "dash-to-panel",
+    "gsconnect",
+    "just-perspective",
+    "tiling-assistant",
+    "user-themes",
+    "vitals",
+]
 _PROGRAMS = [
     "ShellCheck",
     "cachix",
@@ -40,17 +58,40 @@ _STAND_IN = """\
 
 
 def whole_tree(tree: Path, work: Path) -> Path:
-    """Return the tree, or a copy of it that has the list of Haskell's packages which it lacks: the
-    names that the tree itself speaks of, with derivations that build to nothing.
+    """Return the tree, or a copy of it that has the lists of Haskell's packages and of GNOME's
+    extensions which it lacks: the names that the tree itself speaks of, with derivations that build
+    to nothing.
     """
-    if (tree / _HASKELL).exists():
+    if not _lacks(tree, _HASKELL) and not _lacks(tree, _GNOME):
         return tree
     copy = work / "nixpkgs"
-    if not (copy / _HASKELL).exists():
-        shutil.rmtree(copy, ignore_errors=True)
+    if not copy.exists():
         shutil.copytree(tree, copy, symlinks=True)
+    if _lacks(copy, _HASKELL):
         (copy / _HASKELL).write_text(_STAND_IN.format(names=" ".join(_names(copy))))
+    if _lacks(copy, _GNOME):
+        (copy / _GNOME).write_text(json.dumps(_extensions(copy)))
     return copy
+
+
+def _lacks(tree: Path, file: Path) -> bool:
+    return (tree / file).parent.is_dir() and not (tree / file).exists()
+
+
+def _extensions(tree: Path) -> list[object]:
+    overridden = (tree / _GNOME).with_name("extensionOverrides.nix").read_text()
+    uuids = {*_OVERRIDDEN.findall(overridden), *(f"{name}@example.org" for name in _EXTENSIONS)}
+    version = {"version": "1", "sha256": "", "metadata": ""}
+    return [
+        {
+            **dict.fromkeys(("name", "pname"), uuid.partition("@")[0]),
+            "uuid": uuid,
+            "description": "",
+            "link": "",
+            "shell_version_map": {"46": version},
+        }
+        for uuid in sorted(uuids)
+    ]
 
 
 def _names(tree: Path) -> list[str]:

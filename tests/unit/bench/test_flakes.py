@@ -135,6 +135,21 @@ def test_a_tree_without_the_list_of_haskells_packages_gets_names(tmp_path: Path)
     assert whole_tree(whole, tmp_path / "work") == whole
 
 
+def test_a_tree_without_the_list_of_gnomes_extensions_gets_those_that_it_speaks_of(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "tree/pkgs/desktops/gnome/extensions"
+    folder.mkdir(parents=True)
+    (folder / "extensionOverrides.nix").write_text('(patch "pop-shell@system76.com" (old: { }))')
+    whole = whole_tree(tmp_path / "tree", tmp_path / "work")
+    listed = json.loads(
+        (whole / folder.relative_to(tmp_path / "tree") / "extensions.json").read_text()
+    )
+    named = {entry["pname"]: entry["uuid"] for entry in listed}
+    assert named["pop-shell"] == "pop-shell@system76.com" and "appindicator" in named
+    assert not (folder / "extensions.json").exists()
+
+
 def test_the_page_tells_ratios_and_why_a_host_was_not_evaluated() -> None:
     about = {"commit": "c" * 40, "host": "web"}
     rows = {

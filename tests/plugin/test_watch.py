@@ -16,6 +16,9 @@ from pathlib import Path
 import pexpect
 import pytest
 
+from pytest_nixos.local.process import SubprocessRunner
+from pytest_nixos.local.timing import Deadline
+from pytest_nixos.plugin.watch.loop import _Signals
 from tests.plugin.field import Field
 from tests.unit.host_documents import document, fact
 
@@ -205,6 +208,14 @@ def test_own_tests_their_data_and_what_was_not_reached(
     assert "3 run again" in session.run()
 
 
+def test_workers_leave_out_the_same(repository: Field, watch: Callable[..., Watched]) -> None:
+    session = watch("--nixos-suite=none", "-n1")
+    assert "2 passed" in session.run()
+    session.change("flake.nix", "{ } # a comment")
+    assert "nixos: nothing runs again, 2 stand as they were" in session.run()
+    assert repository.machine_log == ["start web", "stop web"]
+
+
 def test_changed_controls_run_first_and_source_readers_always(
     repository: Field, watch: Callable[..., Watched]
 ) -> None:
@@ -240,6 +251,22 @@ def test_ctrl_c_in_a_run_ends_its_machine(repository: Field, watch: Callable[...
     assert time.monotonic() - started_s < 10
     assert repository.machine_log == ["start web", "stop web"]
     assert not processes(session.mark)
+
+
+def test_a_signal_while_a_process_is_forked_is_not_lost() -> None:
+    """CPython prints what is raised in handlers of a fork, and goes on; each look may ask git."""
+    wanted = [True]
+
+    def interrupt() -> None:
+        if wanted:
+            wanted.clear()
+            signal.raise_signal(signal.SIGINT)
+
+    os.register_at_fork(after_in_parent=interrupt)
+    with _Signals() as signals:
+        SubprocessRunner().run(("true",), deadline=Deadline.after(10))
+    assert not wanted
+    assert signals.came == [signal.SIGINT]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

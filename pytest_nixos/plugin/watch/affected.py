@@ -18,6 +18,7 @@ from pytest_nixos.plugin import collect
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.plugin.stash import PROGRESS, SESSION
 from pytest_nixos.plugin.watch.notes import Before, HostPrint, WatchNotes
+from pytest_nixos.plugin.workers import has_workers
 from pytest_nixos.standards.load import option_paths
 
 __all__ = ["WatchedRun", "select_affected"]
@@ -63,6 +64,18 @@ class WatchedRun:
             self._failed.add(report.nodeid)
         if report.when == "teardown":
             self._reported.add(report.nodeid)
+
+    def pytest_terminal_summary(
+        self, terminalreporter: pytest.TerminalReporter, config: pytest.Config
+    ) -> None:
+        """Say what workers, who say nothing, left out."""
+        nixos = config.stash.get(SESSION, None)
+        before = None if nixos is None else nixos.before
+        if before is None or self._selected is None or not has_workers(config):
+            return
+        stands = before.judged - self._selected
+        told = _told(len(self._selected), len(stands), len(stands & before.failed))
+        terminalreporter.write_line(f"nixos: {told}")
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -173,10 +186,8 @@ class _Choice:
         for key in dict.fromkeys([*again, *stands]):
             same = key is None or self._is_same(key)
             what = "the system and all that is declared are as before" if same else "has changed"
-            runs = f"{again[key]} run again" if again[key] else "nothing runs again"
-            rest = f", {stands[key]} stand as they were" if stands[key] else ""
-            rest += f" ({failed[key]} of them failed)" if failed[key] else ""
-            yield f"{key or 'tests without a host'}: {what}: {runs}{rest}"
+            counts = _told(again[key], stands[key], failed[key])
+            yield f"{key or 'tests without a host'}: {what}: {counts}"
 
     def _is_same(self, key: str) -> bool:
         then = self._before.hosts.get(key)
@@ -187,3 +198,10 @@ class _Choice:
         kind = control.observed.kind if control is not None and control.observed else ""
         fixtures = getattr(item, "fixturenames", ())
         return kind in _SOURCE_KINDS or not _SOURCE_FIXTURES.isdisjoint(fixtures)
+
+
+def _told(again: int, stand: int, failed: int) -> str:
+    """Say how many items are judged again, how many stand, and how many of these failed before."""
+    runs = f"{again} run again" if again else "nothing runs again"
+    rest = f", {stand} stand as they were" if stand else ""
+    return runs + rest + (f" ({failed} of them failed)" if failed else "")

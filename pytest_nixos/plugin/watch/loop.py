@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any, Self
 
 import pytest
 
@@ -50,17 +51,18 @@ def watch(config: pytest.Config) -> int:
     except NixosError as err:
         raise pytest.UsageError(printable_lines(str(err))) from err
     arguments = [word for word in map(str, config.invocation_params.args) if word != _OPTION]
-    with tempfile.TemporaryDirectory(prefix="nixos-watch-") as path, _ending_like_ctrl_c():
+    with tempfile.TemporaryDirectory(prefix="nixos-watch-") as path, _Signals() as signals:
         notes = WatchNotes(Path(path), os.getpid())
-        with contextlib.suppress(KeyboardInterrupt):
-            while True:
-                before = places.look()
-                if _interrupted(arguments, notes):
-                    break
-                _say(f"waiting for a change of {places.told} (Ctrl-C ends)")
-                changed = places.wait(before)
-                notes.add_changed(changed)
-                _say(_told(changed, config.invocation_params.dir))
+        while True:
+            before = places.look()
+            if _interrupted(arguments, notes, signals):
+                break
+            _say(f"waiting for a change of {places.told} (Ctrl-C ends)")
+            changed = places.wait(before, until=lambda: bool(signals.came))
+            if signals.came:
+                break
+            notes.add_changed(changed)
+            _say(_told(changed, config.invocation_params.dir))
     return pytest.ExitCode.INTERRUPTED
 
 
@@ -121,62 +123,64 @@ def _written(config: pytest.Config) -> Iterator[Path]:
     yield config.rootpath / ".coverage"
 
 
-def _interrupted(arguments: Sequence[str], notes: WatchNotes) -> bool:
+class _Signals:
+    """Notes signals that end the session, in place of an exception: one that is raised while a process
+    is forked gets lost (CPython only prints those of fork handlers, as logging's).
+
+    While a run goes on they are left to it, which has its machines to end first. The keyboard's
+    Ctrl-C reaches it by itself; without a terminal it is passed on.
+
+    :ivar came: since the session's start.
+    :ivar run: process of the run that goes on, 0 for none.
+    """
+
+    _NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def __init__(self) -> None:
+        self.came: list[int] = []
+        self.run = 0
+        self._on_terminal = _has_terminal()
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        self._before = {number: signal.signal(number, self._note) for number in self._NUMBERS}
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self.came.append(number)
+        if self.run and not (self._on_terminal and number == signal.SIGINT):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.run, number)
+
+
+def _interrupted(arguments: Sequence[str], notes: WatchNotes, signals: _Signals) -> bool:
     """Run pytest once on this terminal; return whether somebody ended it."""
+    if signals.came:
+        return True
     safe_path = () if _started_as_module() else ("-P",)
-    process = os.posix_spawn(
+    signals.run = os.posix_spawn(
         sys.executable,
         [sys.executable, *safe_path, "-m", "pytest", *arguments],
         {**os.environ, VARIABLE: str(notes)},
     )
-    with _passing_on(process) as signals:
-        status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    if signals.came:  # just before it was there
+        os.kill(signals.run, signal.SIGTERM)
+    status = os.waitstatus_to_exitcode(os.waitpid(signals.run, 0)[1])
+    signals.run = 0
+    if status == pytest.ExitCode.INTERRUPTED or status < 0:
+        return bool(signals.came)
     # A debugger's prompt in there takes Ctrl-C for itself, and the run goes on.
-    return bool(signals) and (status == pytest.ExitCode.INTERRUPTED or status < 0)
+    signals.came.clear()
+    return False
 
 
 def _started_as_module() -> bool:
     """Whether the working directory is importable, as ``python -m pytest`` makes it."""
     return Path(sys.argv[0]).name == "__main__.py"
-
-
-@contextlib.contextmanager
-def _passing_on(process: int) -> Iterator[list[int]]:
-    """Leave signals to a child, which has its machines to end first; yield a list of those that
-    came.
-
-    The keyboard's Ctrl-C reaches it by itself; without a terminal it is passed on.
-    """
-    came: list[int] = []
-    on_terminal = _has_terminal()
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        came.append(number)
-        if not (on_terminal and number == signal.SIGINT):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, number)
-
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, note) for number in numbers}
-    try:
-        yield came
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _ending_like_ctrl_c() -> Iterator[None]:
-    """While this waits, take the signals whose default would leave its directory behind for
-    Ctrl-C.
-    """
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    before = {n: signal.signal(n, signal.default_int_handler) for n in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _has_terminal() -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -87,24 +87,27 @@ class Places:
         """Look at all files once."""
         return {str(path): _state(path) for path in self._paths() if path not in self.written}
 
-    def wait(self, before: Seen) -> tuple[Path, ...]:
+    def wait(self, before: Seen, *, until: Callable[[], bool] = lambda: False) -> tuple[Path, ...]:
         """Wait until something differs from `before`, and then until nothing changes any more:
         editors and git write several files.
 
+        :param until: ends it, too.
         :return: what differs, sorted.
         """
-        while True:
+        now = before
+        while not until():
             started_s = time.monotonic()
             now = self.look()
             if changes(before, now):
                 break
             time.sleep(max(_POLL_S, _SHARE * (time.monotonic() - started_s)))
-        while True:
+        while not until():
             time.sleep(_QUIET_S)
             later = self.look()
             if later == now:
-                return changes(before, now)
+                break
             now = later
+        return changes(before, now)
 
     def _paths(self) -> Iterator[Path]:
         for directory in self.directories:

@@ -106,7 +106,7 @@ def _facts(facts: dict[str, Any]) -> Section:
         title="Facts: observed together, and one by one",
         lead=(
             f"{count} facts (file contents and modes, sysctls, services, sockets, users) read by testinfra's own modules one by one, over our channel and over "
-            "its ssh backend; and what the plugin reads for the data controls that nine profiles together select, most of which need more than one fact."
+            "its ssh backend; and what the plugin reads for the data controls that nine profiles together select, most of which need more than one fact. goss is not among them: it is a Go program that neither Debian nor PyPI has."
         ),
         header=("what", "in all", "each"),
         rows=tuple(rows),

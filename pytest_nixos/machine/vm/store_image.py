@@ -134,8 +134,8 @@ class StoreImages:
         """
         names = block.names
         limit = deadline.within(_LIMIT_S)
-        image = self.directory / f"{_key(names, block.mkfs)}.img"
         try:
+            image = self.directory / f"{_key(names, block.mkfs)}.img"
             make_private(self.directory)
             with contextlib.ExitStack() as stack:
                 self._wait_for_turn(stack, image, limit)
@@ -154,7 +154,10 @@ class StoreImages:
 
     def sizes(self) -> dict[Path, int]:
         """List the images, used least recently first, with the room that they take."""
-        states = {path: path.stat() for path in self.directory.glob("*.img")}
+        states = {}
+        for path in self.directory.glob("*.img"):
+            with contextlib.suppress(FileNotFoundError):  # another session removes some, too
+                states[path] = path.stat()
         return {
             path: states[path].st_size for path in sorted(states, key=lambda p: states[p].st_mtime)
         }
@@ -162,12 +165,12 @@ class StoreImages:
     def prune(self, limits: CacheLimits) -> int:
         """Remove what is too old or too much; return how many. A machine has a copy of its own."""
         for left in self.directory.glob(f"{_NEW}*"):
-            if time.time() - left.stat().st_mtime > _YOUNG_S:
+            if _age_s(left) > _YOUNG_S:
                 shutil.rmtree(left, ignore_errors=True)
         sizes, removed = self.sizes(), 0
         room = sum(sizes.values())
         for path, size in sizes.items():
-            if room > limits.most_bytes or time.time() - path.stat().st_mtime > limits.most_age_s:
+            if room > limits.most_bytes or _age_s(path) > limits.most_age_s:
                 path.unlink(missing_ok=True)
                 path.with_suffix(".lock").unlink(missing_ok=True)
                 room, removed = room - size, removed + 1
@@ -244,6 +247,13 @@ def _is_own_file(path: Path) -> bool:
     except OSError:
         return False
     return stat.S_ISREG(state.st_mode) and state.st_nlink == 1
+
+
+def _age_s(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _key(names: tuple[str, ...], mkfs: Path) -> str:

@@ -265,3 +265,12 @@ def test_old_images_and_too_many_go(given: Given, mkfs: Path) -> None:
     assert given.images.prune(CacheLimits(most_age_s=50.0)) == 1
     assert list(given.images.sizes()) == [second]
     assert given.images.prune(CacheLimits(most_bytes=1)) == 1
+
+
+def test_an_image_that_another_session_removes_meanwhile_is_no_error(
+    given: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = given.images.directory / "gone.img"
+    monkeypatch.setattr(Path, "glob", lambda _self, pattern: [gone] if "img" in pattern else [])
+    assert given.images.sizes() == {}
+    assert given.images.prune(CacheLimits()) == 0

@@ -200,6 +200,16 @@ def test_finding_survives_json() -> None:
         assert Finding.from_json(one.to_json()) == one
 
 
+def test_numbers_that_json_has_not_are_text() -> None:
+    one = finding("A-1", Severity.LOW, Outcome.FAILED, observed=[float("nan"), {"x": float("inf")}])
+
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    document = json.loads(write_json([one], RUN), parse_constant=refuse)
+    assert document["findings"][0]["observed"] == ["nan", {"x": "inf"}]
+
+
 def test_guest_text_is_no_markup() -> None:
     page = write_html(FINDINGS, RUN)
     assert page.count("<script") == 2, "the data and the page's own script, and nothing of a guest"

@@ -25,6 +25,8 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 # Controls, formats (bidirectional overrides, zero-width characters), private use, surrogates, line
 # and paragraph separators.
 _ACTED_UPON = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})
+# The last two of each plane and 32 more are no characters: no XML document may hold them.
+_NO_CHARACTERS = range(0xFDD0, 0xFDF0)
 
 
 def printable(text: str) -> str:
@@ -36,11 +38,15 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(
-        c
-        if c == "\t" or unicodedata.category(c) not in _ACTED_UPON
-        else "\N{REPLACEMENT CHARACTER}"
-        for c in text
+        c if c == "\t" or not _is_acted_upon(c) else "\N{REPLACEMENT CHARACTER}" for c in text
     )
+
+
+def _is_acted_upon(c: str) -> bool:
+    point = ord(c)
+    if point & 0xFFFE == 0xFFFE or point in _NO_CHARACTERS:
+        return True
+    return unicodedata.category(c) in _ACTED_UPON
 
 
 def printable_lines(text: str) -> str:

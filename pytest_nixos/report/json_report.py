@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -176,7 +177,18 @@ def write_json(findings: Sequence[Finding], run: RunFacts) -> str:
         JsonReport,
     )
     # ASCII only, so that guest text stays harmless wherever the file is shown.
-    return json.dumps(msgspec.to_builtins(report), indent=2, ensure_ascii=True) + "\n"
+    return json.dumps(_finite(msgspec.to_builtins(report)), indent=2, ensure_ascii=True) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    """Write as text what JSON has no number for: Python reads NaN and infinities of a guest's JSON."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return value
 
 
 def json_schema() -> str:

@@ -11,6 +11,7 @@ from pytest_nixos.findings import Finding, Outcome, Severity
 from pytest_nixos.local.text import printable
 from pytest_nixos.place import Place
 from pytest_nixos.report.facts import RunFacts
+from pytest_nixos.standards.frameworks import frameworks
 
 __all__ = ["write_sarif"]
 
@@ -24,6 +25,8 @@ _LEVELS = {
     Severity.LOW: "note",
     Severity.STYLE: "note",
 }
+# GitHub shows ten tags of a rule, and refuses a file with more than twenty.
+_MOST_TAGS = 10
 # How GitHub ranks security findings: a CVSS-like number.
 _SCORES = {
     Severity.CRITICAL: "9.5",
@@ -77,7 +80,9 @@ def write_sarif(findings: Sequence[Finding], run: RunFacts) -> str:
 
 
 def _rule(finding: Finding) -> dict[str, Any]:
-    tags = [f"{name}:{one}" for name, ids in sorted(finding.references.items()) for one in ids]
+    # The rules of a standard say more of a control than what it is evidence for.
+    standards = sorted(finding.references, key=lambda name: (name in frameworks(), name))
+    tags = [f"{name}:{one}" for name in standards for one in finding.references[name]]
     return {
         "id": finding.control,
         "name": finding.control.replace("-", ""),
@@ -86,7 +91,8 @@ def _rule(finding: Finding) -> dict[str, Any]:
         "help": {"text": finding.remedy or finding.title},
         "defaultConfiguration": {"level": _LEVELS[finding.severity]},
         "properties": {
-            "tags": ["security", finding.suite, *tags],
+            "tags": ["security", finding.suite, *tags][:_MOST_TAGS],
+            "references": {name: list(ids) for name, ids in sorted(finding.references.items())},
             "security-severity": _SCORES[finding.severity],
         },
     }

@@ -200,6 +200,28 @@ def test_finding_survives_json() -> None:
         assert Finding.from_json(one.to_json()) == one
 
 
+def test_code_scanning_takes_the_tags_of_a_rule_and_all_references_are_kept() -> None:
+    many = {"nist": tuple(f"AC-{n}" for n in range(1, 31)), "stig": ("V-1",)}
+    document = json.loads(
+        write_sarif([finding("A-1", Severity.LOW, Outcome.FAILED, references=many)], RUN)
+    )
+    (rule,) = document["runs"][0]["tool"]["driver"]["rules"]
+    assert len(rule["properties"]["tags"]) == 10
+    assert rule["properties"]["tags"][2] == "stig:V-1"
+    assert len(rule["properties"]["references"]["nist"]) == 30
+    assert rule["properties"]["references"]["stig"] == ["V-1"]
+
+
+def test_numbers_that_json_has_not_are_text() -> None:
+    one = finding("A-1", Severity.LOW, Outcome.FAILED, observed=[float("nan"), {"x": float("inf")}])
+
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    document = json.loads(write_json([one], RUN), parse_constant=refuse)
+    assert document["findings"][0]["observed"] == ["nan", {"x": "inf"}]
+
+
 def test_guest_text_is_no_markup() -> None:
     page = write_html(FINDINGS, RUN)
     assert page.count("<script") == 2, "the data and the page's own script, and nothing of a guest"

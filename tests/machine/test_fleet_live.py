@@ -175,6 +175,8 @@ def test_time_is_linear_and_memory_bounded(
                 *("--nixos-flake", ".", "--nixos-suite", "kernel-sysctl", "--nixos-profile"),
                 *("hardened", "--nixos-ssh", "root@{host}.fleet.test", "-q", "-q", "--no-summary"),
                 *("--nixos-report", "json:report.json"),
+                # It keeps the exception of each failed test, and by its frames all that was observed.
+                *("-p", "no:rerunfailures"),
             )
             a_host_s[size] = (time.monotonic() - began_s) / size
         report = field.report()

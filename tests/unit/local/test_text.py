@@ -19,6 +19,12 @@ def test_no_character_that_a_terminal_acts_upon_is_printable() -> None:
     assert {c for c in shown if unicodedata.category(c) in ACTED_UPON} == {"\t"}
 
 
+def test_what_is_no_character_breaks_no_document() -> None:
+    shown = printable("a\uffff\ufffe\ufdd0\U0010ffffb")
+    assert shown == "a" + "\N{REPLACEMENT CHARACTER}" * 4 + "b"
+    assert set(printable(EVERYTHING)).isdisjoint(chr(p) for p in range(0xFDD0, 0xFDF0))
+
+
 def test_what_people_write_stays() -> None:
     text = "sshd: größer, 日本語, 🦀 \\ <b> & \" '"
     assert printable(text) == text == one_line(text) == without_escapes(text)

@@ -89,6 +89,23 @@ HOSTS = """
         environment.systemPackages = [ pkgs.hello ];
         nixpkgs.overlays = lib.optional (options.virtualisation ? memorySize) vmHello;
       });
+      router = host {
+        networking = {
+          hostName = "router";
+          useDHCP = false;
+          interfaces.enp3s0.ipv4.addresses = [ { address = "10.0.0.1"; prefixLength = 24; } ];
+          interfaces.enp3s0.mtu = 1400;
+          interfaces.office.ipv4.addresses = [ { address = "10.7.0.1"; prefixLength = 24; } ];
+          vlans.office = { id = 7; interface = "enp3s0"; };
+          bridges.br0.interfaces = [ "eno2" ];
+        };
+        systemd.network.links."10-wan" = { matchConfig.MACAddress = "02:11:22:33:44:55"; linkConfig.Name = "wan0"; };
+      };
+      networkd = host {
+        networking = { hostName = "networkd"; useNetworkd = true; useDHCP = false; };
+        systemd.network.netdevs."20-lost" = { netdevConfig = { Kind = "vlan"; Name = "lost"; }; vlanConfig.Id = 6; };
+        systemd.network.networks."30-lan" = { matchConfig.Name = "lan0"; networkConfig.Address = "10.0.0.2/24"; };
+      };
       iso = host ({ lib, ... }: { options.isoImage.isoName = lib.mkOption { default = "x"; }; });
       acme = host {
         networking.hostName = "acme";
@@ -329,3 +346,25 @@ def test_an_image_is_known_before_its_machine_is_evaluated(flake: Flake) -> None
 def test_a_host_of_another_system(flake: Flake) -> None:
     host = flake.evaluate("arm")
     assert (host.system, host.backend, host.image) == ("aarch64-linux", "vm", "")
+
+
+def test_member_of_a_cluster(flake: Flake) -> None:
+    host = flake.evaluate("router", backend="member")
+    found = {card.name: card for card in host.cards}
+    assert sorted(found) == ["eno2", "enp3s0", "wan0"]
+    assert found["enp3s0"].addresses == ("10.0.0.1/24",)
+    assert [(v.name, v.id, v.addresses) for v in found["enp3s0"].vlans] == [
+        ("office", 7, ("10.7.0.1/24",))
+    ]
+    assert found["wan0"].hardware == "02:11:22:33:44:55"
+    assert host.derivation.endswith(".drv") and host.backend == "vm"
+    # The same host as a VM of its own knows its cards too, and is another machine.
+    alone = flake.evaluate("router", backend="vm")
+    assert alone.cards == host.cards and alone.derivation != host.derivation
+
+
+def test_member_with_networkd(flake: Flake) -> None:
+    host = flake.evaluate("networkd", backend="member")
+    assert [(card.name, card.addresses) for card in host.cards] == [("lan0", ("10.0.0.2/24",))]
+    assert host.orphan_vlans == ("lost",)
+    assert host.derivation.endswith(".drv")

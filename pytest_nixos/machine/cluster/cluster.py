@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -128,16 +129,20 @@ class Cluster(Mapping[str, Machine]):
 
     def introduce(self) -> None:
         """Let every machine find the others by name."""
-        for name, machine in self._machines.items():
-            lines = [
-                f"{self.address(other)} {known}"
-                for other, peer in self._machines.items()
-                if other != name
-                for known in dict.fromkeys((peer.spec.host.host_name, other))
-                if known and shlex.quote(known) == known
-            ]
-            answer = machine.run(_NAME, stdin="".join(f"{line}\n" for line in lines).encode())
-            self.added_names[name] = tuple(answer.stdout_text.split())
+        with ThreadPoolExecutor(max_workers=len(self)) as pool:
+            added = pool.map(self._introduce_to, self._machines)
+            self.added_names = dict(zip(self._machines, added, strict=True))
+
+    def _introduce_to(self, name: str) -> tuple[str, ...]:
+        lines = [
+            f"{self.address(other)} {known}"
+            for other, peer in self._machines.items()
+            if other != name
+            for known in dict.fromkeys((peer.spec.host.host_name, other))
+            if known and shlex.quote(known) == known
+        ]
+        names = "".join(f"{line}\n" for line in lines).encode()
+        return tuple(self._machines[name].run(_NAME, stdin=names).stdout_text.split())
 
     def _reaches(self, source: str, target: str, limit_s: float) -> bool:
         network = self._common(source, target)

@@ -105,6 +105,11 @@ class ClusterLaunch:
             raise FlakeError(
                 "a cluster of no hosts", remedy='name hosts of the flake: nixos_cluster("a", "b")'
             )
+        strangers = [] if backend is None or isinstance(backend, str) else {*backend} - {*names}
+        for name in sorted(strangers):
+            raise SettingsError(
+                f"{name}: no member of this cluster", remedy=f"its hosts are {', '.join(names)}"
+            )
         kinds = {name: self._kind(name, backend) for name in names}
         key = frozenset(kinds.items())
         if key not in self._clusters:

@@ -41,7 +41,7 @@ let
   inherit (pkgs) lib;
 
   safe = import "${expressions}/safe.nix";
-  facts = import "${expressions}/facts.nix" { inherit safe; paths = asked.facts; };
+  prepare = import ./prepared.nix { inherit expressions asked; };
   instrumentation = variant: import "${expressions}/instrumentation.nix" (
     {
       inherit channelScript memoryMiB cores;
@@ -77,21 +77,6 @@ let
     module = builtins.readFile file;
     toplevel = (machineWith (import file) host).toplevel;
   }) (lib.optional rollback changedModule ++ generations);
-  # Written as a module writes it: a name with another sign is quoted.
-  optionPath = lib.concatMapStringsSep "." (
-    part: if builtins.match "[A-Za-z0-9_'-]+" part != null then part else "\"${part}\""
-  );
-  questions = asked.options ++ map (names: { inherit names; path = optionPath names; }) options;
-  document = import "${expressions}/host-config.nix" {
-    inherit safe facts machineOf cardsOf;
-    request = {
-      host = name;
-      options = map (question: question.names) questions;
-      skippedFacts = [ ];
-      refuseImage = false;
-    };
-  } { ${name} = host; };
-
   machine = machineOf host;
   problems = {
     no-config = "it has no config: give an entry of nixosConfigurations";
@@ -106,38 +91,36 @@ let
   features =
     if requiredSystemFeatures != null then requiredSystemFeatures else [ "kvm" "nixos-test" ];
 
-  # Texts of the document name store paths that no check reads; what is needed comes as `machine` and `closure`.
-  prepared = pkgs.writeTextDir "prepared.json" (
-    builtins.toJSON {
-      format = 2;
-      flake = if flake == null then "self" else flake.sourceInfo.url or "self";
-      host = name;
-      options = map (question: question.path) questions;
-      document = builtins.fromJSON (builtins.unsafeDiscardStringContext (builtins.toJSON document));
-      machine = "${machine.package}";
-      closure = "${closure}";
-      generations = map ({ module, toplevel }: { inherit module; toplevel = "${toplevel}"; }) changed;
-      source = if flake == null then null else "${flake}";
-    }
-  );
-  closure = pkgs.closureInfo { rootPaths = [ machine.package machine.toplevel ] ++ map (each: each.toplevel) changed; };
+  prepared = prepare {
+    inherit
+      pkgs
+      name
+      host
+      machine
+      flake
+      options
+      ;
+    generations = changed;
+  };
 
   # The option passthru has no default, and what has none throws.
   asksFor = safe.get host [ "config" "passthru" "pytest-nixos" "profiles" ] [ ];
   judgedBy = if profiles == null then asksFor else profiles;
 
-  repeated = option: values: lib.concatMap (value: [ option value ]) values;
   command = lib.escapeShellArgs (
-    [ "${pytest-nixos}/bin/pytest" "--nixos-prepared" "${prepared}" ]
-    ++ repeated "--nixos-profile" judgedBy
-    ++ repeated "--nixos-suite" suites
-    # pytest would take the store for the root of the tests: it sees a path there before it knows the option.
-    ++ [ "--rootdir" "." "--nixos-fail-on" failOn "--nixos-snapshot" "off" "-p" "no:cacheprovider" ]
-    ++ lib.optionals (waivers != null) [ "--nixos-waivers" "${waivers}" ]
-    # The build sandbox keeps the run script and QEMU apart already, and lets nobody make another one.
-    ++ [ "--nixos-run-script-has-my-rights" ]
-    ++ map (test: "${test}") tests
-    ++ map toString arguments
+    import ./pytest-arguments.nix { inherit lib; } {
+      inherit
+        pytest-nixos
+        suites
+        tests
+        waivers
+        failOn
+        ;
+      inherit (prepared) directory;
+      profiles = judgedBy;
+      # The build sandbox keeps the run script and QEMU apart already, and lets nobody make another one.
+      arguments = [ "--nixos-snapshot" "off" "--nixos-run-script-has-my-rights" ] ++ arguments;
+    }
   );
 in
 if !(host ? config) then
@@ -148,10 +131,13 @@ else
   pkgs.runCommand "pytest-nixos-${name}"
     {
       requiredSystemFeatures = features;
-      passthru = { inherit prepared machine document; };
+      passthru = {
+        inherit machine;
+        inherit (prepared) document;
+        prepared = prepared.directory;
+      };
       # What the derivation needs beside the text of its command.
-      inherit closure;
-      inputs = [ machine.package machine.toplevel ] ++ map (each: each.toplevel) changed ++ lib.optional (flake != null) "${flake}";
+      inherit (prepared) closure inputs;
       meta.description = "What pytest-nixos says of the host ${name}";
     }
     ''

@@ -1,11 +1,13 @@
 # This flake's lib: a host's test as a derivation.
 { lib, self }:
 let
+  expressions = ../pytest_nixos/nix/expressions;
+  asked = builtins.fromJSON (builtins.readFile ./asked.json);
   derivationOf = import ./check-host.nix {
-    expressions = ../pytest_nixos/nix/expressions;
+    inherit expressions asked;
     channelScript = builtins.readFile ../pytest_nixos/machine/channel/guest_channel.bash;
-    asked = builtins.fromJSON (builtins.readFile ./asked.json);
   };
+  lineOf = import ./judge.nix { inherit expressions asked; };
 
   # A derivation that fails as a build fails where a check of the host fails. Arguments: see check-host.nix; by default the plugin is
   # this flake's, for the system that builds.
@@ -19,7 +21,17 @@ in
 {
   inherit checkHost;
 
-  # The same, built whatever the verdict; reports and exit status are its output.
+  # A line of a NixOS test's testScript that judges a node of it. Arguments: see judge.nix.
+  judge =
+    arguments:
+    let
+      pkgs = arguments.pkgs or arguments.node.virtualisation.host.pkgs;
+    in
+    lineOf (
+      { inherit (self.packages.${pkgs.stdenv.hostPlatform.system}) pytest-nixos; } // arguments
+    );
+
+  # checkHost, built whatever the verdict; reports and exit status are its output.
   checkHostReport = arguments: checkHost (arguments // { enforce = false; });
 
   # checks.<system>.<host> for the hosts of a flake, by the system that each is for. Arguments: checkHost's, and `hosts`, the names

@@ -27,7 +27,7 @@ __all__ = ["NotPrepared", "Prepared", "PreparedFlakes", "read_prepared"]
 
 Json = Any
 
-FORMAT = 2
+FORMAT = 3
 _REMEDY = "make it with lib.checkHost of the same release of pytest-nixos"
 
 
@@ -98,7 +98,7 @@ def read_prepared(directory: Path) -> Prepared:
             flake=str(document["flake"]),
             host=str(document["host"]),
             options=tuple(map(str, document["options"])),
-            document=dict(document["document"]),
+            document=dict(json.loads(Path(document["document"]).read_text())),
             machine=Path(document["machine"]),
             closure=Path(document["closure"]),
             source=None if document["source"] is None else Path(document["source"]),
@@ -108,7 +108,7 @@ def read_prepared(directory: Path) -> Prepared:
         )
     except OSError as err:
         raise SettingsError(
-            f"--nixos-prepared {directory}: no prepared host: {err.strerror}: {file}",
+            f"--nixos-prepared {directory}: no prepared host: {err.strerror}: {err.filename}",
             remedy="name a directory that lib.checkHost has made, or use --nixos-flake",
         ) from err
     except (KeyError, TypeError, ValueError) as err:

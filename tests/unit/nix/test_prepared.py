@@ -28,17 +28,18 @@ def prepare(directory: Path, **changes: Any) -> Path:
         {"state": "absent"},
     ]
     prepared = {
-        "format": 2,
+        "format": 3,
         "flake": "self",
         "host": "web",
         "options": list(OPTIONS),
-        "document": known,
+        "document": str(directory / "document.json"),
         "machine": "/nix/store/a",
         "closure": str(closure),
         "source": None,
         "generations": [],
         **changes,
     }
+    (directory / "document.json").write_text(json.dumps(known))
     (directory / "prepared.json").write_text(json.dumps(prepared))
     return directory
 
@@ -99,9 +100,10 @@ def test_the_source_of_the_flake_is_read_where_it_was_given(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"format": 9}, "format 9, this release reads 2"),
+        ({"format": 9}, "format 9, this release reads 3"),
         ({"machine": None}, "is damaged: TypeError"),
         ({"document": 3}, "is damaged: TypeError"),
+        ({"document": "/none"}, "no prepared host: No such file or directory: /none"),
     ],
 )
 def test_a_file_of_another_kind_is_refused(

@@ -18,7 +18,7 @@
   suites ? [ ],
   # Files or directories of tests of your own.
   tests ? [ ],
-  # auto or vm; a container's host is refused, see docs/how-to/nix-checks.md.
+  # auto, vm or container.
   backend ? "auto",
   waivers ? null,
   failOn ? "low",
@@ -83,13 +83,28 @@ let
     no-extend-modules = "it has no extendModules: make it with nixpkgs.lib.nixosSystem of 22.05 or newer";
     no-vm-variant = "its nixpkgs has no virtualisation.vmVariant: it needs 22.05 or newer";
   };
-  startsNoContainer = "it runs as a ${machine.backend}, which needs root and Nix's database; a build has neither. Test it with"
-    + " `pytest --nixos-flake .#${name}`, and name the other hosts: checkFlake self { hosts = [ ... ]; }";
+  isContainer = machine.backend == "container";
+  runsNot = "it would run as ${machine.backend}, which no build can: leave backend out, or say vm or container";
   refuse = reason: throw "pytest-nixos: checkHost: ${name}: ${reason}";
 
-  # As for NixOS's own tests.
+  # As for NixOS's own tests. systemd-nspawn needs root, which with uid-range the builder is, of 65536 ids of its own.
   features =
-    if requiredSystemFeatures != null then requiredSystemFeatures else [ "kvm" "nixos-test" ];
+    if requiredSystemFeatures != null then
+      requiredSystemFeatures
+    else if isContainer then
+      [ "uid-range" "nixos-test" ]
+    else
+      [ "kvm" "nixos-test" ];
+
+  # What starts a container; the first of a name counts, and coreutils come with the build.
+  programs = lib.makeBinPath [ pkgs.systemd pkgs.util-linux pkgs.iproute2 pkgs.e2fsprogs pkgs.nix ];
+  container = ''
+    export PATH=$PATH:${programs}
+    # As nixpkgs' own test driver does for its containers: what the sandbox lacks and systemd-nspawn looks for.
+    if [ ! -e /etc/os-release ]; then touch /etc/os-release; fi
+    if [ ! -w /run ]; then mkdir -p /run && mount -t tmpfs none /run; fi
+    if ! grep -q ' /sys/fs/cgroup cgroup' /proc/mounts; then mkdir -p /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup; fi
+  '';
 
   prepared = prepare {
     inherit
@@ -118,8 +133,13 @@ let
         ;
       inherit (prepared) directory;
       profiles = judgedBy;
-      # The build sandbox keeps the run script and QEMU apart already, and lets nobody make another one.
-      arguments = [ "--nixos-snapshot" "off" "--nixos-run-script-has-my-rights" ] ++ arguments;
+      # The build sandbox keeps the run script and QEMU, or the container's root, apart already, and lets nobody make another one.
+      arguments = [
+        "--nixos-snapshot"
+        "off"
+        (if isContainer then "--nixos-container-root-is-machine-root" else "--nixos-run-script-has-my-rights")
+      ]
+      ++ arguments;
     }
   );
 in
@@ -141,10 +161,11 @@ else
       meta.description = "What pytest-nixos says of the host ${name}";
     }
     ''
-      ${lib.optionalString (machine.backend != "vm") (refuse startsNoContainer)}
+      ${lib.optionalString (!isContainer && machine.backend != "vm") (refuse runsNot)}
       mkdir -p $out/nix-support home
       export HOME=$PWD/home XDG_CACHE_HOME=$PWD/cache XDG_STATE_HOME=$PWD/state XDG_RUNTIME_DIR=$PWD/run
       mkdir -p -m 700 "$XDG_RUNTIME_DIR"
+      ${lib.optionalString isContainer container}
       set +e
       ${command} --nixos-report html:$out/report.html --nixos-report json:$out/report.json \
         --nixos-report sarif:$out/report.sarif --junit-xml $out/junit.xml 2>&1 | tee $out/log.txt

@@ -1,5 +1,9 @@
 # This flake's lib: a host's test as a derivation.
-{ lib, self }:
+{
+  lib,
+  # From a system to a Python environment with bin/pytest and this plugin.
+  pytestOf,
+}:
 let
   expressions = ../pytest_nixos/nix/expressions;
   asked = builtins.fromJSON (builtins.readFile ./asked.json);
@@ -16,10 +20,16 @@ let
     let
       system = (arguments.pkgs or arguments.host.pkgs).stdenv.hostPlatform.system;
     in
-    derivationOf ({ inherit (self.packages.${system}) pytest-nixos; } // arguments);
+    derivationOf ({ pytest-nixos = pytestOf system; } // arguments);
 in
 {
   inherit checkHost;
+
+  # The same functions with another environment, from a system to it: one with packages of suites, see pytestWith.
+  using = other: import ./lib.nix { inherit lib; pytestOf = other; };
+
+  # pytest with this plugin and packages of suites: { pkgs; suites = python: [ ... ]; }.
+  pytestWith = import ./package.nix;
 
   # A line of a NixOS test's testScript that judges a node of it. Arguments: see judge.nix.
   judge =
@@ -27,9 +37,7 @@ in
     let
       pkgs = arguments.pkgs or arguments.node.virtualisation.host.pkgs;
     in
-    lineOf (
-      { inherit (self.packages.${pkgs.stdenv.hostPlatform.system}) pytest-nixos; } // arguments
-    );
+    lineOf ({ pytest-nixos = pytestOf pkgs.stdenv.hostPlatform.system; } // arguments);
 
   # checkHost, built whatever the verdict; reports and exit status are its output.
   checkHostReport = arguments: checkHost (arguments // { enforce = false; });

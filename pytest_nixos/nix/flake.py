@@ -448,6 +448,12 @@ class Flakes:
         """Forget what was found out about the flakes: it was on another machine."""
         self._opened.clear()
 
+    def registration(self, system: Path) -> bytes | None:  # noqa: ARG002 - of those without Nix
+        """Return what the store's database says of all that `system` needs, ``None`` where Nix is
+        here to be asked.
+        """
+        return None
+
     def of(self, ref: FlakeRef) -> Flake:
         """Return the flake of a ref."""
         if ref not in self._opened:

@@ -278,6 +278,9 @@ class PreparedFlakes(Flakes):
                 remedy="name each once, or give one another name: lib.checkHost { name = ...; }",
             )
 
+    def registration(self, system: Path) -> bytes:
+        return self.nix.dump_database(self.nix.closure(system))
+
     def of(self, ref: FlakeRef) -> Flake:
         if ref not in self._opened:
             hosts = {host.host: host for host in self._hosts if host.ref.flake == ref}

@@ -136,6 +136,7 @@ class Launch:
             memory_mib=memory.mib,
             cores=settings.cores,
             secrets=secrets,
+            registration=None if live else self._session.flakes.registration(system),
         )
         changed = self._config.hook.pytest_nixos_machine_spec(config=self._config, spec=spec)
         return spec if changed is None else changed

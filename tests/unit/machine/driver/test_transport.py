@@ -69,7 +69,7 @@ def test_a_command_is_a_script_of_its_own(rig: Rig) -> None:
 
 
 def test_input_is_what_was_given_and_ends(rig: Rig) -> None:
-    data = bytes(range(256)) * 2000
+    data = bytes(range(256)) * 800
     done = rig.transport.run("sha256sum; cat | wc -c", deadline=soon(), stdin=data)
     assert done.stdout_text.splitlines()[-1] == "0"
     done = rig.transport.run("cat", deadline=soon(), stdin=data)
@@ -122,12 +122,12 @@ def test_threads_take_turns(rig: Rig) -> None:
     def work(number: int) -> None:
         found.append(rig.transport.run(f"echo {number}", deadline=soon()).stdout)
 
-    threads = [threading.Thread(target=work, args=(n,)) for n in range(6)]
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(found) == [b"%d\n" % n for n in range(6)]
+    assert sorted(found) == [b"%d\n" % n for n in range(3)]
 
 
 def test_several_go_in_one_trip(rig: Rig) -> None:

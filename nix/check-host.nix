@@ -31,6 +31,8 @@
   generations ? [ ],
   # Whether there are generations at all; without, the suite rollback is not applicable, and the host is evaluated once less.
   rollback ? true,
+  # Whether the generations of the suite life are inputs too, some ten evaluations of the host more; without, it is not applicable.
+  life ? false,
   # More arguments of pytest.
   arguments ? [ ],
   requiredSystemFeatures ? null,
@@ -58,14 +60,17 @@ let
       files = builtins.any (argument: lib.hasPrefix "--nixos-secret" (toString argument)) arguments;
     };
   };
-  cardsOf = import "${expressions}/cards.nix" { inherit safe; salt = name; };
-  machineWith =
-    delta:
+  cardsOf = import "${expressions}/cards.nix" {
+    inherit safe;
+    salt = name;
+  };
+  machineAs =
+    backend: delta:
     import "${expressions}/machine.nix" {
       inherit safe backend instrumentation saving testSecrets cardsOf delta;
       standIn = false;
-    };
-  machineOf = machineWith { };
+    } host;
+  machine = machineAs backend { };
 
   changedSysctl = safe.get host [ "config" "boot" "kernel" "sysctl" asked.rollbackSysctl ] null;
   changedModule =
@@ -75,9 +80,31 @@ let
       ./rollback/changed-but-sysctl.nix;
   changed = map (file: {
     module = builtins.readFile file;
-    toplevel = (machineWith (import file) host).toplevel;
+    toplevel = (machineAs backend (import file)).toplevel;
+    inherit (machine) backend;
   }) (lib.optional rollback changedModule ++ generations);
-  machine = machineOf host;
+
+  # The suite life reboots, into a generation of its choice: its VM has a disk and boot loader of its own.
+  lifeBackend = if isContainer then "container" else "boot-loader";
+  loaderMachine = machineAs lifeBackend { };
+  hasFirewall = safe.get host [ "config" "networking" "firewall" "enable" ] false;
+  isNeeded =
+    { only, ... }:
+    only == ""
+    || only == "container" && isContainer
+    || only == "firewall" && hasFirewall
+    || only == "no-firewall" && !hasFirewall;
+  lifeGenerations = lib.concatLists (
+    lib.zipListsWith (
+      known: module:
+      lib.optional (isNeeded known) {
+        inherit (known) module;
+        backend = lifeBackend;
+        toplevel = (machineAs lifeBackend module).toplevel;
+      }
+    ) (builtins.fromJSON (builtins.readFile ./life.json)) (import ./life.nix)
+  );
+
   problems = {
     no-config = "it has no config: give an entry of nixosConfigurations";
     no-extend-modules = "it has no extendModules: make it with nixpkgs.lib.nixosSystem of 22.05 or newer";
@@ -111,11 +138,11 @@ let
       pkgs
       name
       host
-      machine
       flake
       options
       ;
-    generations = changed;
+    machines = [ machine ] ++ lib.optional (life && !isContainer) loaderMachine;
+    generations = changed ++ lib.optionals life lifeGenerations;
   };
 
   # The option passthru has no default, and what has none throws.

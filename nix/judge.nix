@@ -55,10 +55,15 @@ let
       options
       ;
     # What runs is the test's; nothing is started, so its run script is not needed.
-    machine = host.asMachine // {
-      package = host.asMachine.toplevel;
-      program = "";
-    };
+    machines = [
+      (
+        host.asMachine
+        // {
+          package = host.asMachine.toplevel;
+          program = "";
+        }
+      )
+    ];
   };
 
   command = import ./pytest-arguments.nix { inherit lib; } {

@@ -12,12 +12,12 @@ in
   name,
   # An entry of nixosConfigurations, or what test-node.nix makes of a node.
   host,
-  # What machine.nix returns for it, evaluated once for all that read it.
-  machine,
+  # What machine.nix returns for it, evaluated once for all that read it: first the one that tests share.
+  machines,
   flake,
   # Option paths beside those that controls read, as lists of names.
   options,
-  # Further generations: [ { module; toplevel; } ].
+  # Further generations: [ { backend; module; toplevel; } ].
   generations ? [ ],
 }:
 let
@@ -34,7 +34,7 @@ let
       path = optionPath names;
     }) options;
 
-  document = import "${expressions}/host-config.nix" {
+  documentOf = machine: import "${expressions}/host-config.nix" {
     inherit safe facts;
     machineOf = _: machine;
     request = {
@@ -47,28 +47,26 @@ let
 
   # A file of its own: it is most of a megabyte, and would be parsed, quoted and hashed again with each text that it stood in. Store paths
   # that its texts name no check reads.
-  documentFile = builtins.toFile "pytest-nixos-document.json" (
-    builtins.unsafeDiscardStringContext (builtins.toJSON document)
-  );
+  documentFile =
+    machine:
+    builtins.toFile "pytest-nixos-document.json" (
+      builtins.unsafeDiscardStringContext (builtins.toJSON (documentOf machine))
+    );
 
-  closure = pkgs.closureInfo {
-    rootPaths = [
+  built =
+    lib.concatMap (machine: [
       machine.package
       machine.toplevel
-    ]
+    ]) machines
     ++ map (each: each.toplevel) generations;
-  };
+  closure = pkgs.closureInfo { rootPaths = built; };
 in
 {
-  inherit document closure;
+  inherit closure;
+  document = documentOf (lib.head machines);
 
   # What a derivation needs beside the directory.
-  inputs = [
-    machine.package
-    machine.toplevel
-  ]
-  ++ map (each: each.toplevel) generations
-  ++ lib.optional (flake != null) "${flake}";
+  inputs = built ++ lib.optional (flake != null) "${flake}";
 
   directory = pkgs.writeTextDir "prepared.json" (
     builtins.toJSON {
@@ -76,13 +74,20 @@ in
       flake = if flake == null then "self" else flake.sourceInfo.url or "self";
       host = name;
       options = map (question: question.path) questions;
-      document = "${documentFile}";
-      machine = "${machine.package}";
+      machines = map (machine: {
+        inherit (machine) backend;
+        document = "${documentFile machine}";
+        package = "${machine.package}";
+      }) machines;
       closure = "${closure}";
       generations = map (
-        { module, toplevel }:
         {
-          inherit module;
+          backend,
+          module,
+          toplevel,
+        }:
+        {
+          inherit backend module;
           toplevel = "${toplevel}";
         }
       ) generations;

@@ -133,9 +133,7 @@ def test_no_test_is_refused(flake_dir: Path, text: str) -> None:
 def test_specialisation_is_shown_as_typed_and_asked_of_nix_by_its_path() -> None:
     host = HostRef(FlakeRef("/f"), "a.b^gaming")
     assert str(host) == "/f#a.b^gaming"
-    assert host.config == (
-        'nixosConfigurations."a.b".config.specialisation."gaming".configuration'
-    )
+    assert host.config == ('nixosConfigurations."a.b".config.specialisation."gaming".configuration')
 
 
 def test_nix_quote_leaves_nothing_to_interpolate() -> None:

@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from pytest_nixos.errors import EvalError, FlakeError, NixosError
+from pytest_nixos.errors import EvalError, FlakeError, NixosError, Unanswerable
 from pytest_nixos.nix.argv import NixSettings, flake_options
 from pytest_nixos.nix.known_failures import (
     FLAKE_FAILURES,
@@ -254,7 +254,7 @@ def no_such_input(flake: FlakeRef, name: str, known: Sequence[str]) -> FlakeErro
     )
 
 
-def not_a_machine(host: HostRef, problem: str) -> EvalError:
+def not_a_machine(host: HostRef, problem: str) -> NixosError:
     """Say why an entry of ``nixosConfigurations`` cannot be made into a machine."""
     says, remedy = {
         "no-config": (
@@ -274,7 +274,9 @@ def not_a_machine(host: HostRef, problem: str) -> EvalError:
             "leave --nixos-backend and generations to hosts of nixosConfigurations",
         ),
     }[problem]
-    return EvalError(f"{host}: {says}", remedy=remedy)
+    # Of a node there is an answer to other questions: what asks this one is not applicable.
+    kind = Unanswerable if problem == "test-node" else EvalError
+    return kind(f"{host}: {says}", remedy=remedy)
 
 
 def recognised(

@@ -29,7 +29,7 @@ from pytest_nixos.machine.vm.run_script import parse_run_script
         ),
         (
             '-netdev vde,id=vlan1,sock="$QEMU_VDE_SOCKET_1" -netdev vde,id=vlan2,sock="$QEMU_VDE_SOCKET_7" -m 1',
-            "-netdev hubport,id=vlan1,hubid=1001 -netdev hubport,id=vlan2,hubid=1002 -m 1",
+            "-netdev socket,id=vlan1,listen=127.0.0.1:0 -netdev socket,id=vlan2,listen=127.0.0.1:0 -m 1",
             ("the test's network vlan1", "the test's network vlan2"),
         ),
         ("-netdev user,id=user.0 # vde,id=x", "-netdev user,id=user.0 # vde,id=x", ()),

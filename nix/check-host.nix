@@ -150,7 +150,7 @@ let
   judgedBy = if profiles == null then asksFor else profiles;
 
   command = lib.escapeShellArgs (
-    import ./pytest-arguments.nix { inherit lib; } {
+    import ./pytest-arguments.nix { inherit lib refuse; } {
       inherit
         pytest-nixos
         suites

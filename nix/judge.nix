@@ -66,7 +66,7 @@ let
     ];
   };
 
-  command = import ./pytest-arguments.nix { inherit lib; } {
+  command = import ./pytest-arguments.nix { inherit lib refuse; } {
     inherit pytest-nixos suites tests waivers failOn arguments;
     inherit (prepared) directory;
     profiles =

@@ -136,7 +136,7 @@ let
     # As nixpkgs' own test driver does for its containers: what the sandbox lacks and systemd-nspawn looks for.
     if [ ! -e /etc/os-release ]; then touch /etc/os-release; fi
     if [ ! -w /run ]; then mkdir -p /run && mount -t tmpfs none /run; fi
-    if ! grep -q ' /sys/fs/cgroup cgroup' /proc/mounts; then mkdir -p /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup; fi
+    if ! grep -q ' /sys/fs/cgroup' /proc/mounts; then mkdir -p /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup; fi
   '';
 
   prepared = prepare {

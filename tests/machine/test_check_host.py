@@ -181,8 +181,14 @@ def test_a_failed_check_fails_the_build(flake: Path) -> None:
 @pytest.mark.parametrize(
     ("attribute", "words"),
     [
-        ("wrong.tests.drvPath", "llm-host: tests: /home/me/test_web.py is a text, and a build sees no"),
-        ("wrong.list.drvPath", "llm-host: profiles: expected a list, got string: profiles = [ ... ];"),
+        (
+            "wrong.tests.drvPath",
+            "llm-host: tests: /home/me/test_web.py is a text, and a build sees no",
+        ),
+        (
+            "wrong.list.drvPath",
+            "llm-host: profiles: expected a list, got string: profiles = [ ... ];",
+        ),
         ("wrong.severity.drvPath", "failOn: medum; known: style, low, medium, high, critical"),
         ("wrong.waivers.drvPath", "waivers: waivers.toml is a text, and a build sees no file"),
         ("wrong.word.drvPath", "called with unexpected argument 'profile'"),

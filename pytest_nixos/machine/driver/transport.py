@@ -135,7 +135,8 @@ class DriverTransport:
     def _script(self, place: str, deadline: Deadline) -> str:
         limit_s = max(1, math.ceil(deadline.remaining_s))
         clean = f"env -i HOME=/root USER=root LOGNAME=root TERM=dumb PATH={_PATH}"
-        run = f"bash -c {shlex.quote(_RUN)} pytest-nixos {place}"
+        # bash reads root's ~/.bashrc where its input is a socket, as it is under a driver of containers.
+        run = f"bash --norc -c {shlex.quote(_RUN)} pytest-nixos {place} </dev/null"
         size = f'"$(($(stat -c %s {place}/stdout) + $(stat -c %s {place}/stderr)))"'
         return (
             f"set +eu; set +o pipefail; touch {place}/stdin {place}/stdout {place}/stderr; "

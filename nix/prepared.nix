@@ -36,6 +36,10 @@ let
 
   documentOf = machine: import "${expressions}/host-config.nix" {
     inherit safe facts;
+    cardsOf = import "${expressions}/cards.nix" {
+      inherit safe;
+      salt = name;
+    };
     machineOf = _: machine;
     request = {
       host = name;

@@ -13,7 +13,10 @@
         "aarch64-linux"
       ];
       forAll = make: lib.genAttrs systems (system: make nixpkgs.legacyPackages.${system});
-      check = import ./nix/lib.nix { inherit lib self; };
+      check = import ./nix/lib.nix {
+        inherit lib;
+        pytestOf = system: self.packages.${system}.pytest-nixos;
+      };
     in
     {
       overlays.default = final: prev: {
@@ -55,6 +58,11 @@
       templates.default = {
         path = ./nix/template;
         description = "A flake whose hosts are judged by `nix flake check`";
+      };
+
+      templates.suites = {
+        path = ./nix/suites;
+        description = "A package of suites, controls and a profile for several flakes";
       };
 
       checks = forAll (pkgs: {

@@ -18,7 +18,7 @@
   suites ? [ ],
   # Files or directories of tests of your own.
   tests ? [ ],
-  # auto or vm; a container's host is refused, see docs/how-to/nix-checks.md.
+  # auto, vm or container.
   backend ? "auto",
   waivers ? null,
   failOn ? "low",
@@ -31,6 +31,8 @@
   generations ? [ ],
   # Whether there are generations at all; without, the suite rollback is not applicable, and the host is evaluated once less.
   rollback ? true,
+  # Whether the generations of the suite life are inputs too, some ten evaluations of the host more; without, it is not applicable.
+  life ? false,
   # More arguments of pytest.
   arguments ? [ ],
   requiredSystemFeatures ? null,
@@ -41,7 +43,7 @@ let
   inherit (pkgs) lib;
 
   safe = import "${expressions}/safe.nix";
-  facts = import "${expressions}/facts.nix" { inherit safe; paths = asked.facts; };
+  prepare = import ./prepared.nix { inherit expressions asked; };
   instrumentation = variant: import "${expressions}/instrumentation.nix" (
     {
       inherit channelScript memoryMiB cores;
@@ -58,14 +60,17 @@ let
       files = builtins.any (argument: lib.hasPrefix "--nixos-secret" (toString argument)) arguments;
     };
   };
-  cardsOf = import "${expressions}/cards.nix" { inherit safe; salt = name; };
-  machineWith =
-    delta:
+  cardsOf = import "${expressions}/cards.nix" {
+    inherit safe;
+    salt = name;
+  };
+  machineAs =
+    backend: delta:
     import "${expressions}/machine.nix" {
       inherit safe backend instrumentation saving testSecrets cardsOf delta;
       standIn = false;
-    };
-  machineOf = machineWith { };
+    } host;
+  machine = machineAs backend { };
 
   changedSysctl = safe.get host [ "config" "boot" "kernel" "sysctl" asked.rollbackSysctl ] null;
   changedModule =
@@ -75,69 +80,100 @@ let
       ./rollback/changed-but-sysctl.nix;
   changed = map (file: {
     module = builtins.readFile file;
-    toplevel = (machineWith (import file) host).toplevel;
+    toplevel = (machineAs backend (import file)).toplevel;
+    inherit (machine) backend;
   }) (lib.optional rollback changedModule ++ generations);
-  # Written as a module writes it: a name with another sign is quoted.
-  optionPath = lib.concatMapStringsSep "." (
-    part: if builtins.match "[A-Za-z0-9_'-]+" part != null then part else "\"${part}\""
-  );
-  questions = asked.options ++ map (names: { inherit names; path = optionPath names; }) options;
-  document = import "${expressions}/host-config.nix" {
-    inherit safe facts machineOf cardsOf;
-    request = {
-      host = name;
-      options = map (question: question.names) questions;
-      skippedFacts = [ ];
-      refuseImage = false;
-    };
-  } { ${name} = host; };
 
-  machine = machineOf host;
+  # The suite life reboots, into a generation of its choice: its VM has a disk and boot loader of its own.
+  lifeBackend = if isContainer then "container" else "boot-loader";
+  loaderMachine = machineAs lifeBackend { };
+  hasFirewall = safe.get host [ "config" "networking" "firewall" "enable" ] false;
+  isNeeded =
+    { only, ... }:
+    only == ""
+    || only == "container" && isContainer
+    || only == "firewall" && hasFirewall
+    || only == "no-firewall" && !hasFirewall;
+  lifeGenerations = lib.concatLists (
+    lib.zipListsWith (
+      known: module:
+      lib.optional (isNeeded known) {
+        inherit (known) module;
+        backend = lifeBackend;
+        toplevel = (machineAs lifeBackend module).toplevel;
+      }
+    ) (builtins.fromJSON (builtins.readFile ./life.json)) (import ./life.nix)
+  );
+
   problems = {
     no-config = "it has no config: give an entry of nixosConfigurations";
     no-extend-modules = "it has no extendModules: make it with nixpkgs.lib.nixosSystem of 22.05 or newer";
     no-vm-variant = "its nixpkgs has no virtualisation.vmVariant: it needs 22.05 or newer";
   };
-  startsNoContainer = "it runs as a ${machine.backend}, which needs root and Nix's database; a build has neither. Test it with"
-    + " `pytest --nixos-flake .#${name}`, and name the other hosts: checkFlake self { hosts = [ ... ]; }";
+  isContainer = machine.backend == "container";
+  runsNot = "it would run as ${machine.backend}, which no build can: leave backend out, or say vm or container";
   refuse = reason: throw "pytest-nixos: checkHost: ${name}: ${reason}";
 
-  # As for NixOS's own tests.
+  # As for NixOS's own tests. systemd-nspawn needs root, which with uid-range the builder is, of 65536 ids of its own.
   features =
-    if requiredSystemFeatures != null then requiredSystemFeatures else [ "kvm" "nixos-test" ];
+    if requiredSystemFeatures != null then
+      requiredSystemFeatures
+    else if isContainer then
+      [ "uid-range" "nixos-test" ]
+    else
+      [ "kvm" "nixos-test" ];
 
-  # Texts of the document name store paths that no check reads; what is needed comes as `machine` and `closure`.
-  prepared = pkgs.writeTextDir "prepared.json" (
-    builtins.toJSON {
-      format = 2;
-      flake = if flake == null then "self" else flake.sourceInfo.url or "self";
-      host = name;
-      options = map (question: question.path) questions;
-      document = builtins.fromJSON (builtins.unsafeDiscardStringContext (builtins.toJSON document));
-      machine = "${machine.package}";
-      closure = "${closure}";
-      generations = map ({ module, toplevel }: { inherit module; toplevel = "${toplevel}"; }) changed;
-      source = if flake == null then null else "${flake}";
-    }
-  );
-  closure = pkgs.closureInfo { rootPaths = [ machine.package machine.toplevel ] ++ map (each: each.toplevel) changed; };
+  # What starts a container, before what the build has of the same names.
+  programs = lib.makeBinPath [ pkgs.systemd pkgs.util-linux pkgs.iproute2 pkgs.e2fsprogs pkgs.nix ];
+  container = ''
+    export PATH=${programs}:$PATH
+    # Nix keeps builders from making setuid files, so that sudo, su and the rest of a host's wrappers would fail, which is not the host's fault.
+    touch setuid
+    if [ "$(id -u)" != 0 ] || ! chmod u+s setuid; then
+      echo "pytest-nixos: ${name} was not judged: a container needs a builder that is root (uid-range) and may make setuid files (nix.conf: filter-syscalls = false)" >&2
+      exit 1
+    fi
+    # As nixpkgs' own test driver does for its containers: what the sandbox lacks and systemd-nspawn looks for.
+    if [ ! -e /etc/os-release ]; then touch /etc/os-release; fi
+    if [ ! -w /run ]; then mkdir -p /run && mount -t tmpfs none /run; fi
+    if ! grep -q ' /sys/fs/cgroup' /proc/mounts; then mkdir -p /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup; fi
+  '';
+
+  prepared = prepare {
+    inherit
+      pkgs
+      name
+      host
+      flake
+      options
+      ;
+    machines = [ machine ] ++ lib.optional (life && !isContainer) loaderMachine;
+    generations = changed ++ lib.optionals life lifeGenerations;
+  };
 
   # The option passthru has no default, and what has none throws.
   asksFor = safe.get host [ "config" "passthru" "pytest-nixos" "profiles" ] [ ];
   judgedBy = if profiles == null then asksFor else profiles;
 
-  repeated = option: values: lib.concatMap (value: [ option value ]) values;
   command = lib.escapeShellArgs (
-    [ "${pytest-nixos}/bin/pytest" "--nixos-prepared" "${prepared}" ]
-    ++ repeated "--nixos-profile" judgedBy
-    ++ repeated "--nixos-suite" suites
-    # pytest would take the store for the root of the tests: it sees a path there before it knows the option.
-    ++ [ "--rootdir" "." "--nixos-fail-on" failOn "--nixos-snapshot" "off" "-p" "no:cacheprovider" ]
-    ++ lib.optionals (waivers != null) [ "--nixos-waivers" "${waivers}" ]
-    # The build sandbox keeps the run script and QEMU apart already, and lets nobody make another one.
-    ++ [ "--nixos-run-script-has-my-rights" ]
-    ++ map (test: "${test}") tests
-    ++ map toString arguments
+    import ./pytest-arguments.nix { inherit lib refuse; } {
+      inherit
+        pytest-nixos
+        suites
+        tests
+        waivers
+        failOn
+        ;
+      inherit (prepared) directory;
+      profiles = judgedBy;
+      # The build sandbox keeps the run script and QEMU, or the container's root, apart already, and lets nobody make another one.
+      arguments = [
+        "--nixos-snapshot"
+        "off"
+        (if isContainer then "--nixos-container-root-is-machine-root" else "--nixos-run-script-has-my-rights")
+      ]
+      ++ arguments;
+    }
   );
 in
 if !(host ? config) then
@@ -148,17 +184,21 @@ else
   pkgs.runCommand "pytest-nixos-${name}"
     {
       requiredSystemFeatures = features;
-      passthru = { inherit prepared machine document; };
+      passthru = {
+        inherit machine;
+        inherit (prepared) document;
+        prepared = prepared.directory;
+      };
       # What the derivation needs beside the text of its command.
-      inherit closure;
-      inputs = [ machine.package machine.toplevel ] ++ map (each: each.toplevel) changed ++ lib.optional (flake != null) "${flake}";
+      inherit (prepared) closure inputs;
       meta.description = "What pytest-nixos says of the host ${name}";
     }
     ''
-      ${lib.optionalString (machine.backend != "vm") (refuse startsNoContainer)}
+      ${lib.optionalString (!isContainer && machine.backend != "vm") (refuse runsNot)}
       mkdir -p $out/nix-support home
       export HOME=$PWD/home XDG_CACHE_HOME=$PWD/cache XDG_STATE_HOME=$PWD/state XDG_RUNTIME_DIR=$PWD/run
       mkdir -p -m 700 "$XDG_RUNTIME_DIR"
+      ${lib.optionalString isContainer container}
       set +e
       ${command} --nixos-report html:$out/report.html --nixos-report json:$out/report.json \
         --nixos-report sarif:$out/report.sarif --junit-xml $out/junit.xml 2>&1 | tee $out/log.txt

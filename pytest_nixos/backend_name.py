@@ -24,19 +24,28 @@ class BackendName(enum.StrEnum):
     CONTAINER = "container"
     #: a live host, reached by ssh
     SSH = "ssh"
+    #: a VM that a NixOS test has started, reached through its driver
+    TEST_DRIVER = "test-driver"
 
     @property
     def place(self) -> str:
         """Where it runs, as far as it matters to what can be judged there: ``vm``,
         ``container``, ``bare-metal``.
         """
-        match self:
-            case BackendName.SSH:
-                return "bare-metal"
-            case BackendName.VM_WITH_BOOT_LOADER:
-                return BackendName.VM.value
-            case _:
-                return self.value
+        return "bare-metal" if self is BackendName.SSH else self.kind.value
+
+    @property
+    def kind(self) -> BackendName:
+        """The one of :data:`EVERYWHERE` as which it is judged."""
+        a_vm = self in (BackendName.VM_WITH_BOOT_LOADER, BackendName.TEST_DRIVER)
+        return BackendName.VM if a_vm else self
+
+    @property
+    def runs_already(self) -> bool:
+        """Whether the machine is somebody else's: this session did not start it, and leaves it as
+        it is.
+        """
+        return self in (BackendName.SSH, BackendName.TEST_DRIVER)
 
     @classmethod
     def named(cls, word: str) -> BackendName:

@@ -10,15 +10,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 __all__ = [
+    "BEGUN",
     "CHANGES",
     "DATA",
     "EVERYTHING",
+    "FAILING_ACTIVATION",
+    "FAILING_UNIT",
     "LOOK",
+    "NAME",
+    "PANIC",
+    "SLOW",
+    "SYNTAX_ERROR",
     "Change",
+    "Prebuilt",
     "base_module",
     "look_at",
     "module",
     "not_as_before",
+    "prebuilt",
 ]
 
 NAME = "pytest-nixos-life"
@@ -27,6 +36,32 @@ _PORT = 47113
 # Belongs to a network namespace, so that a container has its own.
 _SYSCTL = "net.ipv4.tcp_keepalive_time"
 _FIREWALL = f"{{ nft list ruleset; iptables-save; }} 2>/dev/null | grep -c -w {_PORT}"
+
+# What goes wrong on purpose, as text of a module's body.
+FAILING_UNIT = f"""
+  systemd.services."{NAME}-failing" = {{
+    wantedBy = [ "multi-user.target" ];
+    serviceConfig = {{ Type = "oneshot"; ExecStart = "${{pkgs.coreutils}}/bin/false"; }};
+  }};
+"""
+FAILING_ACTIVATION = f"""
+  system.activationScripts."{NAME}".text = "echo '{NAME}: on purpose'; false";
+"""
+# An unbalanced quote: systemd ignores the line, and a service without a command does not load.
+SYNTAX_ERROR = f"""
+  systemd.services."{NAME}-kept".serviceConfig.ExecStart = lib.mkForce "'unbalanced";
+"""
+# Process 1 ends before it becomes systemd: the kernel panics, a container ends.
+PANIC = """
+  boot.postBootCommands = "echo 'pytest-nixos: process 1 ends on purpose'; exit 1";
+"""
+BEGUN = f"/run/{NAME}-begun"
+# Not while it boots: there is no booted system before the activation then.
+SLOW = f"""
+  system.activationScripts."{NAME}".text = ''
+    if [ -e /run/booted-system ]; then touch {BEGUN}; ${{pkgs.coreutils}}/bin/sleep 600; fi
+  '';
+"""
 
 LOOK = f"""
 printf 'etc=%s\\n' "$(cat /etc/{NAME} 2>/dev/null)"
@@ -156,3 +191,35 @@ def module(values: Mapping[str, str], more: str = "") -> str:
   ];
 }}
 """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prebuilt:
+    """A generation of this suite, for who builds all of them before the run (``lib.checkHost``).
+
+    :param only: ``container`` where no VM needs it; ``firewall`` or ``no-firewall`` where the host's
+        firewall decides.
+    """
+
+    module: str
+    only: str = ""
+
+
+def prebuilt() -> tuple[Prebuilt, ...]:
+    """Return every generation that the tests of this suite build."""
+    without = everything(tuple(change for change in CHANGES if not change.needs_firewall))
+    always = [
+        *(module(values) for values in ({}, {"etc": "new"}, {"kept": "new"})),
+        module({"etc": "new", "kept": "new"}),
+        *(
+            module({}, more)
+            for more in (FAILING_UNIT, FAILING_ACTIVATION, SYNTAX_ERROR, PANIC, SLOW)
+        ),
+    ]
+    single = [module(change.values) for change in CHANGES]
+    return (
+        *(Prebuilt(module=text) for text in always),
+        Prebuilt(module=module(EVERYTHING.values), only="firewall"),
+        Prebuilt(module=module(without.values), only="no-firewall"),
+        *(Prebuilt(module=text, only="container") for text in single if text not in always),
+    )

@@ -16,31 +16,20 @@ from pytest_nixos import (
     not_applicable,
 )
 
-from .changes import NAME, not_as_before
+from .changes import (
+    FAILING_ACTIVATION,
+    FAILING_UNIT,
+    NAME,
+    PANIC,
+    SYNTAX_ERROR,
+    not_as_before,
+)
 from .stage import Stage, base_stage  # noqa: F401 - a fixture
 
 pytestmark = [
     pytest.mark.nixos_destructive,
     pytest.mark.nixos_requires("boot-loader", "container"),
 ]
-
-_FAILING_UNIT = f"""
-  systemd.services."{NAME}-failing" = {{
-    wantedBy = [ "multi-user.target" ];
-    serviceConfig = {{ Type = "oneshot"; ExecStart = "${{pkgs.coreutils}}/bin/false"; }};
-  }};
-"""
-_FAILING_ACTIVATION = f"""
-  system.activationScripts."{NAME}".text = "echo '{NAME}: on purpose'; false";
-"""
-# An unbalanced quote: systemd ignores the line, and a service without a command does not load.
-_SYNTAX_ERROR = f"""
-  systemd.services."{NAME}-kept".serviceConfig.ExecStart = lib.mkForce "'unbalanced";
-"""
-# Process 1 ends before it becomes systemd: the kernel panics, a container ends.
-_PANIC = """
-  boot.postBootCommands = "echo 'pytest-nixos: process 1 ends on purpose'; exit 1";
-"""
 
 _MOST_TRIES = 10
 
@@ -56,7 +45,7 @@ class Fall:
 
 @pytest.mark.nixos_control("RBK-012")
 def test_failing_unit(stage: Stage, nixos_evidence: Evidence) -> None:
-    fall = _fall(stage, _FAILING_UNIT, nixos_evidence)
+    fall = _fall(stage, FAILING_UNIT, nixos_evidence)
     unit = f"{NAME}-failing.service"
     _judge(stage, fall, nixos_evidence, SwitchEnd.UNITS_FAILED, {unit})
     assert unit in fall.switched.announced.failed, "the switch does not name the unit that failed"
@@ -64,13 +53,13 @@ def test_failing_unit(stage: Stage, nixos_evidence: Evidence) -> None:
 
 @pytest.mark.nixos_control("RBK-013")
 def test_failing_activation_script(stage: Stage, nixos_evidence: Evidence) -> None:
-    fall = _fall(stage, _FAILING_ACTIVATION, nixos_evidence)
+    fall = _fall(stage, FAILING_ACTIVATION, nixos_evidence)
     _judge(stage, fall, nixos_evidence, SwitchEnd.ACTIVATION_FAILED, set())
 
 
 @pytest.mark.nixos_control("RBK-014")
 def test_syntax_error_in_a_unit(stage: Stage, nixos_evidence: Evidence) -> None:
-    fall = _fall(stage, _SYNTAX_ERROR, nixos_evidence)
+    fall = _fall(stage, SYNTAX_ERROR, nixos_evidence)
     _judge(stage, fall, nixos_evidence, SwitchEnd.UNITS_FAILED, set())
     assert fall.after["kept-state"] == "active", "the unit does not run again after the rollback"
 
@@ -79,7 +68,7 @@ def test_syntax_error_in_a_unit(stage: Stage, nixos_evidence: Evidence) -> None:
 def test_generation_that_does_not_boot(stage: Stage, nixos_evidence: Evidence) -> None:
     stage.reset()
     life, good = stage.generations, stage.base
-    bad = life.boot(stage.build({}, _PANIC)).toplevel
+    bad = life.boot(stage.build({}, PANIC)).toplevel
     number = life.list()[-1].number
     # The documented way to try a kernel: once, with the known-good generation as the default.
     life.rollback(Verb.BOOT)
@@ -114,7 +103,7 @@ def test_boot_counting(stage: Stage, nixos_evidence: Evidence) -> None:
     if stage.machine.boots_from is not BootsFrom.LOADER or not (counted or blessed):
         not_applicable("the host's boot loader counts no boots")
     stage.reset()
-    life.boot(stage.build({}, _PANIC))
+    life.boot(stage.build({}, PANIC))
     failures = 0
     stage.tell("letting the boot loader count down")
     stage.machine.power_off(orderly=True)

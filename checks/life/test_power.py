@@ -8,7 +8,7 @@ import pytest
 
 from pytest_nixos import Evidence, PowerOutcome, poll
 
-from .changes import NAME, not_as_before
+from .changes import BEGUN, SLOW, not_as_before
 from .stage import Stage, base_stage  # noqa: F401 - a fixture
 
 pytestmark = [
@@ -17,13 +17,6 @@ pytestmark = [
 ]
 
 # The activation tells that it has begun, and stays there until the power goes.
-_BEGUN = f"/run/{NAME}-begun"
-# Not while it boots: there is no booted system before the activation then.
-_SLOW = f"""
-  system.activationScripts."{NAME}".text = ''
-    if [ -e /run/booted-system ]; then touch {_BEGUN}; ${{pkgs.coreutils}}/bin/sleep 600; fi
-  '';
-"""
 _SLOW_LIMIT_S = 300.0
 _CUT = "for link in $(ls /sys/class/net); do [ $link = lo ] || ip link set dev $link down; done"
 _JOIN = "for link in $(ls /sys/class/net); do [ $link = lo ] || ip link set dev $link up; done"
@@ -72,14 +65,12 @@ def test_rollback_without_network(stage: Stage, nixos_evidence: Evidence) -> Non
 @pytest.mark.nixos_control("RBK-018")
 def test_power_loss_in_the_middle_of_a_switch(stage: Stage, nixos_evidence: Evidence) -> None:
     life = stage.reset()
-    slow = stage.build({}, _SLOW)
+    slow = stage.build({}, SLOW)
     life.set_profile(slow)
     stage.tell("losing power in the middle of a switch")
     stage.machine.run(f"cd / && nohup {slow}/bin/switch-to-configuration switch >/dev/null 2>&1 &")
     deadline = stage.machine.deadline(_SLOW_LIMIT_S)
-    begun = poll(
-        lambda: stage.machine.run(f"test -e {_BEGUN}").succeeded or None, deadline=deadline
-    )
+    begun = poll(lambda: stage.machine.run(f"test -e {BEGUN}").succeeded or None, deadline=deadline)
     assert begun, "the activation did not begin"
     outcome = life.crash()
     _attach(nixos_evidence, outcome)

@@ -7,8 +7,10 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
+from checks.life.changes import prebuilt
 from checks.rollback.test_rollback import SYSCTL, changed_module
 from docs.generate.controls import pages
 from docs.generate.plugin import plugin_page
@@ -37,6 +39,8 @@ def generated(*, page_each: bool = False) -> Mapping[Path, str]:
         Path("reference/plugin.md"): plugin_page(),
         Path("../.github/workflows/hosts.yml"): reusable_workflow(),
         Path("../nix/asked.json"): asked(catalogue),
+        Path("../nix/life.json"): life_generations(),
+        Path("../nix/life.nix"): life_modules(),
         Path("../nix/rollback/changed.nix"): changed_module(),
         Path("../nix/rollback/changed-but-sysctl.nix"): changed_module(instances=""),
         Path("reference/recording.schema.json"): recording_schema(),
@@ -56,6 +60,17 @@ def asked(catalogue: Catalogue) -> str:
         f'{{\n  "facts": {json.dumps(facts)},\n  "rollbackSysctl": {json.dumps(SYSCTL)},\n'
         f'  "options": [\n{lines}\n  ]\n}}\n'
     )
+
+
+def life_generations() -> str:
+    """Return the generations that the suite life builds, for ``lib.checkHost { life = true; }``."""
+    lines = ",\n".join(f"  {json.dumps(asdict(each))}" for each in prebuilt())
+    return f"[\n{lines}\n]\n"
+
+
+def life_modules() -> str:
+    """Return the same as modules, in that order: a flake may import what is in it alone."""
+    return "[\n" + "\n".join(f"({each.module})" for each in prebuilt()) + "\n]\n"
 
 
 def main(argv: Sequence[str]) -> int:

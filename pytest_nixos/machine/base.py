@@ -94,6 +94,8 @@ class MachineSpec:
         as it is here already.
     :param secrets: ``None`` where the host gets none.
     :param cards: network cards on networks of ours, in place of QEMU's user network (VM).
+    :param registration: what Nix's database says of all that `system` needs, ``None`` where this
+        machine's Nix is to be asked.
     """
 
     host: HostConfig
@@ -105,6 +107,7 @@ class MachineSpec:
     pace: Pace = field(default_factory=Pace)
     secrets: SecretArchive | None = None
     cards: tuple[NetworkCard, ...] = ()
+    registration: bytes | None = None
 
 
 class Running(Protocol):

@@ -17,6 +17,7 @@ from pytest_nixos.nix.expression import (
     Instrumentation,
     evaluation_expression,
     file_hosts_expression,
+    test_nodes_expression,
 )
 from pytest_nixos.nix.failures import (
     EvalInterrupted,
@@ -25,13 +26,14 @@ from pytest_nixos.nix.failures import (
     flake_failure,
     no_such_host,
     no_such_input,
+    no_such_test,
     not_a_machine,
 )
 from pytest_nixos.nix.isolate import Isolation
 from pytest_nixos.nix.log import NixLog
 from pytest_nixos.nix.metadata import input_names, source_path, unknown_inputs
 from pytest_nixos.nix.owners import Circumstances
-from pytest_nixos.nix.refs import FileRef, FlakeRef, HostRef
+from pytest_nixos.nix.refs import FileRef, FlakeRef, HostRef, NixosTestRef
 from pytest_nixos.nix.store import Nix, parsed_json
 
 __all__ = [
@@ -148,6 +150,9 @@ def apply_to_hosts(
     answer = _evaluated(nix, host, CONFIGURATIONS, expression, log)
     if answer.peak_bytes is not None:
         measured(answer.peak_bytes >> 20)
+    lacks_it = answer.exit_status != 0 and any(_NO_OUTPUT in error.text for error in log.errors)
+    if lacks_it and isinstance(host.flake, NixosTestRef):
+        raise no_such_test(host.flake)
     if answer.exit_status != 0:
         raise evaluation_failure(host, log, answer.exit_status, _around(nix, metadata))
     return parsed_json(answer, str(host))
@@ -185,6 +190,9 @@ def _evaluated(nix: Nix, subject: HostRef, output: str, expression: str, log: Ni
         file, lone = subject.flake.url, subject.flake.lone_name
         name = "" if subject.attr == output else subject.attr
         expression = file_hosts_expression(file, lone=lone, name=name, expression=expression)
+    if isinstance(subject.flake, NixosTestRef) and output == CONFIGURATIONS:
+        output = subject.flake.attribute
+        expression = test_nodes_expression(expression)
     try:
         return nix.run(eval_argv(nix.settings, subject.flake, output, expression), log, limit_s)
     except ProcessTimeout as err:

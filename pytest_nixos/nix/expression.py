@@ -29,6 +29,7 @@ __all__ = [
     "image_expression",
     "names_expression",
     "option_names",
+    "test_nodes_expression",
 ]
 
 _PLAIN_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_'-]*")
@@ -150,6 +151,19 @@ def file_hosts_expression(
     return _fitting(
         f"value: (\n{expression}\n) ((\n{source}\n)"
         f" {{ request = builtins.fromJSON {data}; }} value)"
+    )
+
+
+def test_nodes_expression(expression: str) -> str:
+    """Return the function that applies `expression`, which is one of ``nixosConfigurations``, to the
+    nodes of a NixOS test.
+
+    :raises SettingsError: if the text is longer than an argument may be.
+    """
+    sources = expression_sources()
+    return _fitting(
+        f"test: (\n{expression}\n) ((\n{sources['test-nodes.nix']}\n)"
+        f" {{ nodeAsHost = (\n{sources['test-node.nix']}\n); }} test)"
     )
 
 

@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from pytest_nixos.errors import EvalError, FlakeError, NixosError
+from pytest_nixos.errors import EvalError, FlakeError, NixosError, Unanswerable
 from pytest_nixos.nix.argv import NixSettings, flake_options
 from pytest_nixos.nix.known_failures import (
     FLAKE_FAILURES,
@@ -25,7 +25,7 @@ from pytest_nixos.nix.known_failures import (
 from pytest_nixos.nix.log import NixLog, NixMessage
 from pytest_nixos.nix.owners import Circumstances, owners_reason
 from pytest_nixos.nix.places import Places
-from pytest_nixos.nix.refs import FileRef, FlakeRef, HostRef
+from pytest_nixos.nix.refs import FileRef, FlakeRef, HostRef, NixosTestRef
 
 __all__ = [
     "Circumstances",
@@ -160,13 +160,13 @@ def _evaluated_by_hand(host: HostRef, settings: NixSettings) -> str:
         )
         options = [word for pair in settings.nix_options for word in ("--option", *pair)]
         return shlex.join(("nix-instantiate", "--show-trace", *options, *words))
-    attribute = f"{host.config_installable}.system.build.toplevel.drvPath"
+    attribute = f"{host.flake}#{host.config}.system.build.toplevel.drvPath"
     return by_hand(
         "eval",
         *flake_options(settings),
         *(("--impure",) if settings.impure else ()),
         "--show-trace",
-        attribute if host.attr else f"{host.flake}#nixosConfigurations",
+        attribute if host.attr else f"{host.flake}#{_output(host.flake)}",
         *(() if host.attr else ("--apply", "builtins.attrNames")),
         settings=settings,
     )
@@ -182,8 +182,25 @@ def by_hand(*words: str, settings: NixSettings | None = None) -> str:
     return shlex.join((program, *features, *words, *options))
 
 
+def _output(flake: FlakeRef) -> str:
+    return flake.attribute if isinstance(flake, NixosTestRef) else "nixosConfigurations"
+
+
+def no_such_test(test: NixosTestRef) -> FlakeError:
+    """Say that the flake has no such output."""
+    return FlakeError(
+        f"{test}: has no output {test.attribute}",
+        remedy=f"name a NixOS test as nix build does: {test}#checks.x86_64-linux.NAME",
+    )
+
+
 def no_hosts(flake: FlakeRef) -> FlakeError:
     """Say that there is nothing to judge."""
+    if isinstance(flake, NixosTestRef):
+        return FlakeError(
+            f"{flake}#{flake.attribute}: this test has no nodes",
+            remedy="its containers are not judged; name a test with VMs",
+        )
     if isinstance(flake, FileRef):
         return FlakeError(
             f"{flake}: nothing in this file is a host",
@@ -203,6 +220,11 @@ def no_such_host(host: HostRef, known: Sequence[str]) -> FlakeError:
         return FlakeError(
             f"{host}: no such host; hosts at the top of the file: {names}",
             remedy="name it by its attribute path, as nix-build does: -A machines.web",
+        )
+    if isinstance(host.flake, NixosTestRef):
+        return FlakeError(
+            f"{host}: no such node; the test has {', '.join(known[:_SHOWN_NAMES]) or 'none'}",
+            remedy="name one of these, or leave .nodes.NAME out for all of them",
         )
     if not known:
         return FlakeError(
@@ -232,7 +254,7 @@ def no_such_input(flake: FlakeRef, name: str, known: Sequence[str]) -> FlakeErro
     )
 
 
-def not_a_machine(host: HostRef, problem: str) -> EvalError:
+def not_a_machine(host: HostRef, problem: str) -> NixosError:
     """Say why an entry of ``nixosConfigurations`` cannot be made into a machine."""
     says, remedy = {
         "no-config": (
@@ -247,8 +269,14 @@ def not_a_machine(host: HostRef, problem: str) -> EvalError:
             "its nixpkgs has no option virtualisation.vmVariant",
             "use NixOS 22.05 or later, or --nixos-backend container",
         ),
+        "test-node": (
+            "a node of a NixOS test is the VM that the test starts, and cannot be made into anything else",
+            "leave --nixos-backend and generations to hosts of nixosConfigurations",
+        ),
     }[problem]
-    return EvalError(f"{host}: {says}", remedy=remedy)
+    # Of a node there is an answer to other questions: what asks this one is not applicable.
+    kind = Unanswerable if problem == "test-node" else EvalError
+    return kind(f"{host}: {says}", remedy=remedy)
 
 
 def recognised(
@@ -289,6 +317,8 @@ def _named(host: HostRef) -> str:
     """Return the options that select a host, as one types them."""
     if isinstance(host.flake, FileRef):
         return f"--nixos-file={host}"
+    if isinstance(host.flake, NixosTestRef):
+        return f"--nixos-test {shlex.quote(str(host))}"
     return f"--nixos-flake {shlex.quote(str(host))}"
 
 

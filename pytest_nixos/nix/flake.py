@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_nixos.errors import EvalError, NixosError
+from pytest_nixos.errors import EvalError, NixosError, Unanswerable
 from pytest_nixos.nix import argv
 from pytest_nixos.nix.dev_shell import DevShell, ShellVisit
 from pytest_nixos.nix.dev_shell_visit import DirenvVisit, enter_shell, enter_with_direnv
@@ -44,7 +44,7 @@ from pytest_nixos.nix.kept import Kept
 from pytest_nixos.nix.log import ProgressSink
 from pytest_nixos.nix.metadata import subfolder
 from pytest_nixos.nix.rebuild import Rebuild, rebuild
-from pytest_nixos.nix.refs import FileRef, FlakeRef, HostRef
+from pytest_nixos.nix.refs import FileRef, FlakeRef, HostRef, NixosTestRef
 from pytest_nixos.nix.store import Nix
 
 __all__ = ["Flake", "FlakeHost", "Flakes", "UnreadableDocument"]
@@ -256,7 +256,13 @@ class Flake:
         :param backend: the machine's, ``vm`` or ``container``.
         :param delta: text of a Nix module, ``{ }`` for none.
         :raises EvalError: if the host with the delta does not evaluate.
+        :raises Unanswerable: of a node of a NixOS test.
         """
+        if isinstance(self.ref, NixosTestRef):
+            raise Unanswerable(
+                "a node of a NixOS test cannot be extended, so it has no other generation",
+                remedy="judge changed generations of an entry of nixosConfigurations",
+            )
         expression = generation_expression(
             name, backend=backend, instrumentation=self._instrumentation, delta=delta
         )
@@ -447,6 +453,12 @@ class Flakes:
     def forget(self) -> None:
         """Forget what was found out about the flakes: it was on another machine."""
         self._opened.clear()
+
+    def registration(self, system: Path) -> bytes | None:  # noqa: ARG002 - of those without Nix
+        """Return what the store's database says of all that `system` needs, ``None`` where Nix is
+        here to be asked.
+        """
+        return None
 
     def of(self, ref: FlakeRef) -> Flake:
         """Return the flake of a ref."""

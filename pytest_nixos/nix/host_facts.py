@@ -29,7 +29,7 @@ from pytest_nixos.nix.declared_cards import Card
 from pytest_nixos.nix.declared_secrets import Secrets
 from pytest_nixos.nix.definitions import Definitions
 from pytest_nixos.nix.differences import differences, sub_path
-from pytest_nixos.nix.refs import HostRef
+from pytest_nixos.nix.refs import HostRef, NixosTestRef
 from pytest_nixos.nix.unit_needs import UnitNeed, names_path, needs_of
 
 __all__ = ["Fact", "HostConfig", "host_facts", "parse_host_config"]
@@ -165,8 +165,15 @@ class HostConfig:
 
     @property
     def name(self) -> str:
-        """The attribute name under ``nixosConfigurations``."""
+        """The attribute name under ``nixosConfigurations``, or among the nodes of a NixOS test."""
         return self.ref.attr
+
+    @property
+    def is_test_node(self) -> bool:
+        """Whether it is a node of a NixOS test, which is a VM already, with a root shell of its
+        test's.
+        """
+        return isinstance(self.ref.flake, NixosTestRef)
 
     @property
     def unit_needs(self) -> tuple[UnitNeed, ...]:

@@ -27,7 +27,7 @@ __all__ = ["NotPrepared", "Prepared", "PreparedFlakes", "read_prepared"]
 
 Json = Any
 
-FORMAT = 2
+FORMAT = 3
 _REMEDY = "make it with lib.checkHost of the same release of pytest-nixos"
 
 
@@ -37,27 +37,53 @@ class NotPrepared(Unanswerable):
     """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedMachine:
+    """One way to run a prepared host.
+
+    :param document: what ``nix/expressions/host-config.nix`` returned.
+    :param package: store path of the built machine.
+    """
+
+    backend: str
+    document: Mapping[str, Json]
+    package: Path
+
+
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
     """One prepared host.
 
     :param flake: how its flake is called.
     :param options: option paths that `document` answers, in its order.
-    :param document: what ``nix/expressions/host-config.nix`` returned.
-    :param machine: store path of the built machine.
+    :param machines: first the one that tests share.
     :param closure: store path of ``closureInfo`` of it.
     :param source: the flake's source tree, ``None`` where the host was given without its flake.
-    :param generations: toplevels of changed generations by the text of their module.
+    :param generations: toplevels of changed generations by how they run and the text of their
+        module.
     """
 
     flake: str
     host: str
     options: tuple[str, ...]
-    document: Mapping[str, Json]
-    machine: Path
+    machines: tuple[PreparedMachine, ...]
     closure: Path
     source: Path | None
-    generations: Mapping[str, Path] = field(default_factory=dict)
+    generations: Mapping[tuple[str, str], Path] = field(default_factory=dict)
+
+    def machine(self, backend: str) -> PreparedMachine:
+        """Return the machine that runs so.
+
+        :raises NotPrepared: if there is none.
+        """
+        for machine in self.machines:
+            if backend in ("auto", machine.backend):
+                return machine
+        known = ", ".join(machine.backend for machine in self.machines)
+        raise NotPrepared(
+            f"the host was prepared for the backend {known}, not {backend}",
+            remedy="prepare it so: lib.checkHost { life = true; } for machines that reboot, else { backend = ...; }",
+        )
 
     @property
     def ref(self) -> HostRef:
@@ -98,23 +124,31 @@ def read_prepared(directory: Path) -> Prepared:
             flake=str(document["flake"]),
             host=str(document["host"]),
             options=tuple(map(str, document["options"])),
-            document=dict(document["document"]),
-            machine=Path(document["machine"]),
+            machines=tuple(map(_machine, document["machines"])),
             closure=Path(document["closure"]),
             source=None if document["source"] is None else Path(document["source"]),
             generations={
-                str(each["module"]): Path(each["toplevel"]) for each in document["generations"]
+                (str(each["backend"]), str(each["module"])): Path(each["toplevel"])
+                for each in document["generations"]
             },
         )
     except OSError as err:
         raise SettingsError(
-            f"--nixos-prepared {directory}: no prepared host: {err.strerror}: {file}",
+            f"--nixos-prepared {directory}: no prepared host: {err.strerror}: {err.filename}",
             remedy="name a directory that lib.checkHost has made, or use --nixos-flake",
         ) from err
     except (KeyError, TypeError, ValueError) as err:
         raise SettingsError(
             f"--nixos-prepared: {file}: is damaged: {type(err).__name__} {err}", remedy=_REMEDY
         ) from err
+
+
+def _machine(given: Mapping[str, Json]) -> PreparedMachine:
+    return PreparedMachine(
+        backend=str(given["backend"]),
+        document=dict(json.loads(Path(given["document"]).read_text())),
+        package=Path(given["package"]),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,12 +230,7 @@ class _PreparedFlake(Flake):
         prepared = self._prepared.get(name)
         if prepared is None:
             return None
-        document = dict(prepared.document)
-        if backend not in ("auto", document["backend"]):
-            raise NotPrepared(
-                f"the host was prepared for the backend {document['backend']}, not {backend}",
-                remedy="prepare it so: lib.checkHost { backend = ...; }",
-            )
+        document = dict(prepared.machine(backend).document)
         for kind in ("options", "machineOptions"):
             answers = dict(zip(prepared.options, document[kind], strict=True))
             document[kind] = [_answer(answers, path) for path in option_paths]
@@ -233,24 +262,24 @@ class _PreparedFlake(Flake):
         gc_root: Path,  # noqa: ARG002 - an input of the derivation that runs is kept
         on_progress: ProgressSink | None = None,  # noqa: ARG002 - it is there already
     ) -> Path:
-        return self._prepared[host.ref.attr].machine
+        return self._prepared[host.ref.attr].machine(host.backend).package
 
     def instantiate_generation(
         self,
         name: str,
         *,
-        backend: str,  # noqa: ARG002 - that of the machine, which was prepared
+        backend: str,
         delta: str,
     ) -> str:
         """Return the toplevel of a generation that was built beforehand, in place of what would
         build it.
         """
         prepared = self._prepared.get(name)
-        toplevel = None if prepared is None else prepared.generations.get(delta)
+        toplevel = None if prepared is None else prepared.generations.get((backend, delta))
         if toplevel is None:
             raise NotPrepared(
                 "there is no Nix in this run, and this generation was not built beforehand",
-                remedy="name it: lib.checkHost { generations = [ ... ]; }, or test with --nixos-flake",
+                remedy="name it: lib.checkHost { generations = [ ... ]; } or { life = true; }, or test with --nixos-flake",
             )
         return str(toplevel)
 
@@ -277,6 +306,9 @@ class PreparedFlakes(Flakes):
                 f"--nixos-prepared: a host is there twice: {', '.join(map(str, self.refs))}",
                 remedy="name each once, or give one another name: lib.checkHost { name = ...; }",
             )
+
+    def registration(self, system: Path) -> bytes:
+        return self.nix.dump_database(self.nix.closure(system))
 
     def of(self, ref: FlakeRef) -> Flake:
         if ref not in self._opened:

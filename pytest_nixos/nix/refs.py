@@ -9,10 +9,20 @@ from pathlib import Path
 
 from pytest_nixos.errors import SettingsError
 
-__all__ = ["FileRef", "FlakeRef", "HostRef", "HostSelection", "UpgradeFrom", "at_revision"]
+__all__ = [
+    "FileRef",
+    "FlakeRef",
+    "HostRef",
+    "HostSelection",
+    "NixosTestRef",
+    "UpgradeFrom",
+    "at_revision",
+    "nix_quote",
+]
 
 _A_FILE = "name a Nix file: ./default.nix, /etc/nixos/configuration.nix; a flake is --nixos-flake"
 _CONFIGURATIONS = "nixosConfigurations."
+_NODES = ".nodes."
 _FORGES = ("github", "gitlab", "sourcehut")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _QUOTED = re.compile(r'"(?P<text>(?:[^"\\]|\\.)*)"', re.DOTALL)
@@ -104,8 +114,24 @@ class FileRef(FlakeRef):
 
 
 @dataclass(frozen=True, slots=True, order=True)
+class NixosTestRef(FlakeRef):
+    """A NixOS test among the outputs of a flake, whose nodes are hosts; its `url` is the flake's.
+
+    :param attribute: the test's attribute path, as ``nix build`` takes it.
+    """
+
+    attribute: str = ""
+
+    @property
+    def name(self) -> str:
+        """What the test is called: the last name of its path."""
+        return self.attribute.rpartition(".")[2].strip('"')
+
+
+@dataclass(frozen=True, slots=True, order=True)
 class HostRef:
-    """One host of a flake: ``flake#attr``, where `attr` names an entry of ``nixosConfigurations``.
+    """One host of a flake: ``flake#attr``, where `attr` names an entry of ``nixosConfigurations``;
+    or one node of a NixOS test.
 
     The attribute name may hold dots and dashes; it is one name, never a path, as for
     ``nixos-rebuild``. ``web^gaming`` is the specialisation ``gaming`` of ``web``, where no entry
@@ -116,18 +142,29 @@ class HostRef:
     attr: str
 
     @property
-    def config_installable(self) -> str:
-        """The host's ``config`` as an installable with the attributes quoted for Nix."""
+    def name(self) -> str:
+        """What a run calls the host: a node bears its test's name too."""
+        return (
+            f"{self.flake.name}.{self.attr}" if isinstance(self.flake, NixosTestRef) else self.attr
+        )
+
+    @property
+    def config(self) -> str:
+        """The host's evaluated config as an attribute path of its flake."""
+        if isinstance(self.flake, NixosTestRef):
+            return f"{self.flake.attribute}.nodes.{nix_quote(self.attr)}"
         parent, _, child = self.attr.rpartition("^")
         path = f"{nix_quote(self.attr)}.config"
         if parent and child:
             path = f"{nix_quote(parent)}.config.specialisation.{nix_quote(child)}.configuration"
-        return f"{self.flake}#{_CONFIGURATIONS}{path}"
+        return f"{_CONFIGURATIONS}{path}"
 
     def __str__(self) -> str:
         """Return the host as ``--nixos-flake`` takes it; of a file, what ``--nixos-file`` and ``-A``
-        take.
+        take; of a test, what ``--nixos-test`` takes.
         """
+        if isinstance(self.flake, NixosTestRef):
+            return f"{self.flake}#{self.flake.attribute}{_NODES}{self.attr}"
         if isinstance(self.flake, FileRef):
             return f"{shlex.quote(self.flake.url)} -A {shlex.quote(self.attr)}"
         plain = not re.search(r'[#"]', self.attr) and not self.attr.startswith(_CONFIGURATIONS)
@@ -164,6 +201,23 @@ class HostSelection:
                 remedy="write REF#HOST, for example .#myhost, or REF alone for all hosts",
             )
         return cls(flake, attr)
+
+    @classmethod
+    def parse_test(cls, text: str, *, cwd: Path) -> HostSelection:
+        """Read ``REF#ATTRIBUTE`` of a NixOS test, or ``REF#ATTRIBUTE.nodes.NODE``.
+
+        :raises SettingsError: if it names no attribute.
+        """
+        url, _, fragment = text.partition("#")
+        attribute, _, node = fragment.partition(_NODES)
+        if not attribute or "#" in fragment:
+            raise SettingsError(
+                f"--nixos-test {text!r}: names no test",
+                remedy="write it as for nix build: .#checks.x86_64-linux.mytest; one node of it: "
+                ".#checks.x86_64-linux.mytest.nodes.machine",
+            )
+        test = NixosTestRef(FlakeRef.parse(url, cwd=cwd).url, attribute)
+        return cls(test, node.strip('"') or None)
 
     @property
     def host(self) -> HostRef | None:

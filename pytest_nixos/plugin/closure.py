@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pytest_nixos.backend_name import BackendName
 from pytest_nixos.local.run_directory import run_directory
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.plugin.progress import Progress
@@ -29,7 +28,7 @@ def scan_host(
     """
     host = session.host_config(key)
     toplevel = Path(host.toplevel)
-    live = session.backend_name(key) is BackendName.SSH
+    live = session.backend_name(key).runs_already
     if live and not toplevel.exists():
         return None
     if toplevel.exists():

@@ -174,7 +174,7 @@ def _needs_machine(control: Control, host: HostConfig, backend: BackendName) -> 
     return (
         control.is_data
         and control.observed is not None
-        and backend not in control.falsified_in
+        and backend.kind not in control.falsified_in
         and inapplicable(control, host, backend) is None
     )
 

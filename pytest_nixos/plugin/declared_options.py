@@ -155,10 +155,22 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
         "host of --nixos-file by its attribute path, as for nix-build -A (repeatable)",
     ),
     (
+        "test",
+        None,
+        {"action": "append", "metavar": "REF#ATTR"},
+        "NixOS test whose nodes are judged, each as a host: .#checks.x86_64-linux.mytest, one of them by .nodes.NAME (repeatable)",
+    ),
+    (
         "prepared",
         None,
         {"action": "append", "metavar": "DIR"},
         "host to test that lib.checkHost prepared, without Nix; in place of --nixos-flake (repeatable)",
+    ),
+    (
+        "test_driver",
+        "",
+        {"action": _Once, "metavar": "SOCKET"},
+        "where the driver of a NixOS test listens that has started the prepared host's machine; lib.judge gives it",
     ),
     (
         "record",
@@ -355,6 +367,7 @@ ONLY_BY_HAND = frozenset(
         "record",
         "replay",
         "run_script_has_my_rights",
+        "test_driver",
         "watch",
     }
 )

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from pytest_nixos.backend_name import BackendName
 from pytest_nixos.generations.upgrade_stage import Stage
 from pytest_nixos.local.process import SubprocessRunner
 from pytest_nixos.machine.channel.protocol import guest_script
@@ -140,15 +139,16 @@ def _recorded_entries(recording: Recording) -> list[HostEntry]:
 
 def _keys(refs: Sequence[HostRef]) -> dict[str, HostRef]:
     """Name hosts by attribute; by flake and attribute where two flakes have the same one."""
-    count = Counter(ref.attr for ref in refs)
-    return {ref.attr if count[ref.attr] == 1 else str(ref): ref for ref in refs}
+    count = Counter(ref.name for ref in refs)
+    return {ref.name if count[ref.name] == 1 else str(ref): ref for ref in refs}
 
 
 def _question(
     settings: Settings, controls: Sequence[Control], unnamed: Sequence[HostRef]
 ) -> Question:
-    # A live host is asked for what it declares: as the machine that it would be here.
-    backend = None if settings.backend is BackendName.SSH else settings.backend
+    # One that runs already is asked for what it declares: as the machine that it would be here.
+    given = settings.backend
+    backend = None if given is not None and given.runs_already else given
     return Question(
         backend="auto" if backend is None else backend,
         option_paths=tuple(dict.fromkeys((*option_paths(controls), *FURTHER_OPTIONS))),

@@ -371,6 +371,8 @@ def _generations(
 
     live = machine.backend.name is BackendName.SSH
     refusal = "it is a live host" if live and not session.settings.allow_live_switch else ""
+    if machine.backend.name is BackendName.TEST_DRIVER:
+        refusal = "it is a machine of a NixOS test, which goes on with it"
     roots = temporary.mktemp("generations")
     bridge = NixBridge(flakes=session.flakes, host=host, gc_roots=roots, live=live)
     return Generations(machine, bridge, refusal=refusal)

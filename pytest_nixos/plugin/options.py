@@ -53,6 +53,7 @@ class Settings:
     :param flakes: hosts to test; empty means that the plugin stays out of the way.
     :param prepared: directories of hosts that Nix evaluated and built beforehand, in place of
         `flakes`.
+    :param test_driver: where the driver of a NixOS test listens, which has started the machine.
     :param record: directory that gets what this run sees of its hosts.
     :param replay: such a directory, whose hosts are judged again in place of `flakes`.
     :param sign: SSH key that signs reports and recordings.
@@ -108,6 +109,7 @@ class Settings:
     container_root_is_machine_root: bool = False
     run_script_has_my_rights: bool = False
     prepared: tuple[Path, ...] = ()
+    test_driver: Path | None = None
     record: Path | None = None
     replay: Path | None = None
     sign: Path | None = None
@@ -147,8 +149,8 @@ class Settings:
             record=record,
             replay=replay,
             sign=read.path("sign"),
-            backend=_backend(read.one("backend"))
-            or (BackendName.SSH if read.is_typed("ssh") else None),
+            test_driver=read.path("test_driver"),
+            backend=_backend_of(read),
             suites=read.many("suite"),
             profiles=read.many("profile") or (DEFAULT_PROFILE,),
             catalogue_dirs=tuple(config.rootpath / d for d in read.many("catalogue")),
@@ -252,11 +254,15 @@ class _Reader:
 
 
 def _hosts(read: _Reader, cwd: Path) -> tuple[HostSelection, ...]:
-    """Return the hosts of flakes and files; where one kind is named on the command line, ini values
-    of the other stand back.
+    """Return the hosts of flakes, files and tests; where one kind is named on the command line, ini values
+    of the others stand back.
     """
-    from_flakes = read.many("flake") if read.by_hand("flake") or not read.by_hand("file") else ()
-    from_files = read.many("file") if read.by_hand("file") or not read.by_hand("flake") else ()
+    by_hand = [name for name in ("flake", "file", "test") if read.by_hand(name)]
+
+    def given(name: str) -> tuple[str, ...]:
+        return read.many(name) if name in by_hand or not by_hand else ()
+
+    from_flakes, from_files, from_tests = map(given, ("flake", "file", "test"))
     # An ini file's names stand back with its file.
     attrs = read.many("attr") if read.by_hand("attr") or from_files else ()
     for attr in attrs:
@@ -272,6 +278,7 @@ def _hosts(read: _Reader, cwd: Path) -> tuple[HostSelection, ...]:
             [
                 *(HostSelection.parse(text, cwd=cwd) for text in from_flakes),
                 *(HostSelection(file, attr) for file in files for attr in attrs or (None,)),
+                *(HostSelection.parse_test(text, cwd=cwd) for text in from_tests),
             ]
         )
     )
@@ -294,6 +301,12 @@ def _choice(kind: type[_E], text: str, *, option: str) -> _E:
         return kind(text)
     except ValueError as err:
         raise _bad(option, text, ", ".join(str(member.value) for member in kind)) from err
+
+
+def _backend_of(read: _Reader) -> BackendName | None:
+    if read.is_typed("test_driver"):
+        return BackendName.TEST_DRIVER
+    return _backend(read.one("backend")) or (BackendName.SSH if read.is_typed("ssh") else None)
 
 
 def _backend(text: str) -> BackendName | None:
@@ -358,7 +371,7 @@ def _check_recording(record: Path | None, replay: Path | None, read: _Reader) ->
         # Those of an ini file are what other runs test.
         **{
             f"--nixos-{name}": replay is not None and read.is_typed(name)
-            for name in ("flake", "file", "attr")
+            for name in ("flake", "file", "attr", "test")
         },
         "--nixos-upgrade-from": bool(read.one("upgrade_from")),
         # What a machine with the host's real secrets says belongs in no file.

@@ -252,7 +252,8 @@ class RunHooks:
             *(d for ds in config.hook.pytest_nixos_catalogue_dirs(config=config) for d in ds),
         ]
         try:
-            runs_here = settings.backend is not BackendName.SSH and settings.replay is None
+            elsewhere = settings.backend is not None and settings.backend.runs_already
+            runs_here = not elsewhere and settings.replay is None
             if runs_here and not config.option.collectonly:
                 refuse_where_no_guest_runs()
             session = open_session(settings, flakes_of(settings), catalogue_dirs=directories)
@@ -325,13 +326,18 @@ def _skip_inapplicable(item: pytest.Item, session: NixosSession, key: str) -> No
     if session.entry(key).config is None:
         return
     backend = session.backend_name(key)
-    if backend is BackendName.SSH and item.get_closest_marker("nixos_destructive"):
-        not_applicable(f"it changes the machine, and {key} is a live host")
+    if backend.runs_already and item.get_closest_marker("nixos_destructive"):
+        not_applicable(f"it changes the machine, and {key} is {_whose(backend)}")
     for marker in item.iter_markers("nixos_requires"):
         if not collect.runs_as(backend, marker):
-            not_applicable(f"needs {' or '.join(marker.args)}, and {key} runs as {backend.place}")
+            as_what = _whose(backend) if backend is BackendName.TEST_DRIVER else backend.place
+            not_applicable(f"needs {' or '.join(marker.args)}, and {key} runs as {as_what}")
     control = collect.control_of(item, session)
     if control is not None and control.check:
         why_not = inapplicable(control, session.host_config(key), backend)
         if why_not is not None:
             not_applicable(f"{control.id} {why_not}")
+
+
+def _whose(backend: BackendName) -> str:
+    return "a live host" if backend is BackendName.SSH else "a machine of a NixOS test"

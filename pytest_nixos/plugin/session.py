@@ -286,10 +286,7 @@ class NixosSession:
         for entry in entries:
             assert entry.config is not None
             system = entry.config.system
-            if (
-                system == self.flake(entry.key).system
-                or self.backend_name(entry.key) is BackendName.SSH
-            ):
+            if system == self.flake(entry.key).system or self.backend_name(entry.key).runs_already:
                 continue
             entry.foreign = foreign_system(self.flakes.nix, system)
             if entry.foreign is not None:
@@ -402,7 +399,7 @@ class NixosSession:
             entry.config
             for entry in map(self.entry, keys)
             if entry.config is not None
-            and self.backend_name(entry.key) is not BackendName.SSH
+            and not self.backend_name(entry.key).runs_already
             and (entry.foreign is None or entry.foreign.not_run is None)
         ]
         return tuple(host.derivation for host in hosts if not Path(host.output).exists())

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from pytest_nixos.backend_name import EVERYWHERE, BackendName
+from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import EvalError, SettingsError
 from pytest_nixos.findings import Finding, Outcome
 from pytest_nixos.local.process import Completed
@@ -193,7 +193,7 @@ def _check_host(directory: Path, key: str, files: HostFiles) -> None:
     why = ""
     if files.folder != folder_of(key):
         why = f"the folder of {key} lies elsewhere than in {folder_of(key)}"
-    elif files.backend not in {"", *EVERYWHERE}:
+    elif files.backend not in {"", *BackendName}:
         why = f"{key} ran as {files.backend!r}, which no machine does"
     elif not files.backend and not files.failure:
         why = f"{key} has no machine, and nothing says why"

@@ -16,7 +16,7 @@ __all__ = ["inapplicable", "outside_releases", "release_number", "unmet", "unmet
 
 def inapplicable(control: Control, host: HostConfig, place: BackendName) -> str | None:
     """Say why `control` does not apply, or return ``None`` if it does."""
-    if place not in control.applies_to:
+    if place.kind not in control.applies_to:
         where = ", ".join(sorted(p.place for p in control.applies_to))
         return f"cannot be judged in a {place.place} (applies to: {where})"
     return unmet(control, host)

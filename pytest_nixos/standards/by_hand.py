@@ -83,7 +83,7 @@ def _option(spec: DeclaredSpec, host: HostConfig) -> str:
     """Return how the evaluated config is asked on the machine that holds the flake."""
     if not spec.options:
         return ""
-    attribute = f'nixosConfigurations."{host.name}".config.{spec.options[0]}'
+    attribute = f"{host.ref.config}.{spec.options[0]}"
     if isinstance(host.ref.flake, FileRef):
         words = host.ref.flake.by_hand(host.name, f"config.{spec.options[0]}")
         return _words(["nix-instantiate", "--eval", "--strict", "--json", *words])

@@ -156,7 +156,7 @@ def _judge_config(control: Control, host: HostConfig) -> _Judgement:
 
 def _falsified(control: Control, host: HostConfig, place: BackendName) -> str | None:
     """Say why the running value says nothing about the host, if so."""
-    if place in control.falsified_in:
+    if place.kind in control.falsified_in:
         return f"a {place.place} falsifies the running value"
     if control.declared is None or not any(o in host.changed for o in control.declared.options):
         return None

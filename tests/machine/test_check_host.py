@@ -38,6 +38,15 @@ FLAKE = f"""
     in
     {{
       container = judge {{ host = hosts.container-host; flake = null; }};
+      wrong = nixpkgs.lib.mapAttrs (_: more: judge ({{ host = hosts.llm-host; }} // more)) {{
+        tests = {{ tests = [ "/home/me/test_web.py" ]; }};
+        list = {{ profiles = "hardened"; }};
+        severity = {{ failOn = "medum"; }};
+        waivers = {{ waivers = "waivers.toml"; }};
+        word = {{ profile = "hardened"; }};
+        backend = {{ backend = "ssh"; }};
+        host = {{ host = "llm-host"; name = "llm-host"; pkgs = nixpkgs.legacyPackages.x86_64-linux; }};
+      }};
       # Of the config alone: no machine is started.
       own = expected: judge {{
         host = hosts.llm-host;
@@ -172,7 +181,19 @@ def test_a_failed_check_fails_the_build(flake: Path) -> None:
 @pytest.mark.parametrize(
     ("attribute", "words"),
     [
-        ("container.drvPath", "it runs as a container, which needs root and Nix's database"),
+        (
+            "wrong.tests.drvPath",
+            "llm-host: tests: /home/me/test_web.py is a text, and a build sees no",
+        ),
+        (
+            "wrong.list.drvPath",
+            "llm-host: profiles: expected a list, got string: profiles = [ ... ];",
+        ),
+        ("wrong.severity.drvPath", "failOn: medum; known: style, low, medium, high, critical"),
+        ("wrong.waivers.drvPath", "waivers: waivers.toml is a text, and a build sees no file"),
+        ("wrong.word.drvPath", "called with unexpected argument 'profile'"),
+        ("wrong.backend.drvPath", "it would run as ssh, which no build can"),
+        ("wrong.host.drvPath", "checkHost: llm-host: it has no config"),
         ("no-host.drvPath", "checkHost: nothing: it has no config"),
         ("unknown.x86_64-linux", "no host llm-hots; known: "),
     ],

@@ -115,6 +115,7 @@ let
       writePython3 = name: _: text: pkgs.writeScript name "#!${pkgs.python3}/bin/python3\n${text}";
       writeJSON = name: value: pkgs.writeText name (builtins.toJSON value);
     };
+    testers.runNixOSTest = import ../nixos/lib/testing.nix { inherit lib pkgs; };
     nixos = configuration: throw "pkgs.nixos is not part of the stand-in";
     appendOverlays = _: pkgs;
     extend = _: pkgs;

@@ -24,21 +24,30 @@ def load_environment(root: Path) -> dict[str, str]:
     return {"NIX_STATE_DIR": str(root / "nix/var/nix"), "NIX_REMOTE": "local"}
 
 
-def load_closure(runner: Runner, root: Path, toplevel: Path, *, deadline: Deadline) -> None:
+def load_closure(
+    runner: Runner,
+    root: Path,
+    toplevel: Path,
+    *,
+    deadline: Deadline,
+    known: bytes | None = None,
+) -> None:
     """Register the closure of `toplevel` in the database of the container at `root`.
 
     Without it ``nix-env --profile /nix/var/nix/profiles/system --set`` in the container finds no
     valid path. Read from the host machine's database, written as ``nix-store --load-db``, as NixOS'
     own VM does at boot.
 
+    :param known: what the host machine's database would say, where it has none.
     :raises MachineError: if Nix cannot tell or register it.
     """
     nix_store = find_tool("nix-store", remedy=_REMEDY)
-    closure = _run(runner, [nix_store, "--query", "--requisites", str(toplevel)], deadline)
-    paths = closure.stdout_text.split()
-    dump = _run(runner, [nix_store, "--dump-db", *paths], deadline)
+    if known is None:
+        closure = _run(runner, [nix_store, "--query", "--requisites", str(toplevel)], deadline)
+        paths = closure.stdout_text.split()
+        known = _run(runner, [nix_store, "--dump-db", *paths], deadline).stdout
     load = [nix_store, "--load-db"]
-    _run(runner, load, deadline, stdin=dump.stdout, env=load_environment(root))
+    _run(runner, load, deadline, stdin=known, env=load_environment(root))
 
 
 def _run(

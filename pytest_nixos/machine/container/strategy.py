@@ -251,7 +251,9 @@ class NspawnStrategy:
         stack.callback((run_dir / IMAGE).unlink, missing_ok=True)
         stack.callback(remove_tree, disk)
         prepare_root(disk / ROOT, spec.system)
-        load_closure(self._runner, disk / ROOT, spec.system, deadline=deadline)
+        load_closure(
+            self._runner, disk / ROOT, spec.system, known=spec.registration, deadline=deadline
+        )
         if self._stand_in:
             name_resolver(disk / ROOT, self._addresses(spec.host).outside.ip)
         (disk / STORE).mkdir(mode=0o755)

@@ -247,8 +247,10 @@ class Faults:
     @contextlib.contextmanager
     def _change(self, fault: str, undo: Callable[[], object]) -> Iterator[None]:
         """Begin new epochs around a fault, and undo it whatever happens."""
-        if self._machine.backend.name is BackendName.SSH:
-            raise self._cannot(fault, "a live host is not broken on purpose")
+        if self._machine.backend.name.runs_already:
+            raise self._cannot(
+                fault, "a machine that this session did not start is not broken on purpose"
+            )
         self._machine.invalidate()
         try:
             yield

@@ -19,7 +19,7 @@ from pytest_nixos.machine.boot.events import (
 from pytest_nixos.machine.boot.news import BootNews
 from pytest_nixos.machine.qemu.kvm import KvmProbe, VerdictCache
 from pytest_nixos.machine.vm.argv import Acceleration, check_run_dir
-from pytest_nixos.machine.vm.harmless import harmless
+from pytest_nixos.machine.vm.harmless import ALONE, harmless
 from pytest_nixos.machine.vm.launcher import SnapshotOptions, VmLauncher, VmOptions
 from pytest_nixos.machine.vm.programs import NO_QEMU_IMG, find_qemu_img
 from pytest_nixos.machine.vm.restore import WarmStart
@@ -81,10 +81,9 @@ class VmBackend:
         self._check_ports(spec, script, inherited, news)
         self._check_stand_in(spec, script)
         if replaced := harmless(script.text)[1]:
-            news.tell(
-                BootEventKind.NO_DISPLAY,
-                f"the VM has no display and no sound of this machine: {', '.join(replaced)} left out",
-            )
+            alone = any(words.startswith(ALONE) for words in replaced)
+            lacks = "is alone" if alone else "has no display and no sound of this machine"
+            news.tell(BootEventKind.NO_DISPLAY, f"the VM {lacks}: {', '.join(replaced)} left out")
         acceleration = self._acceleration(spec, script, news)
         launcher = VmLauncher(
             spec=spec,

@@ -4,6 +4,9 @@ that is not there: QEMU would end, or open a window on the screen of whoever run
 ``-nographic`` comes last and wins over ``-display``, but QEMU has refused by then what its build or
 this machine lacks (gtk, OpenGL, PulseAudio); so the words themselves are replaced, in a copy of the
 run script. Devices of the guest stay, but for those that draw by OpenGL on this machine's screen.
+
+The networks between the nodes of a NixOS test are switches that its driver runs (VDE). Here a node
+is alone: its cards stay, and nobody answers on them.
 """
 
 from __future__ import annotations
@@ -14,19 +17,27 @@ from pathlib import Path
 from pytest_nixos.machine.vm.run_script import RunScript
 from pytest_nixos.machine.vm.store_image import ImageBlock
 
-__all__ = ["harmless", "harmless_script"]
+__all__ = ["ALONE", "harmless", "harmless_script"]
+
+#: What is told of a network to other machines of a NixOS test, which are not there.
+ALONE = "the test's network"
 
 _DISPLAY = re.compile(r"(?<=-display)(\s+['\"]?)(?!none\b)([\w-]+)[^\s'\"]*")
 _AUDIO_BACKEND = re.compile(r"(?<=-audiodev)(\s+['\"]?)(?!none\b)(?:driver=)?([\w-]+)([^\s'\"]*)")
 _AUDIO = re.compile(r"(?<=-audio)(\s+['\"]?)(?!none\b|dev)(?:driver=)?([\w-]+)([^\s'\"]*)")
 _GL_DEVICE = re.compile(r"(?<=-device)(\s+['\"]?)(virtio-(?:vga|gpu))-gl\b")
+_TEST_NETWORK = re.compile(
+    r"(?<=-netdev)(\s+['\"]?)vde,id=([\w.-]+)(?:,sock=(?:\"[^\"]*\"|[^\s'\"]*))?"
+)
 _KEPT_AUDIO = re.compile(r",(?:id|model)=[^,]*")
 _COPY = "run-vm"
 _EXECUTABLE = 0o700
 
 
 def harmless(text: str) -> tuple[str, tuple[str, ...]]:
-    """Return a run script's text without a display and without sound, and what was replaced."""
+    """Return a run script's text without a display, sound and networks of a NixOS test, and what
+    was replaced.
+    """
     replaced: list[str] = []
 
     def display(found: re.Match[str]) -> str:
@@ -41,7 +52,14 @@ def harmless(text: str) -> tuple[str, tuple[str, ...]]:
         replaced.append(f"{found[2]}-gl")
         return f"{found[1]}{found[2]}"
 
+    def network(found: re.Match[str]) -> str:
+        # One to which nobody has connected drops what is sent. A hub without anybody else would keep it, and
+        # the guest would tell a broken card.
+        replaced.append(f"{ALONE} {found[2]}")
+        return f"{found[1]}socket,id={found[2]},listen=127.0.0.1:0"
+
     for pattern, replace in (
+        (_TEST_NETWORK, network),
         (_DISPLAY, display),
         (_AUDIO_BACKEND, audio),
         (_AUDIO, audio),

@@ -20,7 +20,7 @@ from pytest_nixos.machine.boot.internet import NoWayOut
 from pytest_nixos.machine.boot.news import BootNews
 from pytest_nixos.machine.boot.settle import SettleLimits
 from pytest_nixos.machine.capabilities import BootsFrom
-from pytest_nixos.machine.channel.protocol import PROTOCOL_VERSION
+from pytest_nixos.machine.channel.protocol import PROTOCOL_VERSION, guest_script
 from pytest_nixos.machine.channel.transport import SerialChannel
 from pytest_nixos.machine.network.wire import filter_argv, user_networks
 from pytest_nixos.machine.snapshot.clone import Clone
@@ -41,6 +41,7 @@ from pytest_nixos.machine.vm.argv import (
     secrets_argv,
     stand_in_socket,
 )
+from pytest_nixos.machine.vm.backdoor import backdoor_argv
 from pytest_nixos.machine.vm.harmless import harmless_script
 from pytest_nixos.machine.vm.programs import find_qemu_img
 from pytest_nixos.machine.vm.run_script import RunScript, boots_from, qemu_version, serial_console
@@ -228,6 +229,7 @@ class VmLauncher:
             added_kernel_params=added if direct else (),
             store_image=self._has_store_image,
             no_way_out=None if self.options.network else NoWayOut.of(self.spec.host),
+            channel_script=guest_script() if self.spec.host.is_test_node else "",
         )
         return VmRunning(plan, news)
 
@@ -285,6 +287,7 @@ class VmLauncher:
             ),
             *monitor_argv(run_dir),
             *SerialChannel.qemu_argv(run_dir),
+            *(backdoor_argv(run_dir) if self.spec.host.is_test_node else ()),
             *secrets_argv(self.spec.secrets),
             *cards_argv(run_dir, self.spec.cards, version),
             *filter_argv(run_dir, self._networks),

@@ -40,6 +40,7 @@ from pytest_nixos.machine.snapshot.quiesce import make_store_writable, wake_gues
 from pytest_nixos.machine.snapshot.record import Snapshot
 from pytest_nixos.machine.survey import Survey, View
 from pytest_nixos.machine.vm.argv import disk_image, monitor_socket, script_paths
+from pytest_nixos.machine.vm.backdoor import Backdoor
 
 __all__ = ["VmPlan", "VmRunning"]
 
@@ -71,6 +72,8 @@ class VmPlan:
     :param sandbox: what the run script and QEMU run in, ``None`` for as this user.
     :param store_image: whether the guest's store is an image, which is read-only.
     :param no_way_out: what tells units that need the internet, ``None`` where the guest reaches it.
+    :param channel_script: serves the root command channel where the guest's own config does not
+        start it, ``""`` where it does.
     """
 
     name: str
@@ -86,6 +89,7 @@ class VmPlan:
     store_image: bool = False
     sandbox: Sandbox | None = None
     no_way_out: NoWayOut | None = None
+    channel_script: str = ""
 
 
 class VmRunning:
@@ -106,6 +110,7 @@ class VmRunning:
         self.is_clone = False
         self._plan = plan
         self._channel: SerialChannel | None = None
+        self._backdoor: Backdoor | None = None
         self._strangers = self._new_strangers()
         self._plug_in(())
 
@@ -226,6 +231,9 @@ class VmRunning:
         self.qmp = QmpMonitor(monitor_socket(self._plan.run_dir), on_event=self._on_qmp_event)
 
     def _switch_on(self) -> None:
+        if self._plan.channel_script and self._backdoor is None:
+            self._backdoor = Backdoor(self._plan.run_dir, self._plan.channel_script)
+            self.life.undo.enter_context(self._backdoor)
         self.life.undo.callback(self._process.stop, grace_s=self._plan.grace_s)
         self._process.start()
         self.life.undo.callback(self.qmp.close)

@@ -68,6 +68,9 @@ let
 
   # What the host's own VM variant asks for stands there, before the instrumentation has its say.
   ownVm =
+    if host ? asMachine then
+      { }
+    else
     {
       vm = {
         inherit (facts host.config.virtualisation.vmVariant) vm;

@@ -169,6 +169,8 @@ let
 in
 if !(builtins.isAttrs host && host ? config) then
   { problem = "no-config"; }
+else if host ? asMachine then
+  if builtins.elem backend [ "auto" "vm" ] && delta == { } then host.asMachine else { problem = "test-node"; }
 else if !(host ? extendModules) then
   { problem = "no-extend-modules"; }
 else if chosen == "ssh" then

@@ -120,7 +120,7 @@ class Launch:
     def _spec(self, directory: RunDirectory) -> MachineSpec:
         settings, host = self._session.settings, self._host()
         self._check_network()
-        live = self._session.backend_name(self._entry.key) is BackendName.SSH
+        live = self._session.backend_name(self._entry.key).runs_already
         secrets = None if live else self._secrets(host, directory)
         memory = MemoryPlan(mib=None) if live else self._plan_memory(host)
         if not live:
@@ -136,6 +136,7 @@ class Launch:
             memory_mib=memory.mib,
             cores=settings.cores,
             secrets=secrets,
+            registration=None if live else self._session.flakes.registration(system),
         )
         changed = self._config.hook.pytest_nixos_machine_spec(config=self._config, spec=spec)
         return spec if changed is None else changed
@@ -145,9 +146,9 @@ class Launch:
         settings, key = self._session.settings, self._entry.key
         network = settings.network
         backend = self._session.backend_name(key)
-        if network is NetworkUse.STAND_IN and backend is BackendName.SSH:
+        if network is NetworkUse.STAND_IN and backend.runs_already:
             raise MachineError(
-                f"{key}: --nixos-network stand-in is for VMs and containers: a live host has the network that it has",
+                f"{key}: --nixos-network stand-in is for VMs and containers: a machine that runs already has the network that it has",
                 remedy="run the host as a VM or a container, or say --nixos-network restricted",
             )
         unconfined = backend is BackendName.VM and settings.run_script_has_my_rights
@@ -276,6 +277,10 @@ def bundled_backend(
             root_is_machine_root=settings.container_root_is_machine_root,
             stand_in=settings.network is NetworkUse.STAND_IN,
         )
+    if name is BackendName.TEST_DRIVER and settings.test_driver is not None:
+        from pytest_nixos.machine.driver.backend import DriverBackend
+
+        return DriverBackend(settings.test_driver, on_event=on_event)
     from pytest_nixos.machine.ssh.backend import SshBackend
 
     if settings.ssh_address is None:

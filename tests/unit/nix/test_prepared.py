@@ -28,17 +28,23 @@ def prepare(directory: Path, **changes: Any) -> Path:
         {"state": "absent"},
     ]
     prepared = {
-        "format": 2,
+        "format": 3,
         "flake": "self",
         "host": "web",
         "options": list(OPTIONS),
-        "document": known,
-        "machine": "/nix/store/a",
+        "machines": [
+            {
+                "backend": "vm",
+                "document": str(directory / "document.json"),
+                "package": "/nix/store/a",
+            }
+        ],
         "closure": str(closure),
         "source": None,
         "generations": [],
         **changes,
     }
+    (directory / "document.json").write_text(json.dumps(known))
     (directory / "prepared.json").write_text(json.dumps(prepared))
     return directory
 
@@ -81,7 +87,7 @@ def test_what_only_nix_could_tell_is_not_there(tmp_path: Path) -> None:
 
 
 def test_a_generation_that_was_built_beforehand_is_there_by_its_text(tmp_path: Path) -> None:
-    known = [{"module": "{ a = 1; }", "toplevel": "/nix/store/a"}]
+    known = [{"backend": "vm", "module": "{ a = 1; }", "toplevel": "/nix/store/a"}]
     flakes = opened(prepare(tmp_path, generations=known))
     flake = flakes.of(flakes.refs[0].flake)
     found = flake.instantiate_generation("web", backend="vm", delta="{ a = 1; }")
@@ -99,9 +105,13 @@ def test_the_source_of_the_flake_is_read_where_it_was_given(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"format": 9}, "format 9, this release reads 2"),
-        ({"machine": None}, "is damaged: TypeError"),
-        ({"document": 3}, "is damaged: TypeError"),
+        ({"format": 9}, "format 9, this release reads 3"),
+        ({"machines": None}, "is damaged: TypeError"),
+        ({"machines": [{"backend": "vm"}]}, "is damaged: KeyError 'document'"),
+        (
+            {"machines": [{"backend": "vm", "document": "/none", "package": "/a"}]},
+            "no prepared host: No such file or directory: /none",
+        ),
     ],
 )
 def test_a_file_of_another_kind_is_refused(

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from pytest_nixos.errors import SettingsError
-from pytest_nixos.nix.refs import FlakeRef, HostRef, HostSelection, nix_quote
+from pytest_nixos.nix.refs import FlakeRef, HostRef, HostSelection, NixosTestRef, nix_quote
 
 
 @pytest.fixture
@@ -90,18 +90,50 @@ def test_any_name_in_quotes_is_itself(flake_dir: Path, name: str) -> None:
     assert HostSelection.parse(shown, cwd=flake_dir).attr == name
 
 
-def test_installable_quotes_the_attribute() -> None:
-    host = HostRef(FlakeRef("/f"), "a.b")
-    assert host.config_installable == '/f#nixosConfigurations."a.b".config'
-    assert str(host) == "/f#a.b"
+def test_the_config_is_an_attribute_path_with_the_name_quoted() -> None:
+    host = HostRef(FlakeRef("/f"), "web.example-1.org")
+    assert host.config == 'nixosConfigurations."web.example-1.org".config'
+    assert str(host) == "/f#web.example-1.org"
+    node = HostRef(NixosTestRef("/f", "checks.x86_64-linux.mytest"), "web-1")
+    assert node.config == 'checks.x86_64-linux.mytest.nodes."web-1"'
+
+
+@pytest.mark.parametrize(
+    ("text", "attribute", "node"),
+    [
+        (".#checks.x86_64-linux.mytest", "checks.x86_64-linux.mytest", None),
+        (".#checks.x86_64-linux.mytest.nodes.web", "checks.x86_64-linux.mytest", "web"),
+        ('.#hydraJobs."my.test".nodes."web.1"', 'hydraJobs."my.test"', "web.1"),
+        ("#mytest", "mytest", None),
+    ],
+)
+def test_a_nixos_test_is_an_output_and_its_nodes_are_hosts(
+    flake_dir: Path, text: str, attribute: str, node: str | None
+) -> None:
+    selection = HostSelection.parse_test(text, cwd=flake_dir)
+    assert selection == HostSelection(NixosTestRef(str(flake_dir), attribute), node)
+    # Commands about the flake name the flake, and two tests are two.
+    assert str(selection.flake) == str(flake_dir)
+    assert selection.flake != FlakeRef(str(flake_dir))
+    assert selection.flake != NixosTestRef(str(flake_dir), "other")
+
+
+def test_a_node_bears_its_tests_name() -> None:
+    test = NixosTestRef("/f", 'checks.x86_64-linux."mytest"')
+    assert HostRef(test, "web").name == "mytest.web"
+    assert str(HostRef(test, "web")) == '/f#checks.x86_64-linux."mytest".nodes.web'
+
+
+@pytest.mark.parametrize("text", [".", ".#", "", ".#a#b", ".#.nodes.web"])
+def test_no_test_is_refused(flake_dir: Path, text: str) -> None:
+    with pytest.raises(SettingsError, match="names no test"):
+        HostSelection.parse_test(text, cwd=flake_dir)
 
 
 def test_specialisation_is_shown_as_typed_and_asked_of_nix_by_its_path() -> None:
     host = HostRef(FlakeRef("/f"), "a.b^gaming")
     assert str(host) == "/f#a.b^gaming"
-    assert host.config_installable == (
-        '/f#nixosConfigurations."a.b".config.specialisation."gaming".configuration'
-    )
+    assert host.config == ('nixosConfigurations."a.b".config.specialisation."gaming".configuration')
 
 
 def test_nix_quote_leaves_nothing_to_interpolate() -> None:

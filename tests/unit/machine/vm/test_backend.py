@@ -46,6 +46,7 @@ class Host:
     units: Mapping[str, object] = {}
     file_systems: Mapping[str, object] = {}
     program = "bin/run-llm-host-vm"
+    is_test_node = False
     snapshot_refusal = "not asked for"
     changed: Mapping[str, object] = {}
     system = f"{os.uname().machine}-linux"

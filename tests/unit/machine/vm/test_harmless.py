@@ -27,6 +27,12 @@ from pytest_nixos.machine.vm.run_script import parse_run_script
             "-audio none,model=hda",
             ("sound by pipewire",),
         ),
+        (
+            '-netdev vde,id=vlan1,sock="$QEMU_VDE_SOCKET_1" -netdev vde,id=vlan2,sock="$QEMU_VDE_SOCKET_7" -m 1',
+            "-netdev socket,id=vlan1,listen=127.0.0.1:0 -netdev socket,id=vlan2,listen=127.0.0.1:0 -m 1",
+            ("the test's network vlan1", "the test's network vlan2"),
+        ),
+        ("-netdev user,id=user.0 # vde,id=x", "-netdev user,id=user.0 # vde,id=x", ()),
         ("-audiodev none,id=x -display none", "-audiodev none,id=x -display none", ()),
         ("-device virtio-vga -vga std", "-device virtio-vga -vga std", ()),
         ("--display-name x; echo -displayed gtk", "--display-name x; echo -displayed gtk", ()),

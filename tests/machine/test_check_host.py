@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -38,6 +39,17 @@ FLAKE = f"""
     in
     {{
       container = judge {{ host = hosts.container-host; flake = null; }};
+      # The stand-in's programs run in guests; those that start a container are this machine's.
+      contained = pytest-nixos.lib.checkHostReport {{
+        host = hosts.container-host;
+        pytest-nixos = "{PREFIX}";
+        requiredSystemFeatures = [ ];
+        pkgs = nixpkgs.legacyPackages.x86_64-linux
+          // nixpkgs.lib.genAttrs [ "systemd" "util-linux" "iproute2" "e2fsprogs" "nix" ] (_: "@PROGRAMS@");
+        life = true;
+        profiles = [ "life" ];
+        suites = [ "life" ];
+      }};
       wrong = nixpkgs.lib.mapAttrs (_: more: judge ({{ host = hosts.llm-host; }} // more)) {{
         tests = {{ tests = [ "/home/me/test_web.py" ]; }};
         list = {{ profiles = "hardened"; }};
@@ -87,7 +99,13 @@ FLAKE = f"""
 @pytest.fixture(scope="module")
 def flake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("flake")
-    (directory / "flake.nix").write_text(FLAKE)
+    programs = tmp_path_factory.mktemp("programs")
+    (programs / "bin").mkdir()
+    for name in ("systemd-nspawn", "unshare", "nsenter", "ip", "nix-store", "mkfs.ext4", "mount"):
+        found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+        if found:
+            (programs / "bin" / name).symlink_to(found)
+    (directory / "flake.nix").write_text(FLAKE.replace("@PROGRAMS@", str(programs)))
     return directory
 
 
@@ -157,6 +175,36 @@ def test_a_prepared_host_is_judged_without_nix(flake: Path, tmp_path: Path) -> N
     assert {"FW-003", "BOOT-001", "SYS-001", "SEC-001"} <= found["passed"]
     # The changed generation of the suite rollback is an input.
     assert {"RBK-001", "RBK-002", "RBK-003", "RBK-004", "RBK-005"} <= found["passed"]
+
+
+# As root without its sandbox, a builder is what `uid-range` makes of it.
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="containers need root")
+
+
+@needs_root
+def test_a_builder_that_can_make_no_wrappers_says_so(flake: Path) -> None:
+    done = nix(
+        flake, "build", "-L", ".#contained", "--no-link", "--option", "filter-syscalls", "true"
+    )
+    assert done.returncode != 0
+    assert "container-host was not judged: a container needs a builder that" in done.stderr
+
+
+@needs_root
+@pytest.mark.skipif(
+    "PYTEST_NIXOS_NIXOS_TESTS" not in os.environ, reason="PYTEST_NIXOS_NIXOS_TESTS=1"
+)
+def test_a_build_judges_a_container_and_its_life(flake: Path, tmp_path: Path) -> None:
+    result = tmp_path / "result"
+    done = nix(
+        flake,
+        *("build", "-L", ".#contained", "--out-link", str(result)),
+        *("--option", "filter-syscalls", "false"),
+    )
+    assert done.returncode == 0, done.stderr
+    found = outcomes(result / "report.json")
+    assert not found.get("failed") and not found.get("error"), found
+    assert {"RBK-006", "RBK-007", "RBK-018"} <= found["passed"]
 
 
 def test_a_build_judges_a_host(flake: Path, tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ def test_each_host_is_itself_and_those_that_are_away_cost_their_own_findings(
     fleet.know("127.0.9.2", silent)
     with socket.create_server(("127.0.9.2", PORT)), fleet.serving(there):
         result = field.run_hosts(
-            *("--nixos-ssh", "root@{host}.fleet.test", "--nixos-boot-timeout", "4"),
+            *("--nixos-ssh", "root@{host}.fleet.test", "--nixos-boot-timeout", "8"),
             *("--nixos-report", "json:report.json"),
         )
     found = {(f["host"], f["control"]): f["outcome"] for f in field.report()["findings"]}

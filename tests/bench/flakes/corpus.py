@@ -116,7 +116,8 @@ def provide_inputs(flake: Path, sources: Sequence[Path], work: Path) -> Inputs:
         lock = json.loads((flake / "flake.lock").read_text())
     except FileNotFoundError:
         return Inputs()
-    nixpkgs, missing, replaced = [], [], []
+    nixpkgs, missing = [], []
+    replaced: dict[str, Path] = {}
     for path, node in _inputs(lock):
         locked = node.get("locked") or {}
         if _is_nixpkgs(locked):
@@ -124,7 +125,7 @@ def provide_inputs(flake: Path, sources: Sequence[Path], work: Path) -> Inputs:
         elif locked.get("type") == "path" or _provided(locked, sources, work):
             continue
         elif len(path) == 1 and (earlier := _earlier(locked, sources, work)) is not None:
-            replaced.append((path[0], f"path:{earlier}"))
+            replaced[path[0]] = earlier
         else:
             missing.append(path)
     # To override an input of a missing one, Nix would have to fetch that one; and for one that lies deep it asks the network what the
@@ -132,13 +133,28 @@ def provide_inputs(flake: Path, sources: Sequence[Path], work: Path) -> Inputs:
     reachable = (
         path
         for path in nixpkgs
-        if len(path) <= _DEEPEST and not any(path[: len(m)] == m for m in missing)
+        if len(path) <= _DEEPEST
+        and not any(path[: len(m)] == m for m in missing)
+        and _has_input(replaced.get(path[0]), path[1:])
     )
     return Inputs(
         nixpkgs=tuple(map("/".join, reachable)),
-        replaced=tuple(replaced),
+        replaced=tuple((name, f"path:{tree}") for name, tree in replaced.items()),
         missing=tuple(map("/".join, missing)),
     )
+
+
+def _has_input(earlier: Path | None, path: Sequence[str]) -> bool:
+    """Whether the earlier commit that stands in for an input has an input of its own at `path`, as
+    the locked one does.
+    """
+    if earlier is None or not path:
+        return True
+    file = earlier / "flake.lock"
+    if not file.is_file():
+        return False
+    lock = json.loads(file.read_text())
+    return path[0] in (lock["nodes"][lock["root"]].get("inputs") or {})
 
 
 def _inputs(lock: Mapping[str, Json]) -> Iterator[tuple[tuple[str, ...], Mapping[str, Json]]]:

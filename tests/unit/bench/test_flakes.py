@@ -119,6 +119,9 @@ def test_an_input_of_github_is_looked_for_by_whatever_way_it_is_locked(
     assert (tree / "default.nix").read_text() == "{ }"
     # A commit that the mirror does not have yet is replaced by the last one before it.
     nodes["l"] = {"locked": {**locked, "rev": "0" * 40, "lastModified": 4_000_000_000}}
+    # It has no input to override, which the locked one has.
+    nodes["l"]["inputs"] = {"nixpkgs": "n"}
+    nodes["n"] = {"locked": {"type": "github", "owner": "NixOS", "repo": "nixpkgs"}}
     (tmp_path / "flake.lock").write_text(json.dumps({"root": "root", "nodes": nodes}))
     inputs = provide_inputs(tmp_path, (tmp_path / "mirrors",), tmp_path / "work")
     assert inputs == Inputs(replaced=(("lib", f"path:{tree}"),))

@@ -37,6 +37,22 @@ def test_what_sops_encrypted_is_no_secret_whatever_it_looks_like() -> None:
     assert (hit.line, hit.kind) == (2, "signing key of Nix")
 
 
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "github:ada/nix-secrets",
+        "gitlab:ada/secrets/main?dir=a",
+        "sourcehut:~ada/secrets",
+        "path:/home/ada/secrets",
+    ],
+)
+def test_an_input_that_is_called_secrets_is_none(reference: str) -> None:
+    text = f'inputs.nix-secrets = {{\n  # The access token ends.\n  url = "{reference}";\n}};\n'
+    assert find_secrets(text, name="flake.nix") == ()
+    (hit,) = find_secrets(text.replace(reference, PASSWORD), name="flake.nix")
+    assert hit.line == 3
+
+
 PASSWORD = "Xk7" + "-moor-Tide-91"
 
 

@@ -4,6 +4,12 @@ export PATH=/bin
 targetRoot=/mnt-root
 stage2Init=/init
 
+# The stand-in's programs need Debian's paths in a new root too, as stage 2 gives them.
+chroot() {
+    busybox chroot "$1" @linkDebianPaths@
+    busybox chroot "$@"
+}
+
 fail() {
     echo
     echo "An error occurred in stage 1 of the boot process, which must mount the"
@@ -48,9 +54,6 @@ while read -r module; do
     insmod "/modules/$module" 2>/dev/null
 done < /modules/order
 
-@preLVMCommands@
-@postDeviceCommands@
-
 # A device by label or uuid, or as given; waits for it.
 resolve() {
     local tries=0 found
@@ -68,6 +71,9 @@ resolve() {
     echo "Timed out waiting for device $1, trying to mount anyway." >&2
     echo "$1"
 }
+
+@preLVMCommands@
+@postDeviceCommands@
 
 while read -r device mountPoint fsType options; do
     echo "mounting $device on $mountPoint..."

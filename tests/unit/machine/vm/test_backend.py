@@ -48,6 +48,7 @@ class Host:
     program = "bin/run-llm-host-vm"
     snapshot_refusal = "not asked for"
     changed: Mapping[str, object] = {}
+    own_disks = False
     system = f"{os.uname().machine}-linux"
 
 

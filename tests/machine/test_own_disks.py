@@ -157,7 +157,7 @@ def test_host_boots_from_its_own_disks_and_is_judged_on_them(
     outcomes = {f["control"]: f for f in json.loads(report.read_text())["findings"]}
 
     assert "test_mounts.py ." in ran or "1 passed" in ran, ran
-    assert outcomes["FS-016"]["outcome"] == "passed", outcomes["FS-016"]
+    assert outcomes["FS-016"]["outcome"] == "passed", ran[-6000:]
     assert outcomes["FS-016"]["judged_on"] == "machine"
     if host == "encrypted":
         assert outcomes["LUKS-001"]["outcome"] == "passed", outcomes["LUKS-001"]

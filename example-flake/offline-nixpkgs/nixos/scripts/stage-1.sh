@@ -54,13 +54,18 @@ while read -r module; do
     insmod "/modules/$module" 2>/dev/null
 done < /modules/order
 
-# A device by label or uuid, or as given; waits for it.
+# A device by label, uuid or partition label, or as given; waits for it.
 resolve() {
     local tries=0 found
     while [ $tries -lt 200 ]; do
         case $1 in
             /dev/disk/by-label/*) found=$(findfs "LABEL=${1#/dev/disk/by-label/}" 2>/dev/null) ;;
             /dev/disk/by-uuid/*) found=$(findfs "UUID=${1#/dev/disk/by-uuid/}" 2>/dev/null) ;;
+            /dev/disk/by-partlabel/*)
+                found=$(grep -lx "PARTNAME=${1#/dev/disk/by-partlabel/}" /sys/class/block/*/uevent 2>/dev/null)
+                found=${found%/uevent}
+                found=${found:+/dev/${found##*/}}
+                ;;
             /dev/*) [ -e "$1" ] && found=$1 ;;
             *) found=$1 ;;
         esac

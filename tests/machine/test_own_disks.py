@@ -59,7 +59,7 @@ FLAKE = """{
           fsType = "ext4";
           options = [ "nosuid" "nodev" ];
         };
-        fileSystems."/data" = { device = "/dev/sda1"; fsType = "ext4"; };
+        fileSystems."/data" = { device = "/dev/nvme0n1p1"; fsType = "ext4"; };
         fileSystems."/srv" = { device = "nas:/srv"; fsType = "nfs"; };
         fileSystems."/mnt/usb" = { device = "/dev/disk/by-id/usb-x"; fsType = "ext4"; options = [ "nofail" ]; };
         swapDevices = [ { device = "/dev/disk/by-label/swap"; } ];

@@ -24,6 +24,7 @@ _SWAP_FILE_MIB = 64
 
 _PRELUDE = """set -eu
 say() { echo "pytest-nixos: $*"; }
+trap 'say "failed: $BASH_COMMAND"' ERR
 settle() { udevadm settle 2>/dev/null || true; }
 await() { for _ in $(seq 100); do [ -e "$1" ] && return; sleep 0.1; done; say "$1 does not appear"; return 1; }
 @KEYS@

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -219,3 +220,20 @@ def test_script_is_one_that_bash_takes() -> None:
             ["bash", "-n"], input=making_script(layout), text=True, capture_output=True, check=False
         )
         assert (read.returncode, read.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="no bash")
+def test_the_command_that_fails_is_told(tmp_path: Path) -> None:
+    for name, text in {"sfdisk": "exit 1", "dd": ":", "head": "cat", "tr": "cat"}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    ran = subprocess.run(
+        ["bash"],
+        input=making_script(layout_of(host(ROOT))),
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert ran.returncode != 0
+    assert "pytest-nixos: failed: sfdisk --quiet --wipe always /dev/vda" in ran.stdout

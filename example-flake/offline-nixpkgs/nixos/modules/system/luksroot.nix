@@ -5,6 +5,8 @@ let
   devices = config.boot.initrd.luks.devices;
 
   device = { name, ... }: {
+    # Options of tokens and of what opens faster.
+    freeformType = types.attrsOf types.anything;
     options = {
       name = mkOption { type = types.str; default = name; visible = false; };
       device = mkOption { type = types.str; };

@@ -312,8 +312,9 @@ class VmLauncher:
             *monitor_argv(run_dir),
             *SerialChannel.qemu_argv(run_dir),
             *secrets_argv(self.spec.secrets),
-            *(() if self._own_disks is None else self._own_disks.argv),
             *cards_argv(run_dir, self.spec.cards, version),
+            # After cards, which may have slots of their own on the bus.
+            *(() if self._own_disks is None else self._own_disks.argv),
             *filter_argv(run_dir, self._networks),
             *extra_argv,
         )

@@ -83,6 +83,9 @@ def _steps(layout: Layout) -> Iterator[str]:
 
 
 def _disk_steps(disk: Disk) -> Iterator[str]:
+    if disk.whole or disk.partitions:
+        # A driver may still be looking for it (NVMe).
+        yield f"await {disk.device}"
     if disk.whole is not None:
         yield from _volume_steps(disk.device, disk.whole)
         return

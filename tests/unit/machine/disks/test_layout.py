@@ -71,6 +71,7 @@ def test_a_path_says_disk_and_number_and_the_rest_goes_where_nothing_is_yet() ->
         (3, "d"),
     ]
     assert layout.disks[2].partition_device(3) == "/dev/nvme0n1p3"
+    assert "await /dev/nvme0n1\nsfdisk" in making_script(layout)
     assert layout.disks[1] == Disk(name="sda", whole=Volume(kind="ext4"))
 
 
@@ -229,7 +230,7 @@ def test_the_command_that_fails_is_told(tmp_path: Path) -> None:
         (tmp_path / name).chmod(0o755)
     ran = subprocess.run(
         ["bash"],
-        input=making_script(layout_of(host(ROOT))),
+        input=making_script(layout_of(host(ROOT))).replace("await /dev/vda\n", ""),
         env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
         text=True,
         capture_output=True,

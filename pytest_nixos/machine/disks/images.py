@@ -50,6 +50,12 @@ class OwnDisks:
         return hashlib.sha256(making_script(self.layout).encode()).hexdigest()
 
     @property
+    def unsavable(self) -> str:
+        """Why the state of a VM with these disks cannot be saved, ``""`` where it can."""
+        nvme = [disk.name for disk in self.layout.disks if disk.name.startswith("nvme")]
+        return f"QEMU cannot save the state of an NVMe disk ({nvme[0]})" if nvme else ""
+
+    @property
     def argv(self) -> tuple[str, ...]:
         """QEMU's arguments for what the run script does not give it: further disks, and the script
         that makes them.

@@ -202,6 +202,11 @@ class VmLauncher:
         )
 
     @property
+    def unsavable_disks(self) -> str:
+        """Why the host's own disks keep the machine from being saved, ``""`` if they do not."""
+        return "" if self._own_disks is None else self._own_disks.unsavable
+
+    @property
     def _own_disks(self) -> OwnDisks | None:
         return OwnDisks.of(self.spec.host, self.spec.run_dir, disk_image(self.spec.run_dir))
 

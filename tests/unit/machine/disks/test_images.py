@@ -79,5 +79,10 @@ def test_disks_larger_than_the_room_are_refused_with_both_sizes(
     assert not runner.calls
 
 
+def test_a_disk_whose_state_qemu_cannot_save_is_told_before_the_boot(tmp_path: Path) -> None:
+    assert disks(tmp_path, "/dev/sda1", "/dev/vda1").unsavable == ""
+    assert "NVMe disk (nvme0n1)" in disks(tmp_path, "/dev/nvme0n1p1").unsavable
+
+
 def test_another_layout_is_another_machine(tmp_path: Path) -> None:
     assert disks(tmp_path, "/dev/vda1").digest != disks(tmp_path, "/dev/vda2").digest

@@ -74,7 +74,7 @@ FLAKE = """{
         boot.initrd.luks.devices.cryptroot.device = "/dev/disk/by-uuid/3f1d2a52-9c0c-4b5e-8f0a-222222222222";
         boot.initrd.luks.devices.data = { device = "/dev/disk/by-partlabel/data"; keyFile = "/keys/data"; };
         fileSystems."/" = { device = "/dev/mapper/cryptroot"; fsType = "ext4"; };
-        fileSystems."/data" = { device = "/dev/mapper/data"; fsType = "ext4"; };
+        fileSystems."/data" = { device = "/dev/mapper/data"; fsType = "ext4"; neededForBoot = true; };
       };
       pool.fileSystems = {
         "/" = { device = "/dev/disk/by-label/rootfs"; fsType = "ext4"; };

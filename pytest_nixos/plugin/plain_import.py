@@ -48,5 +48,9 @@ def forget_unloaded() -> None:
         if f"{name}.".startswith(_PACKAGE) and hasattr(package, "__path__"):
             for attribute, value in list(vars(package).items()):
                 own = f"{name}.{attribute}"
-                if isinstance(value, ModuleType) and value.__name__ == own and own not in sys.modules:
+                if (
+                    isinstance(value, ModuleType)
+                    and value.__name__ == own
+                    and own not in sys.modules
+                ):
                     delattr(package, attribute)

@@ -69,6 +69,11 @@ let
     import "${expressions}/machine.nix" {
       inherit safe backend instrumentation saving testSecrets cardsOf delta;
       standIn = false;
+      declaredDisks = import "${expressions}/declared-disks.nix" {
+        inherit safe;
+        wanted = false;
+      };
+      ownDisks = false;
     } host;
   machine = machineAs backend { };
 

@@ -127,6 +127,8 @@ _TROUBLES = (
     _sign("file system check failed", r"(fsck on \S+ failed\.)", fatal=True),
     _sign("stage 1 failed", r"(stage 2 init script \(.*\) not found)", fatal=True),
     _sign("stage 1 failed", r"(An error occurred in stage 1 of the boot process.*)", fatal=True),
+    # nix/expressions/declared-disks.nix
+    _sign("own disks failed", r"(pytest-nixos: the declared disks could not be made)", fatal=True),
     # stage 1 mounts with busybox ("mount: mounting X on /mnt-root/Y failed: why") or util-linux.
     _sign("mount failed", r"(mount: mounting .* on /mnt-root\S* failed: .*)", fatal=False),
     _sign("mount failed", r"(mount: /mnt-root\S*: .*)", fatal=False),

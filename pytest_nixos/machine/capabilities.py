@@ -12,7 +12,16 @@ from typing import Protocol, runtime_checkable
 
 from pytest_nixos.local.timing import Deadline
 
-__all__ = ["BootsFrom", "Freezable", "Pluggable", "PortState", "Powered", "Preflight", "Resettable"]
+__all__ = [
+    "BootsFrom",
+    "Freezable",
+    "Pluggable",
+    "PortState",
+    "Powered",
+    "Preflight",
+    "Resettable",
+    "Throttled",
+]
 
 
 class PortState(enum.Enum):
@@ -87,6 +96,19 @@ class Pluggable(Protocol):
 
     def plug(self, *, connected: bool) -> None:
         """Connect or cut its network cards; the guest sees the carrier come and go."""
+        ...
+
+
+@runtime_checkable
+class Throttled(Protocol):
+    """A machine whose disks can be slowed down."""
+
+    def throttle(self, *, operations_per_s: int) -> None:
+        """Let each disk do so many reads and writes a second, ``0`` for as many as it can.
+
+        :raises MachineError: if it has no disk that could be slowed down, or one is as fast as
+            before.
+        """
         ...
 
 

@@ -27,6 +27,11 @@ _DEVICE = re.compile(
 _POOL = re.compile(r"\bz(?:fs|pool)\s+(?:rollback|import)\b(?:\s+-\S+)*\s+([A-Za-z][\w./:-]*)")
 # The disk that build-vm makes, by the names that it has.
 _OWN_DISK = ("/dev/disk/by-label/nixos", "/dev/vda", "/dev/disk/by-label/ESP")
+# What is plugged into a real host: serial adapters, cameras, sound cards, GPUs, Bluetooth and Wi-Fi.
+_HARDWARE = re.compile(
+    r"/dev/(?:tty(?:USB|ACM)\d|serial/by-|video\d|media\d|snd/|nvidia|kfd|hidraw|bus/usb/|spidev|gpiochip|lp\d|cdc-wdm|apex)"
+    r"|/sys/subsystem/(?:bluetooth/devices/hci|net/devices/wl)"
+)
 _MOST = 3
 _PATH_SETTINGS = {
     "Unit": ("RequiresMountsFor", "WantsMountsFor"),
@@ -45,7 +50,7 @@ def missing_in_machine(host: HostConfig, *, machine: str) -> str:
     """
     mounts = _absent_mounts(host, in_container=machine == "container")
     swap = _absent_swap(host, in_container=machine == "container")
-    luks = [] if machine == "container" else _luks_words(host)
+    luks = [] if machine == "container" or host.own_disks else _luks_words(host)
     parts = [*_mount_words(mounts), *swap, *luks]
     told = ""
     if parts:
@@ -56,7 +61,12 @@ def missing_in_machine(host: HostConfig, *, machine: str) -> str:
         if users:
             runs = "runs" if len(users) == 1 else "run"
             told += f"; {_short(users)} {runs} on the root disk"
-    asked = [] if machine == "container" else _asked_in_stage_1(host)
+    waiting = _waiting_for_hardware(host)
+    if waiting:
+        verb = "waits" if len(waiting) == 1 else "wait"
+        wait = f"{_short(waiting)} {verb} for hardware that the {machine} lacks"
+        told = f"{told}; {wait}" if told else wait
+    asked = [] if machine == "container" or host.own_disks else _asked_in_stage_1(host)
     if asked:
         wait = f"stage 1 asks for {_short(asked)}, which the {machine} lacks, and may wait for it"
         told = f"{told}; {wait}" if told else wait
@@ -119,6 +129,23 @@ def _asked_in_stage_1(host: HostConfig) -> list[str]:
     found = [*_DEVICE.findall(text), *_POOL.findall(text)]
     found += [_device_of(unit) for unit in re.findall(r"dev-[\w\\.:@-]+\.device", text)]
     return [d for d in dict.fromkeys(found) if not d.startswith(_OWN_DISK)]
+
+
+def _waiting_for_hardware(host: HostConfig) -> list[str]:
+    """Return the units that need a device which no machine of ours has, and that device."""
+    return [
+        f"{name} ({_device_of(device)})"
+        for name, unit in sorted(host.units.items())
+        if unit.enabled and unit.wanted_by and "@." not in name
+        for device in _needed_devices(unit)
+        if _HARDWARE.match(_device_of(device))
+    ]
+
+
+def _needed_devices(unit: Unit) -> Iterable[str]:
+    """Return the device units without which a unit does not start (systemd.unit(5))."""
+    texts = (t for key in ("Requires", "BindsTo", "Requisite") for t in unit.setting("Unit", key))
+    return dict.fromkeys(name for t in texts for name in t.split() if name.endswith(".device"))
 
 
 def _device_of(unit: str) -> str:

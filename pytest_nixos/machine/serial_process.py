@@ -26,7 +26,8 @@ _QEMU_NOISE = "filter mirror send failed"
 # Partial lines that wait: stage 1 for a device (dots follow), getty, sulogin, a passphrase, a
 # shell.
 _PROMPT = re.compile(
-    r"^waiting for device \S+ to appear\.|(?:login|[Pp]assword|[Pp]assphrase\b.*|maintenance.*|continue\)?):\s*$|[#$] $"
+    r"^waiting for device \S+ to appear\.|(?:login|[Pp]assword|[Pp]assphrase\b.*|maintenance.*|continue\)?):\s*"
+    r"(?:\(press TAB for no echo\)\s*)?$|[#$] $"
 )
 
 
@@ -51,10 +52,15 @@ class LineReader:
         if len(self._rest) > _LONGEST_LINE:
             self.flush()
 
-    def idle(self) -> None:
-        """Nothing came for a while: a prompt that waits counts as a line."""
-        if self._rest and _PROMPT.search(clean(self._rest.decode(errors="replace")) + " "):
-            self.flush()
+    def idle(self) -> str:
+        """Nothing came for a while: a prompt that waits counts as a line; return it, ``""`` for
+        none.
+        """
+        waiting = clean(self._rest.decode(errors="replace"))
+        if not waiting or not _PROMPT.search(waiting + " "):
+            return ""
+        self.flush()
+        return waiting
 
     def flush(self) -> None:
         """Take what is there as a line."""
@@ -92,10 +98,18 @@ class SerialProcess:
     wait for it.
 
     :param env: the whole environment.
+    :param answer: from a prompt that waits on the terminal to the line that is typed there, ``""``
+        for none; called on the thread that reads.
     """
 
     def __init__(
-        self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, console: Console
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path,
+        console: Console,
+        answer: Callable[[str], str] = lambda _prompt: "",
     ) -> None:
         self.argv = tuple(argv)
         self.pid = 0
@@ -103,6 +117,7 @@ class SerialProcess:
         self._env = dict(env)
         self._cwd = cwd
         self._console = console
+        self._answer = answer
         self._started = threading.Event()
         self._ended = threading.Event()
         self._failure: BaseException | None = None
@@ -176,7 +191,9 @@ class SerialProcess:
             try:
                 reader.feed(serial.read_nonblocking(_CHUNK, timeout=_READ_WAIT_S))
             except pexpect.TIMEOUT:
-                reader.idle()
+                prompt = reader.idle()
+                if prompt and (typed := self._answer(prompt)):
+                    serial.send(f"{typed}\r".encode())
                 if is_gone():
                     break
             except (pexpect.EOF, OSError):

@@ -14,8 +14,10 @@ __all__ = [
     "FileSystem",
     "Firewall",
     "InterfacePorts",
+    "LuksDevice",
     "OllamaSettings",
     "PortRange",
+    "SwapDevice",
     "Unit",
     "User",
     "VmSettings",
@@ -311,6 +313,58 @@ class FileSystem:
             fs_type=data["fsType"],
             options=tuple(data["options"]),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwapDevice:
+    """One entry of ``swapDevices``.
+
+    :param size_mib: of a file that NixOS makes, ``None`` for what has to be there.
+    """
+
+    device: str
+    size_mib: int | None = None
+    randomly_encrypted: bool = False
+
+    @classmethod
+    def parse_all(cls, entries: Sequence[Mapping[str, Json]]) -> tuple[Self, ...]:
+        """Read what ``facts.nix`` says of them all."""
+        return tuple(
+            cls(
+                device=data["device"],
+                size_mib=data["size"],
+                randomly_encrypted=data["randomlyEncrypted"],
+            )
+            for data in entries
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LuksDevice:
+    """One entry of ``boot.initrd.luks.devices``.
+
+    :param name: of the opened device, below ``/dev/mapper``.
+    :param key_file: where stage 1 reads its key, ``""`` where it asks for a passphrase.
+    :param header: where its header lies, ``""`` for on the device.
+    """
+
+    name: str
+    device: str
+    key_file: str = ""
+    header: str = ""
+
+    @classmethod
+    def parse_all(cls, entries: Mapping[str, Mapping[str, Json]]) -> dict[str, Self]:
+        """Read what ``facts.nix`` says of them all."""
+        return {
+            key: cls(
+                name=data["name"],
+                device=data["device"],
+                key_file=data["keyFile"],
+                header=data["header"],
+            )
+            for key, data in entries.items()
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

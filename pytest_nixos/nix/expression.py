@@ -50,6 +50,7 @@ class Instrumentation:
     :param secrets: ``test`` for encrypted files of our making in place of the host's; ``age`` or
         ``ssh`` for the host's own, with a key of the user's of that kind; ``none`` for neither.
     :param plain_files: the user gives files that the host's config names.
+    :param own_disks: a VM has the disks that its host declares, in place of those of build-vm.
     """
 
     channel_script: str
@@ -60,6 +61,7 @@ class Instrumentation:
     snapshot: bool = False
     secrets: str = "test"
     plain_files: bool = False
+    own_disks: bool = False
 
 
 def evaluation_expression(
@@ -242,6 +244,7 @@ def _request(attr: str, backend: str, instrumentation: Instrumentation) -> dict[
         "snapshot": instrumentation.snapshot,
         "standIn": instrumentation.stand_in,
         "secrets": {"mode": instrumentation.secrets, "files": instrumentation.plain_files},
+        "ownDisks": instrumentation.own_disks,
         "instrumentation": {
             "channelScript": instrumentation.channel_script,
             "memoryMiB": instrumentation.memory_mib,
@@ -279,9 +282,15 @@ def _expression(main: str, request: Mapping[str, object], delta: str, *, needs: 
   cardsOf = (
 {source["cards.nix"]}
   ) {{ inherit safe; salt = request.host; }};
+  declaredDisks = (
+{source["declared-disks.nix"]}
+  ) {{ inherit safe; wanted = request.ownDisks; }};
   machineOf = (
 {source["machine.nix"]}
-  ) {{ inherit safe instrumentation delta saving testSecrets cardsOf; inherit (request) backend standIn; }};
+  ) {{
+    inherit safe instrumentation delta saving testSecrets cardsOf declaredDisks;
+    inherit (request) backend standIn ownDisks;
+  }};
   withSpecialisation = (
 {source["specialisation.nix"]}
   ) {{ inherit safe; name = request.host; }};

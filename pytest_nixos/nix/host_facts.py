@@ -13,13 +13,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from types import MappingProxyType
 from typing import Annotated, Any, get_type_hints
 
 from pytest_nixos.nix.declared import (
     Declared,
     FileSystem,
     Firewall,
+    LuksDevice,
     OllamaSettings,
+    SwapDevice,
     Unit,
     User,
     VmSettings,
@@ -72,7 +75,9 @@ class HostConfig:
         is started (the VM variant or container plus the instrumentation): path to (declared, in the
         machine).
     :param backend: ``vm`` or ``container``: what `derivation` builds.
-    :param luks_devices: names of what stage 1 unlocks.
+    :param luks_devices: names of what stage 1 unlocks; `luks` tells more of each.
+    :param own_disks: whether the machine has the disks that the host declares, and not those of
+        ``build-vm``.
     :param initrd_text: commands and units of stage 1 that may name devices.
     :param machine_file_systems: what the machine mounts in place of `file_systems`, ``None`` if
         that is not known; `machine_swap_devices` likewise.
@@ -162,6 +167,20 @@ class HostConfig:
     machine_swap_devices: tuple[str, ...] | None = None
     cards: tuple[Card, ...] = ()
     orphan_vlans: tuple[str, ...] = ()
+    own_disks: bool = False
+    swap: Annotated[
+        tuple[SwapDevice, ...],
+        Fact(path="swapDevices", parse=SwapDevice.parse_all, absent=(), compared=False),
+    ] = ()
+    luks: Annotated[
+        Mapping[str, LuksDevice],
+        Fact(
+            path="boot.initrd.luks.devices",
+            parse=LuksDevice.parse_all,
+            absent=MappingProxyType({}),
+            compared=False,
+        ),
+    ] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -241,6 +260,7 @@ def parse_host_config(
         image=document["image"],
         machine_file_systems=_value(host_facts()["file_systems"], in_machine.get("file_systems")),
         machine_swap_devices=_value(host_facts()["swap_devices"], in_machine.get("swap_devices")),
+        own_disks=bool(document.get("ownDisks")),
         derivation=document["derivation"],
         output=document["output"],
         toplevel=document["toplevel"],
@@ -289,7 +309,7 @@ def _unreadable(declared: Mapping[str, Json]) -> tuple[str, ...]:
             paths += [sub_path(fact.path, key) for key, a in answers if not a["readable"]]
         elif not declared[name]["readable"]:
             paths.append(fact.path)
-    return tuple(sorted(paths))
+    return tuple(sorted(set(paths)))
 
 
 def _options(paths: Sequence[str], answers: Sequence[Json]) -> dict[str, Declared]:

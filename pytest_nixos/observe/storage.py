@@ -68,7 +68,9 @@ def _plain(devices: Json, *, encrypted: bool) -> Iterator[str]:
     for device in devices or ():
         inside = encrypted or device.get("type") == "crypt"
         mounts = [m for m in device.get("mountpoints") or () if m and m not in _BOOT_MOUNTS]
-        if not inside and device.get("type") not in ("rom", "loop"):
+        # A read-only image, such as that of a VM's store, holds nothing that somebody wrote there.
+        image = device.get("fstype") in ("erofs", "squashfs")
+        if not inside and not image and device.get("type") not in ("rom", "loop"):
             yield from mounts
         yield from _plain(device.get("children"), encrypted=inside)
 

@@ -26,7 +26,7 @@ from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.plugin.stash import PROGRESS, SESSION
 from pytest_nixos.recording.notes import HostNotes
 from pytest_nixos.recording.observed import Recorded
-from pytest_nixos.standards.applicability import inapplicable
+from pytest_nixos.standards.applicability import inapplicable, is_falsified
 from pytest_nixos.standards.flake_files import FlakeFiles, StoreScan, flake_directory, read_flake
 from pytest_nixos.standards.judge import Verdict, judge
 from pytest_nixos.standards.kinds import KINDS
@@ -174,7 +174,7 @@ def _needs_machine(control: Control, host: HostConfig, backend: BackendName) -> 
     return (
         control.is_data
         and control.observed is not None
-        and backend.kind not in control.falsified_in
+        and not is_falsified(control, host, backend)
         and inapplicable(control, host, backend) is None
     )
 

@@ -22,6 +22,7 @@ __all__ = [
     "DEFAULT_SSH_AT_ONCE",
     "HOST_IN_ADDRESS",
     "ONLY_BY_HAND",
+    "DisksUse",
     "Keep",
     "NetworkUse",
     "SnapshotUse",
@@ -61,6 +62,13 @@ class NetworkUse(enum.Enum):
     RESTRICTED = "restricted"
     OPEN = "open"
     STAND_IN = "stand-in"
+
+
+class DisksUse(enum.Enum):
+    """``--nixos-disks``: which disks a VM has: those of ``build-vm``, or its host's own."""
+
+    DEFAULT = "default"
+    DECLARED = "declared"
 
 
 class _Once(argparse.Action):
@@ -307,6 +315,12 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
         "restricted",
         {"choices": [choice.value for choice in NetworkUse]},
         "what guests reach: nothing beyond their link; all that this machine does (VMs); names and the time of a stand-in for the internet",
+    ),
+    (
+        "disks",
+        "default",
+        {"choices": [choice.value for choice in DisksUse]},
+        "which disks a VM has: one of build-vm's in place of the host's, or those that the host declares, made anew and small",
     ),
     (
         "secret",

@@ -17,7 +17,7 @@ from pytest_nixos.nix.prepared import PreparedFlakes, read_prepared
 from pytest_nixos.nix.refs import HostRef
 from pytest_nixos.nix.schedule import Question, select_hosts
 from pytest_nixos.nix.store import Nix
-from pytest_nixos.plugin.declared_options import NetworkUse, SnapshotUse
+from pytest_nixos.plugin.declared_options import DisksUse, NetworkUse, SnapshotUse
 from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.session import HostEntry, NixosSession
 from pytest_nixos.recording.files import try_new
@@ -109,6 +109,7 @@ def flakes_of(settings: Settings) -> Flakes:
         stand_in=settings.network is NetworkUse.STAND_IN,
         snapshot=settings.snapshot is not SnapshotUse.OFF,
         secrets="test" if settings.real_secrets_key is None else settings.real_secrets_key.form,
+        own_disks=settings.disks is DisksUse.DECLARED,
         plain_files=any(secret.is_plain_file for secret in settings.secrets),
     )
     if settings.replay is not None:

@@ -26,6 +26,7 @@ from pytest_nixos.plugin.declared_options import (
     DEFAULT_SSH_AT_ONCE,
     HOST_IN_ADDRESS,
     ONLY_BY_HAND,
+    DisksUse,
     Keep,
     NetworkUse,
     SnapshotUse,
@@ -70,6 +71,7 @@ class Settings:
     :param evaluation_memory_mib: what evaluating one host may take, ``None`` for no limit.
     :param where: tell where the options that decide a finding are set.
     :param network: what guests reach beyond their own link.
+    :param disks: which disks a VM has.
     :param secrets: values that the user gives for secrets.
     :param real_secrets_key: decrypts the host's own secrets; ``None`` for test secrets.
     :param ssh_address: of live hosts; :data:`HOST_IN_ADDRESS` stands for each one's name.
@@ -100,6 +102,7 @@ class Settings:
     evaluation_timeout_s: float
     evaluation_memory_mib: int | None
     network: NetworkUse
+    disks: DisksUse
     secrets: tuple[GivenSecret, ...]
     real_secrets_key: RealKey | None
     ssh_address: str | None
@@ -180,6 +183,7 @@ class Settings:
                 read.one("evaluation_memory"), option="evaluation-memory"
             ),
             network=_choice(NetworkUse, read.one("network"), option="network"),
+            disks=_choice(DisksUse, read.one("disks"), option="disks"),
             secrets=tuple(
                 GivenSecret.parse(text, cwd=read.directory("secret"))
                 for text in read.many("secret")

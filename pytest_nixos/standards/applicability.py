@@ -11,7 +11,14 @@ from pytest_nixos.standards.expectation import NothingToCheckError, mismatch
 from pytest_nixos.standards.model import Control, Requirement
 from pytest_nixos.standards.seen import Unseen
 
-__all__ = ["inapplicable", "outside_releases", "release_number", "unmet", "unmet_requirement"]
+__all__ = [
+    "inapplicable",
+    "is_falsified",
+    "outside_releases",
+    "release_number",
+    "unmet",
+    "unmet_requirement",
+]
 
 
 def inapplicable(control: Control, host: HostConfig, place: BackendName) -> str | None:
@@ -20,6 +27,13 @@ def inapplicable(control: Control, host: HostConfig, place: BackendName) -> str 
         where = ", ".join(sorted(p.place for p in control.applies_to))
         return f"cannot be judged in a {place.place} (applies to: {where})"
     return unmet(control, host)
+
+
+def is_falsified(control: Control, host: HostConfig, place: BackendName) -> bool:
+    """Whether what is observed in a place says nothing about the host."""
+    if host.own_disks and control.own_disks and place is BackendName.VM:
+        return control.own_disks == "falsified"
+    return place.kind in control.falsified_in
 
 
 def unmet(control: Control, host: HostConfig) -> str | None:

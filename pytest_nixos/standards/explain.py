@@ -149,6 +149,14 @@ def _limits(control: Control) -> list[str]:
         places = _places(control.falsified_in)
         config = "the evaluated config is judged" if control.declared else "it is not applicable"
         sentences.append(f"In {places} the running value is not the host's own, so {config}.")
+    if control.own_disks == "judged":
+        sentences.append(
+            "A VM with the host's own disks (`--nixos-disks declared`) is judged itself."
+        )
+    if control.own_disks == "falsified":
+        sentences.append(
+            "Not applicable in a VM with disks as the host declares them (`--nixos-disks declared`): they are made for the run."
+        )
     if control.applies_to != EVERYWHERE:
         sentences.append(f"Applies to: {_places(control.applies_to)}.")
     if control.since is not None:

@@ -147,6 +147,7 @@ class ControlEntry(Entry, frozen=True, kw_only=True):
     until: Release | UnsetType = UNSET
     applies_to: Places | UnsetType = UNSET
     falsified_in: Places | UnsetType = UNSET
+    own_disks: Literal["judged", "falsified"] | UnsetType = UNSET
     requires: list[RequirementEntry] = []
     observed: dict[str, Any] | UnsetType = UNSET
     declared: DeclaredEntry | UnsetType = UNSET

@@ -10,7 +10,7 @@ from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import CatalogueError
 from pytest_nixos.findings import Outcome
 from pytest_nixos.nix.host_facts import HostConfig
-from pytest_nixos.standards.applicability import inapplicable
+from pytest_nixos.standards.applicability import inapplicable, is_falsified
 from pytest_nixos.standards.declared_value import declared_value, redacted, value_in_machine
 from pytest_nixos.standards.expectation import SHOWN, NothingToCheckError, describe, mismatch
 from pytest_nixos.standards.kinds import KINDS
@@ -156,7 +156,7 @@ def _judge_config(control: Control, host: HostConfig) -> _Judgement:
 
 def _falsified(control: Control, host: HostConfig, place: BackendName) -> str | None:
     """Say why the running value says nothing about the host, if so."""
-    if place.kind in control.falsified_in:
+    if is_falsified(control, host, place):
         return f"a {place.place} falsifies the running value"
     if control.declared is None or not any(o in host.changed for o in control.declared.options):
         return None

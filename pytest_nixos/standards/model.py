@@ -216,6 +216,8 @@ class Control:
     :param applies_to: places where it means anything.
     :param falsified_in: places whose running value says nothing about the host, so the config is
         judged.
+    :param own_disks: what becomes of it in a VM with the disks that its host declares: ``judged``
+        there, or ``falsified``, since the plugin made them; ``""`` where it says nothing of disks.
     :param requires: what the host has to declare.
     :param check: whether a Python check with the same id judges it.
     :param judged_on: whose word that check rests on, a value of
@@ -240,6 +242,7 @@ class Control:
     until: str | None = None
     applies_to: frozenset[BackendName] = EVERYWHERE
     falsified_in: frozenset[BackendName] = frozenset()
+    own_disks: str = ""
     requires: tuple[Requirement, ...] = ()
     observed: ObservedSpec | None = None
     declared: DeclaredSpec | None = None

@@ -41,6 +41,7 @@ class Host:
     file_systems: Mapping[str, object] = {}
     program = ""
     changed: Mapping[str, object] = {}
+    own_disks = False
     system = f"{os.uname().machine}-linux"
     snapshot_refusal = ""
 

@@ -18,6 +18,7 @@
   dhcpcd = [ "dhcpcd" ];
   diffutils = [ "diff" "cmp" "diff3" "sdiff" ];
   e2fsprogs = [ "e2fsck" "mke2fs" "mkfs.ext4" "fsck.ext4" "fsck.ext3" "fsck.ext2" "tune2fs" "resize2fs" "dumpe2fs" "e2label" "chattr" "lsattr" "badblocks" "debugfs" ];
+  dosfstools = [ "mkfs.vfat" "fsck.vfat" "mkfs.fat" "fsck.fat" "fatlabel" ];
   earlyoom = [ "earlyoom" ];
   erofs-utils = [ "mkfs.erofs" "fsck.erofs" "dump.erofs" ];
   findutils = [ "find" "xargs" ];
@@ -50,7 +51,7 @@
   util-linux = [
     "agetty" "blkid" "blockdev" "chrt" "dmesg" "findmnt" "flock" "fsck" "fsfreeze" "fstrim" "getopt" "hardlink" "ionice" "ipcs" "ipcrm" "last" "logger" "login" "losetup"
     "lsblk" "lscpu" "lsipc" "lslocks" "lslogins" "lsmem" "lsns" "mcookie" "mkswap" "more" "mount" "mountpoint" "namei" "nsenter" "partx" "pivot_root"
-    "prlimit" "rename" "renice" "rev" "rtcwake" "runuser" "script" "setarch" "setpriv" "setsid" "setterm" "su" "sulogin" "swaplabel" "swapoff" "swapon" "switch_root"
+    "prlimit" "rename" "renice" "rev" "rtcwake" "runuser" "script" "sfdisk" "setarch" "setpriv" "setsid" "setterm" "su" "sulogin" "swaplabel" "swapoff" "swapon" "switch_root"
     "taskset" "uclampset" "umount" "unshare" "wdctl" "whereis" "wipefs" "zramctl" "uuidgen" "column" "hexdump" "cal" "kill"
   ];
   xz = [ "xz" "unxz" "xzcat" ];

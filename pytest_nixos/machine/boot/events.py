@@ -16,6 +16,7 @@ class BootEventKind(enum.Enum):
     NO_SANDBOX = "no sandbox"
     CLOSED_PORTS = "closed ports"
     NO_DISPLAY = "no display"
+    OWN_DISKS = "own disks"
     PHASE = "phase"
     TROUBLE = "trouble"
     CHANNEL = "channel"

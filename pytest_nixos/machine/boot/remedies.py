@@ -62,6 +62,9 @@ VM_REMEDIES = Remedies(
             "compare fileSystems and boot.initrd of the host with the disks that its VM has; "
             "virtualisation.fileSystems overrides them in the VM alone"
         ),
+        "own disks failed": (
+            "the line above names the command that failed; --nixos-disks default leaves the host's own disks out"
+        ),
         "file system check failed": "the machine's disk is new in each run: look for a file system that the host makes",
         "emergency mode": (
             "look above for the unit that failed, often a mount: declare it nofail or override "

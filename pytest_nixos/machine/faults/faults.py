@@ -21,7 +21,7 @@ from pytest_nixos.errors import BrokenMachineError, FaultError, NixosError
 from pytest_nixos.local.timing import poll
 from pytest_nixos.machine.base import BackendName, Machine
 from pytest_nixos.machine.boot.settle import parse_properties
-from pytest_nixos.machine.capabilities import Freezable, Pluggable
+from pytest_nixos.machine.capabilities import Freezable, Pluggable, Throttled
 from pytest_nixos.machine.command import CommandResult
 
 __all__ = ["Faults", "Hog"]
@@ -151,6 +151,23 @@ class Faults:
         file = shlex.quote(f"{directory.rstrip('/')}/{_FILL}")
         with self._change("disk_full", lambda: self._do(f"rm -f -- {file} && sync")):
             self._do(_FILL_SCRIPT.format(file=file, leave=leave_mib * _MIB))
+            yield
+
+    @contextlib.contextmanager
+    def slow_disk(self, *, operations_per_s: int = 20) -> Iterator[None]:
+        """Let the machine's disks do so few reads and writes a second, as one that is dying or
+        shared with a busy neighbour.
+
+        :param operations_per_s: of each disk.
+        :raises FaultError: in a container, whose disk is the host machine's.
+        """
+        running = self._machine.running
+        if operations_per_s < 1:
+            raise self._cannot("slow_disk", f"{operations_per_s} operations a second are none")
+        if not isinstance(running, Throttled):
+            raise self._cannot("slow_disk", "its files lie on the disk of the host machine")
+        with self._change("slow_disk", lambda: running.throttle(operations_per_s=0)):
+            running.throttle(operations_per_s=operations_per_s)
             yield
 
     @contextlib.contextmanager

@@ -19,7 +19,7 @@ from qemu.qmp import ConnectError, QMPClient, QMPError
 from pytest_nixos.errors import MachineError
 from pytest_nixos.local.timing import Deadline
 
-__all__ = ["QmpEventSink", "QmpMonitor", "plug_network_cards"]
+__all__ = ["QmpEventSink", "QmpMonitor", "plug_network_cards", "throttle_disks"]
 
 _RETRY_S = 0.01
 _JOIN_S = 2.0
@@ -151,6 +151,38 @@ def plug_network_cards(monitor: QmpMonitor, *, connected: bool) -> None:
         )
     for card in cards:
         monitor.execute("set_link", {"name": card, "up": connected}, deadline=deadline)
+
+
+def throttle_disks(monitor: QmpMonitor, *, operations_per_s: int) -> None:
+    """Let each disk of a VM do so many reads and writes a second, ``0`` for no limit (QMP
+    ``block_set_io_throttle``).
+
+    :raises MachineError: if it has no disk that QEMU can tell of, QEMU refuses, or a disk has
+        another limit afterwards.
+    """
+    deadline = Deadline.after(_ORDER_S)
+    disks = _writable_disks(monitor, deadline)
+    for disk in disks:
+        limits = dict.fromkeys(("bps", "bps_rd", "bps_wr", "iops_rd", "iops_wr"), 0)
+        arguments = {"device": disk, **limits, "iops": operations_per_s}
+        monitor.execute("block_set_io_throttle", arguments, deadline=deadline)
+    limits_now = _writable_disks(monitor, deadline)
+    if not disks or any(limit != operations_per_s for limit in limits_now.values()):
+        raise MachineError(
+            f"{len(disks)} disks of the VM were to do {operations_per_s or 'any number of'} operations a second; "
+            f"QEMU's limits are {limits_now}",
+            remedy="give it a disk by -drive, as qemu-vm.nix does (virtualisation.qemu.drives)",
+        )
+
+
+def _writable_disks(monitor: QmpMonitor, deadline: Deadline) -> dict[str, int]:
+    """Return the name of each disk that can be written, and its limit of operations a second."""
+    found = monitor.execute("query-block", deadline=deadline)
+    return {
+        str(block["device"]): int(inserted.get("iops", 0))
+        for block in found
+        if block.get("device") and (inserted := block.get("inserted")) and not inserted.get("ro")
+    }
 
 
 def _failure(command: str, why: str) -> MachineError:

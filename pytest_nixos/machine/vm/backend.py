@@ -100,6 +100,7 @@ class VmBackend:
         refusal = (
             spec.host.snapshot_refusal
             or _unsavable_secrets(spec)
+            or launcher.unsavable_disks
             or unsavable_script(script, inherited)
             or ("" if find_qemu_img(script) else NO_QEMU_IMG)
         )

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pytest_nixos.errors import NixosError
+from pytest_nixos.errors import MachineError, NixosError
 from pytest_nixos.local.memory import check_memory
 from pytest_nixos.local.process import Runner
 from pytest_nixos.local.sandbox import Sandbox, SandboxedRunner
@@ -22,6 +22,8 @@ from pytest_nixos.machine.boot.settle import SettleLimits
 from pytest_nixos.machine.capabilities import BootsFrom
 from pytest_nixos.machine.channel.protocol import PROTOCOL_VERSION, guest_script
 from pytest_nixos.machine.channel.transport import SerialChannel
+from pytest_nixos.machine.disks.images import OwnDisks
+from pytest_nixos.machine.disks.unlock import answer_to
 from pytest_nixos.machine.network.wire import filter_argv, user_networks
 from pytest_nixos.machine.snapshot.clone import Clone
 from pytest_nixos.machine.snapshot.clone_disks import make_disks
@@ -32,6 +34,7 @@ from pytest_nixos.machine.vm.argv import (
     accelerator_argv,
     card_ids,
     cards_argv,
+    disk_image,
     kernel_params,
     machine_argv,
     monitor_argv,
@@ -43,7 +46,7 @@ from pytest_nixos.machine.vm.argv import (
 )
 from pytest_nixos.machine.vm.backdoor import backdoor_argv
 from pytest_nixos.machine.vm.harmless import harmless_script
-from pytest_nixos.machine.vm.programs import find_qemu_img
+from pytest_nixos.machine.vm.programs import NO_QEMU_IMG, find_qemu_img
 from pytest_nixos.machine.vm.run_script import RunScript, boots_from, qemu_version, serial_console
 from pytest_nixos.machine.vm.running import VmPlan, VmRunning
 from pytest_nixos.machine.vm.store_image import STORE_IMAGE, ImageBlock, StoreImages
@@ -121,9 +124,10 @@ class VmLauncher:
         :raises BootError: if it does not get there; nothing is left running.
         """
         news = BootNews(self.spec.host.name, self.on_event)
-        running = self._running(news, extra_argv, self._sandbox(writable=writable))
+        sandbox = self._sandbox(writable=writable)
+        running = self._running(news, extra_argv, sandbox)
         with running.life.stopped_on_error():
-            running.boot(deadline)
+            running.boot(deadline, make_disks=lambda: self._make_own_disks(sandbox, news))
         return running
 
     def clone(
@@ -147,6 +151,8 @@ class VmLauncher:
         )
 
         def disks() -> None:
+            if self._own_disks is not None:
+                self._own_disks.write_script()
             make_disks(
                 self._confined(sandbox),
                 clone.disks,
@@ -177,6 +183,7 @@ class VmLauncher:
             "restricted": str(self.options.restrict_network),
             "stand-in": str(self.options.stand_in),
             "protocol": str(PROTOCOL_VERSION),
+            "disks": "" if self._own_disks is None else self._own_disks.digest,
             "secrets": "" if self.spec.secrets is None else self.spec.secrets.digest,
             **self._card_parts(),
             **environment,
@@ -194,6 +201,29 @@ class VmLauncher:
             network=self.options.network,
             served_by=stand_in_socket(self.spec.run_dir) if self.options.stand_in else None,
         )
+
+    @property
+    def unsavable_disks(self) -> str:
+        """Why the host's own disks keep the machine from being saved, ``""`` if they do not."""
+        return "" if self._own_disks is None else self._own_disks.unsavable
+
+    @property
+    def _own_disks(self) -> OwnDisks | None:
+        return OwnDisks.of(self.spec.host, self.spec.run_dir, disk_image(self.spec.run_dir))
+
+    def _make_own_disks(self, sandbox: Sandbox | None, news: BootNews) -> None:
+        disks = self._own_disks
+        if disks is None:
+            return
+        qemu_img = find_qemu_img(self.script)
+        if qemu_img is None:
+            raise MachineError(
+                f"{self.spec.host.name}: {NO_QEMU_IMG}",
+                remedy="keep virtualisation.qemu.package a QEMU with its tools",
+            )
+        disks.make_images(self._confined(sandbox), qemu_img)
+        disks.write_script()
+        news.tell(BootEventKind.OWN_DISKS, f"the host's own disks: {disks.layout.words}")
 
     def _confined(self, sandbox: Sandbox | None) -> Runner:
         return self.runner if sandbox is None else SandboxedRunner(self.runner, sandbox)
@@ -230,6 +260,7 @@ class VmLauncher:
             store_image=self._has_store_image,
             no_way_out=None if self.options.network else NoWayOut.of(self.spec.host),
             channel_script=guest_script() if self.spec.host.is_test_node else "",
+            answer=answer_to if self.spec.host.own_disks else _no_answer,
         )
         return VmRunning(plan, news)
 
@@ -290,9 +321,15 @@ class VmLauncher:
             *(backdoor_argv(run_dir) if self.spec.host.is_test_node else ()),
             *secrets_argv(self.spec.secrets),
             *cards_argv(run_dir, self.spec.cards, version),
+            # After cards, which may have slots of their own on the bus.
+            *(() if self._own_disks is None else self._own_disks.argv),
             *filter_argv(run_dir, self._networks),
             *extra_argv,
         )
+
+
+def _no_answer(_prompt: str) -> str:
+    return ""
 
 
 def named_files(inherited: Mapping[str, str]) -> tuple[Path, ...]:

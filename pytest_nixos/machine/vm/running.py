@@ -32,7 +32,7 @@ from pytest_nixos.machine.network.guest_address import (
 from pytest_nixos.machine.network.prober import FrameProber
 from pytest_nixos.machine.network.stand_in import HandedOver
 from pytest_nixos.machine.network.wire import FrameLink
-from pytest_nixos.machine.qemu.qmp import QmpMonitor, plug_network_cards
+from pytest_nixos.machine.qemu.qmp import QmpMonitor, plug_network_cards, throttle_disks
 from pytest_nixos.machine.serial_process import SerialProcess
 from pytest_nixos.machine.snapshot.clone import Clone
 from pytest_nixos.machine.snapshot.migration import load_state, save_state
@@ -65,6 +65,7 @@ class VmPlan:
         not.
     :param env: its whole environment.
     :param grace_s: seconds between SIGTERM and SIGKILL.
+    :param answer: what is typed at prompts on the console, ``""`` for nothing.
     :param networks: ids of QEMU's user networks; a stranger has a place to stand on each.
     :param limits: when a boot counts as settled.
     :param pace: how slow this machine is.
@@ -90,6 +91,7 @@ class VmPlan:
     sandbox: Sandbox | None = None
     no_way_out: NoWayOut | None = None
     channel_script: str = ""
+    answer: Callable[[str], str] = lambda _prompt: ""
 
 
 class VmRunning:
@@ -140,9 +142,13 @@ class VmRunning:
         """Socket of QEMU's monitor; :attr:`qmp` holds its only connection."""
         return self.qmp.path
 
-    def boot(self, deadline: Deadline) -> None:
-        """Start QEMU and wait until the root command channel answers and the boot has settled."""
+    def boot(self, deadline: Deadline, *, make_disks: Callable[[], None] = lambda: None) -> None:
+        """Start QEMU and wait until the root command channel answers and the boot has settled.
+
+        :param make_disks: called once the run directory is there.
+        """
         self._prepare()
+        make_disks()
         self._plug_in(self.argv)
         self._start(deadline)
 
@@ -225,7 +231,11 @@ class VmRunning:
         sandbox = self._plan.sandbox
         confined = argv if sandbox is None or not argv else sandbox.argv(argv)
         self._process = SerialProcess(
-            confined, env=self._plan.env, cwd=cwd or self._plan.run_dir, console=self.console
+            confined,
+            env=self._plan.env,
+            cwd=cwd or self._plan.run_dir,
+            console=self.console,
+            answer=self._plan.answer,
         )
         self.life.follow(self._process)
         self.qmp = QmpMonitor(monitor_socket(self._plan.run_dir), on_event=self._on_qmp_event)
@@ -317,6 +327,10 @@ class VmRunning:
     def plug(self, *, connected: bool) -> None:
         """Give or take the carrier of the VM's network cards."""
         plug_network_cards(self.qmp, connected=connected)
+
+    def throttle(self, *, operations_per_s: int) -> None:
+        """Let each disk do so many reads and writes a second, ``0`` for as many as it can."""
+        throttle_disks(self.qmp, operations_per_s=operations_per_s)
 
     def stop(self) -> None:
         """End QEMU and remove everything that it left; never raises, safe to call twice."""

@@ -203,7 +203,19 @@ let
     kernel_params = fact (texts (valueOf "kernel_params" [ ]));
     file_systems = mapNamed fileSystem (valueOf "file_systems" { });
     swap_devices = fact (map (entry: optionalText (entry.device or null)) (valueOf "swap_devices" [ ]));
+    swap = fact (
+      map (entry: attributeTexts [ "device" ] entry // {
+        size = entry.size or null;
+        randomlyEncrypted = get entry [ "randomEncryption" "enable" ] false;
+      }) (valueOf "swap" [ ])
+    );
     luks_devices = fact (builtins.attrNames (valueOf "luks_devices" { }));
+    luks = fact (
+      builtins.mapAttrs (
+        name: value:
+        attributeTexts [ "device" "keyFile" "header" ] value // { name = value.name or name; }
+      ) (valueOf "luks" { })
+    );
 
     # What stage 1 may wait for: the text of its commands, and the devices that its units are ordered after.
     initrd_text =

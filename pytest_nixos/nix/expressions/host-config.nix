@@ -122,6 +122,7 @@ else
     inherit image ownServices;
     inherit (machine) backend program;
     withoutBootLoader = machine.withoutBootLoader or false;
+    ownDisks = machine.ownDisks or false;
     snapshot = machine.snapshot or null;
     network = cardsOf host.config;
     derivation = safe.text machine.package.drvPath;

@@ -24,6 +24,13 @@
 }:
 let
   knows = path: lib.hasAttrByPath path options;
+
+  # systemd in stage 1 may mount a share before its driver is there, where nothing else waits for a disk or udev is slow, and ends in
+  # emergency mode (nixpkgs 240175). Up to 24.05 the initrd has no modprobe@.service, by which later releases wait for it.
+  sharesBySystemd =
+    (config.boot.initrd.systemd.enable or false) && !storeImage && !(knows [ "virtualisation" "qemu" "enableSharedMemory" ]);
+  pointOf =
+    tag: share: if tag == "nix-store" && config.virtualisation.writableStore then "/nix/.ro-store" else share.target;
 in
 {
   _file = "pytest-nixos instrumentation";
@@ -87,6 +94,12 @@ in
       ) (lib.mkOverride 5 true);
     };
 
+    boot.initrd.kernelModules = lib.mkIf sharesBySystemd [
+      "virtio_pci"
+      "9pnet_virtio"
+      "9p"
+    ];
+
     # What the plugin puts on the kernel's command line itself where it starts the kernel. An emulated guest on a busy machine
     # would take its timer for broken and panic, and systemd would give up after 90 s on the disk with the boot loader, which is
     # there and which udev has not come to yet. How slow the machine is nobody knows here; every device of such a VM comes.
@@ -124,6 +137,13 @@ in
     // lib.optionalAttrs (cores != null) { cores = lib.mkForce cores; }
     // lib.optionalAttrs (knows [ "virtualisation" "restrictNetwork" ]) {
       restrictNetwork = lib.mkForce restrictNetwork;
+    }
+    // lib.optionalAttrs (knows [ "virtualisation" "fileSystems" ]) {
+      fileSystems = lib.mkIf sharesBySystemd (
+        lib.mapAttrs' (
+          tag: share: lib.nameValuePair (pointOf tag share) { options = [ "x-systemd.after=systemd-modules-load.service" ]; }
+        ) config.virtualisation.sharedDirectories
+      );
     }
     // lib.optionalAttrs storeImage {
       useNixStoreImage = lib.mkForce true;

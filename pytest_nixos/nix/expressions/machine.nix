@@ -6,6 +6,8 @@
 # delta: module for either, {} for none.
 # saving: what store-image.nix says about the host's VM.
 # testSecrets: what test-secrets.nix makes of a host.  cardsOf: what cards.nix makes of its config.
+# testSecrets: what test-secrets.nix makes of a host.
+# declaredDisks: what declared-disks.nix makes of a host; ownDisks: whether it was asked for.
 {
   safe,
   backend,
@@ -15,6 +17,8 @@
   saving,
   testSecrets,
   cardsOf,
+  declaredDisks,
+  ownDisks,
 }:
 host:
 let
@@ -105,6 +109,7 @@ let
           })
           delta
         ]
+        ++ (if variant == "vmVariant" then [ (declaredDisks host) ] else [ ])
         ++ sharedPackages (option.definitionsWithLocations or null);
       };
       extended =
@@ -211,6 +216,7 @@ else
   in
   machine
   // {
+    inherit ownDisks;
     withoutBootLoader = !(safe.get machine.config [ "virtualisation" "useBootLoader" ] false);
     snapshot = {
       inherit (image) refusal;

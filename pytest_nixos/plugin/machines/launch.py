@@ -17,6 +17,7 @@ from pytest_nixos.local.run_directory import RunDirectory, run_directory
 from pytest_nixos.machine.base import Backend, Machine, MachineSpec, SecretArchive
 from pytest_nixos.machine.boot.events import BootListener
 from pytest_nixos.machine.capabilities import Preflight
+from pytest_nixos.machine.disks.layout import layout_of
 from pytest_nixos.machine.memory_needs import MemoryPlan, machines_at_once, plan_memory
 from pytest_nixos.machine.missing import missing_in_machine
 from pytest_nixos.nix.host_facts import HostConfig
@@ -121,6 +122,9 @@ class Launch:
         settings, host = self._session.settings, self._host()
         self._check_network()
         live = self._session.backend_name(self._entry.key).runs_already
+        if host.own_disks:
+            # Refused before anything is built.
+            self._entry.circumstances["disks"] = layout_of(host).words
         secrets = None if live else self._secrets(host, directory)
         memory = MemoryPlan(mib=None) if live else self._plan_memory(host)
         if not live:

@@ -53,8 +53,12 @@ def _mount_declared(table: MountTable, _: Parameters, host: HostConfig) -> Sight
         return Unseen("the mounts could not be read")
     wrong = []
     for target, declared in host.file_systems.items():
+        if host.own_disks and target not in (host.machine_file_systems or ()):
+            continue  # it lies on another machine
         mount = table.at(target)
         if mount is None:
+            if host.own_disks and "nofail" in declared.options:
+                continue
             if "noauto" not in declared.options and declared.fs_type != "none":
                 wrong.append(f"{target} is not mounted")
             continue

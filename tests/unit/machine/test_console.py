@@ -58,6 +58,7 @@ FATAL = [
     ),
     ("An error occurred in stage 1 of the boot process, which must mount the", "stage 1 failed"),
     ("stage 2 init script (/mnt-root//nix/store/x/init) not found", "stage 1 failed"),
+    ("pytest-nixos: the declared disks could not be made", "own disks failed"),
     (
         'You are in emergency mode. After logging in, type "journalctl -xb" to view',
         "emergency mode",

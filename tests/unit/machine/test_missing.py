@@ -112,3 +112,26 @@ def test_a_container_has_no_disks_at_all() -> None:
     assert missing_in_machine(made, machine="container") == (
         "/data and a swap device are not in the container"
     )
+
+
+def test_units_that_wait_for_hardware_are_named_with_it() -> None:
+    zigbee = replace(
+        unit("zigbee.service", "Unit", "BindsTo", r"dev-serial-by\x2did-usb\x2dcc2652.device"),
+        wanted_by=("multi-user.target",),
+    )
+    wireless = replace(
+        unit("wifi.service", "Unit", "Requires", "sys-subsystem-net-devices-wlan0.device a.target"),
+        wanted_by=("multi-user.target",),
+    )
+    by_hand = unit("by-hand.service", "Unit", "Requires", "dev-ttyUSB0.device")
+    there = replace(unit("there.service", "Unit", "Requires", "dev-vda.device"), wanted_by=("a",))
+    made = host(units=(zigbee, wireless, by_hand, there))
+
+    assert missing_in_machine(made, machine="VM") == (
+        "wifi.service (/sys/subsystem/net/devices/wlan0) and zigbee.service (/dev/serial/by-id/usb-cc2652)"
+        " wait for hardware that the VM lacks"
+    )
+    one = host(units=(zigbee,))
+    assert missing_in_machine(one, machine="container").endswith(
+        "zigbee.service (/dev/serial/by-id/usb-cc2652) waits for hardware that the container lacks"
+    )

@@ -19,6 +19,8 @@ from pytest_nixos.local.process import SubprocessRunner
 from pytest_nixos.local.remove_tree import remove_tree
 from pytest_nixos.local.timing import Deadline, poll
 from pytest_nixos.machine.console import Console
+from pytest_nixos.machine.disks.script import TEST_KEY
+from pytest_nixos.machine.disks.unlock import answer_to
 from pytest_nixos.machine.serial_process import SerialProcess
 
 
@@ -211,3 +213,29 @@ def test_a_tree_is_removed_and_what_its_links_point_to_stays(tmp_path: Path) -> 
     assert not (tmp_path / "tree").exists()
     assert outside.stat().st_mode & 0o777 == 0o500
     remove_tree(tmp_path / "absent")
+
+
+def test_what_a_prompt_asks_for_is_typed_once_and_others_are_left_alone(
+    tmp_path: Path, console: Console, shell: list[SerialProcess]
+) -> None:
+    script = (
+        "stty -echo; printf 'Passphrase for /dev/disk/by-uuid/1: '; read -r a; echo \"got $a\";"
+        " printf 'Please enter passphrase for disk QEMU (root): (press TAB for no echo) '; read -r b;"
+        " echo \"and $b\"; printf 'login: '; sleep 0.6; echo; echo end"
+    )
+    process = SerialProcess(
+        ("/bin/sh", "-c", script),
+        env=dict(os.environ),
+        cwd=tmp_path,
+        console=console,
+        answer=answer_to,
+    )
+    shell.append(process)
+    process.start()
+    wait_for(console, "end")
+    lines = [line.text for line in console.lines]
+    assert [line for line in lines if line.startswith(("got", "and"))] == [
+        f"got {TEST_KEY}",
+        f"and {TEST_KEY}",
+    ]
+    assert [line for line in lines if line][-2:] == ["login:", "end"]

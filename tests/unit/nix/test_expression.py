@@ -47,6 +47,7 @@ def test_data_travels_as_json_text_that_nix_cannot_interpolate() -> None:
         "snapshot": False,
         "standIn": False,
         "secrets": {"mode": "test", "files": False},
+        "ownDisks": False,
         "instrumentation": {
             "channelScript": evil.channel_script,
             "memoryMiB": None,

@@ -2,7 +2,15 @@ from typing import Any
 
 import pytest
 
-from pytest_nixos.nix.declared import FileSystem, PortRange, VmSettings, Zram, parse_unit_file
+from pytest_nixos.nix.declared import (
+    FileSystem,
+    LuksDevice,
+    PortRange,
+    SwapDevice,
+    VmSettings,
+    Zram,
+    parse_unit_file,
+)
 from pytest_nixos.nix.host_facts import HostConfig, parse_host_config
 from pytest_nixos.nix.refs import FlakeRef, HostRef
 from tests.unit.host_documents import UNIT, UNREADABLE, document, fact
@@ -38,6 +46,8 @@ def test_facts_become_values() -> None:
         mount_point="/", device="/dev/a", fs_type="ext4", options=("ro",)
     )
     assert host.swap_devices == ("/dev/b",)
+    assert host.swap == (SwapDevice(device="/dev/b"),)
+    assert host.luks == {"crypt": LuksDevice(name="crypt", device="/dev/c")}
     assert host.units["x.service"].setting("Service", "ProtectSystem") == ("strict",)
     assert host.units["x.service"].setting("Service", "Nope") == ()
     assert host.vm == VmSettings(memory_mib=1024, cores=1, graphics=True, restrict_network=False)

@@ -15,6 +15,7 @@ def test_plain_mounts_are_those_without_encryption_below() -> None:
                 {"type": "part", "mountpoints": [None], "children": [{"type": "crypt", "mountpoints": ["/"]}]},
                 {"type": "part", "mountpoints": ["/data"]},
             ]},
+            {"type": "disk", "fstype": "erofs", "mountpoints": ["/nix/store"]},
         ]
     }  # fmt: skip
     parse = STORAGE_FACTS["plain-mounts"].parse

@@ -10,7 +10,8 @@ import pytest
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import CatalogueError
 from pytest_nixos.findings import Outcome, Severity
-from pytest_nixos.nix.declared import Declared
+from pytest_nixos.nix.declared import Declared, FileSystem
+from pytest_nixos.observe.mount import parse_mountinfo
 from pytest_nixos.standards.expectation import NothingToCheckError, describe, mismatch
 from pytest_nixos.standards.flake_files import StoreScan
 from pytest_nixos.standards.judge import judge
@@ -328,3 +329,49 @@ def test_a_value_that_is_wrong_for_all_names_the_interfaces_that_keep_their_own(
     assert held.observed == {"everybody": "1", "interface eth0": "1"}
     line = 'boot.kernel.sysctl."net.ipv4.conf.all.accept_redirects" = 0;'
     assert narrowed(line, held.observed).splitlines() == [line, line.replace("all", "eth0")]
+
+
+@pytest.mark.parametrize(
+    ("own_disks", "declared_disks", "judged_on"),
+    [("judged", True, "both"), ("judged", False, "config"), ("falsified", True, "config"), ("", True, "config")],
+)  # fmt: skip
+def test_with_the_hosts_own_disks_a_vm_is_judged_where_a_control_says_so(
+    own_disks: str, declared_disks: bool, judged_on: str
+) -> None:
+    control = dataclasses.replace(
+        SYSRQ, falsified_in=frozenset({BackendName.VM}), own_disks=own_disks
+    )
+    host = host_config(options=DECLARES_0, own_disks=declared_disks)
+    assert judge(control, host, seen("0"), BackendName.VM).judged_on == judged_on
+
+
+def test_what_the_plugin_chose_for_the_hosts_disks_says_nothing_of_them() -> None:
+    control = dataclasses.replace(SYSRQ, own_disks="falsified", declared=None)
+    verdict = judge(control, host_config(own_disks=True), seen("16"), BackendName.VM)
+    assert (verdict.outcome, verdict.judged_on) == (Outcome.NOT_APPLICABLE, "nothing")
+    plain = judge(control, host_config(own_disks=False), seen("16"), BackendName.VM)
+    assert plain.outcome is Outcome.FAILED
+
+
+def test_mounts_of_a_vm_with_the_hosts_own_disks_are_held_against_what_it_has() -> None:
+    control = load_catalogue(()).controls["FS-016"]
+    entry = {"options": ("defaults",), "fs_type": "ext4"}
+    systems = {
+        point: FileSystem(mount_point=point, device=device, **{**entry, "options": options})  # type: ignore[arg-type]
+        for point, device, options in (
+            ("/data", "/dev/vda2", ("nodev",)),
+            ("/usb", "/dev/vda3", ("nofail",)),
+            ("/srv", "nas:/srv", ("defaults",)),
+        )
+    }
+    has = {point: system for point, system in systems.items() if point != "/srv"}
+    host = host_config(file_systems=systems, machine_file_systems=has, own_disks=True)
+
+    def found(line: str) -> Outcome:
+        return judge(
+            control, host, {"mount-declared": parse_mountinfo([line])}, BackendName.VM
+        ).outcome
+
+    assert found("1 0 8:1 / /data rw,nodev - ext4 /dev/vda2 rw") is Outcome.PASSED
+    assert found("1 0 8:1 / /data rw - ext4 /dev/vda2 rw") is Outcome.FAILED
+    assert found("1 0 8:1 / /other rw,nodev - ext4 /dev/vda2 rw") is Outcome.FAILED

@@ -4,6 +4,12 @@ export PATH=/bin
 targetRoot=/mnt-root
 stage2Init=/init
 
+# The stand-in's programs need Debian's paths in a new root too, as stage 2 gives them.
+chroot() {
+    busybox chroot "$1" @linkDebianPaths@
+    busybox chroot "$@"
+}
+
 fail() {
     echo
     echo "An error occurred in stage 1 of the boot process, which must mount the"
@@ -48,16 +54,18 @@ while read -r module; do
     insmod "/modules/$module" 2>/dev/null
 done < /modules/order
 
-@preLVMCommands@
-@postDeviceCommands@
-
-# A device by label or uuid, or as given; waits for it.
+# A device by label, uuid or partition label, or as given; waits for it.
 resolve() {
     local tries=0 found
     while [ $tries -lt 200 ]; do
         case $1 in
             /dev/disk/by-label/*) found=$(findfs "LABEL=${1#/dev/disk/by-label/}" 2>/dev/null) ;;
             /dev/disk/by-uuid/*) found=$(findfs "UUID=${1#/dev/disk/by-uuid/}" 2>/dev/null) ;;
+            /dev/disk/by-partlabel/*)
+                found=$(grep -lx "PARTNAME=${1#/dev/disk/by-partlabel/}" /sys/class/block/*/uevent 2>/dev/null)
+                found=${found%/uevent}
+                found=${found:+/dev/${found##*/}}
+                ;;
             /dev/*) [ -e "$1" ] && found=$1 ;;
             *) found=$1 ;;
         esac
@@ -68,6 +76,9 @@ resolve() {
     echo "Timed out waiting for device $1, trying to mount anyway." >&2
     echo "$1"
 }
+
+@preLVMCommands@
+@postDeviceCommands@
 
 while read -r device mountPoint fsType options; do
     echo "mounting $device on $mountPoint..."

@@ -127,3 +127,33 @@ def test_the_name_of_a_signal_is_no_command() -> None:
     ):
         pass
     assert machine.commands == []
+
+
+class Throttling:
+    """A machine whose disks take a limit, unless they are `stuck` at it."""
+
+    def __init__(self) -> None:
+        self.limits: list[int] = []
+
+    def throttle(self, *, operations_per_s: int) -> None:
+        self.limits.append(operations_per_s)
+
+
+def test_a_slow_disk_is_fast_again_afterwards() -> None:
+    running = Throttling()
+    with faults(FakeMachine(running=running)).slow_disk(operations_per_s=5):
+        assert running.limits == [5]
+    assert running.limits == [5, 0]
+
+
+def test_a_disk_that_cannot_be_slowed_down_is_told() -> None:
+    with (
+        pytest.raises(FaultError, match=r"slow_disk is not possible .*: its files lie on"),
+        faults(FakeMachine(running=Frozen())).slow_disk(),
+    ):
+        pass
+    with (
+        pytest.raises(FaultError, match="0 operations a second are none"),
+        faults(FakeMachine(running=Throttling())).slow_disk(operations_per_s=0),
+    ):
+        pass

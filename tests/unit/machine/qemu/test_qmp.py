@@ -18,7 +18,7 @@ import pytest
 from pytest_nixos.errors import MachineError
 from pytest_nixos.local.timing import Deadline, poll
 from pytest_nixos.machine.console import Console
-from pytest_nixos.machine.qemu.qmp import QmpMonitor
+from pytest_nixos.machine.qemu.qmp import QmpMonitor, throttle_disks
 from pytest_nixos.machine.serial_process import SerialProcess
 from tests.support.qemu import qemu_program
 
@@ -180,5 +180,41 @@ def test_a_real_qemu_ends_when_told(
         assert process.exit_status == 0
         assert poll(lambda: events or None, deadline=Deadline.after(1))
         assert events[0][0] == "SHUTDOWN"
+    finally:
+        process.stop(grace_s=0.5)
+
+
+@pytest.mark.skipif(not QEMU, reason="no QEMU: neither on PATH nor of a VM (./dev test)")
+def test_disks_of_a_real_qemu_are_slowed_down_and_let_go(
+    tmp_path: Path, monitor: QmpMonitor
+) -> None:
+    assert QEMU
+    (tmp_path / "disk").write_bytes(bytes(1 << 20))
+    (tmp_path / "store").write_bytes(bytes(1 << 20))
+    argv = (
+        *(QEMU, "-machine", "pc,accel=tcg", "-S", "-nodefaults", "-display", "none"),
+        *("-drive", f"file={tmp_path}/disk,format=raw,if=none,id=drive1"),
+        *("-device", "virtio-blk-pci,drive=drive1"),
+        *("-drive", f"file={tmp_path}/store,format=raw,if=none,id=drive2,readonly=on"),
+        *("-device", "virtio-blk-pci,drive=drive2"),
+        *("-qmp", f"unix:{tmp_path}/q,server=on,wait=off"),
+    )
+    process = SerialProcess(argv, env=dict(os.environ), cwd=tmp_path, console=Console())
+    process.start()
+    monitor.start()
+
+    def limit() -> int:
+        (disk,) = [
+            block
+            for block in monitor.execute("query-block", deadline=Deadline.after(5))
+            if block["device"] == "drive1"
+        ]
+        return int(disk["inserted"]["iops"])
+
+    try:
+        throttle_disks(monitor, operations_per_s=7)
+        assert limit() == 7
+        throttle_disks(monitor, operations_per_s=0)
+        assert limit() == 0
     finally:
         process.stop(grace_s=0.5)

@@ -49,6 +49,7 @@ class Host:
     is_test_node = False
     snapshot_refusal = "not asked for"
     changed: Mapping[str, object] = {}
+    own_disks = False
     system = f"{os.uname().machine}-linux"
 
 

@@ -8,10 +8,13 @@ let
 
   mountLine = fs: "${lib.replaceStrings [ " " ] [ "\\040" ] fs.device} ${fs.mountPoint} ${fs.fsType} ${lib.concatStringsSep "," (lib.filter (o: !(lib.hasPrefix "x-" o)) fs.options)}\n";
 
+  # nixpkgs brings the modules of each file system in its own file (tasks/filesystems).
+  fileSystemModules = lib.concatMap (name: if name == "vfat" then [ "vfat" "nls_cp437" "nls_iso8859-1" ] else [ name ]) (lib.attrNames (lib.filterAttrs (_: on: on) cfg.supportedFilesystems));
+
   initrd = pkgs.runCommand "initrd-${kernel.name}"
     {
-      init = lib.replaceStrings [ "@distroName@" "@postDeviceCommands@" "@postMountCommands@" "@preLVMCommands@" "@preDeviceCommands@" ]
-        [ config.system.nixos.distroName cfg.postDeviceCommands cfg.postMountCommands cfg.preLVMCommands cfg.preDeviceCommands ]
+      init = lib.replaceStrings [ "@distroName@" "@linkDebianPaths@" "@postDeviceCommands@" "@postMountCommands@" "@preLVMCommands@" "@preDeviceCommands@" ]
+        [ config.system.nixos.distroName "${config.system.build.linkDebianPaths}" cfg.postDeviceCommands cfg.postMountCommands cfg.preLVMCommands cfg.preDeviceCommands ]
         (builtins.readFile ../../scripts/stage-1.sh);
       mounts = lib.concatMapStrings mountLine needed;
       passAsFile = [ "init" "mounts" ];
@@ -26,8 +29,24 @@ let
     chmod +x $root/init
     cp "$mountsPath" $root/etc/mounts
 
+    # A program of a package with the libraries that it needs, as nixpkgs' extra-utils have them.
+    copy_bin_and_libs() {
+      local program library libraries
+      program=$(readlink -f "$1")
+      mkdir -p $root/lib64 $root/usr/lib/x86_64-linux-gnu
+      cp "$program" "$root/bin/''${1##*/}"
+      libraries=$($debian/usr/lib64/ld-linux-x86-64.so.2 --library-path $debian/usr/lib/x86_64-linux-gnu --list "$program" | sed -n 's,.*=> \(/[^ ]*\) .*,\1,p')
+      for library in $libraries; do
+        case $library in
+          */ld-linux*) cp "$library" $root/lib64/ ;;
+          *) cp "$library" $root/usr/lib/x86_64-linux-gnu/ ;;
+        esac
+      done
+    }
+    ${cfg.extraUtilsCommands}
+
     # Modules, unpacked, in an order in which each finds what it needs.
-    for module in ${lib.escapeShellArgs (lib.unique (cfg.availableKernelModules ++ cfg.kernelModules))}; do
+    for module in ${lib.escapeShellArgs (lib.unique (cfg.availableKernelModules ++ cfg.kernelModules ++ fileSystemModules))}; do
       tree modprobe --dirname ${kernel} --set-version ${kernel.modDirVersion} --ignore-install --show-depends "$module" 2>/dev/null || echo "# $module is built in or unknown"
     done | sed -n 's/^insmod \([^ ]*\).*/\1/p' | while read -r file; do
       name=''${file##*/}
@@ -53,7 +72,6 @@ in
     compressor = mkOption { type = types.raw; default = "zstd"; };
     verbose = mkOption { type = types.bool; default = true; };
     secrets = mkOption { type = types.attrsOf (types.nullOr types.path); default = { }; };
-    luks.devices = mkOption { type = types.attrsOf types.attrs; default = { }; };
     network.enable = mkOption { type = types.bool; default = false; };
   } // lib.genAttrs [ "preDeviceCommands" "preLVMCommands" "postDeviceCommands" "postResumeCommands" "postMountCommands" "preFailCommands" "extraUtilsCommands" "extraUtilsCommandsTest" "extraFiles" ]
     (_: mkOption { type = types.lines; default = ""; });

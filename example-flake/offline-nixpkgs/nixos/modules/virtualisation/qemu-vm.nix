@@ -38,10 +38,10 @@ in
     boot.loader.systemd-boot.enable = lib.mkIf (!cfg.useBootLoader) (lib.mkVMOverride false);
     boot.loader.timeout = lib.mkVMOverride 0;
     boot.loader.supportsInitrdSecrets = lib.mkForce false;
-    boot.initrd.luks.devices = lib.mkVMOverride { };
+    boot.initrd.luks.devices = (if cfg.useDefaultFilesystems then lib.mkVMOverride else lib.mkDefault) { };
     boot.initrd.availableKernelModules = lib.optional cfg.useNixStoreImage "erofs" ++ lib.optional cfg.useEFIBoot "efivarfs";
     boot.initrd.secrets = lib.mkVMOverride { };
-    swapDevices = if options ? virtualisation.useDefaultFilesystems && cfg.useDefaultFilesystems then lib.mkVMOverride [ ] else [ ];
+    swapDevices = (if cfg.useDefaultFilesystems then lib.mkVMOverride else lib.mkDefault) [ ];
     fileSystems = lib.mkVMOverride cfg.fileSystems;
     services.timesyncd.enable = lib.mkVMOverride false;
     networking.wireless.enable = lib.mkVMOverride false;

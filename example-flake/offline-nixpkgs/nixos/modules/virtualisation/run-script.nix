@@ -25,6 +25,8 @@ host.writeShellScript "run-nixos-vm" ''
     echo "Disk image do not exist, creating the virtualisation disk image..."
     ${if cfg.useBootLoader
       then ''${qemu.package}/bin/qemu-img create -f qcow2 -b ${systemImage}/nixos.qcow2 -F qcow2 "$NIX_DISK_IMAGE"''
+      else if !cfg.useDefaultFilesystems
+      then ''${qemu.package}/bin/qemu-img create -f qcow2 "$NIX_DISK_IMAGE" "${toString cfg.diskSize}M"''
       else ''createEmptyFilesystemImage "$NIX_DISK_IMAGE" "${toString cfg.diskSize}M"''}
     echo "Virtualisation disk image created."
   fi

@@ -1,0 +1,196 @@
+"""VMs with the disks that their hosts declare: evaluated by nixpkgs' own modules where
+``PYTEST_NIXOS_NIXPKGS`` names a tree, else by those of the offline stand-in.
+
+``PYTEST_NIXOS_DISKS=1`` boots them too, with the stand-in: about a minute each without KVM.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pytest_nixos.local.process import SubprocessRunner
+from pytest_nixos.machine.disks.layout import layout_of
+from pytest_nixos.machine.missing import missing_in_machine
+from pytest_nixos.nix.argv import NixSettings
+from pytest_nixos.nix.expression import Instrumentation
+from pytest_nixos.nix.flake import Flake
+from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.refs import FlakeRef
+from pytest_nixos.nix.store import Nix
+from tests.support.nixpkgs_tree import overlays
+
+NIXPKGS = os.environ.get("PYTEST_NIXOS_NIXPKGS", "")
+OVERRIDES: dict[str, str] = json.loads(os.environ.get("PYTEST_NIXOS_TEST_OVERRIDES", "{}"))
+PROGRAM = os.environ.get("PYTEST_NIXOS_NIX_PROGRAMS", "nix").split(":")[0]
+
+pytestmark = [
+    pytest.mark.skipif(not shutil.which(PROGRAM), reason=f"no such program: {PROGRAM}"),
+    pytest.mark.skipif(
+        not (NIXPKGS or OVERRIDES),
+        reason="neither PYTEST_NIXOS_NIXPKGS nor PYTEST_NIXOS_TEST_OVERRIDES names a nixpkgs",
+    ),
+]
+boots = pytest.mark.skipif(
+    not os.environ.get("PYTEST_NIXOS_DISKS") or not OVERRIDES,
+    reason="PYTEST_NIXOS_DISKS=1 boots hosts of the stand-in",
+)
+
+FLAKE = """{
+  inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-24.05";
+  outputs = { self, nixpkgs }: let
+    base = { @OVERLAYS@ system.stateVersion = "24.05"; boot.loader.grub.device = "/dev/vda"; };
+    host = name: module: nixpkgs.lib.nixosSystem {
+      system = "x86_64-linux";
+      modules = [ base { networking.hostName = name; } module ];
+    };
+    hosts = {
+      plain = {
+        fileSystems."/" = { device = "/dev/disk/by-label/rootfs"; fsType = "ext4"; };
+        fileSystems."/boot" = { device = "/dev/disk/by-uuid/12AB-34CD"; fsType = "vfat"; options = [ "umask=0077" ]; };
+        fileSystems."/home" = {
+          device = "/dev/disk/by-uuid/3f1d2a52-9c0c-4b5e-8f0a-111111111111";
+          fsType = "ext4";
+          options = [ "nosuid" "nodev" ];
+        };
+        fileSystems."/data" = { device = "/dev/nvme0n1p1"; fsType = "ext4"; };
+        fileSystems."/srv" = { device = "nas:/srv"; fsType = "nfs"; };
+        fileSystems."/mnt/usb" = { device = "/dev/disk/by-id/usb-x"; fsType = "ext4"; options = [ "nofail" ]; };
+        swapDevices = [ { device = "/dev/disk/by-label/swap"; } ];
+      };
+      forgetful = {
+        fileSystems."/" = { device = "none"; fsType = "tmpfs"; options = [ "size=1G" "mode=755" ]; };
+        fileSystems."/persist" = { device = "/dev/vda2"; fsType = "ext4"; neededForBoot = true; };
+        fileSystems."/boot" = { device = "/dev/vda1"; fsType = "vfat"; };
+        fileSystems."/var/lib/data" = { device = "/persist/var/lib/data"; fsType = "none"; options = [ "bind" ]; };
+      };
+      encrypted = {
+        boot.initrd.luks.devices.cryptroot.device = "/dev/disk/by-uuid/3f1d2a52-9c0c-4b5e-8f0a-222222222222";
+        boot.initrd.luks.devices.data = { device = "/dev/disk/by-partlabel/data"; keyFile = "/keys/data"; };
+        fileSystems."/" = { device = "/dev/mapper/cryptroot"; fsType = "ext4"; };
+        fileSystems."/data" = { device = "/dev/mapper/data"; fsType = "ext4"; neededForBoot = true; };
+      };
+      pool.fileSystems = {
+        "/" = { device = "/dev/disk/by-label/rootfs"; fsType = "ext4"; };
+        "/tank" = { device = "tank/data"; fsType = "zfs"; };
+      };
+    };
+  in { nixosConfigurations = builtins.mapAttrs host hosts; };
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("disks")
+    real = f"nixpkgs.overlays = {overlays(NIXPKGS)};" if NIXPKGS else ""
+    (made / "flake.nix").write_text(FLAKE.replace("@OVERLAYS@", real))
+    return made
+
+
+def evaluated(folder: Path, host: str, *, own_disks: bool = True) -> HostConfig:
+    inputs = {"nixpkgs": f"path:{Path(NIXPKGS).resolve()}"} if NIXPKGS else OVERRIDES
+    settings = NixSettings(program=PROGRAM, override_inputs=tuple(inputs.items()))
+    flake = Flake(
+        FlakeRef(f"path:{folder}"),
+        Nix(runner=SubprocessRunner(), settings=settings),
+        Instrumentation(channel_script="the channel", own_disks=own_disks),
+    )
+    return flake.evaluate(host, backend="vm")
+
+
+def test_the_vm_mounts_what_the_host_declares_beside_its_store(folder: Path) -> None:
+    host = evaluated(folder, "plain")
+    mounted = host.machine_file_systems or {}
+
+    assert host.own_disks
+    for point in ("/", "/boot", "/home", "/data"):
+        assert mounted[point].device == host.file_systems[point].device
+        assert set(host.file_systems[point].options) <= set(mounted[point].options)
+    assert host.machine_swap_devices == ("/dev/disk/by-label/swap",)
+    assert any(entry.device == "nix-store" for entry in mounted.values())
+    assert missing_in_machine(host, machine="VM") == "/mnt/usb and /srv are not in the VM"
+
+
+def test_without_being_asked_for_the_vm_has_the_disk_of_build_vm(folder: Path) -> None:
+    host = evaluated(folder, "plain", own_disks=False)
+
+    assert not host.own_disks
+    assert "/home" not in (host.machine_file_systems or {})
+
+
+def test_luks_devices_stay_and_their_layout_follows_from_the_evaluated_host(folder: Path) -> None:
+    host = evaluated(folder, "encrypted")
+
+    assert missing_in_machine(host, machine="VM") == ""
+    assert layout_of(host).words == "vda: luks (ext4), luks (ext4); sizes are chosen"
+    assert layout_of(host).key_files == ("/keys/data",)
+
+
+@boots
+@pytest.mark.parametrize(
+    ("host", "mounts"),
+    [
+        ("plain", {"/": "ext4", "/boot": "vfat", "/home": "ext4", "/data": "ext4"}),
+        ("forgetful", {"/": "tmpfs", "/persist": "ext4", "/var/lib/data": "ext4"}),
+        ("encrypted", {"/": "ext4", "/data": "ext4"}),
+    ],
+)
+def test_host_boots_from_its_own_disks_and_is_judged_on_them(
+    folder: Path, tmp_path: Path, host: str, mounts: dict[str, str]
+) -> None:
+    (tmp_path / "test_mounts.py").write_text(
+        f"MOUNTS = {mounts!r}\n"
+        "def test_mounts(nixos_machine):\n"
+        "    text = nixos_machine.run('findmnt --noheadings --raw --output TARGET,FSTYPE').stdout_text\n"
+        "    found = dict(line.split()[:2] for line in text.splitlines())\n"
+        "    assert {point: found.get(point) for point in MOUNTS} == MOUNTS\n"
+    )
+    report = tmp_path / "report.json"
+    ran = _pytest(folder, host, report, str(tmp_path), "--nixos-suite", "filesystem", "--nixos-suite", "luks-tpm")  # fmt: skip
+    outcomes = {f["control"]: f for f in json.loads(report.read_text())["findings"]}
+
+    assert "test_mounts.py ." in ran or "1 passed" in ran, ran
+    assert outcomes["FS-016"]["outcome"] == "passed", ran[-6000:]
+    assert outcomes["FS-016"]["judged_on"] == "machine"
+    if host == "encrypted":
+        assert outcomes["LUKS-001"]["outcome"] == "passed", outcomes["LUKS-001"]
+        assert outcomes["LUKS-002"]["outcome"] == "not_applicable"
+    if host == "forgetful":
+        assert outcomes["FS-023"]["outcome"] == "passed", outcomes["FS-023"]
+
+
+@boots
+def test_disks_that_cannot_be_made_are_told_before_anything_is_built(
+    folder: Path, tmp_path: Path
+) -> None:
+    ran = _pytest(folder, "pool", tmp_path / "report.json", "--nixos-suite", "filesystem")
+
+    assert 'its own disks cannot be made: fileSystems."/tank" is zfs' in ran
+    assert "built" not in ran
+
+
+def _pytest(folder: Path, host: str, report: Path, *arguments: str) -> str:
+    inputs = [
+        word for name, ref in OVERRIDES.items() for word in ("--nixos-override-input", name, ref)
+    ]
+    ended = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist"),
+            *("--nixos-flake", f"path:{folder}#{host}", "--nixos-disks", "declared"),
+            *("--nixos-profile", "hardened", "--nixos-report", f"json:{report}"),
+            *inputs,
+            *arguments,
+        ],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return ended.stdout + ended.stderr

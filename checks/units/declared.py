@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 
 from pytest_nixos import HostConfig, Unit, observe
@@ -10,8 +11,11 @@ from pytest_nixos import HostConfig, Unit, observe
 __all__ = [
     "DORMANT",
     "PROPERTIES",
+    "accepting_instance",
+    "declared_templates",
     "declared_units",
     "failed_requirements",
+    "missing_program",
     "nearest_directive",
     "never_elapses",
     "never_started",
@@ -64,6 +68,9 @@ _STARTERS = (
     "ConsistsOf",
     "BusName",
 )
+_TRUE = frozenset({"1", "yes", "y", "true", "t", "on"})
+_NOT_EXECUTABLE = re.compile(r"Command (?P<path>\S+) is not executable: .*")
+_FILLED_LATER = ("/run/", "/var/", "/home/", "/root/", "/srv/", "/opt/", "/mnt/")
 # "infinity", and 2**64 - 1 in older releases, is how systemd says "never".
 _NEVER = frozenset({"", "0", "infinity", "18446744073709551615", "n/a"})
 
@@ -84,6 +91,35 @@ def declared_units(host: HostConfig, *suffixes: str) -> Mapping[str, Unit]:
         and (not suffixes or name.endswith(suffixes))
         and not _differs_in_machine(host, name)
     }
+
+
+def declared_templates(host: HostConfig) -> frozenset[str]:
+    """Return the templates that the host declares and that its machine has too; what is said of one
+    holds for each of its instances.
+    """
+    return frozenset(
+        name
+        for name, unit in host.units.items()
+        if unit.enabled and "@." in name and not _differs_in_machine(host, name)
+    )
+
+
+def accepting_instance(socket: Unit) -> str:
+    """Return an instance of the template that a socket starts for each connection, ``""`` if it
+    starts one service for all: systemd knows none before somebody connects.
+    """
+    accepts = socket.setting("Socket", "Accept")[-1:]
+    if not accepts or accepts[0].lower() not in _TRUE:
+        return ""
+    return f"{socket.name.removesuffix('.socket')}@test.service"
+
+
+def missing_program(unit: str, report: observe.UnitFileReport) -> str:
+    """Return what systemd says of a program that a unit starts and that is not there, ``""`` if it
+    says nothing. Programs in places that are filled while the host runs may come later.
+    """
+    found = (_NOT_EXECUTABLE.match(said) for said in report.of(unit))
+    return next((f[0] for f in found if f and not f["path"].startswith(_FILLED_LATER)), "")
 
 
 def _differs_in_machine(host: HostConfig, name: str) -> bool:

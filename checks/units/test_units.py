@@ -11,14 +11,18 @@ from pytest_nixos import Evidence, HostConfig, Observations, Unit, not_applicabl
 from .declared import (
     DORMANT,
     PROPERTIES,
+    accepting_instance,
+    declared_templates,
     declared_units,
     failed_requirements,
+    missing_program,
     nearest_directive,
     never_elapses,
     never_started,
     pulled_in_by_nothing,
     refusals,
 )
+from .remedies import instead_of
 
 States = Mapping[str, observe.UnitState]
 
@@ -42,53 +46,64 @@ def states(declared: Mapping[str, Unit], nixos_observations: Observations) -> St
 
 
 @pytest.fixture
-def report(
-    declared: Mapping[str, Unit], nixos_observations: Observations
+def said(
+    declared: Mapping[str, Unit], nixos_host_config: HostConfig, nixos_observations: Observations
 ) -> observe.UnitFileReport:
+    """What the guest's systemd says of the declared unit files, if it says anything."""
+    files = sorted({*declared, *declared_templates(nixos_host_config)})
+    return nixos_observations.of(observe.verify_units(files))
+
+
+@pytest.fixture
+def report(said: observe.UnitFileReport) -> observe.UnitFileReport:
     """What the guest's systemd says of the declared unit files."""
-    found = nixos_observations.of(observe.verify_units(sorted(declared)))
-    if not found.answered:
+    if not said.answered:
         not_applicable("unknown: the guest's systemd-analyze does not verify unit files")
-    return found
+    return said
 
 
 @pytest.mark.nixos_control("UNIT-001")
 def test_systemd_loaded_every_declared_unit(
     declared: Mapping[str, Unit],
     states: States,
-    nixos_observations: Observations,
+    said: observe.UnitFileReport,
     nixos_evidence: Evidence,
 ) -> None:
     nixos_evidence.expect("every declared unit is loaded")
     refused = nixos_evidence.observe(refusals(declared, states))
     nixos_evidence.blame("unit", *refused)
-    report = nixos_observations.of(observe.verify_units(sorted(declared)))
     for unit in refused:
-        said = report.of(unit)
-        nixos_evidence.attach(f"what systemd says of {unit}", "\n".join(said) or "nothing")
+        text = "\n".join(said.of(unit)) or "nothing"
+        nixos_evidence.attach(f"what systemd says of {unit}", text)
     assert not refused, "; ".join(f"{unit}: {why}" for unit, why in refused.items())
 
 
 @pytest.mark.nixos_control("UNIT-002")
 def test_systemd_knows_every_directive(
     declared: Mapping[str, Unit],
+    nixos_host_config: HostConfig,
     report: observe.UnitFileReport,
     nixos_observations: Observations,
     nixos_evidence: Evidence,
 ) -> None:
     nixos_evidence.expect("every directive of a declared unit is in force")
-    ignored = [found for found in report.ignored if found.unit in declared]
-    concerned = sorted({found.unit for found in ignored})
+    own = {*declared, *declared_templates(nixos_host_config)}
+    ignored = [found for found in report.ignored if found.unit in own]
+    # A template has no properties, an instance of it has.
+    shown = {found.unit: found.unit.replace("@.", "@test.") for found in ignored}
     known = nixos_observations.of(
-        observe.units(concerned, properties=("*",), name="all-properties")
+        observe.units(sorted(shown.values()), properties=("*",), name="all-properties")
     )
     wrong: dict[str, list[str]] = {}
+    mended: list[str] = []
     for found in ignored:
-        state = known.get(found.unit)
+        state = known.get(shown[found.unit])
         meant = nearest_directive(found.key, state.properties if state else ())
         hint = f" (did you mean {meant}?)" if found.key and meant else ""
         wrong.setdefault(found.unit, []).append(f"line {found.line}: {found.text}{hint}")
+        mended.append(instead_of(found, nixos_host_config.units[found.unit], meant))
     nixos_evidence.observe(wrong)
+    nixos_evidence.remedy = "\n".join(mended)
     assert not wrong, "; ".join(f"{unit}: {', '.join(texts)}" for unit, texts in wrong.items())
 
 
@@ -132,7 +147,7 @@ def test_no_job_is_dropped_for_an_ordering_cycle(
 def test_every_wanted_unit_was_started(
     declared: Mapping[str, Unit],
     states: States,
-    nixos_observations: Observations,
+    said: observe.UnitFileReport,
     nixos_internet: observe.NeedsOfMachine,
     nixos_evidence: Evidence,
 ) -> None:
@@ -150,10 +165,9 @@ def test_every_wanted_unit_was_started(
     for unit, failed in broken.items():
         if failed:
             idle[unit] = f"not started, since it requires {', '.join(sorted(failed))}, which failed"
-    report = nixos_observations.of(observe.verify_units(sorted(declared)))
     for unit in idle:
-        said = report.of(unit)
-        nixos_evidence.attach(f"what systemd says of {unit}", "\n".join(said) or "nothing")
+        text = "\n".join(said.of(unit)) or "nothing"
+        nixos_evidence.attach(f"what systemd says of {unit}", text)
     assert not idle, "; ".join(f"{unit}: {why}" for unit, why in idle.items())
     if needs:
         not_applicable(nixos_internet.words(needs))
@@ -163,6 +177,7 @@ def test_every_wanted_unit_was_started(
 def test_every_timer_elapses(
     nixos_host_config: HostConfig,
     states: States,
+    said: observe.UnitFileReport,
     nixos_observations: Observations,
     nixos_evidence: Evidence,
 ) -> None:
@@ -188,6 +203,9 @@ def test_every_timer_elapses(
         for name, state in active.items()
         if (why := never_elapses(name, state, started.get(triggers[name])))
     }
+    for name, unit in triggers.items():
+        if name not in idle and (lack := missing_program(unit, said)):
+            idle[name] = f"starts {unit}, which cannot start: {lack}"
     nixos_evidence.observe(idle)
     assert not idle, "; ".join(f"{name}: {why}" for name, why in idle.items())
 
@@ -196,18 +214,18 @@ def test_every_timer_elapses(
 def test_every_socket_has_a_service_that_can_start(
     nixos_host_config: HostConfig,
     states: States,
+    said: observe.UnitFileReport,
     nixos_observations: Observations,
     nixos_internet: observe.NeedsOfMachine,
     nixos_evidence: Evidence,
 ) -> None:
     sockets = declared_units(nixos_host_config, ".socket", ".path")
-    # A socket that accepts for itself starts an instance of a template for each connection.
     triggers = {
-        name: state.get("Triggers").split(" ")[0]
-        for name in sockets
+        name: accepting_instance(socket) or state.get("Triggers").split(" ")[0]
+        for name, socket in sockets.items()
         if (state := states.get(name)) is not None and state.get("LoadState") == "loaded"
     }
-    served = {name: unit for name, unit in triggers.items() if unit and "@" not in unit}
+    served = {name: unit for name, unit in triggers.items() if unit}
     broken = {
         name: f"{states[name].get('ActiveState')} ({states[name].get('Result')})"
         for name in triggers
@@ -224,6 +242,8 @@ def test_every_socket_has_a_service_that_can_start(
             broken[name] = f"starts {unit}, which systemd could not load"
         elif state.is_failed:
             broken[name] = f"starts {unit}, which has failed ({state.get('Result')})"
+        elif lack := missing_program(unit, said):
+            broken[name] = f"starts {unit}, which cannot start: {lack}"
     needs = nixos_internet.of([served[name] for name in broken if name in served])
     nixos_evidence.rest_on("internet", *needs)
     broken = {name: why for name, why in broken.items() if served.get(name) not in needs}

@@ -102,11 +102,11 @@ def verify_units(
 ) -> Probe[UnitFileReport]:
     """Let the guest's systemd read unit files again and tell what is wrong with them.
 
-    :param names: units with suffix; templates are left out, since systemd would verify a made-up
-        instance.
+    :param names: units with suffix. Of a template systemd verifies an instance with a made-up name,
+        so of its directives only those that it does not know are told, and no value.
     :return: probe of a report on these units and those that they pull in.
     """
-    wanted = tuple(dict.fromkeys(n for n in names if not is_template(n)))
+    wanted = tuple(dict.fromkeys(names))
     verify = shlex.join(["systemd-analyze", "verify", "--man=no", "--", *wanted])
     # The exit status only says that there are remarks, so a line of our own tells that the program
     # ran to its end.
@@ -172,7 +172,8 @@ def _ignored(remark: UnitRemark) -> IgnoredDirective | None:
     directive.
     """
     unknown = _UNKNOWN_KEY.search(remark.text) or _UNKNOWN_SECTION.search(remark.text)
-    if not remark.line or not (unknown or _IGNORED.search(remark.text)):
+    refused = _IGNORED.search(remark.text) and not is_template(remark.unit)
+    if not remark.line or not (unknown or refused):
         return None
     key = unknown["key"] if unknown else ""
     return IgnoredDirective(unit=remark.unit, line=remark.line, key=key, text=remark.text)

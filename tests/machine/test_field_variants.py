@@ -51,6 +51,15 @@ ONE = """
   system.activationScripts.agenixInstall.text = "echo 'age: no identity matched any of the recipients' >&2; false";
   systemd.services.mail = service { serviceConfig.LoadCredential = [ "smtp:/run/agenix/smtp" ]; };
 """
+#: Sockets and a timer that could never start what they are for, and templates with lines that systemd
+#: ignores.
+DORMANT = """
+  systemd.sockets.guestbook = { wantedBy = [ "sockets.target" ]; listenStreams = [ "/run/guestbook.sock" ]; socketConfig.Accept = true; };
+  systemd.sockets.lazy = { wantedBy = [ "sockets.target" ]; listenStreams = [ "/run/lazy.sock" ]; };
+  systemd.services.lazy.serviceConfig.ExecStart = "/nowhere/bin/lazyd";
+  systemd.services.nightly = { startAt = "daily"; serviceConfig.ExecStart = "/nowhere/bin/nightly"; };
+  systemd.services."rooms@".serviceConfig = { ExecStart = sleep; TaskMax = 50; };
+"""
 #: A directive in the wrong section, two that order each other, a timer of a unit that is not there,
 #: a service that runs out of its time, and a directory that the activation could not make.
 TWO = """
@@ -140,9 +149,14 @@ def test_one_host(tmp_path: Path) -> None:
 
 
 def test_another_host(tmp_path: Path) -> None:
-    report, printed = judged(tmp_path, TWO, UNITS)
+    report, printed = judged(tmp_path, TWO + DORMANT, UNITS)
     found = findings(report)
-    assert {"BOOT-006", "UNIT-002", "UNIT-003", "UNIT-005", "UNIT-010"} <= failing(report), printed
+    broken = {"BOOT-006", "UNIT-002", "UNIT-003", "UNIT-005", "UNIT-006", "UNIT-010"}
+    assert broken <= failing(report), printed
+    assert "guestbook.socket: starts guestbook@" in found["UNIT-006"]["reason"]
+    assert "/nowhere/bin/lazyd" in found["UNIT-006"]["reason"]
+    assert "/nowhere/bin/nightly" in found["UNIT-005"]["reason"]
+    assert 'systemd.services."rooms@".serviceConfig.TasksMax' in found["UNIT-002"]["remedy"]
     assert "RequiresMountsFor" in found["UNIT-002"]["reason"]
     assert "left.service" in found["UNIT-003"]["reason"]
     assert "renewal.timer" in found["UNIT-005"]["reason"]

@@ -7,15 +7,21 @@ from dataclasses import replace
 import pytest
 
 from checks.units.declared import (
+    accepting_instance,
+    declared_templates,
     declared_units,
     failed_requirements,
+    missing_program,
     nearest_directive,
     never_elapses,
     never_started,
     refusals,
 )
+from checks.units.remedies import instead_of
 from pytest_nixos import Unit
+from pytest_nixos.observe import IgnoredDirective
 from pytest_nixos.observe.unit import UnitState
+from pytest_nixos.observe.unit_file import parse_verify
 from tests.unit.standards.samples import host_config, sample_unit
 
 
@@ -111,3 +117,80 @@ def test_timers_that_never_elapse() -> None:
 def test_the_directive_that_was_meant() -> None:
     assert nearest_directive("ProtectSytem", ["ProtectSystem", "PrivateTmp"]) == "ProtectSystem"
     assert nearest_directive("Zebra", ["ProtectSystem"]) == ""
+
+
+def unit(name: str, section: str, **settings: str) -> Unit:
+    return replace(sample_unit(name), settings={section: {k: (v,) for k, v in settings.items()}})
+
+
+def test_a_template_is_declared_as_well() -> None:
+    template = replace(sample_unit("job@.service"), enabled=True)
+    off = replace(sample_unit("off@.service"), enabled=False)
+    host = host_config(units={u.name: u for u in (template, off, UNIT)})
+    assert declared_templates(host) == {"job@.service"}
+
+
+def test_a_socket_that_accepts_starts_an_instance_of_its_template() -> None:
+    assert accepting_instance(unit("a.socket", "Socket", Accept="yes")) == "a@test.service"
+    assert accepting_instance(unit("a.socket", "Socket", Accept="false")) == ""
+    assert accepting_instance(unit("a.socket", "Socket", ListenStream="22")) == ""
+
+
+@pytest.mark.parametrize(
+    ("program", "missing"),
+    [
+        ("/nix/store/x/bin/backup", True),
+        ("backup", True),
+        # What runs here may be put there while the host runs.
+        ("/var/lib/app/bin/app", False),
+        ("/run/app/app", False),
+    ],
+)
+def test_a_program_that_is_not_there(program: str, missing: bool) -> None:
+    line = f"backup.service: Command {program} is not executable: No such file or directory"
+    said = missing_program("backup.service", parse_verify(line, answered=True))
+    assert bool(said) is missing
+    assert program in said or not missing
+    assert missing_program("other.service", parse_verify(line, answered=True)) == ""
+
+
+@pytest.mark.parametrize(
+    ("of", "key", "text", "meant", "remedy"),
+    [
+        (
+            unit("a.slice", "Slice", MemoryMaxx="1G"),
+            "MemoryMaxx",
+            "Unknown key 'MemoryMaxx' in section [Slice], ignoring.",
+            "MemoryMax",
+            'systemd.slices."a".sliceConfig.MemoryMax = "1G";',
+        ),
+        (
+            unit("a.service", "Service", MemoryMax="2GG"),
+            "",
+            "Invalid memory limit '2GG', ignoring: Invalid argument",
+            "",
+            '# systemd.services."a".serviceConfig.MemoryMax',
+        ),
+        (
+            unit("a.path", "Path", PathExist="/run/a"),
+            "PathExist",
+            "Unknown key 'PathExist' in section [Path], ignoring.",
+            "",
+            '# systemd.paths."a".pathConfig.PathExist',
+        ),
+        (
+            unit("a.service", "Service"),
+            "Srevice",
+            "Unknown section 'Srevice'. Ignoring.",
+            "",
+            "# systemd.directives(7) lists every name and what it takes.",
+        ),
+    ],
+)
+def test_the_remedy_of_a_line_that_systemd_ignores(
+    of: Unit, key: str, text: str, meant: str, remedy: str
+) -> None:
+    ignored = IgnoredDirective(unit=of.name, line=3, key=key, text=text)
+    said = instead_of(ignored, of, meant)
+    assert said.splitlines()[0] == f"# {of.name}, line 3: {text}"
+    assert said.splitlines()[-1] == remedy

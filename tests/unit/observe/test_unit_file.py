@@ -64,9 +64,14 @@ def test_a_manager_that_does_not_start_answers_nothing() -> None:
     assert not parse_verify(said, answered=True).answered
 
 
-def test_templates_are_not_asked_for() -> None:
-    assert verify_units(["getty@.service"]).script == ":"
-    assert "getty@" not in verify_units(["getty@.service", "a.service"]).script
+def test_of_a_template_only_unknown_directives_are_told() -> None:
+    assert "worker@.service" in verify_units(["worker@.service"]).script
+    said = """\
+/etc/systemd/system/worker@.service:3: Unknown key 'PrivateTmpp' in section [Service], ignoring.
+/etc/systemd/system/worker@.service:4: ReadWritePaths= path is not absolute, ignoring: i
+"""
+    (ignored,) = parse_verify(said, answered=True).ignored
+    assert (ignored.unit, ignored.key) == ("worker@.service", "PrivateTmpp")
 
 
 def test_units_of_users() -> None:

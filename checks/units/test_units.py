@@ -6,7 +6,15 @@ from collections.abc import Mapping
 
 import pytest
 
-from pytest_nixos import Evidence, HostConfig, Observations, Unit, not_applicable, observe
+from pytest_nixos import (
+    Evidence,
+    HostConfig,
+    Machine,
+    Observations,
+    Unit,
+    not_applicable,
+    observe,
+)
 
 from .declared import (
     DORMANT,
@@ -291,3 +299,17 @@ def test_every_unit_can_be_judged_without_the_internet(
         nixos_evidence.attach(f"journal of {unit}", "\n".join(journal))
     if needs:
         not_applicable(nixos_internet.words(needs))
+
+
+@pytest.mark.nixos_control("UNIT-013")
+def test_no_line_of_configuration_was_refused(
+    nixos_machine: Machine, nixos_observations: Observations, nixos_evidence: Evidence
+) -> None:
+    seen = nixos_observations.of(observe.refused_lines())
+    console = observe.refused_on_console(line.text for line in nixos_machine.console.lines)
+    refused = sorted({*seen.lines, *console})
+    nixos_evidence.expect([])
+    nixos_evidence.observe([str(line) for line in refused])
+    if not refused and not seen.answered:
+        not_applicable("unknown: the journal of this boot cannot be read")
+    assert not refused, "refused, and done without: " + "; ".join(map(str, refused))

@@ -25,4 +25,7 @@ let sleep = "${pkgs.coreutils}/bin/sleep infinity"; in
   systemd.services.fleeting = { wantedBy = [ "multi-user.target" ]; script = "sleep 8; exit 1"; serviceConfig.Restart = "always"; serviceConfig.RestartSec = 60; };
   # breaks: BOOT-006
   system.activationScripts.careless.text = "echo 'no key here' >&2; false";
+  # breaks: UNIT-013 (a rule for a user who is not there, a setting that does not exist)
+  systemd.tmpfiles.rules = [ "d /var/lib/careless 0750 nobody-here root -" ];
+  services.logind.extraConfig = "KillUserProcess=yes";
 }

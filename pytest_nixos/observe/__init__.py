@@ -41,6 +41,12 @@ from pytest_nixos.observe.process import (
     SeccompMode,
     process_facts,
 )
+from pytest_nixos.observe.refused_line import (
+    RefusedLine,
+    RefusedLines,
+    refused_lines,
+    refused_on_console,
+)
 from pytest_nixos.observe.swap import SwapState, ZramDevice, swap
 from pytest_nixos.observe.unit import (
     Exposure,
@@ -95,6 +101,8 @@ __all__ = [
     "ProtectHome",
     "ProtectSystem",
     "Protocol",
+    "RefusedLine",
+    "RefusedLines",
     "SeccompMode",
     "Sockets",
     "SwapState",
@@ -132,6 +140,8 @@ __all__ = [
     "process_facts",
     "programs",
     "recent_journal",
+    "refused_lines",
+    "refused_on_console",
     "same_sysctl",
     "secrets_among",
     "sockets",

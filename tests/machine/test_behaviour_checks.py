@@ -135,7 +135,7 @@ def test_container_on_a_host(host: str, outcome: str, tmp_path: Path) -> None:
     assert finding["outcome"] == outcome, printed
 
 
-UNITS = ("BOOT-006", "SBX-D01", *(f"UNIT-{n:03}" for n in range(1, 11)))
+UNITS = ("BOOT-006", "SBX-D01", *(f"UNIT-{n:03}" for n in range(1, 11)), "UNIT-013")
 
 
 def test_units_that_are_well(tmp_path: Path) -> None:

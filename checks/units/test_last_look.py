@@ -15,7 +15,7 @@ from .history import RECOVERED_S, last_event_s, recovered, troubles
 _WATCHED_S = 40.0
 
 
-@pytest.mark.nixos_last_look
+@pytest.mark.nixos_last_look(waits=True)
 @pytest.mark.nixos_control("UNIT-010")
 def test_nothing_died_since_the_boot(
     nixos_machine: Machine,

@@ -280,16 +280,19 @@ def needs_rebooting_machine(item: pytest.Item) -> bool:
 
 
 def _turn(item: pytest.Item) -> int:
-    """Return when a test of a host runs: 0 where it judges the boot itself, 1, 2 as the last
-    look, 3 where it changes the machine.
+    """Return when a test of a host runs: 0 where it judges the boot itself, 1, 2 and 3 as the last
+    look, of which those that wait come first, 4 where it changes the machine.
     """
     names = getattr(item, "fixturenames", ())
     if _BOOT_FAILURE in names:
         return 0
     changes = not _CHANGING_FIXTURES.isdisjoint(names)
     if changes or item.get_closest_marker("nixos_destructive") is not None:
-        return 3
-    return 2 if item.get_closest_marker("nixos_last_look") is not None else 1
+        return 4
+    last = item.get_closest_marker("nixos_last_look")
+    if last is None:
+        return 1
+    return 2 if last.kwargs.get("waits") else 3
 
 
 def _name_control(item: pytest.Item, session: NixosSession) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.machine.test_behaviour_checks import selected
-from tests.machine.test_example_flake import OVERRIDES, failing, judge
+from tests.machine.test_example_flake import OVERRIDES, failing, judge, passed
 
 pytestmark = [
     pytest.mark.skipif(not OVERRIDES, reason="no offline nixpkgs: run ./dev test"),
@@ -50,6 +50,11 @@ ONE = """
   systemd.services.parser = { wantedBy = [ "multi-user.target" ]; script = "sleep 25; kill -SEGV $$"; };
   system.activationScripts.agenixInstall.text = "echo 'age: no identity matched any of the recipients' >&2; false";
   systemd.services.mail = service { serviceConfig.LoadCredential = [ "smtp:/run/agenix/smtp" ]; };
+"""
+#: A port that is opened once everybody has looked.
+LATE = """
+  networking.nftables.enable = true;
+  systemd.services.opener = { wantedBy = [ "multi-user.target" ]; path = [ pkgs.nftables ]; script = "sleep 30; nft insert rule inet nixos-fw input tcp dport 7000 accept"; };
 """
 #: Sockets and a timer that could never start what they are for, and templates with lines that systemd
 #: ignores.
@@ -133,8 +138,10 @@ def causes(report: Any) -> list[str]:
 
 
 def test_one_host(tmp_path: Path) -> None:
-    report, printed = judged(tmp_path, ONE, UNITS)
+    report, printed = judged(tmp_path, ONE + LATE, (*UNITS, "FW-003", "FW-010"))
     found = findings(report)
+    assert "FW-003" in passed(report)
+    assert "tcp 7000" in found["FW-010"]["reason"], printed
     assert {"BOOT-006", "UNIT-001", "UNIT-002", "UNIT-003", "UNIT-010"} <= failing(report), printed
     assert "report.timer: bad-setting" in found["UNIT-001"]["reason"]
     assert "SocketMdoe" in found["UNIT-002"]["reason"]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.observe.drift import Drift, drift
+from pytest_nixos.observe.oci_container import OciContainer, OciContainers, oci_containers
 from pytest_nixos.standards.kinds.kind import Kind, Parameter, Parameters
 from pytest_nixos.standards.seen import Seen, Sight, Unseen
 
@@ -50,7 +51,46 @@ def _drift(found: Drift | None, parameters: Parameters, host: HostConfig) -> Sig
     return _FACTS[str(parameters["fact"])](found, host)
 
 
+# These start containers of their own as work comes in: nobody declares each.
+_STARTERS = (
+    *("nomad.", "gitlab-runner.", "gitea-runner-", "forgejo-runner-", "github-runner-"),
+    *("woodpecker-agent-", "buildkite-agent-", "jenkins.", "hercules-ci-agent", "drone-runner"),
+)
+
+
+def _containers(found: OciContainers | None, _: Parameters, host: HostConfig) -> Sight:
+    if found is None:
+        return Unseen("podman or docker does not tell its containers")
+    if not found.engines:
+        return Unseen("the machine runs neither podman nor docker", applicable=False)
+    starters = [unit for unit in host.units if unit.startswith(_STARTERS)]
+    if starters:
+        return Unseen(f"{starters[0]} starts containers of its own", applicable=False)
+    made = [c for c in found.containers if not _is_declared(c, found.quadlets, host)]
+    return Seen([f"{container.name} ({container.engine})" for container in made])
+
+
+def _is_declared(container: OciContainer, quadlets: tuple[str, ...], host: HostConfig) -> bool:
+    """Whether a unit of the host, a quadlet, or a compose file of the store starts it."""
+    # nixos/modules/virtualisation/oci-containers.nix names unit and container alike.
+    if f"{container.engine}-{container.name}.service" in host.units:
+        return True
+    if container.unit in host.units:
+        return True
+    stem = container.unit.removesuffix(".service")
+    if stem and any(quadlet.rpartition(".")[0] == stem for quadlet in quadlets):
+        return True
+    files = container.compose_files
+    return bool(files) and all(file.startswith("/nix/store/") for file in files)
+
+
 KINDS = (
+    Kind(
+        name="oci-drift",
+        reads="containers of podman and docker that nothing of the host's starts",
+        probe=lambda _, __: oci_containers(),
+        find=_containers,
+    ),
     Kind(
         name="drift",
         reads="what a live host is and has beside what its flake says",

@@ -26,6 +26,7 @@ from pytest_nixos.observe.drift import Drift
 from pytest_nixos.observe.file import FileState
 from pytest_nixos.observe.http import HttpAnswer
 from pytest_nixos.observe.mount import Mount, MountTable
+from pytest_nixos.observe.oci_container import OciContainer, OciContainers
 from pytest_nixos.observe.pam import PamService, pam
 from pytest_nixos.observe.permission import AccountRights, Permission
 from pytest_nixos.observe.polkit import Answers
@@ -188,6 +189,9 @@ def observation(kind: str, p: Mapping[str, Json], value: Json) -> object | None:
             return Answers(**{**nothing, **told}, unclear={p["fact"]: ()})
         case "drift":
             return _drift(p["fact"], value)
+        case "oci-drift":
+            made = tuple(OciContainer(engine="podman", name=str(name)) for name in value)
+            return OciContainers(engines=("podman",), containers=made, quadlets=())
         case "search-path":
             whose = {"system": "root", "users": "user alice"}[p["of"]]
             return [SearchPath(whose=whose, account="root", directories=(), loose=tuple(value))]

@@ -36,7 +36,7 @@ def bare_metal_only() -> set[str]:
 def test_every_kind_has_a_bad_line() -> None:
     broken = {kind_of(CONTROLS.control(name)) for name in BROKEN}
     assert broken | bare_metal_only() | WITHOUT_PROGRAM == {*KINDS, "config alone"}
-    assert bare_metal_only() == {"clock", "drift", "mount-declared", "processor"}
+    assert bare_metal_only() == {"clock", "drift", "mount-declared", "oci-drift", "processor"}
 
 
 def test_every_bad_line_stands_in_its_host() -> None:

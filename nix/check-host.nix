@@ -42,17 +42,17 @@
 let
   inherit (pkgs) lib;
 
-  safe = import "${expressions}/safe.nix";
+  safe = import (expressions + "/safe.nix");
   prepare = import ./prepared.nix { inherit expressions asked; };
-  instrumentation = variant: import "${expressions}/instrumentation.nix" (
+  instrumentation = variant: import (expressions + "/instrumentation.nix") (
     {
       inherit channelScript memoryMiB cores;
       restrictNetwork = true;
     }
     // variant
   );
-  saving = import "${expressions}/store-image.nix" { inherit safe; wanted = false; };
-  testSecrets = import "${expressions}/test-secrets.nix" {
+  saving = import (expressions + "/store-image.nix") { inherit safe; wanted = false; };
+  testSecrets = import (expressions + "/test-secrets.nix") {
     inherit safe;
     wanted = {
       mode = "test";
@@ -60,16 +60,16 @@ let
       files = builtins.any (argument: lib.hasPrefix "--nixos-secret" (toString argument)) arguments;
     };
   };
-  cardsOf = import "${expressions}/cards.nix" {
+  cardsOf = import (expressions + "/cards.nix") {
     inherit safe;
     salt = name;
   };
   machineAs =
     backend: delta:
-    import "${expressions}/machine.nix" {
+    import (expressions + "/machine.nix") {
       inherit safe backend instrumentation saving testSecrets cardsOf delta;
       standIn = false;
-      declaredDisks = import "${expressions}/declared-disks.nix" {
+      declaredDisks = import (expressions + "/declared-disks.nix") {
         inherit safe;
         wanted = false;
       };

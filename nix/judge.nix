@@ -3,9 +3,9 @@
 # The node's config is evaluated here, as in checkHost; the test driver runs the commands (judge/in_driver.py).
 { expressions, asked }:
 let
-  nodeAsHost = import "${expressions}/test-node.nix";
+  nodeAsHost = import (expressions + "/test-node.nix");
   prepare = import ./prepared.nix { inherit expressions asked; };
-  safe = import "${expressions}/safe.nix";
+  safe = import (expressions + "/safe.nix");
 in
 {
   # nodes.<name>, as testScript gets it.

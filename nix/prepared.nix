@@ -1,8 +1,8 @@
 # What a run without Nix needs of one host, as inputs of a derivation: the document that the plugin reads, the machine, the generations.
 { expressions, asked }:
 let
-  safe = import "${expressions}/safe.nix";
-  facts = import "${expressions}/facts.nix" {
+  safe = import (expressions + "/safe.nix");
+  facts = import (expressions + "/facts.nix") {
     inherit safe;
     paths = asked.facts;
   };
@@ -34,9 +34,9 @@ let
       path = optionPath names;
     }) options;
 
-  documentOf = machine: import "${expressions}/host-config.nix" {
+  documentOf = machine: import (expressions + "/host-config.nix") {
     inherit safe facts;
-    cardsOf = import "${expressions}/cards.nix" {
+    cardsOf = import (expressions + "/cards.nix") {
       inherit safe;
       salt = name;
     };

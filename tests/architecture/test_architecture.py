@@ -17,6 +17,7 @@ from pytest_nixos.standards.load import load_catalogue
 ROOT = Path(__file__).parents[2]
 PACKAGE = sorted((ROOT / "pytest_nixos").rglob("*.py"))
 CHECKS = sorted((ROOT / "checks").rglob("*.py"))
+NIX = [ROOT / "flake.nix", *(ROOT / "nix").glob("*.nix"), *(ROOT / "pytest_nixos").rglob("*.nix")]
 
 
 def imported(path: Path) -> set[str]:
@@ -71,6 +72,12 @@ def test_every_check_has_a_control_and_every_checked_control_a_check() -> None:
     assert not unknown
     assert all(catalogue.control(control_id).check for control_id in marked)
     assert {c.id for c in catalogue if c.check} <= set(marked)
+
+
+@pytest.mark.parametrize("path", NIX, ids=lambda path: path.name)
+def test_nix_files_import_without_a_copy(path: Path) -> None:
+    """A path in a string is copied to the store, which `nix flake check --no-build` must not do."""
+    assert not re.search(r"""import\s+"\$\{""", path.read_text())
 
 
 def test_public_names_resolve() -> None:

@@ -147,8 +147,9 @@ def web(flake: Flake) -> HostConfig:
 
 def test_hosts_are_listed(flake: Flake) -> None:
     assert flake.host_names() == (
-        "arm", "asserts", "container", "initrd-secrets", "iso", "ssh", "vm-known", "vm-packages", WEB
-    )  # fmt: skip
+        *("acme", "arm", "asserts", "container", "initrd-secrets", "iso", "networkd", "router"),
+        *("ssh", "vm-known", "vm-packages", WEB),
+    )
 
 
 def test_declared_facts(web: HostConfig) -> None:

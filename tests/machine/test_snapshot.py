@@ -42,6 +42,7 @@ class Host:
     program = ""
     changed: Mapping[str, object] = {}
     own_disks = False
+    is_test_node = False
     system = f"{os.uname().machine}-linux"
     snapshot_refusal = ""
 

@@ -43,6 +43,7 @@ class Host:
     program = ""
     changed: Mapping[str, object] = {}
     own_disks = False
+    is_test_node = False
     system = f"{os.uname().machine}-linux"
 
 

@@ -104,7 +104,9 @@ def test_rules_name_their_clauses_and_hostile_text_is_inert() -> None:
 def test_it_fits_the_schema_of_nist() -> None:
     path = os.environ.get("PYTEST_NIXOS_XCCDF_SCHEMA", DEBIANS_SCHEMA)
     if not Path(path).exists():
-        pytest.skip("no xccdf_1.2.xsd: apt-get install openscap-common, or PYTEST_NIXOS_XCCDF_SCHEMA")
+        pytest.skip(
+            "no xccdf_1.2.xsd: apt-get install openscap-common, or PYTEST_NIXOS_XCCDF_SCHEMA"
+        )
     xmlschema = pytest.importorskip("xmlschema", reason="xmlschema is not installed")
     schema = xmlschema.XMLSchema(path)
     for findings in (EVERY, ()):

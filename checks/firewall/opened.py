@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from pytest_nixos import Firewall, HostConfig, PortRange, observe
 
-from .ports import declared_ranges, without
+from .ports import FAMILIES, UDP_PROTOCOLS, declared_ranges, without
 
 __all__ = [
     "Undeclared",
@@ -21,8 +21,7 @@ __all__ = [
     "undeclared",
 ]
 
-FAMILIES = {"ip": "IPv4", "ip6": "IPv6"}
-_TCP, _UDP, _UDPLITE, _OTHER = 6, 17, 136, -1
+_TCP, _UDP, _OTHER = 6, 17, -1
 _ICMP = (1, 58)
 _DHCPV6_CLIENT = 546
 _NEARLY_EVERY = 65_000
@@ -193,7 +192,7 @@ def _beyond(
 ) -> Iterator[tuple[observe.Opening, bool]]:
     for opening, everything in _condensed(openings):
         wanted = protocols is None or opening.protocol in protocols or everything
-        udp = protocols is None and opening.protocol in (_UDP, _UDPLITE) and not everything
+        udp = protocols is None and opening.protocol in UDP_PROTOCOLS and not everything
         if not wanted or udp or _is_expected(declared, opening):
             continue
         if everything and protocols is not None:

@@ -15,6 +15,8 @@ from pytest_nixos import (
     observe,
 )
 
+from .ports import FAMILIES
+
 __all__ = ["Disagreement", "disagreements", "look", "reached"]
 
 _EVERY_PORT = range(1, 65536)
@@ -32,7 +34,6 @@ _MOST_UDP = 40
 _MOST_LIVE = 4096
 _MOST_AGAIN = 256
 _UDP = 17
-_FAMILIES = {"ip": "IPv4", "ip6": "IPv6"}
 _SURVEY_LIMIT_S = 600.0
 
 
@@ -49,7 +50,7 @@ class Disagreement:
 
     def __str__(self) -> str:
         ports = ", ".join(str(span) for span in self.ports)
-        where = f"{_FAMILIES[self.view.family]} on {self.view.interface}"
+        where = f"{FAMILIES[self.view.family]} on {self.view.interface}"
         rules = f": {' -> '.join(self.rules)}" if self.rules else ""
         return (
             f"{self.protocol} {ports} over {where} is {self.seen.value} from outside,"
@@ -196,7 +197,7 @@ def _named_ports(state: observe.FirewallState) -> Mapping[int, set[int]]:
     """Return the ends of the ranges that rules open, by protocol."""
     found: dict[int, set[int]] = {}
     for interface in (observe.STRANGER, *state.ruleset.interfaces):
-        for family in _FAMILIES:
+        for family in FAMILIES:
             for opening in state.ruleset.reach(interface=interface, family=family).openings():
                 ends = {end for span in opening.ports for end in (span.first, span.last)}
                 found.setdefault(opening.protocol, set()).update(ends - {0, _LAST_PORT})

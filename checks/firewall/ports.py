@@ -6,7 +6,12 @@ from collections.abc import Iterable, Sequence
 
 from pytest_nixos import Firewall, PortRange
 
-__all__ = ["covers", "declared_ranges", "listed", "without"]
+__all__ = ["FAMILIES", "UDP_PROTOCOLS", "covers", "declared_ranges", "listed", "without"]
+
+#: Families of addresses as rules name them, in words.
+FAMILIES = {"ip": "IPv4", "ip6": "IPv6"}
+#: IANA numbers of UDP and UDP-Lite, whose ports a host declares together.
+UDP_PROTOCOLS = (17, 136)
 
 
 def declared_ranges(firewall: Firewall, protocol: str, interface: str) -> list[PortRange]:

@@ -31,12 +31,11 @@ from .opened import (
     undeclared,
 )
 from .outside import disagreements, look, reached
-from .ports import covers, declared_ranges, listed, without
+from .ports import FAMILIES, UDP_PROTOCOLS, covers, declared_ranges, listed, without
 
 # How long a service may take from its start to its socket.
 _STARTING_S = 10.0
-_FAMILIES = {"ip": "IPv4", "ip6": "IPv6"}
-_TCP, _UDP, _UDPLITE = 6, 17, 136
+_TCP = 6
 
 
 @pytest.fixture
@@ -76,7 +75,7 @@ def test_declared_firewall_is_loaded(
     declared: Firewall, in_force: observe.FirewallState, nixos_evidence: Evidence
 ) -> None:
     nixos_evidence.expect({"backend": declared.backend, "refuses by default": True})
-    found = {name: in_force.ruleset.default(family=family) for family, name in _FAMILIES.items()}
+    found = {name: in_force.ruleset.default(family=family) for family, name in FAMILIES.items()}
     decisions = {name: judgement.decision.value for name, judgement in found.items()}
     nixos_evidence.observe({"units": dict(in_force.units), "by default": decisions})
     assert in_force.is_active, f"no firewall unit is active: {dict(in_force.units)}"
@@ -117,13 +116,13 @@ def test_no_undeclared_port_is_reachable_from_outside(
     allowed = {view.interface: ranges_on(declared, "tcp", view.interface) for view in outside}
     nixos_evidence.expect({name: listed(ranges) for name, ranges in allowed.items()})
     found = {
-        f"{view.interface}, {_FAMILIES[view.family]}": [
+        f"{view.interface}, {FAMILIES[view.family]}": [
             port for port in reached(view) if not covers(allowed[view.interface], port)
         ]
         for view in outside
         if view.interface not in declared.trusted_interfaces
     }
-    tried = {f"{v.interface}, {_FAMILIES[v.family]}": len(v.tcp) for v in outside}
+    tried = {f"{v.interface}, {FAMILIES[v.family]}": len(v.tcp) for v in outside}
     nixos_evidence.observe({"reachable and not declared": found, "ports tried": tried})
     assert any(tried.values()), "the probe from outside returned nothing"
     if not found:
@@ -179,7 +178,7 @@ def test_ruleset_and_stranger_agree(
         )
     found = disagreements(nixos_machine, in_force, compared)
     seen = {
-        f"{view.interface}, {_FAMILIES[view.family]}, from {view.stranger}": {
+        f"{view.interface}, {FAMILIES[view.family]}, from {view.stranger}": {
             "tcp ports tried": len(view.tcp),
             "tcp ports that answer": reached(view),
             "udp": {port: state.value for port, state in view.udp.items()},
@@ -259,7 +258,7 @@ def test_declared_udp_ports_are_accepted_and_no_others(
     nixos_evidence: Evidence,
 ) -> None:
     _judge_accepted(declared, in_force, nixos_evidence, "udp")
-    found = undeclared(declared, in_force, protocols=(_UDP, _UDPLITE))
+    found = undeclared(declared, in_force, protocols=UDP_PROTOCOLS)
     _judge_undeclared(nixos_host_config, found, nixos_control, nixos_evidence)
 
 
@@ -291,7 +290,7 @@ def _judge_accepted(
     missing: dict[str, list[str]] = {}
     for interface in asked_interfaces(declared, in_force):
         wanted = ranges_on(declared, protocol, in_force.ruleset.seen_as(interface))
-        for family, name in _FAMILIES.items():
+        for family, name in FAMILIES.items():
             opened = in_force.ruleset.open_ports(
                 protocol, interface=interface, family=family, up_to_a_limit=True
             )

@@ -8,9 +8,7 @@ from pytest_nixos import Evidence, HostConfig, Machine, Observations, not_applic
 
 from .declaring import remedy_of_ways
 from .opened import Undeclared, undeclared
-
-_FAMILIES = {"ip": "IPv4", "ip6": "IPv6"}
-_UDP, _UDPLITE = 17, 136
+from .ports import FAMILIES, UDP_PROTOCOLS
 
 
 @pytest.mark.nixos_last_look
@@ -34,7 +32,7 @@ def test_nothing_was_opened_since(
     refuses = {
         name: last.ruleset.default(family=family).decision is observe.Decision.REFUSED
         or first.ruleset.default(family=family).decision is not observe.Decision.REFUSED
-        for family, name in _FAMILIES.items()
+        for family, name in FAMILIES.items()
     }
     nixos_evidence.observe(
         {"opened": [str(way) for way in opened], "refuses by default as before": refuses}
@@ -49,7 +47,7 @@ def test_nothing_was_opened_since(
 
 
 def _undeclared(host: HostConfig, state: observe.FirewallState) -> list[Undeclared]:
-    udp = undeclared(host.firewall, state, protocols=(_UDP, _UDPLITE))
+    udp = undeclared(host.firewall, state, protocols=UDP_PROTOCOLS)
     return [*undeclared(host.firewall, state), *udp]
 
 

@@ -7,11 +7,10 @@ import pytest
 from pytest_nixos import Evidence, HostConfig, Machine, PortState, Survey, not_applicable
 
 from .opened import ranges_on
-from .ports import covers
+from .ports import FAMILIES, covers
 
 _MOST = 2000
 _SURVEY_LIMIT_S = 300.0
-_FAMILIES = {"ip": "IPv4", "ip6": "IPv6"}
 
 
 @pytest.mark.nixos_control("NET-018")
@@ -35,7 +34,7 @@ def test_ports_of_other_tiers_are_closed_to_a_stranger(
     ports = sorted(inner)
     views = nixos_machine.survey(Survey(tcp=ports, patient_tcp=ports), timeout_s=_SURVEY_LIMIT_S)
     asked = {
-        f"{view.interface}, {_FAMILIES[view.family]}": (
+        f"{view.interface}, {FAMILIES[view.family]}": (
             view,
             [p for p in ports if not covers(ranges_on(firewall, "tcp", view.interface), p)],
         )

@@ -7,10 +7,10 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_nixos.errors import MachineError, NixosError
+from pytest_nixos.errors import MachineError
 from pytest_nixos.local.process import Runner
-from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.disks.layout import Disk, Layout, layout_of
+from pytest_nixos.machine.disks.qemu_img import run_qemu_img
 from pytest_nixos.machine.disks.script import making_script
 from pytest_nixos.nix.host_facts import HostConfig
 
@@ -112,12 +112,4 @@ def _is_scsi(disk: Disk) -> bool:
 
 def _create(runner: Runner, qemu_img: str, image: Path, size_mib: int) -> None:
     argv = (qemu_img, "create", "-q", "-f", "qcow2", str(image), f"{size_mib}M")
-    try:
-        ended = runner.run(argv, deadline=Deadline.after(_LIMIT_S))
-    except NixosError as err:
-        raise MachineError(err.message, remedy=err.remedy) from err
-    if ended.exit_status != 0:
-        raise MachineError(
-            f"{image}: {ended.stderr_text.strip()[:300]}",
-            remedy="look at the room where run directories lie ($TMPDIR)",
-        )
+    run_qemu_img(runner, argv, image, limit_s=_LIMIT_S)

@@ -8,10 +8,10 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from pytest_nixos.errors import MachineError, NixosError
+from pytest_nixos.errors import MachineError
 from pytest_nixos.local.dirs import make_private
 from pytest_nixos.local.process import Runner
-from pytest_nixos.local.timing import Deadline
+from pytest_nixos.machine.disks.qemu_img import run_qemu_img
 from pytest_nixos.machine.snapshot.clone import Disk, DiskKind
 
 __all__ = ["make_disks", "overlay_argv"]
@@ -33,7 +33,8 @@ def make_disks(
         if disk.kind is DiskKind.COPY:
             _copy(source, target)
         elif disk.kind is DiskKind.OVERLAY:
-            _run(runner, overlay_argv(qemu_img, source, target))
+            argv = overlay_argv(qemu_img, source, target)
+            run_qemu_img(runner, argv, target, limit_s=_LIMIT_S)
 
 
 def overlay_argv(qemu_img: str, source: Path, target: Path) -> tuple[str, ...]:
@@ -45,18 +46,6 @@ def overlay_argv(qemu_img: str, source: Path, target: Path) -> tuple[str, ...]:
         *("-b", str(source)),
         str(target),
     )
-
-
-def _run(runner: Runner, argv: Sequence[str]) -> None:
-    try:
-        ended = runner.run(argv, deadline=Deadline.after(_LIMIT_S))
-    except NixosError as err:
-        raise MachineError(err.message, remedy=err.remedy) from err
-    if ended.exit_status != 0:
-        raise MachineError(
-            f"{argv[-1]}: {ended.stderr_text.strip()[:300]}",
-            remedy="look at the room where run directories lie ($TMPDIR)",
-        )
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,19 +24,9 @@ from pytest_nixos.nix.flake import Flake
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.refs import FlakeRef
 from pytest_nixos.nix.store import Nix
-from tests.support.nixpkgs_tree import overlays
+from tests.support.nixpkgs_tree import NEEDS_NIXPKGS, NIXPKGS, OVERRIDES, PROGRAM, overlays
 
-NIXPKGS = os.environ.get("PYTEST_NIXOS_NIXPKGS", "")
-OVERRIDES: dict[str, str] = json.loads(os.environ.get("PYTEST_NIXOS_TEST_OVERRIDES", "{}"))
-PROGRAM = os.environ.get("PYTEST_NIXOS_NIX_PROGRAMS", "nix").split(":")[0]
-
-pytestmark = [
-    pytest.mark.skipif(not shutil.which(PROGRAM), reason=f"no such program: {PROGRAM}"),
-    pytest.mark.skipif(
-        not (NIXPKGS or OVERRIDES),
-        reason="neither PYTEST_NIXOS_NIXPKGS nor PYTEST_NIXOS_TEST_OVERRIDES names a nixpkgs",
-    ),
-]
+pytestmark = NEEDS_NIXPKGS
 boots = pytest.mark.skipif(
     not os.environ.get("PYTEST_NIXOS_DISKS") or not OVERRIDES,
     reason="PYTEST_NIXOS_DISKS=1 boots hosts of the stand-in",

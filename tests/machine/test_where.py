@@ -4,9 +4,6 @@ a tree, else that of the offline stand-in.
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -19,18 +16,9 @@ from pytest_nixos.nix.places import Places
 from pytest_nixos.nix.refs import FlakeRef
 from pytest_nixos.nix.store import Nix
 from pytest_nixos.nix.where import Whereabouts
+from tests.support.nixpkgs_tree import NEEDS_NIXPKGS, NIXPKGS, OVERRIDES, PROGRAM
 
-NIXPKGS = os.environ.get("PYTEST_NIXOS_NIXPKGS", "")
-OVERRIDES: dict[str, str] = json.loads(os.environ.get("PYTEST_NIXOS_TEST_OVERRIDES", "{}"))
-PROGRAM = os.environ.get("PYTEST_NIXOS_NIX_PROGRAMS", "nix").split(":")[0]
-
-pytestmark = [
-    pytest.mark.skipif(not shutil.which(PROGRAM), reason=f"no such program: {PROGRAM}"),
-    pytest.mark.skipif(
-        not (NIXPKGS or OVERRIDES),
-        reason="neither PYTEST_NIXOS_NIXPKGS nor PYTEST_NIXOS_TEST_OVERRIDES names a nixpkgs",
-    ),
-]
+pytestmark = NEEDS_NIXPKGS
 
 FILES = {
     "flake.nix": """{

@@ -179,11 +179,12 @@ class HostSelection:
     attr: str | None
 
     @classmethod
-    def parse(cls, text: str, *, cwd: Path) -> HostSelection:
+    def parse(cls, text: str, *, cwd: Path, asked_by: str = "--nixos-flake") -> HostSelection:
         """Read ``REF``, ``REF#HOST``, ``#HOST`` or ``REF#nixosConfigurations.HOST``.
 
         A host in quotes is a string of Nix, so that any name can be written: :func:`nix_quote`.
 
+        :param asked_by: whose value it is, for the error.
         :raises SettingsError: if the text has an empty host or more than one ``#``.
         """
         url, sep, fragment = text.partition("#")
@@ -195,9 +196,9 @@ class HostSelection:
         attr = _unescaped(quoted["text"]) if quoted else name
         if not attr or (not quoted and "#" in name):
             raise SettingsError(
-                f"--nixos-flake {text!r}: no host name after '#'"
+                f"{asked_by} {text!r}: no host name after '#'"
                 if not attr
-                else f"--nixos-flake {text!r}: more than one '#'",
+                else f"{asked_by} {text!r}: more than one '#'",
                 remedy="write REF#HOST, for example .#myhost, or REF alone for all hosts",
             )
         return cls(flake, attr)

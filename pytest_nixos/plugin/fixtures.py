@@ -261,8 +261,8 @@ def nixos_cluster(
     nixos_host_config: HostConfig,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Callable[..., Cluster]]:
-    """Start several hosts of the flake on their networks: ``nixos_cluster("web", "db")``, as VMs
-    with ``backend="vm"``; the same ones once.
+    """Start several hosts on their networks: ``nixos_cluster("web", "db")``, as VMs with
+    ``backend="vm"``; of another flake as ``"../infra#db"``. The same ones are started once.
     """
     from pytest_nixos.plugin.machines.captures import NetworkCaptures
     from pytest_nixos.plugin.machines.cluster import ClusterLaunch
@@ -271,8 +271,11 @@ def nixos_cluster(
     if session.recording is not None:
         not_applicable("a replay has no machine")
     with ClusterLaunch(
-        session.flakes.of(nixos_host_config.ref.flake),
+        session.flakes,
         session.settings,
+        own=nixos_host_config.ref.flake,
+        hosts={entry.key: entry.ref for entry in session.entries},
+        cwd=request.config.invocation_params.dir,
         progress=request.config.stash[PROGRESS],
         config=request.config,
         started_at_s=session.started_at_s,

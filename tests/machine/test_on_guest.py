@@ -47,7 +47,7 @@ def test_switched_and_booted(tmp_path: Path) -> None:
     run_on(f"{EXAMPLES}#container-host", tmp_path, "guest_sameness.py")
 
 
-def run_on(host: str, tmp_path: Path, *names: str) -> None:
+def run_on(host: str, tmp_path: Path, *names: str, cwd: Path | None = None) -> None:
     """Run test files of the folder ``on_guest`` on a host, as a user would."""
     overrides = [
         w for name, ref in OVERRIDES.items() for w in ("--nixos-override-input", name, ref)
@@ -58,6 +58,7 @@ def run_on(host: str, tmp_path: Path, *names: str) -> None:
         [*argv, *overrides, "--tb=short", f"--basetemp={tmp_path / 'temp'}", *files],
         capture_output=True,
         text=True,
+        cwd=cwd,
         timeout=LIMIT_S,
         check=False,
     )

@@ -28,7 +28,7 @@ FLAKE = """
     let
       host = more: nixpkgs.lib.nixosSystem {
         system = "x86_64-linux";
-        modules = [ BASE more ];
+        modules = [ ./base.nix more ];
       };
     in
     {
@@ -42,22 +42,39 @@ FLAKE = """
         systemd.sockets.door = { wantedBy = [ "sockets.target" ]; listenStreams = [ "8080" ]; socketConfig.Accept = true; };
         systemd.services."door@".serviceConfig.ExecStart = "${pkgs.coreutils}/bin/true";
       });
-      nixosConfigurations.client = host {
+    };
+}
+"""
+OTHER_FLAKE = """
+{
+  inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-25.11";
+  outputs = { self, nixpkgs }: {
+    nixosConfigurations.client = nixpkgs.lib.nixosSystem {
+      system = "x86_64-linux";
+      modules = [ ./base.nix {
         networking.hostName = "client";
         networking.useDHCP = false;
         systemd.network.links."10-lan" = { matchConfig.MACAddress = "02:11:22:33:44:55"; linkConfig.Name = "lan0"; };
         networking.interfaces.lan0.ipv4.addresses = [ { address = "192.168.7.2"; prefixLength = 24; } ];
-      };
+      } ];
     };
+  };
 }
 """
 
 
-def test_on_named_cards(tmp_path: Path) -> None:
-    base = EXAMPLES / "modules" / "base.nix"
-    (tmp_path / "base.nix").write_text(base.read_text())
-    (tmp_path / "flake.nix").write_text(FLAKE.replace("BASE", "./base.nix"))
-    run_on(f"{tmp_path}#router", tmp_path, "guest_named_cards.py")
+def make_flake(directory: Path, text: str) -> Path:
+    """Write a flake of hosts that rest on the example's base."""
+    directory.mkdir()
+    (directory / "base.nix").write_text((EXAMPLES / "modules" / "base.nix").read_text())
+    (directory / "flake.nix").write_text(text)
+    return directory
+
+
+def test_on_named_cards_of_two_flakes(tmp_path: Path) -> None:
+    own = make_flake(tmp_path / "own", FLAKE)
+    make_flake(tmp_path / "other", OTHER_FLAKE)
+    run_on(f"{own}#router", tmp_path, "guest_named_cards.py", cwd=tmp_path)
 
 
 def test_on_a_cluster_of_vms(tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
 """Hosts that name their network cards have them under these names, with addresses and firewall
-rules by interface, in VMs on two networks. Run by test_vm_cluster.py.
+rules by interface, in VMs of two flakes on two networks. Run by test_vm_cluster.py.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ INSIDE, OUTSIDE = "192.168.7.0/24", "198.51.100.0/24"
 
 @pytest.fixture(scope="module")
 def cluster(nixos_cluster: Callable[..., Cluster]) -> Cluster:
-    return nixos_cluster("router", "client", backend="vm")
+    return nixos_cluster("router", "./other#client", backend="vm")
 
 
 def test_cards_have_the_names_that_the_host_gives_them(cluster: Cluster) -> None:

@@ -3,7 +3,7 @@
   apparmor-parser = [ "apparmor_parser" ];
   apparmor-bin-utils = [ "aa-status" "aa-enabled" "aa-exec" ];
   audit = [ "auditctl" "auditd" "augenrules" "aureport" "ausearch" "aulast" "ausyscall" ];
-  btrfs-progs = [ "btrfs" "btrfsck" "btrfstune" "btrfs-convert" "btrfs-image" "fsck.btrfs" "mkfs.btrfs" ];
+  btrfs-progs = [ "btrfs" "btrfsck" "btrfstune" "btrfs-convert" "btrfs-image" "btrfs-map-logical" "fsck.btrfs" "mkfs.btrfs" ];
   bzip2 = [ "bzip2" "bunzip2" "bzcat" ];
   coreutils = [
     "[" "arch" "b2sum" "base32" "base64" "basename" "basenc" "cat" "chgrp" "chmod" "chown" "chroot" "cksum" "comm" "cp" "csplit" "cut" "date" "dd"
@@ -18,7 +18,7 @@
   dbus = [ "dbus-daemon" "dbus-send" "dbus-monitor" "dbus-uuidgen" ];
   dhcpcd = [ "dhcpcd" ];
   diffutils = [ "diff" "cmp" "diff3" "sdiff" ];
-  e2fsprogs = [ "e2fsck" "mke2fs" "mkfs.ext4" "fsck.ext4" "fsck.ext3" "fsck.ext2" "tune2fs" "resize2fs" "dumpe2fs" "e2label" "chattr" "lsattr" "badblocks" "debugfs" ];
+  e2fsprogs = [ "e2fsck" "mke2fs" "mkfs.ext4" "fsck.ext4" "fsck.ext3" "fsck.ext2" "tune2fs" "resize2fs" "dumpe2fs" "e2label" "chattr" "lsattr" "badblocks" "debugfs" "filefrag" ];
   dosfstools = [ "mkfs.vfat" "fsck.vfat" "mkfs.fat" "fsck.fat" "fatlabel" ];
   earlyoom = [ "earlyoom" ];
   erofs-utils = [ "mkfs.erofs" "fsck.erofs" "dump.erofs" ];

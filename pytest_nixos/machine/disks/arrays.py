@@ -88,7 +88,11 @@ def _array(words: list[str]) -> DeclaredArray:
     members = tuple(device for device in given.get("devices", "").split(",") if device)
     device = plain[0] if plain else ""
     if device and not device.startswith("/"):
-        device = f"/dev/{device}" if re.fullmatch(r"md_?\d+", device) else f"/dev/md/{device.removeprefix('md/')}"
+        device = (
+            f"/dev/{device}"
+            if re.fullmatch(r"md_?\d+", device)
+            else f"/dev/md/{device.removeprefix('md/')}"
+        )
     counted = given.get("num-devices", "")
     level = given.get("level", "raid1")
     return DeclaredArray(

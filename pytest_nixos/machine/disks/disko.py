@@ -170,6 +170,10 @@ class _Tree:
                 self._plan.group_on(content["vg"], device)
             case "mdraid":
                 self._members.setdefault(content["name"], []).append(device)
+            case "gpt" | "table":
+                raise cannot(
+                    self._host, f"{who} has a partition table, which only a disk can have here"
+                )
             case kind:
                 raise cannot(self._host, f"{who} is {kind}, which the VM's stage 1 cannot make")
 

@@ -22,6 +22,7 @@ from pytest_nixos.nix.declared import (
     Firewall,
     LuksDevice,
     OllamaSettings,
+    SoftwareRaid,
     SwapDevice,
     Unit,
     User,
@@ -76,6 +77,10 @@ class HostConfig:
         machine).
     :param backend: ``vm`` or ``container``: what `derivation` builds.
     :param luks_devices: names of what stage 1 unlocks; `luks` tells more of each.
+    :param swraid: ``None`` where the release has no such option.
+    :param crypttab: crypttab(5), by which stage 2 opens devices.
+    :param disko: the devices that disko makes, reduced to what a layout needs (``facts.nix``);
+        empty where the host does not use it.
     :param own_disks: whether the machine has the disks that the host declares, and not those of
         ``build-vm``.
     :param initrd_text: commands and units of stage 1 that may name devices.
@@ -180,6 +185,15 @@ class HostConfig:
             absent=MappingProxyType({}),
             compared=False,
         ),
+    ] = field(default_factory=dict)
+    swraid: Annotated[
+        SoftwareRaid | None,
+        Fact(path="boot.swraid", parse=SoftwareRaid.parse, compared=False),
+    ] = None
+    crypttab: Annotated[str, Fact(path="environment.etc.crypttab", absent="", compared=False)] = ""
+    disko: Annotated[
+        Mapping[str, Json],
+        Fact(path="disko.devices", absent=MappingProxyType({}), compared=False),
     ] = field(default_factory=dict)
 
     @property

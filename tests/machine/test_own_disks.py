@@ -65,6 +65,18 @@ FLAKE = """{
         boot.initrd.luks.devices.data = { device = "/dev/disk/by-partlabel/data"; keyFile = "/keys/data"; };
         fileSystems."/" = { device = "/dev/mapper/cryptroot"; fsType = "ext4"; };
       };
+      layers = {
+        boot.swraid.enable = true;
+        boot.swraid.mdadmConf = "ARRAY /dev/md/mirror UUID=11111111:22222222:33333333:44444444 name=any:mirror";
+        boot.initrd.luks.devices.crypt.device = "/dev/disk/by-partlabel/crypt";
+        environment.etc.crypttab.text = "vault UUID=3f1d2a52-9c0c-4b5e-8f0a-333333333333 /var/keys/vault luks";
+        fileSystems."/" = { device = "/dev/disk/by-label/rootfs"; fsType = "btrfs"; options = [ "subvol=@" ]; };
+        fileSystems."/home" = { device = "/dev/disk/by-label/rootfs"; fsType = "btrfs"; options = [ "subvol=@home" "nodev" ]; };
+        fileSystems."/var/lib/db" = { device = "/dev/pool/db"; fsType = "xfs"; options = [ "noatime" ]; };
+        fileSystems."/mirror" = { device = "/dev/md/mirror"; fsType = "ext4"; };
+        fileSystems."/vault" = { device = "/dev/mapper/vault"; fsType = "ext4"; };
+        swapDevices = [ { device = "/dev/pool/swap"; } ];
+      };
       pool.fileSystems = {
         "/" = { device = "/dev/disk/by-label/rootfs"; fsType = "ext4"; };
         "/tank" = { device = "tank/data"; fsType = "zfs"; };
@@ -129,6 +141,16 @@ def test_luks_devices_stay_and_their_layout_follows_from_the_evaluated_host(fold
         ("plain", {"/": "ext4", "/boot": "vfat", "/home": "ext4", "/data": "ext4"}),
         ("forgetful", {"/": "tmpfs", "/persist": "ext4", "/var/lib/data": "ext4"}),
         ("encrypted", {"/": "ext4"}),
+        (
+            "layers",
+            {
+                "/": "btrfs",
+                "/home": "btrfs",
+                "/var/lib/db": "xfs",
+                "/mirror": "ext4",
+                "/vault": "ext4",
+            },
+        ),
     ],
 )
 def test_host_boots_from_its_own_disks_and_is_judged_on_them(

@@ -77,5 +77,10 @@ def test_on_named_cards_of_two_flakes(tmp_path: Path) -> None:
     run_on(f"{own}#router", tmp_path, "guest_named_cards.py", cwd=tmp_path)
 
 
+def test_on_a_vm_of_its_own(tmp_path: Path) -> None:
+    own = make_flake(tmp_path / "own", FLAKE)
+    run_on(f"{own}#router", tmp_path, "guest_own_cards.py", cwd=tmp_path)
+
+
 def test_on_a_cluster_of_vms(tmp_path: Path) -> None:
     run_on(f"{EXAMPLES}#nats-1", tmp_path, "guest_vm_cluster.py")

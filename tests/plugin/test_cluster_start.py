@@ -15,7 +15,6 @@ from pytest_nixos.errors import FlakeError, MachineError, SettingsError
 from pytest_nixos.nix.refs import FlakeRef, HostRef
 from pytest_nixos.plugin.machines.cluster import ClusterLaunch
 
-
 OWN, OTHER = FlakeRef("/own"), FlakeRef("/other")
 
 

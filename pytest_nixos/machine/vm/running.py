@@ -26,7 +26,6 @@ from pytest_nixos.machine.console import Console, Trouble
 from pytest_nixos.machine.lifetime import Lifetime
 from pytest_nixos.machine.network.guest_address import (
     OuterAddresses,
-    ask_address,
     ask_outer_addresses,
 )
 from pytest_nixos.machine.network.prober import FrameProber
@@ -266,11 +265,15 @@ class VmRunning:
         return self._process.pid != 0 and not self._process.has_ended
 
     def probe_tcp(self, ports: Sequence[int], *, deadline: Deadline) -> Mapping[int, PortState]:
-        """Try TCP ports of the guest from its own network, beside QEMU's user network."""
-        address = ask_address(self._plan.name, self.transport, deadline=deadline)
-        with self._outside() as prober:
-            prober.face(address)
-            return prober.probe_tcp(ports, deadline=deadline)
+        """Try TCP ports of the guest from its own network, the first of them where it is on several,
+        beside QEMU's user network.
+        """
+        outer = ask_outer_addresses(self._plan.name, self.transport, deadline=deadline)
+        with self._outside() as first:
+            for prober, addresses in self._places(first, outer, deadline):
+                prober.face(addresses.v4)
+                return prober.probe_tcp(ports, deadline=deadline)
+        raise self._on_no_network()
 
     def survey(self, wanted: Survey, *, deadline: Deadline) -> tuple[View, ...]:
         """Try what `wanted` names by both families, on each of QEMU's user networks that the guest
@@ -282,11 +285,14 @@ class VmRunning:
             for prober, addresses in self._places(first, outer, deadline):
                 found += prober.survey(wanted, addresses, deadline=deadline)
         if not found:
-            raise MachineError(
-                f"{self._plan.name}: the guest is on none of its {len(self._strangers)} networks",
-                remedy="look at `ip address` in the guest: do its network cards have their addresses?",
-            )
+            raise self._on_no_network()
         return tuple(found)
+
+    def _on_no_network(self) -> MachineError:
+        return MachineError(
+            f"{self._plan.name}: the guest is on none of its {len(self._strangers)} networks",
+            remedy="look at `ip address` in the guest: do its network cards have their addresses?",
+        )
 
     def _places(
         self, first: FrameProber, outer: Sequence[OuterAddresses], deadline: Deadline

@@ -76,3 +76,18 @@ def reachable(cluster: Cluster, name: str) -> bool:
     except TransportError:
         return False
     return True
+
+
+def test_a_member_without_an_address_takes_one_of_each_family(
+    nixos_cluster: Callable[..., Cluster],
+) -> None:
+    cluster = nixos_cluster("container-host")
+    machine = cluster["container-host"]
+
+    def shown(family: str) -> str:
+        command = f"ip -{family} -o address show dev eth0 scope global"
+        return machine.run(command).stdout_text
+
+    assert str(cluster.address("container-host")) in shown("4")
+    found = poll(lambda: shown("6") or None, deadline=Deadline.after(30), interval_s=0.5)
+    assert found is not None and " fd" in found

@@ -9,7 +9,18 @@ import sys
 from collections.abc import Sequence
 
 from pytest_nixos import __version__
-from pytest_nixos.cli import build, by_hand, cache, ci, controls, diff, doctor, hosts, trend
+from pytest_nixos.cli import (
+    build,
+    by_hand,
+    cache,
+    ci,
+    controls,
+    diff,
+    doctor,
+    hosts,
+    machines,
+    trend,
+)
 from pytest_nixos.cli.command import Command, CommandEnd
 from pytest_nixos.cli.nix_options import in_words_of_the_command
 from pytest_nixos.errors import NixosError
@@ -24,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0, 4 where the user's command is wrong, or
     what the command says.
     """
-    options = _parser().parse_args(arguments)
+    options = _parsed(sys.argv[1:] if arguments is None else list(arguments))
     command: Command = options.command
     try:
         for text in command(options):
@@ -42,10 +53,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _parsed(words: list[str]) -> argparse.Namespace:
+    """Read the command line. What stands behind two dashes is nobody's here but the command's own:
+    argparse drops the dashes themselves where they come first.
+    """
+    at = words.index("--") if "--" in words else len(words)
+    options = _parser().parse_args(words[:at])
+    if at < len(words):
+        if not hasattr(options, "behind"):
+            return _parser().parse_args(words)
+        options.behind = words[at + 1 :]
+    return options
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="pytest-nixos", description=__doc__)
     parser.add_argument("--version", action="version", version=f"pytest-nixos {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (doctor, hosts, build, by_hand, controls, diff, trend, ci, cache):
+    for command in (doctor, hosts, build, by_hand, machines, controls, diff, trend, ci, cache):
         command.add(commands)
     return parser

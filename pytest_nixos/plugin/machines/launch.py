@@ -4,6 +4,7 @@ back.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,14 +15,16 @@ from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import MachineError, NixosError, SettingsError
 from pytest_nixos.local.pace import Pace, Pressure, PressureMark
 from pytest_nixos.local.run_directory import RunDirectory, run_directory
-from pytest_nixos.machine.base import Backend, Machine, MachineSpec, SecretArchive
+from pytest_nixos.machine.base import Backend, Machine, MachineSpec, SecretArchive, State
 from pytest_nixos.machine.boot.events import BootListener
 from pytest_nixos.machine.capabilities import Preflight
 from pytest_nixos.machine.disks.layout import layout_of
+from pytest_nixos.machine.door.door import Door
 from pytest_nixos.machine.memory_needs import MemoryPlan, machines_at_once, plan_memory
 from pytest_nixos.machine.missing import missing_in_machine
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.plugin.declared_options import HOST_IN_ADDRESS, Keep, NetworkUse, SnapshotUse
+from pytest_nixos.plugin.machines.kept import KEPT, KeptMachines, refusal
 from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.progress import Progress
 from pytest_nixos.plugin.session import HostEntry, NixosSession
@@ -64,6 +67,9 @@ class Launch:
         self._stack = ExitStack()
         self._directory: RunDirectory | None = None
         self._begun = PressureMark.now()
+        #: lets other processes of this user in, ``None`` for a host that runs anyway
+        self.door: Door | None = None
+        self._machine: Machine | None = None
 
     def __enter__(self) -> Machine:
         with ExitStack() as stack:
@@ -86,14 +92,33 @@ class Launch:
         return self._begun.until(PressureMark.now())
 
     def keep(self, *, failed: bool) -> None:
-        """Decide whether the run directory stays, as ``--nixos-keep`` says."""
+        """Decide whether the machine or at least its run directory stays, as ``--nixos-keep``
+        says.
+        """
         wanted = self._session.settings.keep
         if self._directory is not None and (
             wanted is Keep.ALWAYS or (wanted is Keep.FAILED and failed)
         ):
+            kept: KeptMachines | None = self._config.stash.get(KEPT, None)
+            if kept is not None and self.lives and kept.has_room:
+                kept.add(self)
+                return
             self._directory.keep = True
+            why = f" (not running: {said})" if (said := refusal(os.environ)) else ""
             with self._progress.speaking():
-                self._progress.say(f"{self._entry.key}: kept {self._directory.path}")
+                self._progress.say(f"{self._entry.key}: kept {self._directory.path}{why}")
+
+    @property
+    def lives(self) -> bool:
+        """Whether its machine is up and can be entered."""
+        machine = self._machine
+        if machine is None or self.door is None or machine.state is not State.RUNNING:
+            return False
+        return machine.running.is_alive()
+
+    def take_machine(self) -> ExitStack:
+        """Return what ends the machine, which outlives this context manager from now on."""
+        return self._stack.pop_all()
 
     def _start(self, stack: ExitStack, directory: RunDirectory) -> Machine:
         backend = self._backend()
@@ -101,6 +126,7 @@ class Launch:
             backend.preflight(self._entry.key)
         machine = stack.enter_context(Machine(self._spec(directory), backend))
         machine.before_shell = self._progress.hush
+        self._machine = machine
         spec = machine.spec
         self._begun = PressureMark.now()
         with _phase(self._entry, "boot"):
@@ -110,6 +136,15 @@ class Launch:
             "pressure_of_boot": self.pressure.to_json(),
             "added_kernel_params": list(getattr(machine.running, "added_kernel_params", ())),
         }
+        if not self._session.backend_name(self._entry.key).runs_already:
+            self.door = stack.enter_context(
+                Door(
+                    self._entry.key,
+                    backend.name.value,
+                    transport=lambda: machine.transport,
+                    entered=machine.invalidate,
+                )
+            )
         if self._tells:
             self.tell(machine)
         return machine

@@ -120,3 +120,13 @@ def test_an_error_names_the_options_of_this_command(
     assert "cannot be fetched" in err
     assert "replaced: --override-input NAME" in err
     assert ("the whole trace" in err) is verbose
+
+
+def test_a_command_needs_no_option_before_its_dashes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "nobody-0000", "--", "true"]) == 4
+    assert "nobody-0000: no running machine" in capsys.readouterr().err
+
+
+def test_dashes_without_a_command_are_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "nobody-0000", "--"]) == 4
+    assert "no command" in capsys.readouterr().err

@@ -138,8 +138,8 @@ def test_stray_roots_are_those_that_nix_tells(
     (home / "text").write_text("kept\n")
     kept = here(f"nix-store --add {home}/text").stdout_text.strip()
     assert kept.startswith(f"{store}/"), "nix-store gave no path"
-    for place in ("gcroots/auto", "gcroots/deep/er", "profiles/per-user/root"):
-        (state / place).mkdir(parents=True, exist_ok=True)
+    for below in ("gcroots/auto", "gcroots/deep/er", "profiles/per-user/root"):
+        (state / below).mkdir(parents=True, exist_ok=True)
     (home / ".direnv").mkdir()
 
     def link(at: Path, to: object) -> Path:

@@ -9,8 +9,9 @@ from typing import Generic, TypeVar
 
 from pytest_nixos.errors import TransportError
 from pytest_nixos.machine.command import DRAW_MARK, CommandResult, drawn_mark
-from pytest_nixos.observe.at_once import at_once
+from pytest_nixos.observe.at_once import TAKE_TABLE, at_once
 from pytest_nixos.observe.text import split_lines, whole
+from pytest_nixos.observe.unit_table import UnitQuery, table_script
 
 __all__ = ["Probe", "ProbeOutput", "RunCommand", "collect", "observe", "read"]
 
@@ -26,7 +27,8 @@ printf '\n{token} %s\n' "$pn_mark"
 """
 )
 # No probe gets hold of what another one prints, which tells the mark.
-_ONE = r"""( for pn_fd in $pn_fds; do exec {{pn_fd}}<&-; done
+_ONE = r"""( {take}
+for pn_fd in $pn_fds; do exec {{pn_fd}}<&-; done
 {script}
 ) 2>/dev/null </dev/null; printf '\n%s %d {index}\n' "$pn_mark" $?"""
 
@@ -78,11 +80,14 @@ class Probe(Generic[T_co]):
         ``title WORDS`` begins a part of its output, which no text that the guest holds can end or
         imitate.
     :param parse: turns the output into the observation; never raises on odd guest output.
+    :param units: what it needs of the trip's table of units, which its script finds as the array
+        ``pn_units``: the lines that ``systemctl show`` prints, of these units and others.
     """
 
     name: str
     script: str
     parse: Callable[[ProbeOutput], T_co]
+    units: UnitQuery | None = None
 
 
 def collect(run: RunCommand, probes: Sequence[Probe[object]]) -> Mapping[str, ProbeOutput]:
@@ -98,10 +103,18 @@ def collect(run: RunCommand, probes: Sequence[Probe[object]]) -> Mapping[str, Pr
     if len({probe.name for probe in probes}) < len(probes):
         raise ValueError("two probes of one name in one round trip")
     outputs = {p.name: ProbeOutput(stdout=b"", exit_status=126) for p in probes}
-    asked = [probe for probe in probes if "\0" not in probe.script]
+    # Who needs the table of units comes last: it is asked for meanwhile.
+    asked = sorted(
+        (probe for probe in probes if "\0" not in probe.script),
+        key=lambda probe: probe.units is not None,
+    )
     token = f"--{secrets.token_hex(16)}"
-    parts = [_ONE.format(script=probe.script, index=i) for i, probe in enumerate(asked)]
-    result = run(_BEGIN.format(token=token) + at_once(parts))
+    parts = [
+        _ONE.format(script=probe.script, index=i, take=TAKE_TABLE if probe.units else "")
+        for i, probe in enumerate(asked)
+    ]
+    table = table_script(probe.units for probe in asked if probe.units is not None)
+    result = run(_BEGIN.format(token=token) + at_once(parts, table=table))
     mark, rest = drawn_mark(result.stdout, token)
     answers = {} if mark is None else _answers(rest, mark)
     for index, probe in enumerate(asked):

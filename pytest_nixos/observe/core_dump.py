@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.text import pairs
+from pytest_nixos.observe.unit_table import UnitQuery
 
 __all__ = ["CoreDumps", "core_dumps"]
 
@@ -16,14 +17,19 @@ _READ = r"""
 [ -e /run/systemd/container ] || { title pattern; printf '%s\n' "$(</proc/sys/kernel/core_pattern)"; }
 title settings; systemd-analyze cat-config systemd/coredump.conf
 title limits
-while IFS='=' read -r key value; do
-  case $key in
-    Id) id=$value;;
-    MainPID) [ "$value" != 0 ] && while read -r line; do
-      [[ $line == 'Max core file size'* ]] && printf '%s %s\n' "$id" "${line#Max core file size}"
-    done < /proc/$value/limits;;
+id= pid=0 state=
+for line in "${pn_units[@]}" ''; do
+  case $line in
+    Id=*) id=${line#*=};; MainPID=*) pid=${line#*=};; SubState=*) state=${line#*=};;
+    '') if [[ $id == *.service && $state == running && $pid == [1-9]* ]]; then
+        mapfile -t limits < /proc/$pid/limits
+        for limit in "${limits[@]}"; do
+          [[ $limit == 'Max core file size'* ]] && printf '%s %s\n' "$id" "${limit#Max core file size}"
+        done
+      fi
+      id= pid=0 state=;;
   esac
-done < <(systemctl show --no-pager --property=Id,MainPID --type=service --state=running '*')
+done
 title complete
 true
 """
@@ -67,7 +73,8 @@ class CoreDumps:
 
 def core_dumps(*, name: str = "core-dumps") -> Probe[CoreDumps | None]:
     """Ask what becomes of core dumps; ``None`` where the answer is cut short."""
-    return Probe(name=name, script=_READ, parse=_parse)
+    asked = UnitQuery(services=True, properties=("MainPID",))
+    return Probe(name=name, script=_READ, parse=_parse, units=asked)
 
 
 def _parse(output: ProbeOutput) -> CoreDumps | None:

@@ -12,7 +12,7 @@ from typing import Any
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.boot_menu import BOOT_MENU, SEPARATOR
 from pytest_nixos.observe.fact import Fact
-from pytest_nixos.observe.text import lines, pairs
+from pytest_nixos.observe.text import lines, names, pairs
 
 __all__ = [
     "GENERATION_FACTS",
@@ -84,15 +84,30 @@ _VERIFY = r"""
 system=$(readlink -f /run/current-system)
 nix-store --verify-path "$system" >/dev/null && echo intact || echo broken"""
 
+# What `nix-store --gc --print-roots` tells of roots outside of Nix's own directories, which are the
+# links that links below these lead to (findRoots of gc.cc). It looks into all processes besides, at
+# ten times the cost, and removes links that lead nowhere: a probe only reads.
 _ROOTS = r"""
-while IFS= read -r root; do
-  root=${root%%' -> '*}
+[ -d /nix/var/nix/gcroots ] || exit 127
+places=(/nix/var/nix/gcroots); [ -d /nix/var/nix/profiles ] && places+=(/nix/var/nix/profiles)
+mapfile -d '' -t links < <(find -P "${places[@]}" -type l -printf '%p\0%l\0'); wait $! || exit 5
+roots=() ends=()
+for ((i = 0; i + 1 < ${#links[@]}; i += 2)); do
+  root=${links[i + 1]}
+  [[ $root == /* ]] || root=${links[i]%/*}/$root
+  [[ $root != */../* && $root != */./* ]] || root=$(realpath -s -m -- "$root") || exit 5
   case $root in
-    /proc/*|'{'*|/nix/var/nix/profiles/*|/nix/var/nix/gcroots/*|/run/*) ;;
+    /nix/store/*|/proc/*|/nix/var/nix/profiles/*|/nix/var/nix/gcroots/*|/run/*) ;;
     */.direnv/*|*/.local/state/nix/profiles/*|*/.local/state/home-manager/*) ;;
-    *) printf '%s\n' "$root";;
+    *) if [[ -L $root ]]; then roots+=("$root"); fi;;
   esac
-done <<< "$(nix-store --gc --print-roots)"
+done
+((${#roots[@]})) || exit 0
+mapfile -d '' -t ends < <(readlink -z -- "${roots[@]}"); wait $! || exit 5
+for i in "${!roots[@]}"; do
+  end=${ends[i]#/nix/store/}
+  if [[ ${ends[i]} == /nix/store/?* && -e /nix/store/${end%%/*} ]]; then printf '%s\n' "${roots[i]//$'\n'/$'\1'}"; fi
+done
 true"""
 
 _IMPERATIVE = r"""
@@ -275,8 +290,8 @@ GENERATION_FACTS: Mapping[str, Fact] = {
     ),
     "stray-roots": Fact(
         script=_ROOTS,
-        parse=lines,
-        needs=("nix-store",),
+        parse=names,
+        needs=("find", "readlink"),
         about="garbage collector roots outside of profiles, such as forgotten `result` links",
     ),
     "imperative-packages": Fact(

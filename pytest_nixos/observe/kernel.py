@@ -45,13 +45,18 @@ true
 _ROOT = "/proc/sys/"
 
 # Two fields a key: "V<key>" and its value, or "M<key>" and nothing if there is none. Each ends in a
-# NUL, which no variable of bash can hold. `$(<file)` reads without a new program; a value is at
-# most a few kilobytes.
+# NUL, which no variable of bash can hold. mapfile reads without a new process and tells of no failure, so
+# an empty value is asked for by `$(<file)`, which does; a value is at most a few kilobytes.
 _SYSCTLS = r"""
+pn_value() {{
+  local -a lines=()
+  mapfile -t lines <"$1"
+  if ((${{#lines[@]}} == 1)) && [[ -n ${{lines[0]}} ]]; then value=${{lines[0]}}; else value=$(<"$1"); fi
+}}
 for spec in {specs}; do
   key=${{spec%%=*}} path=${{spec#*=}}
   if [ ! -e "$path" ]; then printf 'M%s\0\0' "$key"
-  elif value=$(<"$path"); then printf 'V%s\0%s\0' "$key" "$value"
+  elif pn_value "$path"; then printf 'V%s\0%s\0' "$key" "$value"
   else printf 'U%s\0\0' "$key"; fi
 done
 """
@@ -61,7 +66,7 @@ _GLOBS = r"""
 IFS=
 for glob in {globs}; do
   for path in $glob; do
-    [ -e "$path" ] && value=$(<"$path") && printf 'G%s\0%s\0' "${{path#/proc/sys/}}" "$value"
+    [ -e "$path" ] && pn_value "$path" && printf 'G%s\0%s\0' "${{path#/proc/sys/}}" "$value"
   done
 done
 true

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import enum
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -14,6 +13,7 @@ from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.mount import MountTable, parse_mountinfo
 from pytest_nixos.observe.text import whole
 from pytest_nixos.observe.unit import askable_units
+from pytest_nixos.observe.unit_table import UnitQuery
 
 __all__ = [
     "CAPABILITIES",
@@ -35,20 +35,30 @@ CAPABILITIES = (
     "wake_alarm", "block_suspend", "audit_read", "perfmon", "bpf", "checkpoint_restore",
 )  # fmt: skip
 
-# Two programs for any number of units: systemctl, and one stat for all namespace links. Of the
+# One program for any number of units beside the table: a stat for all namespace links. Of the
 # environment only variables that are asked for by name leave the guest: it may hold secrets.
 _READ = r"""
-links=(/proc/1/ns/*) id= names= pid=0
+links=(/proc/1/ns/*) id= names= pid=0 read=' {units} '
+print() {{  # print TITLE PID [FILE]
+  local -a lines=()
+  mapfile -t lines </proc/$2/${{3:-$1}}
+  title "$1" "$2"; printf '%s\n' "${{lines[@]}}"
+}}
+asked() {{
+  local name
+  for name in "$id" $names; do [[ $read == *" $name "* ]] && return; done
+  return 1
+}}
 emit() {{
   local -a words=(); local variable
-  if [ "$pid" != 0 ] && [ -r /proc/$pid/status ]; then
+  if [ "$pid" != 0 ] && [ -r /proc/$pid/status ] && asked; then
     links+=(/proc/$pid/ns/* /proc/$pid/exe)
     title unit "$id" "$names"
-    title status $pid; printf '%s\n' "$(</proc/$pid/status)"
-    title mountinfo $pid; printf '%s\n' "$(</proc/$pid/mountinfo)"
-    title label $pid; printf '%s\n' "$(</proc/$pid/attr/current)"
+    print status $pid
+    print mountinfo $pid
+    print label $pid attr/current
     mapfile -d '' -t words </proc/$pid/cmdline
-    title oom $pid; printf '%s\n' "$(</proc/$pid/oom_score_adj)"
+    print oom $pid oom_score_adj
     title command $pid; printf '%s\n' "${{words[*]}}"
     title environment $pid
     while IFS= read -r -d '' variable; do
@@ -57,11 +67,13 @@ emit() {{
   fi
   id= names= pid=0
 }}
-while IFS='=' read -r key value; do
-  case $key in Id) id=$value;; Names) names=$value;; MainPID) pid=$value;; '') emit;; esac
-done < <(systemctl show --no-pager --property=Id,Names,MainPID -- {units}; echo)
-title status 1; printf '%s\n' "$(</proc/1/status)"
-title mountinfo 1; printf '%s\n' "$(</proc/1/mountinfo)"
+for line in "${{pn_units[@]}}" ''; do
+  case $line in
+    Id=*) id=${{line#*=}};; Names=*) names=${{line#*=}};; MainPID=*) pid=${{line#*=}};; '') emit;;
+  esac
+done
+print status 1
+print mountinfo 1
 title links
 stat -c '%N' "${{links[@]}}"
 true
@@ -246,11 +258,12 @@ def process_facts(
     """
     wanted = askable_units(names)
     patterns = "|".join(f"{v}=*" for v in dict.fromkeys(variables) if _NAME.fullmatch(v))
-    script = _READ.format(units=shlex.join(wanted), variables=patterns or "''")
+    script = _READ.format(units=" ".join(wanted), variables=patterns or "''")
     return Probe(
         name=name,
         script=script if wanted else ":",
         parse=lambda output: _parse(output, wanted),
+        units=UnitQuery(names=tuple(wanted), properties=("MainPID",)) if wanted else None,
     )
 
 

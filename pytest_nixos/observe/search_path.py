@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.text import split_lines
+from pytest_nixos.observe.unit_table import UnitQuery
 from pytest_nixos.observe.writers import (
     READ_ACCOUNTS,
     STAT_PATHS,
@@ -54,13 +55,13 @@ while IFS= read -r -d '' word; do
   [[ $word == PATH=* ]] && note manager "${word#PATH=}"
 done < /proc/1/environ
 id= user= environment=
-while IFS='=' read -r key value; do
-  case $key in
-    Id) id=$value;; User) user=$value;; Environment) environment=$value;;
-    '') [[ " $environment" =~ [\ \"]PATH=([^\ \"]*) ]] && note "unit $id ${user:-root}" "${BASH_REMATCH[1]}"
+for line in "${pn_units[@]}" ''; do
+  case $line in
+    Id=*) id=${line#*=};; User=*) user=${line#*=};; Environment=*) environment=${line#*=};;
+    '') [[ $id == *.service && " $environment" =~ [\ \"]PATH=([^\ \"]*) ]] && note "unit $id ${user:-root}" "${BASH_REMATCH[1]}"
       id= user= environment=;;
   esac
-done < <(systemctl show --no-pager --property=Id,User,Environment '*.service'; echo)
+done
 paths=("${!wanted[@]}")
 """
     + STAT_PATHS
@@ -90,7 +91,8 @@ class SearchPath:
 
 def search_paths(*, name: str = "search-path") -> Probe[Sequence[SearchPath] | None]:
     """Ask for the search paths; ``None`` where the answer is cut short, or lacks root or ``/``."""
-    return Probe(name=name, script=_READ, parse=_parse)
+    asked = UnitQuery(services=True, properties=("User", "Environment"))
+    return Probe(name=name, script=_READ, parse=_parse, units=asked)
 
 
 def _parse(output: ProbeOutput) -> Sequence[SearchPath] | None:

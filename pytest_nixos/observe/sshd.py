@@ -17,14 +17,20 @@ CASES = "=cases"
 # The running sshd names its configuration; with socket activation no sshd runs, so the unit tells
 # instead. Options on its command line count, as they beat the file.
 _SSHD = r"""
-program=$(command -v sshd) || program=$(systemctl show -p ExecStart --value sshd.service 'sshd@.service' |
-  grep -o '/nix/store/[^ ;]*/bin/sshd' | head -n 1)
-[ -n "$program" ] || program=$(readlink -f "/proc/$(systemctl show -p MainPID --value sshd.service)/exe")
+pid=0 starts=()
+while IFS= read -r line; do
+  case $line in MainPID=*) pid=${line#*=};; ExecStart=*) starts+=("${line#*=}");; esac
+done < <(systemctl show --property=MainPID,ExecStart sshd.service)
+program=$(command -v sshd)
+for start in "${starts[@]}"; do
+  [[ -z $program && $start =~ (/nix/store/[^ \;]*/bin/sshd) ]] && program=${BASH_REMATCH[1]}
+done
+[ -n "$program" ] || program=$(readlink -f "/proc/$pid/exe")
 [ -x "$program" ] || exit 3
 config=/etc/ssh/sshd_config options=()
-while IFS= read -r line; do
-  [[ $line =~ .*argv\[\]=([^\;]*)\ \; ]] && read -ra words <<< "${BASH_REMATCH[1]}" && break
-done <<< "$(systemctl show -p ExecStart --value sshd.service 'sshd@.service')"
+for start in "${starts[@]}"; do
+  [[ $start =~ .*argv\[\]=([^\;]*)\ \; ]] && read -ra words <<< "${BASH_REMATCH[1]}" && break
+done
 for ((i = 1; i < ${#words[@]}; i++)); do
   case ${words[i]} in
     -o) options+=(-o "${words[++i]}") ;;
@@ -36,6 +42,9 @@ done
 ask() { "$program" -T -f "$config" "${options[@]}" -C "user=$1,host=${3:-localhost},addr=$2"; }
 ask root 127.0.0.1 || { "$program" -G -f "$config" "${options[@]}"; exit; }
 
+# Without a Match block everybody gets the same. The words may also stand in a comment or in quotes.
+text=$(<"$config") text=${text,,}
+[[ $text == *match* || $text == *include* ]] || exit 0
 # Who else gets other settings: each user who may log in, from elsewhere, and whoever a Match block names.
 mapfile -n 8 -t users < <(while IFS=: read -r name _ uid _ _ _ shell; do
   ((uid == 0 || uid >= 1000)) && [[ $shell != */nologin && $shell != */false ]] && printf '%s\n' "$name"

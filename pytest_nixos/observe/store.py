@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar, cast
 
 from pytest_nixos.machine.command import CommandResult
 from pytest_nixos.observe.base import Probe, ProbeOutput, collect, read
+from pytest_nixos.observe.unit_table import UnitQuery
 
 __all__ = ["Observations", "Observed"]
 
@@ -33,7 +34,7 @@ class Observations:
         self._machine = machine
         self._timeout_s = timeout_s
         self._epoch = machine.epoch
-        self._outputs: dict[tuple[str, str], ProbeOutput] = {}
+        self._outputs: dict[_Question, ProbeOutput] = {}
         self.round_trips = 0
 
     def of(self, probe: Probe[T]) -> T:
@@ -43,25 +44,31 @@ class Observations:
     def output(self, probe: Probe[T]) -> ProbeOutput:
         """Return what `probe` printed, as it came."""
         self.prefetch([cast("Probe[object]", probe)])
-        return self._outputs[probe.name, probe.script]
+        return self._outputs[_question(probe)]
 
     def prefetch(self, probes: Sequence[Probe[object]]) -> None:
         """Ask the guest for all `probes` that are not known yet, in one round trip."""
         if self._machine.epoch != self._epoch:
             self._epoch = self._machine.epoch
             self._outputs.clear()
-        asked = {(p.name, p.script): p for p in probes}
-        missing = [key for key in asked if key not in self._outputs]
+        asked = {_question(p): p for p in probes}
+        missing = [question for question in asked if question not in self._outputs]
         if not missing:
             return
         # Two questions of one kind have one name; within the trip each needs its own.
-        numbered = [replace(asked[key], name=_numbered(i, key)) for i, key in enumerate(missing)]
+        numbered = [
+            replace(asked[q], name=f"{asked[q].name} ({i + 1})") for i, q in enumerate(missing)
+        ]
         self.round_trips += 1
         answers = collect(
             lambda script: self._machine.run(script, timeout_s=self._timeout_s), numbered
         )
-        self._outputs |= {key: answers[_numbered(i, key)] for i, key in enumerate(missing)}
+        self._outputs |= {q: answers[p.name] for q, p in zip(missing, numbered, strict=True)}
 
 
-def _numbered(index: int, key: tuple[str, str]) -> str:
-    return f"{key[0]} ({index + 1})"
+#: What a probe asks, whatever it is called and makes of the answer.
+_Question = tuple[str, UnitQuery | None]
+
+
+def _question(probe: Probe[object]) -> _Question:
+    return probe.script, probe.units

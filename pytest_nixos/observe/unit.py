@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.text import whole
+from pytest_nixos.observe.unit_table import PRINT_UNITS, UnitQuery
 
 __all__ = [
     "STATE_PROPERTIES",
@@ -20,6 +21,7 @@ __all__ = [
     "failed_units",
     "is_template",
     "parse_show",
+    "shared_units",
     "system_state",
     "unit_files",
     "unit_name",
@@ -209,6 +211,30 @@ def units(
         name=name,
         script=script if wanted else ":",
         parse=lambda output: _by_name(parse_show(output.text), wanted),
+    )
+
+
+def shared_units(
+    names: Sequence[str],
+    *,
+    light: Sequence[str] = (),
+    properties: Sequence[str] = (),
+    name: str = "unit",
+) -> Probe[Mapping[str, UnitState]]:
+    """Ask as :func:`units` does, by the table of units that many probes of a trip share.
+
+    :param light: further names, of which only existence, ``LoadState``, ``ActiveState`` and
+        ``SubState`` are of interest.
+    """
+    full, few = tuple(askable_units(names)), tuple(askable_units(light))
+    wanted = tuple(dict.fromkeys((*full, *few)))
+    if not wanted:
+        return units((), name=name)
+    return Probe(
+        name=name,
+        script=PRINT_UNITS,
+        parse=lambda output: _by_name(parse_show(output.text), wanted),
+        units=UnitQuery(names=full, light=few, properties=(*STATE_PROPERTIES, *properties)),
     )
 
 

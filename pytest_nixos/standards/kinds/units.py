@@ -9,7 +9,7 @@ from typing import Any
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.observe.base import Probe
 from pytest_nixos.observe.process import ProcessFacts, process_facts
-from pytest_nixos.observe.unit import Exposure, UnitState, exposure, unit_name, units
+from pytest_nixos.observe.unit import Exposure, UnitState, exposure, shared_units, unit_name
 from pytest_nixos.standards.kinds.kind import (
     NEEDED_TEXTS,
     TEXT,
@@ -25,6 +25,7 @@ __all__ = ["KINDS"]
 
 Json = Any
 _SERVICES = Parameter(choices=("application",))
+_STATE = frozenset({"LoadState", "ActiveState", "SubState"})
 
 
 def _unit_names(parameters: Parameters, host: HostConfig) -> tuple[str, ...]:
@@ -48,9 +49,14 @@ def _properties(parameters: Parameters) -> list[str]:
 
 
 def _unit_probe(wanted: Sequence[Parameters], host: HostConfig) -> Probe[Any]:
-    names = [name for p in wanted for name in _unit_names(p, host)]
-    properties = [name for p in wanted for name in _properties(p)]
-    return units(names, properties=list(dict.fromkeys(properties)), name="unit-property")
+    names: list[str] = []
+    light: list[str] = []
+    for parameters in wanted:
+        # Most of these do not exist on most hosts, which is told sooner than what each would have.
+        only_state = _STATE.issuperset(_properties(parameters))
+        (light if only_state else names).extend(_unit_names(parameters, host))
+    properties = dict.fromkeys(name for p in wanted for name in _properties(p))
+    return shared_units(names, light=light, properties=list(properties), name="unit-property")
 
 
 def _unit_property(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
+from dataclasses import replace
+
 import pytest
 
+from pytest_nixos.observe.base import collect
 from pytest_nixos.observe.core_dump import core_dumps
-from tests.unit.observe.here import parsed
+from tests.unit.observe.here import here, parsed
 
 SYSTEMD = "|/nix/store/x-systemd/lib/systemd/systemd-coredump %P %u"
 LIMITS = "web.service                0                    unlimited            bytes\nold.service unlimited unlimited bytes\n"
@@ -34,3 +38,12 @@ def test_a_container_has_no_core_pattern_of_its_own() -> None:
     found = parsed(core_dumps(), "=settings\nStorage=none\n=limits\n=complete\n")
     assert found is not None and found.stored == []
     assert parsed(core_dumps(), "=settings\nStorage=none\n") is None
+
+
+def test_a_limit_is_told_of_its_own_unit() -> None:
+    # systemctl prints the service's properties before the unit's.
+    show = "MainPID=1\nId=first.service\nSubState=running\n\nMainPID=0\nId=second.service\nSubState=exited\n\n"
+    table = f"mapfile -t pn_units <<< {shlex.quote(show)}\n"
+    probe = replace(core_dumps(), script=table + core_dumps().script, units=None)
+    (line,) = collect(here, [probe])[probe.name].sections["limits"]
+    assert line.startswith("first.service ")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -110,3 +112,64 @@ def test_a_role_without_a_system_counts_as_another_one() -> None:
     parse_systems = GENERATION_FACTS["systems"].parse
     assert parse_systems(f"current={OLD}\nbooted={OLD}\nprofile={OLD}\n") == [OLD]
     assert parse_systems(f"current={OLD}\nbooted={OLD}\n") == [OLD, "no profile system"]
+
+
+_NIX_TELLS = r"""
+while IFS= read -r root; do
+  root=${root%%' -> '*}
+  case $root in
+    /proc/*|'{'*|@/profiles/*|@/gcroots/*|/run/*) ;;
+    */.direnv/*|*/.local/state/nix/profiles/*|*/.local/state/home-manager/*) ;;
+    *) printf '%s\n' "$root";;
+  esac
+done <<< "$(nix-store --gc --print-roots)"
+"""
+
+
+@pytest.mark.skipif(shutil.which("nix-store") is None, reason="this machine has no Nix")
+def test_stray_roots_are_those_that_nix_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, state, home = tmp_path / "store", tmp_path / "state", tmp_path / "home"
+    for name, place in (("NIX_STORE_DIR", store), ("NIX_STATE_DIR", state)):
+        monkeypatch.setenv(name, str(place))
+    monkeypatch.setenv("NIX_REMOTE", "")
+    home.mkdir()
+    (home / "text").write_text("kept\n")
+    kept = here(f"nix-store --add {home}/text").stdout_text.strip()
+    assert kept.startswith(f"{store}/"), "nix-store gave no path"
+    for below in ("gcroots/auto", "gcroots/deep/er", "profiles/per-user/root"):
+        (state / below).mkdir(parents=True, exist_ok=True)
+    (home / ".direnv").mkdir()
+
+    def link(at: Path, to: object) -> Path:
+        at.symlink_to(str(to))
+        return at
+
+    stray = [
+        link(home / "result", kept),
+        link(home / "result of work", f"{kept}/inside"),
+        link(home / "by a relative link", kept),
+    ]
+    link(state / "gcroots/auto/1", stray[0])
+    link(state / "gcroots/deep/er/2", stray[1])
+    link(state / "gcroots/auto/3", f"{'../' * 3}home/by a relative link")
+    # Not told: what is gone, no link, no valid path, no path of the store, or known for what it is.
+    link(state / "gcroots/auto/4", home / "gone")
+    link(state / "gcroots/auto/5", home / "text")
+    link(state / "gcroots/auto/6", link(home / "dead", store / f"{'0' * 32}-gone"))
+    link(state / "gcroots/auto/7", link(home / "elsewhere", "/etc"))
+    link(state / "gcroots/auto/8", link(home / ".direnv/flake", kept))
+    link(state / "gcroots/auto/9", link(state / "profiles/per-user/root/channels-1-link", kept))
+    link(state / "gcroots/direct", kept)
+    link(state / "profiles/per-user/root/channels", "channels-1-link")
+
+    fact = GENERATION_FACTS["stray-roots"]
+    script = fact.script.replace("/nix/var/nix", str(state)).replace("/nix/store", str(store))
+    before = here(f"ls -R {state}/gcroots").stdout
+    done = here(script)
+    assert done.exit_status == 0
+    assert here(f"ls -R {state}/gcroots").stdout == before
+    told = {os.path.normpath(name) for name in fact.parse(done.stdout_text)}
+    by_nix = here(_NIX_TELLS.replace("@", str(state))).stdout_text.splitlines()
+    assert told == set(by_nix) == {str(path) for path in stray}

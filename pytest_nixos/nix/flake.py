@@ -44,7 +44,7 @@ from pytest_nixos.nix.kept import Kept
 from pytest_nixos.nix.log import ProgressSink
 from pytest_nixos.nix.metadata import subfolder
 from pytest_nixos.nix.rebuild import Rebuild, rebuild
-from pytest_nixos.nix.refs import FileRef, FlakeRef, HostRef, NixosTestRef
+from pytest_nixos.nix.refs import FileRef, FlakeRef, HomesRef, HostRef, NixosTestRef
 from pytest_nixos.nix.store import Nix
 
 __all__ = ["Flake", "FlakeHost", "Flakes", "UnreadableDocument"]
@@ -84,12 +84,20 @@ class Flake:
     Nothing is written to the user's files. Shells are entered in a copy.
 
     :param instrumentation: what a machine gets beside what its host declares.
+    :param same_as: the same flake, opened for another of its outputs.
     """
 
-    def __init__(self, ref: FlakeRef, nix: Nix, instrumentation: Instrumentation) -> None:
+    def __init__(
+        self,
+        ref: FlakeRef,
+        nix: Nix,
+        instrumentation: Instrumentation,
+        same_as: Flake | None = None,
+    ) -> None:
         self.ref = ref
         self.nix = nix
         self._instrumentation = instrumentation
+        self._same_as = same_as
         self._metadata: Mapping[str, Json] | None = None
         self._kept_answers: Kept | None = None
         self._root: Path | None = None
@@ -110,6 +118,8 @@ class Flake:
         :raises FlakeError: if the flake cannot be found, fetched or locked, or lacks an input to
             override.
         """
+        if self._same_as is not None:
+            return self._same_as.metadata
         if self._metadata is None:
             self._metadata = describe(self.nix, self.ref)
         return self._metadata
@@ -468,7 +478,8 @@ class Flakes:
                 from pytest_nixos.nix.file_hosts import FileHosts
 
                 kind = FileHosts
-            self._opened[ref] = kind(ref, self.nix, self._instrumentation)
+            same = self.of(FlakeRef(ref.url)) if isinstance(ref, HomesRef) else None
+            self._opened[ref] = kind(ref, self.nix, self._instrumentation, same)
         return self._opened[ref]
 
 

@@ -33,7 +33,7 @@ from pytest_nixos.nix.declared_cards import Card
 from pytest_nixos.nix.declared_secrets import Secrets
 from pytest_nixos.nix.definitions import Definitions
 from pytest_nixos.nix.differences import differences, sub_path
-from pytest_nixos.nix.refs import HostRef, NixosTestRef
+from pytest_nixos.nix.refs import HomesRef, HostRef, NixosTestRef
 from pytest_nixos.nix.unit_needs import UnitNeed, names_path, needs_of
 
 __all__ = ["Fact", "HostConfig", "host_facts", "parse_host_config"]
@@ -207,6 +207,15 @@ class HostConfig:
         test's.
         """
         return isinstance(self.ref.flake, NixosTestRef)
+
+    @property
+    def home_user(self) -> str | None:
+        """Whose home it is, where the host is a home of ``homeConfigurations`` on a plain machine;
+        ``None`` otherwise.
+        """
+        if not isinstance(self.ref.flake, HomesRef):
+            return None
+        return next((user.name for user in self.users.values() if user.is_normal), None)
 
     @property
     def unit_needs(self) -> tuple[UnitNeed, ...]:

@@ -15,6 +15,7 @@ from pytest_nixos.errors import EvalError
 from pytest_nixos.local.memory import available_bytes
 from pytest_nixos.nix.failures import ImageRefused, no_hosts
 from pytest_nixos.nix.flake import Flakes
+from pytest_nixos.nix.homes import all_hosts, host_named
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.memory import EvaluationMemory
 from pytest_nixos.nix.refs import HostRef, HostSelection
@@ -73,18 +74,19 @@ class Evaluated:
 def select_hosts(flakes: Flakes, selections: Sequence[HostSelection]) -> tuple[HostRef, ...]:
     """Return the hosts that are selected, each once, in order.
 
+    :raises SettingsError: if a name is one of a host and of a home.
     :raises FlakeError: if a flake is not there or has no hosts.
     :raises EvalError: if a flake does not evaluate.
     """
     refs: dict[HostRef, None] = {}
     for selection in selections:
         if selection.host is not None:
-            refs[selection.host] = None
+            refs[host_named(flakes, selection)] = None
             continue
-        names = flakes.of(selection.flake).host_names()
-        if not names:
+        found = all_hosts(flakes, selection.flake)
+        if not found:
             raise no_hosts(selection.flake)
-        refs |= {HostRef(selection.flake, name): None for name in names}
+        refs |= dict.fromkeys(found)
     return tuple(refs)
 
 

@@ -17,7 +17,7 @@ from pytest_nixos.nix.failures import ImageRefused
 from pytest_nixos.nix.flake import Flake, Flakes
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.platforms import Foreign, foreign_system
-from pytest_nixos.nix.refs import HostRef
+from pytest_nixos.nix.refs import HomesRef, HostRef
 from pytest_nixos.nix.schedule import Evaluated, Question, evaluate_hosts
 from pytest_nixos.observe.internet import NeedsOfMachine
 from pytest_nixos.observe.store import Observations
@@ -343,8 +343,15 @@ class NixosSession:
         """
         return self._by_id.get(control_id) or self.catalogue.control(control_id)
 
-    def selects(self, control: Control) -> bool:
-        """Whether the profiles of this run select `control`."""
+    def selects(self, control: Control, key: str | None = None) -> bool:
+        """Whether the profiles of this run select `control`, of a host those that are about it.
+
+        The machine beneath a home is nobody's declaration.
+
+        :param key: the host's.
+        """
+        if key is not None and isinstance(self._entries[key].ref.flake, HomesRef):
+            return control.id in self._by_id and control.homes
         return control.id in self._by_id
 
     def clones(self, key: str) -> bool:

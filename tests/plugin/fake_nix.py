@@ -104,6 +104,8 @@ def main(arguments: list[str]) -> None:
         settings = {"system": "x86_64-linux", "builders": os.environ.get("FAKE_NIX_BUILDERS", "")}
         sys.stdout.write(json.dumps({k: {"value": v} for k, v in settings.items()}) + "\n")
     elif "eval" in arguments:
+        if any(word.endswith("#homeConfigurations") for word in arguments):
+            fail("flake 'path:/f' does not provide attribute 'homeConfigurations'")
         sys.stdout.write(json.dumps(evaluate(arguments[arguments.index("--apply") + 1])) + "\n")
     elif "build" in arguments:
         if log := os.environ.get("FAKE_NIX_BUILDS"):

@@ -206,7 +206,9 @@ let
     ++ sharedPackages [ ];
   };
 in
-if !(builtins.isAttrs host && host ? config) then
+if builtins.isAttrs host && host ? problem then
+  { inherit (host) problem; }
+else if !(builtins.isAttrs host && host ? config) then
   { problem = "no-config"; }
 else if host ? asMachine then
   if builtins.elem backend [ "auto" "vm" ] && delta == { } then host.asMachine else { problem = "test-node"; }

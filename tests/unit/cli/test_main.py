@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,13 +16,35 @@ import pytest
 from pytest_nixos.cli import hosts
 from pytest_nixos.cli.main import main
 from pytest_nixos.errors import FlakeError
+from pytest_nixos.nix.refs import FlakeRef, HomesRef
+
+
+def _flakes(names: Callable[[], list[str]], homes: Sequence[str] = ()) -> SimpleNamespace:
+    def of(ref: FlakeRef) -> SimpleNamespace:
+        return SimpleNamespace(host_names=(lambda: homes) if isinstance(ref, HomesRef) else names)
+
+    return SimpleNamespace(of=of)
+
+
+def test_homes_are_listed_as_they_are_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(hosts, "default_flakes", lambda *_: _flakes(lambda: ["web"], ["alice@web"]))
+    assert main(["hosts", "/f"]) == 0
+    assert capsys.readouterr().out == "web\nhomeConfigurations.alice@web\n"
+    assert main(["hosts", "/f", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[1] == {
+        "name": "alice@web",
+        "ref": "/f#homeConfigurations.alice@web",
+    }
 
 
 def test_names_of_hosts_are_made_printable(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flake = SimpleNamespace(host_names=lambda: ["web", "\x1b]0;evil\x07\u202edb\nrow"])
-    monkeypatch.setattr(hosts, "default_flake", lambda *_: flake)
+    monkeypatch.setattr(
+        hosts, "default_flakes", lambda *_: _flakes(lambda: ["web", "\x1b]0;evil\x07\u202edb\nrow"])
+    )
     assert main(["hosts", "."]) == 0
     assert capsys.readouterr().out == "web\n\ufffd]0;evil\ufffd\ufffddb\nrow\n"
 
@@ -32,7 +55,7 @@ def test_an_error_is_made_printable(
     def refuse() -> list[str]:
         raise FlakeError("no \x1b[31mflake", remedy="name one")
 
-    monkeypatch.setattr(hosts, "default_flake", lambda *_: SimpleNamespace(host_names=refuse))
+    monkeypatch.setattr(hosts, "default_flakes", lambda *_: _flakes(refuse))
     assert main(["hosts", "."]) == 4
     assert capsys.readouterr().err == "ERROR: no \ufffd[31mflake\n  remedy: name one\n"
 

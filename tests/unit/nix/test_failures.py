@@ -11,6 +11,7 @@ from pytest_nixos.errors import BuildError, EvalError, FlakeError
 from pytest_nixos.nix.build_failures import build_failure
 from pytest_nixos.nix.failures import (
     EvalInterrupted,
+    NoHosts,
     evaluation_failure,
     flake_failure,
     no_such_host,
@@ -151,7 +152,7 @@ def test_nix_that_says_nothing() -> None:
                 "flake 'path:/f' does not provide attribute 'packages.x86_64-linux.nixosConfigurations',"
                 " 'legacyPackages.x86_64-linux.nixosConfigurations' or 'nixosConfigurations'"
             ),
-            FlakeError,
+            NoHosts,
             "/f: this flake has no nixosConfigurations",
             "nixosSystem { ... }",
         ),

@@ -151,22 +151,46 @@ def _stay_out(config: pytest.Config) -> None:
 
         register_fixtures(config)
     else:
-        config.pluginmanager.register(WithoutHosts(), "nixos-without-hosts")
+        config.pluginmanager.register(WithoutHosts(config), "nixos-without-hosts")
 
 
 class WithoutHosts:
     """Registered where no host is given: a check that needs one is an error, and the other tests
     of the run are left alone.
+
+    testinfra's ``host`` is this machine where nobody names another. Beside checks of ours, or in a
+    flake, that is not what a test means by it: there it has to be asked for.
     """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._of_a_flake = any_given(config) or (config.rootpath / "flake.nix").is_file()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """See whether the tests are those of hosts, before any is deselected."""
+        self._of_a_flake = self._of_a_flake or any(map(_needs_host, items))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Stop before a check could run against the developer's own machine."""
-        if _needs_host(item):
+        this_machine = self._of_a_flake and _is_of_this_machine(item)
+        if this_machine or _needs_host(item):
             raise pytest.fail.Exception(
-                "needs a host: --nixos-flake REF#HOST, or nixos_flake in pytest's ini file",
+                "needs a host: --nixos-flake REF#HOST, or nixos_flake in pytest's ini file"
+                + ("; to test this machine: --hosts=local://" if this_machine else ""),
                 pytrace=False,
             )
+
+
+def _is_of_this_machine(item: pytest.Item) -> bool:
+    """Whether testinfra gives the test the machine that pytest runs on, since nothing names one."""
+    options = item.config.option
+    return (
+        "_testinfra_host" in getattr(item, "fixturenames", ())
+        and getattr(options, "hosts", None) is None
+        and getattr(options, "connection", None) is None
+        and not hasattr(getattr(item, "module", None), "testinfra_hosts")
+    )
 
 
 def _lists_fixtures(config: pytest.Config) -> bool:

@@ -30,9 +30,7 @@ FLAKE = """
         system = "x86_64-linux";
         modules = [ ./base.nix more ];
       };
-    in
-    {
-      nixosConfigurations.router = host ({ pkgs, ... }: {
+      router = { pkgs, ... }: {
         networking.hostName = "router";
         networking.useDHCP = false;
         networking.interfaces.enp3s0.ipv4.addresses = [ { address = "192.168.7.1"; prefixLength = 24; } ];
@@ -41,7 +39,15 @@ FLAKE = """
         networking.firewall.interfaces.enp3s0.allowedTCPPorts = [ 8080 ];
         systemd.sockets.door = { wantedBy = [ "sockets.target" ]; listenStreams = [ "8080" ]; socketConfig.Accept = true; };
         systemd.services."door@".serviceConfig.ExecStart = "${pkgs.coreutils}/bin/true";
-      });
+      };
+    in
+    {
+      nixosConfigurations.lone = host router;
+      nixosConfigurations.router = host {
+        imports = [ router ];
+        networking.vlans.office = { id = 5; interface = "enp3s0"; };
+        networking.interfaces.office.ipv4.addresses = [ { address = "10.5.0.1"; prefixLength = 24; } ];
+      };
     };
 }
 """
@@ -55,7 +61,12 @@ OTHER_FLAKE = """
         networking.hostName = "client";
         networking.useDHCP = false;
         systemd.network.links."10-lan" = { matchConfig.MACAddress = "02:11:22:33:44:55"; linkConfig.Name = "lan0"; };
-        networking.interfaces.lan0.ipv4.addresses = [ { address = "192.168.7.2"; prefixLength = 24; } ];
+        systemd.network = {
+          enable = true;
+          netdevs."20-office" = { netdevConfig = { Kind = "vlan"; Name = "office"; }; vlanConfig.Id = 5; };
+          networks."30-lan" = { matchConfig.Name = "lan0"; address = [ "192.168.7.2/24" ]; vlan = [ "office" ]; };
+          networks."40-office" = { matchConfig.Name = "office"; address = [ "10.5.0.2/24" ]; };
+        };
       } ];
     };
   };
@@ -79,7 +90,7 @@ def test_on_named_cards_of_two_flakes(tmp_path: Path) -> None:
 
 def test_on_a_vm_of_its_own(tmp_path: Path) -> None:
     own = make_flake(tmp_path / "own", FLAKE)
-    run_on(f"{own}#router", tmp_path, "guest_own_cards.py", cwd=tmp_path)
+    run_on(f"{own}#lone", tmp_path, "guest_own_cards.py", cwd=tmp_path)
 
 
 def test_on_a_cluster_of_vms(tmp_path: Path) -> None:

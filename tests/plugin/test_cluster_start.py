@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from pytest_nixos.backend_name import BackendName
-from pytest_nixos.errors import FlakeError, MachineError, SettingsError
+from pytest_nixos.errors import EvalError, FlakeError, MachineError, SettingsError
 from pytest_nixos.nix.refs import FlakeRef, HostRef
 from pytest_nixos.plugin.machines.cluster import ClusterLaunch
 
@@ -31,12 +31,22 @@ class FakeFlake:
     def host_names(self) -> tuple[str, ...]:
         return ("a", "b") if self._ref == OWN else ("b", "c")
 
+    def known(self, _name: str, **_more: object) -> None:
+        return None
+
+    def fetch(self) -> None:
+        return None
+
     def evaluate(self, name: str, *, backend: str, **_more: object) -> Any:
+        if name == "broken":
+            raise EvalError("broken: does not evaluate", remedy="mend it")
         raise Asked(name, str(backend), self._ref.url)
 
 
 class FakeFlakes:
     """Has each of them."""
+
+    nix = SimpleNamespace(settings=SimpleNamespace(cache=None))
 
     def of(self, ref: FlakeRef) -> FakeFlake:
         return FakeFlake(ref)
@@ -123,6 +133,11 @@ def test_hosts_of_other_flakes_are_asked_for_there() -> None:
     with pytest.raises(Asked) as told, launch() as cluster:
         cluster.start("/other#b", backend="vm")
     assert told.value.args == ("b", "member", "/other")
+
+
+def test_a_member_that_does_not_evaluate_is_told() -> None:
+    with pytest.raises(EvalError, match="broken: does not evaluate"), launch() as cluster:
+        cluster.start("broken", backend="vm")
 
 
 @pytest.mark.parametrize("word", ["/other#", "/other#b#c"])

@@ -31,6 +31,7 @@ from pytest_nixos.machine.vm.argv import card_socket
 from pytest_nixos.nix.flake import Flakes
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.refs import FlakeRef, HostRef, HostSelection
+from pytest_nixos.nix.schedule import Evaluated, Question, evaluate_hosts
 from pytest_nixos.plugin.declared_options import NetworkUse, SnapshotUse
 from pytest_nixos.plugin.evaluate import FURTHER_OPTIONS
 from pytest_nixos.plugin.machines.launch import bundled_backend
@@ -177,7 +178,7 @@ class ClusterLaunch:
     def _start(
         self, members: Mapping[str, HostRef], kinds: Mapping[str, BackendName], stack: ExitStack
     ) -> Cluster:
-        hosts = {name: self._evaluated(name, ref, kinds[name]) for name, ref in members.items()}
+        hosts = self._evaluated(members, kinds)
         planned = plan_networks(hosts)
         networks = [
             stack.enter_context(cluster_network(network, stack.enter_context(run_directory()).path))
@@ -218,12 +219,30 @@ class ClusterLaunch:
         )
         return cluster
 
-    def _evaluated(self, name: str, ref: HostRef, kind: BackendName) -> HostConfig:
-        self._progress.say(f"{name}: evaluating it as a machine of a cluster")
-        backend = _MEMBER if kind is BackendName.VM else kind
-        flake = self._flakes.of(ref.flake)
-        host = flake.evaluate(ref.attr, backend=backend, option_paths=FURTHER_OPTIONS)
-        return host if kind is BackendName.VM else container_cards(host)
+    def _evaluated(
+        self, members: Mapping[str, HostRef], kinds: Mapping[str, BackendName]
+    ) -> dict[str, HostConfig]:
+        """Evaluate all members, as many at once as there is room for."""
+        names = {ref: name for name, ref in members.items()}
+
+        def tell(ref: HostRef) -> None:
+            self._progress.say(f"{names[ref]}: evaluating it as a machine of a cluster")
+
+        found: dict[HostRef, Evaluated] = {}
+        for kind in dict.fromkeys(kinds.values()):
+            question = Question(
+                backend=_MEMBER if kind is BackendName.VM else kind, option_paths=FURTHER_OPTIONS
+            )
+            refs = [ref for name, ref in members.items() if kinds[name] is kind]
+            found |= evaluate_hosts(self._flakes, refs, question, say=tell)
+        hosts: dict[str, HostConfig] = {}
+        for name, ref in members.items():
+            failure, host = found[ref].failure, found[ref].config
+            if failure is not None:
+                raise failure
+            assert host is not None
+            hosts[name] = host if kinds[name] is BackendName.VM else container_cards(host)
+        return hosts
 
     def _vm(
         self, name: str, host: HostConfig, site: _Site

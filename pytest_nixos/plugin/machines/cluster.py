@@ -34,7 +34,7 @@ from pytest_nixos.nix.refs import FlakeRef, HostRef, HostSelection
 from pytest_nixos.nix.schedule import Evaluated, Question, evaluate_hosts
 from pytest_nixos.plugin.declared_options import NetworkUse, SnapshotUse
 from pytest_nixos.plugin.evaluate import FURTHER_OPTIONS
-from pytest_nixos.plugin.machines.launch import bundled_backend
+from pytest_nixos.plugin.machines.launch import bundled_backend, door_of
 from pytest_nixos.plugin.machines.secrets import archived, secrets_of
 from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.progress import Progress
@@ -205,6 +205,8 @@ class ClusterLaunch:
             machines[name], plugs[name] = make(name, hosts[name], site)
         began_s = time.monotonic()
         self._boot(list(machines.values()))
+        for name, machine in machines.items():
+            stack.enter_context(door_of(machine, name))
         for network in networks:
             network.switch.bring_in(*(port_name(place) for place in network.places))
         cluster = Cluster(

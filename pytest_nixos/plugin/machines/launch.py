@@ -32,7 +32,7 @@ from pytest_nixos.plugin.session import HostEntry, NixosSession
 if TYPE_CHECKING:
     from pytest_nixos.machine.vm.launcher import SnapshotOptions
 
-__all__ = ["Launch", "bundled_backend"]
+__all__ = ["Launch", "bundled_backend", "door_of"]
 
 
 # A machine that has become this much slower is told once more.
@@ -137,14 +137,7 @@ class Launch:
             "added_kernel_params": list(getattr(machine.running, "added_kernel_params", ())),
         }
         if not self._session.backend_name(self._entry.key).runs_already:
-            self.door = stack.enter_context(
-                Door(
-                    self._entry.key,
-                    backend.name.value,
-                    transport=lambda: machine.transport,
-                    entered=machine.invalidate,
-                )
-            )
+            self.door = stack.enter_context(door_of(machine, self._entry.key))
         if self._tells:
             self.tell(machine)
         return machine
@@ -281,6 +274,19 @@ class Launch:
             started_at_s=self._session.started_at_s,
             host=self._entry.ref.attr,
         )
+
+
+def door_of(machine: Machine, key: str) -> Door:
+    """Make the door of a machine that runs.
+
+    :param key: of its host.
+    """
+    return Door(
+        key,
+        machine.backend.name.value,
+        transport=lambda: machine.transport,
+        entered=machine.invalidate,
+    )
 
 
 def bundled_backend(

@@ -5,6 +5,7 @@ remedy.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from pytest_nixos.cli import hosts
-from pytest_nixos.cli.main import main
+from pytest_nixos.cli.main import _MODULES, main
 from pytest_nixos.errors import FlakeError
 from pytest_nixos.nix.refs import FlakeRef, HomesRef
 
@@ -153,3 +154,36 @@ def test_a_command_needs_no_option_before_its_dashes(capsys: pytest.CaptureFixtu
 def test_dashes_without_a_command_are_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "nobody-0000", "--"]) == 4
     assert "no command" in capsys.readouterr().err
+
+
+def commands_of(text: str) -> set[str]:
+    """Return the commands that a help names."""
+    return set(re.findall(r"^    ([a-z-]+)(?= |$)", text, re.MULTILINE))
+
+
+def test_each_command_is_found_by_the_module_that_adds_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    listed = commands_of(capsys.readouterr().out)
+    assert listed == {word for words in _MODULES.values() for word in words}
+    for word in listed:
+        with pytest.raises(SystemExit) as ended:
+            main([word, "--help"])
+        assert ended.value.code == 0, word
+        capsys.readouterr()
+
+
+def test_a_shell_does_not_wait_for_the_judge() -> None:
+    program = (
+        "import sys; from pytest_nixos.cli.main import main; main(['run', 'nobody-0000', '--', 'true']);"
+        "print(*sorted(m for m in sys.modules if m.startswith('pytest_nixos')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    loaded = done.stdout.split()
+    assert "pytest_nixos.cli.by_hand" in loaded
+    heavy = ("pytest_nixos.standards", "pytest_nixos.observe", "pytest_nixos.machine.vm")
+    assert [name for name in loaded if name.startswith(heavy)] == []

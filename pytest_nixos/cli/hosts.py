@@ -11,7 +11,8 @@ from pytest_nixos.cli.command import Commands
 from pytest_nixos.cli.default_flake import default_flake
 from pytest_nixos.cli.nix_options import add_nix_options, nix_settings
 from pytest_nixos.errors import SettingsError
-from pytest_nixos.nix.refs import FileRef, FlakeRef, HostRef, HostSelection
+from pytest_nixos.nix.failures import no_such_host
+from pytest_nixos.nix.refs import FileRef, HostRef, HostSelection
 
 __all__ = ["add"]
 
@@ -29,24 +30,29 @@ def add(commands: Commands) -> None:
 
 
 def _hosts(options: argparse.Namespace) -> Iterator[str]:
-    flake = _named(options)
+    named = _named(options)
+    flake = named.flake
     names = default_flake(flake, nix_settings(options)).host_names()
+    if named.attr is not None:
+        if named.attr not in names:
+            raise no_such_host(HostRef(flake, named.attr), names)
+        names = (named.attr,)
     if not options.json:
         yield from names
         return
     yield json.dumps([_described(HostRef(flake, name)) for name in names], indent=2)
 
 
-def _named(options: argparse.Namespace) -> FlakeRef:
+def _named(options: argparse.Namespace) -> HostSelection:
     cwd = Path.cwd()
     if options.file is None:
-        return HostSelection.parse(options.flake or ".", cwd=cwd).flake
+        return HostSelection.parse(options.flake or ".", cwd=cwd)
     if options.flake is not None:
         raise SettingsError(
             f"hosts: {options.flake} and --file {options.file}: hosts are listed of one of them",
             remedy="leave one out",
         )
-    return FileRef.parse(options.file, cwd=cwd)
+    return HostSelection(FileRef.parse(options.file, cwd=cwd), None)
 
 
 def _described(host: HostRef) -> Mapping[str, str]:

@@ -11,7 +11,7 @@ from pytest_nixos.cli.command import Commands
 from pytest_nixos.cli.default_flake import default_flakes
 from pytest_nixos.cli.nix_options import add_nix_options, nix_settings
 from pytest_nixos.errors import SettingsError
-from pytest_nixos.nix.failures import NoHosts, no_hosts_or_homes
+from pytest_nixos.nix.failures import NoHosts, no_hosts_or_homes, no_such_host
 from pytest_nixos.nix.flake import Flakes
 from pytest_nixos.nix.homes import home_names
 from pytest_nixos.nix.refs import FileRef, FlakeRef, HomesRef, HostRef, HostSelection
@@ -34,8 +34,14 @@ def add(commands: Commands) -> None:
 
 
 def _hosts(options: argparse.Namespace) -> Iterator[str]:
-    flake = _named(options)
-    found = _listed(default_flakes(nix_settings(options)), flake)
+    named = _named(options)
+    found = _listed(default_flakes(nix_settings(options)), named.flake)
+    if named.attr is not None:
+        known = [ref.attr for ref in found if type(ref.flake) is type(named.flake)]
+        homes = [ref.attr for ref in found if _is_home(ref)]
+        found = [ref for ref in found if ref.attr == named.attr]
+        if not found:
+            raise no_such_host(HostRef(named.flake, named.attr), known, homes)
     if not options.json:
         yield from (str(ref).partition("#")[2] if _is_home(ref) else ref.attr for ref in found)
         return
@@ -57,16 +63,16 @@ def _is_home(host: HostRef) -> bool:
     return isinstance(host.flake, HomesRef)
 
 
-def _named(options: argparse.Namespace) -> FlakeRef:
+def _named(options: argparse.Namespace) -> HostSelection:
     cwd = Path.cwd()
     if options.file is None:
-        return HostSelection.parse(options.flake or ".", cwd=cwd).flake
+        return HostSelection.parse(options.flake or ".", cwd=cwd)
     if options.flake is not None:
         raise SettingsError(
             f"hosts: {options.flake} and --file {options.file}: hosts are listed of one of them",
             remedy="leave one out",
         )
-    return FileRef.parse(options.file, cwd=cwd)
+    return HostSelection(FileRef.parse(options.file, cwd=cwd), None)
 
 
 def _described(host: HostRef) -> Mapping[str, str]:

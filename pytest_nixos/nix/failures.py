@@ -40,12 +40,14 @@ __all__ = [
     "no_hosts_or_homes",
     "no_such_host",
     "no_such_input",
+    "none_evaluates",
     "not_a_machine",
     "own_words",
     "recognised",
 ]
 
 _SHOWN_NAMES = 20
+_SHOWN_REASONS = 5
 
 
 # Up to 2.8 Nix collects garbage while it filters a source, and then reads the wrong stack: how much memory it took so far decides.
@@ -194,6 +196,31 @@ def _output(flake: FlakeRef) -> str:
     if isinstance(flake, NixosTestRef):
         return flake.attribute
     return "homeConfigurations" if isinstance(flake, HomesRef) else "nixosConfigurations"
+
+
+def none_evaluates(failures: Sequence[NixosError]) -> NixosError:
+    """Tell why no host of a run evaluates: one failure as it is, several with each reason once.
+
+    :param failures: at least one.
+    """
+    told = {_reason(failure): failure for failure in reversed(failures)}
+    first, *others = reversed(told.values())
+    if not others:
+        return first
+    reasons = [*map(str, (first, *others[: _SHOWN_REASONS - 1]))]
+    more = len(others) + 1 - len(reasons)
+    if more > 0:
+        reasons.append(f"and {more} more")
+    return EvalError(
+        "no host evaluates:\n" + "\n".join(reasons),
+        remedy="mend one, or leave out with --nixos-flake REF#HOST what cannot be; the other hosts are then judged",
+        detail="\n".join(failure.detail for failure in (first, *others) if failure.detail),
+    )
+
+
+def _reason(failure: NixosError) -> str:
+    """Return what happened without the host that it happened to."""
+    return failure.message.partition(": ")[2] or failure.message
 
 
 def no_such_test(test: NixosTestRef) -> FlakeError:

@@ -13,7 +13,7 @@ from pytest_nixos.errors import EvalError, MachineError, NixosError, SettingsErr
 from pytest_nixos.generations.upgrade_stage import Stage
 from pytest_nixos.local.pace import Pacer
 from pytest_nixos.machine.boot.internet import NoWayOut
-from pytest_nixos.nix.failures import ImageRefused
+from pytest_nixos.nix.failures import ImageRefused, none_evaluates
 from pytest_nixos.nix.flake import Flake, Flakes
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.platforms import Foreign, foreign_system
@@ -216,7 +216,7 @@ class NixosSession:
         self._take_over_what_hosts_say(fresh, say)
         self._look_at_systems([entry for entry in fresh if entry.config is not None], say)
         if wanted and all(entry.failure is not None for entry in wanted):
-            raise next(e.failure for e in (*failed, *wanted) if e.failure is not None)
+            raise none_evaluates([e.failure for e in (*failed, *wanted) if e.failure is not None])
         return tuple(entry.key for entry in left)
 
     def _refuse_one_address(self, keys: Collection[str]) -> None:

@@ -135,6 +135,17 @@ def test_hosts_as_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.usefixtures("nix_calls")
+def test_one_host_is_listed_if_the_flake_has_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["hosts", "path:/f#db"]) == 0
+    assert capsys.readouterr().out == "db\n"
+    assert main(["hosts", "path:/f#bd"]) == 4
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("ERROR: path:/f#bd: no such host; the flake has db, ")
+    assert "remedy: choose one of them: path:/f#db" in told.err
+
+
+@pytest.mark.usefixtures("nix_calls")
 @pytest.mark.parametrize("verbose", [False, True])
 def test_an_error_names_the_options_of_this_command(
     capsys: pytest.CaptureFixture[str], verbose: bool

@@ -13,7 +13,7 @@ from pytest_nixos.cli.nix_options import add_nix_options, nix_settings
 from pytest_nixos.errors import SettingsError
 from pytest_nixos.nix.failures import NoHosts, no_hosts_or_homes, no_such_host
 from pytest_nixos.nix.flake import Flakes
-from pytest_nixos.nix.homes import home_names
+from pytest_nixos.nix.homes import home_names, host_named
 from pytest_nixos.nix.refs import FileRef, FlakeRef, HomesRef, HostRef, HostSelection
 
 __all__ = ["add"]
@@ -35,13 +35,15 @@ def add(commands: Commands) -> None:
 
 def _hosts(options: argparse.Namespace) -> Iterator[str]:
     named = _named(options)
-    found = _listed(default_flakes(nix_settings(options)), named.flake)
+    flakes = default_flakes(nix_settings(options))
+    found = _listed(flakes, named.flake)
     if named.attr is not None:
+        one = host_named(flakes, named)
         known = [ref.attr for ref in found if type(ref.flake) is type(named.flake)]
         homes = [ref.attr for ref in found if _is_home(ref)]
-        found = [ref for ref in found if ref.attr == named.attr]
-        if not found:
-            raise no_such_host(HostRef(named.flake, named.attr), known, homes)
+        if one not in found:
+            raise no_such_host(one, known, homes)
+        found = [one]
     if not options.json:
         yield from (str(ref).partition("#")[2] if _is_home(ref) else ref.attr for ref in found)
         return

@@ -5,6 +5,7 @@ to what is built of it.
 from __future__ import annotations
 
 import contextlib
+import json
 import platform
 import shutil
 from collections.abc import Mapping, Sequence
@@ -100,6 +101,7 @@ class Flake:
         self._same_as = same_as
         self._metadata: Mapping[str, Json] | None = None
         self._kept_answers: Kept | None = None
+        self._known: dict[str, HostConfig] = {}
         self._root: Path | None = None
         self._shells: dict[tuple[str, str], DevShell] = {}
         self._visits: dict[tuple[str, str, bool], ShellVisit] = {}
@@ -204,11 +206,15 @@ class Flake:
     ) -> HostConfig | None:
         """Return what :meth:`evaluate` would, if it is known without an evaluation."""
         names = _option_names(option_paths)
-        document = self._kept.instantiated(self._host_question(name, backend, names, where))
+        question = self._host_question(name, backend, names, where)
+        asked = json.dumps(question)
+        if asked in self._known:
+            return self._known[asked]
+        document = self._kept.instantiated(question)
         if document is None:
             return None
         with contextlib.suppress(UnreadableDocument):
-            return self._parsed(name, document, names, where)
+            return self._known.setdefault(asked, self._parsed(name, document, names, where))
         return None  # damaged, which counts as absent
 
     def evaluate(

@@ -20,7 +20,7 @@ from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.memory import EvaluationMemory
 from pytest_nixos.nix.refs import HostRef, HostSelection
 
-__all__ = ["Evaluated", "Question", "Room", "evaluate_hosts", "select_hosts"]
+__all__ = ["Evaluated", "Question", "Room", "evaluate_hosts", "recalled", "select_hosts"]
 
 # Where the kernel does not tell: enough for one at a time.
 _UNTOLD_BYTES = 1 << 20
@@ -110,7 +110,7 @@ def evaluate_hosts(
     :raises FlakeError: if a flake cannot be read or lacks one of the hosts.
     """
     distinct = tuple(dict.fromkeys(hosts))
-    found = {host: _recalled(flakes, host, question) for host in distinct}
+    found = {host: recalled(flakes, host, question) for host in distinct}
     unknown = [h for h in distinct if found[h].config is None and found[h].failure is None]
     room = room or Room.of_this_machine()
     memory = EvaluationMemory(flakes.nix.settings.cache)
@@ -125,7 +125,11 @@ def evaluate_hosts(
     return {**found, **_Queue(unknown, memory, room, work).finish()}
 
 
-def _recalled(flakes: Flakes, host: HostRef, question: Question) -> Evaluated:
+def recalled(flakes: Flakes, host: HostRef, question: Question) -> Evaluated:
+    """Return what an earlier evaluation of a host kept; nothing where there is none.
+
+    :raises FlakeError: if the flake cannot be read.
+    """
     started_s = time.monotonic()
     config: HostConfig | None = flakes.of(host.flake).known(
         host.attr,

@@ -29,7 +29,7 @@ from pytest_nixos.plugin.machines.ahead import LiveHosts
 from pytest_nixos.plugin.machines.launch import Launch
 from pytest_nixos.plugin.not_applicable import not_applicable
 from pytest_nixos.plugin.session import NixosSession
-from pytest_nixos.plugin.stash import EVIDENCE, PROGRESS, SESSION
+from pytest_nixos.plugin.stash import EVIDENCE, HEAD_START, PROGRESS, SESSION
 from pytest_nixos.standards.look import probes
 from pytest_nixos.standards.model import Control
 
@@ -400,11 +400,15 @@ def _machine(
     if live.has(key) and _is_shared(request):
         yield from _visited(request, live, key)
         return
-    launch = Launch(session, key, progress=progress, config=request.config, boot_loader=boot_loader)
+    config = request.config
+    ahead = None if boot_loader else config.stash.get(HEAD_START, None)
     reboots = boot_loader or request.fixturename == "nixos_rebooting_machine"
     shown = shown_once(entry) if _is_shared(request) else shown_apart(entry, reboots=reboots)
     with ExitStack() as stack:
         with shown, progress.speaking():
+            launch = (ahead and ahead.take(key)) or Launch(
+                session, key, progress=progress, config=config, boot_loader=boot_loader
+            )
             machine = stack.enter_context(launch)
         failed_before = request.session.testsfailed
         try:

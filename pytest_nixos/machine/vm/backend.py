@@ -22,7 +22,7 @@ from pytest_nixos.machine.vm.argv import Acceleration, check_run_dir
 from pytest_nixos.machine.vm.harmless import ALONE, harmless
 from pytest_nixos.machine.vm.launcher import SnapshotOptions, VmLauncher, VmOptions
 from pytest_nixos.machine.vm.programs import NO_QEMU_IMG, find_qemu_img
-from pytest_nixos.machine.vm.restore import WarmStart
+from pytest_nixos.machine.vm.restore import WarmStart, no_snapshot
 from pytest_nixos.machine.vm.run_script import (
     RunScript,
     effective_memory_mib,
@@ -72,6 +72,21 @@ class VmBackend:
         :raises BootError: if it does not get there; nothing is left running.
         :raises MachineError: if it cannot be started at all.
         """
+        launcher, warm = self._ways(spec)
+        return launcher.cold((), deadline) if warm is None else warm.start(deadline)
+
+    def clone(self, spec: MachineSpec, *, deadline: Deadline) -> VmRunning:
+        """Start a machine from its snapshot, or not at all.
+
+        :raises MachineError: if there is none, or it does not start; nothing is left running.
+        """
+        _, warm = self._ways(spec)
+        if warm is None:
+            raise no_snapshot(spec.host.name)
+        return warm.clone(deadline)
+
+    def _ways(self, spec: MachineSpec) -> tuple[VmLauncher, WarmStart | None]:
+        """Return what starts a machine, and what does it from a snapshot where it may have one."""
         inherited = dict(os.environ if self._environment is None else self._environment)
         check_run_dir(spec.run_dir)
         self._pace = spec.pace
@@ -96,7 +111,7 @@ class VmBackend:
         )
         use = self._options.snapshots
         if use is None:
-            return launcher.cold((), deadline)
+            return launcher, None
         refusal = (
             spec.host.snapshot_refusal
             or _unsavable_secrets(spec)
@@ -108,8 +123,8 @@ class VmBackend:
         if refusal or memory_mib is None:
             why = refusal or "the size of its memory is not known"
             news.tell(BootEventKind.SNAPSHOT, f"booting without a snapshot: {why}")
-            return launcher.cold((), deadline)
-        return WarmStart(
+            return launcher, None
+        return launcher, WarmStart(
             store=use.store,
             limits=use.limits,
             launcher=launcher,
@@ -119,7 +134,7 @@ class VmBackend:
             memory_mib=memory_mib,
             not_before_s=use.not_before_s,
             tell=news.tell,
-        ).start(deadline)
+        )
 
     def _check_sandbox(self, spec: MachineSpec, news: BootNews) -> None:
         if not self._options.sandboxed:

@@ -26,7 +26,7 @@ from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.plugin.declared_options import HOST_IN_ADDRESS, Keep, NetworkUse, SnapshotUse
 from pytest_nixos.plugin.machines.kept import KEPT, KeptMachines, refusal
 from pytest_nixos.plugin.options import Settings
-from pytest_nixos.plugin.progress import Progress
+from pytest_nixos.plugin.progress import HeldProgress, Progress
 from pytest_nixos.plugin.session import HostEntry, NixosSession
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class Launch:
         is the default there.
     :param tells: whether :meth:`tell` is called when it has started; a machine that is started in
         another thread tells later.
+    :param clone_only: start it from its snapshot, or not at all.
     """
 
     def __init__(
@@ -53,12 +54,15 @@ class Launch:
         session: NixosSession,
         key: str,
         *,
-        progress: Progress,
+        progress: Progress | HeldProgress,
         config: Any,
         boot_loader: bool = False,
         tells: bool = True,
+        clone_only: bool = False,
     ) -> None:
         self._tells = tells
+        self._clone_only = clone_only
+        self._machine: Machine | None = None
         self._session = session
         self._entry = session.entry(key)
         self._progress = progress
@@ -69,20 +73,41 @@ class Launch:
         self._begun = PressureMark.now()
         #: lets other processes of this user in, ``None`` for a host that runs anyway
         self.door: Door | None = None
-        self._machine: Machine | None = None
 
     def __enter__(self) -> Machine:
+        machine = self._machine or self.start()
+        try:
+            if self._tells:
+                self.tell(machine)
+        except BaseException:
+            self.close()
+            raise
+        return machine
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def start(self) -> Machine:
+        """Start the machine; who enters the context later gets it."""
         with ExitStack() as stack:
             self._directory = stack.enter_context(run_directory())
             try:
-                machine = self._start(stack, self._directory)
+                self._machine = machine = self._start(stack, self._directory)
             except NixosError:
-                self.keep(failed=True)
+                if not self._clone_only:
+                    self.keep(failed=True)
                 raise
             self._stack = stack.pop_all()
         return machine
 
-    def __exit__(self, *_exc: object) -> None:
+    def belongs_to(self, session: NixosSession) -> None:
+        """Make a machine that was started ahead one of a session, which tells of it."""
+        self._session = session
+        self._entry = session.entry(self._entry.key)
+        self._tells = True
+
+    def close(self) -> None:
+        """End the machine; safe to call twice."""
         self._entry.circumstances["pressure"] = self.pressure.to_json()
         self._stack.close()
 
@@ -126,11 +151,10 @@ class Launch:
             backend.preflight(self._entry.key)
         machine = stack.enter_context(Machine(self._spec(directory), backend))
         machine.before_shell = self._progress.hush
-        self._machine = machine
         spec = machine.spec
         self._begun = PressureMark.now()
         with _phase(self._entry, "boot"):
-            machine.start()
+            machine.start(clone_only=self._clone_only)
         self._entry.circumstances |= {
             "pace": spec.pace.factor,
             "pressure_of_boot": self.pressure.to_json(),
@@ -138,8 +162,6 @@ class Launch:
         }
         if not self._session.backend_name(self._entry.key).runs_already:
             self.door = stack.enter_context(door_of(machine, self._entry.key))
-        if self._tells:
-            self.tell(machine)
         return machine
 
     def tell(self, machine: Machine) -> None:

@@ -19,7 +19,7 @@ from pytest_nixos.machine.boot.events import (
 from pytest_nixos.machine.boot.news import BootNews
 from pytest_nixos.machine.qemu.kvm import KvmProbe, VerdictCache
 from pytest_nixos.machine.vm.argv import Acceleration, check_run_dir
-from pytest_nixos.machine.vm.harmless import ALONE, harmless
+from pytest_nixos.machine.vm.harmless import ALONE, harmless, local_ports
 from pytest_nixos.machine.vm.launcher import SnapshotOptions, VmLauncher, VmOptions
 from pytest_nixos.machine.vm.programs import NO_QEMU_IMG, find_qemu_img
 from pytest_nixos.machine.vm.restore import WarmStart, no_snapshot
@@ -158,8 +158,15 @@ class VmBackend:
     def _check_ports(
         self, spec: MachineSpec, script: RunScript, inherited: Mapping[str, str], news: BootNews
     ) -> None:
-        """See to it that a restricted guest is not served to everybody's network."""
-        if self._options.network or not forwards_ports(script, inherited):
+        """See to it that a guest is not served to everybody's network."""
+        if not forwards_ports(script, inherited):
+            return
+        if self._options.network:
+            if local_ports(script.text) != script.text:
+                news.tell(
+                    BootEventKind.CLOSED_PORTS,
+                    "virtualisation.forwardPorts is served on 127.0.0.1, not on all addresses of this machine",
+                )
             return
         if not self._options.sandboxed:
             raise MachineError(

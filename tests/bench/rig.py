@@ -56,6 +56,7 @@ class Run:
 
     :param at_s: seconds from the command to each event; see ``inside/phases.py``.
     :param findings: lines of the ledger.
+    :param workers_mib: peak resident memory of each of xdist's workers.
     """
 
     at_s: Mapping[str, float]
@@ -63,6 +64,7 @@ class Run:
     total_s: float
     findings: Sequence[Mapping[str, Any]]
     output: str
+    workers_mib: Sequence[float] = ()
 
 
 class RunFailed(Exception):
@@ -95,9 +97,10 @@ def run_pytest(
     state = Path(tempfile.mkdtemp(prefix="state-", dir=home))
     phases = state / "phases.json"
     hosts = [word for flake in flakes for word in ("--nixos-flake", flake)]
+    hosts += overrides() if flakes else []
     argv = [
         *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
-        *("-p", "tests.bench.inside.phases", *hosts, *overrides(), *arguments),
+        *("-p", "tests.bench.inside.phases", *hosts, *arguments),
     ]
     started_s = time.monotonic()
     done = subprocess.run(
@@ -123,6 +126,9 @@ def run_pytest(
         total_s=total_s,
         findings=[json.loads(line) for line in lines],
         output=done.stdout,
+        workers_mib=tuple(
+            int(told.read_text()) / 1024 for told in state.glob(f"{phases.name}.gw*")
+        ),
     )
 
 

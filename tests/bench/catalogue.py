@@ -9,15 +9,16 @@ from pathlib import Path
 from tests.bench.figures import Goal, Sample, Section
 from tests.bench.rig import PROFILES, Plan, Run, run_pytest, say
 
-# What issue "Documented standards" asks for, on an emulated guest.
-GOAL_S = 5.0
+# What is asked for on an emulated guest and two processors.
+GOAL_S = 3.0
+_RUNS = 5
 _SLOWEST = 5
 
 
 def measure(home: Path, plan: Plan) -> Section:
     data: list[Run] = []
     with tempfile.TemporaryDirectory(prefix="catalogue-", dir=home) as directory:
-        for number in range(1 + (1 if plan.quick else 2)):
+        for number in range(1 + (1 if plan.quick else max(_RUNS, plan.runs))):
             say(f"catalogue: data controls, run {number}")
             run = run_pytest(Path(directory), "-k", "test_control", *PROFILES, may_fail=True)
             if number:  # the first one saves the snapshot
@@ -52,7 +53,7 @@ def measure(home: Path, plan: Plan) -> Section:
                 wanted=f"all data controls, machine ready to the last finding: at most {GOAL_S:g} s",
                 got=str(judging),
                 reached=judging.median <= GOAL_S,
-                reason="some 80 programs start in an emulated guest, and the closure is read for secrets",
+                reason="programs that start in an emulated guest; systemd's and Nix's answers take longest",
             ),
         ),
     )

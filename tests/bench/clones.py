@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.bench.figures import Bar, Goal, Sample, Section
+from tests.bench.figures import Bar, Goal, Sample, Section, at_most
 from tests.bench.rig import Plan, measure_inside, say
+
+_MANY, _MANY_MIB = 16, 1024
 
 
 def measure(home: Path, plan: Plan) -> Section:
@@ -49,6 +51,19 @@ def measure(home: Path, plan: Plan) -> Section:
                 got=f"{memory[most] / memory[1]:.1f} times",
                 reached=most > 1 and memory[most] < most * memory[1],
                 reason="there was no memory for a second one",
+            ),
+            *(
+                [
+                    at_most(
+                        f"{_MANY} clones, memory together",
+                        memory[_MANY],
+                        _MANY_MIB,
+                        unit="MiB",
+                        reason="pages of their own that each clone writes to: its guest's, and QEMU's",
+                    )
+                ]
+                if _MANY in memory
+                else ()
             ),
         ),
         bars=(

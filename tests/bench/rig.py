@@ -59,6 +59,7 @@ class Run:
     :param processor_s: processor time of pytest's own process until each event.
     :param all_processor_s: that of the whole run, with all that it started.
     :param findings: lines of the ledger.
+    :param workers_mib: peak resident memory of each of xdist's workers.
     """
 
     at_s: Mapping[str, float]
@@ -67,6 +68,7 @@ class Run:
     all_processor_s: float
     findings: Sequence[Mapping[str, Any]]
     output: str
+    workers_mib: Sequence[float] = ()
 
 
 class RunFailed(Exception):
@@ -99,9 +101,10 @@ def run_pytest(
     state = Path(tempfile.mkdtemp(prefix="state-", dir=home))
     phases = state / "phases.json"
     hosts = [word for flake in flakes for word in ("--nixos-flake", flake)]
+    hosts += overrides() if flakes else []
     argv = [
         *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
-        *("-p", "tests.bench.inside.phases", *hosts, *overrides(), *arguments),
+        *("-p", "tests.bench.inside.phases", *hosts, *arguments),
     ]
     started_s, used_s = time.monotonic(), _used_s()
     done = subprocess.run(
@@ -128,6 +131,9 @@ def run_pytest(
         all_processor_s=all_processor_s,
         findings=[json.loads(line) for line in lines],
         output=done.stdout,
+        workers_mib=tuple(
+            int(told.read_text()) / 1024 for told in state.glob(f"{phases.name}.gw*")
+        ),
     )
 
 

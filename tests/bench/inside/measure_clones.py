@@ -17,7 +17,7 @@ from pytest_nixos.errors import NixosError
 from pytest_nixos.plugin.machines.launch import Launch
 from pytest_nixos.plugin.stash import PROGRESS, SESSION
 
-SIZES = (1, 2) if os.environ.get("PYTEST_NIXOS_BENCH_QUICK") else (1, 4, 8)
+SIZES = (1, 2) if os.environ.get("PYTEST_NIXOS_BENCH_QUICK") else (1, 4, 8, 16)
 
 
 def test_clones(nixos_machine: Any, request: pytest.FixtureRequest) -> None:

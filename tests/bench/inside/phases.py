@@ -65,8 +65,24 @@ class Phases:
             Path(path).write_text(json.dumps({"at_s": self.at_s, "processor_s": self.processor_s}))
 
 
+class Memory:
+    """Tells what a worker of xdist needed at most."""
+
+    def __init__(self, worker: str) -> None:
+        self._worker = worker
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_unconfigure(self) -> None:
+        path = os.environ.get("PYTEST_NIXOS_BENCH_PHASES")
+        if path:
+            status = Path("/proc/self/status").read_text()
+            Path(f"{path}.{self._worker}").write_text(status.partition("VmHWM:")[2].split()[0])
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    if not hasattr(config, "workerinput"):
+    if hasattr(config, "workerinput"):
+        config.pluginmanager.register(Memory(config.workerinput["workerid"]), "bench-memory")
+    else:
         phases = Phases()
         phases.mark("configure")
         config.pluginmanager.register(phases, "bench-phases")

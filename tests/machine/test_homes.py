@@ -41,7 +41,7 @@ FLAKE = """
     in
     {
       homeConfigurations."alice@laptop" = of { systemd.user.services.greeter = service "sleep infinity"; };
-      homeConfigurations.bad = of { systemd.user.services.broken = service "false"; home.activation = "echo no key; exit 3"; };
+      homeConfigurations.bad = of { home.homeDirectory = "/srv/alice"; systemd.user.services.broken = service "false"; home.activation = "ln -s /nix/store/gone-unit $HOME/.config/systemd/user/gone.service; exit 3"; };
     };
 }
 """
@@ -106,6 +106,7 @@ def test_what_is_wrong_with_a_home_is_told(tmp_path: Path, flake: Path) -> None:
     assert failing(report) == {"HOME-001", "UNIT-009"}
     said = json.dumps(report["findings"])
     assert "home-manager-alice.service has failed: exit-code" in said
+    assert "/srv/alice/.config/systemd/user/gone.service leads to a store path that is gone" in said
     assert "broken.service of alice has failed" in said
 
 

@@ -12,7 +12,7 @@ from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import BrokenMachineError, MachineError
 from pytest_nixos.local.pace import Pace, Pacer
 from pytest_nixos.local.timing import Deadline
-from pytest_nixos.machine.capabilities import BootsFrom, PortState, Powered, Resettable
+from pytest_nixos.machine.capabilities import BootsFrom, Displayed, PortState, Powered, Resettable
 from pytest_nixos.machine.command import (
     DEFAULT_COMMAND_TIMEOUT_S,
     CommandResult,
@@ -266,6 +266,21 @@ class Machine:
         :raises MachineError: if it has no such user.
         """
         return UserSession(self, user)
+
+    def screenshot(self, file: Path) -> None:
+        """Write what the machine's screen shows, a desktop or a text console, as PNG.
+
+        :param file: is made or overwritten.
+        :raises MachineError: if the machine has no screen, as a container or a live host, or QEMU is
+            older than 7.1.
+        """
+        running = self.running
+        if not isinstance(running, Displayed):
+            raise MachineError(
+                f"{self.name}: a {self.backend.name.place} has no screen",
+                remedy="ask for a VM: --nixos-backend vm, or @pytest.mark.nixos_requires('vm')",
+            )
+        running.screenshot(file)
 
     def shell(self, command: str = "exec bash -l") -> int:
         """Run a command in the guest on the terminal of whoever runs pytest; by default a root

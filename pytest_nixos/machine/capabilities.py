@@ -8,12 +8,14 @@ offers none.
 from __future__ import annotations
 
 import enum
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from pytest_nixos.local.timing import Deadline
 
 __all__ = [
     "BootsFrom",
+    "Displayed",
     "Freezable",
     "Pluggable",
     "PortState",
@@ -96,6 +98,18 @@ class Pluggable(Protocol):
 
     def plug(self, *, connected: bool) -> None:
         """Connect or cut its network cards; the guest sees the carrier come and go."""
+        ...
+
+
+@runtime_checkable
+class Displayed(Protocol):
+    """A machine with a screen."""
+
+    def screenshot(self, file: Path) -> None:
+        """Write what its screen shows as PNG.
+
+        :raises MachineError: if it has no screen.
+        """
         ...
 
 

@@ -15,13 +15,17 @@ from pathlib import Path
 
 import pytest
 
+from pytest_nixos.cli.default_flake import default_flakes
+from pytest_nixos.nix.argv import NixSettings
+from pytest_nixos.nix.homes import host_named
+from pytest_nixos.nix.refs import HostSelection
 from tests.machine.test_example_flake import OVERRIDES, failing, judge, outcomes
 from tests.machine.test_home_manager import GENERATION
+from tests.support.nixpkgs_tree import NIXPKGS, PROGRAM
 
-pytestmark = [
-    pytest.mark.skipif(not OVERRIDES, reason="no offline nixpkgs: run ./dev test"),
-    pytest.mark.skipif(os.geteuid() != 0, reason="containers need root"),
-]
+HOME_MANAGER = os.environ.get("PYTEST_NIXOS_HOME_MANAGER", "")
+stand_in = pytest.mark.skipif(not OVERRIDES, reason="no offline nixpkgs: run ./dev test")
+in_container = pytest.mark.skipif(os.geteuid() != 0, reason="containers need root")
 
 FLAKE = """
 {
@@ -37,7 +41,7 @@ FLAKE = """
     in
     {
       homeConfigurations."alice@laptop" = of { systemd.user.services.greeter = service "sleep infinity"; };
-      homeConfigurations.bad = of { systemd.user.services.broken = service "false"; home.activation = "echo no key; exit 3"; };
+      homeConfigurations.bad = of { home.homeDirectory = "/srv/alice"; systemd.user.services.broken = service "false"; home.activation = "ln -s /nix/store/gone-unit $HOME/.config/systemd/user/gone.service; exit 3"; };
     };
 }
 """
@@ -82,6 +86,8 @@ def flake(tmp_path: Path) -> Path:
 CONTAINER = ("--nixos-backend", "container", "--nixos-profile", "declared")
 
 
+@stand_in
+@in_container
 def test_a_home_is_judged_on_a_plain_machine(tmp_path: Path, flake: Path) -> None:
     own = tmp_path / "test_own.py"
     own.write_text(OWN_TESTS)
@@ -91,6 +97,8 @@ def test_a_home_is_judged_on_a_plain_machine(tmp_path: Path, flake: Path) -> Non
     assert "4 passed" in printed, printed
 
 
+@stand_in
+@in_container
 def test_what_is_wrong_with_a_home_is_told(tmp_path: Path, flake: Path) -> None:
     suites = ("--nixos-suite", "home", "--nixos-suite", "units")
     name = "homeConfigurations.bad"
@@ -98,9 +106,11 @@ def test_what_is_wrong_with_a_home_is_told(tmp_path: Path, flake: Path) -> None:
     assert failing(report) == {"HOME-001", "UNIT-009"}
     said = json.dumps(report["findings"])
     assert "home-manager-alice.service has failed: exit-code" in said
+    assert "/srv/alice/.config/systemd/user/gone.service leads to a store path that is gone" in said
     assert "broken.service of alice has failed" in said
 
 
+@stand_in
 def test_only_what_is_about_the_home_or_its_flake_is_judged(tmp_path: Path, flake: Path) -> None:
     done = _pytest(flake, tmp_path, "--nixos-flake", f"{flake}#alice@laptop", "--collect-only")
     items = [line for line in done.stdout.splitlines() if "::" in line]
@@ -109,6 +119,7 @@ def test_only_what_is_about_the_home_or_its_flake_is_judged(tmp_path: Path, flak
     assert all("FLK-" in item for item in items if "catalogue" in item)
 
 
+@stand_in
 def test_homes_are_listed_and_all_of_them_judged_where_there_is_no_host(
     tmp_path: Path, flake: Path
 ) -> None:
@@ -147,3 +158,39 @@ def _pytest(
         timeout=600,
         check=False,
     )
+
+
+REAL = """
+{
+  inputs.nixpkgs.url = "path:@NIXPKGS@";
+  inputs.home-manager = { url = "path:@HOME_MANAGER@"; inputs.nixpkgs.follows = "nixpkgs"; };
+  outputs = { self, nixpkgs, home-manager }: {
+    homeConfigurations."alice@laptop" = home-manager.lib.homeManagerConfiguration {
+      pkgs = nixpkgs.legacyPackages.x86_64-linux;
+      modules = [ {
+        home = { username = "alice"; homeDirectory = "/home/alice"; stateVersion = "24.05"; };
+        programs.git.enable = true;
+        dconf.settings."org/gnome/desktop".x = 1;
+      } ];
+    };
+  };
+}
+"""
+
+
+@pytest.mark.skipif(
+    not (HOME_MANAGER and NIXPKGS),
+    reason="PYTEST_NIXOS_HOME_MANAGER and PYTEST_NIXOS_NIXPKGS name no trees",
+)
+def test_home_managers_own_modules_make_a_host(tmp_path: Path) -> None:
+    text = REAL.replace("@NIXPKGS@", str(Path(NIXPKGS).resolve()))
+    (tmp_path / "flake.nix").write_text(text.replace("@HOME_MANAGER@", HOME_MANAGER))
+    settings = NixSettings(program=PROGRAM)
+    flakes = default_flakes(settings)
+    ref = host_named(flakes, HostSelection.parse(f"{tmp_path}#alice@laptop", cwd=tmp_path))
+    home = flakes.of(ref.flake).evaluate(ref.attr, option_paths=["programs.dconf.enable"])
+    assert home.home_user == "alice"
+    assert home.users["alice"].home == "/home/alice"
+    assert "home-manager-alice.service" in home.units
+    assert home.option("programs.dconf.enable").value is True
+    assert home.unreadable == ()

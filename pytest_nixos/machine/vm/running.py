@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,7 @@ from pytest_nixos.machine.network.prober import FrameProber
 from pytest_nixos.machine.network.stand_in import HandedOver
 from pytest_nixos.machine.network.wire import FrameLink
 from pytest_nixos.machine.qemu.qmp import QmpMonitor, plug_network_cards, throttle_disks
+from pytest_nixos.machine.qemu.screen import screendump
 from pytest_nixos.machine.serial_process import SerialProcess
 from pytest_nixos.machine.snapshot.clone import Clone
 from pytest_nixos.machine.snapshot.migration import load_state, save_state
@@ -337,6 +339,17 @@ class VmRunning:
     def throttle(self, *, operations_per_s: int) -> None:
         """Let each disk do so many reads and writes a second, ``0`` for as many as it can."""
         throttle_disks(self.qmp, operations_per_s=operations_per_s)
+
+    def screenshot(self, file: Path) -> None:
+        """Write what the VM's first screen shows as PNG; on a text console that is its text."""
+        # QEMU's sandbox may write here alone.
+        shot = self._plan.run_dir / "screen.png"
+        try:
+            limit = Deadline.after(self._plan.pace.limit(_ORDER_S))
+            screendump(self.qmp, shot, deadline=limit)
+            shutil.copyfile(shot, file)
+        finally:
+            shot.unlink(missing_ok=True)
 
     def stop(self) -> None:
         """End QEMU and remove everything that it left; never raises, safe to call twice."""

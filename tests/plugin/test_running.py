@@ -24,6 +24,18 @@ def test_every_host_gets_every_test_and_boots_once(field: Field) -> None:
     result.stdout.fnmatch_lines(["*test_run[[]db.one[]]*", "*test_run[[]web[]]*"])
 
 
+def test_what_only_some_runs_need_is_not_imported_before_the_first_test(field: Field) -> None:
+    field.pytester.makepyfile(
+        """
+        import sys
+        def test_a(nixos_host_config):
+            seldom = ["rich", "jsonschema", "cryptography", "yaml", "passlib"]
+            assert [name for name in seldom if name in sys.modules] == []
+        """
+    )
+    field.run_hosts().assert_outcomes(passed=2)
+
+
 def test_our_host_fixture_wins_over_testinfras(field: Field) -> None:
     field.pytester.makepyfile("def test_a(host): assert host.backend.NAME == 'nixos'")
     field.run_hosts().assert_outcomes(passed=2)

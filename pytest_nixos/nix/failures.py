@@ -269,6 +269,10 @@ def not_a_machine(host: HostRef, problem: str) -> NixosError:
             "its nixpkgs has no option virtualisation.vmVariant",
             "use NixOS 22.05 or later, or --nixos-backend container",
         ),
+        "image-and-own-disks": (
+            "its VM variant starts from an image by a boot loader (virtualisation.useBootLoader), which has no other disk",
+            "leave out --nixos-disks declared, or useBootLoader in virtualisation.vmVariant.virtualisation",
+        ),
         "test-node": (
             "a node of a NixOS test is the VM that the test starts, and cannot be made into anything else",
             "leave --nixos-backend and generations to hosts of nixosConfigurations",

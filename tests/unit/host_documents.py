@@ -75,7 +75,17 @@ FACTS: dict[str, Any] = {
     "swraid": fact(None),
     "crypttab": fact(""),
     "disko": fact({}),
-    "luks": fact({"crypt": {"name": "crypt", "device": "/dev/c", "keyFile": "", "header": "", "headless": False}}),
+    "luks": fact(
+        {
+            "crypt": {
+                "name": "crypt",
+                "device": "/dev/c",
+                "keyFile": "",
+                "header": "",
+                "headless": False,
+            }
+        }
+    ),
     "swap": fact([{"device": "/dev/b", "size": None, "randomlyEncrypted": False}]),
     "initrd_text": fact("zfs rollback -r tank/root@blank"),
     "warnings": fact(["w"]),

@@ -339,6 +339,10 @@ def not_a_machine(host: HostRef, problem: str) -> NixosError:
             "this home is for another kind of system than Linux, which no NixOS machine can carry",
             "name a home whose `pkgs` are of x86_64-linux or aarch64-linux",
         ),
+        "image-and-own-disks": (
+            "its VM variant starts from an image by a boot loader (virtualisation.useBootLoader), which has no other disk",
+            "leave out --nixos-disks declared, or useBootLoader in virtualisation.vmVariant.virtualisation",
+        ),
         "test-node": (
             "a node of a NixOS test is the VM that the test starts, and cannot be made into anything else",
             "leave --nixos-backend and generations to hosts of nixosConfigurations",

@@ -127,8 +127,8 @@ def cannot(host: HostConfig, what: str, remedy: str = "") -> MachineError:
     before = f"{remedy}; or " if remedy else ""
     return MachineError(
         f"{host.name}: its own disks cannot be made: {what}",
-        remedy=f"{before}run it with the disk of build-vm (--nixos-disks default), or make it fit in the host's"
-        " virtualisation.vmVariant; what can be made is in 'Hosts with their own disks'",
+        remedy=f"{before}run it with the disk of build-vm (--nixos-disks default), or judge a specialisation of it"
+        f" that declares others ({host.name}^NAME); what can be made is in 'Hosts with their own disks'",
     )
 
 

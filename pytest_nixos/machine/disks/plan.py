@@ -247,5 +247,5 @@ class DiskPlan:
                 self._host,
                 f"the LUKS device {luks.name} is unlocked by none of its VM: nobody may be asked"
                 " (headless), and it has no key file",
-                "give it a key file, or leave headless out in the host's virtualisation.vmVariant",
+                "give it a key file, or leave headless out",
             )

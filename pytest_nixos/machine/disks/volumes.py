@@ -170,7 +170,10 @@ class Layout:
 
 def _words(volume: Volume) -> str:
     inner = ", ".join(_words(v) for v in volume.inside.values())
-    name = {"member": f"member of {volume.name}", "further": f"more of {volume.name}"}.get(
-        volume.kind, volume.kind
-    )
+    said = {
+        "member": f"member of {volume.name}",
+        "further": f"more of {volume.name}",
+        "nothing": "unformatted",
+    }
+    name = said.get(volume.kind, volume.kind)
     return f"{name} ({inner})" if inner else name

@@ -20,7 +20,7 @@ from pytest_nixos.machine.boot.news import BootNews
 from pytest_nixos.machine.boot.post_mortem import ask_failed_units, with_failed_units
 from pytest_nixos.machine.boot.remedies import VM_REMEDIES
 from pytest_nixos.machine.boot.settle import SettleLimits
-from pytest_nixos.machine.capabilities import BootsFrom, PortState
+from pytest_nixos.machine.capabilities import BootsFrom, PortState, PulledDisk
 from pytest_nixos.machine.channel.transport import SerialChannel
 from pytest_nixos.machine.command import Transport
 from pytest_nixos.machine.console import Console, Trouble
@@ -32,6 +32,7 @@ from pytest_nixos.machine.network.guest_address import (
 from pytest_nixos.machine.network.prober import FrameProber
 from pytest_nixos.machine.network.stand_in import HandedOver
 from pytest_nixos.machine.network.wire import FrameLink
+from pytest_nixos.machine.qemu.disks import plug_disk, pull_disk
 from pytest_nixos.machine.qemu.qmp import QmpMonitor, plug_network_cards, throttle_disks
 from pytest_nixos.machine.qemu.screen import screendump
 from pytest_nixos.machine.serial_process import SerialProcess
@@ -350,6 +351,14 @@ class VmRunning:
             shutil.copyfile(shot, file)
         finally:
             shot.unlink(missing_ok=True)
+
+    def pull_disk(self, disk: str) -> PulledDisk:
+        """Take a SCSI disk out without a warning."""
+        return pull_disk(self.qmp, disk)
+
+    def plug_disk(self, pulled: PulledDisk) -> None:
+        """Put a disk back."""
+        plug_disk(self.qmp, pulled)
 
     def stop(self) -> None:
         """End QEMU and remove everything that it left; never raises, safe to call twice."""

@@ -243,11 +243,16 @@ else if chosen == "boot-loader" then
 else
   let
     machine = asVm "vmVariant" "vm" image.storeImage;
+    byBootLoader = safe.get machine.config [ "virtualisation" "useBootLoader" ] false;
   in
+  # Its root would be the image that nixpkgs makes, with a root file system of its own.
+  if ownDisks && byBootLoader then
+    { problem = "image-and-own-disks"; }
+  else
   machine
   // {
     inherit ownDisks;
-    withoutBootLoader = !(safe.get machine.config [ "virtualisation" "useBootLoader" ] false);
+    withoutBootLoader = !byBootLoader;
     snapshot = {
       inherit (image) refusal;
       changed = if image.storeImage then image.changed machine.config else { };

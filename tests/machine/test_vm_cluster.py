@@ -74,6 +74,29 @@ OTHER_FLAKE = """
 """
 
 
+LEAF_FLAKE = """
+{
+  inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-25.11";
+  outputs = { self, nixpkgs }: {
+    nixosConfigurations.leaf = nixpkgs.lib.nixosSystem {
+      system = "x86_64-linux";
+      modules = [ ./base.nix {
+        networking.hostName = "leaf";
+        networking.useDHCP = false;
+        networking.interfaces.eth0.ipv4.addresses = [ { address = "10.20.0.20"; prefixLength = 24; } ];
+        networking.firewall.allowedTCPPorts = [ 4222 ];
+        services.nats = {
+          enable = true;
+          serverName = "leaf";
+          settings.leafnodes.remotes = [ { url = "nats-leaf://10.20.0.11:7422"; } ];
+        };
+      } ];
+    };
+  };
+}
+"""
+
+
 def make_flake(directory: Path, text: str) -> Path:
     """Write a flake of hosts that rest on the example's base."""
     directory.mkdir()
@@ -91,6 +114,13 @@ def test_on_named_cards_of_two_flakes(tmp_path: Path) -> None:
 def test_on_a_vm_of_its_own(tmp_path: Path) -> None:
     own = make_flake(tmp_path / "own", FLAKE)
     run_on(f"{own}#lone", tmp_path, "guest_own_cards.py", cwd=tmp_path)
+
+
+@pytest.mark.parametrize("backend", ["container", "vm"])
+def test_nats(tmp_path: Path, backend: str) -> None:
+    make_flake(tmp_path / "other", LEAF_FLAKE)
+    more = ("--nixos-backend", backend)
+    run_on(f"{EXAMPLES}#nats-1", tmp_path, "guest_nats.py", cwd=tmp_path, more=more)
 
 
 def test_on_a_cluster_of_vms(tmp_path: Path) -> None:

@@ -134,12 +134,13 @@ let
           type = acc.type.typeMerge d.options.type;
           repeated = filter (a: acc ? ${a} && d.options ? ${a}) [ "default" "example" "description" "apply" ];
         in
-        if acc.declarations == [ ] then d.options // { declarations = [ d.file ]; type = d.options.type or types.unspecified; }
-        else if repeated != [ ] || (d.options ? type && acc ? type && type == null)
+        if repeated != [ ] || (d.options ? type && acc ? type && type == null)
         then throw "The option `${showOption loc}' in `${d.file}' is already declared in ${showFiles acc.declarations}."
-        else acc // d.options // { type = if d.options ? type then type else acc.type; declarations = acc.declarations ++ [ d.file ]; };
+        else
+          acc // d.options // { declarations = acc.declarations ++ [ d.file ]; } // optionalAttrs (d.options ? type && acc ? type) { inherit type; };
     in
-    foldl' join { declarations = [ ]; } declarations;
+    # A declaration without a type, as one that adds an `apply`, leaves the type to the others.
+    { type = types.unspecified; } // foldl' join { declarations = [ ]; } declarations;
 
   evalOption = loc: option: definitions:
     let

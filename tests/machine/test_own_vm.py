@@ -10,8 +10,9 @@ import os
 import pytest
 
 from pytest_nixos.local.process import SubprocessRunner
-from pytest_nixos.nix.argv import NixSettings
-from pytest_nixos.nix.expression import Instrumentation
+from pytest_nixos.local.timing import Deadline
+from pytest_nixos.nix.argv import NixSettings, eval_argv
+from pytest_nixos.nix.expression import Instrumentation, evaluation_expression
 from pytest_nixos.nix.flake import Flake
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.refs import FlakeRef
@@ -40,6 +41,28 @@ HOSTS = """
         options = ordinary.options // {
           virtualisation = builtins.mapAttrs (_: option: removeAttrs option [ "definitionsWithLocations" ]) ordinary.options.virtualisation;
         };
+      };
+      asking = nixpkgs.lib.nixosSystem {
+        system = "x86_64-linux";
+        modules = [
+          ({ lib, ... }: {
+            networking.hostName = "it";
+            virtualisation.vmVariant = _: builtins.trace "the variant's modules are evaluated" {
+              virtualisation.memorySize = 700;
+              virtualisation.cores = lib.mkForce 3;
+              virtualisation.mountHostNixStore = lib.mkForce false;
+            };
+          })
+        ];
+      };
+      sharing = nixpkgs.lib.nixosSystem {
+        system = "x86_64-linux";
+        modules = [
+          {
+            networking.hostName = "it";
+            virtualisation.vmVariant.virtualisation.sharedDirectories.data = { source = "/srv"; target = "/srv"; };
+          }
+        ];
       };
       own = nixpkgs.lib.nixosSystem {
         system = "x86_64-linux";
@@ -83,3 +106,46 @@ def test_a_host_that_makes_its_vm_by_itself_keeps_it(flake: Flake) -> None:
     config = flake.evaluate("own", backend="vm")
     assert config.program == "bin/run-own-vm"
     assert config.derivation.endswith("-own-vm-of-900.drv")
+
+
+def test_what_the_host_asks_is_told_beside_what_its_machine_has(flake: Flake) -> None:
+    config = flake.evaluate("asking", backend="vm")
+    assert config.vm is not None
+    assert (config.vm.memory_mib, config.vm.cores) == (700, 3)
+    told = {
+        path: pair for path, pair in config.changed.items() if path.startswith("virtualisation")
+    }
+    assert told == {
+        "virtualisation.memorySize": (700, 900),
+        "virtualisation.graphics": (True, False),
+        "virtualisation.restrictNetwork": (False, True),
+        "virtualisation.useNixStoreImage": (False, True),
+        "virtualisation.sharedDirectories": (["shared", "xchg"], []),
+    }
+    # By default the store is shared and writable.
+    ordinary = flake.evaluate("ordinary", backend="vm").changed
+    assert ordinary["virtualisation.mountHostNixStore"] == (True, False)
+    assert ordinary["virtualisation.writableStore"] == (True, False)
+    assert ordinary["virtualisation.sharedDirectories"] == (["nix-store", "shared", "xchg"], [])
+
+
+def test_a_host_with_shares_keeps_them_all(flake: Flake) -> None:
+    config = flake.evaluate("sharing", backend="vm")
+    assert config.snapshot_refusal == "it mounts a share of the host machine (data)"
+    assert not {p for p in config.changed if "Store" in p or "sharedDirectories" in p}
+    assert config.machine_file_systems is not None
+    assert {"/srv", "/nix/.ro-store", "/tmp/xchg"} <= set(config.machine_file_systems)
+
+
+def test_the_modules_of_a_vm_are_evaluated_once(flake: Flake) -> None:
+    """What the host asks of its VM is read in the machine, and not in a VM of its own."""
+    expression = evaluation_expression(
+        "asking",
+        backend="vm",
+        instrumentation=Instrumentation(channel_script="s", snapshot=True),
+        options=(),
+    )
+    argv = eval_argv(flake.nix.settings, flake.ref, "nixosConfigurations", expression)
+    done = flake.nix.runner.run(argv, deadline=Deadline.after(300))
+    assert done.exit_status == 0, done.stderr_text
+    assert done.stderr_text.count("the variant's modules are evaluated") == 1

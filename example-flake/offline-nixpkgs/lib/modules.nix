@@ -139,6 +139,7 @@ let
         then throw "The option `${showOption loc}' in `${d.file}' is already declared in ${showFiles acc.declarations}."
         else acc // d.options // optionalAttrs bothTyped { type = merged; } // { declarations = acc.declarations ++ [ d.file ]; };
     in
+    # A declaration without a type, as one that adds an `apply`, leaves the type to the others.
     { type = types.unspecified; } // foldl' join { declarations = [ ]; } declarations;
 
   evalOption = loc: option: definitions:

@@ -66,20 +66,25 @@ let
 
   wanted = all: builtins.removeAttrs all request.skippedFacts;
 
-  # What the host's own VM variant asks for stands there, before the instrumentation has its say.
+  # What the host asks of its own VM, before the instrumentation has its say.
   ownVm =
-    if host ? asMachine then
+    let
+      asked = safe.get machine [ "config" "system" "build" "pytestNixosVm" "asked" ] null;
+      valueOf = name: safe.get asked [ name "value" ] null;
+    in
+    if asked == null then
       { }
     else
-    {
-      vm = {
-        inherit (facts host.config.virtualisation.vmVariant) vm;
+      {
+        inherit (facts {
+          virtualisation = {
+            memorySize = valueOf "memorySize";
+            cores = valueOf "cores";
+            graphics = valueOf "graphics";
+            restrictNetwork = if asked ? restrictNetwork then valueOf "restrictNetwork" else false;
+          };
+        }) vm;
       };
-      boot-loader = {
-        inherit (facts host.config.virtualisation.vmVariantWithBootLoader) vm;
-      };
-    }
-    .${machine.backend} or { };
 
   declared = wanted (facts host.config // ownVm);
   inMachine = wanted (facts machine.config);

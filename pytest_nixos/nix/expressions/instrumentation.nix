@@ -6,7 +6,8 @@
 # timesyncd: whether the host asks the internet for the time, where a stand-in for that answers; null leaves what the VM has.
 # cards: the network cards that it gets, see cards.nix; none for the one of the run script.
 # isMember: whether it is a machine of a cluster, whose networks are the plugin's; each card of others is on a user network of QEMU.
-# storeImage: the store comes as an image and nothing is shared with the host machine, so that QEMU can save the VM.
+# storeImage: the store may come as an image, with nothing shared with the host machine, so that QEMU can save the VM.
+# saved: whether it shall be one that can be saved; without, the store is an image only where shares would come over virtiofs.
 {
   channelScript,
   memoryMiB,
@@ -14,6 +15,7 @@
   restrictNetwork,
   timesyncd,
   storeImage,
+  saved,
   cards,
   isMember,
 }:
@@ -30,7 +32,7 @@ let
   # systemd in stage 1 may mount a share before its driver is there, where nothing else waits for a disk or udev is slow, and ends in
   # emergency mode (nixpkgs 240175). Up to 24.05 the initrd has no modprobe@.service, by which later releases wait for it.
   sharesBySystemd =
-    (config.boot.initrd.systemd.enable or false) && !storeImage && !(knows [ "virtualisation" "qemu" "enableSharedMemory" ]);
+    (config.boot.initrd.systemd.enable or false) && !asImage && !(declares [ "qemu" "enableSharedMemory" ]);
   pointOf =
     tag: share: if tag == "nix-store" && config.virtualisation.writableStore then "/nix/.ro-store" else share.target;
 
@@ -49,13 +51,83 @@ let
       ]
     ) (builtins.tail cards)
   );
+
+  # Whether nixpkgs declares an option of a VM. Those of `replaced` are declared here too, without a default.
+  declares = path: (lib.attrByPath path { } options.virtualisation) ? default;
+
+  # Where nixpkgs shares directories over virtiofs, a run without snapshots has its store as an image too: virtiofsd is one more
+  # process with rights of its own, and nothing that the plugin needs comes over a share. A host that declares shares keeps it.
+  asImage = storeImage && declares [ "useNixStoreImage" ] && (saved || declares [ "qemu" "enableSharedMemory" ]);
+
+  # What the machine has in place of what its host asks of its VM: from one to the other, by path.
+  #
+  # Each is an `apply` and no stronger definition: that would hide the host's, and what the host asks could then be told only by one
+  # more evaluation of all its modules.
+  replaced = [
+    {
+      path = [ "graphics" ];
+      has = _: false;
+    }
+    {
+      path = [ "restrictNetwork" ];
+      has = _: restrictNetwork;
+    }
+    {
+      path = [ "memorySize" ];
+      has = value: if memoryMiB != null then memoryMiB else value;
+    }
+    {
+      path = [ "cores" ];
+      has = value: if cores != null then cores else value;
+    }
+    {
+      path = [ "useNixStoreImage" ];
+      has = value: asImage || value;
+    }
+    # Up to 24.05 a writable store makes the image a derivation that is built in a VM of its own; the plugin puts
+    # an overlay over the store of the running guest instead.
+    {
+      path = [ "writableStore" ];
+      has = value: !asImage && value;
+    }
+    {
+      path = [ "mountHostNixStore" ];
+      has = value: !asImage && value;
+    }
+    {
+      path = [ "sharedDirectories" ];
+      has = value: if asImage then { } else value;
+    }
+    # Shares come over virtiofs there, which needs shared guest memory. Where nothing is shared, that memory would only keep
+    # QEMU from saving the VM.
+    {
+      path = [ "qemu" "enableSharedMemory" ];
+      has = _: !asImage;
+    }
+  ];
+  declaration =
+    { path, has }:
+    lib.setAttrByPath path (lib.mkOption { apply = value: if declares path then has value else value; });
+
+  # What the host asks, as the option's own type merges it: { value; priority; }.
+  asked =
+    path:
+    let
+      option = lib.getAttrFromPath path options.virtualisation;
+      definitions = lib.zipListsWith (file: value: { inherit file value; }) option.files option.definitions;
+    in
+    {
+      value = option.type.merge option.loc definitions;
+      priority = option.highestPrio;
+    };
 in
 {
   _file = "pytest-nixos instrumentation";
 
-  options = lib.optionalAttrs (!isMember && cards != [ ]) {
-    virtualisation.qemu.networkingOptions = lib.mkOption { apply = map withAddress; };
-  };
+  options.virtualisation = lib.foldl' lib.recursiveUpdate { } (
+    map declaration replaced
+    ++ lib.optional (!isMember && cards != [ ]) { qemu.networkingOptions = lib.mkOption { apply = map withAddress; }; }
+  );
 
   config = {
     systemd.services.pytest-nixos-channel = {
@@ -152,40 +224,25 @@ in
       );
     };
 
-    virtualisation = {
-      graphics = lib.mkForce false;
-    }
-    // lib.optionalAttrs (memoryMiB != null) { memorySize = lib.mkForce memoryMiB; }
-    // lib.optionalAttrs (cores != null) { cores = lib.mkForce cores; }
-    // lib.optionalAttrs (knows [ "virtualisation" "restrictNetwork" ]) {
-      restrictNetwork = lib.mkForce restrictNetwork;
-    }
-    // lib.optionalAttrs (knows [ "virtualisation" "fileSystems" ]) {
-      fileSystems = lib.mkIf sharesBySystemd (
-        lib.mapAttrs' (
-          tag: share: lib.nameValuePair (pointOf tag share) { options = [ "x-systemd.after=systemd-modules-load.service" ]; }
-        ) config.virtualisation.sharedDirectories
+    virtualisation =
+      lib.optionalAttrs (knows [ "virtualisation" "fileSystems" ]) {
+        fileSystems = lib.mkIf sharesBySystemd (
+          lib.mapAttrs' (
+            tag: share: lib.nameValuePair (pointOf tag share) { options = [ "x-systemd.after=systemd-modules-load.service" ]; }
+          ) config.virtualisation.sharedDirectories
+        );
+      }
+      # A member's cards come on QEMU's command line, with the networks of the plugin.
+      // lib.optionalAttrs (isMember || cards != [ ]) {
+        qemu.networkingOptions = if isMember then lib.mkForce [ ] else lib.mkAfter userNetworks;
+      };
+
+    # For machine.nix, which has the config alone.
+    system.build.pytestNixosVm = {
+      inherit asImage;
+      asked = lib.foldl' lib.recursiveUpdate { } (
+        map ({ path, ... }: lib.setAttrByPath path (asked path)) (builtins.filter ({ path, ... }: declares path) replaced)
       );
-    }
-    // lib.optionalAttrs storeImage {
-      useNixStoreImage = lib.mkForce true;
-      # Up to 24.05 a writable store makes the image a derivation that is built in a VM of its own; the plugin puts
-      # an overlay over the store of the running guest instead.
-      writableStore = lib.mkForce false;
-      sharedDirectories = lib.mkForce { };
-    }
-    // lib.optionalAttrs (storeImage && knows [ "virtualisation" "mountHostNixStore" ]) {
-      mountHostNixStore = lib.mkForce false;
-    }
-    // {
-      qemu =
-        # A member's cards come on QEMU's command line, with the networks of the plugin.
-        lib.optionalAttrs (isMember || cards != [ ]) { networkingOptions = if isMember then lib.mkForce [ ] else lib.mkAfter userNetworks; }
-        # Shares come over virtiofs there, which needs shared guest memory. Where nothing is shared, that memory would only keep
-        # QEMU from saving the VM.
-        // lib.optionalAttrs (knows [ "virtualisation" "qemu" "enableSharedMemory" ]) {
-          enableSharedMemory = lib.mkForce (!storeImage);
-        };
     };
   };
 }

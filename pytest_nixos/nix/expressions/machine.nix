@@ -2,10 +2,9 @@
 #
 # backend: auto, vm, boot-loader (a VM with a disk and boot loader of its own), member (a VM whose network cards are the host's own and
 # whose networks the plugin makes), container, or ssh (a host that runs already).
-# instrumentation: from { storeImage; cards; isMember; timesyncd; } to the module for a VM.  standIn: whether a stand-in for the internet answers.
+# instrumentation: from { storeImage; saved; cards; isMember; timesyncd; } to the module for a VM.  standIn: whether a stand-in for the internet answers.
 # delta: module for either, {} for none.
-# saving: what store-image.nix says about the host's VM.
-# testSecrets: what test-secrets.nix makes of a host.  cardsOf: what cards.nix makes of its config.
+# saving: what store-image.nix says about VMs.  cardsOf: what cards.nix makes of the host's config.
 # testSecrets: what test-secrets.nix makes of a host.
 # declaredDisks: what declared-disks.nix makes of a host; ownDisks: whether it was asked for.
 {
@@ -22,8 +21,6 @@
 }:
 host:
 let
-  image = saving host;
-
   declaredContainer = safe.get host.config [ "boot" "isContainer" ] false;
 
   chosen =
@@ -134,6 +131,7 @@ let
         imports = [
           (instrumentation {
             inherit storeImage isMember;
+            saved = saving.wanted;
             cards = if isMember then declaredCards else ownCards (option.definitionsWithLocations or null);
             timesyncd = if standIn && !isMember then safe.get host.config [ "services" "timesyncd" "enable" ] null else null;
           })
@@ -242,7 +240,12 @@ else if chosen == "boot-loader" then
   }
 else
   let
-    machine = asVm "vmVariant" "vm" image.storeImage;
+    # What keeps a VM from having its store as an image is seen on one that has it: nearly always there is nothing, and what the host
+    # asks of its own VM need not be evaluated by itself.
+    made = asVm "vmVariant" "vm";
+    withImage = made true;
+    image = saving.of withImage.config;
+    machine = if image.isFit then withImage else made false;
     byBootLoader = safe.get machine.config [ "virtualisation" "useBootLoader" ] false;
   in
   # Its root would be the image that nixpkgs makes, with a root file system of its own.
@@ -253,8 +256,5 @@ else
   // {
     inherit ownDisks;
     withoutBootLoader = !byBootLoader;
-    snapshot = {
-      inherit (image) refusal;
-      changed = if image.storeImage then image.changed machine.config else { };
-    };
+    snapshot = { inherit (image) refusal changed; };
   }

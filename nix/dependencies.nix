@@ -21,4 +21,5 @@
   "pyrage"
   "libpass"
   "pyyaml"
+  "asyncssh"
 ]

@@ -7,11 +7,17 @@
   networking.firewall.allowedTCPPorts = [
     4222 # clients
     6222 # routes
+    7422 # leaf nodes
   ];
   networking.hosts = {
     "10.20.0.11" = [ "nats-1" ];
     "10.20.0.12" = [ "nats-2" ];
     "10.20.0.13" = [ "nats-3" ];
+  };
+
+  services.prometheus.exporters.node = {
+    enable = true;
+    openFirewall = true;
   };
 
   services.nats = {
@@ -24,6 +30,7 @@
         max_memory_store = 67108864;
         max_file_store = 268435456;
       };
+      leafnodes.listen = "0.0.0.0:7422";
       cluster = {
         name = "example";
         listen = "0.0.0.0:6222";

@@ -10,7 +10,7 @@
   outputs = { self, debian }:
     let
       system = "x86_64-linux";
-      nixosSystem = arguments: import ./nixos/eval-config.nix ({ inherit lib; nixpkgs = self; } // arguments // { inherit pkgsFor; });
+      nixosSystem = arguments: import ./nixos/lib/eval-config.nix ({ inherit lib; nixpkgs = self; } // arguments // { inherit pkgsFor; });
       lib = import ./lib // { inherit nixosSystem; };
       pkgsFor = _: import ./pkgs { inherit lib system; debian = debian.outPath; };
     in

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.cli.command import Commands
-from pytest_nixos.cli.default_flake import default_flake
+from pytest_nixos.cli.default_flake import default_flakes
 from pytest_nixos.cli.nix_options import add_nix_options, nix_settings
 from pytest_nixos.errors import SettingsError
+from pytest_nixos.nix.homes import host_named
 from pytest_nixos.nix.refs import HostSelection
 
 __all__ = ["add"]
@@ -37,6 +38,8 @@ def _build(options: argparse.Namespace) -> Iterator[str]:
     selection = HostSelection.parse(options.host, cwd=Path.cwd())
     if selection.host is None:
         raise SettingsError(f"{options.host}: names no host", remedy="write REF#HOST")
-    flake = default_flake(selection.flake, nix_settings(options), snapshot=options.snapshot)
-    config = flake.evaluate(selection.host.attr, backend=options.backend)
+    flakes = default_flakes(nix_settings(options), snapshot=options.snapshot)
+    host = host_named(flakes, selection)
+    flake = flakes.of(host.flake)
+    config = flake.evaluate(host.attr, backend=options.backend)
     yield str(flake.build(config, gc_root=options.gc_root))

@@ -1,31 +1,42 @@
-"""``pytest-nixos shell``, ``console`` and ``run``: a host's machine at hand, started as for a test.
+"""``pytest-nixos shell``, ``console`` and ``run``: a host's machine at hand, started as for a test, or
+one that runs already.
 
-All have pytest start the machine, so that snapshots, sandbox, limits and the way down are those of
+What starts one has pytest do so, so that snapshots, sandbox, limits and the way down are those of
 any run, and so are the options and the ini file of the project.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
+import json
 import os
 import shlex
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pytest_nixos.cli.command import CommandEnd, Commands
-from pytest_nixos.errors import SettingsError
+from pytest_nixos.errors import NixosError, SettingsError
+from pytest_nixos.machine.door.visitor import find_door
+from pytest_nixos.machine.guest_program import MOST_WRITTEN, GuestProgram
+from pytest_nixos.machine.terminal import attach
 from pytest_nixos.nix.refs import HostSelection
 
-__all__ = ["add"]
+__all__ = ["add", "names_host", "ssh_in_new_machine"]
 
 #: Stands for a command where the console is wanted; bash text holds no NUL.
 CONSOLE = "\0console"
+#: Stands before ssh's own words, as JSON, where ssh is wanted.
+SSH = "\0ssh"
 #: Descriptor of what the guest says as it says it.
 GUEST_OUTPUT = 9
 _ITEM = "pytest_nixos.plugin.by_hand"
+_FULL_S = 0.05
 _QUIET = ("-qq", "-s", "--no-header", "-n", "0", "-p", "no:cacheprovider")
 
 
@@ -36,9 +47,10 @@ def add(commands: Commands) -> None:
     console = commands.add_parser("console", help="show a host's console, and go on showing it")
     console.set_defaults(command=_console)
     run = commands.add_parser("run", help="run a command as root in a host's machine")
-    run.set_defaults(command=_run)
+    run.set_defaults(command=_run, behind=())
     for parser in (shell, console, run):
-        parser.add_argument("host", metavar="REF#HOST")
+        running = "" if parser is console else "|NAME"
+        parser.add_argument("host", metavar=f"REF#HOST{running}")
         parser.add_argument(
             "arguments",
             nargs=argparse.REMAINDER,
@@ -48,7 +60,9 @@ def add(commands: Commands) -> None:
 
 
 def _shell(options: argparse.Namespace) -> Iterator[str]:
-    raise CommandEnd(_on_machine(options.host, options.arguments, ""))
+    if names_host(options.host):
+        raise CommandEnd(_on_machine(options.host, options.arguments, ""))
+    raise CommandEnd(attach(find_door(options.host)))
     yield  # a generator, as every command
 
 
@@ -58,29 +72,61 @@ def _console(options: argparse.Namespace) -> Iterator[str]:
 
 
 def _run(options: argparse.Namespace) -> Iterator[str]:
-    before, dashes, words = _parted(options.arguments)
-    if not (dashes and words):
+    words: Sequence[str] = options.behind
+    if not words:
         raise SettingsError(
             "run: no command",
             remedy="write it behind two dashes: pytest-nixos run .#web -- systemctl --failed",
         )
     # One word is bash text, several are a program and its arguments, as for ssh's users.
     command = words[0] if len(words) == 1 else shlex.join(words)
-    raise CommandEnd(_on_machine(options.host, before, command))
+    if names_host(options.host):
+        raise CommandEnd(_on_machine(options.host, options.arguments, command))
+    raise CommandEnd(_in_running_machine(options.host, command))
     yield  # a generator, as every command
 
 
-def _parted(arguments: Sequence[str]) -> tuple[Sequence[str], bool, Sequence[str]]:
-    if "--" not in arguments:
-        return arguments, False, ()
-    place = arguments.index("--")
-    return arguments[:place], True, arguments[place + 1 :]
+def ssh_in_new_machine(host: str, arguments: Sequence[str], command: Sequence[str]) -> int:
+    """Start a host's machine, have ssh enter it, and return ssh's exit status.
+
+    :param arguments: options of pytest.
+    :param command: words for ssh, none for a shell.
+    """
+    return _on_machine(host, arguments, SSH + json.dumps(list(command)))
+
+
+def names_host(text: str) -> bool:
+    """Whether `text` is a host of a flake, and no name of a running machine."""
+    return HostSelection.parse(text, cwd=Path.cwd()).host is not None
+
+
+def _in_running_machine(name: str, command: str) -> int:
+    """Run bash text in a machine that runs, with this process's streams."""
+    door = find_door(name)
+    with GuestProgram(door, command) as program:
+        if not sys.stdin.isatty():
+            threading.Thread(target=_bring, args=(program,), daemon=True).start()
+        while (printed := program.read()) is not None:
+            for stream, data in ((sys.stdout, printed.stdout), (sys.stderr, printed.stderr)):
+                stream.buffer.write(data)
+                stream.flush()
+    return program.exit_status or 0
+
+
+def _bring(program: GuestProgram) -> None:
+    with contextlib.suppress(NixosError):
+        while data := os.read(0, MOST_WRITTEN):
+            while data:
+                data = data[program.write(data) :]
+                time.sleep(_FULL_S if data else 0.0)
+        program.end_input()
 
 
 def _on_machine(host: str, arguments: Sequence[str], command: str) -> int:
     """Return the command's exit status, or pytest's where there was no machine.
 
-    :param command: bash text, ``""`` for a shell, :data:`CONSOLE` for the console.
+    :param command: bash text, ``""`` for a shell, :data:`CONSOLE` for the console, :data:`SSH` and
+        ssh's words for ssh.
     """
     if HostSelection.parse(host, cwd=Path.cwd()).host is None:
         raise SettingsError(f"{host}: names no host", remedy="write REF#HOST")

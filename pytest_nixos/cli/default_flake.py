@@ -10,13 +10,18 @@ from pytest_nixos.nix.flake import Flake, Flakes
 from pytest_nixos.nix.refs import FlakeRef
 from pytest_nixos.nix.store import Nix
 
-__all__ = ["default_flake"]
+__all__ = ["default_flake", "default_flakes"]
 
 
 def default_flake(ref: FlakeRef, settings: NixSettings, *, snapshot: bool = False) -> Flake:
-    """Return the flake of `ref`, or the hosts of a file.
+    """Return the flake of `ref`, or the hosts of a file; see :func:`default_flakes`."""
+    return default_flakes(settings, snapshot=snapshot).of(ref)
 
-    :param snapshot: whether the state of its VMs can be saved, as with ``--nixos-snapshot auto``.
+
+def default_flakes(settings: NixSettings, *, snapshot: bool = False) -> Flakes:
+    """Return the flakes of a command.
+
+    :param snapshot: whether the state of their VMs can be saved, as with ``--nixos-snapshot auto``.
     """
     instrumentation = Instrumentation(channel_script=guest_script(), snapshot=snapshot)
-    return Flakes(Nix(runner=SubprocessRunner(), settings=settings), instrumentation).of(ref)
+    return Flakes(Nix(runner=SubprocessRunner(), settings=settings), instrumentation)

@@ -14,12 +14,13 @@ from pathlib import Path
 from pytest_nixos import __version__
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.cli.command import CommandEnd, Commands
-from pytest_nixos.cli.default_flake import default_flake
+from pytest_nixos.cli.default_flake import default_flakes
 from pytest_nixos.cli.needs import Need, State, Surroundings, needs
 from pytest_nixos.errors import MachineError, SettingsError
 from pytest_nixos.machine.vm.programs import find_qemu_img
 from pytest_nixos.machine.vm.run_script import find_run_script, parse_run_script
 from pytest_nixos.nix.argv import NixSettings
+from pytest_nixos.nix.homes import host_named
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.refs import HostSelection
 
@@ -72,8 +73,9 @@ def _surroundings(options: argparse.Namespace) -> Surroundings:
     if selection.host is None:
         raise SettingsError(f"{options.host}: names no host", remedy="write REF#HOST")
     overrides = tuple((name, ref) for name, ref in options.override_input)
-    flake = default_flake(selection.flake, NixSettings(override_inputs=overrides))
-    return _with_host(around, flake.evaluate(selection.host.attr, backend=options.backend))
+    flakes = default_flakes(NixSettings(override_inputs=overrides))
+    host = host_named(flakes, selection)
+    return _with_host(around, flakes.of(host.flake).evaluate(host.attr, backend=options.backend))
 
 
 def _with_host(around: Surroundings, host: HostConfig) -> Surroundings:

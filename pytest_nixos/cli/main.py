@@ -5,11 +5,11 @@ test.
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
 
 from pytest_nixos import __version__
-from pytest_nixos.cli import build, by_hand, cache, ci, controls, diff, doctor, hosts, trend
 from pytest_nixos.cli.command import Command, CommandEnd
 from pytest_nixos.cli.nix_options import in_words_of_the_command
 from pytest_nixos.errors import NixosError
@@ -17,6 +17,19 @@ from pytest_nixos.local.text import printable, printable_lines
 
 __all__ = ["main"]
 
+#: Modules of this room, each with the commands that it adds, in the order that people see.
+_MODULES = {
+    "doctor": ("doctor",),
+    "hosts": ("hosts",),
+    "build": ("build",),
+    "by_hand": ("shell", "console", "run"),
+    "machines": ("machines", "ssh", "ssh-config", "ssh-proxy"),
+    "controls": ("controls",),
+    "diff": ("diff",),
+    "trend": ("trend",),
+    "ci": ("ci",),
+    "cache": ("cache",),
+}
 _USAGE_EXIT = 4  # as pytest's own
 
 
@@ -24,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0, 4 where the user's command is wrong, or
     what the command says.
     """
-    options = _parser().parse_args(arguments)
+    options = _parsed(sys.argv[1:] if arguments is None else list(arguments))
     command: Command = options.command
     try:
         for text in command(options):
@@ -42,10 +55,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parsed(words: list[str]) -> argparse.Namespace:
+    """Read the command line. What stands behind two dashes is nobody's here but the command's own:
+    argparse drops the dashes themselves where they come first.
+    """
+    at = words.index("--") if "--" in words else len(words)
+    options = _parser(words[0] if words else "").parse_args(words[:at])
+    if at < len(words):
+        if not hasattr(options, "behind"):
+            return _parser().parse_args(words)
+        options.behind = words[at + 1 :]
+    return options
+
+
+def _parser(word: str = "") -> argparse.ArgumentParser:
+    """Declare the command `word`, or all where it is none: each loads what it works with, and a
+    shell does not wait for the judge.
+    """
     parser = argparse.ArgumentParser(prog="pytest-nixos", description=__doc__)
     parser.add_argument("--version", action="version", version=f"pytest-nixos {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (doctor, hosts, build, by_hand, controls, diff, trend, ci, cache):
-        command.add(commands)
+    wanted = [module for module, words in _MODULES.items() if word in words] or _MODULES
+    for module in wanted:
+        importlib.import_module(f"pytest_nixos.cli.{module}").add(commands)
     return parser

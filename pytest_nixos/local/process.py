@@ -33,6 +33,7 @@ __all__ = [
     "SubprocessRunner",
     "die_with_parent",
     "find_tool",
+    "live_without_parent",
     "owned_process",
     "reap_orphans",
     "start_on_terminal",
@@ -241,6 +242,11 @@ def die_with_parent(parent_pid: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent_pid:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def live_without_parent() -> None:
+    """Take back what :func:`die_with_parent` asked of the kernel."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, 0)
 
 
 def reap_orphans(pgid: int) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from pytest_nixos.errors import MachineError
 from pytest_nixos.local.locks import lock_exclusive
 from pytest_nixos.local.remove_tree import remove_tree
 
-__all__ = ["RunDirectory", "run_directory", "sweep"]
+__all__ = ["RunDirectory", "living_directories", "run_directory", "sweep"]
 
 _PREFIX = "pytest-nixos-"
 _LOCK = "owner.lock"
@@ -76,6 +77,19 @@ def sweep(base: Path) -> None:
                     (path / _LOCK).touch(mode=0o600)
             elif time.time() - path.lstat().st_mtime > _YOUNG_S:
                 path.rmdir()  # what a killed session's own helpers left empty; a kept one is not
+
+
+def living_directories() -> Iterator[Path]:
+    """Yield the run directories of this user whose owner lives, wherever they are made: another
+    shell may have another ``$TMPDIR``.
+    """
+    for base in dict.fromkeys((_base(), Path("/tmp"))):  # noqa: S108 - only directories of this user count
+        for path in base.glob(f"{_PREFIX}*"):
+            with contextlib.suppress(OSError):
+                status = path.lstat()
+                own = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
+                if own and (path / _LOCK).is_file() and not _is_orphan(path / _LOCK):
+                    yield path
 
 
 def _locked(path: Path) -> int:

@@ -6,13 +6,13 @@ import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import BrokenMachineError, MachineError
 from pytest_nixos.local.pace import Pace, Pacer
 from pytest_nixos.local.timing import Deadline
-from pytest_nixos.machine.capabilities import BootsFrom, PortState, Powered, Resettable
+from pytest_nixos.machine.capabilities import BootsFrom, Displayed, PortState, Powered, Resettable
 from pytest_nixos.machine.command import (
     DEFAULT_COMMAND_TIMEOUT_S,
     CommandResult,
@@ -29,6 +29,7 @@ from pytest_nixos.nix.host_facts import HostConfig
 __all__ = [
     "Backend",
     "BackendName",
+    "Cloning",
     "Machine",
     "MachineSpec",
     "NetworkCard",
@@ -145,6 +146,18 @@ class Backend(Protocol):
         ...
 
 
+@runtime_checkable
+class Cloning(Protocol):
+    """A backend that can start a machine from its snapshot."""
+
+    def clone(self, spec: MachineSpec, *, deadline: Deadline) -> Running:
+        """Start a machine from its snapshot, or not at all.
+
+        :raises MachineError: if there is none, or it does not start; nothing is left running.
+        """
+        ...
+
+
 class Machine:
     """One running instance of a host config.
 
@@ -199,21 +212,28 @@ class Machine:
         """
         return self._live()
 
-    def start(self) -> None:
+    def start(self, *, clone_only: bool = False) -> None:
         """Start the machine and wait until its root command channel answers.
 
+        :param clone_only: start it from its snapshot, or not at all.
         :raises BootError: if it does not come up within ``spec.boot_timeout_s``.
+        :raises MachineError: if it was to be a clone, and there is no snapshot of it.
         """
         if self.state is not State.NEW:
             raise MachineError(
                 f"{self.name}: cannot start a machine that is {self.state.value}",
                 remedy="make a new machine",
             )
+        start = self.backend.start
+        if clone_only:
+            if not isinstance(self.backend, Cloning):
+                raise MachineError(
+                    f"{self.name}: its backend has no snapshots", remedy="start it by a boot"
+                )
+            start = self.backend.clone
         self.state = State.STARTING
         try:
-            self._running = self.backend.start(
-                self.spec, deadline=Deadline.after(self.spec.boot_timeout_s)
-            )
+            self._running = start(self.spec, deadline=Deadline.after(self.spec.boot_timeout_s))
         except BaseException:
             self.state = State.BROKEN
             raise
@@ -246,6 +266,21 @@ class Machine:
         :raises MachineError: if it has no such user.
         """
         return UserSession(self, user)
+
+    def screenshot(self, file: Path) -> None:
+        """Write what the machine's screen shows, a desktop or a text console, as PNG.
+
+        :param file: is made or overwritten.
+        :raises MachineError: if the machine has no screen, as a container or a live host, or QEMU is
+            older than 7.1.
+        """
+        running = self.running
+        if not isinstance(running, Displayed):
+            raise MachineError(
+                f"{self.name}: a {self.backend.name.place} has no screen",
+                remedy="ask for a VM: --nixos-backend vm, or @pytest.mark.nixos_requires('vm')",
+            )
+        running.screenshot(file)
 
     def shell(self, command: str = "exec bash -l") -> int:
         """Run a command in the guest on the terminal of whoever runs pytest; by default a root

@@ -8,19 +8,25 @@ offers none.
 from __future__ import annotations
 
 import enum
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from pytest_nixos.local.timing import Deadline
 
 __all__ = [
     "BootsFrom",
+    "Displayed",
     "Freezable",
     "Pluggable",
     "PortState",
     "Powered",
     "Preflight",
+    "Pullable",
+    "PulledDisk",
     "Resettable",
     "Throttled",
+    "disk_id",
 ]
 
 
@@ -100,6 +106,18 @@ class Pluggable(Protocol):
 
 
 @runtime_checkable
+class Displayed(Protocol):
+    """A machine with a screen."""
+
+    def screenshot(self, file: Path) -> None:
+        """Write what its screen shows as PNG.
+
+        :raises MachineError: if it has no screen.
+        """
+        ...
+
+
+@runtime_checkable
 class Throttled(Protocol):
     """A machine whose disks can be slowed down."""
 
@@ -108,6 +126,45 @@ class Throttled(Protocol):
 
         :raises MachineError: if it has no disk that could be slowed down, or one is as fast as
             before.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PulledDisk:
+    """A disk that is out of its machine.
+
+    :param disk: by the name that the kernel first gave it (``sda``).
+    :param file: its image.
+    :param image_format: as QEMU calls it (``qcow2``).
+    """
+
+    disk: str
+    file: str
+    image_format: str
+
+
+def disk_id(disk: str) -> str:
+    """Return the id by which QEMU knows the device of a disk that can be pulled."""
+    return f"pytest-nixos-disk-{disk}"
+
+
+@runtime_checkable
+class Pullable(Protocol):
+    """A machine whose disks can be pulled."""
+
+    def pull_disk(self, disk: str) -> PulledDisk:
+        """Take a disk out without a warning.
+
+        :param disk: by the name that the kernel first gave it (``sda``).
+        :raises MachineError: if it has no such disk, or that disk cannot be pulled.
+        """
+        ...
+
+    def plug_disk(self, pulled: PulledDisk) -> None:
+        """Put a disk back.
+
+        :raises MachineError: if it cannot be.
         """
         ...
 

@@ -17,6 +17,7 @@ __all__ = [
     "LuksDevice",
     "OllamaSettings",
     "PortRange",
+    "SoftwareRaid",
     "SwapDevice",
     "Unit",
     "User",
@@ -346,12 +347,14 @@ class LuksDevice:
     :param name: of the opened device, below ``/dev/mapper``.
     :param key_file: where stage 1 reads its key, ``""`` where it asks for a passphrase.
     :param header: where its header lies, ``""`` for on the device.
+    :param headless: it has no key file, and nobody may be asked for a passphrase.
     """
 
     name: str
     device: str
     key_file: str = ""
     header: str = ""
+    headless: bool = False
 
     @classmethod
     def parse_all(cls, entries: Mapping[str, Mapping[str, Json]]) -> dict[str, Self]:
@@ -362,9 +365,23 @@ class LuksDevice:
                 device=data["device"],
                 key_file=data["keyFile"],
                 header=data["header"],
+                headless=data["headless"] and not data["keyFile"],
             )
             for key, data in entries.items()
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoftwareRaid:
+    """``boot.swraid``: whether arrays of mdraid are assembled, and mdadm.conf(5)."""
+
+    enable: bool
+    conf: str
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Json]) -> Self:
+        """Read what ``facts.nix`` says of it."""
+        return cls(enable=data["enable"], conf=data["mdadmConf"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

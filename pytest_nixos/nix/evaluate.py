@@ -5,6 +5,7 @@ All of them work with Nix 2.8 to 2.35 and Lix, and none writes the user's flake 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,13 @@ from pytest_nixos.nix.expression import (
     Instrumentation,
     evaluation_expression,
     file_hosts_expression,
+    home_hosts_expression,
     test_nodes_expression,
 )
 from pytest_nixos.nix.failures import (
     EvalInterrupted,
     ImageRefused,
+    NoHosts,
     evaluation_failure,
     flake_failure,
     no_such_host,
@@ -33,7 +36,7 @@ from pytest_nixos.nix.isolate import Isolation
 from pytest_nixos.nix.log import NixLog
 from pytest_nixos.nix.metadata import input_names, source_path, unknown_inputs
 from pytest_nixos.nix.owners import Circumstances
-from pytest_nixos.nix.refs import FileRef, FlakeRef, HostRef, NixosTestRef
+from pytest_nixos.nix.refs import FileRef, FlakeRef, HomesRef, HostRef, NixosTestRef
 from pytest_nixos.nix.store import Nix, parsed_json
 
 __all__ = [
@@ -53,6 +56,7 @@ __all__ = [
 Json = Any
 
 CONFIGURATIONS = "nixosConfigurations"
+_HOMES = "homeConfigurations"
 Measured = Callable[[int], None]
 
 _METADATA_S = 600.0
@@ -153,6 +157,12 @@ def apply_to_hosts(
     lacks_it = answer.exit_status != 0 and any(_NO_OUTPUT in error.text for error in log.errors)
     if lacks_it and isinstance(host.flake, NixosTestRef):
         raise no_such_test(host.flake)
+    if lacks_it and isinstance(host.flake, HomesRef):
+        raise NoHosts(
+            f"{host.flake}: this flake has no {_HOMES}",
+            remedy=f"name a flake with homes: {_HOMES}.NAME ="
+            " home-manager.lib.homeManagerConfiguration { ... }",
+        )
     if answer.exit_status != 0:
         raise evaluation_failure(host, log, answer.exit_status, _around(nix, metadata))
     return parsed_json(answer, str(host))
@@ -193,6 +203,9 @@ def _evaluated(nix: Nix, subject: HostRef, output: str, expression: str, log: Ni
     if isinstance(subject.flake, NixosTestRef) and output == CONFIGURATIONS:
         output = subject.flake.attribute
         expression = test_nodes_expression(expression)
+    if isinstance(subject.flake, HomesRef) and output == CONFIGURATIONS:
+        output = _HOMES
+        expression = home_hosts_expression(expression)
     try:
         return nix.run(eval_argv(nix.settings, subject.flake, output, expression), log, limit_s)
     except ProcessTimeout as err:
@@ -263,7 +276,27 @@ def host_document(
         raise
     except EvalError as err:
         document = Isolation(evaluate, asked.options).document(err)
+    except NoHosts:
+        homes = _homes_instead(nix, host, metadata)
+        if homes:
+            raise no_such_host(host, (), homes) from None
+        raise
+    if document.get("problem") == "no-host":
+        raise no_such_host(host, document["known"], _homes_instead(nix, host, metadata))
     return checked(host, document)
+
+
+def _homes_instead(nix: Nix, host: HostRef, metadata: Mapping[str, Json]) -> Sequence[str]:
+    """Return the names of a flake's homes, for whoever named no host of it; none where they do not
+    evaluate, since that is not what is wrong.
+    """
+    if type(host.flake) is FlakeRef:
+        with contextlib.suppress(EvalError):
+            names = apply_to_output(
+                nix, host.flake, _HOMES, "builtins.attrNames", metadata=metadata
+            )
+            return names or ()
+    return ()
 
 
 def checked(host: HostRef, document: Json) -> Mapping[str, Json]:

@@ -26,6 +26,7 @@ __all__ = [
     "expression_sources",
     "file_hosts_expression",
     "generation_expression",
+    "home_hosts_expression",
     "image_expression",
     "names_expression",
     "option_names",
@@ -167,6 +168,16 @@ def test_nodes_expression(expression: str) -> str:
         f"test: (\n{expression}\n) ((\n{sources['test-nodes.nix']}\n)"
         f" {{ nodeAsHost = (\n{sources['test-node.nix']}\n); }} test)"
     )
+
+
+def home_hosts_expression(expression: str) -> str:
+    """Return the function that applies `expression`, which is one of ``nixosConfigurations``, to a
+    flake's ``homeConfigurations``.
+
+    :raises SettingsError: if the text is longer than an argument may be.
+    """
+    source = expression_sources()["home-hosts.nix"]
+    return _fitting(f"homes: (\n{expression}\n) ((\n{source}\n) homes)")
 
 
 def option_names(path: str) -> tuple[str, ...]:

@@ -25,25 +25,29 @@ from pytest_nixos.nix.known_failures import (
 from pytest_nixos.nix.log import NixLog, NixMessage
 from pytest_nixos.nix.owners import Circumstances, owners_reason
 from pytest_nixos.nix.places import Places
-from pytest_nixos.nix.refs import FileRef, FlakeRef, HostRef, NixosTestRef
+from pytest_nixos.nix.refs import FileRef, FlakeRef, HomesRef, HostRef, NixosTestRef
 
 __all__ = [
     "Circumstances",
     "EvalInterrupted",
     "ImageRefused",
+    "NoHosts",
     "by_hand",
     "evaluation_failure",
     "flake_failure",
     "killed",
     "no_hosts",
+    "no_hosts_or_homes",
     "no_such_host",
     "no_such_input",
+    "none_evaluates",
     "not_a_machine",
     "own_words",
     "recognised",
 ]
 
 _SHOWN_NAMES = 20
+_SHOWN_REASONS = 5
 
 
 # Up to 2.8 Nix collects garbage while it filters a source, and then reads the wrong stack: how much memory it took so far decides.
@@ -55,6 +59,10 @@ _CRASHED = (
 
 class EvalInterrupted(EvalError):
     """An evaluation did not come to an end: killed, or out of time."""
+
+
+class NoHosts(FlakeError):
+    """A flake without the output that holds what was asked for."""
 
 
 class ImageRefused(EvalError):
@@ -113,7 +121,8 @@ def evaluation_failure(
             detail=log.whole,
         )
     known = (
-        recognised(str(host.flake), log, (NO_HOSTS, *OF_A_FILE), FlakeError)
+        recognised(str(host.flake), log, (NO_HOSTS,), NoHosts)
+        or recognised(str(host.flake), log, OF_A_FILE, FlakeError)
         or out_of_memory
         or owners_reason(subject, host.flake, log, around)
         or recognised(subject, log, (*PACKAGES, PURE, _no_channel(around.settings)), EvalError)
@@ -160,7 +169,8 @@ def _evaluated_by_hand(host: HostRef, settings: NixSettings) -> str:
         )
         options = [word for pair in settings.nix_options for word in ("--option", *pair)]
         return shlex.join(("nix-instantiate", "--show-trace", *options, *words))
-    attribute = f"{host.flake}#{host.config}.system.build.toplevel.drvPath"
+    made = "home.activationPackage" if isinstance(host.flake, HomesRef) else "system.build.toplevel"
+    attribute = f"{host.flake}#{host.config}.{made}.drvPath"
     return by_hand(
         "eval",
         *flake_options(settings),
@@ -183,7 +193,34 @@ def by_hand(*words: str, settings: NixSettings | None = None) -> str:
 
 
 def _output(flake: FlakeRef) -> str:
-    return flake.attribute if isinstance(flake, NixosTestRef) else "nixosConfigurations"
+    if isinstance(flake, NixosTestRef):
+        return flake.attribute
+    return "homeConfigurations" if isinstance(flake, HomesRef) else "nixosConfigurations"
+
+
+def none_evaluates(failures: Sequence[NixosError]) -> NixosError:
+    """Tell why no host of a run evaluates: one failure as it is, several with each reason once.
+
+    :param failures: at least one.
+    """
+    told = {_reason(failure): failure for failure in reversed(failures)}
+    first, *others = reversed(told.values())
+    if not others:
+        return first
+    reasons = [*map(str, (first, *others[: _SHOWN_REASONS - 1]))]
+    more = len(others) + 1 - len(reasons)
+    if more > 0:
+        reasons.append(f"and {more} more")
+    return EvalError(
+        "no host evaluates:\n" + "\n".join(reasons),
+        remedy="mend one, or leave out with --nixos-flake REF#HOST what cannot be; the other hosts are then judged",
+        detail="\n".join(failure.detail for failure in (first, *others) if failure.detail),
+    )
+
+
+def _reason(failure: NixosError) -> str:
+    """Return what happened without the host that it happened to."""
+    return failure.message.partition(": ")[2] or failure.message
 
 
 def no_such_test(test: NixosTestRef) -> FlakeError:
@@ -191,6 +228,15 @@ def no_such_test(test: NixosTestRef) -> FlakeError:
     return FlakeError(
         f"{test}: has no output {test.attribute}",
         remedy=f"name a NixOS test as nix build does: {test}#checks.x86_64-linux.NAME",
+    )
+
+
+def no_hosts_or_homes(flake: FlakeRef) -> FlakeError:
+    """Say that the flake has neither of the outputs that hold hosts."""
+    return FlakeError(
+        f"{flake}: this flake has neither nixosConfigurations nor homeConfigurations",
+        remedy="name a flake that defines hosts as nixosConfigurations.NAME = nixpkgs.lib.nixosSystem { ... },"
+        " or homes as homeConfigurations.NAME = home-manager.lib.homeManagerConfiguration { ... }",
     )
 
 
@@ -208,13 +254,16 @@ def no_hosts(flake: FlakeRef) -> FlakeError:
             " a host is what nixpkgs' eval-config.nix returns, unchanged",
         )
     return FlakeError(
-        f"{flake}: nixosConfigurations is empty",
+        f"{flake}: {_output(flake)} is empty",
         remedy="add a host to the flake, or name another flake",
     )
 
 
-def no_such_host(host: HostRef, known: Sequence[str]) -> FlakeError:
-    """Say that the flake has no such host, and which it has."""
+def no_such_host(host: HostRef, known: Sequence[str], homes: Sequence[str] = ()) -> FlakeError:
+    """Say that the flake has no such host, and which it has.
+
+    :param homes: what the flake has among its ``homeConfigurations``.
+    """
     if isinstance(host.flake, FileRef):
         names = ", ".join(known[:_SHOWN_NAMES]) or "none"
         return FlakeError(
@@ -226,18 +275,31 @@ def no_such_host(host: HostRef, known: Sequence[str]) -> FlakeError:
             f"{host}: no such node; the test has {', '.join(known[:_SHOWN_NAMES]) or 'none'}",
             remedy="name one of these, or leave .nodes.NAME out for all of them",
         )
+    if host.attr in homes:
+        return FlakeError(
+            f"{host}: no such host; the flake has a home of this name",
+            remedy=f"name it as a home: {HostRef(HomesRef(host.flake.url), host.attr)}",
+        )
+    if not known and homes:
+        names = ", ".join(homes[:_SHOWN_NAMES])
+        return FlakeError(
+            f"{host}: no such host; the flake has none, and the homes {names}",
+            remedy=f"name a home: {HostRef(HomesRef(host.flake.url), homes[0])}",
+        )
     if not known:
         return FlakeError(
-            f"{host}: the nixosConfigurations of this flake are empty",
+            f"{host}: the {_output(host.flake)} of this flake are empty",
             remedy="add a host: nixosConfigurations.NAME = nixpkgs.lib.nixosSystem { ... }",
         )
-    near = difflib.get_close_matches(host.attr, known, n=1)
+    of_name = {home: HostRef(HomesRef(host.flake.url), home) for home in homes}
+    of_name |= {name: HostRef(host.flake, name) for name in known}
+    near = difflib.get_close_matches(host.attr, of_name, n=1)
     names = ", ".join(known[:_SHOWN_NAMES])
     more = f" and {len(known) - _SHOWN_NAMES} more" if len(known) > _SHOWN_NAMES else ""
     meant = (
-        f"did you mean {host.flake}#{near[0]}?"
+        f"did you mean {of_name[near[0]]}?"
         if near
-        else f"choose one of them: {host.flake}#{known[0]}"
+        else f"choose one of them: {HostRef(host.flake, known[0])}"
     )
     return FlakeError(f"{host}: no such host; the flake has {names}{more}", remedy=meant)
 
@@ -268,6 +330,18 @@ def not_a_machine(host: HostRef, problem: str) -> NixosError:
         "no-vm-variant": (
             "its nixpkgs has no option virtualisation.vmVariant",
             "use NixOS 22.05 or later, or --nixos-backend container",
+        ),
+        "no-home": (
+            "this entry is not a home of home-manager: it has no `activationPackage` or no `pkgs`",
+            "make it with home-manager.lib.homeManagerConfiguration of release 21.11 or later",
+        ),
+        "home-elsewhere": (
+            "this home is for another kind of system than Linux, which no NixOS machine can carry",
+            "name a home whose `pkgs` are of x86_64-linux or aarch64-linux",
+        ),
+        "image-and-own-disks": (
+            "its VM variant starts from an image by a boot loader (virtualisation.useBootLoader), which has no other disk",
+            "leave out --nixos-disks declared, or useBootLoader in virtualisation.vmVariant.virtualisation",
         ),
         "test-node": (
             "a node of a NixOS test is the VM that the test starts, and cannot be made into anything else",

@@ -5,6 +5,7 @@ to what is built of it.
 from __future__ import annotations
 
 import contextlib
+import json
 import platform
 import shutil
 from collections.abc import Mapping, Sequence
@@ -44,7 +45,7 @@ from pytest_nixos.nix.kept import Kept
 from pytest_nixos.nix.log import ProgressSink
 from pytest_nixos.nix.metadata import subfolder
 from pytest_nixos.nix.rebuild import Rebuild, rebuild
-from pytest_nixos.nix.refs import FileRef, FlakeRef, HostRef, NixosTestRef
+from pytest_nixos.nix.refs import FileRef, FlakeRef, HomesRef, HostRef, NixosTestRef
 from pytest_nixos.nix.store import Nix
 
 __all__ = ["Flake", "FlakeHost", "Flakes", "UnreadableDocument"]
@@ -84,14 +85,23 @@ class Flake:
     Nothing is written to the user's files. Shells are entered in a copy.
 
     :param instrumentation: what a machine gets beside what its host declares.
+    :param same_as: the same flake, opened for another of its outputs.
     """
 
-    def __init__(self, ref: FlakeRef, nix: Nix, instrumentation: Instrumentation) -> None:
+    def __init__(
+        self,
+        ref: FlakeRef,
+        nix: Nix,
+        instrumentation: Instrumentation,
+        same_as: Flake | None = None,
+    ) -> None:
         self.ref = ref
         self.nix = nix
         self._instrumentation = instrumentation
+        self._same_as = same_as
         self._metadata: Mapping[str, Json] | None = None
         self._kept_answers: Kept | None = None
+        self._known: dict[str, HostConfig] = {}
         self._root: Path | None = None
         self._shells: dict[tuple[str, str], DevShell] = {}
         self._visits: dict[tuple[str, str, bool], ShellVisit] = {}
@@ -110,6 +120,8 @@ class Flake:
         :raises FlakeError: if the flake cannot be found, fetched or locked, or lacks an input to
             override.
         """
+        if self._same_as is not None:
+            return self._same_as.metadata
         if self._metadata is None:
             self._metadata = describe(self.nix, self.ref)
         return self._metadata
@@ -194,11 +206,15 @@ class Flake:
     ) -> HostConfig | None:
         """Return what :meth:`evaluate` would, if it is known without an evaluation."""
         names = _option_names(option_paths)
-        document = self._kept.instantiated(self._host_question(name, backend, names, where))
+        question = self._host_question(name, backend, names, where)
+        asked = json.dumps(question)
+        if asked in self._known:
+            return self._known[asked]
+        document = self._kept.instantiated(question)
         if document is None:
             return None
         with contextlib.suppress(UnreadableDocument):
-            return self._parsed(name, document, names, where)
+            return self._known.setdefault(asked, self._parsed(name, document, names, where))
         return None  # damaged, which counts as absent
 
     def evaluate(
@@ -468,7 +484,8 @@ class Flakes:
                 from pytest_nixos.nix.file_hosts import FileHosts
 
                 kind = FileHosts
-            self._opened[ref] = kind(ref, self.nix, self._instrumentation)
+            same = self.of(FlakeRef(ref.url)) if isinstance(ref, HomesRef) else None
+            self._opened[ref] = kind(ref, self.nix, self._instrumentation, same)
         return self._opened[ref]
 
 

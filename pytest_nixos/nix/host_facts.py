@@ -22,6 +22,7 @@ from pytest_nixos.nix.declared import (
     Firewall,
     LuksDevice,
     OllamaSettings,
+    SoftwareRaid,
     SwapDevice,
     Unit,
     User,
@@ -32,7 +33,7 @@ from pytest_nixos.nix.declared_cards import Card
 from pytest_nixos.nix.declared_secrets import Secrets
 from pytest_nixos.nix.definitions import Definitions
 from pytest_nixos.nix.differences import differences, sub_path
-from pytest_nixos.nix.refs import HostRef, NixosTestRef
+from pytest_nixos.nix.refs import HomesRef, HostRef, NixosTestRef
 from pytest_nixos.nix.unit_needs import UnitNeed, names_path, needs_of
 
 __all__ = ["Fact", "HostConfig", "host_facts", "parse_host_config"]
@@ -76,6 +77,10 @@ class HostConfig:
         machine).
     :param backend: ``vm`` or ``container``: what `derivation` builds.
     :param luks_devices: names of what stage 1 unlocks; `luks` tells more of each.
+    :param swraid: ``None`` where the release has no such option.
+    :param crypttab: crypttab(5), by which stage 2 opens devices.
+    :param disko: the devices that disko makes, reduced to what a layout needs (``facts.nix``);
+        empty where the host does not use it.
     :param own_disks: whether the machine has the disks that the host declares, and not those of
         ``build-vm``.
     :param initrd_text: commands and units of stage 1 that may name devices.
@@ -181,6 +186,15 @@ class HostConfig:
             compared=False,
         ),
     ] = field(default_factory=dict)
+    swraid: Annotated[
+        SoftwareRaid | None,
+        Fact(path="boot.swraid", parse=SoftwareRaid.parse, compared=False),
+    ] = None
+    crypttab: Annotated[str, Fact(path="environment.etc.crypttab", absent="", compared=False)] = ""
+    disko: Annotated[
+        Mapping[str, Json],
+        Fact(path="disko.devices", absent=MappingProxyType({}), compared=False),
+    ] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -193,6 +207,15 @@ class HostConfig:
         test's.
         """
         return isinstance(self.ref.flake, NixosTestRef)
+
+    @property
+    def home_user(self) -> str | None:
+        """Whose home it is, where the host is a home of ``homeConfigurations`` on a plain machine;
+        ``None`` otherwise.
+        """
+        if not isinstance(self.ref.flake, HomesRef):
+            return None
+        return next((user.name for user in self.users.values() if user.is_normal), None)
 
     @property
     def unit_needs(self) -> tuple[UnitNeed, ...]:

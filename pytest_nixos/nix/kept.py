@@ -11,7 +11,7 @@ from typing import Any
 from pytest_nixos.nix.cache import evaluation_key
 from pytest_nixos.nix.evaluate import describe
 from pytest_nixos.nix.metadata import content_identity
-from pytest_nixos.nix.refs import FlakeRef, NixosTestRef
+from pytest_nixos.nix.refs import FlakeRef, HomesRef, NixosTestRef
 from pytest_nixos.nix.store import Nix
 
 __all__ = ["Kept"]
@@ -59,8 +59,10 @@ class Kept:
     def _key(self, question: Mapping[str, object]) -> str | None:
         if self._identity is None:
             return None
-        of_test = {"test": self._ref.attribute} if isinstance(self._ref, NixosTestRef) else {}
-        return evaluation_key({"locked": self._identity, **of_test, **question})
+        of = {"test": self._ref.attribute} if isinstance(self._ref, NixosTestRef) else {}
+        if isinstance(self._ref, HomesRef):
+            of = {"output": "homeConfigurations"}
+        return evaluation_key({"locked": self._identity, **of, **question})
 
     def _identified(self, metadata: Mapping[str, Json]) -> str | None:
         """Return what the flake, its inputs and the Nix that reads them are known by.

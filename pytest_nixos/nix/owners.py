@@ -43,6 +43,10 @@ _MISSING = re.compile(
     rf"(?:getting status of|opening file|path) ['\"](?P<path>{SOURCE_ROOT}/[^'\"\n]+)['\"]"
     r":? (?:No such file or directory|does not exist)"
 )
+_NO_DIRECTORY = re.compile(
+    r"(?:getting status of|opening file|cannot read file|path|repository) ['\"](?:file://)?(?P<path>/[^'\"\n]+)['\"]"
+    r":? (?:No such file or directory|does not exist|not found)"
+)
 # From 2.34 on, of a source that lies in a repository on this machine.
 _MISSING_IN_GIT = re.compile(
     rf"Path {_QUOTED.format('below')} (?:in the repository|does not exist in Git repository)"
@@ -98,7 +102,14 @@ def owners_reason(
     """Return the error that explains a failure for which the flake's owner has a reason,
     ``None`` if it is another.
     """
-    for explain in (_newer_lock, _input_out_of_reach, _locked_by_git_crypt, _not_in_source):
+    explanations = (
+        _newer_lock,
+        _input_out_of_reach,
+        _input_not_there,
+        _locked_by_git_crypt,
+        _not_in_source,
+    )
+    for explain in explanations:
         error = explain(subject, flake, log, around)
         if error is not None:
             return error
@@ -134,9 +145,7 @@ def _input_out_of_reach(
     if _UNREACHABLE.search(text) is None:
         return None
     whole = log.whole
-    url = next((m["url"] for p in _FETCHED if (m := p.search(whole)) is not None), "")
-    names = [m["name"] for m in _INPUT.finditer(whole)]
-    name = max(names, key=len) if names else input_by_url(around.metadata or {}, _by_forge(url))
+    name, url = _fetched(whole, around)
     if name is None or url == flake.url:
         return None
     said = [line.strip() for line in log.plain if _GIT_SAYS.match(line)]
@@ -145,11 +154,43 @@ def _input_out_of_reach(
     host = re.sub(r"^\w+://(?:[^@/]*@)?", "", repository).partition("/")[0].partition(":")[0]
     return FlakeError(
         f"{subject}: the input {name} ({url or 'of an unknown URL'}) cannot be fetched: {words}",
-        remedy=f"give it from elsewhere: --nixos-override-input {shlex.quote(name)} path:DIR;"
+        remedy=f"give it from elsewhere: --nixos-override-input {shlex.quote(name)} path:DIR"
+        if repository.startswith("file:")
+        else f"give it from elsewhere: --nixos-override-input {shlex.quote(name)} path:DIR;"
         f" or let ssh reach it: ssh-add, until this works: git ls-remote {shlex.quote(repository)};"
         f" or give credentials: --nixos-nix-option access-tokens {host or 'HOST'}=TOKEN, or a line in ~/.netrc",
         detail=whole,
     )
+
+
+def _input_not_there(
+    subject: str, flake: FlakeRef, log: NixLog, around: Circumstances
+) -> NixosError | None:
+    """Explain an input that is a directory of this machine, or of its owner's, and not there."""
+    found = _NO_DIRECTORY.search(_text(log))
+    if found is None or re.match(SOURCE_ROOT, found["path"]):
+        return None
+    name, url = _fetched(log.whole, around)
+    if name is None or url == flake.url:
+        return None
+    given = dict(around.settings.override_inputs).get(name)
+    quoted = shlex.quote(name)
+    return FlakeError(
+        f"{subject}: the input {name} ({url or given or 'of an unknown URL'}) is not there:"
+        f" no such file or directory: {re.sub('^/+', '/', found['path'])}",
+        remedy=f"correct the path: --nixos-override-input {quoted} path:DIR"
+        if given is not None
+        else f"give it from where it lies here: --nixos-override-input {quoted} path:DIR",
+        detail=log.whole,
+    )
+
+
+def _fetched(whole: str, around: Circumstances) -> tuple[str | None, str]:
+    """Return the name and URL of the input that Nix was about, as far as it says so."""
+    url = next((m["url"] for p in _FETCHED if (m := p.search(whole)) is not None), "")
+    names = [m["name"] for m in _INPUT.finditer(whole)]
+    name = max(names, key=len) if names else input_by_url(around.metadata or {}, _by_forge(url))
+    return name, url
 
 
 def _locked_by_git_crypt(

@@ -12,6 +12,7 @@ from pytest_nixos.errors import SettingsError
 __all__ = [
     "FileRef",
     "FlakeRef",
+    "HomesRef",
     "HostRef",
     "HostSelection",
     "NixosTestRef",
@@ -22,6 +23,7 @@ __all__ = [
 
 _A_FILE = "name a Nix file: ./default.nix, /etc/nixos/configuration.nix; a flake is --nixos-flake"
 _CONFIGURATIONS = "nixosConfigurations."
+_HOMES = "homeConfigurations"
 _NODES = ".nodes."
 _FORGES = ("github", "gitlab", "sourcehut")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -129,9 +131,14 @@ class NixosTestRef(FlakeRef):
 
 
 @dataclass(frozen=True, slots=True, order=True)
+class HomesRef(FlakeRef):
+    """The ``homeConfigurations`` of a flake, whose homes are hosts; its `url` is the flake's."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
 class HostRef:
     """One host of a flake: ``flake#attr``, where `attr` names an entry of ``nixosConfigurations``;
-    or one node of a NixOS test.
+    or one node of a NixOS test, or a home of ``homeConfigurations``.
 
     The attribute name may hold dots and dashes; it is one name, never a path, as for
     ``nixos-rebuild``. ``web^gaming`` is the specialisation ``gaming`` of ``web``, where no entry
@@ -153,6 +160,8 @@ class HostRef:
         """The host's evaluated config as an attribute path of its flake."""
         if isinstance(self.flake, NixosTestRef):
             return f"{self.flake.attribute}.nodes.{nix_quote(self.attr)}"
+        if isinstance(self.flake, HomesRef):
+            return f"{_HOMES}.{nix_quote(self.attr)}.config"
         parent, _, child = self.attr.rpartition("^")
         path = f"{nix_quote(self.attr)}.config"
         if parent and child:
@@ -167,40 +176,54 @@ class HostRef:
             return f"{self.flake}#{self.flake.attribute}{_NODES}{self.attr}"
         if isinstance(self.flake, FileRef):
             return f"{shlex.quote(self.flake.url)} -A {shlex.quote(self.attr)}"
-        plain = not re.search(r'[#"]', self.attr) and not self.attr.startswith(_CONFIGURATIONS)
-        return f"{self.flake}#{self.attr if plain else nix_quote(self.attr)}"
+        plain = not re.search(r'[#"]', self.attr) and not self.attr.startswith(
+            (_CONFIGURATIONS, _HOMES)
+        )
+        name = self.attr if plain else nix_quote(self.attr)
+        return f"{self.flake}#{f'{_HOMES}.' if isinstance(self.flake, HomesRef) else ''}{name}"
 
 
 @dataclass(frozen=True, slots=True)
 class HostSelection:
-    """What one ``--nixos-flake`` names: one host, or with ``attr=None`` all hosts of the flake."""
+    """What one ``--nixos-flake`` names: one host, or with ``attr=None`` all hosts of the flake.
+
+    :param is_bare: whether the host was named without the output that it is of.
+    """
 
     flake: FlakeRef
     attr: str | None
+    is_bare: bool = field(default=False, compare=False)
 
     @classmethod
-    def parse(cls, text: str, *, cwd: Path) -> HostSelection:
-        """Read ``REF``, ``REF#HOST``, ``#HOST`` or ``REF#nixosConfigurations.HOST``.
+    def parse(cls, text: str, *, cwd: Path, asked_by: str = "--nixos-flake") -> HostSelection:
+        """Read ``REF``, ``REF#HOST``, ``#HOST`` or ``REF#nixosConfigurations.HOST``; of homes
+        ``REF#homeConfigurations`` and ``REF#homeConfigurations.NAME``.
 
         A host in quotes is a string of Nix, so that any name can be written: :func:`nix_quote`.
 
+        :param asked_by: whose value it is, for the error.
         :raises SettingsError: if the text has an empty host or more than one ``#``.
         """
         url, sep, fragment = text.partition("#")
         flake = FlakeRef.parse(url, cwd=cwd)
         if not sep:
             return cls(flake, None)
-        name = fragment.removeprefix(_CONFIGURATIONS)
+        if fragment == _HOMES:
+            return cls(HomesRef(flake.url), None)
+        is_bare = not fragment.startswith((_CONFIGURATIONS, f"{_HOMES}."))
+        if fragment.startswith(f"{_HOMES}."):
+            flake = HomesRef(flake.url)
+        name = fragment.removeprefix(_CONFIGURATIONS).removeprefix(f"{_HOMES}.")
         quoted = _QUOTED.fullmatch(name)
         attr = _unescaped(quoted["text"]) if quoted else name
         if not attr or (not quoted and "#" in name):
             raise SettingsError(
-                f"--nixos-flake {text!r}: no host name after '#'"
+                f"{asked_by} {text!r}: no host name after '#'"
                 if not attr
-                else f"--nixos-flake {text!r}: more than one '#'",
+                else f"{asked_by} {text!r}: more than one '#'",
                 remedy="write REF#HOST, for example .#myhost, or REF alone for all hosts",
             )
-        return cls(flake, attr)
+        return cls(flake, attr, is_bare)
 
     @classmethod
     def parse_test(cls, text: str, *, cwd: Path) -> HostSelection:

@@ -15,11 +15,12 @@ from pytest_nixos.errors import EvalError
 from pytest_nixos.local.memory import available_bytes
 from pytest_nixos.nix.failures import ImageRefused, no_hosts
 from pytest_nixos.nix.flake import Flakes
+from pytest_nixos.nix.homes import all_hosts, host_named
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.memory import EvaluationMemory
 from pytest_nixos.nix.refs import HostRef, HostSelection
 
-__all__ = ["Evaluated", "Question", "Room", "evaluate_hosts", "select_hosts"]
+__all__ = ["Evaluated", "Question", "Room", "evaluate_hosts", "recalled", "select_hosts"]
 
 # Where the kernel does not tell: enough for one at a time.
 _UNTOLD_BYTES = 1 << 20
@@ -73,18 +74,19 @@ class Evaluated:
 def select_hosts(flakes: Flakes, selections: Sequence[HostSelection]) -> tuple[HostRef, ...]:
     """Return the hosts that are selected, each once, in order.
 
+    :raises SettingsError: if a name is one of a host and of a home.
     :raises FlakeError: if a flake is not there or has no hosts.
     :raises EvalError: if a flake does not evaluate.
     """
     refs: dict[HostRef, None] = {}
     for selection in selections:
         if selection.host is not None:
-            refs[selection.host] = None
+            refs[host_named(flakes, selection)] = None
             continue
-        names = flakes.of(selection.flake).host_names()
-        if not names:
+        found = all_hosts(flakes, selection.flake)
+        if not found:
             raise no_hosts(selection.flake)
-        refs |= {HostRef(selection.flake, name): None for name in names}
+        refs |= dict.fromkeys(found)
     return tuple(refs)
 
 
@@ -108,7 +110,7 @@ def evaluate_hosts(
     :raises FlakeError: if a flake cannot be read or lacks one of the hosts.
     """
     distinct = tuple(dict.fromkeys(hosts))
-    found = {host: _recalled(flakes, host, question) for host in distinct}
+    found = {host: recalled(flakes, host, question) for host in distinct}
     unknown = [h for h in distinct if found[h].config is None and found[h].failure is None]
     room = room or Room.of_this_machine()
     memory = EvaluationMemory(flakes.nix.settings.cache)
@@ -123,7 +125,11 @@ def evaluate_hosts(
     return {**found, **_Queue(unknown, memory, room, work).finish()}
 
 
-def _recalled(flakes: Flakes, host: HostRef, question: Question) -> Evaluated:
+def recalled(flakes: Flakes, host: HostRef, question: Question) -> Evaluated:
+    """Return what an earlier evaluation of a host kept; nothing where there is none.
+
+    :raises FlakeError: if the flake cannot be read.
+    """
     started_s = time.monotonic()
     config: HostConfig | None = flakes.of(host.flake).known(
         host.attr,

@@ -14,6 +14,7 @@ from pytest_nixos.nix.definitions import Definition, Definitions, Spot
 from pytest_nixos.nix.expression import option_names
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.places import Places
+from pytest_nixos.nix.refs import HomesRef
 from pytest_nixos.place import How, Place
 
 __all__ = ["Whereabouts"]
@@ -126,7 +127,11 @@ class Whereabouts:
     def of_host(self) -> Place | None:
         """Where the flake defines the host itself, where that can be read in ``flake.nix``."""
         text = _text_of(self._root / self._folder / "flake.nix")
-        wanted = ("nixosConfigurations", self._host.name)
+        is_home = isinstance(self._host.ref.flake, HomesRef)
+        wanted = (
+            "homeConfigurations" if is_home else "nixosConfigurations",
+            self._host.name,
+        )
         for prefix in ((), ("outputs",), ("flake",)):
             binding = find_binding(text, (*prefix, *wanted))
             if binding is not None:

@@ -22,8 +22,13 @@ _MAX_BYTES = 131072
 # looked at.
 _READ = f"""
 command -v systemd-analyze >/dev/null || exit 127
-declare -a own=()
-for file in /etc/systemd/user/*.* /home/*/.config/systemd/user/*.* /root/.config/systemd/user/*.*; do
+declare -a own=() homes=(/root /home/*) at_home=()
+# People whose home lies elsewhere.
+while IFS=: read -r _ _ uid _ _ home _; do
+  [[ $uid == [1-9]+([0-9]) && $home != /home/* ]] && (( uid >= 1000 && uid < 30000 )) && homes+=("$home")
+done </etc/passwd
+for home in "${{homes[@]}}"; do at_home+=("$home"/.config/systemd/user/*.*); done
+for file in /etc/systemd/user/*.* "${{at_home[@]}}"; do
   [[ -f $file && $file != *@.* && $file == *.@(service|timer|socket|path|mount|target) ]] || continue
   [[ $file == /etc/systemd/user/* && $(readlink -f "$file") != */*-unit-*/* ]] && continue
   own+=("$file")
@@ -47,7 +52,7 @@ for folder in /run/user/*; do
     systemctl --user list-units --state=failed --all --plain --no-legend --no-pager --full
 done
 title dangling
-for home in /root /home/*; do
+for home in "${{homes[@]}}"; do
   find "$home" -maxdepth 4 -xdev -xtype l -lname '/nix/store/*' -print0 2>/dev/null | head -z -n 50 | {NAMES}
 done
 true

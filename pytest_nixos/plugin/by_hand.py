@@ -1,27 +1,34 @@
-"""What ``pytest-nixos shell``, ``console`` and ``run`` have pytest run: a machine as for any test, and
+"""What ``pytest-nixos shell``, ``console``, ``run`` and ``ssh`` have pytest run: a machine as for any test, and
 somebody's own commands on it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+from pytest_nixos.errors import MachineError
+from pytest_nixos.local.process import find_tool
 from pytest_nixos.local.text import printable
 from pytest_nixos.machine.base import Machine
+from pytest_nixos.machine.door.ssh_access import ssh_configuration_file
+from pytest_nixos.machine.door.visitor import open_doors
 
 __all__ = ["test_by_hand"]
 
 # As the command line writes them: pytest_nixos/cli/by_hand.py.
 _CONSOLE = "\0console"
+_SSH = "\0ssh"
 _GUEST_OUTPUT = 9
 _POLL_S = 0.1
 
 
 def test_by_hand(nixos_machine: Machine) -> None:
-    """Open a shell, show the console, or run the command that the command line left, and leave how
+    """Open a shell, show the console, have ssh enter, or run the command that the command line left, and leave how
     it ended.
     """
     answer = Path(os.environ["PYTEST_NIXOS_BY_HAND"])
@@ -31,6 +38,8 @@ def test_by_hand(nixos_machine: Machine) -> None:
         with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
             _show_console(nixos_machine)
         status = 0
+    elif command.startswith(_SSH):
+        status = _ssh(nixos_machine, json.loads(command.removeprefix(_SSH)))
     elif not command:
         status = nixos_machine.shell()
     else:
@@ -39,6 +48,24 @@ def test_by_hand(nixos_machine: Machine) -> None:
         (answer / "stderr").write_bytes(result.stderr)
         status = result.exit_status
     (answer / "status").write_text(str(status))
+
+
+def _ssh(machine: Machine, words: Sequence[str]) -> int:
+    """Have an ssh client of this machine enter, on the terminal and streams of who started it."""
+    ssh = find_tool("ssh", remedy="install openssh's client; pytest-nixos shell works without")
+    doors = [door for door in open_doors() if door.card.owner == os.getpid()]
+    if not doors:
+        raise MachineError(
+            f"{machine.name}: the {machine.backend.name.value} backend has no door for ssh",
+            remedy="a live host has its own ssh; run others as VM or container",
+        )
+    door = doors[-1]
+    machine.before_shell()
+    argv = [ssh, "-F", str(ssh_configuration_file(door)), door.card.name, *words]
+    client = os.posix_spawn(
+        ssh, argv, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, _GUEST_OUTPUT, 1)]
+    )
+    return os.waitstatus_to_exitcode(os.waitpid(client, 0)[1])
 
 
 def _show_console(machine: Machine) -> None:

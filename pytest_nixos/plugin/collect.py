@@ -317,7 +317,7 @@ def _selected(item: pytest.Item, session: NixosSession, packages: SuitePackages)
     control = control_of(item, session)
     if control is None:
         return True
-    if packages.contains(item.path) and not session.selects(control):
+    if packages.contains(item.path) and not session.selects(control, host_key_of(item)):
         return False
     suites = session.settings.suites
     return not suites or not packages.contains(item.path) or control.suite in suites

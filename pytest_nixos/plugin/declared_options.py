@@ -41,7 +41,9 @@ DEFAULT_SSH_AT_ONCE = 8
 
 
 class Keep(enum.Enum):
-    """``--nixos-keep``: whether a machine's run directory (console, disk) outlives it."""
+    """``--nixos-keep``: whether a machine outlives its run, or its run directory (console, disk)
+    outlives it.
+    """
 
     NEVER = "never"
     FAILED = "failed"
@@ -251,7 +253,7 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
         "keep",
         "never",
         {"choices": [choice.value for choice in Keep]},
-        "keep a machine's directory with console and disk",
+        "leave a machine running to be looked at (pytest-nixos machines), or keep the directory, with console and disk, of one that is not up",
     ),
     (
         "snapshot",

@@ -14,7 +14,7 @@ from pytest_nixos.nix.cache import EvaluationCache
 from pytest_nixos.nix.expression import Instrumentation
 from pytest_nixos.nix.flake import Flakes
 from pytest_nixos.nix.prepared import PreparedFlakes, read_prepared
-from pytest_nixos.nix.refs import HostRef
+from pytest_nixos.nix.refs import HomesRef, HostRef
 from pytest_nixos.nix.schedule import Question, select_hosts
 from pytest_nixos.nix.store import Nix
 from pytest_nixos.plugin.declared_options import DisksUse, NetworkUse, SnapshotUse
@@ -71,6 +71,7 @@ def open_session(
     else:
         refs = select_hosts(flakes, settings.flakes)
         named = {selection.host for selection in settings.flakes}
+        named |= {ref for ref in refs if isinstance(ref.flake, HomesRef)}
     asked = controls if settings.record is None else tuple(catalogue)
     return NixosSession(
         settings=settings,

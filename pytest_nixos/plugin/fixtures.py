@@ -29,7 +29,7 @@ from pytest_nixos.plugin.machines.ahead import LiveHosts
 from pytest_nixos.plugin.machines.launch import Launch
 from pytest_nixos.plugin.not_applicable import not_applicable
 from pytest_nixos.plugin.session import NixosSession
-from pytest_nixos.plugin.stash import EVIDENCE, PROGRESS, SESSION
+from pytest_nixos.plugin.stash import EVIDENCE, HEAD_START, PROGRESS, SESSION
 from pytest_nixos.standards.look import probes
 from pytest_nixos.standards.model import Control
 
@@ -261,8 +261,8 @@ def nixos_cluster(
     nixos_host_config: HostConfig,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Callable[..., Cluster]]:
-    """Start several hosts of the flake on their networks: ``nixos_cluster("web", "db")``, as VMs
-    with ``backend="vm"``; the same ones once.
+    """Start several hosts on their networks: ``nixos_cluster("web", "db")``, as VMs with
+    ``backend="vm"``; of another flake as ``"../infra#db"``. The same ones are started once.
     """
     from pytest_nixos.plugin.machines.captures import NetworkCaptures
     from pytest_nixos.plugin.machines.cluster import ClusterLaunch
@@ -271,8 +271,11 @@ def nixos_cluster(
     if session.recording is not None:
         not_applicable("a replay has no machine")
     with ClusterLaunch(
-        session.flakes.of(nixos_host_config.ref.flake),
+        session.flakes,
         session.settings,
+        own=nixos_host_config.ref.flake,
+        hosts={entry.key: entry.ref for entry in session.entries},
+        cwd=request.config.invocation_params.dir,
         progress=request.config.stash[PROGRESS],
         config=request.config,
         started_at_s=session.started_at_s,
@@ -397,11 +400,15 @@ def _machine(
     if live.has(key) and _is_shared(request):
         yield from _visited(request, live, key)
         return
-    launch = Launch(session, key, progress=progress, config=request.config, boot_loader=boot_loader)
+    config = request.config
+    ahead = None if boot_loader else config.stash.get(HEAD_START, None)
     reboots = boot_loader or request.fixturename == "nixos_rebooting_machine"
     shown = shown_once(entry) if _is_shared(request) else shown_apart(entry, reboots=reboots)
     with ExitStack() as stack:
         with shown, progress.speaking():
+            launch = (ahead and ahead.take(key)) or Launch(
+                session, key, progress=progress, config=config, boot_loader=boot_loader
+            )
             machine = stack.enter_context(launch)
         failed_before = request.session.testsfailed
         try:

@@ -8,6 +8,8 @@ only when needed.
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -58,12 +60,57 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
-    """With ``--nixos-watch`` let processes of their own do the runs, one after each change."""
-    if not config.getoption("nixos_watch") or config.option.help or config.option.collectonly:
+    """With ``--nixos-watch`` let processes of their own do the runs, one after each change; with
+    ``--nixos-keep`` let one that can outlive this one do the run.
+    """
+    if config.option.help or config.option.collectonly:
         return None
-    from pytest_nixos.plugin.watch.loop import in_watched_session, watch
+    if config.getoption("nixos_watch"):
+        from pytest_nixos.plugin.watch.loop import in_watched_session, watch
 
-    return None if in_watched_session() else watch(config)
+        return None if in_watched_session() else watch(config)
+    if not _keeps_machines(config):
+        return None
+    from pytest_nixos.plugin.machines.kept import fork_run
+
+    return fork_run(config)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True, specname="pytest_cmdline_main")
+def pytest_nixos_hold(
+    config: pytest.Config,
+) -> Generator[None, int | pytest.ExitCode | None, int | pytest.ExitCode | None]:
+    """In a process that does a run for another one, hold what is kept; it does not return."""
+    status: int | pytest.ExitCode | BaseException | None
+    try:
+        status = yield
+    except BaseException as err:
+        if not _holds(config):
+            raise
+        status = err
+    if _holds(config):
+        from pytest_nixos.plugin.machines.kept import KEPT, hold
+
+        hold(config.stash[KEPT], status)
+    assert not isinstance(status, BaseException)
+    return status
+
+
+def _holds(config: pytest.Config) -> bool:
+    kept = sys.modules.get("pytest_nixos.plugin.machines.kept")
+    return kept is not None and kept.KEPT in config.stash
+
+
+def _keeps_machines(config: pytest.Config) -> bool:
+    """Whether machines may be left running: where somebody wants it, in this very process."""
+    asked = config.getoption("nixos_keep") or config.getini("nixos_keep")
+    if asked == "never" or not any_given(config):
+        return False
+    from pytest_nixos.plugin.machines.kept import refusal
+
+    # xdist's workers have the machines, and end with the run.
+    workers = config.getoption("numprocesses", None) or config.getoption("tx", None)
+    return not (hasattr(config, "workerinput") or workers or refusal(os.environ))
 
 
 def _activated(config: pytest.Config) -> bool:
@@ -104,22 +151,46 @@ def _stay_out(config: pytest.Config) -> None:
 
         register_fixtures(config)
     else:
-        config.pluginmanager.register(WithoutHosts(), "nixos-without-hosts")
+        config.pluginmanager.register(WithoutHosts(config), "nixos-without-hosts")
 
 
 class WithoutHosts:
     """Registered where no host is given: a check that needs one is an error, and the other tests
     of the run are left alone.
+
+    testinfra's ``host`` is this machine where nobody names another. Beside checks of ours, or in a
+    flake, that is not what a test means by it: there it has to be asked for.
     """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._of_a_flake = any_given(config) or (config.rootpath / "flake.nix").is_file()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """See whether the tests are those of hosts, before any is deselected."""
+        self._of_a_flake = self._of_a_flake or any(map(_needs_host, items))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Stop before a check could run against the developer's own machine."""
-        if _needs_host(item):
+        this_machine = self._of_a_flake and _is_of_this_machine(item)
+        if this_machine or _needs_host(item):
             raise pytest.fail.Exception(
-                "needs a host: --nixos-flake REF#HOST, or nixos_flake in pytest's ini file",
+                "needs a host: --nixos-flake REF#HOST, or nixos_flake in pytest's ini file"
+                + ("; to test this machine: --hosts=local://" if this_machine else ""),
                 pytrace=False,
             )
+
+
+def _is_of_this_machine(item: pytest.Item) -> bool:
+    """Whether testinfra gives the test the machine that pytest runs on, since nothing names one."""
+    options = item.config.option
+    return (
+        "_testinfra_host" in getattr(item, "fixturenames", ())
+        and getattr(options, "hosts", None) is None
+        and getattr(options, "connection", None) is None
+        and not hasattr(getattr(item, "module", None), "testinfra_hosts")
+    )
 
 
 def _lists_fixtures(config: pytest.Config) -> bool:

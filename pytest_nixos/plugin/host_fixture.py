@@ -9,12 +9,17 @@ from __future__ import annotations
 import pytest
 
 from pytest_nixos.machine.base import Machine
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.testinfra import NixosHost, make_host
 
 __all__ = ["host"]
 
 
 @pytest.fixture(scope="session")
-def host(nixos_machine: Machine) -> NixosHost:
-    """Testinfra's Host of the running machine; see https://testinfra.readthedocs.io."""
-    return make_host(nixos_machine)
+def host(nixos_machine: Machine, nixos_host_config: HostConfig) -> NixosHost:
+    """Testinfra's Host of the running machine; see https://testinfra.readthedocs.io.
+
+    Of a home of ``homeConfigurations`` it is the machine as the home's user meets it.
+    """
+    user = nixos_host_config.home_user
+    return make_host(nixos_machine if user is None else nixos_machine.as_user(user))

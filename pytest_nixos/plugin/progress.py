@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import IO, TYPE_CHECKING, Protocol
 
@@ -26,7 +26,7 @@ from pytest_nixos.nix.log import BuildProgress, describe
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
-__all__ = ["LONG_S", "Progress"]
+__all__ = ["LONG_S", "HeldProgress", "Progress"]
 
 # After this long an item tells where it is, and then ever more seldom.
 LONG_S = 10.0
@@ -225,6 +225,49 @@ class Progress:
         self._stop_moving()
         if self._terminal_copy is not None:
             self._terminal_copy.close()
+
+
+class HeldProgress:
+    """What is told of a step that nobody waits for yet: kept, and passed on when somebody does."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._lock = threading.Lock()
+        self._kept: list[Callable[[], None]] | None = []
+
+    def release(self) -> None:
+        """Tell what was kept, in its order; what comes from now on is told at once."""
+        with self._lock:
+            kept, self._kept = self._kept or [], None
+        for tell in kept:
+            tell()
+
+    def speaking(self) -> AbstractContextManager[None]:
+        """See :meth:`Progress.speaking`."""
+        return self._progress.speaking()
+
+    def say(self, text: str) -> None:
+        """See :meth:`Progress.say`."""
+        self._pass_on(lambda: self._progress.say(text))
+
+    def build(self, progress: BuildProgress) -> None:
+        """See :meth:`Progress.build`."""
+        self._pass_on(lambda: self._progress.build(progress))
+
+    def boot(self, event: BootEvent) -> None:
+        """See :meth:`Progress.boot`."""
+        self._pass_on(lambda: self._progress.boot(event))
+
+    def hush(self) -> None:
+        """See :meth:`Progress.hush`."""
+        self._progress.hush()
+
+    def _pass_on(self, tell: Callable[[], None]) -> None:
+        with self._lock:
+            if self._kept is not None:
+                self._kept.append(tell)
+                return
+        tell()
 
 
 class _Watch:

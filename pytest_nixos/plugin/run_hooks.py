@@ -22,6 +22,7 @@ from pytest_nixos.plugin.host_failure import (
     refuse_failed,
     refuse_failed_rebooting,
 )
+from pytest_nixos.plugin.machines.head_start import HeadStart
 from pytest_nixos.plugin.not_applicable import not_applicable
 from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.progress import Progress
@@ -30,7 +31,7 @@ from pytest_nixos.plugin.record.maker import FindingMaker
 from pytest_nixos.plugin.record.recorder import Recorder
 from pytest_nixos.plugin.replay import replay_checks
 from pytest_nixos.plugin.session import NixosSession
-from pytest_nixos.plugin.stash import PROGRESS, SESSION
+from pytest_nixos.plugin.stash import HEAD_START, PROGRESS, SESSION
 from pytest_nixos.plugin.watch.notes import WatchNotes
 from pytest_nixos.plugin.workers import (
     Controller,
@@ -107,6 +108,10 @@ class RunHooks:
             config.stash[SESSION].before = self._notes.read()
         if received is None and has_workers(config):
             self._evaluate(config, config.stash[SESSION].host_keys)
+        elif received is None:
+            config.stash[HEAD_START] = HeadStart.of(
+                config.stash[SESSION], progress=config.stash[PROGRESS], config=config
+            )
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collect_directory(
@@ -177,6 +182,8 @@ class RunHooks:
         session = config.stash[SESSION]
         needed = [item for item in items if data_controls.needs_machine(item, session)]
         session.plan_builds([key for key in dict.fromkeys(map(collect.host_key_of, needed)) if key])
+        if (ahead := config.stash.get(HEAD_START, None)) is not None:
+            ahead.keep_for(session.planned)
 
     def _select_affected(
         self, config: pytest.Config, items: list[pytest.Item], *, tells: bool
@@ -190,6 +197,8 @@ class RunHooks:
 
     def _evaluate(self, config: pytest.Config, keys: Sequence[str]) -> tuple[str, ...]:
         progress = config.stash[PROGRESS]
+        if (ahead := config.stash.get(HEAD_START, None)) is not None:
+            ahead.wait_recalled()
         try:
             with progress.speaking():
                 return config.stash[SESSION].evaluate(keys, progress.say)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -11,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import EvalError, MachineError, NixosError, SettingsError
 from pytest_nixos.generations.upgrade_stage import Stage
-from pytest_nixos.local.pace import Pacer
+from pytest_nixos.local.pace import Pace, Pacer
 from pytest_nixos.machine.boot.internet import NoWayOut
-from pytest_nixos.nix.failures import ImageRefused
+from pytest_nixos.nix.failures import ImageRefused, none_evaluates
 from pytest_nixos.nix.flake import Flake, Flakes
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.platforms import Foreign, foreign_system
-from pytest_nixos.nix.refs import HostRef
-from pytest_nixos.nix.schedule import Evaluated, Question, evaluate_hosts
+from pytest_nixos.nix.refs import HomesRef, HostRef
+from pytest_nixos.nix.schedule import Evaluated, Question, evaluate_hosts, recalled
 from pytest_nixos.observe.internet import NeedsOfMachine
 from pytest_nixos.observe.store import Observations
 from pytest_nixos.plugin.declared_options import HOST_IN_ADDRESS, SnapshotUse
@@ -216,8 +218,36 @@ class NixosSession:
         self._take_over_what_hosts_say(fresh, say)
         self._look_at_systems([entry for entry in fresh if entry.config is not None], say)
         if wanted and all(entry.failure is not None for entry in wanted):
-            raise next(e.failure for e in (*failed, *wanted) if e.failure is not None)
+            raise none_evaluates([e.failure for e in (*failed, *wanted) if e.failure is not None])
         return tuple(entry.key for entry in left)
+
+    def recalled(self, key: str) -> HostConfig | None:
+        """Return what a host declares, if an earlier run has kept it; nothing is evaluated.
+
+        :raises FlakeError: if its flake cannot be read.
+        """
+        return recalled(self.flakes, self._entries[key].ref, self._question).config
+
+    def apart(self, key: str, config: HostConfig, pace: Pace) -> NixosSession:
+        """Return a session of one host alone, for what is done beside this one before it is known
+        whether the host takes part; see :meth:`take_over`.
+
+        :param pace: how slow this machine was measured to be.
+        """
+        entry = dataclasses.replace(
+            self._entries[key], config=config, phases_s={}, circumstances={}
+        )
+        apart = copy.copy(self)
+        vars(apart).update(_entries={key: entry}, _to_build=(), pacer=Pacer(measure=lambda: pace))
+        return apart
+
+    def take_over(self, apart: NixosSession, key: str) -> None:
+        """Take over what a session apart has found out about a host."""
+        entry, other = self._entries[key], apart.entry(key)
+        entry.circumstances |= other.circumstances
+        entry.phases_s |= other.phases_s
+        entry.secrets = entry.secrets or other.secrets
+        self.told_pace = max(self.told_pace, apart.told_pace)
 
     def _refuse_one_address(self, keys: Collection[str]) -> None:
         """Refuse to judge several hosts by what one and the same live host says.
@@ -343,8 +373,15 @@ class NixosSession:
         """
         return self._by_id.get(control_id) or self.catalogue.control(control_id)
 
-    def selects(self, control: Control) -> bool:
-        """Whether the profiles of this run select `control`."""
+    def selects(self, control: Control, key: str | None = None) -> bool:
+        """Whether the profiles of this run select `control`, of a host those that are about it.
+
+        The machine beneath a home is nobody's declaration.
+
+        :param key: the host's.
+        """
+        if key is not None and isinstance(self._entries[key].ref.flake, HomesRef):
+            return control.id in self._by_id and control.homes
         return control.id in self._by_id
 
     def clones(self, key: str) -> bool:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 
 from pytest_nixos.findings import Evidence
+from pytest_nixos.plugin.machines.head_start import HeadStart
 from pytest_nixos.plugin.progress import Progress
 from pytest_nixos.plugin.session import NixosSession
 
-__all__ = ["EVIDENCE", "PROGRESS", "SESSION"]
+__all__ = ["EVIDENCE", "HEAD_START", "PROGRESS", "SESSION"]
 
 SESSION = pytest.StashKey[NixosSession]()
 PROGRESS = pytest.StashKey[Progress]()
+HEAD_START = pytest.StashKey[HeadStart | None]()
 EVIDENCE = pytest.StashKey[Evidence]()

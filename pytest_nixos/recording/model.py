@@ -41,6 +41,7 @@ class HostFiles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         evaluate.
     :param failure: why it was not judged, ``""`` if it was.
     :param sha256: of its files by name; they lie in `folder`.
+    :param is_home: whether it is one of the flake's ``homeConfigurations``.
     """
 
     flake: str
@@ -50,6 +51,7 @@ class HostFiles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     failure: str
     folder: str
     sha256: dict[str, str]
+    is_home: bool = False
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

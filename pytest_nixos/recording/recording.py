@@ -20,7 +20,7 @@ from pytest_nixos.nix.expression import Instrumentation
 from pytest_nixos.nix.flake import Flake, Flakes
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.prepared import NotPrepared
-from pytest_nixos.nix.refs import FlakeRef, HostRef
+from pytest_nixos.nix.refs import FlakeRef, HomesRef, HostRef
 from pytest_nixos.nix.store import Nix
 from pytest_nixos.recording.files import REMEDY, folder_of, read_file, read_manifest
 from pytest_nixos.recording.model import (
@@ -181,8 +181,10 @@ class Recording:
     @property
     def refs(self) -> Mapping[str, HostRef]:
         """The recorded hosts by key."""
-        hosts = self.manifest.hosts.items()
-        return {key: HostRef(FlakeRef(files.flake), files.attr) for key, files in hosts}
+        return {
+            key: HostRef((HomesRef if files.is_home else FlakeRef)(files.flake), files.attr)
+            for key, files in self.manifest.hosts.items()
+        }
 
 
 def _check_host(directory: Path, key: str, files: HostFiles) -> None:

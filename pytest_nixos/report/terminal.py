@@ -173,15 +173,18 @@ def _unjudged(findings: Sequence[Finding], run: RunFacts) -> list[list[Text]]:
         if not echoes or not failure:
             continue
         lines = failure.splitlines()
-        remedy = [line.strip() for line in lines if line.strip().startswith("remedy:")]
+        at = [n for n, line in enumerate(lines) if line.strip().startswith("remedy:")]
+        # The command of a remedy stands on a line of its own.
+        remedy = [line.strip() for line in lines[at[0] :]] if at else []
+        says = lines[: 2 if lines[0].endswith(":") else 1]
         entries.append(
             [
                 Text(
                     f"{_controls(len(echoes))} not judged on {printable(name)}: {facts.get('why')}",
                     style="bold red",
                 ),
-                Text(f"     {printable(lines[0])}"),
-                *(Text(f"     {printable(line)}") for line in remedy[:1]),
+                *(Text(f"     {printable(line)}") for line in says),
+                *(Text(f"     {printable(line)}") for line in remedy[:_REMEDY_LINES]),
             ]
         )
     return entries

@@ -157,6 +157,8 @@ def _limits(control: Control) -> list[str]:
         sentences.append(
             "Not applicable in a VM with disks as the host declares them (`--nixos-disks declared`): they are made for the run."
         )
+    if control.homes:
+        sentences.append("Judged of the homes of a flake's `homeConfigurations` too.")
     if control.applies_to != EVERYWHERE:
         sentences.append(f"Applies to: {_places(control.applies_to)}.")
     if control.since is not None:

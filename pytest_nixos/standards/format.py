@@ -148,6 +148,7 @@ class ControlEntry(Entry, frozen=True, kw_only=True):
     applies_to: Places | UnsetType = UNSET
     falsified_in: Places | UnsetType = UNSET
     own_disks: Literal["judged", "falsified"] | UnsetType = UNSET
+    homes: Said = False
     requires: list[RequirementEntry] = []
     observed: dict[str, Any] | UnsetType = UNSET
     declared: DeclaredEntry | UnsetType = UNSET

@@ -218,6 +218,8 @@ class Control:
         judged.
     :param own_disks: what becomes of it in a VM with the disks that its host declares: ``judged``
         there, or ``falsified``, since the plugin made them; ``""`` where it says nothing of disks.
+    :param homes: whether it is judged of a home of ``homeConfigurations``, whose machine is the
+        plugin's own.
     :param requires: what the host has to declare.
     :param check: whether a Python check with the same id judges it.
     :param judged_on: whose word that check rests on, a value of
@@ -243,6 +245,7 @@ class Control:
     applies_to: frozenset[BackendName] = EVERYWHERE
     falsified_in: frozenset[BackendName] = frozenset()
     own_disks: str = ""
+    homes: bool = False
     requires: tuple[Requirement, ...] = ()
     observed: ObservedSpec | None = None
     declared: DeclaredSpec | None = None

@@ -74,6 +74,7 @@ def parse_control(entry: ControlEntry, suite: str, source: Path) -> Control:
         applies_to=_places(given(entry.applies_to, [place.place for place in EVERYWHERE])),
         falsified_in=_places(given(entry.falsified_in, [])),
         own_disks=given(entry.own_disks, ""),
+        homes=entry.homes,
         requires=tuple(_requirement(entry, entry.reason) for entry in entry.requires),
         observed=_observed(given(entry.observed, None)),
         declared=_declared(given(entry.declared, None)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,8 +82,9 @@ def load_profiles(catalogue: Catalogue, extra_dirs: Sequence[Path] = ()) -> Mapp
                 remedy="choose another name; a profile builds on another with extends",
             )
         profiles[profile.name] = profile
+    parameters = {name for control in catalogue for name in control.parameters()}
     for profile in profiles.values():
-        _check_names(profile, profiles, catalogue)
+        _check_names(profile, profiles, catalogue, parameters)
     return profiles
 
 
@@ -152,8 +153,12 @@ def _profile(name: str, profiles: Mapping[str, Profile]) -> Profile:
     return profiles[name]
 
 
-def _check_names(profile: Profile, profiles: Mapping[str, Profile], catalogue: Catalogue) -> None:
-    parameters = {name for control in catalogue for name in control.parameters()}
+def _check_names(
+    profile: Profile,
+    profiles: Mapping[str, Profile],
+    catalogue: Catalogue,
+    parameters: Collection[str],
+) -> None:
     for role, selection in (("select", profile.select), ("exclude", profile.exclude)):
         _known(profile, f"{role}.controls", selection.controls, catalogue.controls)
         _known(profile, f"{role}.suites", selection.suites, catalogue.suites)

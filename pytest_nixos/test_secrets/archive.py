@@ -4,6 +4,9 @@ which its first activation unpacks.
 Nothing of it lies in a store. Values and key are made once for a host with its declared secrets and
 kept in the user's cache, so that a saved machine state fits the next run. What the user gave is
 never kept.
+
+What makes and encrypts values is imported where that is done: most hosts have no secrets, and those
+that have recall theirs.
 """
 
 from __future__ import annotations
@@ -17,16 +20,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import pyrage
-
 from pytest_nixos.local.dirs import cache_directory
 from pytest_nixos.nix.cache import EvaluationCache
 from pytest_nixos.nix.declared_secrets import Secret, SecretModule
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.unit_needs import names_path
 from pytest_nixos.test_secrets.given import GivenSecret, RealKey
-from pytest_nixos.test_secrets.sops_file import written
-from pytest_nixos.test_secrets.values import SecretError, Values, leaves
 
 __all__ = ["GUEST_DIRECTORY", "TestSecrets", "make_secrets", "secret_cache"]
 
@@ -86,11 +85,15 @@ class TestSecrets:
 
     def texts_of(self, secret: Secret) -> tuple[str, ...]:
         """Return all texts that a secret holds; empty where they are not known."""
+        from pytest_nixos.test_secrets.values import leaves
+
         value = self.values.get(_name(secret))
         return () if value is None else leaves(value)
 
     def rotated(self, host: HostConfig) -> TestSecrets:
         """Return other values for the same secrets under the same key."""
+        from pytest_nixos.test_secrets.values import Values
+
         values = Values(host, {}, {})
         return replace(self, values={_name(secret): values.of(secret) for secret in self.secrets})
 
@@ -114,6 +117,10 @@ class TestSecrets:
 
     def encrypted(self, secret: Secret) -> bytes:
         """Return a secret's file as its module wants it."""
+        import pyrage
+
+        from pytest_nixos.test_secrets.sops_file import written
+
         recipient = pyrage.x25519.Identity.from_str(self.identity.strip()).to_public()
         value = self.values[_name(secret)]
         if secret.module is SecretModule.AGE:
@@ -161,6 +168,10 @@ def make_secrets(
     keepable = not texts and real is None
     known = cache.get(key) if cache is not None and keepable else None
     if known is None:
+        import pyrage
+
+        from pytest_nixos.test_secrets.values import Values
+
         values = Values(host, kinds, texts)
         known = {
             "identity": f"{pyrage.x25519.Identity.generate()}\n",
@@ -197,6 +208,8 @@ def _check_offered(host: HostConfig, offered: Mapping[str, bytes]) -> None:
     names = {secret.name for secret in host.secrets.secrets}
     for name in offered:
         if not name.startswith("/") and name not in names:
+            from pytest_nixos.test_secrets.values import SecretError
+
             raise SecretError(
                 f"{host.name}: pytest_nixos_test_secrets gives a value for {name!r}, which is not declared",
                 remedy=f"declared: {', '.join(sorted(names)) or 'none'}",

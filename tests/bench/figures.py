@@ -62,6 +62,8 @@ class Section:
 
     :param lead: what was done, in one paragraph.
     :param bars_unit: unit of the bars; empty where there are none.
+    :param pace_ms: what a fixed piece of work took beside the measurement, see
+        :mod:`tests.bench.pace`; 0 where nobody measured it.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Section:
     bars_title: str = ""
     bars_unit: str = ""
     machine: str = ""
+    pace_ms: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""

@@ -22,6 +22,7 @@ NAMES = {
 
 def measure(home: Path, plan: Plan) -> tuple[Section, Section]:
     say("peers: one machine with sshd and a second console")
+    say("peers: without goss, which no registry has that is reached here (Debian, PyPI, npm)")
     port = _free_port()
     with tempfile.TemporaryDirectory(prefix="bn-") as directory:  # a socket's path is short
         console = f"{directory}/hvc"
@@ -106,7 +107,7 @@ def _facts(facts: dict[str, Any]) -> Section:
         title="Facts: observed together, and one by one",
         lead=(
             f"{count} facts (file contents and modes, sysctls, services, sockets, users) read by testinfra's own modules one by one, over our channel and over "
-            "its ssh backend; and what the plugin reads for the data controls that nine profiles together select, most of which need more than one fact. goss is not among them: it is a Go program that neither Debian nor PyPI has."
+            "its ssh backend; and what the plugin reads for the data controls that nine profiles together select, most of which need more than one fact. goss is not among them: it is a Go program, which none of the registries has that a run here reaches (Debian, PyPI, npm)."
         ),
         header=("what", "in all", "each"),
         rows=tuple(rows),

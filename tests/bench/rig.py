@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 import tempfile
@@ -55,13 +56,16 @@ class Run:
     """One run of pytest.
 
     :param at_s: seconds from the command to each event; see ``inside/phases.py``.
+    :param processor_s: processor time of pytest's own process until each event.
+    :param all_processor_s: that of the whole run, with all that it started.
     :param findings: lines of the ledger.
     :param workers_mib: peak resident memory of each of xdist's workers.
     """
 
     at_s: Mapping[str, float]
-    nix_s: float
+    processor_s: Mapping[str, float]
     total_s: float
+    all_processor_s: float
     findings: Sequence[Mapping[str, Any]]
     output: str
     workers_mib: Sequence[float] = ()
@@ -102,7 +106,7 @@ def run_pytest(
         *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
         *("-p", "tests.bench.inside.phases", *hosts, *arguments),
     ]
-    started_s = time.monotonic()
+    started_s, used_s = time.monotonic(), _used_s()
     done = subprocess.run(
         argv,
         cwd=cwd,
@@ -114,7 +118,7 @@ def run_pytest(
         errors="replace",
         timeout=RUN_LIMIT_S,
     )
-    total_s = time.monotonic() - started_s
+    total_s, all_processor_s = time.monotonic() - started_s, _used_s() - used_s
     if done.returncode not in ((0, 1) if may_fail else (0,)) or not phases.exists():
         raise RunFailed(f"{' '.join(argv)}\nexit status {done.returncode}\n{done.stdout[-6000:]}")
     clock = json.loads(phases.read_text())
@@ -122,14 +126,31 @@ def run_pytest(
     lines = [line for ledger in ledgers for line in ledger.read_text().splitlines()]
     return Run(
         at_s=clock["at_s"],
-        nix_s=clock["nix_s"],
+        processor_s=clock["processor_s"],
         total_s=total_s,
+        all_processor_s=all_processor_s,
         findings=[json.loads(line) for line in lines],
         output=done.stdout,
         workers_mib=tuple(
             int(told.read_text()) / 1024 for told in state.glob(f"{phases.name}.gw*")
         ),
     )
+
+
+def plain_pytest(home: Path) -> tuple[float, float]:
+    """Run pytest on one empty test, as installed but for this plugin.
+
+    :return: seconds to the prompt, and of processor time.
+    """
+    directory = home / "plain"
+    directory.mkdir(exist_ok=True)
+    (directory / "pytest.ini").touch()
+    (directory / "test_empty.py").write_text("def test_empty(): pass\n")
+    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:nixos", "-p", "no:cacheprovider"]
+    environment = _environment(home, directory, directory / "none")
+    started_s, used_s = time.monotonic(), _used_s()
+    subprocess.run(argv, cwd=directory, env=environment, check=True, capture_output=True)
+    return time.monotonic() - started_s, _used_s() - used_s
 
 
 def measure_inside(
@@ -203,6 +224,12 @@ def machine() -> str:
         f"{memory_gib:.0f} GiB, Linux {platform.release()}, Python {platform.python_version()}, "
         f"{'TCG (no usable KVM)' if accelerator() else 'KVM'}, load {os.getloadavg()[0]:.1f} at the end"
     )
+
+
+def _used_s() -> float:
+    """Return the processor time of what this process has started and what has ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _environment(home: Path, state: Path, phases: Path) -> dict[str, str]:

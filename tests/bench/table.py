@@ -10,7 +10,7 @@ INTRODUCTION = """# Benchmarks
 
 Written by `./dev bench`; `./dev bench NAME...` measures a part again. Each figure is the median of several runs, with the smallest and the
 largest in parentheses; what is compared was measured in turn in one session. A figure that falls short of its goal stays here with the
-reason. The host is `llm-host` of the example flake on the offline stand-in unless a section says otherwise.
+reason. A machine's pace is what a fixed piece of work took by the clock beside the measurement. The host is `llm-host` of the example flake on the offline stand-in unless a section says otherwise.
 
 ![Bars: the figures below](benchmarks.svg)
 """
@@ -32,10 +32,17 @@ def _section(section: Section) -> str:
             *_table(section.header, section.rows),
             "",
             *_goals(section.goals),
-            f"Measured {section.machine}." if section.machine else "",
+            _measured(section),
             "",
         ]
     )
+
+
+def _measured(section: Section) -> str:
+    if not section.machine:
+        return ""
+    pace = f"; its pace {section.pace_ms:.0f} ms" if section.pace_ms else ""
+    return f"Measured {section.machine}{pace}."
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -65,25 +65,29 @@ HOST = """
   home-manager.users.alice.systemd.user.services.greeter = "[Service]\\nExecStart=/run/current-system/sw/bin/sleep infinity\\n[Install]\\nWantedBy=default.target\\n";
 }
 """
-MODEL = """
-{ config, lib, pkgs, ... }:
+# What home-manager builds of a home: `activate` beside the files that it links.
+GENERATION = """
+{ lib, pkgs }: user:
 let
-  cfg = config.home-manager;
-  homeOf = name: config.users.users.${name}.home;
-  filesOf = user: user.home.file // lib.mapAttrs' (name: text: lib.nameValuePair ".config/systemd/user/${name}.service" { inherit text; }) user.systemd.user.services;
-  homeFiles = user: pkgs.runCommand "home-manager-files" { } (
+  unitFiles = name: text:
+    lib.optional (lib.hasInfix "WantedBy=default.target" text) (lib.nameValuePair ".config/systemd/user/default.target.wants/${name}.service" { inherit text; })
+    ++ [ (lib.nameValuePair ".config/systemd/user/${name}.service" { inherit text; }) ];
+  files = (user.home.file or { }) // lib.listToAttrs (lib.concatLists (lib.mapAttrsToList unitFiles (user.systemd.user.services or { })));
+  homeFiles = pkgs.runCommand "home-manager-files" { } (
     "mkdir -p $out\\n" + lib.concatStrings (lib.mapAttrsToList (path: file: ''
       mkdir -p "$out/$(dirname '${path}')"
       ln -s ${pkgs.writeText "hm_file" file.text} "$out/${path}"
-    '') (filesOf user))
+    '') files)
   );
-  generation = name: user: pkgs.runCommand "home-manager-generation" { } ''
+in
+pkgs.runCommand "home-manager-generation" { } ''
     mkdir -p $out
-    ln -s ${homeFiles user} $out/home-files
+    ln -s ${homeFiles} $out/home-files
     cat > $out/activate <<'SCRIPT'
     #!${pkgs.bash}/bin/bash
     set -eu -o pipefail
     echo "Starting Home Manager activation"
+    [[ $USER == ${user.home.username} && $HOME -ef ${user.home.homeDirectory} ]] || { echo "Error: HOME is set to $HOME of $USER" >&2; exit 1; }
     newGenPath=GENERATION
     files=$(readlink -e "$newGenPath/home-files")
     each() { cd "$files" && find . -type f -o -type l | sed 's,^[.]/,,'; }
@@ -100,10 +104,27 @@ let
       mkdir -p "$(dirname "$HOME/$path")"
       ln -sfn "$files/$path" "$HOME/$path"
     done < <(each)
+    status=$(systemctl --user is-system-running 2>&1 || true)
+    if [[ $status == running || $status == degraded ]]; then
+      systemctl --user daemon-reload
+      for unit in "$HOME"/.config/systemd/user/default.target.wants/*; do
+        [[ ! -e $unit ]] || systemctl --user start "''${unit##*/}"
+      done
+    else
+      echo "User systemd daemon not running. Skipping reload."
+    fi
+    ${user.home.activation or ""}
     SCRIPT
     sed -i "s,GENERATION,$out,; s,^    ,," $out/activate
     chmod +x $out/activate
-  '';
+''
+"""
+MODEL = """
+{ config, lib, pkgs, ... }:
+let
+  cfg = config.home-manager;
+  homeOf = name: config.users.users.${name}.home;
+  generation = import ./generation.nix { inherit lib pkgs; };
 in
 {
   options.home-manager.users = lib.mkOption {
@@ -132,7 +153,7 @@ in
             exec "$1/activate" --driver-version 1
           '';
         in
-        "${setupEnv} ${generation name user}";
+        "${setupEnv} ${generation (lib.recursiveUpdate user { home = { username = name; homeDirectory = homeOf name; }; })}";
     };
   }) cfg.users;
 }
@@ -141,7 +162,12 @@ SELECT = ("--nixos-profile", "declared", "-k", "HOME-001 or UNIT-009")
 
 
 def judged(tmp_path: Path, name: str) -> Any:
-    for file, text in (("flake.nix", FLAKE), ("host.nix", HOST), ("home-manager.nix", MODEL)):
+    for file, text in (
+        ("flake.nix", FLAKE),
+        ("host.nix", HOST),
+        ("home-manager.nix", MODEL),
+        ("generation.nix", GENERATION),
+    ):
         (tmp_path / file).write_text(text)
     return judge(name, tmp_path, *SELECT, flake=tmp_path)[1]
 

@@ -47,17 +47,23 @@ def test_switched_and_booted(tmp_path: Path) -> None:
     run_on(f"{EXAMPLES}#container-host", tmp_path, "guest_sameness.py")
 
 
-def run_on(host: str, tmp_path: Path, *names: str) -> None:
-    """Run test files of the folder ``on_guest`` on a host, as a user would."""
+def run_on(
+    host: str, tmp_path: Path, *names: str, cwd: Path | None = None, more: tuple[str, ...] = ()
+) -> None:
+    """Run test files of the folder ``on_guest`` on a host, as a user would.
+
+    :param more: further arguments of pytest.
+    """
     overrides = [
         w for name, ref in OVERRIDES.items() for w in ("--nixos-override-input", name, ref)
     ]
     files = [str(HERE / "on_guest" / name) for name in names]
     argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--nixos-flake", host]
     done = subprocess.run(
-        [*argv, *overrides, "--tb=short", f"--basetemp={tmp_path / 'temp'}", *files],
+        [*argv, *overrides, *more, "--tb=short", f"--basetemp={tmp_path / 'temp'}", *files],
         capture_output=True,
         text=True,
+        cwd=cwd,
         timeout=LIMIT_S,
         check=False,
     )

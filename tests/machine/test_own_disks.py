@@ -1,20 +1,22 @@
 """VMs with the disks that their hosts declare: evaluated by nixpkgs' own modules where
 ``PYTEST_NIXOS_NIXPKGS`` names a tree, else by those of the offline stand-in.
 
-``PYTEST_NIXOS_DISKS=1`` boots them too, with the stand-in: about a minute each without KVM. The stand-in
-has no udev rules of the device mapper, so that its stage 2 never sees the device of a mapped volume.
+One with all kinds of layers is booted with the stand-in; ``PYTEST_NIXOS_DISKS=1`` boots the others too, about a
+minute each without KVM.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from pytest_nixos.errors import EvalError
 from pytest_nixos.local.process import SubprocessRunner
 from pytest_nixos.machine.disks.layout import layout_of
 from pytest_nixos.machine.missing import missing_in_machine
@@ -65,6 +67,24 @@ FLAKE = """{
         boot.initrd.luks.devices.data = { device = "/dev/disk/by-partlabel/data"; keyFile = "/keys/data"; };
         fileSystems."/" = { device = "/dev/mapper/cryptroot"; fsType = "ext4"; };
       };
+      layers = {
+        boot.swraid.enable = true;
+        boot.swraid.mdadmConf = "ARRAY /dev/md/mirror UUID=11111111:22222222:33333333:44444444 name=any:mirror";
+        boot.initrd.luks.devices.crypt.device = "/dev/disk/by-partlabel/crypt";
+        environment.etc.crypttab.text = "vault UUID=3f1d2a52-9c0c-4b5e-8f0a-333333333333 /var/keys/vault luks";
+        fileSystems."/" = { device = "/dev/disk/by-label/rootfs"; fsType = "btrfs"; options = [ "subvol=@" ]; };
+        fileSystems."/home" = { device = "/dev/disk/by-label/rootfs"; fsType = "btrfs"; options = [ "subvol=@home" "nodev" ]; };
+        fileSystems."/var/lib/db" = { device = "/dev/pool/db"; fsType = "xfs"; options = [ "noatime" ]; };
+        fileSystems."/mirror" = { device = "/dev/md/mirror"; fsType = "ext4"; };
+        fileSystems."/vault" = { device = "/dev/mapper/vault"; fsType = "ext4"; };
+        swapDevices = [ { device = "/dev/pool/swap"; } ];
+      };
+      loader = {
+        fileSystems."/" = { device = "/dev/disk/by-label/rootfs"; fsType = "ext4"; };
+        boot.loader.systemd-boot.enable = true;
+        boot.loader.grub.enable = false;
+        virtualisation.vmVariant.virtualisation.useBootLoader = true;
+      };
       pool.fileSystems = {
         "/" = { device = "/dev/disk/by-label/rootfs"; fsType = "ext4"; };
         "/tank" = { device = "tank/data"; fsType = "zfs"; };
@@ -105,6 +125,16 @@ def test_the_vm_mounts_what_the_host_declares_beside_its_store(folder: Path) -> 
     assert host.machine_swap_devices == ("/dev/disk/by-label/swap",)
     assert any(entry.device == "nix-store" for entry in mounted.values())
     assert missing_in_machine(host, machine="VM") == "/mnt/usb and /srv are not in the VM"
+
+
+def test_an_image_with_a_boot_loader_and_the_hosts_own_disks_exclude_each_other(
+    folder: Path,
+) -> None:
+    with pytest.raises(EvalError, match="starts from an image by a boot loader") as caught:
+        evaluated(folder, "loader")
+
+    assert "leave out --nixos-disks declared" in caught.value.remedy
+    assert not evaluated(folder, "loader", own_disks=False).own_disks
 
 
 def test_without_being_asked_for_the_vm_has_the_disk_of_build_vm(folder: Path) -> None:
@@ -153,6 +183,22 @@ def test_host_boots_from_its_own_disks_and_is_judged_on_them(
         assert outcomes["LUKS-002"]["outcome"] == "not_applicable"
     if host == "forgetful":
         assert outcomes["FS-023"]["outcome"] == "passed", outcomes["FS-023"]
+
+
+@pytest.mark.skipif(not OVERRIDES, reason="the stand-in is booted")
+def test_layers_of_every_kind_are_booted_and_survive_what_befalls_disks(
+    folder: Path, tmp_path: Path
+) -> None:
+    shutil.copy(Path(__file__).parent / "on_guest" / "guest_layers.py", tmp_path / "test_layers.py")
+    report = tmp_path / "report.json"
+    ran = _pytest(folder, "layers", report, str(tmp_path), "--nixos-suite", "luks-tpm", "-k", "layers and (test_layers or LUKS-001)")  # fmt: skip
+    findings = json.loads(report.read_text())["findings"]
+
+    assert [(f["outcome"], f["judged_on"]) for f in findings if f["control"] == "LUKS-001"] == [
+        # The mirror and the root are not encrypted.
+        ("failed", "both")
+    ], ran[-9000:]
+    assert "3 passed" in ran, ran[-9000:]
 
 
 @boots

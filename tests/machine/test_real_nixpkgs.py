@@ -112,6 +112,12 @@ HOSTS = """
         security.acme = { acceptTerms = true; defaults.email = "a@example.org"; };
         services.nginx = { enable = true; virtualHosts."a.example.org" = { enableACME = true; forceSSL = true; root = "/srv"; }; };
       };
+      etc-overlay = host { networking.hostName = "overlay"; boot.initrd.systemd.enable = true; system.etc.overlay.enable = true; };
+      perlless = host ({ modulesPath, ... }: {
+        imports = [ (modulesPath + "/profiles/perlless.nix") ];
+        networking.hostName = "perlless";
+        boot.initrd.systemd.enable = true;
+      });
       arm = nixpkgs.lib.nixosSystem { system = "aarch64-linux"; modules = [ base ]; };
       asserts = host { assertions = [ { assertion = false; message = "ports must be even"; } ]; };
     };
@@ -369,3 +375,11 @@ def test_member_with_networkd(flake: Flake) -> None:
     assert [(card.name, card.addresses) for card in host.cards] == [("lan0", ("10.0.0.2/24",))]
     assert host.orphan_vlans == ("lost",)
     assert host.derivation.endswith(".drv")
+
+
+@pytest.mark.parametrize("name", ["etc-overlay", "perlless"])
+def test_a_host_without_scripts_in_its_activation(flake: Flake, name: str) -> None:
+    config = flake.evaluate(name, backend="vm", option_paths=["system.etc.overlay.enable"])
+    assert config.option("system.etc.overlay.enable").value is True
+    assert "pytest-nixos-channel.service" in "".join(config.changed)
+    assert config.unreadable == ()

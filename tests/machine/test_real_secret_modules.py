@@ -2,7 +2,8 @@
 their options, and their activation comes after the test secrets; nothing is built.
 
 ``PYTEST_NIXOS_SOPS_NIX`` and ``PYTEST_NIXOS_AGENIX`` name checkouts of the two, of nixpkgs' time (the
-agenix of 2026 reads options that 24.05 lacks), beside what ``test_real_nixpkgs.py`` needs.
+agenix of 2026 reads options that 24.05 lacks), beside what ``test_real_nixpkgs.py`` needs;
+``PYTEST_NIXOS_AGENIX_REKEY`` names one of agenix-rekey.
 """
 
 import hashlib
@@ -22,6 +23,7 @@ from tests.machine.test_real_nixpkgs import INSTRUMENTATION, NIX, NIXPKGS, OVERL
 
 SOPS_NIX = os.environ.get("PYTEST_NIXOS_SOPS_NIX", "")
 AGENIX = os.environ.get("PYTEST_NIXOS_AGENIX", "")
+AGENIX_REKEY = os.environ.get("PYTEST_NIXOS_AGENIX_REKEY", "")
 
 pytestmark = [
     pytest.mark.skipif(not NIXPKGS, reason="PYTEST_NIXOS_NIXPKGS names no nixpkgs tree"),
@@ -37,7 +39,8 @@ HOSTS = """
   inputs.nixpkgs.url = "path:@NIXPKGS@";
   inputs.sops-nix = { url = "path:@SOPS_NIX@"; flake = false; };
   inputs.agenix = { url = "path:@AGENIX@"; flake = false; };
-  outputs = { self, nixpkgs, sops-nix, agenix }: let
+  inputs.agenix-rekey = { url = "path:@AGENIX_REKEY@"; flake = false; };
+  outputs = { self, nixpkgs, sops-nix, agenix, agenix-rekey }: let
     base = { pkgs, ... }: {
       nixpkgs.overlays = @OVERLAYS@;
       system.stateVersion = "24.05";
@@ -63,6 +66,15 @@ HOSTS = """
       age.secrets.token = { file = agenix + "/example/secret1.age"; owner = "nobody"; };
       age.secrets.moved = { file = agenix + "/example/secret1.age"; symlink = false; path = "/var/lib/x"; };
     });
+    # Its secrets are a derivation that no builder can make: it wants the owner's master key.
+    nixosConfigurations.rekey = host ({ config, ... }: {
+      imports = [ (agenix + "/modules/age.nix") (import (agenix-rekey + "/modules/agenix-rekey.nix") nixpkgs) ];
+      age.rekey.storageMode = "derivation";
+      age.rekey.hostPubkey = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPFyE2nbEVN8c4j9PJtdU8G0PNmFyCXyVGdQUqVbGwQr";
+      age.rekey.masterIdentities = [ "/home/me/master.pub" ];
+      age.secrets.alice.rekeyFile = agenix + "/example/secret1.age";
+      users.users.alice = { isNormalUser = true; hashedPasswordFile = config.age.secrets.alice.path; };
+    });
   };
 }
 """
@@ -73,7 +85,10 @@ ASKED = ("sops.secrets", "sops.age", "age.secrets", "age.identityPaths", "system
 def flake(tmp_path_factory: pytest.TempPathFactory) -> Flake:
     folder = tmp_path_factory.mktemp("real-secrets")
     text = HOSTS.replace("@OVERLAYS@", OVERLAYS)
-    for name, path in (("NIXPKGS", NIXPKGS), ("SOPS_NIX", SOPS_NIX), ("AGENIX", AGENIX)):
+    inputs = {"NIXPKGS": NIXPKGS, "SOPS_NIX": SOPS_NIX, "AGENIX": AGENIX}
+    # One that is not there is never looked into.
+    inputs["AGENIX_REKEY"] = AGENIX_REKEY or AGENIX
+    for name, path in inputs.items():
         text = text.replace(f"@{name}@", str(Path(path).resolve()))
     (folder / "flake.nix").write_text(text)
     subprocess.run(
@@ -134,6 +149,21 @@ def test_agenix_finds_our_files_and_key(flake: Flake, backend: str) -> None:
     assert ("mount -t ramfs" in mounts) == (backend == "vm")
 
 
+@pytest.mark.skipif(not AGENIX_REKEY, reason="PYTEST_NIXOS_AGENIX_REKEY names no checkout")
+def test_agenix_rekey_needs_no_rekeyed_file(flake: Flake) -> None:
+    host = evaluated(flake, "rekey", "vm")
+    assert in_machine(host, "age.secrets")["alice"]["file"] == guest_file("age:alice")
+    assert str(make_secrets(host).values["age:alice"]).startswith("$6$")
+    needed = subprocess.run(
+        ["nix-store", "--query", "--requisites", host.derivation],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert len(needed.stdout.splitlines()) > 100
+    assert "rekey" not in needed.stdout
+
+
 def test_what_they_declare_gets_values(flake: Flake) -> None:
     sops, age = evaluated(flake, "sops", "vm"), evaluated(flake, "age", "vm")
     made = make_secrets(sops)
@@ -144,5 +174,7 @@ def test_what_they_declare_gets_values(flake: Flake) -> None:
     assert "hello" in made.values["sops:env"]
     test_key = next(s for s in sops.secrets.secrets if s.name == "test_key")
     assert (test_key.owner, test_key.group, test_key.mode) == ("nobody", "nogroup", "0400")
-    assert [t.path for t in sops.secrets.templates] == ["/run/secrets/rendered/x.conf"]
+    (template,) = sops.secrets.templates
+    # Up to the summer of 2024 they lay beside the secrets.
+    assert template.path in ("/run/secrets/rendered/x.conf", "/run/secrets-rendered/x.conf")
     assert make_secrets(age).told == "2 secrets have test values"

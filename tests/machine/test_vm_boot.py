@@ -18,7 +18,7 @@ import pytest
 from pytest_nixos.errors import BootError, TransportError
 from pytest_nixos.local.leftovers import marked_processes
 from pytest_nixos.local.run_directory import run_directory
-from pytest_nixos.local.timing import Deadline
+from pytest_nixos.local.timing import Deadline, poll
 from pytest_nixos.machine.base import MachineSpec
 from pytest_nixos.machine.boot.events import BootEvent, BootEventKind
 from pytest_nixos.machine.console import BootPhase
@@ -113,6 +113,22 @@ def test_the_run_script_became_qemu_and_its_monitor_answers(running: VmRunning) 
     assert b"qemu" in Path(f"/proc/{running.pid}/cmdline").read_bytes()
     status = running.qmp.execute("query-status", deadline=Deadline.after(5))
     assert status["status"] == "running"
+
+
+def test_its_screen_shows_the_text_console(running: VmRunning, tmp_path: Path) -> None:
+    shot = tmp_path / "shot.png"
+    # What a user of the host sees there is the login prompt; a line of ours makes it two pictures.
+    running.screenshot(shot)
+    before = shot.read_bytes()
+    assert before.startswith(b"\x89PNG\r\n\x1a\n")
+    running.transport.run("printf '%0800d' 8 > /dev/tty1", deadline=Deadline.after(30))
+
+    def changed() -> bool | None:
+        running.screenshot(shot)
+        return shot.read_bytes() != before or None
+
+    assert poll(changed, deadline=Deadline.after(30))
+    assert not list(shot.parent.glob("screen.png"))
 
 
 def test_qemu_killed_in_mid_run_is_told_at_once_and_leaves_nothing(

@@ -25,6 +25,7 @@ LANES = {
     "lix": "nix (Lix, like Nix) 2.93.0",
 }
 LANE = os.environ.get("FAKE_NIX_LANE", "2.24")
+STORE = os.environ.get("FAKE_NIX_STORE", "/nix/store")
 #: They evaluate a flake without copying it into the store first.
 LAZY = LANE in ("2.35", "determinate")
 
@@ -38,7 +39,10 @@ def said(message: str) -> str:
 def metadata() -> dict[str, Any]:
     if problem := os.environ.get("FAKE_NIX_METADATA_FAILS"):
         fail(said(problem))
-    locked = {"type": "path", "narHash": f"sha256-{os.getpid()}"}
+    locked = {
+        "type": "path",
+        "narHash": f"sha256-{os.environ.get('FAKE_NIX_CONTENT', os.getpid())}",
+    }
     document = {"locked": locked, "locks": {"nodes": {"root": {}}}, "path": str(Path.cwd())}
     if LANE == "determinate":
         del document["path"]
@@ -80,7 +84,7 @@ def evaluate(expression: str) -> object:
         {"state": "present", "value": known[path]} if path in known else {"state": "absent"}
         for path in map(".".join, request["options"])
     ]
-    document["derivation"] = f"/nix/store/{host}.drv"
+    document["derivation"] = f"{STORE}/{host}.drv"
     system = "aarch64-linux" if host == "arm" else document["system"]
     set_by = json.loads(os.environ.get("FAKE_NIX_WHERE", "{}"))
     where = [set_by.get(".".join(asked["names"])) for asked in request["where"]]
@@ -104,6 +108,8 @@ def main(arguments: list[str]) -> None:
         settings = {"system": "x86_64-linux", "builders": os.environ.get("FAKE_NIX_BUILDERS", "")}
         sys.stdout.write(json.dumps({k: {"value": v} for k, v in settings.items()}) + "\n")
     elif "eval" in arguments:
+        if any(word.endswith("#homeConfigurations") for word in arguments):
+            fail("flake 'path:/f' does not provide attribute 'homeConfigurations'")
         sys.stdout.write(json.dumps(evaluate(arguments[arguments.index("--apply") + 1])) + "\n")
     elif "build" in arguments:
         if log := os.environ.get("FAKE_NIX_BUILDS"):

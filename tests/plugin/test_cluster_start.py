@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from pytest_nixos.backend_name import BackendName
-from pytest_nixos.errors import FlakeError, MachineError, SettingsError
+from pytest_nixos.errors import EvalError, FlakeError, MachineError, SettingsError
+from pytest_nixos.nix.refs import FlakeRef, HostRef
 from pytest_nixos.plugin.machines.cluster import ClusterLaunch
+
+OWN, OTHER = FlakeRef("/own"), FlakeRef("/other")
 
 
 class Asked(Exception):
@@ -20,8 +25,45 @@ class Asked(Exception):
 class FakeFlake:
     """Tells what it is asked."""
 
+    def __init__(self, ref: FlakeRef) -> None:
+        self._ref = ref
+
+    def host_names(self) -> tuple[str, ...]:
+        return ("a", "b") if self._ref == OWN else ("b", "c")
+
+    def known(self, _name: str, **_more: object) -> None:
+        return None
+
+    def fetch(self) -> None:
+        return None
+
     def evaluate(self, name: str, *, backend: str, **_more: object) -> Any:
-        raise Asked(name, str(backend))
+        if name == "broken":
+            raise EvalError("broken: does not evaluate", remedy="mend it")
+        raise Asked(name, str(backend), self._ref.url)
+
+
+class FakeFlakes:
+    """Has each of them."""
+
+    nix = SimpleNamespace(settings=SimpleNamespace(cache=None))
+
+    def of(self, ref: FlakeRef) -> FakeFlake:
+        return FakeFlake(ref)
+
+
+class FakeCluster:
+    """Stands for a running one, that knows its members."""
+
+    def __init__(self, members: Mapping[str, HostRef]) -> None:
+        self.members = {name: str(ref) for name, ref in members.items()}
+
+
+class Remembering(ClusterLaunch):
+    """Starts nothing, and tells what it would have."""
+
+    def _start(self, members: Mapping[str, HostRef], *_more: object) -> Any:
+        return FakeCluster(members)
 
 
 class Silent:
@@ -41,10 +83,67 @@ class Silent:
 
 
 def launch(backend: BackendName | None = None) -> ClusterLaunch:
-    settings = SimpleNamespace(backend=backend)
-    return ClusterLaunch(
-        cast("Any", FakeFlake()), cast("Any", settings), progress=cast("Any", Silent()), config=None
+    return _launch(ClusterLaunch, backend)
+
+
+def _launch(kind: type[ClusterLaunch], backend: BackendName | None = None) -> ClusterLaunch:
+    run = {"a": OWN, "b": OTHER, "c": OTHER, "/third#d": FlakeRef("/third")}
+    return kind(
+        cast("Any", FakeFlakes()),
+        cast("Any", SimpleNamespace(backend=backend)),
+        own=OWN,
+        hosts={key: HostRef(flake, key.rpartition("#")[2]) for key, flake in run.items()},
+        cwd=Path("/somewhere/else"),
+        progress=cast("Any", Silent()),
+        config=None,
     )
+
+
+def members(*words: str) -> dict[str, str]:
+    with _launch(Remembering) as started:
+        return cast("FakeCluster", started.start(*words, backend="vm")).members
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("a", "b"), {"a": "/own#a", "b": "/own#b"}),
+        (("a", "/other#b"), {"a": "/own#a", "b": "/other#b"}),
+        (("b", "/other#b"), {"b": "/own#b", "/other#b": "/other#b"}),
+        (("a", "../other#b"), {"a": "/own#a", "b": "/somewhere/other#b"}),
+        (("a", "c"), {"a": "/own#a", "c": "/other#c"}),
+        (("a", "/own#a"), {"a": "/own#a"}),
+        (("a", "#b"), {"a": "/own#a", "b": "/own#b"}),
+        (("a", "/third#d"), {"a": "/own#a", "d": "/third#d"}),
+        (("a", "nowhere"), {"a": "/own#a", "nowhere": "/own#nowhere"}),
+    ],
+)
+def test_whose_hosts_they_are(words: tuple[str, ...], expected: dict[str, str]) -> None:
+    assert members(*words) == expected
+
+
+def test_the_same_hosts_are_started_once() -> None:
+    with _launch(Remembering) as started:
+        first = started.start("a", "/other#b", backend="vm")
+        assert started.start("/other#b", "#a", backend="vm") is first
+        assert started.start("a", "b", backend="vm") is not first
+
+
+def test_hosts_of_other_flakes_are_asked_for_there() -> None:
+    with pytest.raises(Asked) as told, launch() as cluster:
+        cluster.start("/other#b", backend="vm")
+    assert told.value.args == ("b", "member", "/other")
+
+
+def test_a_member_that_does_not_evaluate_is_told() -> None:
+    with pytest.raises(EvalError, match="broken: does not evaluate"), launch() as cluster:
+        cluster.start("broken", backend="vm")
+
+
+@pytest.mark.parametrize("word", ["/other#", "/other#b#c"])
+def test_a_malformed_host_is_told_by_whom(word: str) -> None:
+    with pytest.raises(SettingsError, match=r"nixos_cluster '/other#"):
+        launch().start(word, backend="vm")
 
 
 @pytest.mark.parametrize(
@@ -65,7 +164,7 @@ def test_what_a_member_is(
     monkeypatch.setattr(os, "geteuid", lambda: uid)
     with pytest.raises(Asked) as told, launch(said) as cluster:
         cluster.start("a", backend=asked)
-    assert told.value.args == ("a", evaluated)
+    assert told.value.args == ("a", evaluated, "/own")
 
 
 def test_containers_need_root(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,18 @@ def test_every_host_gets_every_test_and_boots_once(field: Field) -> None:
     result.stdout.fnmatch_lines(["*test_run[[]db.one[]]*", "*test_run[[]web[]]*"])
 
 
+def test_what_only_some_runs_need_is_not_imported_before_the_first_test(field: Field) -> None:
+    field.pytester.makepyfile(
+        """
+        import sys
+        def test_a(nixos_host_config):
+            seldom = ["rich", "jsonschema", "cryptography", "yaml", "passlib"]
+            assert [name for name in seldom if name in sys.modules] == []
+        """
+    )
+    field.run_hosts().assert_outcomes(passed=2)
+
+
 def test_our_host_fixture_wins_over_testinfras(field: Field) -> None:
     field.pytester.makepyfile("def test_a(host): assert host.backend.NAME == 'nixos'")
     field.run_hosts().assert_outcomes(passed=2)
@@ -72,10 +84,15 @@ def test_host_that_does_not_evaluate_leaves_the_others_alone(
     field: Field, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAKE_NIX_HOSTS", "broken web")
-    field.pytester.makepyfile("def test_a(nixos_host_config): pass")
+    field.pytester.makepyfile(
+        "import pytest\n@pytest.mark.nixos_control('BOOT-001')\ndef test_a(nixos_host_config): pass"
+    )
     result = field.run_hosts()
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines(["*services.nonsense* does not exist*"])
+    # In the error and in the plan, where a remedy without its command was of no use.
+    commands = [line for line in result.outlines if line.strip().startswith("nix ")]
+    assert len(commands) == 2 and all("--show-trace" in line for line in commands)
 
 
 def test_machine_that_goes_away_is_an_error_and_later_tests_fail_fast(field: Field) -> None:

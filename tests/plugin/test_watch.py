@@ -18,7 +18,7 @@ import pytest
 
 from pytest_nixos.local.process import SubprocessRunner
 from pytest_nixos.local.timing import Deadline
-from pytest_nixos.plugin.watch.loop import _Signals
+from pytest_nixos.plugin.signals import RunSignals
 from tests.plugin.field import Field
 from tests.unit.host_documents import document, fact
 
@@ -263,7 +263,7 @@ def test_a_signal_while_a_process_is_forked_is_not_lost() -> None:
             signal.raise_signal(signal.SIGINT)
 
     os.register_at_fork(after_in_parent=interrupt)
-    with _Signals() as signals:
+    with RunSignals() as signals:
         SubprocessRunner().run(("true",), deadline=Deadline.after(10))
     assert not wanted
     assert signals.came == [signal.SIGINT]

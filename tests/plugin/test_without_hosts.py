@@ -33,6 +33,34 @@ def test_test_that_needs_a_host_is_an_error(pytester: pytest.Pytester, source: s
     result.stdout.fnmatch_lines(["needs a host: --nixos-flake REF#HOST, or nixos_flake in*"])
 
 
+NEVER_HERE = "def test_a(host): assert host.backend.NAME == 'local'"
+
+
+@pytest.mark.parametrize("sign", ["flake.nix", "a test of ours", "a setting of ours"])
+def test_testinfras_host_is_not_this_machine_by_accident(
+    pytester: pytest.Pytester, sign: str
+) -> None:
+    pytester.makepyfile(NEVER_HERE)
+    if sign == "flake.nix":
+        pytester.path.joinpath("flake.nix").write_text("{ }")
+    elif sign == "a test of ours":
+        pytester.makepyfile(test_ours="def test_b(nixos_machine): pass")
+    else:
+        pytester.makeini("[pytest]\nnixos_profile = baseline\n")
+    deselected = ("-k", "test_a")
+    result = pytester.runpytest_subprocess(*deselected)
+    result.assert_outcomes(errors=1, deselected=int(sign == "a test of ours"))
+    result.stdout.fnmatch_lines(["needs a host: --nixos-flake REF#HOST*--hosts=local://"])
+    # Whoever means it says so, in either of testinfra's ways.
+    pytester.runpytest_subprocess(*deselected, "--hosts=local://").assert_outcomes(
+        passed=1, deselected=int(sign == "a test of ours")
+    )
+    pytester.makepyfile(f"testinfra_hosts = ['local://']\n{NEVER_HERE}")
+    pytester.runpytest_subprocess(*deselected).assert_outcomes(
+        passed=1, deselected=int(sign == "a test of ours")
+    )
+
+
 def test_bundled_checks_are_errors(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest_subprocess("--pyargs", "pytest_nixos.checks", "-x")
     result.assert_outcomes(errors=1)

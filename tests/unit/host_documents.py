@@ -72,7 +72,20 @@ FACTS: dict[str, Any] = {
     },
     "swap_devices": fact(["/dev/b", None]),
     "luks_devices": fact(["crypt"]),
-    "luks": fact({"crypt": {"name": "crypt", "device": "/dev/c", "keyFile": "", "header": ""}}),
+    "swraid": fact(None),
+    "crypttab": fact(""),
+    "disko": fact({}),
+    "luks": fact(
+        {
+            "crypt": {
+                "name": "crypt",
+                "device": "/dev/c",
+                "keyFile": "",
+                "header": "",
+                "headless": False,
+            }
+        }
+    ),
     "swap": fact([{"device": "/dev/b", "size": None, "randomlyEncrypted": False}]),
     "initrd_text": fact("zfs rollback -r tank/root@blank"),
     "warnings": fact(["w"]),

@@ -131,15 +131,15 @@ let
     let
       join = acc: d:
         let
-          type = acc.type.typeMerge d.options.type;
+          bothTyped = d.options ? type && acc ? type;
+          merged = acc.type.typeMerge d.options.type;
           repeated = filter (a: acc ? ${a} && d.options ? ${a}) [ "default" "example" "description" "apply" ];
         in
-        if acc.declarations == [ ] then d.options // { declarations = [ d.file ]; type = d.options.type or types.unspecified; }
-        else if repeated != [ ] || (d.options ? type && acc ? type && type == null)
+        if repeated != [ ] || (bothTyped && merged == null)
         then throw "The option `${showOption loc}' in `${d.file}' is already declared in ${showFiles acc.declarations}."
-        else acc // d.options // { type = if d.options ? type then type else acc.type; declarations = acc.declarations ++ [ d.file ]; };
+        else acc // d.options // optionalAttrs bothTyped { type = merged; } // { declarations = acc.declarations ++ [ d.file ]; };
     in
-    foldl' join { declarations = [ ]; } declarations;
+    { type = types.unspecified; } // foldl' join { declarations = [ ]; } declarations;
 
   evalOption = loc: option: definitions:
     let

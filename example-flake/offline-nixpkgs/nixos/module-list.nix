@@ -10,6 +10,7 @@
   ./modules/system/etc.nix
   ./modules/system/stage-1.nix
   ./modules/system/luksroot.nix
+  ./modules/system/storage.nix
   ./modules/system/stage-2.nix
   ./modules/system/kernel.nix
   ./modules/system/loader.nix

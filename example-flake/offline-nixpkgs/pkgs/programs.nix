@@ -3,6 +3,7 @@
   apparmor-parser = [ "apparmor_parser" ];
   apparmor-bin-utils = [ "aa-status" "aa-enabled" "aa-exec" ];
   audit = [ "auditctl" "auditd" "augenrules" "aureport" "ausearch" "aulast" "ausyscall" ];
+  btrfs-progs = [ "btrfs" "btrfsck" "btrfstune" "btrfs-convert" "btrfs-image" "btrfs-map-logical" "fsck.btrfs" "mkfs.btrfs" ];
   bzip2 = [ "bzip2" "bunzip2" "bzcat" ];
   coreutils = [
     "[" "arch" "b2sum" "base32" "base64" "basename" "basenc" "cat" "chgrp" "chmod" "chown" "chroot" "cksum" "comm" "cp" "csplit" "cut" "date" "dd"
@@ -17,7 +18,7 @@
   dbus = [ "dbus-daemon" "dbus-send" "dbus-monitor" "dbus-uuidgen" ];
   dhcpcd = [ "dhcpcd" ];
   diffutils = [ "diff" "cmp" "diff3" "sdiff" ];
-  e2fsprogs = [ "e2fsck" "mke2fs" "mkfs.ext4" "fsck.ext4" "fsck.ext3" "fsck.ext2" "tune2fs" "resize2fs" "dumpe2fs" "e2label" "chattr" "lsattr" "badblocks" "debugfs" ];
+  e2fsprogs = [ "e2fsck" "mke2fs" "mkfs.ext4" "fsck.ext4" "fsck.ext3" "fsck.ext2" "tune2fs" "resize2fs" "dumpe2fs" "e2label" "chattr" "lsattr" "badblocks" "debugfs" "filefrag" ];
   dosfstools = [ "mkfs.vfat" "fsck.vfat" "mkfs.fat" "fsck.fat" "fatlabel" ];
   earlyoom = [ "earlyoom" ];
   erofs-utils = [ "mkfs.erofs" "fsck.erofs" "dump.erofs" ];
@@ -36,6 +37,12 @@
   libcap = [ "capsh" "getcap" "setcap" "getpcaps" ];
   logrotate = [ "logrotate" ];
   lsof = [ "lsof" ];
+  lvm2 = [
+    "lvm" "dmsetup" "lvchange" "lvconvert" "lvcreate" "lvdisplay" "lvextend" "lvreduce" "lvremove" "lvrename" "lvresize" "lvs" "lvscan" "pvchange" "pvck" "pvcreate"
+    "pvdisplay" "pvmove" "pvremove" "pvresize" "pvs" "pvscan" "vgcfgbackup" "vgcfgrestore" "vgchange" "vgck" "vgcreate" "vgdisplay" "vgexport" "vgextend" "vgimport"
+    "vgmerge" "vgmknodes" "vgreduce" "vgremove" "vgrename" "vgs" "vgscan" "vgsplit"
+  ];
+  mdadm = [ "mdadm" "mdmon" ];
   nats-server = [ "nats-server" ];
   nftables = [ "nft" ];
   nix = [ "nix" "nix-build" "nix-channel" "nix-collect-garbage" "nix-copy-closure" "nix-daemon" "nix-env" "nix-hash" "nix-instantiate" "nix-prefetch-url" "nix-shell" "nix-store" ];
@@ -48,12 +55,14 @@
   shadow = [ "passwd" "chage" "chfn" "chsh" "chpasswd" "useradd" "usermod" "userdel" "groupadd" "groupmod" "groupdel" "gpasswd" "newgrp" "sg" "nologin" "pwck" "grpck" "vipw" ];
   strace = [ "strace" ];
   sudo = [ "cvtsudoers" "sudo" "sudoedit" "visudo" ];
+  thin-provisioning-tools = [ "pdata_tools" "thin_check" "thin_dump" "thin_repair" "cache_check" "cache_dump" "cache_repair" ];
   util-linux = [
     "agetty" "blkid" "blockdev" "chrt" "dmesg" "findmnt" "flock" "fsck" "fsfreeze" "fstrim" "getopt" "hardlink" "ionice" "ipcs" "ipcrm" "last" "logger" "login" "losetup"
     "lsblk" "lscpu" "lsipc" "lslocks" "lslogins" "lsmem" "lsns" "mcookie" "mkswap" "more" "mount" "mountpoint" "namei" "nsenter" "partx" "pivot_root"
     "prlimit" "rename" "renice" "rev" "rtcwake" "runuser" "script" "sfdisk" "setarch" "setpriv" "setsid" "setterm" "su" "sulogin" "swaplabel" "swapoff" "swapon" "switch_root"
     "taskset" "uclampset" "umount" "unshare" "wdctl" "whereis" "wipefs" "zramctl" "uuidgen" "column" "hexdump" "cal" "kill"
   ];
+  xfsprogs = [ "mkfs.xfs" "fsck.xfs" "xfs_repair" "xfs_admin" "xfs_growfs" "xfs_info" "xfs_db" "xfs_io" "xfs_freeze" "xfs_quota" "xfs_scrub" ];
   xz = [ "xz" "unxz" "xzcat" ];
   zstd = [ "zstd" "unzstd" "zstdcat" ];
 }

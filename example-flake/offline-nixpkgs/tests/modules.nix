@@ -68,6 +68,10 @@ in
   (test "a renamed option is an alias"
     (evaluate [{ options.new = option types.int { }; options.warnings = option (types.listOf types.str) { default = [ ]; }; } (lib.mkRenamedOptionModule [ "old" ] [ "new" ]) { old = 4; }]).config.new 4)
   (test "apply" (evaluate [{ options.a = option types.int { default = 1; apply = x: x + 1; }; }]).config.a 2)
+  (test "apply declared apart, beside the type"
+    (map (declarations: (evaluate declarations).config.a)
+      (let typed = { options.a = option (types.listOf types.int) { default = [ 1 ]; }; }; list = { options.a = mkOption { apply = map (x: x + 1); }; }; in
+      [ [ list typed ] [ typed list ] ])) [ [ 2 ] [ 2 ] ])
   (test "read-only" (fails (evaluate [{ options.a = option types.int { readOnly = true; default = 1; }; } { a = 2; }]).config.a) true)
   # what options tell
   (test "isDefined" (let o = (evaluate [{ options = { a = option types.int { }; b = option types.int { default = 1; }; }; }]).options; in [ o.a.isDefined o.b.isDefined ]) [ false true ])

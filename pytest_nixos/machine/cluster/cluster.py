@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 import socket
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address
@@ -37,7 +39,8 @@ Plug = Callable[[str, bool], None]
 
 
 class Cluster(Mapping[str, Machine]):
-    """Running machines by the names of their hosts, on one or several networks.
+    """Running machines by the names of their hosts, on one or several networks. Two hosts of one
+    name, from two flakes, are called as they were asked for.
 
     A machine reaches another by the names and addresses that the hosts declare. A card without a
     declared address is given one; a host's name that nothing resolves is added to ``/etc/hosts``.
@@ -130,16 +133,23 @@ class Cluster(Mapping[str, Machine]):
     def introduce(self) -> None:
         """Let every machine find the others by name."""
         with ThreadPoolExecutor(max_workers=len(self)) as pool:
-            added = pool.map(self._introduce_to, self._machines)
+            added = pool.map(self._introduce_to, self._machines, itertools.repeat(self._called()))
             self.added_names = dict(zip(self._machines, added, strict=True))
 
-    def _introduce_to(self, name: str) -> tuple[str, ...]:
-        lines = [
-            f"{self.address(other)} {known}"
-            for other, peer in self._machines.items()
-            if other != name
-            for known in dict.fromkeys((peer.spec.host.host_name, other))
+    def _called(self) -> dict[str, str]:
+        """Return who is called by each name; of a name that two members have, nobody."""
+        names = [
+            (known, member)
+            for member, machine in self._machines.items()
+            for known in {machine.spec.host.host_name, machine.spec.host.name, member}
             if known and shlex.quote(known) == known
+        ]
+        count = Counter(known for known, _ in names)
+        return {known: member for known, member in sorted(names) if count[known] == 1}
+
+    def _introduce_to(self, name: str, called: Mapping[str, str]) -> tuple[str, ...]:
+        lines = [
+            f"{self.address(other)} {known}" for known, other in called.items() if other != name
         ]
         names = "".join(f"{line}\n" for line in lines).encode()
         return tuple(self._machines[name].run(_NAME, stdin=names).stdout_text.split())

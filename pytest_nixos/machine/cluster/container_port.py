@@ -41,26 +41,29 @@ def container_cards(host: HostConfig) -> HostConfig:
 
 
 class ContainerPorts:
-    """Starts containers whose links are ports of one network."""
+    """Starts the container of one member, whose link is a port of a network.
+
+    :param place: the member's, on that network.
+    """
 
     def __init__(
         self,
         runner: Runner,
         inherited: Mapping[str, str],
         network: ClusterNetwork,
+        place: Place,
         *,
         root_is_machine_root: bool = False,
     ) -> None:
         self._runner = runner
         self._network = network
-        self._links = {place.host: _link(network, place) for place in network.places}
-        self._interfaces = {
-            place.host: f"port{number}" for number, place in enumerate(network.places)
-        }
+        self._place = place
+        self._link = _link(network, place)
+        self._interface = f"port{network.places.index(place)}"
         self._inner = NspawnStrategy(
             runner,
             inherited,
-            addresses=lambda host: self._links[host.name],
+            addresses=lambda _host: self._link,
             root_is_machine_root=root_is_machine_root,
         )
 
@@ -76,36 +79,34 @@ class ContainerPorts:
         :class:`~pytest_nixos.machine.container.strategy.ContainerStrategy`.
         """
         launched = self._inner.launch(spec, console, stack, deadline=deadline)
-        name = spec.host.name
+        hardware = self._place.card.hardware
 
         def join(leader_pid: int) -> Callable[[], None]:
             # Before it is up: its own IPv6 address is made of it.
-            place = self._network.place_of(name)
-            assert place is not None
-            self._run(link_argv(leader_pid, GUEST_INTERFACE, "address", place.card.hardware))
-            self._inner.address(leader_pid, self._links[name])
-            self._join(place, launched.outside_pid, leader_pid)
+            self._run(link_argv(leader_pid, GUEST_INTERFACE, "address", hardware))
+            self._inner.address(leader_pid, self._link)
+            self._join(launched.outside_pid, leader_pid)
             return lambda: None
 
         return dataclasses.replace(
             launched,
             outside_pid=self._network.stranger.pid,
-            interface=self._interfaces[name],
+            interface=self._interface,
             on_created=join,
         )
 
-    def plug(self, name: str, *, connected: bool) -> None:
-        """Give or take a container's carrier."""
+    def plug(self, *, connected: bool) -> None:
+        """Give or take the container's carrier."""
         state = "up" if connected else "down"
-        self._run(port_argv(self._network.stranger.pid, self._interfaces[name], state))
+        self._run(port_argv(self._network.stranger.pid, self._interface, state))
 
-    def _join(self, place: Place, outside_pid: int, leader_pid: int) -> None:
-        interface, pid = self._interfaces[place.host], self._network.stranger.pid
+    def _join(self, outside_pid: int, leader_pid: int) -> None:
+        interface, pid = self._interface, self._network.stranger.pid
         for argv in join_argv(outside_pid, pid, interface):
             self._run(argv)
         in_network_of(leader_pid, lambda: plain_frames(GUEST_INTERFACE))
         heard = in_network_of(pid, lambda: raw_socket(interface))
-        self._network.switch.add_interface(port_name(place), heard)
+        self._network.switch.add_interface(port_name(self._place), heard)
 
     def _run(self, argv: Sequence[str]) -> None:
         done = self._runner.run(argv, deadline=Deadline.after(_SHORT_S))

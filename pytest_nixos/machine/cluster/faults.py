@@ -4,8 +4,8 @@ combined freely.
     with cluster.faults.partition(["a"], ["b", "c"]), cluster.faults.delay(0.2, source="b"):
         ...
 
-The frames themselves are lost, late or changed on their way, in the network's switch; machines are
-not touched. Each yields a :class:`NetworkFault`, which tells how many frames it has met.
+The frames themselves are lost, late or changed on their way, in the network's switch; of the
+machines only a cable is pulled or a clock set. Each yields a :class:`NetworkFault`, which tells how many frames it has met.
 """
 
 from __future__ import annotations
@@ -15,12 +15,16 @@ import itertools
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 
 from pytest_nixos.errors import BrokenMachineError, FaultError
 from pytest_nixos.machine.base import Machine
 from pytest_nixos.machine.capabilities import Pluggable
 from pytest_nixos.machine.cluster.impairment import Impairment, Rule
 from pytest_nixos.machine.cluster.network import ClusterNetwork
+from pytest_nixos.machine.cluster.tampering import Address
+from pytest_nixos.machine.faults.faults import Faults
+from pytest_nixos.machine.network.advertise import link_local
 
 __all__ = ["NetworkFault", "NetworkFaults"]
 
@@ -158,6 +162,47 @@ class NetworkFaults:
     ) -> contextlib.AbstractContextManager[NetworkFault]:
         """Lose packets of more than so many bytes, and tell nobody."""
         return self._between(Impairment(longest_packet=longest_packet), source, target)
+
+    def dead_gateway(self, name: str) -> contextlib.AbstractContextManager[NetworkFault]:
+        """Have a member pass nothing on, while it answers for itself: packets that reach it and are
+        for others vanish.
+
+        :param name: of a member, whose addresses are those that it declares or has been given.
+        """
+        host = self._machine(name).spec.host
+        own: set[Address] = {
+            place.address.ip for n in self._networks for place in n.places_of(name)
+        }
+        for card in host.cards:
+            own |= {address.ip for vlan in card.vlans for address in vlan.interfaces}
+            own |= {address.ip for address in card.interfaces}
+            own.add(link_local(bytes.fromhex(card.hardware.replace(":", ""))))
+        return self._between(Impairment(loss=1, own_addresses=frozenset(own)), None, name)
+
+    def wrong_dns(
+        self, address: str = "192.0.2.1", *, source: Members = None, target: Members = None
+    ) -> contextlib.AbstractContextManager[NetworkFault]:
+        """Have name servers' answers (UDP) name another IPv4 address, and no IPv6 one.
+
+        :param address: by default one that nobody has (RFC 5737).
+        :param source: members that are name servers, or through which answers come.
+        :raises FaultError: if that is no IPv4 address.
+        """
+        try:
+            wrong = IPv4Address(address)
+        except ValueError as err:
+            raise FaultError(
+                f"wrong_dns {address!r}: no IPv4 address", remedy='give one, such as "192.0.2.1"'
+            ) from err
+        return self._between(Impairment(wrong_address=wrong), source, target)
+
+    def clock_skew(self, name: str, seconds: float) -> contextlib.AbstractContextManager[None]:
+        """Have a member's clock differ from the others' by so many seconds, backwards if negative;
+        see :meth:`pytest_nixos.Faults.clock_jump`.
+
+        :raises FaultError: for a container, whose clock is the host machine's.
+        """
+        return Faults(self._machine(name)).clock_jump(seconds)
 
     @contextlib.contextmanager
     def flapping(self, name: str, *, up_s: float = 1.0, down_s: float = 1.0) -> Iterator[None]:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import random
 from collections.abc import Collection
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 
 from pytest_nixos.errors import SettingsError
+from pytest_nixos.machine.cluster.tampering import Address, is_passed_on, with_wrong_answer
 
 __all__ = ["Flight", "Impairment", "Rule"]
 
@@ -36,6 +38,9 @@ class Impairment:
         dropped.
     :param longest_packet: bytes of the longest packet that passes; longer ones vanish without a
         word, as in a black hole of the path MTU. ``None`` for no limit.
+    :param own_addresses: where given, only packets that are for no address of these are met: those
+        that a gateway is to pass on.
+    :param wrong_address: what name servers' answers say in place of any IPv4 address.
     """
 
     loss: float = 0.0
@@ -47,6 +52,8 @@ class Impairment:
     corruption: float = 0.0
     kbit_s: float | None = None
     longest_packet: int | None = None
+    own_addresses: frozenset[Address] = frozenset()
+    wrong_address: IPv4Address | None = None
 
     def __post_init__(self) -> None:
         for name in ("loss", "duplication", "reordering", "corruption"):
@@ -114,11 +121,15 @@ class Rule:
 
     def _kept(self, flight: Flight) -> tuple[Flight, ...]:
         what = self.impairment
+        if what.own_addresses and not is_passed_on(flight.frame, what.own_addresses):
+            return (flight,)
         if what.longest_packet is not None and _packet_size(flight.frame) > what.longest_packet:
             return ()
         if self._happens(what.loss):
             return ()
         frame = flight.frame
+        if what.wrong_address is not None:
+            frame = with_wrong_answer(frame, what.wrong_address)
         if self._happens(what.corruption):
             frame = _with_a_bit_turned(frame, self._chance)
         due_s = self._due_s(flight)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Callable, Iterator
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Interface, IPv6Network
 from pathlib import Path
 
 from pytest_nixos.errors import MachineError
@@ -12,6 +13,7 @@ from pytest_nixos.machine.cluster.capture import Capture
 from pytest_nixos.machine.cluster.outside import Outside, outside
 from pytest_nixos.machine.cluster.plan import Place, PlannedNetwork
 from pytest_nixos.machine.cluster.switch import Switch
+from pytest_nixos.machine.network.advertise import Advertisement, advertisement, is_solicitation
 from pytest_nixos.machine.network.dhcp import Lease, answer
 from pytest_nixos.machine.network.frames import (
     BROADCAST,
@@ -22,11 +24,12 @@ from pytest_nixos.machine.network.frames import (
     udp_datagram,
 )
 
-__all__ = ["ClusterNetwork", "cluster_network", "lease_answers", "port_name"]
+__all__ = ["ClusterNetwork", "cluster_network", "own_prefix", "own_voice", "port_name"]
 
 _STRANGER = "a stranger"
 _SERVER_PORT, _CLIENT_PORT = 67, 68
 _BROADCAST_ADDRESS = IPv4Address("255.255.255.255")
+_PREFIX_LENGTH = 64  # of a prefix that hosts make addresses of, RFC 4862
 # Locally administered (IEEE 802): the network's own voice.
 _OWN_HARDWARE = bytes.fromhex("02706e780001")
 
@@ -51,7 +54,11 @@ class ClusterNetwork:
 
     def ports_of(self, host: str) -> tuple[str, ...]:
         """Return the names of a host's ports; none where it is not on this network."""
-        return tuple(port_name(place) for place in self.places if place.host == host)
+        return tuple(port_name(place) for place in self.places_of(host))
+
+    def places_of(self, host: str) -> tuple[Place, ...]:
+        """Return where a host is on this network, once for each of its cards there."""
+        return tuple(place for place in self.places if place.host == host)
 
     def place_of(self, host: str) -> Place | None:
         """Return where a host is on this network, ``None`` where it is not."""
@@ -103,17 +110,42 @@ def cluster_network(planned: PlannedNetwork, directory: Path) -> Iterator[Cluste
     capture = Capture()
     with (
         outside(directory, [planned.outside]) as stranger,
-        Switch(capture=capture, answer=lease_answers(planned)) as switch,
+        Switch(capture=capture, answer=own_voice(planned)) as switch,
     ):
         switch.add_interface(_STRANGER, stranger.wire)
         yield ClusterNetwork(planned, switch, stranger, capture)
 
 
-def lease_answers(planned: PlannedNetwork) -> Callable[[str, bytes], bytes | None]:
-    """Return what answers members that ask for an address by DHCP: each has its own, for ever."""
+def own_prefix(planned: PlannedNetwork) -> IPv6Network:
+    """Return the IPv6 prefix of a network, of which its members take addresses by themselves: the
+    one that they declare where all declare the same, else a unique local one (RFC 4193) that is
+    made of the network's name.
+    """
+    declared = {
+        address.network
+        for place in planned.places
+        for address in place.card.interfaces
+        if isinstance(address, IPv6Interface)
+        and not address.is_link_local
+        and address.network.prefixlen == _PREFIX_LENGTH
+    }
+    if len(declared) == 1:
+        return declared.pop()
+    digest = hashlib.sha256(planned.name.encode()).digest()
+    return IPv6Network((b"\xfd" + digest[:7] + bytes(8), _PREFIX_LENGTH))
+
+
+def own_voice(planned: PlannedNetwork) -> Callable[[str, bytes], bytes | None]:
+    """Return what answers members whose card has no declared address: each has its own by DHCP, for
+    ever, and who asks for a router is told the network's prefix. No router is offered.
+    """
     leases = {port_name(place): _lease(planned, place) for place in planned.places}
+    waiting = {port_name(place) for place in planned.places if place.is_leased}
+    offer = advertisement(_OWN_HARDWARE, Advertisement(prefix=own_prefix(planned)))
 
     def reply(port: str, frame: bytes) -> bytes | None:
+        if port in waiting and is_solicitation(frame):
+            return offer
         lease = leases.get(port)
         asked = parse_frame(frame)
         if lease is None or not isinstance(asked, UdpDatagram):

@@ -24,7 +24,7 @@ _SMALLEST = 30  # prefix length of a network with room for a stranger
 class Place:
     """A card's place on a network.
 
-    :param host: attribute name of the host.
+    :param host: the cluster's name of the host.
     :param number: of the card among the host's.
     :param address: by which others call it: declared, or leased by the network.
     :param is_leased: whether the network gives the address, by DHCP.
@@ -63,20 +63,21 @@ class _Claim:
     address: IPv4Interface | IPv6Interface
 
 
-def plan_networks(hosts: Sequence[HostConfig]) -> tuple[PlannedNetwork, ...]:
+def plan_networks(hosts: Mapping[str, HostConfig]) -> tuple[PlannedNetwork, ...]:
     """Put the cards of hosts on networks: cards whose addresses lie in the same subnet share one;
     those without an address are on the first.
 
+    :param hosts: by what the cluster calls them.
     :raises MachineError: if two hosts declare one address, address one network differently, have
         the same hardware address, or one puts a VLAN on no card.
     """
     _refuse_orphans(hosts)
     _refuse_twice(hosts)
-    _refuse_differences([claim for host in hosts for claim in _claims(host)])
-    members: dict[str, list[tuple[HostConfig, int, Card]]] = {}
+    _refuse_differences([c for name, host in hosts.items() for c in _claims(name, host)])
+    members: dict[str, list[tuple[str, int, Card]]] = {}
     without = []
-    for host in hosts:
-        for number, card in enumerate(host.cards):
+    for host, config in hosts.items():
+        for number, card in enumerate(config.cards):
             subnet = _subnet(card)
             if subnet is None:
                 without.append((host, number, card))
@@ -88,7 +89,7 @@ def plan_networks(hosts: Sequence[HostConfig]) -> tuple[PlannedNetwork, ...]:
     return tuple(_network(name, cards) for name, cards in members.items())
 
 
-def _network(name: str, cards: Sequence[tuple[HostConfig, int, Card]]) -> PlannedNetwork:
+def _network(name: str, cards: Sequence[tuple[str, int, Card]]) -> PlannedNetwork:
     declared = [_subnet(card) for _, _, card in cards]
     subnet = next((net for net in declared if net is not None), _OWN)
     taken = {a.ip for _, _, card in cards for a in card.v4}
@@ -99,7 +100,7 @@ def _network(name: str, cards: Sequence[tuple[HostConfig, int, Card]]) -> Planne
         own = next((a for a in card.v4 if a.network == subnet), None)
         address = own or IPv4Interface((_next(free, name), subnet.prefixlen))
         places.append(
-            Place(host=host.name, number=number, card=card, address=address, is_leased=own is None)
+            Place(host=host, number=number, card=card, address=address, is_leased=own is None)
         )
     return PlannedNetwork(
         name=name,
@@ -122,32 +123,33 @@ def _subnet(card: Card) -> IPv4Network | None:
     return next((a.network for a in card.v4 if a.network.prefixlen <= _SMALLEST), None)
 
 
-def _claims(host: HostConfig) -> Iterator[_Claim]:
+def _claims(name: str, host: HostConfig) -> Iterator[_Claim]:
     for card in host.cards:
         for address in card.interfaces:
-            yield _Claim(host=host.name, where=card.name, vlan=0, address=address)
+            yield _Claim(host=name, where=card.name, vlan=0, address=address)
         for vlan in card.vlans:
             for address in vlan.interfaces:
-                yield _Claim(host=host.name, where=vlan.name, vlan=vlan.id, address=address)
+                yield _Claim(host=name, where=vlan.name, vlan=vlan.id, address=address)
 
 
-def _refuse_orphans(hosts: Sequence[HostConfig]) -> None:
-    for host in hosts:
+def _refuse_orphans(hosts: Mapping[str, HostConfig]) -> None:
+    for name, host in hosts.items():
         if host.orphan_vlans:
             raise MachineError(
-                f"{host.name}: VLAN {host.orphan_vlans[0]} is on no network card",
+                f"{name}: VLAN {host.orphan_vlans[0]} is on no network card",
                 remedy="name its card: networking.vlans.NAME.interface, or `vlan` of a network of systemd.network.networks",
             )
 
 
-def _refuse_twice(hosts: Sequence[HostConfig]) -> None:
+def _refuse_twice(hosts: Mapping[str, HostConfig]) -> None:
     owners: dict[str, str] = {}
-    for host in hosts:
+    for name, host in hosts.items():
         for card in host.cards:
-            other = owners.setdefault(card.hardware, f"{card.name} of {host.name}")
-            if other != f"{card.name} of {host.name}":
+            label = card.name or "its card"
+            other = owners.setdefault(card.hardware, f"{label} of {name}")
+            if other != f"{label} of {name}":
                 raise MachineError(
-                    f"{host.name}: {card.name} has the hardware address {card.hardware}, and so has {other}",
+                    f"{name}: {label} has the hardware address {card.hardware}, and so has {other}",
                     remedy="match each card by the address of its own (matchConfig.MACAddress)",
                 )
 

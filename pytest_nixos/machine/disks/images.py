@@ -9,9 +9,11 @@ from pathlib import Path
 
 from pytest_nixos.errors import MachineError
 from pytest_nixos.local.process import Runner
-from pytest_nixos.machine.disks.layout import Disk, Layout, layout_of
+from pytest_nixos.machine.capabilities import disk_id
+from pytest_nixos.machine.disks.layout import layout_of
 from pytest_nixos.machine.disks.qemu_img import run_qemu_img
 from pytest_nixos.machine.disks.script import making_script
+from pytest_nixos.machine.disks.volumes import Disk, Layout
 from pytest_nixos.nix.host_facts import HostConfig
 
 __all__ = ["OwnDisks"]
@@ -96,7 +98,7 @@ class OwnDisks:
 def _drive(disk: Disk, image: Path) -> tuple[str, ...]:
     identity = f"pytest-nixos-{disk.name}"
     device = (
-        f"scsi-hd,drive={identity}"
+        f"scsi-hd,drive={identity},id={disk_id(disk.name)},serial={disk.name}"
         if _is_scsi(disk)
         else f"nvme,drive={identity},serial={disk.name}"
     )

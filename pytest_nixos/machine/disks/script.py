@@ -10,7 +10,7 @@ import hashlib
 import shlex
 from collections.abc import Iterable, Iterator
 
-from pytest_nixos.machine.disks.layout import Disk, Layout, Volume
+from pytest_nixos.machine.disks.volumes import Array, Disk, Layout, Volume
 from pytest_nixos.nix.declared import FileSystem
 
 __all__ = ["TEST_KEY", "making_script"]
@@ -21,6 +21,8 @@ TEST_KEY = "pytest-nixos-test-key"
 # Behind the partition table, and before the first partition, which sfdisk starts at 1 MiB.
 _MARK_AT = 512 * 1024
 _SWAP_FILE_MIB = 64
+# Whether udev makes the nodes of logical volumes depends on the rules that a stage 1 has; lvm makes those that are missing.
+_NODES = "--config activation/verify_udev_operations=1"
 
 _PRELUDE = """set -eu
 say() { echo "pytest-nixos: $*"; }
@@ -78,6 +80,10 @@ def _whole_mark(device: str) -> tuple[str, str, str]:
 def _steps(layout: Layout) -> Iterator[str]:
     for disk in layout.disks:
         yield from _disk_steps(disk)
+    for array in layout.arrays:
+        yield from _array_steps(layout, array)
+    for device, volume in _further(layout):
+        yield f"lvm vgextend {_quoted(volume.name)} {device}"
     yield from _fill_steps(layout)
     yield from _close_steps(layout)
 
@@ -98,14 +104,45 @@ def _disk_steps(disk: Disk) -> Iterator[str]:
         yield from _volume_steps(device, partition.volume)
 
 
+def _array_steps(layout: Layout, array: Array) -> Iterator[str]:
+    """Make an array; its members are empty, and so the same already."""
+    members = [
+        device
+        for disk in layout.disks
+        for device, volume in disk.devices()
+        if volume.kind == "member" and volume.name == array.device
+    ]
+    owner, _, name = array.name.rpartition(":")
+    yield (
+        f"mdadm --create {_quoted(array.made_at)} --run --force --assume-clean --bitmap=none"
+        f" --level={_quoted(array.level)} --metadata={_quoted(array.metadata)}"
+        f" --homehost={_quoted(owner or 'any')} --name={_quoted(name)}{_option('--uuid', array.uuid)}"
+        f" --raid-devices={len(members)} {' '.join(members)}"
+    )
+    yield f"settle\nawait {_quoted(array.made_at)}"
+    yield from _volume_steps(_quoted(array.made_at), array.volume)
+
+
+def _further(layout: Layout) -> Iterator[tuple[str, Volume]]:
+    """Yield what a group of volumes lies on beside its first device, by the path to it."""
+    held = [
+        *(pair for disk in layout.disks for pair in disk.devices()),
+        *((array.made_at, array.volume) for array in layout.arrays),
+    ]
+    for device, volume in held:
+        inner = volume.inside.get("") if volume.kind == "luks" else volume
+        if inner is not None and inner.kind == "further":
+            yield (f"/dev/mapper/{volume.name}" if inner is not volume else device), inner
+
+
 def _table(disk: Disk) -> str:
     """Return the partition table as sfdisk(8) reads it."""
-    types = {"vfat": "uefi", "swap": "swap", "lvm": "lvm"}
+    types = {"vfat": "uefi", "swap": "swap", "lvm": "lvm", "further": "lvm", "member": "raid"}
     lines = ["label: gpt"]
     for partition in disk.partitions:
         words = [
             f"size={partition.volume.size_mib}MiB",
-            f"type={types.get(partition.volume.kind, 'linux')}",
+            f"type={partition.guid or types.get(partition.volume.kind, 'linux')}",
         ]
         if partition.name:
             words.append(f'name="{partition.name}"')
@@ -128,12 +165,14 @@ def _volume_steps(device: str, volume: Volume) -> Iterator[str]:
         yield f"lvm pvcreate --force --force --yes {device}\nlvm vgcreate {_quoted(volume.name)} {device}"
         for name, inner in volume.inside.items():
             yield (
-                f"lvm lvcreate --yes --wipesignatures n --size {inner.size_mib}m"
+                f"lvm lvcreate {_NODES} --yes --zero n --wipesignatures n --size {inner.size_mib}m"
                 f" --name {_quoted(name)} {_quoted(volume.name)}"
             )
-            yield "lvm vgmknodes"
+            yield f"lvm vgmknodes {_NODES}"
             yield from _volume_steps(f"/dev/{volume.name}/{name}", inner)
-    elif volume.kind != "empty":
+    elif volume.kind == "further":
+        yield f"lvm pvcreate --force --force --yes {device}"
+    elif volume.kind not in ("empty", "nothing", "member"):
         yield _format(device, volume)
         yield from _subvolume_steps(device, volume)
 
@@ -167,6 +206,9 @@ def _fill_steps(layout: Layout) -> Iterator[str]:
     """Make what has to lie in the file systems before something asks for it there."""
     for path in layout.folders:
         yield from _inside(layout, path, "mkdir -p {}")
+    for path in layout.keys_on_disk:
+        key = f"printf %s {TEST_KEY} > {{0}}\nchmod 0400 {{0}}"
+        yield from _inside(layout, path, f"mkdir -p {{1}}\n{key}")
     for path in layout.swap_files:
         command = f"truncate -s 0 {{0}}\nchattr +C {{0}} 2>/dev/null || true\ndd if=/dev/zero of={{0}} bs=1M count={_SWAP_FILE_MIB} status=none"
         yield from _inside(
@@ -181,13 +223,16 @@ def _inside(layout: Layout, path: str, command: str) -> Iterator[str]:
     mount = max(below, key=lambda m: len(m.mount_point))
     rest = path.removeprefix(mount.mount_point).lstrip("/")
     inner = f"/plan/made/{rest}"
-    yield f"settle\nmkdir -p /plan/made\nmount{_mount_options(mount)} {_quoted(_source(mount))} /plan/made"
+    yield f"settle\nmkdir -p /plan/made\nmount{_mount_options(mount)} {_quoted(_source(layout, mount))} /plan/made"
     yield command.format(_quoted(inner), _quoted(inner.rpartition("/")[0]))
     yield "umount /plan/made"
 
 
-def _source(mount: FileSystem) -> str:
+def _source(layout: Layout, mount: FileSystem) -> str:
     device = mount.device or ""
+    for array in layout.arrays:
+        if array.device == device:
+            return array.made_at
     prefix = "/dev/disk/by-"
     if device.startswith(prefix):
         kind, _, value = device.removeprefix(prefix).partition("/")
@@ -201,12 +246,29 @@ def _mount_options(mount: FileSystem) -> str:
 
 
 def _close_steps(layout: Layout) -> Iterator[str]:
-    """Leave everything closed, as stage 1 expects it."""
-    for volume in _nested(v for d in layout.disks for v in _top(d)):
-        if volume.kind == "luks":
+    """Leave everything closed, as stage 1 expects it; what lies on logical volumes first."""
+    outer = [
+        *(volume for disk in layout.disks for volume in disk.held),
+        *(array.volume for array in layout.arrays),
+    ]
+    within = {
+        id(v)
+        for group in _nested(outer)
+        if group.kind == "lvm"
+        for v in _nested(group.inside.values())
+    }
+    found = list(_nested(outer))
+    for volume in found:
+        if volume.kind == "luks" and id(volume) in within:
             yield f"cryptsetup close {_quoted(volume.name)}"
-        elif volume.kind == "lvm":
+    for volume in found:
+        if volume.kind == "lvm":
             yield f"lvm vgchange -an {_quoted(volume.name)}"
+    for volume in found:
+        if volume.kind == "luks" and id(volume) not in within:
+            yield f"cryptsetup close {_quoted(volume.name)}"
+    for array in layout.arrays:
+        yield f"settle\nmdadm --stop {_quoted(array.made_at)}"
 
 
 def _nested(volumes: Iterable[Volume]) -> Iterator[Volume]:
@@ -214,10 +276,6 @@ def _nested(volumes: Iterable[Volume]) -> Iterator[Volume]:
     for volume in volumes:
         yield from _nested(volume.inside.values())
         yield volume
-
-
-def _top(disk: Disk) -> Iterable[Volume]:
-    return (disk.whole,) if disk.whole else (p.volume for p in disk.partitions)
 
 
 def _lies_in(path: str, point: str) -> bool:

@@ -17,11 +17,11 @@ import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from pytest_nixos.errors import BrokenMachineError, FaultError, NixosError
+from pytest_nixos.errors import BrokenMachineError, FaultError, MachineError, NixosError
 from pytest_nixos.local.timing import poll
 from pytest_nixos.machine.base import BackendName, Machine
 from pytest_nixos.machine.boot.settle import parse_properties
-from pytest_nixos.machine.capabilities import Freezable, Pluggable, Throttled
+from pytest_nixos.machine.capabilities import Freezable, Pluggable, Pullable, PulledDisk, Throttled
 from pytest_nixos.machine.command import CommandResult
 
 __all__ = ["Faults", "Hog"]
@@ -168,6 +168,40 @@ class Faults:
             raise self._cannot("slow_disk", "its files lie on the disk of the host machine")
         with self._change("slow_disk", lambda: running.throttle(operations_per_s=0)):
             running.throttle(operations_per_s=operations_per_s)
+            yield
+
+    @contextlib.contextmanager
+    def disk_pulled(self, disk: str) -> Iterator[None]:
+        """Pull a SCSI disk out; afterwards it is back, under whatever name is free then, and an
+        array that lost it has not taken it back by itself.
+
+        :param disk: by the name that the kernel first gave it, such as ``"sda"``.
+        :raises FaultError: where the machine has no such disk; only VMs with the host's own disks
+            have any.
+        """
+        running = self._machine.running
+        if not isinstance(running, Pullable):
+            raise self._cannot("disk_pulled", "its files lie on the disk of the host machine")
+        before = self._scsi_disks()
+        pulled: list[PulledDisk] = []
+
+        def plug() -> None:
+            for disk_out in pulled:
+                running.plug_disk(disk_out)
+            self._await(
+                lambda: len(self._scsi_disks()) >= len(before) or None,
+                f"the guest does not see {disk} again",
+            )
+
+        with self._change("disk_pulled", plug):
+            try:
+                pulled.append(running.pull_disk(disk))
+            except MachineError as err:
+                raise self._cannot("disk_pulled", err.message) from err
+            self._await(
+                lambda: len(self._scsi_disks()) < len(before) or None,
+                f"the guest still sees {disk}",
+            )
             yield
 
     @contextlib.contextmanager
@@ -328,6 +362,9 @@ class Faults:
             for words in (line.split() for line in listing.splitlines())
             if len(words) > 3 and words[2] == "inet"
         }
+
+    def _scsi_disks(self) -> list[str]:
+        return self._do("ls -d /sys/block/sd* 2>/dev/null || true").stdout_text.split()
 
     def _carriers(self) -> str:
         return self._do(

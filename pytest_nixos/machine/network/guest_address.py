@@ -10,41 +10,18 @@ from pytest_nixos.errors import MachineError
 from pytest_nixos.local.timing import Deadline, poll
 from pytest_nixos.machine.command import Transport
 
-__all__ = ["OuterAddresses", "ask_address", "ask_outer_addresses", "outer_addresses", "parse_outer"]
+__all__ = ["OuterAddresses", "ask_outer_addresses", "parse_outer"]
 
-_ADDRESSES = "ip -4 -o address show scope global"
 _EVERY_ADDRESS = "ip -o address show; ip -o link show"
 _ADDRESS_LIMIT_S = 20.0
 _LEASE_LIMIT_S = 30.0
 _LEASE_INTERVAL_S = 0.5
-_ADDRESS_LINE = re.compile(r"^\d+: (\S+)\s+inet (\d[\d.]*/\d+)", re.MULTILINE)
 _EITHER_LINE = re.compile(r"^\d+: (\S+)\s+(inet6?) ([0-9a-f.:]+/\d+)(.*)$", re.MULTILINE)
 _LINK_LINE = re.compile(
     r"^\d+: ([^:@\s]+)[:@].*link/ether ((?:[0-9a-f]{2}:){5}[0-9a-f]{2})", re.MULTILINE
 )
 # Networks that a guest makes for itself.
 _INNER = ("docker", "podman", "cni", "veth", "virbr", "lxc", "wg", "tun", "tap", "zt", "tailscale")
-
-
-def ask_address(name: str, transport: Transport, *, deadline: Deadline) -> IPv4Interface:
-    """Ask the guest for its address, got by DHCP or a static one.
-
-    :raises MachineError: if it has none.
-    :raises TransportError: if it does not answer.
-    """
-    answer = transport.run(_ADDRESSES, deadline=deadline.within(_ADDRESS_LIMIT_S))
-    if not answer.succeeded:
-        raise MachineError(
-            f"{name}: the guest cannot tell its addresses: {answer.stderr_text.strip()[:200] or answer.exit_status}",
-            remedy="see whether the guest still has its programs: ip of iproute2",
-        )
-    found = outer_addresses(answer.stdout_text)
-    if not found:
-        raise MachineError(
-            f"{name}: the guest has no IPv4 address, so nobody can reach it",
-            remedy="look at `ip address` in the guest: does its network come up in the VM?",
-        )
-    return found[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,12 +88,3 @@ def parse_outer(listing: str) -> tuple[OuterAddresses, ...]:
         )
         found.setdefault(interface, entry)
     return tuple(found.values())
-
-
-def outer_addresses(listing: str) -> list[IPv4Interface]:
-    """Return the addresses that ``ip -4 -o address`` lists, Ethernet devices first, a guest's
-    inner networks left out.
-    """
-    found = [(n, a) for n, a in _ADDRESS_LINE.findall(listing) if not n.startswith(_INNER)]
-    found.sort(key=lambda pair: not pair[0].startswith(("en", "eth")))
-    return [IPv4Interface(address) for _, address in found]

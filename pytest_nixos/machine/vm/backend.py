@@ -19,10 +19,10 @@ from pytest_nixos.machine.boot.events import (
 from pytest_nixos.machine.boot.news import BootNews
 from pytest_nixos.machine.qemu.kvm import KvmProbe, VerdictCache
 from pytest_nixos.machine.vm.argv import Acceleration, check_run_dir
-from pytest_nixos.machine.vm.harmless import ALONE, harmless
+from pytest_nixos.machine.vm.harmless import ALONE, harmless, local_ports
 from pytest_nixos.machine.vm.launcher import SnapshotOptions, VmLauncher, VmOptions
 from pytest_nixos.machine.vm.programs import NO_QEMU_IMG, find_qemu_img
-from pytest_nixos.machine.vm.restore import WarmStart
+from pytest_nixos.machine.vm.restore import WarmStart, no_snapshot
 from pytest_nixos.machine.vm.run_script import (
     RunScript,
     effective_memory_mib,
@@ -72,6 +72,21 @@ class VmBackend:
         :raises BootError: if it does not get there; nothing is left running.
         :raises MachineError: if it cannot be started at all.
         """
+        launcher, warm = self._ways(spec)
+        return launcher.cold((), deadline) if warm is None else warm.start(deadline)
+
+    def clone(self, spec: MachineSpec, *, deadline: Deadline) -> VmRunning:
+        """Start a machine from its snapshot, or not at all.
+
+        :raises MachineError: if there is none, or it does not start; nothing is left running.
+        """
+        _, warm = self._ways(spec)
+        if warm is None:
+            raise no_snapshot(spec.host.name)
+        return warm.clone(deadline)
+
+    def _ways(self, spec: MachineSpec) -> tuple[VmLauncher, WarmStart | None]:
+        """Return what starts a machine, and what does it from a snapshot where it may have one."""
         inherited = dict(os.environ if self._environment is None else self._environment)
         check_run_dir(spec.run_dir)
         self._pace = spec.pace
@@ -96,7 +111,7 @@ class VmBackend:
         )
         use = self._options.snapshots
         if use is None:
-            return launcher.cold((), deadline)
+            return launcher, None
         refusal = (
             spec.host.snapshot_refusal
             or _unsavable_secrets(spec)
@@ -108,8 +123,8 @@ class VmBackend:
         if refusal or memory_mib is None:
             why = refusal or "the size of its memory is not known"
             news.tell(BootEventKind.SNAPSHOT, f"booting without a snapshot: {why}")
-            return launcher.cold((), deadline)
-        return WarmStart(
+            return launcher, None
+        return launcher, WarmStart(
             store=use.store,
             limits=use.limits,
             launcher=launcher,
@@ -119,7 +134,7 @@ class VmBackend:
             memory_mib=memory_mib,
             not_before_s=use.not_before_s,
             tell=news.tell,
-        ).start(deadline)
+        )
 
     def _check_sandbox(self, spec: MachineSpec, news: BootNews) -> None:
         if not self._options.sandboxed:
@@ -143,8 +158,15 @@ class VmBackend:
     def _check_ports(
         self, spec: MachineSpec, script: RunScript, inherited: Mapping[str, str], news: BootNews
     ) -> None:
-        """See to it that a restricted guest is not served to everybody's network."""
-        if self._options.network or not forwards_ports(script, inherited):
+        """See to it that a guest is not served to everybody's network."""
+        if not forwards_ports(script, inherited):
+            return
+        if self._options.network:
+            if local_ports(script.text) != script.text:
+                news.tell(
+                    BootEventKind.CLOSED_PORTS,
+                    "virtualisation.forwardPorts is served on 127.0.0.1, not on all addresses of this machine",
+                )
             return
         if not self._options.sandboxed:
             raise MachineError(

@@ -5,6 +5,9 @@ that is not there: QEMU would end, or open a window on the screen of whoever run
 this machine lacks (gtk, OpenGL, PulseAudio); so the words themselves are replaced, in a copy of the
 run script. Devices of the guest stay, but for those that draw by OpenGL on this machine's screen.
 
+Ports of this machine that are forwarded to the guest (``virtualisation.forwardPorts``) are listened on by QEMU on all addresses where no
+``host.address`` is declared: everybody on this machine's network would reach the guest under test. They are moved to the loopback address.
+
 The networks between the nodes of a NixOS test are switches that its driver runs (VDE). Here a node
 is alone: its cards stay, and nobody answers on them.
 """
@@ -17,7 +20,7 @@ from pathlib import Path
 from pytest_nixos.machine.vm.run_script import RunScript
 from pytest_nixos.machine.vm.store_image import ImageBlock
 
-__all__ = ["ALONE", "harmless", "harmless_script"]
+__all__ = ["ALONE", "harmless", "harmless_script", "local_ports"]
 
 #: What is told of a network to other machines of a NixOS test, which are not there.
 ALONE = "the test's network"
@@ -30,6 +33,7 @@ _TEST_NETWORK = re.compile(
     r"(?<=-netdev)(\s+['\"]?)vde,id=([\w.-]+)(?:,sock=(?:\"[^\"]*\"|[^\s'\"]*))?"
 )
 _KEPT_AUDIO = re.compile(r",(?:id|model)=[^,]*")
+_FORWARD = re.compile(r"(?<=\bhostfwd=)(tcp|udp)?:(?:0\.0\.0\.0)?:(?=\d)")
 _COPY = "run-vm"
 _EXECUTABLE = 0o700
 
@@ -69,6 +73,11 @@ def harmless(text: str) -> tuple[str, tuple[str, ...]]:
     return text, tuple(dict.fromkeys(replaced))
 
 
+def local_ports(text: str) -> str:
+    """Return a run script's text with the ports that QEMU would listen on everywhere on loopback."""
+    return _FORWARD.sub(lambda found: f"{found[1] or 'tcp'}:127.0.0.1:", text)
+
+
 def harmless_script(
     script: RunScript, run_dir: Path, *, image_block: ImageBlock | None = None
 ) -> Path:
@@ -77,10 +86,10 @@ def harmless_script(
 
     :param image_block: what is left out, since the image of the store is there already.
     """
-    text, replaced = harmless(script.text)
+    text = local_ports(harmless(script.text)[0])
     if image_block is not None:
         text = image_block.left_out_of(text)
-    if not (replaced or image_block) or not script.is_whole:
+    if text == script.text or not script.is_whole:
         return script.path
     copy = run_dir / _COPY
     copy.write_text(text)

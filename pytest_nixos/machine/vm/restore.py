@@ -30,7 +30,7 @@ from pytest_nixos.machine.snapshot.save import SnapshotSaving
 from pytest_nixos.machine.snapshot.store import CacheLimits, SnapshotStore
 from pytest_nixos.machine.vm.running import VmRunning
 
-__all__ = ["Launcher", "WarmStart"]
+__all__ = ["Launcher", "WarmStart", "no_snapshot"]
 
 _MIB = 1 << 20
 _WAIT_SHARE = 0.5
@@ -91,6 +91,20 @@ class WarmStart:
         except OSError as err:
             self._say(f"the cache of snapshots cannot be used: {err}; booting without it")
             return self.launcher.cold((), deadline)
+
+    def clone(self, deadline: Deadline) -> VmRunning:
+        """Start the machine from its snapshot, or not at all; a snapshot that cannot be used stays
+        for :meth:`start`, which tells of it.
+
+        :raises MachineError: if there is none, or it does not start.
+        """
+        try:
+            running = self._clone(snapshot_key(self.parts), deadline)
+        except OSError as err:
+            raise no_snapshot(self.name) from err
+        if running is None:
+            raise no_snapshot(self.name)
+        return running
 
     def _restored(self, key: str, deadline: Deadline) -> VmRunning | None:
         try:
@@ -228,3 +242,8 @@ class WarmStart:
 
     def _say(self, text: str) -> None:
         self.tell(BootEventKind.SNAPSHOT, text)
+
+
+def no_snapshot(name: str) -> MachineError:
+    """Make the error of a machine that has no snapshot to start from."""
+    return MachineError(f"{name}: has no snapshot", remedy="start it by a boot")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,20 +20,21 @@ from pytest_nixos.machine.boot.news import BootNews
 from pytest_nixos.machine.boot.post_mortem import ask_failed_units, with_failed_units
 from pytest_nixos.machine.boot.remedies import VM_REMEDIES
 from pytest_nixos.machine.boot.settle import SettleLimits
-from pytest_nixos.machine.capabilities import BootsFrom, PortState
+from pytest_nixos.machine.capabilities import BootsFrom, PortState, PulledDisk
 from pytest_nixos.machine.channel.transport import SerialChannel
 from pytest_nixos.machine.command import Transport
 from pytest_nixos.machine.console import Console, Trouble
 from pytest_nixos.machine.lifetime import Lifetime
 from pytest_nixos.machine.network.guest_address import (
     OuterAddresses,
-    ask_address,
     ask_outer_addresses,
 )
 from pytest_nixos.machine.network.prober import FrameProber
 from pytest_nixos.machine.network.stand_in import HandedOver
 from pytest_nixos.machine.network.wire import FrameLink
+from pytest_nixos.machine.qemu.disks import plug_disk, pull_disk
 from pytest_nixos.machine.qemu.qmp import QmpMonitor, plug_network_cards, throttle_disks
+from pytest_nixos.machine.qemu.screen import screendump
 from pytest_nixos.machine.serial_process import SerialProcess
 from pytest_nixos.machine.snapshot.clone import Clone
 from pytest_nixos.machine.snapshot.migration import load_state, save_state
@@ -266,11 +268,15 @@ class VmRunning:
         return self._process.pid != 0 and not self._process.has_ended
 
     def probe_tcp(self, ports: Sequence[int], *, deadline: Deadline) -> Mapping[int, PortState]:
-        """Try TCP ports of the guest from its own network, beside QEMU's user network."""
-        address = ask_address(self._plan.name, self.transport, deadline=deadline)
-        with self._outside() as prober:
-            prober.face(address)
-            return prober.probe_tcp(ports, deadline=deadline)
+        """Try TCP ports of the guest from its own network, the first of them where it is on several,
+        beside QEMU's user network.
+        """
+        outer = ask_outer_addresses(self._plan.name, self.transport, deadline=deadline)
+        with self._outside() as first:
+            for prober, addresses in self._places(first, outer, deadline):
+                prober.face(addresses.v4)
+                return prober.probe_tcp(ports, deadline=deadline)
+        raise self._on_no_network()
 
     def survey(self, wanted: Survey, *, deadline: Deadline) -> tuple[View, ...]:
         """Try what `wanted` names by both families, on each of QEMU's user networks that the guest
@@ -282,11 +288,14 @@ class VmRunning:
             for prober, addresses in self._places(first, outer, deadline):
                 found += prober.survey(wanted, addresses, deadline=deadline)
         if not found:
-            raise MachineError(
-                f"{self._plan.name}: the guest is on none of its {len(self._strangers)} networks",
-                remedy="look at `ip address` in the guest: do its network cards have their addresses?",
-            )
+            raise self._on_no_network()
         return tuple(found)
+
+    def _on_no_network(self) -> MachineError:
+        return MachineError(
+            f"{self._plan.name}: the guest is on none of its {len(self._strangers)} networks",
+            remedy="look at `ip address` in the guest: do its network cards have their addresses?",
+        )
 
     def _places(
         self, first: FrameProber, outer: Sequence[OuterAddresses], deadline: Deadline
@@ -331,6 +340,25 @@ class VmRunning:
     def throttle(self, *, operations_per_s: int) -> None:
         """Let each disk do so many reads and writes a second, ``0`` for as many as it can."""
         throttle_disks(self.qmp, operations_per_s=operations_per_s)
+
+    def screenshot(self, file: Path) -> None:
+        """Write what the VM's first screen shows as PNG; on a text console that is its text."""
+        # QEMU's sandbox may write here alone.
+        shot = self._plan.run_dir / "screen.png"
+        try:
+            limit = Deadline.after(self._plan.pace.limit(_ORDER_S))
+            screendump(self.qmp, shot, deadline=limit)
+            shutil.copyfile(shot, file)
+        finally:
+            shot.unlink(missing_ok=True)
+
+    def pull_disk(self, disk: str) -> PulledDisk:
+        """Take a SCSI disk out without a warning."""
+        return pull_disk(self.qmp, disk)
+
+    def plug_disk(self, pulled: PulledDisk) -> None:
+        """Put a disk back."""
+        plug_disk(self.qmp, pulled)
 
     def stop(self) -> None:
         """End QEMU and remove everything that it left; never raises, safe to call twice."""

@@ -1,9 +1,9 @@
 # The network cards that a host's config speaks of, and what it wants of each:
-# [ { name; hardware; addresses; vlans = [ { id; name; addresses; } ]; link; } ], in order of name; and names of VLANs without a card.
+# [ { name; hardware; isMatched; addresses; vlans = [ { id; name; addresses; } ]; link; } ], in order of name; and names of VLANs without a card.
 #
 # A card is what carries a name or an address in `networking.interfaces` or `systemd.network` and is made by nobody: no VLAN, bridge,
-# bond, tunnel or wireless device. `link` is what a .link file of the host says of it; `hardware` the address that one matches, else one of
-# QEMU's own range. A host that speaks of no card has one, with the name that the kernel gives.
+# bond, tunnel or wireless device. `link` is what a .link file of the host says of it; `hardware` the address that one matches
+# (`isMatched`), else one of QEMU's own range. A host that speaks of no card has one, with the name that the kernel gives.
 #
 # salt: what sets the hardware addresses that are made apart from those of another host.
 { safe, salt }:
@@ -105,15 +105,13 @@ let
       pair = at: builtins.substring at 2 hash;
     in
     "52:54:00:${pair 0}:${pair 2}:${pair 4}";
-  hardwareOf =
-    name:
-    first (
-      builtins.concatMap (l: if linkName l == name then macsOf (l.matchConfig or { }) else [ ]) (linksOf name) ++ [ (made name) ]
-    );
+  matchedOf =
+    name: first (builtins.concatMap (l: if linkName l == name then macsOf (l.matchConfig or { }) else [ ]) (linksOf name));
 
   card = name: {
     inherit name;
-    hardware = hardwareOf name;
+    isMatched = matchedOf name != null;
+    hardware = if matchedOf name == null then made name else matchedOf name;
     addresses = addressesOf name;
     vlans = map (v: {
       inherit (v) name id;
@@ -121,9 +119,9 @@ let
     }) (builtins.filter (v: builtins.elem name v.parents) vlans);
     link = builtins.foldl' (all: l: all // (l.linkConfig or { })) { } (linksOf name);
   };
-  nameless = hardware: addresses: {
+  nameless = isMatched: hardware: addresses: {
     name = "";
-    inherit hardware addresses;
+    inherit hardware isMatched addresses;
     vlans = [ ];
     link = { };
   };
@@ -131,11 +129,11 @@ let
   named = map card names;
   # Matched by their hardware address alone, they keep the name that the kernel gives.
   unnamed = builtins.concatMap (
-    n: if namesOf n == [ ] then map (hardware: nameless hardware (networkAddresses n)) (macsOf (n.matchConfig or { })) else [ ]
+    n: if namesOf n == [ ] then map (hardware: nameless true hardware (networkAddresses n)) (macsOf (n.matchConfig or { })) else [ ]
   ) networks;
   found = named ++ builtins.filter (c: !builtins.any (other: other.hardware == c.hardware) named) unnamed;
 in
 {
-  cards = if found == [ ] then [ (nameless (made "") [ ]) ] else found;
+  cards = if found == [ ] then [ (nameless false (made "") [ ]) ] else found;
   orphans = map (v: v.name) (builtins.filter (v: v.parents == [ ] || v.parents == [ "" ]) vlans);
 }

@@ -37,7 +37,9 @@ let
     builtins.elem device opened
     || builtins.match "(/dev/disk/by-(label|uuid|partlabel|partuuid)/|(LABEL|UUID|PARTLABEL|PARTUUID)=).+" device != null
     || builtins.match "/dev/(vda|sd[a-z]|nvme[0-9]+n1)(p?[0-9]+)?" device != null
+    || isArray device
     || isLogicalVolume device;
+  isArray = device: builtins.match "/dev/md(/.+|_?[0-9]+)|/dev/disk/by-id/md-(name|uuid)-.+" device != null;
   # /dev/GROUP/VOLUME, or /dev/mapper/GROUP-VOLUME.
   isLogicalVolume =
     device:
@@ -81,9 +83,15 @@ let
     "vfat"
     "xfs"
   ];
-  devices = map (entry: toString entry.device) (builtins.attrValues config.fileSystems ++ config.swapDevices);
+  devices = map (entry: toString entry.device) (
+    builtins.attrValues config.fileSystems ++ config.swapDevices ++ builtins.attrValues config.boot.initrd.luks.devices
+  );
   onLogicalVolume = builtins.any isLogicalVolume devices;
-  hasLuks = config.boot.initrd.luks.devices != { };
+  crypttab = config.environment.etc.crypttab.text or null;
+  hasLuks = config.boot.initrd.luks.devices != { } || (crypttab != null && crypttab != "");
+  hasArrays = config.boot.swraid.enable or false;
+  # disko makes what nothing mounts too.
+  hasDisko = (host.config.disko.devices.disk or { }) != { };
   programs = [
     pkgs.coreutils
     pkgs.util-linux
@@ -94,7 +102,15 @@ let
   ++ lib.optional (has [ "btrfs" ]) pkgs.btrfs-progs
   ++ lib.optional (has [ "xfs" ]) pkgs.xfsprogs
   ++ lib.optional hasLuks pkgs.cryptsetup
-  ++ lib.optional onLogicalVolume pkgs.lvm2;
+  ++ lib.optional (onLogicalVolume || hasLuks) pkgs.lvm2
+  ++ lib.optional hasArrays pkgs.mdadm
+  ++ lib.optionals hasDisko [
+    pkgs.cryptsetup
+    pkgs.lvm2
+    pkgs.dosfstools
+    pkgs.btrfs-progs
+    pkgs.xfsprogs
+  ];
 
   maker = pkgs.writeShellScript "pytest-nixos-disks" ''
     export PATH=${lib.makeBinPath programs}
@@ -112,6 +128,10 @@ let
   # For the shells of both stages 1.
   makeDisks = ''
     modprobe qemu_fw_cfg || true
+    ${lib.optionalString hasArrays ''
+      # mdadm runs where no module can be found.
+      for _module in md_mod raid0 raid1 raid10 raid456; do modprobe $_module || true; done
+    ''}
     _plan=/sys/firmware/qemu_fw_cfg/by_name/opt/org.pytest-nixos/disks/raw
     if [ -e "$_plan" ]; then
       _room=/pytest-nixos-disks
@@ -128,7 +148,8 @@ let
       if [ -d $_room/plan/stage-1 ]; then cp -r $_room/plan/stage-1/. /; fi
       rm -rf $_room/plan
       if type udevadm > /dev/null 2>&1; then
-        udevadm trigger --action=change --subsystem-match=block
+        # Arrays and groups of volumes on partitions are started where a device is added, not where it changes.
+        udevadm trigger --action=add --subsystem-match=block
         udevadm settle
       fi
     fi
@@ -157,6 +178,11 @@ else
           "virtio_scsi"
           "sd_mod"
           "nvme"
+        ]
+        # Stage 1 makes them, though a host may open them in stage 2.
+        ++ lib.optionals (hasLuks || onLogicalVolume || hasDisko) [
+          "dm_mod"
+          "dm_crypt"
         ];
         boot.initrd.supportedFilesystems = inInitrd;
       }

@@ -149,6 +149,74 @@ let
       ]) [ "services" "nginx" "virtualHosts" ]
     );
 
+  # What a layout needs of disko's `disko.devices`: its tree without functions, scripts and parents. Written against disko of 2023 to
+  # 2026, lib/types/*.nix; an attribute that a version lacks is null or "".
+  diskoTree =
+    devices:
+    let
+      listOf = f: set: builtins.attrValues (builtins.mapAttrs f set);
+      words = set: name: map toString (get set [ name ] [ ]);
+
+      content =
+        value:
+        if value == null then
+          null
+        else
+          attributeTexts [ "type" "device" "name" "vg" "pool" "format" "mountpoint" "filesystem" ] value
+          // {
+            extraArgs = words value "extraArgs";
+            randomEncryption = get value [ "randomEncryption" ] false;
+            subvolumes = listOf (name: subvolume: subvolume.name or name) (get value [ "subvolumes" ] { });
+            partitions = builtins.sort (a: b: a.priority < b.priority) (listOf partition (partitionsOf value));
+            content = content (get value [ "content" ] null);
+          };
+      # The table of MBR, which disko has for old hosts, keeps its partitions in a list.
+      partitionsOf = value: if builtins.isAttrs (value.partitions or null) then value.partitions else { };
+      partition =
+        name: value:
+        attributeTexts [ "device" "label" "uuid" "type" "size" ] value
+        // {
+          name = value.name or name;
+          priority = value.priority or 1000;
+          content = content (get value [ "content" ] null);
+        };
+
+      kind = name: get devices [ name ] { };
+    in
+    if !(devices ? disk) then
+      { }
+    else
+      {
+        disks = listOf (
+          name: value:
+          attributeTexts [ "device" ] value
+          // {
+            name = value.name or name;
+            content = content (get value [ "content" ] null);
+          }
+        ) (kind "disk");
+        arrays = listOf (
+          name: value:
+          attributeTexts [ "level" "metadata" ] value
+          // {
+            name = value.name or name;
+            content = content (get value [ "content" ] null);
+          }
+        ) (kind "mdadm");
+        groups = listOf (name: value: {
+          name = value.name or name;
+          volumes = listOf (
+            volume: lv:
+            attributeTexts [ "lvm_type" "pool" ] lv
+            // {
+              name = lv.name or volume;
+              content = content (get lv [ "content" ] null);
+            }
+          ) (get value [ "lvs" ] { });
+        }) (kind "lvm_vg");
+        pools = builtins.attrNames (kind "zpool");
+      };
+
   readers = {
     secrets = fact {
       sops = named sopsSecret [ "sops" "secrets" ];
@@ -213,9 +281,30 @@ let
     luks = fact (
       builtins.mapAttrs (
         name: value:
-        attributeTexts [ "device" "keyFile" "header" ] value // { name = value.name or name; }
+        attributeTexts [ "device" "keyFile" "header" ] value // {
+          name = value.name or name;
+          headless = builtins.any (option: builtins.elem option [ "headless" "headless=true" "headless=yes" "headless=1" ]) (
+            get value [ "crypttabExtraOpts" ] [ ]
+          );
+        }
       ) (valueOf "luks" { })
     );
+
+    swraid =
+      let
+        swraid = valueOf "swraid" null;
+      in
+      fact (
+        if swraid == null then
+          null
+        else
+          {
+            enable = swraid.enable or false;
+            mdadmConf = text (swraid.mdadmConf or "");
+          }
+      );
+    crypttab = fact (text (get (valueOf "crypttab" { }) [ "text" ] ""));
+    disko = fact (diskoTree (valueOf "disko" { }));
 
     # What stage 1 may wait for: the text of its commands, and the devices that its units are ordered after.
     initrd_text =

@@ -4,7 +4,8 @@
 # memoryMiB, cores: null leaves what the host declares.
 # restrictNetwork: guest networking reaches the machine that runs it only.
 # timesyncd: whether the host asks the internet for the time, where a stand-in for that answers; null leaves what the VM has.
-# cards: the network cards of a member of a cluster, see cards.nix; null for QEMU's user network.
+# cards: the network cards that it gets, see cards.nix; none for the one of the run script.
+# isMember: whether it is a machine of a cluster, whose networks are the plugin's; each card of others is on a user network of QEMU.
 # storeImage: the store comes as an image and nothing is shared with the host machine, so that QEMU can save the VM.
 {
   channelScript,
@@ -14,6 +15,7 @@
   timesyncd,
   storeImage,
   cards,
+  isMember,
 }:
 {
   config,
@@ -31,9 +33,29 @@ let
     (config.boot.initrd.systemd.enable or false) && !storeImage && !(knows [ "virtualisation" "qemu" "enableSharedMemory" ]);
   pointOf =
     tag: share: if tag == "nix-store" && config.virtualisation.writableStore then "/nix/.ro-store" else share.target;
+
+  # The run script's own card is the first one; QEMU gives it an address of its own unless told another.
+  withAddress = builtins.replaceStrings [ "-net nic,netdev=user.0," ] [ "-net nic,netdev=user.0,macaddr=${(builtins.head cards).hardware}," ];
+  userNetworks = lib.concatLists (
+    lib.imap1 (
+      number: card:
+      let
+        own = toString number;
+        restricted = lib.optionalString restrictNetwork ",restrict=on";
+      in
+      [
+        "-netdev user,id=user.${own},net=10.0.${toString (number + 2)}.0/24,ipv6-net=fec0:0:0:${own}::/64${restricted}"
+        "-device virtio-net-pci,netdev=user.${own},mac=${card.hardware}"
+      ]
+    ) (builtins.tail cards)
+  );
 in
 {
   _file = "pytest-nixos instrumentation";
+
+  options = lib.optionalAttrs (!isMember && cards != [ ]) {
+    virtualisation.qemu.networkingOptions = lib.mkOption { apply = map withAddress; };
+  };
 
   config = {
     systemd.services.pytest-nixos-channel = {
@@ -116,7 +138,7 @@ in
 
     # A card is called as the host calls it: udev knows it by its hardware address, in stage 1 too. What the host's own .link file says of
     # a card that it finds by slot or driver stays.
-    systemd.network = lib.optionalAttrs (cards != null && knows [ "systemd" "network" "links" ]) {
+    systemd.network = lib.optionalAttrs (cards != [ ] && knows [ "systemd" "network" "links" ]) {
       links = builtins.listToAttrs (
         map (card: {
           name = "00-pytest-nixos-${card.name}";
@@ -158,7 +180,7 @@ in
     // {
       qemu =
         # A member's cards come on QEMU's command line, with the networks of the plugin.
-        lib.optionalAttrs (cards != null) { networkingOptions = lib.mkForce [ ]; }
+        lib.optionalAttrs (isMember || cards != [ ]) { networkingOptions = if isMember then lib.mkForce [ ] else lib.mkAfter userNetworks; }
         # Shares come over virtiofs there, which needs shared guest memory. Where nothing is shared, that memory would only keep
         # QEMU from saving the VM.
         // lib.optionalAttrs (knows [ "virtualisation" "qemu" "enableSharedMemory" ]) {

@@ -2,7 +2,7 @@
 #
 # backend: auto, vm, boot-loader (a VM with a disk and boot loader of its own), member (a VM whose network cards are the host's own and
 # whose networks the plugin makes), container, or ssh (a host that runs already).
-# instrumentation: from { storeImage; cards; timesyncd; } to the module for a VM.  standIn: whether a stand-in for the internet answers.
+# instrumentation: from { storeImage; cards; isMember; timesyncd; } to the module for a VM.  standIn: whether a stand-in for the internet answers.
 # delta: module for either, {} for none.
 # saving: what store-image.nix says about the host's VM.
 # testSecrets: what test-secrets.nix makes of a host.  cardsOf: what cards.nix makes of its config.
@@ -87,21 +87,55 @@ let
     else
       [ ];
 
+  declaredCards = (cardsOf host.config).cards;
+
+  # The cards of a VM on its own: none where the run script's one is as good, or where the host says what networks its VM has.
+  ownCards =
+    definitions:
+    let
+      leavesNetworks =
+        { value, ... }:
+        builtins.isAttrs value
+        && !(builtins.any (name: value ? ${name}) [ "_type" "imports" "config" "networking" "systemd" ])
+        && !(builtins.any (path: safe.get value path null != null) [
+          [ "virtualisation" "vlans" ]
+          [ "virtualisation" "interfaces" ]
+          [ "virtualisation" "forwardPorts" ]
+          [ "virtualisation" "qemu" "networkingOptions" ]
+        ]);
+      isOrdinary = card: !card.isMatched && builtins.elem card.name [ "" "eth0" ];
+      isOne = builtins.length declaredCards == 1;
+    in
+    if
+      definitions == null
+      || host.options ? virtualisation.qemu.networkingOptions
+      || !(builtins.all leavesNetworks definitions)
+      || (isOne && builtins.all isOrdinary declaredCards)
+      || builtins.length declaredCards > mostCards
+    then
+      [ ]
+    else
+      declaredCards;
+
+  # A board of QEMU's has room for so many cards beside the VM's disks.
+  mostCards = 8;
+
   # What the option of a VM variant would be with our modules among its definitions, and the package that starts it.
   #
   # A host that is extended by them comes to the same, with all of its modules and options made once more on the way: a tenth of
   # what an evaluation takes. That is done where a host makes its package by itself, of its variant, or the release does not tell
   # definitions.
   asVm =
-    variant: package:
-    { storeImage, cards }:
+    variant: package: storeImage:
     let
       option = host.options.virtualisation.${variant};
+      isMember = chosen == "member";
       ours = {
         imports = [
           (instrumentation {
-            inherit storeImage cards;
-            timesyncd = if standIn && cards == null then safe.get host.config [ "services" "timesyncd" "enable" ] null else null;
+            inherit storeImage isMember;
+            cards = if isMember then declaredCards else ownCards (option.definitionsWithLocations or null);
+            timesyncd = if standIn && !isMember then safe.get host.config [ "services" "timesyncd" "enable" ] null else null;
           })
           (testSecrets {
             inherit host;
@@ -172,7 +206,9 @@ let
     ++ sharedPackages [ ];
   };
 in
-if !(builtins.isAttrs host && host ? config) then
+if builtins.isAttrs host && host ? problem then
+  { inherit (host) problem; }
+else if !(builtins.isAttrs host && host ? config) then
   { problem = "no-config"; }
 else if host ? asMachine then
   if builtins.elem backend [ "auto" "vm" ] && delta == { } then host.asMachine else { problem = "test-node"; }
@@ -197,10 +233,7 @@ else if chosen == "container" then
 else if !(host.options ? virtualisation.vmVariant) then
   { problem = "no-vm-variant"; }
 else if chosen == "boot-loader" then
-  asVm "vmVariantWithBootLoader" "vmWithBootLoader" {
-    storeImage = false;
-    cards = null;
-  }
+  asVm "vmVariantWithBootLoader" "vmWithBootLoader" false
   // {
     snapshot = {
       refusal = "it starts by a boot loader";
@@ -209,15 +242,17 @@ else if chosen == "boot-loader" then
   }
 else
   let
-    machine = asVm "vmVariant" "vm" {
-      inherit (image) storeImage;
-      cards = if chosen == "member" then (cardsOf host.config).cards else null;
-    };
+    machine = asVm "vmVariant" "vm" image.storeImage;
+    byBootLoader = safe.get machine.config [ "virtualisation" "useBootLoader" ] false;
   in
+  # Its root would be the image that nixpkgs makes, with a root file system of its own.
+  if ownDisks && byBootLoader then
+    { problem = "image-and-own-disks"; }
+  else
   machine
   // {
     inherit ownDisks;
-    withoutBootLoader = !(safe.get machine.config [ "virtualisation" "useBootLoader" ] false);
+    withoutBootLoader = !byBootLoader;
     snapshot = {
       inherit (image) refusal;
       changed = if image.storeImage then image.changed machine.config else { };

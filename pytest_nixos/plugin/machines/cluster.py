@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Self
 
 from pytest_nixos.backend_name import BackendName
@@ -26,11 +28,13 @@ from pytest_nixos.machine.cluster.plan import Place, addresses_by_host, plan_net
 from pytest_nixos.machine.container.backend import ContainerBackend
 from pytest_nixos.machine.memory_needs import plan_memory
 from pytest_nixos.machine.vm.argv import card_socket
-from pytest_nixos.nix.flake import Flake
+from pytest_nixos.nix.flake import Flakes
 from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.refs import FlakeRef, HostRef, HostSelection
+from pytest_nixos.nix.schedule import Evaluated, Question, evaluate_hosts
 from pytest_nixos.plugin.declared_options import NetworkUse, SnapshotUse
 from pytest_nixos.plugin.evaluate import FURTHER_OPTIONS
-from pytest_nixos.plugin.machines.launch import bundled_backend
+from pytest_nixos.plugin.machines.launch import bundled_backend, door_of
 from pytest_nixos.plugin.machines.secrets import archived, secrets_of
 from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.progress import Progress
@@ -55,28 +59,37 @@ class _Site:
 
 
 class ClusterLaunch:
-    """Starts clusters of the hosts of one flake; a context manager that ends them all.
+    """Starts clusters of hosts; a context manager that ends them all.
 
+    :param own: the flake of the host that is tested.
+    :param hosts: of the run, by what it calls them.
+    :param cwd: where relative flake refs start.
     :param started_at_s: when the session began, seconds since 1970.
     """
 
     def __init__(
         self,
-        flake: Flake,
+        flakes: Flakes,
         settings: Settings,
         *,
+        own: FlakeRef,
+        hosts: Mapping[str, HostRef],
+        cwd: Path,
         progress: Progress,
         config: Any,
         started_at_s: float = 0.0,
     ) -> None:
-        self._flake = flake
+        self._flakes = flakes
+        self._own = own
+        self._hosts = hosts
+        self._cwd = cwd
         self._settings = settings
         self._config = config
         self._progress = progress
         self._started_at_s = started_at_s
         self._pacer = Pacer()
         self._stack = ExitStack()
-        self._clusters: dict[frozenset[tuple[str, BackendName]], Cluster] = {}
+        self._clusters: dict[frozenset[tuple[str, HostRef, BackendName]], Cluster] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -93,6 +106,8 @@ class ClusterLaunch:
     def start(self, *names: str, backend: str | Mapping[str, str] | None = None) -> Cluster:
         """Start the hosts of these names on their networks; the same hosts are started once.
 
+        :param names: hosts of the flake of the tested host, or others of the run by what it calls
+            them; ``REF#HOST`` for one of any flake, as ``--nixos-flake`` takes it.
         :param backend: ``"vm"`` or ``"container"``, for all or by name. By default what
             ``--nixos-backend`` says, else containers for root and VMs for others.
         :raises FlakeError: if the flake has no such host.
@@ -105,18 +120,42 @@ class ClusterLaunch:
             raise FlakeError(
                 "a cluster of no hosts", remedy='name hosts of the flake: nixos_cluster("a", "b")'
             )
-        strangers = [] if backend is None or isinstance(backend, str) else {*backend} - {*names}
+        members = self._members(names)
+        strangers = [] if backend is None or isinstance(backend, str) else {*backend} - {*members}
         for name in sorted(strangers):
             raise SettingsError(
-                f"{name}: no member of this cluster", remedy=f"its hosts are {', '.join(names)}"
+                f"{name}: no member of this cluster", remedy=f"its hosts are {', '.join(members)}"
             )
-        kinds = {name: self._kind(name, backend) for name in names}
-        key = frozenset(kinds.items())
+        kinds = {name: self._kind(name, backend) for name in members}
+        key = frozenset((name, ref, kinds[name]) for name, ref in members.items())
         if key not in self._clusters:
             with ExitStack() as stack, self._progress.speaking():
-                self._clusters[key] = self._start(kinds, stack)
+                self._clusters[key] = self._start(members, kinds, stack)
                 self._stack.push(stack.pop_all())
         return self._clusters[key]
+
+    def _members(self, words: Sequence[str]) -> dict[str, HostRef]:
+        """Return the hosts by what the cluster calls them: by attribute, and as they were asked for
+        where that is the name of two.
+        """
+        refs = {word: self._ref(word) for word in words}
+        count = Counter(ref.attr for ref in set(refs.values()))
+        found: dict[HostRef, str] = {}
+        for word, ref in refs.items():
+            found.setdefault(ref, ref.attr if count[ref.attr] == 1 else word)
+        return {name: ref for ref, name in found.items()}
+
+    def _ref(self, word: str) -> HostRef:
+        if "#" in word:
+            flake = word.partition("#")[0]
+            found = HostSelection.parse(word, cwd=self._cwd, asked_by="nixos_cluster").host
+            assert found is not None
+            return found if flake else HostRef(self._own, found.attr)
+        other = self._hosts.get(word)
+        if other is None or other.flake == self._own:
+            return HostRef(self._own, word)
+        is_own = word in self._flakes.of(self._own).host_names()
+        return HostRef(self._own, word) if is_own else other
 
     def _kind(self, name: str, asked: str | Mapping[str, str] | None) -> BackendName:
         word = asked if isinstance(asked, str) or asked is None else asked.get(name)
@@ -136,9 +175,11 @@ class ClusterLaunch:
             )
         return kind
 
-    def _start(self, kinds: Mapping[str, BackendName], stack: ExitStack) -> Cluster:
-        hosts = {name: self._evaluated(name, kind) for name, kind in kinds.items()}
-        planned = plan_networks(tuple(hosts.values()))
+    def _start(
+        self, members: Mapping[str, HostRef], kinds: Mapping[str, BackendName], stack: ExitStack
+    ) -> Cluster:
+        hosts = self._evaluated(members, kinds)
+        planned = plan_networks(hosts)
         networks = [
             stack.enter_context(cluster_network(network, stack.enter_context(run_directory()).path))
             for network in planned
@@ -161,9 +202,11 @@ class ClusterLaunch:
         machines, plugs = {}, {}
         for name, kind in kinds.items():
             make = self._vm if kind is BackendName.VM else self._container
-            machines[name], plugs[name] = make(hosts[name], site)
+            machines[name], plugs[name] = make(name, hosts[name], site)
         began_s = time.monotonic()
         self._boot(list(machines.values()))
+        for name, machine in machines.items():
+            stack.enter_context(door_of(machine, name))
         for network in networks:
             network.switch.bring_in(*(port_name(place) for place in network.places))
         cluster = Cluster(
@@ -178,13 +221,34 @@ class ClusterLaunch:
         )
         return cluster
 
-    def _evaluated(self, name: str, kind: BackendName) -> HostConfig:
-        self._progress.say(f"{name}: evaluating it as a machine of a cluster")
-        backend = _MEMBER if kind is BackendName.VM else kind
-        host = self._flake.evaluate(name, backend=backend, option_paths=FURTHER_OPTIONS)
-        return host if kind is BackendName.VM else container_cards(host)
+    def _evaluated(
+        self, members: Mapping[str, HostRef], kinds: Mapping[str, BackendName]
+    ) -> dict[str, HostConfig]:
+        """Evaluate all members, as many at once as there is room for."""
+        names = {ref: name for name, ref in members.items()}
 
-    def _vm(self, host: HostConfig, site: _Site) -> tuple[Machine, Callable[[bool], None]]:
+        def tell(ref: HostRef) -> None:
+            self._progress.say(f"{names[ref]}: evaluating it as a machine of a cluster")
+
+        found: dict[HostRef, Evaluated] = {}
+        for kind in dict.fromkeys(kinds.values()):
+            question = Question(
+                backend=_MEMBER if kind is BackendName.VM else kind, option_paths=FURTHER_OPTIONS
+            )
+            refs = [ref for name, ref in members.items() if kinds[name] is kind]
+            found |= evaluate_hosts(self._flakes, refs, question, say=tell)
+        hosts: dict[str, HostConfig] = {}
+        for name, ref in members.items():
+            failure, host = found[ref].failure, found[ref].config
+            if failure is not None:
+                raise failure
+            assert host is not None
+            hosts[name] = host if kinds[name] is BackendName.VM else container_cards(host)
+        return hosts
+
+    def _vm(
+        self, name: str, host: HostConfig, site: _Site
+    ) -> tuple[Machine, Callable[[bool], None]]:
         """Make a VM whose cards' networks wait for it.
 
         A state that is saved must not hold connections to peers that are other ones next time, so
@@ -193,7 +257,7 @@ class ClusterLaunch:
         apart = self._settings.snapshot is not SnapshotUse.OFF
         spec = self._spec(host, site)
         cards = []
-        for network, place in site.places[host.name]:
+        for network, place in site.places[name]:
             path = card_socket(spec.run_dir, place.number)
             network.switch.add_card(port_name(place), path, apart=apart)
             lease = f"{place.address}" if place.is_leased else ""
@@ -206,26 +270,29 @@ class ClusterLaunch:
             replace(self._settings, network=NetworkUse.RESTRICTED),
             self._progress.boot,
             started_at_s=self._started_at_s,
-            host=host.name,
+            host=name,
         )
         machine = site.stack.enter_context(Machine(spec, backend))
         return machine, lambda connected: _plug(machine, connected)
 
-    def _container(self, host: HostConfig, site: _Site) -> tuple[Machine, Callable[[bool], None]]:
-        [(network, _)] = site.places[host.name]
+    def _container(
+        self, name: str, host: HostConfig, site: _Site
+    ) -> tuple[Machine, Callable[[bool], None]]:
+        [(network, place)] = site.places[name]
         ports = ContainerPorts(
             SubprocessRunner(),
             os.environ,
             network,
+            place,
             root_is_machine_root=self._settings.container_root_is_machine_root,
         )
         backend: Backend = ContainerBackend(on_event=self._progress.boot, strategy=ports)
         machine = site.stack.enter_context(Machine(self._spec(host, site), backend))
-        return machine, lambda connected: ports.plug(host.name, connected=connected)
+        return machine, lambda connected: ports.plug(connected=connected)
 
     def _spec(self, host: HostConfig, site: _Site) -> MachineSpec:
         directory = site.stack.enter_context(run_directory())
-        system = self._flake.build(
+        system = self._flakes.of(host.ref.flake).build(
             host, gc_root=directory.path / "system", on_progress=self._progress.build
         )
         pace = self._pacer.now()

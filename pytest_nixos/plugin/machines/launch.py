@@ -4,6 +4,7 @@ back.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,22 +15,24 @@ from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import MachineError, NixosError, SettingsError
 from pytest_nixos.local.pace import Pace, Pressure, PressureMark
 from pytest_nixos.local.run_directory import RunDirectory, run_directory
-from pytest_nixos.machine.base import Backend, Machine, MachineSpec, SecretArchive
+from pytest_nixos.machine.base import Backend, Machine, MachineSpec, SecretArchive, State
 from pytest_nixos.machine.boot.events import BootListener
 from pytest_nixos.machine.capabilities import Preflight
 from pytest_nixos.machine.disks.layout import layout_of
+from pytest_nixos.machine.door.door import Door
 from pytest_nixos.machine.memory_needs import MemoryPlan, machines_at_once, plan_memory
 from pytest_nixos.machine.missing import missing_in_machine
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.plugin.declared_options import HOST_IN_ADDRESS, Keep, NetworkUse, SnapshotUse
+from pytest_nixos.plugin.machines.kept import KEPT, KeptMachines, refusal
 from pytest_nixos.plugin.options import Settings
-from pytest_nixos.plugin.progress import Progress
+from pytest_nixos.plugin.progress import HeldProgress, Progress
 from pytest_nixos.plugin.session import HostEntry, NixosSession
 
 if TYPE_CHECKING:
     from pytest_nixos.machine.vm.launcher import SnapshotOptions
 
-__all__ = ["Launch", "bundled_backend"]
+__all__ = ["Launch", "bundled_backend", "door_of"]
 
 
 # A machine that has become this much slower is told once more.
@@ -43,6 +46,7 @@ class Launch:
         is the default there.
     :param tells: whether :meth:`tell` is called when it has started; a machine that is started in
         another thread tells later.
+    :param clone_only: start it from its snapshot, or not at all.
     """
 
     def __init__(
@@ -50,12 +54,15 @@ class Launch:
         session: NixosSession,
         key: str,
         *,
-        progress: Progress,
+        progress: Progress | HeldProgress,
         config: Any,
         boot_loader: bool = False,
         tells: bool = True,
+        clone_only: bool = False,
     ) -> None:
         self._tells = tells
+        self._clone_only = clone_only
+        self._machine: Machine | None = None
         self._session = session
         self._entry = session.entry(key)
         self._progress = progress
@@ -64,19 +71,43 @@ class Launch:
         self._stack = ExitStack()
         self._directory: RunDirectory | None = None
         self._begun = PressureMark.now()
+        #: lets other processes of this user in, ``None`` for a host that runs anyway
+        self.door: Door | None = None
 
     def __enter__(self) -> Machine:
+        machine = self._machine or self.start()
+        try:
+            if self._tells:
+                self.tell(machine)
+        except BaseException:
+            self.close()
+            raise
+        return machine
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def start(self) -> Machine:
+        """Start the machine; who enters the context later gets it."""
         with ExitStack() as stack:
             self._directory = stack.enter_context(run_directory())
             try:
-                machine = self._start(stack, self._directory)
+                self._machine = machine = self._start(stack, self._directory)
             except NixosError:
-                self.keep(failed=True)
+                if not self._clone_only:
+                    self.keep(failed=True)
                 raise
             self._stack = stack.pop_all()
         return machine
 
-    def __exit__(self, *_exc: object) -> None:
+    def belongs_to(self, session: NixosSession) -> None:
+        """Make a machine that was started ahead one of a session, which tells of it."""
+        self._session = session
+        self._entry = session.entry(self._entry.key)
+        self._tells = True
+
+    def close(self) -> None:
+        """End the machine; safe to call twice."""
         self._entry.circumstances["pressure"] = self.pressure.to_json()
         self._stack.close()
 
@@ -86,14 +117,33 @@ class Launch:
         return self._begun.until(PressureMark.now())
 
     def keep(self, *, failed: bool) -> None:
-        """Decide whether the run directory stays, as ``--nixos-keep`` says."""
+        """Decide whether the machine or at least its run directory stays, as ``--nixos-keep``
+        says.
+        """
         wanted = self._session.settings.keep
         if self._directory is not None and (
             wanted is Keep.ALWAYS or (wanted is Keep.FAILED and failed)
         ):
+            kept: KeptMachines | None = self._config.stash.get(KEPT, None)
+            if kept is not None and self.lives and kept.has_room:
+                kept.add(self)
+                return
             self._directory.keep = True
+            why = f" (not running: {said})" if (said := refusal(os.environ)) else ""
             with self._progress.speaking():
-                self._progress.say(f"{self._entry.key}: kept {self._directory.path}")
+                self._progress.say(f"{self._entry.key}: kept {self._directory.path}{why}")
+
+    @property
+    def lives(self) -> bool:
+        """Whether its machine is up and can be entered."""
+        machine = self._machine
+        if machine is None or self.door is None or machine.state is not State.RUNNING:
+            return False
+        return machine.running.is_alive()
+
+    def take_machine(self) -> ExitStack:
+        """Return what ends the machine, which outlives this context manager from now on."""
+        return self._stack.pop_all()
 
     def _start(self, stack: ExitStack, directory: RunDirectory) -> Machine:
         backend = self._backend()
@@ -104,14 +154,14 @@ class Launch:
         spec = machine.spec
         self._begun = PressureMark.now()
         with _phase(self._entry, "boot"):
-            machine.start()
+            machine.start(clone_only=self._clone_only)
         self._entry.circumstances |= {
             "pace": spec.pace.factor,
             "pressure_of_boot": self.pressure.to_json(),
             "added_kernel_params": list(getattr(machine.running, "added_kernel_params", ())),
         }
-        if self._tells:
-            self.tell(machine)
+        if not self._session.backend_name(self._entry.key).runs_already:
+            self.door = stack.enter_context(door_of(machine, self._entry.key))
         return machine
 
     def tell(self, machine: Machine) -> None:
@@ -246,6 +296,19 @@ class Launch:
             started_at_s=self._session.started_at_s,
             host=self._entry.ref.attr,
         )
+
+
+def door_of(machine: Machine, key: str) -> Door:
+    """Make the door of a machine that runs.
+
+    :param key: of its host.
+    """
+    return Door(
+        key,
+        machine.backend.name.value,
+        transport=lambda: machine.transport,
+        entered=machine.invalidate,
+    )
 
 
 def bundled_backend(

@@ -32,7 +32,6 @@ from pytest_nixos.plugin.record.unjudged import unjudged_without_internet
 from pytest_nixos.plugin.replay import as_recorded
 from pytest_nixos.plugin.session import HostEntry
 from pytest_nixos.plugin.stash import SESSION
-from pytest_nixos.report.terminal import failure_lines
 
 __all__ = ["FINDING", "FindingMaker", "finding_of"]
 
@@ -101,6 +100,9 @@ class FindingMaker:
             finding, _ = self._baseline.held(finding)
         setattr(report, FINDING, finding.to_json())
         if finding.outcome is Outcome.FAILED and not self._shows_traceback:
+            # Loads rich, which nothing else needs before the run's summary.
+            from pytest_nixos.report.terminal import failure_lines
+
             report.longrepr = "\n".join(failure_lines(finding))
         show(report, finding, below=finding.severity < self._fail_on)
         if Baseline.excuses(finding) and report.failed:

@@ -12,6 +12,7 @@ from pytest_nixos import __version__
 from pytest_nixos.errors import NixosError
 from pytest_nixos.findings import Finding
 from pytest_nixos.local.text import printable
+from pytest_nixos.nix.refs import HomesRef
 from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.record.run_record import folder_of_flake
 from pytest_nixos.plugin.record.signature import Signer
@@ -117,6 +118,7 @@ class RecordingFiles:
             failure="" if entry.failure is None else _without_secrets(entry.failure.message),
             folder=folder,
             sha256=sha256,
+            is_home=isinstance(entry.ref.flake, HomesRef),
         )
 
     def _findings_of(self, key: str, session: NixosSession) -> FindingsFile:

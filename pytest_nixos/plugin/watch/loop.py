@@ -6,15 +6,12 @@ A process of its own imports everything anew, and what a run leaves behind ends 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import FrameType
-from typing import Any, Self
 
 import pytest
 
@@ -22,6 +19,7 @@ from pytest_nixos.errors import NixosError, SettingsError
 from pytest_nixos.local.text import printable, printable_lines
 from pytest_nixos.nix.refs import FileRef
 from pytest_nixos.plugin.options import Settings
+from pytest_nixos.plugin.signals import RunSignals
 from pytest_nixos.plugin.watch.notes import VARIABLE, WatchNotes
 from pytest_nixos.plugin.watch.places import Places, local_inputs
 from pytest_nixos.standards.flake_files import flake_directory
@@ -51,7 +49,7 @@ def watch(config: pytest.Config) -> int:
     except NixosError as err:
         raise pytest.UsageError(printable_lines(str(err))) from err
     arguments = [word for word in map(str, config.invocation_params.args) if word != _OPTION]
-    with tempfile.TemporaryDirectory(prefix="nixos-watch-") as path, _Signals() as signals:
+    with tempfile.TemporaryDirectory(prefix="nixos-watch-") as path, RunSignals() as signals:
         notes = WatchNotes(Path(path), os.getpid())
         while True:
             before = places.look()
@@ -123,41 +121,7 @@ def _written(config: pytest.Config) -> Iterator[Path]:
     yield config.rootpath / ".coverage"
 
 
-class _Signals:
-    """Notes signals that end the session, in place of an exception: one that is raised while a process
-    is forked gets lost (CPython only prints those of fork handlers, as logging's).
-
-    While a run goes on they are left to it, which has its machines to end first. The keyboard's
-    Ctrl-C reaches it by itself; without a terminal it is passed on.
-
-    :ivar came: since the session's start.
-    :ivar run: process of the run that goes on, 0 for none.
-    """
-
-    _NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-    def __init__(self) -> None:
-        self.came: list[int] = []
-        self.run = 0
-        self._on_terminal = _has_terminal()
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> Self:
-        self._before = {number: signal.signal(number, self._note) for number in self._NUMBERS}
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, _frame: FrameType | None) -> None:
-        self.came.append(number)
-        if self.run and not (self._on_terminal and number == signal.SIGINT):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.run, number)
-
-
-def _interrupted(arguments: Sequence[str], notes: WatchNotes, signals: _Signals) -> bool:
+def _interrupted(arguments: Sequence[str], notes: WatchNotes, signals: RunSignals) -> bool:
     """Run pytest once on this terminal; return whether somebody ended it."""
     if signals.came:
         return True
@@ -181,14 +145,6 @@ def _interrupted(arguments: Sequence[str], notes: WatchNotes, signals: _Signals)
 def _started_as_module() -> bool:
     """Whether the working directory is importable, as ``python -m pytest`` makes it."""
     return Path(sys.argv[0]).name == "__main__.py"
-
-
-def _has_terminal() -> bool:
-    try:
-        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
-    except OSError:
-        return False
-    return True
 
 
 def _told(changed: Sequence[Path], cwd: Path) -> str:

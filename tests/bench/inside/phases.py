@@ -9,7 +9,6 @@ import os
 import time
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -27,15 +26,15 @@ class Phases:
     def __init__(self) -> None:
         self._start_s = _process_start_s()
         self.at_s: dict[str, float] = {}
-        self.nix_s = 0.0
+        self.processor_s: dict[str, float] = {}
 
     def mark(self, name: str) -> None:
         self.at_s.setdefault(name, time.clock_gettime(time.CLOCK_BOOTTIME) - self._start_s)
+        self.processor_s.setdefault(name, time.process_time())
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionstart(self) -> Generator[None, None, None]:
         self.mark("session")
-        self._watch_nix()
         yield
         self.mark("opened")
 
@@ -63,23 +62,7 @@ class Phases:
         self.mark("end")
         path = os.environ.get("PYTEST_NIXOS_BENCH_PHASES")
         if path:
-            Path(path).write_text(json.dumps({"at_s": self.at_s, "nix_s": self.nix_s}))
-
-    def _watch_nix(self) -> None:
-        """Add up what the commands of Nix take until the machine is wanted."""
-        from pytest_nixos.local.process import SubprocessRunner
-
-        run = SubprocessRunner.run
-
-        def timed(runner: SubprocessRunner, argv: Any, **rest: Any) -> Any:
-            started_s = time.monotonic()
-            try:
-                return run(runner, argv, **rest)
-            finally:
-                if Path(argv[0]).name.startswith("nix") and "machine ready" not in self.at_s:
-                    self.nix_s += time.monotonic() - started_s
-
-        SubprocessRunner.run = timed  # type: ignore[method-assign, assignment]
+            Path(path).write_text(json.dumps({"at_s": self.at_s, "processor_s": self.processor_s}))
 
 
 class Memory:

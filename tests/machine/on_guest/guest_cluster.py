@@ -4,12 +4,14 @@ test_on_guest.py.
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pytest_nixos import Deadline, Faults, TransportError, poll
 from pytest_nixos.machine.cluster.cluster import Cluster
+from pytest_nixos.machine.door.visitor import open_doors
 
 NATS_PORT = 4222
 
@@ -21,6 +23,14 @@ def test_a_pulled_cable_cuts_a_member_off(nixos_cluster: Callable[..., Cluster])
         assert not reachable(cluster, "nats-1")
         assert reachable(cluster, "nats-2")
     assert reachable(cluster, "nats-1")
+
+
+def test_each_member_can_be_entered(nixos_cluster: Callable[..., Cluster]) -> None:
+    nixos_cluster("nats-1", "nats-2")
+    doors = {door.card.host: door for door in open_doors() if door.card.owner == os.getpid()}
+    assert {"nats-1", "nats-2"} <= doors.keys()
+    for name, door in doors.items():
+        assert door.run("hostname", deadline=Deadline.after(60)).stdout_text.strip() == name
 
 
 def test_trouble_between_members(nixos_cluster: Callable[..., Cluster], tmp_path: Path) -> None:
@@ -76,3 +86,18 @@ def reachable(cluster: Cluster, name: str) -> bool:
     except TransportError:
         return False
     return True
+
+
+def test_a_member_without_an_address_takes_one_of_each_family(
+    nixos_cluster: Callable[..., Cluster],
+) -> None:
+    cluster = nixos_cluster("container-host")
+    machine = cluster["container-host"]
+
+    def shown(family: str) -> str:
+        command = f"ip -{family} -o address show dev eth0 scope global"
+        return machine.run(command).stdout_text
+
+    assert str(cluster.address("container-host")) in shown("4")
+    found = poll(lambda: shown("6") or None, deadline=Deadline.after(30), interval_s=0.5)
+    assert found is not None and " fd" in found

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench import driver
 from tests.bench.figures import Bar, Goal, Sample, Section, at_least, at_most, merged, quantity
 from tests.bench.picture import svg
 from tests.bench.table import markdown
@@ -75,3 +76,12 @@ def test_the_page_is_what_the_figures_give() -> None:
     ]
     assert (reference / "benchmarks.md").read_text() == markdown(sections)
     assert (reference / "benchmarks.svg").read_text() == svg(sections)
+
+
+def test_the_drivers_own_times_stand_beside_ours() -> None:
+    one = {"shell_s": 20.0, "up_s": 30.0, "commands": {"cat /etc/hostname": [8.0, 9.0]}}
+    made = driver.section([one], [one | {"shell_s": 10.0}])
+    assert made.header == ("what", "pytest-nixos", "test driver")
+    assert made.rows[0][1:] == ("10 s", "20 s")
+    assert made.rows[-1][1:] == ("8.5 ms (8 to 9)", "8.5 ms (8 to 9)")
+    assert [bar.ours for bar in made.bars] == [True, False]

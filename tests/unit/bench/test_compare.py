@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from tests.bench.compare import compared
 from tests.bench.figures import Section
+from tests.bench.pace import pace_ms
 
 
 def section(
     *rows: tuple[str, ...],
     name: str = "warm",
     header: tuple[str, ...] = ("what", "median", "share"),
+    pace_ms: float = 100.0,
 ) -> Section:
     return Section(
-        name=name, title="", lead="", header=header, rows=rows, machine="an idle machine"
+        name=name,
+        title="",
+        lead="",
+        header=header,
+        rows=rows,
+        machine="an idle machine",
+        pace_ms=pace_ms,
     )
 
 
@@ -67,3 +75,36 @@ def test_what_cannot_be_compared_is_said() -> None:
         compared([section(("a", "1 s", ""), ("b", "1 s", ""))], [section(("a", "1 s", ""))])
     )
     assert lines[-1] == "warm: 1 kept figures were not measured now"
+
+
+ROWS = (("later run", "1.00 s", ""), ("memory", "200 MiB", ""))
+
+
+def test_a_slower_machine_is_no_regression() -> None:
+    kept = section(*ROWS)
+    as_slow = section(("later run", "1.55 s", ""), ("memory", "200 MiB", ""), pace_ms=150.0)
+    assert list(compared([kept], [as_slow])) == [
+        "warm: this machine takes 1.5 times as long for the same work: times are scaled by that",
+        "warm: 0 of 2 figures more than 10% worse; kept: an idle machine",
+    ]
+
+
+def test_a_regression_is_seen_on_a_slower_machine_and_on_a_faster_one() -> None:
+    kept = section(*ROWS)
+    slower = section(("later run", "1.80 s", ""), ("memory", "300 MiB", ""), pace_ms=150.0)
+    lines = list(compared([kept], [slower]))
+    assert lines[0] == "warm: later run, median: 1.8 s, was 1 here as 1.5 s (+20%)"
+    assert lines[1] == "warm: memory, median: 300 MiB, was 200 MiB (+50%)"
+    faster = section(("later run", "0.80 s", ""), ("memory", "200 MiB", ""), pace_ms=66.7)
+    assert "(+20%)" in next(compared([kept], [faster]))
+
+
+def test_machines_that_cannot_be_compared_are_said() -> None:
+    far = section(*ROWS, pace_ms=300.0)
+    assert "too far apart, measure both on one" in next(compared([section(*ROWS)], [far]))
+    unknown = section(*ROWS, pace_ms=0.0)
+    assert "is not known: times are compared as they are" in next(compared([unknown], [far]))
+
+
+def test_the_pace_is_of_work_that_is_done() -> None:
+    assert 1.0 < pace_ms(tries=1) < 60_000.0

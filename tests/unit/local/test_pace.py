@@ -28,6 +28,12 @@ def test_the_factor_is_measured(work_s: float, least: float, most: float) -> Non
     assert pace.limit(30) == 30 * pace.factor
 
 
+def test_a_machine_that_is_as_fast_as_planned_is_measured_once() -> None:
+    calls: list[int] = []
+    assert measure_pace(lambda: calls.append(1)) == Pace()
+    assert calls == [1]
+
+
 def test_the_median_counts_not_one_slow_moment() -> None:
     times = iter([0.6, 0.0, 0.0])
     assert measure_pace(lambda: time.sleep(next(times))) == Pace()

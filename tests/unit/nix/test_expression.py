@@ -97,6 +97,8 @@ def test_the_texts_import_nothing() -> None:
         code = "\n".join(line.partition("#")[0] for line in text.splitlines())
         if name == "file-hosts.nix":  # of a file, which no pure evaluation reads
             assert code.count("import ") == code.count("import <nixpkgs/nixos/lib/") == 1
+        elif name == "home-hosts.nix":  # of the packages that a home is made with
+            assert code.count("import ") == code.count("import (home.pkgs.path + ") == 1
         else:
             assert "import " not in code, name
         assert "./" not in code, name

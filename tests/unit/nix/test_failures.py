@@ -11,9 +11,11 @@ from pytest_nixos.errors import BuildError, EvalError, FlakeError
 from pytest_nixos.nix.build_failures import build_failure
 from pytest_nixos.nix.failures import (
     EvalInterrupted,
+    NoHosts,
     evaluation_failure,
     flake_failure,
     no_such_host,
+    none_evaluates,
 )
 from pytest_nixos.nix.log import NixLog
 from pytest_nixos.nix.refs import FlakeRef, HostRef
@@ -151,7 +153,7 @@ def test_nix_that_says_nothing() -> None:
                 "flake 'path:/f' does not provide attribute 'packages.x86_64-linux.nixosConfigurations',"
                 " 'legacyPackages.x86_64-linux.nixosConfigurations' or 'nixosConfigurations'"
             ),
-            FlakeError,
+            NoHosts,
             "/f: this flake has no nixosConfigurations",
             "nixosSystem { ... }",
         ),
@@ -299,3 +301,19 @@ def test_known_hosts_are_cut_and_the_nearest_is_meant() -> None:
     empty = no_such_host(HOST, [])
     assert "are empty" in empty.message
     assert "nixosSystem { ... }" in empty.remedy
+
+
+def test_where_no_host_evaluates_each_reason_is_told_once() -> None:
+    def failure(host: str, reason: str) -> EvalError:
+        return EvalError(f"/f#{host}: {reason}", remedy=f"mend {host}", detail=f"trace of {host}")
+
+    private = [failure(f"h{number}", "the input secret cannot be fetched") for number in range(20)]
+    assert none_evaluates(private) is private[0]
+    error = none_evaluates([*private, failure("typo", "no option called sshh")])
+    assert str(error).count("cannot be fetched") == 1
+    assert "/f#h0: the input secret cannot be fetched\n  remedy: mend h0" in error.message
+    assert "/f#typo: no option called sshh\n  remedy: mend typo" in error.message
+    assert "--nixos-flake REF#HOST" in error.remedy
+    assert error.detail == "trace of h0\ntrace of typo"
+    many = none_evaluates([failure("a", f"reason {number}") for number in range(9)])
+    assert many.message.endswith("\nand 4 more")

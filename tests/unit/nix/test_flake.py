@@ -41,6 +41,7 @@ class FakeNix(FakeRunner):
     valid: tuple[str, ...] = ()
     prefetched: Mapping[str, Any] = field(default_factory=dict)
     peak_bytes: int | None = None
+    homes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__init__(self._play)
@@ -81,7 +82,8 @@ class FakeNix(FakeRunner):
     def _eval(self, argv: Sequence[str], sink: LineSink | None) -> Completed:
         expression = argv[-1]
         if expression == "builtins.attrNames":
-            return self._done(argv, '["db", "web"]')
+            of_homes = any(word.endswith("#homeConfigurations") for word in argv)
+            return self._done(argv, json.dumps(self.homes if of_homes else ["db", "web"]))
         request = _request(expression)
         if "options" not in request:
             return self._done(argv, json.dumps({"derivation": self.host.get("derivation")}))
@@ -424,6 +426,14 @@ def test_unknown_host_and_entry_that_is_no_host() -> None:
     fake = FakeNix(host={**document(), "problem": "no-host", "known": ["web-1", "db"]})
     with pytest.raises(FlakeError, match=r"has web-1, db\n  remedy: did you mean /f#web-1\?"):
         flake(fake).evaluate("web")
+    fake.homes = ("web", "web-2")
+    with pytest.raises(FlakeError, match=r"a home of this name\n.*: /f#homeConfigurations\.web$"):
+        flake(fake).evaluate("web")
+    with pytest.raises(FlakeError, match=r"did you mean /f#homeConfigurations\.web-2\?"):
+        flake(fake).evaluate("web-22")
+    fake.host = {**document(), "problem": "no-host", "known": []}
+    with pytest.raises(FlakeError, match=r"none, and the homes web, web-2\n"):
+        flake(fake).evaluate("db")
     fake.host = {**document(), "problem": "no-extend-modules"}
     with pytest.raises(EvalError, match="no `extendModules`"):
         flake(fake).evaluate("web")

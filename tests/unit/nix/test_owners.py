@@ -112,6 +112,18 @@ def test_a_private_input_is_named_with_the_words_of_git_and_three_ways_out(made:
         assert "--nixos-nix-option access-tokens example.org=TOKEN" in error.remedy  # fmt: skip
 
 
+def test_a_repository_of_this_machine_needs_neither_ssh_nor_credentials() -> None:
+    made = log(
+        "program 'git' failed with exit code 128",
+        whole="error: program 'git' failed with exit code 128\n\n"
+        "       … while fetching the input 'git+file:///srv/absent'\n\n       … while updating the flake input 'secret'",
+        plain="fatal: '/srv/absent' does not appear to be a git repository\nfatal: Could not read from remote repository.",
+    )  # fmt: skip
+    error = explained(made)
+    assert "does not appear to be a git repository" in error.message
+    assert error.remedy == "give it from elsewhere: --nixos-override-input secret path:DIR"
+
+
 def test_an_input_of_a_forge_is_known_by_its_tarball() -> None:
     lock = {
         "root": "root",
@@ -129,6 +141,39 @@ def test_an_input_of_a_forge_is_known_by_its_tarball() -> None:
         in error.message
     )
     assert "HTTP error 404" in error.message  # fmt: skip
+
+
+ABSENT = {
+    "2.8": log(
+        "getting status of '/home/me/absent': No such file or directory",
+        whole="error: getting status of '/home/me/absent': No such file or directory\n\n"
+        "       … while fetching the input 'path:/home/me/absent'\n\n       … while updating the flake input 'secret'\n\n"
+        "       … while updating the lock file of flake 'git+file:///f'",
+    ),
+    "2.26": log(
+        "path '//home/me/absent' does not exist",
+        whole="error:\n       … while updating the lock file of flake 'path:/f?lastModified=1795967337'\n\n"
+        "       … while updating the flake input 'secret'\n\n       … while fetching the input 'path:/home/me/absent'\n\n"
+        "       error: path '//home/me/absent' does not exist",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("made", ABSENT.values(), ids=ABSENT)
+@pytest.mark.parametrize(
+    ("given", "remedy"), [((), "from where it lies here"), ((("secret", "path:/home/me/absent"),), "correct the path")]
+)  # fmt: skip
+def test_a_directory_that_is_no_input_is_told_of_the_input_not_of_the_flake(
+    made: NixLog, given: tuple[tuple[str, str], ...], remedy: str
+) -> None:
+    around = Circumstances(settings=NixSettings(override_inputs=given), metadata=metadata())
+    for error in (
+        evaluation_failure(HostRef(FlakeRef("/f"), "web"), made, 1, around),
+        flake_failure(FlakeRef("/f"), made, 1, around),
+    ):
+        assert "the input secret (path:/home/me/absent) is not there" in error.message
+        assert error.message.endswith(": no such file or directory: /home/me/absent")
+        assert remedy in error.remedy and "--nixos-override-input secret path:DIR" in error.remedy
 
 
 @pytest.mark.parametrize(

@@ -95,11 +95,23 @@ def test_units_of_users_that_cannot_be_told(stdout: bytes, status: int) -> None:
     assert not user_units().parse(ProbeOutput(stdout=stdout, exit_status=status)).answered
 
 
+def test_homes_that_lie_elsewhere_are_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "ann").mkdir()
+    (tmp_path / "ann" / "link").symlink_to("/nix/store/gone")
+    accounts = tmp_path / "passwd"
+    accounts.write_text(
+        f"ann:x:1000:100::{tmp_path}/ann:/bin/sh\nnixbld1:x:30001:30000::{tmp_path}/b:/bin/no\nx:x:08:1::/x:/y\n"
+    )
+    probe = moved(user_units(), "homes=(/root /home/*)", "homes=()")
+    seen = ask(moved(probe, "</etc/passwd", f"<{accounts}"))
+    assert seen.dangling == (f"{tmp_path}/ann/link",)
+
+
 def test_a_link_at_home_says_nothing_of_other_units(tmp_path: Path) -> None:
     forged = "x\nfailed root sshd.service\n=manager root\nsshd.service"
     home = tmp_path / "ann"
     home.mkdir()
     (home / forged).symlink_to("/nix/store/gone")
-    seen = ask(moved(user_units(), "for home in /root /home/*", f"for home in {tmp_path}/*"))
+    seen = ask(moved(user_units(), "homes=(/root /home/*)", f"homes=({tmp_path}/*)"))
     assert seen.dangling == (f"{home}/{forged}",)
     assert seen.failed == ()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import SettingsError
 from pytest_nixos.nix.host_facts import HostConfig, parse_host_config
-from pytest_nixos.nix.refs import FlakeRef, HostRef
+from pytest_nixos.nix.refs import FlakeRef, HomesRef, HostRef
 from pytest_nixos.observe.base import ProbeOutput
 from pytest_nixos.recording.files import folder_of, try_new, write_file
 from pytest_nixos.recording.model import (
@@ -178,3 +179,10 @@ def test_base64_is_redacted_as_what_it_says(host: HostConfig) -> None:
     (output,) = outputs(host, SYSCTL, b"0 " + body + b"\n").values()
     (word,) = [w for w in output.text.split() if len(w) > 20]
     assert base64.b64decode(word).endswith(b"password = REDACTED\n")
+
+
+def test_a_home_stays_one(kept: Path) -> None:
+    manifest = json.loads((kept / "recording.json").read_text())
+    manifest["hosts"]["web"]["is_home"] = True
+    (kept / "recording.json").write_text(json.dumps(manifest))
+    assert Recording.open(kept).refs == {"web": HostRef(HomesRef("/f"), "web")}

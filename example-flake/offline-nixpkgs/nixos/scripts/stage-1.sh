@@ -77,7 +77,26 @@ resolve() {
     echo "$1"
 }
 
+if [ -x /bin/udevadm ]; then
+    echo "running udev..."
+    mkdir -p /etc/udev
+    touch /etc/udev/hwdb.bin
+    systemd-udevd --daemon
+    udevadm trigger --action=add
+    udevadm settle
+fi
+
 @preLVMCommands@
+
+if [ -x /bin/lvm ]; then
+    echo "starting device mapper and LVM..."
+    lvm vgchange -ay
+fi
+if [ -x /bin/udevadm ]; then
+    udevadm trigger --action=add
+    udevadm settle
+fi
+
 @postDeviceCommands@
 
 while read -r device mountPoint fsType options; do
@@ -112,6 +131,8 @@ if ! [ -e "$targetRoot$stage2Init" ] && ! [ -L "$targetRoot$stage2Init" ]; then
     echo "stage 2 init script ($targetRoot$stage2Init) not found"
     fail
 fi
+
+if [ -x /bin/udevadm ]; then udevadm control --exit; fi
 
 mkdir -m 0755 -p "$targetRoot/proc" "$targetRoot/sys" "$targetRoot/dev" "$targetRoot/run"
 mount --move /proc "$targetRoot/proc"

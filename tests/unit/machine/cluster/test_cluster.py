@@ -7,13 +7,16 @@ import json
 import socket
 import threading
 from collections.abc import Mapping
-from typing import Any
+from ipaddress import IPv4Address
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from checks.nats.client import NatsClient, NatsError
 from checks.nats.members import credentials, members, monitor_port
 from pytest_nixos.local.timing import Deadline
+from pytest_nixos.machine.cluster.cluster import Cluster
 from pytest_nixos.machine.cluster.container_port import join_argv, port_argv
 from pytest_nixos.machine.network.dhcp import Lease, answer
 from pytest_nixos.nix.flake import FlakeHost
@@ -37,6 +40,34 @@ def test_dhcp_answers_one_guest_of_several() -> None:
     other = Lease(server=LEASE.server, guest=LEASE.guest, hardware=b"\x02" * 6)
     assert answer(packet, own) is not None
     assert answer(packet, other) is None
+
+
+class FakeMachine:
+    """Has the names of a host, and remembers what it is told of the others."""
+
+    def __init__(self, attr: str, host_name: str) -> None:
+        self.spec = SimpleNamespace(host=SimpleNamespace(name=attr, host_name=host_name))
+        self.told = ""
+
+    def run(self, _command: str, *, stdin: bytes) -> Any:
+        self.told = stdin.decode()
+        return SimpleNamespace(stdout_text="")
+
+
+def test_members_are_told_of_each_other_by_every_name_that_is_one_members_alone() -> None:
+    machines = {
+        "a": FakeMachine("a", "alpha"),
+        "web": FakeMachine("web", "web"),
+        "../other#web": FakeMachine("web", "web"),
+        "c": FakeMachine("c", "alpha"),
+    }
+    addresses = {name: IPv4Address(f"10.0.0.{n}") for n, name in enumerate(machines, 1)}
+    cluster = Cluster(
+        cast("Any", machines), [], addresses=addresses, plug=lambda _name, _connected: None
+    )
+    cluster.introduce()
+    assert machines["a"].told == "10.0.0.4 c\n"
+    assert machines["web"].told == "10.0.0.1 a\n10.0.0.4 c\n"
 
 
 HOSTS = (

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
 from pytest_nixos.errors import MachineError
-from pytest_nixos.machine.cluster.plan import addresses_by_host, plan_networks
+from pytest_nixos.machine.cluster.plan import PlannedNetwork, addresses_by_host, plan_networks
 from pytest_nixos.nix.declared_cards import Card, Vlan
 from pytest_nixos.nix.host_facts import HostConfig, parse_host_config
 from pytest_nixos.nix.refs import FlakeRef, HostRef
@@ -30,12 +31,16 @@ def host(name: str, *cards: Card, orphans: tuple[str, ...] = ()) -> HostConfig:
     return replace(made, cards=cards or (card(""),), orphan_vlans=orphans)
 
 
+def planned(hosts: Sequence[HostConfig]) -> tuple[PlannedNetwork, ...]:
+    return plan_networks({each.name: each for each in hosts})
+
+
 def vlan(number: int, address: str) -> Vlan:
     return Vlan(name=f"vlan{number}", id=number, addresses=(address,))
 
 
 def test_hosts_without_addresses_get_some_that_differ() -> None:
-    [network] = plan_networks([host("a"), host("b"), host("c")])
+    [network] = planned([host("a"), host("b"), host("c")])
     assert [str(place.address) for place in network.places] == [
         *("10.233.0.2/24", "10.233.0.3/24", "10.233.0.4/24")
     ]
@@ -45,7 +50,7 @@ def test_hosts_without_addresses_get_some_that_differ() -> None:
 
 def test_declared_addresses_stay_and_others_get_free_ones() -> None:
     hosts = [host("a", card("lan", "10.20.0.1/24")), host("b", card("lan", "10.20.0.3/24"))]
-    [network] = plan_networks([*hosts, host("c")])
+    [network] = planned([*hosts, host("c")])
     assert network.name == "10.20.0.0/24"
     assert {p.host: str(p.address.ip) for p in network.places} == {
         "a": "10.20.0.1",
@@ -58,7 +63,7 @@ def test_declared_addresses_stay_and_others_get_free_ones() -> None:
 
 def test_each_subnet_is_a_network() -> None:
     gateway = host("gateway", card("lan", "10.0.0.1/24"), card("wan", "192.0.2.1/24"))
-    found = plan_networks(
+    found = planned(
         [gateway, host("a", card("enp1s0", "10.0.0.2/24")), host("b", card("x", "192.0.2.2/24"))]
     )
     assert {n.name: [p.host for p in n.places] for n in found} == {
@@ -88,21 +93,21 @@ def test_each_subnet_is_a_network() -> None:
 )
 def test_what_does_not_fit_together_is_refused(first: Card, second: Card, words: str) -> None:
     with pytest.raises(MachineError, match=words):
-        plan_networks([host("a", first), host("b", second)])
+        planned([host("a", first), host("b", second)])
 
 
 def test_a_vlan_without_a_card_is_refused() -> None:
     with pytest.raises(MachineError, match="a: VLAN vlan7 is on no network card"):
-        plan_networks([host("a", orphans=("vlan7",))])
+        planned([host("a", orphans=("vlan7",))])
 
 
 def test_different_vlans_and_link_local_addresses_do_not_meet() -> None:
     one = card("lan", "fe80::1/64", vlans=(vlan(5, "10.5.0.1/24"),))
     two = card("lan", "fe80::1/64", vlans=(vlan(6, "10.5.0.1/24"),))
-    assert len(plan_networks([host("a", one), host("b", two)])) == 1
+    assert len(planned([host("a", one), host("b", two)])) == 1
 
 
 def test_a_network_that_is_full_is_told() -> None:
     full = [host("a", card("x", "10.0.0.1/30")), host("b", card("x", "10.0.0.2/30"))]
     with pytest.raises(MachineError, match=r"10\.0\.0\.0/30: no address is left"):
-        plan_networks(full)
+        planned(full)

@@ -39,9 +39,9 @@ def test_the_first_disk_is_the_run_scripts_and_others_are_given_to_qemu(tmp_path
         *("-fw_cfg", f"name=opt/org.pytest-nixos/disks,file={tmp_path}/disks.bash"),
         *("-device", "virtio-scsi-pci"),
         *("-drive", f"file={tmp_path}/sda.qcow2,format=qcow2,if=none,id=pytest-nixos-sda,werror=report"),
-        *("-device", "scsi-hd,drive=pytest-nixos-sda"),
+        *("-device", "scsi-hd,drive=pytest-nixos-sda,id=pytest-nixos-disk-sda,serial=sda"),
         *("-drive", f"file={tmp_path}/sdb.qcow2,format=qcow2,if=none,id=pytest-nixos-sdb,werror=report"),
-        *("-device", "scsi-hd,drive=pytest-nixos-sdb"),
+        *("-device", "scsi-hd,drive=pytest-nixos-sdb,id=pytest-nixos-disk-sdb,serial=sdb"),
         *("-drive", f"file={tmp_path}/nvme0n1.qcow2,format=qcow2,if=none,id=pytest-nixos-nvme0n1,werror=report"),
         *("-device", "nvme,drive=pytest-nixos-nvme0n1,serial=nvme0n1"),
     )  # fmt: skip

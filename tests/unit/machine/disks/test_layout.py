@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from pytest_nixos.errors import MachineError
-from pytest_nixos.machine.disks.layout import Disk, Partition, Volume, layout_of
+from pytest_nixos.machine.disks.layout import layout_of
 from pytest_nixos.machine.disks.script import TEST_KEY, making_script
+from pytest_nixos.machine.disks.volumes import Disk, Partition, Volume
 from pytest_nixos.nix.declared import FileSystem, LuksDevice, SwapDevice
 from pytest_nixos.nix.host_facts import HostConfig
 from tests.unit.standards.samples import host_config

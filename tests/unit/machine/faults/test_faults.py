@@ -10,6 +10,7 @@ import pytest
 
 from pytest_nixos.errors import BrokenMachineError, FaultError, MachineError
 from pytest_nixos.machine.base import BackendName
+from pytest_nixos.machine.capabilities import PulledDisk
 from pytest_nixos.machine.command import CommandResult
 from pytest_nixos.machine.faults.faults import Faults
 from tests.support.machine import FakeMachine
@@ -144,6 +145,53 @@ def test_a_slow_disk_is_fast_again_afterwards() -> None:
     with faults(FakeMachine(running=running)).slow_disk(operations_per_s=5):
         assert running.limits == [5]
     assert running.limits == [5, 0]
+
+
+class Pulling:
+    """A machine with one SCSI disk; QEMU `keeps` it or another one."""
+
+    def __init__(self, *, keeps: str = "") -> None:
+        self.keeps = keeps
+        self.there = True
+
+    def pull_disk(self, disk: str) -> PulledDisk:
+        if self.keeps:
+            raise MachineError(self.keeps, remedy="pull another")
+        self.there = False
+        return PulledDisk(disk=disk, file="/run/sda.qcow2", image_format="qcow2")
+
+    def plug_disk(self, pulled: PulledDisk) -> None:
+        assert pulled.file == "/run/sda.qcow2"
+        self.there = True
+
+
+class SeesDisks(FakeMachine):
+    def run(self, command: str, *_: object, **__: object) -> CommandResult:
+        assert isinstance(self.running, Pulling)
+        self.answers[command] = "vda sda" if self.running.there else "vda"
+        return super().run(command)
+
+
+def test_a_pulled_disk_is_back_afterwards_and_gone_meanwhile() -> None:
+    running = Pulling()
+    with faults(SeesDisks(running=running)).disk_pulled("sda"):
+        assert not running.there
+    assert running.there
+
+
+def test_a_disk_that_cannot_be_pulled_is_told_and_stays() -> None:
+    running = Pulling(keeps="the VM has no disk sdq that could be pulled; there are: sda")
+    with (
+        pytest.raises(FaultError, match=r"disk_pulled is not possible .*: the VM has no disk sdq"),
+        faults(SeesDisks(running=running)).disk_pulled("sdq"),
+    ):
+        pass
+    assert running.there
+    with (
+        pytest.raises(FaultError, match=r"disk_pulled is not possible .*: its files lie on"),
+        faults(FakeMachine(running=Frozen())).disk_pulled("sda"),
+    ):
+        pass
 
 
 def test_a_disk_that_cannot_be_slowed_down_is_told() -> None:

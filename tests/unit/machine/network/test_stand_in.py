@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import struct
+import subprocess
 import sys
+from collections.abc import Iterator
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -16,6 +20,7 @@ from pytest_nixos.local.sandbox import Sandbox, sandbox_refusal
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.network.stand_in import (
     HandedOver,
+    StandIn,
     answer_name,
     answer_time,
     name_resolver,
@@ -71,6 +76,43 @@ def test_the_time_is_told_as_sntp_clients_check_it() -> None:
 def test_a_guest_that_leaves_its_resolver_alone_finds_the_server(tmp_path: Path) -> None:
     name_resolver(tmp_path, SERVER)
     assert (tmp_path / "etc/resolv.conf").read_text() == "nameserver 10.233.0.1\n"
+
+
+CHRONYD = shutil.which("chronyd") or os.environ.get("PYTEST_NIXOS_CHRONYD", "")
+
+
+@contextlib.contextmanager
+def namespace_with(address: IPv4Address) -> Iterator[int]:
+    """Yield a process in a network namespace of its own that has `address`."""
+    up = f"ip link set lo up; ip addr add {address}/32 dev lo; echo up; exec sleep infinity"
+    argv = ("unshare", "--net", "sh", "-c", up)
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None and process.stdout.readline() == "up\n"
+            yield process.pid
+        finally:
+            process.kill()
+
+
+@pytest.mark.skipif(not CHRONYD, reason="no chronyd here, and PYTEST_NIXOS_CHRONYD names none")
+@pytest.mark.skipif(os.geteuid() != 0, reason="a network namespace needs root")
+def test_chrony_takes_the_time_that_is_told() -> None:
+    with namespace_with(SERVER) as pid:
+        served = StandIn(pid, SERVER)
+        try:
+            asked = (CHRONYD, "-Q", "-t", "20", "-u", "root", f"server {SERVER} iburst")
+            done = subprocess.run(
+                ("nsenter", f"--target={pid}", "--net", *asked),
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=60,
+            )
+        finally:
+            served.close()
+    # It refuses a server that is not synchronised, or whose answer is not to its question.
+    assert done.returncode == 0, done.stderr
+    assert "System clock wrong by" in done.stderr
 
 
 # A client of the network that a sandbox makes: argument by argument, who is asked for what.

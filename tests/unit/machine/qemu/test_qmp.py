@@ -9,7 +9,8 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from pytest_nixos.errors import MachineError
 from pytest_nixos.local.timing import Deadline, poll
 from pytest_nixos.machine.console import Console
 from pytest_nixos.machine.qemu.qmp import QmpMonitor, throttle_disks
+from pytest_nixos.machine.qemu.screen import screendump
 from pytest_nixos.machine.serial_process import SerialProcess
 from tests.support.qemu import qemu_program
 
@@ -180,6 +182,64 @@ def test_a_real_qemu_ends_when_told(
         assert process.exit_status == 0
         assert poll(lambda: events or None, deadline=Deadline.after(1))
         assert events[0][0] == "SHUTDOWN"
+    finally:
+        process.stop(grace_s=0.5)
+
+
+def test_a_real_qemu_shows_its_screen_or_says_that_there_is_none(
+    tmp_path: Path, monitor: QmpMonitor
+) -> None:
+    if not QEMU:
+        pytest.skip("no QEMU: neither on PATH nor of a VM (./dev test)")
+    shot, limit = tmp_path / "shot.png", Deadline.after(20)
+    argv = (QEMU, "-machine", "pc,accel=tcg", "-nographic", "-net", "none")
+    with real_qemu(argv, tmp_path, monitor):
+        assert poll(lambda: shown(monitor, shot) or None, deadline=limit)  # what the firmware says
+    without = QmpMonitor(tmp_path / "q", on_event=lambda *_: None)
+    with (
+        contextlib.closing(without),
+        real_qemu((*argv, "-vga", "none"), tmp_path, without),
+        pytest.raises(MachineError, match=r"the VM has no screen: .*\n.*display device"),
+    ):
+        screendump(without, shot, deadline=Deadline.after(5))
+
+
+def shown(monitor: QmpMonitor, shot: Path) -> bool:
+    """Whether the screen is more than one colour."""
+    screendump(monitor, shot, deadline=Deadline.after(5))
+    data = shot.read_bytes()
+    assert data.startswith(b"\x89PNG\r\n\x1a\n")
+    start, pixels = 8, b""
+    while start < len(data):
+        size = int.from_bytes(data[start : start + 4])
+        if data[start + 4 : start + 8] == b"IDAT":
+            pixels += data[start + 8 : start + 8 + size]
+        start += size + 12
+    return len(set(zlib.decompress(pixels))) > 2
+
+
+def test_what_an_old_qemu_cannot_write_is_told(tmp_path: Path, monitor: QmpMonitor) -> None:
+    refusal = {"error": {"class": "GenericError", "desc": "Parameter 'format' is unexpected"}}
+    fake = FakeMonitor(tmp_path / "q", {"screendump": refusal})
+    monitor.start()
+    with pytest.raises(MachineError, match=r"writes no PNG(.|\n)*7\.1 or newer"):
+        screendump(monitor, tmp_path / "x.png", deadline=Deadline.after(5))
+    fake.close()
+
+
+@contextlib.contextmanager
+def real_qemu(argv: Sequence[str], folder: Path, monitor: QmpMonitor) -> Iterator[None]:
+    (folder / "q").unlink(missing_ok=True)
+    process = SerialProcess(
+        (*argv, "-qmp", f"unix:{folder}/q,server=on,wait=off"),
+        env=dict(os.environ),
+        cwd=folder,
+        console=Console(),
+    )
+    process.start()
+    monitor.start()
+    try:
+        yield
     finally:
         process.stop(grace_s=0.5)
 

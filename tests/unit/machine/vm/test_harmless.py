@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_nixos.machine.vm.harmless import harmless, harmless_script
+from pytest_nixos.machine.vm.harmless import harmless, harmless_script, local_ports
 from pytest_nixos.machine.vm.run_script import parse_run_script
 
 
@@ -42,6 +42,30 @@ def test_display_and_sound_are_replaced(given: str, made: str, told: tuple[str, 
     text, replaced = harmless(given)
     assert text == made
     assert replaced == told
+
+
+@pytest.mark.parametrize(
+    ("given", "made"),
+    [
+        (
+            "-netdev user,id=user.0,hostfwd=tcp::8080-:80,hostfwd=udp::53-10.0.2.15:53",
+            "-netdev user,id=user.0,hostfwd=tcp:127.0.0.1:8080-:80,hostfwd=udp:127.0.0.1:53-10.0.2.15:53",
+        ),
+        ("hostfwd=tcp:0.0.0.0:22-:22,", "hostfwd=tcp:127.0.0.1:22-:22,"),
+        ("hostfwd=::2222-:22", "hostfwd=tcp:127.0.0.1:2222-:22"),
+        ("hostfwd=tcp:192.168.7.1:22-:22", "hostfwd=tcp:192.168.7.1:22-:22"),
+        ("hostfwd=tcp:127.0.0.1:22-:22", "hostfwd=tcp:127.0.0.1:22-:22"),
+    ],
+)
+def test_forwarded_ports_are_on_loopback_unless_an_address_is_declared(
+    tmp_path: Path, given: str, made: str
+) -> None:
+    assert local_ports(given) == made
+    script = tmp_path / "run"
+    script.write_text(f"exec qemu-kvm {given}\n")
+    assert (
+        harmless_script(parse_run_script(script), tmp_path).read_text().split()[2:] == made.split()
+    )
 
 
 def test_only_a_script_that_needs_it_is_copied(tmp_path: Path) -> None:

@@ -107,7 +107,13 @@ class Rig:
         return cast("VmRunning", Guest(self, self.pid, "clone"))
 
     def start(self, *, not_before_s: float = 0.0, limit_s: float = 20.0) -> Guest:
-        warm = WarmStart(
+        return cast("Guest", self._warm(not_before_s).start(Deadline.after(limit_s)))
+
+    def clone_only(self) -> Guest:
+        return cast("Guest", self._warm(0.0).clone(Deadline.after(20.0)))
+
+    def _warm(self, not_before_s: float) -> WarmStart:
+        return WarmStart(
             store=self.store,
             limits=CacheLimits(),
             launcher=self,
@@ -118,7 +124,6 @@ class Rig:
             not_before_s=not_before_s,
             tell=self.tell,
         )
-        return cast("Guest", warm.start(Deadline.after(limit_s)))
 
     def tell(self, kind: BootEventKind, text: str) -> None:
         assert kind is BootEventKind.SNAPSHOT
@@ -183,6 +188,24 @@ def test_a_snapshot_that_does_not_load_is_discarded_and_made_anew(rig: Rig) -> N
         "the snapshot is discarded, booting: it does not start: QEMU's migration is failed"
     )
     assert done[-1] == "booted"
+
+
+def test_a_clone_or_nothing(rig: Rig) -> None:
+    with pytest.raises(MachineError, match="has no snapshot"):
+        rig.clone_only()
+    assert rig.done() == []
+    rig.start()
+    rig.kept.close()
+    rig.done()
+    assert rig.clone_only().kind == "clone"
+    rig.kept.close()
+    assert rig.done() == ["cloned", "restored"]
+    rig.cannot_load = True
+    with pytest.raises(MachineError, match="migration is failed"):
+        rig.clone_only()
+    # Who starts the machine in the usual way is told of it, and finds it.
+    assert rig.done() == []
+    assert rig.store.path(KEY).is_dir()
 
 
 def test_a_damaged_snapshot_is_discarded_and_made_anew(rig: Rig) -> None:

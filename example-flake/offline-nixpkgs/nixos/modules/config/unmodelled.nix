@@ -30,7 +30,6 @@ in
     services.xserver.enable = flag false;
     services.dbus = { enable = flag true; packages = mkOption { type = types.listOf types.path; default = [ ]; }; implementation = mkOption { type = types.enum [ "dbus" "broker" ]; default = "dbus"; }; };
     services.udev = { enable = flag true; extraRules = mkOption { type = types.lines; default = ""; }; packages = mkOption { type = types.listOf types.path; default = [ ]; }; };
-    services.lvm.enable = flag true;
     services.fstrim.enable = flag false;
     services.fwupd.enable = flag false;
     services.nscd = { enable = flag true; enableNsncd = flag true; };

@@ -93,7 +93,23 @@ in
           ${lib.concatMapStrings (a: "ip addr replace ${a.address}/${toString a.prefixLength} dev ${i.name}\n") (i.ipv4.addresses ++ i.ipv6.addresses)}
         '';
       })
-      static) // lib.optionalAttrs (cfg.localCommands != "" || cfg.defaultGateway != null) {
+      static) // lib.mapAttrs'
+      (name: vlan: lib.nameValuePair "${name}-netdev" {
+        description = "VLAN Interface ${name}";
+        wantedBy = [ "network.target" "sys-subsystem-net-devices-${name}.device" ];
+        before = [ "network.target" "network-addresses-${name}.service" ];
+        after = [ "network-pre.target" ] ++ deviceOf vlan.interface;
+        bindsTo = deviceOf vlan.interface;
+        path = [ pkgs.iproute2 ];
+        serviceConfig = { Type = "oneshot"; RemainAfterExit = true; };
+        script = ''
+          ip link show dev "${name}" >/dev/null 2>&1 && ip link delete dev "${name}"
+          ip link add link "${vlan.interface}" name "${name}" type vlan id "${toString vlan.id}"
+          ip link set dev "${vlan.interface}" up
+          ip link set dev "${name}" up
+        '';
+      })
+      cfg.vlans // lib.optionalAttrs (cfg.localCommands != "" || cfg.defaultGateway != null) {
       network-setup = {
         description = "Networking Setup";
         wantedBy = [ "network.target" "multi-user.target" ];

@@ -15,23 +15,26 @@ let
       DHCP = mkOption { type = types.nullOr types.str; default = null; };
       address = words;
       gateway = words;
+      vlan = words;
       dns = words;
       domains = words;
       extraConfig = mkOption { type = types.lines; default = ""; };
     };
   };
+  netdev = { options = { enable = mkOption { type = types.bool; default = true; }; netdevConfig = section; vlanConfig = section; extraConfig = mkOption { type = types.lines; default = ""; }; }; };
   link = { options = { enable = mkOption { type = types.bool; default = true; }; matchConfig = section; linkConfig = section; extraConfig = mkOption { type = types.lines; default = ""; }; }; };
   show = v: if v == true then "yes" else if v == false then "no" else toString v;
   lines = settings: lib.concatStrings (lib.mapAttrsToList (name: v: lib.concatMapStrings (one: "${name}=${show one}\n") (lib.toList v)) settings);
   part = name: text: lib.optionalString (text != "") "[${name}]\n${text}\n";
   render = n: part "Match" (lines n.matchConfig) + part "Link" (lines n.linkConfig)
-    + part "Network" (lines n.networkConfig + lines ({ Address = n.address; Gateway = n.gateway; DNS = n.dns; Domains = n.domains; } // lib.optionalAttrs (n.DHCP != null) { inherit (n) DHCP; }))
+    + part "Network" (lines n.networkConfig + lines ({ Address = n.address; Gateway = n.gateway; DNS = n.dns; Domains = n.domains; VLAN = n.vlan; } // lib.optionalAttrs (n.DHCP != null) { inherit (n) DHCP; }))
     + n.extraConfig;
 in
 {
   options.systemd.network = {
     enable = mkOption { type = types.bool; default = false; };
     networks = mkOption { type = types.attrsOf (types.submodule network); default = { }; };
+    netdevs = mkOption { type = types.attrsOf (types.submodule netdev); default = { }; };
     links = mkOption { type = types.attrsOf (types.submodule link); default = { }; };
     wait-online.enable = mkOption { type = types.bool; default = true; };
   };
@@ -39,6 +42,7 @@ in
   config = lib.mkMerge [{ environment.etc = lib.mapAttrs' (name: l: lib.nameValuePair "systemd/network/${name}.link" { text = part "Match" (lines l.matchConfig) + part "Link" (lines l.linkConfig) + l.extraConfig; }) (lib.filterAttrs (_: l: l.enable) cfg.links); } (lib.mkIf cfg.enable {
     systemd.additionalUpstreamSystemUnits = [ "systemd-networkd.service" "systemd-networkd.socket" ];
     systemd.services.systemd-networkd = { wantedBy = [ "multi-user.target" ]; overrideStrategy = "asDropin"; path = lib.mkForce [ ]; };
-    environment.etc = lib.mapAttrs' (name: n: lib.nameValuePair "systemd/network/${name}.network" { text = render n; }) (lib.filterAttrs (_: n: n.enable) cfg.networks);
+    environment.etc = lib.mapAttrs' (name: n: lib.nameValuePair "systemd/network/${name}.network" { text = render n; }) (lib.filterAttrs (_: n: n.enable) cfg.networks)
+      // lib.mapAttrs' (name: n: lib.nameValuePair "systemd/network/${name}.netdev" { text = part "NetDev" (lines n.netdevConfig) + part "VLAN" (lines n.vlanConfig) + n.extraConfig; }) (lib.filterAttrs (_: n: n.enable) cfg.netdevs);
   })];
 }

@@ -125,18 +125,24 @@ in
       esac
     done
     mkdir -p $out/lib/udev $out/lib/systemd/system-generators
-    for generator in fstab hibernate-resume; do
+    for generator in fstab hibernate-resume ${lib.optionalString (!config.boot.isContainer) "cryptsetup"}; do
       ln -s $debian/usr/lib/systemd/system-generators/systemd-$generator-generator $out/lib/systemd/system-generators/
     done
     ln -s $debian/usr/lib/udev/* $out/lib/udev/
+    # NixOS has the rules of a package where a module brings it.
+    rm $out/lib/udev/rules.d
+    mkdir $out/lib/udev/rules.d
+    ln -s $debian/usr/lib/udev/rules.d/* $out/lib/udev/rules.d/
+    ${lib.optionalString (!config.boot.swraid.enable) "rm -f $out/lib/udev/rules.d/*-md-*.rules"}
+    ${lib.optionalString (!config.services.lvm.enable) "rm -f $out/lib/udev/rules.d/*-lvm.rules"}
     # Modules of the kernel that runs, whatever generation is current.
     ln -s /run/booted-system/kernel-modules/lib/modules $out/lib/modules
     ln -s $debian/usr/lib64 $out/lib64
     ln -s $debian/usr/share $out/share
     ln -s $debian/usr/libexec $out/libexec
     # Programs that systemd's own code calls by absolute path.
-    for program in mount umount systemd-detect-virt systemd-tty-ask-password-agent; do ln -s $debian/usr/bin/$program $out/bin/; done
+    for program in mount umount systemd-detect-virt systemd-tty-ask-password-agent systemd-run systemd-cryptsetup; do ln -s $debian/usr/bin/$program $out/bin/; done
     ln -s /run/wrappers/bin/unix_chkpwd $out/sbin/unix_chkpwd
-    for program in swapon swapoff sulogin fsck fsck.ext4 modprobe nologin; do ln -s $debian/usr/sbin/$program $out/sbin/; done
+    for program in swapon swapoff sulogin fsck fsck.ext4 fsck.xfs fsck.btrfs fsck.vfat modprobe nologin dmsetup lvm mdadm; do ln -s $debian/usr/sbin/$program $out/sbin/; done
   '';
 }

@@ -21,7 +21,6 @@ in
     boot.extraModprobeConfig = mkOption { type = types.lines; default = ""; };
     boot.modprobeConfig.enable = mkOption { type = types.bool; default = true; };
     boot.hardwareScan = mkOption { type = types.bool; default = true; };
-    boot.swraid.enable = mkOption { type = types.bool; default = false; };
     boot.binfmt.emulatedSystems = mkOption { type = types.listOf types.str; default = [ ]; };
     boot.plymouth.enable = mkOption { type = types.bool; default = false; };
     boot.crashDump.enable = mkOption { type = types.bool; default = false; };

@@ -35,7 +35,7 @@ let
       program=$(readlink -f "$1")
       mkdir -p $root/lib64 $root/usr/lib/x86_64-linux-gnu
       cp "$program" "$root/bin/''${1##*/}"
-      libraries=$($debian/usr/lib64/ld-linux-x86-64.so.2 --library-path $debian/usr/lib/x86_64-linux-gnu --list "$program" | sed -n 's,.*=> \(/[^ ]*\) .*,\1,p')
+      libraries=$($debian/usr/lib64/ld-linux-x86-64.so.2 --library-path $debian/usr/lib/x86_64-linux-gnu:$debian/usr/lib/x86_64-linux-gnu/systemd --list "$program" | sed -n 's,.*=> \(/[^ ]*\) .*,\1,p')
       for library in $libraries; do
         case $library in
           */ld-linux*) cp "$library" $root/lib64/ ;;

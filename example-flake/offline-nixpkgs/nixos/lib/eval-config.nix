@@ -1,10 +1,13 @@
-# `lib.nixosSystem`: evaluate a host's modules together with the stand-in's.
-{ lib, nixpkgs, pkgsFor
+# `lib.nixosSystem`: evaluate a host's modules together with the stand-in's. Called by itself, as nixpkgs' own may be, it is given its packages
+# (`pkgs` or `nixpkgs.pkgs`): only the flake knows the Debian tree.
+{ lib ? import ../../lib // { nixosSystem = arguments: import ./eval-config.nix ({ inherit lib; } // arguments); }
+, nixpkgs ? ../../.
+, pkgsFor ? _: throw "offline-nixpkgs: eval-config.nix by itself makes no packages: set nixpkgs.pkgs"
 , system ? null
 , modules ? [ ]
 , specialArgs ? { }
 , extraModules ? [ ]
-, baseModules ? import ./module-list.nix
+, baseModules ? import ../module-list.nix
 , prefix ? [ ]
 , modulesLocation ? null
 , pkgs ? null
@@ -12,15 +15,15 @@
 }:
 let
   hostModule = { config, ... }: {
-    _file = "offline-nixpkgs/nixos/eval-config.nix";
-    key = "offline-nixpkgs/nixos/eval-config.nix";
+    _file = "offline-nixpkgs/nixos/lib/eval-config.nix";
+    key = "offline-nixpkgs/nixos/lib/eval-config.nix";
     config = {
       nixpkgs.hostPlatform = lib.mkIf (system != null) (lib.mkDefault system);
       nixpkgs.flake.source = toString nixpkgs;
       _module.args = {
         inherit baseModules extraModules modules;
         pkgs = lib.mkDefault (if pkgs != null then pkgs else pkgsFor config.nixpkgs.system // { config = config.nixpkgs.config; });
-        utils = import ./utils.nix { inherit lib config; };
+        utils = import ../utils.nix { inherit lib config; };
       };
     };
   };
@@ -31,7 +34,7 @@ let
     inherit prefix;
     class = "nixos";
     modules = baseModules ++ extraModules ++ [ hostModule ] ++ located;
-    specialArgs = { modulesPath = toString ./modules; } // specialArgs;
+    specialArgs = { modulesPath = toString ../modules; } // specialArgs;
   };
 
   # What a host in `nixosConfigurations` offers beside the module system's own result.

@@ -1,0 +1,1 @@
+"""Users: what a declared account can do."""

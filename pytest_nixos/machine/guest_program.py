@@ -1,0 +1,184 @@
+"""A program in a guest with three streams that flow while it runs, over any root command channel.
+
+Named pipes of the guest carry them; what is written is brought, and what it prints is fetched, in
+short trips of the channel. A pipe that is full holds up who writes to it, so that nothing piles up
+in the guest's memory however long the program runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shlex
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from pytest_nixos.errors import CommandTimeout, MachineError
+from pytest_nixos.local.timing import Deadline
+from pytest_nixos.machine.command import CommandResult, Transport
+
+__all__ = ["GuestProgram", "Printed"]
+
+_TRIP_S = 60.0
+#: Standard error waits this long at most behind a silent standard output.
+_SHORTEST_WAIT_S = 0.2
+_LONGEST_WAIT_S = 1.0
+_OVER = 77
+# Whoever does not fetch within this has gone without a word.
+_FETCHED_S = 600
+# What a write to a pipe moves whole or not at all: PIPE_BUF, pipe(7).
+_BLOCK = 4096
+#: Bytes that one trip brings at most: what a pipe holds.
+MOST_WRITTEN = 1 << 16
+#: Blocks of 64 KiB that one trip fetches at most of each stream.
+_BLOCKS = 16
+_RECORDS = re.compile(rb"(\d+)\+(\d+) records out")
+
+# The pipe to the program is held open by a shell of its own until it is told that no more comes; by
+# then the program's end of it reads as ended. Of the other two the unit's shell holds both ends: the
+# writer's until the status is there, which wakes who waits, and the reader's until all was fetched,
+# since what is in a pipe goes with the last who has it open. What the program leaves behind goes on,
+# as with sshd.
+_START = """
+set -e
+PATH=$PATH:/run/current-system/sw/bin
+d=$(mktemp -d /run/pytest-nixos-program.XXXXXXXXXX)
+mkfifo -m 600 "$d/in" "$d/out" "$d/err" "$d/no-more" "$d/fetched"
+systemd-run --quiet --collect --description="A program for pytest-nixos" --unit="${d##*/}" --property=Type=exec \\
+  --property=KillMode=process --setenv=HOME=/root --setenv=USER=root --setenv=LOGNAME=root --setenv=SHELL="$BASH" -- "$(type -P bash)" -c '
+    PATH=$PATH:/run/current-system/sw/bin
+    ( exec 3<>"$0/in"; read -r _ <"$0/no-more" ) &
+    exec 4<>"$0/out" 5<>"$0/err" 6<"$0/out" 7<"$0/err"
+    cd
+    "$BASH" -c "[ ! -r /etc/set-environment ] || . /etc/set-environment
+$1" <"$0/in" >&4 2>&5 4>&- 5>&- 6<&- 7<&-
+    echo $? >"$0/status.new"
+    mv "$0/status.new" "$0/status"
+    exec 4>&- 5>&-
+    kill $!
+    read -r -t %(fetched)d _ <>"$0/fetched"
+  ' "$d" %(command)s
+echo "$d"
+"""
+# The first look waits and is woken by the program's end, the others take what is there by then. Only
+# dd opens the pipe that it waits on: a shell that opened one without a writer would never return.
+_FETCH = """
+cd {d} || exit
+[ -e status ] || timeout {wait} dd if=out bs=64K count=1 2>/dev/null
+s=; [ ! -e status ] || s=1
+exec 3<>out 4<>err
+dd bs=64K count={blocks} iflag=nonblock <&3 2>/dev/null
+dd bs=64K count={blocks} iflag=nonblock <&4 >&2 2>/dev/null
+[ -z "$s" ] || exit {over}
+exit 0
+"""
+_BRING = "cd {d} && exec 3<>in && LC_ALL=C dd bs=4K iflag=fullblock oflag=nonblock >&3"
+_NO_MORE = "cd {d} && exec 3<>no-more && echo >&3"
+_END = (
+    "d={d}; u=${{d##*/}}.service; cat $d/status 2>/dev/null || systemctl kill $u 2>/dev/null; "
+    "systemctl stop $u 2>/dev/null; rm -rf -- $d"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """What a program wrote since it was last asked."""
+
+    stdout: bytes
+    stderr: bytes
+
+
+class GuestProgram:
+    """A command of the guest, as root in its own environment; a context manager that ends it with all
+    that it started.
+
+    One thread may read while another one writes.
+
+    :param transport: the machine's root command channel.
+    :param command: bash text.
+    :raises MachineError: if the guest cannot start it.
+    """
+
+    def __init__(self, transport: Transport, command: str) -> None:
+        self._transport = transport
+        self._wait_s = _SHORTEST_WAIT_S
+        self._all_read = False
+        #: once it has ended
+        self.exit_status: int | None = None
+        started = self._run(_START % {"command": shlex.quote(command), "fetched": _FETCHED_S})
+        if not started.succeeded:
+            raise MachineError(
+                f"a program cannot be started in the guest: {started.stderr_text.strip()}",
+                remedy="the guest needs systemd-run and coreutils, as NixOS has them; "
+                "nixos_machine.run() works without",
+            )
+        self._directory = shlex.quote(started.stdout_text.strip())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        with contextlib.suppress(MachineError):
+            said = self._run(_END.format(d=self._directory)).stdout_text.strip()
+            if said.isdigit():
+                self.exit_status = int(said)
+
+    def read(self) -> Printed | None:
+        """Wait a moment for what it prints; ``None`` where it has ended and all was read.
+
+        :raises MachineError: if the guest is gone.
+        """
+        if self._all_read:
+            return None
+        answer = self._run(
+            _FETCH.format(d=self._directory, wait=f"{self._wait_s:.2f}", blocks=_BLOCKS, over=_OVER)
+        )
+        if answer.exit_status not in (0, _OVER):
+            raise MachineError(
+                f"the program in the guest is gone: {answer.stderr_text.strip()}",
+                remedy="start it again",
+            )
+        most = _BLOCKS << 16
+        ended = answer.exit_status == _OVER
+        self._all_read = ended and len(answer.stdout) < most and len(answer.stderr) < most
+        if answer.stdout or answer.stderr:
+            self._wait_s = _SHORTEST_WAIT_S
+        elif ended:
+            return None
+        else:
+            # Somebody who thinks costs the guest less.
+            self._wait_s = min(1.5 * self._wait_s, _LONGEST_WAIT_S)
+        return Printed(answer.stdout, answer.stderr)
+
+    def write(self, data: bytes) -> int:
+        """Bring `data` to its standard input.
+
+        :return: how many bytes of it there was room for.
+        :raises MachineError: if the guest is gone.
+        """
+        part = data[:MOST_WRITTEN]
+        answer = self._run(_BRING.format(d=self._directory), part)
+        records = _RECORDS.search(answer.stderr)
+        if records is None:
+            raise MachineError(
+                f"the program in the guest is gone: {answer.stderr_text.strip()}",
+                remedy="start it again",
+            )
+        whole, rest = int(records[1]), int(records[2])
+        return min(len(part), whole * _BLOCK + rest * (len(part) % _BLOCK))
+
+    def end_input(self) -> None:
+        """Let its standard input end behind what was written."""
+        self._run(_NO_MORE.format(d=self._directory))
+
+    def _run(self, command: str, stdin: bytes = b"") -> CommandResult:
+        try:
+            return self._transport.run(command, deadline=Deadline.after(_TRIP_S), stdin=stdin)
+        except CommandTimeout as err:
+            raise MachineError(err.message, remedy=err.remedy) from err

@@ -1,0 +1,199 @@
+"""A machine that is started while pytest collects: taken by the first test that asks, ended where
+none does, and never instead of what a test would have been told.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.plugin.field import CONFTEST, Field
+
+CLONES = """
+import threading, time
+from pytest_nixos.errors import MachineError
+
+class Cloning(FakeBackend):
+    def clone(self, spec, *, deadline):
+        thread = "ahead" if threading.current_thread() is not threading.main_thread() else "main"
+        with LOG.open("a") as log:
+            log.write(f"clone {{spec.host.name}} {{thread}}\\n")
+        time.sleep({sleep_s})
+        if {fails}:
+            raise MachineError("no snapshot", remedy="boot it")
+        return Running(spec.host.name)
+
+def pytest_nixos_backends(config, settings):
+    return {{"vm": Cloning()}}
+"""
+AHEAD = ["clone web ahead", "stop web"]
+
+
+@pytest.fixture
+def warm(field: Field, monkeypatch: pytest.MonkeyPatch) -> Field:
+    """A host that is evaluated and built, on a backend that has a snapshot of it."""
+    store = field.pytester.mkdir("store")
+    for name in ("web.drv", "o"):
+        (store / name).touch()
+    monkeypatch.setenv("FAKE_NIX_HOSTS", "web")
+    monkeypatch.setenv("FAKE_NIX_STORE", str(store))
+    monkeypatch.setenv("FAKE_NIX_CONTENT", "as-before")
+    path = field.pytester.path / "document.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"output": str(store / "o")}))
+    backend(field)
+    # Evaluates the host for the runs after it.
+    field.pytester.makepyfile(test_first="def test_a(nixos_host_config): pass")
+    run(field).assert_outcomes(passed=1)
+    (field.pytester.path / "test_first.py").unlink()
+    field.log.unlink(missing_ok=True)
+    return field
+
+
+def backend(field: Field, *, fails: bool = False, sleep_s: float = 0.0) -> None:
+    base = CONFTEST.format(log=str(field.log))
+    field.pytester.makeconftest(base + CLONES.format(fails=fails, sleep_s=sleep_s))
+
+
+def run(field: Field, *arguments: str) -> pytest.RunResult:
+    return field.run("--nixos-flake", ".#web", "--nixos-suite", "none", *arguments)
+
+
+def test_the_first_test_that_asks_gets_it(warm: Field) -> None:
+    warm.pytester.makepyfile(
+        """
+        def test_a(nixos_machine): assert nixos_machine.run("echo hi").stdout == b"hi\\n"
+        def test_b(nixos_machine): pass
+        """
+    )
+    run(warm).assert_outcomes(passed=2)
+    assert warm.machine_log == AHEAD
+
+
+def test_a_test_with_a_machine_of_its_own_takes_it_too(warm: Field) -> None:
+    warm.pytester.makepyfile(
+        "def test_a(nixos_fresh_machine): pass\ndef test_b(nixos_machine): pass"
+    )
+    run(warm).assert_outcomes(passed=2)
+    assert warm.machine_log == [*AHEAD, "start web", "stop web"]
+
+
+def test_plugins_are_told_of_it_where_tests_run(warm: Field) -> None:
+    conftest = warm.pytester.path / "conftest.py"
+    conftest.write_text(
+        conftest.read_text()
+        + """
+def pytest_nixos_machine_booted(config, machine):
+    with LOG.open("a") as log:
+        log.write(f"booted {threading.current_thread() is threading.main_thread()}\\n")
+"""
+    )
+    warm.pytester.makepyfile("def test_a(nixos_machine): pass")
+    run(warm).assert_outcomes(passed=1)
+    assert warm.machine_log == ["clone web ahead", "booted True", "stop web"]
+
+
+@pytest.mark.parametrize("test", ["def test_a(nixos_host_config): pass", "def test_a(): pass"])
+def test_nobody_asks_and_it_is_ended(warm: Field, test: str) -> None:
+    warm.pytester.makepyfile(test)
+    run(warm).assert_outcomes(passed=1)
+    assert warm.machine_log in ([], AHEAD)  # nothing where that was known before it began
+
+
+def test_what_goes_wrong_with_it_is_told_by_the_usual_way_up(warm: Field) -> None:
+    backend(warm, fails=True)
+    warm.pytester.makepyfile("def test_a(nixos_machine): pass")
+    result = run(warm)
+    result.assert_outcomes(passed=1)
+    assert warm.machine_log == ["clone web ahead", "start web", "stop web"]
+    result.stdout.no_fnmatch_line("*no snapshot*")
+
+
+def test_a_changed_flake_is_evaluated_and_booted(
+    warm: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_NIX_CONTENT", "changed")
+    warm.pytester.makepyfile("def test_a(nixos_machine): pass")
+    run(warm).assert_outcomes(passed=1)
+    assert warm.machine_log == ["start web", "stop web"]
+
+
+@pytest.mark.parametrize(
+    "argument", ["--nixos-snapshot=off", "--nixos-snapshot=refresh", "--collect-only"]
+)
+def test_not_where_a_clone_is_not_wanted(warm: Field, argument: str) -> None:
+    warm.pytester.makepyfile("def test_a(nixos_machine): pass")
+    run(warm, argument)
+    assert "clone web ahead" not in warm.machine_log
+
+
+def test_a_flake_that_cannot_be_read_is_told_once(
+    warm: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_NIX_METADATA_FAILS", "the flake is a riddle")
+    warm.pytester.makepyfile("def test_a(nixos_machine): pass")
+    result = run(warm)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert result.stderr.str().count("the flake is a riddle") == 1
+
+
+COLLECTING = """
+from pathlib import Path
+import time
+Path("there").touch()
+time.sleep(60)
+"""
+WAITING = """
+import pytest
+from pathlib import Path
+@pytest.fixture(scope="session", autouse=True)
+def there(): Path("there").touch()
+def test_a(nixos_machine): pass
+"""
+
+
+@pytest.mark.parametrize("text", [COLLECTING, WAITING], ids=["collecting", "waiting"])
+def test_interrupted_while_it_starts(warm: Field, text: str) -> None:
+    backend(warm, sleep_s=8.0)
+    test = warm.pytester.makepyfile(text)
+    arguments = ["--nixos-flake", ".#web", "--nixos-suite", "none", "-p", "no:cacheprovider"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pytest", *arguments, test.name],
+        cwd=warm.pytester.path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, "TMPDIR": str(warm.pytester.mkdir("t"))},
+    )
+    with process:
+        wait_for(lambda: "clone web ahead" in warm.machine_log)
+        wait_for((warm.pytester.path / "there").exists)
+        process.send_signal(signal.SIGINT)
+        output = process.communicate(timeout=30)[0].decode()
+    assert process.returncode == pytest.ExitCode.INTERRUPTED, output
+    assert warm.machine_log == AHEAD
+    assert list((warm.pytester.path / "t").glob("pytest-nixos-*")) == []
+
+
+def wait_for(reached: object, limit_s: float = 60.0) -> None:
+    end_s = time.monotonic() + limit_s
+    assert callable(reached)
+    while not reached():
+        assert time.monotonic() < end_s
+        time.sleep(0.05)
+
+
+def test_is_kept_after_a_failure_where_that_is_wanted(warm: Field) -> None:
+    warm.pytester.makepyfile("def test_a(nixos_machine): assert False")
+    result = run(warm, "--nixos-keep", "failed")
+    result.assert_outcomes(failed=1)
+    (line,) = [line for line in result.outlines if "kept /" in line]
+    kept = Path(line.rpartition("kept ")[2])
+    assert kept.is_dir()
+    shutil.rmtree(kept)

@@ -61,6 +61,7 @@ class Progress:
         self._terminal_copy = _copy_of(sys.stdout)
         self._moving: RichProgress | None = None
         self._watch: _Watch | None = None
+        self._watcher = _Watcher(self._still_running)
         config.add_cleanup(self._close)
 
     @contextmanager
@@ -117,19 +118,19 @@ class Progress:
         if self._reporter is None or self._terminal_copy is None:
             yield
             return
-        self._watch = watch = _Watch(what, self._still_running)
-        watch.start()
+        self._watch = watch = _Watch(what)
+        self._watcher.begin(watch)
         try:
             yield
         finally:
             self._watch = None
-            watch.end()
+            self._watcher.end()
             self._stop_moving()
 
     def hush(self) -> None:
         """Tell nothing more of the running item: somebody debugs it."""
         if self._watch is not None:
-            self._watch.end()
+            self._watcher.end()
         self._stop_moving()
 
     def build(self, progress: BuildProgress) -> None:
@@ -220,6 +221,7 @@ class Progress:
         return nullcontext() if capture is None else capture.global_and_fixture_disabled()
 
     def _close(self) -> None:
+        self._watcher.close()
         self._stop_moving()
         if self._terminal_copy is not None:
             self._terminal_copy.close()
@@ -269,28 +271,61 @@ class HeldProgress:
 
 
 class _Watch:
-    """Calls back when an item has run for long, and again ever more seldom."""
+    """One item that runs: when it is told of next, ever more seldom."""
 
-    def __init__(self, what: str, tell: _Tell) -> None:
+    def __init__(self, what: str) -> None:
         self.what = what
         self.state = ""
-        self._tell = tell
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True, name="nixos-watch")
+        self.began_s = time.monotonic()
+        self.wait_s = LONG_S
+        self.due_s = self.began_s + self.wait_s
 
-    def start(self) -> None:
-        self._thread.start()
+
+class _Watcher:
+    """Calls back when an item has run for long; one thread for all items, which an item neither starts
+    nor wakes.
+    """
+
+    def __init__(self, tell: _Tell) -> None:
+        self._tell = tell
+        self._lock = threading.Lock()
+        self._watch: _Watch | None = None
+        self._closed = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def begin(self, watch: _Watch) -> None:
+        with self._lock:
+            self._watch = watch
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, daemon=True, name="nixos-watch")
+            self._thread.start()
 
     def end(self) -> None:
-        self._ended.set()
-        self._thread.join()
+        """Tell nothing more of the item."""
+        with self._lock:
+            self._watch = None
+
+    def close(self) -> None:
+        self._closed.set()
+        if self._thread is not None:
+            self._thread.join()
 
     def _run(self) -> None:
-        began_s = time.monotonic()
-        wait_s = LONG_S
-        while not self._ended.wait(wait_s):
-            self._tell(self, time.monotonic() - began_s)
-            wait_s = min(2 * wait_s, _SELDOM_S)
+        # No item is told of sooner than LONG_S after its begin, so none is overslept.
+        pause_s = LONG_S
+        while not self._closed.wait(pause_s):
+            with self._lock:
+                pause_s = LONG_S if self._watch is None else self._told(self._watch)
+
+    def _told(self, watch: _Watch) -> float:
+        """Tell of an item if it is time, and return how long nothing is to be told."""
+        now_s = time.monotonic()
+        if now_s >= watch.due_s:
+            self._tell(watch, now_s - watch.began_s)
+            watch.wait_s = min(2 * watch.wait_s, _SELDOM_S)
+            watch.due_s = now_s + watch.wait_s
+        # Another item may begin meanwhile.
+        return min(LONG_S, max(watch.due_s - now_s, 0.01))
 
 
 class _Tell(Protocol):

@@ -34,6 +34,8 @@ __all__ = [
 ]
 
 _PLAIN_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_'-]*")
+# A string of several lines, which stays as it is (none holds another), or a line that is a comment or empty.
+_STRING_OR_NOTHING = re.compile(r"(''(?:''['$\\]|(?!'')[\s\S])*'')|^ *(?:#.*)?\n", re.MULTILINE)
 _MAX_ARGUMENT_BYTES = 128 * 1024 - 1  # MAX_ARG_STRLEN, execve(2)
 
 
@@ -229,15 +231,22 @@ def _names(path: str, what: str, remedy: str) -> tuple[str, ...]:
 
 
 def expression_sources() -> Mapping[str, str]:
-    """Return the text of every ``.nix`` file by name."""
+    """Return the text of every ``.nix`` file by name, without comments and empty lines: an argument
+    has room for 128 KiB.
+    """
     folder = resources.files("pytest_nixos.nix") / "expressions"
     files = sorted(folder.iterdir(), key=lambda entry: entry.name)
-    return {file.name: file.read_text() for file in files if file.name.endswith(".nix")}
+    return {
+        file.name: _STRING_OR_NOTHING.sub(lambda found: found[1] or "", file.read_text())
+        for file in files
+        if file.name.endswith(".nix")
+    }
 
 
 def _asked_where(path: str) -> dict[str, object]:
     whole = path.removesuffix(".*")
-    return {"names": list(option_names(whole)), "members": whole != path}
+    names: dict[str, object] = {"names": list(option_names(whole))}
+    return names | ({"members": True} if whole != path else {})
 
 
 def _small_expression(main: str, arguments: str) -> str:

@@ -125,13 +125,13 @@ let
   );
   storeType = lib.optionalString (store.fsType != "auto") "-t ${store.fsType}";
 
+  # mdadm runs where no module can be found.
+  loadArrays = lib.optionalString hasArrays "for _module in md_mod raid0 raid1 raid10 raid456; do modprobe $_module || true; done";
+
   # For the shells of both stages 1.
   makeDisks = ''
     modprobe qemu_fw_cfg || true
-    ${lib.optionalString hasArrays ''
-      # mdadm runs where no module can be found.
-      for _module in md_mod raid0 raid1 raid10 raid456; do modprobe $_module || true; done
-    ''}
+    ${loadArrays}
     _plan=/sys/firmware/qemu_fw_cfg/by_name/opt/org.pytest-nixos/disks/raw
     if [ -e "$_plan" ]; then
       _room=/pytest-nixos-disks

@@ -1,6 +1,6 @@
 # The document of one host: what it declares, what the machine made of it has instead, and the machine's derivation.
 #
-# request: { host; options = [ [ name ... ] ... ]; where = [ { names; members; } ... ]; skippedFacts; refuseImage; ... } as the plugin sent it.
+# request: { host; options = [ [ name ... ] ... ]; where = [ { names; members ? false; } ... ]; skippedFacts; refuseImage; ... } as the plugin sent it.
 {
   safe,
   facts,

@@ -140,7 +140,10 @@ let
     ) (builtins.attrNames set);
 
   answer =
-    { names, members }:
+    {
+      names,
+      members ? false,
+    }:
     let
       found = find names;
       option = found.at;

@@ -1,8 +1,13 @@
 import json
+from pathlib import Path
 
 import pytest
+import tree_sitter_nix
+from tree_sitter import Language, Parser
 
+import pytest_nixos.nix
 from pytest_nixos.errors import SettingsError
+from pytest_nixos.machine.channel.protocol import guest_script
 from pytest_nixos.nix.expression import (
     Instrumentation,
     evaluation_expression,
@@ -12,6 +17,9 @@ from pytest_nixos.nix.expression import (
 )
 from pytest_nixos.nix.host_facts import host_facts
 from pytest_nixos.nix.refs import nix_quote
+from pytest_nixos.standards.decides import where_paths
+from pytest_nixos.standards.load import load_catalogue
+from tests.support.config_only import asked_options
 
 SMALL = Instrumentation(channel_script="exec cat")
 
@@ -102,3 +110,33 @@ def test_the_texts_import_nothing() -> None:
         else:
             assert "import " not in code, name
         assert "./" not in code, name
+
+
+@pytest.mark.parametrize("name", sorted(expression_sources()))
+def test_leaving_out_comments_changes_nothing(name: str) -> None:
+    whole = (Path(pytest_nixos.nix.__file__).parent / "expressions" / name).read_text()
+    assert words_of(whole) == words_of(expression_sources()[name])
+    assert len(expression_sources()[name]) < len(whole)
+
+
+def words_of(text: str) -> list[bytes | None]:
+    """Return the words of a Nix expression, and the pieces of its strings, without comments."""
+    words, nodes = [], [Parser(Language(tree_sitter_nix.language())).parse(text.encode()).root_node]
+    while nodes:
+        node = nodes.pop()
+        if node.type != "comment":
+            nodes += reversed(node.children)
+            words += [] if node.children else [node.text]
+    return words
+
+
+def test_all_that_the_bundled_controls_ask_for_fits_with_room_for_a_delta() -> None:
+    controls = tuple(load_catalogue().controls.values())
+    text = evaluation_expression(
+        "a-host-with-a-long-name",
+        backend="auto",
+        instrumentation=Instrumentation(channel_script=guest_script()),
+        options=[option_names(path) for path in asked_options(controls)],
+        where=where_paths(controls),
+    )
+    assert len(text.encode()) < 112 * 1024

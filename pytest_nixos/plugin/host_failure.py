@@ -9,7 +9,16 @@ from contextlib import contextmanager
 
 import pytest
 
-from pytest_nixos.errors import BootError, BuildError, EvalError, FlakeError, NixosError
+from pytest_nixos.errors import (
+    BootError,
+    BuildError,
+    EvalError,
+    FlakeError,
+    NixosError,
+    SettingsError,
+    ToolMissingError,
+)
+from pytest_nixos.local.memory import HostMemoryError
 from pytest_nixos.plugin.session import HostEntry
 
 __all__ = [
@@ -111,5 +120,9 @@ def why_not_judged(error: NixosError) -> str:
             return "the host does not build"
         case BootError():
             return "the machine did not boot"
+        case HostMemoryError():
+            return "this machine has too little memory for it"
+        case SettingsError() | ToolMissingError():
+            return "the machine was not started"
         case _:
             return "the machine went away or cannot be used"

@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 Json = Any
+InputPath = tuple[str, ...]
 CORPUS = Path(__file__).parent / "corpus.toml"
 #: The project's own repository, of which the tree that is given stands in.
 _NIXPKGS = ("nixos", "nixpkgs")
@@ -99,11 +100,14 @@ class Inputs:
 
     :param nixpkgs: those that are a nixpkgs, which the caller overrides.
     :param replaced: those of which an earlier commit is at hand, each with a flake ref to it.
-    :param missing: the rest that is not at hand.
+    :param emptied: the flake's own inputs that are not at hand, each with a flake ref to a flake without outputs: a host that asks
+        one for anything is not evaluated, by that attribute's name, and one that does not is.
+    :param missing: all that is not at hand.
     """
 
     nixpkgs: tuple[str, ...] = ()
     replaced: tuple[tuple[str, str], ...] = ()
+    emptied: tuple[tuple[str, str], ...] = ()
     missing: tuple[str, ...] = ()
 
 
@@ -116,32 +120,52 @@ def provide_inputs(flake: Path, sources: Sequence[Path], work: Path) -> Inputs:
         lock = json.loads((flake / "flake.lock").read_text())
     except FileNotFoundError:
         return Inputs()
-    nixpkgs, missing = [], []
-    replaced: dict[str, Path] = {}
+    nixpkgs: list[InputPath] = []
+    missing: list[InputPath] = []
+    replaced: dict[InputPath, Path] = {}
     for path, node in _inputs(lock):
         locked = node.get("locked") or {}
         if _is_nixpkgs(locked):
             nixpkgs.append(path)
         elif locked.get("type") == "path" or _provided(locked, sources, work):
             continue
-        elif len(path) == 1 and (earlier := _earlier(locked, sources, work)) is not None:
-            replaced[path[0]] = earlier
+        elif _reachable(path, missing, replaced) and (found := _earlier(locked, sources, work)):
+            replaced[path] = found
         else:
             missing.append(path)
-    # To override an input of a missing one, Nix would have to fetch that one; and for one that lies deep it asks the network what the
-    # flakes on the way want by now. Such a nixpkgs is seldom used.
-    reachable = (
-        path
-        for path in nixpkgs
-        if len(path) <= _DEEPEST
-        and not any(path[: len(m)] == m for m in missing)
-        and _has_input(replaced.get(path[0]), path[1:])
-    )
     return Inputs(
-        nixpkgs=tuple(map("/".join, reachable)),
-        replaced=tuple((name, f"path:{tree}") for name, tree in replaced.items()),
+        nixpkgs=tuple("/".join(path) for path in nixpkgs if _reachable(path, missing, replaced)),
+        replaced=tuple(("/".join(path), f"path:{tree}") for path, tree in replaced.items()),
+        emptied=tuple(
+            ("/".join(path), f"path:{_empty_flake(work)}")
+            for path in missing
+            if _reachable(path, missing, replaced)
+        ),
         missing=tuple(map("/".join, missing)),
     )
+
+
+def _reachable(
+    path: InputPath, missing: Sequence[InputPath], replaced: Mapping[InputPath, Path]
+) -> bool:
+    """Whether an input can be overridden.
+
+    To override an input of a missing one, Nix would have to fetch that one; and for one that lies deep it asks the network what the
+    flakes on the way want by now. What an earlier commit does not have is none of its inputs.
+    """
+    above = [path[:length] for length in range(1, len(path))]
+    return (
+        len(path) <= _DEEPEST
+        and not any(way in missing for way in above)
+        and all(_has_input(replaced.get(way), path[len(way) :]) for way in above)
+    )
+
+
+def _empty_flake(work: Path) -> Path:
+    flake = work / "empty" / "flake.nix"
+    flake.parent.mkdir(parents=True, exist_ok=True)
+    flake.write_text("{ outputs = _: { }; }\n")
+    return flake.parent
 
 
 def _has_input(earlier: Path | None, path: Sequence[str]) -> bool:

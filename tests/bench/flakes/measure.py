@@ -95,7 +95,11 @@ def measure(
     inputs = provide_inputs(source, sources, work)
     settings = NixSettings(
         program=program,
-        override_inputs=(*((name, nixpkgs) for name in inputs.nixpkgs), *inputs.replaced),
+        override_inputs=(
+            *((name, nixpkgs) for name in inputs.nixpkgs),
+            *inputs.replaced,
+            *inputs.emptied,
+        ),
         evaluation_limit_s=_LIMIT_S,
     )
     nix = Nix(runner=SubprocessRunner(), settings=settings)

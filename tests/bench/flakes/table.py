@@ -21,7 +21,8 @@ Written by `python -m tests.bench.flakes --table` from `tests/bench/flakes/resul
 `nix eval` of the host's `toplevel.drvPath`, *plugin* the evaluation of facts, options and the instrumented machine, both in seconds of the
 processor, one after the other on the same machine.
 
-Inputs come from mirrors at the locked commit, or at the last one before it that the mirror has. A nixpkgs tree that lacks its generated lists of GNOME's extensions and of Haskell's
+Inputs come from mirrors at the locked commit, or at the last one before it that the mirror has; one that cannot be fetched is a flake without outputs,
+which a host may name and not use. A nixpkgs tree that lacks its generated lists of GNOME's extensions and of Haskell's
 packages gets lists of names, which suffices since nothing is built. What an input that cannot be fetched, an option that the tree does not have, or an import
 from a derivation keeps from being evaluated is listed with that reason.
 """

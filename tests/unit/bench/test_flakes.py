@@ -88,6 +88,8 @@ def test_inputs_that_are_not_at_hand_are_named_and_nixpkgs_is_left_to_the_caller
     # An input of one that is missing cannot be overridden: Nix would fetch that one.
     assert inputs.nixpkgs == ("nixpkgs", "own/nixpkgs")
     assert inputs.missing == ("sops", "sops/util")
+    assert inputs.emptied == (("sops", f"path:{tmp_path}/work/empty"),)
+    assert (tmp_path / "work/empty/flake.nix").read_text() == "{ outputs = _: { }; }\n"
 
 
 @pytest.mark.parametrize(

@@ -80,3 +80,5 @@ def test_each_without_a_session_is_told(tmp_path: Path) -> None:
         "dave": "PAM refuses it",
         "erin": "a session",
     }
+    assert 'users.users."carol".shell' in found["remedy"]
+    assert '"dave"' not in found["remedy"]

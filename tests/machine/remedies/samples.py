@@ -17,7 +17,6 @@ __all__ = ["FILLED", "Text", "as_module", "filled", "texts"]
 #: Placeholder to what stands in the plain host under that name.
 FILLED = {
     "unit": "app",
-    "user": "alice",
     "failed unit": "app.service",
     "snippet": "users",
     "timer": "fstrim",

@@ -252,9 +252,9 @@ else
   if ownDisks && byBootLoader then
     { problem = "image-and-own-disks"; }
   else
-  machine
-  // {
-    inherit ownDisks;
-    withoutBootLoader = !byBootLoader;
-    snapshot = { inherit (image) refusal changed; };
-  }
+    machine
+    // {
+      inherit ownDisks;
+      withoutBootLoader = !byBootLoader;
+      snapshot = { inherit (image) refusal changed; };
+    }

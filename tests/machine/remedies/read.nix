@@ -37,6 +37,7 @@ let
     cacert = package;
     hello = package;
     jq = package;
+    zsh = package;
   };
   rules = {
     auth.deny.order = 0;

@@ -88,7 +88,7 @@ _SHEBANG = re.compile(r"\A#!.*?\b(?:python|perl|node|ruby|lua|awk)")
 _TRAILING = re.compile(r"\s+(?:#|;|//).*$|[,;]\s*$")
 _IDENTIFIER = re.compile(r"^[A-Za-z_]\w*$")
 # home-manager's `programs.git.signing = { key = "..."; }`.
-_SIGNING = re.compile(r"\bsigning\s*=\s*\{[^{}]*\}")
+_SIGNING = re.compile(r"\bsigning\s*=\s*\{(?:[^{}]|\$\{[^{}]*\})*\}")
 
 
 def by_name(text: str, *, name: str = "") -> Iterator[tuple[Found, Verdict]]:

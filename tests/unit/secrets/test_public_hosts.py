@@ -18,6 +18,7 @@ FINGERPRINT = "5D1C238558CF0FC39400BA2E" + "E2256EAE7390AF2C"
     [
         ('git.signing = {\n  signByDefault = true;\n  key = "@";\n};\n', 0),
         ('signing = {\n  key = "@!";\n};\n', 0),
+        ('signing = {\n  gpgPath = "${pkgs.gnupg}/bin/gpg2";\n  key = "@";\n};\n', 0),
         ('git.signing.key = "@";\n', 0),
         ('api = {\n  key = "@";\n};\n', 1),
         ('signing = { };\napi = {\n  key = "@";\n};\n', 1),

@@ -12,7 +12,8 @@
   of =
     config:
     let
-      inherit (config.system.build.pytestNixosVm) asImage asked;
+      # A host that is no work of the module system has none of ours.
+      inherit (config.system.build.pytestNixosVm or { asImage = false; asked = { }; }) asImage asked;
       get = path: safe.get config ([ "virtualisation" ] ++ path);
       askedOf = path: default: safe.get asked (path ++ [ "value" ]) default;
       priorityOf = path: safe.get asked (path ++ [ "priority" ]) null;

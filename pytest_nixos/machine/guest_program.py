@@ -7,20 +7,16 @@ in the guest's memory however long the program runs.
 
 from __future__ import annotations
 
-import contextlib
 import re
 import shlex
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 from pytest_nixos.errors import CommandTimeout, MachineError
-from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.command import CommandResult, Transport
+from pytest_nixos.machine.guest_unit import GuestUnit
 
 __all__ = ["GuestProgram", "Printed"]
 
-_TRIP_S = 60.0
 #: Standard error waits this long at most behind a silent standard output.
 _SHORTEST_WAIT_S = 0.2
 _LONGEST_WAIT_S = 1.0
@@ -89,7 +85,7 @@ class Printed:
     stderr: bytes
 
 
-class GuestProgram:
+class GuestProgram(GuestUnit):
     """A command of the guest, as root in its own environment; a context manager that ends it with all
     that it started.
 
@@ -101,33 +97,15 @@ class GuestProgram:
     """
 
     def __init__(self, transport: Transport, command: str) -> None:
-        self._transport = transport
         self._wait_s = _SHORTEST_WAIT_S
         self._all_read = False
-        #: once it has ended
-        self.exit_status: int | None = None
-        started = self._run(_START % {"command": shlex.quote(command), "fetched": _FETCHED_S})
-        if not started.succeeded:
-            raise MachineError(
-                f"a program cannot be started in the guest: {started.stderr_text.strip()}",
-                remedy="the guest needs systemd-run and coreutils, as NixOS has them; "
-                "nixos_machine.run() works without",
-            )
-        self._directory = shlex.quote(started.stdout_text.strip())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        _kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
-        with contextlib.suppress(MachineError):
-            said = self._run(_END.format(d=self._directory)).stdout_text.strip()
-            if said.isdigit():
-                self.exit_status = int(said)
+        super().__init__(
+            transport,
+            start=_START % {"command": shlex.quote(command), "fetched": _FETCHED_S},
+            end=_END,
+            refused="a program cannot be started",
+            needs="systemd-run and coreutils",
+        )
 
     def read(self) -> Printed | None:
         """Wait a moment for what it prints; ``None`` where it has ended and all was read.
@@ -179,6 +157,6 @@ class GuestProgram:
 
     def _run(self, command: str, stdin: bytes = b"") -> CommandResult:
         try:
-            return self._transport.run(command, deadline=Deadline.after(_TRIP_S), stdin=stdin)
+            return super()._run(command, stdin)
         except CommandTimeout as err:
             raise MachineError(err.message, remedy=err.remedy) from err

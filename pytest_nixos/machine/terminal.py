@@ -15,19 +15,17 @@ import signal
 import termios
 import tty
 from collections.abc import Iterator
-from types import FrameType, TracebackType
-from typing import Self
+from types import FrameType
 
 from pytest_nixos.errors import MachineError
-from pytest_nixos.local.timing import Deadline
-from pytest_nixos.machine.command import CommandResult, Transport
+from pytest_nixos.machine.command import Transport
+from pytest_nixos.machine.guest_unit import GuestUnit
 
 __all__ = ["GuestTerminal", "attach"]
 
 #: typed, it leaves the shell behind: Ctrl-], as for telnet and machinectl
 LEAVE = b"\x1d"
 
-_TRIP_S = 60.0
 _IDLE_WAIT_S = 0.05
 _MOST_TYPED = 1 << 12
 # What a shell may print in its life; /run is memory.
@@ -56,7 +54,7 @@ _END = (
 )
 
 
-class GuestTerminal:
+class GuestTerminal(GuestUnit):
     """A command with a terminal of its own in the guest; a context manager that ends it.
 
     :param transport: the machine's root command channel.
@@ -75,41 +73,21 @@ class GuestTerminal:
         columns: int = 80,
         term: str = "dumb",
     ) -> None:
-        self._transport = transport
         self._read = 0
-        self.exit_status: int | None = None
-        started = transport.run(
-            _START
-            % {
-                "most": _MOST_PRINTED_MIB,
-                "term": shlex.quote(term),
-                "rows": rows,
-                "columns": columns,
-                "command": shlex.quote(command),
-            },
-            deadline=Deadline.after(_TRIP_S),
+        words = {
+            "most": _MOST_PRINTED_MIB,
+            "term": shlex.quote(term),
+            "rows": rows,
+            "columns": columns,
+            "command": shlex.quote(command),
+        }
+        super().__init__(
+            transport,
+            start=_START % words,
+            end=_END,
+            refused="a terminal cannot be opened",
+            needs="systemd-run and util-linux's script",
         )
-        if not started.succeeded:
-            raise MachineError(
-                f"a terminal cannot be opened in the guest: {started.stderr_text.strip()}",
-                remedy="the guest needs systemd-run and util-linux's script, as NixOS has them; "
-                "nixos_machine.run() works without",
-            )
-        self._directory = shlex.quote(started.stdout_text.strip())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        _kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
-        with contextlib.suppress(MachineError):
-            said = self._run(_END.format(d=self._directory)).stdout_text.strip()
-            if said.isdigit():
-                self.exit_status = int(said)
 
     def exchange(self, typed: bytes = b"") -> bytes | None:
         """Bring what was typed, and return what was printed since the last call; ``None`` where
@@ -133,9 +111,6 @@ class GuestTerminal:
     def resize(self, *, rows: int, columns: int) -> None:
         """Tell the guest the size of the terminal."""
         self._run(f'stty -F "$(cat {self._directory}/tty)" rows {rows} cols {columns}')
-
-    def _run(self, command: str, stdin: bytes = b"") -> CommandResult:
-        return self._transport.run(command, deadline=Deadline.after(_TRIP_S), stdin=stdin)
 
 
 def attach(transport: Transport, *, command: str = "exec bash -l") -> int:

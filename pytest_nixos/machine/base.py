@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, Self, runtime_checkable
@@ -21,6 +22,9 @@ from pytest_nixos.machine.command import (
 )
 from pytest_nixos.machine.console import Console
 from pytest_nixos.machine.files import GuestFiles
+from pytest_nixos.machine.login.by_password import LoginTerminal, password_login
+from pytest_nixos.machine.login.by_ssh import ssh_login
+from pytest_nixos.machine.login.ssh_login import SshUser
 from pytest_nixos.machine.pct import Pct
 from pytest_nixos.machine.survey import Survey, Surveyable, View
 from pytest_nixos.machine.terminal import attach
@@ -273,6 +277,35 @@ class Machine:
         :raises MachineError: if it has no such user.
         """
         return UserSession(self, user)
+
+    def login(self, user: str) -> AbstractContextManager[LoginTerminal]:
+        """Log a user in on a terminal of the guest, as at a getty: by the host's own login program
+        and PAM, into the user's own shell, with a password of the run in the place of their own.
+
+        The terminal is one of its own; an account that is locked stays locked. What the host has for
+        passwords is there again when the context ends, and so has the session.
+
+        :return: of a :class:`~pytest_nixos.machine.login.by_password.LoginTerminal`, which offers what
+            pexpect's ``spawn`` does (``expect``, ``sendline``), and ``run()``.
+        :raises LoginRefused: if the user is not let in.
+        :raises MachineError: if the machine is a live host, has no such user, or no login program.
+        """
+        return password_login(self, user)
+
+    def ssh_login(self, user: str, *, port: int | None = None) -> AbstractContextManager[SshUser]:
+        """Let a user log in by ssh from outside through the host's own sshd, with a key of the run
+        that sshd accepts until the context ends.
+
+        The key stands beside the user's own in a file that sshd reads for them; that file, PAM,
+        ``AllowUsers``, ``Match`` blocks and the firewall are as the host declares them.
+
+        :param port: where sshd listens, by default the first port that its configuration names.
+        :return: of a :class:`~pytest_nixos.machine.login.ssh_login.SshUser`, whose ``run()`` logs in,
+            and raises :class:`~pytest_nixos.errors.LoginRefused` where sshd lets nobody in.
+        :raises MachineError: if the machine cannot be reached from outside, is a live host, or has
+            no such user or no sshd.
+        """
+        return ssh_login(self, user, port=port)
 
     def screenshot(self, file: Path) -> None:
         """Write what the machine's screen shows, a desktop or a text console, as PNG.

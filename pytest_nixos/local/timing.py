@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,15 +17,20 @@ class Deadline:
 
     :param limit_s: the whole span in seconds, kept so that messages can name it.
     :param started_s: monotonic time at which the span began.
+    :param recalled: once it is set, no time is left.
     """
 
     limit_s: float
     started_s: float = field(default_factory=time.monotonic)
+    recalled: threading.Event | None = None
 
     @classmethod
-    def after(cls, limit_s: float) -> Deadline:
-        """Make a deadline `limit_s` seconds from now."""
-        return cls(limit_s=limit_s)
+    def after(cls, limit_s: float, *, recalled: threading.Event | None = None) -> Deadline:
+        """Make a deadline `limit_s` seconds from now.
+
+        :param recalled: once it is set, no time is left: nobody wants any more what is waited for.
+        """
+        return cls(limit_s=limit_s, recalled=recalled)
 
     @property
     def elapsed_s(self) -> float:
@@ -34,6 +40,8 @@ class Deadline:
     @property
     def remaining_s(self) -> float:
         """Seconds left, never below zero."""
+        if self.recalled is not None and self.recalled.is_set():
+            return 0.0
         return max(0.0, self.limit_s - self.elapsed_s)
 
     @property
@@ -43,7 +51,7 @@ class Deadline:
 
     def within(self, limit_s: float) -> Deadline:
         """Make a deadline `limit_s` seconds from now that does not outlive this one."""
-        return Deadline.after(min(limit_s, self.remaining_s))
+        return Deadline(limit_s=min(limit_s, self.remaining_s), recalled=self.recalled)
 
 
 T = TypeVar("T")

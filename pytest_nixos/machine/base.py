@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -212,10 +213,11 @@ class Machine:
         """
         return self._live()
 
-    def start(self, *, clone_only: bool = False) -> None:
+    def start(self, *, clone_only: bool = False, recalled: threading.Event | None = None) -> None:
         """Start the machine and wait until its root command channel answers.
 
         :param clone_only: start it from its snapshot, or not at all.
+        :param recalled: once it is set, the machine is not wanted any more, and fails to start.
         :raises BootError: if it does not come up within ``spec.boot_timeout_s``.
         :raises MachineError: if it was to be a clone, and there is no snapshot of it.
         """
@@ -233,7 +235,8 @@ class Machine:
             start = self.backend.clone
         self.state = State.STARTING
         try:
-            self._running = start(self.spec, deadline=Deadline.after(self.spec.boot_timeout_s))
+            limit = Deadline.after(self.spec.boot_timeout_s, recalled=recalled)
+            self._running = start(self.spec, deadline=limit)
         except BaseException:
             self.state = State.BROKEN
             raise

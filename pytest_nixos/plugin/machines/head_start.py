@@ -22,7 +22,7 @@ from pytest_nixos.plugin.session import NixosSession
 
 __all__ = ["HeadStart"]
 
-# A clone that nobody wants any more is up in a second or two, and is ended then.
+# What is under way on this machine (a command of Nix or QEMU's tools) comes to its end first.
 _LINGER_S = 10.0
 
 
@@ -43,7 +43,8 @@ class HeadStart:
         self._lock = threading.Lock()
         self._launch: Launch | None = None
         self._apart: NixosSession | None = None
-        self._unwanted = False
+        # Set when nobody wants the machine any more: what is waited for then is waited for no longer.
+        self._unwanted = threading.Event()
         # In place of joining the thread: a join that Ctrl-C interrupts takes the thread for ended.
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name=f"nixos-ahead-{key}")
@@ -100,7 +101,7 @@ class HeadStart:
 
     def _drop(self) -> None:
         with self._lock:
-            self._unwanted = True
+            self._unwanted.set()
             launch, self._launch = self._launch, None
         if launch is not None:
             launch.close()
@@ -109,7 +110,7 @@ class HeadStart:
         try:
             host = self._recall()
             self._paced.wait()
-            if host is not None and not self._unwanted and Path(host.output).exists():
+            if host is not None and not self._unwanted.is_set() and Path(host.output).exists():
                 self._start(host)
         except (NixosError, OSError):
             return
@@ -134,11 +135,12 @@ class HeadStart:
             config=self._config,
             tells=False,
             clone_only=True,
+            recalled=self._unwanted,
         )
         launch.start()
         with self._lock:
             self._apart = apart
-            if not self._unwanted:
+            if not self._unwanted.is_set():
                 self._launch = launch
                 return
         launch.close()

@@ -5,6 +5,7 @@ back.
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -47,6 +48,7 @@ class Launch:
     :param tells: whether :meth:`tell` is called when it has started; a machine that is started in
         another thread tells later.
     :param clone_only: start it from its snapshot, or not at all.
+    :param recalled: once it is set, a machine on its way up is given up.
     """
 
     def __init__(
@@ -59,8 +61,10 @@ class Launch:
         boot_loader: bool = False,
         tells: bool = True,
         clone_only: bool = False,
+        recalled: threading.Event | None = None,
     ) -> None:
         self._tells = tells
+        self._recalled = recalled
         self._clone_only = clone_only
         self._machine: Machine | None = None
         self._session = session
@@ -154,7 +158,7 @@ class Launch:
         spec = machine.spec
         self._begun = PressureMark.now()
         with _phase(self._entry, "boot"):
-            machine.start(clone_only=self._clone_only)
+            machine.start(clone_only=self._clone_only, recalled=self._recalled)
         self._entry.circumstances |= {
             "pace": spec.pace.factor,
             "pressure_of_boot": self.pressure.to_json(),

@@ -26,6 +26,7 @@ from pytest_nixos.machine.missing import missing_in_machine
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.plugin.declared_options import HOST_IN_ADDRESS, Keep, NetworkUse, SnapshotUse
 from pytest_nixos.plugin.machines.kept import KEPT, KeptMachines, refusal
+from pytest_nixos.plugin.machines.spares import SPARES, Spares
 from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.progress import HeldProgress, Progress
 from pytest_nixos.plugin.session import HostEntry, NixosSession
@@ -113,6 +114,9 @@ class Launch:
     def close(self) -> None:
         """End the machine; safe to call twice."""
         self._entry.circumstances["pressure"] = self.pressure.to_json()
+        spares: Spares | None = self._config.stash.get(SPARES, None)
+        if spares is not None and self._machine is not None and self.door is not None:
+            spares.note(self._machine, str(self._entry.ref))
         self._stack.close()
 
     @property
@@ -338,6 +342,8 @@ def bundled_backend(
             network=settings.open_network,
             stand_in=settings.network is NetworkUse.STAND_IN,
             store_images=StoreImages.of_user(),
+            # What is kept of a machine is in its own run directory.
+            takes_spares=settings.keep is Keep.NEVER,
         )
         return VmBackend(options, on_event=on_event)
     if name is BackendName.CONTAINER:

@@ -6,6 +6,7 @@ A process of its own imports everything anew, and what a run leaves behind ends 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -17,6 +18,7 @@ import pytest
 
 from pytest_nixos.errors import NixosError, SettingsError
 from pytest_nixos.local.text import printable, printable_lines
+from pytest_nixos.machine.spare.claim import end_spares
 from pytest_nixos.nix.refs import FileRef
 from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.signals import RunSignals
@@ -49,7 +51,11 @@ def watch(config: pytest.Config) -> int:
     except NixosError as err:
         raise pytest.UsageError(printable_lines(str(err))) from err
     arguments = [word for word in map(str, config.invocation_params.args) if word != _OPTION]
-    with tempfile.TemporaryDirectory(prefix="nixos-watch-") as path, RunSignals() as signals:
+    with (
+        tempfile.TemporaryDirectory(prefix="nixos-watch-") as path,
+        _no_spare_left(),
+        RunSignals() as signals,
+    ):
         notes = WatchNotes(Path(path), os.getpid())
         while True:
             before = places.look()
@@ -62,6 +68,14 @@ def watch(config: pytest.Config) -> int:
             notes.add_changed(changed)
             _say(_told(changed, config.invocation_params.dir))
     return pytest.ExitCode.INTERRUPTED
+
+
+@contextlib.contextmanager
+def _no_spare_left() -> Iterator[None]:
+    try:
+        yield
+    finally:
+        end_spares(owner=os.getpid())
 
 
 def _refuse(config: pytest.Config, settings: Settings) -> None:

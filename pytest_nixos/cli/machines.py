@@ -21,7 +21,8 @@ __all__ = ["add"]
 def add(commands: Commands) -> None:
     """Declare the commands."""
     machines = commands.add_parser(
-        "machines", help="list machines that run now, or end those that --nixos-keep left"
+        "machines",
+        help="list machines that run now, or end those that --nixos-keep or --nixos-spare left",
     )
     machines.set_defaults(command=_machines)
     machines.add_argument("--json", action="store_true", help="as JSON")
@@ -76,6 +77,12 @@ def _machines(options: argparse.Namespace) -> Iterator[str]:
 def _line(door: OpenDoor) -> str:
     card = door.card
     age_min = (time.time() - card.started_at_s) / 60
+    if card.spare:
+        state = "stopped until a run takes it" if card.waits else "a spare on its way up"
+        return (
+            f"{card.name}  {card.host}  {card.backend}, {age_min:.0f} min, {state}; "
+            f"end it: pytest-nixos machines --stop {card.name}"
+        )
     whose = (
         f"kept; end it: pytest-nixos machines --stop {card.name}"
         if card.kept
@@ -101,7 +108,8 @@ def _ssh(options: argparse.Namespace) -> Iterator[str]:
 
 
 def _ssh_config(options: argparse.Namespace) -> Iterator[str]:
-    doors = [find_door(name) for name in options.names] or list(open_doors())
+    running = [door for door in open_doors() if not door.card.spare]
+    doors = [find_door(name) for name in options.names] or running
     if not doors:
         raise SettingsError(
             "no machine runs", remedy="start one: pytest-nixos shell REF#HOST, in another terminal"

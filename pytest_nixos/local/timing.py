@@ -29,12 +29,17 @@ class Recall:
         """From now on every look at a deadline that knows of this raises :class:`Recalled`."""
         self._given.set()
 
+    @property
+    def given(self) -> bool:
+        """Whether it was given."""
+        return self._given.is_set()
+
     def check(self) -> None:
         """Raise where it was given.
 
         :raises Recalled: then.
         """
-        if self._given.is_set():
+        if self.given:
             raise Recalled
 
 

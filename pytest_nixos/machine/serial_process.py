@@ -121,6 +121,9 @@ class SerialProcess:
         self._started = threading.Event()
         self._ended = threading.Event()
         self._failure: BaseException | None = None
+        self._released = threading.Event()
+        self._handed = threading.Event()
+        self._terminal = -1
         self._owner = threading.Thread(target=self._own, name="nixos-console", daemon=True)
 
     def start(self) -> None:
@@ -164,6 +167,14 @@ class SerialProcess:
             stop_group(self.pid, is_gone=self._ended.is_set, grace_s=grace_s)
             self._owner.join(timeout=grace_s + 5.0)
 
+    def let_go(self) -> int:
+        """Return the descriptor of the terminal for another process that reads it from now on; it is
+        closed here with the process.
+        """
+        self._released.set()
+        self._handed.wait()
+        return self._terminal
+
     def _own(self) -> None:
         try:
             process, terminal = start_on_terminal(self.argv, env=self._env, cwd=self._cwd)
@@ -175,9 +186,11 @@ class SerialProcess:
             self.pid = process.pid
         finally:
             self._started.set()
+        self._terminal = terminal
         serial: fdspawn[bytes] = fdspawn(terminal, maxread=_CHUNK, encoding=None, use_poll=True)
         with contextlib.closing(serial):
-            self._pump(serial, lambda: process.poll() is not None)
+            self._pump(serial, lambda: self._released.is_set() or process.poll() is not None)
+            self._handed.set()
             # End of file comes before death if the process closed its terminal.
             self.exit_status = process.wait()
         self._ended.set()

@@ -262,6 +262,12 @@ _OPTIONS: tuple[tuple[str, object, dict[str, object], str], ...] = (
         "start VMs from the state that an earlier run saved; refresh: boot and save it anew",
     ),
     (
+        "spare",
+        "",
+        {"metavar": "MINUTES"},
+        "leave a machine of each VM host ready and stopped for the next run, which takes it over; ends by itself after that time",
+    ),
+    (
         "cache_size",
         f"{DEFAULT_CACHE_GIB:g}",
         {"metavar": "GIB"},

@@ -77,6 +77,7 @@ class Settings:
     :param ssh_address: of live hosts; :data:`HOST_IN_ADDRESS` stands for each one's name.
     :param ssh_at_once: live hosts that are connected to at one time.
     :param snapshot: whether VMs start from a saved state.
+    :param spare_s: seconds for which a stopped machine waits for the next run, 0 for none.
     :param cache_limits: what the saved states of all hosts may take.
     """
 
@@ -91,6 +92,7 @@ class Settings:
     reports: tuple[ReportTarget, ...]
     keep: Keep
     snapshot: SnapshotUse
+    spare_s: float
     cache_limits: CacheLimits
     boot_timeout_s: float
     memory_mib: int | None
@@ -163,6 +165,7 @@ class Settings:
             reports=tuple(_report(text, cwd) for text in read.many("report")),
             keep=_choice(Keep, read.one("keep"), option="keep"),
             snapshot=_choice(SnapshotUse, read.one("snapshot"), option="snapshot"),
+            spare_s=_minutes_s(read.one("spare")),
             cache_limits=CacheLimits.of(
                 size_gib=positive(read.one("cache_size"), option="--nixos-cache-size", unit="GiB"),
                 age_days=positive(read.one("cache_age"), option="--nixos-cache-age", unit="days"),
@@ -392,6 +395,10 @@ def _optional_count(text: str, *, option: str) -> int | None:
     if not text.isascii() or not text.isdigit() or int(text) == 0:
         raise _bad(option, text, "a whole number above zero")
     return int(text)
+
+
+def _minutes_s(text: str) -> float:
+    return 60.0 * positive(text, option="--nixos-spare", unit="minutes") if text else 0.0
 
 
 def _bad(option: str, got: str, expected: str) -> SettingsError:

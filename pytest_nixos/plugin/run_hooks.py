@@ -23,6 +23,7 @@ from pytest_nixos.plugin.host_failure import (
     refuse_failed_rebooting,
 )
 from pytest_nixos.plugin.machines.head_start import HeadStart
+from pytest_nixos.plugin.machines.spares import Spares
 from pytest_nixos.plugin.not_applicable import not_applicable
 from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.progress import Progress
@@ -62,6 +63,9 @@ def activate(config: pytest.Config, settings: Settings, *, notes: WatchNotes | N
     manager = config.pluginmanager
     manager.register(RunHooks(settings, packages, notes), "nixos-run")
     register_fixtures(config)
+    if not (is_worker(config) or has_workers(config)):
+        # Workers have the machines of other runs, and several of one host.
+        Spares.prepare(config, settings, owner=notes.watching_pid if notes else None)
     manager.register(FindingMaker(config, settings), "nixos-finding-maker")
     if is_worker(config):
         manager.register(Worker(), "nixos-worker")

@@ -8,7 +8,9 @@ it the boot.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
+import signal
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +24,10 @@ from pytest_nixos.machine.base import Machine, MachineSpec
 from pytest_nixos.machine.boot.events import BootEvent, BootEventKind
 from pytest_nixos.machine.capabilities import PortState
 from pytest_nixos.machine.console import BootPhase
+from pytest_nixos.machine.door.visitor import OpenDoor
+from pytest_nixos.machine.keeper.order import SpareOrder, log_file, start_keeper
 from pytest_nixos.machine.snapshot.store import SnapshotStore
+from pytest_nixos.machine.spare.claim import end_spares, spares
 from pytest_nixos.machine.vm.backend import SnapshotOptions, VmBackend, VmOptions
 from pytest_nixos.nix.host_facts import HostConfig
 
@@ -50,12 +55,11 @@ class Host:
 class Rig:
     """Machines of one host over one cache."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, takes_spares: bool = False) -> None:
         self.store = SnapshotStore(directory)
         self.told: list[str] = []
-        self.backend = VmBackend(
-            VmOptions(snapshots=SnapshotOptions(store=self.store)), self._listen
-        )
+        options = VmOptions(snapshots=SnapshotOptions(store=self.store), takes_spares=takes_spares)
+        self.backend = VmBackend(options, self._listen)
 
     def _listen(self, event: BootEvent) -> None:
         if event.kind is BootEventKind.SNAPSHOT:
@@ -129,3 +133,49 @@ def test_a_reset_undoes_everything(machine: Machine) -> None:
     )
     assert machine.epoch > before
     assert time.monotonic() - started_s < LIMIT_S / 5
+
+
+@contextlib.contextmanager
+def ordered(machine: Machine, **changed: object) -> Iterator[OpenDoor]:
+    """A spare like a machine, when it waits."""
+    host = f"test#spare-{os.getpid()}"
+    order = SpareOrder.of(machine, host=host, limit_s=600.0, owner=None)
+    assert order is not None
+    start_keeper(dataclasses.replace(order, **changed))  # type: ignore[arg-type]
+    end_s = time.monotonic() + LIMIT_S
+    try:
+        while not (found := [door for door in spares() if door.card.waits]):
+            assert time.monotonic() < end_s, log_file().read_text()
+            time.sleep(0.05)
+        yield found[0]
+    finally:
+        end_spares()
+
+
+def test_a_spare_is_taken_once_and_is_as_any_clone(rig: Rig, machine: Machine) -> None:
+    taking = Rig(rig.store.directory, takes_spares=True)
+    draw = "head -c 16 /dev/urandom | base64; cat /proc/sys/kernel/random/boot_id"
+    ours = say(machine, draw).split()
+    with ordered(machine):
+        time.sleep(5)  # its clock stands still
+        with taking.machine() as one, taking.machine() as two:
+            assert ["spare" in text for text in taking.told] == [True, False]
+            assert abs(float(say(one, "date +%s.%N")) - time.time()) < 5
+            theirs = say(one, draw).split()
+            assert (ours[0] == theirs[0], ours[1] == theirs[1]) == (False, True)
+            assert say(one, "systemctl is-system-running") == "running"
+            assert one.probe_tcp([22]) == two.probe_tcp([22])
+            assert "restored in" in one.console.tail(1)[0]
+            one.run("touch /var/left")
+            one.reset()
+            assert say(one, "ls /var/left 2>/dev/null") == ""
+    assert spares() == ()
+
+
+def test_a_spare_that_died_is_a_clone(rig: Rig, machine: Machine) -> None:
+    taking = Rig(rig.store.directory, takes_spares=True)
+    with ordered(machine) as door:
+        os.kill(door.card.owner, signal.SIGKILL)
+        with taking.machine() as one:
+            assert say(one, "echo here") == "here"
+    assert ["spare" in text for text in taking.told] == [False]

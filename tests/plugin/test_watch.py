@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -19,6 +20,8 @@ import pytest
 from pytest_nixos.local.process import SubprocessRunner
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.plugin.signals import RunSignals
+from pytest_nixos.plugin.watch import ready
+from pytest_nixos.plugin.watch.ready import ReadyRun
 from tests.plugin.field import Field
 from tests.unit.host_documents import document, fact
 
@@ -90,6 +93,18 @@ class Watched:
         changed["optionsByPath"] = options or {}
         self.change("document.json", json.dumps(changed))
         self.change("flake.nix", f"{{ }} # {uuid.uuid4()}")
+
+    def ready(self) -> int:
+        """Return the process id of the run that waits."""
+        end_s = time.monotonic() + LIMIT_S
+        while True:
+            for process in Path("/proc").glob("[0-9]*"):
+                with contextlib.suppress(OSError):
+                    marked = self.mark.encode() in (process / "environ").read_bytes()
+                    if marked and b"watch.ready" in (process / "cmdline").read_bytes():
+                        return int(process.name)
+            assert time.monotonic() < end_s
+            time.sleep(0.05)
 
     def notes(self) -> list[Path]:
         """Return the directories of notes that this session left."""
@@ -251,6 +266,35 @@ def test_ctrl_c_in_a_run_ends_its_machine(repository: Field, watch: Callable[...
     assert time.monotonic() - started_s < 10
     assert repository.machine_log == ["start web", "stop web"]
     assert not processes(session.mark)
+
+
+def test_the_next_run_is_ready_and_reads_what_is_there_then(
+    repository: Field, watch: Callable[..., Watched]
+) -> None:
+    session = watch("--nixos-suite=none", "-W", "error::pytest.PytestAssertRewriteWarning")
+    assert "2 passed" in session.run()
+    first = session.ready()
+    # Neither of these was there when that process began.
+    conftest = repository.pytester.path / "conftest.py"
+    backend = conftest.read_text()
+    conftest.write_text("raise RuntimeError('read')")
+    session.change_host(host_name="other")
+    assert "RuntimeError: read" in session.run()
+    conftest.write_text(backend)
+    # One that is gone is in nobody's way.
+    os.kill(session.ready(), signal.SIGKILL)
+    session.change_host(host_name="third")
+    assert "2 passed" in session.run()
+    assert session.ready() != first
+    assert session.end() == pytest.ExitCode.INTERRUPTED
+    assert not processes(session.mark)
+
+
+def test_what_a_ready_run_may_have_imported_is_imported_anew() -> None:
+    package = Path(ready.__file__).parents[2]
+    assert ReadyRun.is_stale([Path("/f/flake.nix"), package / "plugin" / "collect.py"])
+    assert ReadyRun.is_stale([Path("/f/venv/lib/python3/site-packages/msgspec/__init__.py")])
+    assert not ReadyRun.is_stale([Path("/f/conftest.py"), Path("/f/flake.nix")])
 
 
 def test_a_signal_while_a_process_is_forked_is_not_lost() -> None:

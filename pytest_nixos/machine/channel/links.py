@@ -64,12 +64,15 @@ class SocketLink:
     """A Unix socket that QEMU serves for a virtserialport.
 
     :param path: where QEMU listens.
+    :param connection: that another process has made.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, connection: socket.socket | None = None) -> None:
         self.name = str(path)
         self._path = path
-        self._socket: socket.socket | None = None
+        self._socket = connection
+        if connection is not None:
+            connection.setblocking(False)
 
     @property
     def connected(self) -> bool:
@@ -106,6 +109,14 @@ class SocketLink:
 
     def send(self, data: memoryview) -> int:
         return self._live().send(data[:_CHUNK])
+
+    def let_go(self) -> int:
+        """Give the connection up without closing it; return its descriptor.
+
+        :raises OSError: if there is none.
+        """
+        connection, self._socket = self._live(), None
+        return connection.detach()
 
     def _live(self) -> socket.socket:
         if self._socket is None:

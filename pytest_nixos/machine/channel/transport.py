@@ -8,6 +8,7 @@ taken through a new session, so that stale bytes can never be taken for an answe
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections import deque
@@ -51,6 +52,7 @@ class SerialChannel:
     def __init__(self, links: Mapping[str, Link]) -> None:
         self._alive: Callable[[], None] = _take_for_alive
         self._closed = False
+        self._links = links
         control, *workers = (PortSession(name, links[name], self._check) for name in PORTS)
         self._control = control
         self._control_lock = threading.Lock()
@@ -66,6 +68,38 @@ class SerialChannel:
         :param run_dir: the machine's directory, as given to :meth:`qemu_argv`.
         """
         return cls({name: SocketLink(_socket(run_dir, name)) for name in PORTS})
+
+    @classmethod
+    def of_handed(cls, run_dir: Path, ports: Mapping[str, tuple[int, str | None, int]]) -> Self:
+        """Make the channel of a VM that another process has let go of.
+
+        :param ports: by name, as :meth:`let_go` gave them; the descriptors are this one's now.
+        """
+        links = {
+            name: SocketLink(_socket(run_dir, name), socket.socket(fileno=descriptor))
+            for name, (descriptor, _, _) in ports.items()
+        }
+        channel = cls(links)
+        for port in (channel._control, *channel._workers):
+            _, port.session, port.serial = ports[port.name]
+        return channel
+
+    def let_go(self) -> dict[str, tuple[int, str | None, int]]:
+        """Give the channel up for another process to go on with, between two commands.
+
+        :return: of each port its descriptor, its session and the serial number of its last request.
+        :raises OSError: if it is not connected to a VM.
+        """
+        found = {}
+        for port in (self._control, *self._workers):
+            # What the guest said unasked is nobody's answer.
+            session = None if port.stream.drain() else port.session
+            link = self._links[port.name]
+            if not isinstance(link, SocketLink):
+                raise OSError(f"{link.name}: is no socket")
+            found[port.name] = (link.let_go(), session, port.serial)
+        self._closed = True
+        return found
 
     @staticmethod
     def qemu_argv(run_dir: Path) -> tuple[str, ...]:

@@ -43,6 +43,9 @@ class Card:
     :param started_at_s: seconds since 1970.
     :param kept: whether the run that started it is over, and it was left to be looked at.
     :param idle_limit_s: seconds without a visitor after which a kept machine ends, 0 for none.
+    :param spare: names all that shapes it, of a machine that waits, paused, for a run that takes it
+        over; ``""`` for any other.
+    :param waits: whether that one is ready to be taken.
     """
 
     name: str
@@ -52,6 +55,27 @@ class Card:
     started_at_s: float
     kept: bool = False
     idle_limit_s: float = 0.0
+    spare: str = ""
+    waits: bool = False
+
+    @classmethod
+    def of(cls, host: str, backend: str, *, owner: int, spare: str = "") -> Self:
+        """Make the card of a machine that starts, with a name for it."""
+        word = "".join(c if c.isalnum() or c in "-." else "-" for c in host.rpartition("#")[2])
+        return cls(
+            name=f"{word.strip('-.')}-{secrets.token_hex(2)}",
+            host=host,
+            backend=backend,
+            owner=owner,
+            started_at_s=time.time(),
+            spare=spare,
+        )
+
+    def write(self, directory: Path) -> None:
+        """Put the card, whole or not at all, into a door's directory."""
+        new = directory / f"{CARD}.new"
+        new.write_text(json.dumps(self.to_json()))
+        new.rename(directory / CARD)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -87,14 +111,7 @@ class Door:
         transport: Callable[[], Transport],
         entered: Callable[[], None],
     ) -> None:
-        word = "".join(c if c.isalnum() or c in "-." else "-" for c in host.rpartition("#")[2])
-        self.card = Card(
-            name=f"{word.strip('-.')}-{secrets.token_hex(2)}",
-            host=host,
-            backend=backend,
-            owner=os.getpid(),
-            started_at_s=time.time(),
-        )
+        self.card = Card.of(host, backend, owner=os.getpid())
         self._transport = transport
         self._entered = entered
         self._turns = threading.BoundedSemaphore(_VISITORS_AT_ONCE)
@@ -144,9 +161,7 @@ class Door:
         return self._ended.is_set() or idle_s > self.card.idle_limit_s > 0
 
     def _write_card(self) -> None:
-        new = self.directory / f"{CARD}.new"
-        new.write_text(json.dumps(self.card.to_json()))
-        new.rename(self.directory / CARD)
+        self.card.write(self.directory)
 
     def _serve(self, listener: socket.socket) -> None:
         with contextlib.suppress(OSError):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from pytest_nixos.errors import MachineError
 from pytest_nixos.local.pace import Pace
-from pytest_nixos.local.process import Runner, SubprocessRunner
+from pytest_nixos.local.process import Completed, Runner, SubprocessRunner
 from pytest_nixos.local.sandbox import Sandbox, SandboxedRunner, sandbox_refusal
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.base import BackendName, MachineSpec
@@ -73,6 +74,9 @@ class VmBackend:
         :raises MachineError: if it cannot be started at all.
         """
         launcher, warm = self._ways(spec)
+        if taken := self._taken(launcher, warm, deadline):
+            return taken
+        self._check_sandbox(spec)
         return launcher.cold((), deadline) if warm is None else warm.start(deadline)
 
     def clone(self, spec: MachineSpec, *, deadline: Deadline) -> VmRunning:
@@ -80,10 +84,31 @@ class VmBackend:
 
         :raises MachineError: if there is none, or it does not start; nothing is left running.
         """
-        _, warm = self._ways(spec)
+        launcher, warm = self._ways(spec)
         if warm is None:
             raise no_snapshot(spec.host.name)
+        if taken := self._taken(launcher, warm, deadline):
+            return taken
+        self._check_sandbox(spec)
         return warm.clone(deadline)
+
+    @property
+    def options(self) -> VmOptions:
+        """How its VMs are run."""
+        return self._options
+
+    def spare_key(self, spec: MachineSpec) -> str:
+        """Name all that a spare of this machine has to be, ``""`` where it can have none."""
+        launcher, warm = self._ways(spec)
+        return "" if warm is None or not launcher.can_wait else warm.spare_key
+
+    def _taken(
+        self, launcher: VmLauncher, warm: WarmStart | None, deadline: Deadline
+    ) -> VmRunning | None:
+        """Go on with a spare, which has its sandbox already."""
+        if warm is None or not self._options.takes_spares or not launcher.can_wait:
+            return None
+        return warm.take(deadline)
 
     def _ways(self, spec: MachineSpec) -> tuple[VmLauncher, WarmStart | None]:
         """Return what starts a machine, and what does it from a snapshot where it may have one."""
@@ -92,7 +117,7 @@ class VmBackend:
         self._pace = spec.pace
         script = parse_run_script(find_run_script(spec.system, spec.host.program))
         news = BootNews(spec.host.name, self._on_event)
-        self._check_sandbox(spec, news)
+        self._tell_no_sandbox(news)
         self._check_ports(spec, script, inherited, news)
         self._check_stand_in(spec, script)
         if replaced := harmless(script.text)[1]:
@@ -134,17 +159,18 @@ class VmBackend:
             memory_mib=memory_mib,
             not_before_s=use.not_before_s,
             tell=news.tell,
+            rights=launcher.rights,
         )
 
-    def _check_sandbox(self, spec: MachineSpec, news: BootNews) -> None:
-        if not self._options.sandboxed:
-            if self._refusal_of_sandbox is None:
-                self._refusal_of_sandbox = ""
-                news.tell(
-                    BootEventKind.NO_SANDBOX,
-                    f"the run script and QEMU run with all rights of this user ({UNSAFE_OPTION})",
-                )
-            return
+    def _tell_no_sandbox(self, news: BootNews) -> None:
+        if not self._options.sandboxed and self._refusal_of_sandbox is None:
+            self._refusal_of_sandbox = ""
+            news.tell(
+                BootEventKind.NO_SANDBOX,
+                f"the run script and QEMU run with all rights of this user ({UNSAFE_OPTION})",
+            )
+
+    def _check_sandbox(self, spec: MachineSpec) -> None:
         if self._refusal_of_sandbox is None:
             self._refusal_of_sandbox = sandbox_refusal(self._runner)
         if self._refusal_of_sandbox:
@@ -190,7 +216,7 @@ class VmBackend:
     def _acceleration(self, spec: MachineSpec, script: RunScript, news: BootNews) -> Acceleration:
         if self._options.acceleration is not Acceleration.AUTO:
             return self._options.acceleration
-        reason = self._refusal(spec.host.system, script)
+        reason = self._refusal(spec, script)
         if reason is None:
             return Acceleration.KVM
         if not self._warned:
@@ -199,18 +225,32 @@ class VmBackend:
             news.tell(BootEventKind.NO_KVM, f"{slow}: {reason}; `pytest-nixos doctor` tells more")
         return Acceleration.TCG
 
-    def _refusal(self, system: str, script: RunScript) -> str | None:
-        guest = system.partition("-")[0]
+    def _refusal(self, spec: MachineSpec, script: RunScript) -> str | None:
+        guest = spec.host.system.partition("-")[0]
         if guest and guest != os.uname().machine:
             return f"a {guest} guest on {os.uname().machine}"
         if script.qemu_binary is None:
             return f"{script.path.name} does not tell which QEMU it starts, so KVM cannot be tried"
         runner = self._runner
         if self._options.sandboxed:
-            runner = SandboxedRunner(runner, Sandbox())
+            # What a sandbox that cannot be made does to QEMU is no verdict on KVM.
+            tried = _TriedFirst(runner, lambda: self._check_sandbox(spec))
+            runner = SandboxedRunner(tried, Sandbox())
         probe = KvmProbe(runner, VerdictCache.of_user(), pace=self._pace)
         verdict = probe.probe(script.qemu_binary, cpu=script.cpu or "max")
         return None if verdict.usable else verdict.reason
+
+
+class _TriedFirst:
+    """A :class:`Runner` before whose commands something is looked at."""
+
+    def __init__(self, inner: Runner, check: Callable[[], None]) -> None:
+        self._inner = inner
+        self._check = check
+
+    def run(self, argv: Sequence[str], **how: Any) -> Completed:
+        self._check()
+        return self._inner.run(argv, **how)
 
 
 def _unsavable_secrets(spec: MachineSpec) -> str:

@@ -6,11 +6,11 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pytest_nixos.errors import MachineError, NixosError
-from pytest_nixos.local.memory import check_memory
+from pytest_nixos.local.memory import HostMemoryError, check_memory
 from pytest_nixos.local.process import Runner
 from pytest_nixos.local.sandbox import Sandbox, SandboxedRunner
 from pytest_nixos.local.timing import Deadline
@@ -29,6 +29,7 @@ from pytest_nixos.machine.snapshot.clone import Clone
 from pytest_nixos.machine.snapshot.clone_disks import make_disks
 from pytest_nixos.machine.snapshot.record import MEMORY, Snapshot
 from pytest_nixos.machine.snapshot.store import CacheLimits, SnapshotStore
+from pytest_nixos.machine.spare.claim import Claimed, end_spares
 from pytest_nixos.machine.vm.argv import (
     Acceleration,
     accelerator_argv,
@@ -86,6 +87,7 @@ class VmOptions:
     :param network: whether QEMU itself reaches this machine's network from there.
     :param stand_in: whether a stand-in for the internet answers in the sandbox's own network.
     :param store_images: where images of stores are kept; ``None`` for what the run script does.
+    :param takes_spares: whether a paused machine that waits for such a run is taken over.
     """
 
     acceleration: Acceleration = Acceleration.AUTO
@@ -96,6 +98,7 @@ class VmOptions:
     network: bool = False
     stand_in: bool = False
     store_images: StoreImages | None = None
+    takes_spares: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,16 +142,12 @@ class VmLauncher:
         :raises MachineError: if it does not start.
         """
         record, run_dir = snapshot.record, self.spec.run_dir
-        check_memory(self.spec.host.name, guest_bytes=snapshot.memory_bytes)
+        self._check_memory(snapshot)
         news = BootNews(self.spec.host.name, self.on_event)
         news.resume(record.console)
         clone = Clone.of(record.argv, record.cwd, snapshot=snapshot.directory, run_dir=run_dir)
 
-        sandbox = self._sandbox(
-            # QEMU opens the memory for writing, and keeps what it writes to itself.
-            writable=(snapshot.directory / MEMORY,),
-            readable=(snapshot.directory,),
-        )
+        sandbox = self._sandbox_of_clone(snapshot)
 
         def disks() -> None:
             if self._own_disks is not None:
@@ -167,6 +166,60 @@ class VmLauncher:
         with running.life.stopped_on_error():
             running.restore(snapshot, clone, deadline, make_disks=disks)
         return running
+
+    def adopt(
+        self,
+        snapshot: Snapshot,
+        claimed: Claimed,
+        stack: contextlib.ExitStack,
+        deadline: Deadline,
+    ) -> VmRunning:
+        """Go on with a spare of that snapshot; what `stack` holds is undone at its end.
+
+        :raises MachineError: if it does not answer.
+        """
+        news = BootNews(self.spec.host.name, self.on_event)
+        news.resume(snapshot.record.console)
+        there = replace(self, spec=replace(self.spec, run_dir=claimed.run_dir))
+        running = there.adopted(snapshot, news)
+        running.life.undo.push(stack.pop_all())
+        with running.life.stopped_on_error():
+            running.adopt(claimed, deadline=deadline)
+        return running
+
+    def adopted(self, snapshot: Snapshot, news: BootNews) -> VmRunning:
+        """Return what goes on with a clone that runs in this machine's directory."""
+        return self._running(news, (), self._sandbox_of_clone(snapshot))
+
+    def _sandbox_of_clone(self, snapshot: Snapshot) -> Sandbox | None:
+        return self._sandbox(
+            # QEMU opens the memory for writing, and keeps what it writes to itself.
+            writable=(snapshot.directory / MEMORY,),
+            readable=(snapshot.directory,),
+        )
+
+    def _check_memory(self, snapshot: Snapshot) -> None:
+        try:
+            check_memory(self.spec.host.name, guest_bytes=snapshot.memory_bytes)
+        except HostMemoryError:
+            # What waits for later goes first.
+            if not end_spares():
+                raise
+            check_memory(self.spec.host.name, guest_bytes=snapshot.memory_bytes)
+
+    @property
+    def rights(self) -> Mapping[str, str]:
+        """Name what a saved machine gets anew with each start, and a running one has."""
+        return {
+            "sandboxed": str(self.options.sandboxed),
+            "network": str(self.options.network),
+            "user": str(os.getuid()),
+        }
+
+    @property
+    def can_wait(self) -> bool:
+        """Whether a machine can be a spare: nothing but its QEMU and files of its own serves it."""
+        return not (self.spec.host.is_test_node or self.options.stand_in or self.spec.cards)
 
     def parts(self, memory_mib: int) -> dict[str, str]:
         """Name everything that shapes the machine, for the key of its snapshot."""

@@ -10,7 +10,7 @@ import contextlib
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -28,6 +28,7 @@ from pytest_nixos.machine.snapshot.record import (
 )
 from pytest_nixos.machine.snapshot.save import SnapshotSaving
 from pytest_nixos.machine.snapshot.store import CacheLimits, SnapshotStore
+from pytest_nixos.machine.spare.claim import Claimed, claim, end_spares, spares
 from pytest_nixos.machine.vm.running import VmRunning
 
 __all__ = ["Launcher", "WarmStart", "no_snapshot"]
@@ -35,6 +36,8 @@ __all__ = ["Launcher", "WarmStart", "no_snapshot"]
 _MIB = 1 << 20
 _WAIT_SHARE = 0.5
 _WAIT_INTERVAL_S = 0.2
+# A spare that needs longer is no gain.
+_TAKE_S = 30.0
 # The disk of a fresh machine and the image of its store, beside the guest's memory.
 _DISK_ROOM = 1 << 30
 _FULL = 64 * _MIB
@@ -57,6 +60,16 @@ class Launcher(Protocol):
         """Start it from a snapshot; what `stack` holds is undone at its end."""
         ...
 
+    def adopt(
+        self,
+        snapshot: Snapshot,
+        claimed: Claimed,
+        stack: contextlib.ExitStack,
+        deadline: Deadline,
+    ) -> VmRunning:
+        """Go on with a spare of that snapshot, likewise."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WarmStart:
@@ -66,6 +79,7 @@ class WarmStart:
     :param memory_mib: memory of the guest.
     :param not_before_s: snapshots older than this are replaced; seconds since 1970.
     :param tell: told in one line what happens.
+    :param rights: what a running machine has beside `parts`.
     """
 
     store: SnapshotStore
@@ -77,6 +91,47 @@ class WarmStart:
     memory_mib: int
     not_before_s: float
     tell: Tell
+    rights: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def spare_key(self) -> str:
+        """Name of all that a spare has to be."""
+        return snapshot_key({**self.parts, **self.rights})
+
+    def take(self, deadline: Deadline) -> VmRunning | None:
+        """Go on with a spare that waits for such a run; ``None`` where there is none, or it is none
+        that can be used.
+        """
+        if not spares(self.spare_key):
+            return None
+        try:
+            return self._taken(deadline.within(_TAKE_S))
+        except SnapshotDamaged:
+            return None  # the usual way up tells it
+        except (MachineError, OSError) as err:
+            self._say(f"the spare is not used: {str(err).splitlines()[0]}")
+            return None
+
+    def _taken(self, deadline: Deadline) -> VmRunning | None:
+        started_s = time.monotonic()
+        with contextlib.ExitStack() as stack:
+            snapshot = stack.enter_context(self._using(snapshot_key(self.parts)))
+            if snapshot is None or snapshot.record.saved_at_s < self.not_before_s:
+                return None
+            claimed = claim(self.spare_key, saved_at_s=snapshot.record.saved_at_s)
+            if claimed is None:
+                return None
+            running = self.launcher.adopt(snapshot, claimed, stack, deadline)
+            self._tell_restored(running, snapshot, started_s, "a spare of the snapshot")
+            return running
+
+    def _tell_restored(
+        self, running: VmRunning, snapshot: Snapshot, started_s: float, what: str
+    ) -> None:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(snapshot.record.saved_at_s))
+        text = f"restored in {time.monotonic() - started_s:.2f} s from {what} of {when}"
+        running.console.append(f"pytest-nixos: {text}")
+        self._say(text)
 
     def start(self, deadline: Deadline) -> VmRunning:
         """Start the machine.
@@ -126,10 +181,7 @@ class WarmStart:
                 return None
             started_s = time.monotonic()
             running = self.launcher.clone(snapshot, stack, deadline)
-            when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(snapshot.record.saved_at_s))
-            text = f"restored in {time.monotonic() - started_s:.2f} s from the snapshot of {when}"
-            running.console.append(f"pytest-nixos: {text}")
-            self._say(text)
+            self._tell_restored(running, snapshot, started_s, "the snapshot")
             return running
 
     @contextlib.contextmanager
@@ -188,6 +240,8 @@ class WarmStart:
         )
 
     def _boot_and_save(self, key: str, deadline: Deadline) -> VmRunning:
+        # They hold the snapshot that is replaced.
+        end_spares(self.spare_key)
         with self.store.draft() as draft:
             memory = draft / MEMORY
             memory.touch(mode=0o600)

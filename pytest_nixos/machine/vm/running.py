@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,7 +41,9 @@ from pytest_nixos.machine.serial_process import SerialProcess
 from pytest_nixos.machine.snapshot.clone import Clone
 from pytest_nixos.machine.snapshot.migration import load_state, save_state
 from pytest_nixos.machine.snapshot.quiesce import make_store_writable, wake_guest
-from pytest_nixos.machine.snapshot.record import Snapshot
+from pytest_nixos.machine.snapshot.record import GuestAtRest, Snapshot
+from pytest_nixos.machine.spare.claim import Claimed
+from pytest_nixos.machine.spare.handing import Handed, HandedPort
 from pytest_nixos.machine.survey import Survey, View
 from pytest_nixos.machine.vm.argv import disk_image, monitor_socket, script_paths
 from pytest_nixos.machine.vm.backdoor import Backdoor
@@ -113,7 +116,10 @@ class VmRunning:
         self.console: Console = news.console
         self.transport: Transport
         self.is_clone = False
+        #: what a clone was started from
+        self.restored_from: Snapshot | None = None
         self._plan = plan
+        self._process: SerialProcess
         self._channel: SerialChannel | None = None
         self._backdoor: Backdoor | None = None
         self._strangers = self._new_strangers()
@@ -191,6 +197,68 @@ class VmRunning:
             raise
         self.life.has_come_up = True
         self.is_clone = True
+        self.restored_from = snapshot
+
+    def adopt(self, claimed: Claimed, *, deadline: Deadline) -> None:
+        """Go on with a machine that another process has woken and stopped.
+
+        :raises MachineError: if the guest does not answer, or is not as it was.
+        """
+        handed = claimed.handed
+        process = claimed.process(self.console, self._plan.answer)
+        self._process = process
+        self.life.undo.callback(process.release)
+        self.life.follow(process)
+        self.life.undo.callback(process.stop, grace_s=self._plan.grace_s)
+        process.start()
+        for line in handed.lines:
+            self.console.append(line.text)
+        self.life.undo.callback(self.qmp.close)
+        self.qmp.start()
+        self.life.undo.callback(self._quit)
+        ports = {
+            name: (fd, port.session, port.serial) for name, (fd, port) in claimed.ports.items()
+        }
+        self._channel = channel = SerialChannel.of_handed(self._plan.run_dir, ports)
+        self.life.undo.callback(channel.close)
+        channel.connect(deadline, self.life.check)
+        self.qmp.execute("cont", deadline=deadline)
+        self.transport = self.life.explain(channel)
+        wake_guest(self.transport, handed.guest, saved_at_s=handed.paused_at_s, deadline=deadline)
+        self.life.has_come_up = True
+        self.is_clone = True
+
+    def set_aside(self, guest: GuestAtRest, *, shown: int) -> tuple[Handed, tuple[int, ...]]:
+        """Stop the guest where it stands and let go of all connections to it, so that another process
+        can go on with it; this one still owns it.
+
+        :param shown: lines of the console that the other one knows.
+        :return: what that one has to know, and the descriptors that it gets.
+        :raises MachineError: if QEMU does not stop it.
+        :raises OSError: if a connection is gone.
+        """
+        assert self._channel is not None
+        paused_at_s = time.time()
+        self.freeze()
+        self.qmp.close()
+        terminal, ports = self._process.let_go(), self._channel.let_go()
+        handed = Handed(
+            run_dir=str(self._plan.run_dir),
+            pid=self._process.pid,
+            paused_at_s=paused_at_s,
+            guest=guest,
+            lines=self.console.since(shown),
+            ports=tuple(
+                HandedPort(name=name, session=session, serial=serial)
+                for name, (_, session, serial) in ports.items()
+            ),
+        )
+        return handed, (terminal, *(descriptor for descriptor, _, _ in ports.values()))
+
+    @property
+    def process(self) -> SerialProcess:
+        """The process that was started: QEMU, or the sandbox around it."""
+        return self._process
 
     def save(self, state: Path, *, deadline: Deadline) -> None:
         """Stop the guest and write QEMU's state to a file; :meth:`thaw` lets it go on."""

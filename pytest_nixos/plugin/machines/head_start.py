@@ -14,6 +14,7 @@ from typing import Any, Self
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import NixosError
 from pytest_nixos.local.pace import Pace
+from pytest_nixos.local.timing import Recall, Recalled
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.plugin.declared_options import SnapshotUse
 from pytest_nixos.plugin.machines.launch import Launch
@@ -22,7 +23,7 @@ from pytest_nixos.plugin.session import NixosSession
 
 __all__ = ["HeadStart"]
 
-# A clone that nobody wants any more is up in a second or two, and is ended then.
+# What is under way on this machine (a command of Nix or QEMU's tools) comes to its end first.
 _LINGER_S = 10.0
 
 
@@ -43,7 +44,8 @@ class HeadStart:
         self._lock = threading.Lock()
         self._launch: Launch | None = None
         self._apart: NixosSession | None = None
-        self._unwanted = False
+        # Given when nobody wants the machine any more.
+        self._unwanted = Recall()
         # In place of joining the thread: a join that Ctrl-C interrupts takes the thread for ended.
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name=f"nixos-ahead-{key}")
@@ -100,7 +102,7 @@ class HeadStart:
 
     def _drop(self) -> None:
         with self._lock:
-            self._unwanted = True
+            self._unwanted.give()
             launch, self._launch = self._launch, None
         if launch is not None:
             launch.close()
@@ -109,9 +111,9 @@ class HeadStart:
         try:
             host = self._recall()
             self._paced.wait()
-            if host is not None and not self._unwanted and Path(host.output).exists():
+            if host is not None and not self._unwanted.given and Path(host.output).exists():
                 self._start(host)
-        except (NixosError, OSError):
+        except (NixosError, OSError, Recalled):
             return
         finally:
             self._over.set()
@@ -134,11 +136,12 @@ class HeadStart:
             config=self._config,
             tells=False,
             clone_only=True,
+            recall=self._unwanted,
         )
         launch.start()
         with self._lock:
             self._apart = apart
-            if not self._unwanted:
+            if not self._unwanted.given:
                 self._launch = launch
                 return
         launch.close()

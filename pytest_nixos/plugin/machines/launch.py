@@ -15,6 +15,7 @@ from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import MachineError, NixosError, SettingsError
 from pytest_nixos.local.pace import Pace, Pressure, PressureMark
 from pytest_nixos.local.run_directory import RunDirectory, run_directory
+from pytest_nixos.local.timing import Recall
 from pytest_nixos.machine.base import Backend, Machine, MachineSpec, SecretArchive, State
 from pytest_nixos.machine.boot.events import BootListener
 from pytest_nixos.machine.capabilities import Preflight
@@ -25,6 +26,7 @@ from pytest_nixos.machine.missing import missing_in_machine
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.plugin.declared_options import HOST_IN_ADDRESS, Keep, NetworkUse, SnapshotUse
 from pytest_nixos.plugin.machines.kept import KEPT, KeptMachines, refusal
+from pytest_nixos.plugin.machines.spares import SPARES, Spares
 from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.progress import HeldProgress, Progress
 from pytest_nixos.plugin.session import HostEntry, NixosSession
@@ -47,6 +49,7 @@ class Launch:
     :param tells: whether :meth:`tell` is called when it has started; a machine that is started in
         another thread tells later.
     :param clone_only: start it from its snapshot, or not at all.
+    :param recall: ends its start from another thread.
     """
 
     def __init__(
@@ -59,8 +62,10 @@ class Launch:
         boot_loader: bool = False,
         tells: bool = True,
         clone_only: bool = False,
+        recall: Recall | None = None,
     ) -> None:
         self._tells = tells
+        self._recall = recall
         self._clone_only = clone_only
         self._machine: Machine | None = None
         self._session = session
@@ -109,6 +114,9 @@ class Launch:
     def close(self) -> None:
         """End the machine; safe to call twice."""
         self._entry.circumstances["pressure"] = self.pressure.to_json()
+        spares: Spares | None = self._config.stash.get(SPARES, None)
+        if spares is not None and self._machine is not None and self.door is not None:
+            spares.note(self._machine, str(self._entry.ref))
         self._stack.close()
 
     @property
@@ -190,6 +198,7 @@ class Launch:
             memory_mib=memory.mib,
             cores=settings.cores,
             secrets=secrets,
+            recall=self._recall,
             registration=None if live else self._session.flakes.registration(system),
         )
         changed = self._config.hook.pytest_nixos_machine_spec(config=self._config, spec=spec)
@@ -334,6 +343,8 @@ def bundled_backend(
             network=settings.open_network,
             stand_in=settings.network is NetworkUse.STAND_IN,
             store_images=StoreImages.of_user(),
+            # What is kept of a machine is in its own run directory.
+            takes_spares=settings.keep is Keep.NEVER,
         )
         return VmBackend(options, on_event=on_event)
     if name is BackendName.CONTAINER:

@@ -6,22 +6,25 @@ A process of its own imports everything anew, and what a run leaves behind ends 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from pytest_nixos.errors import NixosError, SettingsError
 from pytest_nixos.local.text import printable, printable_lines
+from pytest_nixos.machine.spare.claim import end_spares
 from pytest_nixos.nix.refs import FileRef
 from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.signals import RunSignals
 from pytest_nixos.plugin.watch.notes import VARIABLE, WatchNotes
 from pytest_nixos.plugin.watch.places import Places, local_inputs
+from pytest_nixos.plugin.watch.ready import ReadyRun
 from pytest_nixos.standards.flake_files import flake_directory
 
 __all__ = ["in_watched_session", "watch"]
@@ -49,19 +52,35 @@ def watch(config: pytest.Config) -> int:
     except NixosError as err:
         raise pytest.UsageError(printable_lines(str(err))) from err
     arguments = [word for word in map(str, config.invocation_params.args) if word != _OPTION]
-    with tempfile.TemporaryDirectory(prefix="nixos-watch-") as path, RunSignals() as signals:
+    with (
+        tempfile.TemporaryDirectory(prefix="nixos-watch-") as path,
+        _no_spare_left(),
+        RunSignals() as signals,
+    ):
         notes = WatchNotes(Path(path), os.getpid())
-        while True:
-            before = places.look()
-            if _interrupted(arguments, notes, signals):
-                break
-            _say(f"waiting for a change of {places.told} (Ctrl-C ends)")
-            changed = places.wait(before, until=lambda: bool(signals.came))
-            if signals.came:
-                break
-            notes.add_changed(changed)
-            _say(_told(changed, config.invocation_params.dir))
+        runs = _Runs(arguments, {**os.environ, VARIABLE: str(notes)})
+        with contextlib.closing(runs):
+            while True:
+                before = places.look()
+                if _interrupted(runs, signals):
+                    break
+                runs.make_ready()
+                _say(f"waiting for a change of {places.told} (Ctrl-C ends)")
+                changed = places.wait(before, until=lambda: bool(signals.came))
+                if signals.came:
+                    break
+                runs.look_at(changed)
+                notes.add_changed(changed)
+                _say(_told(changed, config.invocation_params.dir))
     return pytest.ExitCode.INTERRUPTED
+
+
+@contextlib.contextmanager
+def _no_spare_left() -> Iterator[None]:
+    try:
+        yield
+    finally:
+        end_spares(owner=os.getpid())
 
 
 def _refuse(config: pytest.Config, settings: Settings) -> None:
@@ -121,16 +140,50 @@ def _written(config: pytest.Config) -> Iterator[Path]:
     yield config.rootpath / ".coverage"
 
 
-def _interrupted(arguments: Sequence[str], notes: WatchNotes, signals: RunSignals) -> bool:
+class _Runs:
+    """Starts the runs of a session, one of them beforehand."""
+
+    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+        self._arguments = arguments
+        self._environment = environment
+        self._ready: ReadyRun | None = None
+
+    def make_ready(self) -> None:
+        """Have the next run import what it needs while nobody waits for it."""
+        with contextlib.suppress(OSError):  # that run is started when it is wanted
+            self._ready = ReadyRun(
+                self._arguments, self._environment, as_module=_started_as_module()
+            )
+
+    def look_at(self, changed: Sequence[Path]) -> None:
+        """Give up a run that is ready and may have imported what was changed."""
+        if ReadyRun.is_stale(changed):
+            self.close()
+
+    def start(self) -> int:
+        """Start a run; return its process id."""
+        ready, self._ready = self._ready, None
+        if ready is not None and (pid := ready.go()):
+            return pid
+        safe_path = () if _started_as_module() else ("-P",)
+        return os.posix_spawn(
+            sys.executable,
+            [sys.executable, *safe_path, "-m", "pytest", *self._arguments],
+            dict(self._environment),
+        )
+
+    def close(self) -> None:
+        """End a run that is ready."""
+        if self._ready is not None:
+            self._ready.close()
+            self._ready = None
+
+
+def _interrupted(runs: _Runs, signals: RunSignals) -> bool:
     """Run pytest once on this terminal; return whether somebody ended it."""
     if signals.came:
         return True
-    safe_path = () if _started_as_module() else ("-P",)
-    signals.run = os.posix_spawn(
-        sys.executable,
-        [sys.executable, *safe_path, "-m", "pytest", *arguments],
-        {**os.environ, VARIABLE: str(notes)},
-    )
+    signals.run = runs.start()
     if signals.came:  # just before it was there
         os.kill(signals.run, signal.SIGTERM)
     status = os.waitstatus_to_exitcode(os.waitpid(signals.run, 0)[1])

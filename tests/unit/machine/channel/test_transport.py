@@ -329,3 +329,19 @@ def test_qemu_argv_is_pure() -> None:
         "virtserialport,bus=pytest-nixos-serial.0,chardev=pytest-nixos.control,name=pytest-nixos.control"
         in argv
     )
+
+
+def test_another_process_goes_on_with_it(own_guest: Guest) -> None:
+    own_guest.channel.connect(Deadline.after(20), lambda: None)
+    own_guest.run("true")
+    ports = own_guest.channel.let_go()
+    with pytest.raises(TransportError, match="closed"):
+        own_guest.run("true")
+    session = ports["0"][1]
+    assert session is not None
+    channel = SerialChannel.of_handed(own_guest.run_dir, ports)
+    channel.connect(Deadline.after(20), lambda: None)
+    results = [channel.run(f"echo {n}", deadline=Deadline.after(20)).stdout for n in range(6)]
+    assert results == [f"{n}\n".encode() for n in range(6)]
+    # The session is the one that the guest knows: nothing was agreed on anew.
+    assert channel.let_go()["0"][1] == session

@@ -5,6 +5,7 @@ and no guest.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import sys
 import threading
@@ -25,6 +26,7 @@ from pytest_nixos.machine.console import Console
 from pytest_nixos.machine.snapshot.limits import CacheLimits
 from pytest_nixos.machine.snapshot.record import STATE, Snapshot, snapshot_key
 from pytest_nixos.machine.snapshot.store import SnapshotStore
+from pytest_nixos.machine.spare.claim import Claimed
 from pytest_nixos.machine.vm.restore import WarmStart
 from pytest_nixos.machine.vm.running import VmRunning
 
@@ -105,6 +107,19 @@ class Rig:
         self.kept = stack.pop_all()
         self.heard.append("cloned")
         return cast("VmRunning", Guest(self, self.pid, "clone"))
+
+    def adopt(
+        self, snapshot: Snapshot, claimed: Claimed, stack: contextlib.ExitStack, deadline: Deadline
+    ) -> VmRunning:
+        del snapshot, claimed, deadline
+        if self.cannot_load:
+            raise MachineError("the guest does not answer", remedy="none")
+        self.kept = stack.pop_all()
+        self.heard.append("adopted")
+        return cast("VmRunning", Guest(self, self.pid, "spare"))
+
+    def take(self, *, not_before_s: float = 0.0) -> Guest | None:
+        return cast("Guest | None", self._warm(not_before_s).take(Deadline.after(20.0)))
 
     def start(self, *, not_before_s: float = 0.0, limit_s: float = 20.0) -> Guest:
         return cast("Guest", self._warm(not_before_s).start(Deadline.after(limit_s)))
@@ -298,3 +313,66 @@ def test_a_cache_that_cannot_be_made_costs_a_line(rig: Rig, tmp_path: Path) -> N
     told, booted = rig.done()
     assert told.startswith("the cache of snapshots cannot be used")
     assert booted == "booted"
+
+
+@pytest.fixture
+def claims(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float]]:
+    """A spare that waits, and what was asked for."""
+    asked: list[tuple[str, float]] = []
+
+    def claim(key: str, *, saved_at_s: float) -> object:
+        asked.append((key, saved_at_s))
+        return object()
+
+    monkeypatch.setattr("pytest_nixos.machine.vm.restore.spares", lambda _key: ("one",))
+    monkeypatch.setattr("pytest_nixos.machine.vm.restore.claim", claim)
+    return asked
+
+
+def test_a_spare_of_the_very_snapshot_is_taken(rig: Rig, claims: list[tuple[str, float]]) -> None:
+    rig.start()
+    rig.done()
+    guest = rig.take()
+    assert guest is not None
+    assert guest.kind == "spare"
+    assert rig.done() == ["adopted", "restored"]
+    assert "from a spare of the snapshot of" in guest.console.tail(1)[0]
+    ((key, saved_at_s),) = claims
+    entry = rig.store.entries()[KEY]
+    assert entry is not None
+    # What a running machine may do is part of what a spare has to be.
+    assert (key != "", saved_at_s) == (True, entry.record.saved_at_s)
+
+
+def test_a_spare_that_does_not_answer_costs_a_line(
+    rig: Rig, claims: list[tuple[str, float]]
+) -> None:
+    rig.start()
+    rig.done()
+    rig.cannot_load = True
+    assert rig.take() is None
+    assert rig.done() == ["the spare is not used: the guest does not answer"]
+    assert claims
+    assert list(rig.store.entries()) == [KEY]
+
+
+def test_no_spare_of_what_is_damaged_missing_or_to_be_made_anew(
+    rig: Rig, claims: list[tuple[str, float]]
+) -> None:
+    assert rig.take() is None
+    rig.start()
+    assert rig.take(not_before_s=time.time() + 60) is None
+    (rig.store.path(KEY) / STATE).write_bytes(b"other")
+    rig.done()
+    assert rig.take() is None
+    assert (rig.done(), claims) == ([], [])
+
+
+def test_rights_are_part_of_what_a_spare_has_to_be(rig: Rig) -> None:
+    plain = rig._warm(0.0)
+    keys = {
+        dataclasses.replace(plain, rights=rights).spare_key
+        for rights in ({"sandboxed": "True"}, {"sandboxed": "False"}, {"network": "True"})
+    }
+    assert len(keys) == 3
+    assert KEY not in keys

@@ -170,6 +170,25 @@ def measure_inside(
     return json.loads(out.read_text())
 
 
+def build_vm(home: Path) -> None:
+    """Build the host's VM as tests have it, without starting it."""
+    options = overrides("--override-input")
+    root = ("--gc-root", str(home / "built"))
+    argv = [
+        sys.executable,
+        "-m",
+        "pytest_nixos",
+        "build",
+        "--snapshot",
+        f".#{HOST}",
+        *root,
+        *options,
+    ]
+    done = subprocess.run(argv, cwd=EXAMPLE, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise RunFailed(f"{' '.join(argv)}\n{done.stderr[-6000:]}")
+
+
 def bare_run_script(home: Path) -> Path:
     """Build the host's own VM, without the plugin's instrumentation."""
     out = home / "vm"

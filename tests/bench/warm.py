@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from pytest_nixos.machine.keeper.order import log_file
+from pytest_nixos.machine.spare.claim import end_spares, spares
 from tests.bench.cold import CONTROL
 from tests.bench.figures import Bar, Sample, Section, at_least, at_most
-from tests.bench.rig import Plan, Run, plain_pytest, run_pytest, say
+from tests.bench.rig import Plan, Run, RunFailed, build_vm, plain_pytest, run_pytest, say
+
+SPARE_LIMIT_S = 120.0
 
 
 def measure(home: Path, plan: Plan) -> Section:
-    cold: list[Run] = []
     warm: list[Run] = []
-    whole: list[Run] = []
     plain: list[tuple[float, float]] = []
-    with tempfile.TemporaryDirectory(prefix="built-", dir=home) as directory:
-        run_pytest(Path(directory), "-k", CONTROL)  # builds what is not built yet
-    for number in range(1 if plan.quick else 2):
-        say(f"warm: first run {number + 1}")
-        with tempfile.TemporaryDirectory(prefix="warm-", dir=home) as directory:
-            cold.append(run_pytest(Path(directory), "-k", CONTROL))
-            for again in range(plan.runs):
-                say(f"warm: later run {again + 1} of {plan.runs}, in turn with a plain pytest")
-                plain.append(plain_pytest(home))
-                warm.append(run_pytest(Path(directory), "-k", CONTROL))
-            whole += [
-                run_pytest(Path(directory), may_fail=True) for _ in range(1 if plan.quick else 3)
-            ]
-    first, later = _at(cold, "first finding"), _at(warm, "first finding")
+    build_vm(home)
+    with tempfile.TemporaryDirectory(prefix="warm-", dir=home) as directory:
+        say("warm: first run")
+        cold = [run_pytest(Path(directory), "-k", CONTROL)]
+        for again in range(plan.runs):
+            say(f"warm: later run {again + 1} of {plan.runs}, in turn with a plain pytest")
+            plain.append(plain_pytest(home))
+            warm.append(run_pytest(Path(directory), "-k", CONTROL))
+        taken, made_s = _with_spares(Path(directory), plan)
+        say("warm: the whole baseline")
+        whole = [run_pytest(Path(directory), may_fail=True) for _ in range(1 if plan.quick else 3)]
+    first, later, ready = (_at(runs, "first finding") for runs in (cold, warm, taken))
     shares = [
         ("Python, pytest and its plugins, to the session's start", _between(warm, "", "session")),
         ("catalogue and collection; beside it Nix is asked and the clone starts", _between(warm, "session", "collected")),
@@ -44,6 +45,10 @@ def measure(home: Path, plan: Plan) -> Section:
         ("later run, command to prompt", str(_sample(r.total_s for r in warm)), ""),
         ("- processor time of pytest's own process to the first finding", str(_sample(r.processor_s["first finding"] for r in warm)), ""),
         ("- processor time of all, QEMU too", str(_sample(r.all_processor_s for r in warm)), ""),
+        ("later run that goes on with a spare, command to first finding", str(ready), f"{ready.median / later.median:.0%}"),
+        ("- command to prompt", str(_sample(r.total_s for r in taken)), ""),
+        ("- processor time of pytest's own process to the first finding", str(_sample(r.processor_s["first finding"] for r in taken)), ""),
+        ("- from a run's end until the next spare waits", str(_sample(made_s)), ""),
         ("plain pytest of one empty test, command to prompt", str(empty), ""),
         ("- its processor time", str(_sample(used for _, used in plain)), ""),
         ("later run of the whole baseline, command to prompt", str(_sample(r.total_s for r in whole)), ""),
@@ -52,23 +57,31 @@ def measure(home: Path, plan: Plan) -> Section:
         name="warm",
         title="A later run, from the snapshot",
         lead=(
-            f"One control ({CONTROL}); the first run has empty caches and saves the snapshot, later ones start from it. What is built is built."
+            f"One control ({CONTROL}); the first run has empty caches and saves the snapshot, later ones start from it. What is built is built. "
+            "A spare (--nixos-spare) is a clone that was woken and stopped when the run before had ended."
         ),
         header=("phase", "median", "share"),
         rows=tuple(rows),
         goals=(
             at_most(
-                "later run to its first finding",
+                "later run with a spare to its first finding",
+                ready.median,
+                1.0,
+                unit="s",
+                reason="Python, pytest and this plugin are imported, and Nix is asked",
+            ),
+            at_most(
+                "later run with a spare to its first finding, against a plain pytest of one empty test",
+                ready.median / empty.median,
+                2.5,
+                unit="times",
+                reason="as above",
+            ),
+            at_most(
+                "later run without one to its first finding",
                 later.median,
                 1.0,
                 unit="s",
-                reason="see the shares above for what is longest",
-            ),
-            at_most(
-                "later run to its first finding, against a plain pytest of one empty test",
-                later.median / empty.median,
-                2.5,
-                unit="times",
                 reason="see the shares above; QEMU's start and the guest's first commands are emulated",
             ),
             at_most(
@@ -88,10 +101,41 @@ def measure(home: Path, plan: Plan) -> Section:
         bars=(
             Bar(label="first run", value=first.median, ours=True),
             Bar(label="later run, from the snapshot", value=later.median, ours=True),
+            Bar(label="later run, with a spare", value=ready.median, ours=True),
         ),
         bars_title="Command to first finding",
         bars_unit="s",
     )
+
+
+def _with_spares(home: Path, plan: Plan) -> tuple[list[Run], list[float]]:
+    """Measure runs that go on with the spare of the one before; return also how long after that
+    one's end each waited.
+    """
+    taken, made_s = [], []
+    try:
+        run_pytest(home, "-k", CONTROL, "--nixos-spare=30")
+        for number in range(plan.runs):
+            say(f"warm: run {number + 1} of {plan.runs} with a spare")
+            started_s = time.monotonic()
+            name = _await_spare()
+            made_s.append(time.monotonic() - started_s)
+            run = run_pytest(home, "-k", CONTROL, "--nixos-spare=30")
+            if name in [door.card.name for door in spares()]:
+                raise RunFailed(f"the spare was not taken:\n{run.output}")
+            taken.append(run)
+    finally:
+        end_spares()
+    return taken, made_s
+
+
+def _await_spare() -> str:
+    end_s = time.monotonic() + SPARE_LIMIT_S
+    while not (waiting := [door.card.name for door in spares() if door.card.waits]):
+        if time.monotonic() > end_s:
+            raise RunFailed(f"no spare after {SPARE_LIMIT_S} s: {log_file().name} tells")
+        time.sleep(0.05)
+    return waiting[0]
 
 
 def _at(runs: list[Run], event: str) -> Sample:

@@ -8,7 +8,6 @@ it the boot.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import signal
 import time
@@ -27,11 +26,13 @@ from pytest_nixos.machine.console import BootPhase
 from pytest_nixos.machine.door.visitor import OpenDoor
 from pytest_nixos.machine.keeper.order import SpareOrder, log_file, start_keeper
 from pytest_nixos.machine.snapshot.store import SnapshotStore
-from pytest_nixos.machine.spare.claim import end_spares, spares
+from pytest_nixos.machine.spare.claim import spares
 from pytest_nixos.machine.vm.backend import SnapshotOptions, VmBackend, VmOptions
 from pytest_nixos.nix.host_facts import HostConfig
 
 SYSTEM = os.environ.get("PYTEST_NIXOS_SNAPSHOT_SYSTEM", "")
+# Names the host of the spares of this process.
+SPARE = f"test#spare-{os.getpid()}"
 LIMIT_S = float(os.environ.get("PYTEST_NIXOS_BOOT_TIMEOUT", "300"))
 
 pytestmark = pytest.mark.skipif(not SYSTEM, reason="needs PYTEST_NIXOS_SNAPSHOT_SYSTEM")
@@ -135,21 +136,25 @@ def test_a_reset_undoes_everything(machine: Machine) -> None:
     assert time.monotonic() - started_s < LIMIT_S / 5
 
 
+def own_spares() -> list[OpenDoor]:
+    return [door for door in spares() if door.card.host == SPARE]
+
+
 @contextlib.contextmanager
-def ordered(machine: Machine, **changed: object) -> Iterator[OpenDoor]:
+def ordered(machine: Machine) -> Iterator[OpenDoor]:
     """A spare like a machine, when it waits."""
-    host = f"test#spare-{os.getpid()}"
-    order = SpareOrder.of(machine, host=host, limit_s=600.0, owner=None)
+    order = SpareOrder.of(machine, host=SPARE, limit_s=600.0, owner=None)
     assert order is not None
-    start_keeper(dataclasses.replace(order, **changed))  # type: ignore[arg-type]
+    start_keeper(order)
     end_s = time.monotonic() + LIMIT_S
     try:
-        while not (found := [door for door in spares() if door.card.waits]):
+        while not (found := [door for door in own_spares() if door.card.waits]):
             assert time.monotonic() < end_s, log_file().read_text()
             time.sleep(0.05)
         yield found[0]
     finally:
-        end_spares()
+        for door in own_spares():
+            door.end()
 
 
 def test_a_spare_is_taken_once_and_is_as_any_clone(rig: Rig, machine: Machine) -> None:
@@ -169,7 +174,7 @@ def test_a_spare_is_taken_once_and_is_as_any_clone(rig: Rig, machine: Machine) -
             one.run("touch /var/left")
             one.reset()
             assert say(one, "ls /var/left 2>/dev/null") == ""
-    assert spares() == ()
+    assert own_spares() == []
 
 
 def test_a_spare_that_died_is_a_clone(rig: Rig, machine: Machine) -> None:

@@ -83,6 +83,8 @@ class Keeper:
         with contextlib.suppress(_OverError), contextlib.ExitStack() as stack:
             stack.callback(self._leave_taker)
             self._follow_owner()
+            # First in, last out: whoever has it ended waits for its directory to go.
+            self._door = stack.enter_context(run_directory()).path
             directory = stack.enter_context(run_directory()).path
             spec = self._spec(directory)
             key = self._backend.spare_key(spec)
@@ -206,7 +208,6 @@ class Keeper:
         threading.Thread(target=wait, daemon=True, name="nixos-spare-owner").start()
 
     def _open_door(self, stack: contextlib.ExitStack) -> None:
-        self._door = stack.enter_context(run_directory()).path
         listener = stack.enter_context(socket.socket(socket.AF_UNIX))
         listener.bind(str(self._door / SOCKET))
         listener.listen()

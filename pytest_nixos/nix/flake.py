@@ -463,7 +463,7 @@ class Flakes:
 
     def __init__(self, nix: Nix, instrumentation: Instrumentation) -> None:
         self.nix = nix
-        self._instrumentation = instrumentation
+        self.instrumentation = instrumentation
         self._opened: dict[FlakeRef, Flake] = {}
 
     def forget(self) -> None:
@@ -485,7 +485,7 @@ class Flakes:
 
                 kind = FileHosts
             same = self.of(FlakeRef(ref.url)) if isinstance(ref, HomesRef) else None
-            self._opened[ref] = kind(ref, self.nix, self._instrumentation, same)
+            self._opened[ref] = kind(ref, self.nix, self.instrumentation, same)
         return self._opened[ref]
 
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,20 +24,32 @@ from pytest_nixos.machine.capabilities import Pluggable
 from pytest_nixos.machine.cluster.cluster import Cluster
 from pytest_nixos.machine.cluster.container_port import ContainerPorts, container_cards
 from pytest_nixos.machine.cluster.network import ClusterNetwork, cluster_network, port_name
-from pytest_nixos.machine.cluster.plan import Place, addresses_by_host, plan_networks
+from pytest_nixos.machine.cluster.owners import Owners, find_owners, member_addresses
+from pytest_nixos.machine.cluster.plan import (
+    Place,
+    PlannedNetwork,
+    addresses_by_host,
+    plan_networks,
+)
+from pytest_nixos.machine.cluster.tunnel import tunnels_of
 from pytest_nixos.machine.container.backend import ContainerBackend
+from pytest_nixos.machine.container.kernel import has_wireguard
 from pytest_nixos.machine.memory_needs import plan_memory
 from pytest_nixos.machine.vm.argv import card_socket
 from pytest_nixos.nix.flake import Flakes
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.refs import FlakeRef, HostRef, HostSelection
 from pytest_nixos.nix.schedule import Evaluated, Question, evaluate_hosts
+from pytest_nixos.nix.tunnel_flakes import TunnelFlakes
 from pytest_nixos.plugin.declared_options import NetworkUse, SnapshotUse
 from pytest_nixos.plugin.evaluate import FURTHER_OPTIONS
 from pytest_nixos.plugin.machines.launch import bundled_backend, door_of
 from pytest_nixos.plugin.machines.secrets import archived, secrets_of
+from pytest_nixos.plugin.machines.tunnels import TunnelKeys, make_keys, notes
 from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.progress import Progress
+from pytest_nixos.test_secrets.archive import TestSecrets
+from pytest_nixos.test_secrets.given import GivenSecret
 
 __all__ = ["ClusterLaunch"]
 
@@ -52,9 +64,11 @@ class _Site:
     """Where the members of one cluster stand.
 
     :param places: of each card of a host, with its network, by attribute name.
+    :param secrets: of those members that have tunnels to others.
     """
 
     places: Mapping[str, Sequence[tuple[ClusterNetwork, Place]]]
+    secrets: Mapping[str, TestSecrets] = field(repr=False)
     stack: ExitStack
 
 
@@ -88,6 +102,7 @@ class ClusterLaunch:
         self._progress = progress
         self._started_at_s = started_at_s
         self._pacer = Pacer()
+        self._told: set[str] = set()
         self._stack = ExitStack()
         self._clusters: dict[frozenset[tuple[str, HostRef, BackendName]], Cluster] = {}
 
@@ -178,8 +193,18 @@ class ClusterLaunch:
     def _start(
         self, members: Mapping[str, HostRef], kinds: Mapping[str, BackendName], stack: ExitStack
     ) -> Cluster:
-        hosts = self._evaluated(members, kinds)
+        hosts = self._evaluated(self._flakes, members, kinds)
         planned = plan_networks(hosts)
+        addresses = member_addresses(hosts, planned)
+        owners = find_owners(hosts, addresses)
+        keys = self._keys(owners, planned, hosts)
+        for note in dict.fromkeys(notes(owners, addresses)):
+            self._tell_once(note)
+        if keys.tables:
+            # Once more, with the keys that follow from all of them.
+            tables = {members[name]: table for name, table in keys.tables.items()}
+            known = {name: members[name] for name in keys.tables}
+            hosts |= self._evaluated(TunnelFlakes(self._flakes, tables), known, kinds)
         networks = [
             stack.enter_context(cluster_network(network, stack.enter_context(run_directory()).path))
             for network in planned
@@ -197,8 +222,10 @@ class ClusterLaunch:
                 )
                 for name in hosts
             },
+            secrets=keys.secrets,
             stack=stack,
         )
+        refusal = self._refusal(owners, kinds)
         machines, plugs = {}, {}
         for name, kind in kinds.items():
             make = self._vm if kind is BackendName.VM else self._container
@@ -214,6 +241,13 @@ class ClusterLaunch:
             networks,
             addresses=addresses_by_host(planned),
             plug=lambda name, connected: plugs[name](connected),
+            tunnels=tunnels_of(
+                owners.links,
+                machines=machines,
+                networks=networks,
+                addresses=addresses,
+                refusal=refusal,
+            ),
         )
         cluster.introduce()
         self._progress.say(
@@ -221,22 +255,53 @@ class ClusterLaunch:
         )
         return cluster
 
+    def _keys(
+        self,
+        owners: Owners,
+        planned: Sequence[PlannedNetwork],
+        hosts: Mapping[str, HostConfig],
+    ) -> TunnelKeys:
+        """Make keys for the tunnels between members, unless the user's secrets are the real ones."""
+        if self._settings.real_secrets_key is not None or not owners.links:
+            return TunnelKeys(secrets={}, tables={})
+
+        def make(name: str, more: Sequence[GivenSecret]) -> TestSecrets:
+            return secrets_of(hosts[name], self._settings, self._config, more=more)
+
+        return make_keys(owners, planned, hosts, make)
+
+    def _refusal(self, owners: Owners, kinds: Mapping[str, BackendName]) -> str:
+        """Return why no tunnel can come up: containers have this machine's kernel."""
+        inside = {link.end.host for link in owners.links}
+        if not any(kinds[name] is BackendName.CONTAINER for name in inside):
+            return ""
+        if has_wireguard(SubprocessRunner()):
+            return ""
+        refusal = "this machine's kernel, which containers share, has no WireGuard"
+        self._tell_once(f"{', '.join(sorted(inside))}: {refusal}")
+        return refusal
+
+    def _tell_once(self, note: str) -> None:
+        if note not in self._told:
+            self._told.add(note)
+            self._progress.say(note)
+
     def _evaluated(
-        self, members: Mapping[str, HostRef], kinds: Mapping[str, BackendName]
+        self, flakes: Flakes, members: Mapping[str, HostRef], kinds: Mapping[str, BackendName]
     ) -> dict[str, HostConfig]:
-        """Evaluate all members, as many at once as there is room for."""
+        """Evaluate members, as many at once as there is room for."""
         names = {ref: name for name, ref in members.items()}
 
         def tell(ref: HostRef) -> None:
             self._progress.say(f"{names[ref]}: evaluating it as a machine of a cluster")
 
         found: dict[HostRef, Evaluated] = {}
-        for kind in dict.fromkeys(kinds.values()):
+        for kind in dict.fromkeys(kinds[name] for name in members):
             question = Question(
                 backend=_MEMBER if kind is BackendName.VM else kind, option_paths=FURTHER_OPTIONS
             )
             refs = [ref for name, ref in members.items() if kinds[name] is kind]
-            found |= evaluate_hosts(self._flakes, refs, question, say=tell)
+            found |= evaluate_hosts(flakes, refs, question, say=tell)
         hosts: dict[str, HostConfig] = {}
         for name, ref in members.items():
             failure, host = found[ref].failure, found[ref].config
@@ -255,7 +320,7 @@ class ClusterLaunch:
         it boots apart from them and meets them when all are up.
         """
         apart = self._settings.snapshot is not SnapshotUse.OFF
-        spec = self._spec(host, site)
+        spec = self._spec(name, host, site)
         cards = []
         for network, place in site.places[name]:
             path = card_socket(spec.run_dir, place.number)
@@ -287,10 +352,10 @@ class ClusterLaunch:
             root_is_machine_root=self._settings.container_root_is_machine_root,
         )
         backend: Backend = ContainerBackend(on_event=self._progress.boot, strategy=ports)
-        machine = site.stack.enter_context(Machine(self._spec(host, site), backend))
+        machine = site.stack.enter_context(Machine(self._spec(name, host, site), backend))
         return machine, lambda connected: ports.plug(connected=connected)
 
-    def _spec(self, host: HostConfig, site: _Site) -> MachineSpec:
+    def _spec(self, name: str, host: HostConfig, site: _Site) -> MachineSpec:
         directory = site.stack.enter_context(run_directory())
         system = self._flakes.of(host.ref.flake).build(
             host, gc_root=directory.path / "system", on_progress=self._progress.build
@@ -302,7 +367,10 @@ class ClusterLaunch:
             run_dir=directory.path,
             boot_timeout_s=pace.limit(self._settings.boot_timeout_s),
             pace=pace,
-            secrets=archived(secrets_of(host, self._settings, self._config), directory.path),
+            secrets=archived(
+                site.secrets.get(name) or secrets_of(host, self._settings, self._config),
+                directory.path,
+            ),
         )
 
     def _boot(self, machines: Sequence[Machine]) -> None:

@@ -11,7 +11,7 @@ from typing import Protocol, Self, runtime_checkable
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import BrokenMachineError, MachineError
 from pytest_nixos.local.pace import Pace, Pacer
-from pytest_nixos.local.timing import Deadline
+from pytest_nixos.local.timing import Deadline, Recall
 from pytest_nixos.machine.capabilities import BootsFrom, Displayed, PortState, Powered, Resettable
 from pytest_nixos.machine.command import (
     DEFAULT_COMMAND_TIMEOUT_S,
@@ -21,6 +21,7 @@ from pytest_nixos.machine.command import (
 )
 from pytest_nixos.machine.console import Console
 from pytest_nixos.machine.files import GuestFiles
+from pytest_nixos.machine.pct import Pct
 from pytest_nixos.machine.survey import Survey, Surveyable, View
 from pytest_nixos.machine.terminal import attach
 from pytest_nixos.machine.user_session import UserSession
@@ -97,6 +98,8 @@ class MachineSpec:
     :param cards: network cards on networks of ours, in place of QEMU's user network (VM).
     :param registration: what Nix's database says of all that `system` needs, ``None`` where this
         machine's Nix is to be asked.
+    :param recall: ends its start from another thread.
+    :param pct: what Proxmox gives it (container), ``None`` where it is none of Proxmox's.
     """
 
     host: HostConfig
@@ -109,6 +112,8 @@ class MachineSpec:
     secrets: SecretArchive | None = None
     cards: tuple[NetworkCard, ...] = ()
     registration: bytes | None = None
+    recall: Recall | None = None
+    pct: Pct | None = None
 
 
 class Running(Protocol):
@@ -218,6 +223,7 @@ class Machine:
         :param clone_only: start it from its snapshot, or not at all.
         :raises BootError: if it does not come up within ``spec.boot_timeout_s``.
         :raises MachineError: if it was to be a clone, and there is no snapshot of it.
+        :raises Recalled: if ``spec.recall`` was given; nothing is left running.
         """
         if self.state is not State.NEW:
             raise MachineError(
@@ -233,7 +239,8 @@ class Machine:
             start = self.backend.clone
         self.state = State.STARTING
         try:
-            self._running = start(self.spec, deadline=Deadline.after(self.spec.boot_timeout_s))
+            limit = Deadline.after(self.spec.boot_timeout_s, recall=self.spec.recall)
+            self._running = start(self.spec, deadline=limit)
         except BaseException:
             self.state = State.BROKEN
             raise

@@ -56,6 +56,8 @@ class Instrumentation:
     :param own_disks: a VM has the disks that its host declares, in place of those of build-vm.
     :param tunnels: by attribute name of a host: the keys of its WireGuard peers, as
         ``expressions/tunnels.nix`` wants them.
+    :param salt: sets hardware addresses that are made apart from those of another host; the host's
+        name unless given.
     """
 
     channel_script: str
@@ -68,6 +70,7 @@ class Instrumentation:
     plain_files: bool = False
     own_disks: bool = False
     tunnels: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    salt: str = ""
 
 
 def evaluation_expression(
@@ -263,6 +266,7 @@ def _small_expression(main: str, arguments: str) -> str:
 def _request(attr: str, backend: str, instrumentation: Instrumentation) -> dict[str, object]:
     return {
         "host": attr,
+        "salt": instrumentation.salt or attr,
         "backend": backend,
         "snapshot": instrumentation.snapshot,
         "standIn": instrumentation.stand_in,
@@ -311,7 +315,7 @@ def _expression(main: str, request: Mapping[str, object], delta: str, *, needs: 
   ) {{ inherit safe; wanted = request.secrets; }};
   cardsOf = (
 {source["cards.nix"]}
-  ) {{ inherit safe; salt = request.host; }};
+  ) {{ inherit safe; salt = request.salt; }};
   declaredDisks = (
 {source["declared-disks.nix"]}
   ) {{ inherit safe; wanted = request.ownDisks; }};

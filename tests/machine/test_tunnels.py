@@ -89,7 +89,7 @@ HOSTS = """
           enable = true;
           netdevs."10-wg" = {
             netdevConfig = { Kind = "wireguard"; Name = "wg0"; };
-            wireguardConfig = { PrivateKey = "@PRIVATE@"; ListenPort = 51820; };
+            wireguardConfig = { PrivateKeyFile = "/etc/wg.key"; ListenPort = 51820; };
             wireguardPeers = [ (peer { PublicKey = theirs; AllowedIPs = [ "10.100.0.1/32" ]; PresharedKeyFile = "/etc/wg.psk"; Endpoint = "10.0.0.9:51820"; }) ];
           };
           netdevs."20-br" = { netdevConfig = { Kind = "bridge"; Name = "br0"; }; };
@@ -184,7 +184,7 @@ def test_networkd(flake: Flake) -> None:
     (wg0,) = host.tunnels
     assert wg0.is_networkd
     assert wg0.ips == (ip_address("10.100.0.3"),)
-    assert (wg0.has_inline_key, wg0.inline_public) == (True, public_key_of(PRIVATE))
+    assert (wg0.has_inline_key, wg0.key_file) == (False, "/etc/wg.key")
     assert wg0.peers[0].endpoint == Endpoint(host="10.0.0.9", port=51820)
     uses = {use.path: use.kind for use in host.secrets.uses}
     assert uses["/etc/wg.psk"] == "wireguard-preshared-key"

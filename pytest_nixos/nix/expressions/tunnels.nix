@@ -86,12 +86,13 @@ in
           );
           port = textOf settings "ListenPort";
           keyFile = textOf settings "PrivateKeyFile";
-          key = textOf settings "PrivateKey";
+          # nixpkgs allows no keys in a netdev.
+          key = "";
           configFile = "";
           peers = map (peer: {
             key = textOf (sectionOf peer) "PublicKey";
             presharedFile = textOf (sectionOf peer) "PresharedKeyFile";
-            preshared = textOf (sectionOf peer) "PresharedKey" != "";
+            preshared = false;
             ips = words (safe.get (sectionOf peer) [ "AllowedIPs" ] [ ]);
             endpoint = textOf (sectionOf peer) "Endpoint";
             found = addressesOf (textOf (sectionOf peer) "Endpoint");
@@ -153,8 +154,9 @@ in
         if known == null then
           peer
         else
-          (if known.preshared == null then peer else removeAttrs peer [ "PresharedKey" ] // { PresharedKeyFile = known.preshared; })
-          // { PublicKey = known.key; };
+          peer
+          // { PublicKey = known.key; }
+          // lib.optionalAttrs (known.preshared != null) { PresharedKeyFile = known.preshared; };
       netdev =
         _: value:
         let
@@ -162,7 +164,7 @@ in
         in
         value
         // lib.optionalAttrs (given.file != null) {
-          wireguardConfig = removeAttrs value.wireguardConfig [ "PrivateKey" ] // { PrivateKeyFile = given.file; };
+          wireguardConfig = value.wireguardConfig // { PrivateKeyFile = given.file; };
         }
         // lib.optionalAttrs (given.peers != { }) {
           wireguardPeers = map (

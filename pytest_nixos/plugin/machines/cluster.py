@@ -8,7 +8,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,43 +19,34 @@ from pytest_nixos.errors import FlakeError, MachineError, SettingsError
 from pytest_nixos.local.pace import Pacer
 from pytest_nixos.local.process import SubprocessRunner
 from pytest_nixos.local.run_directory import run_directory
+from pytest_nixos.local.timing import Recall
 from pytest_nixos.machine.base import Backend, Machine, MachineSpec, NetworkCard
 from pytest_nixos.machine.capabilities import Pluggable
 from pytest_nixos.machine.cluster.cluster import Cluster
-from pytest_nixos.machine.cluster.container_port import ContainerPorts, container_cards
+from pytest_nixos.machine.cluster.container_port import ContainerPorts
 from pytest_nixos.machine.cluster.network import ClusterNetwork, cluster_network, port_name
-from pytest_nixos.machine.cluster.owners import Owners, find_owners, member_addresses
-from pytest_nixos.machine.cluster.plan import (
-    Place,
-    PlannedNetwork,
-    addresses_by_host,
-    plan_networks,
-)
+from pytest_nixos.machine.cluster.pct_member import check_address
+from pytest_nixos.machine.cluster.plan import Place, addresses_by_host
 from pytest_nixos.machine.cluster.tunnel import tunnels_of
 from pytest_nixos.machine.container.backend import ContainerBackend
-from pytest_nixos.machine.container.kernel import has_wireguard
 from pytest_nixos.machine.memory_needs import plan_memory
+from pytest_nixos.machine.pct import Pct
 from pytest_nixos.machine.vm.argv import card_socket
 from pytest_nixos.nix.flake import Flakes
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.refs import FlakeRef, HostRef, HostSelection
-from pytest_nixos.nix.schedule import Evaluated, Question, evaluate_hosts
-from pytest_nixos.nix.tunnel_flakes import TunnelFlakes
 from pytest_nixos.plugin.declared_options import NetworkUse, SnapshotUse
-from pytest_nixos.plugin.evaluate import FURTHER_OPTIONS
 from pytest_nixos.plugin.machines.launch import bundled_backend, door_of
+from pytest_nixos.plugin.machines.members import Members, no_wireguard
 from pytest_nixos.plugin.machines.secrets import archived, secrets_of
-from pytest_nixos.plugin.machines.tunnels import TunnelKeys, make_keys, notes
 from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.progress import Progress
 from pytest_nixos.test_secrets.archive import TestSecrets
 from pytest_nixos.test_secrets.given import GivenSecret
 
-__all__ = ["ClusterLaunch"]
+__all__ = ["ClusterLaunch", "boot_together"]
 
 _FEWEST = 1
-#: A VM with the host's own network cards, for Nix.
-_MEMBER = "member"
 _KINDS = (BackendName.VM, BackendName.CONTAINER)
 
 
@@ -65,11 +56,15 @@ class _Site:
 
     :param places: of each card of a host, with its network, by attribute name.
     :param secrets: of those members that have tunnels to others.
+    :param recall: ends the start of all.
+    :param pct: what Proxmox gives containers, by name.
     """
 
     places: Mapping[str, Sequence[tuple[ClusterNetwork, Place]]]
     secrets: Mapping[str, TestSecrets] = field(repr=False)
     stack: ExitStack
+    recall: Recall = field(default_factory=Recall)
+    pct: Mapping[str, Pct] = field(default_factory=dict)
 
 
 class ClusterLaunch:
@@ -104,7 +99,7 @@ class ClusterLaunch:
         self._pacer = Pacer()
         self._told: set[str] = set()
         self._stack = ExitStack()
-        self._clusters: dict[frozenset[tuple[str, HostRef, BackendName]], Cluster] = {}
+        self._clusters: dict[frozenset[tuple[str, HostRef, BackendName, Pct | None]], Cluster] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -118,13 +113,19 @@ class ClusterLaunch:
         """The clusters that were started."""
         return tuple(self._clusters.values())
 
-    def start(self, *names: str, backend: str | Mapping[str, str] | None = None) -> Cluster:
+    def start(
+        self,
+        *names: str,
+        backend: str | Mapping[str, str] | None = None,
+        pct: Mapping[str, str] | None = None,
+    ) -> Cluster:
         """Start the hosts of these names on their networks; the same hosts are started once.
 
         :param names: hosts of the flake of the tested host, or others of the run by what it calls
             them; ``REF#HOST`` for one of any flake, as ``--nixos-flake`` takes it.
         :param backend: ``"vm"`` or ``"container"``, for all or by name. By default what
             ``--nixos-backend`` says, else containers for root and VMs for others.
+        :param pct: containers that are made by Proxmox: options of ``pct create``, by name.
         :raises FlakeError: if the flake has no such host.
         :raises EvalError: if one does not evaluate.
         :raises MachineError: for containers without root, or if the hosts' networks do not fit
@@ -142,10 +143,11 @@ class ClusterLaunch:
                 f"{name}: no member of this cluster", remedy=f"its hosts are {', '.join(members)}"
             )
         kinds = {name: self._kind(name, backend) for name in members}
-        key = frozenset((name, ref, kinds[name]) for name, ref in members.items())
+        given = _given(pct or {}, kinds)
+        key = frozenset((n, ref, kinds[n], given.get(n)) for n, ref in members.items())
         if key not in self._clusters:
             with ExitStack() as stack, self._progress.speaking():
-                self._clusters[key] = self._start(members, kinds, stack)
+                self._clusters[key] = self._start(members, kinds, given, stack)
                 self._stack.push(stack.pop_all())
         return self._clusters[key]
 
@@ -191,20 +193,22 @@ class ClusterLaunch:
         return kind
 
     def _start(
-        self, members: Mapping[str, HostRef], kinds: Mapping[str, BackendName], stack: ExitStack
+        self,
+        members: Mapping[str, HostRef],
+        kinds: Mapping[str, BackendName],
+        pct: Mapping[str, Pct],
+        stack: ExitStack,
     ) -> Cluster:
-        hosts = self._evaluated(self._flakes, members, kinds)
-        planned = plan_networks(hosts)
-        addresses = member_addresses(hosts, planned)
-        owners = find_owners(hosts, addresses)
-        keys = self._keys(owners, planned, hosts)
-        for note in dict.fromkeys(notes(owners, addresses)):
+        def make_secrets(host: HostConfig, more: Sequence[GivenSecret]) -> TestSecrets:
+            return secrets_of(host, self._settings, self._config, more=more)
+
+        plan = Members(refs=members, kinds=kinds, pct=pct, say=self._progress.say).planned(
+            self._flakes, None if self._settings.real_secrets_key is not None else make_secrets
+        )
+        hosts, planned = plan.hosts, plan.networks
+        refusal = no_wireguard(plan.owners, kinds, SubprocessRunner())
+        for note in (*plan.notes, *filter(None, [refusal])):
             self._tell_once(note)
-        if keys.tables:
-            # Once more, with the keys that follow from all of them.
-            tables = {members[name]: table for name, table in keys.tables.items()}
-            known = {name: members[name] for name in keys.tables}
-            hosts |= self._evaluated(TunnelFlakes(self._flakes, tables), known, kinds)
         networks = [
             stack.enter_context(cluster_network(network, stack.enter_context(run_directory()).path))
             for network in planned
@@ -222,16 +226,16 @@ class ClusterLaunch:
                 )
                 for name in hosts
             },
-            secrets=keys.secrets,
+            secrets=plan.keys.secrets,
             stack=stack,
+            pct=pct,
         )
-        refusal = self._refusal(owners, kinds)
         machines, plugs = {}, {}
         for name, kind in kinds.items():
             make = self._vm if kind is BackendName.VM else self._container
             machines[name], plugs[name] = make(name, hosts[name], site)
         began_s = time.monotonic()
-        self._boot(list(machines.values()))
+        boot_together(list(machines.values()), site.recall)
         for name, machine in machines.items():
             stack.enter_context(door_of(machine, name))
         for network in networks:
@@ -242,74 +246,25 @@ class ClusterLaunch:
             addresses=addresses_by_host(planned),
             plug=lambda name, connected: plugs[name](connected),
             tunnels=tunnels_of(
-                owners.links,
+                plan.owners.links,
                 machines=machines,
                 networks=networks,
-                addresses=addresses,
+                addresses=plan.addresses,
                 refusal=refusal,
             ),
         )
+        for name in pct:
+            check_address(machines[name], site.places[name][0][1])
         cluster.introduce()
         self._progress.say(
             f"{', '.join(hosts)}: a cluster after {time.monotonic() - began_s:.1f} s"
         )
         return cluster
 
-    def _keys(
-        self,
-        owners: Owners,
-        planned: Sequence[PlannedNetwork],
-        hosts: Mapping[str, HostConfig],
-    ) -> TunnelKeys:
-        """Make keys for the tunnels between members, unless the user's secrets are the real ones."""
-        if self._settings.real_secrets_key is not None or not owners.links:
-            return TunnelKeys(secrets={}, tables={})
-
-        def make(name: str, more: Sequence[GivenSecret]) -> TestSecrets:
-            return secrets_of(hosts[name], self._settings, self._config, more=more)
-
-        return make_keys(owners, planned, hosts, make)
-
-    def _refusal(self, owners: Owners, kinds: Mapping[str, BackendName]) -> str:
-        """Return why no tunnel can come up: containers have this machine's kernel."""
-        inside = {link.end.host for link in owners.links}
-        if not any(kinds[name] is BackendName.CONTAINER for name in inside):
-            return ""
-        if has_wireguard(SubprocessRunner()):
-            return ""
-        refusal = "this machine's kernel, which containers share, has no WireGuard"
-        self._tell_once(f"{', '.join(sorted(inside))}: {refusal}")
-        return refusal
-
     def _tell_once(self, note: str) -> None:
         if note not in self._told:
             self._told.add(note)
             self._progress.say(note)
-
-    def _evaluated(
-        self, flakes: Flakes, members: Mapping[str, HostRef], kinds: Mapping[str, BackendName]
-    ) -> dict[str, HostConfig]:
-        """Evaluate members, as many at once as there is room for."""
-        names = {ref: name for name, ref in members.items()}
-
-        def tell(ref: HostRef) -> None:
-            self._progress.say(f"{names[ref]}: evaluating it as a machine of a cluster")
-
-        found: dict[HostRef, Evaluated] = {}
-        for kind in dict.fromkeys(kinds[name] for name in members):
-            question = Question(
-                backend=_MEMBER if kind is BackendName.VM else kind, option_paths=FURTHER_OPTIONS
-            )
-            refs = [ref for name, ref in members.items() if kinds[name] is kind]
-            found |= evaluate_hosts(flakes, refs, question, say=tell)
-        hosts: dict[str, HostConfig] = {}
-        for name, ref in members.items():
-            failure, host = found[ref].failure, found[ref].config
-            if failure is not None:
-                raise failure
-            assert host is not None
-            hosts[name] = host if kinds[name] is BackendName.VM else container_cards(host)
-        return hosts
 
     def _vm(
         self, name: str, host: HostConfig, site: _Site
@@ -350,9 +305,13 @@ class ClusterLaunch:
             network,
             place,
             root_is_machine_root=self._settings.container_root_is_machine_root,
+            configures_itself=name in site.pct,
         )
         backend: Backend = ContainerBackend(on_event=self._progress.boot, strategy=ports)
-        machine = site.stack.enter_context(Machine(self._spec(name, host, site), backend))
+        spec = self._spec(name, host, site)
+        if given := site.pct.get(name):
+            spec = replace(spec, pct=given, memory_mib=given.memory_mib)
+        machine = site.stack.enter_context(Machine(spec, backend))
         return machine, lambda connected: ports.plug(connected=connected)
 
     def _spec(self, name: str, host: HostConfig, site: _Site) -> MachineSpec:
@@ -371,13 +330,44 @@ class ClusterLaunch:
                 site.secrets.get(name) or secrets_of(host, self._settings, self._config),
                 directory.path,
             ),
+            recall=site.recall,
         )
 
-    def _boot(self, machines: Sequence[Machine]) -> None:
-        """Start all at once, as far as this machine has processors."""
-        with ThreadPoolExecutor(max_workers=min(len(machines), os.cpu_count() or 1)) as pool:
-            for started in [pool.submit(machine.start) for machine in machines]:
-                started.result()
+
+def _given(pct: Mapping[str, str], kinds: Mapping[str, BackendName]) -> dict[str, Pct]:
+    """Read what Proxmox gives members."""
+    for name in pct:
+        if name not in kinds:
+            raise SettingsError(
+                f"pct of {name}: no member of this cluster",
+                remedy=f"its hosts are {', '.join(kinds)}",
+            )
+        if kinds[name] is not BackendName.CONTAINER:
+            raise SettingsError(
+                f"pct of {name}: it is a VM, and Proxmox makes VMs otherwise",
+                remedy=f'have a container: nixos_cluster(..., backend={{"{name}": "container"}}), as root',
+            )
+    return {name: Pct.parse(command, member=name) for name, command in pct.items()}
+
+
+def boot_together(machines: Sequence[Machine], recall: Recall) -> None:
+    """Start all at once, as far as this machine has processors.
+
+    Where one fails, or the run is interrupted, the others are not waited for.
+
+    :param recall: of all of them.
+    """
+    with ThreadPoolExecutor(max_workers=min(len(machines), os.cpu_count() or 1)) as pool:
+        try:
+            under_way = [pool.submit(machine.start) for machine in machines]
+            over = wait(under_way, return_when=FIRST_EXCEPTION).done
+            for started in under_way:
+                if started in over:
+                    started.result()
+        except BaseException:
+            recall.give()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _plug(machine: Machine, connected: bool) -> None:

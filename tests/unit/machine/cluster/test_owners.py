@@ -178,6 +178,13 @@ def test_a_peer_that_is_forgotten_on_the_other_side_is_told() -> None:
     assert "wg0 of b is at its address, and has no peer that is wg0 of a" in found.strangers[0].told
 
 
+def test_who_has_no_peer_for_the_way_back_is_not_taken_for_one() -> None:
+    a = member("a", 1, tunnel("10.1.0.1", peer("X", "10.1.0.0/24")))
+    deaf = member("b", 2, tunnel("10.1.0.2", peer("ELSE", "10.1.0.77/32")))
+    other = member("c", 3, tunnel("10.1.0.3", peer("A", "10.1.0.1/32")))
+    assert links(owners(a, deaf, other)) == {("a", "X"): "c.wg0", ("c", "A"): "a.wg0"}
+
+
 def test_key_that_the_run_cannot_give_is_told() -> None:
     answer = peer("A", "10.1.0.1/32")
     found = owners(*pair(peer("B", "10.1.0.2/32"), answer, config_file="/secret/wg0.conf"))

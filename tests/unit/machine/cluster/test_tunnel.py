@@ -117,6 +117,7 @@ def test_handshake_that_came_to_its_end() -> None:
         HANDSHAKE[:1],  # nobody answers: the key is not theirs
         HANDSHAKE[:2],  # the answer is not believed: the preshared keys differ
         HANDSHAKE[1:],
+        (HANDSHAKE[0], datagram(response(9, 7)), HANDSHAKE[2]),  # answered by who asked
         (*HANDSHAKE[:2], datagram(data(8))),  # under another index
         (datagram(initiation(7)), datagram(response(9, 6), back=True), datagram(data(9))),
         (*HANDSHAKE[:2], datagram(data(9), port=1)),  # another program's port
@@ -139,6 +140,7 @@ def test_what_goes_beside_the_tunnel_in_clear() -> None:
     made: ClusterTunnel = tunnel(*HANDSHAKE, clear, clear, tagged, ordinary, b"", b"\0" * 20)[0]
     assert made.traffic().in_clear == (f"{A} > {INSIDE[1]} on 192.168.7.0/24",)
     assert made.traffic(since_s=4e9).in_clear == ()
+    assert len(tunnel(tagged)[0].traffic().in_clear) == 1
     assert made.traffic(since_s=4e9).handshakes == 0
 
 

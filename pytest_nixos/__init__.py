@@ -47,6 +47,7 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
     from pytest_nixos.machine.base import Machine
     from pytest_nixos.machine.capabilities import BootsFrom, PortState
     from pytest_nixos.machine.cluster.cluster import Cluster
+    from pytest_nixos.machine.cluster.tunnel import ClusterTunnel, TunnelTraffic
     from pytest_nixos.machine.command import CommandResult
     from pytest_nixos.machine.faults.faults import Faults, Hog
     from pytest_nixos.machine.survey import Survey, View
@@ -70,6 +71,7 @@ __all__ = [
     "BuildError",
     "CatalogueError",
     "Cluster",
+    "ClusterTunnel",
     "CommandResult",
     "CommandTimeout",
     "Control",
@@ -116,6 +118,7 @@ __all__ = [
     "SwitchOutcome",
     "TestSecrets",
     "TransportError",
+    "TunnelTraffic",
     "Unit",
     "UnitChanges",
     "UpgradeOutcome",
@@ -146,6 +149,8 @@ _HOME = {
     "DevShell": "nix.dev_shell",
     "ShellVisit": "nix.dev_shell",
     "Cluster": "machine.cluster.cluster",
+    "ClusterTunnel": "machine.cluster.tunnel",
+    "TunnelTraffic": "machine.cluster.tunnel",
     "Flake": "nix.flake",
     "FlakeHost": "nix.flake",
     "NixAnswer": "nix.evaluate",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 
 from pytest_nixos.errors import SettingsError
@@ -34,8 +34,8 @@ __all__ = [
 ]
 
 _PLAIN_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_'-]*")
-# A string of several lines, which stays as it is (none holds another), or a line that is a comment or empty.
-_STRING_OR_NOTHING = re.compile(r"(''(?:''['$\\]|(?!'')[\s\S])*'')|^ *(?:#.*)?\n", re.MULTILINE)
+# A string of several lines, which stays as it is (none holds another); a line that is a comment or empty; what a line is indented by.
+_STRING_OR_NOTHING = re.compile(r"(''(?:''['$\\]|(?!'')[\s\S])*'')|^ *(?:#.*)?\n|^ +", re.MULTILINE)
 _MAX_ARGUMENT_BYTES = 128 * 1024 - 1  # MAX_ARG_STRLEN, execve(2)
 
 
@@ -54,6 +54,8 @@ class Instrumentation:
         ``ssh`` for the host's own, with a key of the user's of that kind; ``none`` for neither.
     :param plain_files: the user gives files that the host's config names.
     :param own_disks: a VM has the disks that its host declares, in place of those of build-vm.
+    :param tunnels: by attribute name of a host: the keys of its WireGuard peers, as
+        ``expressions/tunnels.nix`` wants them.
     :param salt: sets hardware addresses that are made apart from those of another host; the host's
         name unless given.
     """
@@ -67,6 +69,7 @@ class Instrumentation:
     secrets: str = "test"
     plain_files: bool = False
     own_disks: bool = False
+    tunnels: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     salt: str = ""
 
 
@@ -234,8 +237,8 @@ def _names(path: str, what: str, remedy: str) -> tuple[str, ...]:
 
 
 def expression_sources() -> Mapping[str, str]:
-    """Return the text of every ``.nix`` file by name, without comments and empty lines: an argument
-    has room for 128 KiB.
+    """Return the text of every ``.nix`` file by name, without comments, empty lines and
+    indentation: an argument has room for 128 KiB.
     """
     folder = resources.files("pytest_nixos.nix") / "expressions"
     files = sorted(folder.iterdir(), key=lambda entry: entry.name)
@@ -267,7 +270,11 @@ def _request(attr: str, backend: str, instrumentation: Instrumentation) -> dict[
         "backend": backend,
         "snapshot": instrumentation.snapshot,
         "standIn": instrumentation.stand_in,
-        "secrets": {"mode": instrumentation.secrets, "files": instrumentation.plain_files},
+        "secrets": {
+            "mode": instrumentation.secrets,
+            "files": instrumentation.plain_files or attr in instrumentation.tunnels,
+        },
+        "tunnels": instrumentation.tunnels.get(attr),
         "ownDisks": instrumentation.own_disks,
         "instrumentation": {
             "channelScript": instrumentation.channel_script,
@@ -285,9 +292,12 @@ def _expression(main: str, request: Mapping[str, object], delta: str, *, needs: 
   safe = (
 {source["safe.nix"]}
   );
+  tunnels = (
+{source["tunnels.nix"]}
+  ) {{ inherit safe; wanted = request.tunnels; }};
   facts = (
 {source["facts.nix"]}
-  ) {{ inherit safe; paths = request.facts; }};
+  ) {{ inherit safe; paths = request.facts; tunnelsOf = tunnels.of; }};
   instrumentation = variant: (
 {source["instrumentation.nix"]}
   ) (request.instrumentation // variant);
@@ -312,7 +322,7 @@ def _expression(main: str, request: Mapping[str, object], delta: str, *, needs: 
   machineOf = (
 {source["machine.nix"]}
   ) {{
-    inherit safe instrumentation delta saving testSecrets cardsOf declaredDisks;
+    inherit safe instrumentation delta saving testSecrets cardsOf declaredDisks tunnels;
     inherit (request) backend standIn ownDisks;
   }};
   withSpecialisation = (

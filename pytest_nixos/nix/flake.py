@@ -463,7 +463,7 @@ class Flakes:
 
     def __init__(self, nix: Nix, instrumentation: Instrumentation) -> None:
         self.nix = nix
-        self._instrumentation = instrumentation
+        self.instrumentation = instrumentation
         self._opened: dict[FlakeRef, Flake] = {}
 
     def forget(self) -> None:
@@ -485,7 +485,7 @@ class Flakes:
 
                 kind = FileHosts
             same = self.of(FlakeRef(ref.url)) if isinstance(ref, HomesRef) else None
-            self._opened[ref] = kind(ref, self.nix, self._instrumentation, same)
+            self._opened[ref] = kind(ref, self.nix, self.instrumentation, same)
         return self._opened[ref]
 
     def salted(self, salt: str) -> Flakes:
@@ -493,7 +493,7 @@ class Flakes:
 
         :param salt: sets the addresses apart, see :class:`Instrumentation`.
         """
-        return Flakes(self.nix, replace(self._instrumentation, salt=salt))
+        return Flakes(self.nix, replace(self.instrumentation, salt=salt))
 
 
 def _image_question(name: str) -> Mapping[str, object]:

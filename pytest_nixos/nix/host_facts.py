@@ -31,6 +31,7 @@ from pytest_nixos.nix.declared import (
 )
 from pytest_nixos.nix.declared_cards import Card
 from pytest_nixos.nix.declared_secrets import Secrets
+from pytest_nixos.nix.declared_tunnels import Tunnel, parse_tunnels
 from pytest_nixos.nix.definitions import Definitions
 from pytest_nixos.nix.differences import differences, sub_path
 from pytest_nixos.nix.refs import HomesRef, HostRef, NixosTestRef
@@ -191,6 +192,15 @@ class HostConfig:
         Fact(path="boot.swraid", parse=SoftwareRaid.parse, compared=False),
     ] = None
     crypttab: Annotated[str, Fact(path="environment.etc.crypttab", absent="", compared=False)] = ""
+    tunnels: Annotated[
+        tuple[Tunnel, ...],
+        Fact(
+            path="networking.wireguard.interfaces",
+            parse=parse_tunnels,
+            absent=(),
+            compared=False,
+        ),
+    ] = ()
     disko: Annotated[
         Mapping[str, Json],
         Fact(path="disko.devices", absent=MappingProxyType({}), compared=False),

@@ -313,7 +313,7 @@ class PreparedFlakes(Flakes):
     def of(self, ref: FlakeRef) -> Flake:
         if ref not in self._opened:
             hosts = {host.host: host for host in self._hosts if host.ref.flake == ref}
-            self._opened[ref] = _PreparedFlake(ref, self.nix, self._instrumentation, hosts)
+            self._opened[ref] = _PreparedFlake(ref, self.nix, self.instrumentation, hosts)
         return self._opened[ref]
 
     def salted(self, salt: str) -> Flakes:  # noqa: ARG002 - what was evaluated stays as it is

@@ -245,5 +245,5 @@ class RecordedFlakes(Flakes):
         if ref not in self._opened:
             hosts = self.recording.manifest.hosts.values()
             below = next((files.below for files in hosts if files.flake == ref.url), "")
-            self._opened[ref] = _RecordedFlake(ref, self.nix, self._instrumentation, below=below)
+            self._opened[ref] = _RecordedFlake(ref, self.nix, self.instrumentation, below=below)
         return self._opened[ref]

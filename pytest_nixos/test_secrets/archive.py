@@ -33,6 +33,7 @@ __all__ = ["GUEST_DIRECTORY", "TestSecrets", "make_secrets", "secret_cache"]
 GUEST_DIRECTORY = "/run/pytest-nixos-secrets"
 
 _FORMAT = 1
+_NETWORKD_USER = "systemd-network"
 _ESCAPE = "surrogateescape"
 
 
@@ -44,6 +45,7 @@ class TestSecrets:
         the secrets are the real ones.
     :param files: plain files: path to (owner or ``-``, content).
     :param real: whether the host's own secrets are decrypted, with a key of the user's.
+    :param given: names and paths whose content is the user's.
     :param keepable: whether nothing in it is the user's, so that a machine state that holds it may
         be saved.
     """
@@ -56,6 +58,7 @@ class TestSecrets:
     files: Mapping[str, tuple[str, str]] = field(repr=False)
     real: bool
     keepable: bool
+    given: frozenset[str] = frozenset()
 
     @property
     def is_empty(self) -> bool:
@@ -89,6 +92,32 @@ class TestSecrets:
 
         value = self.values.get(_name(secret))
         return () if value is None else leaves(value)
+
+    def at(self, path: str) -> str | None:
+        """Return the text of the secret or plain file at a path of the guest; ``None`` where it is
+        no single text, or there is nothing.
+        """
+        for secret in self.secrets:
+            if secret.path == path:
+                texts = self.texts_of(secret)
+                return texts[0] if len(texts) == 1 else None
+        return self.files[path][1] if path in self.files else None
+
+    def is_given(self, path: str) -> bool:
+        """Whether the user gave what lies at a path of the guest."""
+        names = {secret.name for secret in self.secrets if secret.path == path}
+        return not self.given.isdisjoint({path, *names})
+
+    def with_text(self, path: str, text: str) -> TestSecrets:
+        """Return the same with another text at a path that :meth:`at` knows."""
+        for secret in self.secrets:
+            if secret.path == path:
+                name = _name(secret)
+                return replace(
+                    self, values={**self.values, name: _in_place(self.values[name], text)}
+                )
+        owner, _ = self.files[path]
+        return replace(self, files={**self.files, path: (owner, text)})
 
     def rotated(self, host: HostConfig) -> TestSecrets:
         """Return other values for the same secrets under the same key."""
@@ -196,6 +225,7 @@ def make_secrets(
         files={path: (owner, text) for path, (owner, text) in known["files"].items()},
         real=real is not None,
         keepable=keepable,
+        given=frozenset(texts),
     )
 
 
@@ -232,12 +262,23 @@ def _content(source: str) -> str:
 
 
 def _owner(host: HostConfig, path: str) -> str:
-    """Return who reads a plain file: the account of the unit that names it, else root."""
+    """Return who reads a plain file: networkd for a tunnel of its own, the account of the unit that
+    names it, else root.
+    """
+    if any(tunnel.is_networkd and path in tunnel.files for tunnel in host.tunnels):
+        return _NETWORKD_USER
     for unit in host.units.values():
         users = unit.setting("Service", "User")
         if names_path(unit, path) and users and users[-1] in host.users:
             return users[-1]
     return "-"
+
+
+def _in_place(value: Any, text: str) -> Any:
+    """Return a secret's tree of one text with another one in its place."""
+    if isinstance(value, dict):
+        return {name: _in_place(below, text) for name, below in value.items()}
+    return text
 
 
 def _name(secret: Secret) -> str:

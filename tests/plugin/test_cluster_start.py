@@ -99,7 +99,7 @@ def _launch(kind: type[ClusterLaunch], backend: BackendName | None = None) -> Cl
     run = {"a": OWN, "b": OTHER, "c": OTHER, "/third#d": FlakeRef("/third")}
     return kind(
         cast("Any", FakeFlakes()),
-        cast("Any", SimpleNamespace(backend=backend)),
+        cast("Any", SimpleNamespace(backend=backend, real_secrets_key=None)),
         own=OWN,
         hosts={key: HostRef(flake, key.rpartition("#")[2]) for key, flake in run.items()},
         cwd=Path("/somewhere/else"),

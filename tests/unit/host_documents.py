@@ -74,6 +74,7 @@ FACTS: dict[str, Any] = {
     "luks_devices": fact(["crypt"]),
     "swraid": fact(None),
     "crypttab": fact(""),
+    "tunnels": fact([]),
     "disko": fact({}),
     "luks": fact(
         {

@@ -32,6 +32,7 @@
   ./modules/networking/firewall.nix
   ./modules/networking/dhcp.nix
   ./modules/networking/networkd.nix
+  ./modules/networking/wireguard.nix
   ./modules/security/wrappers.nix
   ./modules/security/pam.nix
   ./modules/security/doas-polkit.nix

@@ -59,6 +59,11 @@ let
         // lib.genAttrs [ "iptables" "ip6tables" "iptables-nft" "ip6tables-nft" "xtables-nft-multi" ] (_: "sbin/xtables-nft-multi")
         // lib.genAttrs [ "iptables-legacy" "ip6tables-legacy" ] (_: "sbin/xtables-legacy-multi")) "";
     tzdata = runCommand "tzdata" { } "mkdir -p $out/share; ln -s $debian/usr/share/zoneinfo $out/share/zoneinfo";
+    # A script that Debian starts by /bin/bash, which no guest has.
+    wireguard-tools = package "wireguard-tools" [ "wg" ] { } ''
+      sed "1s,.*,#!${pkgs.bash}/bin/bash," $debian/usr/bin/wg-quick > $out/bin/wg-quick
+      chmod 0555 $out/bin/wg-quick
+    '';
     cacert = runCommand "nss-cacert" { } ''
       mkdir -p $out/etc/ssl/certs
       cat $debian/usr/share/ca-certificates/mozilla/*.crt > $out/etc/ssl/certs/ca-bundle.crt

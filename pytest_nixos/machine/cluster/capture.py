@@ -39,6 +39,12 @@ class Capture:
             while self._bytes > self._most_bytes:
                 self._bytes -= len(self._frames.popleft()[1])
 
+    def frames(self, *, since_s: float = 0.0) -> tuple[bytes, ...]:
+        """Return the frames that were sent since then, seconds since 1970."""
+        since_ns = int(since_s * _NS)
+        with self._lock:
+            return tuple(frame for at_ns, frame in self._frames if at_ns >= since_ns)
+
     def to_bytes(self) -> bytes:
         """Return the file's content."""
         with self._lock:

@@ -17,6 +17,7 @@ from pytest_nixos.machine.base import Machine
 from pytest_nixos.machine.cluster.faults import NetworkFaults
 from pytest_nixos.machine.cluster.network import ClusterNetwork
 from pytest_nixos.machine.cluster.plan import Place
+from pytest_nixos.machine.cluster.tunnel import ClusterTunnel
 
 __all__ = ["Cluster", "Plug"]
 
@@ -53,6 +54,7 @@ class Cluster(Mapping[str, Machine]):
         *,
         addresses: Mapping[str, IPv4Address],
         plug: Plug,
+        tunnels: Sequence[ClusterTunnel] = (),
     ) -> None:
         self._machines = dict(machines)
         self._networks = {network.name: network for network in networks}
@@ -60,6 +62,8 @@ class Cluster(Mapping[str, Machine]):
         self._plug = plug
         #: Names that had to be added to a machine's ``/etc/hosts``, by host.
         self.added_names: dict[str, tuple[str, ...]] = {}
+        #: WireGuard tunnels between the members.
+        self.tunnels = tuple(tunnels)
         #: Trouble between the members.
         self.faults = NetworkFaults(self._machines, networks, reaches=self._reaches)
 
@@ -129,6 +133,28 @@ class Cluster(Mapping[str, Machine]):
         """
         name = network or next(iter(self._networks))
         return self._networks[name].capture.write(path)
+
+    def tunnel(self, one: str, other: str, *, interface: str | None = None) -> ClusterTunnel:
+        """Return the WireGuard tunnel between two machines.
+
+        :param interface: name of it at one of them, where they have several.
+        :raises MachineError: if there is none, or several.
+        """
+        found = [
+            tunnel
+            for tunnel in self.tunnels
+            if {end.host for end in tunnel.ends} == {one, other}
+            and (interface is None or interface in [end.tunnel.name for end in tunnel.ends])
+        ]
+        if len(found) != 1:
+            known = ", ".join(tunnel.name for tunnel in self.tunnels) or "none"
+            kind = "no" if not found else "more than one"
+            raise MachineError(
+                f"{one} and {other} have {kind} WireGuard tunnel"
+                + (f" by the interface {interface}" if interface else ""),
+                remedy=f"name one of this cluster: {known}",
+            )
+        return found[0]
 
     def introduce(self) -> None:
         """Let every machine find the others by name."""

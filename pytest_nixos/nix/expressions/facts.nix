@@ -4,7 +4,9 @@
 #
 # Attributes of a value are named as the options are, so that a difference can be told by its option path. Written with builtins alone,
 # against options of nixpkgs 22.05 to 26.05; an option that a release lacks is null.
-{ safe, paths }:
+#
+# tunnelsOf: what tunnels.nix reads of a config.
+{ safe, paths, tunnelsOf }:
 config:
 let
   inherit (safe) fact get text;
@@ -112,6 +114,8 @@ let
   };
   template = name: value: attributeTexts [ "path" "owner" "uid" "group" "gid" "mode" ] value // { inherit name; };
 
+  tunnels = tunnelsOf config;
+
   # Which file an option names, and what has to be in it.
   use = option: kind: path: { inherit option kind path; };
   ofWireguard =
@@ -137,6 +141,11 @@ let
     ]
     ++ ofWireguard "networking.wireguard.interfaces" (at [ "networking" "wireguard" "interfaces" ] { })
     ++ ofWireguard "networking.wg-quick.interfaces" (at [ "networking" "wg-quick" "interfaces" ] { })
+    ++ builtins.concatMap (
+      tunnel:
+      [ (use "systemd.network.netdevs (${tunnel.name})" "wireguard-key" tunnel.keyFile) ]
+      ++ map (peer: use "systemd.network.netdevs (${tunnel.name})" "wireguard-preshared-key" peer.presharedFile) tunnel.peers
+    ) (builtins.filter (tunnel: tunnel.tree == "systemd.network.netdevs") tunnels)
     ++ builtins.concatMap (key: [
       (use "services.openssh.hostKeys" (if attributeText key "type" == "rsa" then "ssh-rsa-key" else "ssh-key") (
         attributeText key "path"
@@ -226,6 +235,8 @@ let
       age = named ageSecret [ "age" "secrets" ];
       uses = builtins.filter (used: used.path != "") secretUses;
     };
+
+    tunnels = fact tunnels;
 
     firewall = fact (ports firewall // {
       enable = firewall.enable or false;

@@ -6,6 +6,7 @@
 # delta: module for either, {} for none.
 # saving: what store-image.nix says about VMs.  cardsOf: what cards.nix makes of the host's config.
 # testSecrets: what test-secrets.nix makes of a host.
+# tunnels: its `module` gives a member of a cluster test keys for WireGuard.
 # declaredDisks: what declared-disks.nix makes of a host; ownDisks: whether it was asked for.
 {
   safe,
@@ -18,6 +19,7 @@
   cardsOf,
   declaredDisks,
   ownDisks,
+  tunnels,
 }:
 host:
 let
@@ -139,6 +141,7 @@ let
             inherit host;
             container = false;
           })
+          tunnels.module
           delta
         ]
         ++ (if variant == "vmVariant" then [ (declaredDisks host) ] else [ ])
@@ -199,6 +202,7 @@ let
         inherit host;
         container = true;
       })
+      tunnels.module
       delta
     ]
     ++ sharedPackages [ ];

@@ -23,10 +23,11 @@ from pytest_nixos.local.timing import Recall
 from pytest_nixos.machine.base import Backend, Machine, MachineSpec, NetworkCard
 from pytest_nixos.machine.capabilities import Pluggable
 from pytest_nixos.machine.cluster.cluster import Cluster
-from pytest_nixos.machine.cluster.container_port import ContainerPorts, container_cards
+from pytest_nixos.machine.cluster.container_port import ContainerPorts
 from pytest_nixos.machine.cluster.network import ClusterNetwork, cluster_network, port_name
-from pytest_nixos.machine.cluster.pct_member import check_address, pct_card
-from pytest_nixos.machine.cluster.plan import Place, addresses_by_host, plan_networks
+from pytest_nixos.machine.cluster.pct_member import check_address
+from pytest_nixos.machine.cluster.plan import Place, addresses_by_host
+from pytest_nixos.machine.cluster.tunnel import tunnels_of
 from pytest_nixos.machine.container.backend import ContainerBackend
 from pytest_nixos.machine.memory_needs import plan_memory
 from pytest_nixos.machine.pct import Pct
@@ -34,19 +35,18 @@ from pytest_nixos.machine.vm.argv import card_socket
 from pytest_nixos.nix.flake import Flakes
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.refs import FlakeRef, HostRef, HostSelection
-from pytest_nixos.nix.schedule import Evaluated, Question, evaluate_hosts
 from pytest_nixos.plugin.declared_options import NetworkUse, SnapshotUse
-from pytest_nixos.plugin.evaluate import FURTHER_OPTIONS
 from pytest_nixos.plugin.machines.launch import bundled_backend, door_of
+from pytest_nixos.plugin.machines.members import Members, no_wireguard
 from pytest_nixos.plugin.machines.secrets import archived, secrets_of
 from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.progress import Progress
+from pytest_nixos.test_secrets.archive import TestSecrets
+from pytest_nixos.test_secrets.given import GivenSecret
 
 __all__ = ["ClusterLaunch", "boot_together"]
 
 _FEWEST = 1
-#: A VM with the host's own network cards, for Nix.
-_MEMBER = "member"
 _KINDS = (BackendName.VM, BackendName.CONTAINER)
 
 
@@ -55,11 +55,13 @@ class _Site:
     """Where the members of one cluster stand.
 
     :param places: of each card of a host, with its network, by attribute name.
+    :param secrets: of those members that have tunnels to others.
     :param recall: ends the start of all.
     :param pct: what Proxmox gives containers, by name.
     """
 
     places: Mapping[str, Sequence[tuple[ClusterNetwork, Place]]]
+    secrets: Mapping[str, TestSecrets] = field(repr=False)
     stack: ExitStack
     recall: Recall = field(default_factory=Recall)
     pct: Mapping[str, Pct] = field(default_factory=dict)
@@ -95,6 +97,7 @@ class ClusterLaunch:
         self._progress = progress
         self._started_at_s = started_at_s
         self._pacer = Pacer()
+        self._told: set[str] = set()
         self._stack = ExitStack()
         self._clusters: dict[frozenset[tuple[str, HostRef, BackendName, Pct | None]], Cluster] = {}
 
@@ -196,9 +199,16 @@ class ClusterLaunch:
         pct: Mapping[str, Pct],
         stack: ExitStack,
     ) -> Cluster:
-        hosts = self._evaluated(members, kinds)
-        hosts |= {name: pct_card(hosts[name], given) for name, given in pct.items()}
-        planned = plan_networks(hosts)
+        def make_secrets(host: HostConfig, more: Sequence[GivenSecret]) -> TestSecrets:
+            return secrets_of(host, self._settings, self._config, more=more)
+
+        plan = Members(refs=members, kinds=kinds, pct=pct, say=self._progress.say).planned(
+            self._flakes, None if self._settings.real_secrets_key is not None else make_secrets
+        )
+        hosts, planned = plan.hosts, plan.networks
+        refusal = no_wireguard(plan.owners, kinds, SubprocessRunner())
+        for note in (*plan.notes, *filter(None, [refusal])):
+            self._tell_once(note)
         networks = [
             stack.enter_context(cluster_network(network, stack.enter_context(run_directory()).path))
             for network in planned
@@ -216,6 +226,7 @@ class ClusterLaunch:
                 )
                 for name in hosts
             },
+            secrets=plan.keys.secrets,
             stack=stack,
             pct=pct,
         )
@@ -234,6 +245,13 @@ class ClusterLaunch:
             networks,
             addresses=addresses_by_host(planned),
             plug=lambda name, connected: plugs[name](connected),
+            tunnels=tunnels_of(
+                plan.owners.links,
+                machines=machines,
+                networks=networks,
+                addresses=plan.addresses,
+                refusal=refusal,
+            ),
         )
         for name in pct:
             check_address(machines[name], site.places[name][0][1])
@@ -243,37 +261,10 @@ class ClusterLaunch:
         )
         return cluster
 
-    def _evaluated(
-        self, members: Mapping[str, HostRef], kinds: Mapping[str, BackendName]
-    ) -> dict[str, HostConfig]:
-        """Evaluate all members, as many at once as there is room for."""
-        names = {ref: name for name, ref in members.items()}
-        count = Counter(ref.attr for ref in names)
-
-        def tell(ref: HostRef) -> None:
-            self._progress.say(f"{names[ref]}: evaluating it as a machine of a cluster")
-
-        found: dict[HostRef, Evaluated] = {}
-        for kind in dict.fromkeys(kinds.values()):
-            question = Question(
-                backend=_MEMBER if kind is BackendName.VM else kind, option_paths=FURTHER_OPTIONS
-            )
-            refs = [ref for name, ref in members.items() if kinds[name] is kind]
-            alone = [ref for ref in refs if count[ref.attr] == 1]
-            found |= evaluate_hosts(self._flakes, alone, question, say=tell)
-            for ref in refs:
-                if ref not in found:
-                    # Hardware addresses are made of the host's name, which another one has too.
-                    flakes = self._flakes.salted(names[ref])
-                    found |= evaluate_hosts(flakes, [ref], question, say=tell)
-        hosts: dict[str, HostConfig] = {}
-        for name, ref in members.items():
-            failure, host = found[ref].failure, found[ref].config
-            if failure is not None:
-                raise failure
-            assert host is not None
-            hosts[name] = host if kinds[name] is BackendName.VM else container_cards(host)
-        return hosts
+    def _tell_once(self, note: str) -> None:
+        if note not in self._told:
+            self._told.add(note)
+            self._progress.say(note)
 
     def _vm(
         self, name: str, host: HostConfig, site: _Site
@@ -284,7 +275,7 @@ class ClusterLaunch:
         it boots apart from them and meets them when all are up.
         """
         apart = self._settings.snapshot is not SnapshotUse.OFF
-        spec = self._spec(host, site)
+        spec = self._spec(name, host, site)
         cards = []
         for network, place in site.places[name]:
             path = card_socket(spec.run_dir, place.number)
@@ -317,13 +308,13 @@ class ClusterLaunch:
             configures_itself=name in site.pct,
         )
         backend: Backend = ContainerBackend(on_event=self._progress.boot, strategy=ports)
-        spec = self._spec(host, site)
+        spec = self._spec(name, host, site)
         if given := site.pct.get(name):
             spec = replace(spec, pct=given, memory_mib=given.memory_mib)
         machine = site.stack.enter_context(Machine(spec, backend))
         return machine, lambda connected: ports.plug(connected=connected)
 
-    def _spec(self, host: HostConfig, site: _Site) -> MachineSpec:
+    def _spec(self, name: str, host: HostConfig, site: _Site) -> MachineSpec:
         directory = site.stack.enter_context(run_directory())
         system = self._flakes.of(host.ref.flake).build(
             host, gc_root=directory.path / "system", on_progress=self._progress.build
@@ -335,7 +326,10 @@ class ClusterLaunch:
             run_dir=directory.path,
             boot_timeout_s=pace.limit(self._settings.boot_timeout_s),
             pace=pace,
-            secrets=archived(secrets_of(host, self._settings, self._config), directory.path),
+            secrets=archived(
+                site.secrets.get(name) or secrets_of(host, self._settings, self._config),
+                directory.path,
+            ),
             recall=site.recall,
         )
 

@@ -4,6 +4,7 @@ made.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,18 @@ from pytest_nixos.machine.base import SecretArchive
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.plugin.options import Settings
 from pytest_nixos.test_secrets.archive import TestSecrets, make_secrets, secret_cache
+from pytest_nixos.test_secrets.given import GivenSecret
 
 __all__ = ["archived", "secrets_of"]
 
 
-def secrets_of(host: HostConfig, settings: Settings, config: Any) -> TestSecrets:
+def secrets_of(
+    host: HostConfig, settings: Settings, config: Any, *, more: Sequence[GivenSecret] = ()
+) -> TestSecrets:
     """Make the secrets of a host's machines.
 
     :param config: pytest's, whose hooks are asked.
+    :param more: plain files that its machine needs beside what the user gives.
     :raises NixosError: if a value is given for what is not declared, or a secret's own file cannot
         be what it is declared to be.
     """
@@ -28,7 +33,7 @@ def secrets_of(host: HostConfig, settings: Settings, config: Any) -> TestSecrets
         offered |= {name: v.encode() if isinstance(v, str) else bytes(v) for name, v in values}
     return make_secrets(
         host,
-        given=settings.secrets,
+        given=(*settings.secrets, *more),
         offered=offered,
         real=settings.real_secrets_key,
         cache=secret_cache(most_age_s=settings.cache_limits.most_age_s),

@@ -1,4 +1,5 @@
 import json
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,7 @@ def test_data_travels_as_json_text_that_nix_cannot_interpolate() -> None:
         "snapshot": False,
         "standIn": False,
         "secrets": {"mode": "test", "files": False},
+        "tunnels": None,
         "ownDisks": False,
         "instrumentation": {
             "channelScript": evil.channel_script,
@@ -93,9 +95,8 @@ def test_500_options_fit() -> None:
 
 
 def test_every_reader_of_the_expression_is_for_a_fact_that_is_declared() -> None:
-    body = (
-        expression_sources()["facts.nix"].rpartition("  readers = {\n")[2].partition("\n  };\n")[0]
-    )
+    text = (resources.files("pytest_nixos.nix") / "expressions" / "facts.nix").read_text()
+    body = text.rpartition("  readers = {\n")[2].partition("\n  };\n")[0]
     named = {line.partition(" =")[0].strip() for line in body.splitlines() if line[4:5].isalpha()}
     assert named
     assert named <= set(host_facts())

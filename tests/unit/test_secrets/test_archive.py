@@ -16,6 +16,7 @@ from pytest_nixos.nix.declared_secrets import Secret, SecretModule, Secrets, Sec
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.test_secrets.archive import TestSecrets, make_secrets
 from pytest_nixos.test_secrets.given import GivenSecret, RealKey, check_declared
+from pytest_nixos.test_secrets.kind import Kind
 from pytest_nixos.test_secrets.sops_file import NotSops, lengths_of, written
 from pytest_nixos.test_secrets.values import SecretError
 from tests.unit.standards.samples import host_config, sample_unit
@@ -195,3 +196,16 @@ def test_the_cache_holds_no_object_that_json_cannot(tmp_path: Path) -> None:
     made = make_secrets(host(sops("a"), age("b")), cache=EvaluationCache(directory=tmp_path / "c"))
     (kept,) = (tmp_path / "c").glob("*.json")
     assert json.loads(kept.read_text())["content"]["values"] == made.values
+
+
+def test_text_at_a_path_is_read_and_replaced() -> None:
+    kinds = [GivenSecret(host="", name="/etc/wg.key", kind=Kind.WIREGUARD_KEY)]
+    made = make_secrets(host(sops("a", key="b/c"), age("d")), given=kinds, offered={"d": b"mine"})
+    for path in ("/run/secrets/a", "/run/agenix/d", "/etc/wg.key"):
+        other = made.with_text(path, "another")
+        assert (made.at(path), other.at(path)) == (made.at(path), "another")
+        assert made.at(path) not in (None, "another")
+        assert other.digest != made.digest
+    assert made.with_text("/run/secrets/a", "x").values["sops:a"] == {"b": {"c": "x"}}
+    assert [made.is_given(p) for p in ("/run/agenix/d", "/run/secrets/a")] == [True, False]
+    assert made.at("/nowhere") is None

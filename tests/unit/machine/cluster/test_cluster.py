@@ -15,11 +15,13 @@ import pytest
 
 from checks.nats.client import NatsClient, NatsError
 from checks.nats.members import credentials, members, monitor_port
+from pytest_nixos.errors import MachineError
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.cluster.cluster import Cluster
 from pytest_nixos.machine.cluster.container_port import join_argv, port_argv
 from pytest_nixos.machine.network.dhcp import Lease, answer
 from pytest_nixos.nix.flake import FlakeHost
+from tests.unit.machine.cluster.test_tunnel import tunnel
 from tests.unit.machine.network.test_dhcp import DISCOVER, LEASE, message
 
 
@@ -192,3 +194,20 @@ def test_no_nats_server() -> None:
     server = Server((b"", b"SSH-2.0-OpenSSH\r\n"))
     with NatsClient(server.client, {}) as client, pytest.raises(NatsError, match="no NATS server"):
         client.open(Deadline.after(5))
+
+
+def test_tunnel_is_found_by_its_members_and_interface() -> None:
+    made, machines = tunnel()
+    cluster = Cluster(
+        cast("Any", machines), (), addresses={}, plug=lambda _name, _up: None, tunnels=[made]
+    )
+    assert cluster.tunnel("b", "a") is made
+    assert cluster.tunnel("a", "b", interface="wg0") is made
+    with pytest.raises(MachineError, match=r"a and b have no WireGuard tunnel by .* wg1") as err:
+        cluster.tunnel("a", "b", interface="wg1")
+    assert "wg0 of a - wg0 of b" in err.value.remedy
+    twice = Cluster(
+        cast("Any", machines), (), addresses={}, plug=lambda _name, _up: None, tunnels=[made, made]
+    )
+    with pytest.raises(MachineError, match="more than one"):
+        twice.tunnel("a", "b")

@@ -21,7 +21,7 @@ let
       extraConfig = mkOption { type = types.lines; default = ""; };
     };
   };
-  netdev = { options = { enable = mkOption { type = types.bool; default = true; }; netdevConfig = section; vlanConfig = section; extraConfig = mkOption { type = types.lines; default = ""; }; }; };
+  netdev = { options = { enable = mkOption { type = types.bool; default = true; }; netdevConfig = section; vlanConfig = section; wireguardConfig = section; wireguardPeers = mkOption { type = types.listOf (types.attrsOf value); default = [ ]; }; extraConfig = mkOption { type = types.lines; default = ""; }; }; };
   link = { options = { enable = mkOption { type = types.bool; default = true; }; matchConfig = section; linkConfig = section; extraConfig = mkOption { type = types.lines; default = ""; }; }; };
   show = v: if v == true then "yes" else if v == false then "no" else toString v;
   lines = settings: lib.concatStrings (lib.mapAttrsToList (name: v: lib.concatMapStrings (one: "${name}=${show one}\n") (lib.toList v)) settings);
@@ -46,6 +46,6 @@ in
     systemd.additionalUpstreamSystemUnits = [ "systemd-networkd.service" "systemd-networkd.socket" ];
     systemd.services.systemd-networkd = { wantedBy = [ "multi-user.target" ]; overrideStrategy = "asDropin"; path = lib.mkForce [ ]; };
     environment.etc = lib.mapAttrs' (name: n: lib.nameValuePair "systemd/network/${name}.network" { text = render n; }) (lib.filterAttrs (_: n: n.enable) cfg.networks)
-      // lib.mapAttrs' (name: n: lib.nameValuePair "systemd/network/${name}.netdev" { text = part "NetDev" (lines n.netdevConfig) + part "VLAN" (lines n.vlanConfig) + n.extraConfig; }) (lib.filterAttrs (_: n: n.enable) cfg.netdevs);
+      // lib.mapAttrs' (name: n: lib.nameValuePair "systemd/network/${name}.netdev" { text = part "NetDev" (lines n.netdevConfig) + part "VLAN" (lines n.vlanConfig) + part "WireGuard" (lines n.wireguardConfig) + lib.concatMapStrings (peer: part "WireGuardPeer" (lines peer)) n.wireguardPeers + n.extraConfig; }) (lib.filterAttrs (_: n: n.enable) cfg.netdevs);
   })];
 }

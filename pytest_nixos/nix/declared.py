@@ -351,6 +351,7 @@ class LuksDevice:
     :param key_file: where stage 1 reads its key, ``""`` where it asks for a passphrase.
     :param header: where its header lies, ``""`` for on the device.
     :param headless: it has no key file, and nobody may be asked for a passphrase.
+    :param options: of its line in crypttab(5), those of ``crypttabExtraOpts`` where stage 1 reads them.
     """
 
     name: str
@@ -358,6 +359,7 @@ class LuksDevice:
     key_file: str = ""
     header: str = ""
     headless: bool = False
+    options: tuple[str, ...] = ()
 
     @classmethod
     def parse_all(cls, entries: Mapping[str, Mapping[str, Json]]) -> dict[str, Self]:
@@ -369,6 +371,7 @@ class LuksDevice:
                 key_file=data["keyFile"],
                 header=data["header"],
                 headless=data["headless"] and not data["keyFile"],
+                options=tuple(data["options"]),
             )
             for key, data in entries.items()
         }

@@ -83,6 +83,7 @@ class HostConfig:
         empty where the host does not use it.
     :param own_disks: whether the machine has the disks that the host declares, and not those of
         ``build-vm``.
+    :param machine_tpm: whether the machine has a TPM (``virtualisation.tpm.enable``).
     :param initrd_text: commands and units of stage 1 that may name devices.
     :param machine_file_systems: what the machine mounts in place of `file_systems`, ``None`` if
         that is not known; `machine_swap_devices` likewise.
@@ -173,6 +174,7 @@ class HostConfig:
     cards: tuple[Card, ...] = ()
     orphan_vlans: tuple[str, ...] = ()
     own_disks: bool = False
+    machine_tpm: bool = False
     swap: Annotated[
         tuple[SwapDevice, ...],
         Fact(path="swapDevices", parse=SwapDevice.parse_all, absent=(), compared=False),
@@ -284,6 +286,7 @@ def parse_host_config(
         machine_file_systems=_value(host_facts()["file_systems"], in_machine.get("file_systems")),
         machine_swap_devices=_value(host_facts()["swap_devices"], in_machine.get("swap_devices")),
         own_disks=bool(document.get("ownDisks")),
+        machine_tpm=bool(document.get("tpm")),
         derivation=document["derivation"],
         output=document["output"],
         toplevel=document["toplevel"],

@@ -79,6 +79,22 @@ FLAKE = """{
         fileSystems."/vault" = { device = "/dev/mapper/vault"; fsType = "ext4"; };
         swapDevices = [ { device = "/dev/pool/swap"; } ];
       };
+      sealed = {
+        boot.initrd.luks.devices.inner = { device = "/dev/pool/secret"; preLVM = false; };
+        environment.etc.crypttab.text = "vault PARTLABEL=vault - tpm2-device=auto";
+        fileSystems."/" = { device = "/dev/disk/by-partlabel/root"; fsType = "ext4"; };
+        fileSystems."/secret" = { device = "/dev/mapper/inner"; fsType = "ext4"; };
+        fileSystems."/vault" = { device = "/dev/mapper/vault"; fsType = "ext4"; };
+      };
+      measured = {
+        boot.initrd.systemd.enable = true;
+        boot.initrd.luks.devices.cryptroot = {
+          device = "/dev/disk/by-partlabel/root";
+          crypttabExtraOpts = [ "tpm2-device=auto" "tpm2-pcrs=0+7" ];
+        };
+        security.tpm2.enable = true;
+        fileSystems."/" = { device = "/dev/mapper/cryptroot"; fsType = "ext4"; };
+      };
       loader = {
         fileSystems."/" = { device = "/dev/disk/by-label/rootfs"; fsType = "ext4"; };
         boot.loader.systemd-boot.enable = true;
@@ -152,6 +168,16 @@ def test_luks_devices_stay_and_their_layout_follows_from_the_evaluated_host(fold
     assert layout_of(host).key_files == ("/keys/data",)
 
 
+@pytest.mark.skipif(not NIXPKGS, reason="the stand-in has no systemd in its initrd")
+def test_a_vm_whose_stage_1_unlocks_by_tpm_has_one(folder: Path) -> None:
+    host = evaluated(folder, "measured")
+
+    assert host.machine_tpm
+    assert layout_of(host).words == "vda: luks by TPM (ext4); sizes are chosen"
+    assert "TPM" in host.snapshot_refusal or host.snapshot_refusal == "it was not asked for"
+    assert not evaluated(folder, "measured", own_disks=False).machine_tpm
+
+
 @boots
 @pytest.mark.parametrize(
     ("host", "mounts"),
@@ -199,6 +225,14 @@ def test_layers_of_every_kind_are_booted_and_survive_what_befalls_disks(
         ("failed", "both")
     ], ran[-9000:]
     assert "3 passed" in ran, ran[-9000:]
+
+
+@boots
+def test_a_tpm_unlocks_until_a_pcr_has_another_value(folder: Path, tmp_path: Path) -> None:
+    shutil.copy(Path(__file__).parent / "on_guest" / "guest_sealed.py", tmp_path / "test_sealed.py")
+    ran = _pytest(folder, "sealed", tmp_path / "report.json", str(tmp_path))
+
+    assert "1 passed" in ran, ran[-9000:]
 
 
 @boots

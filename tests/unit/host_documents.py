@@ -83,6 +83,7 @@ FACTS: dict[str, Any] = {
                 "keyFile": "",
                 "header": "",
                 "headless": False,
+                "options": ["tpm2-device=auto"],
             }
         }
     ),

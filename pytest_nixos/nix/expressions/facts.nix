@@ -288,6 +288,8 @@ let
           headless = builtins.any (option: builtins.elem option [ "headless" "headless=true" "headless=yes" "headless=1" ]) (
             get value [ "crypttabExtraOpts" ] [ ]
           );
+          # The scripted stage 1 follows none.
+          options = if at [ "boot" "initrd" "systemd" "enable" ] false then texts (get value [ "crypttabExtraOpts" ] [ ]) else [ ];
         }
       ) (valueOf "luks" { })
     );

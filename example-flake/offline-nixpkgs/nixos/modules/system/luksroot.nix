@@ -12,6 +12,7 @@ let
       device = mkOption { type = types.str; };
       header = mkOption { type = types.nullOr types.str; default = null; };
       keyFile = mkOption { type = types.nullOr types.str; default = null; };
+      preLVM = mkOption { type = types.bool; default = true; };
       fallbackToPassword = mkOption { type = types.bool; default = false; };
       allowDiscards = mkOption { type = types.bool; default = false; };
       bypassWorkqueues = mkOption { type = types.bool; default = false; };
@@ -50,7 +51,8 @@ in
   config = lib.mkIf (devices != { }) {
     boot.initrd.availableKernelModules = [ "dm_mod" "dm_crypt" "cryptd" "ecb" "xts" "aesni_intel" "af_alg" "algif_skcipher" ];
     boot.initrd.extraUtilsCommands = "copy_bin_and_libs ${pkgs.cryptsetup}/bin/cryptsetup";
-    boot.initrd.preLVMCommands = lib.concatMapStrings open (lib.attrValues devices);
+    boot.initrd.preLVMCommands = lib.concatMapStrings open (lib.filter (dev: dev.preLVM) (lib.attrValues devices));
+    boot.initrd.postDeviceCommands = lib.concatMapStrings open (lib.filter (dev: !dev.preLVM) (lib.attrValues devices));
     environment.systemPackages = [ pkgs.cryptsetup ];
   };
 }

@@ -13,6 +13,7 @@ __all__ = [
     "Declared",
     "FileSystem",
     "Firewall",
+    "InitrdSsh",
     "InterfacePorts",
     "LuksDevice",
     "OllamaSettings",
@@ -375,6 +376,28 @@ class LuksDevice:
             )
             for key, data in entries.items()
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InitrdSsh:
+    """``boot.initrd.network.ssh`` where it is on: stage 1 takes passphrases over the network.
+
+    :param host_keys: where they lie in the initrd.
+    :param by_systemd: whether systemd is stage 1.
+    """
+
+    port: int
+    host_keys: tuple[str, ...]
+    by_systemd: bool
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Json]) -> Self:
+        """Read what ``facts.nix`` says of it."""
+        return cls(
+            port=data["port"],
+            host_keys=tuple(data["hostKeys"]),
+            by_systemd=data["bySystemd"],
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

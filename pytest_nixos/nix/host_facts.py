@@ -20,6 +20,7 @@ from pytest_nixos.nix.declared import (
     Declared,
     FileSystem,
     Firewall,
+    InitrdSsh,
     LuksDevice,
     OllamaSettings,
     SoftwareRaid,
@@ -77,6 +78,7 @@ class HostConfig:
         machine).
     :param backend: ``vm`` or ``container``: what `derivation` builds.
     :param luks_devices: names of what stage 1 unlocks; `luks` tells more of each.
+    :param initrd_ssh: ``None`` where stage 1 takes no passphrase over the network.
     :param swraid: ``None`` where the release has no such option.
     :param crypttab: crypttab(5), by which stage 2 opens devices.
     :param disko: the devices that disko makes, reduced to what a layout needs (``facts.nix``);
@@ -188,6 +190,10 @@ class HostConfig:
             compared=False,
         ),
     ] = field(default_factory=dict)
+    initrd_ssh: Annotated[
+        InitrdSsh | None,
+        Fact(path="boot.initrd.network.ssh", parse=InitrdSsh.parse, compared=False),
+    ] = None
     swraid: Annotated[
         SoftwareRaid | None,
         Fact(path="boot.swraid", parse=SoftwareRaid.parse, compared=False),

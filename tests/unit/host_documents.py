@@ -87,6 +87,7 @@ FACTS: dict[str, Any] = {
             }
         }
     ),
+    "initrd_ssh": fact({"port": 2222, "bySystemd": False, "hostKeys": ["/etc/k"]}),
     "swap": fact([{"device": "/dev/b", "size": None, "randomlyEncrypted": False}]),
     "initrd_text": fact("zfs rollback -r tank/root@blank"),
     "warnings": fact(["w"]),

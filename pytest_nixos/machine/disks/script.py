@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from pytest_nixos.machine.disks.tpm import extending_steps
 from pytest_nixos.machine.disks.volumes import Array, Disk, Layout, Volume, nested
 from pytest_nixos.nix.declared import FileSystem
 
-__all__ = ["TEST_KEY", "making_script"]
+__all__ = ["TEST_KEY", "given_files", "making_script"]
 
 #: Unlocks every LUKS device of a VM. It protects nothing, and is never a key of the user's.
 TEST_KEY = "pytest-nixos-test-key"
@@ -44,11 +44,7 @@ say "the disks are made"
 def making_script(layout: Layout) -> str:
     """Return the script that makes `layout`; it changes nothing on disks that it made before."""
     made = "\n".join(_steps(layout))
-    keys = "\n".join(
-        f"mkdir -p {_quoted(f'/plan/stage-1{folder}')}\nprintf %s {TEST_KEY} > {_quoted(f'/plan/stage-1{file}')}"
-        for file in layout.key_files
-        for folder in [file.rpartition("/")[0]]
-    )
+    keys = given_files({f"/plan/stage-1{file}": TEST_KEY for file in layout.key_files})
     first = layout.first
     if first is None:
         return keys
@@ -63,6 +59,14 @@ def making_script(layout: Layout) -> str:
     for name, value in parts.items():
         text = text.replace(f"@{name}@", value)
     return text
+
+
+def given_files(files: Mapping[str, str]) -> str:
+    """Return what writes files, by path; nobody but their owner may write them."""
+    return "".join(
+        f"mkdir -p {_quoted(file.rpartition('/')[0])}\nprintf %s {_quoted(text)} > {_quoted(file)}\n"
+        for file, text in files.items()
+    )
 
 
 def _mark(device: str, mark: str) -> tuple[str, str, str]:
@@ -164,7 +168,7 @@ def _volume_steps(device: str, volume: Volume) -> Iterator[str]:
         )
         if volume.pcrs:
             yield (
-                f"printf %s {TEST_KEY} > /plan/key\nawait /dev/tpmrm0\n"
+                f"(umask 077; printf %s {TEST_KEY} > /plan/key)\nawait /dev/tpmrm0\n"
                 f"systemd-cryptenroll --unlock-key-file=/plan/key --tpm2-device=auto"
                 f" --tpm2-pcrs={_quoted(volume.pcrs)} {device}"
             )

@@ -213,6 +213,8 @@ else
             "initrd-root-device.target"
             "local-fs-pre.target"
             "sysroot.mount"
+            # It gets keys of the run.
+            "sshd.service"
             "shutdown.target"
           ];
           conflicts = [ "shutdown.target" ];

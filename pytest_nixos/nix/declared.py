@@ -13,6 +13,7 @@ __all__ = [
     "Declared",
     "FileSystem",
     "Firewall",
+    "InitrdSsh",
     "InterfacePorts",
     "LuksDevice",
     "OllamaSettings",
@@ -351,6 +352,7 @@ class LuksDevice:
     :param key_file: where stage 1 reads its key, ``""`` where it asks for a passphrase.
     :param header: where its header lies, ``""`` for on the device.
     :param headless: it has no key file, and nobody may be asked for a passphrase.
+    :param options: of its line in crypttab(5), those of ``crypttabExtraOpts`` where stage 1 reads them.
     """
 
     name: str
@@ -358,6 +360,7 @@ class LuksDevice:
     key_file: str = ""
     header: str = ""
     headless: bool = False
+    options: tuple[str, ...] = ()
 
     @classmethod
     def parse_all(cls, entries: Mapping[str, Mapping[str, Json]]) -> dict[str, Self]:
@@ -369,9 +372,32 @@ class LuksDevice:
                 key_file=data["keyFile"],
                 header=data["header"],
                 headless=data["headless"] and not data["keyFile"],
+                options=tuple(data["options"]),
             )
             for key, data in entries.items()
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InitrdSsh:
+    """``boot.initrd.network.ssh`` where it is on: stage 1 takes passphrases over the network.
+
+    :param host_keys: where they lie in the initrd.
+    :param by_systemd: whether systemd is stage 1.
+    """
+
+    port: int
+    host_keys: tuple[str, ...]
+    by_systemd: bool
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Json]) -> Self:
+        """Read what ``facts.nix`` says of it."""
+        return cls(
+            port=data["port"],
+            host_keys=tuple(data["hostKeys"]),
+            by_systemd=data["bySystemd"],
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

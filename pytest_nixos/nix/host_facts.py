@@ -20,6 +20,7 @@ from pytest_nixos.nix.declared import (
     Declared,
     FileSystem,
     Firewall,
+    InitrdSsh,
     LuksDevice,
     OllamaSettings,
     SoftwareRaid,
@@ -78,12 +79,14 @@ class HostConfig:
         machine).
     :param backend: ``vm`` or ``container``: what `derivation` builds.
     :param luks_devices: names of what stage 1 unlocks; `luks` tells more of each.
+    :param initrd_ssh: ``None`` where stage 1 takes no passphrase over the network.
     :param swraid: ``None`` where the release has no such option.
     :param crypttab: crypttab(5), by which stage 2 opens devices.
     :param disko: the devices that disko makes, reduced to what a layout needs (``facts.nix``);
         empty where the host does not use it.
     :param own_disks: whether the machine has the disks that the host declares, and not those of
         ``build-vm``.
+    :param machine_tpm: whether the machine has a TPM (``virtualisation.tpm.enable``).
     :param initrd_text: commands and units of stage 1 that may name devices.
     :param machine_file_systems: what the machine mounts in place of `file_systems`, ``None`` if
         that is not known; `machine_swap_devices` likewise.
@@ -174,6 +177,7 @@ class HostConfig:
     cards: tuple[Card, ...] = ()
     orphan_vlans: tuple[str, ...] = ()
     own_disks: bool = False
+    machine_tpm: bool = False
     swap: Annotated[
         tuple[SwapDevice, ...],
         Fact(path="swapDevices", parse=SwapDevice.parse_all, absent=(), compared=False),
@@ -187,6 +191,10 @@ class HostConfig:
             compared=False,
         ),
     ] = field(default_factory=dict)
+    initrd_ssh: Annotated[
+        InitrdSsh | None,
+        Fact(path="boot.initrd.network.ssh", parse=InitrdSsh.parse, compared=False),
+    ] = None
     swraid: Annotated[
         SoftwareRaid | None,
         Fact(path="boot.swraid", parse=SoftwareRaid.parse, compared=False),
@@ -294,6 +302,7 @@ def parse_host_config(
         machine_file_systems=_value(host_facts()["file_systems"], in_machine.get("file_systems")),
         machine_swap_devices=_value(host_facts()["swap_devices"], in_machine.get("swap_devices")),
         own_disks=bool(document.get("ownDisks")),
+        machine_tpm=bool(document.get("tpm")),
         derivation=document["derivation"],
         output=document["output"],
         toplevel=document["toplevel"],

@@ -21,6 +21,7 @@ from pytest_nixos.local.process import SubprocessRunner
 from pytest_nixos.machine.disks.layout import layout_of
 from pytest_nixos.machine.missing import missing_in_machine
 from pytest_nixos.nix.argv import NixSettings
+from pytest_nixos.nix.declared import InitrdSsh
 from pytest_nixos.nix.expression import Instrumentation
 from pytest_nixos.nix.flake import Flake
 from pytest_nixos.nix.host_facts import HostConfig
@@ -78,6 +79,34 @@ FLAKE = """{
         fileSystems."/mirror" = { device = "/dev/md/mirror"; fsType = "ext4"; };
         fileSystems."/vault" = { device = "/dev/mapper/vault"; fsType = "ext4"; };
         swapDevices = [ { device = "/dev/pool/swap"; } ];
+      };
+      sealed = {
+        boot.initrd.luks.devices.inner = { device = "/dev/pool/secret"; preLVM = false; };
+        environment.etc.crypttab.text = "vault PARTLABEL=vault - tpm2-device=auto";
+        fileSystems."/" = { device = "/dev/disk/by-partlabel/root"; fsType = "ext4"; };
+        fileSystems."/secret" = { device = "/dev/mapper/inner"; fsType = "ext4"; };
+        fileSystems."/vault" = { device = "/dev/mapper/vault"; fsType = "ext4"; };
+      };
+      remote = {
+        boot.initrd.luks.devices.cryptroot.device = "/dev/disk/by-partlabel/root";
+        boot.initrd.availableKernelModules = [ "virtio_net" ];
+        boot.initrd.network.enable = true;
+        boot.initrd.network.ssh = {
+          enable = true;
+          port = 2222;
+          hostKeys = [ "/etc/secrets/initrd/ssh_host_ed25519_key" ];
+          authorizedKeys = [ "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJZMfk3QPfQJZMfk3QPfQJZMfk3QPfQJZMfk3QPfQJZM someone" ];
+        };
+        fileSystems."/" = { device = "/dev/mapper/cryptroot"; fsType = "ext4"; };
+      };
+      measured = {
+        boot.initrd.systemd.enable = true;
+        boot.initrd.luks.devices.cryptroot = {
+          device = "/dev/disk/by-partlabel/root";
+          crypttabExtraOpts = [ "tpm2-device=auto" "tpm2-pcrs=0+7" ];
+        };
+        security.tpm2.enable = true;
+        fileSystems."/" = { device = "/dev/mapper/cryptroot"; fsType = "ext4"; };
       };
       loader = {
         fileSystems."/" = { device = "/dev/disk/by-label/rootfs"; fsType = "ext4"; };
@@ -152,6 +181,24 @@ def test_luks_devices_stay_and_their_layout_follows_from_the_evaluated_host(fold
     assert layout_of(host).key_files == ("/keys/data",)
 
 
+def test_stage_1_that_takes_a_passphrase_over_the_network_is_known(folder: Path) -> None:
+    host = evaluated(folder, "remote")
+
+    assert host.initrd_ssh == InitrdSsh(
+        port=2222, host_keys=("/etc/secrets/initrd/ssh_host_ed25519_key",), by_systemd=False
+    )
+
+
+@pytest.mark.skipif(not NIXPKGS, reason="the stand-in has no systemd in its initrd")
+def test_a_vm_whose_stage_1_unlocks_by_tpm_has_one(folder: Path) -> None:
+    host = evaluated(folder, "measured")
+
+    assert host.machine_tpm
+    assert layout_of(host).words == "vda: luks by TPM (ext4); sizes are chosen"
+    assert "TPM" in host.snapshot_refusal or host.snapshot_refusal == "it was not asked for"
+    assert not evaluated(folder, "measured", own_disks=False).machine_tpm
+
+
 @boots
 @pytest.mark.parametrize(
     ("host", "mounts"),
@@ -199,6 +246,27 @@ def test_layers_of_every_kind_are_booted_and_survive_what_befalls_disks(
         ("failed", "both")
     ], ran[-9000:]
     assert "3 passed" in ran, ran[-9000:]
+
+
+@boots
+def test_a_tpm_unlocks_until_a_pcr_has_another_value(folder: Path, tmp_path: Path) -> None:
+    shutil.copy(Path(__file__).parent / "on_guest" / "guest_sealed.py", tmp_path / "test_sealed.py")
+    ran = _pytest(folder, "sealed", tmp_path / "report.json", str(tmp_path))
+
+    assert "1 passed" in ran, ran[-9000:]
+
+
+@boots
+def test_stage_1_is_unlocked_over_the_network(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "test_remote.py").write_text(
+        "def test_remote(nixos_machine):\n"
+        "    assert nixos_machine.run('findmnt --noheadings --output SOURCE /').stdout_text.strip() == '/dev/mapper/cryptroot'\n"
+    )
+    ran = _pytest(folder, "remote", tmp_path / "report.json", str(tmp_path))
+
+    assert "unlocked over the network, by ssh to port 2222 of stage 1" in ran, ran[-9000:]
+    assert "but at the console" not in ran
+    assert "1 passed" in ran, ran[-9000:]
 
 
 @boots

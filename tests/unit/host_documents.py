@@ -84,9 +84,11 @@ FACTS: dict[str, Any] = {
                 "keyFile": "",
                 "header": "",
                 "headless": False,
+                "options": ["tpm2-device=auto"],
             }
         }
     ),
+    "initrd_ssh": fact({"port": 2222, "bySystemd": False, "hostKeys": ["/etc/k"]}),
     "swap": fact([{"device": "/dev/b", "size": None, "randomlyEncrypted": False}]),
     "initrd_text": fact("zfs rollback -r tank/root@blank"),
     "warnings": fact(["w"]),

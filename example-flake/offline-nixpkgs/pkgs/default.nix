@@ -105,6 +105,11 @@ let
     qemu_kvm = pkgs.qemu;
     qemu_test = pkgs.qemu;
     qemu-utils = pkgs.qemu;
+    swtpm = runCommand "swtpm" { pname = "swtpm"; version = versionOf "swtpm"; meta.mainProgram = "swtpm"; } ''
+      mkdir -p $out/bin
+      ${hosted "swtpm" "$debian/usr/bin/swtpm" ""}
+      sed -i "s,--library-path ,&$debian/usr/lib/x86_64-linux-gnu/swtpm:," $out/bin/swtpm
+    '';
     # Tools that run scripts call before they start QEMU.
     hostTools = runCommand "host-tools" { } ''
       mkdir -p $out/bin

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from pytest_nixos.errors import MachineError
 from pytest_nixos.local.process import Runner
 from pytest_nixos.machine.capabilities import disk_id
 from pytest_nixos.machine.disks.layout import layout_of
 from pytest_nixos.machine.disks.qemu_img import run_qemu_img
-from pytest_nixos.machine.disks.script import making_script
+from pytest_nixos.machine.disks.script import given_files, making_script
 from pytest_nixos.machine.disks.volumes import Disk, Layout
 from pytest_nixos.nix.host_facts import HostConfig
 
@@ -71,9 +73,13 @@ class OwnDisks:
             *(word for disk in further for word in _drive(disk, self._image(disk))),
         )
 
-    def write_script(self) -> None:
-        """Put the script where QEMU reads it."""
-        (self.run_dir / _SCRIPT).write_text(making_script(self.layout))
+    def write_script(self, files: Mapping[str, str] = MappingProxyType({})) -> None:
+        """Put the script where QEMU reads it.
+
+        :param files: what stage 1 gets of this run alone, by path.
+        """
+        steps = given_files({f"/plan/stage-1{path}": text for path, text in files.items()})
+        (self.run_dir / _SCRIPT).write_text(steps + making_script(self.layout))
 
     def make_images(self, runner: Runner, qemu_img: str) -> None:
         """Make the empty images, those that are there left alone.

@@ -26,6 +26,8 @@ _REMOTE = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "ceph", "glusterfs", "9p", "virtiofs", "fuse.sshfs", "davfs"}
 )
 _MAY_BE_ABSENT = frozenset({"noauto", "nofail"})
+# luksroot.nix: what clevis decrypts for stage 1, which asks for a passphrase where it cannot.
+_BY_CLEVIS = "/clevis-"
 # Where no file of a disk is.
 _VOLATILE = ("/run/", "/dev/", "/proc/", "/sys/", "/nix/store/")
 
@@ -59,11 +61,18 @@ def layout_of(host: HostConfig) -> Layout:
         key_files=tuple(
             luks.key_file
             for luks in host.luks.values()
-            if luks.key_file and not luks.key_file.startswith("/dev/")
+            if luks.key_file and not luks.key_file.startswith(("/dev/", _BY_CLEVIS))
         ),
         keys_on_disk=tuple(_on_disk(host, entry, mounts) for entry in later if entry.key_file),
         absent=tuple(sorted(absent)),
-        otherwise=otherwise,
+        otherwise=(
+            *otherwise,
+            *(
+                f"{luks.name} is unlocked by a passphrase, not by clevis"
+                for luks in host.luks.values()
+                if luks.key_file.startswith(_BY_CLEVIS)
+            ),
+        ),
     )
 
 
@@ -127,6 +136,7 @@ def _luks(entry: CrypttabEntry) -> LuksDevice:
         name=entry.name,
         device=entry.device,
         headless=entry.is_headless and not entry.key_file,
+        options=entry.options,
     )
 
 

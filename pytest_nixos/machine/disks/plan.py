@@ -21,6 +21,7 @@ from pytest_nixos.machine.disks.placing import (
     placed,
     scsi_names,
 )
+from pytest_nixos.machine.disks.tpm import bound_pcrs
 from pytest_nixos.machine.disks.volumes import Array, Disk, Volume
 from pytest_nixos.nix.declared import LuksDevice
 from pytest_nixos.nix.host_facts import HostConfig
@@ -212,7 +213,12 @@ class DiskPlan:
             luks = left.pop(opened)
             self._check_luks(luks)
             inner = self._found.pop(opened, Volume(kind="empty"))
-            volume = replace(named_volume(luks.device, "luks"), name=luks.name, inside={"": inner})
+            volume = replace(
+                named_volume(luks.device, "luks"),
+                name=luks.name,
+                inside={"": inner},
+                pcrs=bound_pcrs(self._host, luks.name, luks.options),
+            )
             self._found_or_group(luks)[self._key(luks)] = volume
 
     def _key(self, luks: LuksDevice) -> str:
@@ -242,10 +248,10 @@ class DiskPlan:
                 self._host,
                 f"the LUKS device {luks.name} is unlocked by {luks.key_file}, a device that the VM lacks",
             )
-        if luks.headless:
+        if luks.headless and not bound_pcrs(self._host, luks.name, luks.options):
             raise cannot(
                 self._host,
                 f"the LUKS device {luks.name} is unlocked by none of its VM: nobody may be asked"
                 " (headless), and it has no key file",
-                "give it a key file, or leave headless out",
+                "give it a key file or a TPM (tpm2-device=auto with systemd's stage 1), or leave headless out",
             )

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
-from pytest_nixos.machine.disks.volumes import Array, Disk, Layout, Volume
+from pytest_nixos.machine.disks.tpm import extending_steps
+from pytest_nixos.machine.disks.volumes import Array, Disk, Layout, Volume, nested
 from pytest_nixos.nix.declared import FileSystem
 
-__all__ = ["TEST_KEY", "making_script"]
+__all__ = ["TEST_KEY", "given_files", "making_script"]
 
 #: Unlocks every LUKS device of a VM. It protects nothing, and is never a key of the user's.
 TEST_KEY = "pytest-nixos-test-key"
@@ -30,7 +31,7 @@ trap 'say "failed: $BASH_COMMAND"' ERR
 settle() { udevadm settle 2>/dev/null || true; }
 await() { for _ in $(seq 100); do [ -e "$1" ] && return; sleep 0.1; done; say "$1 does not appear"; return 1; }
 @KEYS@
-if [ "@FOUND@" = "@MARK@" ]; then exit 0; fi
+@ORDER@if [ "@FOUND@" = "@MARK@" ]; then exit 0; fi
 say "making the disks that the host declares"
 """
 _END = """sync
@@ -43,23 +44,29 @@ say "the disks are made"
 def making_script(layout: Layout) -> str:
     """Return the script that makes `layout`; it changes nothing on disks that it made before."""
     made = "\n".join(_steps(layout))
-    keys = "\n".join(
-        f"mkdir -p {_quoted(f'/plan/stage-1{folder}')}\nprintf %s {TEST_KEY} > {_quoted(f'/plan/stage-1{file}')}"
-        for file in layout.key_files
-        for folder in [file.rpartition("/")[0]]
-    )
-    if not layout.disks:
+    keys = given_files({f"/plan/stage-1{file}": TEST_KEY for file in layout.key_files})
+    first = layout.first
+    if first is None:
         return keys
-    first = next(disk for disk in layout.disks if disk.partitions or disk.whole)
     found, mark, write = _whole_mark(first.device)
     if first.partitions:
         found, mark, write = _mark(
             first.device, f"disks-{hashlib.sha256(made.encode()).hexdigest()[:16]}"
         )
     text = f"{_PRELUDE}{made}\n{_END}"
-    for name, value in {"KEYS": keys, "FOUND": found, "MARK": mark, "WRITE": write}.items():
+    order = extending_steps(first.device) if layout.by_tpm and first.partitions else ""
+    parts = {"KEYS": keys, "ORDER": order, "FOUND": found, "MARK": mark, "WRITE": write}
+    for name, value in parts.items():
         text = text.replace(f"@{name}@", value)
     return text
+
+
+def given_files(files: Mapping[str, str]) -> str:
+    """Return what writes files, by path; nobody but their owner may write them."""
+    return "".join(
+        f"mkdir -p {_quoted(file.rpartition('/')[0])}\nprintf %s {_quoted(text)} > {_quoted(file)}\n"
+        for file, text in files.items()
+    )
 
 
 def _mark(device: str, mark: str) -> tuple[str, str, str]:
@@ -159,6 +166,12 @@ def _volume_steps(device: str, volume: Volume) -> Iterator[str]:
             f" --pbkdf-force-iterations 1000{_option('--label', volume.label)}{_option('--uuid', volume.uuid)}"
             f" {device} -"
         )
+        if volume.pcrs:
+            yield (
+                f"(umask 077; printf %s {TEST_KEY} > /plan/key)\nawait /dev/tpmrm0\n"
+                f"systemd-cryptenroll --unlock-key-file=/plan/key --tpm2-device=auto"
+                f" --tpm2-pcrs={_quoted(volume.pcrs)} {device}"
+            )
         yield f"printf %s {TEST_KEY} | cryptsetup open --key-file - {device} {_quoted(volume.name)}"
         yield from _volume_steps(f"/dev/mapper/{volume.name}", volume.inside[""])
     elif volume.kind == "lvm":
@@ -274,8 +287,7 @@ def _close_steps(layout: Layout) -> Iterator[str]:
 def _nested(volumes: Iterable[Volume]) -> Iterator[Volume]:
     """Return volumes, innermost first."""
     for volume in volumes:
-        yield from _nested(volume.inside.values())
-        yield volume
+        yield from nested(volume)
 
 
 def _lies_in(path: str, point: str) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pytest_nixos.nix.declared import FileSystem
 
-__all__ = ["MAKEABLE", "Array", "Disk", "Layout", "Partition", "Volume"]
+__all__ = ["MAKEABLE", "Array", "Disk", "Layout", "Partition", "Volume", "nested"]
 
 #: What the programs of a host's own packages make of an empty device.
 MAKEABLE = frozenset({"ext2", "ext3", "ext4", "vfat", "btrfs", "xfs"})
@@ -29,6 +29,7 @@ class Volume:
     :param inside: what lies on what it opens: for LVM by the name of the logical volume, else
         below ``""``.
     :param room_mib: of a member, what its array holds.
+    :param pcrs: of a LUKS device that a TPM unlocks, to what its key is bound, ``""`` of others.
     """
 
     kind: str
@@ -38,6 +39,7 @@ class Volume:
     subvolumes: tuple[str, ...] = ()
     inside: Mapping[str, Volume] = field(default_factory=dict)
     room_mib: int = 0
+    pcrs: str = ""
 
     @property
     def size_mib(self) -> int:
@@ -153,6 +155,17 @@ class Layout:
     otherwise: tuple[str, ...] = ()
 
     @property
+    def first(self) -> Disk | None:
+        """The disk that the mark of what is done lies on."""
+        return next((disk for disk in self.disks if disk.held), None)
+
+    @property
+    def by_tpm(self) -> tuple[str, ...]:
+        """Names of the LUKS devices that the TPM unlocks."""
+        outer = (*(v for disk in self.disks for v in disk.held), *(a.volume for a in self.arrays))
+        return tuple(v.name for top in outer for v in nested(top) if v.pcrs)
+
+    @property
     def words(self) -> str:
         """What is made, on one line."""
         told = [
@@ -168,6 +181,13 @@ class Layout:
         return "; ".join(told)
 
 
+def nested(volume: Volume) -> Iterator[Volume]:
+    """Yield all that lies on a volume, innermost first, and the volume."""
+    for inner in volume.inside.values():
+        yield from nested(inner)
+    yield volume
+
+
 def _words(volume: Volume) -> str:
     inner = ", ".join(_words(v) for v in volume.inside.values())
     said = {
@@ -175,5 +195,5 @@ def _words(volume: Volume) -> str:
         "further": f"more of {volume.name}",
         "nothing": "unformatted",
     }
-    name = said.get(volume.kind, volume.kind)
+    name = said.get(volume.kind, volume.kind) + (" by TPM" if volume.pcrs else "")
     return f"{name} ({inner})" if inner else name

@@ -23,6 +23,8 @@ from pytest_nixos.machine.base import BackendName, Machine
 from pytest_nixos.machine.boot.settle import parse_properties
 from pytest_nixos.machine.capabilities import Freezable, Pluggable, Pullable, PulledDisk, Throttled
 from pytest_nixos.machine.command import CommandResult
+from pytest_nixos.machine.disks.layout import layout_of
+from pytest_nixos.machine.disks.tpm import DEFAULT_PCR, MOST_PCR, order_command
 
 __all__ = ["Faults", "Hog"]
 
@@ -202,6 +204,28 @@ class Faults:
                 lambda: len(self._scsi_disks()) < len(before) or None,
                 f"the guest still sees {disk}",
             )
+            yield
+
+    @contextlib.contextmanager
+    def pcr_changed(self, pcr: int = DEFAULT_PCR) -> Iterator[None]:
+        """Have another value measured into a PCR of the TPM at each boot inside this context, as by
+        another firmware or kernel: what is bound to it is not given out. PCRs of the boot that goes
+        on stay; reboot the machine inside, and once more behind it.
+
+        :param pcr: its number.
+        :raises FaultError: where no TPM unlocks a disk of the machine.
+        """
+        host = self._machine.spec.host
+        layout = layout_of(host) if host.own_disks else None
+        if layout is None or layout.first is None or not layout.by_tpm:
+            raise self._cannot("pcr_changed", "no TPM unlocks a disk of its own")
+        if not layout.first.partitions:
+            raise self._cannot("pcr_changed", f"{layout.first.device} has no partition table")
+        if not 0 <= pcr <= MOST_PCR:
+            raise self._cannot("pcr_changed", f"a TPM has no PCR {pcr}")
+        disk = layout.first.device
+        with self._change("pcr_changed", lambda: self._do(order_command(disk, None))):
+            self._do(order_command(disk, pcr))
             yield
 
     @contextlib.contextmanager

@@ -82,7 +82,7 @@ class NeighbourQuestion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """The head of a TCP segment."""
+    """A TCP segment without options."""
 
     source: Address
     destination: Address
@@ -91,6 +91,7 @@ class Segment:
     sequence: int
     acknowledgement: int
     flags: TcpFlag
+    payload: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +182,7 @@ def icmpv6_message(
 
 
 def tcp_segment(macs: tuple[bytes, bytes], segment: Segment) -> bytes:
-    """Build a segment without data.
+    """Build a segment.
 
     :param macs: of the receiver and of the sender.
     """
@@ -197,8 +198,9 @@ def tcp_segment(macs: tuple[bytes, bytes], segment: Segment) -> bytes:
         0,
         0,
     )
-    total = checksum(_pseudo_head(segment.source, segment.destination, _TCP, len(head)) + head)
-    body = head[:16] + struct.pack("!H", total) + head[18:]
+    whole = head + segment.payload
+    total = checksum(_pseudo_head(segment.source, segment.destination, _TCP, len(whole)) + whole)
+    body = whole[:16] + struct.pack("!H", total) + whole[18:]
     return _ip(macs, segment.source, segment.destination, _TCP, body)
 
 
@@ -333,8 +335,8 @@ def _parse_body(source: Address, destination: Address, protocol: int, body: byte
 
 
 def _parse_tcp(source: Address, destination: Address, body: bytes) -> Segment:
-    source_port, destination_port, sequence, acknowledgement, flags = struct.unpack_from(
-        "!HHIIxB6x", body
+    source_port, destination_port, sequence, acknowledgement, size, flags = struct.unpack_from(
+        "!HHIIBB6x", body
     )
     return Segment(
         source=source,
@@ -344,6 +346,7 @@ def _parse_tcp(source: Address, destination: Address, body: bytes) -> Segment:
         sequence=sequence,
         acknowledgement=acknowledgement,
         flags=TcpFlag(flags & 0x17),
+        payload=body[(size >> 4) * 4 :],
     )
 
 

@@ -12,8 +12,10 @@ restricted; so UDP probes come from port 9, "discard".
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Interface
 
 from pytest_nixos.errors import TransportError
@@ -22,6 +24,7 @@ from pytest_nixos.machine.capabilities import PortState
 from pytest_nixos.machine.network.frame_scans import EchoScan, TcpScan, UdpScan
 from pytest_nixos.machine.network.guest_address import OuterAddresses
 from pytest_nixos.machine.network.neighbour import Neighbour
+from pytest_nixos.machine.network.tcp import called
 from pytest_nixos.machine.network.wire import Wire
 from pytest_nixos.machine.survey import Survey, View
 
@@ -148,6 +151,20 @@ class FrameProber:
             udp=udp,
             answers_ping=echo is PortState.OPEN,
         )
+
+    @contextlib.contextmanager
+    def call(self, port: int, *, deadline: Deadline) -> Iterator[socket.socket]:
+        """Give a stream socket that is connected with a TCP port of the guest; QEMU's user network
+        must not hear the answers, see :func:`~pytest_nixos.machine.qemu.qmp.alone_with_guest`.
+
+        :raises TransportError: if nobody accepts the call by `deadline`.
+        """
+        with (
+            self._turn,
+            self._link.listening() as link,
+            called(self._meet(link, deadline), port, deadline=deadline) as connection,
+        ):
+            yield connection
 
     def stands_beside(self, guest: OuterAddresses, *, deadline: Deadline) -> bool:
         """Whether it is this interface of the guest that answers on our network; a guest answers

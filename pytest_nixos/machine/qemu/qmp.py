@@ -10,7 +10,7 @@ import concurrent.futures
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,18 @@ from qemu.qmp import ConnectError, QMPClient, QMPError
 from pytest_nixos.errors import MachineError
 from pytest_nixos.local.timing import Deadline
 
-__all__ = ["QmpEventSink", "QmpMonitor", "plug_network_cards", "throttle_disks"]
+__all__ = [
+    "QmpEventSink",
+    "QmpMonitor",
+    "alone_with_guest",
+    "plug_network_cards",
+    "throttle_disks",
+]
 
 _RETRY_S = 0.01
 _JOIN_S = 2.0
 _ORDER_S = 10.0
+_SINK, _AWAY = "pytest-nixos-sink", "pytest-nixos-away"
 
 # Called on the monitor's thread with the event's name and its data; must return soon and not raise.
 QmpEventSink = Callable[[str, Mapping[str, Any]], None]
@@ -152,6 +159,29 @@ def plug_network_cards(monitor: QmpMonitor, *, connected: bool) -> None:
         )
     for card in cards:
         monitor.execute("set_link", {"name": card, "up": connected}, deadline=deadline)
+
+
+@contextlib.contextmanager
+def alone_with_guest(monitor: QmpMonitor, network: str) -> Iterator[None]:
+    """Keep from QEMU's end of a network what the guest sends, so that only who stands beside hears
+    it: QEMU's user network would reset a connection that it did not make.
+
+    :param network: id of the netdev.
+    :raises MachineError: if QEMU refuses.
+    """
+    deadline = Deadline.after(_ORDER_S)
+    sink = {"id": _SINK, "backend": {"type": "null", "data": {}}}
+    away = {"netdev": network, "queue": "rx", "outdev": _SINK, "position": "head"}
+    monitor.execute("chardev-add", sink, deadline=deadline)
+    try:
+        filter_ = {"qom-type": "filter-redirector", "id": _AWAY, **away}
+        monitor.execute("object-add", filter_, deadline=deadline)
+        try:
+            yield
+        finally:
+            monitor.execute("object-del", {"id": _AWAY}, deadline=Deadline.after(_ORDER_S))
+    finally:
+        monitor.execute("chardev-remove", {"id": _SINK}, deadline=Deadline.after(_ORDER_S))
 
 
 def throttle_disks(monitor: QmpMonitor, *, operations_per_s: int) -> None:

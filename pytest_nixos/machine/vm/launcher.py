@@ -50,6 +50,7 @@ from pytest_nixos.machine.vm.harmless import harmless_script
 from pytest_nixos.machine.vm.programs import NO_QEMU_IMG, find_qemu_img
 from pytest_nixos.machine.vm.run_script import RunScript, boots_from, qemu_version, serial_console
 from pytest_nixos.machine.vm.running import VmPlan, VmRunning
+from pytest_nixos.machine.vm.stage_1_ssh import StageOneSsh
 from pytest_nixos.machine.vm.store_image import STORE_IMAGE, ImageBlock, StoreImages
 
 __all__ = ["SnapshotOptions", "VmLauncher", "VmOptions"]
@@ -151,7 +152,7 @@ class VmLauncher:
 
         def disks() -> None:
             if self._own_disks is not None:
-                self._own_disks.write_script()
+                self._own_disks.write_script(self._stage_1_files())
             make_disks(
                 self._confined(sandbox),
                 clone.disks,
@@ -264,6 +265,13 @@ class VmLauncher:
     def _own_disks(self) -> OwnDisks | None:
         return OwnDisks.of(self.spec.host, self.spec.run_dir, disk_image(self.spec.run_dir))
 
+    @property
+    def _stage_1_ssh(self) -> StageOneSsh | None:
+        return StageOneSsh.of(self.spec.host, self.spec.run_dir)
+
+    def _stage_1_files(self) -> Mapping[str, str]:
+        return {} if self._stage_1_ssh is None else self._stage_1_ssh.files()
+
     def _make_own_disks(self, sandbox: Sandbox | None, news: BootNews) -> None:
         disks = self._own_disks
         if disks is None:
@@ -275,7 +283,7 @@ class VmLauncher:
                 remedy="keep virtualisation.qemu.package a QEMU with its tools",
             )
         disks.make_images(self._confined(sandbox), qemu_img)
-        disks.write_script()
+        disks.write_script(self._stage_1_files())
         news.tell(BootEventKind.OWN_DISKS, f"the host's own disks: {disks.layout.words}")
 
     def _confined(self, sandbox: Sandbox | None) -> Runner:
@@ -314,6 +322,7 @@ class VmLauncher:
             no_way_out=None if self.options.network else NoWayOut.of(self.spec.host),
             channel_script=guest_script() if self.spec.host.is_test_node else "",
             answer=answer_to if self.spec.host.own_disks else _no_answer,
+            stage_1_ssh=self._stage_1_ssh,
         )
         return VmRunning(plan, news)
 

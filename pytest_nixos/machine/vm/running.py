@@ -21,6 +21,7 @@ from pytest_nixos.machine.boot.news import BootNews
 from pytest_nixos.machine.boot.post_mortem import ask_failed_units, with_failed_units
 from pytest_nixos.machine.boot.remedies import VM_REMEDIES
 from pytest_nixos.machine.boot.settle import SettleLimits
+from pytest_nixos.machine.boot_signs import BootPhase
 from pytest_nixos.machine.capabilities import BootsFrom, PortState, PulledDisk, Way
 from pytest_nixos.machine.channel.transport import SerialChannel
 from pytest_nixos.machine.command import Transport
@@ -47,6 +48,7 @@ from pytest_nixos.machine.spare.handing import Handed, HandedPort
 from pytest_nixos.machine.survey import Survey, View
 from pytest_nixos.machine.vm.argv import disk_image, monitor_socket, script_paths
 from pytest_nixos.machine.vm.backdoor import Backdoor
+from pytest_nixos.machine.vm.stage_1_ssh import StageOneSsh, unlocked
 
 __all__ = ["VmPlan", "VmRunning"]
 
@@ -60,6 +62,7 @@ _ANSWERING = frozenset({"emergency mode", "rescue mode"})
 _POST_MORTEM_S = 8.0
 _ORDER_S = 10.0
 _MEETING_S = 15.0
+_UNLOCK_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +75,7 @@ class VmPlan:
     :param env: its whole environment.
     :param grace_s: seconds between SIGTERM and SIGKILL.
     :param answer: what is typed at prompts on the console, ``""`` for nothing.
+    :param stage_1_ssh: by which stage 1 is unlocked, ``None`` for at the console.
     :param networks: ids of QEMU's user networks; a stranger has a place to stand on each.
     :param limits: when a boot counts as settled.
     :param pace: how slow this machine is.
@@ -98,6 +102,7 @@ class VmPlan:
     no_way_out: NoWayOut | None = None
     channel_script: str = ""
     answer: Callable[[str], str] = lambda _prompt: ""
+    stage_1_ssh: StageOneSsh | None = None
 
 
 class VmRunning:
@@ -120,6 +125,7 @@ class VmRunning:
         self.restored_from: Snapshot | None = None
         self._plan = plan
         self._process: SerialProcess
+        self._news = news
         self._channel: SerialChannel | None = None
         self._backdoor: Backdoor | None = None
         self._strangers = self._new_strangers()
@@ -306,10 +312,21 @@ class VmRunning:
             env=self._plan.env,
             cwd=cwd or self._plan.run_dir,
             console=self.console,
-            answer=self._plan.answer,
+            answer=self._answer,
         )
         self.life.follow(self._process)
         self.qmp = QmpMonitor(monitor_socket(self._plan.run_dir), on_event=self._on_qmp_event)
+
+    def _answer(self, prompt: str) -> str:
+        """Return what is typed at a prompt of the console; what stage 1 asks for is said over the
+        network where it is listened for there.
+        """
+        typed, ssh = self._plan.answer(prompt), self._plan.stage_1_ssh
+        if not typed or ssh is None or self.console.phase > BootPhase.STAGE_1:
+            return typed
+        limit = Deadline.after(self._plan.pace.limit(_UNLOCK_S))
+        places = dict(zip(self._plan.networks, self._strangers, strict=True))
+        return "" if unlocked(ssh, places, self.qmp, self._news, deadline=limit) else typed
 
     def _switch_on(self) -> None:
         if self._plan.channel_script and self._backdoor is None:

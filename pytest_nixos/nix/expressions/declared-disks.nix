@@ -89,6 +89,15 @@ let
   onLogicalVolume = builtins.any isLogicalVolume devices;
   crypttab = config.environment.etc.crypttab.text or null;
   hasLuks = config.boot.initrd.luks.devices != { } || (crypttab != null && crypttab != "");
+  # Nixpkgs' scripted stage 1 follows no options of crypttab.
+  hasTpm =
+    lib.hasInfix "tpm2-device=" (toString crypttab)
+    || (
+      bySystemd
+      && builtins.any (luks: builtins.any (lib.hasPrefix "tpm2-device=") luks.crypttabExtraOpts) (
+        builtins.attrValues config.boot.initrd.luks.devices
+      )
+    );
   hasArrays = config.boot.swraid.enable or false;
   # disko makes what nothing mounts too.
   hasDisko = (host.config.disko.devices.disk or { }) != { };
@@ -132,6 +141,7 @@ let
   makeDisks = ''
     modprobe qemu_fw_cfg || true
     ${loadArrays}
+    ${lib.optionalString hasTpm "modprobe tpm_tis || true"}
     _plan=/sys/firmware/qemu_fw_cfg/by_name/opt/org.pytest-nixos/disks/raw
     if [ -e "$_plan" ]; then
       _room=/pytest-nixos-disks
@@ -186,6 +196,7 @@ else
         ];
         boot.initrd.supportedFilesystems = inInitrd;
       }
+      (lib.optionalAttrs (options.virtualisation ? tpm) { virtualisation.tpm.enable = lib.mkIf hasTpm (lib.mkDefault true); })
       (lib.mkIf (!bySystemd) { boot.initrd.preLVMCommands = lib.mkOrder 100 makeDisks; })
       (lib.optionalAttrs (lib.hasAttrByPath [ "boot" "initrd" "systemd" "services" ] options) {
         boot.initrd.systemd.services.pytest-nixos-disks = lib.mkIf bySystemd {
@@ -202,6 +213,8 @@ else
             "initrd-root-device.target"
             "local-fs-pre.target"
             "sysroot.mount"
+            # It gets keys of the run.
+            "sshd.service"
             "shutdown.target"
           ];
           conflicts = [ "shutdown.target" ];

@@ -299,9 +299,38 @@ let
           headless = builtins.any (option: builtins.elem option [ "headless" "headless=true" "headless=yes" "headless=1" ]) (
             get value [ "crypttabExtraOpts" ] [ ]
           );
+          # The scripted stage 1 follows none.
+          options = if at [ "boot" "initrd" "systemd" "enable" ] false then texts (get value [ "crypttabExtraOpts" ] [ ]) else [ ];
         }
       ) (valueOf "luks" { })
     );
+
+    initrd_ssh =
+      let
+        ssh = valueOf "initrd_ssh" { };
+        bySystemd = at [ "boot" "initrd" "systemd" "enable" ] false;
+        network = at [ "boot" "initrd" "network" "enable" ] false || at [ "boot" "initrd" "systemd" "network" "enable" ] false;
+      in
+      fact (
+        if !(get ssh [ "enable" ] false && network) then
+          null
+        else
+          {
+            inherit (ssh) port;
+            inherit bySystemd;
+            # As initrd-ssh.nix names them in the initrd.
+            hostKeys = map (
+              key:
+              if builtins.isString key then
+                text key
+              else
+                let
+                  name = baseNameOf (toString key);
+                in
+                text "/etc/ssh/${builtins.substring 1 (builtins.stringLength name) name}"
+            ) ssh.hostKeys;
+          }
+      );
 
     swraid =
       let

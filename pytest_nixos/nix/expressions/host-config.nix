@@ -128,6 +128,7 @@ else
     inherit (machine) backend program;
     withoutBootLoader = machine.withoutBootLoader or false;
     ownDisks = machine.ownDisks or false;
+    tpm = machine.backend == "vm" && safe.get machine.config [ "virtualisation" "tpm" "enable" ] false;
     snapshot = machine.snapshot or null;
     network = cardsOf host.config;
     derivation = safe.text machine.package.drvPath;

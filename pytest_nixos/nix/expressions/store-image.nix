@@ -38,8 +38,6 @@
       obstacle =
         if !(asked ? useNixStoreImage) then
           "this release of nixpkgs makes no image of the store"
-        else if get [ "tpm" "enable" ] false then
-          "it has a TPM, whose state lies outside of QEMU (virtualisation.tpm.enable)"
         else if get [ "useBootLoader" ] false then
           "it starts by a boot loader (virtualisation.useBootLoader)"
         else if get [ "useHostCerts" ] false then
@@ -88,7 +86,13 @@
     {
       inherit isUsed;
       isFit = isUsed || !asImage;
-      refusal = if wanted then obstacle else "it was not asked for";
+      refusal =
+        if !wanted then
+          "it was not asked for"
+        else if obstacle == "" && get [ "tpm" "enable" ] false then
+          "it has a TPM, whose state lies outside of QEMU (virtualisation.tpm.enable)"
+        else
+          obstacle;
       changed =
         if !isUsed then
           { }

@@ -4,6 +4,7 @@ import pytest
 
 from pytest_nixos.nix.declared import (
     FileSystem,
+    InitrdSsh,
     LuksDevice,
     PortRange,
     SwapDevice,
@@ -47,7 +48,10 @@ def test_facts_become_values() -> None:
     )
     assert host.swap_devices == ("/dev/b",)
     assert host.swap == (SwapDevice(device="/dev/b"),)
-    assert host.luks == {"crypt": LuksDevice(name="crypt", device="/dev/c")}
+    assert host.luks == {
+        "crypt": LuksDevice(name="crypt", device="/dev/c", options=("tpm2-device=auto",))
+    }
+    assert host.initrd_ssh == InitrdSsh(port=2222, host_keys=("/etc/k",), by_systemd=False)
     assert host.units["x.service"].setting("Service", "ProtectSystem") == ("strict",)
     assert host.units["x.service"].setting("Service", "Nope") == ()
     assert host.vm == VmSettings(memory_mib=1024, cores=1, graphics=True, restrict_network=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,19 @@ def test_images_are_made_once_with_the_script_that_fills_them(tmp_path: Path) ->
         ("/x/qemu-img", "create", "-q", "-f", "qcow2", f"{tmp_path}/disk.qcow2", "2056M")
     ]
     assert (tmp_path / "disks.bash").read_text() == making_script(made.layout)
+
+
+def test_files_of_the_run_are_no_part_of_what_names_the_disks(tmp_path: Path) -> None:
+    made = disks(tmp_path, "/dev/vda1")
+    before = made.digest
+    made.write_script({"/etc/it's": "two\nlines\n"})
+    script = (tmp_path / "disks.bash").read_text()
+    made_there = script.replace("/plan", str(tmp_path)).partition("set -eu")[0]
+    subprocess.run(["bash", "-c", made_there], check=True)
+
+    assert (tmp_path / "stage-1/etc/it's").read_text() == "two\nlines\n"
+    assert script.endswith(making_script(made.layout))
+    assert made.digest == before
 
 
 def test_an_image_that_cannot_be_made_is_told_in_qemus_words(tmp_path: Path) -> None:

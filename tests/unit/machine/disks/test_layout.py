@@ -140,6 +140,49 @@ def test_volumes_of_a_group_lie_on_the_luks_device_that_nothing_mounts() -> None
     assert script.index("vgchange -an pool") < script.index("cryptsetup close crypt")
 
 
+def test_luks_on_a_logical_volume_lies_in_its_group_and_is_closed_before_it() -> None:
+    made = host(
+        ROOT,
+        fs("/secret", "/dev/mapper/inner", "xfs"),
+        fs("/plain", "/dev/pool/plain"),
+        luks={"inner": LuksDevice(name="inner", device="/dev/mapper/pool-secret--data")},
+    )
+    root, group = volumes(made)
+    script = making_script(layout_of(made))
+
+    assert (root.kind, group.kind, group.name) == ("ext4", "lvm", "pool")
+    assert group.inside["secret-data"] == Volume(
+        kind="luks", name="inner", inside={"": Volume(kind="xfs")}
+    )
+    assert group.inside["plain"].kind == "ext4"
+    steps = [
+        "lvm lvcreate",
+        "cryptsetup luksFormat --batch-mode",
+        "cryptsetup open --key-file - /dev/pool/secret-data inner",
+        "mkfs.xfs -q -f /dev/mapper/inner",
+        "cryptsetup close inner",
+        "lvm vgchange -an pool",
+    ]
+    assert [script.index(step) for step in steps] == sorted(script.index(step) for step in steps)
+
+
+def test_luks_that_clevis_unlocks_is_told_to_take_a_passphrase() -> None:
+    made = host(
+        fs("/", "/dev/mapper/crypt"),
+        luks={
+            "crypt": LuksDevice(
+                name="crypt", device="/dev/vda1", key_file="/clevis-crypt/decrypted"
+            )
+        },
+    )
+    layout = layout_of(made)
+
+    assert layout.key_files == ()
+    assert layout.words == (
+        "vda: luks (ext4); sizes are chosen; crypt is unlocked by a passphrase, not by clevis"
+    )
+
+
 def test_what_is_bound_has_its_source_and_stage_1_its_key_file() -> None:
     made = host(
         fs("/", "tmpfs", "tmpfs"),

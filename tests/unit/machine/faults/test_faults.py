@@ -12,8 +12,11 @@ from pytest_nixos.errors import BrokenMachineError, FaultError, MachineError
 from pytest_nixos.machine.base import BackendName
 from pytest_nixos.machine.capabilities import PulledDisk
 from pytest_nixos.machine.command import CommandResult
+from pytest_nixos.machine.disks.tpm import order_command
 from pytest_nixos.machine.faults.faults import Faults
+from pytest_nixos.nix.declared import FileSystem, LuksDevice
 from tests.support.machine import FakeMachine
+from tests.unit.standards.samples import host_config
 
 
 class Frozen:
@@ -205,3 +208,41 @@ def test_a_disk_that_cannot_be_slowed_down_is_told() -> None:
         faults(FakeMachine(running=Throttling())).slow_disk(operations_per_s=0),
     ):
         pass
+
+
+def sealed(*devices: str, disk: str = "/dev/vda1") -> FakeMachine:
+    """Return a machine whose LUKS device is unlocked by what its options say."""
+    machine = FakeMachine()
+    machine.spec.host = host_config(
+        file_systems={
+            "/": FileSystem(mount_point="/", device="/dev/mapper/c", fs_type="ext4", options=())
+        },
+        luks={"c": LuksDevice(name="c", device=disk, options=devices)},
+        own_disks=True,
+        machine_tpm=True,
+    )
+    return machine
+
+
+def test_a_pcr_is_ordered_another_value_until_the_context_ends() -> None:
+    machine = sealed("tpm2-device=auto")
+    with faults(machine).pcr_changed(4):
+        assert machine.commands == [order_command("/dev/vda", 4)]
+    assert machine.commands[1:] == [order_command("/dev/vda", None)]
+
+
+@pytest.mark.parametrize(
+    ("machine", "pcr", "why"),
+    [
+        (sealed("tpm2-device=auto"), 24, "a TPM has no PCR 24"),
+        (sealed(), 7, "no TPM unlocks a disk of its own"),
+        (sealed("tpm2-device=auto", disk="/dev/vda"), 7, "/dev/vda has no partition table"),
+    ],
+)
+def test_a_pcr_that_cannot_be_changed_is_told(machine: FakeMachine, pcr: int, why: str) -> None:
+    with (
+        pytest.raises(FaultError, match=f"pcr_changed is not possible .*: {why}"),
+        faults(machine).pcr_changed(pcr),
+    ):
+        pass
+    assert not machine.commands

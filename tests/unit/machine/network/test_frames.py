@@ -34,8 +34,16 @@ MACS = (GUEST_MAC, OWN_MAC)
 
 
 def syn(**changes: int) -> Segment:
-    numbers = {"source_port": 40000, "destination_port": 22, "sequence": 7, "acknowledgement": 0}
-    return Segment(source=STRANGER, destination=GUEST, flags=TcpFlag.SYN, **(numbers | changes))
+    made = Segment(
+        source=STRANGER,
+        destination=GUEST,
+        flags=TcpFlag.SYN,
+        source_port=40000,
+        destination_port=22,
+        sequence=7,
+        acknowledgement=0,
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
 
 
 def test_checksum_of_rfc_1071s_example() -> None:
@@ -163,3 +171,11 @@ def test_unreachable_of_ipv6_names_the_datagram(code: int, nobody: bool) -> None
     assert isinstance(found, Unreachable)
     assert (found.protocol, found.source_port, found.destination_port) == (17, 9, 53)
     assert found.nobody_listens is nobody
+
+
+def test_data_of_a_segment_is_read_as_it_was_sent() -> None:
+    segment = replace(syn(), flags=TcpFlag.ACK, payload=b"odd")
+    frame = tcp_segment(MACS, segment)
+
+    assert parse_frame(frame) == segment
+    assert checksum(STRANGER.packed + GUEST.packed + b"\0\x06\0\x17" + frame[34:57]) == 0

@@ -12,6 +12,7 @@ let
       device = mkOption { type = types.str; };
       header = mkOption { type = types.nullOr types.str; default = null; };
       keyFile = mkOption { type = types.nullOr types.str; default = null; };
+      preLVM = mkOption { type = types.bool; default = true; };
       fallbackToPassword = mkOption { type = types.bool; default = false; };
       allowDiscards = mkOption { type = types.bool; default = false; };
       bypassWorkqueues = mkOption { type = types.bool; default = false; };
@@ -30,18 +31,58 @@ let
         ''}
         while true; do
             echo -n "Passphrase for ${dev.device}: "
-            IFS= read -r passphrase < /dev/console || sleep 1
-            echo
+            while true; do
+                if [ -e /crypt-ramfs/passphrase ]; then
+                    echo "reused"
+                    passphrase=$(cat /crypt-ramfs/passphrase)
+                    break
+                fi
+                # What cryptsetup-askpass waits for.
+                echo -n "${dev.device}" > /crypt-ramfs/device
+                passphrase=
+                IFS= read -t 1 -r passphrase < /dev/console
+                if [ -n "$passphrase" ]; then
+                    echo -n "$passphrase" > /crypt-ramfs/passphrase
+                    echo
+                    break
+                fi
+            done
             echo -n "Verifying passphrase for ${dev.device}..."
             if echo -n "$passphrase" | cryptsetup luksOpen "$device" ${dev.name} --key-file=-; then
                 echo " - success"
                 return
             fi
             echo " - failure"
+            rm -f /crypt-ramfs/passphrase
         done
     }
-    mkdir -p /run/cryptsetup
     open_normally || fail
+  '';
+
+  # A passphrase is tried with each further device.
+  openAll = isMeant: ''
+    mkdir -p /run/cryptsetup /crypt-ramfs
+    mount -t ramfs none /crypt-ramfs
+    ${lib.concatMapStrings open (lib.filter isMeant (lib.attrValues devices))}
+    umount /crypt-ramfs
+  '';
+
+  askpass = pkgs.writeText "cryptsetup-askpass" ''
+    #!/bin/sh
+    while true; do
+        tries=0
+        until [ -e /crypt-ramfs/device ]; do
+            tries=$((tries + 1))
+            if [ $tries -gt 10 ]; then echo "Passphrase is not requested now" >&2; exit 1; fi
+            sleep 1
+        done
+        device=$(cat /crypt-ramfs/device)
+        echo -n "Passphrase for $device: "
+        IFS= read -rs passphrase
+        echo
+        rm /crypt-ramfs/device
+        echo -n "$passphrase" > /crypt-ramfs/passphrase
+    done
   '';
 in
 {
@@ -49,8 +90,13 @@ in
 
   config = lib.mkIf (devices != { }) {
     boot.initrd.availableKernelModules = [ "dm_mod" "dm_crypt" "cryptd" "ecb" "xts" "aesni_intel" "af_alg" "algif_skcipher" ];
-    boot.initrd.extraUtilsCommands = "copy_bin_and_libs ${pkgs.cryptsetup}/bin/cryptsetup";
-    boot.initrd.preLVMCommands = lib.concatMapStrings open (lib.attrValues devices);
+    boot.initrd.extraUtilsCommands = ''
+      copy_bin_and_libs ${pkgs.cryptsetup}/bin/cryptsetup
+      cp ${askpass} $root/bin/cryptsetup-askpass
+      chmod +x $root/bin/cryptsetup-askpass
+    '';
+    boot.initrd.preLVMCommands = openAll (dev: dev.preLVM);
+    boot.initrd.postDeviceCommands = openAll (dev: !dev.preLVM);
     environment.systemPackages = [ pkgs.cryptsetup ];
   };
 }

@@ -66,7 +66,11 @@ in
     installBootLoader = flag cfg.useBootLoader;
     directBoot.enable = flag (!cfg.useBootLoader);
     directBoot.initrd = mkOption { type = types.str; default = "${config.system.build.initialRamdisk}/${config.system.boot.loader.initrdFile}"; };
-    tpm.enable = flag false;
+    tpm = {
+      enable = flag false;
+      package = mkOption { type = types.package; default = cfg.host.pkgs.swtpm; };
+      deviceModel = mkOption { type = types.str; default = "tpm-tis"; };
+    };
     efi.keepVariables = flag true;
     efi.firmware = mkOption { type = types.path; default = "${pkgs.debian}/usr/share/OVMF/OVMF_CODE_4M.fd"; };
     efi.variables = mkOption { type = types.path; default = "${pkgs.debian}/usr/share/OVMF/OVMF_VARS_4M.fd"; };

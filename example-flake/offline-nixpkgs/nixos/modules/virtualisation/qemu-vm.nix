@@ -31,7 +31,6 @@ in
   config = {
     assertions = [
       { assertion = cfg.useBootLoader -> config.boot.loader.systemd-boot.enable; message = "The offline stand-in has one boot loader: vmWithBootLoader needs boot.loader.systemd-boot.enable = true, or real nixpkgs."; }
-      { assertion = !cfg.tpm.enable; message = "The offline stand-in has no TPM."; }
     ];
     # As in NixOS, the host's own file systems and loader have no place in the VM.
     boot.loader.grub.enable = lib.mkVMOverride false;
@@ -39,7 +38,7 @@ in
     boot.loader.timeout = lib.mkVMOverride 0;
     boot.loader.supportsInitrdSecrets = lib.mkForce false;
     boot.initrd.luks.devices = (if cfg.useDefaultFilesystems then lib.mkVMOverride else lib.mkDefault) { };
-    boot.initrd.availableKernelModules = lib.optional cfg.useNixStoreImage "erofs" ++ lib.optional cfg.useEFIBoot "efivarfs";
+    boot.initrd.availableKernelModules = lib.optional cfg.useNixStoreImage "erofs" ++ lib.optional cfg.useEFIBoot "efivarfs" ++ lib.optional cfg.tpm.enable "tpm_tis";
     boot.initrd.secrets = lib.mkVMOverride { };
     swapDevices = (if cfg.useDefaultFilesystems then lib.mkVMOverride else lib.mkDefault) [ ];
     fileSystems = lib.mkVMOverride cfg.fileSystems;
@@ -97,6 +96,11 @@ in
       (lib.mkIf cfg.useEFIBoot [
         "-drive if=pflash,format=raw,unit=0,readonly=on,file=${cfg.efi.firmware}"
         ''-drive if=pflash,format=raw,unit=1,readonly=off,file="$NIX_EFI_VARS"''
+      ])
+      (lib.mkIf cfg.tpm.enable [
+        ''-chardev socket,id=chrtpm,path="$NIX_SWTPM_DIR"/socket''
+        "-tpmdev emulator,id=tpm_dev_0,chardev=chrtpm"
+        "-device ${cfg.tpm.deviceModel},tpmdev=tpm_dev_0"
       ])
       (lib.mkIf (cfg.graphics) [ "-usb" "-device usb-tablet,bus=usb-bus.0" ])
       (lib.mkIf (!cfg.graphics) [ "-nographic" ])

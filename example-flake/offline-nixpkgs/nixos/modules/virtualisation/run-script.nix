@@ -38,6 +38,15 @@ host.writeShellScript "run-nixos-vm" ''
       chmod 0644 "$NIX_EFI_VARS"
     fi
   ''}
+  ${lib.optionalString cfg.tpm.enable ''
+    NIX_SWTPM_DIR=$(readlink -f "''${NIX_SWTPM_DIR:-${config.system.name}-swtpm}")
+    mkdir -p "$NIX_SWTPM_DIR"
+    ${lib.getExe cfg.tpm.package} socket --tpm2 --daemon \
+      --tpmstate dir="$NIX_SWTPM_DIR" \
+      --ctrl type=unixio,path="$NIX_SWTPM_DIR"/socket --terminate \
+      --pid file="$NIX_SWTPM_DIR"/pid \
+      --log file="$NIX_SWTPM_DIR"/stdout,level=6
+  ''}
   # Create a directory for storing temporary data of the running VM.
   if [ -z "$TMPDIR" ] || [ -z "$USE_TMPDIR" ]; then
     TMPDIR=$(mktemp -d nix-vm.XXXXXXXXXX --tmpdir 2>/dev/null || mktemp -d -t nix-vm.XXXXXXXXXX)

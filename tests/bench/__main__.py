@@ -1,6 +1,6 @@
 """``./dev bench [NAME...]``: measure, and write the table and the picture of docs/reference.
 
-Parts: cold, warm, peers, driver (the NixOS test driver itself), catalogue, clones, growth, firewall. What is not measured again keeps its
+Parts: cold, warm, peers, driver (the NixOS test driver itself), catalogue, clones, cluster, growth, firewall. What is not measured again keeps its
 figures.
 """
 
@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.bench import catalogue, clones, cold, driver, firewall, growth, peers, warm
+from tests.bench import catalogue, clones, cluster, cold, driver, firewall, growth, peers, warm
 from tests.bench.compare import compared
 from tests.bench.figures import Section, merged
 from tests.bench.pace import pace_ms
@@ -25,13 +25,25 @@ from tests.bench.table import markdown
 FIGURES = ROOT / "docs/reference/benchmarks.json"
 PAGE = ROOT / "docs/reference/benchmarks.md"
 PICTURE = ROOT / "docs/reference/benchmarks.svg"
-ORDER = ("warm", "cold", "clones", "peers", "facts", "driver", "catalogue", "growth", "firewall")
+ORDER = (
+    "warm",
+    "cold",
+    "clones",
+    "cluster",
+    "peers",
+    "facts",
+    "driver",
+    "catalogue",
+    "growth",
+    "firewall",
+)
 PARTS: Mapping[str, Callable[[Path, Plan], Section | tuple[Section, ...]]] = {
     "growth": growth.measure,
     "peers": peers.measure,
     "cold": cold.measure,
     "warm": warm.measure,
     "clones": clones.measure,
+    "cluster": cluster.measure,
     "catalogue": catalogue.measure,
     "driver": driver.measure,
     "firewall": firewall.measure,

@@ -68,11 +68,17 @@ def test_switched_and_booted(tmp_path: Path) -> None:
 
 
 def run_on(
-    host: str, tmp_path: Path, *names: str, cwd: Path | None = None, more: tuple[str, ...] = ()
+    host: str,
+    tmp_path: Path,
+    *names: str,
+    cwd: Path | None = None,
+    more: tuple[str, ...] = (),
+    limit_s: float = LIMIT_S,
 ) -> None:
     """Run test files of the folder ``on_guest`` on a host, as a user would.
 
     :param more: further arguments of pytest.
+    :param limit_s: seconds that the run may take.
     """
     overrides = [
         w for name, ref in OVERRIDES.items() for w in ("--nixos-override-input", name, ref)
@@ -84,7 +90,7 @@ def run_on(
         capture_output=True,
         text=True,
         cwd=cwd,
-        timeout=LIMIT_S,
+        timeout=limit_s,
         check=False,
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"

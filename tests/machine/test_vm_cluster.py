@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine.test_on_guest import EXAMPLES, OVERRIDES, run_on
+from tests.machine.test_on_guest import EXAMPLES, LIMIT_S, OVERRIDES, run_on
 
 pytestmark = [
     pytest.mark.skipif(not OVERRIDES, reason="no offline nixpkgs (./dev test)"),
@@ -89,6 +89,8 @@ LEAF_FLAKE = """
           enable = true;
           serverName = "leaf";
           settings.leafnodes.remotes = [ { url = "nats-leaf://10.20.0.11:7422"; } ];
+          # The module writes `jetstream = { }` for none, which turns it on: the leaf would then answer what the cluster is asked, first or last.
+          settings.jetstream = nixpkgs.lib.mkForce false;
         };
       } ];
     };
@@ -120,7 +122,11 @@ def test_on_a_vm_of_its_own(tmp_path: Path) -> None:
 def test_nats(tmp_path: Path, backend: str) -> None:
     make_flake(tmp_path / "other", LEAF_FLAKE)
     more = ("--nixos-backend", backend)
-    run_on(f"{EXAMPLES}#nats-1", tmp_path, "guest_nats.py", cwd=tmp_path, more=more)
+    # Four emulated boots, where there are no snapshots, and elections among emulated servers.
+    limit_s = 2400 if backend == "vm" else LIMIT_S
+    run_on(
+        f"{EXAMPLES}#nats-1", tmp_path, "guest_nats.py", cwd=tmp_path, more=more, limit_s=limit_s
+    )
 
 
 def test_on_a_cluster_of_vms(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from pytest_nixos.errors import MachineError
+from pytest_nixos.errors import MachineError, SettingsError
 from pytest_nixos.local.timing import poll
 from pytest_nixos.machine.base import Machine
 from pytest_nixos.machine.cluster.plan import Place
@@ -25,6 +25,7 @@ def pct_card(host: HostConfig, pct: Pct) -> HostConfig:
     network files of NixOS come first in the order of their names (``40-eth0.network``).
 
     :param host: as its container has it, with one card.
+    :raises SettingsError: if neither gives it an IPv4 address, by which members call each other.
     """
     (own,) = host.cards
     card = dataclasses.replace(
@@ -32,6 +33,11 @@ def pct_card(host: HostConfig, pct: Pct) -> HostConfig:
         hardware=pct.hardware or own.hardware,
         addresses=own.addresses or pct.addresses,
     )
+    if not card.v4 and pct.ip != "dhcp":
+        raise SettingsError(
+            f"pct of {host.name}: neither --net0 nor the host gives {GUEST_INTERFACE} an IPv4 address",
+            remedy="add ip=ADDRESS/LENGTH or ip=dhcp to --net0",
+        )
     return dataclasses.replace(host, cards=(card,))
 
 

@@ -16,6 +16,7 @@ import pytest
 from pytest_nixos.errors import NixosError
 from pytest_nixos.plugin.machines.launch import Launch
 from pytest_nixos.plugin.stash import PROGRESS, SESSION
+from tests.bench.inside.machines import memory_mib
 
 SIZES = (1, 2) if os.environ.get("PYTEST_NIXOS_BENCH_QUICK") else (1, 4, 8, 16)
 
@@ -26,7 +27,7 @@ def test_clones(nixos_machine: Any, request: pytest.FixtureRequest) -> None:
     session, progress = config.stash[SESSION], config.stash[PROGRESS]
     (key,) = session.host_keys
     starts_s: list[float] = []
-    memory_mib: dict[int, float] = {1: _memory_mib()}
+    weighs_mib: dict[int, float] = {1: memory_mib()}
     refused = ""
     with ExitStack() as stack:
         for number in range(2, max(SIZES) + 1):
@@ -39,37 +40,7 @@ def test_clones(nixos_machine: Any, request: pytest.FixtureRequest) -> None:
             assert clone.run("true").succeeded
             starts_s.append(time.monotonic() - started_s)
             if number in SIZES:
-                memory_mib[number] = _memory_mib()
+                weighs_mib[number] = memory_mib()
     Path(os.environ["PYTEST_NIXOS_BENCH_OUT"]).write_text(
-        json.dumps({"starts_s": starts_s, "memory_mib": memory_mib, "refused": refused})
+        json.dumps({"starts_s": starts_s, "memory_mib": weighs_mib, "refused": refused})
     )
-
-
-def _memory_mib() -> float:
-    """Add up the proportional set sizes of this process's QEMUs."""
-    total_kib = 0
-    for pid in _descendants(os.getpid()):
-        try:
-            if b"qemu-system" not in Path(f"/proc/{pid}/cmdline").read_bytes():
-                continue
-            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-        except OSError:
-            continue
-        total_kib += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-    return total_kib / 1024
-
-
-def _descendants(pid: int) -> list[int]:
-    children: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parent = int(stat.read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-        children.setdefault(parent, []).append(int(stat.parent.name))
-    found, left = [], [pid]
-    while left:
-        below = children.get(left.pop(), [])
-        found += below
-        left += below
-    return found

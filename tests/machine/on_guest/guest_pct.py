@@ -39,6 +39,8 @@ def test_the_card_is_as_pct_says(cluster: Cluster) -> None:
 def test_name_and_resolver_are_as_on_proxmox(cluster: Cluster) -> None:
     machine = cluster[CT]
     assert said(machine, "hostname") == "ct101"
+    assert "10.0.0.1 " in said(machine, "getent ahosts web")
+    assert "10.0.0.5 " in said(cluster[WEB], "getent ahosts ct")
     # What Proxmox writes there goes when NixOS makes the link to its own resolver.
     assert said(machine, "readlink /etc/resolv.conf") == "/run/systemd/resolve/stub-resolv.conf"
 

@@ -56,7 +56,7 @@ rec {
 
   writeTextFile = { name, text, executable ? false, destination ? "", checkPhase ? "", meta ? { }, ... }:
     runCommand name { inherit text meta; passAsFile = [ "text" ]; } ''
-      target=$out${destination}
+      target=$out${lib.optionalString (destination != "") (lib.escapeShellArg destination)}
       mkdir -p "$(dirname "$target")"
       cp "$textPath" "$target"
       chmod ${if executable then "0555" else "0444"} "$target"

@@ -44,9 +44,10 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
     from pytest_nixos.generations.upgrade_outcome import UpgradeOutcome
     from pytest_nixos.local.timing import Deadline, poll
     from pytest_nixos.machine.base import Machine
-    from pytest_nixos.machine.capabilities import BootsFrom, PortState
+    from pytest_nixos.machine.capabilities import BootsFrom, LostWrites, PortState
     from pytest_nixos.machine.cluster.cluster import Cluster
     from pytest_nixos.machine.command import CommandResult
+    from pytest_nixos.machine.faults.disks import WriteCache
     from pytest_nixos.machine.faults.faults import Faults, Hog
     from pytest_nixos.machine.survey import Survey, View
     from pytest_nixos.machine.user_session import UserSession
@@ -91,6 +92,7 @@ __all__ = [
     "Hog",
     "HostConfig",
     "Links",
+    "LostWrites",
     "Machine",
     "MachineError",
     "NixAnswer",
@@ -120,6 +122,7 @@ __all__ = [
     "UserSession",
     "Verb",
     "View",
+    "WriteCache",
     "Zram",
     "__version__",
     "against_fresh_boot",
@@ -169,6 +172,8 @@ _HOME = {
     "BootsFrom": "machine.capabilities",
     "Faults": "machine.faults.faults",
     "Hog": "machine.faults.faults",
+    "LostWrites": "machine.capabilities",
+    "WriteCache": "machine.faults.disks",
     "Firewall": "nix.declared",
     "HostConfig": "nix.host_facts",
     "OllamaSettings": "nix.declared",

@@ -79,6 +79,14 @@ FLAKE = """{
         fileSystems."/vault" = { device = "/dev/mapper/vault"; fsType = "ext4"; };
         swapDevices = [ { device = "/dev/pool/swap"; } ];
       };
+      stripes = {
+        boot.swraid.enable = true;
+        boot.swraid.mdadmConf = "ARRAY /dev/md/stripes level=raid5 num-devices=3 UUID=11111111:22222222:33333333:55555555 name=any:stripes";
+        fileSystems."/" = { device = "/dev/disk/by-label/rootfs"; fsType = "ext4"; };
+        fileSystems."/boot" = { device = "/dev/disk/by-label/BOOT"; fsType = "vfat"; options = [ "umask=0077" ]; };
+        fileSystems."/stripes" = { device = "/dev/md/stripes"; fsType = "ext4"; };
+        fileSystems."/spare" = { device = "/dev/sdc1"; fsType = "ext4"; };
+      };
       loader = {
         fileSystems."/" = { device = "/dev/disk/by-label/rootfs"; fsType = "ext4"; };
         boot.loader.systemd-boot.enable = true;
@@ -199,6 +207,20 @@ def test_layers_of_every_kind_are_booted_and_survive_what_befalls_disks(
         ("failed", "both")
     ], ran[-9000:]
     assert "3 passed" in ran, ran[-9000:]
+
+
+@boots
+def test_an_array_of_three_and_a_failing_disk_and_lost_power_are_survived_or_told(
+    folder: Path, tmp_path: Path
+) -> None:
+    shutil.copy(Path(__file__).parent / "on_guest" / "guest_trouble.py", tmp_path / "test_trouble.py")  # fmt: skip
+    report = tmp_path / "report.json"
+    ran = _pytest(folder, "stripes", report, str(tmp_path), "--nixos-suite", "filesystem", "-k", "test_trouble or FS-024")  # fmt: skip
+    [array] = json.loads(report.read_text())["findings"]
+
+    # Before anything befalls it.
+    assert (array["control"], array["outcome"]) == ("FS-024", "passed"), array
+    assert "7 passed" in ran, ran[-9000:]
 
 
 @boots

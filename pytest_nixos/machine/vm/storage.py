@@ -31,6 +31,8 @@ __all__ = ["ImageTool", "VmStorage"]
 
 _ORDER_S = 30.0
 _END_S = 10.0
+# qemu-vm.nix calls the image of the store so: erofs or squashfs, which nobody writes to.
+_STORE = "nix-store"
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 
 
@@ -93,7 +95,7 @@ class VmStorage:
             )
         monitor = self._monitor()
         found = writable_disks(monitor, self._first, deadline=deadline)
-        disks = tuple(disk for disk in found if not disk.is_temporary)
+        disks = tuple(d for d in found if not d.is_temporary and d.name != _STORE)
         if not disks:
             raise MachineError("the VM has no disk that it writes to", remedy="give it a disk")
         for disk in disks:

@@ -45,10 +45,11 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
     from pytest_nixos.generations.upgrade_outcome import UpgradeOutcome
     from pytest_nixos.local.timing import Deadline, poll
     from pytest_nixos.machine.base import Machine
-    from pytest_nixos.machine.capabilities import BootsFrom, PortState
+    from pytest_nixos.machine.capabilities import BootsFrom, LostWrites, PortState
     from pytest_nixos.machine.cluster.cluster import Cluster
     from pytest_nixos.machine.cluster.tunnel import ClusterTunnel, TunnelTraffic
     from pytest_nixos.machine.command import CommandResult
+    from pytest_nixos.machine.faults.disks import WriteCache
     from pytest_nixos.machine.faults.faults import Faults, Hog
     from pytest_nixos.machine.survey import Survey, View
     from pytest_nixos.machine.user_session import UserSession
@@ -95,6 +96,7 @@ __all__ = [
     "HostConfig",
     "Links",
     "LoginRefused",
+    "LostWrites",
     "Machine",
     "MachineError",
     "NixAnswer",
@@ -125,6 +127,7 @@ __all__ = [
     "UserSession",
     "Verb",
     "View",
+    "WriteCache",
     "Zram",
     "__version__",
     "against_fresh_boot",
@@ -177,6 +180,8 @@ _HOME = {
     "BootsFrom": "machine.capabilities",
     "Faults": "machine.faults.faults",
     "Hog": "machine.faults.faults",
+    "LostWrites": "machine.capabilities",
+    "WriteCache": "machine.faults.disks",
     "Firewall": "nix.declared",
     "HostConfig": "nix.host_facts",
     "OllamaSettings": "nix.declared",

@@ -26,6 +26,7 @@ from pytest_nixos.machine.login.by_password import LoginTerminal, password_login
 from pytest_nixos.machine.login.by_ssh import ssh_login
 from pytest_nixos.machine.login.ssh_login import SshUser
 from pytest_nixos.machine.pct import Pct
+from pytest_nixos.machine.picture import Picture
 from pytest_nixos.machine.survey import Survey, Surveyable, View
 from pytest_nixos.machine.terminal import attach
 from pytest_nixos.machine.user_session import UserSession
@@ -311,16 +312,19 @@ class Machine:
         """Write what the machine's screen shows, a desktop or a text console, as PNG.
 
         :param file: is made or overwritten.
-        :raises MachineError: if the machine has no screen, as a container or a live host, or QEMU is
-            older than 7.1.
+        :raises MachineError: if the machine has no screen, as a container or a live host.
         """
+        file.write_bytes(self.screen().png())
+
+    def screen(self) -> Picture:
+        """Return what the machine's screen shows; see :meth:`screenshot`."""
         running = self.running
         if not isinstance(running, Displayed):
             raise MachineError(
                 f"{self.name}: a {self.backend.name.place} has no screen",
                 remedy="ask for a VM: --nixos-backend vm, or @pytest.mark.nixos_requires('vm')",
             )
-        running.screenshot(file)
+        return running.screen()
 
     def shell(self, command: str = "exec bash -l") -> int:
         """Run a command in the guest on the terminal of whoever runs pytest; by default a root

@@ -10,15 +10,16 @@ from __future__ import annotations
 import enum
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from pytest_nixos.local.timing import Deadline
+from pytest_nixos.machine.picture import Picture
 
 __all__ = [
     "BootsFrom",
     "Displayed",
     "Freezable",
+    "LostWrites",
     "Pluggable",
     "PortState",
     "Powered",
@@ -27,6 +28,8 @@ __all__ = [
     "PulledDisk",
     "Reachable",
     "Resettable",
+    "Storage",
+    "Stored",
     "Throttled",
     "Way",
     "disk_id",
@@ -142,8 +145,8 @@ class Reachable(Protocol):
 class Displayed(Protocol):
     """A machine with a screen."""
 
-    def screenshot(self, file: Path) -> None:
-        """Write what its screen shows as PNG.
+    def screen(self) -> Picture:
+        """Return what its screen shows.
 
         :raises MachineError: if it has no screen.
         """
@@ -199,6 +202,73 @@ class Pullable(Protocol):
 
         :raises MachineError: if it cannot be.
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LostWrites:
+    """What a loss of power took from a disk.
+
+    :param disk: by the name that the kernel first gave it (``vda``).
+    :param lost: writes that the guest had not flushed, and that are gone.
+    :param lost_bytes: in them.
+    :param kept: writes that reached the disk.
+    :param flushes: that the guest asked for.
+    """
+
+    disk: str
+    lost: int
+    lost_bytes: int
+    kept: int
+    flushes: int
+
+
+class Storage(Protocol):
+    """The disks of a machine, as something can go wrong with them."""
+
+    def log_writes(self, *, deadline: Deadline) -> None:
+        """Write down from here on what the guest writes and flushes.
+
+        :raises MachineError: if that cannot be done.
+        """
+        ...
+
+    def stop_logging(self) -> None:
+        """Forget what was written down; harmless where nothing was."""
+        ...
+
+    def lose_writes(
+        self, *, survive: float, seed: int, deadline: Deadline
+    ) -> tuple[LostWrites, ...]:
+        """Cut the power, and leave on the disks what was flushed before; the machine is off then.
+
+        :param survive: how much of the rest reaches the disks all the same, of 1.
+        :param seed: of that choice.
+        :raises MachineError: if it was not written down, or a disk cannot be made.
+        """
+        ...
+
+    def fail(self, disk: str, *, kinds: tuple[str, ...]) -> None:
+        """Let a disk's operations end with an error.
+
+        :param disk: by the name that the kernel first gave it (``vda``).
+        :param kinds: ``"read"``, ``"write"``, ``"flush"``.
+        :raises MachineError: if there is no such disk.
+        """
+        ...
+
+    def mend(self) -> None:
+        """Let all operations of all disks end as they should; harmless where they do."""
+        ...
+
+
+@runtime_checkable
+class Stored(Protocol):
+    """A machine whose disks may lose and refuse writes."""
+
+    @property
+    def storage(self) -> Storage:
+        """Its disks."""
         ...
 
 

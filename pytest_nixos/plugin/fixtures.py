@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,6 +29,7 @@ from pytest_nixos.plugin.host_failure import (
 from pytest_nixos.plugin.machines.ahead import LiveHosts
 from pytest_nixos.plugin.machines.launch import Launch
 from pytest_nixos.plugin.not_applicable import not_applicable
+from pytest_nixos.plugin.record.screens import keep_screen
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.plugin.stash import EVIDENCE, HEAD_START, PROGRESS, SESSION
 from pytest_nixos.standards.look import probes
@@ -347,6 +349,19 @@ def nixos_progress(request: pytest.FixtureRequest) -> Callable[[str], None]:
     CI.
     """
     return request.config.stash[PROGRESS].tell
+
+
+@pytest.fixture
+def nixos_show_screen(
+    request: pytest.FixtureRequest, _nixos_host: str, nixos_machine: Machine
+) -> Callable[[str], str]:
+    """Put a picture of the machine's screen into the HTML report: ``nixos_show_screen("after the
+    login")``.
+
+    It returns why there is none, ``""`` where there is: a container has no screen, and six pictures
+    of a host are the most.
+    """
+    return partial(keep_screen, _session(request).entry(_nixos_host), nixos_machine)
 
 
 @pytest.fixture

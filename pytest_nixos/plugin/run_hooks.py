@@ -30,6 +30,7 @@ from pytest_nixos.plugin.progress import Progress
 from pytest_nixos.plugin.record.baseline import Baseline
 from pytest_nixos.plugin.record.maker import FindingMaker
 from pytest_nixos.plugin.record.recorder import Recorder
+from pytest_nixos.plugin.record.screens import ScreensOfFailures
 from pytest_nixos.plugin.replay import replay_checks
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.plugin.stash import HEAD_START, PROGRESS, SESSION
@@ -67,6 +68,7 @@ def activate(config: pytest.Config, settings: Settings, *, notes: WatchNotes | N
         # Workers have the machines of other runs, and several of one host.
         Spares.prepare(config, settings, owner=notes.watching_pid if notes else None)
     manager.register(FindingMaker(config, settings), "nixos-finding-maker")
+    manager.register(ScreensOfFailures(), "nixos-screens")
     if is_worker(config):
         manager.register(Worker(), "nixos-worker")
     else:

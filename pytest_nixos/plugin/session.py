@@ -55,6 +55,7 @@ class HostEntry:
     :param state: what an upgrade test saw in that stage, JSON-able.
     :param circumstances: what this machine's speed and load were, and what its guest was told for
         it, JSON-able.
+    :param screens: pictures of its screen: ``when`` each was taken, and ``png`` as base64.
     :param foreign: what it takes here, of a host for another system.
     :param elsewhere: the derivation that its evaluation on another machine gave, ``""`` for none.
     :param shown: whether a test has shown the failure in full; later ones name its cause only.
@@ -75,6 +76,7 @@ class HostEntry:
     state: dict[str, Any] | None = None
     phases_s: dict[str, float] = field(default_factory=dict)
     circumstances: dict[str, Any] = field(default_factory=dict)
+    screens: list[dict[str, str]] = field(default_factory=list)
 
     @property
     def took_part(self) -> bool:

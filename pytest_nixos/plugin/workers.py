@@ -36,6 +36,7 @@ _STORE = "nixos_store"
 _PHASES = "nixos_phases"
 _STATES = "nixos_states"
 _CIRCUMSTANCES = "nixos_circumstances"
+_SCREENS = "nixos_screens"
 
 
 class Planned(NamedTuple):
@@ -97,6 +98,7 @@ class Worker:
         output = session.config.workeroutput  # type: ignore[attr-defined]  # xdist's
         output[_PHASES] = {e.key: e.phases_s for e in nixos.entries}
         output[_CIRCUMSTANCES] = {e.key: e.circumstances for e in nixos.entries}
+        output[_SCREENS] = {e.key: e.screens for e in nixos.entries}
         output[_STATES] = {e.key: e.state for e in nixos.entries if e.state}
 
 
@@ -148,6 +150,8 @@ class Controller:
             session.entry(key).phases_s |= phases
         for key, found in getattr(node, "workeroutput", {}).get(_CIRCUMSTANCES, {}).items():
             session.entry(key).circumstances |= found
+        for key, screens in getattr(node, "workeroutput", {}).get(_SCREENS, {}).items():
+            session.entry(key).screens += screens
         for key, state in getattr(node, "workeroutput", {}).get(_STATES, {}).items():
             session.entry(key).state = state
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -24,6 +25,9 @@ _BOOT_CONTROL = "BOOT-005"
 _MOST_UNITS = 12
 _MOST_BOOTS = 20
 _WITHOUT_SCRIPT = 300
+_BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
+# Of the text of all pictures together.
+_MOST_PICTURES = 4 << 20
 
 
 def write_html(findings: Sequence[Finding], run: RunFacts) -> str:
@@ -49,6 +53,7 @@ def write_html(findings: Sequence[Finding], run: RunFacts) -> str:
     suites, standards = by_suite(findings), by_standard(findings)
     standard_names = sorted({name for cells in standards.values() for name in cells})
     failed = [f for f in findings if f.failed]
+    screens, screens_left_out = _screens(run)
     return environment.get_template("report.html.j2").render(
         run=run,
         script=script,
@@ -56,6 +61,8 @@ def write_html(findings: Sequence[Finding], run: RunFacts) -> str:
         data=html_data(findings),
         hosts=[_host(name, facts, findings) for name, facts in sorted(run.hosts.items())],
         bars=_bars(failed, list(run.hosts)),
+        screens=screens,
+        screens_left_out=screens_left_out,
         suites=suites,
         suite_names=sorted({suite for cells in suites.values() for suite in cells}),
         standards=standards,
@@ -82,6 +89,23 @@ def _host(
         "facts": facts,
         "counts": Counter(f.outcome for f in findings if f.host == name),
     }
+
+
+def _screens(run: RunFacts) -> tuple[list[Mapping[str, str]], int]:
+    """Return the pictures that a page has room for, and how many it has not."""
+    pictures: list[Mapping[str, str]] = []
+    room, left_out = _MOST_PICTURES, 0
+    for name, facts in sorted(run.hosts.items()):
+        of_host: Any = facts.get("screens", ())
+        for screen in of_host:
+            if not _BASE64.fullmatch(screen["png"]):
+                continue
+            if len(screen["png"]) > room:
+                left_out += 1
+                continue
+            room -= len(screen["png"])
+            pictures.append({"host": name, **screen})
+    return pictures, left_out
 
 
 def _bars(failed: Sequence[Finding], hosts: Sequence[str]) -> list[dict[str, Any]]:

@@ -30,6 +30,11 @@ HERE = Path(__file__).parent
 SCHEMA = HERE.parents[1] / "docs" / "reference" / "report.schema.json"
 OLLAMA = Subject.parse("unit:ollama.service")
 
+#: A red one, as PNG.
+PIXEL = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC"
+)
+
 RUN = RunFacts(
     plugin_version="0.1.0",
     started_at="2026-11-21T01:00:00+00:00",
@@ -49,6 +54,7 @@ RUN = RunFacts(
                 }
             ],
             "circumstances": {"secrets": "12 secrets have test values"},
+            "screens": [{"when": "when test_login failed", "png": PIXEL}],
         },
         "db": {
             "ref": "/etc/nixos#db",

@@ -107,6 +107,13 @@ FLAKE = """{
         };
         security.tpm2.enable = true;
         fileSystems."/" = { device = "/dev/mapper/cryptroot"; fsType = "ext4"; };
+      stripes = {
+        boot.swraid.enable = true;
+        boot.swraid.mdadmConf = "ARRAY /dev/md/stripes level=raid5 num-devices=3 UUID=11111111:22222222:33333333:55555555 name=any:stripes";
+        fileSystems."/" = { device = "/dev/disk/by-label/rootfs"; fsType = "ext4"; };
+        fileSystems."/boot" = { device = "/dev/disk/by-label/BOOT"; fsType = "vfat"; options = [ "umask=0077" ]; };
+        fileSystems."/stripes" = { device = "/dev/md/stripes"; fsType = "ext4"; };
+        fileSystems."/spare" = { device = "/dev/sdc1"; fsType = "ext4"; };
       };
       loader = {
         fileSystems."/" = { device = "/dev/disk/by-label/rootfs"; fsType = "ext4"; };
@@ -267,6 +274,19 @@ def test_stage_1_is_unlocked_over_the_network(folder: Path, tmp_path: Path) -> N
     assert "unlocked over the network, by ssh to port 2222 of stage 1" in ran, ran[-9000:]
     assert "but at the console" not in ran
     assert "1 passed" in ran, ran[-9000:]
+
+
+def test_an_array_of_three_and_a_failing_disk_and_lost_power_are_survived_or_told(
+    folder: Path, tmp_path: Path
+) -> None:
+    shutil.copy(Path(__file__).parent / "on_guest" / "guest_trouble.py", tmp_path / "test_trouble.py")  # fmt: skip
+    report = tmp_path / "report.json"
+    ran = _pytest(folder, "stripes", report, str(tmp_path), "--nixos-suite", "filesystem", "-k", "test_trouble or FS-024")  # fmt: skip
+    [array] = json.loads(report.read_text())["findings"]
+
+    # Before anything befalls it.
+    assert (array["control"], array["outcome"]) == ("FS-024", "passed"), array
+    assert "7 passed" in ran, ran[-9000:]
 
 
 @boots

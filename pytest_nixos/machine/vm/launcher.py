@@ -51,6 +51,7 @@ from pytest_nixos.machine.vm.programs import NO_QEMU_IMG, find_qemu_img
 from pytest_nixos.machine.vm.run_script import RunScript, boots_from, qemu_version, serial_console
 from pytest_nixos.machine.vm.running import VmPlan, VmRunning
 from pytest_nixos.machine.vm.stage_1_ssh import StageOneSsh
+from pytest_nixos.machine.vm.storage import ImageTool
 from pytest_nixos.machine.vm.store_image import STORE_IMAGE, ImageBlock, StoreImages
 
 __all__ = ["SnapshotOptions", "VmLauncher", "VmOptions"]
@@ -313,6 +314,9 @@ class VmLauncher:
             sandbox=sandbox,
             grace_s=self.options.grace_s,
             networks=self._networks,
+            images=ImageTool(
+                program=find_qemu_img(self.script) or "", runner=self._confined(sandbox)
+            ),
             boots_from=boots_from(self.script),
             limits=SettleLimits().at(self.spec.pace),
             pace=self.spec.pace,

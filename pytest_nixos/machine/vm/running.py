@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,6 +33,7 @@ from pytest_nixos.machine.network.guest_address import (
 from pytest_nixos.machine.network.prober import FrameProber
 from pytest_nixos.machine.network.stand_in import HandedOver
 from pytest_nixos.machine.network.wire import FrameLink
+from pytest_nixos.machine.picture import Picture
 from pytest_nixos.machine.qemu.disks import plug_disk, pull_disk
 from pytest_nixos.machine.qemu.forward import GATEWAY, forwarded_port
 from pytest_nixos.machine.qemu.qmp import QmpMonitor, plug_network_cards, throttle_disks
@@ -49,6 +49,7 @@ from pytest_nixos.machine.survey import Survey, View
 from pytest_nixos.machine.vm.argv import disk_image, monitor_socket, script_paths
 from pytest_nixos.machine.vm.backdoor import Backdoor
 from pytest_nixos.machine.vm.stage_1_ssh import StageOneSsh, unlocked
+from pytest_nixos.machine.vm.storage import ImageTool, VmStorage
 
 __all__ = ["VmPlan", "VmRunning"]
 
@@ -74,6 +75,7 @@ class VmPlan:
         not.
     :param env: its whole environment.
     :param grace_s: seconds between SIGTERM and SIGKILL.
+    :param images: copies and makes images of disks.
     :param answer: what is typed at prompts on the console, ``""`` for nothing.
     :param stage_1_ssh: by which stage 1 is unlocked, ``None`` for at the console.
     :param networks: ids of QEMU's user networks; a stranger has a place to stand on each.
@@ -93,6 +95,7 @@ class VmPlan:
     env: Mapping[str, str]
     grace_s: float
     networks: tuple[str, ...]
+    images: ImageTool
     boots_from: BootsFrom = BootsFrom.SCRIPT
     limits: SettleLimits = field(default_factory=SettleLimits)
     pace: Pace = field(default_factory=Pace)
@@ -130,6 +133,14 @@ class VmRunning:
         self._backdoor: Backdoor | None = None
         self._strangers = self._new_strangers()
         self._plug_in(())
+        self.storage = VmStorage(
+            plan.run_dir,
+            disk_image(plan.run_dir),
+            plan.images,
+            monitor=lambda: self.qmp,
+            pid=lambda: self.pid if self.is_alive() else 0,
+            await_end=lambda limit_s: self._process.wait_ended(limit_s),  # noqa: PLW0108 - it is replaced at each start,
+        )
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -444,14 +455,13 @@ class VmRunning:
         """Let each disk do so many reads and writes a second, ``0`` for as many as it can."""
         throttle_disks(self.qmp, operations_per_s=operations_per_s)
 
-    def screenshot(self, file: Path) -> None:
-        """Write what the VM's first screen shows as PNG; on a text console that is its text."""
+    def screen(self) -> Picture:
+        """Return what the VM's first screen shows; on a text console that is its text."""
         # QEMU's sandbox may write here alone.
-        shot = self._plan.run_dir / "screen.png"
+        shot = self._plan.run_dir / "screen.ppm"
         try:
             limit = Deadline.after(self._plan.pace.limit(_ORDER_S))
-            screendump(self.qmp, shot, deadline=limit)
-            shutil.copyfile(shot, file)
+            return screendump(self.qmp, shot, deadline=limit)
         finally:
             shot.unlink(missing_ok=True)
 

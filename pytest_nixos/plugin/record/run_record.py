@@ -169,6 +169,8 @@ def _host_facts(entry: HostEntry, session: NixosSession) -> Mapping[str, object]
         "failure": None if entry.failure is None else str(entry.failure),
         "why": "" if entry.failure is None else why_not_judged(entry.failure),
         "circumstances": entry.circumstances,
+        # For people alone: the JSON report leaves them out.
+        "screens": entry.screens,
     }
     if config is not None:
         facts |= {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -187,3 +188,21 @@ def test_hundred_hosts_are_shown_soon(browser: Any, tmp_path: Path) -> None:
     # The goal is 2 s on an idle machine; a test must not fail for a busy one.
     assert took_s < 10, f"{took_s:.1f} s, {time.monotonic() - began_s:.1f} s by the clock"
     assert page.locator("#list summary").count() == 200
+
+
+def test_screens_are_pictures_in_the_page_and_too_many_are_left_out() -> None:
+    evil = {"when": 'x" onerror="alert(1)', "png": "iVBORw0KGgo="}
+    forged = {"when": "forged", "png": '"><script>'}
+    large = [{"when": f"picture {n}", "png": "A" * (3 << 20)} for n in range(3)]
+    facts = {"release": "24.05", "screens": [evil, forged]}
+    page = write_html((), dataclasses.replace(RUN, hosts={"web": facts}))
+    full = write_html((), dataclasses.replace(RUN, hosts={"web": {**facts, "screens": large}}))
+
+    assert 'src="data:image/png;base64,iVBORw0KGgo="' in page
+    assert 'alt="the screen of web x&#34; onerror=&#34;alert(1)"' in page
+    assert page.count("<img") == 1
+    assert "forged" not in page
+    assert "img-src data:" in page
+    assert full.count("<img") == 1
+    assert "2 more pictures are left out" in full
+    assert "<img" not in write_html((), RUN)

@@ -4,13 +4,15 @@ undone.
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from pytest_nixos.errors import BrokenMachineError, FaultError, MachineError
+from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.base import BackendName
-from pytest_nixos.machine.capabilities import PulledDisk
+from pytest_nixos.machine.capabilities import LostWrites, PulledDisk
 from pytest_nixos.machine.command import CommandResult
 from pytest_nixos.machine.disks.tpm import order_command
 from pytest_nixos.machine.faults.faults import Faults
@@ -246,3 +248,88 @@ def test_a_pcr_that_cannot_be_changed_is_told(machine: FakeMachine, pcr: int, wh
     ):
         pass
     assert not machine.commands
+
+
+class Disks:
+    """The disks of a machine: what is asked of them, and whether a file system has given up."""
+
+    def __init__(self, *, refuses: str = "") -> None:
+        self.done: list[str] = []
+        self.refuses = refuses
+
+    def note(self, what: str) -> None:
+        if self.refuses:
+            raise MachineError(self.refuses, remedy="another disk")
+        self.done.append(what)
+
+    def log_writes(self, *, deadline: Deadline) -> None:
+        self.note("log")
+
+    def stop_logging(self) -> None:
+        self.done.append("no log")
+
+    def lose_writes(
+        self, *, survive: float, seed: int, deadline: Deadline
+    ) -> tuple[LostWrites, ...]:
+        self.note(f"lose {survive} {seed}")
+        return (LostWrites(disk="vda", lost=1, lost_bytes=512, kept=2, flushes=1),)
+
+    def fail(self, disk: str, *, kinds: tuple[str, ...]) -> None:
+        self.note(f"fail {disk} {' '.join(kinds)}")
+
+    def mend(self) -> None:
+        self.done.append("mend")
+
+
+class WithDisks(FakeMachine):
+    """A machine with such disks, which gives up writing to its root while they fail if it is
+    `fragile`.
+    """
+
+    def __init__(self, *, fragile: bool = False, refuses: str = "") -> None:
+        self.disks = Disks(refuses=refuses)
+        super().__init__(running=SimpleNamespace(storage=self.disks))
+        self.fragile = fragile
+
+    def run(self, command: str, *_: object, **__: object) -> CommandResult:
+        failed = any(what.startswith("fail") for what in self.disks.done)
+        is_up = "on" in self.disks.done
+        self.answers[command] = "" if failed and self.fragile and not is_up else "/ /data"
+        return super().run(command)
+
+    def power_off(self, *, orderly: bool) -> None:
+        self.disks.done.append("off in order" if orderly else "off")
+
+    def power_on(self) -> None:
+        self.disks.done.append("on")
+
+
+def test_a_failing_disk_is_mended_and_what_gave_up_over_it_started_afresh() -> None:
+    for fragile, after in ((False, ["mend"]), (True, ["mend", "off", "on"])):
+        machine = WithDisks(fragile=fragile)
+        with faults(machine).failing_disk("sda", reads=True):
+            assert machine.disks.done == ["fail sda write flush read"]
+        assert machine.disks.done[1:] == after
+
+
+def test_power_that_is_lost_comes_back_and_what_was_lost_is_told() -> None:
+    machine = WithDisks()
+    with faults(machine).volatile_write_cache() as cache:
+        [lost] = cache.lose_power(survive=0.5, seed=3)
+    assert (lost.disk, lost.lost) == ("vda", 1)
+    assert machine.disks.done == ["log", "lose 0.5 3", "off", "on", "no log"]
+
+
+@pytest.mark.parametrize("fault", ["failing_disk", "volatile_write_cache"])
+def test_disks_that_are_not_there_or_are_in_use_by_another_fault_are_told(fault: str) -> None:
+    machine = WithDisks(refuses="the VM has no disk vda")
+    with (
+        pytest.raises(FaultError, match=f"{fault} is not possible .*: the VM has no disk vda"),
+        getattr(faults(machine), fault)(),
+    ):
+        pass
+    with (
+        pytest.raises(FaultError, match=f"{fault} is not possible .*: its files lie on"),
+        getattr(faults(FakeMachine(running=Frozen())), fault)(),
+    ):
+        pass

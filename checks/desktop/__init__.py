@@ -1,0 +1,1 @@
+"""Suite of the control family desktop."""

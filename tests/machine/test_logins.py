@@ -15,8 +15,8 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="containers need root"),
 ]
 
-CONTROLS = ("AUTH-037", "SSH-025", "SSH-026", "UNIT-014")
-CHOSEN = "guest_logins or declared_key or refuses_with or with_a_password_can or login_starts"
+CONTROLS = ("AUTH-037", "SSH-025", "SSH-026", "UNIT-014", "AUTH-038")
+CHOSEN = "guest_logins or declared_key or refuses_with or with_a_password_can or login_starts or become_root or units_of_users"
 GUEST = Path(__file__).parent / "on_guest/guest_logins.py"
 #: A key that nobody has the private half of.
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJw0mE1uF9Oe3G8kPDyfS3YyuKz9zB5tYbMJJ2Yd2x0p somebody"
@@ -32,10 +32,12 @@ FLAKE = """
         services.openssh.enable = true;
         services.openssh.settings = { PermitRootLogin = "no"; AllowUsers = [ "alice" "bob" ]; };
         users.users = {
-          alice = { isNormalUser = true; initialPassword = "theirs"; openssh.authorizedKeys.keys = [ "KEY" ]; };
+          alice = { isNormalUser = true; initialPassword = "theirs"; extraGroups = [ "wheel" ]; openssh.authorizedKeys.keys = [ "KEY" ]; };
           bob = { isNormalUser = true; linger = true; };
           carol = { isNormalUser = true; openssh.authorizedKeys.keys = [ "KEY" ]; };
         };
+        # As NixOS mounts it (boot.specialFileSystems): /run itself is nosuid.
+        systemd.services.suid-sgid-wrappers.preStart = "${pkgs.coreutils}/bin/mkdir -p /run/wrappers; ${pkgs.util-linux}/bin/mount -t tmpfs -o nodev,mode=755 tmpfs /run/wrappers";
         systemd.user.services.greeter = { wantedBy = [ "default.target" ]; serviceConfig.ExecStart = "${pkgs.coreutils}/bin/sleep infinity"; };
       }) ];
     }) {
@@ -48,6 +50,8 @@ FLAKE = """
         systemd.user.services.restless = { wantedBy = [ "default.target" ]; startLimitIntervalSec = 0; serviceConfig = { ExecStart = "${pkgs.coreutils}/bin/false"; Restart = "always"; RestartSec = 5; }; };
         # As somebody does by hand.
         systemd.services.stop-lingering = { wantedBy = [ "multi-user.target" ]; after = [ "linger-users.service" ]; serviceConfig.Type = "oneshot"; script = "/run/current-system/sw/bin/loginctl disable-linger bob"; };
+        users.users.carol = { extraGroups = [ "wheel" ]; initialPassword = "hers"; };
+        security.pam.services.sudo.text = lib.mkForce "auth required ${pkgs.linux-pam}/lib/security/pam_deny.so\\naccount required ${pkgs.linux-pam}/lib/security/pam_permit.so\\n";
         users.users.alice.shell = "/run/current-system/sw/bin/no-such-shell";
         environment.etc."ssh/sshd_config".text = lib.mkForce "PermitRootLogin yes\\nUsePAM yes\\nAuthorizedKeysFile /etc/ssh/authorized_keys.d/%u\\nHostKey /etc/ssh/ssh_host_ed25519_key\\n";
       };
@@ -97,11 +101,12 @@ def test_a_host_whose_people_cannot_log_in(tmp_path: Path) -> None:
     seen = found(tmp_path, "bad")
     assert seen["SSH-025"]["outcome"] == seen["SSH-026"]["outcome"] == "failed", seen
     assert seen["AUTH-037"]["outcome"] == "failed"
+    assert seen["AUTH-038"]["outcome"] == "failed"
+    assert "carol: sudo refuses" in seen["AUTH-038"]["reason"]
     wrong = seen["UNIT-014"]["observed"]["wrong"]
-    assert set(wrong["carol"]) == {
-        "broken.service has failed",
-        "restless.service is started again and again",
-    }
+    # What had failed in a manager that still ran is UNIT-009's.
+    assert "restless.service is started again and again" in wrong["carol"]
+    assert "broken.service" in f"{wrong} {seen['UNIT-009']['observed']}"
     assert wrong["bob"][0] == "lingers, and has no manager"
     said = seen["SSH-025"]["observed"]
     assert "sshd does not let the user in" in said["alice"]

@@ -118,6 +118,18 @@ HOSTS = """
         networking.hostName = "perlless";
         boot.initrd.systemd.enable = true;
       });
+      sysusers = host ({ lib, ... }: {
+        options.age.secrets = lib.mkOption { type = lib.types.attrsOf lib.types.attrs; };
+        options.age.identityPaths = lib.mkOption { type = lib.types.listOf lib.types.str; };
+        config = {
+          networking.hostName = "sysusers";
+          systemd.sysusers.enable = true;
+          users = { mutableUsers = false; allowNoPasswordLogin = true; };
+          users.users.alice = { isNormalUser = true; uid = 1000; linger = true; };
+          age.secrets.token = { name = "token"; file = "/x.age"; path = "/run/agenix/token"; owner = "0"; group = "0"; mode = "0400"; };
+          age.identityPaths = [ "/etc/key" ];
+        };
+      });
       arm = nixpkgs.lib.nixosSystem { system = "aarch64-linux"; modules = [ base ]; };
       asserts = host { assertions = [ { assertion = false; message = "ports must be even"; } ]; };
     };
@@ -153,8 +165,17 @@ def web(flake: Flake) -> HostConfig:
 
 def test_hosts_are_listed(flake: Flake) -> None:
     assert flake.host_names() == (
-        *("acme", "arm", "asserts", "container", "initrd-secrets", "iso", "networkd", "router"),
-        *("ssh", "vm-known", "vm-packages", WEB),
+        *(
+            "acme",
+            "arm",
+            "asserts",
+            "container",
+            "etc-overlay",
+            "initrd-secrets",
+            "iso",
+            "networkd",
+        ),
+        *("perlless", "router", "ssh", "sysusers", "vm-known", "vm-packages", WEB),
     )
 
 
@@ -383,3 +404,16 @@ def test_a_host_without_scripts_in_its_activation(flake: Flake, name: str) -> No
     assert config.option("system.etc.overlay.enable").value is True
     assert "pytest-nixos-channel.service" in "".join(config.changed)
     assert config.unreadable == ()
+
+
+@pytest.mark.parametrize("backend", ["vm", "container"])
+def test_a_host_whose_users_sysusers_makes_gets_secrets(flake: Flake, backend: str) -> None:
+    host = flake.evaluate(
+        "sysusers", backend=backend, option_paths=["system.activationScripts", "age.secrets"]
+    )
+    assert host.derivation.endswith(".drv")
+    assert host.users["alice"].lingers
+    assert not host.users["root"].lingers
+    changed = host.changed["system.activationScripts"][1]
+    assert changed["users"] == ""
+    assert "pytestNixosSecrets" in changed

@@ -101,14 +101,16 @@ class LoginTerminal(_Spawn):
 
     :param terminal: the guest's.
     :param name: user and host, as in ``alice@web``.
+    :param password: the user's for as long as the context.
     """
 
     #: program that the login started, once it is there
     shell: str = ""
 
-    def __init__(self, terminal: GuestTerminal, name: str) -> None:
+    def __init__(self, terminal: GuestTerminal, name: str, password: str) -> None:
         super().__init__(timeout=_LOGIN_S, encoding=None)
         self.name = name
+        self.password = password
         self.closed = False
         self._terminal = terminal
         self._came = b""
@@ -179,7 +181,7 @@ def password_login(machine: _Machine, user: str) -> Iterator[LoginTerminal]:
         ),
         GuestTerminal(transport, command=f"exec {login} -- {shlex.quote(user)}") as guest,
     ):
-        terminal = LoginTerminal(guest, name)
+        terminal = LoginTerminal(guest, name, password)
         deadline = machine.deadline(_LOGIN_S)
         _answer(terminal, password, deadline)
         terminal.shell = _wait_for_shell(terminal, transport, user, guest.tty, deadline)

@@ -22,7 +22,8 @@ let
 
   snippets = safe.get host.config [ "system" "activationScripts" ] { };
   snippetText = name: safe.get snippets [ name "text" ] "";
-  usersOf = builtins.filter (name: snippets ? ${name}) [
+  # One that is a mere text takes no dependencies: what sysusers and userborn leave of "users" is "".
+  usersOf = builtins.filter (name: builtins.isAttrs (snippets.${name} or null)) [
     "setupSecretsForUsers"
     "setupSecrets"
     "agenixNewGeneration"

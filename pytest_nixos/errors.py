@@ -114,6 +114,10 @@ class FaultError(MachineError):
     """A fault cannot be brought about on this machine; the machine is as it was."""
 
 
+class LoginRefused(MachineError):
+    """A machine that answers does not let a user in."""
+
+
 class BrokenMachineError(MachineError):
     """A machine is no longer what it was and cannot be judged any more."""
 

@@ -30,17 +30,13 @@ from pytest_nixos.generations.links import (
 from pytest_nixos.generations.outcome import PowerOutcome, SwitchOutcome
 from pytest_nixos.generations.sources import Source, Specialisation, StorePath, as_source
 from pytest_nixos.generations.span import Span
-from pytest_nixos.generations.units import UnitChanges, unwell_units
+from pytest_nixos.generations.units import UnitChanges
+from pytest_nixos.generations.unwell import broken_before, unwell_before
 from pytest_nixos.machine.base import Machine
 from pytest_nixos.machine.capabilities import BootsFrom
-from pytest_nixos.observe.activation import boot_activation, parse_activation
-from pytest_nixos.observe.base import observe
 from pytest_nixos.observe.boot_menu import BOOT_MENU
 
 __all__ = ["Generations"]
-
-# What switch-to-configuration ends with where the activation script failed.
-_ACTIVATION = 2
 
 
 class Generations:
@@ -224,10 +220,8 @@ class Generations:
             output=result.stdout_text,
             announced=Announced.parse(result.stdout_text),
             observed=UnitChanges.between(before.units, after.units),
-            unwell_before=unwell_units(before.units),
-            broken_before=self._broken_at_boot()
-            if result.exit_status == _ACTIVATION
-            else frozenset(),
+            unwell_before=unwell_before(self._machine, before, result.exit_status),
+            broken_before=broken_before(self._machine, result.exit_status),
             before=before.links,
             after=after.links,
             console=span.console(),
@@ -235,13 +229,6 @@ class Generations:
             kernel_warning=after.kernel_warning,
             duration_s=duration_s,
         )
-
-    def _broken_at_boot(self) -> frozenset[str]:
-        """Return the activation snippets that failed at this boot already."""
-        said = "\n".join(line.text for line in self._machine.console.lines)
-        boot = observe(self._machine.run, boot_activation())
-        failures = (*parse_activation(said).failures, *boot.failures)
-        return frozenset(failure.snippet for failure in failures)
 
     def reboot(self, *, into: int | None = None) -> PowerOutcome:
         """Shut the machine down in order and start it again.

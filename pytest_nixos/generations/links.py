@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -36,6 +37,7 @@ printf 'modules=%s\\n' "$(ls /run/current-system/kernel-modules/lib/modules 2>/d
 printf 'cursor=%s\\n' "$(journalctl --quiet --lines=0 --show-cursor 2>/dev/null | sed -n 's/^-- cursor: //p')"
 """
 LOOK_WITH_UNITS = f"""{LOOK}
+printf 'up=%s\\n' "$(</proc/uptime)"
 echo '{_UNITS_MARK}'
 {UNIT_QUERY}
 """
@@ -140,6 +142,7 @@ class Moment:
     :param cursor: of the journal's last entry, ``""`` if it has none.
     :param kernel: release of the kernel that runs.
     :param modules: kernel releases for which the current system has modules, none in a container.
+    :param at_s: when it was, in seconds as ``/proc/uptime`` counts them; 0 where nobody asked.
     """
 
     links: Links
@@ -148,6 +151,7 @@ class Moment:
     cursor: str
     kernel: str
     modules: tuple[str, ...]
+    at_s: float = 0.0
 
     @property
     def kernel_warning(self) -> str:
@@ -177,4 +181,10 @@ class Moment:
             cursor=fields.get("cursor", ""),
             kernel=fields.get("kernel", ""),
             modules=tuple(fields.get("modules", "").split()),
+            at_s=_seconds(fields.get("up", "")),
         )
+
+
+def _seconds(uptime: str) -> float:
+    words = uptime.split()
+    return float(words[0]) if words and re.fullmatch(r"\d+(\.\d+)?", words[0]) else 0.0

@@ -7,6 +7,7 @@ service that is not restarted) shows only after the next boot, when nobody expec
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -91,6 +92,13 @@ _CHANCE = {
     ),
     "mounts": re.compile(r"^/(proc|sys|dev|run/(user|credentials|systemd|host|pytest))"),
 }
+# Set at each boot from the memory that is free then (kernel/fork.c, mm/util.c, mm/page_alloc.c, fs/file_table.c,
+# fs/eventpoll.c, fs/notify, net/ipv4/tcp.c), which no two boots have alike.
+_FROM_MEMORY = re.compile(
+    r"^(kernel/threads-max|user/max_\w+|vm/\w+_(reserve|free)_kbytes|fs/(file-max|epoll/max_user_watches|"
+    r"inotify/max_user_watches|fanotify/max_user_marks)|net/.*(_[rw]?mem|tcp_max_\w+))$"
+)
+_NEAR = 0.05
 # systemctl's states of what runs now and then.
 _COMES_AND_GOES = re.compile(r"^(inactive|activating|deactivating)")
 _STATIC_PORTS = 32768
@@ -235,7 +243,21 @@ def _is_meant(
     if aspect == "units":
         states = (switched.get(item, "inactive"), booted.get(item, "inactive"))
         return not all(_COMES_AND_GOES.match(state) for state in states)
+    if aspect == "sysctls" and _FROM_MEMORY.match(item):
+        return not _is_near(switched.get(item, ""), booted.get(item, ""))
     return True
+
+
+def _is_near(one: str, other: str) -> bool:
+    """Whether two values are the same numbers, but for what one boot has more memory free than
+    another.
+    """
+    pairs = list(itertools.zip_longest(one.split(), other.split(), fillvalue=""))
+    return bool(pairs) and all(
+        a == b
+        or (a.isdecimal() and b.isdecimal() and abs(int(a) - int(b)) <= _NEAR * max(int(a), int(b)))
+        for a, b in pairs
+    )
 
 
 def _items(aspect: str, lines: Iterable[str]) -> dict[str, str]:

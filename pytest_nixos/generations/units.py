@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Self
 
 from pytest_nixos.observe.unit import UnitState, parse_show
+from pytest_nixos.observe.unit_event import UnitEventKind, UnitHistory
 
-__all__ = ["UNIT_QUERY", "UnitChanges", "parse_units", "unwell_units"]
+__all__ = ["UNIT_QUERY", "UnitChanges", "flapping_units", "parse_units", "unwell_units"]
 
 # Of every loaded unit: the same invocation with a later change of state is a service that was
 # reloaded.
@@ -16,6 +17,11 @@ _CHANGED = "StateChangeTimestampMonotonic"
 UNIT_QUERY = (
     f"systemctl show --no-pager --property=Id,Type,BusName,ActiveState,InvocationID,{_CHANGED} '*'"
 )
+
+# A service that ran longer than this since its last restart, and longer than it did twice before,
+# has got over what ailed it.
+_RECOVERED_S = 15.0
+_LONGEST_TRY_S = 120.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +73,29 @@ def unwell_units(units: Mapping[str, UnitState]) -> frozenset[str]:
     """Return the failed units, and those that are between two tries of a start."""
     unwell = ("failed", "activating")
     return frozenset(name for name, unit in units.items() if unit.get("ActiveState") in unwell)
+
+
+def flapping_units(history: UnitHistory, at_s: float) -> frozenset[str]:
+    """Return the units that were started again and again at a moment: between two tries such a
+    service looks as if it ran.
+
+    Taken from the journal, since a switch resets systemd's own count of restarts.
+
+    :param at_s: the moment, on the clock of :attr:`UnitEvent.at_s`.
+    """
+    restarts: dict[str, list[float]] = {}
+    for event in history.events:
+        if event.kind is UnitEventKind.RESTARTED and event.at_s <= at_s:
+            restarts.setdefault(event.unit, []).append(event.at_s)
+    return frozenset(
+        unit for unit, times in restarts.items() if at_s - max(times) < _longest_good_spell_s(times)
+    )
+
+
+def _longest_good_spell_s(restarts: list[float]) -> float:
+    """Return how long after its last restart a service may still be in one of its tries."""
+    last = sorted(restarts)[-2:]
+    return max(_RECOVERED_S, 2 * min(last[-1] - last[0], _LONGEST_TRY_S))
 
 
 def _reloaded(before: UnitState, after: UnitState) -> bool:

@@ -293,7 +293,7 @@ def _communicate(
         while selector.get_map():
             if deadline.expired:
                 raise _timeout(argv, deadline)
-            for key, _ in selector.select(deadline.remaining_s):
+            for key, _ in selector.select(deadline.patience_s):
                 if key.fileobj is process.stdin:
                     to_write = _feed(process, to_write, selector)
                     continue

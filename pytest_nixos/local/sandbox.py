@@ -15,10 +15,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pytest_nixos.local.process import Completed, LineSink, Runner
+from pytest_nixos.local.process import Completed, LineSink, Runner, find_tool
 from pytest_nixos.local.timing import Deadline
 
-__all__ = ["Sandbox", "SandboxedRunner", "payload_pid", "sandbox_refusal"]
+__all__ = ["Sandbox", "SandboxedRunner", "into_network_of", "payload_pid", "sandbox_refusal"]
 
 _PROGRAM = Path(__file__).with_name("sandbox_program.py")
 _NAME = "pytest-nixos-sandbox"
@@ -110,6 +110,25 @@ def sandbox_refusal(runner: Runner) -> str:
         return ""
     lines = [line.removeprefix(f"{_NAME}: ") for line in done.stderr_text.splitlines()]
     return lines[-1] if lines else f"exit status {done.exit_status}"
+
+
+def into_network_of(pid: int) -> tuple[str, ...]:
+    """Return the words before a command that put it into the network of process `pid`, none where
+    that is this process's own.
+    """
+    spaces = [kind for kind in ("user", "net") if _namespace(pid, kind) != _namespace("self", kind)]
+    if "net" not in spaces:
+        return ()
+    nsenter = find_tool("nsenter", remedy="install util-linux")
+    user = ("--user", "--preserve-credentials") if "user" in spaces else ()
+    return (nsenter, f"--target={pid}", *user, "--net", "--")
+
+
+def _namespace(pid: int | str, kind: str) -> str:
+    try:
+        return str(Path(f"/proc/{pid}/ns/{kind}").readlink())
+    except OSError:
+        return ""
 
 
 def payload_pid(pid: int, *, proc: Path = Path("/proc")) -> int:

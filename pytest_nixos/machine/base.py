@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import enum
-import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, Self, runtime_checkable
@@ -12,7 +12,7 @@ from typing import Protocol, Self, runtime_checkable
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import BrokenMachineError, MachineError
 from pytest_nixos.local.pace import Pace, Pacer
-from pytest_nixos.local.timing import Deadline
+from pytest_nixos.local.timing import Deadline, Recall
 from pytest_nixos.machine.capabilities import BootsFrom, Displayed, PortState, Powered, Resettable
 from pytest_nixos.machine.command import (
     DEFAULT_COMMAND_TIMEOUT_S,
@@ -22,6 +22,10 @@ from pytest_nixos.machine.command import (
 )
 from pytest_nixos.machine.console import Console
 from pytest_nixos.machine.files import GuestFiles
+from pytest_nixos.machine.login.by_password import LoginTerminal, password_login
+from pytest_nixos.machine.login.by_ssh import ssh_login
+from pytest_nixos.machine.login.ssh_login import SshUser
+from pytest_nixos.machine.pct import Pct
 from pytest_nixos.machine.survey import Survey, Surveyable, View
 from pytest_nixos.machine.terminal import attach
 from pytest_nixos.machine.user_session import UserSession
@@ -98,6 +102,8 @@ class MachineSpec:
     :param cards: network cards on networks of ours, in place of QEMU's user network (VM).
     :param registration: what Nix's database says of all that `system` needs, ``None`` where this
         machine's Nix is to be asked.
+    :param recall: ends its start from another thread.
+    :param pct: what Proxmox gives it (container), ``None`` where it is none of Proxmox's.
     """
 
     host: HostConfig
@@ -110,6 +116,8 @@ class MachineSpec:
     secrets: SecretArchive | None = None
     cards: tuple[NetworkCard, ...] = ()
     registration: bytes | None = None
+    recall: Recall | None = None
+    pct: Pct | None = None
 
 
 class Running(Protocol):
@@ -213,13 +221,13 @@ class Machine:
         """
         return self._live()
 
-    def start(self, *, clone_only: bool = False, recalled: threading.Event | None = None) -> None:
+    def start(self, *, clone_only: bool = False) -> None:
         """Start the machine and wait until its root command channel answers.
 
         :param clone_only: start it from its snapshot, or not at all.
-        :param recalled: once it is set, the machine is not wanted any more, and fails to start.
         :raises BootError: if it does not come up within ``spec.boot_timeout_s``.
         :raises MachineError: if it was to be a clone, and there is no snapshot of it.
+        :raises Recalled: if ``spec.recall`` was given; nothing is left running.
         """
         if self.state is not State.NEW:
             raise MachineError(
@@ -235,7 +243,7 @@ class Machine:
             start = self.backend.clone
         self.state = State.STARTING
         try:
-            limit = Deadline.after(self.spec.boot_timeout_s, recalled=recalled)
+            limit = Deadline.after(self.spec.boot_timeout_s, recall=self.spec.recall)
             self._running = start(self.spec, deadline=limit)
         except BaseException:
             self.state = State.BROKEN
@@ -269,6 +277,35 @@ class Machine:
         :raises MachineError: if it has no such user.
         """
         return UserSession(self, user)
+
+    def login(self, user: str) -> AbstractContextManager[LoginTerminal]:
+        """Log a user in on a terminal of the guest, as at a getty: by the host's own login program
+        and PAM, into the user's own shell, with a password of the run in the place of their own.
+
+        The terminal is one of its own; an account that is locked stays locked. What the host has for
+        passwords is there again when the context ends, and so has the session.
+
+        :return: of a :class:`~pytest_nixos.machine.login.by_password.LoginTerminal`, which offers what
+            pexpect's ``spawn`` does (``expect``, ``sendline``), and ``run()``.
+        :raises LoginRefused: if the user is not let in.
+        :raises MachineError: if the machine is a live host, has no such user, or no login program.
+        """
+        return password_login(self, user)
+
+    def ssh_login(self, user: str, *, port: int | None = None) -> AbstractContextManager[SshUser]:
+        """Let a user log in by ssh from outside through the host's own sshd, with a key of the run
+        that sshd accepts until the context ends.
+
+        The key stands beside the user's own in a file that sshd reads for them; that file, PAM,
+        ``AllowUsers``, ``Match`` blocks and the firewall are as the host declares them.
+
+        :param port: where sshd listens, by default the first port that its configuration names.
+        :return: of a :class:`~pytest_nixos.machine.login.ssh_login.SshUser`, whose ``run()`` logs in,
+            and raises :class:`~pytest_nixos.errors.LoginRefused` where sshd lets nobody in.
+        :raises MachineError: if the machine cannot be reached from outside, is a live host, or has
+            no such user or no sshd.
+        """
+        return ssh_login(self, user, port=port)
 
     def screenshot(self, file: Path) -> None:
         """Write what the machine's screen shows, a desktop or a text console, as PNG.

@@ -8,6 +8,7 @@ offers none.
 from __future__ import annotations
 
 import enum
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -24,8 +25,10 @@ __all__ = [
     "Preflight",
     "Pullable",
     "PulledDisk",
+    "Reachable",
     "Resettable",
     "Throttled",
+    "Way",
     "disk_id",
 ]
 
@@ -102,6 +105,36 @@ class Pluggable(Protocol):
 
     def plug(self, *, connected: bool) -> None:
         """Connect or cut its network cards; the guest sees the carrier come and go."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """How a program of this machine connects to a port of a guest from outside.
+
+    :param prefix: words before the program's own, which put it into the right network.
+    :param host: address to connect to.
+    :param port: port to connect to.
+    """
+
+    prefix: tuple[str, ...]
+    host: str
+    port: int
+
+
+@runtime_checkable
+class Reachable(Protocol):
+    """A machine to which programs of this machine can connect from outside of it."""
+
+    #: from where the guest sees such a connection come
+    outside_address: str
+
+    def way_to(self, port: int, *, deadline: Deadline) -> AbstractContextManager[Way]:
+        """Open a way to a TCP port of the guest, as a stranger on its network has it, until the
+        context ends.
+
+        :raises MachineError: if there is none.
+        """
         ...
 
 

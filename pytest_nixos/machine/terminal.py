@@ -108,6 +108,11 @@ class GuestTerminal(GuestUnit):
             )
         return answer.stdout
 
+    @property
+    def tty(self) -> str:
+        """Name of the terminal in the guest (``/dev/pts/3``)."""
+        return self._run(f"cat {self._directory}/tty").stdout_text.strip()
+
     def resize(self, *, rows: int, columns: int) -> None:
         """Tell the guest the size of the terminal."""
         self._run(f'stty -F "$(cat {self._directory}/tty)" rows {rows} cols {columns}')

@@ -237,7 +237,8 @@ class Unit:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User:
     """One entry of ``users.users``; `uid` is ``None`` where NixOS allocates it, and `name` what the
-    account is called, by default as the entry is. One that is not `enabled` has no account.
+    account is called, by default as the entry is. One that is not `enabled` has no account; of one who
+    `lingers` the manager runs from the boot on.
     """
 
     name: str
@@ -250,6 +251,7 @@ class User:
     shell: str | None
     authorized_keys: int
     enabled: bool = True
+    lingers: bool = False
 
     @classmethod
     def parse(cls, name: str, data: Mapping[str, Json]) -> Self:
@@ -265,6 +267,7 @@ class User:
             shell=data["shell"],
             authorized_keys=data["authorizedKeys"],
             enabled=data.get("enabled", True),
+            lingers=data.get("linger", False),
         )
 
 

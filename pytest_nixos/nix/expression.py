@@ -54,6 +54,8 @@ class Instrumentation:
         ``ssh`` for the host's own, with a key of the user's of that kind; ``none`` for neither.
     :param plain_files: the user gives files that the host's config names.
     :param own_disks: a VM has the disks that its host declares, in place of those of build-vm.
+    :param salt: sets hardware addresses that are made apart from those of another host; the host's
+        name unless given.
     """
 
     channel_script: str
@@ -65,6 +67,7 @@ class Instrumentation:
     secrets: str = "test"
     plain_files: bool = False
     own_disks: bool = False
+    salt: str = ""
 
 
 def evaluation_expression(
@@ -260,6 +263,7 @@ def _small_expression(main: str, arguments: str) -> str:
 def _request(attr: str, backend: str, instrumentation: Instrumentation) -> dict[str, object]:
     return {
         "host": attr,
+        "salt": instrumentation.salt or attr,
         "backend": backend,
         "snapshot": instrumentation.snapshot,
         "standIn": instrumentation.stand_in,
@@ -301,7 +305,7 @@ def _expression(main: str, request: Mapping[str, object], delta: str, *, needs: 
   ) {{ inherit safe; wanted = request.secrets; }};
   cardsOf = (
 {source["cards.nix"]}
-  ) {{ inherit safe; salt = request.host; }};
+  ) {{ inherit safe; salt = request.salt; }};
   declaredDisks = (
 {source["declared-disks.nix"]}
   ) {{ inherit safe; wanted = request.ownDisks; }};

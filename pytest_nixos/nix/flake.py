@@ -9,7 +9,7 @@ import json
 import platform
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -487,6 +487,13 @@ class Flakes:
             same = self.of(FlakeRef(ref.url)) if isinstance(ref, HomesRef) else None
             self._opened[ref] = kind(ref, self.nix, self._instrumentation, same)
         return self._opened[ref]
+
+    def salted(self, salt: str) -> Flakes:
+        """Return the same flakes with other hardware addresses for cards that declare none.
+
+        :param salt: sets the addresses apart, see :class:`Instrumentation`.
+        """
+        return Flakes(self.nix, replace(self._instrumentation, salt=salt))
 
 
 def _image_question(name: str) -> Mapping[str, object]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pytest_nixos.machine.login.sshd import FIND_SSHD
 from pytest_nixos.observe.fact import Fact
 
 __all__ = ["CASES", "SSHD_FACTS", "parse_sshd"]
@@ -14,32 +15,9 @@ Json = Any
 #: The key under which :func:`parse_sshd` keeps what other users and addresses get.
 CASES = "=cases"
 
-# The running sshd names its configuration; with socket activation no sshd runs, so the unit tells
-# instead. Options on its command line count, as they beat the file.
-_SSHD = r"""
-pid=0 starts=()
-while IFS= read -r line; do
-  case $line in MainPID=*) pid=${line#*=};; ExecStart=*) starts+=("${line#*=}");; esac
-done < <(systemctl show --property=MainPID,ExecStart sshd.service)
-program=$(command -v sshd)
-for start in "${starts[@]}"; do
-  [[ -z $program && $start =~ (/nix/store/[^ \;]*/bin/sshd) ]] && program=${BASH_REMATCH[1]}
-done
-[ -n "$program" ] || program=$(readlink -f "/proc/$pid/exe")
-[ -x "$program" ] || exit 3
-config=/etc/ssh/sshd_config options=()
-for start in "${starts[@]}"; do
-  [[ $start =~ .*argv\[\]=([^\;]*)\ \; ]] && read -ra words <<< "${BASH_REMATCH[1]}" && break
-done
-for ((i = 1; i < ${#words[@]}; i++)); do
-  case ${words[i]} in
-    -o) options+=(-o "${words[++i]}") ;;
-    -o?*) options+=("${words[i]}") ;;
-    -f) config=${words[++i]} ;;
-  esac
-done
-[ -e "$config" ] || exit 3
-ask() { "$program" -T -f "$config" "${options[@]}" -C "user=$1,host=${3:-localhost},addr=$2"; }
+_SSHD = (
+    FIND_SSHD
+    + r"""
 ask root 127.0.0.1 || { "$program" -G -f "$config" "${options[@]}"; exit; }
 
 # Without a Match block everybody gets the same. The words may also stand in a comment or in quotes.
@@ -88,6 +66,7 @@ while read -ra words; do
 done < "$config"
 true
 """
+)
 
 _LISTS = frozenset(
     {"ciphers", "macs", "kexalgorithms", "hostkeyalgorithms", "pubkeyacceptedalgorithms"}

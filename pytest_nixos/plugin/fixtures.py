@@ -262,7 +262,8 @@ def nixos_cluster(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Callable[..., Cluster]]:
     """Start several hosts on their networks: ``nixos_cluster("web", "db")``, as VMs with
-    ``backend="vm"``; of another flake as ``"../infra#db"``. The same ones are started once.
+    ``backend="vm"``; of another flake as ``"../infra#db"``, a container as Proxmox makes it with
+    ``pct={"web": "--net0 name=eth0,ip=dhcp"}``. The same ones are started once.
     """
     from pytest_nixos.plugin.machines.captures import NetworkCaptures
     from pytest_nixos.plugin.machines.cluster import ClusterLaunch
@@ -281,9 +282,13 @@ def nixos_cluster(
         started_at_s=session.started_at_s,
     ) as launch:
 
-        def start(*names: str, backend: str | Mapping[str, str] | None = None) -> Cluster:
+        def start(
+            *names: str,
+            backend: str | Mapping[str, str] | None = None,
+            pct: Mapping[str, str] | None = None,
+        ) -> Cluster:
             try:
-                return launch.start(*names, backend=backend)
+                return launch.start(*names, backend=backend, pct=pct)
             except NixosError as err:
                 raise HostFailure(err) from None
 

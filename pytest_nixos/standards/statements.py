@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 __all__ = ["Statement", "statements"]
 
@@ -37,6 +38,7 @@ class Statement:
         return None if self.is_comment or match is None else (match["path"], match["value"])
 
 
+@lru_cache(maxsize=4096)
 def statements(text: str) -> tuple[Statement, ...]:
     """Split `text` after each line that ends a statement: no bracket and no string is open
     there.

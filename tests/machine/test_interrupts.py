@@ -6,6 +6,7 @@ afterwards has leaked.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -37,6 +38,14 @@ def test_sleeps(nixos_machine):
     nixos_machine.run("sleep 60", timeout_s=90)
 """
 
+CLUSTER = """
+from pathlib import Path
+
+def test_sleeps(nixos_cluster):
+    nixos_cluster("nats-1", "nats-2", backend="vm")
+    Path("{started}").touch()
+"""
+
 
 def survivors(mark: str) -> list[str]:
     found = []
@@ -49,16 +58,21 @@ def survivors(mark: str) -> list[str]:
     return found
 
 
-def holders(directory: str) -> list[str]:
-    """Return the machines' own processes (QEMU, systemd-nspawn) that work in a run directory."""
-    found = []
-    for process in Path("/proc").iterdir():
+def descendants(pid: int) -> list[str]:
+    """Return the command lines of what a process has started, and what that has."""
+    parents: dict[int, list[int]] = {}
+    for process in Path("/proc").glob("[0-9]*"):
         try:
-            command = (process / "cmdline").read_bytes().decode(errors="replace")
+            fields = (process / "stat").read_text().rpartition(")")[2].split()
         except OSError:
             continue
-        if directory in command and ("qemu" in command or "nspawn" in command):
-            found.append(command[:200])
+        parents.setdefault(int(fields[1]), []).append(int(process.name))
+    found, left = [], [pid]
+    while left:
+        for child in parents.get(left.pop(), ()):
+            left.append(child)
+            with contextlib.suppress(OSError):
+                found.append(Path(f"/proc/{child}/cmdline").read_bytes().decode(errors="replace"))
     return found
 
 
@@ -69,11 +83,11 @@ def run_directories() -> set[str]:
 class Session:
     """One run of pytest on an example host, marked so that its processes can be found."""
 
-    def __init__(self, host: str, directory: Path) -> None:
+    def __init__(self, host: str, directory: Path, *arguments: str, sleeper: str = SLEEPER) -> None:
         self.mark = uuid.uuid4().hex
         self.started = directory / f"started-{self.mark}"
         test = directory / f"test_sleeper_{self.mark}.py"
-        test.write_text(SLEEPER.format(started=self.started))
+        test.write_text(sleeper.format(started=self.started))
         overrides = [
             w for name, ref in OVERRIDES.items() for w in ("--nixos-override-input", name, ref)
         ]
@@ -82,7 +96,7 @@ class Session:
                 # Who started the tests in the background has Ctrl-C ignored (POSIX, "sh").
                 *("env", "--default-signal=INT"),
                 *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(test)),
-                *("--nixos-flake", f"{EXAMPLE}#{host}", *overrides),
+                *("--nixos-flake", f"{EXAMPLE}#{host}", *overrides, *arguments),
             ],
             cwd=directory,
             env={**os.environ, MARK: self.mark},
@@ -103,8 +117,14 @@ class Session:
         return any(word in command.split(" ")[0] for command in survivors(self.mark))
 
     def is_booting(self, before: set[str]) -> bool:
-        """Whether a machine's process runs: its command line names the run directory."""
-        return any(holders(directory) for directory in run_directories() - before)
+        """Whether a machine's own process (QEMU, systemd-nspawn) runs."""
+        return bool(self.directories(before))
+
+    def directories(self, before: set[str]) -> list[str]:
+        """Return the run directories of machines that run: their command lines name them."""
+        commands = descendants(self.process.pid)
+        machines = [c for c in commands if "qemu" in c or "nspawn" in c]
+        return [d for d in run_directories() - before if any(d in c for c in machines)]
 
     def end(self, number: signal.Signals) -> str:
         os.killpg(self.process.pid, number)
@@ -143,6 +163,22 @@ def test_interrupted_run_leaves_nothing(
     assert run_directories() <= before, printed
     assert session.process.returncode == pytest.ExitCode.INTERRUPTED, printed
     assert "INTERNALERROR" not in printed
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+def test_a_cluster_that_boots_ends_at_once(number: signal.Signals, tmp_path: Path) -> None:
+    before = run_directories()
+    session = Session("nats-1", tmp_path, "--nixos-snapshot", "off", sleeper=CLUSTER)
+    session.wait_until(lambda: session.is_booting(before))
+    directories = session.directories(before)
+    began_s = time.monotonic()
+    printed = session.end(number)
+    took_s = time.monotonic() - began_s
+    assert session.process.returncode == pytest.ExitCode.INTERRUPTED, printed
+    assert took_s < 15, printed
+    assert survivors(session.mark) == [], printed
+    assert directories and not any(Path(d).exists() for d in directories), printed
+    assert not session.started.exists()
 
 
 def test_second_run_works_at_once_after_sigkill(tmp_path: Path) -> None:

@@ -23,6 +23,23 @@ HOSTS = os.environ.get("PYTEST_NIXOS_TEST_HOSTS", "").split() or [
     f"{EXAMPLES}#{name}" for name in ("container-host", "llm-host") if OVERRIDES
 ]
 LIMIT_S = 900
+# A host of the name, and the card, of another flake's.
+NAMESAKE = """
+{
+  inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-25.11";
+  outputs = { self, nixpkgs }: {
+    nixosConfigurations.nats-1 = nixpkgs.lib.nixosSystem {
+      system = "x86_64-linux";
+      modules = [ {
+        boot.isContainer = true;
+        networking.useDHCP = false;
+        networking.interfaces.eth0.useDHCP = true;
+        system.stateVersion = "24.05";
+      } ];
+    };
+  };
+}
+"""
 
 pytestmark = [
     pytest.mark.skipif(not HOSTS, reason="no offline nixpkgs (./dev test) and no hosts named"),
@@ -39,7 +56,10 @@ def test_on_a_guest(host: str, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not OVERRIDES, reason="no offline nixpkgs (./dev test)")
 def test_on_a_cluster(tmp_path: Path) -> None:
-    run_on(f"{EXAMPLES}#nats-1", tmp_path, "guest_cluster.py")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "flake.nix").write_text(NAMESAKE)
+    run_on(f"{EXAMPLES}#nats-1", tmp_path, "guest_cluster.py", cwd=tmp_path)
 
 
 @pytest.mark.skipif(not OVERRIDES, reason="no offline nixpkgs (./dev test)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,8 +13,9 @@ import pytest
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import EvalError, FlakeError, MachineError, SettingsError
+from pytest_nixos.local.timing import Deadline, Recall, Recalled, poll
 from pytest_nixos.nix.refs import FlakeRef, HostRef
-from pytest_nixos.plugin.machines.cluster import ClusterLaunch
+from pytest_nixos.plugin.machines.cluster import ClusterLaunch, boot_together
 
 OWN, OTHER = FlakeRef("/own"), FlakeRef("/other")
 
@@ -25,8 +27,9 @@ class Asked(Exception):
 class FakeFlake:
     """Tells what it is asked."""
 
-    def __init__(self, ref: FlakeRef) -> None:
+    def __init__(self, ref: FlakeRef, salt: str) -> None:
         self._ref = ref
+        self._salt = salt
 
     def host_names(self) -> tuple[str, ...]:
         return ("a", "b") if self._ref == OWN else ("b", "c")
@@ -40,7 +43,7 @@ class FakeFlake:
     def evaluate(self, name: str, *, backend: str, **_more: object) -> Any:
         if name == "broken":
             raise EvalError("broken: does not evaluate", remedy="mend it")
-        raise Asked(name, str(backend), self._ref.url)
+        raise Asked(name, str(backend), self._ref.url, *([self._salt] if self._salt else []))
 
 
 class FakeFlakes:
@@ -48,8 +51,14 @@ class FakeFlakes:
 
     nix = SimpleNamespace(settings=SimpleNamespace(cache=None))
 
+    def __init__(self, salt: str = "") -> None:
+        self._salt = salt
+
     def of(self, ref: FlakeRef) -> FakeFlake:
-        return FakeFlake(ref)
+        return FakeFlake(ref, self._salt)
+
+    def salted(self, salt: str) -> FakeFlakes:
+        return FakeFlakes(salt)
 
 
 class FakeCluster:
@@ -135,6 +144,57 @@ def test_hosts_of_other_flakes_are_asked_for_there() -> None:
     assert told.value.args == ("b", "member", "/other")
 
 
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        (("b", "/other#b"), ("b", "member", "/own", "b")),
+        (("/other#b", "b"), ("b", "member", "/other", "/other#b")),
+        (("/other#b", "a"), ("b", "member", "/other")),
+    ],
+)
+def test_hosts_of_one_attribute_have_hardware_addresses_of_their_own(
+    words: tuple[str, ...], asked: tuple[str, ...]
+) -> None:
+    with pytest.raises(Asked) as told, launch() as cluster:
+        cluster.start(*words, backend="vm")
+    assert told.value.args == asked
+
+
+class FakeMachine:
+    """Boots until it is recalled, or not at all."""
+
+    def __init__(self, recall: Recall, failure: BaseException | None = None) -> None:
+        self._recall = recall
+        self._failure = failure
+        self.was_recalled = False
+
+    def start(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        deadline = Deadline.after(60, recall=self._recall)
+        try:
+            poll(lambda: None, deadline=deadline, interval_s=0.01)
+        except Recalled:
+            self.was_recalled = True
+            raise
+
+
+@pytest.mark.parametrize(
+    "failure", [MachineError("b: broke", remedy="mend it"), KeyboardInterrupt()]
+)
+def test_nobody_is_waited_for_when_one_does_not_start(
+    monkeypatch: pytest.MonkeyPatch, failure: BaseException
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    recall = Recall()
+    slow = FakeMachine(recall)
+    began_s = time.monotonic()
+    with pytest.raises(type(failure)):
+        boot_together(cast("Any", [slow, FakeMachine(recall, failure)]), recall)
+    assert time.monotonic() - began_s < 20
+    assert slow.was_recalled
+
+
 def test_a_member_that_does_not_evaluate_is_told() -> None:
     with pytest.raises(EvalError, match="broken: does not evaluate"), launch() as cluster:
         cluster.start("broken", backend="vm")
@@ -182,3 +242,15 @@ def test_odd_requests_are_refused() -> None:
         launch().start("a", "b", backend={"bb": "vm"})
     with pytest.raises(FlakeError, match="a cluster of no hosts"):
         launch().start()
+
+
+def test_odd_containers_of_proxmox_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with pytest.raises(SettingsError, match="pct of bb: no member of this cluster"):
+        launch().start("a", pct={"bb": "--net0 name=eth0,ip=dhcp"})
+    with pytest.raises(SettingsError, match="pct of a: it is a VM"):
+        launch().start("a", backend="vm", pct={"a": "--net0 name=eth0,ip=dhcp"})
+    with pytest.raises(SettingsError, match="pct of a: --mp0 is not modelled"):
+        launch().start("a", pct={"a": "--net0 name=eth0,ip=dhcp --mp0 x"})
+    with pytest.raises(Asked):
+        launch().start("a", pct={"a": "--net0 name=eth0,ip=dhcp"})

@@ -44,6 +44,7 @@ class ContainerPorts:
     """Starts the container of one member, whose link is a port of a network.
 
     :param place: the member's, on that network.
+    :param configures_itself: whether its link has no address before it takes one itself.
     """
 
     def __init__(
@@ -54,11 +55,12 @@ class ContainerPorts:
         place: Place,
         *,
         root_is_machine_root: bool = False,
+        configures_itself: bool = False,
     ) -> None:
         self._runner = runner
         self._network = network
         self._place = place
-        self._link = _link(network, place)
+        self._link = _link(network, place, configures_itself=configures_itself)
         self._interface = f"port{network.places.index(place)}"
         self._inner = NspawnStrategy(
             runner,
@@ -136,9 +138,9 @@ def port_argv(network_pid: int, interface: str, state: str) -> tuple[str, ...]:
     return link_argv(network_pid, interface, state)
 
 
-def _link(network: ClusterNetwork, place: Place) -> LinkAddresses:
+def _link(network: ClusterNetwork, place: Place, *, configures_itself: bool) -> LinkAddresses:
     return LinkAddresses(
         outside=network.outside,
-        guest=place.address if place.is_leased else None,
+        guest=place.address if place.is_leased and not configures_itself else None,
         target=place.address.ip,
     )

@@ -8,6 +8,7 @@ import contextlib
 import functools
 import os
 import signal
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 
 from pytest_nixos.errors import MachineError, TransportError
@@ -20,7 +21,7 @@ from pytest_nixos.machine.boot.internet import NoWayOut
 from pytest_nixos.machine.boot.news import BootNews
 from pytest_nixos.machine.boot.remedies import VM_REMEDIES, Remedies
 from pytest_nixos.machine.boot.settle import SettleLimits
-from pytest_nixos.machine.capabilities import BootsFrom, PortState
+from pytest_nixos.machine.capabilities import BootsFrom, PortState, Way
 from pytest_nixos.machine.channel.transport import SerialChannel
 from pytest_nixos.machine.command import ExplainedTransport
 from pytest_nixos.machine.container.channel import open_links
@@ -238,6 +239,21 @@ class ContainerRunning:
                 found += prober.survey(wanted, addresses, deadline=deadline)
             return tuple(found)
 
+    @property
+    def outside_address(self) -> str:
+        """From where the container sees connections of :meth:`way_to` come."""
+        launched = self._launched
+        with self._outside():
+            return in_network_of(launched.outside_pid, lambda: _source(str(launched.target)))
+
+    @contextlib.contextmanager
+    def way_to(self, port: int, *, deadline: Deadline) -> Iterator[Way]:  # noqa: ARG002 - it is there at once
+        """Let a program stand in the network that surrounds the container."""
+        launched = self._launched
+        with self._outside():
+            network = f"--net=/proc/{launched.outside_pid}/ns/net"
+            yield Way(prefix=(self._nsenter, network, "--"), host=str(launched.target), port=port)
+
     @contextlib.contextmanager
     def _outside(self) -> Iterator[None]:
         if not self.is_alive():
@@ -332,3 +348,10 @@ def _require_root(name: str) -> None:
             f"{name}: starting a container needs root, this is user id {os.geteuid()}",
             remedy="run pytest with sudo, or run the host as a VM: --nixos-backend vm",
         )
+
+
+def _source(target: str) -> str:
+    """Return the address that packets to `target` have in this network; none is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagram:
+        datagram.connect((target, 9))
+        return str(datagram.getsockname()[0])

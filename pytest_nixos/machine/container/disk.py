@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from pytest_nixos.errors import MachineError
@@ -41,11 +42,13 @@ _DIRECTORIES = {
 }
 # nixos-container makes the first two; a host with networking.useHostResolvConf reads the third.
 _FILES = ("etc/os-release", "etc/machine-id", "etc/resolv.conf")
+_NOTHING: Mapping[str, str] = {}
 
 
-def prepare_root(root: Path, toplevel: Path) -> None:
+def prepare_root(root: Path, toplevel: Path, more: Mapping[str, str] = _NOTHING) -> None:
     """Make the root directory of a new container, with `toplevel` as its first generation.
 
+    :param more: texts of further files, by path below it.
     :raises MachineError: if it cannot be written.
     """
     try:
@@ -55,6 +58,9 @@ def prepare_root(root: Path, toplevel: Path) -> None:
             _make_directories(root, name, mode)
         for name in _FILES:
             (root / name).touch(mode=0o644)
+        for name, text in more.items():
+            (root / name).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            (root / name).write_text(text)
         profiles = root / "nix/var/nix/profiles"
         (profiles / "system-1-link").symlink_to(toplevel)
         (profiles / "system").symlink_to("system-1-link")

@@ -157,6 +157,7 @@ class ContainerPlan:
         stay in the cgroup in which systemd-nspawn is started (a scope with ``Delegate=yes``).
     :param users: its user ids; ``None`` for those of this machine, so that its root is root here.
     :param stand_in: whether the other end of its link stands in for the internet.
+    :param processors: numbers of those that it may use, none for all.
     """
 
     name: str
@@ -167,6 +168,7 @@ class ContainerPlan:
     limits: Limits
     users: UserRange | None
     stand_in: bool = False
+    processors: tuple[int, ...] = ()
 
 
 def machine_name(name: str) -> str:
@@ -210,6 +212,7 @@ def nspawn_argv(plan: ContainerPlan, nspawn: str) -> list[str]:
         "--console=interactive",
         f"--private-users={f'{users.base}:{users.size}' if users else 'no'}",
         "--private-network",
+        *([f"--cpu-affinity={','.join(map(str, plan.processors))}"] if plan.processors else ()),
         *(f"--network-interface={name}" for name in (GUEST_INTERFACE, *plan.addresses.more)),
         f"--overlay={_escape(private / 'lower')}:{_escape(private / 'disk' / STORE)}:{store}",
         f"--bind-ro={_escape(channel)}:{GUEST_DIRECTORY}",

@@ -45,6 +45,7 @@ from pytest_nixos.machine.network.advertise import Advertisement, Advertiser
 from pytest_nixos.machine.network.dhcp import DhcpServer, Lease
 from pytest_nixos.machine.network.scan import OWN_PREFIX, LinkAddresses, link_addresses
 from pytest_nixos.machine.network.stand_in import StandIn, name_resolver
+from pytest_nixos.machine.pct import UNPRIVILEGED_IDS
 from pytest_nixos.machine.serial_process import SerialProcess
 from pytest_nixos.nix.host_facts import HostConfig
 
@@ -129,7 +130,7 @@ class NspawnStrategy:
         :raises ToolMissingError: if a program is missing on this machine.
         """
         require_tools()
-        users = self._users(spec.host)
+        users = self._users(spec)
         self._prepare(spec, users, console, stack, deadline)
         plan = ContainerPlan(
             name=machine_name(spec.host.name),
@@ -140,6 +141,7 @@ class NspawnStrategy:
             limits=limits_of(spec),
             users=users,
             stand_in=self._stand_in,
+            processors=_processors(spec),
         )
         life = stack.enter_context(contextlib.ExitStack())
         launched = self.launch_plan(plan, console, life)
@@ -232,8 +234,12 @@ class NspawnStrategy:
             return scope_argv(systemd_run, plan.cgroup, plan.limits, stage)
         return stage_argv(plan, nspawn, unshare=unshare, join=join)
 
-    def _users(self, host: HostConfig) -> UserRange | None:
-        return None if self._root_is_machine_root else choose_range(host)
+    def _users(self, spec: MachineSpec) -> UserRange | None:
+        if self._root_is_machine_root:
+            return None
+        if spec.pct is not None:
+            return choose_range(spec.host, size=UNPRIVILEGED_IDS)
+        return choose_range(spec.host)
 
     def _prepare(
         self,
@@ -250,7 +256,7 @@ class NspawnStrategy:
         disk = run_dir / PLAIN
         stack.callback((run_dir / IMAGE).unlink, missing_ok=True)
         stack.callback(remove_tree, disk)
-        prepare_root(disk / ROOT, spec.system)
+        prepare_root(disk / ROOT, spec.system, {} if spec.pct is None else spec.pct.files)
         load_closure(
             self._runner, disk / ROOT, spec.system, known=spec.registration, deadline=deadline
         )
@@ -269,6 +275,11 @@ class NspawnStrategy:
     @staticmethod
     def _tool(name: str) -> str:
         return find_tool(name, remedy=_TOOLS[name])
+
+
+def _processors(spec: MachineSpec) -> tuple[int, ...]:
+    cores = None if spec.pct is None else spec.pct.cores
+    return () if cores is None else tuple(sorted(os.sched_getaffinity(0))[:cores])
 
 
 def _serve(outside_pid: int, addresses: LinkAddresses, *, stand_in: bool) -> Callable[[], None]:

@@ -55,16 +55,18 @@ class UserRange:
 def choose_range(
     host: HostConfig,
     *,
+    size: int = _SIZE,
     root: Path = Path("/"),
     draw: Callable[[int], int] = secrets.randbelow,
 ) -> UserRange:
     """Choose a range that no user, subordinate range or process of this machine uses.
 
+    :param size: how many ids; a multiple of 65536.
     :param root: where ``etc`` and ``proc`` are.
     :raises MachineError: if this process may not map as many (it is in a user namespace itself) or
         finds none free, or if the host could not run so.
     """
-    name, etc, proc, size = host.name, root / "etc", root / "proc", _SIZE
+    name, etc, proc = host.name, root / "etc", root / "proc"
     nested = sorted(unit for unit in host.units if _CONTAINER_UNITS.match(unit))
     if nested:
         raise MachineError(

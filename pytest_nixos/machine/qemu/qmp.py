@@ -65,8 +65,9 @@ class QmpMonitor:
 
         :raises MachineError: if QEMU cannot be reached by `deadline`, refuses, or goes away.
         """
-        if self._closed or not self._connected.wait(deadline.remaining_s):
-            raise _failure(command, "QEMU's monitor does not answer")
+        while self._closed or not self._connected.wait(deadline.patience_s):
+            if self._closed or deadline.expired:
+                raise _failure(command, "QEMU's monitor does not answer")
         call = self._client.execute(command, dict(arguments) if arguments else None)
         return self._call(command, call, deadline)
 

@@ -348,7 +348,7 @@ class VmLauncher:
                 target,
                 confined=lambda directory: self._confined(self._sandbox(writable=(directory,))),
                 say=lambda text: news.tell(BootEventKind.STORE_IMAGE, text),
-                deadline=Deadline.after(self.spec.boot_timeout_s),
+                deadline=Deadline.after(self.spec.boot_timeout_s, recall=self.spec.recall),
             )
             images.prune(
                 CacheLimits() if self.options.snapshots is None else self.options.snapshots.limits

@@ -14,14 +14,14 @@ from pytest_nixos.errors import BootError, MachineError, TransportError
 from pytest_nixos.local.leftovers import end_marked_processes
 from pytest_nixos.local.pace import Pace
 from pytest_nixos.local.remove_tree import remove_tree
-from pytest_nixos.local.sandbox import Sandbox, payload_pid
+from pytest_nixos.local.sandbox import Sandbox, into_network_of, payload_pid
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.boot.internet import NoWayOut
 from pytest_nixos.machine.boot.news import BootNews
 from pytest_nixos.machine.boot.post_mortem import ask_failed_units, with_failed_units
 from pytest_nixos.machine.boot.remedies import VM_REMEDIES
 from pytest_nixos.machine.boot.settle import SettleLimits
-from pytest_nixos.machine.capabilities import BootsFrom, PortState, PulledDisk
+from pytest_nixos.machine.capabilities import BootsFrom, PortState, PulledDisk, Way
 from pytest_nixos.machine.channel.transport import SerialChannel
 from pytest_nixos.machine.command import Transport
 from pytest_nixos.machine.console import Console, Trouble
@@ -34,6 +34,7 @@ from pytest_nixos.machine.network.prober import FrameProber
 from pytest_nixos.machine.network.stand_in import HandedOver
 from pytest_nixos.machine.network.wire import FrameLink
 from pytest_nixos.machine.qemu.disks import plug_disk, pull_disk
+from pytest_nixos.machine.qemu.forward import GATEWAY, forwarded_port
 from pytest_nixos.machine.qemu.qmp import QmpMonitor, plug_network_cards, throttle_disks
 from pytest_nixos.machine.qemu.screen import screendump
 from pytest_nixos.machine.serial_process import SerialProcess
@@ -358,6 +359,23 @@ class VmRunning:
         if not found:
             raise self._on_no_network()
         return tuple(found)
+
+    @property
+    def outside_address(self) -> str:
+        """From where the guest sees connections of :meth:`way_to` come."""
+        return GATEWAY
+
+    @contextlib.contextmanager
+    def way_to(self, port: int, *, deadline: Deadline) -> Iterator[Way]:
+        """Let QEMU's user network pass connections on, from a port that is there for the while."""
+        outer = ask_outer_addresses(self._plan.name, self.transport, deadline=deadline)
+        if not self._plan.networks:
+            raise self._on_no_network()
+        guest = outer[0].v4.ip
+        with forwarded_port(
+            self.qmp, self._plan.networks[0], guest, port, deadline=deadline
+        ) as here:
+            yield Way(prefix=into_network_of(self.pid), host="127.0.0.1", port=here)
 
     def _on_no_network(self) -> MachineError:
         return MachineError(

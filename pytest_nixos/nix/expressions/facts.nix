@@ -69,6 +69,8 @@ let
     extraGroups = value.extraGroups or [ ];
     home = text (toString (value.home or ""));
     shell = optionalText (value.shell or null);
+    # Since 24.11 a host may leave lingering to whoever logs in.
+    linger = (value.linger or null) == true && at [ "users" "manageLingering" ] true;
     authorizedKeys =
       builtins.length (get value [ "openssh" "authorizedKeys" "keys" ] [ ])
       + builtins.length (get value [ "openssh" "authorizedKeys" "keyFiles" ] [ ]);

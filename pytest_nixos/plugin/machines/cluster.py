@@ -8,9 +8,9 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,14 +19,17 @@ from pytest_nixos.errors import FlakeError, MachineError, SettingsError
 from pytest_nixos.local.pace import Pacer
 from pytest_nixos.local.process import SubprocessRunner
 from pytest_nixos.local.run_directory import run_directory
+from pytest_nixos.local.timing import Recall
 from pytest_nixos.machine.base import Backend, Machine, MachineSpec, NetworkCard
 from pytest_nixos.machine.capabilities import Pluggable
 from pytest_nixos.machine.cluster.cluster import Cluster
 from pytest_nixos.machine.cluster.container_port import ContainerPorts, container_cards
 from pytest_nixos.machine.cluster.network import ClusterNetwork, cluster_network, port_name
+from pytest_nixos.machine.cluster.pct_member import check_address, pct_card
 from pytest_nixos.machine.cluster.plan import Place, addresses_by_host, plan_networks
 from pytest_nixos.machine.container.backend import ContainerBackend
 from pytest_nixos.machine.memory_needs import plan_memory
+from pytest_nixos.machine.pct import Pct
 from pytest_nixos.machine.vm.argv import card_socket
 from pytest_nixos.nix.flake import Flakes
 from pytest_nixos.nix.host_facts import HostConfig
@@ -39,7 +42,7 @@ from pytest_nixos.plugin.machines.secrets import archived, secrets_of
 from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.progress import Progress
 
-__all__ = ["ClusterLaunch"]
+__all__ = ["ClusterLaunch", "boot_together"]
 
 _FEWEST = 1
 #: A VM with the host's own network cards, for Nix.
@@ -52,10 +55,14 @@ class _Site:
     """Where the members of one cluster stand.
 
     :param places: of each card of a host, with its network, by attribute name.
+    :param recall: ends the start of all.
+    :param pct: what Proxmox gives containers, by name.
     """
 
     places: Mapping[str, Sequence[tuple[ClusterNetwork, Place]]]
     stack: ExitStack
+    recall: Recall = field(default_factory=Recall)
+    pct: Mapping[str, Pct] = field(default_factory=dict)
 
 
 class ClusterLaunch:
@@ -89,7 +96,7 @@ class ClusterLaunch:
         self._started_at_s = started_at_s
         self._pacer = Pacer()
         self._stack = ExitStack()
-        self._clusters: dict[frozenset[tuple[str, HostRef, BackendName]], Cluster] = {}
+        self._clusters: dict[frozenset[tuple[str, HostRef, BackendName, Pct | None]], Cluster] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -103,13 +110,19 @@ class ClusterLaunch:
         """The clusters that were started."""
         return tuple(self._clusters.values())
 
-    def start(self, *names: str, backend: str | Mapping[str, str] | None = None) -> Cluster:
+    def start(
+        self,
+        *names: str,
+        backend: str | Mapping[str, str] | None = None,
+        pct: Mapping[str, str] | None = None,
+    ) -> Cluster:
         """Start the hosts of these names on their networks; the same hosts are started once.
 
         :param names: hosts of the flake of the tested host, or others of the run by what it calls
             them; ``REF#HOST`` for one of any flake, as ``--nixos-flake`` takes it.
         :param backend: ``"vm"`` or ``"container"``, for all or by name. By default what
             ``--nixos-backend`` says, else containers for root and VMs for others.
+        :param pct: containers that are made by Proxmox: options of ``pct create``, by name.
         :raises FlakeError: if the flake has no such host.
         :raises EvalError: if one does not evaluate.
         :raises MachineError: for containers without root, or if the hosts' networks do not fit
@@ -127,10 +140,11 @@ class ClusterLaunch:
                 f"{name}: no member of this cluster", remedy=f"its hosts are {', '.join(members)}"
             )
         kinds = {name: self._kind(name, backend) for name in members}
-        key = frozenset((name, ref, kinds[name]) for name, ref in members.items())
+        given = _given(pct or {}, kinds)
+        key = frozenset((n, ref, kinds[n], given.get(n)) for n, ref in members.items())
         if key not in self._clusters:
             with ExitStack() as stack, self._progress.speaking():
-                self._clusters[key] = self._start(members, kinds, stack)
+                self._clusters[key] = self._start(members, kinds, given, stack)
                 self._stack.push(stack.pop_all())
         return self._clusters[key]
 
@@ -176,9 +190,14 @@ class ClusterLaunch:
         return kind
 
     def _start(
-        self, members: Mapping[str, HostRef], kinds: Mapping[str, BackendName], stack: ExitStack
+        self,
+        members: Mapping[str, HostRef],
+        kinds: Mapping[str, BackendName],
+        pct: Mapping[str, Pct],
+        stack: ExitStack,
     ) -> Cluster:
         hosts = self._evaluated(members, kinds)
+        hosts |= {name: pct_card(hosts[name], given) for name, given in pct.items()}
         planned = plan_networks(hosts)
         networks = [
             stack.enter_context(cluster_network(network, stack.enter_context(run_directory()).path))
@@ -198,13 +217,14 @@ class ClusterLaunch:
                 for name in hosts
             },
             stack=stack,
+            pct=pct,
         )
         machines, plugs = {}, {}
         for name, kind in kinds.items():
             make = self._vm if kind is BackendName.VM else self._container
             machines[name], plugs[name] = make(name, hosts[name], site)
         began_s = time.monotonic()
-        self._boot(list(machines.values()))
+        boot_together(list(machines.values()), site.recall)
         for name, machine in machines.items():
             stack.enter_context(door_of(machine, name))
         for network in networks:
@@ -215,6 +235,8 @@ class ClusterLaunch:
             addresses=addresses_by_host(planned),
             plug=lambda name, connected: plugs[name](connected),
         )
+        for name in pct:
+            check_address(machines[name], site.places[name][0][1])
         cluster.introduce()
         self._progress.say(
             f"{', '.join(hosts)}: a cluster after {time.monotonic() - began_s:.1f} s"
@@ -226,6 +248,7 @@ class ClusterLaunch:
     ) -> dict[str, HostConfig]:
         """Evaluate all members, as many at once as there is room for."""
         names = {ref: name for name, ref in members.items()}
+        count = Counter(ref.attr for ref in names)
 
         def tell(ref: HostRef) -> None:
             self._progress.say(f"{names[ref]}: evaluating it as a machine of a cluster")
@@ -236,7 +259,13 @@ class ClusterLaunch:
                 backend=_MEMBER if kind is BackendName.VM else kind, option_paths=FURTHER_OPTIONS
             )
             refs = [ref for name, ref in members.items() if kinds[name] is kind]
-            found |= evaluate_hosts(self._flakes, refs, question, say=tell)
+            alone = [ref for ref in refs if count[ref.attr] == 1]
+            found |= evaluate_hosts(self._flakes, alone, question, say=tell)
+            for ref in refs:
+                if ref not in found:
+                    # Hardware addresses are made of the host's name, which another one has too.
+                    flakes = self._flakes.salted(names[ref])
+                    found |= evaluate_hosts(flakes, [ref], question, say=tell)
         hosts: dict[str, HostConfig] = {}
         for name, ref in members.items():
             failure, host = found[ref].failure, found[ref].config
@@ -285,9 +314,13 @@ class ClusterLaunch:
             network,
             place,
             root_is_machine_root=self._settings.container_root_is_machine_root,
+            configures_itself=name in site.pct,
         )
         backend: Backend = ContainerBackend(on_event=self._progress.boot, strategy=ports)
-        machine = site.stack.enter_context(Machine(self._spec(host, site), backend))
+        spec = self._spec(host, site)
+        if given := site.pct.get(name):
+            spec = replace(spec, pct=given, memory_mib=given.memory_mib)
+        machine = site.stack.enter_context(Machine(spec, backend))
         return machine, lambda connected: ports.plug(connected=connected)
 
     def _spec(self, host: HostConfig, site: _Site) -> MachineSpec:
@@ -303,13 +336,44 @@ class ClusterLaunch:
             boot_timeout_s=pace.limit(self._settings.boot_timeout_s),
             pace=pace,
             secrets=archived(secrets_of(host, self._settings, self._config), directory.path),
+            recall=site.recall,
         )
 
-    def _boot(self, machines: Sequence[Machine]) -> None:
-        """Start all at once, as far as this machine has processors."""
-        with ThreadPoolExecutor(max_workers=min(len(machines), os.cpu_count() or 1)) as pool:
-            for started in [pool.submit(machine.start) for machine in machines]:
-                started.result()
+
+def _given(pct: Mapping[str, str], kinds: Mapping[str, BackendName]) -> dict[str, Pct]:
+    """Read what Proxmox gives members."""
+    for name in pct:
+        if name not in kinds:
+            raise SettingsError(
+                f"pct of {name}: no member of this cluster",
+                remedy=f"its hosts are {', '.join(kinds)}",
+            )
+        if kinds[name] is not BackendName.CONTAINER:
+            raise SettingsError(
+                f"pct of {name}: it is a VM, and Proxmox makes VMs otherwise",
+                remedy=f'have a container: nixos_cluster(..., backend={{"{name}": "container"}}), as root',
+            )
+    return {name: Pct.parse(command, member=name) for name, command in pct.items()}
+
+
+def boot_together(machines: Sequence[Machine], recall: Recall) -> None:
+    """Start all at once, as far as this machine has processors.
+
+    Where one fails, or the run is interrupted, the others are not waited for.
+
+    :param recall: of all of them.
+    """
+    with ThreadPoolExecutor(max_workers=min(len(machines), os.cpu_count() or 1)) as pool:
+        try:
+            under_way = [pool.submit(machine.start) for machine in machines]
+            over = wait(under_way, return_when=FIRST_EXCEPTION).done
+            for started in under_way:
+                if started in over:
+                    started.result()
+        except BaseException:
+            recall.give()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _plug(machine: Machine, connected: bool) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Self
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import NixosError
 from pytest_nixos.local.pace import Pace
+from pytest_nixos.local.timing import Recall, Recalled
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.plugin.declared_options import SnapshotUse
 from pytest_nixos.plugin.machines.launch import Launch
@@ -43,8 +44,8 @@ class HeadStart:
         self._lock = threading.Lock()
         self._launch: Launch | None = None
         self._apart: NixosSession | None = None
-        # Set when nobody wants the machine any more: what is waited for then is waited for no longer.
-        self._unwanted = threading.Event()
+        self._unwanted = False
+        self._ending = Recall()
         # In place of joining the thread: a join that Ctrl-C interrupts takes the thread for ended.
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name=f"nixos-ahead-{key}")
@@ -101,7 +102,8 @@ class HeadStart:
 
     def _drop(self) -> None:
         with self._lock:
-            self._unwanted.set()
+            self._unwanted = True
+            self._ending.give()
             launch, self._launch = self._launch, None
         if launch is not None:
             launch.close()
@@ -110,9 +112,9 @@ class HeadStart:
         try:
             host = self._recall()
             self._paced.wait()
-            if host is not None and not self._unwanted.is_set() and Path(host.output).exists():
+            if host is not None and not self._unwanted and Path(host.output).exists():
                 self._start(host)
-        except (NixosError, OSError):
+        except (NixosError, OSError, Recalled):
             return
         finally:
             self._over.set()
@@ -135,12 +137,12 @@ class HeadStart:
             config=self._config,
             tells=False,
             clone_only=True,
-            recalled=self._unwanted,
+            recall=self._ending,
         )
         launch.start()
         with self._lock:
             self._apart = apart
-            if not self._unwanted.is_set():
+            if not self._unwanted:
                 self._launch = launch
                 return
         launch.close()

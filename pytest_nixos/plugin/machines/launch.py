@@ -5,7 +5,6 @@ back.
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,6 +15,7 @@ from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import MachineError, NixosError, SettingsError
 from pytest_nixos.local.pace import Pace, Pressure, PressureMark
 from pytest_nixos.local.run_directory import RunDirectory, run_directory
+from pytest_nixos.local.timing import Recall
 from pytest_nixos.machine.base import Backend, Machine, MachineSpec, SecretArchive, State
 from pytest_nixos.machine.boot.events import BootListener
 from pytest_nixos.machine.capabilities import Preflight
@@ -49,7 +49,7 @@ class Launch:
     :param tells: whether :meth:`tell` is called when it has started; a machine that is started in
         another thread tells later.
     :param clone_only: start it from its snapshot, or not at all.
-    :param recalled: once it is set, a machine on its way up is given up.
+    :param recall: ends a start that is not wanted any more.
     """
 
     def __init__(
@@ -62,10 +62,10 @@ class Launch:
         boot_loader: bool = False,
         tells: bool = True,
         clone_only: bool = False,
-        recalled: threading.Event | None = None,
+        recall: Recall | None = None,
     ) -> None:
         self._tells = tells
-        self._recalled = recalled
+        self._recall = recall
         self._clone_only = clone_only
         self._machine: Machine | None = None
         self._session = session
@@ -162,7 +162,7 @@ class Launch:
         spec = machine.spec
         self._begun = PressureMark.now()
         with _phase(self._entry, "boot"):
-            machine.start(clone_only=self._clone_only, recalled=self._recalled)
+            machine.start(clone_only=self._clone_only)
         self._entry.circumstances |= {
             "pace": spec.pace.factor,
             "pressure_of_boot": self.pressure.to_json(),
@@ -193,6 +193,7 @@ class Launch:
             host=host,
             system=system,
             run_dir=directory.path,
+            recall=self._recall,
             boot_timeout_s=pace.limit(settings.boot_timeout_s),
             pace=pace,
             memory_mib=memory.mib,

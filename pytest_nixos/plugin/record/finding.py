@@ -11,7 +11,7 @@ import pytest
 
 from pytest_nixos.errors import NixosError
 from pytest_nixos.findings import Evidence, Finding, JudgedOn, Outcome
-from pytest_nixos.local.pace import Pressure
+from pytest_nixos.local.pace import PressureMark
 from pytest_nixos.local.text import printable
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.metadata import subfolder
@@ -49,12 +49,12 @@ def make_finding(
     key: str,
     session: NixosSession,
     *,
-    pressure: Pressure,
+    began: PressureMark,
 ) -> Finding:
     """Make the finding of an item that `report` decides, waivers applied.
 
     :param key: of the item's host.
-    :param pressure: on this machine since the item began.
+    :param began: this machine's counters when the item began; read again only for what is shown.
     """
     evidence = item.stash.get(EVIDENCE, Evidence())
     outcome, reason = _outcome(report)
@@ -116,7 +116,9 @@ def make_finding(
         else "",
         by_hand=by_hand(control, host, blames) if violated and host is not None else "",
         page=page_of(control),
-        pressure=pressure.to_json() if outcome in (Outcome.FAILED, Outcome.ERROR) else {},
+        pressure=began.until(PressureMark.now()).to_json()
+        if outcome in (Outcome.FAILED, Outcome.ERROR)
+        else {},
     )
 
 

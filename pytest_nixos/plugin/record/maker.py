@@ -79,10 +79,8 @@ class FindingMaker:
         control = collect.control_of(item, session)
         decides = report.when == "call" or (report.when == "setup" and not report.passed)
         if control is not None and decides:
-            began = item.stash.get(_BEGAN, PressureMark.now())
-            finding = make_finding(
-                item, report, control, key, session, pressure=began.until(PressureMark.now())
-            )
+            began = item.stash.get(_BEGAN, None) or PressureMark.now()
+            finding = make_finding(item, report, control, key, session, began=began)
             if session.recording is not None:
                 finding = as_recorded(finding, item, session.recording)
             finding = unjudged_without_internet(finding, item, session)

@@ -101,3 +101,11 @@ def test_a_member_without_an_address_takes_one_of_each_family(
     assert str(cluster.address("container-host")) in shown("4")
     found = poll(lambda: shown("6") or None, deadline=Deadline.after(30), interval_s=0.5)
     assert found is not None and " fd" in found
+
+
+def test_hosts_of_one_name_and_card_are_told_apart(nixos_cluster: Callable[..., Cluster]) -> None:
+    cluster = nixos_cluster("nats-1", "./other#nats-1")
+    assert set(cluster) == {"nats-1", "./other#nats-1"}
+    hardware = {m.run("cat /sys/class/net/eth0/address").stdout_text for m in cluster.values()}
+    assert len(hardware) == 2
+    assert cluster.reaches(*cluster, limit_s=10)

@@ -86,3 +86,19 @@ def test_what_nixos_leaves_to_the_next_boot_is_told_as_that() -> None:
     before = state(environment=["dbus.service PATH\t/old"])
     [one] = differences(before, state(environment=["dbus.service PATH\t/new"]))
     assert one.by_design and "by design" in str(one)
+
+
+def test_limits_that_the_kernel_takes_from_free_memory_may_differ_a_little_between_boots() -> None:
+    # Seen between two boots of one generation in a VM.
+    names = ["kernel/threads-max", "user/max_net_namespaces", "vm/user_reserve_kbytes"]
+    many = "net/ipv4/tcp_mem"
+    one = [*(f"{name}\t5662" for name in names), f"{many}\t100 200\t300", "net/ipv4/x\t100"]
+    two = [*(f"{name}\t5640" for name in names), f"{many}\t100 201\t299", "net/ipv4/x\t101"]
+    far = [*(f"{name}\t9000" for name in names), f"{many}\t100 200", "net/ipv4/x\t100"]
+
+    def told(*lines: list[str]) -> list[str]:
+        before, after = (state(sysctls=part) for part in lines)
+        return [difference.item for difference in differences(before, after)]
+
+    assert told(one, two) == ["net/ipv4/x"]
+    assert told(one, far) == [names[0], many, *names[1:]]

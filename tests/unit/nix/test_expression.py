@@ -51,6 +51,7 @@ def test_data_travels_as_json_text_that_nix_cannot_interpolate() -> None:
     literal = line.partition("fromJSON ")[2].removesuffix(";")
     request = {
         "host": 'h"${x}',
+        "salt": 'h"${x}',
         "backend": "vm",
         "snapshot": False,
         "standIn": False,

@@ -119,6 +119,13 @@ in
         ${pkgs.python3}/bin/python3 -IS ${../../scripts/update-users-groups.py} ${spec} ${pkgs.openssl}/bin/openssl
       '';
     };
+    systemd.services.linger-users = lib.mkIf (cfg.manageLingering && lib.any (u: u.linger) (lib.attrValues enabled)) {
+      wantedBy = [ "multi-user.target" ];
+      after = [ "systemd-logind.service" ];
+      requires = [ "systemd-logind.service" ];
+      script = lib.concatMapStrings (u: lib.optionalString u.linger "${config.systemd.package}/bin/loginctl enable-linger ${u.name}\n") (lib.attrValues enabled);
+      serviceConfig.Type = "oneshot";
+    };
     system.activationScripts.groups = { text = ""; deps = [ "users" ]; };
     system.activationScripts.hashes = { text = ""; deps = [ "users" ]; };
 

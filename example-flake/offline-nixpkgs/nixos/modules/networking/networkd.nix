@@ -39,7 +39,10 @@ in
     wait-online.enable = mkOption { type = types.bool; default = true; };
   };
   # udev reads .link files whether networkd runs or not.
-  config = lib.mkMerge [{ environment.etc = lib.mapAttrs' (name: l: lib.nameValuePair "systemd/network/${name}.link" { text = part "Match" (lines l.matchConfig) + part "Link" (lines l.linkConfig) + l.extraConfig; }) (lib.filterAttrs (_: l: l.enable) cfg.links); } (lib.mkIf cfg.enable {
+  config = lib.mkMerge [{ environment.etc = lib.mapAttrs' (name: l: lib.nameValuePair "systemd/network/${name}.link" { text = part "Match" (lines l.matchConfig) + part "Link" (lines l.linkConfig) + l.extraConfig; }) (lib.filterAttrs (_: l: l.enable) cfg.links); } (lib.mkIf config.networking.useNetworkd {
+    systemd.network.enable = true;
+    services.resolved.enable = lib.mkDefault true;
+  }) (lib.mkIf cfg.enable {
     systemd.additionalUpstreamSystemUnits = [ "systemd-networkd.service" "systemd-networkd.socket" ];
     systemd.services.systemd-networkd = { wantedBy = [ "multi-user.target" ]; overrideStrategy = "asDropin"; path = lib.mkForce [ ]; };
     environment.etc = lib.mapAttrs' (name: n: lib.nameValuePair "systemd/network/${name}.network" { text = render n; }) (lib.filterAttrs (_: n: n.enable) cfg.networks)

@@ -104,7 +104,9 @@ in
       other = { text = lib.concatMapStrings (k: "${k} required ${modules}/pam_warn.so\n${k} required ${modules}/pam_deny.so\n") [ "auth" "account" "password" "session" ]; };
     };
     environment.etc = lib.mapAttrs' (_: s: lib.nameValuePair "pam.d/${s.name}" { text = if s.text != null then s.text else render s; }) (lib.filterAttrs (_: s: s.enable) cfg.pam.services) // {
-      "pam/environment".text = "";
+      "pam/environment".text = ''
+        PATH   DEFAULT="${config.security.wrapperDir}:@{HOME}/.nix-profile/bin:/etc/profiles/per-user/@{PAM_USER}/bin:/nix/var/nix/profiles/default/bin:/run/current-system/sw/bin"
+      '';
       "security/limits.conf".text = "";
       sudoers = lib.mkIf cfg.sudo.enable { text = cfg.sudo.configFile; mode = "0440"; };
     };

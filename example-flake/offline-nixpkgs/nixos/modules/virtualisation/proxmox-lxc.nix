@@ -19,6 +19,8 @@ in
     boot.isContainer = true;
     networking = lib.mkIf (!cfg.manageNetwork) {
       useDHCP = false;
+      useHostResolvConf = false;
+      useNetworkd = true;
       hostName = lib.mkIf (!cfg.manageHostName) (lib.mkForce "");
     };
 

@@ -1,0 +1,67 @@
+"""Whom the host declares that sshd is not to let in."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+__all__ = ["Account", "declared_refusal"]
+
+
+class Account(Protocol):
+    """What is asked of a declared user."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def group(self) -> str: ...
+
+    @property
+    def extra_groups(self) -> Sequence[str]: ...
+
+
+def declared_refusal(user: Account, settings: Mapping[str, Any]) -> str:
+    """Return the setting by which sshd refuses a user, ``""`` where none does.
+
+    A pattern that names a place too (``alice@192.0.2.*``) lets in, and refuses, from there only: it
+    decides nothing here.
+
+    :param settings: ``services.openssh.settings``.
+    """
+    groups = {user.group, *user.extra_groups}
+    if user.name == "root" and settings.get("PermitRootLogin") in ("no", False):
+        return "PermitRootLogin"
+    if _named(settings, "DenyUsers", {user.name}):
+        return "DenyUsers"
+    if _misses(settings, "AllowUsers", {user.name}):
+        return "AllowUsers"
+    if _named(settings, "DenyGroups", groups):
+        return "DenyGroups"
+    if _misses(settings, "AllowGroups", groups):
+        return "AllowGroups"
+    return ""
+
+
+def _misses(settings: Mapping[str, Any], key: str, names: set[str]) -> bool:
+    patterns = _patterns(settings, key)
+    return bool(patterns) and not any(
+        fnmatch.fnmatchcase(name, pattern.partition("@")[0])
+        for name in names
+        for pattern in patterns
+    )
+
+
+def _named(settings: Mapping[str, Any], key: str, names: set[str]) -> bool:
+    return any(
+        fnmatch.fnmatchcase(name, pattern)
+        for name in names
+        for pattern in _patterns(settings, key)
+        if "@" not in pattern
+    )
+
+
+def _patterns(settings: Mapping[str, Any], key: str) -> list[str]:
+    value = settings.get(key) or ()
+    return value.split() if isinstance(value, str) else [str(word) for word in value]

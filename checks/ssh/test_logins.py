@@ -1,0 +1,131 @@
+"""Declared people log in by ssh with a key of theirs, and nobody whom sshd is to refuse does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import pytest
+
+from pytest_nixos import Evidence, HostConfig, LoginRefused, Machine, NixosError, not_applicable
+
+from .declared import declared_refusal
+
+_SETTINGS = "services.openssh.settings"
+_MATCHES = r"grep -qiE '^\s*(match|include)\b' /etc/ssh/sshd_config"
+# An account that has expired is to be refused (shadow(5), the eighth field, in days).
+_EXPIRED = r"""
+today=$(($(date +%s) / 86400))
+getent shadow | while IFS=: read -r user _ _ _ _ _ _ expires _; do
+  [[ $expires =~ ^[0-9]+$ ]] && ((expires <= today)) && printf '%s\n' "$user"
+done
+true
+"""
+_LOGIN_S = 120.0
+# Whoever watches logins (fail2ban, PerSourcePenalties of sshd) shuts out who is refused again and
+# again, and with them everything else that looks at the host from outside.
+_MOST_REFUSED = 2
+
+
+class Login(NamedTuple):
+    """How a login ended.
+
+    :param entered: ``None`` where none was tried.
+    :param reads_declared: whether sshd reads the file of the keys that are declared.
+    """
+
+    entered: bool | None
+    said: str
+    reads_declared: bool = True
+
+
+@pytest.mark.nixos_rests_on("unit:sshd.service")
+@pytest.mark.nixos_control("SSH-025")
+def test_every_user_with_a_declared_key_can_log_in(
+    nixos_host_config: HostConfig, nixos_machine: Machine, nixos_evidence: Evidence
+) -> None:
+    settings = _settings(nixos_host_config)
+    expired = set(nixos_machine.run(_EXPIRED).stdout_text.split())
+    with_keys = [u for u in nixos_host_config.users.values() if u.authorized_keys and u.enabled]
+    refused = {u.name: setting for u in with_keys if (setting := declared_refusal(u, settings))}
+    if "root" not in refused and settings.get("PermitRootLogin") == "forced-commands-only":
+        refused["root"] = "PermitRootLogin"
+    wanted = sorted(u.name for u in with_keys if u.name not in refused and u.name not in expired)
+    if not wanted:
+        not_applicable(
+            "sshd is declared to refuse every user with declared keys"
+            if with_keys
+            else "no user declares keys (users.users.<name>.openssh.authorizedKeys)"
+        )
+    nixos_evidence.expect(dict.fromkeys(wanted, "a login"))
+    ends = {user: _log_in(nixos_machine, user) for user in wanted}
+    nixos_evidence.observe({user: end.said for user, end in ends.items()})
+    wrong = [f"{user}: {end.said}" for user, end in ends.items() if end.entered is False]
+    wrong += [
+        f"{user}: sshd does not read the keys that are declared"
+        for user, end in ends.items()
+        if not end.reads_declared
+    ]
+    if wrong:
+        _attach_journal(nixos_machine, nixos_evidence)
+    assert not wrong, "; ".join(wrong)
+    _demand_tries(ends)
+
+
+@pytest.mark.nixos_rests_on("unit:sshd.service")
+@pytest.mark.nixos_control("SSH-026")
+def test_whom_sshd_is_to_refuse_it_refuses_with_a_key(
+    nixos_host_config: HostConfig, nixos_machine: Machine, nixos_evidence: Evidence
+) -> None:
+    settings = _settings(nixos_host_config)
+    if nixos_machine.run(_MATCHES).succeeded:
+        not_applicable("Match blocks decide who is refused, and from where")
+    people = [
+        u
+        for u in nixos_host_config.users.values()
+        if u.enabled and (u.is_normal or u.name == "root") and declared_refusal(u, settings)
+    ]
+    people.sort(key=lambda user: (user.name != "root", not user.authorized_keys, user.name))
+    if not people:
+        not_applicable("the host declares nobody whom sshd is to refuse")
+    tried = [user.name for user in people[:_MOST_REFUSED]]
+    nixos_evidence.expect(dict.fromkeys(tried, "refused"))
+    ends = {user: _log_in(nixos_machine, user) for user in tried}
+    nixos_evidence.observe({user: end.said for user, end in ends.items()})
+    inside = [user for user, end in ends.items() if end.entered]
+    assert not inside, f"sshd lets in: {', '.join(inside)}"
+    _demand_tries(ends)
+
+
+def _log_in(machine: Machine, user: str) -> Login:
+    reads_declared = True
+    try:
+        with machine.ssh_login(user) as visitor:
+            if not visitor.in_force.key_is_enough and visitor.in_force.accepts_keys:
+                return Login(None, "a login takes more than a key")
+            reads_declared = visitor.in_force.reads_declared_keys
+            seen = visitor.run("id -un", timeout_s=_LOGIN_S)
+    except LoginRefused as err:
+        return Login(False, err.message, reads_declared)
+    except NixosError as err:
+        return Login(None, f"unknown: {err.message}", reads_declared)
+    ended = f"; the shell ends with {seen.exit_status}" if seen.exit_status else ""
+    return Login(True, f"a login{ended}", reads_declared)
+
+
+def _demand_tries(ends: Mapping[str, Login]) -> None:
+    untried = [f"{user}: {end.said}" for user, end in ends.items() if end.entered is None]
+    if untried:
+        not_applicable("; ".join(untried))
+
+
+def _attach_journal(machine: Machine, evidence: Evidence) -> None:
+    said = machine.run(
+        "journalctl --boot --quiet --no-pager --lines=40 --identifier=sshd --identifier=sshd-session"
+    )
+    evidence.attach("journal of sshd", said.stdout_text)
+
+
+def _settings(host: HostConfig) -> Mapping[str, Any]:
+    value = host.option(_SETTINGS).value
+    return value if isinstance(value, dict) else {}

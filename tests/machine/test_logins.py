@@ -1,0 +1,108 @@
+"""Declared users log in as people do: by ssh from outside, and by password on a terminal."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.machine.test_example_flake import OVERRIDES, judge
+
+pytestmark = [
+    pytest.mark.skipif(not OVERRIDES, reason="no offline nixpkgs: run ./dev test"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="containers need root"),
+]
+
+CONTROLS = ("AUTH-037", "SSH-025", "SSH-026", "UNIT-014")
+CHOSEN = "guest_logins or declared_key or refuses_with or with_a_password_can or login_starts"
+GUEST = Path(__file__).parent / "on_guest/guest_logins.py"
+#: A key that nobody has the private half of.
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJw0mE1uF9Oe3G8kPDyfS3YyuKz9zB5tYbMJJ2Yd2x0p somebody"
+FLAKE = """
+{
+  inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-25.11";
+  outputs = { self, nixpkgs }: {
+    nixosConfigurations = builtins.mapAttrs (_: more: nixpkgs.lib.nixosSystem {
+      system = "x86_64-linux";
+      modules = [ more ({ pkgs, ... }: {
+        system.stateVersion = "25.11";
+        networking.hostName = "it";
+        services.openssh.enable = true;
+        services.openssh.settings = { PermitRootLogin = "no"; AllowUsers = [ "alice" "bob" ]; };
+        users.users = {
+          alice = { isNormalUser = true; initialPassword = "theirs"; openssh.authorizedKeys.keys = [ "KEY" ]; };
+          bob = { isNormalUser = true; linger = true; };
+          carol = { isNormalUser = true; openssh.authorizedKeys.keys = [ "KEY" ]; };
+        };
+        systemd.user.services.greeter = { wantedBy = [ "default.target" ]; serviceConfig.ExecStart = "${pkgs.coreutils}/bin/sleep infinity"; };
+      }) ];
+    }) {
+      it = { boot.isContainer = true; };
+      vm = { };
+      # Alice's shell is not there, and a file of another module lets root in.
+      bad = { lib, pkgs, ... }: {
+        boot.isContainer = true;
+        systemd.user.services.broken = { wantedBy = [ "default.target" ]; serviceConfig.ExecStart = "${pkgs.coreutils}/bin/false"; };
+        systemd.user.services.restless = { wantedBy = [ "default.target" ]; startLimitIntervalSec = 0; serviceConfig = { ExecStart = "${pkgs.coreutils}/bin/false"; Restart = "always"; RestartSec = 5; }; };
+        # As somebody does by hand.
+        systemd.services.stop-lingering = { wantedBy = [ "multi-user.target" ]; after = [ "linger-users.service" ]; serviceConfig.Type = "oneshot"; script = "/run/current-system/sw/bin/loginctl disable-linger bob"; };
+        users.users.alice.shell = "/run/current-system/sw/bin/no-such-shell";
+        environment.etc."ssh/sshd_config".text = lib.mkForce "PermitRootLogin yes\\nUsePAM yes\\nAuthorizedKeysFile /etc/ssh/authorized_keys.d/%u\\nHostKey /etc/ssh/ssh_host_ed25519_key\\n";
+      };
+    };
+  };
+}
+""".replace("KEY", KEY)
+
+
+def found(tmp_path: Path, host: str, *arguments: str) -> dict[str, Any]:
+    """Run the guest's tests on a good host and the controls about logins, in one boot."""
+    (tmp_path / "flake.nix").write_text(FLAKE)
+    tests = () if host == "bad" else (str(GUEST),)
+    words = (
+        "--nixos-suite",
+        "ssh",
+        "--nixos-suite",
+        "users-auth",
+        "--nixos-suite",
+        "units",
+        "--nixos-profile",
+        "declared",
+        "-k",
+        CHOSEN,
+        *tests,
+    )
+    status, report, printed = judge(host, tmp_path, *words, *arguments, flake=tmp_path)
+    assert status == (1 if host == "bad" else 0), printed
+    return {finding["control"]: finding for finding in report["findings"]}
+
+
+def test_in_a_container(tmp_path: Path) -> None:
+    seen = found(tmp_path, "it")
+    assert {seen[control]["outcome"] for control in CONTROLS} == {"passed"}, seen
+    assert seen["AUTH-037"]["observed"].keys() == {"alice"}
+    assert seen["SSH-025"]["observed"] == {"alice": "a login"}
+    assert set(seen["SSH-026"]["observed"]) == {"root", "carol"}
+
+
+@pytest.mark.skipif(not os.environ.get("PYTEST_NIXOS_LOGINS"), reason="PYTEST_NIXOS_LOGINS=1")
+def test_in_a_vm(tmp_path: Path) -> None:
+    seen = found(tmp_path, "vm", "--nixos-backend", "vm")
+    assert {seen[control]["outcome"] for control in CONTROLS} == {"passed"}, seen
+
+
+def test_a_host_whose_people_cannot_log_in(tmp_path: Path) -> None:
+    seen = found(tmp_path, "bad")
+    assert seen["SSH-025"]["outcome"] == seen["SSH-026"]["outcome"] == "failed", seen
+    assert seen["AUTH-037"]["outcome"] == "failed"
+    wrong = seen["UNIT-014"]["observed"]["wrong"]
+    assert set(wrong["carol"]) == {
+        "broken.service has failed",
+        "restless.service is started again and again",
+    }
+    assert wrong["bob"][0] == "lingers, and has no manager"
+    said = seen["SSH-025"]["observed"]
+    assert "sshd does not let the user in" in said["alice"]
+    assert seen["SSH-026"]["observed"]["root"] == "a login"

@@ -1,0 +1,33 @@
+"""Whom the host declares that sshd is not to let in."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pytest_nixos.checks.ssh.declared import declared_refusal
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "by"),
+    [
+        ("root", {"PermitRootLogin": "no"}, "PermitRootLogin"),
+        ("root", {"PermitRootLogin": "prohibit-password"}, ""),
+        ("alice", {"PermitRootLogin": "no"}, ""),
+        ("alice", {"AllowUsers": ["bob"]}, "AllowUsers"),
+        ("alice", {"AllowUsers": ["bob", "a*"]}, ""),
+        ("alice", {"AllowUsers": ["alice@192.0.2.*"]}, ""),
+        ("alice", {"AllowUsers": "bob alice"}, ""),
+        ("alice", {"AllowUsers": None, "AllowGroups": ["wheel"]}, ""),
+        ("alice", {"AllowGroups": ["admins"]}, "AllowGroups"),
+        ("alice", {"AllowGroups": ["users"]}, ""),
+        ("alice", {"DenyUsers": ["alice"]}, "DenyUsers"),
+        ("alice", {"DenyUsers": ["alice@192.0.2.1"]}, ""),
+        ("alice", {"DenyGroups": ["wh*"], "AllowUsers": ["alice"]}, "DenyGroups"),
+        ("alice", {}, ""),
+    ],
+)
+def test_the_setting_that_refuses_somebody(name: str, settings: dict[str, Any], by: str) -> None:
+    user = SimpleNamespace(name=name, group="users", extra_groups=("wheel",))
+    assert declared_refusal(user, settings) == by

@@ -46,7 +46,7 @@ class SpareOrder:
         backend = machine.backend
         if type(backend) is not VmBackend or not machine.can_reset:
             return None
-        spec = machine.spec
+        spec = replace(machine.spec, recall=None)
         return cls(
             spec=spec,
             options=replace(backend.options, takes_spares=False),

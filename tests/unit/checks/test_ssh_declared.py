@@ -6,7 +6,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from pytest_nixos.checks.ssh.declared import declared_refusal
+
+from checks.ssh.declared import declared_refusal
 
 
 @pytest.mark.parametrize(

@@ -39,11 +39,10 @@ class Capture:
             while self._bytes > self._most_bytes:
                 self._bytes -= len(self._frames.popleft()[1])
 
-    def frames(self, *, since_s: float = 0.0) -> tuple[bytes, ...]:
-        """Return the frames that were sent since then, seconds since 1970."""
-        since_ns = int(since_s * _NS)
+    def frames(self) -> tuple[tuple[float, bytes], ...]:
+        """Return the frames with the time of each, seconds since 1970."""
         with self._lock:
-            return tuple(frame for at_ns, frame in self._frames if at_ns >= since_ns)
+            return tuple((at_ns / _NS, frame) for at_ns, frame in self._frames)
 
     def to_bytes(self) -> bytes:
         """Return the file's content."""

@@ -90,17 +90,20 @@ class ClusterTunnel:
 
         :param since_s: from when on, seconds since 1970 (``time.time()``).
         """
-        messages: list[tuple[str, bytes]] = []
+        messages: list[tuple[str, bytes, bool]] = []
         in_clear: dict[str, None] = {}
         for network in self._shared():
-            for frame in network.capture.frames(since_s=since_s):
+            for at_s, frame in network.capture.frames():
                 packet = _read(frame)
                 if packet is None:
                     continue
                 if self._is_in_clear(packet):
+                    if at_s < since_s:
+                        continue
                     in_clear[f"{packet.source} > {packet.destination} on {network.name}"] = None
                 elif (sender := self._sender(packet)) is not None:
-                    messages.append((sender, packet.datagram))
+                    # Data goes under handshakes of before, too.
+                    messages.append((sender, packet.datagram, at_s >= since_s))
         handshakes, data = _count(messages)
         return TunnelTraffic(handshakes=handshakes, messages=data, in_clear=tuple(in_clear))
 
@@ -235,16 +238,16 @@ def _read(frame: bytes) -> _Packet | None:
         return None
 
 
-def _count(messages: Iterable[tuple[str, bytes]]) -> tuple[int, int]:
+def _count(messages: Iterable[tuple[str, bytes, bool]]) -> tuple[int, int]:
     """Count handshakes that came to their end, and messages with data under them.
 
-    :param messages: datagrams with the host that sent each.
+    :param messages: datagrams with the host that sent each, and whether it counts.
     """
     asked: dict[bytes, str] = {}  # index of an initiation: who sent it
     answered: dict[bytes, bytes] = {}  # index of an answer: of the initiation
-    begun: set[bytes] = set()
+    begun: dict[bytes, bool] = {}
     data: list[tuple[str, bytes]] = []
-    for sender, message in messages:
+    for sender, message, counts in messages:
         kind, index, of = message[:1], message[4:8], message[8:12]
         if message[1:4] != b"\0\0\0" or len(message) < _KEEPALIVE:
             continue
@@ -256,8 +259,8 @@ def _count(messages: Iterable[tuple[str, bytes]]) -> tuple[int, int]:
             answered[index] = of
         elif kind[0] == _DATA:
             if index in answered and asked[answered[index]] == sender:
-                begun.add(index)
-            if len(message) > _KEEPALIVE:
+                begun.setdefault(index, counts)
+            if counts and len(message) > _KEEPALIVE:
                 data.append((sender, index))
     # Each side writes the other's index; an index is of who sent it.
     asker = {index: asked[answered[index]] for index in begun}
@@ -266,4 +269,4 @@ def _count(messages: Iterable[tuple[str, bytes]]) -> tuple[int, int]:
     count = sum(
         (sender, index) in ours or theirs.get(index, sender) != sender for sender, index in data
     )
-    return len(begun), count
+    return sum(begun.values()), count

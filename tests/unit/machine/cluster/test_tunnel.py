@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 from dataclasses import replace
 from ipaddress import IPv4Address
 from types import SimpleNamespace
@@ -169,3 +170,11 @@ def test_tunnel_without_an_address_inside_is_refused() -> None:
     with pytest.raises(MachineError, match="neither end has an address"):
         made.handshake()
     assert made.name == "wg0 of a - wg0 of b"
+
+
+def test_data_under_a_handshake_of_before_counts() -> None:
+    made, machines = tunnel(*HANDSHAKE, answers=(datagram(data(9, 128)),))
+    since_s = time.time()
+    machines["a"].run("send")
+    seen = made.traffic(since_s=since_s)
+    assert (seen.handshakes, seen.messages) == (0, 1)

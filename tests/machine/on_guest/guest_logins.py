@@ -27,7 +27,7 @@ def test_a_user_with_a_declared_key_logs_in_by_ssh(nixos_machine: Machine) -> No
 
 
 def test_whom_sshd_is_not_to_let_in_is_refused_with_the_key(nixos_machine: Machine) -> None:
-    with nixos_machine.ssh_login("carol") as carol, pytest.raises(LoginRefused, match="carol@it"):
+    with nixos_machine.ssh_login("carol") as carol, pytest.raises(LoginRefused, match="carol@"):
         carol.run("true")
 
 
@@ -57,12 +57,12 @@ def test_a_user_logs_in_on_a_terminal_with_a_password_of_the_run(nixos_machine: 
 
 def test_an_account_without_a_password_stays_locked(nixos_machine: Machine) -> None:
     with (
-        pytest.raises(LoginRefused, match="bob@it: no login on a terminal: Login incorrect"),
+        pytest.raises(LoginRefused, match=r"bob@\w+: no login on a terminal: Login incorrect"),
         nixos_machine.login("bob"),
     ):
         pass
 
 
 def test_nobody_logs_in_who_is_not_there(nixos_machine: Machine) -> None:
-    with pytest.raises(MachineError, match="mallory@it"), nixos_machine.login("mallory"):
+    with pytest.raises(MachineError, match="mallory@"), nixos_machine.login("mallory"):
         pass

@@ -16,6 +16,8 @@ _ASK = {
 _ASKED = {"sudo": _PROMPT, "doas": rb"password:"}
 _ROOT = rb"[\r\n]0[\r\n]"
 _ENDED = rb"ended[\r\n]"
+# sudoers(5): the password of the target, of root or of runas_default is asked for, in place of one's own.
+_ASKS_FOR_ANOTHERS = r"grep -rhoE '^\s*Defaults[^#]*[[:space:],](targetpw|rootpw|runaspw)\b' /etc/sudoers /etc/sudoers.d 2>/dev/null"
 _ANSWER_S = 60.0
 _MOST_TRIED = 3
 
@@ -39,6 +41,8 @@ def _judge(program: str, host: HostConfig, machine: Machine, evidence: Evidence)
     wheel = sorted(u.name for u in people if "wheel" in (u.group, *u.extra_groups))[:_MOST_TRIED]
     if not wheel:
         not_applicable("no normal user of the host is in wheel")
+    if program == "sudo" and (other := machine.run(_ASKS_FOR_ANOTHERS).stdout_text.strip()):
+        not_applicable(f"sudo asks for a password of somebody else: {_last(other)}")
     asks = host.option(f"security.{program}.wheelNeedsPassword").value is not False
     wanted = f"root by {program}"
     evidence.expect(dict.fromkeys(wheel, wanted))

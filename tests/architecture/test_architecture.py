@@ -8,6 +8,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,17 @@ def test_public_names_resolve() -> None:
 
     for name in pytest_nixos.__all__:
         assert getattr(pytest_nixos, name) is not None
+
+
+def test_the_wheel_holds_every_package() -> None:
+    """A package that the list lacks is there in an editable install, and not for users."""
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    folders = {path.parent.relative_to(ROOT) for path in PACKAGE if path.name == "__init__.py"}
+    packages = {".".join(folder.parts) for folder in folders}
+    packages |= {
+        ".".join(("pytest_nixos", *path.parent.relative_to(ROOT).parts))
+        for path in CHECKS
+        if path.name == "__init__.py"
+    }
+
+    assert packages - set(tools["setuptools"]["packages"]) == set()

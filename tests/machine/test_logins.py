@@ -36,8 +36,6 @@ FLAKE = """
           bob = { isNormalUser = true; linger = true; };
           carol = { isNormalUser = true; openssh.authorizedKeys.keys = [ "KEY" ]; };
         };
-        # As NixOS mounts it (boot.specialFileSystems): /run itself is nosuid.
-        systemd.services.suid-sgid-wrappers.preStart = "${pkgs.coreutils}/bin/mkdir -p /run/wrappers; ${pkgs.util-linux}/bin/mount -t tmpfs -o nodev,mode=755 tmpfs /run/wrappers";
         systemd.user.services.greeter = { wantedBy = [ "default.target" ]; serviceConfig.ExecStart = "${pkgs.coreutils}/bin/sleep infinity"; };
       }) ];
     }) {

@@ -43,10 +43,11 @@ in
     chmod 0700 /root
     chmod 1777 /tmp
     mkdir -p -m 0755 /bin
+    # In a container too, whose /run is nosuid (boot.specialFileSystems, which the activation mounts).
+    mountIfNeeded tmpfs tmpfs /run/wrappers "nodev,mode=755,size=50%"
     ${lib.optionalString (!config.boot.isContainer) ''
       mountIfNeeded devpts devpts /dev/pts "nosuid,noexec,gid=3,mode=0620,ptmxmode=0666"
       mountIfNeeded tmpfs tmpfs /dev/shm "nosuid,nodev,strictatime,mode=1777,size=${config.boot.devShmSize}"
-      mountIfNeeded tmpfs tmpfs /run/wrappers "nodev,mode=755,size=50%"
       mountIfNeeded tmpfs tmpfs /run/keys "nosuid,nodev,mode=750"
       chown 0:30000 /nix/store 2>/dev/null
       chmod 1775 /nix/store 2>/dev/null

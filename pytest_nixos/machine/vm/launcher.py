@@ -47,9 +47,10 @@ from pytest_nixos.machine.vm.argv import (
 )
 from pytest_nixos.machine.vm.backdoor import backdoor_argv
 from pytest_nixos.machine.vm.harmless import harmless_script
+from pytest_nixos.machine.vm.plan import VmPlan
 from pytest_nixos.machine.vm.programs import NO_QEMU_IMG, find_qemu_img
 from pytest_nixos.machine.vm.run_script import RunScript, boots_from, qemu_version, serial_console
-from pytest_nixos.machine.vm.running import VmPlan, VmRunning
+from pytest_nixos.machine.vm.running import VmRunning
 from pytest_nixos.machine.vm.stage_1_ssh import StageOneSsh
 from pytest_nixos.machine.vm.storage import ImageTool
 from pytest_nixos.machine.vm.store_image import STORE_IMAGE, ImageBlock, StoreImages

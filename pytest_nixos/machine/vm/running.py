@@ -5,34 +5,24 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pytest_nixos.errors import BootError, MachineError, TransportError
 from pytest_nixos.local.leftovers import end_marked_processes
-from pytest_nixos.local.pace import Pace
 from pytest_nixos.local.remove_tree import remove_tree
-from pytest_nixos.local.sandbox import Sandbox, into_network_of, payload_pid
+from pytest_nixos.local.sandbox import into_network_of, payload_pid
 from pytest_nixos.local.timing import Deadline
-from pytest_nixos.machine.boot.internet import NoWayOut
 from pytest_nixos.machine.boot.news import BootNews
 from pytest_nixos.machine.boot.post_mortem import ask_failed_units, with_failed_units
 from pytest_nixos.machine.boot.remedies import VM_REMEDIES
-from pytest_nixos.machine.boot.settle import SettleLimits
 from pytest_nixos.machine.boot_signs import BootPhase
 from pytest_nixos.machine.capabilities import BootsFrom, PortState, PulledDisk, Way
 from pytest_nixos.machine.channel.transport import SerialChannel
 from pytest_nixos.machine.command import Transport
 from pytest_nixos.machine.console import Console, Trouble
 from pytest_nixos.machine.lifetime import Lifetime
-from pytest_nixos.machine.network.guest_address import (
-    OuterAddresses,
-    ask_outer_addresses,
-)
-from pytest_nixos.machine.network.prober import FrameProber
 from pytest_nixos.machine.network.stand_in import HandedOver
-from pytest_nixos.machine.network.wire import FrameLink
 from pytest_nixos.machine.picture import Picture
 from pytest_nixos.machine.qemu.disks import plug_disk, pull_disk
 from pytest_nixos.machine.qemu.forward import GATEWAY, forwarded_port
@@ -48,10 +38,12 @@ from pytest_nixos.machine.spare.handing import Handed, HandedPort
 from pytest_nixos.machine.survey import Survey, View
 from pytest_nixos.machine.vm.argv import disk_image, monitor_socket, script_paths
 from pytest_nixos.machine.vm.backdoor import Backdoor
-from pytest_nixos.machine.vm.stage_1_ssh import StageOneSsh, unlocked
-from pytest_nixos.machine.vm.storage import ImageTool, VmStorage
+from pytest_nixos.machine.vm.outside import VmOutside
+from pytest_nixos.machine.vm.plan import VmPlan
+from pytest_nixos.machine.vm.stage_1_ssh import unlocked
+from pytest_nixos.machine.vm.storage import VmStorage
 
-__all__ = ["VmPlan", "VmRunning"]
+__all__ = ["VmRunning"]
 
 _QUIT_S = 1.0
 _FLUSH_S = 2.0
@@ -62,50 +54,7 @@ _DISK_FULL = "host machine: disk full"
 _ANSWERING = frozenset({"emergency mode", "rescue mode"})
 _POST_MORTEM_S = 8.0
 _ORDER_S = 10.0
-_MEETING_S = 15.0
 _UNLOCK_S = 60.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VmPlan:
-    """How one VM is started.
-
-    :param name: name of the host.
-    :param argv: gives the run script with our arguments; asked when it is started, which a clone is
-        not.
-    :param env: its whole environment.
-    :param grace_s: seconds between SIGTERM and SIGKILL.
-    :param images: copies and makes images of disks.
-    :param answer: what is typed at prompts on the console, ``""`` for nothing.
-    :param stage_1_ssh: by which stage 1 is unlocked, ``None`` for at the console.
-    :param networks: ids of QEMU's user networks; a stranger has a place to stand on each.
-    :param limits: when a boot counts as settled.
-    :param pace: how slow this machine is.
-    :param added_kernel_params: what the guest's kernel is told beside what its host declares.
-    :param sandbox: what the run script and QEMU run in, ``None`` for as this user.
-    :param store_image: whether the guest's store is an image, which is read-only.
-    :param no_way_out: what tells units that need the internet, ``None`` where the guest reaches it.
-    :param channel_script: serves the root command channel where the guest's own config does not
-        start it, ``""`` where it does.
-    """
-
-    name: str
-    run_dir: Path
-    argv: Callable[[], Sequence[str]]
-    env: Mapping[str, str]
-    grace_s: float
-    networks: tuple[str, ...]
-    images: ImageTool
-    boots_from: BootsFrom = BootsFrom.SCRIPT
-    limits: SettleLimits = field(default_factory=SettleLimits)
-    pace: Pace = field(default_factory=Pace)
-    added_kernel_params: tuple[str, ...] = ()
-    store_image: bool = False
-    sandbox: Sandbox | None = None
-    no_way_out: NoWayOut | None = None
-    channel_script: str = ""
-    answer: Callable[[str], str] = lambda _prompt: ""
-    stage_1_ssh: StageOneSsh | None = None
 
 
 class VmRunning:
@@ -131,7 +80,7 @@ class VmRunning:
         self._news = news
         self._channel: SerialChannel | None = None
         self._backdoor: Backdoor | None = None
-        self._strangers = self._new_strangers()
+        self._outside = VmOutside.of(plan)
         self._plug_in(())
         self.storage = VmStorage(
             plan.run_dir,
@@ -311,7 +260,7 @@ class VmRunning:
                 remedy="let its boot loader choose: Generations.reboot(into=...)",
             )
         self.console.begin_boot()
-        self._strangers = self._new_strangers()
+        self._outside = VmOutside.of(self._plan)
         self._plug_in(self.argv)
         self._start(deadline)
 
@@ -336,7 +285,7 @@ class VmRunning:
         if not typed or ssh is None or self.console.phase > BootPhase.STAGE_1:
             return typed
         limit = Deadline.after(self._plan.pace.limit(_UNLOCK_S))
-        places = dict(zip(self._plan.networks, self._strangers, strict=True))
+        places = self._outside.by_network
         return "" if unlocked(ssh, places, self.qmp, self._news, deadline=limit) else typed
 
     def _switch_on(self) -> None:
@@ -368,25 +317,13 @@ class VmRunning:
         """Try TCP ports of the guest from its own network, the first of them where it is on several,
         beside QEMU's user network.
         """
-        outer = ask_outer_addresses(self._plan.name, self.transport, deadline=deadline)
-        with self._outside() as first:
-            for prober, addresses in self._places(first, outer, deadline):
-                prober.face(addresses.v4)
-                return prober.probe_tcp(ports, deadline=deadline)
-        raise self._on_no_network()
+        return self._outside.probe_tcp(self.transport, ports, deadline=deadline)
 
     def survey(self, wanted: Survey, *, deadline: Deadline) -> tuple[View, ...]:
         """Try what `wanted` names by both families, on each of QEMU's user networks that the guest
         has an address on.
         """
-        outer = ask_outer_addresses(self._plan.name, self.transport, deadline=deadline)
-        found: list[View] = []
-        with self._outside() as first:
-            for prober, addresses in self._places(first, outer, deadline):
-                found += prober.survey(wanted, addresses, deadline=deadline)
-        if not found:
-            raise self._on_no_network()
-        return tuple(found)
+        return self._outside.survey(self.transport, wanted, deadline=deadline)
 
     @property
     def outside_address(self) -> str:
@@ -396,48 +333,9 @@ class VmRunning:
     @contextlib.contextmanager
     def way_to(self, port: int, *, deadline: Deadline) -> Iterator[Way]:
         """Let QEMU's user network pass connections on, from a port that is there for the while."""
-        outer = ask_outer_addresses(self._plan.name, self.transport, deadline=deadline)
-        if not self._plan.networks:
-            raise self._on_no_network()
-        guest = outer[0].v4.ip
-        with forwarded_port(
-            self.qmp, self._plan.networks[0], guest, port, deadline=deadline
-        ) as here:
+        network, guest = self._outside.first_network(self.transport, deadline=deadline)
+        with forwarded_port(self.qmp, network, guest, port, deadline=deadline) as here:
             yield Way(prefix=into_network_of(self.pid), host="127.0.0.1", port=here)
-
-    def _on_no_network(self) -> MachineError:
-        return MachineError(
-            f"{self._plan.name}: the guest is on none of its {len(self._strangers)} networks",
-            remedy="look at `ip address` in the guest: do its network cards have their addresses?",
-        )
-
-    def _places(
-        self, first: FrameProber, outer: Sequence[OuterAddresses], deadline: Deadline
-    ) -> Iterator[tuple[FrameProber, OuterAddresses]]:
-        """Say who of our strangers stands beside which interface."""
-        if len(self._strangers) == 1:
-            yield first, outer[0]
-            return
-        left = list(self._strangers)
-        for addresses in outer:
-            for prober in left:
-                if prober.stands_beside(addresses, deadline=deadline.within(_MEETING_S)):
-                    left.remove(prober)
-                    yield prober, addresses
-                    break
-
-    @contextlib.contextmanager
-    def _outside(self) -> Iterator[FrameProber]:
-        if not self._strangers:
-            raise MachineError(
-                f"{self._plan.name}: its run script has no user network to stand on",
-                remedy="keep virtualisation.qemu.networkingOptions of the host as qemu-vm.nix sets it",
-            )
-        try:
-            yield self._strangers[0]
-        except TransportError as err:
-            # The channel is fine; only the guest's network is not what a stranger needs.
-            raise MachineError(err.message, remedy=err.remedy) from err
 
     def freeze(self) -> None:
         """Stop the VM's processors."""
@@ -502,12 +400,6 @@ class VmRunning:
             why_not = make_store_writable(self.transport, deadline=deadline)
         if why_not:
             self.console.append(f"pytest-nixos: /nix/store stays read-only: {why_not}")
-
-    def _new_strangers(self) -> list[FrameProber]:
-        return [
-            FrameProber(FrameLink(self._plan.run_dir, number))
-            for number, _ in enumerate(self._plan.networks)
-        ]
 
     def _open_channel(self) -> SerialChannel:
         channel = SerialChannel.of_qemu(self._plan.run_dir)

@@ -107,6 +107,7 @@ FLAKE = """{
         };
         security.tpm2.enable = true;
         fileSystems."/" = { device = "/dev/mapper/cryptroot"; fsType = "ext4"; };
+      };
       stripes = {
         boot.swraid.enable = true;
         boot.swraid.mdadmConf = "ARRAY /dev/md/stripes level=raid5 num-devices=3 UUID=11111111:22222222:33333333:55555555 name=any:stripes";
@@ -276,6 +277,7 @@ def test_stage_1_is_unlocked_over_the_network(folder: Path, tmp_path: Path) -> N
     assert "1 passed" in ran, ran[-9000:]
 
 
+@boots
 def test_an_array_of_three_and_a_failing_disk_and_lost_power_are_survived_or_told(
     folder: Path, tmp_path: Path
 ) -> None:

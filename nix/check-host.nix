@@ -64,10 +64,12 @@ let
     inherit safe;
     salt = name;
   };
+  # A check judges one host: nothing is a member of a cluster.
+  tunnels = import (expressions + "/tunnels.nix") { inherit safe; wanted = null; };
   machineAs =
     backend: delta:
     import (expressions + "/machine.nix") {
-      inherit safe backend instrumentation saving testSecrets cardsOf delta;
+      inherit safe backend instrumentation saving testSecrets cardsOf delta tunnels;
       standIn = false;
       declaredDisks = import (expressions + "/declared-disks.nix") {
         inherit safe;

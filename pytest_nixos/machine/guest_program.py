@@ -23,6 +23,8 @@ _LONGEST_WAIT_S = 1.0
 _OVER = 77
 # Whoever does not fetch within this has gone without a word.
 _FETCHED_S = 600
+# Less than a trip may take.
+_READY_S = 50
 # What a write to a pipe moves whole or not at all: PIPE_BUF, pipe(7).
 _BLOCK = 4096
 #: Bytes that one trip brings at most: what a pipe holds.
@@ -32,7 +34,8 @@ _BLOCKS = 16
 _RECORDS = re.compile(rb"(\d+)\+(\d+) records out")
 
 # The pipe to the program is held open by a shell of its own until it is told that no more comes; by
-# then the program's end of it reads as ended. Of the other two the unit's shell holds both ends: the
+# then the program's end of it, which is open before, reads as ended. What is written to a pipe that
+# nobody has open is lost, so the unit's shell tells when it has all. Of the other two it holds both ends: the
 # writer's until the status is there, which wakes who waits, and the reader's until all was fetched,
 # since what is in a pipe goes with the last who has it open. What the program leaves behind goes on,
 # as with sshd.
@@ -40,21 +43,24 @@ _START = """
 set -e
 PATH=$PATH:/run/current-system/sw/bin
 d=$(mktemp -d /run/pytest-nixos-program.XXXXXXXXXX)
-mkfifo -m 600 "$d/in" "$d/out" "$d/err" "$d/no-more" "$d/fetched"
+mkfifo -m 600 "$d/in" "$d/out" "$d/err" "$d/no-more" "$d/ready" "$d/fetched"
 systemd-run --quiet --collect --description="A program for pytest-nixos" --unit="${d##*/}" --property=Type=exec \\
   --property=KillMode=process --setenv=HOME=/root --setenv=USER=root --setenv=LOGNAME=root --setenv=SHELL="$BASH" -- "$(type -P bash)" -c '
     PATH=$PATH:/run/current-system/sw/bin
-    ( exec 3<>"$0/in"; read -r _ <"$0/no-more" ) &
-    exec 4<>"$0/out" 5<>"$0/err" 6<"$0/out" 7<"$0/err"
+    exec 3<>"$0/no-more" 8<>"$0/in" 9<"$0/in"
+    ( read -r _ <&3 ) 9<&- &
+    exec 3>&- 4<>"$0/out" 5<>"$0/err" 6<"$0/out" 7<"$0/err" 8>&-
+    echo >"$0/ready"
     cd
     "$BASH" -c "[ ! -r /etc/set-environment ] || . /etc/set-environment
-$1" <"$0/in" >&4 2>&5 4>&- 5>&- 6<&- 7<&-
+$1" <&9 >&4 2>&5 4>&- 5>&- 6<&- 7<&- 9<&-
     echo $? >"$0/status.new"
     mv "$0/status.new" "$0/status"
     exec 4>&- 5>&-
-    kill $!
+    kill $! 2>/dev/null
     read -r -t %(fetched)d _ <>"$0/fetched"
   ' "$d" %(command)s
+read -r -t %(ready)d _ <>"$d/ready"
 echo "$d"
 """
 # The first look waits and is woken by the program's end, the others take what is there by then. Only
@@ -101,7 +107,8 @@ class GuestProgram(GuestUnit):
         self._all_read = False
         super().__init__(
             transport,
-            start=_START % {"command": shlex.quote(command), "fetched": _FETCHED_S},
+            start=_START
+            % {"command": shlex.quote(command), "fetched": _FETCHED_S, "ready": _READY_S},
             end=_END,
             refused="a program cannot be started",
             needs="systemd-run and coreutils",

@@ -64,6 +64,7 @@ def test_groups_of_dead_sessions_go_and_those_of_living_ones_stay(hierarchy: Pat
 @pytest.mark.parametrize(
     ("owner", "populated", "stays"),
     [(GONE, 1, True), (GONE, 0, False), (os.getpid(), 0, True)],
+    ids=["gone, with processes", "gone", "there"],
 )
 def test_cgroups_of_a_session_that_is_not_seen_here_stay_while_they_have_processes(
     tmp_path: Path, owner: int, populated: int, *, stays: bool

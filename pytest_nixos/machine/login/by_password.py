@@ -10,7 +10,7 @@ import secrets
 import shlex
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import pexpect
 from pexpect.spawnbase import SpawnBase
@@ -19,6 +19,7 @@ from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import LoginRefused, MachineError
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.command import Transport
+from pytest_nixos.machine.login.asked import AskedMachine
 from pytest_nixos.machine.login.lend import lent_file
 from pytest_nixos.machine.terminal import GuestTerminal
 
@@ -74,26 +75,6 @@ if TYPE_CHECKING:
     _Spawn = SpawnBase[bytes]
 else:  # it takes no parameter but in its stubs
     _Spawn = SpawnBase
-
-
-class _Named(Protocol):
-    @property
-    def name(self) -> BackendName: ...
-
-
-class _Machine(Protocol):
-    """What is asked of the machine."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def backend(self) -> _Named: ...
-
-    @property
-    def transport(self) -> Transport: ...
-
-    def deadline(self, limit_s: float) -> Deadline: ...
 
 
 class LoginTerminal(_Spawn):
@@ -156,7 +137,7 @@ class LoginTerminal(_Spawn):
 
 
 @contextlib.contextmanager
-def password_login(machine: _Machine, user: str) -> Iterator[LoginTerminal]:
+def password_login(machine: AskedMachine, user: str) -> Iterator[LoginTerminal]:
     """Log a user in on a terminal of the guest, with a password of the run in the place of their own.
 
     :raises LoginRefused: if the login program does not let the user in: an account that is locked,
@@ -188,7 +169,7 @@ def password_login(machine: _Machine, user: str) -> Iterator[LoginTerminal]:
         yield terminal
 
 
-def _login_program(machine: _Machine, user: str) -> str:
+def _login_program(machine: AskedMachine, user: str) -> str:
     ask = f"getent shadow -- {shlex.quote(user)} >/dev/null || exit 4\n{_LOGIN}"
     asked = machine.transport.run(ask, deadline=Deadline.after(_ASK_S))
     if asked.exit_status == 4:

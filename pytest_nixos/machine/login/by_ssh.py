@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Protocol
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import MachineError
-from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.capabilities import Reachable
-from pytest_nixos.machine.command import Transport
+from pytest_nixos.machine.login.asked import AskedMachine
 from pytest_nixos.machine.login.ssh_login import SshUser, key_lent, sshd_in_force
 
 __all__ = ["ssh_login"]
@@ -18,31 +16,8 @@ __all__ = ["ssh_login"]
 _LIMIT_S = 60.0
 
 
-class _Named(Protocol):
-    @property
-    def name(self) -> BackendName: ...
-
-
-class _Machine(Protocol):
-    """What is asked of the machine."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def backend(self) -> _Named: ...
-
-    @property
-    def running(self) -> object: ...
-
-    @property
-    def transport(self) -> Transport: ...
-
-    def deadline(self, limit_s: float) -> Deadline: ...
-
-
 @contextlib.contextmanager
-def ssh_login(machine: _Machine, user: str, *, port: int | None = None) -> Iterator[SshUser]:
+def ssh_login(machine: AskedMachine, user: str, *, port: int | None = None) -> Iterator[SshUser]:
     """Lend a key of the run to a user of a machine, and open the way to its sshd.
 
     :param port: where sshd listens, by default the first port that its configuration names.

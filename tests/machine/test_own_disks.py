@@ -235,7 +235,7 @@ def test_host_boots_from_its_own_disks_and_is_judged_on_them(
     assert outcomes["FS-016"]["judged_on"] == "machine"
     if host == "encrypted":
         assert outcomes["LUKS-001"]["outcome"] == "passed", outcomes["LUKS-001"]
-        assert outcomes["LUKS-002"]["outcome"] == "not_applicable"
+        assert outcomes["LUKS-002"]["outcome"] == "not-applicable"
     if host == "forgetful":
         assert outcomes["FS-023"]["outcome"] == "passed", outcomes["FS-023"]
 

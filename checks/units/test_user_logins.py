@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 
 import pytest
@@ -33,6 +34,15 @@ printf 'looked\n'
 """
 _FAILED = "%s has failed"
 _LOGIN_S = 180.0
+# What a test's machine lacks, and the user's own does not: names and networks of the world, devices.
+_LACKED = (
+    r"could(n't| not) resolve|failure in name resolution|no such host|network is unreachable|no route to host"
+    r"|ENETUNREACH|EAI_AGAIN|/dev/[a-z0-9/]+: no such"
+)
+_ASK_LACKED = (
+    "journalctl --boot --quiet --no-pager --output=cat --lines=60 _SYSTEMD_USER_UNIT={unit}"
+    " _UID=$(id -u -- {user}) | grep -iE -m 1 -- {lacked}"
+)
 _TELL = "journalctl --boot --quiet --no-pager --lines=20 _UID=$(id -u -- '{user}')"
 
 
@@ -58,6 +68,7 @@ def test_a_login_starts_what_its_user_declares(
         # Those that had failed without this session are UNIT-009's.
         known = {_FAILED % unit for of, unit in units.failed if of == user}
         said = [line for line in _look(nixos_machine, user, unknown) if line not in known]
+        said = [line for line in said if not _lacks(nixos_machine, user, line, unknown)]
         if said:
             wrong.setdefault(user, []).extend(said)
             journal = nixos_machine.run(_TELL.format(user=user)).stdout_text
@@ -77,6 +88,18 @@ def _look(machine: Machine, user: str, unknown: dict[str, str]) -> list[str]:
     if end != "looked":
         unknown[user] = "the manager does not answer"
     return said
+
+
+def _lacks(machine: Machine, user: str, problem: str, unknown: dict[str, str]) -> bool:
+    """Whether a unit failed for want of what the test's machine does not have."""
+    unit, found, _ = problem.partition(" has failed")
+    if not found:
+        return False
+    words = {name: shlex.quote(word) for name, word in {"unit": unit, "user": user}.items()}
+    asked = machine.run(_ASK_LACKED.format(**words, lacked=shlex.quote(_LACKED)))
+    if asked.succeeded:
+        unknown[user] = f"{unit} needs what is not here: {asked.stdout_text.strip()[:200]}"
+    return asked.succeeded
 
 
 def _judge(wrong: Mapping[str, list[str]], unknown: Mapping[str, str]) -> None:

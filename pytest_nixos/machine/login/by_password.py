@@ -195,7 +195,9 @@ def _answer(terminal: LoginTerminal, password: str, deadline: Deadline) -> None:
     """Give the password, where it is asked for."""
     try:
         asked = terminal.expect([_PASSWORD, _REFUSALS, rb"[$#>%] $"], timeout=deadline.remaining_s)
-    except (pexpect.EOF, pexpect.TIMEOUT) as err:
+    except pexpect.TIMEOUT as err:
+        raise _undecided(terminal) from err
+    except pexpect.EOF as err:
         raise _refused(terminal) from err
     if asked == 1:
         raise _refused(terminal)
@@ -216,20 +218,32 @@ def _wait_for_shell(
             terminal.expect(_REFUSALS, timeout=_WAIT_S)
         except pexpect.TIMEOUT:
             if deadline.expired:
-                raise _refused(terminal) from None
+                raise _undecided(terminal) from None
         except pexpect.EOF as err:
             raise _refused(terminal) from err
         else:
             raise _refused(terminal)
 
 
+def _undecided(terminal: LoginTerminal) -> MachineError:
+    """Neither a shell nor a refusal: it may wait for a code, a device or a directory."""
+    return MachineError(
+        f"{terminal.name}: no login on a terminal in time: {_said(terminal)}",
+        remedy="raise --nixos-boot-timeout where the machine is slow, or look at what the login program asks for",
+    )
+
+
 def _refused(terminal: LoginTerminal) -> LoginRefused:
-    printed = bytes(terminal.before or b"") if isinstance(terminal.before, bytes) else b""
-    after = terminal.after if isinstance(terminal.after, bytes) else b""
-    lines = (printed + after).decode(errors="replace").split("\n")
-    said = next((line.strip() for line in reversed(lines) if line.strip()), "nothing is said")
     return LoginRefused(
-        f"{terminal.name}: no login on a terminal: {said[:200]}",
+        f"{terminal.name}: no login on a terminal: {_said(terminal)}",
         remedy="journalctl --identifier=login in the guest says why (an account that is locked, has expired or"
         " has no password)",
     )
+
+
+def _said(terminal: LoginTerminal) -> str:
+    """Return the last line that was printed."""
+    printed = bytes(terminal.before or b"") if isinstance(terminal.before, bytes) else b""
+    after = terminal.after if isinstance(terminal.after, bytes) else b""
+    lines = (printed + after).decode(errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "nothing is said")[:200]

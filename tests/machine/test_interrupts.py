@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable
@@ -77,7 +78,7 @@ def descendants(pid: int) -> list[str]:
 
 
 def run_directories() -> set[str]:
-    return {str(path) for path in Path("/tmp").glob("pytest-nixos-*")}
+    return {str(path) for path in Path(tempfile.gettempdir()).glob("pytest-nixos-*")}
 
 
 class Session:

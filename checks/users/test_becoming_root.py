@@ -7,6 +7,8 @@ import pytest
 
 from pytest_nixos import Evidence, HostConfig, Machine, NixosError, not_applicable
 
+from .more_than_a_password import more_than_a_password
+
 _PROMPT = b"pytest-nixos-asks:"
 # What is typed is echoed: a shell puts the words together that are waited for.
 _ASK = {
@@ -18,11 +20,6 @@ _ROOT = rb"[\r\n]0[\r\n]"
 _ENDED = rb"ended[\r\n]"
 # sudoers(5): the password of the target, of root or of runas_default is asked for, in place of one's own.
 _ASKS_FOR_ANOTHERS = r"grep -rhoE '^\s*Defaults[^#]*[[:space:],](targetpw|rootpw|runaspw)\b' /etc/sudoers /etc/sudoers.d 2>/dev/null"
-# Modules of PAM that ask for a device, a code or a directory, which the run has none of.
-_MORE = (
-    r"grep -ohE 'pam_(u2f|yubico|google_authenticator|oath|fprintd|pkcs11|p11|duo|radius|ldap|sss|krb5|rssh|ssh_agent_auth)\b'"
-    " /etc/pam.d/{program} | sort -u"
-)
 _ANSWER_S = 60.0
 _MOST_TRIED = 3
 
@@ -66,10 +63,8 @@ def _judge(program: str, host: HostConfig, machine: Machine, evidence: Evidence)
         if said:
             (wrong if tried else unknown).append(f"{user}: {said}")
     evidence.observe(seen)
-    if wrong and (more := machine.run(_MORE.format(program=program)).stdout_text.split()):
-        not_applicable(
-            f"{program} asks for more than a password ({', '.join(more)}): {'; '.join(wrong)}"
-        )
+    if wrong and (more := more_than_a_password(machine, program)):
+        not_applicable(f"{more}: {'; '.join(wrong)}")
     assert not wrong, "; ".join(wrong)
     if unknown:
         not_applicable("; ".join(unknown))

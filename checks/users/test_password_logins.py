@@ -6,6 +6,8 @@ import pytest
 
 from pytest_nixos import Evidence, HostConfig, LoginRefused, Machine, NixosError, not_applicable
 
+from .more_than_a_password import more_than_a_password
+
 # Who has a password that opens the account (shadow(5): one that begins with "!" or "*" does not), and
 # has not expired. Nothing else of an entry is printed.
 _OPEN = r"""
@@ -17,11 +19,6 @@ getent shadow | while IFS=: read -r user field _ _ _ _ _ expires _; do
 done
 true
 """
-# Modules of PAM that ask for a device, a code or a directory, which the run has none of.
-_MORE = (
-    r"grep -ohE 'pam_(u2f|yubico|google_authenticator|oath|fprintd|pkcs11|p11|duo|radius|ldap|sss|krb5)\b' /etc/pam.d/login"
-    " | sort -u"
-)
 
 
 @pytest.mark.nixos_control("AUTH-037")
@@ -51,10 +48,8 @@ def test_every_declared_person_with_a_password_can_log_in(
             "journalctl --boot --quiet --no-pager --lines=30 --identifier=login"
         )
         nixos_evidence.attach("journal of login", said.stdout_text)
-        if more := nixos_machine.run(_MORE).stdout_text.split():
-            not_applicable(
-                f"login asks for more than a password ({', '.join(more)}): {'; '.join(wrong)}"
-            )
+        if more := more_than_a_password(nixos_machine, "login"):
+            not_applicable(f"{more}: {'; '.join(wrong)}")
     assert not wrong, "; ".join(wrong)
     if untried:
         not_applicable("; ".join(untried))

@@ -8,27 +8,9 @@ from pathlib import Path
 import pytest
 
 from pytest_nixos.errors import MachineError
-from pytest_nixos.local.process import SubprocessRunner
-from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine import files
-from pytest_nixos.machine.command import CommandResult
 from pytest_nixos.machine.files import GuestFiles
-
-
-class LocalTransport:
-    def run(self, command: str, *, deadline: Deadline, stdin: bytes = b"") -> CommandResult:
-        done = SubprocessRunner().run(["bash", "-c", command], deadline=deadline, stdin=stdin)
-        return CommandResult(
-            command=command,
-            exit_status=done.exit_status,
-            stdout=done.stdout,
-            stderr=done.stderr,
-            duration_s=0.0,
-        )
-
-    def close(self) -> None:
-        pass
-
+from tests.support.local_transport import LocalTransport
 
 HERE = GuestFiles(LocalTransport())
 

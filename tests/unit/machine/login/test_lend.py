@@ -5,38 +5,22 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import cast
 
 import pytest
 
 from pytest_nixos.errors import MachineError
-from pytest_nixos.local.process import SubprocessRunner
-from pytest_nixos.local.timing import Deadline
-from pytest_nixos.machine.command import CommandResult, Transport
+from pytest_nixos.machine.command import Transport
 from pytest_nixos.machine.login.lend import lent_file
+from tests.support.local_transport import LocalTransport
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
 ROOT = "root"
 LENT = "pytest-nixos-lent.*"
 
 
-class Here:
-    """Runs a guest's commands on this machine."""
-
-    def run(self, command: str, *, deadline: Deadline, stdin: bytes = b"") -> CommandResult:
-        done = SubprocessRunner().run(["bash", "-c", command], deadline=deadline, stdin=stdin)
-        return CommandResult(
-            command=command,
-            exit_status=done.exit_status,
-            stdout=done.stdout,
-            stderr=done.stderr,
-            duration_s=0.0,
-        )
-
-
 @pytest.fixture
 def transport() -> Transport:
-    return cast("Transport", Here())
+    return LocalTransport()
 
 
 def test_a_file_that_is_there_is_covered(tmp_path: Path, transport: Transport) -> None:

@@ -93,7 +93,7 @@ class NeedsOfMachine:
         """Return what :meth:`of` asks first about the units that are foreseen, for a trip to take along."""
         if self.no_way_out is None or not self.foreseen:
             return ()
-        return (jobs(), self._states(self.foreseen))
+        return (self._states(self.foreseen),)
 
     def states(self, names: Collection[str]) -> Mapping[str, UnitState]:
         """Return the units of `names` as the machine sees them; empty where it does not answer."""
@@ -102,7 +102,7 @@ class NeedsOfMachine:
 
     def _states(self, names: Collection[str]) -> Probe[Mapping[str, UnitState]]:
         asked = self.foreseen if set(names) <= set(self.foreseen) else sorted(names)
-        return shared_units((), light=asked, name="internet-units")
+        return shared_units((), light=asked, properties=("Job",), name="internet-units")
 
     def anew(self, machine: Observed) -> NeedsOfMachine:
         """Return the same question to the machine as it is now, and not as it was first seen."""
@@ -115,10 +115,13 @@ class NeedsOfMachine:
         and so does one whose start is queued where nothing else holds up the boot.
         """
         needs = dict(self._of(names))
-        rest = [name for name in names if name not in needs]
-        look = self.observations() if rest and self.no_way_out is not None else None
-        queued = look.of(jobs()) if look is not None else ()
-        waiting = {job.unit for job in queued if job.state == "waiting"} & set(rest)
+        look = self.observations() if self.no_way_out is not None else None
+        states = self.states(names) if look is not None else {}
+        # The queue is asked for only where a unit has a place in it.
+        queued = {n for n, state in states.items() if n not in needs and state.get("Job")}
+        if look is None or not queued:
+            return needs
+        waiting = {job.unit for job in look.of(jobs()) if job.state == "waiting"} & queued
         holder = next(iter(self.holding_up().values()), None) if waiting else None
         if holder is not None:
             needs |= {

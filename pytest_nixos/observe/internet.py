@@ -24,8 +24,8 @@ from pytest_nixos.observe.unit import (
     UnitState,
     askable_units,
     failed_units,
+    lively_services,
     shared_units,
-    units,
 )
 
 __all__ = ["InternetNeed", "NeedsOfMachine", "mount_unit", "unit_last_words"]
@@ -190,7 +190,7 @@ class NeedsOfMachine:
 
     def _services(self) -> Probe[Mapping[str, UnitState]]:
         declared = self.no_way_out.units if self.no_way_out is not None else ()
-        return units([name for name in declared if name.endswith(".service")])
+        return lively_services([name for name in declared if name.endswith(".service")])
 
     def _explained(
         self, name: str, found: Mapping[str, InternetNeed], depth: int = _DEEPEST

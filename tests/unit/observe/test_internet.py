@@ -42,6 +42,11 @@ class Guest:
             f"*--unit={unit}) printf '%s\\n' {shlex.quote(_entry(text))};;\n"
             for unit, text in self.said.items()
         )
+        lively = [
+            f"{u} loaded active running it"
+            for u, s in self.states.items()
+            if u.endswith(".service") and "ActiveState=inactive" not in s
+        ]
         failed = "\n".join(u for u, s in self.states.items() if "ActiveState=failed" in s)
         return f"""
 timeout() {{ shift; "$@"; }}
@@ -49,6 +54,7 @@ journalctl() {{ case "$*" in {journals} *) ;; esac; }}
 systemctl() {{
   case "$*" in
     *state=failed*) printf '%s\\n' {shlex.quote(failed)};;
+    *type=service*) printf '%s\\n' {shlex.join(lively)};;
     *list-jobs*) printf %s {shlex.quote(self.jobs)};;
     *show*) while [ $# -gt 0 ]; do case "$1" in {shown} esac; shift; done;;
   esac
@@ -149,3 +155,7 @@ def test_a_service_in_a_restart_loop_is_known_whatever_the_moment_shows() -> Non
     ):
         guest = Guest(states={"agent.service": state}, said={"agent.service": SAID})
         assert set(needs_of(guest, unit("agent.service")).all()) == {"agent.service"}
+
+    over = "ActiveState=inactive SubState=dead Result=success NRestarts=40"
+    guest = Guest(states={"agent.service": over}, said={"agent.service": SAID})
+    assert not needs_of(guest, unit("agent.service")).all(), "its last start has ended well"

@@ -183,7 +183,8 @@ def _nixos_live_hosts(request: pytest.FixtureRequest) -> Iterator[LiveHosts]:
     def look(key: str, observations: Observations) -> None:
         if key not in judged:
             return
-        wanted = probes(session.observed_controls, session.host_config(key))
+        host, place = session.host_config(key), session.backend_name(key)
+        wanted = probes(session.observed_controls, host, place)
         observations.prefetch(list(wanted.values()))
 
     live = [key for key in session.planned if session.backend_name(key) is BackendName.SSH]

@@ -124,7 +124,11 @@ def test_a_unit_that_runs_needs_nothing_whatever_it_said() -> None:
 
 def test_what_is_queued_behind_the_internet_alone_is_not_judged() -> None:
     jobs = "1 pull.service start running\n2 next.service start waiting\n"
-    states = {"pull.service": STARTING, "next.service": IDLE, "slow.service": STARTING}
+    states = {
+        "pull.service": f"{STARTING} Job=1",
+        "next.service": f"{IDLE} Job=2",
+        "slow.service": f"{STARTING} Job=3",
+    }
     guest = Guest(states=states, said={"pull.service": SAID}, jobs=jobs)
     needs = needs_of(guest)
 

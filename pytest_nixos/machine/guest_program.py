@@ -17,9 +17,9 @@ from pytest_nixos.machine.guest_unit import GuestUnit
 
 __all__ = ["GuestProgram", "Printed"]
 
-#: Standard error waits this long at most behind a silent standard output.
 _SHORTEST_WAIT_S = 0.2
 _LONGEST_WAIT_S = 1.0
+_NAP_S = 0.02
 _OVER = 77
 # Whoever does not fetch within this has gone without a word.
 _FETCHED_S = 600
@@ -36,14 +36,16 @@ _RECORDS = re.compile(rb"(\d+)\+(\d+) records out")
 # The pipe to the program is held open by a shell of its own until it is told that no more comes; by
 # then the program's end of it, which is open before, reads as ended. What is written to a pipe that
 # nobody has open is lost, so the unit's shell tells when it has all. Of the other two it holds both ends: the
-# writer's until the status is there, which wakes who waits, and the reader's until all was fetched,
-# since what is in a pipe goes with the last who has it open. What the program leaves behind goes on,
-# as with sshd.
+# writer's until the status is there, and the reader's until all was fetched, since what is in a pipe
+# goes with the last who has it open. What the program leaves behind goes on,
+# as with sshd. The command comes by a file: of a word of systemd-run's, systemd itself takes "$$" and
+# "${name}" for its own (systemd.service(5), command lines).
 _START = """
 set -e
 PATH=$PATH:/run/current-system/sw/bin
 d=$(mktemp -d /run/pytest-nixos-program.XXXXXXXXXX)
 mkfifo -m 600 "$d/in" "$d/out" "$d/err" "$d/no-more" "$d/ready" "$d/fetched"
+printf %%s %(command)s >"$d/command"
 systemd-run --quiet --collect --description="A program for pytest-nixos" --unit="${d##*/}" --property=Type=exec \\
   --property=KillMode=process --setenv=HOME=/root --setenv=USER=root --setenv=LOGNAME=root --setenv=SHELL="$BASH" -- "$(type -P bash)" -c '
     PATH=$PATH:/run/current-system/sw/bin
@@ -53,23 +55,25 @@ systemd-run --quiet --collect --description="A program for pytest-nixos" --unit=
     echo >"$0/ready"
     cd
     "$BASH" -c "[ ! -r /etc/set-environment ] || . /etc/set-environment
-$1" <&9 >&4 2>&5 4>&- 5>&- 6<&- 7<&- 9<&-
+$(<"$0/command")" <&9 >&4 2>&5 4>&- 5>&- 6<&- 7<&- 9<&-
     echo $? >"$0/status.new"
     mv "$0/status.new" "$0/status"
     exec 4>&- 5>&-
     kill $! 2>/dev/null
     read -r -t %(fetched)d _ <>"$0/fetched"
-  ' "$d" %(command)s
+  ' "$d"
 read -r -t %(ready)d _ <>"$d/ready"
 echo "$d"
 """
-# The first look waits and is woken by the program's end, the others take what is there by then. Only
-# dd opens the pipe that it waits on: a shell that opened one without a writer would never return.
+# It only looks whether something has come (`read -t 0`): a reader that is ended at the limit takes with it
+# what it has read and not yet passed on. Nobody writes to `ready` any more, so to read it is to sleep.
 _FETCH = """
-cd {d} || exit
-[ -e status ] || timeout {wait} dd if=out bs=64K count=1 2>/dev/null
+cd {d} && exec 3<>out 4<>err 5<>ready || exit
+for ((n = 0; n < {looks}; n++)); do
+  [ ! -e status ] && ! read -r -t 0 -u 3 && ! read -r -t 0 -u 4 || break
+  read -r -t {nap} -u 5
+done
 s=; [ ! -e status ] || s=1
-exec 3<>out 4<>err
 dd bs=64K count={blocks} iflag=nonblock <&3 2>/dev/null
 dd bs=64K count={blocks} iflag=nonblock <&4 >&2 2>/dev/null
 [ -z "$s" ] || exit {over}
@@ -122,7 +126,13 @@ class GuestProgram(GuestUnit):
         if self._all_read:
             return None
         answer = self._run(
-            _FETCH.format(d=self._directory, wait=f"{self._wait_s:.2f}", blocks=_BLOCKS, over=_OVER)
+            _FETCH.format(
+                d=self._directory,
+                looks=round(self._wait_s / _NAP_S),
+                nap=_NAP_S,
+                blocks=_BLOCKS,
+                over=_OVER,
+            )
         )
         if answer.exit_status not in (0, _OVER):
             raise MachineError(

@@ -32,6 +32,7 @@ _MOST_TYPED = 1 << 12
 _MOST_PRINTED_MIB = 64
 _OVER = 77
 
+# Why the command comes by a file is said in guest_program.py.
 _START = """
 set -e
 PATH=$PATH:/run/current-system/sw/bin
@@ -39,13 +40,14 @@ type -P script >/dev/null || { echo "no program script" >&2; exit 1; }
 d=$(mktemp -d /run/pytest-nixos-terminal.XXXXXXXXXX)
 mkfifo -m 600 "$d/in"
 : >"$d/out"
+printf %%s %(command)s >"$d/command"
 systemd-run --quiet --collect --unit="${d##*/}" --property=LimitFSIZE=%(most)dM --property=Type=exec \\
   --setenv=TERM=%(term)s --setenv=HOME=/root -- "$(type -P bash)" -c '
     PATH=$PATH:/run/current-system/sw/bin
     exec 3<>"$0/in"
-    script -qefc "tty >$0/tty; stty sane rows %(rows)d cols %(columns)d; cd; $1" /dev/null <&3 >>"$0/out" 2>&1
+    script -qefc "tty >$0/tty; stty sane rows %(rows)d cols %(columns)d; cd; $(<"$0/command")" /dev/null <&3 >>"$0/out" 2>&1
     echo $? >"$0/status"
-  ' "$d" %(command)s
+  ' "$d"
 echo "$d"
 """
 _TRIP = 'cd {d} && {{ {take}s=; [ ! -e status ] || s=1; tail -c +{at} out; [ -z "$s" ] || exit {over}; }}'

@@ -22,6 +22,7 @@ from pytest_nixos.plugin.host_failure import (
     refuse_failed,
     refuse_failed_rebooting,
 )
+from pytest_nixos.plugin.machines.generations_ahead import GenerationsAhead
 from pytest_nixos.plugin.machines.head_start import HeadStart
 from pytest_nixos.plugin.machines.spares import Spares
 from pytest_nixos.plugin.not_applicable import not_applicable
@@ -69,6 +70,7 @@ def activate(config: pytest.Config, settings: Settings, *, notes: WatchNotes | N
         Spares.prepare(config, settings, owner=notes.watching_pid if notes else None)
     manager.register(FindingMaker(config, settings), "nixos-finding-maker")
     manager.register(ScreensOfFailures(), "nixos-screens")
+    manager.register(GenerationsAhead(), "nixos-generations-ahead")
     if is_worker(config):
         manager.register(Worker(), "nixos-worker")
     else:

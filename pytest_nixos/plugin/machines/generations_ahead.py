@@ -57,7 +57,8 @@ class GenerationsAhead:
         if key not in self._wanted or session.changed_machines.of(key) is None:
             return
         makers = self._wanted.pop(key)
-        if session.backend_name(key) in (BackendName.VM, BackendName.CONTAINER):
+        is_late = item.get_closest_marker(_MARKER) is not None
+        if not is_late and session.backend_name(key) in (BackendName.VM, BackendName.CONTAINER):
             work = threading.Thread(
                 target=self._build,
                 args=(session, key, makers),

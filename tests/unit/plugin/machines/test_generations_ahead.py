@@ -51,6 +51,7 @@ def run(
     is_up: bool = True,
     backend: BackendName = BackendName.VM,
     is_marked: bool = True,
+    is_late: bool = False,
 ) -> None:
     """Let a test of a host end, and wait for what that begins."""
     host = SimpleNamespace(ref=HostRef(FlakeRef("/f"), "web"), backend="vm")
@@ -68,6 +69,7 @@ def run(
     )
     ahead = GenerationsAhead(room)
     ahead.pytest_collection_finish(cast("Any", SimpleNamespace(items=[item])))
+    is_marked = is_late  # of the test that ends
     before = set(threading.enumerate())
     for _ in range(2):
         ahead.pytest_runtest_teardown(cast("Any", item))
@@ -85,8 +87,14 @@ def test_it_is_evaluated_and_built_once_beside_the_tests() -> None:
 
 @pytest.mark.parametrize(
     "why",
-    [{"room": FULL}, {"is_up": False}, {"backend": BackendName.SSH}, {"is_marked": False}],
-    ids=["memory is short", "no machine yet", "live host", "nobody asks"],
+    [
+        {"room": FULL},
+        {"is_up": False},
+        {"backend": BackendName.SSH},
+        {"is_marked": False},
+        {"is_late": True},
+    ],
+    ids=["memory is short", "no machine yet", "live host", "nobody asks", "it was built by then"],
 )
 def test_it_is_left_to_its_check(why: dict[str, Any]) -> None:
     flakes = FlakesSpy()

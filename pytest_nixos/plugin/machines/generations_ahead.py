@@ -49,7 +49,7 @@ class GenerationsAhead:
         for item in session.items:
             marker, key = item.get_closest_marker(_MARKER), host_key_of(item)
             if marker is not None and key is not None:
-                self._wanted.setdefault(key, {}).update(dict.fromkeys(marker.args))
+                self._wanted.setdefault(key, {})[marker.kwargs["make"]] = None
 
     def pytest_runtest_teardown(self, item: pytest.Item) -> None:
         """Begin for the host whose machine has come up by now."""

@@ -10,6 +10,7 @@ import pytest
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import EvalError
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.refs import FlakeRef, HostRef
 from pytest_nixos.nix.schedule import Room
 from pytest_nixos.plugin.machines.generations_ahead import GenerationsAhead
@@ -44,6 +45,10 @@ class FlakesSpy:
         self.built += derivations
 
 
+def module(_host: HostConfig, place: str) -> str:
+    return f"{{ }} # in a {place}"
+
+
 def run(
     flakes: FlakesSpy,
     *,
@@ -61,7 +66,7 @@ def run(
         backend_name=lambda _key: backend,
         host_config=lambda _key: host,
     )
-    marker = pytest.mark.nixos_generation(lambda _host, place: f"{{ }} # in a {place}").mark
+    marker = pytest.mark.nixos_generation(make=module).mark
     item = SimpleNamespace(
         get_closest_marker=lambda _name: marker if is_marked else None,
         callspec=SimpleNamespace(params={"_nixos_host": "web"}),

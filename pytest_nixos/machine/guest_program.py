@@ -7,15 +7,19 @@ in the guest's memory however long the program runs.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import shlex
+import threading
+import time
 from dataclasses import dataclass
 
-from pytest_nixos.errors import CommandTimeout, MachineError
+from pytest_nixos.errors import CommandTimeout, MachineError, NixosError
 from pytest_nixos.machine.command import CommandResult, Transport
 from pytest_nixos.machine.guest_unit import GuestUnit
 
-__all__ = ["GuestProgram", "Printed"]
+__all__ = ["GuestProgram", "Printed", "run_with_streams"]
 
 _SHORTEST_WAIT_S = 0.2
 _LONGEST_WAIT_S = 1.0
@@ -25,6 +29,8 @@ _OVER = 77
 _FETCHED_S = 600
 # Less than a trip may take.
 _READY_S = 50
+# Before a full pipe is tried again.
+_FULL_S = 0.05
 # What a write to a pipe moves whole or not at all: PIPE_BUF, pipe(7).
 _BLOCK = 4096
 #: Bytes that one trip brings at most: what a pipe holds.
@@ -177,3 +183,37 @@ class GuestProgram(GuestUnit):
             return super()._run(command, stdin)
         except CommandTimeout as err:
             raise MachineError(err.message, remedy=err.remedy) from err
+
+
+def run_with_streams(transport: Transport, command: str, *, stdout: int) -> int:
+    """Run bash text in the guest with this process's standard input and standard error.
+
+    A terminal's input is passed on where this process is in the foreground, as ssh(1) does.
+
+    :param stdout: descriptor that gets its standard output.
+    :return: its exit status.
+    :raises MachineError: if the guest cannot start it, or is gone.
+    :raises BrokenPipeError: if nobody reads what it prints any more; it is ended then.
+    """
+    with GuestProgram(transport, command) as program:
+        threading.Thread(target=_bring_input, args=(program,), daemon=True).start()
+        while (printed := program.read()) is not None:
+            for descriptor, data in ((stdout, printed.stdout), (2, printed.stderr)):
+                rest = data
+                while rest:
+                    rest = rest[os.write(descriptor, rest) :]
+    return program.exit_status or 0
+
+
+def _bring_input(program: GuestProgram) -> None:
+    with contextlib.suppress(NixosError):
+        with contextlib.suppress(OSError):  # no standard input is an empty one
+            while _may_read() and (data := os.read(0, MOST_WRITTEN)):
+                while data:
+                    data = data[program.write(data) :]
+                    time.sleep(_FULL_S if data else 0.0)
+        program.end_input()
+
+
+def _may_read() -> bool:
+    return not os.isatty(0) or os.tcgetpgrp(0) == os.getpgrp()

@@ -158,18 +158,19 @@ def attach(transport: Transport, *, command: str = "exec bash -l") -> int:
 
 def _converse(guest: GuestTerminal, terminal: int, changed: list[int]) -> None:
     typed = b""
-    while (printed := guest.exchange(typed)) is not None:
-        while printed:
-            printed = printed[os.write(terminal, printed) :]
-        if changed:
-            changed.clear()
-            size = os.get_terminal_size(terminal)
-            guest.resize(rows=size.lines, columns=size.columns)
-        typed = b""
-        if select.select([terminal], [], [], _IDLE_WAIT_S)[0]:
-            typed = os.read(terminal, _MOST_TYPED)
-            if not typed or LEAVE in typed:
-                return
+    with contextlib.suppress(OSError):  # the window was closed
+        while (printed := guest.exchange(typed)) is not None:
+            while printed:
+                printed = printed[os.write(terminal, printed) :]
+            if changed:
+                changed.clear()
+                size = os.get_terminal_size(terminal)
+                guest.resize(rows=size.lines, columns=size.columns)
+            typed = b""
+            if select.select([terminal], [], [], _IDLE_WAIT_S)[0]:
+                typed = os.read(terminal, _MOST_TYPED)
+                if not typed or LEAVE in typed:
+                    return
 
 
 @contextlib.contextmanager
@@ -180,7 +181,8 @@ def _raw(terminal: int) -> Iterator[None]:
         tty.setraw(terminal)
         yield
     finally:
-        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+        with contextlib.suppress(termios.error):  # the window was closed
+            termios.tcsetattr(terminal, termios.TCSADRAIN, before)
 
 
 @contextlib.contextmanager

@@ -53,10 +53,18 @@ def seat(tmp_path: Path) -> Iterator[pexpect.spawn[str]]:
     seat.close(force=True)
 
 
-def test_a_command_runs_and_its_ending_is_ours(tmp_path: Path) -> None:
-    done = run("--", "hostname; echo trouble >&2; exit 3", cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (3, "container-host\n")
-    assert "trouble\n" in done.stderr
+def test_a_command_runs_and_its_streams_and_its_ending_are_ours(tmp_path: Path) -> None:
+    given = os.urandom(300_000)
+    done = subprocess.run(
+        [COMMAND, "run", HOST, *WORDS, "--", "hostname; echo trouble >&2; cat; exit 3"],
+        cwd=tmp_path,
+        input=given,
+        capture_output=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (3, b"container-host\n" + given)
+    assert b"trouble\n" in done.stderr
 
 
 def test_words_stay_words(tmp_path: Path) -> None:

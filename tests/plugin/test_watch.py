@@ -18,8 +18,8 @@ import pexpect
 import pytest
 
 from pytest_nixos.local.process import SubprocessRunner
+from pytest_nixos.local.run_signals import RunSignals
 from pytest_nixos.local.timing import Deadline
-from pytest_nixos.plugin.signals import RunSignals
 from pytest_nixos.plugin.watch import ready
 from pytest_nixos.plugin.watch.ready import ReadyRun
 from tests.plugin.field import Field

@@ -19,14 +19,23 @@ from pytest_nixos.errors import CommandTimeout, MachineError, NixosError
 from pytest_nixos.machine.command import CommandResult, Transport
 from pytest_nixos.machine.guest_unit import GuestUnit
 
-__all__ = ["GuestProgram", "Printed", "run_with_streams"]
+__all__ = [
+    "BLOCKS",
+    "FETCH",
+    "FETCHED_S",
+    "NAP_S",
+    "OVER",
+    "GuestProgram",
+    "Printed",
+    "run_with_streams",
+]
 
 _SHORTEST_WAIT_S = 0.2
 _LONGEST_WAIT_S = 1.0
-_NAP_S = 0.02
-_OVER = 77
+NAP_S = 0.02
+OVER = 77
 # Whoever does not fetch within this has gone without a word.
-_FETCHED_S = 600
+FETCHED_S = 600
 # Less than a trip may take.
 _READY_S = 50
 # Before a full pipe is tried again.
@@ -36,7 +45,7 @@ _BLOCK = 4096
 #: Bytes that one trip brings at most: what a pipe holds.
 MOST_WRITTEN = 1 << 16
 #: Blocks of 64 KiB that one trip fetches at most of each stream.
-_BLOCKS = 16
+BLOCKS = 16
 _RECORDS = re.compile(rb"(\d+)\+(\d+) records out")
 
 # The pipe to the program is held open by a shell of its own until it is told that no more comes; by
@@ -73,7 +82,7 @@ echo "$d"
 """
 # It only looks whether something has come (`read -t 0`): a reader that is ended at the limit takes with it
 # what it has read and not yet passed on. Nobody writes to `ready` any more, so to read it is to sleep.
-_FETCH = """
+FETCH = """
 cd {d} && exec 3<>out 4<>err 5<>ready || exit
 for ((n = 0; n < {looks}; n++)); do
   [ ! -e status ] && ! read -r -t 0 -u 3 && ! read -r -t 0 -u 4 || break
@@ -118,7 +127,7 @@ class GuestProgram(GuestUnit):
         super().__init__(
             transport,
             start=_START
-            % {"command": shlex.quote(command), "fetched": _FETCHED_S, "ready": _READY_S},
+            % {"command": shlex.quote(command), "fetched": FETCHED_S, "ready": _READY_S},
             end=_END,
             refused="a program cannot be started",
             needs="systemd-run and coreutils",
@@ -132,21 +141,21 @@ class GuestProgram(GuestUnit):
         if self._all_read:
             return None
         answer = self._run(
-            _FETCH.format(
+            FETCH.format(
                 d=self._directory,
-                looks=round(self._wait_s / _NAP_S),
-                nap=_NAP_S,
-                blocks=_BLOCKS,
-                over=_OVER,
+                looks=round(self._wait_s / NAP_S),
+                nap=NAP_S,
+                blocks=BLOCKS,
+                over=OVER,
             )
         )
-        if answer.exit_status not in (0, _OVER):
+        if answer.exit_status not in (0, OVER):
             raise MachineError(
                 f"the program in the guest is gone: {answer.stderr_text.strip()}",
                 remedy="start it again",
             )
-        most = _BLOCKS << 16
-        ended = answer.exit_status == _OVER
+        most = BLOCKS << 16
+        ended = answer.exit_status == OVER
         self._all_read = ended and len(answer.stdout) < most and len(answer.stderr) < most
         if answer.stdout or answer.stderr:
             self._wait_s = _SHORTEST_WAIT_S

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -103,6 +104,14 @@ def test_a_shell_has_a_terminal_of_its_own(seat: pexpect.spawn[str]) -> None:
     seat.sendcontrol("c")
     seat.sendline("echo still $((1 + 1))")
     seat.expect_exact("still 2")
+    # What floods the terminal waits for it, and is ended as soon as by a terminal of one's own.
+    seat.sendline("yes")
+    seat.expect_exact("y\r\ny\r\n")
+    time.sleep(4)
+    seat.sendcontrol("c")
+    seat.sendline("echo quiet $((1 + 1))")
+    seat.expect_exact("quiet 2")
+    assert len(str(seat.before)) < 2_000_000
     seat.sendline("exit 7")
     seat.expect(pexpect.EOF)
     seat.close()

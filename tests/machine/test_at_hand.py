@@ -256,6 +256,12 @@ def test_keys_and_door_are_this_users_alone_and_no_port_is_open(entered: Entered
     )
 
 
+def test_a_server_that_ssh_ends_says_nothing(entered: Entered) -> None:
+    for _ in range(4):  # by SIGHUP, a moment before or after it has ended by itself
+        done = entered.ssh(entered.name, "true")
+        assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_what_a_client_leaves_behind_ends_with_it(entered: Entered) -> None:
     client = subprocess.Popen(
         ["ssh", "-F", entered.config, entered.name, "echo up; exec sleep 4321"],

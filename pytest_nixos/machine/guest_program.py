@@ -17,25 +17,12 @@ from dataclasses import dataclass
 
 from pytest_nixos.errors import CommandTimeout, MachineError, NixosError
 from pytest_nixos.machine.command import CommandResult, Transport
-from pytest_nixos.machine.guest_unit import GuestUnit
+from pytest_nixos.machine.guest_unit import BLOCKS, FETCH, FETCHED_S, NAP_S, OVER, GuestUnit
 
-__all__ = [
-    "BLOCKS",
-    "FETCH",
-    "FETCHED_S",
-    "NAP_S",
-    "OVER",
-    "GuestProgram",
-    "Printed",
-    "run_with_streams",
-]
+__all__ = ["GuestProgram", "Printed", "run_with_streams"]
 
 _SHORTEST_WAIT_S = 0.2
 _LONGEST_WAIT_S = 1.0
-NAP_S = 0.02
-OVER = 77
-# Whoever does not fetch within this has gone without a word.
-FETCHED_S = 600
 # Less than a trip may take.
 _READY_S = 50
 # Before a full pipe is tried again.
@@ -44,8 +31,6 @@ _FULL_S = 0.05
 _BLOCK = 4096
 #: Bytes that one trip brings at most: what a pipe holds.
 MOST_WRITTEN = 1 << 16
-#: Blocks of 64 KiB that one trip fetches at most of each stream.
-BLOCKS = 16
 _RECORDS = re.compile(rb"(\d+)\+(\d+) records out")
 
 # The pipe to the program is held open by a shell of its own until it is told that no more comes; by
@@ -79,20 +64,6 @@ $(<"$0/command")" <&9 >&4 2>&5 4>&- 5>&- 6<&- 7<&- 9<&-
   ' "$d"
 read -r -t %(ready)d _ <>"$d/ready"
 echo "$d"
-"""
-# It only looks whether something has come (`read -t 0`): a reader that is ended at the limit takes with it
-# what it has read and not yet passed on. Nobody writes to `ready` any more, so to read it is to sleep.
-FETCH = """
-cd {d} && exec 3<>out 4<>err 5<>ready || exit
-for ((n = 0; n < {looks}; n++)); do
-  [ ! -e status ] && ! read -r -t 0 -u 3 && ! read -r -t 0 -u 4 || break
-  read -r -t {nap} -u 5
-done
-s=; [ ! -e status ] || s=1
-dd bs=64K count={blocks} iflag=nonblock <&3 2>/dev/null
-dd bs=64K count={blocks} iflag=nonblock <&4 >&2 2>/dev/null
-[ -z "$s" ] || exit {over}
-exit 0
 """
 _BRING = "cd {d} && exec 3<>in && LC_ALL=C dd bs=4K iflag=fullblock oflag=nonblock >&3"
 _NO_MORE = "cd {d} && exec 3<>no-more && echo >&3"

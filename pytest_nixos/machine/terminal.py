@@ -19,8 +19,7 @@ from types import FrameType
 
 from pytest_nixos.errors import MachineError
 from pytest_nixos.machine.command import Transport
-from pytest_nixos.machine.guest_program import BLOCKS, FETCH, FETCHED_S, NAP_S, OVER
-from pytest_nixos.machine.guest_unit import GuestUnit
+from pytest_nixos.machine.guest_unit import BLOCKS, FETCH, FETCHED_S, NAP_S, OVER, GuestUnit
 
 __all__ = ["GuestTerminal", "attach"]
 

@@ -132,4 +132,5 @@ def _spawned(argv: Sequence[str], environment: dict[str, str]) -> int:
         signals.run = os.posix_spawn(argv[0], list(argv), environment, file_actions=to_stderr)
         for number in signals.came:  # just before it was there
             os.kill(signals.run, number)
-        return os.waitstatus_to_exitcode(os.waitpid(signals.run, 0)[1])
+        status = os.waitstatus_to_exitcode(os.waitpid(signals.run, 0)[1])
+        return status if status >= 0 else 128 - status  # by a signal, as a shell says it

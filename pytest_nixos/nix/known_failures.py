@@ -66,7 +66,7 @@ MACHINE_FAILURES = (
         "give it more (--nixos-evaluation-memory, if that is set), end other programs, or add swap",
     ),
     _known(
-        r"No space left on device|database or disk is full",
+        r"No space left on device|database or disk is full|archive \(Write failed\)",
         "{ref}: the disk is full; Nix could not write what it needs",
         "free space in /nix/store (nix-collect-garbage) and in the temporary directory",
     ),

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from pytest_nixos.cli.by_hand import _spawned
+
 COMMAND = f"'{sys.executable}' -m pytest_nixos"
 LIMIT_S = 60
 
@@ -51,3 +53,7 @@ def test_a_signal_reaches_what_runs_the_machine() -> None:
     parent.send_signal(signal.SIGTERM)
     assert parent.wait(LIMIT_S) == 7
     parent.stdout.close()
+
+
+def test_a_run_that_a_signal_ended_has_a_shells_status() -> None:
+    assert _spawned(["/bin/bash", "-c", "kill -KILL $$"], {}) == 128 + signal.SIGKILL

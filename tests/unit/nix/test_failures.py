@@ -83,6 +83,11 @@ def log(*errors: str, plain: Sequence[str] = ()) -> NixLog:
         ("'/f x' is not a valid URL", "does not take such a flake ref", "plain letters"),
         ("writing to file: No space left on device", "the disk is full", "nix-collect-garbage"),
         (
+            "error: failed to extract archive (Write failed)",
+            "the disk is full",
+            "temporary directory",
+        ),
+        (
             "cannot connect to socket at '/nix/var/nix/daemon-socket/socket': Connection refused",
             "daemon does not answer",
             "systemctl start nix-daemon",

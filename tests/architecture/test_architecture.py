@@ -5,7 +5,9 @@ with a control.
 from __future__ import annotations
 
 import ast
+import importlib
 import json
+import pkgutil
 import re
 import subprocess
 import sys
@@ -101,6 +103,17 @@ def test_the_wheel_holds_every_package() -> None:
     }
 
     assert packages - set(tools["setuptools"]["packages"]) == set()
+
+
+@pytest.mark.parametrize(
+    "name", ["pytest_nixos", "pytest_nixos.generations", "pytest_nixos.observe"]
+)
+def test_no_name_that_loads_late_is_a_modules(name: str) -> None:
+    # An import of that module would put it in the name's place.
+    package = importlib.import_module(name)
+    modules = {module.name for module in pkgutil.iter_modules(package.__path__)}
+    assert modules
+    assert modules.isdisjoint(package._HOME)
 
 
 #: What a run of one host from a snapshot has no use for, each with what may load it; modules that

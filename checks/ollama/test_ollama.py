@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -66,6 +67,19 @@ def ready(
     return last[0]
 
 
+@pytest.fixture(scope="module")
+def from_outside(
+    declared: OllamaSettings,
+    ready: observe.HttpAnswer,  # noqa: ARG001 - what has not begun to listen cannot be reached
+    nixos_machine: Machine,
+) -> Iterator[Future[PortState]]:
+    """What a stranger gets at its port; other tests run meanwhile, since silence takes seconds to
+    tell.
+    """
+    with ThreadPoolExecutor(1, "nixos-outside") as pool:
+        yield pool.submit(lambda: nixos_machine.probe_tcp([declared.port])[declared.port])
+
+
 @pytest.mark.nixos_control("OLL-001")
 def test_unit_is_up(
     declared: OllamaSettings,  # noqa: ARG001 - not applicable without it
@@ -81,6 +95,7 @@ def test_unit_is_up(
     assert state.is_running, f"{_UNIT} is {state.get('ActiveState') or 'not there'}"
 
 
+@pytest.mark.usefixtures("from_outside")
 @pytest.mark.nixos_control("OLL-002")
 def test_api_answers(
     declared: OllamaSettings,
@@ -156,8 +171,8 @@ def test_version_endpoint_answers_within_the_bound(
 def test_cannot_be_reached_from_outside_unless_declared(
     declared: OllamaSettings,
     ready: observe.HttpAnswer,
+    from_outside: Future[PortState],
     nixos_host_config: HostConfig,
-    nixos_machine: Machine,
     nixos_evidence: Evidence,
 ) -> None:
     opened = not _is_loopback(declared.host) and nixos_host_config.firewall.allows_tcp(
@@ -165,7 +180,7 @@ def test_cannot_be_reached_from_outside_unless_declared(
     )
     nixos_evidence.expect("open" if opened else "closed or filtered")
     assert ready.succeeded, "the API does not answer, so nothing can be said of its reach"
-    found = nixos_machine.probe_tcp([declared.port])[declared.port]
+    found = from_outside.result()
     nixos_evidence.observe(found.value)
     if opened:
         assert found is PortState.OPEN, f"declared open, and from outside it is {found.value}"

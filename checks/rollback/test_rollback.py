@@ -49,6 +49,40 @@ printf 'failed=%s\\n' "$(systemctl list-units --state=failed --plain --no-legend
 """
 
 
+def _changes_sysctl(host: HostConfig, place: str) -> bool:
+    return host.sysctls.get(SYSCTL) is not None and place != "container"
+
+
+def _expected_module(host: HostConfig, place: str) -> str:
+    return changed_module(instances=_INSTANCES[0] if _changes_sysctl(host, place) else "")
+
+
+def changed_module(mark: str = _MARK, instances: str = _INSTANCES[0]) -> str:
+    """Return the module of the changed generation.
+
+    :param instances: what it sets the kernel parameter to, ``""`` to leave it alone.
+    """
+    sysctl = f'boot.kernel.sysctl."{SYSCTL}" = lib.mkForce {instances};' if instances else ""
+    return f"""
+{{ pkgs, lib, ... }}: {{
+  environment.etc."{_FILE.removeprefix("/etc/")}".text = "{mark}";
+  {sysctl}
+  systemd.services."{_UNIT.removesuffix(".service")}" = {{
+    description = "Changed generation of pytest-nixos";
+    wantedBy = [ "multi-user.target" ];
+    serviceConfig = {{
+      Type = "oneshot";
+      RemainAfterExit = true;
+      ExecStart = "${{pkgs.coreutils}}/bin/true";
+    }};
+  }};
+}}
+"""
+
+
+pytestmark = pytest.mark.nixos_generation(make=_expected_module)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Story:
     """What was seen before the switch, after it, and after the rollback.
@@ -80,13 +114,13 @@ def story(
     """Switch to a changed generation and roll back, looking each time."""
     before = _look(nixos_machine)
     mark = _MARK if before["file"] != _MARK else secrets.token_hex(8)
-    declared = nixos_host_config.sysctls.get(SYSCTL)
-    changes_sysctl = declared is not None and nixos_place != "container"
-    instances = next(n for n in _INSTANCES if n != before["sysctl"]) if changes_sysctl else ""
+    instances = ""
+    if _changes_sysctl(nixos_host_config, nixos_place):
+        instances = next(n for n in _INSTANCES if n != before["sysctl"])
     nixos_progress("building a changed generation")
     toplevel = nixos_generations.build(changed_module(mark, instances))
     nixos_progress("switching to the changed generation")
-    switched = nixos_generations.switch(toplevel)
+    switched = nixos_generations.switch(toplevel, tells_restarts=False)
     if switched.refusal:
         nixos_generations.take_back_profile()
         not_applicable(
@@ -95,7 +129,7 @@ def story(
         )
     changed = _look(nixos_machine)
     nixos_progress("rolling back")
-    rolled_back = nixos_generations.rollback()
+    rolled_back = nixos_generations.rollback(tells_restarts=False)
     after = _look(nixos_machine)
     newly = {*newly_failed(before, changed), *newly_failed(before, after)}
     return Story(
@@ -178,29 +212,6 @@ def test_nothing_of_the_change_stays(story: Story, nixos_evidence: Evidence) -> 
     observed = nixos_evidence.observe({key: story.after[key] for key in expected})
     stayed = [key for key in expected if observed[key] != expected[key]]
     assert not stayed, f"still there after the rollback: {stayed}"
-
-
-def changed_module(mark: str = _MARK, instances: str = _INSTANCES[0]) -> str:
-    """Return the module of the changed generation.
-
-    :param instances: what it sets the kernel parameter to, ``""`` to leave it alone.
-    """
-    sysctl = f'boot.kernel.sysctl."{SYSCTL}" = lib.mkForce {instances};' if instances else ""
-    return f"""
-{{ pkgs, lib, ... }}: {{
-  environment.etc."{_FILE.removeprefix("/etc/")}".text = "{mark}";
-  {sysctl}
-  systemd.services."{_UNIT.removesuffix(".service")}" = {{
-    description = "Changed generation of pytest-nixos";
-    wantedBy = [ "multi-user.target" ];
-    serviceConfig = {{
-      Type = "oneshot";
-      RemainAfterExit = true;
-      ExecStart = "${{pkgs.coreutils}}/bin/true";
-    }};
-  }};
-}}
-"""
 
 
 def _look(machine: Machine) -> dict[str, str]:

@@ -13,6 +13,15 @@ from pytest_nixos.machine.command import CommandResult
 __all__ = ["admit", "checked", "refuse_foreign", "run_guest"]
 
 LIMIT_S = 600.0
+# Says of store paths on standard input which are not there, and which Nix does not know although they are.
+_LACKING = r"""
+set -o pipefail
+there=()
+while read -r path; do
+  if [ -e "$path" ]; then there+=("$path"); else printf 'absent %s\n' "$path"; fi
+done
+printf '%s\n' "${there[@]}" | xargs nix-store --check-validity --print-invalid | sed 's/^/unknown /'
+"""
 
 
 def run_guest(machine: Machine, command: str, *, stdin: bytes = b"") -> CommandResult:
@@ -41,20 +50,18 @@ def admit(machine: Machine, bridge: StoreBridge, toplevel: Path) -> None:
 
     :raises GenerationError: if the guest's Nix refuses.
     """
-    closure = bridge.closure(toplevel)
-    listed = "\n".join(str(path) for path in closure).encode() + b"\n"
-    lacking = checked(
-        machine, 'while read -r path; do [ -e "$path" ] || echo "$path"; done', stdin=listed
-    )
-    absent = [Path(line) for line in lacking.stdout_text.splitlines()]
-    if absent:
+    listed = "\n".join(str(path) for path in bridge.closure(toplevel)).encode() + b"\n"
+    told = [
+        line.partition(" ")
+        for line in checked(machine, _LACKING, stdin=listed).stdout_text.splitlines()
+    ]
+    if absent := [Path(path) for what, _, path in told if what == "absent"]:
         checked(machine, "nix-store --import >/dev/null", stdin=bridge.export(absent))
-    unknown = checked(machine, "xargs nix-store --check-validity --print-invalid", stdin=listed)
-    if present := [Path(line) for line in unknown.stdout_text.splitlines()]:
+    if unknown := [Path(path) for what, _, path in told if what == "unknown"]:
         # A container's login environment says NIX_REMOTE=daemon, and a daemon refuses to load a
         # database.
         register = "NIX_REMOTE=local nix-store --load-db"
-        checked(machine, register, stdin=bridge.registration(present))
+        checked(machine, register, stdin=bridge.registration(unknown))
 
 
 def refuse_foreign(machine: Machine, toplevel: str) -> None:

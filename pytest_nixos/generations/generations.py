@@ -20,6 +20,7 @@ from pytest_nixos.generations.bridge import StoreBridge
 from pytest_nixos.generations.links import (
     GENERATIONS_QUERY,
     LOOK,
+    LOOK_WITH_STATES,
     LOOK_WITH_UNITS,
     PROFILE,
     Generation,
@@ -53,6 +54,7 @@ class Generations:
         self._machine = machine
         self._bridge = bridge
         self._refusal = refusal
+        self._admitted = "", -1  # what was built last, and the epoch in which the guest has it
 
     @property
     def links(self) -> Links:
@@ -113,13 +115,16 @@ class Generations:
         if isinstance(source, Specialisation):
             return self._specialisation(source.name)
         if isinstance(source, StorePath):
-            if self._bridge.holds(Path(source.path)):
-                admit(self._machine, self._bridge, Path(source.path))
-            refuse_foreign(self._machine, source.path)
-            return source.path
-        toplevel = str(self._bridge.build_generation(source))
-        admit(self._machine, self._bridge, Path(toplevel))
+            toplevel = source.path
+            if self._admitted == (toplevel, self._machine.epoch):
+                return toplevel
+            here = self._bridge.holds(Path(toplevel))
+        else:
+            toplevel, here = str(self._bridge.build_generation(source)), True
+        if here:
+            admit(self._machine, self._bridge, Path(toplevel))
         refuse_foreign(self._machine, toplevel)
+        self._admitted = toplevel, self._machine.epoch
         return toplevel
 
     def set_profile(self, toplevel: str) -> None:
@@ -132,13 +137,17 @@ class Generations:
         checked(self._machine, f"nix-env --profile {PROFILE} --set {shlex.quote(toplevel)}")
         self._machine.invalidate()
 
-    def switch(self, generation: Source | str | Path) -> SwitchOutcome:
+    def switch(
+        self, generation: Source | str | Path, *, tells_restarts: bool = True
+    ) -> SwitchOutcome:
         """Add a generation and activate it, as ``nixos-rebuild switch`` does.
 
         The system that runs becomes a generation first, if the profile has none: a VM without boot
         loader starts without one, and there must be something to roll back to.
+
+        :param tells_restarts: also tell units that were restarted or reloaded; each is asked for that.
         """
-        return self._add_and_activate(generation, Verb.SWITCH)
+        return self._add_and_activate(generation, Verb.SWITCH, tells_restarts=tells_restarts)
 
     def boot(self, generation: Source | str | Path) -> SwitchOutcome:
         """Add a generation and make it the boot default, as ``nixos-rebuild boot`` does; nothing
@@ -158,17 +167,18 @@ class Generations:
         self._permit()
         return self.activate(self.build(generation), Verb.DRY_ACTIVATE)
 
-    def rollback(self, verb: Verb = Verb.SWITCH) -> SwitchOutcome:
+    def rollback(self, verb: Verb = Verb.SWITCH, *, tells_restarts: bool = True) -> SwitchOutcome:
         """Go back to the generation before the profile's, as ``nixos-rebuild --rollback`` does.
 
         :param verb: ``SWITCH`` or ``BOOT`` move the profile, ``TEST`` does not.
+        :param tells_restarts: as of :meth:`switch`.
         :raises GenerationError: if there is no earlier generation; nothing has been changed.
         """
         self._permit()
         earlier = self._earlier()
         if verb in (Verb.SWITCH, Verb.BOOT):
             checked(self._machine, f"nix-env --profile {PROFILE} --rollback")
-        return self.activate(earlier.toplevel, verb)
+        return self.activate(earlier.toplevel, verb, tells_restarts=tells_restarts)
 
     def take_back_profile(self) -> None:
         """Make the generation before the profile's the profile again, and delete the one that
@@ -193,14 +203,16 @@ class Generations:
             forget = f"nix-env --profile {PROFILE} --delete-generations {' '.join(newer)}"
             checked(self._machine, forget)
 
-    def activate(self, toplevel: str, verb: Verb) -> SwitchOutcome:
+    def activate(self, toplevel: str, verb: Verb, *, tells_restarts: bool = True) -> SwitchOutcome:
         """Run ``switch-to-configuration`` of `toplevel`; the profile stays as it is.
 
+        :param tells_restarts: as of :meth:`switch`.
         :raises GenerationError: if it is cut off; the machine is then as it was, or declared
             broken.
         """
         self._permit()
-        before = self._look()
+        query = LOOK_WITH_UNITS if tells_restarts else LOOK_WITH_STATES
+        before = self._look(query)
         span = Span(self._machine, before.cursor)
         program = shlex.quote(f"{toplevel}/bin/switch-to-configuration")
         started_s = time.monotonic()
@@ -212,7 +224,7 @@ class Generations:
             raise self._cut_off(toplevel, verb, before, err) from err
         duration_s = time.monotonic() - started_s
         self._machine.invalidate()
-        after = self._look()
+        after = self._look(query)
         return SwitchOutcome(
             verb=verb,
             toplevel=toplevel,
@@ -262,13 +274,16 @@ class Generations:
             duration_s=time.monotonic() - started_s,
         )
 
-    def _add_and_activate(self, generation: Source | str | Path, verb: Verb) -> SwitchOutcome:
+    def _add_and_activate(
+        self, generation: Source | str | Path, verb: Verb, *, tells_restarts: bool = True
+    ) -> SwitchOutcome:
         self._permit()
         toplevel = self.build(generation)
-        if not self.profile:
-            self.set_profile(self.current)
+        links = self.links
+        if not links.profile:
+            self.set_profile(links.current)
         self.set_profile(toplevel)
-        return self.activate(toplevel, verb)
+        return self.activate(toplevel, verb, tells_restarts=tells_restarts)
 
     def _cycle(self, *, orderly: bool, generation: int | None) -> PowerOutcome:
         self._permit()
@@ -312,13 +327,12 @@ class Generations:
         return None
 
     def _earlier(self) -> Generation:
-        known, profile = self.list(), self.profile
         number = self._profile_number()
-        earlier = [generation for generation in known if generation.number < number]
+        earlier = [generation for generation in self.list() if generation.number < number]
         if not earlier:
             raise GenerationError(
                 f"{self._machine.name}: no earlier generation to roll back to;"
-                f" the system profile is {profile or 'empty'}",
+                f" the system profile is {self.profile or 'empty'}",
                 remedy="switch to another generation first",
             )
         return earlier[-1]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Self
 
-from pytest_nixos.generations.units import UNIT_QUERY, parse_units
+from pytest_nixos.generations.units import STATE_QUERY, UNIT_QUERY, parse_states, parse_units
 from pytest_nixos.generations.verb import Verb
 from pytest_nixos.observe.boot_menu import BOOT_MENU
 from pytest_nixos.observe.generation import PROFILE, SHOW_ROLES, Roles
@@ -17,6 +17,7 @@ from pytest_nixos.observe.unit import UnitState
 __all__ = [
     "GENERATIONS_QUERY",
     "LOOK",
+    "LOOK_WITH_STATES",
     "LOOK_WITH_UNITS",
     "PROFILE",
     "Generation",
@@ -25,6 +26,7 @@ __all__ = [
 ]
 
 _UNITS_MARK = "==units=="
+_STATES_MARK = "==states=="
 
 LOOK = f"""{BOOT_MENU}
 {SHOW_ROLES}
@@ -39,6 +41,11 @@ LOOK_WITH_UNITS = f"""{LOOK}
 printf 'up=%s\\n' "$(</proc/uptime)"
 echo '{_UNITS_MARK}'
 {UNIT_QUERY}
+"""
+LOOK_WITH_STATES = f"""{LOOK}
+printf 'up=%s\\n' "$(</proc/uptime)"
+echo '{_STATES_MARK}'
+{STATE_QUERY}
 """
 GENERATIONS_QUERY = f"""
 for link in {PROFILE}-*-link; do
@@ -155,8 +162,9 @@ class Moment:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read what :data:`LOOK` prints."""
+        """Read what :data:`LOOK` prints, with units or states after it."""
         head, _, units = text.partition(f"{_UNITS_MARK}\n")
+        head, _, states = head.partition(f"{_STATES_MARK}\n")
         fields = dict(line.partition("=")[::2] for line in head.splitlines())
         roles = Roles.parse(fields)
         return cls(
@@ -166,7 +174,7 @@ class Moment:
                 profile=roles.profile,
                 default=fields.get("default", ""),
             ),
-            units=parse_units(units),
+            units=parse_states(states) if states else parse_units(units),
             boot=fields.get("boot", ""),
             cursor=fields.get("cursor", ""),
             kernel=fields.get("kernel", ""),

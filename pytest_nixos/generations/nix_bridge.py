@@ -37,14 +37,26 @@ class NixBridge:
         :raises EvalError: if it does not evaluate.
         :raises BuildError: if it does not build.
         """
+        derivation = self._instantiate(source)
+        root = self.gc_roots / f"generation-{Path(derivation).name[:32]}"
+        return self.flakes.nix.build(derivation, gc_root=root, on_progress=self.on_progress)
+
+    def build_ahead(self, module: str) -> None:
+        """Evaluate and build a changed generation, so that :meth:`build_generation` finds all there;
+        what does not build is told by that.
+
+        :param module: the change, text of a module.
+        :raises EvalError: if it does not evaluate.
+        """
+        self.flakes.nix.build_ahead([self._instantiate(Delta(module))])
+
+    def _instantiate(self, source: Delta | OtherHost | OtherFlake) -> str:
         host = _host_of(source, self.host.ref)
-        derivation = self.flakes.of(host.flake).instantiate_generation(
+        return self.flakes.of(host.flake).instantiate_generation(
             host.attr,
             backend=BackendName.SSH if self.live else self.host.backend,
             delta=source.module if isinstance(source, Delta) else "{ }",
         )
-        root = self.gc_roots / f"generation-{Path(derivation).name[:32]}"
-        return self.flakes.nix.build(derivation, gc_root=root, on_progress=self.on_progress)
 
     def holds(self, path: Path) -> bool:
         """Whether `path` lies in this machine's store."""

@@ -9,7 +9,15 @@ from typing import Self
 from pytest_nixos.observe.unit import UnitState, parse_show
 from pytest_nixos.observe.unit_event import UnitEventKind, UnitHistory
 
-__all__ = ["UNIT_QUERY", "UnitChanges", "flapping_units", "parse_units", "unwell_units"]
+__all__ = [
+    "STATE_QUERY",
+    "UNIT_QUERY",
+    "UnitChanges",
+    "flapping_units",
+    "parse_states",
+    "parse_units",
+    "unwell_units",
+]
 
 # Of every loaded unit: the same invocation with a later change of state is a service that was
 # reloaded.
@@ -17,6 +25,9 @@ _CHANGED = "StateChangeTimestampMonotonic"
 UNIT_QUERY = (
     f"systemctl show --no-pager --property=Id,Type,BusName,ActiveState,InvocationID,{_CHANGED} '*'"
 )
+#: The states of the same units in one answer of systemd's; :data:`UNIT_QUERY` asks for each unit, which
+#: takes an emulated guest seconds.
+STATE_QUERY = "systemctl list-units --plain --no-legend --no-pager --full"
 
 # A service that ran longer than this since its last restart, and longer than it did twice before,
 # has got over what ailed it.
@@ -30,7 +41,7 @@ class UnitChanges:
 
     :param restarted: active both times, by another start.
     :param reloaded: services that are active by the same start and yet changed their state in
-        between.
+        between; these and `restarted` are empty where only states were looked at.
     :param failed: failed now and not before.
     :param recovered: failed before and not now.
     """
@@ -62,6 +73,21 @@ def parse_units(text: str) -> dict[str, UnitState]:
     """Read what :data:`UNIT_QUERY` prints: blocks of ``key=value``, parted by empty lines."""
     blocks = parse_show(text)
     return {b["Id"]: UnitState(name=b["Id"], properties=b) for b in blocks if b.get("Id")}
+
+
+def parse_states(text: str) -> dict[str, UnitState]:
+    """Read what :data:`STATE_QUERY` prints: a line a unit, which some releases begin with a mark where
+    the unit is not well.
+    """
+    found = {}
+    for line in text.splitlines():
+        words = line.split()
+        if words and "." not in words[0]:
+            del words[0]
+        if len(words) >= 4:
+            properties = {"Id": words[0], "ActiveState": words[2]}
+            found[words[0]] = UnitState(name=words[0], properties=properties)
+    return found
 
 
 def failed_units(units: Mapping[str, UnitState]) -> frozenset[str]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_nixos.errors import EvalError, NixosError, Unanswerable
 from pytest_nixos.nix import argv
+from pytest_nixos.nix.asked_once import AskedOnce
 from pytest_nixos.nix.evaluate import (
     CONFIGURATIONS,
     Asked,
@@ -112,6 +113,7 @@ class Flake:
         self._lock: NixAnswer | None = None
         self._check: NixAnswer | None = None
         self._rebuilt: dict[str, bool] = {}
+        self._generations = AskedOnce()
 
     # What it is.
 
@@ -271,6 +273,8 @@ class Flake:
     def instantiate_generation(self, name: str, *, backend: str, delta: str) -> str:
         """Instantiate a toplevel that the machine of a host can switch to; return its derivation.
 
+        Several threads may ask: who comes second waits for the answer that the first gets.
+
         :param backend: the machine's, ``vm`` or ``container``.
         :param delta: text of a Nix module, ``{ }`` for none.
         :raises EvalError: if the host with the delta does not evaluate.
@@ -285,11 +289,15 @@ class Flake:
             name, backend=backend, instrumentation=self._instrumentation, delta=delta
         )
         question = {"kind": "generation", "expression": expression}
-        document = self._kept.instantiated(question)
-        if document is None:
-            document = checked(HostRef(self.ref, name), self._of_hosts(name, expression))
-            self._kept.put(question, document)
-        return str(document["derivation"])
+
+        def instantiate() -> str:
+            document = self._kept.instantiated(question)
+            if document is None:
+                document = checked(HostRef(self.ref, name), self._of_hosts(name, expression))
+                self._kept.put(question, document)
+            return str(document["derivation"])
+
+        return self._generations.of(expression, instantiate)
 
     def build(
         self, host: HostConfig, *, gc_root: Path, on_progress: ProgressSink | None = None

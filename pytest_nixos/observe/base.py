@@ -91,7 +91,8 @@ class Probe(Generic[T_co]):
 
 
 def collect(run: RunCommand, probes: Sequence[Probe[object]]) -> Mapping[str, ProbeOutput]:
-    """Run all `probes` in one guest round trip.
+    """Run all `probes` in one guest round trip; those of one script, and with one table of units, get one
+    answer.
 
     A script with a NUL in it (from a name that the host's config or a catalogue holds) cannot be
     sent; its output is empty, with the exit status 126 of what cannot be run.
@@ -104,26 +105,28 @@ def collect(run: RunCommand, probes: Sequence[Probe[object]]) -> Mapping[str, Pr
         raise ValueError("two probes of one name in one round trip")
     outputs = {p.name: ProbeOutput(stdout=b"", exit_status=126) for p in probes}
     # Who needs the table of units comes last: it is asked for meanwhile.
-    asked = sorted(
-        (probe for probe in probes if "\0" not in probe.script),
-        key=lambda probe: probe.units is not None,
-    )
+    takers: dict[tuple[bool, str], list[Probe[object]]] = {}
+    for probe in probes:
+        if "\0" not in probe.script:
+            takers.setdefault((probe.units is not None, probe.script), []).append(probe)
+    asked = sorted(takers, key=lambda question: question[0])
     token = f"--{secrets.token_hex(16)}"
     parts = [
-        _ONE.format(script=probe.script, index=i, take=TAKE_TABLE if probe.units else "")
-        for i, probe in enumerate(asked)
+        _ONE.format(script=script, index=i, take=TAKE_TABLE if reads_units else "")
+        for i, (reads_units, script) in enumerate(asked)
     ]
-    table = table_script(probe.units for probe in asked if probe.units is not None)
+    table = table_script(probe.units for probe in probes if probe.units is not None)
     result = run(_BEGIN.format(token=token) + at_once(parts, table=table))
     mark, rest = drawn_mark(result.stdout, token)
     answers = {} if mark is None else _answers(rest, mark)
-    for index, probe in enumerate(asked):
-        if index not in answers:
-            raise TransportError(
-                f"probe {probe.name}: the guest's answer ends early (exit status {result.exit_status})",
-                remedy="run again with -v; if it happens again, look at the guest's journal for an OOM kill",
-            )
-        outputs[probe.name] = answers[index]
+    for index, question in enumerate(asked):
+        for probe in takers[question]:
+            if index not in answers:
+                raise TransportError(
+                    f"probe {probe.name}: the guest's answer ends early (exit status {result.exit_status})",
+                    remedy="run again with -v; if it happens again, look at the guest's journal for an OOM kill",
+                )
+            outputs[probe.name] = answers[index]
     return outputs
 
 

@@ -13,17 +13,16 @@ from pytest_nixos.observe.text import whole
 __all__ = ["HttpAnswer", "HttpRequest", "http"]
 
 _DEFAULT_PORT = 80
+# In the quotes of a curl settings file (curl(1), --config).
+_ESCAPES = str.maketrans(
+    {"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r", "\t": r"\t", "\v": r"\v"}
+)
 
 # With curl where it is there; else over bash's own /dev/tcp, which speaks plain HTTP/1.0 only.
-_CURL = r"""
+_BASH = r"""
 PATH=$PATH:/run/current-system/sw/bin
 if command -v curl >/dev/null; then tool=curl; else tool=bash; fi
 title tool "$tool"
-ask_curl() {{ # url method body content-type
-  local -a more=(); [ -n "$3" ] && more=(--data-binary "$3" --header "Content-Type: $4")
-  curl --silent --show-error --include --noproxy '*' --max-time {timeout} --request "$2" "${{more[@]}}" -- "$1" 2>&1 | head -c {limit}
-  title status "${{PIPESTATUS[0]}}"
-}}
 ask_bash() {{ # host port path method body content-type
   exec {{fd}}<>"/dev/tcp/$1/$2" || return 7
   printf '%s %s HTTP/1.0\r\nHost: %s:%s\r\nConnection: close\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s' \
@@ -32,10 +31,32 @@ ask_bash() {{ # host port path method body content-type
   local status=$?; exec {{fd}}>&-; return $status
 }}
 export LC_ALL=C
+if [ "$tool" = bash ]; then
 """
-_ASK = r"""
+_ASK_BASH = r"""
+title answer; ask_bash {words} 2>/dev/null; title status $?
+"""
+# One curl asks for all; its settings come by a pipe, since others can read its arguments, and the mark
+# among them. Where an answer is so long that the rest is lost, each is asked for by a curl of its own.
+_CURL = r"""
+else
+settings=({settings})
+ask_all() {{
+  local index
+  for index in "${{!settings[@]}}"; do
+    ((index == 0)) || printf 'next\n'
+    printf '%s\nwrite-out = "%%{{stderr}}\\n%s=status %%{{exitcode}}\\n\\n%s=answer\\n"\n' "${{settings[index]}}" "$pn_mark" "$pn_mark"
+  done
+}}
 title answer
-if [ "$tool" = curl ]; then ask_curl {curl}; else ask_bash {bash} 2>/dev/null; title status $?; fi
+if ! ask_all | curl --config - 2>&1 | {{ head -c {all}; ! read -r -N 1; }}; then
+  title again
+  for setting in "${{settings[@]}}"; do
+    title answer; printf '%s\n' "$setting" | curl --config - 2>&1 | head -c {limit}
+    title status "${{PIPESTATUS[1]}}"
+  done
+fi
+fi
 """
 
 
@@ -94,13 +115,30 @@ def http(
     :return: probe of one answer for each request, in order.
     """
     asked = [HttpRequest(url=r) if isinstance(r, str) else r for r in requests]
-    script = _CURL.format(timeout=f"{timeout_s:g}", limit=limit_bytes)
-    script += "".join(_ASK.format(curl=_curl_words(r), bash=_bash_words(r)) for r in asked)
-    return Probe(name=name, script=script, parse=lambda output: _parse(output, len(asked)))
+    script = _BASH.format(timeout=f"{timeout_s:g}", limit=limit_bytes)
+    script += "".join(_ASK_BASH.format(words=_bash_words(request)) for request in asked)
+    script += _CURL.format(
+        settings=shlex.join(_curl_settings(request, timeout_s) for request in asked),
+        limit=limit_bytes,
+        all=limit_bytes * len(asked),
+    )
+    return Probe(
+        name=name, script=script, parse=lambda output: _parse(output, len(asked), limit_bytes)
+    )
 
 
-def _curl_words(request: HttpRequest) -> str:
-    return shlex.join([request.url, request.method, request.body, request.content_type])
+def _curl_settings(request: HttpRequest, timeout_s: float) -> str:
+    """Return what curl reads of one request, in the form of its ``--config``."""
+    settings = {
+        "url": request.url,
+        "request": request.method,
+        "noproxy": "*",
+        "max-time": f"{timeout_s:g}",
+    }
+    if request.body:
+        settings |= {"data-binary": request.body, "header": f"Content-Type: {request.content_type}"}
+    lines = (f'{name} = "{value.translate(_ESCAPES)}"' for name, value in settings.items())
+    return "\n".join(("silent", "show-error", "include", *lines))
 
 
 def _bash_words(request: HttpRequest) -> str:
@@ -111,12 +149,14 @@ def _bash_words(request: HttpRequest) -> str:
     return shlex.join(words)
 
 
-def _parse(output: ProbeOutput, count: int) -> Sequence[HttpAnswer]:
+def _parse(output: ProbeOutput, count: int, limit_bytes: int) -> Sequence[HttpAnswer]:
     records = output.raw_records
     tool = records[0][0].removeprefix("tool ") if records else ""
-    parts = zip(records[1::2], records[2::2], strict=False)
+    again = next((n for n, (title, _) in enumerate(records) if title == "again"), 0)
+    parts = zip(records[again + 1 :: 2], records[again + 2 :: 2], strict=False)
     answers = [
-        _parse_answer(raw, failure=f"{tool}: exit {status}") for (_, raw), (status, _) in parts
+        _parse_answer(raw[:limit_bytes], failure=f"{tool}: exit {status}")
+        for (_, raw), (status, _) in parts
     ]
     missing = HttpAnswer(
         status=None, headers={}, body=b"", failure="the probe did not get that far"

@@ -4,7 +4,7 @@ they said in it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pytest_nixos.machine.boot.internet import (
@@ -20,7 +20,13 @@ from pytest_nixos.nix.declared import Unit
 from pytest_nixos.observe.base import Probe
 from pytest_nixos.observe.store import Observations, Observed
 from pytest_nixos.observe.text import whole
-from pytest_nixos.observe.unit import UnitState, askable_units, failed_units, units
+from pytest_nixos.observe.unit import (
+    UnitState,
+    askable_units,
+    failed_units,
+    lively_services,
+    shared_units,
+)
 
 __all__ = ["InternetNeed", "NeedsOfMachine", "mount_unit", "unit_last_words"]
 
@@ -66,10 +72,12 @@ class NeedsOfMachine:
 
     :param no_way_out: what the host declares, ``None`` where the guest has a way out.
     :param observations: asks the machine; ``None`` where it does not answer.
+    :param foreseen: units, with suffix, that are likely to be asked about: asked for together.
     """
 
     no_way_out: NoWayOut | None
     observations: Callable[[], Observations | None]
+    foreseen: tuple[str, ...] = ()
 
     @property
     def has_way_out(self) -> bool:
@@ -80,6 +88,21 @@ class NeedsOfMachine:
     def words(needs: Mapping[str, InternetNeed]) -> str:
         """Say for people which units are not judged, and what they asked for."""
         return "needs the internet: not judged: " + ", ".join(str(need) for need in needs.values())
+
+    def questions(self) -> Sequence[Probe[object]]:
+        """Return what :meth:`of` asks first about the units that are foreseen, for a trip to take along."""
+        if self.no_way_out is None or not self.foreseen:
+            return ()
+        return (self._states(self.foreseen),)
+
+    def states(self, names: Collection[str]) -> Mapping[str, UnitState]:
+        """Return the units of `names` as the machine sees them; empty where it does not answer."""
+        look = self.observations()
+        return {} if look is None else look.of(self._states(askable_units(names)))
+
+    def _states(self, names: Collection[str]) -> Probe[Mapping[str, UnitState]]:
+        asked = self.foreseen if set(names) <= set(self.foreseen) else sorted(names)
+        return shared_units((), light=asked, properties=("Job",), name="internet-units")
 
     def anew(self, machine: Observed) -> NeedsOfMachine:
         """Return the same question to the machine as it is now, and not as it was first seen."""
@@ -92,10 +115,13 @@ class NeedsOfMachine:
         and so does one whose start is queued where nothing else holds up the boot.
         """
         needs = dict(self._of(names))
-        rest = [name for name in names if name not in needs]
-        look = self.observations() if rest and self.no_way_out is not None else None
-        queued = look.of(jobs()) if look is not None else ()
-        waiting = {job.unit for job in queued if job.state == "waiting"} & set(rest)
+        look = self.observations() if self.no_way_out is not None else None
+        states = self.states(names) if look is not None else {}
+        # The queue is asked for only where a unit has a place in it.
+        queued = {n for n, state in states.items() if n not in needs and state.get("Job")}
+        if look is None or not queued:
+            return needs
+        waiting = {job.unit for job in look.of(jobs()) if job.state == "waiting"} & queued
         holder = next(iter(self.holding_up().values()), None) if waiting else None
         if holder is not None:
             needs |= {
@@ -130,6 +156,7 @@ class NeedsOfMachine:
         look = self.observations() if self.no_way_out is not None else None
         if look is None:
             return {}
+        look.prefetch([failed_units(), unsettled_units(), self._services()])
         failed = look.of(failed_units()) or ()
         return self._of([*failed, *look.of(unsettled_units()), *self._restless(look)])
 
@@ -147,8 +174,8 @@ class NeedsOfMachine:
         look = self.observations()
         if look is None or self.no_way_out is None:
             return {}
-        states = look.of(units(sorted(names), name="internet-units"))
-        unwell = [name for name, state in states.items() if _is_unwell(state)]
+        states = look.of(self._states(names))
+        unwell = [name for name in names if name in states and _is_unwell(states[name])]
         look.prefetch([unit_last_words(name) for name in unwell])
         needs = {
             name: self.no_way_out.need(name, _start(states[name], look.of(unit_last_words(name))))
@@ -158,10 +185,12 @@ class NeedsOfMachine:
 
     def _restless(self, look: Observations) -> Iterable[str]:
         """Services that wait for their next start; no list of failed units has them."""
-        assert self.no_way_out is not None
-        services = [name for name in self.no_way_out.units if name.endswith(".service")]
-        states = look.of(units(services))
+        states = look.of(self._services())
         return [name for name, state in states.items() if _restarts_on(state)]
+
+    def _services(self) -> Probe[Mapping[str, UnitState]]:
+        declared = self.no_way_out.units if self.no_way_out is not None else ()
+        return lively_services([name for name in declared if name.endswith(".service")])
 
     def _explained(
         self, name: str, found: Mapping[str, InternetNeed], depth: int = _DEEPEST

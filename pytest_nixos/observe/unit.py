@@ -20,6 +20,7 @@ __all__ = [
     "exposure",
     "failed_units",
     "is_template",
+    "lively_services",
     "parse_show",
     "shared_units",
     "system_state",
@@ -235,6 +236,19 @@ def shared_units(
         script=PRINT_UNITS,
         parse=lambda output: _by_name(parse_show(output.text), wanted),
         units=UnitQuery(names=full, light=few, properties=(*STATE_PROPERTIES, *properties)),
+    )
+
+
+def lively_services(
+    names: Sequence[str], *, name: str = "services"
+) -> Probe[Mapping[str, UnitState]]:
+    """Ask by the shared table for those of `names` that run, start, end, or have failed."""
+    wanted = askable_units(names)
+    return Probe(
+        name=name,
+        script=PRINT_UNITS,
+        parse=lambda output: _by_name(parse_show(output.text), wanted),
+        units=UnitQuery(services=True, properties=STATE_PROPERTIES),
     )
 
 

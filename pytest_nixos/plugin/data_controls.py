@@ -12,23 +12,24 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import Unanswerable
 from pytest_nixos.findings import Evidence, Outcome
+from pytest_nixos.machine.base import Machine
 from pytest_nixos.nix.file_hosts import FileHosts
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.observe.store import Observations
 from pytest_nixos.plugin import collect
+from pytest_nixos.plugin.first_look import first_look
 from pytest_nixos.plugin.host_failure import refuse_failed, shown_once
 from pytest_nixos.plugin.not_applicable import not_applicable
 from pytest_nixos.plugin.replay import recorded_observations
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.plugin.stash import PROGRESS, SESSION
-from pytest_nixos.standards.applicability import inapplicable, is_falsified
+from pytest_nixos.standards.applicability import looks_at_machine
 from pytest_nixos.standards.flake_files import FlakeFiles, StoreScan, flake_directory, read_flake
 from pytest_nixos.standards.judge import Verdict, judge
 from pytest_nixos.standards.kinds import KINDS
-from pytest_nixos.standards.look import closure_observation, host_observations, read
+from pytest_nixos.standards.look import closure_observation, host_observations
 from pytest_nixos.standards.model import Control
 
 if TYPE_CHECKING:
@@ -117,12 +118,13 @@ class _Looks:
             if self.notes is not None:
                 self.notes.saw_host_side(observations)
             return observations
-        if not _needs_machine(control, self.host, session.backend_name(self.key)):
+        if not looks_at_machine(control, self.host, session.backend_name(self.key)):
             return {}
         # The fixture of a machine that did not boot would tell why in full, each time.
         refuse_failed(session.entry(self.key))
         store: Observations = self.request.getfixturevalue("nixos_observations")
-        observations = read(session.observed_controls, self.host, store)
+        machine: Machine = self.request.getfixturevalue("nixos_machine")
+        observations = first_look(session, self.key, machine, store).take()
         if self.notes is not None:
             self.notes.saw_machine(store, observations)
         return observations
@@ -170,16 +172,7 @@ def needs_machine(item: pytest.Item, session: NixosSession) -> bool:
     return (
         control is not None
         and not _reads_host_machine(control)
-        and _needs_machine(control, session.host_config(key), session.backend_name(key))
-    )
-
-
-def _needs_machine(control: Control, host: HostConfig, backend: BackendName) -> bool:
-    return (
-        control.is_data
-        and control.observed is not None
-        and not is_falsified(control, host, backend)
-        and inapplicable(control, host, backend) is None
+        and looks_at_machine(control, session.host_config(key), session.backend_name(key))
     )
 
 

@@ -23,7 +23,9 @@ from pytest_nixos.plugin.host_failure import (
     refuse_failed,
     refuse_failed_rebooting,
 )
+from pytest_nixos.plugin.machines.generations_ahead import GenerationsAhead
 from pytest_nixos.plugin.machines.head_start import HeadStart
+from pytest_nixos.plugin.machines.next_fresh import NextFresh
 from pytest_nixos.plugin.machines.spares import Spares
 from pytest_nixos.plugin.not_applicable import not_applicable
 from pytest_nixos.plugin.options import Settings
@@ -34,7 +36,7 @@ from pytest_nixos.plugin.record.recorder import Recorder
 from pytest_nixos.plugin.record.screens import ScreensOfFailures
 from pytest_nixos.plugin.replay import replay_checks
 from pytest_nixos.plugin.session import NixosSession
-from pytest_nixos.plugin.stash import HEAD_START, PROGRESS, SESSION
+from pytest_nixos.plugin.stash import HEAD_START, NEXT_FRESH, PROGRESS, SESSION
 from pytest_nixos.plugin.watch.notes import WatchNotes
 from pytest_nixos.plugin.workers import (
     Controller,
@@ -70,6 +72,7 @@ def activate(config: pytest.Config, settings: Settings, *, notes: WatchNotes | N
         Spares.prepare(config, settings, owner=notes.watching_pid if notes else None)
     manager.register(FindingMaker(config, settings), "nixos-finding-maker")
     manager.register(ScreensOfFailures(), "nixos-screens")
+    manager.register(GenerationsAhead(), "nixos-generations-ahead")
     if is_worker(config):
         manager.register(Worker(), "nixos-worker")
     else:
@@ -117,6 +120,10 @@ class RunHooks:
             self._evaluate(config, config.stash[SESSION].host_keys)
         elif received is None:
             config.stash[HEAD_START] = HeadStart.of(
+                config.stash[SESSION], progress=config.stash[PROGRESS], config=config
+            )
+        if not has_workers(config):
+            config.stash[NEXT_FRESH] = NextFresh.of(
                 config.stash[SESSION], progress=config.stash[PROGRESS], config=config
             )
         # Modules and the catalogue stay until the end, and no test has run: the collector, which

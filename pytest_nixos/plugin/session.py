@@ -22,6 +22,7 @@ from pytest_nixos.nix.refs import HomesRef, HostRef
 from pytest_nixos.nix.schedule import Evaluated, Question, evaluate_hosts, recalled
 from pytest_nixos.observe.store import Observations
 from pytest_nixos.plugin.declared_options import HOST_IN_ADDRESS, SnapshotUse
+from pytest_nixos.plugin.first_look import FirstLook
 from pytest_nixos.plugin.machines.changed import ChangedMachines
 from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.watch.notes import Before
@@ -137,6 +138,7 @@ class NixosSession:
     ) -> None:
         self.started_at_s = time.time()
         self.changed_machines = ChangedMachines()
+        self.looks: dict[str, FirstLook] = {}
         self.settings = settings
         self.flakes = flakes
         self.recording = recording
@@ -406,7 +408,13 @@ class NixosSession:
         container = self.host_config(key).is_container
         return BackendName.CONTAINER if container else BackendName.VM
 
-    def needs_of(self, key: str, observations: Callable[[], Observations | None]) -> NeedsOfMachine:
+    def needs_of(
+        self,
+        key: str,
+        observations: Callable[[], Observations | None],
+        *,
+        foreseen: tuple[str, ...] = (),
+    ) -> NeedsOfMachine:
         """Return what tells which units of a host's machine need an internet that is not there.
 
         A live host has what it has, and a VM reaches what this machine reaches where people ask for
@@ -423,6 +431,7 @@ class NixosSession:
         return NeedsOfMachine(
             no_way_out=None if reaches or host is None else NoWayOut.of(host),
             observations=observations,
+            foreseen=foreseen,
         )
 
     def plan_builds(self, keys: Sequence[str]) -> None:

@@ -61,10 +61,10 @@ class HostNotes:
         """
         if self._outputs is not None:
             return
-        asked = probes(self._controls, self._host)
+        asked = probes(self._controls, self._host, self._place)
         raw = {kind: store.output(probe) for kind, probe in asked.items()}
         self._outputs, self._left_out = recorded_outputs(
-            self._controls, self._host, self._redacted, raw
+            self._controls, self._host, self._redacted, raw, self._place
         )
         on_machine = [c for c in self._controls if not _is_host_side(c)]
         self._altered |= self._alterations(on_machine, observations)

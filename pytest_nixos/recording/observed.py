@@ -18,7 +18,7 @@ from pytest_nixos.observe.base import Probe, ProbeOutput, read
 from pytest_nixos.recording.model import Alteration, Closure, FlakeSeen, ObservedFile, Output
 from pytest_nixos.recording.not_recorded import NotRecorded
 from pytest_nixos.secrets.redact import redact_json, redact_texts
-from pytest_nixos.standards.applicability import unmet
+from pytest_nixos.standards.applicability import looks_at_machine
 from pytest_nixos.standards.flake_files import FlakeFiles, SourceHits, StoreScan
 from pytest_nixos.standards.judge import judge
 from pytest_nixos.standards.kinds import KINDS
@@ -42,14 +42,16 @@ _MOST_OUTPUT = 8 << 20
 _BASE64 = re.compile(r"(?<![A-Za-z0-9+/=])[A-Za-z0-9+/]{24,}={0,2}(?![A-Za-z0-9+/=])")
 
 
-def wanted(controls: Iterable[Control], host: HostConfig) -> Mapping[str, list[dict[str, Json]]]:
+def wanted(
+    controls: Iterable[Control], host: HostConfig, place: BackendName
+) -> Mapping[str, list[dict[str, Json]]]:
     """Return what data controls look at on the machine: parameters by kind of observation."""
     found: dict[str, list[dict[str, Json]]] = {}
     for control in controls:
         spec = control.observed
-        if spec is None or not control.is_data or KINDS[spec.kind].host_side:
+        if spec is None or KINDS[spec.kind].host_side:
             continue
-        if unmet(control, host) is None:
+        if looks_at_machine(control, host, place):
             found.setdefault(spec.kind, []).append(dict(spec.parameters))
     return found
 
@@ -59,15 +61,17 @@ def recorded_outputs(
     host: HostConfig,
     redacted: HostConfig,
     raw: Mapping[str, ProbeOutput],
+    place: BackendName,
 ) -> tuple[dict[str, Output], dict[str, str]]:
     """Return outputs by kind with their secrets redacted; and the kinds that are left out, and why.
 
     :param redacted: the host as the recording has it: a replay makes its probes from that.
     :param raw: what the machine answered, by kind.
+    :param place: where it ran.
     """
     kept: dict[str, Output] = {}
     left_out: dict[str, str] = {}
-    for kind, parameters in wanted(controls, host).items():
+    for kind, parameters in wanted(controls, host, place).items():
         output = raw.get(kind)
         probe = KINDS[kind].probe
         if output is None or probe is None:

@@ -14,6 +14,7 @@ from pytest_nixos.standards.seen import Unseen
 __all__ = [
     "inapplicable",
     "is_falsified",
+    "looks_at_machine",
     "outside_releases",
     "release_number",
     "unmet",
@@ -34,6 +35,16 @@ def is_falsified(control: Control, host: HostConfig, place: BackendName) -> bool
     if host.own_disks and control.own_disks and place is BackendName.VM:
         return control.own_disks == "falsified"
     return place.kind in control.falsified_in
+
+
+def looks_at_machine(control: Control, host: HostConfig, place: BackendName) -> bool:
+    """Whether what is observed decides a data control here, so that it has to be asked for."""
+    return (
+        control.is_data
+        and control.observed is not None
+        and not is_falsified(control, host, place)
+        and inapplicable(control, host, place) is None
+    )
 
 
 def unmet(control: Control, host: HostConfig) -> str | None:

@@ -6,15 +6,24 @@ import datetime as dt
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
+from pytest_nixos.backend_name import BackendName
 from pytest_nixos.nix.host_facts import HostConfig
-from pytest_nixos.observe.base import Probe
-from pytest_nixos.standards.applicability import unmet
+from pytest_nixos.observe.base import Probe, ProbeOutput
+from pytest_nixos.standards.applicability import looks_at_machine
 from pytest_nixos.standards.flake_files import FlakeFiles, StoreScan
 from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.model import Control, ObservedSpec
 from pytest_nixos.standards.seen import Sight, Unseen
 
-__all__ = ["Store", "closure_observation", "host_observations", "look", "probes", "read"]
+__all__ = [
+    "Parsed",
+    "Store",
+    "closure_observation",
+    "host_observations",
+    "look",
+    "probes",
+    "read",
+]
 
 T = TypeVar("T")
 
@@ -26,36 +35,48 @@ class Store(Protocol):
 
     def of(self, probe: Probe[T]) -> T: ...
 
+    def output(self, probe: Probe[T]) -> ProbeOutput: ...
 
-class _Parsed(Mapping[str, object]):
-    """Observations by kind; each is parsed when it is asked for."""
+
+class Parsed(Mapping[str, object]):
+    """Observations by kind; each answer is parsed once, when it is asked for.
+
+    :param asked: probes by kind.
+    """
 
     def __init__(self, asked: Mapping[str, Probe[Any]], store: Store) -> None:
-        self._asked = asked
+        self.asked = asked
         self._store = store
+        self._known: dict[str, tuple[ProbeOutput, object]] = {}
 
     def __getitem__(self, kind: str) -> object:
-        return self._store.of(self._asked[kind])
+        probe = self.asked[kind]
+        output = self._store.output(probe)
+        if kind not in self._known or self._known[kind][0] is not output:
+            self._known[kind] = (output, self._store.of(probe))
+        return self._known[kind][1]
 
     def __contains__(self, kind: object) -> bool:
-        return kind in self._asked
+        return kind in self.asked
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._asked)
+        return iter(self.asked)
 
     def __len__(self) -> int:
-        return len(self._asked)
+        return len(self.asked)
 
 
-def probes(controls: Iterable[Control], host: HostConfig) -> Mapping[str, Probe[Any]]:
+def probes(
+    controls: Iterable[Control], host: HostConfig, place: BackendName
+) -> Mapping[str, Probe[Any]]:
     """Return one probe for each kind that data controls among `controls` look at, by kind.
 
-    Controls that do not apply to the host are left out: nobody waits for the answer of a server
-    that it does not run.
+    Controls that are not judged by what is seen there are left out: nobody waits for the answer of a
+    server that the host does not run, or for a fact of a VM that says nothing about the host.
     """
     wanted: dict[str, list[Mapping[str, object]]] = {}
     for control in controls:
-        if control.is_data and control.observed is not None and unmet(control, host) is None:
+        if control.observed is not None and looks_at_machine(control, host, place):
             wanted.setdefault(control.observed.kind, []).append(control.observed.parameters)
     return {
         kind: probe(parameters, host)
@@ -64,15 +85,17 @@ def probes(controls: Iterable[Control], host: HostConfig) -> Mapping[str, Probe[
     }
 
 
-def read(controls: Iterable[Control], host: HostConfig, store: Store) -> Mapping[str, object]:
+def read(
+    controls: Iterable[Control], host: HostConfig, place: BackendName, store: Store
+) -> Mapping[str, object]:
     """Observe everything that `controls` look at on the machine, in one round trip.
 
     :return: parsed observations by kind; add :func:`host_observations` for what is read on the host
         machine.
     """
-    asked = probes(controls, host)
+    asked = probes(controls, host, place)
     store.prefetch(list(asked.values()))
-    return _Parsed(asked, store)
+    return Parsed(asked, store)
 
 
 def host_observations(

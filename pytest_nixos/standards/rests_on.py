@@ -7,10 +7,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from pytest_nixos.backend_name import BackendName
+from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.observe.unit import askable_units
+from pytest_nixos.standards.applicability import inapplicable
 from pytest_nixos.standards.model import Control
 from pytest_nixos.subject import Subject, SubjectKind
 
-__all__ = ["rests_on_units"]
+__all__ = ["foreseen_units", "rests_on_units"]
 
 # An option in a URL's template: {services.ollama.port|11434}.
 _SERVICE = re.compile(r"\{services\.([a-z][a-z0-9-]*)\.")
@@ -44,6 +48,19 @@ def rests_on_units(control: Control) -> tuple[Subject, ...]:
             return _units(n for n in named if n) if asked & _OF_THE_LIVING else ()
         case _:
             return ()
+
+
+def foreseen_units(
+    controls: Iterable[Control], host: HostConfig, place: BackendName
+) -> tuple[str, ...]:
+    """Return the units, with suffix, that findings of data controls on this host may rest on or blame."""
+    subjects = (
+        subject
+        for control in controls
+        if control.is_data and inapplicable(control, host, place) is None
+        for subject in (*rests_on_units(control), *control.blames)
+    )
+    return tuple(askable_units(s.name for s in subjects if s.kind is SubjectKind.UNIT))
 
 
 def _units(names: Iterable[str]) -> tuple[Subject, ...]:

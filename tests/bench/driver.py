@@ -221,7 +221,7 @@ def _ours(home: Path, flake: Path, plan: Plan) -> Any:
     run = run_pytest(
         home,
         str(INSIDE / "measure_driver.py"),
-        *("--nixos-test", f"path:{flake}#{TEST}.nodes.{HOST}"),
+        *("--nixos-test", f"path:{flake}#{TEST}.nodes.{HOST}", *overrides()),
         *("--nixos-snapshot", "off", "--nixos-boot-timeout", BOOT_LIMIT_S),
         flakes=(),
         cwd=flake,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import abc
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, islice
 
 from pytest_nixos.errors import TransportError
 from pytest_nixos.local.timing import Deadline
@@ -21,108 +22,164 @@ from pytest_nixos.machine.network.frames import (
     Unreachable,
     echo_request,
     tcp_segment,
+    tcp_segments,
     udp_datagram,
 )
-from pytest_nixos.machine.network.neighbour import Neighbour
+from pytest_nixos.machine.network.neighbour import Ends, Neighbour
 
-__all__ = ["EchoScan", "TcpScan", "UdpScan"]
+__all__ = ["EchoScan", "PortScan", "TcpScan", "UdpScan", "scan"]
 
 _UDP_SOURCE = 9
 _TCP, _UDP = 6, 17
-# Half of the ring of a virtio network card, so that no frame is dropped for want of room.
-_BATCH = 128
+# Two of them and their fences are under way at once, so that the guest never waits for the next; they
+# fit the ring of a virtio network card (256), so that no frame is dropped for want of room.
+_BATCH = 96
 _TURNS = 3
 _LAST_WORDS_S = 0.1
 
 
-class _Scan(abc.ABC):
-    """Probes of one kind: subclasses build a probe and read an answer."""
+def scan(
+    neighbour: Neighbour,
+    scans: Sequence[PortScan],
+    *,
+    turn_s: float,
+    deadline: Deadline,
+    turns: int = _TURNS,
+) -> None:
+    """Probe the ports of all scans, turn by turn, until each has spoken or was silent in every turn.
 
-    def __init__(self, neighbour: Neighbour, turn_s: float, deadline: Deadline) -> None:
-        self.neighbour = neighbour
-        self._turn_s = turn_s
-        self.source_port = 32_768 + secrets.randbelow(27_000)
-        self._deadline = deadline
+    :param turn_s: seconds from one try of a silent port to the next.
+    :raises TransportError: if the guest is not on its network, or time ran out.
+    """
+    for turn in range(turns):
+        asked = [one for one in scans if one.is_waiting]
+        if not asked:
+            return
+        began_s = time.monotonic()
+        frames = chain.from_iterable(one.next_turn(neighbour.macs) for one in asked)
+        _send(neighbour, frames, scans, deadline)
+        is_last = turn == turns - 1
+        rest_s = 0.0 if is_last else turn_s - (time.monotonic() - began_s)
+        if not any(one.is_waiting for one in asked):
+            return
+        for frame in neighbour.frames_for(deadline.within(max(_LAST_WORDS_S, rest_s))):
+            _note(neighbour, frame, scans, deadline)
+            if not any(one.is_waiting for one in asked):
+                return
 
-    def run(self, ports: Sequence[int], *, turns: int = _TURNS) -> Mapping[int, PortState]:
-        """Probe each port until it speaks or has been silent in every turn."""
-        states: dict[int, PortState] = {}
-        wanted = dict.fromkeys(ports)
-        for turn in range(turns):
-            silent = [port for port in wanted if port not in states]
-            if not silent:
-                break
-            began_s = time.monotonic()
-            self.source_port += 1
-            self._probe(silent, states)
-            least_s = (
-                _LAST_WORDS_S if turn == turns - 1 else self._turn_s - (time.monotonic() - began_s)
+
+def _send(
+    neighbour: Neighbour, frames: Iterator[bytes], scans: Sequence[PortScan], deadline: Deadline
+) -> None:
+    tried, before = 0, None
+    while batch := list(islice(frames, _BATCH)):
+        if deadline.expired:
+            raise TransportError(
+                f"probing its ports was not done after {deadline.limit_s:g} s ({tried} tried)",
+                remedy="probe fewer ports, or allow more time",
             )
-            self._listen_for(max(_LAST_WORDS_S, least_s), len(wanted), states)
-        return {port: states.get(port, PortState.FILTERED) for port in ports}
+        neighbour.link.send(batch, deadline=deadline)
+        tried += len(batch)
+        fence = neighbour.send_fence(deadline)
+        if before is not None:
+            _note_until(neighbour, before, scans, deadline)
+        before = fence
+    if before is not None:
+        _note_until(neighbour, before, scans, deadline)
+
+
+def _note_until(
+    neighbour: Neighbour, fence: int, scans: Sequence[PortScan], deadline: Deadline
+) -> None:
+    for frame in neighbour.frames_until(fence, deadline):
+        _note(neighbour, frame, scans, deadline)
+
+
+def _note(
+    neighbour: Neighbour, frame: Frame, scans: Sequence[PortScan], deadline: Deadline
+) -> None:
+    goodbye = next(
+        (words for one in scans if (words := one.hear(frame, neighbour)) is not None), None
+    )
+    if goodbye:
+        neighbour.link.send(goodbye, deadline=deadline)
+
+
+class PortScan(abc.ABC):
+    """Ports that get probes of one kind; subclasses build a probe and read an answer.
+
+    :param ends: the addresses that the probes go between.
+    """
+
+    def __init__(self, ends: Ends, ports: Sequence[int]) -> None:
+        self.ends = ends
+        self.source_port = 32_768 + secrets.randbelow(27_000)
+        self._silent = dict.fromkeys(ports)
+        self._states = dict.fromkeys(ports, PortState.FILTERED)
+
+    @property
+    def states(self) -> Mapping[int, PortState]:
+        """What each port is by now; silence counts as filtered."""
+        return self._states
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether some port has not spoken."""
+        return bool(self._silent)
+
+    def next_turn(self, macs: tuple[bytes, bytes]) -> Iterator[bytes]:
+        """Build a probe for each port that has not spoken.
+
+        :param macs: of the receiver and of the sender.
+        """
+        self.source_port += 1
+        return self.probes(list(self._silent), macs)
+
+    def hear(self, frame: Frame, neighbour: Neighbour) -> list[bytes] | None:
+        """Take what a frame tells; return what politeness asks for, ``None`` where it is for somebody
+        else.
+        """
+        if isinstance(frame, ArpMessage | NeighbourQuestion):
+            return None
+        if frame.destination != self.ends.own:
+            return None
+        answer = self.read(frame)
+        if answer is None:
+            return None
+        port, state = answer
+        if port in self._silent:
+            del self._silent[port]
+            self._states[port] = state
+        return self.farewell(frame, neighbour.macs)
 
     @abc.abstractmethod
-    def probe(self, port: int) -> bytes:
-        """Build the frame that asks."""
+    def probes(self, ports: Sequence[int], macs: tuple[bytes, bytes]) -> Iterator[bytes]:
+        """Build the frame that asks, for each port."""
 
     @abc.abstractmethod
     def read(self, frame: Frame) -> tuple[int, PortState] | None:
         """Read what a frame to us tells of which port."""
 
-    def farewell(self, frame: Frame) -> list[bytes]:
+    def farewell(self, frame: Frame, macs: tuple[bytes, bytes]) -> list[bytes]:
         """Build what politeness asks for after an answer."""
-        del frame
+        del frame, macs
         return []
 
-    def _probe(self, ports: Sequence[int], states: dict[int, PortState]) -> None:
-        for begin in range(0, len(ports), _BATCH):
-            if self._deadline.expired:
-                raise TransportError(
-                    f"probing {len(ports)} ports was not done after {self._deadline.limit_s:g} s"
-                    f" ({begin} tried)",
-                    remedy="probe fewer ports, or allow more time",
-                )
-            batch = [self.probe(port) for port in ports[begin : begin + _BATCH]]
-            self.neighbour.link.send(batch, deadline=self._deadline)
-            for frame in self.neighbour.frames_until_fence(self._deadline):
-                self._note(frame, states)
 
-    def _listen_for(self, limit_s: float, wanted: int, states: dict[int, PortState]) -> None:
-        if len(states) == wanted:
-            return
-        for frame in self.neighbour.frames_for(self._deadline.within(limit_s)):
-            self._note(frame, states)
-            if len(states) == wanted:
-                return
-
-    def _note(self, frame: Frame, states: dict[int, PortState]) -> None:
-        if isinstance(frame, ArpMessage | NeighbourQuestion):
-            return
-        if frame.destination != self.neighbour.own:
-            return
-        answer = self.read(frame)
-        if answer is None:
-            return
-        port, state = answer
-        states.setdefault(port, state)
-        if goodbye := self.farewell(frame):
-            self.neighbour.link.send(goodbye, deadline=self._deadline)
-
-
-class TcpScan(_Scan):
+class TcpScan(PortScan):
     """A SYN to each port, and a reset to those that answer."""
 
-    def __init__(self, neighbour: Neighbour, turn_s: float, deadline: Deadline) -> None:
-        super().__init__(neighbour, turn_s, deadline)
+    def __init__(self, ends: Ends, ports: Sequence[int]) -> None:
+        super().__init__(ends, ports)
         self._sequence = secrets.randbits(32)
 
-    def probe(self, port: int) -> bytes:
-        return self._segment(port, self._sequence, TcpFlag.SYN)
+    def probes(self, ports: Sequence[int], macs: tuple[bytes, bytes]) -> Iterator[bytes]:
+        return tcp_segments(macs, self._segment(0, self._sequence, TcpFlag.SYN), ports)
 
     def read(self, frame: Frame) -> tuple[int, PortState] | None:
         if isinstance(frame, Unreachable) and self._is_ours(frame):
             return frame.destination_port, PortState.FILTERED
-        if not isinstance(frame, Segment) or frame.source != self.neighbour.peer:
+        if not isinstance(frame, Segment) or frame.source != self.ends.peer:
             return None
         if frame.destination_port != self.source_port:
             return None
@@ -134,51 +191,50 @@ class TcpScan(_Scan):
             return frame.source_port, PortState.OPEN
         return None
 
-    def farewell(self, frame: Frame) -> list[bytes]:
+    def farewell(self, frame: Frame, macs: tuple[bytes, bytes]) -> list[bytes]:
         if isinstance(frame, Segment) and TcpFlag.SYN in frame.flags:
-            return [self._segment(frame.source_port, frame.acknowledgement, TcpFlag.RST)]
+            reset = self._segment(frame.source_port, frame.acknowledgement, TcpFlag.RST)
+            return [tcp_segment(macs, reset)]
         return []
 
     def _is_ours(self, frame: Unreachable) -> bool:
         return frame.protocol == _TCP and frame.source_port == self.source_port
 
-    def _segment(self, port: int, sequence: int, flags: TcpFlag) -> bytes:
-        segment = Segment(
-            source=self.neighbour.own,
-            destination=self.neighbour.peer,
+    def _segment(self, port: int, sequence: int, flags: TcpFlag) -> Segment:
+        return Segment(
+            source=self.ends.own,
+            destination=self.ends.peer,
             source_port=self.source_port,
             destination_port=port,
             sequence=sequence,
             acknowledgement=0,
             flags=flags,
         )
-        return tcp_segment(self.neighbour.macs, segment)
 
 
-class UdpScan(_Scan):
+class UdpScan(PortScan):
     """A datagram to each port.
 
     :param payload: what it holds.
     """
 
-    def __init__(
-        self, neighbour: Neighbour, turn_s: float, deadline: Deadline, payload: bytes
-    ) -> None:
-        super().__init__(neighbour, turn_s, deadline)
+    def __init__(self, ends: Ends, ports: Sequence[int], payload: bytes = b"") -> None:
+        super().__init__(ends, ports)
         self._payload = payload
 
-    def probe(self, port: int) -> bytes:
-        datagram = UdpDatagram(
-            source=self.neighbour.own,
-            destination=self.neighbour.peer,
-            source_port=_UDP_SOURCE,
-            destination_port=port,
-            payload=self._payload,
-        )
-        return udp_datagram(self.neighbour.macs, datagram)
+    def probes(self, ports: Sequence[int], macs: tuple[bytes, bytes]) -> Iterator[bytes]:
+        for port in ports:
+            datagram = UdpDatagram(
+                source=self.ends.own,
+                destination=self.ends.peer,
+                source_port=_UDP_SOURCE,
+                destination_port=port,
+                payload=self._payload,
+            )
+            yield udp_datagram(macs, datagram)
 
     def read(self, frame: Frame) -> tuple[int, PortState] | None:
-        if isinstance(frame, UdpDatagram) and frame.source == self.neighbour.peer:
+        if isinstance(frame, UdpDatagram) and frame.source == self.ends.peer:
             return (
                 (frame.source_port, PortState.OPEN)
                 if frame.destination_port == _UDP_SOURCE
@@ -190,18 +246,19 @@ class UdpScan(_Scan):
         return frame.destination_port, state
 
 
-class EchoScan(_Scan):
+class EchoScan(PortScan):
     """The "port" is the number of the echo."""
 
-    def probe(self, port: int) -> bytes:
-        echo = Echo(
-            source=self.neighbour.own,
-            destination=self.neighbour.peer,
-            is_reply=False,
-            identifier=self.source_port,
-            number=port,
-        )
-        return echo_request(self.neighbour.macs, echo)
+    def probes(self, ports: Sequence[int], macs: tuple[bytes, bytes]) -> Iterator[bytes]:
+        for port in ports:
+            echo = Echo(
+                source=self.ends.own,
+                destination=self.ends.peer,
+                is_reply=False,
+                identifier=self.source_port,
+                number=port,
+            )
+            yield echo_request(macs, echo)
 
     def read(self, frame: Frame) -> tuple[int, PortState] | None:
         if isinstance(frame, Echo) and frame.is_reply and frame.identifier == self.source_port:

@@ -15,15 +15,15 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Interface
 
 from pytest_nixos.errors import TransportError
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.capabilities import PortState
-from pytest_nixos.machine.network.frame_scans import EchoScan, TcpScan, UdpScan
+from pytest_nixos.machine.network.frame_scans import EchoScan, PortScan, TcpScan, UdpScan, scan
 from pytest_nixos.machine.network.guest_address import OuterAddresses
-from pytest_nixos.machine.network.neighbour import Neighbour
+from pytest_nixos.machine.network.neighbour import Ends, Neighbour
 from pytest_nixos.machine.network.tcp import called
 from pytest_nixos.machine.network.wire import Wire
 from pytest_nixos.machine.survey import Survey, View
@@ -86,8 +86,7 @@ class FrameProber:
 
         :raises TransportError: if the guest is not on its network, or time ran out.
         """
-        with self._turn, self._link.listening() as link:
-            return TcpScan(self._meet(link, deadline), self._turn_s, deadline).run(ports)
+        return self._scanned(lambda ends: TcpScan(ends, ports), deadline)
 
     def probe_udp(
         self, ports: Sequence[int], *, deadline: Deadline, payload: bytes = b""
@@ -99,19 +98,15 @@ class FrameProber:
 
         :raises TransportError: as :meth:`probe_tcp`.
         """
-        with self._turn, self._link.listening() as link:
-            return UdpScan(self._meet(link, deadline), self._turn_s, deadline, payload).run(ports)
+        return self._scanned(lambda ends: UdpScan(ends, ports, payload), deadline)
 
     def ping(self, *, deadline: Deadline) -> bool:
         """Tell whether the guest answers an ICMP echo request.
 
         :raises TransportError: as :meth:`probe_tcp`.
         """
-        with self._turn, self._link.listening() as link:
-            return (
-                EchoScan(self._meet(link, deadline), self._turn_s, deadline).run([1])[1]
-                is PortState.OPEN
-            )
+        found = self._scanned(lambda ends: EchoScan(ends, [1]), deadline)
+        return found[1] is PortState.OPEN
 
     def survey(
         self,
@@ -125,31 +120,37 @@ class FrameProber:
         :raises TransportError: as :meth:`probe_tcp`.
         """
         self.face(guest.v4)
-        found = []
         with self._turn, self._link.listening() as link:
             neighbour = self._meet(link, deadline)
-            found.append(self._view(neighbour, wanted, guest.interface, "ip", deadline))
+            ends = [neighbour.v4]
             if guest.v6 is not None:
-                neighbour.speak_ipv6(guest.v6)
-                found.append(self._view(neighbour, wanted, guest.interface, "ip6", deadline))
-        return tuple(found)
-
-    def _view(
-        self, neighbour: Neighbour, wanted: Survey, interface: str, family: str, deadline: Deadline
-    ) -> View:
-        every = TcpScan(neighbour, self._turn_s, deadline).run(wanted.tcp, turns=1)
-        silent = [p for p in wanted.patient_tcp if every.get(p) is not PortState.OPEN]
-        again = TcpScan(neighbour, self._turn_s, deadline).run(silent)
-        udp = UdpScan(neighbour, self._turn_s, deadline, b"").run(wanted.udp)
-        echo = EchoScan(neighbour, self._turn_s, deadline).run([1])[1]
-        return View(
-            interface=interface,
-            family=family,
-            stranger=neighbour.own,
-            guest=neighbour.peer,
-            tcp={**every, **again},
-            udp=udp,
-            answers_ping=echo is PortState.OPEN,
+                ends.append(neighbour.speak_ipv6(guest.v6))
+            # What the guest says of many ports may use up what it says of others: one after the other.
+            every = [TcpScan(one, wanted.tcp) for one in ends]
+            for tcp in every:
+                scan(neighbour, [tcp], turns=1, turn_s=self._turn_s, deadline=deadline)
+            again = [
+                TcpScan(
+                    tcp.ends,
+                    [p for p in wanted.patient_tcp if tcp.states.get(p) is not PortState.OPEN],
+                )
+                for tcp in every
+            ]
+            udp = [UdpScan(one, wanted.udp) for one in ends]
+            echo = [EchoScan(one, [1]) for one in ends]
+            together = [*again, *udp, *echo]
+            scan(neighbour, together, turn_s=self._turn_s, deadline=deadline)
+        return tuple(
+            View(
+                interface=guest.interface,
+                family="ip" if one.peer.version == 4 else "ip6",
+                stranger=one.own,
+                guest=one.peer,
+                tcp={**every[n].states, **again[n].states},
+                udp=udp[n].states,
+                answers_ping=echo[n].states[1] is PortState.OPEN,
+            )
+            for n, one in enumerate(ends)
         )
 
     @contextlib.contextmanager
@@ -185,8 +186,17 @@ class FrameProber:
         """Leave the network for good."""
         self._link.close()
 
+    def _scanned(
+        self, make: Callable[[Ends], PortScan], deadline: Deadline
+    ) -> Mapping[int, PortState]:
+        with self._turn, self._link.listening() as link:
+            neighbour = self._meet(link, deadline)
+            ports = make(neighbour.v4)
+            scan(neighbour, [ports], turn_s=self._turn_s, deadline=deadline)
+            return ports.states
+
     def _meet(self, link: Wire, deadline: Deadline) -> Neighbour:
         neighbour = Neighbour(link, guest=self._guest, stranger=self._stranger)
-        for _ in neighbour.frames_until_fence(deadline):
+        for _ in neighbour.frames_until(neighbour.send_fence(deadline), deadline):
             pass
         return neighbour

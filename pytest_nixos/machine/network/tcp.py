@@ -75,7 +75,7 @@ class _Call:
             for segment in self._heard(deadline.within(_AGAIN_S)):
                 if TcpFlag.RST in segment.flags:
                     raise TransportError(
-                        f"nobody listens on port {self._port} of {self._neighbour.peer}",
+                        f"nobody listens on port {self._port} of {self._neighbour.guest}",
                         remedy="look at the guest's console: did its service start?",
                     )
                 if TcpFlag.SYN in segment.flags and TcpFlag.ACK in segment.flags:
@@ -84,7 +84,7 @@ class _Call:
                     self._send(TcpFlag.ACK)
                     return
         raise TransportError(
-            f"{self._neighbour.peer} does not answer on port {self._port} (limit {deadline.limit_s:g} s)",
+            f"{self._neighbour.guest} does not answer on port {self._port} (limit {deadline.limit_s:g} s)",
             remedy="look at the guest's console: did its service start, and does its firewall let it be asked?",
         )
 
@@ -127,16 +127,16 @@ class _Call:
         for frame in self._neighbour.frames_for(span):
             if (
                 isinstance(frame, Segment)
-                and (frame.source, frame.source_port) == (self._neighbour.peer, self._port)
+                and (frame.source, frame.source_port) == (self._neighbour.guest, self._port)
                 and (frame.destination, frame.destination_port)
-                == (self._neighbour.own, self._own_port)
+                == (self._neighbour.stranger, self._own_port)
             ):
                 yield frame
 
     def _send(self, flags: TcpFlag, payload: bytes = b"") -> None:
         segment = Segment(
-            source=self._neighbour.own,
-            destination=self._neighbour.peer,
+            source=self._neighbour.stranger,
+            destination=self._neighbour.guest,
             source_port=self._own_port,
             destination_port=self._port,
             sequence=self._next,

@@ -9,9 +9,8 @@ import pytest
 
 from pytest_nixos.errors import NixosError
 from pytest_nixos.findings import Finding, Outcome
-from pytest_nixos.machine.base import Machine
+from pytest_nixos.observe.internet import NeedsOfMachine
 from pytest_nixos.observe.store import Observations
-from pytest_nixos.observe.unit import units
 from pytest_nixos.plugin import collect
 from pytest_nixos.plugin.record.journal import machine_of
 from pytest_nixos.plugin.session import NixosSession
@@ -26,7 +25,8 @@ def unjudged_without_internet(
     """Return a failed finding as "not applicable" where a unit that it rests on, or all that it
     found broken, could not come up for want of the internet; any other as it is.
 
-    The machine is asked only for a failure that names units.
+    The machine is asked only for a failure that names units. For a data control that was when it was
+    looked at: what it was judged by.
     """
     # A data control asks for the machine on its way, and not by an argument.
     machine = machine_of(item) or session.changed_machines.of(finding.host)
@@ -35,12 +35,20 @@ def unjudged_without_internet(
     named = [*rests_on, *blames]
     if finding.outcome is not Outcome.FAILED or machine is None or not named:
         return finding
-    needs = session.needs_of(finding.host, lambda: Observations(machine))
+    control = collect.control_of(item, session)
+    is_data = control is not None and control.is_data
+    look = session.looks.get(finding.host) if is_data else None
+    if look is not None and look.machine is machine:
+        needs = look.needs
+    else:
+        seen = Observations(machine)
+        needs = session.needs_of(finding.host, lambda: seen)
     try:
         found = needs.of(named)
+        explained = _rests_on_nothing_else(found, rests_on, needs, is_data=is_data)
     except NixosError:
         return finding  # a machine that does not answer explains nothing
-    explained = _rests_on_nothing_else(found, rests_on, item, session, machine) or (
+    explained = explained or (
         len(blames) == len(finding.blames) > 0 and all(name in found for name in blames)
     )
     if not explained:
@@ -58,11 +66,7 @@ def unjudged_without_internet(
 
 
 def _rests_on_nothing_else(
-    found: Collection[str],
-    rests_on: Sequence[str],
-    item: pytest.Item,
-    session: NixosSession,
-    machine: Machine,
+    found: Collection[str], rests_on: Sequence[str], needs: NeedsOfMachine, *, is_data: bool
 ) -> bool:
     """Whether what a verdict rests on is what needs the internet.
 
@@ -71,8 +75,7 @@ def _rests_on_nothing_else(
     """
     if not any(name in found for name in rests_on):
         return False
-    control = collect.control_of(item, session)
-    if control is None or not control.is_data:
+    if not is_data:
         return True
-    states = Observations(machine).of(units(rests_on))
+    states = needs.states(rests_on)
     return not any(state.exists and name not in found for name, state in states.items())

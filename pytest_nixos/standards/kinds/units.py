@@ -48,13 +48,17 @@ def _properties(parameters: Parameters) -> list[str]:
     ]
 
 
+def _skips_missing(parameters: Parameters) -> bool:
+    return parameters.get("missing") == "skip" or "services" in parameters
+
+
 def _unit_probe(wanted: Sequence[Parameters], host: HostConfig) -> Probe[Any]:
     names: list[str] = []
     light: list[str] = []
     for parameters in wanted:
         # Most of these do not exist on most hosts, which is told sooner than what each would have.
-        only_state = _STATE.issuperset(_properties(parameters))
-        (light if only_state else names).extend(_unit_names(parameters, host))
+        is_light = _skips_missing(parameters) or _STATE.issuperset(_properties(parameters))
+        (light if is_light else names).extend(_unit_names(parameters, host))
     properties = dict.fromkeys(name for p in wanted for name in _properties(p))
     return shared_units(names, light=light, properties=list(properties), name="unit-property")
 
@@ -63,13 +67,12 @@ def _unit_property(
     states: Mapping[str, UnitState], parameters: Parameters, host: HostConfig
 ) -> Sight:
     names = _unit_names(parameters, host)
-    skip_missing = parameters.get("missing") == "skip" or "services" in parameters
     values: dict[str, Json] = {}
     for name in names:
         state = states.get(name)
         if state is None:
             return Unseen(f"systemd gave no answer about {name}")
-        if state.exists or not skip_missing:
+        if state.exists or not _skips_missing(parameters):
             values[name] = _unit_value(state, parameters)
     if "where" in parameters:
         return Seen([name for name, value in values.items() if value == parameters["where"]])

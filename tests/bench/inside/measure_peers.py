@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import testinfra
 
+from pytest_nixos.backend_name import BackendName
 from pytest_nixos.plugin.stash import SESSION
 from pytest_nixos.standards.look import read
 from tests.bench.driver_shell import GUEST_END, DriverShell
@@ -52,7 +53,7 @@ def test_peers(
 ) -> None:
     session = request.config.stash[SESSION]
     started_s = time.monotonic()
-    read(session.controls, nixos_host_config, nixos_observations)
+    read(session.controls, nixos_host_config, BackendName.VM, nixos_observations)
     store_s = time.monotonic() - started_s
     over_ssh, over_paramiko = _ssh_hosts(nixos_machine, tmp_path)
     driver = DriverShell(os.environ["PYTEST_NIXOS_BENCH_CONSOLE"])

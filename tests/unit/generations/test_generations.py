@@ -28,7 +28,7 @@ from pytest_nixos.generations import (
 )
 from pytest_nixos.generations.links import Moment
 from pytest_nixos.generations.sources import as_source
-from pytest_nixos.generations.units import parse_units
+from pytest_nixos.generations.units import parse_states, parse_units
 from pytest_nixos.machine.base import BackendName, Machine
 from pytest_nixos.machine.command import CommandResult
 from pytest_nixos.nix.refs import FlakeRef, at_revision
@@ -71,6 +71,16 @@ def test_units_that_changed() -> None:
         reloaded=("reread.service",),
         failed=("broken.service",),
         recovered=("mended.service",),
+    )
+
+
+def test_states_alone_tell_all_but_restarts() -> None:
+    before = parse_states("a.service loaded active running A\nb.service loaded active running B\n")
+    after = parse_states(
+        "\N{BLACK CIRCLE} a.service loaded failed failed A\nc.mount loaded active mounted C\nodd\n"
+    )
+    assert UnitChanges.between(before, after) == UnitChanges(
+        stopped=("a.service", "b.service"), started=("c.mount",), failed=("a.service",)
     )
 
 
@@ -317,6 +327,20 @@ def test_switch_after_which_nothing_answers_breaks_the_machine() -> None:
     with pytest.raises(GenerationError, match="the machine is broken"):
         generations.activate(NEW, Verb.SWITCH)
     assert "no longer answers" in guest.condemned
+
+
+@pytest.mark.parametrize(
+    ("tells_restarts", "asks"), [(True, "systemctl show"), (False, "list-units")]
+)
+def test_each_unit_is_asked_only_where_restarts_are_told(
+    *, tells_restarts: bool, asks: str
+) -> None:
+    looks = {"==states==": LOOK.replace("units", "states") + "a.service loaded failed failed A\n"}
+    generations, guest = _generations({"bin/switch-to": 1, **looks, "==units==": LOOK})
+    outcome = generations.activate(NEW, Verb.TEST, tells_restarts=tells_restarts)
+    looked = [command for command in guest.commands if "/proc/uptime" in command]
+    assert [asks in command for command in looked] == [True, True]
+    assert outcome.unwell_before == (frozenset() if tells_restarts else {"a.service"})
 
 
 def test_condemned_machine_answers_no_more() -> None:

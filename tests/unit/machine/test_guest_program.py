@@ -1,8 +1,9 @@
-"""What is told to a program of the guest before its shell has begun is not lost."""
+"""What is told to a program of the guest, and what it says, is not lost."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -14,10 +15,14 @@ from pytest_nixos.machine import guest_program
 from pytest_nixos.machine.guest_program import GuestProgram
 from tests.support.local_transport import LocalTransport
 
-# Says that the unit has started, which it does a moment later.
+# Says that the unit has started, which it does a moment later. Of the words "$$" and "${...}" are
+# systemd's own, systemd.service(5).
 SYSTEMD_RUN = """#!/bin/bash
 while [ "$1" != -- ]; do shift; done
 shift
+shopt -s extglob
+set -- "${@//'${'+([a-zA-Z0-9_#%*\\/])'}'}"
+set -- "${@//'$$'/'$'}"
 setsid bash -c 'sleep 0.7; exec "$@"' bash "$@" >/dev/null 2>&1 </dev/null &
 echo $! >"$UNIT"
 """
@@ -43,9 +48,26 @@ def test_the_end_of_its_input_comes_before_it_listens(here: LocalTransport, give
         if given:
             assert program.write(given) == len(given)
         program.end_input()
-        printed, end_s = b"", time.monotonic() + LIMIT_S
-        while (part := program.read()) is not None:
-            printed += part.stdout
-            assert time.monotonic() < end_s, printed
+        assert said(program) == given + b"over\n"
 
-    assert printed == given + b"over\n"
+
+def said(program: GuestProgram) -> bytes:
+    printed, end_s = b"", time.monotonic() + LIMIT_S
+    while (part := program.read()) is not None:
+        printed += part.stdout
+        assert time.monotonic() < end_s, printed
+    return printed
+
+
+def test_dollars_are_the_shells_and_not_systemds(here: LocalTransport) -> None:
+    with GuestProgram(here, "x=5; echo ${x} $x $(($$ > 1)) '$$'") as program:
+        assert said(program) == b"5 5 1 $$\n"
+
+
+def test_what_comes_as_a_look_ends_is_not_lost(here: LocalTransport, tmp_path: Path) -> None:
+    # A busy machine, between what dd reads and what it writes.
+    slow = f'#!/bin/bash\n{shutil.which("dd")} "$@" >"$UNIT.$$"\nsleep 0.5\ncat "$UNIT.$$"\n'
+    (tmp_path / "dd").write_text(slow)
+    (tmp_path / "dd").chmod(0o755)
+    with GuestProgram(here, "sleep 0.8; echo first; sleep 0.8; echo second") as program:
+        assert said(program) == b"first\nsecond\n"

@@ -1,4 +1,5 @@
 import json
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -366,6 +367,34 @@ def test_generations_are_kept_by_their_delta(
         drv = flake(fake, cache=cache).instantiate_generation("web", backend="vm", delta=delta)
         assert drv == instantiated["derivation"]
     assert len(fake.evaluations()) == 2
+
+
+def test_two_threads_that_ask_for_a_generation_evaluate_it_once() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    @dataclass
+    class SlowNix(FakeNix):
+        def _eval(self, argv: Sequence[str], sink: LineSink | None) -> Completed:
+            begun.set()
+            assert go_on.wait(20)
+            return super()._eval(argv, sink)
+
+    fake = SlowNix(metadata=LOOSE)  # of which nothing is kept between runs
+    opened = flake(fake)
+    found: list[str] = []
+
+    def ask() -> None:
+        found.append(opened.instantiate_generation("web", backend="vm", delta="{ a = 1; }"))
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    threads[0].start()
+    assert begun.wait(20)
+    threads[1].start()
+    go_on.set()
+    for thread in threads:
+        thread.join(20)
+    assert found == [fake.host["derivation"]] * 2
+    assert len(fake.evaluations()) == 1
 
 
 def test_options_that_break_the_evaluation_are_found_and_named() -> None:

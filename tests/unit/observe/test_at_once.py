@@ -20,7 +20,7 @@ def probe(name: str, script: str) -> Probe[tuple[int, bytes]]:
 
 
 def many(script: str) -> list[Probe[tuple[int, bytes]]]:
-    return [probe(f"p{i}", script.replace("@", str(i))) for i in range(MANY)]
+    return [probe(f"p{i}", f"{script.replace('@', str(i))} # {i}") for i in range(MANY)]
 
 
 @pytest.fixture(params=[1, 4], ids=["one by one", "at once"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from pytest_nixos.errors import TransportError
@@ -41,6 +43,13 @@ def test_outputs_and_exit_statuses_stay_apart() -> None:
     assert outputs["stdin"] == ProbeOutput(stdout=b"", exit_status=0)
     assert outputs["comment"].text == "kept\n"
     assert outputs["last"].text == "unset\n"
+
+
+def test_what_two_probes_ask_in_the_same_words_is_run_once(tmp_path: Path) -> None:
+    script = f"echo once >>{tmp_path}/ran; cat {tmp_path}/ran"
+    outputs = collect(here, [probe("a", script), probe("other", "echo 2"), probe("b", script)])
+    assert outputs["a"].text == outputs["b"].text == "once\n"
+    assert outputs["other"].text == "2\n"
 
 
 def test_an_answer_that_ends_early_names_the_probe() -> None:

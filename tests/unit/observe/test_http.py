@@ -17,6 +17,7 @@ from pytest_nixos.machine.command import CommandResult
 from pytest_nixos.observe.base import ProbeOutput, RunCommand, observe
 from pytest_nixos.observe.http import HttpRequest
 from pytest_nixos.observe.http import http as http_probe
+from tests.unit.observe.here import here
 
 
 class Answers(http.server.BaseHTTPRequestHandler):
@@ -91,9 +92,9 @@ def test_status_headers_and_body(guest: RunCommand, base: str) -> None:
 
 
 def test_a_body_can_be_sent(guest: RunCommand, base: str) -> None:
-    request = HttpRequest(url=f"{base}/", method="POST", body='it\'s $(id) "x"')
+    request = HttpRequest(url=f"{base}/", method="POST", body='it\'s $(id)\n\t\\n "x"')
     (answer,) = observe(guest, http_probe([request]))
-    assert (answer.status, answer.text) == (201, '"x" )di($ s\'ti')
+    assert (answer.status, answer.text) == (201, '"x" n\\\t\n)di($ s\'ti')
 
 
 def test_nobody_listens(guest: RunCommand) -> None:
@@ -116,6 +117,39 @@ def test_a_long_body_is_cut(guest: RunCommand, base: str) -> None:
     (answer,) = observe(guest, http_probe([f"{base}/long"], limit_bytes=5000))
     assert answer.status == 200
     assert 4000 < len(answer.body) < 5000
+
+
+def test_an_answer_that_is_too_long_takes_no_room_of_others(guest: RunCommand, base: str) -> None:
+    urls = [f"{base}/missing", f"{base}/long", f"{base}/api/version"]
+    missing, long, good = observe(guest, http_probe(urls, limit_bytes=5000))
+    assert (missing.status, long.status, good.status) == (404, 200, 200)
+    assert 4000 < len(long.body) < 5000
+    assert good.text == '{"version": "0.1"}'
+
+
+def test_one_that_fails_is_told_between_others(guest: RunCommand, base: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        closed = f"http://127.0.0.1:{server.getsockname()[1]}/"
+    urls = [f"{base}/api/version", closed, f"{base}/binary?a=b", closed]
+    first, refused, second, last = observe(guest, http_probe(urls))
+    assert (first.text, second.body) == ('{"version": "0.1"}', b"\x00binary\nHTTP/1.1 500 no")
+    assert refused.status is last.status is None
+    assert refused.failure and last.failure
+
+
+def test_one_curl_asks_for_all_and_others_cannot_read_the_mark(base: str, tmp_path: Path) -> None:
+    curl, told = shutil.which("curl"), tmp_path / "told"
+    if curl is None:
+        pytest.skip("this machine has no curl")
+    script = tmp_path / "curl"
+    script.write_text(f'#!/bin/bash\nprintf "%s\\n" "$*" >>{told}\nexec {curl} "$@"\n')
+    script.chmod(0o755)
+    answers = observe(
+        lambda command: here(f"PATH={tmp_path}:$PATH\n{command}"),
+        http_probe([f"{base}/api/version"] * 3),
+    )
+    assert [answer.text for answer in answers] == ['{"version": "0.1"}'] * 3
+    assert told.read_text() == "--config -\n"
 
 
 def test_an_answer_after_a_provisional_one_counts() -> None:

@@ -42,6 +42,11 @@ class Guest:
             f"*--unit={unit}) printf '%s\\n' {shlex.quote(_entry(text))};;\n"
             for unit, text in self.said.items()
         )
+        lively = [
+            f"{u} loaded active running it"
+            for u, s in self.states.items()
+            if u.endswith(".service") and "ActiveState=inactive" not in s
+        ]
         failed = "\n".join(u for u, s in self.states.items() if "ActiveState=failed" in s)
         return f"""
 timeout() {{ shift; "$@"; }}
@@ -49,6 +54,7 @@ journalctl() {{ case "$*" in {journals} *) ;; esac; }}
 systemctl() {{
   case "$*" in
     *state=failed*) printf '%s\\n' {shlex.quote(failed)};;
+    *type=service*) printf '%s\\n' {shlex.join(lively)};;
     *list-jobs*) printf %s {shlex.quote(self.jobs)};;
     *show*) while [ $# -gt 0 ]; do case "$1" in {shown} esac; shift; done;;
   esac
@@ -124,7 +130,11 @@ def test_a_unit_that_runs_needs_nothing_whatever_it_said() -> None:
 
 def test_what_is_queued_behind_the_internet_alone_is_not_judged() -> None:
     jobs = "1 pull.service start running\n2 next.service start waiting\n"
-    states = {"pull.service": STARTING, "next.service": IDLE, "slow.service": STARTING}
+    states = {
+        "pull.service": f"{STARTING} Job=1",
+        "next.service": f"{IDLE} Job=2",
+        "slow.service": f"{STARTING} Job=3",
+    }
     guest = Guest(states=states, said={"pull.service": SAID}, jobs=jobs)
     needs = needs_of(guest)
 
@@ -145,3 +155,7 @@ def test_a_service_in_a_restart_loop_is_known_whatever_the_moment_shows() -> Non
     ):
         guest = Guest(states={"agent.service": state}, said={"agent.service": SAID})
         assert set(needs_of(guest, unit("agent.service")).all()) == {"agent.service"}
+
+    over = "ActiveState=inactive SubState=dead Result=success NRestarts=40"
+    guest = Guest(states={"agent.service": over}, said={"agent.service": SAID})
+    assert not needs_of(guest, unit("agent.service")).all(), "its last start has ended well"

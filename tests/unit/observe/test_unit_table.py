@@ -31,7 +31,7 @@ echo '{"type":"a(ssssssouso)","data":[[["gone.timer","gone.timer","not-found","i
 '["there.timer","[\\\\"gone.service\\\\",\\\\"gone.service\\\\",\\\\"not-found\\\\",\\\\"inactive\\\\",\\\\"dead\\\\",","loaded","active","waiting","","/x",0,"","/"]]]}'
 """
 IDLE: list[Probe[object]] = [
-    Probe(name=f"idle{i}", script="true", parse=lambda output: output.text) for i in range(6)
+    Probe(name=f"idle{i}", script=f"true {i}", parse=lambda output: output.text) for i in range(6)
 ]
 
 

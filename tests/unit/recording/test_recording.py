@@ -128,7 +128,7 @@ def outputs(host: HostConfig, control: Control, stdout: bytes) -> Mapping[str, O
     assert control.observed is not None
     kind = control.observed.kind
     raw = {kind: ProbeOutput(stdout=stdout, exit_status=0, mark="0f" * 8)}
-    kept, _ = recorded_outputs([control], host, redacted_host(host), raw)
+    kept, _ = recorded_outputs([control], host, redacted_host(host), raw, BackendName.VM)
     return kept
 
 
@@ -160,7 +160,7 @@ def test_another_script_is_not_read(host: HostConfig) -> None:
 def test_what_is_too_large_is_left_out_and_not_judged(host: HostConfig) -> None:
     assert SYSCTL.observed is not None
     raw = {SYSCTL.observed.kind: ProbeOutput(stdout=b"x" * (9 << 20), exit_status=0)}
-    kept, left_out = recorded_outputs([SYSCTL], host, host, raw)
+    kept, left_out = recorded_outputs([SYSCTL], host, host, raw, BackendName.VM)
     assert kept == {}
     file = ObservedFile(observed_on=dt.date(2026, 1, 2), left_out=left_out)
     with pytest.raises(NotRecorded, match="larger than 8 MiB"):

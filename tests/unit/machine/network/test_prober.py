@@ -8,6 +8,7 @@ import struct
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface
@@ -45,6 +46,7 @@ class SmallGuest:
 
     def __init__(self, run_dir: Path) -> None:
         self.resets: list[int] = []
+        self.asked: list[tuple[str, int]] = []
         self.delay_s = 0.0
         self._seen: set[int] = set()
         self._in, self._out = (socket.socket(socket.AF_UNIX) for _ in range(2))
@@ -77,6 +79,8 @@ class SmallGuest:
                             self._hearer.sendall(struct.pack("!I", len(answer)) + answer)
 
     def _answers(self, frame: Frame | None) -> Iterator[bytes]:
+        if isinstance(frame, Segment | UdpDatagram):
+            self.asked.append((type(frame).__name__, frame.destination_port))
         if isinstance(frame, ArpMessage) and frame.target == GUEST:
             yield arp_request(MAC, GUEST, frame.sender)
             yield arp_reply(MAC, GUEST, frame.sender_mac, frame.sender)
@@ -280,3 +284,49 @@ def test_a_survey_tries_every_port_once_and_patient_ones_again(
     assert (view.interface, view.family) == ("eth0", "ip")
     assert view.udp == {OPEN[0]: PortState.OPEN, CLOSED[0]: PortState.CLOSED}
     assert not view.answers_ping
+
+
+def test_silence_is_waited_for_once_for_all_kinds_of_probes(
+    run_dir: Path, guest: SmallGuest
+) -> None:
+    (outer,) = parse_outer(LISTING.replace("10.233.0.2/24", f"{GUEST}/24").replace("inet6", "none"))
+    silent_tcp, silent_udp = ("Segment", 59), ("UdpDatagram", 45)
+    wanted = Survey(tcp=[59], patient_tcp=[59], udp=[45])
+    (view,) = prober(run_dir).survey(wanted, outer, deadline=Deadline.after(20))
+    assert (view.tcp, view.udp) == ({59: PortState.FILTERED}, {45: PortState.FILTERED})
+    assert guest.asked == [silent_tcp, *[silent_tcp, silent_udp] * 3]
+
+
+class Patient:
+    """A wire whose guest answers its oldest question whenever it is listened to."""
+
+    def __init__(self) -> None:
+        self.most_under_way = 0
+        self._under_way: deque[bytes] = deque()
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[Patient]:
+        yield self
+
+    def send(self, frames: list[bytes], *, deadline: Deadline) -> None:
+        self._under_way.extend(frames)
+        self.most_under_way = max(self.most_under_way, len(self._under_way))
+
+    def frames(self, *, limit_s: float) -> Iterator[bytes]:
+        while self._under_way:
+            frame = parse_frame(self._under_way.popleft())
+            if isinstance(frame, ArpMessage):
+                yield arp_reply(MAC, GUEST, frame.sender_mac, frame.sender)
+                return
+
+    def close(self) -> None: ...
+
+
+def test_the_guest_has_the_next_probes_while_it_judges_some_and_never_more_than_it_can_hold() -> (
+    None
+):
+    wire = Patient()
+    stranger = FrameProber(wire, turn_s=0.0)
+    stranger.probe_tcp(range(1, 1000), deadline=Deadline.after(20))
+    ring = 256
+    assert ring / 2 + 1 < wire.most_under_way <= ring

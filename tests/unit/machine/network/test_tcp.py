@@ -99,7 +99,7 @@ class Shouting:
 
 def neighbour(wire: Shouting) -> Neighbour:
     made = Neighbour(wire, guest=GUEST, stranger=STRANGER)
-    for _ in made.frames_until_fence(Deadline.after(5)):
+    for _ in made.frames_until(made.send_fence(Deadline.after(5)), Deadline.after(5)):
         pass
     return made
 

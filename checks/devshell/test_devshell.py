@@ -8,10 +8,14 @@ home directory of its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_nixos import DevShell, Evidence, Flake, NixosError, ShellVisit, not_applicable
+from pytest_nixos import Evidence, Flake, NixosError, not_applicable
+
+if TYPE_CHECKING:
+    from pytest_nixos import DevShell, ShellVisit
 
 _SHOWN = 20
 _LISTS = (
@@ -21,7 +25,7 @@ _LISTS = (
 # Nix keeps these as the user has them, and stdenv's own.
 _NOT_SET = ("NIX_", "HOME", "TERM", "SHELL", "TMP", "TEMP", "USER", "LOGNAME", "DISPLAY", "PWD")
 
-Enter = Callable[[str], ShellVisit]
+Enter = Callable[[str], "ShellVisit"]
 
 
 @pytest.fixture(scope="module")

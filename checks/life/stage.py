@@ -6,12 +6,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_nixos import Generations, Links, Machine, SwitchOutcome, Verb
+from pytest_nixos import Verb
 
 from .changes import DATA, LOOK, Change, base_module, look_at, module
+
+if TYPE_CHECKING:
+    from pytest_nixos import Generations, Links, Machine, SwitchOutcome
 
 __all__ = ["Cell", "Stage", "base_stage"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,7 +12,6 @@ from pytest_nixos import (
     BootsFrom,
     Evidence,
     SwitchEnd,
-    SwitchOutcome,
     Verb,
     not_applicable,
 )
@@ -25,6 +25,9 @@ from .changes import (
     not_as_before,
 )
 from .stage import Stage, base_stage  # noqa: F401 - a fixture
+
+if TYPE_CHECKING:
+    from pytest_nixos import SwitchOutcome
 
 pytestmark = [
     pytest.mark.nixos_destructive,

@@ -6,7 +6,7 @@ import contextlib
 
 import pytest
 
-from pytest_nixos import BootsFrom, Evidence, Faults, not_applicable
+from pytest_nixos import BootsFrom, Evidence, not_applicable
 
 from .stage import Stage, base_stage  # noqa: F401 - a fixture
 
@@ -25,6 +25,8 @@ def test_switch_with_a_full_boot_partition(stage: Stage, nixos_evidence: Evidenc
     places = [p for p in _PLACES if stage.machine.run(f"mountpoint -q {p}").succeeded]
     if not places:
         not_applicable("the boot loader's files lie on the root file system")
+    from pytest_nixos import Faults
+
     life = stage.reset()
     new = stage.build({"etc": "new"})
     faults = Faults(stage.machine)

@@ -4,12 +4,17 @@ is there.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from pytest_nixos import Evidence, PowerOutcome, poll
+from pytest_nixos import Evidence, poll
 
 from .changes import BEGUN, SLOW, not_as_before
 from .stage import Stage, base_stage  # noqa: F401 - a fixture
+
+if TYPE_CHECKING:
+    from pytest_nixos import PowerOutcome
 
 pytestmark = [
     pytest.mark.nixos_destructive,

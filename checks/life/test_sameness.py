@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_nixos import Evidence, against_fresh_boot
+from pytest_nixos import Evidence
 
 from .changes import EVERYTHING
 from .stage import Stage, base_stage  # noqa: F401 - a fixture
@@ -19,6 +19,8 @@ _MOST_TOLD = 10
 
 @pytest.mark.nixos_control("RBK-022")
 def test_switched_equals_freshly_booted(stage: Stage, nixos_evidence: Evidence) -> None:
+    from pytest_nixos import against_fresh_boot
+
     life = stage.reset()
     life.switch(stage.build(EVERYTHING.values))
     stage.tell("comparing what was switched to with a boot of it")

@@ -7,18 +7,21 @@ once. The matrix is walked once per host; each control judges a part of it.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from pytest_nixos import (
     Evidence,
     HostConfig,
-    Links,
-    SwitchOutcome,
     Verb,
 )
 
 from .changes import CHANGES, Change, everything, not_as_before
 from .stage import Cell, Stage, base_stage  # noqa: F401 - a fixture
+
+if TYPE_CHECKING:
+    from pytest_nixos import Links, SwitchOutcome
 
 pytestmark = [
     pytest.mark.nixos_destructive,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,6 +47,8 @@ def test_the_template_builds(
 
 def _problem(archive: Path) -> str | None:
     """Say what is wrong with a template, ``None`` if it can be unpacked and has an init."""
+    import tarfile
+
     try:
         with tarfile.open(archive) as content:
             for member in content:

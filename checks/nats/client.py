@@ -10,12 +10,14 @@ import contextlib
 import json
 import re
 import socket
-import ssl
 import uuid
 from collections.abc import Iterator, Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pytest_nixos import Deadline
+
+if TYPE_CHECKING:
+    import ssl
 
 Json = Any
 
@@ -139,6 +141,8 @@ class NatsClient:
 
 def _strangers_tls() -> ssl.SSLContext:
     """Speak TLS without proving who the server is, and without a certificate of our own."""
+    import ssl
+
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

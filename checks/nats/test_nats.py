@@ -10,12 +10,11 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_nixos import (
-    Cluster,
     Deadline,
     Evidence,
     Flake,
@@ -28,6 +27,9 @@ from pytest_nixos import (
 
 from .client import NatsClient, NatsError
 from .members import credentials, members, monitor_port
+
+if TYPE_CHECKING:
+    from pytest_nixos import Cluster
 
 _FORMED_S = 45.0
 _MESSAGE_S = 10.0

@@ -9,19 +9,21 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_nixos import (
     Evidence,
-    Generations,
     HostConfig,
     Machine,
-    SwitchOutcome,
     not_applicable,
 )
 
 from .failed import FailedUnit, failed_units, newly_failed, parted
+
+if TYPE_CHECKING:
+    from pytest_nixos import Generations, SwitchOutcome
 
 _FILE = "/etc/pytest-nixos-generation"
 _UNIT = "pytest-nixos-generation.service"

@@ -4,9 +4,14 @@ boot.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from pytest_nixos import Evidence, UpgradeOutcome, not_applicable
+from pytest_nixos import Evidence, not_applicable
+
+if TYPE_CHECKING:
+    from pytest_nixos import UpgradeOutcome
 
 
 @pytest.mark.nixos_control("UPG-001")

@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from pytest_nixos import HostConfig, Machine, Secret, TestSecrets
+from pytest_nixos import HostConfig, Machine, Secret
+
+if TYPE_CHECKING:
+    from pytest_nixos import TestSecrets
 
 __all__ = ["leaks", "searched"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,7 +14,6 @@ from pytest_nixos import (
     Machine,
     Observations,
     Secret,
-    TestSecrets,
     not_applicable,
     observe,
 )
@@ -21,6 +21,9 @@ from pytest_nixos import (
 from .leaks import leaks, searched
 from .missing import Lacking, lacking_of
 from .on_disk import declared, differences, generation_of, look, subject_name
+
+if TYPE_CHECKING:
+    from pytest_nixos import TestSecrets
 
 _SWITCH_LIMIT_S = 180.0
 _STARTED = (

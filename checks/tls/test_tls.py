@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_nixos import (
-    Cluster,
     Deadline,
     Evidence,
     HostConfig,
@@ -19,6 +18,9 @@ from pytest_nixos import (
 )
 
 from .stranger import nats_answer
+
+if TYPE_CHECKING:
+    from pytest_nixos import Cluster
 
 _INTERFACE = "eth0"
 _LISTENING_S = 30.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pexpect
 import pytest
 
 from pytest_nixos import Evidence, HostConfig, Machine, NixosError, not_applicable
@@ -39,6 +38,8 @@ def test_members_of_wheel_become_root_by_doas(
 
 
 def _judge(program: str, host: HostConfig, machine: Machine, evidence: Evidence) -> None:
+    import pexpect
+
     people = [u for u in host.users.values() if u.is_normal and u.enabled]
     wheel = sorted(u.name for u in people if "wheel" in (u.group, *u.extra_groups))[:_MOST_TRIED]
     if not wheel:

@@ -9,8 +9,8 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
     from pytest_nixos.generations.announced import Announced
     from pytest_nixos.generations.bridge import StoreBridge
     from pytest_nixos.generations.generations import Generations
-    from pytest_nixos.generations.links import Generation, Links, Verb
-    from pytest_nixos.generations.outcome import PowerOutcome, SwitchEnd, SwitchOutcome
+    from pytest_nixos.generations.links import Generation, Links
+    from pytest_nixos.generations.outcome import PowerOutcome, SwitchOutcome
     from pytest_nixos.generations.sameness import Difference, against_fresh_boot
     from pytest_nixos.generations.sources import (
         Delta,
@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
         StorePath,
     )
     from pytest_nixos.generations.units import UnitChanges
+    from pytest_nixos.generations.verb import SwitchEnd, Verb
 
 __all__ = [
     "Announced",
@@ -57,10 +58,10 @@ _HOME = {
     "Specialisation": "sources",
     "StoreBridge": "bridge",
     "StorePath": "sources",
-    "SwitchEnd": "outcome",
+    "SwitchEnd": "verb",
     "SwitchOutcome": "outcome",
     "UnitChanges": "units",
-    "Verb": "links",
+    "Verb": "verb",
     "against_fresh_boot": "sameness",
 }
 

@@ -26,13 +26,13 @@ from pytest_nixos.generations.links import (
     Generation,
     Links,
     Moment,
-    Verb,
 )
 from pytest_nixos.generations.outcome import PowerOutcome, SwitchOutcome
 from pytest_nixos.generations.sources import Source, Specialisation, StorePath, as_source
 from pytest_nixos.generations.span import Span
 from pytest_nixos.generations.units import UnitChanges
 from pytest_nixos.generations.unwell import broken_before, unwell_before
+from pytest_nixos.generations.verb import Verb
 from pytest_nixos.machine.base import Machine
 from pytest_nixos.machine.capabilities import BootsFrom
 from pytest_nixos.observe.boot_menu import BOOT_MENU

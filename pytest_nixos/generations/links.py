@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Self
 
 from pytest_nixos.generations.units import STATE_QUERY, UNIT_QUERY, parse_states, parse_units
+from pytest_nixos.generations.verb import Verb
 from pytest_nixos.observe.boot_menu import BOOT_MENU
 from pytest_nixos.observe.generation import PROFILE, SHOW_ROLES, Roles
 from pytest_nixos.observe.unit import UnitState
@@ -23,7 +23,6 @@ __all__ = [
     "Generation",
     "Links",
     "Moment",
-    "Verb",
 ]
 
 _UNITS_MARK = "==units=="
@@ -58,15 +57,6 @@ for link in {PROFILE}-*-link; do
   printf '%s\\t%s\\t%s\\t%s\\t%s\\n' "${{link#{PROFILE}-}}" "$path" "$(stat -c %Y "$link")" "$kernel" "$release"
 done
 """
-
-
-class Verb(enum.Enum):
-    """Actions of ``switch-to-configuration``."""
-
-    SWITCH = "switch"
-    BOOT = "boot"
-    TEST = "test"
-    DRY_ACTIVATE = "dry-activate"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,16 +4,16 @@ meanwhile.
 
 from __future__ import annotations
 
-import enum
 import re
 from dataclasses import dataclass, field
 
 from pytest_nixos.generations.announced import Announced
-from pytest_nixos.generations.links import Links, Verb
+from pytest_nixos.generations.links import Links
 from pytest_nixos.generations.units import UnitChanges
+from pytest_nixos.generations.verb import SwitchEnd, Verb
 from pytest_nixos.observe.activation import parse_activation
 
-__all__ = ["PowerOutcome", "SwitchEnd", "SwitchOutcome"]
+__all__ = ["PowerOutcome", "SwitchOutcome"]
 
 _MEANINGS = {
     0: "done",
@@ -29,21 +29,6 @@ _MEANINGS = {
 _REFUSED = re.compile(r"^Pre-switch check(?:s failed$| '[^']*' failed$)", re.MULTILINE)
 _CHECKING = re.compile(r"^Checking switch inhibitors\.\.\.")
 _MOST_QUOTED = 12
-
-
-class SwitchEnd(enum.Enum):
-    """How ``switch-to-configuration`` ended, by its exit status; of several failures the last
-    one wins.
-    """
-
-    DONE = 0
-    NOT_BEGUN = 1
-    ACTIVATION_FAILED = 2
-    RELOAD_FAILED = 3
-    UNITS_FAILED = 4
-    REBOOT_NEEDED = 100
-    REFUSED = -2
-    OTHER = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

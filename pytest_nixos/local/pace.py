@@ -23,9 +23,11 @@ from typing import Self
 __all__ = ["Pace", "Pacer", "Pressure", "PressureMark", "measure_pace"]
 
 # What the work takes on an idle core of 2020 (3 GHz, CPython 3.11).
-_PLANNED_S = 0.05
-_STEPS = 600_000
+_PLANNED_S = 0.02
+_STEPS = 240_000
 _TRIES = 3
+# Share of the time for which work had a processor that nobody else wanted.
+_UNDISTURBED = 0.95
 # Below it is the difference between two processors, and not worth a word; above it waiting would
 # have no end.
 _LEAST = 1.5
@@ -61,15 +63,18 @@ class Pace:
 
 
 def measure_pace(work: Callable[[], object] | None = None) -> Pace:
-    """Time a fixed piece of work: once where it takes as long as planned, some 50 ms; three times
-    where it takes longer, which a moment's neighbour may have done.
+    """Time a fixed piece of work, some 20 ms: once where it takes as long as planned, or where it
+    had a processor all the while; three times where it waited for one, for which a moment's
+    neighbour may be the reason.
 
-    :param work: another piece of work that is planned to take 50 ms.
+    :param work: another piece of work that is planned to take 20 ms.
     """
-    first_s = _timed(work or _work)
+    first_s, had_s = _timed(work or _work)
     if _factor(first_s) < _LEAST:
         return Pace()
-    taken_s = (first_s, *(_timed(work or _work) for _ in range(_TRIES - 1)))
+    if had_s >= first_s * _UNDISTURBED:
+        return Pace(factor=_factor(first_s))
+    taken_s = (first_s, *(_timed(work or _work)[0] for _ in range(_TRIES - 1)))
     factor = _factor(sorted(taken_s)[_TRIES // 2])
     return Pace(factor=factor) if factor >= _LEAST else Pace()
 
@@ -78,10 +83,11 @@ def _factor(taken_s: float) -> float:
     return round(min(_MOST, taken_s / _PLANNED_S), 1)
 
 
-def _timed(work: Callable[[], object]) -> float:
-    started_s = time.perf_counter()
+def _timed(work: Callable[[], object]) -> tuple[float, float]:
+    """Return how long it took, and how much of that it had a processor."""
+    had_s, started_s = time.thread_time(), time.perf_counter()
     work()
-    return time.perf_counter() - started_s
+    return time.perf_counter() - started_s, time.thread_time() - had_s
 
 
 def _work() -> int:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import BrokenMachineError, MachineError
@@ -22,15 +22,16 @@ from pytest_nixos.machine.command import (
 )
 from pytest_nixos.machine.console import Console
 from pytest_nixos.machine.files import GuestFiles
-from pytest_nixos.machine.login.by_password import LoginTerminal, password_login
-from pytest_nixos.machine.login.by_ssh import ssh_login
-from pytest_nixos.machine.login.ssh_login import SshUser
 from pytest_nixos.machine.pct import Pct
 from pytest_nixos.machine.picture import Picture
 from pytest_nixos.machine.survey import Survey, Surveyable, View
 from pytest_nixos.machine.terminal import attach
 from pytest_nixos.machine.user_session import UserSession
 from pytest_nixos.nix.host_facts import HostConfig
+
+if TYPE_CHECKING:
+    from pytest_nixos.machine.login.by_password import LoginTerminal
+    from pytest_nixos.machine.login.ssh_login import SshUser
 
 __all__ = [
     "Backend",
@@ -291,6 +292,8 @@ class Machine:
         :raises LoginRefused: if the user is not let in.
         :raises MachineError: if the machine is a live host, has no such user, or no login program.
         """
+        from pytest_nixos.machine.login.by_password import password_login
+
         return password_login(self, user)
 
     def ssh_login(self, user: str, *, port: int | None = None) -> AbstractContextManager[SshUser]:
@@ -306,6 +309,8 @@ class Machine:
         :raises MachineError: if the machine cannot be reached from outside, is a live host, or has
             no such user or no sshd.
         """
+        from pytest_nixos.machine.login.by_ssh import ssh_login
+
         return ssh_login(self, user, port=port)
 
     def screenshot(self, file: Path) -> None:

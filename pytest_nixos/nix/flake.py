@@ -11,13 +11,11 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_nixos.errors import EvalError, NixosError, Unanswerable
 from pytest_nixos.nix import argv
 from pytest_nixos.nix.asked_once import AskedOnce
-from pytest_nixos.nix.dev_shell import DevShell, ShellVisit
-from pytest_nixos.nix.dev_shell_visit import DirenvVisit, enter_shell, enter_with_direnv
 from pytest_nixos.nix.evaluate import (
     CONFIGURATIONS,
     Asked,
@@ -45,9 +43,13 @@ from pytest_nixos.nix.host_facts import HostConfig, parse_host_config
 from pytest_nixos.nix.kept import Kept
 from pytest_nixos.nix.log import ProgressSink
 from pytest_nixos.nix.metadata import subfolder
-from pytest_nixos.nix.rebuild import Rebuild, rebuild
 from pytest_nixos.nix.refs import FileRef, FlakeRef, HomesRef, HostRef, NixosTestRef
 from pytest_nixos.nix.store import Nix
+
+if TYPE_CHECKING:
+    from pytest_nixos.nix.dev_shell import DevShell, ShellVisit
+    from pytest_nixos.nix.dev_shell_visit import DirenvVisit
+    from pytest_nixos.nix.rebuild import Rebuild
 
 __all__ = ["Flake", "FlakeHost", "Flakes", "UnreadableDocument"]
 
@@ -340,6 +342,8 @@ class Flake:
 
         :param derivation: store path of a derivation that has been built.
         """
+        from pytest_nixos.nix.rebuild import rebuild
+
         return rebuild(self.nix, derivation, self._rebuilt)
 
     # Its other outputs.
@@ -373,6 +377,8 @@ class Flake:
         if key not in self._shells:
             expression = dev_shells_expression({"system": system, "shell": name})
             document = self._of_output("devShells", expression, about=f"devShells.{system}.{name}")
+            from pytest_nixos.nix.dev_shell import DevShell
+
             self._shells[key] = DevShell.parse(system, name, document)
         return self._shells[key]
 
@@ -384,6 +390,8 @@ class Flake:
         """
         key = (system, name, pure)
         if key not in self._visits:
+            from pytest_nixos.nix.dev_shell_visit import enter_shell
+
             self._visits[key] = enter_shell(
                 self.nix.settings,
                 self.ref,
@@ -404,6 +412,8 @@ class Flake:
         """Let direnv load ``.envrc`` in a copy of the flake, and look for what it keeps from
         being collected.
         """
+        from pytest_nixos.nix.dev_shell_visit import enter_with_direnv
+
         return enter_with_direnv(self.nix, root=self.root, below=subfolder(self.metadata))
 
     def _of_hosts(self, name: str, expression: str) -> Json:

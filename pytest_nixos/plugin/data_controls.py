@@ -8,6 +8,7 @@ import datetime as dt
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,21 +19,22 @@ from pytest_nixos.nix.file_hosts import FileHosts
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.observe.store import Observations
 from pytest_nixos.plugin import collect
-from pytest_nixos.plugin.closure import scan_host
 from pytest_nixos.plugin.first_look import first_look
 from pytest_nixos.plugin.host_failure import refuse_failed, shown_once
 from pytest_nixos.plugin.not_applicable import not_applicable
 from pytest_nixos.plugin.replay import recorded_observations
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.plugin.stash import PROGRESS, SESSION
-from pytest_nixos.recording.notes import HostNotes
-from pytest_nixos.recording.observed import Recorded
 from pytest_nixos.standards.applicability import looks_at_machine
 from pytest_nixos.standards.flake_files import FlakeFiles, StoreScan, flake_directory, read_flake
 from pytest_nixos.standards.judge import Verdict, judge
 from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.look import closure_observation, host_observations
 from pytest_nixos.standards.model import Control
+
+if TYPE_CHECKING:
+    from pytest_nixos.recording.notes import HostNotes
+    from pytest_nixos.recording.observed import Recorded
 
 __all__ = ["needs_machine"]
 
@@ -57,6 +59,8 @@ def nixos_closure_scan(request: pytest.FixtureRequest, _nixos_host: str) -> Stor
     entry = session.entry(_nixos_host)
     if session.recording is not None:
         not_applicable("a replay has no closure to scan")
+    from pytest_nixos.plugin.closure import scan_host
+
     with shown_once(entry):
         flake = None
         with suppress(Unanswerable):  # a host that was prepared without its flake

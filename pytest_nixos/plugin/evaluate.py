@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pytest_nixos.generations.upgrade_stage import Stage
 from pytest_nixos.local.process import SubprocessRunner
@@ -20,13 +21,14 @@ from pytest_nixos.nix.store import Nix
 from pytest_nixos.plugin.declared_options import DisksUse, NetworkUse, SnapshotUse
 from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.session import HostEntry, NixosSession
-from pytest_nixos.recording.files import try_new
-from pytest_nixos.recording.recording import RecordedFlakes, Recording
 from pytest_nixos.standards.decides import where_paths
 from pytest_nixos.standards.load import load_catalogue, option_paths
 from pytest_nixos.standards.model import Control
 from pytest_nixos.standards.profile import load_profiles, select_controls
 from pytest_nixos.standards.waivers import load_waivers
+
+if TYPE_CHECKING:
+    from pytest_nixos.recording.recording import Recording
 
 __all__ = ["FURTHER_OPTIONS", "flakes_of", "open_session"]
 
@@ -61,8 +63,10 @@ def open_session(
     controls = select_controls(settings.profiles, profiles, catalogue)
     waivers = load_waivers(settings.waivers, catalogue.controls) if settings.waivers else ()
     if settings.record is not None:
+        from pytest_nixos.recording.files import try_new
+
         try_new(settings.record)
-    recording = flakes.recording if isinstance(flakes, RecordedFlakes) else None
+    recording = _recording(settings, flakes)
     if recording is not None:
         refs, named = tuple(recording.refs.values()), set(recording.refs.values())
     elif isinstance(flakes, PreparedFlakes):
@@ -114,6 +118,8 @@ def flakes_of(settings: Settings) -> Flakes:
         plain_files=any(secret.is_plain_file for secret in settings.secrets),
     )
     if settings.replay is not None:
+        from pytest_nixos.recording.recording import RecordedFlakes, Recording
+
         return RecordedFlakes(nix, instrumentation, Recording.open(settings.replay))
     if settings.prepared:
         hosts = tuple(map(read_prepared, settings.prepared))
@@ -133,6 +139,15 @@ def _entries(refs: Sequence[HostRef], settings: Settings) -> list[HostEntry]:
             ref = new if stage is Stage.NEW else old
             entries.append(HostEntry(key=stage.of(key), ref=ref, subject=key, stage=stage))
     return entries
+
+
+def _recording(settings: Settings, flakes: Flakes) -> Recording | None:
+    if settings.replay is None:
+        return None
+    from pytest_nixos.recording.recording import RecordedFlakes
+
+    assert isinstance(flakes, RecordedFlakes)
+    return flakes.recording
 
 
 def _recorded_entries(recording: Recording) -> list[HostEntry]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.plugin.stash import SESSION
-from pytest_nixos.recording.files import folder_of, write_file
-from pytest_nixos.recording.notes import HostNotes
-from pytest_nixos.recording.recording import OBSERVED
+
+if TYPE_CHECKING:
+    from pytest_nixos.recording.notes import HostNotes
 
 __all__: list[str] = []
 
@@ -26,6 +27,10 @@ def _nixos_notes(
     if directory is None:
         yield None
         return
+    from pytest_nixos.recording.files import folder_of, write_file
+    from pytest_nixos.recording.notes import HostNotes
+    from pytest_nixos.recording.recording import OBSERVED
+
     notes = HostNotes(
         nixos_host_config,
         session.backend_name(_nixos_host),

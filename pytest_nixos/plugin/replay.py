@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
@@ -17,10 +17,13 @@ from pytest_nixos.plugin.host_failure import shown_once
 from pytest_nixos.plugin.not_applicable import not_applicable
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.plugin.stash import EVIDENCE, SESSION
-from pytest_nixos.recording.observed import NotRecorded, Recorded, refuse_unrecorded
-from pytest_nixos.recording.recording import RecordedFindings, Recording
+from pytest_nixos.recording.not_recorded import NotRecorded
 from pytest_nixos.standards.model import Control
 from pytest_nixos.subject import MACHINE
+
+if TYPE_CHECKING:
+    from pytest_nixos.recording.observed import Recorded
+    from pytest_nixos.recording.recording import RecordedFindings, Recording
 
 __all__ = [
     "REPLAYED",
@@ -34,7 +37,7 @@ __all__ = [
 
 #: Name of the attachment by which a finding says that it was not judged again.
 REPLAYED = "replayed"
-_FINDINGS = pytest.StashKey[dict[str, RecordedFindings]]()
+_FINDINGS: pytest.StashKey[dict[str, RecordedFindings]] = pytest.StashKey()
 
 
 class ReplayedCheck(pytest.Item):
@@ -156,6 +159,8 @@ def recorded_observations(recorded: Recorded, control: Control) -> Mapping[str, 
 
     :raises NotRecorded: if the recording cannot show it what it reads.
     """
+    from pytest_nixos.recording.observed import refuse_unrecorded
+
     refuse_unrecorded(recorded, control)
     return recorded.of(control)
 

@@ -4,6 +4,7 @@ workers.
 
 from __future__ import annotations
 
+import gc
 import signal
 import threading
 from collections.abc import Generator, Sequence
@@ -125,6 +126,9 @@ class RunHooks:
             config.stash[NEXT_FRESH] = NextFresh.of(
                 config.stash[SESSION], progress=config.stash[PROGRESS], config=config
             )
+        # Modules and the catalogue stay until the end, and no test has run: the collector, which
+        # pytest calls again when it ends, need not walk through them each time.
+        gc.freeze()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collect_directory(

@@ -16,6 +16,7 @@ from pytest_nixos.errors import NixosError
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.observe.base import Probe, ProbeOutput, read
 from pytest_nixos.recording.model import Alteration, Closure, FlakeSeen, ObservedFile, Output
+from pytest_nixos.recording.not_recorded import NotRecorded
 from pytest_nixos.secrets.redact import redact_json, redact_texts
 from pytest_nixos.standards.applicability import looks_at_machine
 from pytest_nixos.standards.flake_files import FlakeFiles, SourceHits, StoreScan
@@ -27,7 +28,6 @@ from pytest_nixos.standards.look import closure_observation, look
 from pytest_nixos.standards.model import Control
 
 __all__ = [
-    "NotRecorded",
     "Recorded",
     "recorded_outputs",
     "redacted_host",
@@ -40,14 +40,6 @@ Json = Any
 T = TypeVar("T")
 _MOST_OUTPUT = 8 << 20
 _BASE64 = re.compile(r"(?<![A-Za-z0-9+/=])[A-Za-z0-9+/]{24,}={0,2}(?![A-Za-z0-9+/=])")
-_REMEDY = "record the host again with this profile and release: --nixos-record DIR"
-
-
-class NotRecorded(NixosError):
-    """What a control has to see is not in the recording, so that nobody can judge it."""
-
-    def __init__(self, why: str) -> None:
-        super().__init__(f"not judged: {why}", remedy=_REMEDY)
 
 
 def wanted(

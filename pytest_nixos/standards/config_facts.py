@@ -9,7 +9,6 @@ from typing import Any
 
 from pytest_nixos.nix.declared import Unit
 from pytest_nixos.nix.host_facts import HostConfig
-from pytest_nixos.secrets.scan import find_secrets
 from pytest_nixos.secrets.values import names_elsewhere, stands_for_none
 from pytest_nixos.standards.config_fact import ConfigFact
 from pytest_nixos.standards.nixos_releases import load_releases
@@ -113,6 +112,8 @@ def _secret_environment(host: HostConfig, _: dt.date) -> Sight:
 def _holds_secret(name: str, value: str) -> bool:
     if _SECRET_NAME.search(name) and value and not names_elsewhere(value):
         return True
+    from pytest_nixos.secrets.scan import find_secrets
+
     return any(not hit.placeholder for hit in find_secrets(f'"{name}={value}"'))
 
 

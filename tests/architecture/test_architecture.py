@@ -5,6 +5,9 @@ with a control.
 from __future__ import annotations
 
 import ast
+import importlib
+import json
+import pkgutil
 import re
 import subprocess
 import sys
@@ -100,3 +103,64 @@ def test_the_wheel_holds_every_package() -> None:
     }
 
     assert packages - set(tools["setuptools"]["packages"]) == set()
+
+
+@pytest.mark.parametrize(
+    "name", ["pytest_nixos", "pytest_nixos.generations", "pytest_nixos.observe"]
+)
+def test_no_name_that_loads_late_is_a_modules(name: str) -> None:
+    # An import of that module would put it in the name's place.
+    package = importlib.import_module(name)
+    modules = {module.name for module in pkgutil.iter_modules(package.__path__)}
+    assert modules
+    assert modules.isdisjoint(package._HOME)
+
+
+#: What a run of one host from a snapshot has no use for, each with what may load it; modules that
+#: are loaded for nothing are what makes a warm run slow.
+_SELDOM = {
+    "asyncssh": "pytest-nixos ssh, and stage 1 that is unlocked over the network",
+    "cryptography": "test secrets and certificates",
+    "jinja2": "the HTML report",
+    "jsonschema": "files of users",
+    "rich": "the summary and pytest-nixos' commands",
+    "tarfile": "templates of containers",
+    "tree_sitter": "Nix files and polkit's rules",
+    "xdist.scheduler": "runs with workers",
+    "pytest_nixos.generations.generations": "tests that switch",
+    "pytest_nixos.machine.cluster": "tests of several machines",
+    "pytest_nixos.machine.container": "hosts that are containers",
+    "pytest_nixos.machine.faults": "tests of faults",
+    "pytest_nixos.machine.login.by_password": "logins",
+    "pytest_nixos.machine.ssh": "live hosts",
+    "pytest_nixos.nix.dev_shell_visit": "development shells",
+    "pytest_nixos.observe.firewall.read": "a packet filter that was shown",
+    "pytest_nixos.recording.recording": "a recording",
+    "pytest_nixos.report.html_report": "the HTML report",
+    "pytest_nixos.secrets.scan": "text that was read",
+    "pytest_nixos.test_secrets.archive": "hosts with secrets",
+}
+
+
+def test_a_warm_run_imports_nothing_that_it_has_no_use_for() -> None:
+    tests = [
+        f"pytest_nixos.checks.{path.parent.name}.{path.stem}"
+        for path in sorted((ROOT / "checks").glob("*/test_*.py"))
+    ]
+    assert tests
+    program = (
+        "import importlib, json, sys\n"
+        "names = json.loads(sys.argv[1])\n"
+        "for name in names: importlib.import_module(name)\n"
+        "print(json.dumps(list(sys.modules)))\n"
+    )
+    wanted = ["pytest_nixos.plugin.run_hooks", "pytest_nixos.machine.vm.backend", *tests]
+    done = subprocess.run(
+        [sys.executable, "-c", program, json.dumps(wanted)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    loaded = json.loads(done.stdout)
+    assert set(wanted) <= set(loaded)
+    assert {name: _SELDOM[name] for name in loaded if name in _SELDOM} == {}

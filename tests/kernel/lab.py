@@ -25,7 +25,8 @@ from typing import Self
 
 from pytest_nixos.machine.command import CommandResult
 from pytest_nixos.observe.base import observe
-from pytest_nixos.observe.firewall import Cast, FirewallState, firewall
+from pytest_nixos.observe.firewall.cast import Cast
+from pytest_nixos.observe.firewall.probe import FirewallState, firewall
 
 __all__ = ["Lab", "Packet", "missing_packages"]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from pytest_nixos.observe.firewall import Decision
+from pytest_nixos.observe.firewall.opening import Decision
 from tests.kernel.lab import Lab, Packet, missing_packages
 from tests.kernel.pools import OWN
 from tests.kernel.rulesets import packets

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pytest_nixos.observe.firewall import Decision
+from pytest_nixos.observe.firewall.opening import Decision
 from tests.kernel.lab import Lab, Packet, missing_packages
 
 pytestmark = [

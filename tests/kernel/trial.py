@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pytest_nixos.observe.firewall import Decision
+from pytest_nixos.observe.firewall.opening import Decision
 from tests.kernel.lab import Lab, Packet
 from tests.kernel.rulesets import RuleText
 

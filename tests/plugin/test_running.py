@@ -36,6 +36,16 @@ def test_what_only_some_runs_need_is_not_imported_before_the_first_test(field: F
     field.run_hosts().assert_outcomes(passed=2)
 
 
+def test_what_stays_until_the_end_is_no_work_for_the_collector(field: Field) -> None:
+    field.pytester.makepyfile(
+        """
+        import gc
+        def test_a(nixos_host_config): assert gc.get_freeze_count() > 10_000
+        """
+    )
+    field.run_hosts().assert_outcomes(passed=2)
+
+
 def test_our_host_fixture_wins_over_testinfras(field: Field) -> None:
     field.pytester.makepyfile("def test_a(host): assert host.backend.NAME == 'nixos'")
     field.run_hosts().assert_outcomes(passed=2)

@@ -81,8 +81,9 @@ def test_heavy_modules_are_not_imported(pytester: pytest.Pytester) -> None:
 def test_next_to_nothing_of_ours_is_imported(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
-        import sys
+        import gc, sys
         def test_a():
+            assert gc.get_freeze_count() == 0
             ours = {name for name in sys.modules if name.startswith("pytest_nixos.")}
             rooms = {"plugin", "machine", "machine.snapshot", "machine.snapshot.limits"}
             plugin = {"plugin.hooks", "plugin.plain_import", "plugin.hookspecs", "plugin.declared_options"}

@@ -13,8 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
-
-import asyncssh
+from typing import TYPE_CHECKING
 
 from pytest_nixos.errors import NixosError, TransportError
 from pytest_nixos.local.timing import Deadline
@@ -25,6 +24,9 @@ from pytest_nixos.machine.network.prober import FrameProber
 from pytest_nixos.machine.qemu.qmp import QmpMonitor, alone_with_guest
 from pytest_nixos.nix.declared import InitrdSsh
 from pytest_nixos.nix.host_facts import HostConfig
+
+if TYPE_CHECKING:
+    import asyncssh
 
 __all__ = ["StageOneSsh", "unlocked"]
 
@@ -70,6 +72,8 @@ class StageOneSsh:
 
         :raises TransportError: if that does not come about by `deadline`.
         """
+        import asyncssh
+
         try:
             asyncio.run(asyncio.wait_for(self._unlock(connection), deadline.remaining_s))
         except (TimeoutError, OSError, asyncssh.Error) as err:
@@ -79,6 +83,8 @@ class StageOneSsh:
             ) from err
 
     async def _unlock(self, connection: socket.socket) -> None:
+        import asyncssh
+
         trusted: tuple[list[asyncssh.SSHKey], list[str], list[str]] = (
             [self._key(_HOST).convert_to_public()],
             [],
@@ -107,11 +113,15 @@ class StageOneSsh:
                 await process.stdout.read(_MOST_WORDS)
 
     def _key(self, name: str) -> asyncssh.SSHKey:
+        import asyncssh
+
         return asyncssh.read_private_key(self._key_file(name))
 
     def _key_file(self, name: str) -> Path:
         file = self.run_dir / name
         if not file.exists():
+            import asyncssh
+
             made = asyncssh.generate_private_key("ssh-ed25519", comment="pytest-nixos stage 1")
             file.touch(mode=0o600)
             file.write_bytes(made.export_private_key())

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from pytest_nixos.observe.firewall.cast import Cast
 from pytest_nixos.observe.firewall.classes import (
-    Cast,
     Doubt,
     Start,
     State,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from pytest_nixos.observe.firewall.cast import Cast
 from pytest_nixos.observe.firewall.model import (
     Action,
     Assign,
@@ -24,7 +24,6 @@ from pytest_nixos.observe.firewall.spans import Spans, cut, joined, meet, only
 __all__ = [
     "NO_RULE",
     "Box",
-    "Cast",
     "Doubt",
     "Outcome",
     "Start",
@@ -55,14 +54,6 @@ class Doubt:
     about: str
     rule: Rule
     holds: bool = True
-
-
-class Cast(enum.Enum):
-    """Whom a packet is sent to, with the kernel's number for it; ``PACKET_*`` of linux/if_packet.h."""
-
-    UNICAST = 0
-    BROADCAST = 1
-    MULTICAST = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
+from pytest_nixos.observe.firewall.cast import Cast
 from pytest_nixos.observe.firewall.chain_walk import ChainWalk, TooManyError
 from pytest_nixos.observe.firewall.classes import (
     NO_RULE,
-    Cast,
     Doubt,
     Outcome,
     Start,

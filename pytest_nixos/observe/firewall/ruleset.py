@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 
 from pytest_nixos.nix.declared import PortRange
-from pytest_nixos.observe.firewall.classes import Cast, Outcome, Start
+from pytest_nixos.observe.firewall.cast import Cast
+from pytest_nixos.observe.firewall.classes import Outcome, Start
 from pytest_nixos.observe.firewall.evaluate import ANY_PORT, walk
 from pytest_nixos.observe.firewall.model import (
     BRIDGE,

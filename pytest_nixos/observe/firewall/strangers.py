@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pytest_nixos.observe.firewall.boxes import count
-from pytest_nixos.observe.firewall.classes import Cast
+from pytest_nixos.observe.firewall.cast import Cast
 from pytest_nixos.observe.firewall.spans import (
     Spans,
     cut,

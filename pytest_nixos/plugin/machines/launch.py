@@ -19,7 +19,6 @@ from pytest_nixos.local.timing import Recall
 from pytest_nixos.machine.base import Backend, Machine, MachineSpec, SecretArchive, State
 from pytest_nixos.machine.boot.events import BootListener
 from pytest_nixos.machine.capabilities import Preflight
-from pytest_nixos.machine.disks.layout import layout_of
 from pytest_nixos.machine.door.door import Door
 from pytest_nixos.machine.memory_needs import MemoryPlan, machines_at_once, plan_memory
 from pytest_nixos.machine.missing import missing_in_machine
@@ -181,6 +180,8 @@ class Launch:
         self._check_network()
         live = self._session.backend_name(self._entry.key).runs_already
         if host.own_disks:
+            from pytest_nixos.machine.disks.layout import layout_of
+
             # Refused before anything is built.
             self._entry.circumstances["disks"] = layout_of(host).words
         secrets = None if live else self._secrets(host, directory)

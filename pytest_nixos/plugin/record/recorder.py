@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import io
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -19,15 +20,18 @@ from pytest_nixos.plugin.record.baseline import Baseline
 from pytest_nixos.plugin.record.finding import BEFORE_WAIVER, ERROR_MARK, NOT_JUDGED_MARK
 from pytest_nixos.plugin.record.junit import add_causes, add_places
 from pytest_nixos.plugin.record.maker import finding_of
-from pytest_nixos.plugin.record.recording_files import RecordingFiles
 from pytest_nixos.plugin.record.report_files import ReportFiles
 from pytest_nixos.plugin.record.run_record import RunRecord
+from pytest_nixos.plugin.record.signature import Signer
 from pytest_nixos.plugin.stash import SESSION
 from pytest_nixos.plugin.workers import Controller
 from pytest_nixos.report.causes import explained
 from pytest_nixos.report.changes import change_lines
 from pytest_nixos.report.facts import RunFacts
 from pytest_nixos.report.upgrade import upgrade_lines
+
+if TYPE_CHECKING:
+    from pytest_nixos.plugin.record.recording_files import RecordingFiles
 
 __all__ = ["Recorder"]
 
@@ -46,7 +50,7 @@ class Recorder:
         self._controller = controller
         self._reports = ReportFiles.prepare(config, settings)
         self._baseline = Baseline.of(settings)
-        self._recording = RecordingFiles.of(settings)
+        self._recording = _recording_files(settings)
 
     def pytest_sessionstart(self) -> None:
         """Open the ledger; a run without one is told and goes on.
@@ -142,6 +146,15 @@ class Recorder:
 
     def _since_baseline(self, findings: Sequence[Finding]) -> list[str]:
         return [] if self._baseline is None else [*self._baseline.lines(findings), ""]
+
+
+def _recording_files(settings: Settings) -> RecordingFiles | None:
+    """Return what writes the recording that was asked for, ``None`` without one."""
+    if settings.record is None:
+        return None
+    from pytest_nixos.plugin.record.recording_files import RecordingFiles
+
+    return RecordingFiles(settings.record, Signer.of(settings.sign))
 
 
 def _drawn(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 
@@ -13,7 +13,6 @@ from pytest_nixos.errors import NixosError
 from pytest_nixos.findings import Finding
 from pytest_nixos.local.text import printable
 from pytest_nixos.nix.refs import HomesRef
-from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.record.run_record import folder_of_flake
 from pytest_nixos.plugin.record.signature import Signer
 from pytest_nixos.plugin.session import HostEntry, NixosSession
@@ -51,11 +50,6 @@ class RecordingFiles:
         self._before_waiver: dict[str, dict[str, tuple[str, str]]] = {}
         self.lines: list[str] = []
         self.failed = False
-
-    @classmethod
-    def of(cls, settings: Settings) -> Self | None:
-        """Return what writes the recording that was asked for, ``None`` without one."""
-        return None if settings.record is None else cls(settings.record, Signer.of(settings.sign))
 
     def add(self, finding: Finding, before_waiver: Sequence[str] | None) -> None:
         """Keep a finding; a later one of the same item replaces it.

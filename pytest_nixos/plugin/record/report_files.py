@@ -18,7 +18,6 @@ from pytest_nixos.findings import Finding
 from pytest_nixos.local.text import printable
 from pytest_nixos.plugin.options import ReportTarget, Settings
 from pytest_nixos.plugin.record.signature import Signer
-from pytest_nixos.report.bundled import BUNDLED_WRITERS
 from pytest_nixos.report.facts import ReportWriter, RunFacts
 
 __all__ = ["ReportFiles"]
@@ -58,6 +57,10 @@ class ReportFiles:
 
         :raises SettingsError: if a format is not known, a file cannot be written or a key not sign.
         """
+        if not settings.reports:
+            return cls({}, (), Signer.of(settings.sign))
+        from pytest_nixos.report.bundled import BUNDLED_WRITERS
+
         writers = dict(BUNDLED_WRITERS)
         for offered in config.hook.pytest_nixos_report_writers(config=config):
             writers |= offered

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pytest_nixos.nix.host_facts import HostConfig
-from pytest_nixos.observe.firewall import FirewallState, firewall
+from pytest_nixos.observe.firewall.probe import FirewallState, firewall
 from pytest_nixos.standards.declared_facts import forwards
 from pytest_nixos.standards.kinds.kind import Kind, Parameter, Parameters
 from pytest_nixos.standards.seen import Seen, Sight, Unseen

@@ -12,7 +12,6 @@ from functools import lru_cache
 from typing import Any
 
 from pytest_nixos.nix.host_facts import HostConfig
-from pytest_nixos.secrets.scan import find_secrets
 from pytest_nixos.standards.flake_files import FlakeFiles, SourceHits, StoreScan
 from pytest_nixos.standards.kinds.kind import Kind, Parameter, Parameters
 from pytest_nixos.standards.nix_source import Place, impure_references, unhashed_fetches
@@ -253,6 +252,8 @@ def _plain_secrets(path: str, text: str) -> list[str]:
 # Hosts of one flake share its source, and each asks anew.
 @lru_cache(maxsize=8192)
 def _told_secrets(path: str, text: str) -> tuple[str, ...]:
+    from pytest_nixos.secrets.scan import find_secrets
+
     hits = find_secrets(text, name=path)
     return tuple(f"{path}:{hit.line}: {hit}" for hit in hits if not hit.placeholder)
 

@@ -17,9 +17,9 @@ from pytest_nixos.local.pace import Pace, Pacer, Pressure, PressureMark, measure
     ("work_s", "least", "most"),
     [
         (0.0, 1, 1),
-        (0.05, 1, 1),  # as planned; a little more is not worth a word
-        (0.2, 3.5, 6),
-        (0.6, 10, 10),  # above it, waiting would have no end
+        (0.02, 1, 1),  # as planned; a little more is not worth a word
+        (0.08, 3.5, 6),
+        (0.25, 10, 10),  # above it, waiting would have no end
     ],
 )
 def test_the_factor_is_measured(work_s: float, least: float, most: float) -> None:
@@ -31,6 +31,19 @@ def test_the_factor_is_measured(work_s: float, least: float, most: float) -> Non
 def test_a_machine_that_is_as_fast_as_planned_is_measured_once() -> None:
     calls: list[int] = []
     assert measure_pace(lambda: calls.append(1)) == Pace()
+    assert calls == [1]
+
+
+def test_a_slow_processor_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_s, calls = [0.0], []
+
+    def work() -> None:
+        calls.append(1)
+        at_s[0] += 0.06
+
+    for clock in ("perf_counter", "thread_time"):
+        monkeypatch.setattr(time, clock, lambda: at_s[0])
+    assert measure_pace(work) == Pace(factor=3.0)
     assert calls == [1]
 
 

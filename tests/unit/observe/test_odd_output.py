@@ -19,7 +19,7 @@ from pytest_nixos.observe.clock import CLOCK_FACTS
 from pytest_nixos.observe.doas import doas_rights
 from pytest_nixos.observe.fact import Fact
 from pytest_nixos.observe.file import files, programs
-from pytest_nixos.observe.firewall import FirewallState, firewall
+from pytest_nixos.observe.firewall.probe import FirewallState, firewall
 from pytest_nixos.observe.generation import GENERATION_FACTS, generations
 from pytest_nixos.observe.http import http
 from pytest_nixos.observe.journal import JOURNAL_FACTS, journal, recent_journal

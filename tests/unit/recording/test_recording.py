@@ -26,8 +26,8 @@ from pytest_nixos.recording.model import (
     ObservedFile,
     Output,
 )
+from pytest_nixos.recording.not_recorded import NotRecorded
 from pytest_nixos.recording.observed import (
-    NotRecorded,
     Recorded,
     recorded_outputs,
     redacted_host,

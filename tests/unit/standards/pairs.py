@@ -14,7 +14,7 @@ from pytest_nixos.nix.declared import (
     PortRange,
 )
 from pytest_nixos.observe.base import ProbeOutput
-from pytest_nixos.observe.firewall import firewall
+from pytest_nixos.observe.firewall.probe import firewall
 from pytest_nixos.observe.mount import parse_mountinfo
 from pytest_nixos.observe.network import InetSocket, Protocol, Sockets
 from pytest_nixos.standards.flake_files import FlakeFiles, StoreScan

@@ -12,16 +12,11 @@ from typing import Any
 import pytest
 
 from pytest_nixos.observe.base import ProbeOutput
-from pytest_nixos.observe.firewall import (
-    Decision,
-    FirewallState,
-    Opening,
-    Ruleset,
-    Tool,
-    firewall,
-)
 from pytest_nixos.observe.firewall.iptables import parse_iptables_save
 from pytest_nixos.observe.firewall.nft import parse_nft
+from pytest_nixos.observe.firewall.opening import Decision, Opening
+from pytest_nixos.observe.firewall.probe import FirewallState, Tool, firewall
+from pytest_nixos.observe.firewall.ruleset import Ruleset
 
 RECORDED = Path(__file__).parents[2] / "recorded"
 BACKENDS = ["firewall-nftables", "firewall-iptables", "firewall-iptables-seen-by-nft"]

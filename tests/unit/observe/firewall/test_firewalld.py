@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from pytest_nixos.observe.firewall import Ruleset, Tool, firewall
 from pytest_nixos.observe.firewall.nft import parse_nft
+from pytest_nixos.observe.firewall.probe import Tool, firewall
+from pytest_nixos.observe.firewall.ruleset import Ruleset
 from pytest_nixos.observe.firewall.surroundings import parse_surroundings
 from tests.unit.observe.here import ask, parsed
 

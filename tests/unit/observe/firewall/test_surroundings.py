@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from pytest_nixos.observe.firewall import Cast, Decision, Ruleset
+from pytest_nixos.observe.firewall.cast import Cast
 from pytest_nixos.observe.firewall.nft import parse_nft
+from pytest_nixos.observe.firewall.opening import Decision
 from pytest_nixos.observe.firewall.routing import Fate, Surroundings
+from pytest_nixos.observe.firewall.ruleset import Ruleset
 from pytest_nixos.observe.firewall.surroundings import parse_surroundings
 
 ACCEPT: dict[str, Any] = {"accept": None}

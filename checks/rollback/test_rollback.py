@@ -78,7 +78,7 @@ def changed_module(mark: str = _MARK, instances: str = _INSTANCES[0]) -> str:
 """
 
 
-pytestmark = pytest.mark.nixos_generation(_expected_module)
+pytestmark = pytest.mark.nixos_generation(make=_expected_module)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

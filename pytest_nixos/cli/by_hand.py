@@ -8,22 +8,20 @@ any run, and so are the options and the ini file of the project.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib.util
 import json
 import os
 import shlex
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pytest_nixos.cli.command import CommandEnd, Commands
-from pytest_nixos.errors import NixosError, SettingsError
+from pytest_nixos.errors import SettingsError
+from pytest_nixos.local.run_signals import RunSignals
 from pytest_nixos.machine.door.visitor import find_door
-from pytest_nixos.machine.guest_program import MOST_WRITTEN, GuestProgram
+from pytest_nixos.machine.guest_program import run_with_streams
 from pytest_nixos.machine.terminal import attach
 from pytest_nixos.nix.refs import HostSelection
 
@@ -36,7 +34,6 @@ SSH = "\0ssh"
 #: Descriptor of what the guest says as it says it.
 GUEST_OUTPUT = 9
 _ITEM = "pytest_nixos.plugin.by_hand"
-_FULL_S = 0.05
 _QUIET = ("-qq", "-s", "--no-header", "-n", "0", "-p", "no:cacheprovider")
 
 
@@ -82,7 +79,7 @@ def _run(options: argparse.Namespace) -> Iterator[str]:
     command = words[0] if len(words) == 1 else shlex.join(words)
     if names_host(options.host):
         raise CommandEnd(_on_machine(options.host, options.arguments, command))
-    raise CommandEnd(_in_running_machine(options.host, command))
+    raise CommandEnd(run_with_streams(find_door(options.host), command, stdout=1))
     yield  # a generator, as every command
 
 
@@ -98,28 +95,6 @@ def ssh_in_new_machine(host: str, arguments: Sequence[str], command: Sequence[st
 def names_host(text: str) -> bool:
     """Whether `text` is a host of a flake, and no name of a running machine."""
     return HostSelection.parse(text, cwd=Path.cwd()).host is not None
-
-
-def _in_running_machine(name: str, command: str) -> int:
-    """Run bash text in a machine that runs, with this process's streams."""
-    door = find_door(name)
-    with GuestProgram(door, command) as program:
-        if not sys.stdin.isatty():
-            threading.Thread(target=_bring, args=(program,), daemon=True).start()
-        while (printed := program.read()) is not None:
-            for stream, data in ((sys.stdout, printed.stdout), (sys.stderr, printed.stderr)):
-                stream.buffer.write(data)
-                stream.flush()
-    return program.exit_status or 0
-
-
-def _bring(program: GuestProgram) -> None:
-    with contextlib.suppress(NixosError):
-        while data := os.read(0, MOST_WRITTEN):
-            while data:
-                data = data[program.write(data) :]
-                time.sleep(_FULL_S if data else 0.0)
-        program.end_input()
 
 
 def _on_machine(host: str, arguments: Sequence[str], command: str) -> int:
@@ -143,10 +118,6 @@ def _on_machine(host: str, arguments: Sequence[str], command: str) -> int:
             ],
             {**os.environ, "PYTEST_NIXOS_BY_HAND": directory},
         )
-        for name, stream in (("stdout", sys.stdout), ("stderr", sys.stderr)):
-            if (answer / name).is_file():
-                stream.buffer.write((answer / name).read_bytes())
-                stream.flush()
         if (answer / "status").is_file():
             return int((answer / "status").read_text())
         return status
@@ -157,9 +128,8 @@ def _spawned(argv: Sequence[str], environment: dict[str, str]) -> int:
     guest's, which the program has as another descriptor.
     """
     to_stderr = [(os.POSIX_SPAWN_DUP2, 1, GUEST_OUTPUT), (os.POSIX_SPAWN_DUP2, 2, 1)]
-    process = os.posix_spawn(argv[0], list(argv), environment, file_actions=to_stderr)
-    while True:
-        try:
-            return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-        except KeyboardInterrupt:  # it got the same key, and ends its machine first
-            continue
+    with RunSignals() as signals:
+        signals.run = os.posix_spawn(argv[0], list(argv), environment, file_actions=to_stderr)
+        for number in signals.came:  # just before it was there
+            os.kill(signals.run, number)
+        return os.waitstatus_to_exitcode(os.waitpid(signals.run, 0)[1])

@@ -5,9 +5,13 @@ test.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
+import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from pytest_nixos import __version__
 from pytest_nixos.cli.command import Command, CommandEnd
@@ -31,19 +35,22 @@ _MODULES = {
     "cache": ("cache",),
 }
 _USAGE_EXIT = 4  # as pytest's own
+_BY_SIGNAL = 128  # as a shell says it
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0, 4 where the user's command is wrong, or
     what the command says.
     """
+    _open_standard_streams()
     options = _parsed(sys.argv[1:] if arguments is None else list(arguments))
     command: Command = options.command
     try:
-        for text in command(options):
-            for line in text.split("\n"):
-                sys.stdout.write(f"{printable(line)}\n")
-            sys.stdout.flush()
+        with _ended_by_signals():
+            for text in command(options):
+                for line in text.split("\n"):
+                    sys.stdout.write(f"{printable(line)}\n")
+                sys.stdout.flush()
     except CommandEnd as end:
         sys.stderr.write(f"{printable(end.said)}\n" if end.said else "")
         return end.status
@@ -52,7 +59,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
         said = f"{in_words_of_the_command(str(err))}{detail}"
         sys.stderr.write(f"ERROR: {printable_lines(said)}\n")
         return _USAGE_EXIT
+    except KeyboardInterrupt:
+        return _BY_SIGNAL + signal.SIGINT
+    except BrokenPipeError:  # nobody reads any more: `... | head`
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 1)  # else Python complains as it ends
+        return _BY_SIGNAL + signal.SIGPIPE
     return 0
+
+
+def _open_standard_streams() -> None:
+    """Give a process that was started without one of them (`<&-`) an empty one."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # The lowest descriptor that is free: the one that is missing.
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - as long as the process
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Take down what was begun where the terminal goes or somebody ends this process."""
+
+    def end(number: int, _frame: object) -> None:
+        raise SystemExit(_BY_SIGNAL + number)
+
+    default = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is signal.SIG_DFL]
+    for number in default:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in default:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _parsed(words: list[str]) -> argparse.Namespace:

@@ -4,8 +4,8 @@ it was pressed meanwhile.
 Limits tell a hung machine from a slow one. Made for the machines of this project (two cores, no
 neighbours), they would call a machine with four neighbours broken. A fixed piece of work is timed;
 how much longer it takes is the factor. What a user sets is never changed, only defaults are.
-Neighbours come and go, so it is timed again at each machine's start, and now and then while one
-runs.
+Neighbours come and go, so it is timed again when a machine starts and now and then while one runs,
+at most once a minute.
 
 What a slow answer of a guest is read against is the pressure: /proc/pressure/cpu ("some": share of
 time in which a process waited for a processor; Documentation/accounting/psi.rst) and the field

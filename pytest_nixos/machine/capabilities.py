@@ -103,6 +103,25 @@ class Freezable(Protocol):
 
 
 @runtime_checkable
+class Resting(Protocol):
+    """A machine that can be stopped for later, and then is as one that has just started."""
+
+    def rest(self, *, deadline: Deadline) -> None:
+        """Stop all of it until :meth:`rouse`.
+
+        :raises MachineError: if it does not stop.
+        """
+        ...
+
+    def rouse(self, *, deadline: Deadline) -> None:
+        """Let it go on, at the time of now; harmless where it does not rest.
+
+        :raises MachineError: if it does not answer, or is not as it was.
+        """
+        ...
+
+
+@runtime_checkable
 class Pluggable(Protocol):
     """A machine whose network cable can be pulled."""
 

@@ -7,30 +7,30 @@ in the guest's memory however long the program runs.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import shlex
+import threading
+import time
 from dataclasses import dataclass
 
-from pytest_nixos.errors import CommandTimeout, MachineError
+from pytest_nixos.errors import CommandTimeout, MachineError, NixosError
 from pytest_nixos.machine.command import CommandResult, Transport
-from pytest_nixos.machine.guest_unit import GuestUnit
+from pytest_nixos.machine.guest_unit import BLOCKS, FETCH, FETCHED_S, NAP_S, OVER, GuestUnit
 
-__all__ = ["GuestProgram", "Printed"]
+__all__ = ["GuestProgram", "Printed", "run_with_streams"]
 
 _SHORTEST_WAIT_S = 0.2
 _LONGEST_WAIT_S = 1.0
-_NAP_S = 0.02
-_OVER = 77
-# Whoever does not fetch within this has gone without a word.
-_FETCHED_S = 600
 # Less than a trip may take.
 _READY_S = 50
+# Before a full pipe is tried again.
+_FULL_S = 0.05
 # What a write to a pipe moves whole or not at all: PIPE_BUF, pipe(7).
 _BLOCK = 4096
 #: Bytes that one trip brings at most: what a pipe holds.
 MOST_WRITTEN = 1 << 16
-#: Blocks of 64 KiB that one trip fetches at most of each stream.
-_BLOCKS = 16
 _RECORDS = re.compile(rb"(\d+)\+(\d+) records out")
 
 # The pipe to the program is held open by a shell of its own until it is told that no more comes; by
@@ -65,20 +65,6 @@ $(<"$0/command")" <&9 >&4 2>&5 4>&- 5>&- 6<&- 7<&- 9<&-
 read -r -t %(ready)d _ <>"$d/ready"
 echo "$d"
 """
-# It only looks whether something has come (`read -t 0`): a reader that is ended at the limit takes with it
-# what it has read and not yet passed on. Nobody writes to `ready` any more, so to read it is to sleep.
-_FETCH = """
-cd {d} && exec 3<>out 4<>err 5<>ready || exit
-for ((n = 0; n < {looks}; n++)); do
-  [ ! -e status ] && ! read -r -t 0 -u 3 && ! read -r -t 0 -u 4 || break
-  read -r -t {nap} -u 5
-done
-s=; [ ! -e status ] || s=1
-dd bs=64K count={blocks} iflag=nonblock <&3 2>/dev/null
-dd bs=64K count={blocks} iflag=nonblock <&4 >&2 2>/dev/null
-[ -z "$s" ] || exit {over}
-exit 0
-"""
 _BRING = "cd {d} && exec 3<>in && LC_ALL=C dd bs=4K iflag=fullblock oflag=nonblock >&3"
 _NO_MORE = "cd {d} && exec 3<>no-more && echo >&3"
 _END = (
@@ -112,7 +98,7 @@ class GuestProgram(GuestUnit):
         super().__init__(
             transport,
             start=_START
-            % {"command": shlex.quote(command), "fetched": _FETCHED_S, "ready": _READY_S},
+            % {"command": shlex.quote(command), "fetched": FETCHED_S, "ready": _READY_S},
             end=_END,
             refused="a program cannot be started",
             needs="systemd-run and coreutils",
@@ -126,21 +112,21 @@ class GuestProgram(GuestUnit):
         if self._all_read:
             return None
         answer = self._run(
-            _FETCH.format(
+            FETCH.format(
                 d=self._directory,
-                looks=round(self._wait_s / _NAP_S),
-                nap=_NAP_S,
-                blocks=_BLOCKS,
-                over=_OVER,
+                looks=round(self._wait_s / NAP_S),
+                nap=NAP_S,
+                blocks=BLOCKS,
+                over=OVER,
             )
         )
-        if answer.exit_status not in (0, _OVER):
+        if answer.exit_status not in (0, OVER):
             raise MachineError(
                 f"the program in the guest is gone: {answer.stderr_text.strip()}",
                 remedy="start it again",
             )
-        most = _BLOCKS << 16
-        ended = answer.exit_status == _OVER
+        most = BLOCKS << 16
+        ended = answer.exit_status == OVER
         self._all_read = ended and len(answer.stdout) < most and len(answer.stderr) < most
         if answer.stdout or answer.stderr:
             self._wait_s = _SHORTEST_WAIT_S
@@ -177,3 +163,37 @@ class GuestProgram(GuestUnit):
             return super()._run(command, stdin)
         except CommandTimeout as err:
             raise MachineError(err.message, remedy=err.remedy) from err
+
+
+def run_with_streams(transport: Transport, command: str, *, stdout: int) -> int:
+    """Run bash text in the guest with this process's standard input and standard error.
+
+    A terminal's input is passed on where this process is in the foreground, as ssh(1) does.
+
+    :param stdout: descriptor that gets its standard output.
+    :return: its exit status.
+    :raises MachineError: if the guest cannot start it, or is gone.
+    :raises BrokenPipeError: if nobody reads what it prints any more; it is ended then.
+    """
+    with GuestProgram(transport, command) as program:
+        threading.Thread(target=_bring_input, args=(program,), daemon=True).start()
+        while (printed := program.read()) is not None:
+            for descriptor, data in ((stdout, printed.stdout), (2, printed.stderr)):
+                rest = data
+                while rest:
+                    rest = rest[os.write(descriptor, rest) :]
+    return program.exit_status or 0
+
+
+def _bring_input(program: GuestProgram) -> None:
+    with contextlib.suppress(NixosError):
+        with contextlib.suppress(OSError):  # no standard input is an empty one
+            while _may_read() and (data := os.read(0, MOST_WRITTEN)):
+                while data:
+                    data = data[program.write(data) :]
+                    time.sleep(_FULL_S if data else 0.0)
+        program.end_input()
+
+
+def _may_read() -> bool:
+    return not os.isatty(0) or os.tcgetpgrp(0) == os.getpgrp()

@@ -13,10 +13,33 @@ from pytest_nixos.errors import MachineError
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.command import CommandResult, Transport
 
-__all__ = ["GuestUnit"]
+__all__ = ["BLOCKS", "FETCH", "FETCHED_S", "NAP_S", "OVER", "GuestUnit"]
 
 # Seconds that one trip of the channel may take.
 _TRIP_S = 60.0
+#: Seconds between two looks of :data:`FETCH`.
+NAP_S = 0.02
+#: Its exit status where the unit's command has ended.
+OVER = 77
+#: Blocks of 64 KiB that it fetches at most of each pipe.
+BLOCKS = 16
+#: Seconds after which whoever does not fetch has gone without a word.
+FETCHED_S = 600
+#: Fetches what came through a unit's pipes `out` and `err`. It only looks whether something has (`read -t 0`):
+#: a reader that is ended at the limit takes with it what it has read and not yet passed on. Nobody
+#: writes to `ready` any more, so to read it is to sleep.
+FETCH = """
+cd {d} && exec 3<>out 4<>err 5<>ready || exit
+for ((n = 0; n < {looks}; n++)); do
+  [ ! -e status ] && ! read -r -t 0 -u 3 && ! read -r -t 0 -u 4 || break
+  read -r -t {nap} -u 5
+done
+s=; [ ! -e status ] || s=1
+dd bs=64K count={blocks} iflag=nonblock <&3 2>/dev/null
+dd bs=64K count={blocks} iflag=nonblock <&4 >&2 2>/dev/null
+[ -z "$s" ] || exit {over}
+exit 0
+"""
 
 
 class GuestUnit:

@@ -19,7 +19,7 @@ from types import FrameType
 
 from pytest_nixos.errors import MachineError
 from pytest_nixos.machine.command import Transport
-from pytest_nixos.machine.guest_unit import GuestUnit
+from pytest_nixos.machine.guest_unit import BLOCKS, FETCH, FETCHED_S, NAP_S, OVER, GuestUnit
 
 __all__ = ["GuestTerminal", "attach"]
 
@@ -28,29 +28,29 @@ LEAVE = b"\x1d"
 
 _IDLE_WAIT_S = 0.05
 _MOST_TYPED = 1 << 12
-# What a shell may print in its life; /run is memory.
-_MOST_PRINTED_MIB = 64
-_OVER = 77
+_LOOKS_FOR_ECHO = 3
 
-# Why the command comes by a file is said in guest_program.py.
+# Why the command comes by a file, and what holds the pipes open, is said in guest_program.py.
 _START = """
 set -e
 PATH=$PATH:/run/current-system/sw/bin
 type -P script >/dev/null || { echo "no program script" >&2; exit 1; }
 d=$(mktemp -d /run/pytest-nixos-terminal.XXXXXXXXXX)
-mkfifo -m 600 "$d/in"
-: >"$d/out"
+mkfifo -m 600 "$d/in" "$d/out" "$d/err" "$d/ready" "$d/fetched"
 printf %%s %(command)s >"$d/command"
-systemd-run --quiet --collect --unit="${d##*/}" --property=LimitFSIZE=%(most)dM --property=Type=exec \\
+systemd-run --quiet --collect --unit="${d##*/}" --property=Type=exec \\
   --setenv=TERM=%(term)s --setenv=HOME=/root -- "$(type -P bash)" -c '
     PATH=$PATH:/run/current-system/sw/bin
-    exec 3<>"$0/in"
-    script -qefc "tty >$0/tty; stty sane rows %(rows)d cols %(columns)d; cd; $(<"$0/command")" /dev/null <&3 >>"$0/out" 2>&1
-    echo $? >"$0/status"
+    exec 3<>"$0/in" 4<>"$0/out" 6<"$0/out"
+    script -qefc "tty >$0/tty; stty sane rows %(rows)d cols %(columns)d; cd; $(<"$0/command")" /dev/null <&3 >&4 2>&1 4>&- 6<&-
+    echo $? >"$0/status.new"
+    mv "$0/status.new" "$0/status"
+    exec 4>&-
+    read -r -t %(fetched)d _ <>"$0/fetched"
   ' "$d"
 echo "$d"
 """
-_TRIP = 'cd {d} && {{ {take}s=; [ ! -e status ] || s=1; tail -c +{at} out; [ -z "$s" ] || exit {over}; }}'
+_TYPE = "cat >{d}/in\n"
 _END = (
     "d={d}; cat $d/status 2>/dev/null; systemctl stop ${{d##*/}}.service 2>/dev/null; rm -rf -- $d"
 )
@@ -75,9 +75,8 @@ class GuestTerminal(GuestUnit):
         columns: int = 80,
         term: str = "dumb",
     ) -> None:
-        self._read = 0
         words = {
-            "most": _MOST_PRINTED_MIB,
+            "fetched": FETCHED_S,
             "term": shlex.quote(term),
             "rows": rows,
             "columns": columns,
@@ -97,13 +96,14 @@ class GuestTerminal(GuestUnit):
 
         :raises MachineError: if the guest is gone.
         """
-        take = "cat >in; " if typed else ""
-        trip = _TRIP.format(d=self._directory, take=take, at=self._read + 1, over=_OVER)
-        answer = self._run(trip, typed)
-        self._read += len(answer.stdout)
-        if answer.exit_status == _OVER and not answer.stdout:
+        d = self._directory
+        # What is typed has an echo, which this trip then brings.
+        looks = _LOOKS_FOR_ECHO if typed else 0
+        fetch = FETCH.format(d=d, looks=looks, nap=NAP_S, blocks=BLOCKS, over=OVER)
+        answer = self._run((_TYPE.format(d=d) if typed else "") + fetch, typed)
+        if answer.exit_status == OVER and not answer.stdout:
             return None
-        if answer.exit_status not in (0, _OVER):
+        if answer.exit_status not in (0, OVER):
             raise MachineError(
                 f"the terminal in the guest is gone: {answer.stderr_text.strip()}",
                 remedy="open another one",
@@ -158,18 +158,20 @@ def attach(transport: Transport, *, command: str = "exec bash -l") -> int:
 
 def _converse(guest: GuestTerminal, terminal: int, changed: list[int]) -> None:
     typed = b""
-    while (printed := guest.exchange(typed)) is not None:
-        while printed:
-            printed = printed[os.write(terminal, printed) :]
-        if changed:
-            changed.clear()
-            size = os.get_terminal_size(terminal)
-            guest.resize(rows=size.lines, columns=size.columns)
-        typed = b""
-        if select.select([terminal], [], [], _IDLE_WAIT_S)[0]:
-            typed = os.read(terminal, _MOST_TYPED)
-            if not typed or LEAVE in typed:
-                return
+    with contextlib.suppress(OSError):  # the window was closed
+        while (printed := guest.exchange(typed)) is not None:
+            flows = bool(printed)
+            while printed:
+                printed = printed[os.write(terminal, printed) :]
+            if changed:
+                changed.clear()
+                size = os.get_terminal_size(terminal)
+                guest.resize(rows=size.lines, columns=size.columns)
+            typed = b""
+            if select.select([terminal], [], [], 0.0 if flows else _IDLE_WAIT_S)[0]:
+                typed = os.read(terminal, _MOST_TYPED)
+                if not typed or LEAVE in typed:
+                    return
 
 
 @contextlib.contextmanager
@@ -180,7 +182,8 @@ def _raw(terminal: int) -> Iterator[None]:
         tty.setraw(terminal)
         yield
     finally:
-        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+        with contextlib.suppress(termios.error):  # the window was closed
+            termios.tcsetattr(terminal, termios.TCSADRAIN, before)
 
 
 @contextlib.contextmanager

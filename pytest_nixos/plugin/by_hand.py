@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from pytest_nixos.local.text import printable
 from pytest_nixos.machine.base import Machine
 from pytest_nixos.machine.door.ssh_access import ssh_configuration_file
 from pytest_nixos.machine.door.visitor import open_doors
+from pytest_nixos.machine.guest_program import run_with_streams
 
 __all__ = ["test_by_hand"]
 
@@ -25,6 +27,8 @@ _CONSOLE = "\0console"
 _SSH = "\0ssh"
 _GUEST_OUTPUT = 9
 _POLL_S = 0.1
+# As a shell says of a program that SIGPIPE has ended.
+_NOBODY_READS = 128 + signal.SIGPIPE
 
 
 def test_by_hand(nixos_machine: Machine) -> None:
@@ -43,11 +47,16 @@ def test_by_hand(nixos_machine: Machine) -> None:
     elif not command:
         status = nixos_machine.shell()
     else:
-        result = nixos_machine.run(command, timeout_s=float("inf"))
-        (answer / "stdout").write_bytes(result.stdout)
-        (answer / "stderr").write_bytes(result.stderr)
-        status = result.exit_status
+        status = _run(nixos_machine, command)
     (answer / "status").write_text(str(status))
+
+
+def _run(machine: Machine, command: str) -> int:
+    machine.before_shell()
+    try:
+        return run_with_streams(machine.transport, command, stdout=_GUEST_OUTPUT)
+    except BrokenPipeError:
+        return _NOBODY_READS
 
 
 def _ssh(machine: Machine, words: Sequence[str]) -> int:

@@ -31,6 +31,7 @@ __all__ = [
     "host_key_of",
     "judges_shared_machine",
     "needs_boot_loader",
+    "needs_fresh_clone",
     "needs_machine",
     "needs_rebooting_machine",
     "order",
@@ -272,6 +273,11 @@ def judges_shared_machine(item: pytest.Item) -> bool:
     """Whether the machine that a test runs may be the one that all tests of its host share."""
     names = set(getattr(item, "fixturenames", ()))
     return _SHARED in names or _OWN_MACHINES.isdisjoint(names)
+
+
+def needs_fresh_clone(item: pytest.Item) -> bool:
+    """Whether a test asks for a machine of its own that may be a clone of its host's snapshot."""
+    return _FRESH in getattr(item, "fixturenames", ()) and not needs_boot_loader(item)
 
 
 def needs_rebooting_machine(item: pytest.Item) -> bool:

@@ -31,7 +31,7 @@ from pytest_nixos.plugin.machines.launch import Launch
 from pytest_nixos.plugin.not_applicable import not_applicable
 from pytest_nixos.plugin.record.screens import keep_screen
 from pytest_nixos.plugin.session import NixosSession
-from pytest_nixos.plugin.stash import EVIDENCE, HEAD_START, PROGRESS, SESSION
+from pytest_nixos.plugin.stash import EVIDENCE, HEAD_START, NEXT_FRESH, PROGRESS, SESSION
 from pytest_nixos.standards.look import probes
 from pytest_nixos.standards.model import Control
 
@@ -128,6 +128,9 @@ def nixos_boot_failure(request: pytest.FixtureRequest, _nixos_host: str) -> Boot
 @pytest.fixture
 def nixos_fresh_machine(request: pytest.FixtureRequest, _nixos_host: str) -> Iterator[Machine]:
     """A machine of the host for this test alone; what the test breaks goes away with it.
+
+    Where the host has a snapshot, the next test's machine is woken while the tests before it run, and
+    stopped until then.
 
     With the marker ``nixos_requires("boot-loader")`` it has a disk and boot loader of its own.
     """
@@ -423,12 +426,16 @@ def _machine(
         return
     config = request.config
     ahead = None if boot_loader else config.stash.get(HEAD_START, None)
+    own = request.fixturename == "nixos_fresh_machine" and not boot_loader
+    ready = config.stash.get(NEXT_FRESH, None) if own else None
     reboots = boot_loader or request.fixturename == "nixos_rebooting_machine"
     shown = shown_once(entry) if _is_shared(request) else shown_apart(entry, reboots=reboots)
     with ExitStack() as stack:
         with shown, progress.speaking():
-            launch = (ahead and ahead.take(key)) or Launch(
-                session, key, progress=progress, config=config, boot_loader=boot_loader
+            launch = (
+                (ahead and ahead.take(key))
+                or (ready and ready.take(key))
+                or Launch(session, key, progress=progress, config=config, boot_loader=boot_loader)
             )
             machine = stack.enter_context(launch)
         failed_before = request.session.testsfailed

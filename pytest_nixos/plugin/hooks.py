@@ -29,7 +29,7 @@ MARKERS = (
     "nixos_requires(*places): run only where the machine is one of: vm, container, bare-metal, boot-loader (a VM with one)",
     "nixos_rests_on(*subjects): what has to work for this test to judge its control, as unit:sshd.service; a failure is the echo of a finding that blames it",
     "nixos_last_look(*, waits=False): runs when the tests that leave the machine as it is have run, and after those that wait there",
-    "nixos_generation(make): the test will build a changed generation of its host, whose module make(host_config, place) returns as text; it is built while other tests run",
+    "nixos_generation(*, make): the test will build a changed generation of its host, whose module make(host_config, place) returns as text; it is built while other tests run",
     "nixos_destructive: changes the machine; runs after the other tests of its host",
 )
 _CHECKS = "pytest_nixos.checks."

@@ -24,6 +24,7 @@ from pytest_nixos.plugin.host_failure import (
 )
 from pytest_nixos.plugin.machines.generations_ahead import GenerationsAhead
 from pytest_nixos.plugin.machines.head_start import HeadStart
+from pytest_nixos.plugin.machines.next_fresh import NextFresh
 from pytest_nixos.plugin.machines.spares import Spares
 from pytest_nixos.plugin.not_applicable import not_applicable
 from pytest_nixos.plugin.options import Settings
@@ -34,7 +35,7 @@ from pytest_nixos.plugin.record.recorder import Recorder
 from pytest_nixos.plugin.record.screens import ScreensOfFailures
 from pytest_nixos.plugin.replay import replay_checks
 from pytest_nixos.plugin.session import NixosSession
-from pytest_nixos.plugin.stash import HEAD_START, PROGRESS, SESSION
+from pytest_nixos.plugin.stash import HEAD_START, NEXT_FRESH, PROGRESS, SESSION
 from pytest_nixos.plugin.watch.notes import WatchNotes
 from pytest_nixos.plugin.workers import (
     Controller,
@@ -118,6 +119,10 @@ class RunHooks:
             self._evaluate(config, config.stash[SESSION].host_keys)
         elif received is None:
             config.stash[HEAD_START] = HeadStart.of(
+                config.stash[SESSION], progress=config.stash[PROGRESS], config=config
+            )
+        if not has_workers(config):
+            config.stash[NEXT_FRESH] = NextFresh.of(
                 config.stash[SESSION], progress=config.stash[PROGRESS], config=config
             )
 

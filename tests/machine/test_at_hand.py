@@ -256,6 +256,12 @@ def test_keys_and_door_are_this_users_alone_and_no_port_is_open(entered: Entered
     )
 
 
+def test_a_server_that_ssh_ends_says_nothing(entered: Entered) -> None:
+    for _ in range(4):  # by SIGHUP, a moment before or after it has ended by itself
+        done = entered.ssh(entered.name, "true")
+        assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_what_a_client_leaves_behind_ends_with_it(entered: Entered) -> None:
     client = subprocess.Popen(
         ["ssh", "-F", entered.config, entered.name, "echo up; exec sleep 4321"],
@@ -272,6 +278,48 @@ def test_what_a_client_leaves_behind_ends_with_it(entered: Entered) -> None:
             entered.name, "pgrep -fx 'sleep 4321'; ls -d /run/pytest-nixos-program.*"
         )
         if len(left.stdout.splitlines()) == 1:  # the one that asks
+            return
+        time.sleep(0.5)
+    pytest.fail(left.stdout.decode())
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
+def test_a_command_ends_with_the_terminal_of_who_runs_it(
+    entered: Entered, number: signal.Signals
+) -> None:
+    words = ["run", entered.name, "--", "echo up; exec sleep 4322"]
+    client = subprocess.Popen(
+        ["env", f"--default-signal={number.name[3:]}", COMMAND, *words], stdout=subprocess.PIPE
+    )
+    assert client.stdout is not None
+    assert client.stdout.readline() == b"up\n"
+    client.send_signal(number)
+    assert client.wait(30) == 128 + number
+    client.stdout.close()
+    left = entered.ssh(entered.name, "pgrep -fx 'sleep 4322'; ls -d /run/pytest-nixos-program.*")
+    assert len(left.stdout.splitlines()) == 1, left.stdout  # the one that asks
+
+
+def test_a_command_ends_where_nobody_reads_on(entered: Entered) -> None:
+    line = f"'{COMMAND}' run {entered.name} -- yes | head -n 1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", line], capture_output=True, timeout=LIMIT_S, check=False, env=environment()
+    )
+    assert (done.stdout, done.stderr) == (b"y\n141\n", b"")
+
+
+def test_a_shell_ends_with_its_window(entered: Entered) -> None:
+    seat = pexpect.spawn(str(COMMAND), ["shell", entered.name], timeout=60, encoding="utf-8")
+    seat.expect(r"root@[^\n]*# |bash-[\d.]+# ")
+    seat.sendline("sleep 4323")
+    seat.expect_exact("sleep 4323")
+    seat.close(force=False)
+    end_s = time.monotonic() + 20
+    while time.monotonic() < end_s:
+        left = entered.ssh(
+            entered.name, "pgrep -fx 'sleep 4323'; ls -d /run/pytest-nixos-terminal.*"
+        )
+        if not left.stdout:
             return
         time.sleep(0.5)
     pytest.fail(left.stdout.decode())

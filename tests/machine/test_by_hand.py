@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,10 +54,18 @@ def seat(tmp_path: Path) -> Iterator[pexpect.spawn[str]]:
     seat.close(force=True)
 
 
-def test_a_command_runs_and_its_ending_is_ours(tmp_path: Path) -> None:
-    done = run("--", "hostname; echo trouble >&2; exit 3", cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (3, "container-host\n")
-    assert "trouble\n" in done.stderr
+def test_a_command_runs_and_its_streams_and_its_ending_are_ours(tmp_path: Path) -> None:
+    given = os.urandom(300_000)
+    done = subprocess.run(
+        [COMMAND, "run", HOST, *WORDS, "--", "hostname; echo trouble >&2; cat; exit 3"],
+        cwd=tmp_path,
+        input=given,
+        capture_output=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (3, b"container-host\n" + given)
+    assert b"trouble\n" in done.stderr
 
 
 def test_words_stay_words(tmp_path: Path) -> None:
@@ -95,6 +104,14 @@ def test_a_shell_has_a_terminal_of_its_own(seat: pexpect.spawn[str]) -> None:
     seat.sendcontrol("c")
     seat.sendline("echo still $((1 + 1))")
     seat.expect_exact("still 2")
+    # What floods the terminal waits for it, and is ended as soon as by a terminal of one's own.
+    seat.sendline("yes")
+    seat.expect_exact("y\r\ny\r\n")
+    time.sleep(4)
+    seat.sendcontrol("c")
+    seat.sendline("echo quiet $((1 + 1))")
+    seat.expect_exact("quiet 2")
+    assert len(str(seat.before)) < 2_000_000
     seat.sendline("exit 7")
     seat.expect(pexpect.EOF)
     seat.close()

@@ -21,7 +21,7 @@ import pytest
 from pytest_nixos.local.run_directory import run_directory
 from pytest_nixos.machine.base import Machine, MachineSpec
 from pytest_nixos.machine.boot.events import BootEvent, BootEventKind
-from pytest_nixos.machine.capabilities import PortState
+from pytest_nixos.machine.capabilities import PortState, Resting
 from pytest_nixos.machine.console import BootPhase
 from pytest_nixos.machine.door.visitor import OpenDoor
 from pytest_nixos.machine.keeper.order import SpareOrder, log_file, start_keeper
@@ -155,6 +155,20 @@ def ordered(machine: Machine) -> Iterator[OpenDoor]:
     finally:
         for door in own_spares():
             door.end()
+
+
+def test_a_clone_that_rested_goes_on_at_the_time_of_now(rig: Rig, machine: Machine) -> None:
+    with rig.machine() as clone:
+        running = cast("Resting", clone.running)
+        running.rest(deadline=clone.deadline(LIMIT_S))
+        before_s = time.time()
+        time.sleep(3.0)
+        running.rouse(deadline=clone.deadline(LIMIT_S))
+        guest_s = float(clone.run("date +%s.%N").stdout_text)
+        assert before_s + 3.0 <= guest_s + 0.1
+        assert guest_s <= time.time() + 0.1
+        entropy = "head --bytes=16 /dev/urandom | base64"
+        assert clone.run(entropy).stdout != machine.run(entropy).stdout
 
 
 def test_a_spare_is_taken_once_and_is_as_any_clone(rig: Rig, machine: Machine) -> None:

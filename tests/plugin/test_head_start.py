@@ -4,7 +4,6 @@ none does, and never instead of what a test would have been told.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -15,63 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.plugin.field import CONFTEST, Field
+from tests.plugin.field import Field
+from tests.plugin.warm import clones, make_warm, run_web
 
-CLONES = """
-import threading, time
-from pytest_nixos.errors import MachineError
-from pytest_nixos.local.timing import Recalled
-
-class Cloning(FakeBackend):
-    def clone(self, spec, *, deadline):
-        thread = "ahead" if threading.current_thread() is not threading.main_thread() else "main"
-        with LOG.open("a") as log:
-            log.write(f"clone {{spec.host.name}} {{thread}}\\n")
-        end_s = time.monotonic() + {sleep_s}
-        try:
-            while time.monotonic() < end_s and not deadline.expired:
-                time.sleep(0.05)
-        except Recalled:
-            with LOG.open("a") as log:
-                log.write(f"gave up {{spec.host.name}}\\n")
-            raise
-        if {fails}:
-            raise MachineError("no snapshot", remedy="boot it")
-        return Running(spec.host.name)
-
-def pytest_nixos_backends(config, settings):
-    return {{"vm": Cloning()}}
-"""
 AHEAD = ["clone web ahead", "stop web"]
 
 
 @pytest.fixture
 def warm(field: Field, monkeypatch: pytest.MonkeyPatch) -> Field:
     """A host that is evaluated and built, on a backend that has a snapshot of it."""
-    store = field.pytester.mkdir("store")
-    for name in ("web.drv", "o"):
-        (store / name).touch()
-    monkeypatch.setenv("FAKE_NIX_HOSTS", "web")
-    monkeypatch.setenv("FAKE_NIX_STORE", str(store))
-    monkeypatch.setenv("FAKE_NIX_CONTENT", "as-before")
-    path = field.pytester.path / "document.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"output": str(store / "o")}))
-    backend(field)
-    # Evaluates the host for the runs after it.
-    field.pytester.makepyfile(test_first="def test_a(nixos_host_config): pass")
-    run(field).assert_outcomes(passed=1)
-    (field.pytester.path / "test_first.py").unlink()
-    field.log.unlink(missing_ok=True)
-    return field
-
-
-def backend(field: Field, *, fails: bool = False, sleep_s: float = 0.0) -> None:
-    base = CONFTEST.format(log=str(field.log))
-    field.pytester.makeconftest(base + CLONES.format(fails=fails, sleep_s=sleep_s))
-
-
-def run(field: Field, *arguments: str) -> pytest.RunResult:
-    return field.run("--nixos-flake", ".#web", "--nixos-suite", "none", *arguments)
+    return make_warm(field, monkeypatch)
 
 
 def test_the_first_test_that_asks_gets_it(warm: Field) -> None:
@@ -81,7 +33,7 @@ def test_the_first_test_that_asks_gets_it(warm: Field) -> None:
         def test_b(nixos_machine): pass
         """
     )
-    run(warm).assert_outcomes(passed=2)
+    run_web(warm).assert_outcomes(passed=2)
     assert warm.machine_log == AHEAD
 
 
@@ -89,7 +41,7 @@ def test_a_test_with_a_machine_of_its_own_takes_it_too(warm: Field) -> None:
     warm.pytester.makepyfile(
         "def test_a(nixos_fresh_machine): pass\ndef test_b(nixos_machine): pass"
     )
-    run(warm).assert_outcomes(passed=2)
+    run_web(warm).assert_outcomes(passed=2)
     assert warm.machine_log == [*AHEAD, "start web", "stop web"]
 
 
@@ -104,21 +56,21 @@ def pytest_nixos_machine_booted(config, machine):
 """
     )
     warm.pytester.makepyfile("def test_a(nixos_machine): pass")
-    run(warm).assert_outcomes(passed=1)
+    run_web(warm).assert_outcomes(passed=1)
     assert warm.machine_log == ["clone web ahead", "booted True", "stop web"]
 
 
 @pytest.mark.parametrize("test", ["def test_a(nixos_host_config): pass", "def test_a(): pass"])
 def test_nobody_asks_and_it_is_ended(warm: Field, test: str) -> None:
     warm.pytester.makepyfile(test)
-    run(warm).assert_outcomes(passed=1)
+    run_web(warm).assert_outcomes(passed=1)
     assert warm.machine_log in ([], AHEAD)  # nothing where that was known before it began
 
 
 def test_what_goes_wrong_with_it_is_told_by_the_usual_way_up(warm: Field) -> None:
-    backend(warm, fails=True)
+    clones(warm, fails=True)
     warm.pytester.makepyfile("def test_a(nixos_machine): pass")
-    result = run(warm)
+    result = run_web(warm)
     result.assert_outcomes(passed=1)
     assert warm.machine_log == ["clone web ahead", "start web", "stop web"]
     result.stdout.no_fnmatch_line("*no snapshot*")
@@ -129,7 +81,7 @@ def test_a_changed_flake_is_evaluated_and_booted(
 ) -> None:
     monkeypatch.setenv("FAKE_NIX_CONTENT", "changed")
     warm.pytester.makepyfile("def test_a(nixos_machine): pass")
-    run(warm).assert_outcomes(passed=1)
+    run_web(warm).assert_outcomes(passed=1)
     assert warm.machine_log == ["start web", "stop web"]
 
 
@@ -138,7 +90,7 @@ def test_a_changed_flake_is_evaluated_and_booted(
 )
 def test_not_where_a_clone_is_not_wanted(warm: Field, argument: str) -> None:
     warm.pytester.makepyfile("def test_a(nixos_machine): pass")
-    run(warm, argument)
+    run_web(warm, argument)
     assert "clone web ahead" not in warm.machine_log
 
 
@@ -147,7 +99,7 @@ def test_a_flake_that_cannot_be_read_is_told_once(
 ) -> None:
     monkeypatch.setenv("FAKE_NIX_METADATA_FAILS", "the flake is a riddle")
     warm.pytester.makepyfile("def test_a(nixos_machine): pass")
-    result = run(warm)
+    result = run_web(warm)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert result.stderr.str().count("the flake is a riddle") == 1
 
@@ -169,7 +121,7 @@ def test_a(nixos_machine): pass
 
 @pytest.mark.parametrize("text", [COLLECTING, WAITING], ids=["collecting", "waiting"])
 def test_interrupted_while_it_starts(warm: Field, text: str) -> None:
-    backend(warm, sleep_s=60.0)
+    clones(warm, sleep_s=60.0)
     test = warm.pytester.makepyfile(text)
     arguments = ["--nixos-flake", ".#web", "--nixos-suite", "none", "-p", "no:cacheprovider"]
     process = subprocess.Popen(
@@ -204,7 +156,7 @@ def test_is_kept_after_a_failure_where_that_is_wanted(
     # A job of CI keeps the directory alone; else the machine would go on running.
     monkeypatch.setenv("CI", "true")
     warm.pytester.makepyfile("def test_a(nixos_machine): assert False")
-    result = run(warm, "--nixos-keep", "failed")
+    result = run_web(warm, "--nixos-keep", "failed")
     result.assert_outcomes(failed=1)
     (line,) = [line for line in result.outlines if "kept /" in line]
     kept = Path(line.rpartition("kept ")[2].partition(" (not running")[0])

@@ -18,8 +18,8 @@ import pexpect
 import pytest
 
 from pytest_nixos.local.process import SubprocessRunner
+from pytest_nixos.local.run_signals import RunSignals
 from pytest_nixos.local.timing import Deadline
-from pytest_nixos.plugin.signals import RunSignals
 from pytest_nixos.plugin.watch import ready
 from pytest_nixos.plugin.watch.ready import ReadyRun
 from tests.plugin.field import Field
@@ -221,6 +221,39 @@ def test_own_tests_their_data_and_what_was_not_reached(
     assert "as before: 1 run again, 2 stand as they were (1 of them failed)" in said
     session.change("notes.txt", "b")
     assert "3 run again" in session.run()
+
+
+def test_what_a_changed_file_may_mean_to_a_test_runs_again(
+    repository: Field, watch: Callable[..., Watched]
+) -> None:
+    repository.pytester.makepyfile(
+        test_shared="WANTED = b'hi'\ndef test_shared(nixos_host_config): pass",
+        test_user="from test_shared import WANTED\ndef test_user(nixos_host_config): assert WANTED == b'hi'",
+        test_text="from pathlib import Path\ndef test_text(): assert 'TODO' not in Path('flake.nix').read_text()",
+    )
+    (repository.pytester.path / "waived").write_text("waiver = []")
+    subprocess.run(["git", "add", "test_shared.py"], cwd=repository.pytester.path, check=True)
+    session = watch("--nixos-waivers=waived", "test_it.py", "test_user.py", "test_text.py")
+    assert "4 passed" in session.run()
+    # A test without a host reads what it likes, what Nix reads too.
+    session.change("flake.nix", "{ } # TODO")
+    said = session.run()
+    assert (
+        "tests without a host: the system and all that is declared are as before: 1 run again"
+        in said
+    )
+    assert "1 failed" in said
+    # What a test module is to others is a helper's part.
+    session.change("flake.nix", "{ } # done")
+    assert "1 passed" in session.run()
+    session.change("test_shared.py", "WANTED = b'ho'")
+    said = session.run()
+    assert "1 failed" in said
+    # A file that an option names, whatever it is called.
+    session.change("waived", "waiver = [ ]")
+    said = session.run()
+    assert "as before: 3 run again" in said
+    assert "1 failed, 3 passed" in said
 
 
 def test_workers_leave_out_the_same(repository: Field, watch: Callable[..., Watched]) -> None:

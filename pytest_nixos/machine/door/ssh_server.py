@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 import threading
 from collections.abc import Awaitable, Callable
@@ -56,12 +57,15 @@ def serve_client(door: OpenDoor, *, stdin: int, stdout: int) -> None:
         (lambda: ours.recv(_CHUNK), lambda data: _write_all(stdout, data)),
     ):
         threading.Thread(target=_carry, args=(source, sink, ours), daemon=True).start()
-    asyncio.run(_serve(door, its))
+    asyncio.run(_serve(door, its, leave=lambda: _end_link(ours)))
     # What is on its way to the client goes out before this process ends.
     ours.close()
 
 
-async def _serve(door: OpenDoor, connection: socket.socket) -> None:
+async def _serve(door: OpenDoor, connection: socket.socket, *, leave: Callable[[], None]) -> None:
+    # ssh sends SIGHUP to what it was connected through as it ends, and so does a terminal.
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, leave)
     keys = await asyncio.to_thread(ssh_keys, door)
     server = await asyncssh.run_server(
         connection,
@@ -256,8 +260,12 @@ def _carry(source: Callable[[], bytes], sink: Callable[[bytes], None], link: soc
             while data := source():
                 sink(data)
     finally:
-        with contextlib.suppress(OSError):
-            link.shutdown(socket.SHUT_RDWR)
+        _end_link(link)
+
+
+def _end_link(link: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        link.shutdown(socket.SHUT_RDWR)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -30,7 +30,6 @@ from pytest_nixos.machine.base import MachineSpec
 from pytest_nixos.machine.door.door import CARD, SOCKET, Card
 from pytest_nixos.machine.door.wire import receive, send
 from pytest_nixos.machine.keeper.order import SpareOrder
-from pytest_nixos.machine.snapshot.quiesce import look_at_guest
 from pytest_nixos.machine.spare.claim import spares
 from pytest_nixos.machine.spare.handing import Handed, hand_over
 from pytest_nixos.machine.spare.taken import ended_line
@@ -145,8 +144,7 @@ class Keeper:
         snapshot = running.restored_from
         assert snapshot is not None
         running.transport.run(_FIRST, deadline=limit)
-        guest = look_at_guest(running.transport, deadline=limit)
-        waits = running.set_aside(guest, shown=len(snapshot.record.console))
+        waits = running.set_aside(shown=len(snapshot.record.console), deadline=limit)
         with self._lock:
             self._snapshot_s = snapshot.record.saved_at_s
             self._waits = waits

@@ -22,6 +22,7 @@ from pytest_nixos.machine.network.frames import (
     Unreachable,
     echo_request,
     tcp_segment,
+    tcp_segments,
     udp_datagram,
 )
 from pytest_nixos.machine.network.neighbour import Ends, Neighbour
@@ -132,8 +133,7 @@ class PortScan(abc.ABC):
         :param macs: of the receiver and of the sender.
         """
         self.source_port += 1
-        for port in list(self._silent):
-            yield self.probe(port, macs)
+        return self.probes(list(self._silent), macs)
 
     def hear(self, frame: Frame, neighbour: Neighbour) -> list[bytes] | None:
         """Take what a frame tells; return what politeness asks for, ``None`` where it is for somebody
@@ -153,8 +153,8 @@ class PortScan(abc.ABC):
         return self.farewell(frame, neighbour.macs)
 
     @abc.abstractmethod
-    def probe(self, port: int, macs: tuple[bytes, bytes]) -> bytes:
-        """Build the frame that asks."""
+    def probes(self, ports: Sequence[int], macs: tuple[bytes, bytes]) -> Iterator[bytes]:
+        """Build the frame that asks, for each port."""
 
     @abc.abstractmethod
     def read(self, frame: Frame) -> tuple[int, PortState] | None:
@@ -173,8 +173,8 @@ class TcpScan(PortScan):
         super().__init__(ends, ports)
         self._sequence = secrets.randbits(32)
 
-    def probe(self, port: int, macs: tuple[bytes, bytes]) -> bytes:
-        return self._segment(port, self._sequence, TcpFlag.SYN, macs)
+    def probes(self, ports: Sequence[int], macs: tuple[bytes, bytes]) -> Iterator[bytes]:
+        return tcp_segments(macs, self._segment(0, self._sequence, TcpFlag.SYN), ports)
 
     def read(self, frame: Frame) -> tuple[int, PortState] | None:
         if isinstance(frame, Unreachable) and self._is_ours(frame):
@@ -193,16 +193,15 @@ class TcpScan(PortScan):
 
     def farewell(self, frame: Frame, macs: tuple[bytes, bytes]) -> list[bytes]:
         if isinstance(frame, Segment) and TcpFlag.SYN in frame.flags:
-            return [self._segment(frame.source_port, frame.acknowledgement, TcpFlag.RST, macs)]
+            reset = self._segment(frame.source_port, frame.acknowledgement, TcpFlag.RST)
+            return [tcp_segment(macs, reset)]
         return []
 
     def _is_ours(self, frame: Unreachable) -> bool:
         return frame.protocol == _TCP and frame.source_port == self.source_port
 
-    def _segment(
-        self, port: int, sequence: int, flags: TcpFlag, macs: tuple[bytes, bytes]
-    ) -> bytes:
-        segment = Segment(
+    def _segment(self, port: int, sequence: int, flags: TcpFlag) -> Segment:
+        return Segment(
             source=self.ends.own,
             destination=self.ends.peer,
             source_port=self.source_port,
@@ -211,7 +210,6 @@ class TcpScan(PortScan):
             acknowledgement=0,
             flags=flags,
         )
-        return tcp_segment(macs, segment)
 
 
 class UdpScan(PortScan):
@@ -224,15 +222,16 @@ class UdpScan(PortScan):
         super().__init__(ends, ports)
         self._payload = payload
 
-    def probe(self, port: int, macs: tuple[bytes, bytes]) -> bytes:
-        datagram = UdpDatagram(
-            source=self.ends.own,
-            destination=self.ends.peer,
-            source_port=_UDP_SOURCE,
-            destination_port=port,
-            payload=self._payload,
-        )
-        return udp_datagram(macs, datagram)
+    def probes(self, ports: Sequence[int], macs: tuple[bytes, bytes]) -> Iterator[bytes]:
+        for port in ports:
+            datagram = UdpDatagram(
+                source=self.ends.own,
+                destination=self.ends.peer,
+                source_port=_UDP_SOURCE,
+                destination_port=port,
+                payload=self._payload,
+            )
+            yield udp_datagram(macs, datagram)
 
     def read(self, frame: Frame) -> tuple[int, PortState] | None:
         if isinstance(frame, UdpDatagram) and frame.source == self.ends.peer:
@@ -250,15 +249,16 @@ class UdpScan(PortScan):
 class EchoScan(PortScan):
     """The "port" is the number of the echo."""
 
-    def probe(self, port: int, macs: tuple[bytes, bytes]) -> bytes:
-        echo = Echo(
-            source=self.ends.own,
-            destination=self.ends.peer,
-            is_reply=False,
-            identifier=self.source_port,
-            number=port,
-        )
-        return echo_request(macs, echo)
+    def probes(self, ports: Sequence[int], macs: tuple[bytes, bytes]) -> Iterator[bytes]:
+        for port in ports:
+            echo = Echo(
+                source=self.ends.own,
+                destination=self.ends.peer,
+                is_reply=False,
+                identifier=self.source_port,
+                number=port,
+            )
+            yield echo_request(macs, echo)
 
     def read(self, frame: Frame) -> tuple[int, PortState] | None:
         if isinstance(frame, Echo) and frame.is_reply and frame.identifier == self.source_port:

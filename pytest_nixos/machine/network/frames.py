@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import enum
 import struct
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "neighbour_answer",
     "parse_frame",
     "tcp_segment",
+    "tcp_segments",
     "udp_datagram",
 ]
 
@@ -41,6 +43,7 @@ _NOBODY_LISTENS = {4: 3, 6: 4}
 _SOLICITATION, _ADVERTISEMENT = 135, 136
 _SOLICITED_OVERRIDE = 0x60000000
 _ON_LINK_HOPS = 255
+_ETHERNET_SIZE, _IP_SIZE = 14, {4: 20, 6: 40}
 _SHORTEST_FRAME = 60
 _WINDOW = 1024
 _MOST_HOPS = 64
@@ -202,6 +205,23 @@ def tcp_segment(macs: tuple[bytes, bytes], segment: Segment) -> bytes:
     total = checksum(_pseudo_head(segment.source, segment.destination, _TCP, len(whole)) + whole)
     body = whole[:16] + struct.pack("!H", total) + whole[18:]
     return _ip(macs, segment.source, segment.destination, _TCP, body)
+
+
+def tcp_segments(
+    macs: tuple[bytes, bytes], segment: Segment, ports: Iterable[int]
+) -> Iterator[bytes]:
+    """Build the same segment to each of many ports of its destination; nothing but the port and the
+    checksum differs, so neither is built anew.
+    """
+    whole = tcp_segment(macs, replace(segment, destination_port=0))
+    start = _ETHERNET_SIZE + _IP_SIZE[segment.source.version]
+    begin, middle, rest = whole[: start + 2], whole[start + 4 : start + 16], whole[start + 18 :]
+    (total,) = struct.unpack_from("!H", whole, start + 16)
+    unported = ~total & 0xFFFF
+    for port in ports:
+        added = unported + port
+        total = ~((added & 0xFFFF) + (added >> 16)) & 0xFFFF
+        yield b"".join((begin, port.to_bytes(2, "big"), middle, total.to_bytes(2, "big"), rest))
 
 
 def udp_datagram(macs: tuple[bytes, bytes], datagram: UdpDatagram) -> bytes:

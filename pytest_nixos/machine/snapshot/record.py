@@ -128,7 +128,7 @@ class SnapshotRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """A snapshot on disk; nothing in its directory is ever written to."""
+    """A snapshot on disk; none of its files is ever written to."""
 
     directory: Path
     record: SnapshotRecord

@@ -76,7 +76,6 @@ class VmBackend:
         launcher, warm = self._ways(spec)
         if taken := self._taken(launcher, warm, deadline):
             return taken
-        self._check_sandbox(spec)
         return launcher.cold((), deadline) if warm is None else warm.start(deadline)
 
     def clone(self, spec: MachineSpec, *, deadline: Deadline) -> VmRunning:
@@ -89,7 +88,6 @@ class VmBackend:
             raise no_snapshot(spec.host.name)
         if taken := self._taken(launcher, warm, deadline):
             return taken
-        self._check_sandbox(spec)
         return warm.clone(deadline)
 
     @property
@@ -125,6 +123,10 @@ class VmBackend:
             lacks = "is alone" if alone else "has no display and no sound of this machine"
             news.tell(BootEventKind.NO_DISPLAY, f"the VM {lacks}: {', '.join(replaced)} left out")
         acceleration = self._acceleration(spec, script, news)
+
+        def check_place() -> None:
+            self._check_sandbox(spec)
+
         launcher = VmLauncher(
             spec=spec,
             script=script,
@@ -133,6 +135,7 @@ class VmBackend:
             inherited=inherited,
             on_event=self._on_event,
             runner=self._runner,
+            check_place=check_place,
         )
         use = self._options.snapshots
         if use is None:
@@ -160,6 +163,7 @@ class VmBackend:
             not_before_s=use.not_before_s,
             tell=news.tell,
             rights=launcher.rights,
+            check_place=check_place,
         )
 
     def _tell_no_sandbox(self, news: BootNews) -> None:

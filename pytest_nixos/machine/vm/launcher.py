@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -110,6 +110,7 @@ class VmLauncher:
 
     :param acceleration: decided already, not ``AUTO``.
     :param inherited: what the run script inherits.
+    :param check_place: raises where no machine at all can be started here; asked before a boot.
     """
 
     spec: MachineSpec
@@ -119,6 +120,7 @@ class VmLauncher:
     inherited: Mapping[str, str]
     on_event: BootListener
     runner: Runner
+    check_place: Callable[[], None] = lambda: None
 
     def cold(
         self, extra_argv: Sequence[str], deadline: Deadline, *, writable: tuple[Path, ...] = ()
@@ -129,6 +131,7 @@ class VmLauncher:
         :param writable: what QEMU writes to beside the run directory.
         :raises BootError: if it does not get there; nothing is left running.
         """
+        self.check_place()
         news = BootNews(self.spec.host.name, self.on_event)
         sandbox = self._sandbox(writable=writable)
         running = self._running(news, extra_argv, sandbox)

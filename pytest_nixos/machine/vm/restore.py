@@ -80,6 +80,8 @@ class WarmStart:
     :param not_before_s: snapshots older than this are replaced; seconds since 1970.
     :param tell: told in one line what happens.
     :param rights: what a running machine has beside `parts`.
+    :param check_place: raises where no machine at all can be started here; asked when a clone did not
+        start, before its snapshot is blamed. A clone that starts has shown it.
     """
 
     store: SnapshotStore
@@ -92,6 +94,7 @@ class WarmStart:
     not_before_s: float
     tell: Tell
     rights: Mapping[str, str] = field(default_factory=dict)
+    check_place: Callable[[], None] = lambda: None
 
     @property
     def spare_key(self) -> str:
@@ -169,6 +172,7 @@ class WarmStart:
         except SnapshotDamaged as err:
             why = err.message
         except MachineError as err:
+            self.check_place()
             why = f"it does not start: {err.message.splitlines()[0]}"
         gone = self.store.discard(key)
         self._say(f"the snapshot is {'discarded' if gone else 'not used'}, booting: {why}")

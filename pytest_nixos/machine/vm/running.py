@@ -31,7 +31,7 @@ from pytest_nixos.machine.qemu.screen import screendump
 from pytest_nixos.machine.serial_process import SerialProcess
 from pytest_nixos.machine.snapshot.clone import Clone
 from pytest_nixos.machine.snapshot.migration import load_state, save_state
-from pytest_nixos.machine.snapshot.quiesce import make_store_writable, wake_guest
+from pytest_nixos.machine.snapshot.quiesce import look_at_guest, make_store_writable, wake_guest
 from pytest_nixos.machine.snapshot.record import GuestAtRest, Snapshot
 from pytest_nixos.machine.spare.claim import Claimed
 from pytest_nixos.machine.spare.handing import Handed, HandedPort
@@ -79,6 +79,8 @@ class VmRunning:
         self._process: SerialProcess
         self._news = news
         self._channel: SerialChannel | None = None
+        # How the guest stood, and when its clock stopped, in seconds since 1970.
+        self._rests: tuple[GuestAtRest, float] | None = None
         self._backdoor: Backdoor | None = None
         self._outside = VmOutside.of(plan)
         self._plug_in(())
@@ -188,13 +190,33 @@ class VmRunning:
         self._channel = channel = SerialChannel.of_handed(self._plan.run_dir, ports)
         self.life.undo.callback(channel.close)
         channel.connect(deadline, self.life.check)
-        self.qmp.execute("cont", deadline=deadline)
         self.transport = self.life.explain(channel)
-        wake_guest(self.transport, handed.guest, saved_at_s=handed.paused_at_s, deadline=deadline)
+        self._rests = handed.guest, handed.paused_at_s
+        self.rouse(deadline=deadline)
         self.life.has_come_up = True
         self.is_clone = True
 
-    def set_aside(self, guest: GuestAtRest, *, shown: int) -> tuple[Handed, tuple[int, ...]]:
+    def rest(self, *, deadline: Deadline) -> None:
+        """Stop the guest where it stands until :meth:`rouse`.
+
+        :raises MachineError: if QEMU does not stop it, or it does not say how it stands.
+        """
+        guest = look_at_guest(self.transport, deadline=deadline)
+        self._rests = guest, time.time()
+        self.freeze()
+
+    def rouse(self, *, deadline: Deadline) -> None:
+        """Let a guest that rests go on, awake as a clone is; nothing where it does not rest.
+
+        :raises MachineError: if it does not answer, or is not as it was.
+        """
+        if self._rests is None:
+            return
+        (guest, paused_at_s), self._rests = self._rests, None
+        self.qmp.execute("cont", deadline=deadline)
+        wake_guest(self.transport, guest, saved_at_s=paused_at_s, deadline=deadline)
+
+    def set_aside(self, *, shown: int, deadline: Deadline) -> tuple[Handed, tuple[int, ...]]:
         """Stop the guest where it stands and let go of all connections to it, so that another process
         can go on with it; this one still owns it.
 
@@ -203,9 +225,10 @@ class VmRunning:
         :raises MachineError: if QEMU does not stop it.
         :raises OSError: if a connection is gone.
         """
+        self.rest(deadline=deadline)
         assert self._channel is not None
-        paused_at_s = time.time()
-        self.freeze()
+        assert self._rests is not None
+        guest, paused_at_s = self._rests
         self.qmp.close()
         terminal, ports = self._process.let_go(), self._channel.let_go()
         handed = Handed(

@@ -49,7 +49,7 @@ class GenerationsAhead:
         for item in session.items:
             marker, key = item.get_closest_marker(_MARKER), host_key_of(item)
             if marker is not None and key is not None:
-                self._wanted.setdefault(key, {}).update(dict.fromkeys(marker.args))
+                self._wanted.setdefault(key, {})[marker.kwargs["make"]] = None
 
     def pytest_runtest_teardown(self, item: pytest.Item) -> None:
         """Begin for the host whose machine has come up by now."""
@@ -57,7 +57,8 @@ class GenerationsAhead:
         if key not in self._wanted or session.changed_machines.of(key) is None:
             return
         makers = self._wanted.pop(key)
-        if session.backend_name(key) in (BackendName.VM, BackendName.CONTAINER):
+        is_late = item.get_closest_marker(_MARKER) is not None
+        if not is_late and session.backend_name(key) in (BackendName.VM, BackendName.CONTAINER):
             work = threading.Thread(
                 target=self._build,
                 args=(session, key, makers),

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_nixos.local.process import die_with_parent, live_without_parent
+from pytest_nixos.local.run_signals import RunSignals
 from pytest_nixos.local.text import printable
-from pytest_nixos.plugin.signals import RunSignals
 
 if TYPE_CHECKING:
     from pytest_nixos.machine.door.door import Door

@@ -82,6 +82,8 @@ class Launch:
     def __enter__(self) -> Machine:
         machine = self._machine or self.start()
         try:
+            if not self._session.backend_name(self._entry.key).runs_already:
+                self.door = self._stack.enter_context(door_of(machine, self._entry.key))
             if self._tells:
                 self.tell(machine)
         except BaseException:
@@ -168,8 +170,6 @@ class Launch:
             "pressure_of_boot": self.pressure.to_json(),
             "added_kernel_params": list(getattr(machine.running, "added_kernel_params", ())),
         }
-        if not self._session.backend_name(self._entry.key).runs_already:
-            self.door = stack.enter_context(door_of(machine, self._entry.key))
         return machine
 
     def tell(self, machine: Machine) -> None:
@@ -269,7 +269,7 @@ class Launch:
         """Return how slow this machine is by now; people are told once, and again when it has
         become much slower.
         """
-        pace = self._session.pacer.renew()
+        pace = self._session.pacer.now()
         if pace.factor >= _TOLD_AGAIN * self._session.told_pace:
             self._session.told_pace = pace.factor
             self._progress.say(pace.words)

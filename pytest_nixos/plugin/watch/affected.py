@@ -8,8 +8,11 @@ host.
 
 from __future__ import annotations
 
+import re
+import sys
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -24,7 +27,8 @@ from pytest_nixos.standards.load import option_paths
 __all__ = ["WatchedRun", "select_affected"]
 
 _SOURCE_KINDS = frozenset({"flake-lock", "source-scan"})
-_SOURCE_FIXTURES = frozenset({"nixos_flake"})
+# A cluster's other members are hosts of the flake too.
+_SOURCE_FIXTURES = frozenset({"nixos_flake", "nixos_cluster"})
 # These reach other hosts, and what the flake says beside its hosts.
 _FAR_FIXTURES = frozenset({"nixos_flake", "nixos_cluster", "nixos_generations", "nixos_upgrade"})
 # Nothing else in a flake is made for Nix alone.
@@ -139,8 +143,13 @@ class _Choice:
         self._packages = packages
         self._changed = before.changed
         others = [name for name in before.changed if not name.endswith(_FOR_NIX)]
+        named = {
+            str(path) for path in (session.settings.waivers, session.settings.baseline) if path
+        }
         self._for_all = any(
-            name.endswith(_FOR_ALL) or (name.endswith(".py") and name not in modules)
+            name in named
+            or name.endswith(_FOR_ALL)
+            or (name.endswith(".py") and (name not in modules or _is_imported(name, modules)))
             for name in others
         )
         #: What tests of one's own may read as data.
@@ -160,9 +169,8 @@ class _Choice:
             return True
         if self._packages.contains(item.path):
             return self._reads_source(item)
-        fixtures = {*getattr(item, "fixturenames", ())}
-        hostless = key is None and any(name.startswith("nixos_") for name in fixtures)
-        far = hostless or not _FAR_FIXTURES.isdisjoint(fixtures)
+        # Without a host a test may look at anything, what is made for Nix included.
+        far = key is None or not _FAR_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
         return far or bool(self._data) or str(item.path) in self._changed
 
     def turn(self, item: pytest.Item) -> int:
@@ -198,6 +206,18 @@ class _Choice:
         kind = control.observed.kind if control is not None and control.observed else ""
         fixtures = getattr(item, "fixturenames", ())
         return kind in _SOURCE_KINDS or not _SOURCE_FIXTURES.isdisjoint(fixtures)
+
+
+def _is_imported(name: str, modules: Collection[str]) -> bool:
+    """Whether the text of another test module, or of what these import from beside them, names a test
+    module.
+    """
+    loaded = {getattr(module, "__file__", None) for module in [*sys.modules.values()]}
+    roots = {Path(module).parent for module in modules}
+    beside = {file for file in loaded if file and not roots.isdisjoint(Path(file).parents)}
+    word = re.compile(rf"\b{re.escape(Path(name).stem)}\b")
+    texts = (Path(file) for file in ({*modules} | beside) - {name} if file.endswith(".py"))
+    return any(word.search(text.read_text(errors="replace")) for text in texts)
 
 
 def _told(again: int, stand: int, failed: int) -> str:

@@ -17,11 +17,11 @@ from pathlib import Path
 import pytest
 
 from pytest_nixos.errors import NixosError, SettingsError
+from pytest_nixos.local.run_signals import RunSignals
 from pytest_nixos.local.text import printable, printable_lines
 from pytest_nixos.machine.spare.claim import end_spares
 from pytest_nixos.nix.refs import FileRef
 from pytest_nixos.plugin.options import Settings
-from pytest_nixos.plugin.signals import RunSignals
 from pytest_nixos.plugin.watch.notes import VARIABLE, WatchNotes
 from pytest_nixos.plugin.watch.places import Places, local_inputs
 from pytest_nixos.plugin.watch.ready import ReadyRun

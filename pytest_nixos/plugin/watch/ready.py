@@ -26,6 +26,7 @@ _MODULES = (
     "pytest_nixos.plugin.evaluate",
     "pytest_nixos.plugin.fixtures",
     "pytest_nixos.plugin.machines.head_start",
+    "pytest_nixos.plugin.machines.next_fresh",
     "pytest_nixos.plugin.record.maker",
     "pytest_nixos.plugin.replay",
     "pytest_nixos.machine.vm.backend",

@@ -48,7 +48,8 @@ class Running:
     def is_alive(self) -> bool:
         return not self.process.has_ended
 
-    def set_aside(self, guest: GuestAtRest, *, shown: int) -> tuple[Handed, tuple[int, ...]]:
+    def set_aside(self, *, shown: int, deadline: Deadline) -> tuple[Handed, tuple[int, ...]]:
+        del deadline
         while not self.console.count:
             time.sleep(0.01)
         ours, its = socket.socketpair()
@@ -57,7 +58,7 @@ class Running:
             run_dir=str(self.run_dir),
             pid=self.process.pid,
             paused_at_s=5.0,
-            guest=guest,
+            guest=GuestAtRest(failed_units=(), timers={}),
             lines=self.console.since(shown),
             ports=(HandedPort(name="control", session="s", serial=3),),
         )

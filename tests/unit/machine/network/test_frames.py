@@ -11,6 +11,7 @@ import pytest
 
 from pytest_nixos.machine.network.frames import (
     BROADCAST,
+    Address,
     ArpMessage,
     Echo,
     NeighbourQuestion,
@@ -25,6 +26,7 @@ from pytest_nixos.machine.network.frames import (
     neighbour_answer,
     parse_frame,
     tcp_segment,
+    tcp_segments,
     udp_datagram,
 )
 
@@ -171,6 +173,15 @@ def test_unreachable_of_ipv6_names_the_datagram(code: int, nobody: bool) -> None
     assert isinstance(found, Unreachable)
     assert (found.protocol, found.source_port, found.destination_port) == (17, 9, 53)
     assert found.nobody_listens is nobody
+
+
+@pytest.mark.parametrize("family", [IPv4Address, IPv6Address])
+def test_segments_to_many_ports_are_those_to_each(family: type[Address]) -> None:
+    macs = (b"\2" * 6, b"\4" * 6)
+    segment = replace(syn(), source=family(0x0A00024D), destination=family(0x0A00020F))
+    ports = [1, 255, 256, *range(997, 65536, 997), 65534, 65535]
+    each = [tcp_segment(macs, replace(segment, destination_port=port)) for port in ports]
+    assert list(tcp_segments(macs, segment, ports)) == each
 
 
 def test_data_of_a_segment_is_read_as_it_was_sent() -> None:

@@ -82,7 +82,7 @@ class Rig:
         self.store = SnapshotStore(directory / "snapshots")
         self.heard: list[str] = []
         self.cannot_save = self.cannot_load = self.cannot_boot = False
-        self.too_little_memory = False
+        self.too_little_memory = self.cannot_start_here = False
 
     def cold(
         self, extra_argv: Sequence[str], deadline: Deadline, *, writable: tuple[Path, ...] = ()
@@ -138,7 +138,12 @@ class Rig:
             memory_mib=1,
             not_before_s=not_before_s,
             tell=self.tell,
+            check_place=self.check_place,
         )
+
+    def check_place(self) -> None:
+        if self.cannot_start_here:
+            raise MachineError("no sandbox can be made here", remedy="none")
 
     def tell(self, kind: BootEventKind, text: str) -> None:
         assert kind is BootEventKind.SNAPSHOT
@@ -203,6 +208,17 @@ def test_a_snapshot_that_does_not_load_is_discarded_and_made_anew(rig: Rig) -> N
         "the snapshot is discarded, booting: it does not start: QEMU's migration is failed"
     )
     assert done[-1] == "booted"
+
+
+def test_a_snapshot_is_not_blamed_for_a_place_where_nothing_starts(rig: Rig) -> None:
+    rig.start()
+    rig.kept.close()
+    rig.done()
+    rig.cannot_load = rig.cannot_start_here = True
+    with pytest.raises(MachineError, match="no sandbox can be made here"):
+        rig.start()
+    assert rig.done() == []
+    assert rig.store.path(KEY).is_dir()
 
 
 def test_a_clone_or_nothing(rig: Rig) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import EvalError
+from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.refs import FlakeRef, HostRef
 from pytest_nixos.nix.schedule import Room
 from pytest_nixos.plugin.machines.generations_ahead import GenerationsAhead
@@ -44,6 +45,10 @@ class FlakesSpy:
         self.built += derivations
 
 
+def module(_host: HostConfig, place: str) -> str:
+    return f"{{ }} # in a {place}"
+
+
 def run(
     flakes: FlakesSpy,
     *,
@@ -51,6 +56,7 @@ def run(
     is_up: bool = True,
     backend: BackendName = BackendName.VM,
     is_marked: bool = True,
+    is_late: bool = False,
 ) -> None:
     """Let a test of a host end, and wait for what that begins."""
     host = SimpleNamespace(ref=HostRef(FlakeRef("/f"), "web"), backend="vm")
@@ -60,7 +66,7 @@ def run(
         backend_name=lambda _key: backend,
         host_config=lambda _key: host,
     )
-    marker = pytest.mark.nixos_generation(lambda _host, place: f"{{ }} # in a {place}").mark
+    marker = pytest.mark.nixos_generation(make=module).mark
     item = SimpleNamespace(
         get_closest_marker=lambda _name: marker if is_marked else None,
         callspec=SimpleNamespace(params={"_nixos_host": "web"}),
@@ -68,6 +74,7 @@ def run(
     )
     ahead = GenerationsAhead(room)
     ahead.pytest_collection_finish(cast("Any", SimpleNamespace(items=[item])))
+    is_marked = is_late  # of the test that ends
     before = set(threading.enumerate())
     for _ in range(2):
         ahead.pytest_runtest_teardown(cast("Any", item))
@@ -85,8 +92,14 @@ def test_it_is_evaluated_and_built_once_beside_the_tests() -> None:
 
 @pytest.mark.parametrize(
     "why",
-    [{"room": FULL}, {"is_up": False}, {"backend": BackendName.SSH}, {"is_marked": False}],
-    ids=["memory is short", "no machine yet", "live host", "nobody asks"],
+    [
+        {"room": FULL},
+        {"is_up": False},
+        {"backend": BackendName.SSH},
+        {"is_marked": False},
+        {"is_late": True},
+    ],
+    ids=["memory is short", "no machine yet", "live host", "nobody asks", "it was built by then"],
 )
 def test_it_is_left_to_its_check(why: dict[str, Any]) -> None:
     flakes = FlakesSpy()

@@ -1,0 +1,111 @@
+"""The next machine of a test's own, woken while the tests before it run, and stopped until it is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
+import pytest
+
+from pytest_nixos.backend_name import BackendName
+from pytest_nixos.local.memory import available_bytes, total_bytes
+from pytest_nixos.plugin.collect import host_key_of, needs_fresh_clone
+from pytest_nixos.plugin.declared_options import SnapshotUse
+from pytest_nixos.plugin.machines.clone_ahead import CloneAhead
+from pytest_nixos.plugin.machines.launch import Launch
+from pytest_nixos.plugin.progress import Progress
+from pytest_nixos.plugin.session import NixosSession
+
+__all__ = ["NextFresh"]
+
+# A wake takes as long as some tests that judge what was read before; a clone that waits longer than it
+# must takes memory from the others.
+_TESTS_AHEAD = 20
+
+
+class NextFresh:
+    """Hooks that have a clone ready for the next test with a machine of its own: one at a time, and
+    only while at least half of this machine's memory is free.
+    """
+
+    def __init__(self, session: NixosSession, *, progress: Progress, config: pytest.Config) -> None:
+        self._session = session
+        self._progress = progress
+        self._config = config
+        self._clone: CloneAhead | None = None
+        self._after: Sequence[pytest.Item] = ()
+        # Of hosts that turned out to have no clones.
+        self._none_of: set[str] = set()
+
+    @classmethod
+    def of(cls, session: NixosSession, *, progress: Progress, config: pytest.Config) -> Self | None:
+        """Have clones ready in a run that may have some; ``None`` in any other."""
+        settings = session.settings
+        may = (
+            session.recording is None
+            and settings.upgrade_from is None
+            and settings.snapshot is not SnapshotUse.OFF
+            and settings.backend in (None, BackendName.VM)
+        )
+        if not may:
+            return None
+        ready = cls(session, progress=progress, config=config)
+        config.pluginmanager.register(ready, "nixos-next-fresh")
+        config.add_cleanup(ready.close)
+        return ready
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
+        """See which tests come after this one; a worker of xdist knows one."""
+        self._after = () if nextitem is None else (nextitem,)
+        items = item.session.items
+        if not hasattr(self._config, "workerinput") and nextitem is not None:
+            place = items.index(nextitem)
+            self._after = items[place : place + _TESTS_AHEAD]
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_call(self) -> None:
+        """Begin once the test has its own machines, which come first."""
+        key = next((host_key_of(item) for item in self._after if needs_fresh_clone(item)), None)
+        if self._clone is not None and self._clone.key != key:
+            self._clone.drop()
+            self._clone = None
+        if key is not None and self._clone is None and key not in self._none_of:
+            self._clone = self._started(key)
+
+    def take(self, key: str) -> Launch | None:
+        """Hand over the clone of a host; ``None`` where there is none."""
+        if self._clone is None or self._clone.key != key:
+            return None
+        clone, self._clone = self._clone, None
+        launch = clone.take()
+        if launch is None:
+            self._none_of.add(key)
+        return launch
+
+    def close(self) -> None:
+        """End a clone that nobody took, and wait for that."""
+        if self._clone is not None:
+            self._clone.close()
+
+    def _started(self, key: str) -> CloneAhead | None:
+        host = self._session.entry(key).config
+        if host is None or not _has_room():
+            return None
+        # Beside a thread that works, Python is slow.
+        known = host, self._session.pacer.now()
+        clone = CloneAhead(
+            self._session,
+            key,
+            progress=self._progress,
+            config=self._config,
+            known=lambda: known,
+            rests=True,
+        )
+        clone.start()
+        return clone
+
+
+def _has_room() -> bool:
+    available, total = available_bytes(), total_bytes()
+    return available is not None and total is not None and 2 * available >= total

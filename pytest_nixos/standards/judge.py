@@ -56,7 +56,7 @@ def judge(
     too: the next activation would bring it. Where the place falsifies the running value, the
     evaluated config decides.
 
-    :param observations: parsed observations by kind, from :func:`pytest_nixos.standards.look.read`.
+    :param observations: parsed observations by kind; see :class:`pytest_nixos.standards.look.Parsed`.
     :raises CatalogueError: if a Python check judges this control.
     """
     if control.check:

@@ -22,7 +22,6 @@ __all__ = [
     "host_observations",
     "look",
     "probes",
-    "read",
 ]
 
 T = TypeVar("T")
@@ -30,8 +29,6 @@ T = TypeVar("T")
 
 class Store(Protocol):
     """The part of :class:`pytest_nixos.observe.store.Observations` that reading needs."""
-
-    def prefetch(self, probes: list[Probe[object]]) -> None: ...
 
     def of(self, probe: Probe[T]) -> T: ...
 
@@ -83,19 +80,6 @@ def probes(
         for kind, parameters in wanted.items()
         if (probe := KINDS[kind].probe) is not None
     }
-
-
-def read(
-    controls: Iterable[Control], host: HostConfig, place: BackendName, store: Store
-) -> Mapping[str, object]:
-    """Observe everything that `controls` look at on the machine, in one round trip.
-
-    :return: parsed observations by kind; add :func:`host_observations` for what is read on the host
-        machine.
-    """
-    asked = probes(controls, host, place)
-    store.prefetch(list(asked.values()))
-    return Parsed(asked, store)
 
 
 def host_observations(

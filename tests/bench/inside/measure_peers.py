@@ -17,7 +17,7 @@ import testinfra
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.plugin.stash import SESSION
-from pytest_nixos.standards.look import read
+from pytest_nixos.standards.look import probes
 from tests.bench.driver_shell import GUEST_END, DriverShell
 
 QUICK = bool(os.environ.get("PYTEST_NIXOS_BENCH_QUICK"))
@@ -53,7 +53,8 @@ def test_peers(
 ) -> None:
     session = request.config.stash[SESSION]
     started_s = time.monotonic()
-    read(session.controls, nixos_host_config, BackendName.VM, nixos_observations)
+    asked = probes(session.controls, nixos_host_config, BackendName.VM)
+    nixos_observations.prefetch(list(asked.values()))
     store_s = time.monotonic() - started_s
     over_ssh, over_paramiko = _ssh_hosts(nixos_machine, tmp_path)
     driver = DriverShell(os.environ["PYTEST_NIXOS_BENCH_CONSOLE"])

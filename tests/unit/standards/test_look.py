@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.local.process import SubprocessRunner
 from pytest_nixos.local.timing import Deadline
-from pytest_nixos.observe.base import Probe, ProbeOutput
+from pytest_nixos.observe.base import ProbeOutput
 from pytest_nixos.standards.applicability import looks_at_machine
 from pytest_nixos.standards.judge import judge
 from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.load import load_catalogue
-from pytest_nixos.standards.look import probes, read
+from pytest_nixos.standards.look import probes
 from pytest_nixos.standards.seen import Seen, Unseen
 from tests.unit.standards.samples import host_config, sample_unit
 
@@ -31,31 +29,6 @@ def test_odd_answers_of_a_guest_raise_nothing(text: str) -> None:
             if control.observed is not None and control.observed.kind == kind:
                 sight = KINDS[kind].find(seen, control.observed.parameters, host)
                 assert isinstance(sight, Seen | Unseen)
-
-
-class RecordingStore:
-    """Stands for the observations of a machine; counts how often it is asked."""
-
-    def __init__(self) -> None:
-        self.batches: list[list[str]] = []
-
-    def prefetch(self, probes: list[Probe[object]]) -> None:
-        self.batches.append([probe.name for probe in probes])
-
-    def of(self, probe: Probe[Any]) -> Any:
-        return probe.parse(self.output(probe))
-
-    def output(self, _probe: Probe[Any]) -> ProbeOutput:
-        return ProbeOutput(stdout=b"", exit_status=0)
-
-
-def test_the_whole_catalogue_is_read_in_one_round_trip() -> None:
-    host = host_config(units={"app.service": sample_unit("app.service")})
-    store = RecordingStore()
-    seen = read(CATALOGUE, host, BackendName.SSH, store)
-    assert len(store.batches) == 1
-    assert len(set(store.batches[0])) == len(store.batches[0])
-    assert set(seen) == set(probes(CATALOGUE, host, BackendName.SSH))
 
 
 def test_every_probe_is_valid_bash() -> None:

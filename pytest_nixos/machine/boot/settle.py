@@ -39,7 +39,10 @@ _JOURNAL = (
     "timeout 20 journalctl --boot --no-pager --quiet --lines=20 --output=short-monotonic --unit="
 )
 _COMMAND_LIMIT_S = 30.0
+# Between two looks, which are work for the guest too: as long as an answer takes, or a tenth of the time
+# that was waited, but no longer than this.
 _INTERVAL_S = 0.4
+_SHARE = 0.1
 _STALLED_INTERVAL_S = 2.0
 _GRACE_SHARE = 0.1
 _GRACE_S = 5.0
@@ -136,6 +139,7 @@ class _Settling:
         self._tell = tell
         self._check = check
         self._no_way_out = no_way_out
+        self._began_s = time.monotonic()
         self._needs: dict[str, InternetNeed] = {}
         self._only_internet = False
         self._units = _RunningUnits()
@@ -151,7 +155,9 @@ class _Settling:
         next_jobs = Deadline.after(min(self._limits.named_after_s, self._limits.stuck_after_s) / 2)
         while True:
             self._check()
+            asked_s = time.monotonic()
             state, jobs = self._look(deadline)
+            answered_s = time.monotonic() - asked_s
             if state in _FINISHED:
                 finished = finished or Deadline.after(self._limits.late_jobs_s)
                 if jobs == 0 or finished.expired:
@@ -165,9 +171,14 @@ class _Settling:
                 raise self._late(deadline, state)
             if self._only_internet:
                 return Settled(system_state=state, late_jobs=self._jobs)
-            # A boot that stands is not asked so often: the answers are work for the guest too.
-            pause_s = _STALLED_INTERVAL_S if self._stalled else _INTERVAL_S
-            time.sleep(min(pause_s, deadline.remaining_s))
+            time.sleep(min(self._pause_s(answered_s), deadline.remaining_s))
+
+    def _pause_s(self, answered_s: float) -> float:
+        """Return how long to wait before the next look; a boot that stands is not asked so often."""
+        if self._stalled:
+            return _STALLED_INTERVAL_S
+        waited_s = time.monotonic() - self._began_s
+        return min(_INTERVAL_S, max(answered_s, _SHARE * waited_s))
 
     def _look(self, deadline: Deadline) -> tuple[str, int]:
         """Read the manager's state; a guest too busy to answer in time is still starting."""

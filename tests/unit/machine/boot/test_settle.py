@@ -127,6 +127,13 @@ def test_failed_units_are_for_a_check_to_judge(state: str) -> None:
     assert told == [(BootEventKind.SETTLED, f"the system is {state}")]
 
 
+def test_the_end_of_a_quick_boot_is_seen_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settle_module, "_INTERVAL_S", 5.0)
+    begun_s = time.monotonic()
+    run(Guest([("initializing", 9)] * 4 + [("running", 0)]), limit_s=30.0)
+    assert time.monotonic() - begun_s < 1.0
+
+
 def test_a_running_system_with_jobs_has_not_settled() -> None:
     guest = Guest([("running", 2), ("running", 1), ("running", 0)])
     run(guest)

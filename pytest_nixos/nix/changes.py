@@ -69,9 +69,9 @@ _GROUPS = (
         r"virtualisation\.restrictNetwork",
     ),
     _group(
-        "memory, processors, display",
-        "they are what this machine gives; tests need no display",
-        r"virtualisation\.(memorySize|cores|graphics|diskSize|resolution)",
+        "memory, processors, display, manual",
+        "they are what this machine gives; tests need no display and no manual of NixOS",
+        r"virtualisation\.(memorySize|cores|graphics|diskSize|resolution)|documentation\.nixos\b",
     ),
     _group(
         "disks and file systems",

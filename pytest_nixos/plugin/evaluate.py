@@ -47,6 +47,8 @@ FURTHER_OPTIONS = (
     "age.identityPaths",
     "sops.age.keyFile",
     "sops.useTmpfs",
+    # A VM is made without it, which is told.
+    "documentation.nixos.enable",
 )
 
 

@@ -1,7 +1,7 @@
 """``./dev bench [NAME...]``: measure, and write the table and the picture of docs/reference.
 
-Parts: cold, warm, peers, driver (the NixOS test driver itself), catalogue, clones, cluster, growth, firewall. What is not measured again keeps its
-figures.
+Parts: cold, warm, peers, driver (the NixOS test driver itself), catalogue, clones, cluster, evaluation (on a real nixpkgs tree), growth, firewall. What is
+not measured again keeps its figures.
 """
 
 from __future__ import annotations
@@ -14,7 +14,18 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.bench import catalogue, clones, cluster, cold, driver, firewall, growth, peers, warm
+from tests.bench import (
+    catalogue,
+    clones,
+    cluster,
+    cold,
+    driver,
+    evaluation,
+    firewall,
+    growth,
+    peers,
+    warm,
+)
 from tests.bench.compare import compared
 from tests.bench.figures import Section, merged
 from tests.bench.pace import pace_ms
@@ -35,6 +46,7 @@ ORDER = (
     "driver",
     "catalogue",
     "growth",
+    "evaluation",
     "firewall",
 )
 PARTS: Mapping[str, Callable[[Path, Plan], Section | tuple[Section, ...]]] = {
@@ -46,6 +58,7 @@ PARTS: Mapping[str, Callable[[Path, Plan], Section | tuple[Section, ...]]] = {
     "cluster": cluster.measure,
     "catalogue": catalogue.measure,
     "driver": driver.measure,
+    "evaluation": evaluation.measure,
     "firewall": firewall.measure,
 }
 

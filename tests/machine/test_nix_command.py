@@ -52,6 +52,7 @@ TINY = """
       {
         "tiny.example-1" = host config;
         container = host (config // { boot = { isContainer = true; }; });
+        itself = host (config // { boot = { isContainer = true; }; }) // { extendModules = _: throw "evaluated once more"; };
         throws = throw "the author's own\\nwords";
         asserts = host (config // { system = config.system // { build = throw "\\nFailed assertions:\\n- ports must be even"; }; });
         absent = import ./nothere.nix;
@@ -146,6 +147,16 @@ def test_a_container_by_its_own_word_and_by_ours(
     assert (declared.backend, declared.program, declared.is_container) == ("container", "", True)
     asked = make().of(tiny).evaluate("tiny.example-1", backend="container")
     assert asked.derivation.endswith("-toplevel.drv")
+
+
+@pytest.mark.parametrize("backend", ["auto", "container", "ssh"])
+def test_what_nothing_is_added_to_is_evaluated_once(
+    make: Callable[..., Flakes], tiny: FlakeRef, backend: str
+) -> None:
+    flake = make().of(tiny)
+    assert flake.evaluate("itself", backend=backend).derivation.endswith("-toplevel.drv")
+    with pytest.raises(EvalError, match="evaluated once more"):
+        flake.instantiate_generation("itself", backend="container", delta="{ a = 1; }")
 
 
 def test_a_generation_of_a_vm_is_the_variants_toplevel(

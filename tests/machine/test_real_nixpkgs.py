@@ -109,6 +109,7 @@ HOSTS = """
       iso = host ({ lib, ... }: { options.isoImage.isoName = lib.mkOption { default = "x"; }; });
       acme = host {
         networking.hostName = "acme";
+        documentation.nixos.enable = true;
         security.acme = { acceptTerms = true; defaults.email = "a@example.org"; };
         services.nginx = { enable = true; virtualHosts."a.example.org" = { enableACME = true; forceSSL = true; root = "/srv"; }; };
       };
@@ -309,6 +310,14 @@ def test_the_hosts_packages_are_the_machines_unless_it_defines_its_own(
     assert separate in requisites(web.derivation)
     for name in ("vm-packages", "vm-known"):
         assert "hello-of-the-vm" in requisites(flake.evaluate(name).derivation)
+
+
+def test_a_vm_has_the_manual_of_nixos_only_where_its_host_asks_for_it(
+    flake: Flake, web: HostConfig
+) -> None:
+    manual = "nixos-configuration-reference-manpage"
+    assert manual not in requisites(web.derivation)
+    assert manual in requisites(flake.evaluate("acme").derivation)
 
 
 def test_secrets_of_the_initrd_keep_no_machine_from_being_made(flake: Flake) -> None:

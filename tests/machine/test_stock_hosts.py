@@ -122,6 +122,7 @@ def test_a_stock_host_has_no_finding(flake: Flake, source: Path, kind: str) -> N
         names = [change.what for change in told]
         assert {"outside network", "boot loader"} <= set(names)
         assert "other options" not in names
+        assert host.changed["documentation.nixos.enable"] == (True, False)
 
 
 @on_nixpkgs

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.findings import Outcome
+from pytest_nixos.nix.evaluate import Measured
 from pytest_nixos.nix.flake import Flake
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.plugin.evaluate import FURTHER_OPTIONS
@@ -49,9 +50,18 @@ def asked_options(controls: Sequence[Control]) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*option_paths(controls), *FURTHER_OPTIONS)))
 
 
-def evaluated(flake: Flake, name: str, controls: Sequence[Control]) -> HostConfig:
-    """Evaluate one host as a run with these controls does."""
-    return flake.evaluate(name, option_paths=asked_options(controls))
+def evaluated(
+    flake: Flake,
+    name: str,
+    controls: Sequence[Control],
+    *,
+    measured: Measured = lambda _: None,
+) -> HostConfig:
+    """Evaluate one host as a run with these controls does.
+
+    :param measured: told how much memory it took, in MiB.
+    """
+    return flake.evaluate(name, option_paths=asked_options(controls), measured=measured)
 
 
 def judged(host: HostConfig, controls: Sequence[Control], source: Path) -> Iterator[Judged]:

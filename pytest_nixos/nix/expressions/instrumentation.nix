@@ -203,6 +203,12 @@ in
       "systemd.default_timeout_start_sec=180"
     ];
 
+    # The manual of all options is a twelfth of an evaluation. nixpkgs leaves it out of its own containers and test machines too; what
+    # anybody says of it stays.
+    documentation = lib.optionalAttrs (knows [ "documentation" "nixos" "enable" ]) {
+      nixos.enable = lib.mkIf config.documentation.enable (lib.mkOverride 1400 false);
+    };
+
     # nixpkgs' VM has the clock of the machine that runs it, and asks nobody.
     services = lib.optionalAttrs (timesyncd != null) {
       timesyncd.enable = lib.mkOverride 5 timesyncd;

@@ -5,8 +5,8 @@
 # instrumentation: from { storeImage; saved; cards; isMember; timesyncd; } to the module for a VM.  standIn: whether a stand-in for the internet answers.
 # delta: module for either, {} for none.
 # saving: what store-image.nix says about VMs.  cardsOf: what cards.nix makes of the host's config.
-# testSecrets: what test-secrets.nix makes of a host.
-# tunnels: its `module` gives a member of a cluster test keys for WireGuard.
+# testSecrets: what test-secrets.nix makes of a host, a list of modules.
+# tunnels: its `modules` give a member of a cluster test keys for WireGuard.
 # declaredDisks: what declared-disks.nix makes of a host; ownDisks: whether it was asked for.
 {
   safe,
@@ -137,13 +137,13 @@ let
             cards = if isMember then declaredCards else ownCards (option.definitionsWithLocations or null);
             timesyncd = if standIn && !isMember then safe.get host.config [ "services" "timesyncd" "enable" ] null else null;
           })
-          (testSecrets {
-            inherit host;
-            container = false;
-          })
-          tunnels.module
-          delta
         ]
+        ++ testSecrets {
+          inherit host;
+          container = false;
+        }
+        ++ tunnels.modules
+        ++ deltas
         ++ (if variant == "vmVariant" then [ (declaredDisks host) ] else [ ])
         ++ sharedPackages (option.definitionsWithLocations or null);
       };
@@ -182,31 +182,43 @@ let
     program = "bin/${package.meta.mainProgram or "run-${config.system.name}-vm"}";
   };
 
-  # A live host runs what it declares, without anything of ours.
-  asLive = host.extendModules { modules = [ delta ]; };
+  deltas = if delta == { } then [ ] else [ delta ];
 
-  asContainer = host.extendModules {
-    modules = [
-      (
-        { lib, options, ... }:
-        {
-          _file = "pytest-nixos";
-          boot = {
-            isContainer = lib.mkForce true;
-          }
-          # Since 25.11 what suits systemd-nspawn alone (its mounts, its console) has an option of its own.
-          // lib.optionalAttrs (options.boot ? isNspawnContainer) { isNspawnContainer = lib.mkForce true; };
+  # What nothing is added to is the host itself: to extend it would evaluate all of it once more.
+  # A live host runs what it declares, without anything of ours.
+  asLive = if deltas == [ ] then host else host.extendModules { modules = deltas; };
+
+  # Since 25.11 what suits systemd-nspawn alone (its mounts, its console) has an option of its own.
+  isNspawn = declaredContainer && safe.get host.config [ "boot" "isNspawnContainer" ] true;
+  asContainer =
+    let
+      added =
+        testSecrets {
+          inherit host;
+          container = true;
         }
-      )
-      (testSecrets {
-        inherit host;
-        container = true;
-      })
-      tunnels.module
-      delta
-    ]
-    ++ sharedPackages [ ];
-  };
+        ++ tunnels.modules
+        ++ deltas;
+    in
+    if isNspawn && added == [ ] then
+      host
+    else
+      host.extendModules {
+        modules = [
+          (
+            { lib, options, ... }:
+            {
+              _file = "pytest-nixos";
+              boot = {
+                isContainer = lib.mkForce true;
+              }
+              // lib.optionalAttrs (options.boot ? isNspawnContainer) { isNspawnContainer = lib.mkForce true; };
+            }
+          )
+        ]
+        ++ added
+        ++ sharedPackages [ ];
+      };
 in
 if builtins.isAttrs host && host ? problem then
   { inherit (host) problem; }

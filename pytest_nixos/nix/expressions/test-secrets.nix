@@ -1,4 +1,5 @@
-# What a machine gets in place of its host's secrets: encrypted files of the plugin's making, and the key to them.
+# What a machine gets in place of its host's secrets: encrypted files of the plugin's making, and the key to them. A list of modules, empty for a
+# host without secrets.
 #
 # The host's own modules (sops-nix, agenix and what builds on them) decrypt them as they do at home; only where the encrypted file
 # and the key lie is forced. The files come with the machine when it starts and never lie in a store.
@@ -31,81 +32,84 @@ let
     "users"
   ];
   test = wanted.mode == "test";
-in
-{
-  lib,
-  options,
-  pkgs,
-  ...
-}:
-let
-  knows = path: lib.hasAttrByPath path options;
-  forced = path: value: lib.optionalAttrs (knows path) (lib.setAttrByPath path (lib.mkForce value));
-  merged = lib.foldl' lib.recursiveUpdate { };
-in
-{
-  _file = "pytest-nixos test secrets";
 
-  config = lib.optionalAttrs (sopsNames != [ ] || ageNames != [ ] || wanted.files) (merged [
-    (lib.optionalAttrs (sopsNames != [ ]) (merged [
-      (lib.optionalAttrs test {
-        sops.secrets = ofEach sopsNames (name: { sopsFile = lib.mkForce (file "sops:${name}"); });
+  module =
+  {
+    lib,
+    options,
+    pkgs,
+    ...
+  }:
+  let
+    knows = path: lib.hasAttrByPath path options;
+    forced = path: value: lib.optionalAttrs (knows path) (lib.setAttrByPath path (lib.mkForce value));
+    merged = lib.foldl' lib.recursiveUpdate { };
+  in
+  {
+    _file = "pytest-nixos test secrets";
+
+    config = merged [
+      (lib.optionalAttrs (sopsNames != [ ]) (merged [
+        (lib.optionalAttrs test {
+          sops.secrets = ofEach sopsNames (name: { sopsFile = lib.mkForce (file "sops:${name}"); });
+        })
+        # A file that is not in the store cannot be looked at while the host is evaluated or built.
+        (lib.optionalAttrs test (forced [ "sops" "validateSopsFiles" ] false))
+        (forced [ "sops" "age" "keyFile" ] (if wanted.mode == "ssh" then null else key))
+        (forced [ "sops" "age" "sshKeyPaths" ] (if wanted.mode == "ssh" then [ key ] else [ ]))
+        (forced [ "sops" "age" "generateKey" ] false)
+        (forced [ "sops" "gnupg" "home" ] null)
+        (forced [ "sops" "gnupg" "sshKeyPaths" ] [ ])
+        (lib.optionalAttrs container (forced [ "sops" "useTmpfs" ] true))
+      ]))
+      (lib.optionalAttrs (ageNames != [ ]) {
+        age.secrets = lib.optionalAttrs test (ofEach ageNames (name: { file = lib.mkForce (file "age:${name}"); }));
+        age.identityPaths = lib.mkForce [ key ];
       })
-      # A file that is not in the store cannot be looked at while the host is evaluated or built.
-      (lib.optionalAttrs test (forced [ "sops" "validateSopsFiles" ] false))
-      (forced [ "sops" "age" "keyFile" ] (if wanted.mode == "ssh" then null else key))
-      (forced [ "sops" "age" "sshKeyPaths" ] (if wanted.mode == "ssh" then [ key ] else [ ]))
-      (forced [ "sops" "age" "generateKey" ] false)
-      (forced [ "sops" "gnupg" "home" ] null)
-      (forced [ "sops" "gnupg" "sshKeyPaths" ] [ ])
-      (lib.optionalAttrs container (forced [ "sops" "useTmpfs" ] true))
-    ]))
-    (lib.optionalAttrs (ageNames != [ ]) {
-      age.secrets = lib.optionalAttrs test (ofEach ageNames (name: { file = lib.mkForce (file "age:${name}"); }));
-      age.identityPaths = lib.mkForce [ key ];
-    })
-    {
-      system.activationScripts = lib.foldl' lib.recursiveUpdate
-        {
-          pytestNixosSecrets = {
-            deps = [ "specialfs" ];
-            text = ''
-              if [ ! -e ${directory}/.complete ]; then
-                mkdir -p -m 0700 ${directory}
-                _archive=/run/pytest-nixos-channel/secrets.tar
-                if [ ! -e "$_archive" ]; then
-                  ${pkgs.kmod}/bin/modprobe -d "$systemConfig/kernel-modules" qemu_fw_cfg || true
-                  _archive=/sys/firmware/qemu_fw_cfg/by_name/opt/org.pytest-nixos/secrets/raw
+      {
+        system.activationScripts = lib.foldl' lib.recursiveUpdate
+          {
+            pytestNixosSecrets = {
+              deps = [ "specialfs" ];
+              text = ''
+                if [ ! -e ${directory}/.complete ]; then
+                  mkdir -p -m 0700 ${directory}
+                  _archive=/run/pytest-nixos-channel/secrets.tar
+                  if [ ! -e "$_archive" ]; then
+                    ${pkgs.kmod}/bin/modprobe -d "$systemConfig/kernel-modules" qemu_fw_cfg || true
+                    _archive=/sys/firmware/qemu_fw_cfg/by_name/opt/org.pytest-nixos/secrets/raw
+                  fi
+                  if ${pkgs.gnutar}/bin/tar -x --no-same-owner -C ${directory} -f "$_archive"; then
+                    # Plain files that the host's config names, where nothing is there yet.
+                    while IFS=$'\t' read -r _number _owner _path; do
+                      [ -e "$_path" ] || ${pkgs.coreutils}/bin/install -D -m 0400 "${directory}/$_number" "$_path"
+                    done < ${directory}/.files
+                    touch ${directory}/.complete
+                  else
+                    echo "pytest-nixos: the test secrets did not arrive" >&2
+                  fi
                 fi
-                if ${pkgs.gnutar}/bin/tar -x --no-same-owner -C ${directory} -f "$_archive"; then
-                  # Plain files that the host's config names, where nothing is there yet.
+              '';
+            };
+            pytestNixosSecretOwners = {
+              deps = [ "pytestNixosSecrets" ] ++ builtins.filter (name: snippets ? ${name}) [ "users" "groups" ];
+              text = ''
+                if [ -e ${directory}/.files ]; then
                   while IFS=$'\t' read -r _number _owner _path; do
-                    [ -e "$_path" ] || ${pkgs.coreutils}/bin/install -D -m 0400 "${directory}/$_number" "$_path"
+                    [ "$_owner" = - ] || chown -h "$_owner:" "$_path" || true
                   done < ${directory}/.files
-                  touch ${directory}/.complete
-                else
-                  echo "pytest-nixos: the test secrets did not arrive" >&2
                 fi
-              fi
-            '';
-          };
-          pytestNixosSecretOwners = {
-            deps = [ "pytestNixosSecrets" ] ++ builtins.filter (name: snippets ? ${name}) [ "users" "groups" ];
-            text = ''
-              if [ -e ${directory}/.files ]; then
-                while IFS=$'\t' read -r _number _owner _path; do
-                  [ "$_owner" = - ] || chown -h "$_owner:" "$_path" || true
-                done < ${directory}/.files
-              fi
-            '';
-          };
-        }
-        (map (name: { ${name}.deps = [ "pytestNixosSecrets" ]; }) usersOf
-          ++ lib.optional (container && builtins.match ".*ramfs.*" (builtins.replaceStrings [ "\n" ] [ " " ] (snippetText "agenixNewGeneration")) != null) {
-            agenixNewGeneration.text = lib.mkForce (
-              builtins.replaceStrings [ "ramfs" ] [ "tmpfs" ] (snippetText "agenixNewGeneration")
-            );
-          });
-    }
-  ]);
-}
+              '';
+            };
+          }
+          (map (name: { ${name}.deps = [ "pytestNixosSecrets" ]; }) usersOf
+            ++ lib.optional (container && builtins.match ".*ramfs.*" (builtins.replaceStrings [ "\n" ] [ " " ] (snippetText "agenixNewGeneration")) != null) {
+              agenixNewGeneration.text = lib.mkForce (
+                builtins.replaceStrings [ "ramfs" ] [ "tmpfs" ] (snippetText "agenixNewGeneration")
+              );
+            });
+      }
+    ];
+  };
+in
+if sopsNames == [ ] && ageNames == [ ] && !wanted.files then [ ] else [ module ]

@@ -14,8 +14,7 @@ let
 
   sectionOf = peer: if (peer.wireguardPeerConfig or { }) != { } then peer.wireguardPeerConfig else peer;
   nameOf = netdev: toString (safe.get netdev [ "netdevConfig" "Name" ] "");
-in
-{
+
   # [ { tree; name; addresses; port; keyFile; key; configFile; peers = [ { key; presharedFile; preshared; ips; endpoint; found; } ]; } ]; what is not
   # declared is "". key is the private one where it stands in the config, found the addresses that networking.hosts gives the endpoint's name.
   of =
@@ -178,7 +177,7 @@ in
     in
     {
       _file = "pytest-nixos tunnels";
-      options = lib.optionalAttrs (wanted != null) {
+      options = {
         networking =
           lib.optionalAttrs (has scripted) { wireguard.interfaces = lib.mkOption { apply = lib.mapAttrs tunnel; }; }
           // lib.optionalAttrs (has quick) { wg-quick.interfaces = lib.mkOption { apply = lib.mapAttrs tunnel; }; };
@@ -186,8 +185,10 @@ in
           network.netdevs = lib.mkOption { apply = lib.mapAttrs netdev; };
         };
       };
-      config = lib.optionalAttrs (wanted != null) {
-        networking = { inherit (wanted) hosts; };
-      };
+      config.networking = { inherit (wanted) hosts; };
     };
+in
+{
+  inherit of;
+  modules = if wanted == null then [ ] else [ module ];
 }

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import driver
+from tests.bench import driver, evaluation
 from tests.bench.figures import Bar, Goal, Sample, Section, at_least, at_most, merged, quantity
 from tests.bench.picture import svg
+from tests.bench.rig import Plan
 from tests.bench.table import markdown
 
 SECTION = Section(
@@ -85,3 +86,22 @@ def test_the_drivers_own_times_stand_beside_ours() -> None:
     assert made.rows[0][1:] == ("10 s", "20 s")
     assert made.rows[-1][1:] == ("8.5 ms (8 to 9)", "8.5 ms (8 to 9)")
     assert [bar.ours for bar in made.bars] == [True, False]
+
+
+def test_an_evaluation_is_held_against_plain_nix_eval() -> None:
+    made = evaluation.section(
+        {"server": ([(4.0, 1000), (5.0, 1000), (4.0, 1010)], [(5.0, 1100)])}, version="nix 2.8"
+    )
+    assert made.rows == (
+        ("server", "4 s (4 to 5)", "5 s", "1000 MiB (1000 to 1010)", "1100 MiB", "1.25", "1.10"),
+    )
+    assert [goal.reached for goal in made.goals] == [False, True]
+    assert [bar.value for bar in made.bars] == [4.0, 5.0]
+
+
+def test_without_a_nixpkgs_tree_no_evaluation_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(evaluation, "NIXPKGS", "")
+    assert evaluation.measure(tmp_path, Plan(runs=1, quick=True)) == ()
+    assert capsys.readouterr().err.count("\n") == 1

@@ -33,7 +33,7 @@ def test_what_differs_is_told_in_groups_with_a_reason() -> None:
         "boot loader": {"system.build.installBootLoader"},
         "store": {"virtualisation.useNixStoreImage"},
         "outside network": {"virtualisation.restrictNetwork"},
-        "memory, processors, display": {"virtualisation.graphics"},
+        "memory, processors, display, manual": {"virtualisation.graphics"},
         "disks and file systems": {
             'fileSystems."/".device',
             'fileSystems."/srv"',

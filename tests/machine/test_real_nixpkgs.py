@@ -78,7 +78,7 @@ HOSTS = """
         virtualisation.vmVariant.virtualisation = { memorySize = 3000; cores = 3; };
         environment.systemPackages = [ unstable.legacyPackages.x86_64-linux.hello ];
       });
-      ssh = host { networking.hostName = "ssh"; services.openssh.enable = true; services.ollama.enable = true; };
+      ssh = host { networking.hostName = "ssh"; documentation.nixos.includeAllModules = true; services.openssh.enable = true; services.ollama.enable = true; };
       container = host { networking.hostName = "cont"; boot.isContainer = true; };
       initrd-secrets = host { boot.initrd.secrets."/key" = "/etc/secrets/initrd/key"; };
       vm-packages = host ({ pkgs, ... }: {
@@ -312,12 +312,13 @@ def test_the_hosts_packages_are_the_machines_unless_it_defines_its_own(
         assert "hello-of-the-vm" in requisites(flake.evaluate(name).derivation)
 
 
-def test_a_vm_has_the_manual_of_nixos_only_where_its_host_asks_for_it(
+def test_a_vm_has_the_manual_of_nixos_only_where_its_host_asks_for_it_or_may_break_it(
     flake: Flake, web: HostConfig
 ) -> None:
     manual = "nixos-configuration-reference-manpage"
     assert manual not in requisites(web.derivation)
     assert manual in requisites(flake.evaluate("acme").derivation)
+    assert manual in requisites(flake.evaluate("ssh").derivation)
 
 
 def test_secrets_of_the_initrd_keep_no_machine_from_being_made(flake: Flake) -> None:

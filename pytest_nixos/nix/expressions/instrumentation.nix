@@ -204,9 +204,11 @@ in
     ];
 
     # The manual of all options is a twelfth of an evaluation. nixpkgs leaves it out of its own containers and test machines too; what
-    # anybody says of it stays.
+    # anybody says of it stays, and one that describes the host's own modules, since these can break it.
     documentation = lib.optionalAttrs (knows [ "documentation" "nixos" "enable" ]) {
-      nixos.enable = lib.mkIf config.documentation.enable (lib.mkOverride 1400 false);
+      nixos.enable = lib.mkIf (config.documentation.enable && !(config.documentation.nixos.includeAllModules or false)) (
+        lib.mkOverride 1400 false
+      );
     };
 
     # nixpkgs' VM has the clock of the machine that runs it, and asks nobody.

@@ -34,6 +34,7 @@ class NextFresh:
         self._config = config
         self._clone: CloneAhead | None = None
         self._after: Sequence[pytest.Item] = ()
+        self._places: dict[pytest.Item, int] = {}
         # Of hosts that turned out to have no clones.
         self._none_of: set[str] = set()
 
@@ -54,14 +55,18 @@ class NextFresh:
         config.add_cleanup(ready.close)
         return ready
 
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Learn in which order tests run."""
+        self._places = {item: place for place, item in enumerate(session.items)}
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
         """See which tests come after this one; a worker of xdist knows one."""
         self._after = () if nextitem is None else (nextitem,)
-        items = item.session.items
-        if not hasattr(self._config, "workerinput") and nextitem is not None:
-            place = items.index(nextitem)
-            self._after = items[place : place + _TESTS_AHEAD]
+        place = self._places.get(nextitem) if nextitem is not None else None
+        if place is not None and not hasattr(self._config, "workerinput"):
+            self._after = item.session.items[place : place + _TESTS_AHEAD]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_call(self) -> None:

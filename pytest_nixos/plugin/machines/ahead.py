@@ -72,7 +72,7 @@ class LiveHosts:
         self._look = look
         self._turn = threading.Condition()
         self._waiting = list(keys)
-        self._open = 0
+        self._open: dict[str, _Visit] = {}
         self._wanted: set[str] = set()
         self._closing = False
 
@@ -91,7 +91,7 @@ class LiveHosts:
             visit.over.set()
         # One that is still connecting goes with this process.
         with self._turn:
-            self._turn.wait_for(lambda: self._open == 0, timeout=_LINGER_S)
+            self._turn.wait_for(lambda: not self._open, timeout=_LINGER_S)
 
     def has(self, key: str) -> bool:
         """Whether a host is or will be connected to here."""
@@ -122,18 +122,21 @@ class LiveHosts:
             if self._closing:
                 return
             self._waiting.remove(visit.key)
-            self._open += 1
+            self._open[visit.key] = visit
             self._turn.notify_all()
         try:
             self._connect(visit)
         finally:
             visit.ready.set()
             with self._turn:
-                self._open -= 1
+                del self._open[visit.key]
                 self._turn.notify_all()
 
     def _may_begin(self, key: str) -> bool:
-        return key in self._wanted or (self._open < self._at_once and self._waiting[0] == key)
+        if len(self._open) < self._at_once:
+            return key in self._wanted or self._waiting[0] == key
+        # Out of turn; but one that is about to end makes room for it.
+        return key in self._wanted and not any(v.over.is_set() for v in self._open.values())
 
     def _connect(self, visit: _Visit) -> None:
         try:

@@ -91,7 +91,9 @@ def test_a_check_that_stands_outside_says_so() -> None:
     """Whatever uses a stranger of ours is not the guest's word."""
     outside = {JudgedOn.OUTSIDE, JudgedOn.OUTSIDE_AND_MACHINE}
     said = {c.id for c in CATALOGUE if whose_word(c) in outside}
-    standing = re.compile(r"probe_tcp|\bsurvey\(|outside: (?:tuple\[View|Future\[)|[cC]luster\.connect\(|_Bus\(")
+    standing = re.compile(
+        r"probe_tcp|\bsurvey\(|outside: (?:tuple\[View|Future\[)|[cC]luster\.connect\(|_Bus\("
+    )
     found = set()
     for path in CHECKS.rglob("test_*.py"):
         for part in re.split(

@@ -6,6 +6,8 @@ import importlib
 from functools import cache
 from typing import TYPE_CHECKING
 
+from pytest_nixos.late import late_names
+
 if TYPE_CHECKING:  # the same names as below, for type checkers
     __version__: str
     from pytest_nixos import observe
@@ -206,6 +208,9 @@ _HOME = {
 }
 
 
+_late = late_names(__name__, _HOME)
+
+
 def __getattr__(name: str) -> object:
     # Names load when they are first used: importing the plugin must not slow down other pytest
     # runs.
@@ -213,10 +218,7 @@ def __getattr__(name: str) -> object:
         return _version()
     if name == "observe":
         return importlib.import_module(f"{__name__}.observe")
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    return _late(name)
 
 
 @cache

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from pytest_nixos.late import late_names
 
 if TYPE_CHECKING:  # the same names as below, for type checkers
     from pytest_nixos.generations.announced import Announced
@@ -65,10 +66,5 @@ _HOME = {
     "against_fresh_boot": "sameness",
 }
 
-
-def __getattr__(name: str) -> object:
-    # Names load when they are first used: most runs change no generation.
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+# Names load when they are first used: most runs change no generation.
+__getattr__ = late_names(__name__, _HOME)

@@ -8,8 +8,9 @@ here::
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from pytest_nixos.late import late_names
 
 # These are called as their modules are, and a module that is imported later would take the name.
 from pytest_nixos.observe.boot_time import boot_time
@@ -250,10 +251,5 @@ _HOME = {
     "verify_units": "unit_file",
 }
 
-
-def __getattr__(name: str) -> object:
-    # Names load when they are first used: a run looks at little of all this.
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+# Names load when they are first used: a run looks at little of all this.
+__getattr__ = late_names(__name__, _HOME)

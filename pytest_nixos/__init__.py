@@ -6,8 +6,6 @@ import importlib
 from functools import cache
 from typing import TYPE_CHECKING
 
-from pytest_nixos.late import late_names
-
 if TYPE_CHECKING:  # the same names as below, for type checkers
     __version__: str
     from pytest_nixos import observe
@@ -208,9 +206,6 @@ _HOME = {
 }
 
 
-_late = late_names(__name__, _HOME)
-
-
 def __getattr__(name: str) -> object:
     # Names load when they are first used: importing the plugin must not slow down other pytest
     # runs.
@@ -218,7 +213,9 @@ def __getattr__(name: str) -> object:
         return _version()
     if name == "observe":
         return importlib.import_module(f"{__name__}.observe")
-    return _late(name)
+    from pytest_nixos.late import late_names
+
+    return late_names(__name__, _HOME)(name)
 
 
 @cache

@@ -29,8 +29,11 @@ from .client import NatsClient, NatsError
 from .members import credentials, members, monitor_port
 
 if TYPE_CHECKING:
+    import socket
+
     from pytest_nixos import Cluster
 
+_UNIT = "nats.service"
 _FORMED_S = 45.0
 _MESSAGE_S = 10.0
 # Elections after the loss of a leader take up to nine seconds.
@@ -84,7 +87,7 @@ def test_every_node_has_a_route_to_every_other(
             server_names[_server_id(cluster, name, port)] = name
         found = {name: _routes(cluster, name, port, server_names) for name in cluster}
         last.update(found)
-        failed = any(observe.is_hopeless(cluster[name].run, "nats.service") for name in cluster)
+        failed = any(observe.is_hopeless(cluster[name].run, _UNIT) for name in cluster)
         return found if failed or found == expected else None
 
     last: dict[str, list[str]] = {}
@@ -138,11 +141,13 @@ class _Bus:
         self._stream = f"PYTEST_NIXOS_{uuid.uuid4().hex[:12]}"
 
     def message(self, sender: str, receiver: str) -> str:
-        """Send a message from a client of one member to a client of another; tries until routes
-        have formed.
+        """Send a message from a client of one member to a client of another; tries until they listen
+        and routes have formed.
         """
         subject = f"pytest-nixos.{uuid.uuid4().hex}"
         deadline = _deadline(self._cluster, _FORMED_S)
+        self._await_listening(receiver, deadline)
+        self._await_listening(sender, deadline)
         with self._client(receiver) as inbound, self._client(sender) as outbound:
             inbound.subscribe(subject, deadline)
             while True:
@@ -204,12 +209,30 @@ class _Bus:
             raise NatsError(f"{subject} at {name}, for {_RECOVERED_S:g} s: {last[0]}")
         return answer
 
-    def _client(self, name: str) -> NatsClient:
-        deadline = Deadline.after(_MESSAGE_S)
+    def _await_listening(self, name: str, deadline: Deadline) -> None:
+        """Wait until a member takes clients: its unit is active when the program starts (Type=simple),
+        and the program begins with JetStream and its routes. A client that gets no connection then
+        tells why.
+        """
+
+        def listens() -> bool | None:
+            try:
+                self._connect(name).close()
+            except NatsError:
+                return None
+            return True
+
+        observe.poll_service(self._cluster[name].run, _UNIT, listens, deadline=deadline)
+
+    def _connect(self, name: str) -> socket.socket:
         try:
-            connection = self._cluster.connect(name, self._port, timeout_s=_MESSAGE_S)
+            return self._cluster.connect(name, self._port, timeout_s=_MESSAGE_S)
         except NixosError as err:
             raise NatsError(err.message) from err
+
+    def _client(self, name: str) -> NatsClient:
+        deadline = Deadline.after(_MESSAGE_S)
+        connection = self._connect(name)
         client = NatsClient(connection, self._login)
         try:
             client.open(deadline)

@@ -44,7 +44,7 @@ def test_cluster_that_never_forms(tmp_path: Path) -> None:
     _, report, printed = judge("nats-bad-1", tmp_path, *selected(tmp_path, "NATS-002"))
     assert failing(report) == {"NATS-002"}, printed
     (finding,) = report["findings"]
-    assert finding["observed"] == {"nats-bad-1": [], "nats-bad-2": []}
+    assert finding["observed"] == {"nats-bad-1": [], "nats-bad-2": []}, printed
 
 
 @pytest.mark.parametrize(("host", "outcome"), [("nats-tls", "passed"), ("nats-tls-bad", "failed")])

@@ -52,7 +52,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
     try:
-        if not (any_given(config) and _activated(config)):
+        if not (any_given(config) and _activates(config)):
             _stay_out(config)
     except NixosError as err:
         from pytest_nixos.local.text import printable_lines
@@ -112,6 +112,13 @@ def _keeps_machines(config: pytest.Config) -> bool:
     # xdist's workers have the machines, and end with the run.
     workers = config.getoption("numprocesses", None) or config.getoption("tx", None)
     return not (hasattr(config, "workerinput") or workers or refusal(os.environ))
+
+
+def _activates(config: pytest.Config) -> bool:
+    from pytest_nixos.local.garbage import kept_until_the_end
+
+    with kept_until_the_end():
+        return _activated(config)
 
 
 def _activated(config: pytest.Config) -> bool:

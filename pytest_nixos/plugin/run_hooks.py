@@ -4,7 +4,6 @@ workers.
 
 from __future__ import annotations
 
-import gc
 import signal
 import threading
 from collections.abc import Generator, Sequence
@@ -14,6 +13,7 @@ import pytest
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import NixosError, SettingsError, Unanswerable
+from pytest_nixos.local.garbage import kept_until_the_end
 from pytest_nixos.local.text import printable_lines
 from pytest_nixos.nix.platforms import refuse_where_no_guest_runs
 from pytest_nixos.plugin import collect, data_controls, fixtures, host_fixture, recording, replay
@@ -110,25 +110,14 @@ class RunHooks:
         """List the hosts. Under xdist evaluate them too, once for all workers: what is selected,
         only these will know.
         """
-        config = session.config
-        _end_like_ctrl_c(signal.SIGTERM, signal.SIGHUP)
-        received = received_session(config)
-        config.stash[SESSION] = received or self._open(config)
-        if received is None and self._notes is not None:
-            config.stash[SESSION].before = self._notes.read()
-        if received is None and has_workers(config):
-            self._evaluate(config, config.stash[SESSION].host_keys)
-        elif received is None:
-            config.stash[HEAD_START] = HeadStart.of(
-                config.stash[SESSION], progress=config.stash[PROGRESS], config=config
-            )
-        if not has_workers(config):
-            config.stash[NEXT_FRESH] = NextFresh.of(
-                config.stash[SESSION], progress=config.stash[PROGRESS], config=config
-            )
-        # Modules and the catalogue stay until the end, and no test has run: the collector, which
-        # pytest calls again when it ends, need not walk through them each time.
-        gc.freeze()
+        with kept_until_the_end():
+            self._start(session)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection(self) -> Generator[None, object, object]:
+        """Spare the collector of garbage the items, which stay."""
+        with kept_until_the_end():
+            return (yield)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collect_directory(
@@ -270,6 +259,24 @@ class RunHooks:
     def pytest_nixos_call_prepared(self) -> Generator[None, object, object]:
         """As for the setup."""
         return (yield from _without_nix())
+
+    def _start(self, session: pytest.Session) -> None:
+        config = session.config
+        _end_like_ctrl_c(signal.SIGTERM, signal.SIGHUP)
+        received = received_session(config)
+        config.stash[SESSION] = received or self._open(config)
+        if received is None and self._notes is not None:
+            config.stash[SESSION].before = self._notes.read()
+        if received is None and has_workers(config):
+            self._evaluate(config, config.stash[SESSION].host_keys)
+        elif received is None:
+            config.stash[HEAD_START] = HeadStart.of(
+                config.stash[SESSION], progress=config.stash[PROGRESS], config=config
+            )
+        if not has_workers(config):
+            config.stash[NEXT_FRESH] = NextFresh.of(
+                config.stash[SESSION], progress=config.stash[PROGRESS], config=config
+            )
 
     def _open(self, config: pytest.Config) -> NixosSession:
         settings = self._settings

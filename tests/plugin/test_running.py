@@ -46,6 +46,17 @@ def test_what_stays_until_the_end_is_no_work_for_the_collector(field: Field) -> 
     field.run_hosts().assert_outcomes(passed=2)
 
 
+def test_the_collector_walks_through_nothing_while_pytest_collects(field: Field) -> None:
+    field.pytester.makepyfile(
+        """
+        import gc
+        WALKS = gc.isenabled()
+        def test_a(nixos_host_config): assert not WALKS and gc.isenabled()
+        """
+    )
+    field.run_hosts().assert_outcomes(passed=2)
+
+
 def test_our_host_fixture_wins_over_testinfras(field: Field) -> None:
     field.pytester.makepyfile("def test_a(host): assert host.backend.NAME == 'nixos'")
     field.run_hosts().assert_outcomes(passed=2)

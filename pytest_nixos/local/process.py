@@ -16,10 +16,12 @@ import shutil
 import signal
 import subprocess
 import termios
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Protocol
 
 from pytest_nixos.errors import NixosError, ToolMissingError
@@ -36,11 +38,13 @@ __all__ = [
     "live_without_parent",
     "owned_process",
     "reap_orphans",
+    "signals_held",
     "start_on_terminal",
     "stop_group",
 ]
 
 _PR_SET_PDEATHSIG = 1
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _GRACE_S = 3.0
 _REAP_S = 2.0
 _CHUNK = 1 << 16
@@ -142,6 +146,31 @@ def find_tool(name: str, *, remedy: str) -> str:
 
 
 @contextlib.contextmanager
+def signals_held() -> Iterator[None]:
+    """Hold back what Python does on Ctrl-C and the like until the block is over.
+
+    An exception that is raised in a fork handler of Python's own modules (logging's,
+    concurrent.futures') gets lost, and the lock that the handler should have released stays taken:
+    every other thread that forks then waits for ever.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[tuple[int, FrameType | None]] = []
+    before = {number: signal.getsignal(number) for number in _ENDING}
+    held = {number: handler for number, handler in before.items() if callable(handler)}
+    for number in held:
+        signal.signal(number, lambda number, frame: came.append((number, frame)))
+    try:
+        yield
+    finally:
+        for number, handler in held.items():
+            signal.signal(number, handler)
+    for which, frame in came:
+        held[signal.Signals(which)](which, frame)
+
+
+@contextlib.contextmanager
 def owned_process(
     argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
@@ -149,30 +178,34 @@ def owned_process(
 
     :raises ToolMissingError: if the program cannot be started because it is not there.
     """
-    try:
-        process = subprocess.Popen(  # noqa: S603 - argv lists from pure functions, run as the user who called
-            list(argv),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, **(env or {})},
-            cwd=cwd,
-            start_new_session=True,
-            preexec_fn=functools.partial(die_with_parent, os.getpid()),  # noqa: PLW1509 - prctl is async-signal-safe; nothing else can set it
-        )
-    except FileNotFoundError as err:
-        raise ToolMissingError(
-            f"{argv[0]}: no such program", remedy=f"install {argv[0]} or put it on PATH"
-        ) from err
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            with signals_held():
+                process = subprocess.Popen(  # noqa: S603 - argv lists from pure functions, run as the user who called
+                    list(argv),
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    env={**os.environ, **(env or {})},
+                    cwd=cwd,
+                    start_new_session=True,
+                    preexec_fn=functools.partial(die_with_parent, os.getpid()),  # noqa: PLW1509 - prctl is async-signal-safe; nothing else can set it
+                )
+                stack.callback(_end, process)
+        except FileNotFoundError as err:
+            raise ToolMissingError(
+                f"{argv[0]}: no such program", remedy=f"install {argv[0]} or put it on PATH"
+            ) from err
         yield process
-    finally:
-        stop_group(process.pid, is_gone=lambda: process.poll() is not None)
-        for stream in (process.stdin, process.stdout, process.stderr):
-            if stream is not None:
-                with contextlib.suppress(OSError):
-                    stream.close()
-        process.wait()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    stop_group(process.pid, is_gone=lambda: process.poll() is not None)
+    for stream in (process.stdin, process.stdout, process.stderr):
+        if stream is not None:
+            with contextlib.suppress(OSError):
+                stream.close()
+    process.wait()
 
 
 def start_on_terminal(

@@ -26,6 +26,7 @@ __all__ = [
     "KINDS",
     "MemoryPlan",
     "Need",
+    "expected_mib",
     "machines_at_once",
     "memory_needs",
     "plan_memory",
@@ -134,6 +135,11 @@ def memory_needs(host: HostConfig, *, models: bool = False) -> tuple[Need, ...]:
     return tuple(Need(what=what, mib=n, count=count[what]) for what, n in mib.most_common())
 
 
+def expected_mib(host: HostConfig, *, models: bool = False) -> int:
+    """Estimate what a machine of the host holds in all, in MiB; see :func:`memory_needs`."""
+    return BASE_MIB + sum(need.mib for need in memory_needs(host, models=models))
+
+
 def plan_memory(
     host: HostConfig,
     *,
@@ -163,7 +169,7 @@ def plan_memory(
         _refuse(host, declared, has_mib, "virtualisation.memorySize asks for")
         return MemoryPlan(mib=None)
     needs = memory_needs(host, models=models)
-    wanted = -(-(BASE_MIB + sum(need.mib for need in needs)) // _STEP_MIB) * _STEP_MIB
+    wanted = -(-expected_mib(host, models=models) // _STEP_MIB) * _STEP_MIB
     kept = declared or DEFAULT_MIB
     if wanted <= kept:
         return MemoryPlan(mib=None)

@@ -28,10 +28,18 @@ from pytest_nixos.plugin.host_failure import (
 )
 from pytest_nixos.plugin.machines.ahead import LiveHosts
 from pytest_nixos.plugin.machines.launch import Launch
+from pytest_nixos.plugin.machines.next_hosts import NextHosts
 from pytest_nixos.plugin.not_applicable import not_applicable
 from pytest_nixos.plugin.record.screens import keep_screen
 from pytest_nixos.plugin.session import NixosSession
-from pytest_nixos.plugin.stash import EVIDENCE, HEAD_START, NEXT_FRESH, PROGRESS, SESSION
+from pytest_nixos.plugin.stash import (
+    EVIDENCE,
+    HEAD_START,
+    NEXT_FRESH,
+    NEXT_HOSTS,
+    PROGRESS,
+    SESSION,
+)
 from pytest_nixos.standards.model import Control
 
 if TYPE_CHECKING:  # most runs need none of them
@@ -191,6 +199,15 @@ def _nixos_live_hosts(request: pytest.FixtureRequest) -> Iterator[LiveHosts]:
     keys = live if len(live) > 1 else []
     with LiveHosts(keys, at_once=session.settings.ssh_at_once, launch=launch, look=look) as hosts:
         yield hosts
+
+
+@pytest.fixture(scope="session")
+def _nixos_next_hosts(request: pytest.FixtureRequest) -> Iterator[NextHosts | None]:
+    """Containers of next hosts, and those that are done with; ``None`` where a run has no such."""
+    hosts = request.config.stash.get(NEXT_HOSTS, None)
+    yield hosts
+    if hosts is not None:
+        hosts.close()
 
 
 @pytest.fixture(scope="session")
@@ -425,6 +442,9 @@ def _machine(
     ahead = None if boot_loader else config.stash.get(HEAD_START, None)
     own = request.fixturename == "nixos_fresh_machine" and not boot_loader
     ready = config.stash.get(NEXT_FRESH, None) if own else None
+    hosts: NextHosts | None = (
+        request.getfixturevalue("_nixos_next_hosts") if _is_shared(request) else None
+    )
     reboots = boot_loader or request.fixturename == "nixos_rebooting_machine"
     shown = shown_once(entry) if _is_shared(request) else shown_apart(entry, reboots=reboots)
     with ExitStack() as stack:
@@ -432,9 +452,10 @@ def _machine(
             launch = (
                 (ahead and ahead.take(key))
                 or (ready and ready.take(key))
+                or (hosts and hosts.take(key))
                 or Launch(session, key, progress=progress, config=config, boot_loader=boot_loader)
             )
-            machine = stack.enter_context(launch)
+            machine = stack.enter_context(hosts.lent(launch) if hosts else launch)
         failed_before = request.session.testsfailed
         try:
             yield machine

@@ -243,8 +243,8 @@ class HeldProgress:
             tell()
 
     def speaking(self) -> AbstractContextManager[None]:
-        """See :meth:`Progress.speaking`."""
-        return self._progress.speaking()
+        """See :meth:`Progress.speaking`; while all is kept, pytest's capture is left alone."""
+        return self._progress.speaking() if self._kept is None else nullcontext()
 
     def say(self, text: str) -> None:
         """See :meth:`Progress.say`."""

@@ -26,6 +26,7 @@ from pytest_nixos.plugin.host_failure import (
 from pytest_nixos.plugin.machines.generations_ahead import GenerationsAhead
 from pytest_nixos.plugin.machines.head_start import HeadStart
 from pytest_nixos.plugin.machines.next_fresh import NextFresh
+from pytest_nixos.plugin.machines.next_hosts import NextHosts
 from pytest_nixos.plugin.machines.spares import Spares
 from pytest_nixos.plugin.not_applicable import not_applicable
 from pytest_nixos.plugin.options import Settings
@@ -36,7 +37,7 @@ from pytest_nixos.plugin.record.recorder import Recorder
 from pytest_nixos.plugin.record.screens import ScreensOfFailures
 from pytest_nixos.plugin.replay import replay_checks
 from pytest_nixos.plugin.session import NixosSession
-from pytest_nixos.plugin.stash import HEAD_START, NEXT_FRESH, PROGRESS, SESSION
+from pytest_nixos.plugin.stash import HEAD_START, NEXT_FRESH, NEXT_HOSTS, PROGRESS, SESSION
 from pytest_nixos.plugin.watch.notes import WatchNotes
 from pytest_nixos.plugin.workers import (
     Controller,
@@ -274,8 +275,13 @@ class RunHooks:
                 config.stash[SESSION], progress=config.stash[PROGRESS], config=config
             )
         if not has_workers(config):
-            config.stash[NEXT_FRESH] = NextFresh.of(
-                config.stash[SESSION], progress=config.stash[PROGRESS], config=config
+            opened, progress = config.stash[SESSION], config.stash[PROGRESS]
+            config.stash[NEXT_FRESH] = NextFresh.of(opened, progress=progress, config=config)
+            config.stash[NEXT_HOSTS] = NextHosts.of(
+                opened,
+                progress=progress,
+                config=config,
+                needs_machine=data_controls.needs_machine,
             )
 
     def _open(self, config: pytest.Config) -> NixosSession:

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 __all__ = ["HostEntry", "NixosSession"]
 
 Say = Callable[[str], None]
+# A machine that has become this much slower is told once more.
+_TOLD_AGAIN = 1.5
 
 
 @dataclass(slots=True, kw_only=True)
@@ -251,6 +253,15 @@ class NixosSession:
         entry.phases_s |= other.phases_s
         entry.secrets = entry.secrets or other.secrets
         self.told_pace = max(self.told_pace, apart.told_pace)
+
+    def pace_news(self, pace: Pace) -> str:
+        """Return what to tell of a pace, ``""`` where people know: once, and again when this machine
+        has become much slower.
+        """
+        if pace.factor < _TOLD_AGAIN * self.told_pace:
+            return ""
+        self.told_pace = pace.factor
+        return pace.words
 
     def _refuse_one_address(self, keys: Collection[str]) -> None:
         """Refuse to judge several hosts by what one and the same live host says.

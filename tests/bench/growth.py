@@ -97,7 +97,7 @@ def measure(home: Path, plan: Plan) -> Section:
                 later[largest].median,
                 _GOAL_LIVE_S,
                 unit="s",
-                reason="each container starts and stops its own systemd, on two processors",
+                reason="each container starts its own systemd, which keeps a processor busy for most of a second; two at a time on two processors",
             ),
             at_most(
                 f"{count} hosts from recordings",

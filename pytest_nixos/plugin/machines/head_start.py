@@ -11,8 +11,8 @@ from pytest_nixos.backend_name import BackendName
 from pytest_nixos.local.pace import Pace
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.plugin.declared_options import SnapshotUse
-from pytest_nixos.plugin.machines.clone_ahead import CloneAhead
 from pytest_nixos.plugin.machines.launch import Launch
+from pytest_nixos.plugin.machines.machine_ahead import MachineAhead
 from pytest_nixos.plugin.progress import Progress
 from pytest_nixos.plugin.session import NixosSession
 
@@ -30,7 +30,9 @@ class HeadStart:
         self._recalled = threading.Event()
         self._pace: Pace = Pace()
         self._paced = threading.Event()
-        self._clone = CloneAhead(session, key, progress=progress, config=config, known=self._known)
+        self._clone = MachineAhead(
+            session, key, progress=progress, config=config, known=self._known
+        )
 
     @classmethod
     def of(cls, session: NixosSession, *, progress: Progress, config: Any) -> Self | None:

@@ -36,10 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["Launch", "bundled_backend", "door_of"]
 
 
-# A machine that has become this much slower is told once more.
-_TOLD_AGAIN = 1.5
-
-
 class Launch:
     """One machine on its way up and down; a context manager that yields the running machine.
 
@@ -267,13 +263,10 @@ class Launch:
         return archived(secrets, directory.path)
 
     def _measured_pace(self) -> Pace:
-        """Return how slow this machine is by now; people are told once, and again when it has
-        become much slower.
-        """
+        """Return how slow this machine is by now; people are told."""
         pace = self._session.pacer.now()
-        if pace.factor >= _TOLD_AGAIN * self._session.told_pace:
-            self._session.told_pace = pace.factor
-            self._progress.say(pace.words)
+        if news := self._session.pace_news(pace):
+            self._progress.say(news)
         return pace
 
     def _host(self) -> HostConfig:

@@ -11,8 +11,8 @@ from pytest_nixos.backend_name import BackendName
 from pytest_nixos.local.memory import available_bytes, total_bytes
 from pytest_nixos.plugin.collect import host_key_of, needs_fresh_clone
 from pytest_nixos.plugin.declared_options import SnapshotUse
-from pytest_nixos.plugin.machines.clone_ahead import CloneAhead
 from pytest_nixos.plugin.machines.launch import Launch
+from pytest_nixos.plugin.machines.machine_ahead import MachineAhead
 from pytest_nixos.plugin.progress import Progress
 from pytest_nixos.plugin.session import NixosSession
 
@@ -32,7 +32,7 @@ class NextFresh:
         self._session = session
         self._progress = progress
         self._config = config
-        self._clone: CloneAhead | None = None
+        self._clone: MachineAhead | None = None
         self._after: Sequence[pytest.Item] = ()
         self._places: dict[pytest.Item, int] = {}
         # Of hosts that turned out to have no clones.
@@ -82,8 +82,8 @@ class NextFresh:
         """Hand over the clone of a host; ``None`` where there is none."""
         if self._clone is None or self._clone.key != key:
             return None
-        clone, self._clone = self._clone, None
-        launch = clone.take()
+        launch = self._clone.take()
+        self._clone = None  # Ctrl-C while it is waited for leaves it to be ended
         if launch is None:
             self._none_of.add(key)
         return launch
@@ -93,13 +93,13 @@ class NextFresh:
         if self._clone is not None:
             self._clone.close()
 
-    def _started(self, key: str) -> CloneAhead | None:
+    def _started(self, key: str) -> MachineAhead | None:
         host = self._session.entry(key).config
         if host is None or not _has_room():
             return None
         # Beside a thread that works, Python is slow.
         known = host, self._session.pacer.now()
-        clone = CloneAhead(
+        clone = MachineAhead(
             self._session,
             key,
             progress=self._progress,

@@ -81,3 +81,32 @@ def test_a_child_whose_parent_died_before_it_could_ask_ends_itself() -> None:
         ["sleep", "30"], check=False, preexec_fn=lambda: die_with_parent(os.getpid())
     )
     assert done.returncode == -signal.SIGKILL
+
+
+def test_an_interrupt_during_a_fork_is_not_lost() -> None:
+    """It came in a fork handler of Python's own, which only prints what is raised there."""
+    script = """
+import os, signal
+from pytest_nixos.local.process import SubprocessRunner
+from pytest_nixos.local.timing import Deadline
+
+def handler():
+    os.kill(os.getpid(), signal.SIGINT)
+    for _ in range(1000):
+        pass
+
+os.register_at_fork(after_in_parent=handler)
+try:
+    SubprocessRunner().run(["sleep", "60"], deadline=Deadline.after(20))
+except KeyboardInterrupt:
+    print("interrupted")
+try:
+    os.waitpid(-1, os.WNOHANG)
+except ChildProcessError:
+    print("nothing left")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.split("\n") == ["interrupted", "nothing left", ""]
+    assert done.stderr == ""

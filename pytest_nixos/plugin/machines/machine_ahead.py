@@ -1,7 +1,8 @@
-"""A clone on its way up before a test has asked for it.
+"""A machine on its way up before a test has asked for it.
 
-Only a clone of a snapshot is started so: it costs little where no test turns out to want it. Whatever
-goes wrong is forgotten here; the machine is then started when a test asks for it, which tells.
+A VM is started so from its snapshot alone: that costs little where no test turns out to want it.
+Whatever goes wrong with that is forgotten here; the machine is then started when a test asks for it,
+which tells.
 """
 
 from __future__ import annotations
@@ -22,20 +23,22 @@ from pytest_nixos.plugin.machines.launch import Launch
 from pytest_nixos.plugin.progress import HeldProgress, Progress
 from pytest_nixos.plugin.session import NixosSession
 
-__all__ = ["CloneAhead"]
+__all__ = ["MachineAhead"]
 
 # What is under way on this machine (a command of Nix or QEMU's tools) comes to its end first.
 _LINGER_S = 10.0
 _REST_S = 60.0
 
 
-class CloneAhead:
-    """One clone that is started in a thread of its own, and taken once or ended.
+class MachineAhead:
+    """One machine that is started in a thread of its own, and taken once or ended.
 
     :param key: of its host.
     :param known: called in that thread for what the host is and how slow this machine is, ``None``
         where there is nothing to start.
     :param rests: whether it is stopped until it is taken.
+    :param boots: whether it is a container, which boots: what goes wrong is told by who takes it, since
+        trying again would fail once more.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class CloneAhead:
         config: Any,
         known: Callable[[], tuple[HostConfig, Pace] | None],
         rests: bool = False,
+        boots: bool = False,
     ) -> None:
         self.key = key
         self._session = session
@@ -54,10 +58,12 @@ class CloneAhead:
         self._config = config
         self._known = known
         self._rests = rests
+        self._boots = boots
         self._lock = threading.Lock()
         self._launch: Launch | None = None
+        self._error: BaseException | None = None
         self._machine: Machine
-        self._apart: NixosSession
+        self._apart: NixosSession | None = None
         # Given when nobody wants the machine any more.
         self._unwanted = Recall()
         # Whoever waits for it wants it running.
@@ -70,12 +76,25 @@ class CloneAhead:
         """Begin; return at once."""
         self._thread.start()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it has started, or never will."""
+        return self._over.is_set()
+
     def take(self) -> Launch | None:
-        """Wait for the machine and hand it over, once; ``None`` where there is none."""
+        """Wait for the machine and hand it over, once; ``None`` where there is none.
+
+        :raises NixosError: if it boots and has failed.
+        """
         self._waited_for.set()
+        if self._boots:
+            self._held.release()
         self._over.wait()
         with self._lock:
             launch, self._launch = self._launch, None
+        if self._error is not None:
+            self._tell_session()
+            raise self._error
         if launch is None:
             return None
         try:
@@ -83,7 +102,7 @@ class CloneAhead:
         except NixosError:
             launch.close()
             return None
-        self._session.take_over(self._apart, self.key)
+        self._tell_session()
         self._held.release()
         launch.belongs_to(self._session)
         return launch
@@ -101,20 +120,30 @@ class CloneAhead:
         self.drop()
         self._over.wait(_LINGER_S)
 
+    def _tell_session(self) -> None:
+        if self._apart is not None:
+            self._session.take_over(self._apart, self.key)
+
     def _run(self) -> None:
         try:
             known = self._known()
             if known is not None and not self._unwanted.given and Path(known[0].output).exists():
                 self._start(*known)
-        except (NixosError, OSError, Recalled):
+        except Recalled:
             return
+        except BaseException as err:  # raised again in take(), or here
+            if self._boots:
+                self._error = err
+            elif not isinstance(err, NixosError | OSError):
+                raise
         finally:
             self._over.set()
 
     def _start(self, host: HostConfig, pace: Pace) -> None:
-        apart = self._session.apart(self.key, host, pace)
+        self._apart = apart = self._session.apart(self.key, host, pace)
         foreign = host.system != apart.flake(self.key).system
-        if foreign or apart.backend_name(self.key) is not BackendName.VM:
+        wanted = BackendName.CONTAINER if self._boots else BackendName.VM
+        if foreign or apart.backend_name(self.key) is not wanted:
             return
         launch = Launch(
             apart,
@@ -122,7 +151,7 @@ class CloneAhead:
             progress=self._held,
             config=self._config,
             tells=False,
-            clone_only=True,
+            clone_only=not self._boots,
             recall=self._unwanted,
         )
         machine = launch.start()
@@ -132,7 +161,7 @@ class CloneAhead:
             launch.close()
             raise
         with self._lock:
-            self._apart, self._machine = apart, machine
+            self._machine = machine
             if not self._unwanted.given:
                 self._launch = launch
                 return

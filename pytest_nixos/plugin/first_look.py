@@ -5,8 +5,9 @@ hundreds of controls look at it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from pytest_nixos.machine.base import Machine
 from pytest_nixos.observe.internet import NeedsOfMachine
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["FirstLook", "first_look"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FirstLook:
+class FirstLook(msgspec.Struct, frozen=True, kw_only=True):
     """One look at a machine.
 
     :param machine: that is looked at.

@@ -22,9 +22,10 @@ import json
 import re
 import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any, Self
+
+import msgspec
 
 from pytest_nixos.nix.declared import FileSystem, Unit
 from pytest_nixos.nix.host_facts import HostConfig
@@ -201,8 +202,7 @@ _JOURNAL = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnitStart:
+class UnitStart(msgspec.Struct, frozen=True, kw_only=True):
     """How a unit's last start went, as systemd and the journal tell.
 
     :param active: ``ActiveState``: ``failed``, ``activating``, ...
@@ -222,8 +222,7 @@ class UnitStart:
         return self.active in ("activating", "reloading") or self.result == "timeout"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InternetNeed:
+class InternetNeed(msgspec.Struct, frozen=True, kw_only=True):
     """A unit that cannot be judged without a way out.
 
     :param address: what it did not reach, ``""`` where that is not known.
@@ -240,8 +239,7 @@ class InternetNeed:
         return f"{self.unit} ({self.address or self.why})"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NoWayOut:
+class NoWayOut(msgspec.Struct, frozen=True, kw_only=True):
     """A guest that reaches nothing beyond its own link, and what its host declares.
 
     :param units: declared units by name.
@@ -249,8 +247,8 @@ class NoWayOut:
     :param own_names: names of the guest itself.
     """
 
-    units: Mapping[str, Unit] = field(default_factory=dict)
-    remote: Mapping[str, str] = field(default_factory=dict)
+    units: Mapping[str, Unit] = msgspec.field(default_factory=dict)
+    remote: Mapping[str, str] = msgspec.field(default_factory=dict)
     own_names: frozenset[str] = frozenset()
 
     @classmethod
@@ -366,8 +364,7 @@ def last_words(journal: str) -> tuple[str, ...]:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Told:
+class _Told(msgspec.Struct, frozen=True, kw_only=True):
     """What the last message about the network says; `is_local` if it is about no internet."""
 
     address: str

@@ -5,9 +5,8 @@ hundreds of controls look at it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-import msgspec
 
 from pytest_nixos.machine.base import Machine
 from pytest_nixos.observe.internet import NeedsOfMachine
@@ -21,7 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["FirstLook", "first_look"]
 
 
-class FirstLook(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstLook:
     """One look at a machine.
 
     :param machine: that is looked at.

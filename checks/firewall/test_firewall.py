@@ -8,7 +8,6 @@ import pytest
 
 from pytest_nixos import (
     Control,
-    Deadline,
     Evidence,
     Firewall,
     HostConfig,
@@ -64,7 +63,27 @@ def in_force(nixos_observations: Observations, nixos_evidence: Evidence) -> obse
 
 
 @pytest.fixture(scope="module")
-def outside(nixos_machine: Machine, nixos_observations: Observations) -> tuple[View, ...]:
+def listening(
+    nixos_host_config: HostConfig, nixos_machine: Machine, nixos_observations: Observations
+) -> observe.Sockets:
+    """The sockets once something listens on each declared TCP port, or no longer is to be expected:
+    a service that has just been started is not yet one that listens.
+    """
+    sockets = nixos_observations.of(observe.sockets())
+    deadline = nixos_machine.deadline(_STARTING_S)
+    while _idle(nixos_host_config.firewall, sockets) and not deadline.expired:
+        time.sleep(0.5)
+        nixos_observations.renew([observe.sockets()])
+        sockets = nixos_observations.of(observe.sockets())
+    return sockets
+
+
+@pytest.fixture(scope="module")
+def outside(
+    nixos_machine: Machine,
+    nixos_observations: Observations,
+    listening: observe.Sockets,  # noqa: ARG001 - what has not begun to listen cannot be reached
+) -> tuple[View, ...]:
     """What a stranger sees, tried once for all that ask."""
     state = nixos_observations.of(observe.firewall())
     return look(nixos_machine, nixos_observations, state)
@@ -146,12 +165,12 @@ def test_no_undeclared_port_is_reachable_from_outside(
 def test_declared_ports_with_listener_are_reachable_from_outside(
     declared: Firewall,
     outside: tuple[View, ...],
-    nixos_observations: Observations,
+    listening: observe.Sockets,
     nixos_evidence: Evidence,
 ) -> None:
     allowed = [span for view in outside for span in ranges_on(declared, "tcp", view.interface)]
     expected = nixos_evidence.expect(
-        [port for port in _listening(nixos_observations) if covers(allowed, port)]
+        [port for port in _reachable(listening) if covers(allowed, port)]
     )
     if not expected:
         not_applicable("nothing listens on a TCP port that the host declares open")
@@ -192,29 +211,14 @@ def test_ruleset_and_stranger_agree(
 
 @pytest.mark.nixos_control("FW-006")
 def test_declared_tcp_ports_have_a_listener(
-    declared: Firewall,
-    nixos_machine: Machine,
-    nixos_observations: Observations,
-    nixos_evidence: Evidence,
+    declared: Firewall, listening: observe.Sockets, nixos_evidence: Evidence
 ) -> None:
-    ranges = [*declared.everywhere.tcp]
-    for ports in declared.interfaces.values():
-        ranges += ports.tcp
+    ranges = _every_range(declared)
     if not ranges:
         not_applicable("the host declares no open TCP port")
     nixos_evidence.expect(listed(ranges))
-
-    def idle_in(listening: list[int]) -> list[PortRange]:
-        return [r for r in ranges if not any(port in r for port in listening)]
-
-    listening = _listening(nixos_observations)
-    deadline = Deadline.after(_STARTING_S)
-    # A service that has just been started is not yet one that listens.
-    while idle_in(listening) and not deadline.expired:
-        time.sleep(0.5)
-        sockets = observe.observe(nixos_machine.run, observe.sockets())
-        listening = list(sockets.reachable_ports(observe.Protocol.TCP))
-    idle = idle_in(nixos_evidence.observe(listening))
+    nixos_evidence.observe(_reachable(listening))
+    idle = _idle(declared, listening)
     assert not idle, f"open and without listener: {listed(idle)}"
 
 
@@ -222,23 +226,25 @@ def test_declared_tcp_ports_have_a_listener(
 def test_sockets_are_declared_or_blocked(
     nixos_host_config: HostConfig,
     in_force: observe.FirewallState,
-    nixos_observations: Observations,
+    listening: observe.Sockets,
     nixos_evidence: Evidence,
 ) -> None:
     nixos_evidence.expect("each declared open, or refused by the ruleset")
-    sockets = nixos_observations.of(observe.sockets())
     found = undeclared(nixos_host_config.firewall, in_force)
     texts = extra_rule_texts(nixos_host_config) if hand_written(nixos_host_config) else {}
     exposed: dict[str, list[str]] = {}
     named: dict[str, list[str]] = {}
-    for socket in sockets.listening(observe.Protocol.TCP):
+    for socket in listening.listening(observe.Protocol.TCP):
         ways = [] if socket.is_loopback else [way for way in found if _leads_to(way, socket)]
         for way in ways:
             kept = named if is_written(way, texts) else exposed
             kept.setdefault(f"tcp {socket.port}", []).append(str(way))
-    listening = _listening(nixos_observations)
     nixos_evidence.observe(
-        {"listening": listening, "exposed": exposed, "opened by a ruleset of the host's own": named}
+        {
+            "listening": _reachable(listening),
+            "exposed": exposed,
+            "opened by a ruleset of the host's own": named,
+        }
     )
     words = [f"{port} ({'; '.join(dict.fromkeys(ways))})" for port, ways in exposed.items()]
     assert not exposed, f"listening, not declared and not refused: {', '.join(words)}"
@@ -324,5 +330,15 @@ def _declared_everywhere(declared: Firewall, protocol: str) -> dict[str, list[st
     }
 
 
-def _listening(observations: Observations) -> list[int]:
-    return list(observations.of(observe.sockets()).reachable_ports(observe.Protocol.TCP))
+def _reachable(sockets: observe.Sockets) -> list[int]:
+    return list(sockets.reachable_ports(observe.Protocol.TCP))
+
+
+def _every_range(declared: Firewall) -> list[PortRange]:
+    return [*declared.everywhere.tcp, *(r for p in declared.interfaces.values() for r in p.tcp)]
+
+
+def _idle(declared: Firewall, sockets: observe.Sockets) -> list[PortRange]:
+    """Return the declared ports on which nothing listens that could be reached."""
+    ports = _reachable(sockets)
+    return [r for r in _every_range(declared) if not any(port in r for port in ports)]

@@ -46,6 +46,12 @@ class Observations:
         self.prefetch([cast("Probe[object]", probe)])
         return self._outputs[_question(probe)]
 
+    def renew(self, probes: Sequence[Probe[object]]) -> None:
+        """Ask the guest for `probes` once more, in one round trip."""
+        for probe in probes:
+            self._outputs.pop(_question(probe), None)
+        self.prefetch(probes)
+
     def prefetch(self, probes: Sequence[Probe[object]]) -> None:
         """Ask the guest for all `probes` that are not known yet, in one round trip."""
         if self._machine.epoch != self._epoch:

@@ -22,6 +22,7 @@ __all__ = [
     "host_observations",
     "look",
     "probes",
+    "unready",
 ]
 
 T = TypeVar("T")
@@ -80,6 +81,22 @@ def probes(
         for kind, parameters in wanted.items()
         if (probe := KINDS[kind].probe) is not None
     }
+
+
+def unready(
+    controls: Iterable[Control], seen: Parsed, host: HostConfig, place: BackendName
+) -> tuple[Control, ...]:
+    """Return those data controls that ask a server which has not begun to answer."""
+    return tuple(
+        control
+        for control in controls
+        if control.observed is not None
+        and control.observed.kind in seen
+        and looks_at_machine(control, host, place)
+        and KINDS[control.observed.kind].unready(
+            seen[control.observed.kind], control.observed.parameters, host
+        )
+    )
 
 
 def host_observations(

@@ -16,8 +16,8 @@ from pytest_nixos.subject import Subject, SubjectKind
 
 __all__ = ["foreseen_units", "rests_on_units"]
 
-# An option in a URL's template: {services.ollama.port|11434}.
-_SERVICE = re.compile(r"\{services\.([a-z][a-z0-9-]*)\.")
+# An option in the template of a URL or a port: {services.ollama.port|11434}.
+_SERVICE = re.compile(r"\{services\.(?:prometheus\.exporters\.([a-z0-9-]+)|([a-z][a-z0-9-]*))\.")
 # What systemd tells of a unit that only one that runs, or has run well, shows right.
 _OF_THE_LIVING = frozenset({"ActiveState", "SubState", "Result", "ExecMainStatus", "MainPID"})
 
@@ -35,9 +35,15 @@ def rests_on_units(control: Control) -> tuple[Subject, ...]:
     match spec.kind:
         case "process":
             return _units(spec.parameters.get("units", ()))
-        case "http":
-            names = dict.fromkeys(_SERVICE.findall(str(spec.parameters.get("url", ""))))
-            return _units(f"{name}.service" for name in names)
+        case "http" | "socket":
+            template = str(spec.parameters.get("url", spec.parameters.get("port", "")))
+            return _units(
+                dict.fromkeys(
+                    # nixos/modules/services/monitoring/prometheus/exporters.nix
+                    f"prometheus-{exporter}-exporter.service" if exporter else f"{service}.service"
+                    for exporter, service in _SERVICE.findall(template)
+                )
+            )
         case "audit":
             # Without the daemon and its tools nothing is told of any rule; a control that blames it
             # is the cause.

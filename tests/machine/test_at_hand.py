@@ -20,6 +20,7 @@ import pexpect
 import pytest
 
 from tests.machine.test_example_flake import EXAMPLE, OVERRIDES
+from tests.support.processes import processes, processes_with
 
 COMMAND = Path(sys.prefix) / "bin" / "pytest-nixos"
 WORDS = [w for name, ref in OVERRIDES.items() for w in ("--nixos-override-input", name, ref)]
@@ -88,30 +89,18 @@ def command(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
 def machines(directory: Path) -> dict[str, Any]:
     """Return the machines of the run in `directory`, by name."""
     listed = json.loads(command("machines", "--json").stdout)
-    held = {card["name"]: card for card in listed}
-    return {n: c for n, c in held.items() if works_in(c["owner"], directory)}
+    owners = {process.pid for process in processes() if str(directory) in process.line}
+    return {card["name"]: card for card in listed if card["owner"] in owners}
 
 
-def works_in(pid: int, directory: Path) -> bool:
-    words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    return os.fsencode(directory) in b" ".join(words)
-
-
-def processes(directory: Path) -> list[str]:
-    """Return what still runs of the run in `directory`: by its words, or its machine's."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if f"PYTEST_NIXOS_AT_HAND={directory}".encode() in (
-                process / "environ"
-            ).read_bytes().split(b"\0"):
-                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode()[:120])
-    return found
+def left_of(directory: Path) -> list[str]:
+    """Return what still runs of the run in `directory`, and of its machines."""
+    return [p.line[:120] for p in processes_with(f"PYTEST_NIXOS_AT_HAND={directory}")]
 
 
 def await_gone(directory: Path, limit_s: float = 15.0) -> list[str]:
     end_s = time.monotonic() + limit_s
-    while (left := processes(directory)) and time.monotonic() < end_s:
+    while (left := left_of(directory)) and time.monotonic() < end_s:
         time.sleep(0.1)
     return left
 
@@ -416,13 +405,13 @@ def test_a_passed_test_leaves_nothing(tmp_path: Path) -> None:
     variables = environment(PYTEST_NIXOS_AT_HAND=str(tmp_path))
     done = subprocess.run([sys.executable, *words], cwd=tmp_path, env=variables, check=False)
     assert done.returncode == 0
-    assert processes(tmp_path) == []
+    assert left_of(tmp_path) == []
 
 
 def test_a_ci_job_keeps_the_directory_and_leaves_nothing_running(tmp_path: Path) -> None:
     done = kept_run(tmp_path, CONTAINER, CI="true", TMPDIR=str(tmp_path))
     assert "a CI job leaves nothing running" in done.stdout
-    assert processes(tmp_path) == []
+    assert left_of(tmp_path) == []
     # Too long for the sockets of a machine, the test's own directory is not used.
     kept = next(line for line in done.stdout.splitlines() if ": kept /" in line)
     directory = Path(kept.split(": kept ")[1].split()[0])

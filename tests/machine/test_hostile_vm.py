@@ -29,6 +29,8 @@ from pytest_nixos.machine.snapshot.record import RECORD, STATE, Snapshot
 from pytest_nixos.machine.snapshot.sealed_file import SealedFile
 from pytest_nixos.nix.host_facts import HostConfig
 from tests.machine.test_snapshot import LIMIT_S, SYSTEM, Host, Rig, say
+from tests.support.disk_use import allocated_bytes
+from tests.support.processes import processes
 
 pytestmark = pytest.mark.skipif(not SYSTEM, reason="needs PYTEST_NIXOS_SNAPSHOT_SYSTEM")
 
@@ -47,13 +49,8 @@ def drafts(directory: Path) -> list[Path]:
 
 def qemus(directory: Path) -> list[str]:
     """Processes that hold a snapshot's memory of this cache."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            words = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            if str(directory) in words and "qemu-system" in words:
-                found.append(words[:200])
-    return found
+    lines = [process.line for process in processes()]
+    return [line[:200] for line in lines if str(directory) in line and "qemu-system" in line]
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +130,6 @@ def test_full_partitions_of_the_guest_are_its_own(clone: Machine) -> None:
         "for d in / /var /tmp /var/tmp /run /dev/shm /root; do dd if=/dev/zero of=$d/fill bs=1M status=none; done;"
         " df --output=avail /run /dev/shm | tail -n 2"
     )
-    here = os.statvfs("/tmp").f_bavail
     # What it prints has no room either: that is told, or it comes all the same.
     with contextlib.suppress(TransportError):
         clone.run(fill, timeout_s=240)
@@ -144,7 +140,7 @@ def test_full_partitions_of_the_guest_are_its_own(clone: Machine) -> None:
             "rm -f /fill /var/fill /tmp/fill /var/tmp/fill /run/fill /dev/shm/fill /root/fill"
         )
     assert say(clone, "echo alive") == "alive"
-    assert (here - os.statvfs("/tmp").f_bavail) * os.statvfs("/tmp").f_frsize < 4 << 30
+    assert allocated_bytes(clone.spec.run_dir) < 4 << 30
 
 
 def test_a_clock_that_jumps_back_and_forth_moves_no_limit_of_ours(clone: Machine) -> None:

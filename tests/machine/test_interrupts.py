@@ -20,6 +20,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.processes import processes_with
+
 EXAMPLE = Path(__file__).parents[2] / "example-flake"
 OVERRIDES: dict[str, str] = json.loads(os.environ.get("PYTEST_NIXOS_TEST_OVERRIDES", "{}"))
 LIMIT_S = 600
@@ -49,14 +51,7 @@ def test_sleeps(nixos_cluster):
 
 
 def survivors(mark: str) -> list[str]:
-    found = []
-    for process in Path("/proc").iterdir():
-        try:
-            if process.name.isdigit() and mark.encode() in (process / "environ").read_bytes():
-                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode()[:200])
-        except OSError:
-            continue
-    return found
+    return [process.line[:200] for process in processes_with(f"{MARK}={mark}")]
 
 
 def descendants(pid: int) -> list[str]:

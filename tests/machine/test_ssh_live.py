@@ -24,6 +24,7 @@ from pytest_nixos.machine.base import MachineSpec
 from pytest_nixos.machine.capabilities import PortState
 from pytest_nixos.machine.ssh.backend import SshBackend, SshRunning
 from pytest_nixos.nix.host_facts import HostConfig
+from tests.support.processes import processes
 
 SSHD = os.environ.get("PYTEST_NIXOS_SSHD") or shutil.which("sshd", path="/usr/sbin:/usr/bin")
 
@@ -235,7 +236,7 @@ def test_stopping_leaves_no_process_and_no_socket(rig: Rig) -> None:
         connected.stop()
         assert not socket_path.exists()
         assert not connected.is_alive()
-        assert str(socket_path).encode() not in _command_lines()
+        assert not [p for p in processes() if str(socket_path) in p.line]
         with pytest.raises(TransportError, match="closed"):
             connected.transport.run("true", deadline=Deadline.after(5))
 
@@ -281,13 +282,3 @@ def test_nobody_listening_is_told(rig: Rig) -> None:
 def test_an_address_that_ssh_would_take_for_an_option_is_refused(rig: Rig) -> None:
     with run_directory() as directory, pytest.raises(MachineError, match="expected"):
         rig.start(directory.path, address="-oProxyCommand=touch /tmp/x")
-
-
-def _command_lines() -> bytes:
-    found = b""
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            found += path.read_bytes()
-        except OSError:
-            continue
-    return found

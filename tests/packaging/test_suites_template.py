@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from tests.machine.test_example_flake import OVERRIDES
+from tests.support.wheel import ROOT, build_wheels
 
-ROOT = Path(__file__).parents[2]
 NIX = ("nix", "--extra-experimental-features", "nix-command flakes")
 
 needs_nix = pytest.mark.skipif(not OVERRIDES, reason="no offline nixpkgs: run ./dev test")
@@ -46,14 +46,7 @@ def environment(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     wheels = tmp_path_factory.mktemp("wheels")
     copy = tmp_path_factory.mktemp("source") / "acme"
     shutil.copytree(template, copy)
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"),
-            *("--wheel-dir", wheels, ROOT, copy),
-        ],
-        check=True,
-        capture_output=True,
-    )
+    build_wheels(wheels, ROOT, copy)
     directory = tmp_path_factory.mktemp("stranger")
     venv.create(directory, with_pip=False, symlinks=True)
     (site,) = (directory / "lib").glob("python*/site-packages")

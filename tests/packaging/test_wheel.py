@@ -14,17 +14,13 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.wheel import ROOT, build_wheels
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("wheel")
-    subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", target, ROOT],
-        check=True,
-        capture_output=True,
-    )
+    build_wheels(target, ROOT)
     (built,) = target.glob("*.whl")
     return built
 

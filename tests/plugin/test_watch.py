@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -23,6 +22,7 @@ from pytest_nixos.local.timing import Deadline
 from pytest_nixos.plugin.watch import ready
 from pytest_nixos.plugin.watch.ready import ReadyRun
 from tests.plugin.field import Field
+from tests.support.processes import processes_with
 from tests.unit.host_documents import document, fact
 
 LIMIT_S = 60
@@ -98,11 +98,9 @@ class Watched:
         """Return the process id of the run that waits."""
         end_s = time.monotonic() + LIMIT_S
         while True:
-            for process in Path("/proc").glob("[0-9]*"):
-                with contextlib.suppress(OSError):
-                    marked = self.mark.encode() in (process / "environ").read_bytes()
-                    if marked and b"watch.ready" in (process / "cmdline").read_bytes():
-                        return int(process.name)
+            for process in processes_with(f"{MARK}={self.mark}"):
+                if "watch.ready" in process.line:
+                    return process.pid
             assert time.monotonic() < end_s
             time.sleep(0.05)
 
@@ -120,16 +118,9 @@ class Watched:
         return int(self.terminal.exitstatus)
 
 
-def processes(mark: str) -> list[str]:
+def left_of(mark: str) -> list[str]:
     """Return the command lines of a session's processes."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if mark.encode() in (process / "environ").read_bytes():
-                found.append((process / "cmdline").read_bytes().decode(errors="replace"))
-        except OSError:
-            continue
-    return found
+    return [process.line for process in processes_with(f"{MARK}={mark}")]
 
 
 @pytest.fixture
@@ -186,7 +177,7 @@ def test_changes_of_the_flake_one_after_the_other(
     assert "web: has changed: 2 run again" in session.run()
 
     assert session.end() == pytest.ExitCode.INTERRUPTED
-    assert not processes(session.mark)
+    assert not left_of(session.mark)
     assert not session.notes()
 
 
@@ -298,7 +289,7 @@ def test_ctrl_c_in_a_run_ends_its_machine(repository: Field, watch: Callable[...
     assert session.end() == pytest.ExitCode.INTERRUPTED
     assert time.monotonic() - started_s < 10
     assert repository.machine_log == ["start web", "stop web"]
-    assert not processes(session.mark)
+    assert not left_of(session.mark)
 
 
 def test_the_next_run_is_ready_and_reads_what_is_there_then(
@@ -320,7 +311,7 @@ def test_the_next_run_is_ready_and_reads_what_is_there_then(
     assert "2 passed" in session.run()
     assert session.ready() != first
     assert session.end() == pytest.ExitCode.INTERRUPTED
-    assert not processes(session.mark)
+    assert not left_of(session.mark)
 
 
 def test_what_a_ready_run_may_have_imported_is_imported_anew() -> None:
@@ -370,7 +361,7 @@ def test_signals_without_a_terminal_end_it_too(repository: Field, number: signal
         process.communicate(timeout=LIMIT_S)
     assert process.returncode == pytest.ExitCode.INTERRUPTED
     assert repository.machine_log == ["start web", "stop web"]
-    assert not processes(mark)
+    assert not left_of(mark)
 
 
 @pytest.mark.parametrize(

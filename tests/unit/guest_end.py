@@ -18,6 +18,7 @@ from pathlib import Path
 from pytest_nixos.local.process import owned_process
 from pytest_nixos.machine.channel.links import make_fifos
 from pytest_nixos.machine.channel.protocol import guest_script
+from tests.support.processes import processes_with
 
 PORT_NAMES = ("control", "0", "1", "2", "3")
 
@@ -162,8 +163,6 @@ def _end_what_is_left(ports_dir: Path) -> None:
     """End what the server started and nobody waits for, such as a command that was forked ahead;
     each has the server's variables.
     """
-    mark = f"PYTEST_NIXOS_PORTS={ports_dir}\0".encode()
-    for environment in Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):
-            if mark in environment.read_bytes():
-                os.kill(int(environment.parent.name), signal.SIGKILL)
+    for process in processes_with(f"PYTEST_NIXOS_PORTS={ports_dir}"):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)

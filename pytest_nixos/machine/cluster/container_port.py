@@ -83,12 +83,9 @@ class ContainerPorts:
         :class:`~pytest_nixos.machine.container.strategy.ContainerStrategy`.
         """
         launched = self._inner.launch(spec, console, stack, deadline=deadline)
-        hardware = self._place.card.hardware
 
         def join(leader_pid: int) -> Callable[[], None]:
-            # Before it is up: its own IPv6 address is made of it.
-            self._run(link_argv(leader_pid, GUEST_INTERFACE, "address", hardware))
-            self._inner.address(leader_pid, self._link)
+            self._inner.address(leader_pid, launched.outside_pid, self._link)
             self._join(launched.outside_pid, leader_pid)
             return lambda: None
 
@@ -145,4 +142,5 @@ def _link(network: ClusterNetwork, place: Place, *, configures_itself: bool) -> 
         outside=network.outside,
         guest=place.address if place.is_leased and not configures_itself else None,
         target=place.address.ip,
+        hardware=place.card.hardware,
     )

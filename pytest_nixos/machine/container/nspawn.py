@@ -76,8 +76,8 @@ _STAGE = r"""
 set -eu
 SWEEP
 umask 022
-cgroup=$1 memory=$2 tasks=$3 run=$4 outside=$5 python=$6 base=$7 size=$8
-shift 8
+cgroup=$1 memory=$2 tasks=$3 run=$4 outside=$5 python=$6 base=$7 size=$8 hardware=$9
+shift 9
 private=$run/private
 
 # Groups with limits, in hierarchies of cgroup v1.
@@ -135,7 +135,8 @@ if [ -e "$private/CHANNEL/SECRETS" ]; then
 fi
 
 ip link set lo up
-ip link add GUEST type veth peer name OUTSIDE
+# Before the guest can set it up: its own IPv6 address is made of the hardware's.
+ip link add GUEST ${hardware:+address "$hardware"} type veth peer name OUTSIDE
 ip addr add "$outside" dev OUTSIDE
 ip link set OUTSIDE up
 for name in MORE; do
@@ -270,6 +271,7 @@ def stage_argv(
         sys.executable,
         str(users.base) if users else "",
         str(users.size) if users else "",
+        plan.addresses.hardware,
         *(str(path) for path in join),
         "--",
         unshare,

@@ -18,7 +18,7 @@ from pytest_nixos.errors import MachineError
 from pytest_nixos.local.namespace import find_leader
 from pytest_nixos.local.process import Runner, find_tool
 from pytest_nixos.local.remove_tree import remove_tree
-from pytest_nixos.local.timing import Deadline
+from pytest_nixos.local.timing import Deadline, poll
 from pytest_nixos.machine.base import MachineSpec
 from pytest_nixos.machine.console import Console
 from pytest_nixos.machine.container.cgroup import CGROUP_PREFIX, ContainerCgroup, has_unified_cgroup
@@ -180,7 +180,7 @@ class NspawnStrategy:
             return tuple(words(kind, plan.limits) for kind in news)
 
         def created(leader_pid: int) -> Callable[[], None]:
-            self.address(leader_pid, plan.addresses, default_route=plan.stand_in)
+            self.address(leader_pid, process.pid, plan.addresses, default_route=plan.stand_in)
             return _serve(process.pid, plan.addresses, stand_in=plan.stand_in)
 
         return Launched(
@@ -199,17 +199,30 @@ class NspawnStrategy:
         )
 
     def address(
-        self, leader_pid: int, addresses: LinkAddresses, *, default_route: bool = False
+        self,
+        leader_pid: int,
+        outside_pid: int,
+        addresses: LinkAddresses,
+        *,
+        default_route: bool = False,
     ) -> None:
-        """Give the container's end of the link its address, and set it up.
+        """Give the container's end of the link its addresses, and set it up.
 
         :param leader_pid: the container's process 1; only its network is entered, with programs of
             this machine.
+        :param outside_pid: a process in the network that surrounds the container.
         :raises MachineError: if ``ip`` refuses.
         """
         enter = (self._tool("nsenter"), f"--net=/proc/{leader_pid}/ns/net", "--")
-        # systemd-nspawn moves the link into the network of a process 1 that exists already.
+        # Process 1 exists before it leaves the network around it, and systemd-nspawn moves the link
+        # after that (inner_child() and run_container() of systemd's nspawn.c). What is set too early is
+        # set outside, and lost on the way.
         moved = Deadline.after(_SHORT_S)
+        poll(
+            lambda: _is_apart(leader_pid, outside_pid) or None,
+            deadline=moved,
+            interval_s=_MOVE_INTERVAL_S,
+        )
         for argv in guest_link_argv(addresses, default_route=default_route):
             done = self._runner.run((*enter, *argv), deadline=Deadline.after(_SHORT_S))
             while _NOT_MOVED in done.stderr_text and not moved.expired:
@@ -275,6 +288,14 @@ class NspawnStrategy:
     @staticmethod
     def _tool(name: str) -> str:
         return find_tool(name, remedy=_TOOLS[name])
+
+
+def _is_apart(leader_pid: int, outside_pid: int) -> bool:
+    """Whether process 1 has a network of its own; of one that has ended the next command tells."""
+    try:
+        return not Path(f"/proc/{leader_pid}/ns/net").samefile(f"/proc/{outside_pid}/ns/net")
+    except OSError:
+        return True
 
 
 def _processors(spec: MachineSpec) -> tuple[int, ...]:

@@ -58,12 +58,14 @@ class LinkAddresses:
         own.
     :param target: the guest's address as the stranger calls it.
     :param more: further interfaces that the host gives addresses of their own; each has a link too.
+    :param hardware: of the guest's end; ``""`` for any.
     """
 
     outside: IPv4Interface
     guest: IPv4Interface | None
     target: IPv4Address
     more: tuple[str, ...] = ()
+    hardware: str = ""
 
 
 def link_addresses(host: HostConfig) -> LinkAddresses:

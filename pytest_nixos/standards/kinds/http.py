@@ -16,6 +16,9 @@ from pytest_nixos.standards.seen import Seen, Sight, Unseen
 
 __all__ = ["KINDS"]
 
+# What a server says that is loading, RFC 9110, 15.6.4.
+_UNAVAILABLE = 503
+
 
 def _http_probe(wanted: Sequence[Parameters], host: HostConfig) -> Probe[Any]:
     urls = [filled(str(p["url"]), host) for p in wanted]
@@ -57,6 +60,17 @@ def _http_json(answer: HttpAnswer, parameters: Parameters, url: str) -> Sight:
     return Seen(select(document, tuple(parameters.get("select", ()))))
 
 
+def _unready(answers: Mapping[str, HttpAnswer], parameters: Parameters, host: HostConfig) -> bool:
+    url = filled(str(parameters["url"]), host)
+    answer = answers.get(str(url.value)) if isinstance(url, Seen) else None
+    if answer is None:
+        return False
+    if answer.status is None or answer.status == _UNAVAILABLE:
+        return True
+    sight = _http(answers, parameters, host)
+    return bool(parameters.get("comes-later")) and isinstance(sight, Seen) and not sight.value
+
+
 KINDS = (
     Kind(
         name="http",
@@ -67,7 +81,9 @@ KINDS = (
             "url": NEEDED,
             "field": Parameter(choices=("status", "json", "body", "headers")),
             "select": TEXTS,
+            "comes-later": Parameter(type="flag"),
         },
+        unready=_unready,
         options=lambda p: placeholder_options(str(p.get("url", ""))),
     ),
 )

@@ -52,6 +52,8 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     :param parameters: what a catalogue entry says beside the kind.
     :param one_of: parameters of which exactly one has to be given.
     :param options: option paths that it reads, from its parameters.
+    :param unready: whether a server has not begun to give what is asked of it, from what the probe
+        parsed; it is asked again then, for a while.
     :param blames: what is broken where a control fails, from its parameters and what was observed.
     """
 
@@ -62,6 +64,7 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     parameters: Mapping[str, Parameter] = msgspec.field(default_factory=dict)
     one_of: tuple[str, ...] = ()
     options: Callable[[Parameters], tuple[str, ...]] = lambda _: ()
+    unready: Callable[[Any, Parameters, HostConfig], bool] = lambda _, __, ___: False
     blames: Callable[[Parameters, Json], tuple[Subject, ...]] = lambda _, __: ()
 
     @property

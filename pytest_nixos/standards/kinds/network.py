@@ -27,6 +27,11 @@ def _socket(found: Sockets, parameters: Parameters, host: HostConfig) -> Sight:
     return Seen(list(found.addresses(Protocol.TCP, int(port.value))))
 
 
+def _is_silent(found: Sockets, parameters: Parameters, host: HostConfig) -> bool:
+    sight = _socket(found, parameters, host)
+    return isinstance(sight, Seen) and not sight.value
+
+
 def _address(found: Sequence[str] | None, _: Parameters, host: HostConfig) -> Sight:
     declared = _declared_addresses(host.option("systemd.network.networks").value)
     if not declared:
@@ -55,6 +60,7 @@ KINDS = (
         probe=lambda _, __: sockets(),
         find=_socket,
         parameters={"port": NEEDED},
+        unready=_is_silent,
         options=lambda p: placeholder_options(str(p.get("port", ""))),
     ),
     Kind(

@@ -25,6 +25,19 @@ def test_a_pulled_cable_cuts_a_member_off(nixos_cluster: Callable[..., Cluster])
     assert reachable(cluster, "nats-1")
 
 
+def test_an_own_address_is_made_of_the_planned_hardware(
+    nixos_cluster: Callable[..., Cluster],
+) -> None:
+    for machine in nixos_cluster("nats-1", "nats-2").values():
+        (card,) = machine.spec.host.cards
+        parts = [f"{int(part, 16):02x}" for part in card.hardware.split(":")]
+        end = ":".join(("ff", "fe", *parts[3:])).replace(":", "")
+        shown = machine.run("cat /sys/class/net/eth0/address /proc/net/if_inet6").stdout_text
+        assert card.hardware in shown
+        own = next(line for line in shown.splitlines() if line.startswith("fe80"))
+        assert own.split()[0].endswith(end), shown
+
+
 def test_each_member_can_be_entered(nixos_cluster: Callable[..., Cluster]) -> None:
     nixos_cluster("nats-1", "nats-2")
     doors = {door.card.host: door for door in open_doors() if door.card.owner == os.getpid()}

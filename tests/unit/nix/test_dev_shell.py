@@ -22,6 +22,7 @@ from pytest_nixos.nix.dev_shell_visit import KEPT, VISITED, scratch_copy, visit
 from pytest_nixos.nix.expression import dev_shells_expression
 from pytest_nixos.nix.rebuild import different, rebuildable
 from pytest_nixos.nix.refs import FlakeRef
+from tests.support.processes import processes
 
 SETTINGS = NixSettings(override_inputs=(("nixpkgs", "path:/n"),))
 FLAKE = FlakeRef("/f")
@@ -154,11 +155,7 @@ def test_visit_finds_what_is_left_behind_and_ends_it(tmp_path: Path) -> None:
     assert found.project == ("~ flake.nix", "+ made")
     assert found.home == ("+ seen",)
     assert found.left_running == ("sleep 97.5",)
-    assert not any(
-        b"sleep\x0097.5" in (entry / "cmdline").read_bytes()
-        for entry in Path("/proc").iterdir()
-        if entry.name.isdigit() and (entry / "cmdline").exists()
-    )
+    assert ("sleep", "97.5") not in [process.words for process in processes()]
 
 
 def test_visit_that_fails_says_why(tmp_path: Path) -> None:

@@ -33,6 +33,12 @@ def control(kind: str, **parameters: Any) -> Control:
             ["unit:nats.service"],
         ),
         (control("http", url="http://127.0.0.1:80/"), []),
+        (
+            control("http", url="http://[::1]:{services.prometheus.exporters.node.port|9100}/"),
+            ["unit:prometheus-node-exporter.service"],
+        ),
+        (control("socket", port="{services.nats.settings.http_port|8222}"), ["unit:nats.service"]),
+        (control("socket", port="22"), []),
         (control("unit-property", unit="a.service", property="ActiveState"), ["unit:a.service"]),
         (control("unit-property", unit="a.service", property="MemoryMax"), []),
         (control("unit-exposure", units=["a.service"]), []),

@@ -16,6 +16,7 @@ import pytest
 
 from pytest_nixos.errors import TransportError
 from pytest_nixos.local.timing import Deadline
+from tests.support.processes import processes_with
 from tests.unit.machine.channel.test_transport import Guest, started, started_with_pipes
 
 
@@ -31,11 +32,9 @@ def guest(request: pytest.FixtureRequest) -> Iterator[Guest]:
 
 def _end_what_is_left(directory: str) -> None:
     """End what the guest's text has started: in a guest the service manager does."""
-    mark = f"PYTEST_NIXOS_TEST_LEFT={directory}".encode()
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if mark in (process / "environ").read_bytes().split(b"\0"):
-                os.kill(int(process.name), signal.SIGKILL)
+    for process in processes_with(f"PYTEST_NIXOS_TEST_LEFT={directory}"):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize(

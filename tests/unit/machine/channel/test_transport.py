@@ -171,9 +171,9 @@ def test_command_with_nul_is_refused_here(guest: Guest) -> None:
 
 def test_timeout_kills_the_whole_group_and_keeps_the_channel(guest: Guest) -> None:
     with pytest.raises(CommandTimeout, match=r"still running after 0\.3 s, killed") as caught:
-        guest.run("echo part; echo perr >&2; sleep 4321 & sleep 4321", 0.3)
+        guest.run("echo part; echo perr >&2; sleep 4325 & sleep 4325", 0.3)
     assert (caught.value.stdout, caught.value.stderr) == (b"part\n", b"perr\n")
-    assert guest.run("pgrep -fx 'sleep 4321'").stdout == b""
+    assert guest.run("pgrep -fx 'sleep 4325'").stdout == b""
     assert guest.run("echo again").stdout == b"again\n"
 
 

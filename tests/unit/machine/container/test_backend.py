@@ -137,7 +137,7 @@ def test_the_stage_makes_private_namespaces_and_ends_all_with_its_process() -> N
         "/tmp/r",
         "10.233.0.1/24",
         sys.executable,
-        *("1879048192", "524288", "/sys/g", "--"),
+        *("1879048192", "524288", "", "/sys/g", "--"),
         *("/bin/unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--"),
         *("nspawn", "x"),
     ]

@@ -13,7 +13,7 @@ from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.log import ProgressSink
 from pytest_nixos.nix.refs import FlakeRef, HostRef, at_revision
 
-__all__ = ["NixBridge"]
+__all__ = ["NixBridge", "instantiate"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,26 +37,9 @@ class NixBridge:
         :raises EvalError: if it does not evaluate.
         :raises BuildError: if it does not build.
         """
-        derivation = self._instantiate(source)
+        derivation = instantiate(source, flakes=self.flakes, host=self.host, live=self.live)
         root = self.gc_roots / f"generation-{Path(derivation).name[:32]}"
         return self.flakes.nix.build(derivation, gc_root=root, on_progress=self.on_progress)
-
-    def build_ahead(self, module: str) -> None:
-        """Evaluate and build a changed generation, so that :meth:`build_generation` finds all there;
-        what does not build is told by that.
-
-        :param module: the change, text of a module.
-        :raises EvalError: if it does not evaluate.
-        """
-        self.flakes.nix.build_ahead([self._instantiate(Delta(module))])
-
-    def _instantiate(self, source: Delta | OtherHost | OtherFlake) -> str:
-        host = _host_of(source, self.host.ref)
-        return self.flakes.of(host.flake).instantiate_generation(
-            host.attr,
-            backend=BackendName.SSH if self.live else self.host.backend,
-            delta=source.module if isinstance(source, Delta) else "{ }",
-        )
 
     def holds(self, path: Path) -> bool:
         """Whether `path` lies in this machine's store."""
@@ -73,6 +56,29 @@ class NixBridge:
     def export(self, paths: Sequence[Path]) -> bytes:
         """Return what ``nix-store --import`` reads."""
         return self.flakes.nix.export(paths)
+
+
+def instantiate(
+    source: Delta | OtherHost | OtherFlake,
+    *,
+    flakes: Flakes,
+    host: HostConfig,
+    live: bool = False,
+) -> str:
+    """Evaluate the generation that a host's machine would run of `source`.
+
+    :param host: whose machine it is.
+    :param live: whether the machine is a live host, which gets the host's own toplevel.
+    :return: the derivation of its toplevel.
+    :raises FlakeError: if there is no such flake, revision or host.
+    :raises EvalError: if it does not evaluate.
+    """
+    wanted = _host_of(source, host.ref)
+    return flakes.of(wanted.flake).instantiate_generation(
+        wanted.attr,
+        backend=BackendName.SSH if live else host.backend,
+        delta=source.module if isinstance(source, Delta) else "{ }",
+    )
 
 
 def _host_of(source: Delta | OtherHost | OtherFlake, own: HostRef) -> HostRef:

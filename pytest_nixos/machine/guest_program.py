@@ -13,13 +13,12 @@ import re
 import shlex
 import threading
 import time
-from dataclasses import dataclass
 
 from pytest_nixos.errors import CommandTimeout, MachineError, NixosError
 from pytest_nixos.machine.command import CommandResult, Transport
-from pytest_nixos.machine.guest_unit import BLOCKS, FETCH, FETCHED_S, NAP_S, OVER, GuestUnit
+from pytest_nixos.machine.guest_unit import FETCHED_S, Fetched, GuestUnit
 
-__all__ = ["GuestProgram", "Printed", "run_with_streams"]
+__all__ = ["GuestProgram", "run_with_streams"]
 
 _SHORTEST_WAIT_S = 0.2
 _LONGEST_WAIT_S = 1.0
@@ -73,14 +72,6 @@ _END = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Printed:
-    """What a program wrote since it was last asked."""
-
-    stdout: bytes
-    stderr: bytes
-
-
 class GuestProgram(GuestUnit):
     """A command of the guest, as root in its own environment; a context manager that ends it with all
     that it started.
@@ -100,42 +91,27 @@ class GuestProgram(GuestUnit):
             start=_START
             % {"command": shlex.quote(command), "fetched": FETCHED_S, "ready": _READY_S},
             end=_END,
-            refused="a program cannot be started",
+            what="program",
             needs="systemd-run and coreutils",
         )
 
-    def read(self) -> Printed | None:
+    def read(self) -> Fetched | None:
         """Wait a moment for what it prints; ``None`` where it has ended and all was read.
 
         :raises MachineError: if the guest is gone.
         """
         if self._all_read:
             return None
-        answer = self._run(
-            FETCH.format(
-                d=self._directory,
-                looks=round(self._wait_s / NAP_S),
-                nap=NAP_S,
-                blocks=BLOCKS,
-                over=OVER,
-            )
-        )
-        if answer.exit_status not in (0, OVER):
-            raise MachineError(
-                f"the program in the guest is gone: {answer.stderr_text.strip()}",
-                remedy="start it again",
-            )
-        most = BLOCKS << 16
-        ended = answer.exit_status == OVER
-        self._all_read = ended and len(answer.stdout) < most and len(answer.stderr) < most
-        if answer.stdout or answer.stderr:
+        fetched = self._fetch(wait_s=self._wait_s)
+        self._all_read = fetched.is_all
+        if fetched.stdout or fetched.stderr:
             self._wait_s = _SHORTEST_WAIT_S
-        elif ended:
+        elif fetched.has_ended:
             return None
         else:
             # Somebody who thinks costs the guest less.
             self._wait_s = min(1.5 * self._wait_s, _LONGEST_WAIT_S)
-        return Printed(answer.stdout, answer.stderr)
+        return fetched
 
     def write(self, data: bytes) -> int:
         """Bring `data` to its standard input.
@@ -147,10 +123,7 @@ class GuestProgram(GuestUnit):
         answer = self._run(_BRING.format(d=self._directory), part)
         records = _RECORDS.search(answer.stderr)
         if records is None:
-            raise MachineError(
-                f"the program in the guest is gone: {answer.stderr_text.strip()}",
-                remedy="start it again",
-            )
+            raise self._gone(answer)
         whole, rest = int(records[1]), int(records[2])
         return min(len(part), whole * _BLOCK + rest * (len(part) % _BLOCK))
 

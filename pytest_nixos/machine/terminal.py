@@ -19,7 +19,7 @@ from types import FrameType
 
 from pytest_nixos.errors import MachineError
 from pytest_nixos.machine.command import Transport
-from pytest_nixos.machine.guest_unit import BLOCKS, FETCH, FETCHED_S, NAP_S, OVER, GuestUnit
+from pytest_nixos.machine.guest_unit import FETCHED_S, GuestUnit
 
 __all__ = ["GuestTerminal", "attach"]
 
@@ -28,7 +28,7 @@ LEAVE = b"\x1d"
 
 _IDLE_WAIT_S = 0.05
 _MOST_TYPED = 1 << 12
-_LOOKS_FOR_ECHO = 3
+_ECHO_S = 0.06
 
 # Why the command comes by a file, and what holds the pipes open, is said in guest_program.py.
 _START = """
@@ -86,7 +86,7 @@ class GuestTerminal(GuestUnit):
             transport,
             start=_START % words,
             end=_END,
-            refused="a terminal cannot be opened",
+            what="terminal",
             needs="systemd-run and util-linux's script",
         )
 
@@ -96,19 +96,13 @@ class GuestTerminal(GuestUnit):
 
         :raises MachineError: if the guest is gone.
         """
-        d = self._directory
-        # What is typed has an echo, which this trip then brings.
-        looks = _LOOKS_FOR_ECHO if typed else 0
-        fetch = FETCH.format(d=d, looks=looks, nap=NAP_S, blocks=BLOCKS, over=OVER)
-        answer = self._run((_TYPE.format(d=d) if typed else "") + fetch, typed)
-        if answer.exit_status == OVER and not answer.stdout:
-            return None
-        if answer.exit_status not in (0, OVER):
-            raise MachineError(
-                f"the terminal in the guest is gone: {answer.stderr_text.strip()}",
-                remedy="open another one",
-            )
-        return answer.stdout
+        if typed:
+            # It has an echo, which this trip then brings.
+            bring = _TYPE.format(d=self._directory)
+            fetched = self._fetch(wait_s=_ECHO_S, before=bring, stdin=typed)
+        else:
+            fetched = self._fetch(wait_s=0)
+        return None if fetched.has_ended and not fetched.stdout else fetched.stdout
 
     @property
     def tty(self) -> str:

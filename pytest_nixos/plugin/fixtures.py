@@ -19,6 +19,7 @@ from pytest_nixos.nix.flake import Flake
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.observe.store import Observations
 from pytest_nixos.plugin.collect import control_of, host_key_of, needs_boot_loader
+from pytest_nixos.plugin.first_look import first_look
 from pytest_nixos.plugin.host_failure import (
     HostFailure,
     refuse_failed,
@@ -31,7 +32,6 @@ from pytest_nixos.plugin.not_applicable import not_applicable
 from pytest_nixos.plugin.record.screens import keep_screen
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.plugin.stash import EVIDENCE, HEAD_START, NEXT_FRESH, PROGRESS, SESSION
-from pytest_nixos.standards.look import probes
 from pytest_nixos.standards.model import Control
 
 if TYPE_CHECKING:  # most runs need none of them
@@ -183,12 +183,9 @@ def _nixos_live_hosts(request: pytest.FixtureRequest) -> Iterator[LiveHosts]:
         if "nixos_judge" in getattr(item, "fixturenames", ())
     }
 
-    def look(key: str, observations: Observations) -> None:
-        if key not in judged:
-            return
-        host, place = session.host_config(key), session.backend_name(key)
-        wanted = probes(session.observed_controls, host, place)
-        observations.prefetch(list(wanted.values()))
+    def look(key: str, machine: Machine, observations: Observations) -> None:
+        if key in judged:
+            first_look(session, key, machine, observations).take()
 
     live = [key for key in session.planned if session.backend_name(key) is BackendName.SSH]
     keys = live if len(live) > 1 else []

@@ -10,10 +10,7 @@ unit is not judged; whatever else is wrong with one is a finding as ever. What d
 - The address that was not reached: a name without a dot, or the guest itself, is no internet.
 - The unit's kind (:data:`KINDS`), where its journal names no address or it simply hangs.
 
-The wording of resolvers was read from glibc ``gai_strerror``, curl ``lib/strerror.c``, Go
-``net/dnsclient_unix.go`` and ``net/net.go``, c-ares and libuv; that of mounts from nfs-utils
-``utils/mount/stropts.c`` and cifs-utils ``mount.cifs.c``. Units are named as nixpkgs 24.05 to 25.11
-names them.
+Units are named as nixpkgs 24.05 to 25.11 names them.
 """
 
 from __future__ import annotations
@@ -22,11 +19,18 @@ import json
 import re
 import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from ipaddress import ip_address
 from typing import Any, Self
 
 import msgspec
 
+from pytest_nixos.machine.boot.internet_words import (
+    addresses,
+    is_about_network,
+    is_other_fault,
+    is_outside,
+    targets,
+    urls,
+)
 from pytest_nixos.nix.declared import FileSystem, Unit
 from pytest_nixos.nix.host_facts import HostConfig
 
@@ -88,109 +92,6 @@ KINDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     )
 )
 
-_NAME_SIGN = re.compile(
-    r"could(?:n't| not) resolve|temporary failure in name resolution|name or service not known"
-    r"|no such host|server misbehaving|unknown ?host|unable to resolve|cannot resolve"
-    r"|failed to (?:resolve|lookup)|EAI_AGAIN|ENOTFOUND|could not translate host name"
-    r"|name resolution (?:failure|error|failed)|resolving timed out|no address associated"
-    r"|\blookup \S+ on \S+:\d+:",
-    re.IGNORECASE,
-)
-_ROUTE_SIGN = re.compile(
-    r"network (?:is )?unreachable|ENETUNREACH|no route to host|EHOSTUNREACH|host (?:is )?unreachable",
-    re.IGNORECASE,
-)
-_TIMEOUT_SIGN = re.compile(
-    r"connection timed out|i/o timeout|connect(?:ion)? timeout|deadline exceeded|ETIMEDOUT"
-    r"|timed out (?:while )?(?:connecting|waiting)",
-    re.IGNORECASE,
-)
-# Where names are answered and services are not: refused by somebody outside.
-_REFUSED_SIGN = re.compile(
-    r"connection refused|could(?:n't| not) connect|ECONNREFUSED", re.IGNORECASE
-)
-_NAME = r"['\"\u2018\u201c]?([A-Za-z0-9_][\w.-]*)"
-# Where a message names what it did not reach; without one, any address of the line will do.
-_TARGETS = tuple(
-    re.compile(pattern, re.IGNORECASE)
-    for pattern in (
-        rf"resolve host(?:name)?(?: address)?:? (?!name\b){_NAME}",
-        rf"\blookup (?!address information){_NAME}",
-        rf"host name {_NAME}",
-        rf"(?:ENOTFOUND|EAI_AGAIN) {_NAME}",
-        rf"resolve server {_NAME}",
-        rf"UnknownHostException: {_NAME}",
-        rf"address for {_NAME}",
-        rf"failed to resolve {_NAME}",
-        r"\bhost='([\w.:-]+)'",
-        r"\bdial (?:tcp|udp)[46]? \[?([0-9a-zA-Z_.:-]+?)\]?:\d+",
-        r"\bunreachable for ([\w.-]+):",
-    )
-)
-_URL = re.compile(
-    r"\b[a-z][a-z0-9+.-]*://(?:[^/@\s'\"]*@)?\[?([0-9a-zA-Z_.:-]+?)\]?(?=[:/\s'\"?#]|$)"
-)
-_QUALIFIED = re.compile(
-    r"(?<![\w./@-])((?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,24})(?![\w/-])"
-)
-_ADDRESS = re.compile(r"(?<![\w.])(\d{1,3}(?:\.\d{1,3}){3})(?![\w.])")
-# What looks like a host's name and is none.
-_FILE_ENDINGS = frozenset(
-    {
-        *(
-            "service",
-            "socket",
-            "mount",
-            "target",
-            "timer",
-            "path",
-            "sh",
-            "py",
-            "nix",
-            "conf",
-            "json",
-        ),
-        *(
-            "so",
-            "go",
-            "rs",
-            "js",
-            "ts",
-            "pl",
-            "rb",
-            "toml",
-            "yaml",
-            "yml",
-            "log",
-            "txt",
-            "pem",
-            "crt",
-        ),
-        *(
-            "key",
-            "lock",
-            "db",
-            "gaierror",
-            "exceptions",
-            "exception",
-            "error",
-            "timeout",
-            "localhost",
-        ),
-    }
-)
-# A fault that no network would mend.
-_OTHER_FAULT = re.compile(
-    r"permission denied|no such file or directory|command not found|address already in use"
-    r"|operation not permitted|read-only file system|no space left|syntax error|parse error"
-    r"|unrecogni[sz]ed (?:option|argument|field)|(?:unknown|unsupported|invalid) "
-    r"(?:option|flag|directive|key|config|value|type|filesystem|dns provider)"
-    r"|segmentation fault|^panic: |assertion .*failed|out of memory|cannot allocate memory"
-    r"|not a directory|exec format error|bad option|wrong fs type|(?:Key|Type|Value|Name|Attribute)Error"
-    r"|undefined (?:variable|symbol|method)|unbound variable|missing (?:required|mandatory|option)"
-    r"|connection refused",
-    re.IGNORECASE,
-)
 # How a unit ends that gave up by itself, or was given up (systemd.service(5), Result=).
 _GAVE_UP = frozenset({"exit-code", "timeout", "start-limit-hit", "protocol"})
 # systemd's own exit statuses: it could not even start the program (systemd.exec(5)).
@@ -290,13 +191,13 @@ def internet_need(
     if not _may_be_network(start):
         return None
     local = frozenset(name.lower() for name in own_names)
-    signs = [n for n, line in enumerate(start.said) if _is_sign(line)]
+    signs = [n for n, line in enumerate(start.said) if is_about_network(line)]
     found = _told(start.said, signs, declared, local)
     asked = found.address if found is not None else ""
     after = start.said[signs[-1] + 1 :] if signs else start.said
     # What it says of the address that it did not reach is the same complaint once more.
-    told = [line for line in after if not (_is_sign(line) or (asked and asked in line))]
-    if any(_OTHER_FAULT.search(line) for line in told):
+    told = [line for line in after if not (is_about_network(line) or (asked and asked in line))]
+    if any(is_other_fault(line) for line in told):
         return None
     kind = f"mounts from {remote}" if remote else kind_of(name)
     if found is not None and found.address:
@@ -386,42 +287,15 @@ def _told(
         return None
     line = said[signs[-1]]
     why = line.strip()
-    targets = [found[1] for pattern in _TARGETS if (found := pattern.search(line))]
-    if targets:
-        outside = [target for target in targets if _is_outside(target, local)]
-        return _Told(address=outside[0] if outside else "", why=why, is_local=not outside)
-    named = _addresses(line)
+    named = targets(line) or addresses(line)
     if named:
-        outside = [name for name in named if _is_outside(name, local)]
+        outside = [name for name in named if is_outside(name, local)]
         return _Told(address=outside[0] if outside else "", why=why, is_local=not outside)
     # The message names nobody: what the unit was about to ask is told by its settings, or by what
     # it said before.
     more = (*_settings(declared), *reversed(said[: signs[-1]]))
-    urls = [name for text in more for name in _URL.findall(text) if _is_outside(name, local)]
-    return _Told(address=urls[0] if urls else "", why=why)
-
-
-def _is_sign(line: str) -> bool:
-    if _NAME_SIGN.search(line) or _ROUTE_SIGN.search(line) or _TIMEOUT_SIGN.search(line):
-        return True
-    return bool(_REFUSED_SIGN.search(line)) and any(_is_outside(a, ()) for a in _addresses(line))
-
-
-def _addresses(line: str) -> list[str]:
-    found = [*_URL.findall(line), *_ADDRESS.findall(line)]
-    names = _QUALIFIED.findall(line)
-    return [*found, *(n for n in names if n.rpartition(".")[2].lower() not in _FILE_ENDINGS)]
-
-
-def _is_outside(target: str, local: Collection[str]) -> bool:
-    """Whether an address is neither the guest itself nor a bare name."""
-    name = target.strip("[].").lower()
-    try:
-        address = ip_address(name)
-    except ValueError:
-        bare = "." not in name or name.endswith(".localhost")
-        return not bare and name not in local
-    return not (address.is_loopback or address.is_unspecified or address.is_link_local)
+    found = [name for text in more for name in urls(text) if is_outside(name, local)]
+    return _Told(address=found[0] if found else "", why=why)
 
 
 def _settings(declared: Unit | None) -> Iterable[str]:

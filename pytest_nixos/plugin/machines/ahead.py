@@ -65,7 +65,7 @@ class LiveHosts:
         *,
         at_once: int,
         launch: Callable[[str], Launch],
-        look: Callable[[str, Observations], None],
+        look: Callable[[str, Machine, Observations], None],
     ) -> None:
         self._visits = {key: _Visit(key) for key in keys}
         self._at_once = at_once
@@ -146,7 +146,7 @@ class LiveHosts:
                 observations = Observations(machine)
                 # What goes wrong here is asked again by the first control, which tells it.
                 with suppress(NixosError):
-                    self._look(visit.key, observations)
+                    self._look(visit.key, machine, observations)
                 visit.looked = Looked(machine, observations, launch)
                 visit.ready.set()
                 visit.over.wait()

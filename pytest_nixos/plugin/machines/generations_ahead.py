@@ -9,10 +9,8 @@ built when its check asks for it, which tells.
 from __future__ import annotations
 
 import os
-import tempfile
 import threading
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import pytest
 
@@ -68,7 +66,8 @@ class GenerationsAhead:
             work.start()
 
     def _build(self, session: NixosSession, key: str, makers: Mapping[MakeModule, None]) -> None:
-        from pytest_nixos.generations.nix_bridge import NixBridge
+        from pytest_nixos.generations import Delta
+        from pytest_nixos.generations.nix_bridge import instantiate
 
         try:
             host, place = session.host_config(key), session.backend_name(key).place
@@ -76,10 +75,9 @@ class GenerationsAhead:
             if memory.estimated_mib(host.ref) > self._room.available_mib():
                 return
             os.nice(_LESS_URGENT)  # of this thread alone, and of the programs that it starts
-            bridge = NixBridge(
-                flakes=session.flakes, host=host, gc_roots=Path(tempfile.gettempdir())
-            )
             for make in makers:
-                bridge.build_ahead(make(host, place))
+                change = Delta(make(host, place))
+                derivation = instantiate(change, flakes=session.flakes, host=host)
+                session.flakes.nix.build_ahead([derivation])
         except (NixosError, OSError):
             return

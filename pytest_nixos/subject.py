@@ -5,8 +5,9 @@ echoes.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import Self
+
+import msgspec
 
 __all__ = ["MACHINE", "MEMORY", "Subject", "SubjectKind"]
 
@@ -27,8 +28,7 @@ class SubjectKind(enum.StrEnum):
     PORT = "port"
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(msgspec.Struct, frozen=True):
     """One thing of a host that works or does not: ``unit:sshd.service``, ``secret:db-password``,
     ``machine``.
     """

@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
+
+import msgspec
 
 __all__ = ["Pace", "Pacer", "Pressure", "PressureMark", "measure_pace"]
 
@@ -41,8 +42,7 @@ _WAITED = 0.5
 _STOLEN = 0.1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
     """How much more time things take here than limits were made for.
 
     :param factor: from 1 to 10.
@@ -128,8 +128,7 @@ class Pacer:
         return self._pace
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pressure:
+class Pressure(msgspec.Struct, frozen=True, kw_only=True):
     """Shares of a span of time, from 0 to 1; ``None`` where the kernel does not tell.
 
     :param waited: in which at least one process waited for a processor.
@@ -169,8 +168,7 @@ class Pressure:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PressureMark:
+class PressureMark(msgspec.Struct, frozen=True, kw_only=True):
     """The kernel's counters at one moment."""
 
     at_s: float

@@ -19,10 +19,11 @@ import termios
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Protocol
+
+import msgspec
 
 from pytest_nixos.errors import NixosError, ToolMissingError
 from pytest_nixos.local.timing import Deadline
@@ -54,8 +55,7 @@ _ROWS_AND_COLUMNS = (24, 80)
 LineSink = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Completed:
+class Completed(msgspec.Struct, frozen=True, kw_only=True):
     """How a process ended: `exit_status` as ``subprocess`` gives it, output as bytes.
 
     :param peak_bytes: most memory that it had at once (``ru_maxrss``, getrusage(2)), ``None`` if

@@ -12,8 +12,10 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
 
 from pytest_nixos.local.process import Completed, LineSink, Runner, find_tool
 from pytest_nixos.local.timing import Deadline
@@ -31,8 +33,7 @@ _VARIABLES = frozenset(
 _PREFIXES = ("LC_", "NIX_", "NIXPKGS_QEMU_", "QEMU_")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sandbox:
+class Sandbox(msgspec.Struct, frozen=True, kw_only=True):
     """What a program may see beside other programs.
 
     :param writable: directories and files that it may write to.

@@ -5,9 +5,10 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
+
+import msgspec
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import BrokenMachineError, MachineError
@@ -62,8 +63,7 @@ class State(enum.Enum):
     STOPPED = "stopped"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SecretArchive:
+class SecretArchive(msgspec.Struct, frozen=True, kw_only=True):
     """What a guest's first activation unpacks to have secrets, see
     :mod:`pytest_nixos.test_secrets`.
 
@@ -77,8 +77,7 @@ class SecretArchive:
     may_be_saved: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkCard:
+class NetworkCard(msgspec.Struct, frozen=True, kw_only=True):
     """A network card of a VM on a network of ours; its socket waits in the run directory.
 
     :param hardware: its Ethernet address.
@@ -89,8 +88,7 @@ class NetworkCard:
     lease: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MachineSpec:
+class MachineSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that shapes one machine.
 
     :param system: built store path: the run script's package (VM) or the toplevel (container).
@@ -114,7 +112,7 @@ class MachineSpec:
     boot_timeout_s: float
     memory_mib: int | None = None
     cores: int | None = None
-    pace: Pace = field(default_factory=Pace)
+    pace: Pace = msgspec.field(default_factory=Pace)
     secrets: SecretArchive | None = None
     cards: tuple[NetworkCard, ...] = ()
     registration: bytes | None = None

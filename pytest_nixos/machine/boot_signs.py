@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import enum
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 __all__ = ["BootPhase", "StartJob", "Trouble", "classify", "start_job"]
 
@@ -50,8 +51,7 @@ _PHASE_WORDS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trouble:
+class Trouble(msgspec.Struct, frozen=True, kw_only=True):
     """A boot that went wrong, or a unit that holds it up.
 
     :param kind: ``kernel panic``, ``stage 1 failed``, ``emergency mode``, ``stuck unit``, ...
@@ -63,8 +63,7 @@ class Trouble:
     fatal: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StartJob:
+class StartJob(msgspec.Struct, frozen=True, kw_only=True):
     """A job that systemd reports as still running.
 
     :param unit: what systemd calls it: a description, or a unit name with newer status formats.
@@ -81,8 +80,7 @@ class StartJob:
         return "no limit" if self.limit_s is None else f"limit {self.limit_s:g} s"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Sign:
+class _Sign(msgspec.Struct, frozen=True, kw_only=True):
     """One kind of trouble: the group of `pattern` is its text, the whole line without one.
 
     No pattern may begin with a repetition: a guest's long line would cost its length squared.

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import enum
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
+
+import msgspec
 
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.picture import Picture
@@ -130,8 +131,7 @@ class Pluggable(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Way:
+class Way(msgspec.Struct, frozen=True, kw_only=True):
     """How a program of this machine connects to a port of a guest from outside.
 
     :param prefix: words before the program's own, which put it into the right network.
@@ -185,8 +185,7 @@ class Throttled(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PulledDisk:
+class PulledDisk(msgspec.Struct, frozen=True, kw_only=True):
     """A disk that is out of its machine.
 
     :param disk: by the name that the kernel first gave it (``sda``).
@@ -224,8 +223,7 @@ class Pullable(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LostWrites:
+class LostWrites(msgspec.Struct, frozen=True, kw_only=True):
     """What a loss of power took from a disk.
 
     :param disk: by the name that the kernel first gave it (``vda``).

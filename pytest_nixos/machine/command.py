@@ -6,8 +6,9 @@ import re
 import secrets
 import shlex
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from pytest_nixos.errors import TransportError
 from pytest_nixos.local.timing import Deadline
@@ -35,8 +36,7 @@ _NUMBERS = re.compile(rb" \d{1,3} \d{1,18} \d{1,18}")
 _MARK = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CommandResult:
+class CommandResult(msgspec.Struct, frozen=True, kw_only=True):
     """How a guest command ended.
 
     :param exit_status: as in a shell: 128 + n for a death by signal n.

@@ -8,7 +8,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from pytest_nixos.local.text import without_escapes
 from pytest_nixos.machine.boot_signs import BootPhase, StartJob, Trouble, classify, start_job
@@ -24,8 +25,7 @@ _LAST_CHARS = 8 << 20
 _LINE_COST = 200
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConsoleLine:
+class ConsoleLine(msgspec.Struct, frozen=True, kw_only=True):
     """One line, control sequences removed; `at_s` counts from the machine's start."""
 
     at_s: float

@@ -14,7 +14,8 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from pytest_nixos.local.memory import HostMemoryError, available_bytes, total_bytes
 from pytest_nixos.nix.declared import Unit
@@ -88,8 +89,7 @@ _ZFS_MIB = 512
 _MOST_TOLD = 5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Need:
+class Need(msgspec.Struct, frozen=True, kw_only=True):
     """What services of one kind need together, in MiB; `count` of them."""
 
     what: str
@@ -101,8 +101,7 @@ class Need:
         return f"{name} {self.mib:,}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemoryPlan:
+class MemoryPlan(msgspec.Struct, frozen=True, kw_only=True):
     """How much memory a machine gets.
 
     :param mib: ``None`` for what the host declares.

@@ -11,9 +11,10 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address
 from typing import Self
+
+import msgspec
 
 from pytest_nixos.errors import SettingsError
 
@@ -45,8 +46,7 @@ _NAME = re.compile(
 _Address = IPv4Interface | IPv6Interface
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pct:
+class Pct(msgspec.Struct, frozen=True, kw_only=True):
     """What one container is given.
 
     :param hostname: as Proxmox writes it, without a domain.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from dataclasses import dataclass
 from typing import Self
+
+import msgspec
 
 __all__ = ["Picture"]
 
@@ -17,8 +18,7 @@ _BITS, _RGB = 8, 2
 _MOST_STEPS = 8
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
+class Picture(msgspec.Struct, frozen=True, kw_only=True):
     """Rows of pixels from the top, three bytes each: red, green, blue."""
 
     width: int

@@ -5,9 +5,10 @@ backends.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol, runtime_checkable
+
+import msgspec
 
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.capabilities import PortState
@@ -15,8 +16,7 @@ from pytest_nixos.machine.capabilities import PortState
 __all__ = ["Survey", "Surveyable", "View"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Survey:
+class Survey(msgspec.Struct, frozen=True, kw_only=True):
     """What is tried.
 
     :param tcp: ports that get one SYN each.
@@ -31,8 +31,7 @@ class Survey:
     udp: Sequence[int] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class View:
+class View(msgspec.Struct, frozen=True, kw_only=True):
     """What a stranger saw by one family on one of the guest's networks.
 
     `stranger` and `guest` are the addresses that packets went between, ``None`` where nobody knows
@@ -48,8 +47,8 @@ class View:
     family: str
     stranger: IPv4Address | IPv6Address | None = None
     guest: IPv4Address | IPv6Address | None = None
-    tcp: Mapping[int, PortState] = field(default_factory=dict)
-    udp: Mapping[int, PortState] = field(default_factory=dict)
+    tcp: Mapping[int, PortState] = msgspec.field(default_factory=dict)
+    udp: Mapping[int, PortState] = msgspec.field(default_factory=dict)
     answers_ping: bool = False
     own_frames: bool = True
 

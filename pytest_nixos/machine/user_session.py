@@ -7,8 +7,9 @@ from __future__ import annotations
 import math
 import secrets
 import shlex
-from dataclasses import replace
 from typing import Protocol
+
+from msgspec.structs import replace
 
 from pytest_nixos.errors import CommandTimeout, MachineError
 from pytest_nixos.local.timing import Deadline

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from pytest_nixos.nix.cache import EvaluationCache
 from pytest_nixos.nix.refs import FileRef, FlakeRef, nix_quote
@@ -45,8 +46,7 @@ _JSON_FORMAT_SINCE = (2, 33)
 _OUTPUT_SYNTAX_SINCE = (2, 15)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NixSettings:
+class NixSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What the user can set about Nix.
 
     :param program: name or path of ``nix``.

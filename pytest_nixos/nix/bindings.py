@@ -7,9 +7,10 @@ plain enough to be read: nested sets, dotted paths, ``mkIf`` and its kin, ``impo
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
+
+import msgspec
 
 if TYPE_CHECKING:
     from tree_sitter import Node
@@ -31,8 +32,7 @@ _OTHER_SYSTEMS = (
 _PRIORITIES = ("mkForce", "mkDefault", "mkOverride", "mkVMOverride", "mkOptionDefault")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Binding:
+class Binding(msgspec.Struct, frozen=True, kw_only=True):
     """One ``path = value;`` of a file.
 
     :param path: attribute names from the root of the module it is in, ``config`` left out;

@@ -9,9 +9,10 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
+
+import msgspec
 
 from pytest_nixos.local.dirs import cache_directory, is_private, make_private
 
@@ -21,8 +22,7 @@ _FORMAT = 2
 _DAY_S = 86400.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluationCache:
+class EvaluationCache(msgspec.Struct, frozen=True, kw_only=True):
     """JSON documents in a directory of the user's own.
 
     Only speed depends on it: what cannot be read counts as absent, what cannot be written is not

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from pytest_nixos.nix.differences import differences
 
@@ -18,8 +19,7 @@ Pair = tuple[Json, Json]
 _NOTES = re.compile(r"\.(X-Restart-Triggers|X-Reload-Triggers)$")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class Change(msgspec.Struct, frozen=True, kw_only=True):
     """Some options that differ in the machine, for one reason.
 
     :param what: in two or three words.
@@ -32,8 +32,7 @@ class Change:
     options: Mapping[str, Pair]
 
 
-@dataclass(frozen=True, slots=True)
-class _Group:
+class _Group(msgspec.Struct, frozen=True):
     what: str
     why: str
     paths: re.Pattern[str]

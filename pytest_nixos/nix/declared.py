@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+import msgspec
+
 __all__ = [
     "Declared",
     "FileSystem",
@@ -32,8 +34,7 @@ Json = Any
 _DEFAULT_OLLAMA_PORT = 11434
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Declared:
+class Declared(msgspec.Struct, frozen=True, kw_only=True):
     """One option of the evaluated config.
 
     :param path: option path as written in a module, for example ``services.openssh.enable``.
@@ -52,8 +53,7 @@ class Declared:
         return self.state == "present"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class PortRange:
+class PortRange(msgspec.Struct, frozen=True, kw_only=True, order=True):
     """Ports `first` to `last`, both included."""
 
     first: int
@@ -66,8 +66,7 @@ class PortRange:
         return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InterfacePorts:
+class InterfacePorts(msgspec.Struct, frozen=True, kw_only=True):
     """Ports that the firewall opens, on all interfaces or on one; single ports are ranges of
     one.
     """
@@ -84,8 +83,7 @@ class InterfacePorts:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Firewall:
+class Firewall(msgspec.Struct, frozen=True, kw_only=True):
     """``networking.firewall``: `backend` is ``nftables`` or ``iptables``."""
 
     enabled: bool
@@ -137,8 +135,7 @@ class Firewall:
         return any(port in r for ports in opened for r in getattr(ports, protocol))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Zram:
+class Zram(msgspec.Struct, frozen=True, kw_only=True):
     """``zramSwap``: `memory_percent` of RAM, at most `memory_max_bytes`, on `device_count`
     devices.
     """
@@ -173,8 +170,7 @@ _OWN_DIRECTORIES = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unit:
+class Unit(msgspec.Struct, frozen=True, kw_only=True):
     """One declared systemd unit.
 
     :param name: with suffix, ``ollama.service``.
@@ -272,8 +268,7 @@ class User:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OllamaSettings:
+class OllamaSettings(msgspec.Struct, frozen=True, kw_only=True):
     """``services.ollama`` where it is enabled; `models` are those that it declares to load."""
 
     host: str
@@ -300,8 +295,7 @@ class OllamaSettings:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileSystem:
+class FileSystem(msgspec.Struct, frozen=True, kw_only=True):
     """One entry of ``fileSystems``."""
 
     mount_point: str
@@ -320,8 +314,7 @@ class FileSystem:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SwapDevice:
+class SwapDevice(msgspec.Struct, frozen=True, kw_only=True):
     """One entry of ``swapDevices``.
 
     :param size_mib: of a file that NixOS makes, ``None`` for what has to be there.
@@ -344,8 +337,7 @@ class SwapDevice:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LuksDevice:
+class LuksDevice(msgspec.Struct, frozen=True, kw_only=True):
     """One entry of ``boot.initrd.luks.devices``.
 
     :param name: of the opened device, below ``/dev/mapper``.
@@ -378,8 +370,7 @@ class LuksDevice:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InitrdSsh:
+class InitrdSsh(msgspec.Struct, frozen=True, kw_only=True):
     """``boot.initrd.network.ssh`` where it is on: stage 1 takes passphrases over the network.
 
     :param host_keys: where they lie in the initrd.
@@ -400,8 +391,7 @@ class InitrdSsh:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SoftwareRaid:
+class SoftwareRaid(msgspec.Struct, frozen=True, kw_only=True):
     """``boot.swraid``: whether arrays of mdraid are assembled, and mdadm.conf(5)."""
 
     enable: bool
@@ -413,8 +403,7 @@ class SoftwareRaid:
         return cls(enable=data["enable"], conf=data["mdadmConf"])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VmSettings:
+class VmSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What the host's own VM variant asks for."""
 
     memory_mib: int

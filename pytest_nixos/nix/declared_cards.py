@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from typing import Any, Self
+
+import msgspec
 
 __all__ = ["Card", "Interface", "Vlan"]
 
@@ -13,8 +14,7 @@ Json = Any
 Interface = IPv4Interface | IPv6Interface
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Vlan:
+class Vlan(msgspec.Struct, frozen=True, kw_only=True):
     """A VLAN of a card (IEEE 802.1Q).
 
     :param id: its number.
@@ -31,8 +31,7 @@ class Vlan:
         return tuple(ip_interface(text) for text in self.addresses)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Card:
+class Card(msgspec.Struct, frozen=True, kw_only=True):
     """A network card.
 
     :param name: ``""`` where the host knows it by its hardware address, or speaks of none.

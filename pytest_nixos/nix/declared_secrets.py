@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Self
+
+import msgspec
 
 __all__ = ["Secret", "SecretModule", "SecretUse", "Secrets"]
 
@@ -19,8 +20,7 @@ class SecretModule(enum.Enum):
     AGE = "age"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Secret:
+class Secret(msgspec.Struct, frozen=True, kw_only=True):
     """One secret, or one template of sops-nix, as it is to lie in the running system.
 
     :param path: where services find it.
@@ -51,8 +51,7 @@ class Secret:
         return f'{self.module.value}.secrets."{self.name}"'
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SecretUse:
+class SecretUse(msgspec.Struct, frozen=True, kw_only=True):
     """A file that an option names.
 
     :param kind: what has to be in it, a name of :class:`pytest_nixos.test_secrets.kind.Kind`.
@@ -63,8 +62,7 @@ class SecretUse:
     kind: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Secrets:
+class Secrets(msgspec.Struct, frozen=True, kw_only=True):
     """All secrets of a host."""
 
     secrets: tuple[Secret, ...] = ()

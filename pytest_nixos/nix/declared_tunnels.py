@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -15,6 +14,9 @@ from ipaddress import (
     ip_interface,
 )
 from typing import Any, Self
+
+import msgspec
+from msgspec.structs import replace
 
 __all__ = ["Address", "Endpoint", "Tunnel", "TunnelPeer", "parse_tunnels", "public_key_of"]
 
@@ -26,8 +28,7 @@ NETWORKD = "systemd.network.netdevs"
 _KEY_BYTES = 32  # Curve25519, RFC 7748
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """Where a peer is reached.
 
     :param host: a name, or an address.
@@ -54,8 +55,7 @@ class Endpoint:
             return None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TunnelPeer:
+class TunnelPeer(msgspec.Struct, frozen=True, kw_only=True):
     """A peer as one side declares it.
 
     :param public_key: base64.
@@ -92,8 +92,7 @@ class TunnelPeer:
         return any(address in interface.network for interface in self.allowed)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tunnel:
+class Tunnel(msgspec.Struct, frozen=True, kw_only=True):
     """A WireGuard interface.
 
     :param tree: the option that holds it, such as ``networking.wireguard.interfaces``.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Self
+
+import msgspec
 
 __all__ = ["DEFAULT_PRIORITY", "Definition", "Definitions", "Member", "Spot", "priority_name"]
 
@@ -25,8 +26,7 @@ _NAMES = {
 _TAIL = re.compile(r"(#[\w.\"'/-]*)?(, via option .*)?$", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spot:
+class Spot(msgspec.Struct, frozen=True, kw_only=True):
     """A file as Nix names it, and the position in it that Nix knows."""
 
     file: str
@@ -41,8 +41,7 @@ class Spot:
         return cls(file=data["file"], line=data["line"], column=data["column"])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Definition:
+class Definition(msgspec.Struct, frozen=True, kw_only=True):
     """One definition that takes part in an option's value.
 
     :param priority: of this definition, where it says one inside the option.
@@ -52,8 +51,7 @@ class Definition:
     priority: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
+class Member(msgspec.Struct, frozen=True, kw_only=True):
     """One member of an option's value (a service of ``systemd.services``), as one definition
     sets it.
     """
@@ -62,8 +60,7 @@ class Member:
     spot: Spot
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Definitions:
+class Definitions(msgspec.Struct, frozen=True, kw_only=True):
     """What decides one option.
 
     :param rest: attribute names behind the option itself, inside its value.

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from pytest_nixos.errors import EvalError, FlakeError
 from pytest_nixos.local.process import Completed, ProcessTimeout
@@ -64,8 +65,7 @@ _SHOWN_LINES = 25
 _NO_OUTPUT = "does not provide attribute"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """What is asked about a host's options.
 
     :param options: option path to attribute names: these are read.
@@ -76,8 +76,7 @@ class Asked:
     where: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NixAnswer:
+class NixAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """How a command of Nix ended.
 
     :param said: its errors, or what it printed last where it names none.

@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from importlib import resources
+
+import msgspec
 
 from pytest_nixos.errors import SettingsError
 from pytest_nixos.nix.host_facts import host_facts
@@ -39,8 +40,7 @@ _STRING_OR_NOTHING = re.compile(r"(''(?:''['$\\]|(?!'')[\s\S])*'')|^ *(?:#.*)?\n
 _MAX_ARGUMENT_BYTES = 128 * 1024 - 1  # MAX_ARG_STRLEN, execve(2)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Instrumentation:
+class Instrumentation(msgspec.Struct, frozen=True, kw_only=True):
     """What a VM gets beside the host's own config.
 
     :param channel_script: bash program that serves the root command channel inside the guest.
@@ -69,7 +69,7 @@ class Instrumentation:
     secrets: str = "test"
     plain_files: bool = False
     own_disks: bool = False
-    tunnels: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    tunnels: Mapping[str, Mapping[str, object]] = msgspec.field(default_factory=dict)
     salt: str = ""
 
 

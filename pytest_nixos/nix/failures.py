@@ -7,7 +7,8 @@ import os
 import shlex
 import signal
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from pytest_nixos.errors import EvalError, FlakeError, NixosError, Unanswerable
 from pytest_nixos.nix.argv import NixSettings, flake_options

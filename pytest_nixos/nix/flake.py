@@ -9,9 +9,11 @@ import json
 import platform
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec.structs import replace
 
 from pytest_nixos.errors import EvalError, NixosError, Unanswerable
 from pytest_nixos.nix import argv
@@ -59,8 +61,7 @@ Json = Any
 _FETCH = "hosts: builtins.any (name: hosts.${name} ? config) (builtins.attrNames hosts)"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FlakeHost:
+class FlakeHost(msgspec.Struct, frozen=True, kw_only=True):
     """One host of the flake, as far as others call it.
 
     :param addresses: declared addresses of all its interfaces, without prefix length.

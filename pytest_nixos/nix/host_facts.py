@@ -11,10 +11,11 @@ reader of the same name in ``expressions/facts.nix``. Facts that a release does 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cache
 from types import MappingProxyType
 from typing import Annotated, Any, get_type_hints
+
+import msgspec
 
 from pytest_nixos.nix.declared import (
     Declared,
@@ -50,8 +51,7 @@ _NO_BOOT_LOADER: Mapping[str, tuple[Json, Json]] = {
 _NO_SNAPSHOT: Json = {"refusal": "only a VM's state can be saved", "changed": {}}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fact:
+class Fact(msgspec.Struct, frozen=True, kw_only=True):
     """How a field of :class:`HostConfig` follows from the evaluated config.
 
     :param path: where it stands among the options, as written in a module.
@@ -69,8 +69,7 @@ class Fact:
     compared: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostConfig:
+class HostConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The evaluated facts of one host.
 
     :param options: every option path that was asked for, see :class:`Declared`.
@@ -171,7 +170,7 @@ class HostConfig:
     unreadable: tuple[str, ...] = ()
     own_services: frozenset[str] | None = None
     image: str = ""
-    where: Mapping[str, Definitions] = field(default_factory=dict)
+    where: Mapping[str, Definitions] = msgspec.field(default_factory=dict)
     machine_file_systems: Mapping[str, FileSystem] | None = None
     machine_swap_devices: tuple[str, ...] | None = None
     cards: tuple[Card, ...] = ()
@@ -190,7 +189,7 @@ class HostConfig:
             absent=MappingProxyType({}),
             compared=False,
         ),
-    ] = field(default_factory=dict)
+    ] = msgspec.field(default_factory=dict)
     initrd_ssh: Annotated[
         InitrdSsh | None,
         Fact(path="boot.initrd.network.ssh", parse=InitrdSsh.parse, compared=False),
@@ -212,7 +211,7 @@ class HostConfig:
     disko: Annotated[
         Mapping[str, Json],
         Fact(path="disko.devices", absent=MappingProxyType({}), compared=False),
-    ] = field(default_factory=dict)
+    ] = msgspec.field(default_factory=dict)
 
     @property
     def name(self) -> str:

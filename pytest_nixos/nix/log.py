@@ -11,8 +11,9 @@ import json
 import re
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from pytest_nixos.local.text import without_escapes
 
@@ -29,8 +30,7 @@ _TAIL_LINES = 40
 _MAX_PLAIN_LINES = 200
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuildProgress:
+class BuildProgress(msgspec.Struct, frozen=True, kw_only=True):
     """How far Nix has come.
 
     :param building: names of the derivations that are being built, without hash and ``.drv``.
@@ -51,8 +51,7 @@ class BuildProgress:
 ProgressSink = Callable[[BuildProgress], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NixMessage:
+class NixMessage(msgspec.Struct, frozen=True, kw_only=True):
     """One error of Nix.
 
     :param text: the message alone, without ``error:``, trace and colour.

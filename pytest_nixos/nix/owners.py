@@ -7,9 +7,10 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from pytest_nixos.errors import EvalError, FlakeError, NixosError
 from pytest_nixos.nix.argv import NixSettings
@@ -82,8 +83,7 @@ _NEWER_LOCK = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Circumstances:
+class Circumstances(msgspec.Struct, frozen=True, kw_only=True):
     """What an error is told with, beside the words of Nix.
 
     :param settings: those of the command that failed; commands of a remedy have them too.
@@ -91,7 +91,7 @@ class Circumstances:
     :param version: asks what ``nix --version`` says.
     """
 
-    settings: NixSettings = field(default_factory=NixSettings)
+    settings: NixSettings = msgspec.field(default_factory=NixSettings)
     metadata: Mapping[str, Json] | None = None
     version: Callable[[], str] = lambda: ""
 

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Self
+
+import msgspec
 
 from pytest_nixos.nix.metadata import (
     input_by_url,
@@ -30,8 +31,7 @@ _POSITION = re.compile(f"at (?P<file>(?:{SOURCE_ROOT})?" + r"/[^\s:]+):(?P<line>
 _LINE = re.compile(r"(?::\d+)+$")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Places:
+class Places(msgspec.Struct, frozen=True, kw_only=True):
     """The source trees that an evaluation of a flake reads.
 
     :param own: that of the flake itself, in the store; ``""`` where it is not known.
@@ -42,9 +42,9 @@ class Places:
     """
 
     own: str = ""
-    inputs: Mapping[str, str] = field(default_factory=dict)
-    local: Mapping[str, str] = field(default_factory=dict)
-    metadata: Mapping[str, Json] = field(default_factory=dict)
+    inputs: Mapping[str, str] = msgspec.field(default_factory=dict)
+    local: Mapping[str, str] = msgspec.field(default_factory=dict)
+    metadata: Mapping[str, Json] = msgspec.field(default_factory=dict)
 
     @classmethod
     def of(cls, metadata: Mapping[str, Json] | None) -> Self:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from pytest_nixos.errors import BuildError, MachineError, NixosError, SettingsError
 from pytest_nixos.nix.argv import config_argvs
@@ -25,8 +26,7 @@ _BINFMT = Path("/proc/sys/fs/binfmt_misc")
 _NATIVE = {("x86_64-linux", "i686-linux"), ("aarch64-linux", "armv7l-linux")}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Foreign:
+class Foreign(msgspec.Struct, frozen=True, kw_only=True):
     """A host that is for another system.
 
     :param told: what that means here, one line.

@@ -12,6 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from pytest_nixos.errors import SettingsError, Unanswerable
 from pytest_nixos.local.process import Completed
 from pytest_nixos.nix.evaluate import Measured
@@ -37,8 +39,7 @@ class NotPrepared(Unanswerable):
     """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PreparedMachine:
+class PreparedMachine(msgspec.Struct, frozen=True, kw_only=True):
     """One way to run a prepared host.
 
     :param document: what ``nix/expressions/host-config.nix`` returned.

@@ -7,6 +7,8 @@ import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
 from pytest_nixos.errors import SettingsError
 
 __all__ = [
@@ -135,8 +137,7 @@ class HomesRef(FlakeRef):
     """The ``homeConfigurations`` of a flake, whose homes are hosts; its `url` is the flake's."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class HostRef:
+class HostRef(msgspec.Struct, frozen=True, order=True):
     """One host of a flake: ``flake#attr``, where `attr` names an entry of ``nixosConfigurations``;
     or one node of a NixOS test, or a home of ``homeConfigurations``.
 
@@ -285,8 +286,7 @@ def _with_revision(url: str, revision: str) -> str:
     return f"{base}?{'&'.join(kept)}"
 
 
-@dataclass(frozen=True, slots=True)
-class UpgradeFrom:
+class UpgradeFrom(msgspec.Struct, frozen=True):
     """What ``--nixos-upgrade-from`` names: another flake, one host of it, or a git revision of
     the tested flake.
     """

@@ -8,15 +8,15 @@ how many paths it refers to, and these (Nix's ``libstore/store-api.cc``, ``decod
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from pytest_nixos.errors import BuildError
 
 __all__ = ["Registered", "read_registration", "requisites", "written"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Registered:
+class Registered(msgspec.Struct, frozen=True, kw_only=True):
     """One store path.
 
     :param nar_bytes: size of its contents, in bytes.

@@ -8,8 +8,9 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Self
+
+import msgspec
 
 from pytest_nixos.errors import EvalError
 from pytest_nixos.local.memory import available_bytes
@@ -26,8 +27,7 @@ __all__ = ["Evaluated", "Question", "Room", "evaluate_hosts", "recalled", "selec
 _UNTOLD_BYTES = 1 << 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class Question(msgspec.Struct, frozen=True, kw_only=True):
     """What is asked about every host.
 
     :param backend: see :meth:`pytest_nixos.nix.flake.Flake.evaluate`.
@@ -43,8 +43,7 @@ class Question:
     machines_only: frozenset[HostRef] = frozenset()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Room:
+class Room(msgspec.Struct, frozen=True, kw_only=True):
     """What this machine has for evaluations.
 
     :param available_mib: asks how much memory can be had now, swap included.
@@ -62,8 +61,7 @@ class Room:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluated:
+class Evaluated(msgspec.Struct, frozen=True, kw_only=True):
     """What came out for one host: its config, or why there is none."""
 
     config: HostConfig | None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from pytest_nixos.nix.flake import Flake, Flakes
 from pytest_nixos.nix.prepared import NotPrepared, PreparedFlakes

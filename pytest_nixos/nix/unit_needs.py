@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from pytest_nixos.nix.declared import Unit
 
@@ -12,8 +13,7 @@ __all__ = ["UnitNeed", "names_path", "needs_of"]
 _CREDENTIALS = ("LoadCredential", "LoadCredentialEncrypted")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnitNeed:
+class UnitNeed(msgspec.Struct, frozen=True, kw_only=True):
     """One file of one unit.
 
     :param setting: ``EnvironmentFile``, ``LoadCredential`` and so on.

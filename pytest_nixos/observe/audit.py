@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from pytest_nixos.observe.fact import Fact
 from pytest_nixos.observe.text import lines
@@ -20,8 +21,7 @@ _WATCH = {"-w": "path", "-p": "perm"}
 _UNSET = {"auid!=unset": "auid!=-1", "auid!=4294967295": "auid!=-1"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditRule:
+class AuditRule(msgspec.Struct, frozen=True, kw_only=True):
     """One rule, normalised.
 
     :param filters: field tests (``auid>=1000``), the architecture, path and key left out.

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.text import whole
@@ -33,8 +34,7 @@ devices=$(printf '%s\n' "$units" | grep -o '[^ =]*\.device' | sort -u)
 _LINKED = re.compile(r"\S+")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnitTime:
+class UnitTime(msgspec.Struct, frozen=True, kw_only=True):
     """When a unit came up, in seconds since userspace began.
 
     :param started_s: when its start job began to run.
@@ -46,8 +46,7 @@ class UnitTime:
     took_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BootTime:
+class BootTime(msgspec.Struct, frozen=True, kw_only=True):
     """A finished boot.
 
     :param phases_s: seconds of firmware, loader, kernel, initrd and userspace, those that there

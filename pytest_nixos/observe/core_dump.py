@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.text import pairs
@@ -37,8 +38,7 @@ _HANDLER = re.compile(r"\|\s*(\S+)")
 _NOTHING = re.compile(r"(?:.*/)?(?:false|true)|/dev/null")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CoreDumps:
+class CoreDumps(msgspec.Struct, frozen=True, kw_only=True):
     """What becomes of core dumps.
 
     :param pattern: the kernel's core_pattern; ``None`` in a container, whose kernel is another's.

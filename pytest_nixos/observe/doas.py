@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import NamedTuple
+
+import msgspec
+from msgspec.structs import replace
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.permission import AccountRights, Permission
@@ -43,8 +45,7 @@ class _Token(NamedTuple):
     is_word: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DoasRule:
+class DoasRule(msgspec.Struct, frozen=True, kw_only=True):
     """One line of the file.
 
     :param identity: an account's name or number, after ``:`` a group's.

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
+
+import msgspec
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.generation import SHOW_ROLES, Roles
@@ -81,8 +82,7 @@ _STATE = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Drift:
+class Drift(msgspec.Struct, frozen=True, kw_only=True):
     """What a guest is and has that its flake may not say.
 
     :param current: store path of the system that runs, ``""`` if there is none.

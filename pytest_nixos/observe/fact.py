@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
 
@@ -14,8 +15,7 @@ __all__ = ["Fact", "Lacking", "fact_probe"]
 Json = Any
 
 
-@dataclass(frozen=True, slots=True)
-class Lacking:
+class Lacking(msgspec.Struct, frozen=True):
     """The machine has nothing that the fact could be about.
 
     :param reason: said in the report, for example "the machine has no sshd".
@@ -24,8 +24,7 @@ class Lacking:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fact:
+class Fact(msgspec.Struct, frozen=True, kw_only=True):
     """One thing to know about a machine.
 
     :param script: bash that only reads. Exit status 3 means that the machine has nothing of the

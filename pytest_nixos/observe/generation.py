@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.boot_menu import BOOT_MENU, SEPARATOR
@@ -130,8 +131,7 @@ _ENTRY = re.compile(r"nixos-generation-(\d+)")
 _INIT = re.compile(r"\binit=(/nix/store/[^/\s]+)/init")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Roles:
+class Roles(msgspec.Struct, frozen=True, kw_only=True):
     """Toplevels by role, as store paths; ``""`` for a link that is missing or leads nowhere.
 
     :param current: what runs, ``/run/current-system``.
@@ -150,8 +150,7 @@ class Roles:
         return cls(**{role: fields.get(role, "") for role in ("current", "booted", "profile")})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BootMenu:
+class BootMenu(msgspec.Struct, frozen=True, kw_only=True):
     """What the boot loader starts if nobody chooses.
 
     :param loader: ``systemd-boot``, ``grub`` or ``extlinux``.
@@ -166,8 +165,7 @@ class BootMenu:
     generation: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GenerationState:
+class GenerationState(msgspec.Struct, frozen=True, kw_only=True):
     """Where the guest stands among its generations.
 
     :param current: toplevel that is active; `booted` and `profile` likewise, see :class:`Roles`.

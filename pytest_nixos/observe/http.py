@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 import urllib.parse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.text import whole
@@ -60,8 +61,7 @@ fi
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HttpRequest:
+class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One request.
 
     :param url: ``http://host[:port]/path``; ``https`` needs curl in the guest.
@@ -74,8 +74,7 @@ class HttpRequest:
     content_type: str = "application/json"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HttpAnswer:
+class HttpAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """What came back.
 
     :param status: HTTP status, ``None`` if there was no HTTP answer.

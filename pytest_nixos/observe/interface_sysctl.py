@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Self
+
+import msgspec
 
 __all__ = ["InterfaceParameter"]
 
@@ -25,8 +26,7 @@ _LOWEST = frozenset({"accept_source_route", "mc_forwarding", "bc_forwarding"})
 _OWN = frozenset({"forwarding", "accept_local", "proxy_arp_pvlan", "medium_id"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InterfaceParameter:
+class InterfaceParameter(msgspec.Struct, frozen=True, kw_only=True):
     """A parameter that each interface has.
 
     :param family: ``ipv4`` or ``ipv6``.

@@ -5,7 +5,9 @@ they said in it.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from pytest_nixos.machine.boot.internet import (
     InternetNeed,
@@ -66,8 +68,7 @@ def jobs() -> Probe[tuple[Job, ...]]:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NeedsOfMachine:
+class NeedsOfMachine(msgspec.Struct, frozen=True, kw_only=True):
     """Tells which units of a machine need the internet; nothing where the machine reaches it.
 
     :param no_way_out: what the host declares, ``None`` where the guest has a way out.

@@ -7,8 +7,9 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from pytest_nixos.observe.base import Probe
 from pytest_nixos.observe.fact import Fact
@@ -25,8 +26,7 @@ _MOST_BYTES = 512 * 1024
 _INFO = 6
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JournalEntry:
+class JournalEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One entry.
 
     :param time_s: the guest's wall clock, seconds since 1970.

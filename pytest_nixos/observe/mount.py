@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.text import unescape_octal
@@ -24,8 +25,7 @@ _READ = r"""printf '%s\n' "$(</proc/self/mountinfo)" """
 _INACCESSIBLE = re.compile(r"/inaccessible/(?:dir|reg|chr|blk|fifo|sock)$")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mount:
+class Mount(msgspec.Struct, frozen=True, kw_only=True):
     """One line of ``/proc/<pid>/mountinfo``.
 
     :param root: path inside the file system that is mounted here; ``/`` but for bind mounts.
@@ -60,8 +60,7 @@ class Mount:
         return other is not None and mine == (other.device_number, other.root)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MountTable:
+class MountTable(msgspec.Struct, frozen=True, kw_only=True):
     """All mounts of one mount namespace, in the order in which they were made."""
 
     mounts: tuple[Mount, ...]
@@ -90,8 +89,7 @@ class MountTable:
         return mount is not None and mount.is_inaccessible
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileSystemEntry:
+class FileSystemEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One line of ``/etc/fstab`` (fstab(5)).
 
     :param path: where it is mounted; ``none`` for swap.

@@ -4,12 +4,12 @@ them.
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import ipaddress
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.text import read_json, whole
@@ -64,8 +64,7 @@ class Protocol(enum.Enum):
     UDP = "udp"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Owner:
+class Owner(msgspec.Struct, frozen=True, kw_only=True):
     """A process that holds a socket open.
 
     :param unit: systemd unit of its control group, ``""`` if none.
@@ -76,8 +75,7 @@ class Owner:
     unit: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InetSocket:
+class InetSocket(msgspec.Struct, frozen=True, kw_only=True):
     """One TCP or UDP socket.
 
     :param address: local address; IPv4 in IPv6 (``::ffff:192.0.2.1``) is given as IPv4.
@@ -106,8 +104,7 @@ class InetSocket:
         return ipaddress.ip_address(self.address).is_loopback
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnixSocket:
+class UnixSocket(msgspec.Struct, frozen=True, kw_only=True):
     """One Unix socket with a name; an abstract one begins with ``@``."""
 
     path: str
@@ -117,8 +114,7 @@ class UnixSocket:
     inode: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sockets:
+class Sockets(msgspec.Struct, frozen=True, kw_only=True):
     """All sockets of the guest's main network namespace.
 
     :param has_ipv6: whether the kernel speaks IPv6.
@@ -232,7 +228,7 @@ def _with_dual_stack(found: Sequence[InetSocket], *, only_v6: bool) -> Sequence[
     marked = []
     for s in found:
         dual = s.address == "::" and not only_v6 and (s.protocol, s.port) not in v4
-        marked.append(dataclasses.replace(s, dual_stack=True) if dual else s)
+        marked.append(msgspec.structs.replace(s, dual_stack=True) if dual else s)
     return marked
 
 

@@ -5,8 +5,9 @@ not.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.text import names, read_json
@@ -44,8 +45,7 @@ _FILES = "com.docker.compose.project.config_files"
 _FOLDER = "com.docker.compose.project.working_dir"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OciContainer:
+class OciContainer(msgspec.Struct, frozen=True, kw_only=True):
     """One container.
 
     :param unit: the unit that says it started it, ``""`` if none does; podman only.
@@ -58,8 +58,7 @@ class OciContainer:
     compose_files: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OciContainers:
+class OciContainers(msgspec.Struct, frozen=True, kw_only=True):
     """What the engines know.
 
     :param engines: those that were asked; a daemon that does not run is not.

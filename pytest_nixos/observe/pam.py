@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.text import pairs, split_lines
@@ -48,8 +49,7 @@ _UNIX_DELAY_S = 2.0
 _FAILLOCK = {"deny": 3, "fail_interval": 900}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PamRule:
+class PamRule(msgspec.Struct, frozen=True, kw_only=True):
     """One line of a stack.
 
     :param file: name of the service whose file holds it.
@@ -77,8 +77,7 @@ class PamRule:
         return self.control in ("required", "requisite") or "default=die" in self.control
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PamService:
+class PamService(msgspec.Struct, frozen=True, kw_only=True):
     """One service.
 
     :param auth: its rules of authentication, those that it includes in their places.

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from pytest_nixos.observe.command_pattern import as_good_as_a_shell
 
 __all__ = ["AccountRights", "Permission", "root_outside_wheel", "without_password"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Permission:
+class Permission(msgspec.Struct, frozen=True, kw_only=True):
     """One command that an account may run.
 
     :param command: as the rules have it; ``ALL`` for any.

@@ -8,8 +8,9 @@ background, over a network and at the machine, since rules tell these apart.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
+
+import msgspec
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.polkit_rules import (
@@ -65,8 +66,7 @@ _CLOSED = ("nologin", "false")
 _FACTS = ("as-root", "to-anybody", "administrators")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answers:
+class Answers(msgspec.Struct, frozen=True, kw_only=True):
     """What the rules answer.
 
     :param as_root: accounts that may do unasked what is as good as a root shell, each with what.

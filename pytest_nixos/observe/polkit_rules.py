@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeAlias
+
+import msgspec
 
 from pytest_nixos.observe.polkit_chosen import Chosen, Trace, Way, more_ways, ways_of
 from pytest_nixos.observe.polkit_script import Script, can_say_yes, run_script
@@ -59,8 +60,7 @@ _MOST_FORCED = 64
 _MOST_SHOWN = 6
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(msgspec.Struct, frozen=True):
     """An account that asks, or one that stands for others.
 
     :param label: how findings call it.
@@ -72,7 +72,7 @@ class Subject:
     groups: tuple[str, ...]
     label: str = ""
     is_anybody: bool = False
-    trace: Trace = field(default_factory=Trace)
+    trace: Trace = msgspec.field(default_factory=Trace)
 
     def value(self, local: bool, active: bool, groups_asked: set[str]) -> Value:
         """Return what rules get to see of it."""

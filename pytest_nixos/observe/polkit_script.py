@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
+
+import msgspec
+from msgspec.structs import replace
 
 from pytest_nixos.observe.polkit_nodes import string_of, text_of
 from pytest_nixos.observe.polkit_steps import FUNCTIONS, Function, run_block
@@ -80,8 +82,7 @@ _NO_YES = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Script:
+class Script(msgspec.Struct, frozen=True):
     """What one file registers.
 
     :param name: its name.
@@ -94,8 +95,8 @@ class Script:
     """
 
     name: str
-    rules: list[Value] = field(default_factory=list)
-    admin_rules: list[Value] = field(default_factory=list)
+    rules: list[Value] = msgspec.field(default_factory=list)
+    admin_rules: list[Value] = msgspec.field(default_factory=list)
     texts: frozenset[str] = frozenset()
     has_patterns: bool = False
     unclear: str = ""

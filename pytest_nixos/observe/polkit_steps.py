@@ -8,8 +8,9 @@ guest's text reaches nothing of this machine.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
+
+import msgspec
 
 from pytest_nixos.observe.polkit_nodes import (
     hoisted,
@@ -51,8 +52,7 @@ FUNCTIONS = ("function_expression", "function", "arrow_function", "function_decl
 _LOGICAL = ("&&", "||", "??")
 
 
-@dataclass(frozen=True, slots=True)
-class Function:
+class Function(msgspec.Struct, frozen=True):
     """A function that a rule defines."""
 
     node: Node

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.text import lines
@@ -24,8 +25,7 @@ _LINE = re.compile(r"(Global|Link \d+ \(([^)]+)\)):?\s*(.*)")
 _WORDS = {"yes": "true", "no": "false"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LinkResolver:
+class LinkResolver(msgspec.Struct, frozen=True, kw_only=True):
     """What is in force for one link, or for all that have none of their own.
 
     :param dnssec: ``true``, ``false`` or ``allow-downgrade``, in resolved.conf's words.
@@ -37,8 +37,7 @@ class LinkResolver:
     dns_over_tls: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resolver:
+class Resolver(msgspec.Struct, frozen=True, kw_only=True):
     """systemd-resolved as it runs.
 
     :param links: those that have a name server of their own, by name.

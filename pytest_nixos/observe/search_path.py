@@ -5,7 +5,8 @@ who else can put a program there.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.text import split_lines
@@ -69,8 +70,7 @@ paths=("${!wanted[@]}")
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchPath:
+class SearchPath(msgspec.Struct, frozen=True, kw_only=True):
     """One search path.
 
     :param whose: ``root``, ``user alice``, ``manager`` (of all units) or ``unit backup.service``.

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, TypeAlias
+
+import msgspec
 
 from pytest_nixos.observe.command_pattern import covers, may_mean_the_same
 from pytest_nixos.observe.permission import Permission
@@ -26,8 +27,7 @@ _USERS = frozenset({"username", "userid", "usergroup", "usergid", "netgroup", "n
 _TIME = re.compile(r"\d{14}Z")
 
 
-@dataclass(frozen=True, slots=True)
-class _Use:
+class _Use(msgspec.Struct, frozen=True):
     """A command that an account may run, and as whom."""
 
     account: str
@@ -46,8 +46,7 @@ class _Use:
         return self.run_as == other.run_as or (plain and as_whom)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SudoRules:
+class SudoRules(msgspec.Struct, frozen=True, kw_only=True):
     """The rules of one machine.
 
     :param rules: as ``cvtsudoers -e -f json`` prints them.

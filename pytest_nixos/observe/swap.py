@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.fact import Fact
@@ -38,8 +39,7 @@ done"""
 _CHOSEN = re.compile(r"\[([^\]]+)\]")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SwapArea:
+class SwapArea(msgspec.Struct, frozen=True, kw_only=True):
     """One line of ``/proc/swaps``.
 
     :param kind: ``partition`` or ``file``.
@@ -58,8 +58,7 @@ class SwapArea:
         return self.path.startswith("/dev/zram")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ZramDevice:
+class ZramDevice(msgspec.Struct, frozen=True, kw_only=True):
     """One zram device.
 
     :param name: ``zram0``.
@@ -77,8 +76,7 @@ class ZramDevice:
     backing_device: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SwapState:
+class SwapState(msgspec.Struct, frozen=True, kw_only=True):
     """Memory and swap of the guest.
 
     :param memory_bytes: ``MemTotal``: what zram-generator calls ``ram``.

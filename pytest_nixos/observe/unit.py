@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.text import whole
@@ -83,8 +84,7 @@ _OVERALL = re.compile(r"Overall exposure level for (\S+): ([\d.]+) (\w+)")
 _MISSING = "\u2717"  # ballot x
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnitState:
+class UnitState(msgspec.Struct, frozen=True, kw_only=True):
     """One unit as systemd sees it now.
 
     :param name: as it was asked for, with suffix.
@@ -150,8 +150,7 @@ class UnitState:
         return whole(self.get("MainPID")) or None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExposureItem:
+class ExposureItem(msgspec.Struct, frozen=True, kw_only=True):
     """One directive that is missing or too weak, with what it adds to the score."""
 
     directive: str
@@ -159,8 +158,7 @@ class ExposureItem:
     weight: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exposure:
+class Exposure(msgspec.Struct, frozen=True, kw_only=True):
     """The exposure of one service.
 
     :param score: 0.0 (closed) to 10.0 (open).

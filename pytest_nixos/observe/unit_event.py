@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.text import lines, read_json, whole
@@ -55,8 +56,7 @@ true
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnitEvent:
+class UnitEvent(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that happened to a unit.
 
     :param at_s: seconds on the guest's monotonic clock, as ``/proc/uptime`` counts them.
@@ -68,8 +68,7 @@ class UnitEvent:
     message: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnitHistory:
+class UnitHistory(msgspec.Struct, frozen=True, kw_only=True):
     """What happened since this boot.
 
     :param answered: whether systemd and the journal answered; nothing may be concluded if not.

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 __all__ = ["PRINT_UNITS", "UnitQuery", "table_script"]
 
@@ -55,8 +56,7 @@ _SERVICES = r"""
 _STATE = ("Id", "Names", "LoadState", "ActiveState", "SubState")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnitQuery:
+class UnitQuery(msgspec.Struct, frozen=True, kw_only=True):
     """What a probe needs of the table of units.
 
     :param names: units by full name, as :func:`~pytest_nixos.observe.unit.askable_units` gives them.

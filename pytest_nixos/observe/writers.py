@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from pytest_nixos.observe.text import whole
 
 __all__ = ["READ_ACCOUNTS", "STAT_PATHS", "Accounts", "Entry", "parse_accounts", "parse_entries"]
@@ -74,8 +76,7 @@ class Entry:
     is_link: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Accounts:
+class Accounts(msgspec.Struct, frozen=True, kw_only=True):
     """Who there is.
 
     :param uids: account to number.

@@ -6,10 +6,10 @@ import fnmatch
 import importlib
 import importlib.util
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+import msgspec
 import pytest
 
 from pytest_nixos.backend_name import EVERYWHERE, BackendName
@@ -56,8 +56,7 @@ _MACHINES = frozenset({_SHARED, *_OWN_MACHINES})
 _STORE = Path("/nix/store")
 
 
-@dataclass(frozen=True, slots=True)
-class SuitePackages:
+class SuitePackages(msgspec.Struct, frozen=True):
     """Where the packages that hold suites lie: canonical package name to directory."""
 
     directories: Mapping[str, Path]

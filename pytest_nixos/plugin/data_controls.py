@@ -7,9 +7,9 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from pytest_nixos.errors import Unanswerable
@@ -100,8 +100,7 @@ def nixos_judge(
     return judge_control
 
 
-@dataclass(frozen=True, slots=True)
-class _Looks:
+class _Looks(msgspec.Struct, frozen=True):
     """Finds what one control of a host has to see, on the machine or beside it."""
 
     request: pytest.FixtureRequest

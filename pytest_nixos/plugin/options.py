@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import enum
 import re
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
 import pytest
+from msgspec.structs import replace
 
 from pytest_nixos.backend_name import EVERYWHERE, BackendName
 from pytest_nixos.errors import SettingsError
@@ -36,8 +37,7 @@ from pytest_nixos.test_secrets.given import GivenSecret, RealKey
 __all__ = ["ReportTarget", "Settings"]
 
 
-@dataclass(frozen=True, slots=True)
-class ReportTarget:
+class ReportTarget(msgspec.Struct, frozen=True):
     """One ``--nixos-report FORMAT:PATH``."""
 
     format: str
@@ -47,8 +47,7 @@ class ReportTarget:
         return f"{self.format}:{self.path}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What this session was asked to do.
 
     :param flakes: hosts to test; empty means that the plugin stays out of the way.

@@ -10,8 +10,10 @@ names such units explains those that were not judged for them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
+
+import msgspec
 
 from pytest_nixos.findings import Finding, Outcome, Severity
 from pytest_nixos.subject import MACHINE, Subject, SubjectKind
@@ -21,8 +23,7 @@ __all__ = ["Cause", "causes_of", "explained"]
 _LAYERS = list(SubjectKind)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cause:
+class Cause(msgspec.Struct, frozen=True, kw_only=True):
     """One failed finding that nothing explains, and what it explains.
 
     :param echoes: findings of the same host that it explains, worst first.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from pytest_nixos.findings import Finding, Outcome, Severity
 
@@ -23,8 +24,7 @@ class Verdict(enum.Enum):
     KNOWN = "known"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class Change(msgspec.Struct, frozen=True, kw_only=True):
     """One control of one host in both runs; one side is ``None`` where it was not judged there.
 
     :param why: what is worse, or differs, in one line.
@@ -42,8 +42,7 @@ class Change:
         return found
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """What became of the findings between two runs.
 
     :param new: failed or not judged now, and neither before.
@@ -100,7 +99,7 @@ def compare(
     names = hosts or {}
     old = _by_key(before, names)
     now = _by_key(after, {})
-    groups: dict[str, list[Change]] = {name: [] for name in Comparison.__dataclass_fields__}
+    groups: dict[str, list[Change]] = {name: [] for name in Comparison.__struct_fields__}
     for key, finding in now.items():
         if not finding.failed:
             continue

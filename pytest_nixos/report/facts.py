@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
+
+import msgspec
 
 from pytest_nixos.findings import Finding
 
 __all__ = ["ReportWriter", "RunFacts"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunFacts:
+class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What a report says about the run as a whole.
 
     :param hosts: per host: backend, release, changed options and other facts, JSON-able.
@@ -30,9 +30,9 @@ class RunFacts:
     hosts: Mapping[str, Mapping[str, object]]
     fail_on: str
     waiver_notices: Sequence[str] = ()
-    upgrades: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    upgrades: Mapping[str, Mapping[str, object]] = msgspec.field(default_factory=dict)
     incomplete: Sequence[str] = ()
-    baseline: Mapping[str, object] = field(default_factory=dict)
+    baseline: Mapping[str, object] = msgspec.field(default_factory=dict)
 
 
 class ReportWriter(Protocol):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from pytest_nixos.errors import SettingsError
 from pytest_nixos.findings import Finding
@@ -18,8 +19,7 @@ Json = Any
 _MOST_BYTES = 512 << 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SavedReport:
+class SavedReport(msgspec.Struct, frozen=True, kw_only=True):
     """What a JSON report says.
 
     :param run: as :class:`pytest_nixos.report.facts.RunFacts` was written.

@@ -9,9 +9,10 @@ import math
 import re
 import tomllib
 from collections import Counter
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+
+import msgspec
 
 from pytest_nixos.secrets.names import NameClass
 
@@ -35,8 +36,7 @@ class Verdict(enum.Enum):
     NO_SECRET = "no secret"  # noqa: S105
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Lists:
+class _Lists(msgspec.Struct, frozen=True, kw_only=True):
     """What ``values.toml`` holds; it says what each is."""
 
     words: frozenset[str]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.standards.seen import Sight
@@ -12,8 +13,7 @@ from pytest_nixos.standards.seen import Sight
 __all__ = ["ConfigFact"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConfigFact:
+class ConfigFact(msgspec.Struct, frozen=True, kw_only=True):
     """One fact.
 
     :param options: option paths that it reads beside the typed facts of the host config.

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
+
+import msgspec
 
 from pytest_nixos.errors import ToolMissingError
 from pytest_nixos.local.process import ProcessTimeout, Runner, SubprocessRunner
@@ -37,8 +38,7 @@ _TEXT_SUFFIXES = (
 _SKIPPED = frozenset({".git", ".direnv", "node_modules", ".venv", "result", "__pycache__"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FlakeFiles:
+class FlakeFiles(msgspec.Struct, frozen=True, kw_only=True):
     """What is read of a flake.
 
     :param lock: ``flake.lock`` as JSON, ``None`` if there is none that can be read.
@@ -54,8 +54,7 @@ class FlakeFiles:
     no_flake: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceHits:
+class SourceHits(msgspec.Struct, frozen=True, kw_only=True):
     """What was found in a flake's files earlier, in place of the files.
 
     :param hits: by name of what was looked for; empty where there was nothing to read.
@@ -66,8 +65,7 @@ class SourceHits:
     no_flake: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreScan:
+class StoreScan(msgspec.Struct, frozen=True, kw_only=True):
     """What was found in a closure, as ``file:line: what``; the found text itself is not kept.
 
     :param paths: number of store paths looked at.

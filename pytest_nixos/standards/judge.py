@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import CatalogueError
@@ -23,8 +25,7 @@ __all__ = ["Verdict", "judge"]
 Json = Any
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What the judge says about one control.
 
     :param expected: what had to hold, in words.
@@ -40,8 +41,7 @@ class Verdict:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Judgement:
+class _Judgement(msgspec.Struct, frozen=True):
     outcome: Outcome
     reason: str
     observed: Json = None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from pytest_nixos.errors import CatalogueError
 from pytest_nixos.standards.bundled import read_bundled
@@ -22,8 +24,7 @@ __all__ = ["Catalogue", "load_catalogue", "option_paths"]
 Json = Any
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Catalogue:
+class Catalogue(msgspec.Struct, frozen=True, kw_only=True):
     """All controls by id, and the suites that group them."""
 
     suites: Mapping[str, Suite]

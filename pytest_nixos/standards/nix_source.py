@@ -6,9 +6,10 @@ Parsed by tree-sitter-nix, which reads every text, broken ones as far as it can.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
+
+import msgspec
 
 if TYPE_CHECKING:
     from tree_sitter import Node, Parser
@@ -46,8 +47,7 @@ _SETS = ("attrset_expression", "rec_attrset_expression")
 _TEXTS = ("string_expression", "indented_string_expression", "uri_expression")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Place(msgspec.Struct, frozen=True, kw_only=True):
     """A finding in a file.
 
     :param line: from 1.

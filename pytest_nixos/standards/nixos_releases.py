@@ -6,9 +6,10 @@ import datetime as dt
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+
+import msgspec
 
 __all__ = ["Releases", "load_releases"]
 
@@ -16,8 +17,7 @@ __all__ = ["Releases", "load_releases"]
 _LIFETIME = dt.timedelta(days=213)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Releases:
+class Releases(msgspec.Struct, frozen=True, kw_only=True):
     """End of support by release, and the names of rolling branches."""
 
     end_of_support: Mapping[str, dt.date]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from pytest_nixos.errors import CatalogueError
 from pytest_nixos.findings import Severity
@@ -21,14 +22,13 @@ __all__ = ["Profile", "Selection", "load_profiles", "select_controls"]
 Json = Any
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
+class Selection(msgspec.Struct, frozen=True, kw_only=True):
     """Controls by id, suite, standard, or clause of a standard; any of them is enough."""
 
     controls: tuple[str, ...] = ()
     suites: tuple[str, ...] = ()
     standards: tuple[str, ...] = ()
-    references: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    references: Mapping[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
 
     def matches(self, control: Control) -> bool:
         """Whether `control` is meant."""
@@ -44,8 +44,7 @@ class Selection:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Profile:
+class Profile(msgspec.Struct, frozen=True, kw_only=True):
     """A named selection of controls.
 
     :param extends: profiles whose controls, parameters and severities it starts from.
@@ -58,10 +57,10 @@ class Profile:
     description: str
     source: Path
     extends: tuple[str, ...] = ()
-    select: Selection = field(default_factory=Selection)
-    exclude: Selection = field(default_factory=Selection)
-    parameters: Mapping[str, Json] = field(default_factory=dict)
-    severities: Mapping[str, Severity] = field(default_factory=dict)
+    select: Selection = msgspec.field(default_factory=Selection)
+    exclude: Selection = msgspec.field(default_factory=Selection)
+    parameters: Mapping[str, Json] = msgspec.field(default_factory=dict)
+    severities: Mapping[str, Severity] = msgspec.field(default_factory=dict)
 
 
 def load_profiles(catalogue: Catalogue, extra_dirs: Sequence[Path] = ()) -> Mapping[str, Profile]:

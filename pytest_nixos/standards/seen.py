@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 __all__ = ["EVERYBODY", "EVERYBODY_ELSE", "INTERFACE", "Seen", "Sight", "Unseen"]
 
@@ -17,8 +18,7 @@ EVERYBODY = "everybody"
 INTERFACE = "interface "
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(msgspec.Struct, frozen=True):
     """A value; ``None`` means that the machine was asked and has no such thing.
 
     :param cases: other values of the same thing, by the case in which it has them (a user, an
@@ -26,11 +26,10 @@ class Seen:
     """
 
     value: Json
-    cases: Mapping[str, Json] = field(default_factory=dict)
+    cases: Mapping[str, Json] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Unseen:
+class Unseen(msgspec.Struct, frozen=True):
     """No value.
 
     :param applicable: whether a value was to be expected; if not, the control does not apply to the

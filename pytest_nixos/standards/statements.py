@@ -5,8 +5,9 @@ by one.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
+
+import msgspec
 
 __all__ = ["Statement", "statements"]
 
@@ -17,8 +18,7 @@ _OPENING = "{[("
 _CLOSING = "}])"
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
+class Statement(msgspec.Struct, frozen=True):
     """One assignment with all its lines, or one line of comment.
 
     :param text: the lines, without the last line break.

@@ -20,6 +20,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from pytest_nixos.local.dirs import cache_directory
 from pytest_nixos.nix.cache import EvaluationCache
 from pytest_nixos.nix.declared_secrets import Secret, SecretModule
@@ -248,7 +250,7 @@ def _check_offered(host: HostConfig, offered: Mapping[str, bytes]) -> None:
 
 def _cache_key(host: HostConfig, kinds: Mapping[str, str]) -> str:
     # An edit elsewhere in the flake gives its files other paths; the values stay.
-    secrets = [replace(s, source=_content(s.source)) for s in host.secrets.secrets]
+    secrets = [msgspec.structs.replace(s, source=_content(s.source)) for s in host.secrets.secrets]
     declared = [repr(secrets), repr(host.secrets.uses)]
     parts = [_FORMAT, str(host.ref), host.host_name, *declared, sorted(kinds.items())]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

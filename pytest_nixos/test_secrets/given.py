@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
+
+import msgspec
 
 from pytest_nixos.errors import SettingsError
 from pytest_nixos.test_secrets.kind import Kind
@@ -18,8 +19,7 @@ _AGE = "AGE-SECRET-KEY-"
 _SSH = "PRIVATE KEY-----"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GivenSecret:
+class GivenSecret(msgspec.Struct, frozen=True, kw_only=True):
     """One value that the user gives.
 
     :param host: for this host alone, by its attribute name; ``""`` for all.
@@ -68,8 +68,7 @@ class GivenSecret:
         return None if self.file is None else _read(self.file, f"--nixos-secret {self.name}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RealKey:
+class RealKey(msgspec.Struct, frozen=True, kw_only=True):
     """The key that decrypts the host's own secrets: ``--nixos-real-secrets-key FILE``.
 
     :param form: ``age`` or ``ssh``.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from testinfra.modules.package import Package
 
 __all__ = ["NixosPackage", "StorePackage", "parse_store_path"]
@@ -38,8 +38,7 @@ true
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class StorePackage:
+class StorePackage(msgspec.Struct, frozen=True, kw_only=True, order=True):
     """A store path's name taken apart as Nix does.
 
     :param name: ``openssh`` of ``openssh-9.7p1-man``.

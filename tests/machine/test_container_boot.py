@@ -15,11 +15,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, cast
 
 import pytest
+from msgspec.structs import replace
 
 from pytest_nixos.errors import BootError, TransportError
 from pytest_nixos.local.run_directory import run_directory, sweep

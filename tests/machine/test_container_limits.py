@@ -8,10 +8,10 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from pytest_nixos.errors import CommandTimeout, TransportError
 from pytest_nixos.local.run_directory import run_directory

@@ -14,11 +14,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import pytest
+from msgspec.structs import replace
 
 from pytest_nixos.errors import NixosError, NoAnswerError, TransportError
 from pytest_nixos.local.pace import Pacer

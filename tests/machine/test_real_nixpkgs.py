@@ -9,11 +9,11 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from pytest_nixos.errors import EvalError
 from pytest_nixos.local.process import SubprocessRunner

@@ -352,7 +352,7 @@ def test_what_ran_out_of_time_is_shown_with_how_busy_this_machine_was(field: Fie
         real = pace.PressureMark.until
 
         def busy(self, later):
-            return dataclasses.replace(real(self, later), waited=0.97)
+            return msgspec.structs.replace(real(self, later), waited=0.97)
 
         pace.PressureMark.until = busy
 

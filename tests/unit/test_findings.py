@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pytest_nixos.findings import Evidence, Finding, Ledger, Outcome, Severity
@@ -90,6 +93,21 @@ def test_a_value_that_is_no_json_is_written_as_text() -> None:
     text = json.dumps(Evidence(observed=odd).observed, default=str, skipkeys=True)
     assert text
     assert json.loads(json.dumps(_with(odd).to_json()))
+
+
+class Leased(msgspec.Struct, frozen=True):
+    by: Path
+
+
+@dataclass(frozen=True)
+class Fixed:
+    by: Path
+
+
+@pytest.mark.parametrize("kind", [Leased, Fixed])
+def test_a_value_that_was_observed_is_written_field_by_field(kind: Callable[..., object]) -> None:
+    observed = _with([kind(by=Path("/x"))]).to_json()["observed"]
+    assert observed == [{"by": "/x"}]
 
 
 def _with(observed: object) -> Finding:

@@ -12,8 +12,9 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Self
+
+import msgspec
 
 __all__ = ["ACTIVITY", "Activity", "Stillness"]
 
@@ -38,8 +39,7 @@ _MOST_BYTES_S = 16 * 1024
 _MEMORY_DISKS = ("loop", "ram", "zram")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Activity:
+class Activity(msgspec.Struct, frozen=True, kw_only=True):
     """Counters of a guest since its start.
 
     :param idle_us: its processors' time without work but our own questions, of `all_us`; of a

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 __all__ = ["BootEvent", "BootEventKind", "BootListener", "ignore_boot_event"]
 
@@ -26,8 +27,7 @@ class BootEventKind(enum.Enum):
     STORE_IMAGE = "store image"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BootEvent:
+class BootEvent(msgspec.Struct, frozen=True, kw_only=True):
     """One piece of news.
 
     :param machine: name of the host.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Protocol
+
+import msgspec
 
 from pytest_nixos.errors import BootError, TransportError
 from pytest_nixos.local.timing import Deadline
@@ -125,7 +126,7 @@ def gone_error(
     """
     lines = console.tail(_SHORT_TAIL)
     tail = "".join(f"\n  | {line}" for line in lines)
-    advice = dataclasses.replace(remedies, default=remedies.gone).choose(*kinds, lines=lines)
+    advice = msgspec.structs.replace(remedies, default=remedies.gone).choose(*kinds, lines=lines)
     return TransportError(f"{name}: {how}; last console lines:{tail}", remedy=advice)
 
 

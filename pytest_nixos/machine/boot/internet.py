@@ -19,8 +19,9 @@ import json
 import re
 import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Self
+
+import msgspec
 
 from pytest_nixos.machine.boot.internet_words import (
     addresses,
@@ -102,8 +103,7 @@ _JOURNAL = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnitStart:
+class UnitStart(msgspec.Struct, frozen=True, kw_only=True):
     """How a unit's last start went, as systemd and the journal tell.
 
     :param active: ``ActiveState``: ``failed``, ``activating``, ...
@@ -123,8 +123,7 @@ class UnitStart:
         return self.active in ("activating", "reloading") or self.result == "timeout"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InternetNeed:
+class InternetNeed(msgspec.Struct, frozen=True, kw_only=True):
     """A unit that cannot be judged without a way out.
 
     :param address: what it did not reach, ``""`` where that is not known.
@@ -141,8 +140,7 @@ class InternetNeed:
         return f"{self.unit} ({self.address or self.why})"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NoWayOut:
+class NoWayOut(msgspec.Struct, frozen=True, kw_only=True):
     """A guest that reaches nothing beyond its own link, and what its host declares.
 
     :param units: declared units by name.
@@ -150,8 +148,8 @@ class NoWayOut:
     :param own_names: names of the guest itself.
     """
 
-    units: Mapping[str, Unit] = field(default_factory=dict)
-    remote: Mapping[str, str] = field(default_factory=dict)
+    units: Mapping[str, Unit] = msgspec.field(default_factory=dict)
+    remote: Mapping[str, str] = msgspec.field(default_factory=dict)
     own_names: frozenset[str] = frozenset()
 
     @classmethod
@@ -267,8 +265,7 @@ def last_words(journal: str) -> tuple[str, ...]:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Told:
+class _Told(msgspec.Struct, frozen=True, kw_only=True):
     """What the last message about the network says; `is_local` if it is about no internet."""
 
     address: str

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from dataclasses import dataclass
+
+import msgspec
 
 from pytest_nixos.errors import BootError, TransportError
 from pytest_nixos.local.timing import Deadline
@@ -20,8 +21,7 @@ _MOST_UNITS = 8
 _MOST_LINES = 12
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FailedUnits:
+class FailedUnits(msgspec.Struct, frozen=True, kw_only=True):
     """Units that failed, and the last lines of their journals."""
 
     names: tuple[str, ...]

@@ -5,7 +5,8 @@ show.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 __all__ = ["VM_REMEDIES", "Remedies"]
 
@@ -14,8 +15,7 @@ _DEFAULT = "read the console lines above for the first thing that went wrong"
 _CAUSES = ("root device not found", "out of memory")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Remedies:
+class Remedies(msgspec.Struct, frozen=True, kw_only=True):
     """What a backend advises.
 
     :param by_kind: kind of :class:`~pytest_nixos.machine.boot_signs.Trouble`, or of the end, to its
@@ -26,7 +26,7 @@ class Remedies:
     :param gone: told in its place of a machine that had come up and is gone.
     """
 
-    by_kind: Mapping[str, str] = field(default_factory=dict)
+    by_kind: Mapping[str, str] = msgspec.field(default_factory=dict)
     by_words: tuple[tuple[str, str], ...] = ()
     default: str = _DEFAULT
     gone: str = _DEFAULT

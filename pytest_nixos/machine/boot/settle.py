@@ -10,7 +10,8 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from pytest_nixos.errors import BootError, CommandTimeout, NoAnswerError
 from pytest_nixos.local.pace import Pace
@@ -52,8 +53,7 @@ _TAIL = 12
 _FINISHED = frozenset({"running", "degraded"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SettleLimits:
+class SettleLimits(msgspec.Struct, frozen=True, kw_only=True):
     """When a boot counts as finished or as stuck.
 
     :param named_after_s: seconds without any job ending after which the running ones are named.
@@ -76,8 +76,7 @@ class SettleLimits:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class Job(msgspec.Struct, frozen=True, kw_only=True):
     """One entry of ``systemctl list-jobs``; `state` is ``running`` or ``waiting``."""
 
     unit: str
@@ -85,8 +84,7 @@ class Job:
     state: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settled:
+class Settled(msgspec.Struct, frozen=True, kw_only=True):
     """A finished boot.
 
     :param system_state: ``running``, or ``degraded`` if units failed: for a check to judge;

@@ -7,7 +7,8 @@ from __future__ import annotations
 import importlib.resources
 import re
 import secrets
-from dataclasses import dataclass
+
+import msgspec
 
 from pytest_nixos.errors import TransportError
 
@@ -43,8 +44,7 @@ _SESSION_AGAIN = re.compile(rb"(?:\nS [0-9a-f]{32} \d{1,5} [0-9a-f-]{1,64}\n)+")
 _RESTARTED = re.compile(rb"\nH [0-9a-f-]{1,64}\n")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """What a command gave; `overflowed` if the guest had no room for all of its output."""
 
     exit_status: int
@@ -53,15 +53,13 @@ class Answer:
     overflowed: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     """The guest did not run the command: ``session``, ``spool`` or ``broken``."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Restarted:
+class Restarted(msgspec.Struct, frozen=True):
     """The guest's server has restarted; earlier requests may be lost."""
 
 

@@ -11,6 +11,8 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
+import msgspec
+
 from pytest_nixos.errors import MachineError
 from pytest_nixos.local.namespace import in_network_of, link_argv
 from pytest_nixos.local.process import Runner
@@ -37,7 +39,7 @@ def container_cards(host: HostConfig) -> HostConfig:
     own = next((card for card in host.cards if card.name == GUEST_INTERFACE), None)
     hardware = host.cards[0].hardware if host.cards else "52:54:00:00:00:01"
     card = own or Card(name=GUEST_INTERFACE, hardware=hardware)
-    return dataclasses.replace(host, cards=(card,))
+    return msgspec.structs.replace(host, cards=(card,))
 
 
 class ContainerPorts:

@@ -4,7 +4,7 @@ took it.
 
 from __future__ import annotations
 
-import dataclasses
+import msgspec
 
 from pytest_nixos.errors import MachineError, SettingsError
 from pytest_nixos.local.timing import poll
@@ -28,7 +28,7 @@ def pct_card(host: HostConfig, pct: Pct) -> HostConfig:
     :raises SettingsError: if neither gives it an IPv4 address, by which members call each other.
     """
     (own,) = host.cards
-    card = dataclasses.replace(
+    card = msgspec.structs.replace(
         own,
         hardware=pct.hardware or own.hardware,
         addresses=own.addresses or pct.addresses,
@@ -38,7 +38,7 @@ def pct_card(host: HostConfig, pct: Pct) -> HostConfig:
             f"pct of {host.name}: neither --net0 nor the host gives {GUEST_INTERFACE} an IPv4 address",
             remedy="add ip=ADDRESS/LENGTH or ip=dhcp to --net0",
         )
-    return dataclasses.replace(host, cards=(card,))
+    return msgspec.structs.replace(host, cards=(card,))
 
 
 def check_address(machine: Machine, place: Place) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 __all__ = ["DeclaredArray", "arrays_of", "fewest_members", "undeclared_array"]
 
@@ -14,8 +15,7 @@ _DEVICE = re.compile(r"/dev/md(?:/(.+)|_?(\d+))|/dev/disk/by-id/md-(name|uuid)-(
 _FEWEST = {"raid0": 1, "raid1": 1, "raid4": 2, "raid5": 2, "raid6": 4, "raid10": 2, "linear": 1}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeclaredArray:
+class DeclaredArray(msgspec.Struct, frozen=True, kw_only=True):
     """One ``ARRAY`` line of mdadm.conf(5), or an array that only a path names.
 
     :param device: ``""`` where the line gives none.

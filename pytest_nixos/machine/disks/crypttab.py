@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 __all__ = ["CrypttabEntry", "crypttab_entries"]
 
 _NO_LUKS = frozenset({"plain", "swap", "tmp", "tcrypt", "bitlk"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CrypttabEntry:
+class CrypttabEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One device of crypttab(5).
 
     :param key_file: in the running system, ``""`` where systemd asks for a passphrase.

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+
+import msgspec
 
 from pytest_nixos.errors import MachineError
 from pytest_nixos.local.process import Runner
@@ -27,8 +28,7 @@ _MIB = 1 << 20
 _WRITTEN_SHARE = 0.1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OwnDisks:
+class OwnDisks(msgspec.Struct, frozen=True, kw_only=True):
     """The disks that a host declares, in a directory of its machine.
 
     :param first: image of the first disk, which the run script gives to QEMU itself.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from string import ascii_lowercase
+
+import msgspec
 
 from pytest_nixos.errors import MachineError
 from pytest_nixos.machine.disks.volumes import Disk, Partition, Volume
@@ -18,8 +19,7 @@ _PLAIN = re.compile(r"/dev/(vda|sd[a-z]|nvme\d+n1)(?:p?(\d+))?")
 _FIRST_DISK = "vda"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Place(msgspec.Struct, frozen=True, kw_only=True):
     """A partition that the host itself gives a place.
 
     :param disk: by the kernel's name.

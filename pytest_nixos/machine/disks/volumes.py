@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from pytest_nixos.nix.declared import FileSystem
 
@@ -16,8 +17,7 @@ _SIZE_MIB = 2048
 _OVERHEAD_MIB = 64  # of LUKS headers and LVM's metadata
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Volume:
+class Volume(msgspec.Struct, frozen=True, kw_only=True):
     """What a device holds.
 
     :param kind: ``ext4``, ``vfat``, ``swap``, ... ; ``luks``, ``lvm``; ``member`` of an array of
@@ -37,7 +37,7 @@ class Volume:
     uuid: str = ""
     name: str = ""
     subvolumes: tuple[str, ...] = ()
-    inside: Mapping[str, Volume] = field(default_factory=dict)
+    inside: Mapping[str, Volume] = msgspec.field(default_factory=dict)
     room_mib: int = 0
     pcrs: str = ""
 
@@ -51,8 +51,7 @@ class Volume:
         return _SIZES_MIB.get(self.kind, _SIZE_MIB)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Partition:
+class Partition(msgspec.Struct, frozen=True, kw_only=True):
     """A partition of a disk with a GPT.
 
     :param number: from 1.
@@ -66,8 +65,7 @@ class Partition:
     guid: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Disk:
+class Disk(msgspec.Struct, frozen=True, kw_only=True):
     """A disk by the kernel's name (``vda``, ``sda``, ``nvme0n1``).
 
     :param whole: what it holds where it has no partitions.
@@ -104,8 +102,7 @@ class Disk:
             yield self.partition_device(partition.number), partition.volume
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Array:
+class Array(msgspec.Struct, frozen=True, kw_only=True):
     """An array of mdraid.
 
     :param device: by which the host names it (``/dev/md0``, ``/dev/md/root``).
@@ -130,8 +127,7 @@ class Array:
         return self.device if self.device.startswith("/dev/md") else f"/dev/md/{short}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
+class Layout(msgspec.Struct, frozen=True, kw_only=True):
     """All disks of a host.
 
     :param arrays: made of members on `disks`.

@@ -10,10 +10,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+import msgspec
+from msgspec.structs import replace
 
 from pytest_nixos.errors import CommandTimeout, NixosError
 from pytest_nixos.local.run_directory import run_directory
@@ -32,8 +34,7 @@ SOCKET = "door.sock"
 _VISITORS_AT_ONCE = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Card:
+class Card(msgspec.Struct, frozen=True, kw_only=True):
     """What the door's directory tells of the machine.
 
     :param name: what people call it by.
@@ -79,7 +80,7 @@ class Card:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        return asdict(self)
+        return msgspec.structs.asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:

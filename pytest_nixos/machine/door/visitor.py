@@ -7,9 +7,10 @@ import json
 import math
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from pytest_nixos.errors import CommandTimeout, SettingsError, TransportError
 from pytest_nixos.local.run_directory import living_directories
@@ -25,8 +26,7 @@ _CONNECT_S = 10.0
 _WAY_S = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class OpenDoor:
+class OpenDoor(msgspec.Struct, frozen=True):
     """The door of a running machine of another process; a
     :class:`~pytest_nixos.machine.command.Transport` to its guest.
 

@@ -14,12 +14,12 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from pytest_nixos.errors import NixosError
 from pytest_nixos.local.dirs import cache_directory, make_private

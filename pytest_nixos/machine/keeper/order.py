@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import pickle
 import sys
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
 
 from pytest_nixos.local.dirs import cache_directory, make_private
 from pytest_nixos.machine.base import Machine, MachineSpec
@@ -20,8 +22,7 @@ _MODULE = "pytest_nixos.machine.keeper"
 _OF_THE_RUN = ("PYTEST_CURRENT_TEST", "PYTEST_VERSION", "PYTEST_XDIST_WORKER")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SpareOrder:
+class SpareOrder(msgspec.Struct, frozen=True, kw_only=True):
     """One spare.
 
     :param spec: of the machine; its directory and its secrets' file are those of another one.

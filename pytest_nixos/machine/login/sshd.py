@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Self
+
+import msgspec
 
 __all__ = ["DECLARED_KEYS", "FIND_SSHD", "InForce"]
 
@@ -42,8 +43,7 @@ ask() { "$program" -T -f "$config" "${options[@]}" -C "user=$1,host=${3:-localho
 _DEFAULT_FILES = ".ssh/authorized_keys .ssh/authorized_keys2"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InForce:
+class InForce(msgspec.Struct, frozen=True, kw_only=True):
     """What sshd has in force for one user from one address.
 
     :param key_files: files whose keys it accepts for them, absolute.

@@ -10,8 +10,10 @@ from __future__ import annotations
 import enum
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
+
+import msgspec
+from msgspec.structs import replace
 
 __all__ = [
     "BROADCAST",
@@ -61,8 +63,7 @@ class TcpFlag(enum.IntFlag):
     ACK = 0x10
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArpMessage:
+class ArpMessage(msgspec.Struct, frozen=True, kw_only=True):
     """A question for an address or the answer to one; addresses of the sender and of the one
     meant.
     """
@@ -74,8 +75,7 @@ class ArpMessage:
     target: IPv4Address
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NeighbourQuestion:
+class NeighbourQuestion(msgspec.Struct, frozen=True, kw_only=True):
     """IPv6's question for the address of a network card."""
 
     sender_mac: bytes
@@ -83,8 +83,7 @@ class NeighbourQuestion:
     target: IPv6Address
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Segment:
+class Segment(msgspec.Struct, frozen=True, kw_only=True):
     """A TCP segment without options."""
 
     source: Address
@@ -97,8 +96,7 @@ class Segment:
     payload: bytes = b""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UdpDatagram:
+class UdpDatagram(msgspec.Struct, frozen=True, kw_only=True):
     """A UDP datagram."""
 
     source: Address
@@ -108,8 +106,7 @@ class UdpDatagram:
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Echo:
+class Echo(msgspec.Struct, frozen=True, kw_only=True):
     """An ICMP echo, asked or answered."""
 
     source: Address
@@ -119,8 +116,7 @@ class Echo:
     number: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unreachable:
+class Unreachable(msgspec.Struct, frozen=True, kw_only=True):
     """An ICMP message that says that a datagram we sent did not arrive.
 
     :param code: as the family has it; see :attr:`nobody_listens`.

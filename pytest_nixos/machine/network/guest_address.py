@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface
+
+import msgspec
 
 from pytest_nixos.errors import MachineError
 from pytest_nixos.local.timing import Deadline, poll
@@ -24,8 +25,7 @@ _LINK_LINE = re.compile(
 _INNER = ("docker", "podman", "cni", "veth", "virbr", "lxc", "wg", "tun", "tap", "zt", "tailscale")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OuterAddresses:
+class OuterAddresses(msgspec.Struct, frozen=True, kw_only=True):
     """The guest's end of a network that it shares with us.
 
     :param v6: the widest in scope, ``None`` where it has none that can be used.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, IPv6Interface
+
+import msgspec
 
 from pytest_nixos.errors import TransportError
 from pytest_nixos.local.timing import Deadline
@@ -29,8 +30,7 @@ _STRANGER_SUFFIX = 0x6E78_7361
 _FENCE_AGAIN_S = 2.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ends:
+class Ends(msgspec.Struct, frozen=True, kw_only=True):
     """The addresses that packets of one family go between.
 
     :param own: ours.

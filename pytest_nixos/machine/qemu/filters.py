@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from pytest_nixos.errors import MachineError
 from pytest_nixos.local.timing import Deadline
@@ -23,8 +24,7 @@ _FIRST = "vda"
 _TEMPORARY = re.compile(r'^json:.*"filename": "[^"]*/vl\.\w{6}"')
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GuestDisk:
+class GuestDisk(msgspec.Struct, frozen=True, kw_only=True):
     """A disk that a VM can write.
 
     :param name: by which its guest first knew it (``vda``, ``sda``), else QEMU's.

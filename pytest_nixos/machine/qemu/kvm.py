@@ -15,8 +15,9 @@ import json
 import os
 import platform
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from pytest_nixos.errors import ToolMissingError
 from pytest_nixos.local.dirs import cache_directory, is_private, make_private
@@ -36,8 +37,7 @@ _LIMIT_S = 0.9
 _MOST_REASON = 300
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KvmVerdict:
+class KvmVerdict(msgspec.Struct, frozen=True, kw_only=True):
     """Whether KVM can be used, and why not (or how that was found out)."""
 
     usable: bool

@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
+
+import msgspec
 
 from pytest_nixos.errors import MachineError
 from pytest_nixos.local.timing import Deadline
@@ -20,8 +21,7 @@ _SAMPLE_S = 0.4
 _IDLE_SHARE = 0.3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QemuCommand:
+class QemuCommand(msgspec.Struct, frozen=True, kw_only=True):
     """How a QEMU was really started, whatever scripts and wrappers led to it."""
 
     argv: tuple[str, ...]

@@ -11,9 +11,10 @@ import os
 import random
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+import msgspec
 
 from pytest_nixos.errors import MachineError
 from pytest_nixos.machine.capabilities import LostWrites
@@ -29,8 +30,7 @@ _ALL_FLAGS = 31
 _SECTOR = 512
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Write:
+class _Write(msgspec.Struct, frozen=True, kw_only=True):
     """One entry.
 
     :param offset, size: on the disk, in bytes.

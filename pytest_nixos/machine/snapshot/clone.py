@@ -11,9 +11,10 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+
+import msgspec
 
 from pytest_nixos.machine.snapshot.record import RUN
 
@@ -42,8 +43,7 @@ class DiskKind(enum.Enum):
     SHARED = "shared"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Disk:
+class Disk(msgspec.Struct, frozen=True, kw_only=True):
     """A disk image that the snapshot holds.
 
     :param name: path below the machine's directory, and below the snapshot's.
@@ -53,8 +53,7 @@ class Disk:
     kind: DiskKind
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Clone:
+class Clone(msgspec.Struct, frozen=True, kw_only=True):
     """How to start a clone.
 
     :param argv: QEMU's command line.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Self
+
+import msgspec
 
 __all__ = ["DEFAULT_CACHE_DAYS", "DEFAULT_CACHE_GIB", "CacheLimits"]
 
@@ -14,8 +15,7 @@ _DAY_S = 86400.0
 _GIB = 1 << 30
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CacheLimits:
+class CacheLimits(msgspec.Struct, frozen=True, kw_only=True):
     """What all snapshots together may take.
 
     :param most_bytes: room on disk; those used least recently go first.

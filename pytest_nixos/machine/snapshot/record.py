@@ -11,9 +11,10 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
+
+import msgspec
 
 from pytest_nixos.errors import MachineError
 from pytest_nixos.machine.console import ConsoleLine
@@ -42,8 +43,7 @@ class SnapshotDamaged(MachineError):
     """A snapshot cannot be used: it is not whole, not ours, or QEMU does not load it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GuestAtRest:
+class GuestAtRest(msgspec.Struct, frozen=True, kw_only=True):
     """What the guest said just before it was saved.
 
     :param failed_units: names of the units that had failed.
@@ -52,11 +52,10 @@ class GuestAtRest:
     """
 
     failed_units: tuple[str, ...] = ()
-    timers: Mapping[str, float] = field(default_factory=dict)
+    timers: Mapping[str, float] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SnapshotRecord:
+class SnapshotRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What is known about a snapshot beside the files that QEMU reads.
 
     :param parts: what the key was made of.
@@ -126,8 +125,7 @@ class SnapshotRecord:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """A snapshot on disk; none of its files is ever written to."""
 
     directory: Path

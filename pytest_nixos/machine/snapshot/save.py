@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+import msgspec
 
 from pytest_nixos.errors import MachineError
 from pytest_nixos.local.sparse_file import move_sparse
@@ -52,8 +53,7 @@ class Savable(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SnapshotSaving:
+class SnapshotSaving(msgspec.Struct, frozen=True, kw_only=True):
     """One machine about to be saved.
 
     :param draft: directory of the snapshot to be; the guest's memory lies in it already.

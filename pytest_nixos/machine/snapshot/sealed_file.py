@@ -13,9 +13,10 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
+
+import msgspec
 
 from pytest_nixos.local.sparse_file import data_extents
 
@@ -24,8 +25,7 @@ __all__ = ["SealedFile"]
 _BLOCK = 1 << 16
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SealedFile:
+class SealedFile(msgspec.Struct, frozen=True, kw_only=True):
     """What a file was when it was sealed.
 
     :param name: path below the snapshot's directory.

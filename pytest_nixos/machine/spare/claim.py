@@ -7,8 +7,9 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from pytest_nixos.errors import NixosError
 from pytest_nixos.machine.console import Console
@@ -25,8 +26,7 @@ _END_S = 10.0
 _LOOK_S = 0.02
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claimed:
+class Claimed(msgspec.Struct, frozen=True, kw_only=True):
     """A paused machine that is this process's to go on with, and nobody else's.
 
     :param keeper: connection to the process that owns it; its end ends the machine.

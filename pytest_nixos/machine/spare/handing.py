@@ -7,7 +7,6 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -22,8 +21,7 @@ _MOST = 16
 _LONGEST = 16 << 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HandedPort:
+class HandedPort(msgspec.Struct, frozen=True, kw_only=True):
     """One port of the root command channel; its descriptor goes beside.
 
     :param session: that both ends have agreed on, ``None`` for none.
@@ -35,8 +33,7 @@ class HandedPort:
     serial: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Handed:
+class Handed(msgspec.Struct, frozen=True, kw_only=True):
     """A paused machine.
 
     :param run_dir: its directory, which stays the keeper's.

@@ -6,8 +6,10 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
 
 from pytest_nixos.errors import MachineError, NixosError
 from pytest_nixos.local.memory import HostMemoryError, check_memory
@@ -64,20 +66,18 @@ _KERNEL_PREFIX = "NIXPKGS_QEMU_KERNEL_"
 _CPU_FACTS = ("model name", "flags", "Features", "CPU part")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SnapshotOptions:
+class SnapshotOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How snapshots are used.
 
     :param not_before_s: snapshots older than this are replaced; seconds since 1970.
     """
 
     store: SnapshotStore
-    limits: CacheLimits = field(default_factory=CacheLimits)
+    limits: CacheLimits = msgspec.field(default_factory=CacheLimits)
     not_before_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VmOptions:
+class VmOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How VMs are run.
 
     :param acceleration: ``AUTO`` uses KVM where it truly works.
@@ -104,8 +104,7 @@ class VmOptions:
     takes_spares: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VmLauncher:
+class VmLauncher(msgspec.Struct, frozen=True, kw_only=True):
     """Starts one machine.
 
     :param acceleration: decided already, not ``AUTO``.

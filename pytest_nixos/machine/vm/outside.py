@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Self
+
+import msgspec
 
 from pytest_nixos.errors import MachineError, TransportError
 from pytest_nixos.local.timing import Deadline
@@ -23,8 +24,7 @@ __all__ = ["VmOutside"]
 _MEETING_S = 15.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VmOutside:
+class VmOutside(msgspec.Struct, frozen=True, kw_only=True):
     """The networks of one start of a VM.
 
     :param name: of the host.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from pytest_nixos.local.pace import Pace
 from pytest_nixos.local.sandbox import Sandbox
@@ -17,8 +18,7 @@ from pytest_nixos.machine.vm.storage import ImageTool
 __all__ = ["VmPlan"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VmPlan:
+class VmPlan(msgspec.Struct, frozen=True, kw_only=True):
     """How one VM is started.
 
     :param name: name of the host.
@@ -48,8 +48,8 @@ class VmPlan:
     networks: tuple[str, ...]
     images: ImageTool
     boots_from: BootsFrom = BootsFrom.SCRIPT
-    limits: SettleLimits = field(default_factory=SettleLimits)
-    pace: Pace = field(default_factory=Pace)
+    limits: SettleLimits = msgspec.field(default_factory=SettleLimits)
+    pace: Pace = msgspec.field(default_factory=Pace)
     added_kernel_params: tuple[str, ...] = ()
     store_image: bool = False
     sandbox: Sandbox | None = None

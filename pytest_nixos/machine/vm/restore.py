@@ -10,9 +10,10 @@ import contextlib
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+
+import msgspec
 
 from pytest_nixos.errors import BootError, MachineError
 from pytest_nixos.local.memory import HostMemoryError
@@ -71,8 +72,7 @@ class Launcher(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WarmStart:
+class WarmStart(msgspec.Struct, frozen=True, kw_only=True):
     """One machine on its way up.
 
     :param parts: all that shapes it.
@@ -93,7 +93,7 @@ class WarmStart:
     memory_mib: int
     not_before_s: float
     tell: Tell
-    rights: Mapping[str, str] = field(default_factory=dict)
+    rights: Mapping[str, str] = msgspec.field(default_factory=dict)
     check_place: Callable[[], None] = lambda: None
 
     @property

@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
 from pytest_nixos.errors import MachineError, NixosError
 from pytest_nixos.local.process import Runner
 from pytest_nixos.local.timing import Deadline
@@ -56,8 +58,7 @@ _UNSAVABLE = re.compile(
 _SERIAL = {"x86_64": "ttyS0", "i686": "ttyS0", "aarch64": "ttyAMA0", "armv7l": "ttyAMA0"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class QemuVersion:
+class QemuVersion(msgspec.Struct, frozen=True, kw_only=True, order=True):
     """Version of a QEMU program."""
 
     major: int

@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from pytest_nixos.errors import NixosError, TransportError
 from pytest_nixos.local.timing import Deadline
@@ -38,8 +39,7 @@ _ASKS = "assphrase"
 _MOST_WORDS = 4096
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageOneSsh:
+class StageOneSsh(msgspec.Struct, frozen=True, kw_only=True):
     """The sshd of a host's stage 1, and the keys of one run for it.
 
     :param address: of stage 1, ``None`` for what its network gives it.

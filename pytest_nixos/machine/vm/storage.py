@@ -8,8 +8,9 @@ import os
 import re
 import signal
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from pytest_nixos.errors import MachineError
 from pytest_nixos.local.process import Runner
@@ -36,8 +37,7 @@ _STORE = "nix-store"
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageTool:
+class ImageTool(msgspec.Struct, frozen=True, kw_only=True):
     """A qemu-img and where it runs.
 
     :param program: ``""`` where there is none.

@@ -20,8 +20,9 @@ import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from pytest_nixos.errors import MachineError, NixosError
 from pytest_nixos.local.dirs import cache_directory, make_private
@@ -56,8 +57,7 @@ _PACK = """set -o pipefail
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageBlock:
+class ImageBlock(msgspec.Struct, frozen=True, kw_only=True):
     """The part of a run script that makes the image of the store.
 
     :param text: as it stands in the script.

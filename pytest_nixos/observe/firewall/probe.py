@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
 
@@ -70,8 +71,7 @@ class Tool(enum.Enum):
     ANSWERED = "answered"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FirewallState:
+class FirewallState(msgspec.Struct, frozen=True, kw_only=True):
     """The guest's packet filter.
 
     :param tools: ``nft``, ``iptables``, ``ip6tables`` to whether they could be asked.

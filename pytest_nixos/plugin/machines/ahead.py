@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Self
 
+import msgspec
+
 from pytest_nixos.errors import NixosError
 from pytest_nixos.machine.base import Machine
 from pytest_nixos.observe.store import Observations
@@ -33,8 +35,7 @@ class _Visit:
     error: BaseException | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Looked:
+class Looked(msgspec.Struct, frozen=True):
     """A live host that has been looked at.
 
     :param launch: decides what is kept of it.

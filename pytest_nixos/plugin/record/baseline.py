@@ -77,15 +77,14 @@ class Baseline:
     def facts(self, findings: Iterable[Finding]) -> dict[str, Any]:
         """Return what reports tell of it: controls and hosts by group."""
         found = self.comparison(findings)
-        groups = dataclasses.fields(found)
         return {
             "path": str(self._report.path),
             "started_at": self._report.started_at,
             **{
-                group.name: [
+                group: [
                     {"host": change.of.host, "control": change.of.control, "why": change.why}
-                    for change in getattr(found, group.name)
+                    for change in getattr(found, group)
                 ]
-                for group in groups
+                for group in found.__struct_fields__
             },
         }

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Sequence
 from datetime import date
 
+import msgspec
 import pytest
 
 from pytest_nixos.errors import NixosError
@@ -102,7 +102,7 @@ def make_finding(
         observed=evidence.observed,
         attachments=dict(evidence.attachments),
         references=control.references,
-        journal=tuple(dataclasses.asdict(entry) for entry in journal),
+        journal=tuple(msgspec.structs.asdict(entry) for entry in journal),
         node_id=report.nodeid,
         duration_s=report.duration,
         rests_on=tuple(rests_on),

@@ -4,11 +4,11 @@ summary.
 
 from __future__ import annotations
 
-import dataclasses
 import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from pytest_nixos.errors import SettingsError
@@ -106,7 +106,7 @@ class Recorder:
         add_places(self._config, findings)
         facts = self._record.facts(nixos)
         if self._baseline is not None:
-            facts = dataclasses.replace(facts, baseline=self._baseline.facts(findings))
+            facts = msgspec.structs.replace(facts, baseline=self._baseline.facts(findings))
         self._reports.write(findings, facts)
         # A run that was refused has seen no host, and leaves the directory to the next one.
         refused = session.exitstatus == pytest.ExitCode.USAGE_ERROR

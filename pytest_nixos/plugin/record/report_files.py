@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import stat
 import tempfile
@@ -11,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
+import msgspec
 import pytest
 
 from pytest_nixos.errors import SettingsError
@@ -132,7 +132,7 @@ def _parts(
         yield (
             _of_host(target, host),
             [finding for finding in findings if finding.host == host],
-            dataclasses.replace(facts, hosts={host: of_host}),
+            msgspec.structs.replace(facts, hosts={host: of_host}),
         )
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import ClassVar, Protocol, Self
 
+import msgspec
+
 from pytest_nixos.errors import NixosError, SettingsError
 from pytest_nixos.local.process import Completed, ProcessTimeout, Runner, SubprocessRunner
 from pytest_nixos.local.timing import Deadline
@@ -24,8 +26,7 @@ _PUBLIC = re.compile(rb"(?:ssh|ecdsa|sk-ssh|sk-ecdsa)-[\w@.-]+ ")
 _MINISIGN = re.compile(rb"untrusted comment: [^\n]*\nRW[A-Za-z0-9+/]")
 
 
-@dataclass(frozen=True, slots=True)
-class Signer:
+class Signer(msgspec.Struct, frozen=True):
     """Signs files with the key that was given.
 
     :param key: how that kind of key signs.

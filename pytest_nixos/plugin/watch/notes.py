@@ -38,7 +38,7 @@ class HostPrint:
         """Take the digests of an evaluated host."""
         return cls(
             options={path: _digest(declared) for path, declared in host.options.items()},
-            rest=_digest(dataclasses.replace(host, options={}, where={})),
+            rest=_digest(msgspec.structs.replace(host, options={}, where={})),
         )
 
     def changed_options(self, before: HostPrint) -> set[str]:

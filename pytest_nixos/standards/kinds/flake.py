@@ -7,9 +7,10 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+
+import msgspec
 
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.standards.flake_files import FlakeFiles, SourceHits, StoreScan
@@ -24,8 +25,7 @@ __all__ = ["KINDS"]
 Json = Any
 
 
-@dataclass(frozen=True, slots=True)
-class LockFact:
+class LockFact(msgspec.Struct, frozen=True):
     """One fact of ``flake.lock``; `read` gets its ``nodes``, the name of the root node, and the
     date.
     """
@@ -34,8 +34,7 @@ class LockFact:
     read: Callable[[FlakeFiles, dt.date], Sight]
 
 
-@dataclass(frozen=True, slots=True)
-class SourceFact:
+class SourceFact(msgspec.Struct, frozen=True):
     """One fact of the source: what `find` yields for a file's name and text.
 
     :param of_flakes: only a flake promises it.
@@ -46,8 +45,7 @@ class SourceFact:
     of_flakes: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class StoreFact:
+class StoreFact(msgspec.Struct, frozen=True):
     """One fact of the closure: the hits of one class."""
 
     about: str

@@ -5,8 +5,9 @@ control's value is found.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.observe.base import Probe
@@ -19,8 +20,7 @@ Json = Any
 Parameters = Mapping[str, Json]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parameter:
+class Parameter(msgspec.Struct, frozen=True, kw_only=True):
     """One parameter of a kind.
 
     :param type: ``text``, ``number``, ``flag`` or ``texts`` (a list).
@@ -40,8 +40,7 @@ class Parameter:
         return None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
+class Kind(msgspec.Struct, frozen=True, kw_only=True):
     """A kind of observation.
 
     :param name: as a catalogue entry says it, ``observed = { kind = NAME, ... }``.
@@ -62,7 +61,7 @@ class Kind:
     reads: str
     probe: Callable[[Sequence[Parameters], HostConfig], Probe[Any]] | None
     find: Callable[[Any, Parameters, HostConfig], Sight]
-    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    parameters: Mapping[str, Parameter] = msgspec.field(default_factory=dict)
     one_of: tuple[str, ...] = ()
     options: Callable[[Parameters], tuple[str, ...]] = lambda _: ()
     unready: Callable[[Any, Parameters, HostConfig], bool] = lambda _, __, ___: False

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from pytest_nixos.backend_name import EVERYWHERE, BackendName
@@ -164,7 +165,7 @@ def host_of(view: Mapping[str, Json], paths: Sequence[str], release: str) -> Hos
         if a["state"] == "present"
     }
     sysctls = options.get("boot.kernel.sysctl") or {}
-    return replace(
+    return msgspec.structs.replace(
         host_config(options=options),
         release=release,
         sysctls={k: str(v) for k, v in sysctls.items()},

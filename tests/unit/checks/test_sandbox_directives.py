@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from checks.sandboxing.directives import declared_sandboxes, hardened_by_the_host
 from tests.unit.standards.samples import host_config, sample_unit

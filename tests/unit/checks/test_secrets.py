@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from checks.secrets.leaks import searched
@@ -34,23 +35,25 @@ FILE = SecretFile(
 
 def test_what_is_as_declared_has_no_difference() -> None:
     assert differences(TOKEN, FILE) == {}
-    assert differences(replace(TOKEN, owner="999", mode="440"), FILE) == {}
+    assert differences(msgspec.structs.replace(TOKEN, owner="999", mode="440"), FILE) == {}
     assert generation_of(FILE) == 3
     assert generation_of(replace(FILE, real_path="/var/lib/token")) is None
 
 
 def test_owner_group_and_mode_are_told_apart() -> None:
-    assert differences(replace(TOKEN, mode="0400"), FILE) == {"mode": ("0400", "0440")}
-    assert differences(replace(TOKEN, owner="", group="keys"), FILE) == {
+    assert differences(msgspec.structs.replace(TOKEN, mode="0400"), FILE) == {
+        "mode": ("0400", "0440")
+    }
+    assert differences(msgspec.structs.replace(TOKEN, owner="", group="keys"), FILE) == {
         "owner": ("0", "app"),
         "group": ("keys", "app"),
     }
     # chmod takes more than numbers; what is not understood is not judged.
-    assert differences(replace(TOKEN, mode="u=r"), FILE) == {}
+    assert differences(msgspec.structs.replace(TOKEN, mode="u=r"), FILE) == {}
 
 
 def test_before_there_are_users_files_are_roots() -> None:
-    early = replace(TOKEN, owner="root", needed_for_users=True)
+    early = msgspec.structs.replace(TOKEN, owner="root", needed_for_users=True)
     assert differences(early, replace(FILE, users=("root", "0"), groups=("root", "0"))) == {}
     assert differences(early, FILE).keys() == {"owner", "group"}
 
@@ -62,7 +65,9 @@ def test_files_that_no_module_brings() -> None:
         LoadCredential=("t:/root/token", "cert:/var/lib/acme/x/key.pem"),
         SetCredentialEncrypted=("pw: abc",),
     )
-    idle = replace(sample_unit("idle.service", EnvironmentFile=("/etc/idle",)), wanted_by=())
+    idle = msgspec.structs.replace(
+        sample_unit("idle.service", EnvironmentFile=("/etc/idle",)), wanted_by=()
+    )
     uses = (
         SecretUse(option="users.users.a.hashedPasswordFile", path="/pw", kind="password-hash"),
         SecretUse(option="services.openssh.hostKeys", path="/etc/ssh/key", kind="ssh-key"),

@@ -4,10 +4,10 @@ bearable.
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pytest_nixos.local.pace import Pace, Pacer, Pressure, PressureMark, measure_pace
@@ -92,7 +92,7 @@ def mark(root: Path, *, at_s: float, waited_us: int | None, steal: int, idle: in
         (root / "pressure/cpu").write_text(
             f"some avg10=98.82 avg60=98.38 avg300=92.86 total={waited_us}\nfull avg10=0.00 total=0\n"
         )
-    return dataclasses.replace(PressureMark.now(root), at_s=at_s)
+    return msgspec.structs.replace(PressureMark.now(root), at_s=at_s)
 
 
 def test_shares_of_a_span(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_kernel_that_does_not_tell(tmp_path: Path) -> None:
     before = mark(tmp_path, at_s=1, waited_us=None, steal=0, idle=0)
     assert before.until(before).waited is None
     nothing = PressureMark.now(tmp_path / "absent")
-    assert nothing.until(nothing) == dataclasses.replace(
+    assert nothing.until(nothing) == msgspec.structs.replace(
         nothing.until(nothing), waited=None, stolen=None
     )
     assert nothing.until(nothing).words == ""

@@ -1,9 +1,9 @@
-import dataclasses
 import subprocess
 import time
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from pytest_nixos.errors import CommandTimeout, TransportError
@@ -135,7 +135,7 @@ def test_a_bash_of_the_attackers_own_gives_an_error_and_no_result(numbers: str) 
         def run(self, command: str, *, deadline: Deadline, stdin: bytes = b"") -> CommandResult:
             done = super().run(command, deadline=deadline)
             out, _, _ = done.stdout.rpartition(b" 0 ")
-            return dataclasses.replace(done, stdout=out + b" " + numbers.encode() + b"\n")
+            return msgspec.structs.replace(done, stdout=out + b" " + numbers.encode() + b"\n")
 
     with pytest.raises(TransportError, match="0 of 1 commands"):
         run_many(Liar(), ["true"], deadline=Deadline.after(60))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from pytest_nixos.local.memory import HostMemoryError
 from pytest_nixos.machine.memory_needs import (

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from pytest_nixos.machine.missing import missing_in_machine
 from pytest_nixos.nix.declared import FileSystem, Unit
@@ -30,7 +29,7 @@ def host(*systems: FileSystem, units: tuple[Unit, ...] = (), **changes: object) 
         machine_file_systems={"/": fs("/", "/dev/vda"), "/nix/.ro-store": fs("x", "y", "9p")},
         machine_swap_devices=(),
     )
-    return replace(made, **changes)  # type: ignore[arg-type]
+    return replace(made, **changes)
 
 
 def test_a_data_disk_a_swap_file_and_the_service_that_wants_them() -> None:

@@ -1,11 +1,11 @@
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from pytest_nixos.errors import EvalError, FlakeError, NixosError
 from pytest_nixos.nix.argv import NixSettings

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from pytest_nixos.findings import Finding, Outcome, Severity
@@ -195,8 +195,8 @@ def test_screens_are_pictures_in_the_page_and_too_many_are_left_out() -> None:
     forged = {"when": "forged", "png": '"><script>'}
     large = [{"when": f"picture {n}", "png": "A" * (3 << 20)} for n in range(3)]
     facts = {"release": "24.05", "screens": [evil, forged]}
-    page = write_html((), dataclasses.replace(RUN, hosts={"web": facts}))
-    full = write_html((), dataclasses.replace(RUN, hosts={"web": {**facts, "screens": large}}))
+    page = write_html((), msgspec.structs.replace(RUN, hosts={"web": facts}))
+    full = write_html((), msgspec.structs.replace(RUN, hosts={"web": {**facts, "screens": large}}))
 
     assert 'src="data:image/png;base64,iVBORw0KGgo="' in page
     assert 'alt="the screen of web x&#34; onerror=&#34;alert(1)"' in page

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import msgspec
 from markdown_it import MarkdownIt
 
 from pytest_nixos.findings import Finding
@@ -44,11 +45,11 @@ def test_a_guests_text_is_no_command() -> None:
 
 def test_github_is_told_ten_of_a_kind_and_the_worst() -> None:
     many = [told(control=f"X-{n}") for n in range(30)]
-    assert write_github(many, dataclasses.replace(RUN, hosts={})).count("::error") == 10
+    assert write_github(many, msgspec.structs.replace(RUN, hosts={})).count("::error") == 10
 
 
 def test_what_stopped_a_host_is_on_the_page() -> None:
-    run = dataclasses.replace(RUN, incomplete=("a worker died",))
+    run = msgspec.structs.replace(RUN, incomplete=("a worker died",))
     assert "**db**: the machine did not boot" in write_markdown([], run)
     assert "**Not whole**: a worker died" in write_markdown([], run)
     assert "::error title=db::the machine did not boot" in write_github([], run)
@@ -56,7 +57,7 @@ def test_what_stopped_a_host_is_on_the_page() -> None:
 
 
 def test_no_host_is_no_empty_table() -> None:
-    run = dataclasses.replace(RUN, hosts={})
+    run = msgspec.structs.replace(RUN, hosts={})
     assert "No host was judged." in write_markdown([], run)
 
 

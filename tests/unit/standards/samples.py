@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from pytest_nixos.nix.declared import (
     Declared,
@@ -93,7 +94,7 @@ def host_config(**changes: Json) -> HostConfig:
         toplevel=TOPLEVEL,
         program="bin/run-sample-vm",
     )
-    return dataclasses.replace(base, **changes)
+    return msgspec.structs.replace(base, **changes)
 
 
 def sample_unit(name: str, **service: tuple[str, ...]) -> Unit:
@@ -364,7 +365,7 @@ def _path_states(p: Mapping[str, Json], value: Json) -> dict[str, tuple[FileStat
         return dict.fromkeys(patterns, ())
     if p["field"] == "state":
         known = {k: str(v) for k, v in value.items()} if isinstance(value, Mapping) else {}
-        return {n: (dataclasses.replace(_path(n), **known),) for n in patterns}
+        return {n: (msgspec.structs.replace(_path(n), **known),) for n in patterns}
     if p["field"] == "settings":
         text = "".join(f"{key} = {v}\n" for key, v in value.items() if v is not None)
     elif p["field"] == "match":
@@ -373,7 +374,7 @@ def _path_states(p: Mapping[str, Json], value: Json) -> dict[str, tuple[FileStat
         text = certificate(days_left=int(value))
     else:
         text = " ".join(value) if isinstance(value, list) else str(value)
-    return {n: (dataclasses.replace(_path(n), content=text),) for n in patterns}
+    return {n: (msgspec.structs.replace(_path(n), content=text),) for n in patterns}
 
 
 def _path(name: str) -> FileState:

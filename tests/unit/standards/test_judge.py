@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import msgspec
 import pytest
 
 from pytest_nixos.backend_name import BackendName
@@ -131,7 +132,7 @@ def test_an_option_that_the_release_lacks_is_not_applicable() -> None:
 def test_an_option_that_cannot_be_evaluated_fails() -> None:
     control = dataclasses.replace(SYSRQ, observed=None)
     unreadable = Declared(path="boot.kernel.sysctl", state="unreadable")
-    host = dataclasses.replace(host_config(), options={unreadable.path: unreadable})
+    host = msgspec.structs.replace(host_config(), options={unreadable.path: unreadable})
     verdict = judge(control, host, {}, BackendName.VM)
     assert verdict.outcome is Outcome.FAILED
     assert "cannot be evaluated" in verdict.reason

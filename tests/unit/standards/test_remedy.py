@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from pytest_nixos.findings import Severity
 from pytest_nixos.standards.applicability import outside_releases

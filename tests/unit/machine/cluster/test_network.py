@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from pytest_nixos.errors import FaultError, MachineError, TransportError
@@ -130,7 +131,10 @@ def test_a_dead_gateway_knows_its_own_addresses_and_strangers_are_told() -> None
 
 def test_the_prefix_is_the_one_that_the_others_declare() -> None:
     [first, second] = planned().places
-    own = replace(second, card=replace(second.card, addresses=("2001:db8:1::5/64", "fe80::1/64")))
+    own = replace(
+        second,
+        card=msgspec.structs.replace(second.card, addresses=("2001:db8:1::5/64", "fe80::1/64")),
+    )
     assert str(own_prefix(replace(planned(), places=(first, own)))) == "2001:db8:1::/64"
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from pytest_nixos.errors import SettingsError
 from pytest_nixos.machine.cluster.pct_member import pct_card

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from pytest_nixos.errors import MachineError
 from pytest_nixos.machine.cluster.plan import PlannedNetwork, addresses_by_host, plan_networks

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import struct
 import time
-from dataclasses import replace
 from ipaddress import IPv4Address
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 
 from pytest_nixos.errors import MachineError
 from pytest_nixos.machine.cluster.capture import Capture

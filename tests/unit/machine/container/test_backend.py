@@ -14,6 +14,7 @@ from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
+import msgspec
 import pytest
 
 from pytest_nixos.errors import BootError, MachineError, ToolMissingError
@@ -210,7 +211,7 @@ def test_a_tree_is_given_away_without_following_its_links(tmp_path: Path) -> Non
 
 
 def test_the_memory_that_is_declared_is_the_limit(tmp_path: Path) -> None:
-    asked = replace(spec(tmp_path), memory_mib=512)
+    asked = msgspec.structs.replace(spec(tmp_path), memory_mib=512)
     assert limits_of(asked).memory_bytes == 512 << 20
     half = limits_of(spec(tmp_path)).memory_bytes
     assert 0 < half < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

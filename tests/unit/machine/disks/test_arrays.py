@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from pytest_nixos.errors import MachineError
 from pytest_nixos.machine.disks.arrays import DeclaredArray, arrays_of, undeclared_array
@@ -18,7 +17,7 @@ from tests.unit.standards.samples import host_config
 def host(device: str, conf: str = "", *, enable: bool = True, **changes: object) -> HostConfig:
     root = FileSystem(mount_point="/", device=device, fs_type="ext4", options=())
     made = host_config(file_systems={"/": root}, swraid=SoftwareRaid(enable=enable, conf=conf))
-    return replace(made, **changes)  # type: ignore[arg-type]
+    return replace(made, **changes)
 
 
 def test_lines_of_mdadm_conf_go_on_where_a_line_begins_with_a_blank() -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from pytest_nixos.errors import MachineError
 from pytest_nixos.machine.disks.crypttab import crypttab_entries

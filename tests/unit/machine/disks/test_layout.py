@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from pytest_nixos.errors import MachineError
 from pytest_nixos.machine.disks.layout import layout_of
@@ -29,7 +29,7 @@ ROOT = fs("/", "/dev/disk/by-label/root")
 
 def host(*systems: FileSystem, **changes: object) -> HostConfig:
     made = host_config(file_systems={s.mount_point: s for s in systems})
-    return replace(made, **changes)  # type: ignore[arg-type]
+    return replace(made, **changes)
 
 
 def volumes(made: HostConfig) -> list[Volume]:

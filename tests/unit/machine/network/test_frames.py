@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 import struct
-from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
+from msgspec.structs import replace
 
 from pytest_nixos.machine.network.frames import (
     BROADCAST,
@@ -45,7 +45,7 @@ def syn(**changes: int) -> Segment:
         sequence=7,
         acknowledgement=0,
     )
-    return replace(made, **changes)  # type: ignore[arg-type]
+    return replace(made, **changes)
 
 
 def test_checksum_of_rfc_1071s_example() -> None:

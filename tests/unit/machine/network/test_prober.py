@@ -10,11 +10,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from pytest_nixos.errors import TransportError
 from pytest_nixos.local.timing import Deadline
@@ -125,7 +125,8 @@ class SmallGuest:
                 time.sleep(self.delay_s)
             # Neither an answer to somebody else nor one with a wrong number may count.
             yield tcp_segment(
-                (b"\2" * 6, MAC), replace(back, source_port=65_000, acknowledgement=3)
+                (b"\2" * 6, MAC),
+                replace(back, source_port=65_000, acknowledgement=3),
             )
             yield tcp_segment((b"\2" * 6, MAC), back)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import queue
 from collections.abc import Iterator
-from dataclasses import replace
 from ipaddress import IPv4Address
 
 import pytest
+from msgspec.structs import replace
 
 from pytest_nixos.errors import TransportError
 from pytest_nixos.local.timing import Deadline

@@ -6,10 +6,10 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from pytest_nixos.local.sparse_file import move_sparse
 from pytest_nixos.machine.console import ConsoleLine

@@ -9,11 +9,11 @@ import signal
 import socket
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 
 from pytest_nixos.errors import BootError, MachineError
 from pytest_nixos.local.leftovers import marked_processes
@@ -426,7 +426,8 @@ def test_without_qemu_img_it_boots_once_and_says_so(
     host.snapshot_refusal = ""
     with pytest.raises(BootError):
         backend.start(
-            replace(rig.spec(), host=cast("HostConfig", host)), deadline=Deadline.after(20)
+            replace(rig.spec(), host=cast("HostConfig", host)),
+            deadline=Deadline.after(20),
         )
     (said,) = [event.text for event in rig.events if event.kind is BootEventKind.SNAPSHOT]
     assert "booting without a snapshot: no qemu-img" in said

@@ -5,7 +5,6 @@ and no guest.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import sys
 import threading
@@ -14,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
+import msgspec
 import pytest
 
 from pytest_nixos.errors import BootError, MachineError
@@ -387,7 +387,7 @@ def test_no_spare_of_what_is_damaged_missing_or_to_be_made_anew(
 def test_rights_are_part_of_what_a_spare_has_to_be(rig: Rig) -> None:
     plain = rig._warm(0.0)
     keys = {
-        dataclasses.replace(plain, rights=rights).spare_key
+        msgspec.structs.replace(plain, rights=rights).spare_key
         for rights in ({"sandboxed": "True"}, {"sandboxed": "False"}, {"network": "True"})
     }
     assert len(keys) == 3

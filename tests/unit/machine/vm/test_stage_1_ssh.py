@@ -7,13 +7,13 @@ import contextlib
 import socket
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 from typing import cast
 
 import asyncssh
 import pytest
+from msgspec.structs import replace
 
 from pytest_nixos.errors import TransportError
 from pytest_nixos.local.timing import Deadline
@@ -32,7 +32,7 @@ LUKS = {"crypt": LuksDevice(name="crypt", device="/dev/vda1")}
 
 def host(**changes: object) -> HostConfig:
     made = host_config(own_disks=True, luks=LUKS, initrd_ssh=DECLARED)
-    return replace(made, **changes)  # type: ignore[arg-type]
+    return replace(made, **changes)
 
 
 def door(tmp_path: Path, **changes: object) -> StageOneSsh:

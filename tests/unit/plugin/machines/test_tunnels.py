@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from pytest_nixos.machine.cluster.owners import Owners, find_owners, member_addresses
 from pytest_nixos.machine.cluster.plan import plan_networks

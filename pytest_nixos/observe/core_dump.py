@@ -9,28 +9,34 @@ import msgspec
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.text import pairs
-from pytest_nixos.observe.unit_table import UnitQuery
 
 __all__ = ["CoreDumps", "core_dumps"]
 
-# The limits of what runs are the kernel's word; a unit's own LimitCORE has become one of them.
+# The limits of what runs are the kernel's word; a unit's own LimitCORE has become one of them. They
+# decide only where the kernel writes files itself.
 _READ = r"""
-[ -e /run/systemd/container ] || { title pattern; printf '%s\n' "$(</proc/sys/kernel/core_pattern)"; }
+pattern='|'
+[ -e /run/systemd/container ] || { title pattern; pattern=$(</proc/sys/kernel/core_pattern); printf '%s\n' "$pattern"; }
 title settings; systemd-analyze cat-config systemd/coredump.conf
 title limits
-id= pid=0 state=
-for line in "${pn_units[@]}" ''; do
-  case $line in
-    Id=*) id=${line#*=};; MainPID=*) pid=${line#*=};; SubState=*) state=${line#*=};;
-    '') if [[ $id == *.service && $state == running && $pid == [1-9]* ]]; then
-        mapfile -t limits < /proc/$pid/limits
-        for limit in "${limits[@]}"; do
-          [[ $limit == 'Max core file size'* ]] && printf '%s %s\n' "$id" "${limit#Max core file size}"
-        done
-      fi
-      id= pid=0 state=;;
-  esac
-done
+if [[ $pattern != '|'* ]]; then
+  running=()
+  while read -r name _; do [[ $name == *.service ]] && running+=("$name"); done < <(
+    systemctl list-units --type=service --state=running --plain --no-legend --no-pager --full)
+  id= pid=0
+  while IFS= read -r line; do
+    case $line in
+      Id=*) id=${line#*=};; MainPID=*) pid=${line#*=};;
+      '') if [[ $id == *.service && $pid == [1-9]* ]]; then
+          mapfile -t limits < /proc/$pid/limits
+          for limit in "${limits[@]}"; do
+            [[ $limit == 'Max core file size'* ]] && printf '%s %s\n' "$id" "${limit#Max core file size}"
+          done
+        fi
+        id= pid=0;;
+    esac
+  done < <(((${#running[@]})) && systemctl show --no-pager --property=Id,MainPID -- "${running[@]}"; echo)
+fi
 title complete
 true
 """
@@ -43,7 +49,8 @@ class CoreDumps(msgspec.Struct, frozen=True, kw_only=True):
 
     :param pattern: the kernel's core_pattern; ``None`` in a container, whose kernel is another's.
     :param storage: where systemd-coredump keeps them, by all its files together.
-    :param dumping: running services whose limit lets the kernel write a dump.
+    :param dumping: running services whose limit lets the kernel write a dump; empty where another program
+        gets them.
     """
 
     pattern: str | None
@@ -73,8 +80,7 @@ class CoreDumps(msgspec.Struct, frozen=True, kw_only=True):
 
 def core_dumps(*, name: str = "core-dumps") -> Probe[CoreDumps | None]:
     """Ask what becomes of core dumps; ``None`` where the answer is cut short."""
-    asked = UnitQuery(services=True, properties=("MainPID",))
-    return Probe(name=name, script=_READ, parse=_parse, units=asked)
+    return Probe(name=name, script=_READ, parse=_parse)
 
 
 def _parse(output: ProbeOutput) -> CoreDumps | None:

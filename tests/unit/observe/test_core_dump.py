@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
-from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from pytest_nixos.observe.base import collect
 from pytest_nixos.observe.core_dump import core_dumps
-from tests.unit.observe.here import here, parsed
+from tests.unit.observe.here import here, moved, parsed
 
 SYSTEMD = "|/nix/store/x-systemd/lib/systemd/systemd-coredump %P %u"
 LIMITS = "web.service                0                    unlimited            bytes\nold.service unlimited unlimited bytes\n"
@@ -40,10 +39,26 @@ def test_a_container_has_no_core_pattern_of_its_own() -> None:
     assert parsed(core_dumps(), "=settings\nStorage=none\n") is None
 
 
-def test_a_limit_is_told_of_its_own_unit() -> None:
+@pytest.mark.parametrize(("pattern", "limits"), [("core", ["first.service"]), (SYSTEMD, [])])
+def test_limits_are_told_of_their_own_unit_and_where_they_decide(
+    pattern: str, limits: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # systemctl prints the service's properties before the unit's.
-    show = "MainPID=1\nId=first.service\nSubState=running\n\nMainPID=0\nId=second.service\nSubState=exited\n\n"
-    table = f"mapfile -t pn_units <<< {shlex.quote(show)}\n"
-    probe = replace(core_dumps(), script=table + core_dumps().script, units=None)
-    (line,) = collect(here, [probe])[probe.name].sections["limits"]
-    assert line.startswith("first.service ")
+    show = r"MainPID=1\nId=first.service\n\nMainPID=0\nId=second.service\n"
+    program = tmp_path / "systemctl"
+    program.write_text(
+        f"""#!/bin/bash
+case $1 in
+  list-units) printf 'first.service loaded\\nsecond.service loaded\\n';;
+  show) [[ $* == *'-- first.service second.service' ]] && printf '{show}';;
+esac
+"""
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    (tmp_path / "pattern").write_text(f"{pattern}\n")
+    probe = moved(core_dumps(), "/proc/sys/kernel/core_pattern", str(tmp_path / "pattern"))
+    probe = moved(probe, "/run/systemd/container", str(tmp_path / "none"))
+    sections = collect(here, [probe])[probe.name].sections
+    assert "complete" in sections
+    assert [line.split()[0] for line in sections["limits"] if line] == limits

@@ -8,11 +8,9 @@ import pytest
 
 from pytest_nixos.observe import at_once as module
 from pytest_nixos.observe.base import Probe, collect
-from pytest_nixos.observe.core_dump import core_dumps
 from pytest_nixos.observe.process import process_facts
-from pytest_nixos.observe.search_path import search_paths
 from pytest_nixos.observe.store import Observations
-from pytest_nixos.observe.unit import shared_units
+from pytest_nixos.observe.unit import lively_services, shared_units
 from pytest_nixos.observe.unit_table import PRINT_UNITS, UnitQuery
 from tests.unit.observe.here import here
 from tests.unit.observe.test_base import Asked
@@ -64,7 +62,8 @@ def shows(log: Path) -> list[list[str]]:
 
 def test_many_probes_ask_once(systemd: Path) -> None:
     states = shared_units(["web", "db"], light=["there.timer"], properties=["User"])
-    asked = [*IDLE, states, search_paths(), core_dumps(), process_facts(["web"])]
+    told = shared_units(["web"], properties=["Environment"], name="told")
+    asked = [*IDLE, states, told, lively_services(["web"]), process_facts(["web"])]
     kept = Observations(Asked())
     kept.prefetch(asked)
     (show,) = shows(systemd)
@@ -76,7 +75,7 @@ def test_many_probes_ask_once(systemd: Path) -> None:
     assert found["db.service"].get("User") == "web" and found["db.service"].exists
     # What another probe asks for does not leave the guest.
     assert "hunter2" not in kept.output(states).text
-    assert kept.of(core_dumps()) is not None and kept.of(search_paths()) is not None
+    assert set(kept.of(lively_services(["web"]))) == {"web.service"}
 
 
 def test_what_does_not_exist_is_not_shown_and_told_as_such(systemd: Path) -> None:

@@ -345,7 +345,7 @@ def test_a_boot_that_a_data_control_began_is_an_error_not_a_violated_control(
 def test_what_ran_out_of_time_is_shown_with_how_busy_this_machine_was(field: Field) -> None:
     field.pytester.makepyfile(
         """
-        import dataclasses
+        import msgspec
         from pytest_nixos import CommandTimeout, TransportError
         from pytest_nixos.local import pace
 

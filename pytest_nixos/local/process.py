@@ -222,26 +222,28 @@ def start_on_terminal(
     :raises OSError: if the program cannot be run.
     """
     ours, its = os.openpty()
-    try:
-        mode = termios.tcgetattr(its)
-        mode[3] &= ~termios.ECHO
-        termios.tcsetattr(its, termios.TCSANOW, mode)
-        termios.tcsetwinsize(its, _ROWS_AND_COLUMNS)
-        process = subprocess.Popen(  # noqa: S603 - argv lists from pure functions, run as the user who called
-            list(argv),
-            stdin=its,
-            stdout=its,
-            stderr=its,
-            env=env,
-            cwd=cwd,
-            start_new_session=True,
-            preexec_fn=functools.partial(_own_terminal, os.getpid()),  # noqa: PLW1509 - system calls alone; nothing else can do them
-        )
-    except BaseException:
-        os.close(ours)
-        raise
-    finally:
-        os.close(its)
+    with contextlib.ExitStack() as undo:
+        undo.callback(os.close, ours)
+        try:
+            mode = termios.tcgetattr(its)
+            mode[3] &= ~termios.ECHO
+            termios.tcsetattr(its, termios.TCSANOW, mode)
+            termios.tcsetwinsize(its, _ROWS_AND_COLUMNS)
+            with signals_held():
+                process = subprocess.Popen(  # noqa: S603 - argv lists from pure functions, run as the user who called
+                    list(argv),
+                    stdin=its,
+                    stdout=its,
+                    stderr=its,
+                    env=env,
+                    cwd=cwd,
+                    start_new_session=True,
+                    preexec_fn=functools.partial(_own_terminal, os.getpid()),  # noqa: PLW1509 - system calls alone; nothing else can do them
+                )
+                undo.callback(_end, process)
+        finally:
+            os.close(its)
+        undo.pop_all()
     return process, ours
 
 

@@ -10,6 +10,7 @@ import msgspec
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.text import split_lines
+from pytest_nixos.observe.unit_table import UnitQuery
 from pytest_nixos.observe.writers import (
     READ_ACCOUNTS,
     STAT_PATHS,
@@ -21,60 +22,11 @@ from pytest_nixos.observe.writers import (
 
 __all__ = ["SearchPath", "search_paths"]
 
-# Of each service systemd tells more than 200 properties, the dearest answer of a whole look. A PATH comes
-# from `Environment=` alone, systemd.exec(5), and NixOS writes most of them as directories of the store:
-# only services that have another one, or one whose name an escape or a specifier (%) may hide, are asked for.
-# Where a file counts for more than one service, or nobody tells where files lie, all are asked for. A file
-# that systemd has not read again counts as it is.
-_LOOSE_UNITS = r"""
-loose_units() {
-  local line name found said; local -a folders=(); local -A named=()
-  units=()
-  said=$(timeout 20 busctl --system get-property org.freedesktop.systemd1 /org/freedesktop/systemd1 \
-    org.freedesktop.systemd1.Manager UnitPath)
-  [[ $said == 'as '*'"/'* && $said != *\\* ]] || { all_units; return; }
-  while IFS= read -r -d '"' name; do [[ $name == /* && -d $name ]] && folders+=("$name"); done <<< "$said"
-  ((${#folders[@]})) || { all_units; return; }
-  found=$(
-    LC_ALL=C grep -RHaE -D skip --include='*.service' --include='*.conf' \
-      --exclude-dir='*.wants' --exclude-dir='*.requires' --exclude-dir='*.upholds' \
-      "^[[:blank:]]*Environment[[:blank:]]*=(.*([\\]|%[^[:blank:]]*=)|(.*[\"'[:blank:]])?PATH=)" -- "${folders[@]}" |
-      LC_ALL=C grep -avE '^/[^:]*:Environment="PATH=(/nix/store/[^]:"\%[:blank:][]+:?)+"$'
-    printf '=%s' "${PIPESTATUS[*]}"
-  )
-  # Something cannot be read, or grep did not end by itself.
-  [[ ${found##*=} == [01]' '[01] ]] || { all_units; return; }
-  while IFS= read -r line; do
-    case ${line%%:*} in
-      '') continue;;
-      /*/service.d/*.conf) all_units; return;;
-      /*.service.d/*.conf) name=${line%%:*} name=${name%/*} name=${name##*/} name=${name%.d};;
-      /*.service) name=${line%%:*} name=${name##*/};;
-      /*.d/*.conf) continue;;
-      *) all_units; return;;
-    esac
-    [[ $name == *.service && $name != *[@-].service ]] || { all_units; return; }
-    [[ $name == *[!A-Za-z0-9:_.@-]* ]] && { all_units; return; }
-    named[$name]=1
-  done <<< "${found%=*}"
-  units=("${!named[@]}")
-}
-all_units() {
-  local first second
-  units=()
-  while read -r first second _; do
-    [[ $first == *.service ]] || first=$second
-    [[ $first == *.service ]] && units+=("$first")
-  done < <(systemctl list-units --type=service --plain --no-legend --no-pager --full || echo '*.service')
-}
-"""
-
 # What lies in the store is Nix's alone; units name hundreds of directories there, and each that is
 # looked at costs a program. What every login gets is asked once for somebody who does not exist: his name and home stand for
 # each user's. Nobody's own start files are run but root's.
 _READ = (
     READ_ACCOUNTS
-    + _LOOSE_UNITS
     + r"""
 declare -A wanted=()
 note() {  # note WHOSE PATH
@@ -103,20 +55,14 @@ fi
 while IFS= read -r -d '' word; do
   [[ $word == PATH=* ]] && note manager "${word#PATH=}"
 done < /proc/1/environ
-loose_units
-id= user= environment= state= job=
-while IFS= read -r line; do
+id= user= environment=
+for line in "${pn_units[@]}" ''; do
   case $line in
     Id=*) id=${line#*=};; User=*) user=${line#*=};; Environment=*) environment=${line#*=};;
-    ActiveState=*) state=${line#*=};; Job=*) job=${line#*=};;
-    '') [[ $id == *.service && ($state != inactive || $job) && " $environment" =~ [\ \"]PATH=([^\ \"]*) ]] &&
-        note "unit $id ${user:-root}" "${BASH_REMATCH[1]}"
-      id= user= environment= state= job=;;
+    '') [[ $id == *.service && " $environment" =~ [\ \"]PATH=([^\ \"]*) ]] && note "unit $id ${user:-root}" "${BASH_REMATCH[1]}"
+      id= user= environment=;;
   esac
-done < <(
-  ((${#units[@]})) &&
-    systemctl show --no-pager --property=Id,User,Environment,ActiveState,Job -- "${units[@]}"; echo
-)
+done
 paths=("${!wanted[@]}")
 """
     + STAT_PATHS
@@ -145,7 +91,8 @@ class SearchPath(msgspec.Struct, frozen=True, kw_only=True):
 
 def search_paths(*, name: str = "search-path") -> Probe[Sequence[SearchPath] | None]:
     """Ask for the search paths; ``None`` where the answer is cut short, or lacks root or ``/``."""
-    return Probe(name=name, script=_READ, parse=_parse)
+    asked = UnitQuery(services=True, properties=("User", "Environment"))
+    return Probe(name=name, script=_READ, parse=_parse, units=asked)
 
 
 def _parse(output: ProbeOutput) -> Sequence[SearchPath] | None:

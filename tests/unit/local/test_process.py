@@ -83,13 +83,28 @@ def test_a_child_whose_parent_died_before_it_could_ask_ends_itself() -> None:
     assert done.returncode == -signal.SIGKILL
 
 
-def test_an_interrupt_during_a_fork_is_not_lost() -> None:
-    """It came in a fork handler of Python's own, which only prints what is raised there."""
-    script = """
-import os, signal
+START_ON_PIPES = """
 from pytest_nixos.local.process import SubprocessRunner
 from pytest_nixos.local.timing import Deadline
 
+def start():
+    SubprocessRunner().run(["sleep", "60"], deadline=Deadline.after(20))
+"""
+START_ON_A_TERMINAL = """
+from pathlib import Path
+from pytest_nixos.local.process import start_on_terminal
+
+def start():
+    start_on_terminal(["sleep", "60"], env=dict(os.environ), cwd=Path("/"))
+"""
+
+
+@pytest.mark.parametrize("start", [START_ON_PIPES, START_ON_A_TERMINAL], ids=["pipes", "terminal"])
+def test_an_interrupt_during_a_fork_is_not_lost(start: str) -> None:
+    """It came in a fork handler of Python's own, which only prints what is raised there."""
+    script = f"""
+import os, signal
+{start}
 def handler():
     os.kill(os.getpid(), signal.SIGINT)
     for _ in range(1000):
@@ -97,7 +112,7 @@ def handler():
 
 os.register_at_fork(after_in_parent=handler)
 try:
-    SubprocessRunner().run(["sleep", "60"], deadline=Deadline.after(20))
+    start()
 except KeyboardInterrupt:
     print("interrupted")
 try:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-
-import pytest
+from collections.abc import Sequence
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.findings import Outcome
@@ -88,81 +85,3 @@ def test_without_root_or_the_top_nobody_knows_who_can_write() -> None:
     assert parsed(search_paths(), f"{who}{begun}{top}=complete\n") is not None
     assert parsed(search_paths(), f"=passwd\n\n=group\n{begun}{top}=complete\n") is None
     assert parsed(search_paths(), f"{who}{begun}\n=complete\n") is None
-
-
-STORE = '[Service]\nEnvironment="PATH=/nix/store/a-x/bin:/nix/store/b-y/sbin"\n'
-LOOSE = '[Service]\nEnvironment="PATH=/nix/store/a-x/bin:/home/alice/bin"\n'
-ALL = ["running.service", "tty@1.service"]
-
-
-@pytest.mark.parametrize(
-    ("files", "asked"),
-    [
-        ({"a.service": STORE, "b.service": '[Service]\nEnvironment="NIX_PATH=/x" "T=%%I"\n'}, []),
-        ({"a.service": STORE, "b.service": LOOSE}, ["b.service"]),
-        ({"a.service.d/x.conf": LOOSE}, ["a.service"]),
-        ({"a.service": "[Service]\nEnvironment = PATH=/home/alice/bin\n"}, ["a.service"]),
-        ({"a.service": "[Service]\nEnvironment='A=b' 'PATH=/home/alice'\n"}, ["a.service"]),
-        # Continued lines, escapes and specifiers.
-        ({"a.service": "[Service]\nEnvironment=A=b \\\n  PATH=/home/alice\n"}, ["a.service"]),
-        ({"a.service": "[Service]\nEnvironment=\\x50ATH=/home/alice\n"}, ["a.service"]),
-        ({"a@b.service": "[Service]\nEnvironment=P%iTH=/home/alice\n"}, ["a@b.service"]),
-        # What counts for services of other names.
-        ({"a@.service": LOOSE}, ALL),
-        ({"a-.service.d/x.conf": LOOSE}, ALL),
-        ({"service.d/x.conf": LOOSE}, ALL),
-        # Names that could end a line of the answer, and what cannot be read.
-        ({"a.service.d/x\ny.conf": LOOSE}, ALL),
-        ({"a.service.d/x:Environment.conf": LOOSE}, ALL),
-        ({"a.service": "-> nowhere"}, ALL),
-        # Services alone have a PATH that is looked at.
-        ({"a.socket.d/x.conf": LOOSE}, []),
-    ],
-)  # fmt: skip
-def test_services_with_a_path_beside_the_store_are_asked_for(
-    files: Mapping[str, str], asked: Sequence[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, text in files.items():
-        file = tmp_path / "units" / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        if text.startswith("-> "):
-            file.symlink_to(text.removeprefix("-> "))
-        else:
-            file.write_text(text)
-    known = f'as 2 "/pytest-nixos-none" "{tmp_path}/units"'
-    assert shown(tmp_path, monkeypatch, f"echo '{known}'") == sorted(asked)
-
-
-def test_where_nobody_tells_where_units_lie_all_services_are_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert shown(tmp_path, monkeypatch, "exit 1") == ALL
-    assert shown(tmp_path, monkeypatch, "echo 'as 1 \"/pytest-nixos-none\"'") == ALL
-
-
-def shown(directory: Path, monkeypatch: pytest.MonkeyPatch, busctl: str) -> list[str]:
-    """Return the services about which systemctl is asked; each has a PATH, and idle ones are told
-    of too.
-    """
-    listed = r"".join(rf"{name} loaded active running x\n" for name in ALL)
-    log = directory / "log"
-    log.write_text("")
-    systemctl = f"""case $1 in
-  list-units) printf '{listed}';;
-  show) while [[ $1 != -- ]]; do shift; done; shift
-    for unit; do
-      echo "$unit" >>{log}
-      printf 'User=alice\\nEnvironment=PATH=/home/alice/bin\\nId=%s\\nActiveState=active\\n\\n' "$unit"
-      printf 'Environment=PATH=/idle\\nId=idle.service\\nActiveState=inactive\\n\\n'
-    done;;
-esac"""
-    for name, text in {"busctl": busctl, "systemctl": systemctl}.items():
-        (directory / name).write_text(f"#!/bin/bash\n{text}\n")
-        (directory / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{directory}:/usr/bin:/bin")
-    found = ask(search_paths())
-    assert found is not None
-    asked = sorted(log.read_text().split())
-    of_units = [path.whose for path in found if path.whose.startswith("unit ")]
-    assert sorted(of_units) == [f"unit {name}" for name in asked]
-    return asked

@@ -9,6 +9,7 @@ import pytest
 from pytest_nixos.observe import at_once as module
 from pytest_nixos.observe.base import Probe, collect
 from pytest_nixos.observe.process import process_facts
+from pytest_nixos.observe.search_path import search_paths
 from pytest_nixos.observe.store import Observations
 from pytest_nixos.observe.unit import lively_services, shared_units
 from pytest_nixos.observe.unit_table import PRINT_UNITS, UnitQuery
@@ -63,7 +64,7 @@ def shows(log: Path) -> list[list[str]]:
 def test_many_probes_ask_once(systemd: Path) -> None:
     states = shared_units(["web", "db"], light=["there.timer"], properties=["User"])
     told = shared_units(["web"], properties=["Environment"], name="told")
-    asked = [*IDLE, states, told, lively_services(["web"]), process_facts(["web"])]
+    asked = [*IDLE, states, told, search_paths(), lively_services(["web"]), process_facts(["web"])]
     kept = Observations(Asked())
     kept.prefetch(asked)
     (show,) = shows(systemd)
@@ -75,6 +76,7 @@ def test_many_probes_ask_once(systemd: Path) -> None:
     assert found["db.service"].get("User") == "web" and found["db.service"].exists
     # What another probe asks for does not leave the guest.
     assert "hunter2" not in kept.output(states).text
+    assert kept.of(search_paths()) is not None
     assert set(kept.of(lively_services(["web"]))) == {"web.service"}
 
 

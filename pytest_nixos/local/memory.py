@@ -6,7 +6,13 @@ from pathlib import Path
 
 from pytest_nixos.errors import MachineError
 
-__all__ = ["HostMemoryError", "available_bytes", "check_memory", "total_bytes"]
+__all__ = [
+    "HostMemoryError",
+    "available_bytes",
+    "check_memory",
+    "leaves_half_free",
+    "total_bytes",
+]
 
 _MIB = 1 << 20
 # QEMU itself, its device memory and its threads.
@@ -43,6 +49,14 @@ def available_bytes(meminfo: Path = Path("/proc/meminfo"), *, swap: bool = False
     if "MemAvailable" not in kib:
         return None
     return (kib["MemAvailable"] + (kib.get("SwapFree", 0) if swap else 0)) * 1024
+
+
+def leaves_half_free(wanted: int = 0) -> bool:
+    """Whether half of this machine's memory stays free beside what is wanted, in bytes; not where the
+    kernel does not tell.
+    """
+    available, total = available_bytes(), total_bytes()
+    return available is not None and total is not None and 2 * (available - wanted) >= total
 
 
 def total_bytes(meminfo: Path = Path("/proc/meminfo")) -> int | None:

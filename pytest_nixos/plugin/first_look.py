@@ -95,9 +95,12 @@ def first_look(session: NixosSession, key: str, machine: Machine, store: Observa
     """Return what a host's shared machine is asked for the data controls of the run."""
     look = session.looks.get(key)
     if look is None or look.store is not store:
-        asked = (session.observed_controls, session.host_config(key), session.backend_name(key))
+        controls, host, place = asked = (
+            session.observed_controls,
+            session.host_config(key),
+            session.backend_name(key),
+        )
         seen = Parsed(probes(*asked), store)
-        controls, host, place = asked
         look = session.looks[key] = FirstLook(
             machine=machine,
             store=store,

@@ -139,7 +139,7 @@ def test_not_where_memory_is_short(warm: Field) -> None:
     conftest = warm.pytester.path / "conftest.py"
     conftest.write_text(
         conftest.read_text()
-        + "\nfrom pytest_nixos.plugin.machines import next_fresh\nnext_fresh.available_bytes = lambda: 1\n"
+        + "\nfrom pytest_nixos.plugin.machines import next_fresh\nnext_fresh.leaves_half_free = lambda: False\n"
     )
     write(warm, "def test_a(nixos_machine): pass\ndef test_b(nixos_fresh_machine): pass\n")
     run_web(warm).assert_outcomes(passed=2)

@@ -17,10 +17,11 @@ from tests.plugin.field import CONFTEST, Field
 BOXES = """
 import os, signal, threading, time
 from pytest_nixos.local.timing import Recalled
+from pytest_nixos.local import memory
 from pytest_nixos.plugin.machines import next_hosts
 
 next_hosts.os.sched_getaffinity = lambda _: set(range({processors}))
-next_hosts.total_bytes = next_hosts.available_bytes = lambda: 1 << 40
+memory.total_bytes = memory.available_bytes = lambda: 1 << 40
 
 def write(line):
     with LOG.open("a") as log:
@@ -271,7 +272,7 @@ def test_a_host_with_a_judged_budget_boots_alone(hosts: Field) -> None:
 
 def test_not_where_memory_is_short(hosts: Field) -> None:
     conftest = hosts.pytester.path / "conftest.py"
-    conftest.write_text(conftest.read_text() + "\nnext_hosts.available_bytes = lambda: 1\n")
+    conftest.write_text(conftest.read_text() + "\nmemory.available_bytes = lambda: 1\n")
     run(hosts, "def test_it(nixos_machine): pass").assert_outcomes(passed=3)
     assert "ahead" not in hosts.log.read_text()
 

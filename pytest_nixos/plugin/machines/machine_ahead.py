@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import NixosError
@@ -71,6 +71,31 @@ class MachineAhead:
         # In place of joining the thread: a join that Ctrl-C interrupts takes the thread for ended.
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name=f"nixos-ahead-{key}")
+
+    @classmethod
+    def begun(
+        cls,
+        session: NixosSession,
+        key: str,
+        *,
+        known: tuple[HostConfig, Pace],
+        progress: Progress,
+        config: Any,
+        rests: bool = False,
+        boots: bool = False,
+    ) -> Self:
+        """Begin with a machine whose host and pace are known by now."""
+        ahead = cls(
+            session,
+            key,
+            progress=progress,
+            config=config,
+            known=lambda: known,
+            rests=rests,
+            boots=boots,
+        )
+        ahead.start()
+        return ahead
 
     def start(self) -> None:
         """Begin; return at once."""

@@ -8,19 +8,16 @@ from typing import Self
 import pytest
 
 from pytest_nixos.backend_name import BackendName
-from pytest_nixos.local.memory import available_bytes, total_bytes
+from pytest_nixos.local.memory import leaves_half_free
 from pytest_nixos.plugin.collect import host_key_of, needs_fresh_clone
 from pytest_nixos.plugin.declared_options import SnapshotUse
+from pytest_nixos.plugin.machines.coming import ComingTests
 from pytest_nixos.plugin.machines.launch import Launch
 from pytest_nixos.plugin.machines.machine_ahead import MachineAhead
 from pytest_nixos.plugin.progress import Progress
 from pytest_nixos.plugin.session import NixosSession
 
 __all__ = ["NextFresh"]
-
-# A wake takes as long as some tests that judge what was read before; a clone that waits longer than it
-# must takes memory from the others.
-_TESTS_AHEAD = 20
 
 
 class NextFresh:
@@ -34,7 +31,7 @@ class NextFresh:
         self._config = config
         self._clone: MachineAhead | None = None
         self._after: Sequence[pytest.Item] = ()
-        self._places: dict[pytest.Item, int] = {}
+        self._coming = ComingTests(config)
         # Of hosts that turned out to have no clones.
         self._none_of: set[str] = set()
 
@@ -58,15 +55,12 @@ class NextFresh:
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Learn in which order tests run."""
-        self._places = {item: place for place, item in enumerate(session.items)}
+        self._coming.learn(session)
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
-        """See which tests come after this one; a worker of xdist knows one."""
-        self._after = () if nextitem is None else (nextitem,)
-        place = self._places.get(nextitem) if nextitem is not None else None
-        if place is not None and not hasattr(self._config, "workerinput"):
-            self._after = item.session.items[place : place + _TESTS_AHEAD]
+    def pytest_runtest_protocol(self, nextitem: pytest.Item | None) -> None:
+        """See which tests come after this one."""
+        self._after = self._coming.after(nextitem)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_call(self) -> None:
@@ -95,22 +89,15 @@ class NextFresh:
 
     def _started(self, key: str) -> MachineAhead | None:
         host = self._session.entry(key).config
-        if host is None or not _has_room():
+        if host is None or not leaves_half_free():
             return None
         # Beside a thread that works, Python is slow.
         known = host, self._session.pacer.now()
-        clone = MachineAhead(
+        return MachineAhead.begun(
             self._session,
             key,
+            known=known,
             progress=self._progress,
             config=self._config,
-            known=lambda: known,
             rests=True,
         )
-        clone.start()
-        return clone
-
-
-def _has_room() -> bool:
-    available, total = available_bytes(), total_bytes()
-    return available is not None and total is not None and 2 * available >= total

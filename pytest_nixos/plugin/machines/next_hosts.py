@@ -16,10 +16,11 @@ from typing import Self
 import pytest
 
 from pytest_nixos.backend_name import BackendName
-from pytest_nixos.local.memory import available_bytes, total_bytes
+from pytest_nixos.local.memory import leaves_half_free
 from pytest_nixos.machine.base import Machine
 from pytest_nixos.machine.memory_needs import expected_mib, machines_at_once
 from pytest_nixos.plugin.collect import host_key_of, judges_shared_machine
+from pytest_nixos.plugin.machines.coming import ComingTests
 from pytest_nixos.plugin.machines.launch import Launch
 from pytest_nixos.plugin.machines.machine_ahead import MachineAhead
 from pytest_nixos.plugin.progress import Progress
@@ -27,9 +28,6 @@ from pytest_nixos.plugin.session import NixosSession
 
 __all__ = ["NextHosts"]
 
-# A container is up before so many tests that judge what was read before have ended; one that waits
-# longer than it must takes memory from the others.
-_TESTS_AHEAD = 20
 _MEASURES = "nixos_slowness"
 _SAID = "passthru.pytest-nixos"
 _BUDGET = "bootBudget"
@@ -59,7 +57,7 @@ class NextHosts:
         self._begun: set[str] = set()
         self._ending = ThreadPoolExecutor(self._at_once, thread_name_prefix="nixos-ending")
         self._ends: list[Future[None]] = []
-        self._places: dict[pytest.Item, int] = {}
+        self._order = ComingTests(config)
         # Hosts of which a test judges times.
         self._timed: set[str | None] = set()
         self._coming: Sequence[pytest.Item] = ()
@@ -91,18 +89,13 @@ class NextHosts:
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Learn in which order tests run."""
-        self._places = {item: place for place, item in enumerate(session.items)}
+        self._order.learn(session)
         self._timed = {host_key_of(item) for item in session.items if _measures(item)}
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
-        """See which tests come, and begin beside the boot of this one's host; a worker of xdist knows
-        one that comes.
-        """
-        self._coming = (item,) if nextitem is None else (item, nextitem)
-        if nextitem is not None and not hasattr(self._config, "workerinput"):
-            place = self._places[item]
-            self._coming = item.session.items[place : place + _TESTS_AHEAD + 1]
+        """See which tests come, and begin beside the boot of this one's host."""
+        self._coming = (item, *self._order.after(nextitem))
         if self._is_measured(item):
             self._wait_for_ends()
         self._begin()
@@ -192,11 +185,8 @@ class NextHosts:
         return entry.config is not None and self._session.backend_name(key) is container
 
     def _has_room(self, key: str) -> bool:
-        available, total = available_bytes(), total_bytes()
-        if available is None or total is None:
-            return False
         hosts = [self._session.host_config(one) for one in (*self._ahead, key)]
-        return available - total // 2 >= sum(map(expected_mib, hosts)) << 20
+        return leaves_half_free(sum(map(expected_mib, hosts)) << 20)
 
     def _started(self, key: str) -> MachineAhead:
         # Measured here, since Python is slow beside a thread that works, and told once for all.
@@ -204,17 +194,14 @@ class NextHosts:
         if news := self._session.pace_news(pace):
             with self._progress.speaking():
                 self._progress.say(news)
-        known = self._session.host_config(key), pace
-        ahead = MachineAhead(
+        return MachineAhead.begun(
             self._session,
             key,
+            known=(self._session.host_config(key), pace),
             progress=self._progress,
             config=self._config,
-            known=lambda: known,
             boots=True,
         )
-        ahead.start()
-        return ahead
 
 
 def _measures(item: pytest.Item) -> bool:

@@ -23,6 +23,7 @@ _MANY_RESTARTS = 5
 
 @pytest.mark.nixos_control("BOOT-001")
 def test_no_unit_has_failed(
+    nixos_host_config: HostConfig,
     nixos_observations: Observations,
     nixos_internet: observe.NeedsOfMachine,
     nixos_evidence: Evidence,
@@ -34,10 +35,12 @@ def test_no_unit_has_failed(
     broken = [unit for unit in failed if unit not in needs]
     nixos_evidence.rest_on("internet", *needs)
     nixos_evidence.blame("unit", *broken)
-    for unit in failed:
-        journal = nixos_observations.of(observe.journal(unit))
+    journals = {unit: nixos_observations.of(observe.journal(unit)) for unit in failed}
+    for unit, journal in journals.items():
         nixos_evidence.attach(f"journal of {unit}", "\n".join(journal))
-    assert not broken, f"failed: {', '.join(broken)}"
+    failures = observe.why_failed({unit: journals[unit] for unit in broken}, nixos_host_config)
+    nixos_evidence.remedy = failures.remedy
+    assert not broken, f"failed: {failures.words}"
     if needs:
         not_applicable(nixos_internet.words(needs))
 
@@ -116,11 +119,13 @@ def test_no_unit_waits_or_restarts_for_ever(
     broken = [unit for unit in restless if unit not in needs]
     nixos_evidence.rest_on("internet", *needs)
     nixos_evidence.blame("unit", *broken)
-    for unit in {**restless, **needs}:
-        journal = nixos_observations.of(observe.journal(unit))
+    journals = {u: nixos_observations.of(observe.journal(u)) for u in {**restless, **needs}}
+    for unit, journal in journals.items():
         nixos_evidence.attach(f"journal of {unit}", "\n".join(journal))
     assert states, "systemd told nothing about any unit"
-    assert not broken, f"restarting: {', '.join(broken)}"
+    failures = observe.why_failed({unit: journals[unit] for unit in broken}, nixos_host_config)
+    nixos_evidence.remedy = failures.remedy
+    assert not broken, f"restarting: {failures.words}"
     if needs:
         not_applicable(nixos_internet.words(needs))
 

@@ -30,6 +30,7 @@ PROPERTIES = (
     "ConditionResult",
     "ConditionTimestampMonotonic",
     "AssertResult",
+    "AssertTimestampMonotonic",
     "InactiveExitTimestampMonotonic",
     "ActiveEnterTimestampMonotonic",
     "Triggers",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pytest_nixos import Evidence, Machine, Observations, not_applicable, observe
+from pytest_nixos import Evidence, HostConfig, Machine, Observations, not_applicable, observe
 
 from .history import RECOVERED_S, last_event_s, recovered, troubles
 
@@ -18,6 +18,7 @@ _WATCHED_S = 40.0
 @pytest.mark.nixos_last_look(waits=True)
 @pytest.mark.nixos_control("UNIT-010")
 def test_nothing_died_since_the_boot(
+    nixos_host_config: HostConfig,
     nixos_machine: Machine,
     nixos_observations: Observations,
     nixos_internet: observe.NeedsOfMachine,
@@ -59,9 +60,12 @@ def test_nothing_died_since_the_boot(
         }
     )
     nixos_evidence.blame("unit", *found)
-    for unit in list(found)[:10]:
-        journal = observe.observe(nixos_machine.run, observe.journal(unit))
+    journals = {
+        unit: observe.observe(nixos_machine.run, observe.journal(unit)) for unit in list(found)[:10]
+    }
+    for unit, journal in journals.items():
         nixos_evidence.attach(f"journal of {unit}", "\n".join(journal))
+    nixos_evidence.remedy = observe.why_failed(journals, nixos_host_config).remedy
     assert not found, "; ".join(f"{unit}: {', '.join(what)}" for unit, what in found.items())
     assert not last.kernel, f"the kernel tells of a crash: {last.kernel[0]}"
     if needs:

@@ -30,9 +30,12 @@ from .declared import (
     pulled_in_by_nothing,
     refusals,
 )
+from .idle import misspelt_wanting, start_them, why_idle
 from .remedies import instead_of
 
 States = Mapping[str, observe.UnitState]
+# What nothing starts by itself, and is of no use unless it is started.
+_STARTED_BY_OTHERS = (".service", ".timer", ".socket")
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +164,12 @@ def test_every_wanted_unit_was_started(
 ) -> None:
     running = [name for name, state in states.items() if state.is_running]
     nixos_evidence.expect("every unit that something active wants has been started")
-    idle = dict(nixos_evidence.observe(never_started(declared, states, running)))
+    misspelt = misspelt_wanting(declared, states)
+    idle = {**never_started(declared, states, running)}
+    for unit, slips in misspelt.items():
+        names = (f"{slip.written}, which is not there (meant: {slip.meant}?)" for slip in slips)
+        idle[unit] = f"wanted by {', '.join(names)}"
+    nixos_evidence.observe(dict(idle))
     needs = nixos_internet.of(idle)
     nixos_evidence.rest_on("internet", *needs)
     for unit in needs:
@@ -173,6 +181,10 @@ def test_every_wanted_unit_was_started(
     for unit, failed in broken.items():
         if failed:
             idle[unit] = f"not started, since it requires {', '.join(sorted(failed))}, which failed"
+        elif unit not in misspelt and (why := why_idle(unit, declared, states, said.of(unit))):
+            idle[unit] = f"never started: {why}"
+    if misspelt:
+        nixos_evidence.remedy = start_them(misspelt, sorted(idle.keys() - misspelt.keys()))
     for unit in idle:
         text = "\n".join(said.of(unit)) or "nothing"
         nixos_evidence.attach(f"what systemd says of {unit}", text)
@@ -267,16 +279,17 @@ def test_every_socket_has_a_service_that_can_start(
 def test_every_unit_is_started_by_something(
     nixos_host_config: HostConfig, states: States, nixos_evidence: Evidence
 ) -> None:
-    services = {
+    units = {
         name: unit
-        for name, unit in declared_units(nixos_host_config, ".service").items()
-        if unit.setting("Service", "ExecStart") and name in states
+        for name, unit in declared_units(nixos_host_config, *_STARTED_BY_OTHERS).items()
+        if name in states
+        and (unit.setting("Service", "ExecStart") or not name.endswith(".service"))
     }
-    if not services:
+    if not units:
         not_applicable("the host declares no service of its own")
-    nixos_evidence.expect("something wants, triggers or requires each declared service")
+    nixos_evidence.expect("something wants, triggers or requires each declared unit")
     orphans = nixos_evidence.observe(
-        [name for name in services if name not in DORMANT and pulled_in_by_nothing(states[name])]
+        [name for name in units if name not in DORMANT and pulled_in_by_nothing(states[name])]
     )
     assert not orphans, f"nothing ever starts: {', '.join(orphans)}"
 

@@ -72,6 +72,7 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
         units,
     )
     from pytest_nixos.observe.unit_event import UnitEvent, UnitEventKind, UnitHistory, unit_history
+    from pytest_nixos.observe.unit_failure import UnitFailure, UnitFailures, why_failed
     from pytest_nixos.observe.unit_file import (
         BrokenCycle,
         IgnoredDirective,
@@ -123,6 +124,8 @@ __all__ = [
     "SwapState",
     "UnitEvent",
     "UnitEventKind",
+    "UnitFailure",
+    "UnitFailures",
     "UnitFileReport",
     "UnitHistory",
     "UnitRemark",
@@ -167,6 +170,7 @@ __all__ = [
     "units",
     "user_units",
     "verify_units",
+    "why_failed",
 ]
 
 _HOME = {
@@ -210,6 +214,8 @@ _HOME = {
     "SwapState": "swap",
     "UnitEvent": "unit_event",
     "UnitEventKind": "unit_event",
+    "UnitFailure": "unit_failure",
+    "UnitFailures": "unit_failure",
     "UnitFileReport": "unit_file",
     "UnitHistory": "unit_event",
     "UnitRemark": "unit_file",
@@ -249,6 +255,7 @@ _HOME = {
     "units": "unit",
     "user_units": "user_unit",
     "verify_units": "unit_file",
+    "why_failed": "unit_failure",
 }
 
 # Names load when they are first used: a run looks at little of all this.

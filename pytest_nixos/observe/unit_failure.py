@@ -34,6 +34,18 @@ _RESULTS = {
     "timeout": "it did not start or stop in the time that it has",
     "watchdog": "it did not answer systemd's watchdog",
 }
+# systemd.service(5), Type=: what the service itself has to do before it counts as started.
+_SAYS_READY = {
+    "notify": "calls sd_notify(3)",
+    "notify-reload": "calls sd_notify(3)",
+    "dbus": "takes its BusName=",
+    "forking": "forks, and writes its PIDFile= if it has one",
+}
+_READ_ONLY = re.compile(r"(?P<path>/[\w@./+-]*\w)['\"]?: Read-only file system")
+# Nothing of a service is written there.
+_NEVER_WRITTEN = ("/etc", "/nix", "/usr", "/boot", "/proc", "/sys", "/dev")
+# What many services have their own directories in.
+_SHARED = frozenset({"/var/lib", "/var/log", "/var/cache", "/var/tmp"})  # noqa: S108 - compared
 # Directories that systemd makes, for the service's account, before it looks at anything else;
 # systemd.exec(5), RuntimeDirectory=.
 _MADE_BELOW = {
@@ -106,10 +118,13 @@ def _why(name: str, host: HostConfig, said: Sequence[str]) -> UnitFailure:
         return _BY_STEP[exited["step"]](failed, "")
     if any(_NO_ENVIRONMENT in line for line in said):
         return _environment(failed)
-    result = failed.told(_RESULT)
-    if exited and (not result or result["result"] == "exit-code"):
-        return UnitFailure(why=f"it ended with exit status {exited['status']}")
-    return UnitFailure(why=_RESULTS.get(result["result"], "") if result else "")
+    told = failed.told(_RESULT)
+    result = told["result"] if told else "exit-code"
+    if result == "exit-code" and exited:
+        return _ended(failed, exited["status"])
+    if result == "timeout" and failed.last("Type") in _SAYS_READY:
+        return _unready(failed, failed.last("Type"))
+    return UnitFailure(why=_RESULTS.get(result, ""))
 
 
 class _Failed(msgspec.Struct, frozen=True, kw_only=True):
@@ -181,6 +196,29 @@ def _program(failed: _Failed, program: str) -> UnitFailure:
         why=f"its program {program} cannot be started",
         remedy=f"# {failed.name} starts {program}: write it by its package, as in\n"
         '#   ExecStart = "${pkgs.hello}/bin/hello";',
+    )
+
+
+def _ended(failed: _Failed, status: str) -> UnitFailure:
+    """Tell of a program that ran and failed: only what it says itself may tell why."""
+    why = f"it ended with exit status {status}"
+    refused = failed.told(_READ_ONLY)
+    if not refused or not failed.last("ProtectSystem"):
+        return UnitFailure(why=why)
+    path = refused["path"]
+    above = path.rpartition("/")[0]
+    why = f"{why}: it may not write {path}, since ProtectSystem= is {failed.last('ProtectSystem')}"
+    if above.count("/") < 2 or above in _SHARED or above.startswith(_NEVER_WRITTEN):
+        return UnitFailure(why=why)
+    return UnitFailure(why=why, remedy=f'{failed.option}.ReadWritePaths = [ "{above}" ];')
+
+
+def _unready(failed: _Failed, kind: str) -> UnitFailure:
+    return UnitFailure(
+        why=f"it did not say in time that it is ready, as Type={kind} demands",
+        remedy=f"# {failed.name} counts as started once it {_SAYS_READY[kind]}: if its program does not do so,\n"
+        f'#   {failed.option}.Type = lib.mkForce "exec";\n'
+        f"# if it is only slow, raise {failed.option}.TimeoutStartSec.",
     )
 
 

@@ -87,6 +87,10 @@ UNABLE = """
   systemd.services.unwanted = { wantedBy = [ "multi-user.targt" ]; serviceConfig.ExecStart = sleep; };
   systemd.services.first = service { conflicts = [ "second.service" ]; };
   systemd.services.second = service { };
+  boot.kernel.sysctl."net.ipv4.conf.all.rp_filter" = 1;
+  systemd.services.tuner = { wantedBy = [ "multi-user.target" ]; script = "echo 0 > /proc/sys/net/ipv4/conf/all/rp_filter"; serviceConfig.Type = "oneshot"; };
+  networking.firewall.allowedTCPPorts = [ 8080 ];
+  systemd.services.inside = service { serviceConfig.ExecStart = "${pkgs.python3}/bin/python3 -m http.server --bind 127.0.0.1 8080"; };
   systemd.services.asserts = service { unitConfig.AssertPathExists = "/nowhere"; };
 """
 #: The main service fails for want of a directory, or of a credential that nothing declares.
@@ -185,7 +189,9 @@ def test_another_host(tmp_path: Path) -> None:
 
 
 def test_each_reason_that_systemd_knows_is_told_with_what_mends_it(tmp_path: Path) -> None:
-    report, printed = judged(tmp_path, UNABLE, ("BOOT-001", "UNIT-004", "GEN-011"))
+    report, printed = judged(
+        tmp_path, UNABLE, ("BOOT-001", "UNIT-004", "GEN-011", "SYS-001", "FW-006")
+    )
     found = findings(report)
     reason, remedy = found["BOOT-001"]["reason"], found["BOOT-001"]["remedy"]
     for why in (
@@ -205,6 +211,9 @@ def test_each_reason_that_systemd_knows_is_told_with_what_mends_it(tmp_path: Pat
     assert "unwanted.service: wanted by multi-user.targt, which is not there" in idle
     assert "asserts.service: never started: what its unit asserts does not hold" in idle
     assert "conflicts with" in idle
+    assert "written by tuner.service" in found["SYS-001"]["reason"]
+    assert "boot.kernelModules" not in found["SYS-001"]["remedy"]
+    assert "8080 (something listens there on the loopback only)" in found["FW-006"]["reason"]
     assert "time.timeZone" in found["GEN-011"]["remedy"]
     assert "localtime" not in found["GEN-011"]["remedy"].partition("#")[0]
 

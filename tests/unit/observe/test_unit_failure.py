@@ -75,6 +75,29 @@ def told(*said: str, **service: str) -> tuple[str, str]:
         ((STEP.format("SECCOMP"),), {}, "systemd cannot set it up (SECCOMP)", ""),
         ((EXITED.format("3/NOTIMPLEMENTED"), RESULT.format("exit-code")), {}, "exit status 3", ""),
         ((EXITED.format("1/FAILURE"), RESULT.format("timeout")), {}, "in the time that it has", ""),
+        (
+            (
+                "app[7]: bash: line 1: /srv/app/log: Read-only file system",
+                EXITED.format("1/FAILURE"),
+            ),
+            {"ProtectSystem": "strict"},
+            "exit status 1: it may not write /srv/app/log, since ProtectSystem= is strict",
+            f'{OPTION}.ReadWritePaths = [ "/srv/app" ];',
+        ),
+        # Without that setting the file system itself is read-only; and what is of the system is
+        # not for a service to write.
+        (
+            ("x: /srv/app/log: Read-only file system", EXITED.format("1/FAILURE")),
+            {},
+            "status 1",
+            "",
+        ),
+        (
+            ("x: /etc/app/log: Read-only file system", EXITED.format("1/FAILURE")),
+            {"ProtectSystem": "full"},
+            "it may not write /etc/app/log",
+            "",
+        ),
         ((RESULT.format("oom-kill"),), {}, "killed for want of memory", ""),
         (("app[7]: no luck",), {}, "", ""),
         # Only text that means itself inside of a Nix string is put into one.
@@ -98,6 +121,14 @@ def test_a_program_that_cannot_be_started_is_named() -> None:
     why, remedy = told(STEP.format("EXEC"))
     assert why == "its program /nix/store/x/bin/app cannot be started"
     assert all(line.startswith("#") for line in remedy.splitlines())
+
+
+def test_a_service_that_never_says_that_it_is_ready() -> None:
+    why, remedy = told(RESULT.format("timeout"), Type="notify")
+    assert why == "it did not say in time that it is ready, as Type=notify demands"
+    assert "sd_notify(3)" in remedy
+    assert all(line.startswith("#") for line in remedy.splitlines())
+    assert told(RESULT.format("timeout"), Type="oneshot")[1] == ""
 
 
 def test_what_is_said_last_counts() -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
     from pytest_nixos.observe.boot_time import BootTime, UnitTime
     from pytest_nixos.observe.down_unit import DownUnit, down_units, missing_secrets, secrets_among
     from pytest_nixos.observe.fact import Fact, Lacking, fact_probe
+    from pytest_nixos.observe.failed_unit import UnitFailure
     from pytest_nixos.observe.file import FileState, files, programs
     from pytest_nixos.observe.firewall.cast import Cast
     from pytest_nixos.observe.firewall.opening import Decision, Opening, PortJudgement
@@ -72,7 +73,7 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
         units,
     )
     from pytest_nixos.observe.unit_event import UnitEvent, UnitEventKind, UnitHistory, unit_history
-    from pytest_nixos.observe.unit_failure import UnitFailure, UnitFailures, why_failed
+    from pytest_nixos.observe.unit_failure import UnitFailures, why_failed
     from pytest_nixos.observe.unit_file import (
         BrokenCycle,
         IgnoredDirective,
@@ -214,7 +215,7 @@ _HOME = {
     "SwapState": "swap",
     "UnitEvent": "unit_event",
     "UnitEventKind": "unit_event",
-    "UnitFailure": "unit_failure",
+    "UnitFailure": "failed_unit",
     "UnitFailures": "unit_failure",
     "UnitFileReport": "unit_file",
     "UnitHistory": "unit_event",

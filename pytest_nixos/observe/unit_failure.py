@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from pytest_nixos.nix.declared import Unit
 from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.observe.failed_unit import PLAIN, FailedUnit, UnitFailure
+from pytest_nixos.observe.own_words import failure_in_own_words
 
-__all__ = ["UnitFailure", "UnitFailures", "why_failed"]
+__all__ = ["UnitFailures", "why_failed"]
 
 # What systemd's child says when it cannot become the program (src/core/exec-invoke.c), and what it
 # has said of that before.
@@ -41,11 +42,6 @@ _SAYS_READY = {
     "dbus": "takes its BusName=",
     "forking": "forks, and writes its PIDFile= if it has one",
 }
-_READ_ONLY = re.compile(r"(?P<path>/[\w@./+-]*\w)['\"]?: Read-only file system")
-# Nothing of a service is written there.
-_NEVER_WRITTEN = ("/etc", "/nix", "/usr", "/boot", "/proc", "/sys", "/dev")
-# What many services have their own directories in.
-_SHARED = frozenset({"/var/lib", "/var/log", "/var/cache", "/var/tmp"})  # noqa: S108 - compared
 # Directories that systemd makes, for the service's account, before it looks at anything else;
 # systemd.exec(5), RuntimeDirectory=.
 _MADE_BELOW = {
@@ -54,19 +50,6 @@ _MADE_BELOW = {
     "/var/log/": "LogsDirectory",
     "/run/": "RuntimeDirectory",
 }
-#: What a guest says is untrusted: a name or path from its journal is put into Nix text only so.
-_PLAIN = re.compile(r"[\w@./:+-]+")
-
-
-class UnitFailure(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a service's last run failed.
-
-    :param why: a clause about it, ``""`` where only its own words may tell.
-    :param remedy: module text that mends it, ``""`` where nobody knows one.
-    """
-
-    why: str = ""
-    remedy: str = ""
 
 
 class UnitFailures(msgspec.Struct, frozen=True):
@@ -107,8 +90,7 @@ def why_failed(journals: Mapping[str, Sequence[str]], host: HostConfig) -> UnitF
 
 
 def _why(name: str, host: HostConfig, said: Sequence[str]) -> UnitFailure:
-    unit = host.units.get(name) or host.units.get(_template(name))
-    failed = _Failed(name=name, unit=unit, host=host, said=said)
+    failed = FailedUnit.of(name, host, said)
     if step := failed.told(_STEP):
         if known := _BY_STEP.get(step["step"]):
             return known(failed, step["program"])
@@ -121,37 +103,17 @@ def _why(name: str, host: HostConfig, said: Sequence[str]) -> UnitFailure:
     told = failed.told(_RESULT)
     result = told["result"] if told else "exit-code"
     if result == "exit-code" and exited:
-        return _ended(failed, exited["status"])
+        return failure_in_own_words(failed, exited["status"])
     if result == "timeout" and failed.last("Type") in _SAYS_READY:
         return _unready(failed, failed.last("Type"))
     return UnitFailure(why=_RESULTS.get(result, ""))
 
 
-class _Failed(msgspec.Struct, frozen=True, kw_only=True):
-    name: str
-    unit: Unit | None
-    host: HostConfig
-    said: Sequence[str]
-
-    @property
-    def option(self) -> str:
-        stem = (self.unit.name if self.unit is not None else self.name).rpartition(".")[0]
-        return f'systemd.services."{stem}".serviceConfig'
-
-    def told(self, what: re.Pattern[str]) -> re.Match[str] | None:
-        """Return the last line of its journal that says such a thing."""
-        return next((m for line in reversed(self.said) if (m := what.search(line))), None)
-
-    def last(self, key: str) -> str:
-        values = self.unit.setting("Service", key) if self.unit is not None else ()
-        return values[-1] if values else ""
-
-
-def _account(failed: _Failed, _program: str) -> UnitFailure:
+def _account(failed: FailedUnit, _program: str) -> UnitFailure:
     user = failed.last("User")
     if not user:
         return UnitFailure(why="its account is not there")
-    if user in failed.host.users or not _PLAIN.fullmatch(user):
+    if user in failed.host.users or not PLAIN.fullmatch(user):
         return UnitFailure(why=f"its account {user} is not there, though the host declares it")
     return UnitFailure(
         why=f"its account {user} is not there, and the host declares none",
@@ -160,9 +122,9 @@ def _account(failed: _Failed, _program: str) -> UnitFailure:
     )
 
 
-def _group(failed: _Failed, _program: str) -> UnitFailure:
+def _group(failed: FailedUnit, _program: str) -> UnitFailure:
     groups = [failed.last("Group"), *failed.last("SupplementaryGroups").split()]
-    named = [group for group in groups if group and _PLAIN.fullmatch(group)]
+    named = [group for group in groups if group and PLAIN.fullmatch(group)]
     if len(named) != 1:
         return UnitFailure(why=f"one of its groups is not there: {', '.join(named) or 'no name'}")
     return UnitFailure(
@@ -170,7 +132,7 @@ def _group(failed: _Failed, _program: str) -> UnitFailure:
     )
 
 
-def _working_directory(failed: _Failed, _program: str) -> UnitFailure:
+def _working_directory(failed: FailedUnit, _program: str) -> UnitFailure:
     path = failed.last("WorkingDirectory").removeprefix("-")
     if not path.startswith("/"):
         return UnitFailure(why="it cannot enter its working directory")
@@ -179,7 +141,7 @@ def _working_directory(failed: _Failed, _program: str) -> UnitFailure:
     )
 
 
-def _namespace(failed: _Failed, _program: str) -> UnitFailure:
+def _namespace(failed: FailedUnit, _program: str) -> UnitFailure:
     missing = failed.told(_NAMESPACE)
     if not missing:
         return UnitFailure(why="systemd cannot make its view of the file system")
@@ -189,7 +151,7 @@ def _namespace(failed: _Failed, _program: str) -> UnitFailure:
     )
 
 
-def _program(failed: _Failed, program: str) -> UnitFailure:
+def _program(failed: FailedUnit, program: str) -> UnitFailure:
     if not program:
         return UnitFailure(why="its program cannot be started")
     return UnitFailure(
@@ -199,30 +161,16 @@ def _program(failed: _Failed, program: str) -> UnitFailure:
     )
 
 
-def _ended(failed: _Failed, status: str) -> UnitFailure:
-    """Tell of a program that ran and failed: only what it says itself may tell why."""
-    why = f"it ended with exit status {status}"
-    refused = failed.told(_READ_ONLY)
-    if not refused or not failed.last("ProtectSystem"):
-        return UnitFailure(why=why)
-    path = refused["path"]
-    above = path.rpartition("/")[0]
-    why = f"{why}: it may not write {path}, since ProtectSystem= is {failed.last('ProtectSystem')}"
-    if above.count("/") < 2 or above in _SHARED or above.startswith(_NEVER_WRITTEN):
-        return UnitFailure(why=why)
-    return UnitFailure(why=why, remedy=f'{failed.option}.ReadWritePaths = [ "{above}" ];')
-
-
-def _unready(failed: _Failed, kind: str) -> UnitFailure:
+def _unready(failed: FailedUnit, kind: str) -> UnitFailure:
     return UnitFailure(
         why=f"it did not say in time that it is ready, as Type={kind} demands",
         remedy=f"# {failed.name} counts as started once it {_SAYS_READY[kind]}: if its program does not do so,\n"
-        f'#   {failed.option}.Type = lib.mkForce "exec";\n'
-        f"# if it is only slow, raise {failed.option}.TimeoutStartSec.",
+        f'#   {failed.config}.Type = lib.mkForce "exec";\n'
+        f"# if it is only slow, raise {failed.config}.TimeoutStartSec.",
     )
 
 
-_BY_STEP: Mapping[str, Callable[[_Failed, str], UnitFailure]] = {
+_BY_STEP: Mapping[str, Callable[[FailedUnit, str], UnitFailure]] = {
     "CHDIR": _working_directory,
     "EXEC": _program,
     "GROUP": _group,
@@ -231,7 +179,7 @@ _BY_STEP: Mapping[str, Callable[[_Failed, str], UnitFailure]] = {
 }
 
 
-def _environment(failed: _Failed) -> UnitFailure:
+def _environment(failed: FailedUnit) -> UnitFailure:
     values = failed.unit.setting("Service", "EnvironmentFile") if failed.unit is not None else ()
     needed = [path for path in values if not path.startswith("-")]
     if len(needed) != 1:
@@ -239,23 +187,18 @@ def _environment(failed: _Failed) -> UnitFailure:
     return UnitFailure(
         why=f"its EnvironmentFile {needed[0]} is not there",
         remedy=f"# Have {needed[0]} made before it starts, or let it do without:\n"
-        f"{failed.option}.EnvironmentFile = lib.mkForce {json.dumps(f'-{needed[0]}')};",
+        f"{failed.config}.EnvironmentFile = lib.mkForce {json.dumps(f'-{needed[0]}')};",
     )
 
 
-def _made(failed: _Failed, path: str) -> str:
+def _made(failed: FailedUnit, path: str) -> str:
     """Return the module text that has a directory made before the service starts."""
-    if not _PLAIN.fullmatch(path):
+    if not PLAIN.fullmatch(path):
         return ""
     for parent, key in _MADE_BELOW.items():
         if path.startswith(parent) and not failed.last(key):
-            return f'{failed.option}.{key} = "{path.removeprefix(parent)}";'
+            return f'{failed.config}.{key} = "{path.removeprefix(parent)}";'
     owner = failed.last("User")
-    owner = owner if _PLAIN.fullmatch(owner) else "root"
+    owner = owner if PLAIN.fullmatch(owner) else "root"
     rule = f'systemd.tmpfiles.settings."{failed.name.rpartition(".")[0]}"."{path}".d'
     return f'{rule} = {{ mode = "0750"; user = "{owner}"; }};'
-
-
-def _template(name: str) -> str:
-    stem, _, suffix = name.rpartition(".")
-    return f"{stem.partition('@')[0]}@.{suffix}" if "@" in stem else name

@@ -91,6 +91,7 @@ UNABLE = """
   systemd.services.tuner = { wantedBy = [ "multi-user.target" ]; script = "echo 0 > /proc/sys/net/ipv4/conf/all/rp_filter"; serviceConfig.Type = "oneshot"; };
   networking.firewall.allowedTCPPorts = [ 8080 ];
   systemd.services.inside = service { serviceConfig.ExecStart = "${pkgs.python3}/bin/python3 -m http.server --bind 127.0.0.1 8080"; };
+  systemd.services.tool = service { script = "nosuchtool --now"; };
   systemd.services.asserts = service { unitConfig.AssertPathExists = "/nowhere"; };
 """
 #: The main service fails for want of a directory, or of a credential that nothing declares.
@@ -198,6 +199,7 @@ def test_each_reason_that_systemd_knows_is_told_with_what_mends_it(tmp_path: Pat
         "account.service (its account nosuch is not there, and the host declares none)",
         "settings.service (its EnvironmentFile /etc/settings.env is not there)",
         "folder.service (/var/lib/folder, which its unit names, is not there)",
+        "tool.service (it ended with exit status 127: no command nosuchtool in its PATH)",
         "place.service (it cannot enter its working directory /srv/place)",
     ):
         assert why in reason, printed

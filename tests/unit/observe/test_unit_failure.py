@@ -84,6 +84,40 @@ def told(*said: str, **service: str) -> tuple[str, str]:
             "exit status 1: it may not write /srv/app/log, since ProtectSystem= is strict",
             f'{OPTION}.ReadWritePaths = [ "/srv/app" ];',
         ),
+        (
+            (
+                "sh[7]: /nix/store/x/bin/app-start: line 3: ip: command not found",
+                EXITED.format(127),
+            ),
+            {},
+            "exit status 127: no command ip in its PATH",
+            'systemd.services."app".path = [ pkgs.iproute2 ];',
+        ),
+        (
+            ("app[7]: app: 3: frobnicate: not found", EXITED.format("127/n/a")),
+            {},
+            "no command frobnicate in its PATH",
+            '# app.service: add the package that has frobnicate: systemd.services."app".path',
+        ),
+        (("app[7]: config.yaml: not found", EXITED.format("1/FAILURE")), {}, "status 1", ""),
+        (
+            ("app[7]: listen tcp :80: bind: permission denied", EXITED.format("1/FAILURE")),
+            {"User": "app"},
+            "may not listen on a port below 1024",
+            f'{OPTION}.AmbientCapabilities = [ "CAP_NET_BIND_SERVICE" ];',
+        ),
+        (
+            ("nginx[7]: bind() to 0.0.0.0:80 failed (13: Permission denied)", EXITED.format(1)),
+            {},
+            "may not listen on a port below 1024",
+            f'{OPTION}.AmbientCapabilities = [ "CAP_NET_BIND_SERVICE" ];',
+        ),
+        (
+            ("app[7]: OSError: [Errno 98] Address already in use", EXITED.format("1/FAILURE")),
+            {},
+            "another program listens on its address already",
+            "",
+        ),
         # Without that setting the file system itself is read-only; and what is of the system is
         # not for a service to write.
         (

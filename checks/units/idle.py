@@ -14,6 +14,11 @@ from .remedies import unit_option
 
 __all__ = ["Misspelt", "misspelt_wanting", "start_them", "why_idle"]
 
+_TARGET = ".target"
+_OTHER_KINDS = tuple(
+    f".{kind}"
+    for kind in ("service", "socket", "device", "mount", "automount", "swap", "path", "timer")
+)
 _NOT_FOUND = re.compile(r"Unit (?P<name>\S+) not found")
 
 
@@ -64,22 +69,25 @@ def why_idle(
 def misspelt_wanting(
     declared: Mapping[str, Unit], states: Mapping[str, observe.UnitState]
 ) -> Mapping[str, Sequence[Misspelt]]:
-    """Return the units that nothing starts, since what wants them is spelt otherwise than a unit
-    of the host.
+    """Return the units that nothing starts, since the target that wants them is spelt otherwise
+    than one of the host.
 
-    A unit may well be wanted by one that is not on every host, so only what is nearly the name of
-    another counts.
+    A unit may well be wanted by one that is not on every host, so only targets count, and only what
+    is nearly the name of another.
     """
     loads = {name: state.get("LoadState") for name, state in states.items()}
-    known = [name for name, load in loads.items() if load == "loaded"]
+    targets = [n for n, load in loads.items() if load == "loaded" and n.endswith(_TARGET)]
     found = {}
     for name, unit in declared.items():
         if name not in states or not pulled_in_by_nothing(states[name]):
             continue
-        # What is no name of a unit, as without its suffix, cannot be asked for.
+        # What is no name of a unit, as with another suffix, cannot be asked for.
         if any(loads.get(wanting, "not-found") != "not-found" for wanting in unit.wanted_by):
             continue
-        slips = [Misspelt(wanting, _nearest(wanting, known)) for wanting in unit.wanted_by]
+        slips = [
+            Misspelt(wanting, _nearest(wanting, targets) if _may_be_target(wanting) else "")
+            for wanting in unit.wanted_by
+        ]
         if slips and all(slip.meant for slip in slips):
             found[name] = slips
     return found
@@ -96,6 +104,10 @@ def start_them(misspelt: Mapping[str, Sequence[Misspelt]], others: Iterable[str]
     ]
     lines += [f"# {name}: give it what it needs: systemctl status {name}" for name in others]
     return "\n".join(lines)
+
+
+def _may_be_target(name: str) -> bool:
+    return name.endswith(_TARGET) or not name.endswith(_OTHER_KINDS)
 
 
 def _quoted(slips: Iterable[Misspelt]) -> str:

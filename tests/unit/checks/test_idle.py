@@ -62,6 +62,8 @@ def wanted(*names: str, **properties: str) -> dict[str, list[Misspelt]]:
     # systemd is not asked for what cannot be a unit's name.
     gone = {n: NOT_FOUND for n in names if n.endswith((".target", ".service"))}
     states = {**gone, "a.service": state("a.service", **properties), TARGET.name: TARGET}
+    states["backup-1.service"] = state("backup-1.service")
+    states["graphical.target"] = state("graphical.target")
     return {name: list(slips) for name, slips in misspelt_wanting(declared, states).items()}
 
 
@@ -78,6 +80,8 @@ def test_a_target_that_is_misspelt() -> None:
 
 def test_a_target_that_only_other_hosts_have_is_no_slip() -> None:
     assert wanted("display-manager.service") == {}
+    assert wanted("backup-2.service") == {}  # the host has backup-1.service
+    assert wanted("graphical-session.target") == {}
     assert wanted("multi-user.target") == {}
     assert wanted() == {}
 

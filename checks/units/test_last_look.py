@@ -65,8 +65,11 @@ def test_nothing_died_since_the_boot(
     }
     for unit, journal in journals.items():
         nixos_evidence.attach(f"journal of {unit}", "\n".join(journal))
-    nixos_evidence.remedy = observe.why_failed(journals, nixos_host_config).remedy
-    assert not found, "; ".join(f"{unit}: {', '.join(what)}" for unit, what in found.items())
+    failures = observe.why_failed(journals, nixos_host_config)
+    nixos_evidence.remedy = failures.remedy
+    why = {unit: f" ({f.why})" for unit, f in failures.by_unit.items() if f.why}
+    told = [f"{unit}: {', '.join(what)}{why.get(unit, '')}" for unit, what in found.items()]
+    assert not found, "; ".join(told)
     assert not last.kernel, f"the kernel tells of a crash: {last.kernel[0]}"
     if needs:
         not_applicable(nixos_internet.words(needs))

@@ -380,7 +380,8 @@ def test_a_missing_nspawn_is_told_before_anything_starts(
     assert list(run_dir.iterdir()) == []
 
 
-def test_the_leader_is_the_inner_first_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tells_children", [True, False])
+def test_the_leader_is_the_inner_first_process(tmp_path: Path, tells_children: bool) -> None:
     table = {
         100: (1, "100"),
         101: (100, "101\t1"),
@@ -393,10 +394,31 @@ def test_the_leader_is_the_inner_first_process(tmp_path: Path) -> None:
         (tmp_path / str(pid)).mkdir()
         text = f"Name:\tx\nPPid:\t{parent}\nNSpid:\t{namespaced}\n"
         (tmp_path / str(pid) / "status").write_text(text)
+        if tells_children:
+            own = tmp_path / str(pid) / "task" / str(pid)
+            own.mkdir(parents=True)
+            below = [f"{child} " for child, (above, _) in table.items() if above == pid]
+            (own / "children").write_text("".join(below))
     (tmp_path / "self").mkdir()
     assert find_leader(100, proc=tmp_path) == 103
     assert find_leader(101, proc=tmp_path) is None
     assert find_leader(999, proc=tmp_path) is None
+
+
+@pytest.mark.skipif(
+    not Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").exists(),
+    reason="this kernel does not tell a process's children",
+)
+def test_a_leader_is_found_without_a_look_at_other_processes() -> None:
+    looked: list[str] = []
+
+    class Proc(type(Path())):  # type: ignore[misc]
+        def iterdir(self) -> Any:
+            looked.append(str(self))
+            return super().iterdir()
+
+    assert find_leader(os.getpid(), proc=Proc("/proc")) is None
+    assert looked == []
 
 
 @pytest.mark.parametrize(

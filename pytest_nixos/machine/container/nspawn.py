@@ -323,15 +323,18 @@ def scope_argv(systemd_run: str, unit: str, limits: Limits, program: list[str]) 
     ]
 
 
-def environment(inherited: Mapping[str, str]) -> dict[str, str]:
+def environment(inherited: Mapping[str, str], *, notice: Path) -> dict[str, str]:
     """Build the environment of systemd-nspawn; process 1 of the container gets only ``TERM`` of
     it.
+
+    :param notice: socket that is told what becomes of the container (sd_notify(3)).
     """
     return {
         "PATH": inherited.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
         # Keeps systemd from asking the terminal for its size and colours, which nobody answers.
         "TERM": "dumb",
         "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
+        "NOTIFY_SOCKET": str(notice),
     }
 
 

@@ -21,6 +21,7 @@ from pytest_nixos.local.remove_tree import remove_tree
 from pytest_nixos.local.timing import Deadline, poll
 from pytest_nixos.machine.base import MachineSpec
 from pytest_nixos.machine.console import Console
+from pytest_nixos.machine.container.boot_notice import BootNotice
 from pytest_nixos.machine.container.cgroup import CGROUP_PREFIX, ContainerCgroup, has_unified_cgroup
 from pytest_nixos.machine.container.channel import prepare_channel
 from pytest_nixos.machine.container.disk import IMAGE, PLAIN, ROOT, STORE, make_disk, prepare_root
@@ -55,6 +56,8 @@ _GRACE_S = 3.0
 _MOVE_INTERVAL_S = 0.02
 _NOT_MOVED = "Cannot find device"  # iproute2's words
 _SHORT_S = 30.0
+# Name of a socket in the run directory.
+_NOTICE = "ready.sock"
 _TOOLS = {
     "systemd-nspawn": "install it (Debian and Ubuntu: apt install systemd-container; NixOS: part of systemd), "
     "or run the host as a VM: --nixos-backend vm",
@@ -161,9 +164,11 @@ class NspawnStrategy:
         private.mkdir(mode=0o700)
         old = OldGroups(plan.cgroup, plan.limits)
         stack.callback(old.remove)
+        notice = BootNotice(plan.run_dir / _NOTICE)
+        stack.callback(notice.close)
         process = SerialProcess(
             self.argv(plan, join=tuple(old.paths.values())),
-            env=environment(self._inherited),
+            env=environment(self._inherited, notice=notice.path),
             cwd=plan.run_dir,
             console=console,
         )
@@ -195,6 +200,7 @@ class NspawnStrategy:
             # The private directory, as those see it who live in the surroundings.
             channel=Path(f"/proc/{process.pid}/root{private / CHANNEL}"),
             on_created=created,
+            notice=notice,
             life=stack,
         )
 

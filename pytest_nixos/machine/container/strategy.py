@@ -25,6 +25,7 @@ from pytest_nixos.machine.container.boot_notice import BootNotice
 from pytest_nixos.machine.container.cgroup import CGROUP_PREFIX, ContainerCgroup, has_unified_cgroup
 from pytest_nixos.machine.container.channel import prepare_channel
 from pytest_nixos.machine.container.disk import IMAGE, PLAIN, ROOT, STORE, make_disk, prepare_root
+from pytest_nixos.machine.container.kept_database import KeptDatabases
 from pytest_nixos.machine.container.limits import OldGroups, limits_of, reached, words
 from pytest_nixos.machine.container.nix_database import load_closure
 from pytest_nixos.machine.container.nspawn import (
@@ -103,6 +104,7 @@ class NspawnStrategy:
     :param root_is_machine_root: give the container this machine's own user ids; see
         ``users.UNSAFE_OPTION``.
     :param stand_in: let the other end of its link stand in for the internet.
+    :param databases: Nix databases of earlier containers; those of this user if ``None``.
     """
 
     def __init__(
@@ -113,7 +115,9 @@ class NspawnStrategy:
         addresses: Callable[[HostConfig], LinkAddresses] = link_addresses,
         root_is_machine_root: bool = False,
         stand_in: bool = False,
+        databases: KeptDatabases | None = None,
     ) -> None:
+        self._databases = databases or KeptDatabases.of_user()
         self._stand_in = stand_in
         self._runner = runner
         self._inherited = inherited
@@ -277,7 +281,12 @@ class NspawnStrategy:
         stack.callback(remove_tree, disk)
         prepare_root(disk / ROOT, spec.system, {} if spec.pct is None else spec.pct.files)
         load_closure(
-            self._runner, disk / ROOT, spec.system, known=spec.registration, deadline=deadline
+            self._runner,
+            disk / ROOT,
+            spec.system,
+            known=spec.registration,
+            kept=self._databases,
+            deadline=deadline,
         )
         if self._stand_in:
             name_resolver(disk / ROOT, self._addresses(spec.host).outside.ip)

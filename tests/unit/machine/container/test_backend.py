@@ -27,7 +27,6 @@ from pytest_nixos.machine.container.backend import ContainerBackend
 from pytest_nixos.machine.container.cgroup import ContainerCgroup, has_unified_cgroup
 from pytest_nixos.machine.container.disk import make_disk, prepare_root
 from pytest_nixos.machine.container.limits import Limits, OldGroups, limits_of, reached
-from pytest_nixos.machine.container.nix_database import load_closure
 from pytest_nixos.machine.container.nspawn import (
     ContainerPlan,
     guest_link_argv,
@@ -445,55 +444,6 @@ def test_the_hierarchy_that_lies_on_top_counts(tmp_path: Path, lines: str, expec
 def test_only_cgroups_of_ours_can_be_removed(name: str) -> None:
     with pytest.raises(ValueError, match="not the name"):
         ContainerCgroup(name)
-
-
-class Store:
-    """Answers as nix-store does, and keeps what it was asked."""
-
-    def __init__(self, failing: str = "") -> None:
-        self.calls: list[tuple[list[str], bytes, dict[str, str]]] = []
-        self.failing = failing
-
-    def run(
-        self, argv: Any, *, deadline: Deadline, stdin: bytes = b"", env: Any = None, **_: Any
-    ) -> Completed:
-        self.calls.append((list(argv[1:]), stdin, dict(env or {})))
-        failed = argv[1] == self.failing
-        outputs = {"--query": b"/nix/store/a\n/nix/store/t\n", "--dump-db": b"registration"}
-        return Completed(
-            argv=tuple(argv),
-            exit_status=1 if failed else 0,
-            stdout=outputs.get(argv[1], b""),
-            stderr=b"warning: x\nerror: path '/nix/store/t' is not valid\n" if failed else b"",
-        )
-
-
-def _with_nix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _program(tmp_path / "nix-store", "exit 0")
-    monkeypatch.setenv("PATH", str(tmp_path))
-
-
-def test_the_closure_is_registered_in_the_containers_own_database(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _with_nix(tmp_path, monkeypatch)
-    store = Store()
-    load_closure(store, Path("/r"), Path("/nix/store/t"), deadline=Deadline.after(5))
-    state = {"NIX_STATE_DIR": "/r/nix/var/nix", "NIX_REMOTE": "local"}
-    assert store.calls == [
-        (["--query", "--requisites", "/nix/store/t"], b"", {}),
-        (["--dump-db", "/nix/store/a", "/nix/store/t"], b"", {}),
-        (["--load-db"], b"registration", state),
-    ]
-
-
-def test_a_toplevel_that_nix_does_not_know_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _with_nix(tmp_path, monkeypatch)
-    with pytest.raises(MachineError, match="is not valid") as caught:
-        load_closure(Store("--query"), Path("/r"), Path("/nix/store/t"), deadline=Deadline.after(5))
-    assert "warning: x" in caught.value.detail
 
 
 def _program(path: Path, text: str) -> None:

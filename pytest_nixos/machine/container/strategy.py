@@ -33,7 +33,7 @@ from pytest_nixos.machine.container.nspawn import (
     OUTSIDE_INTERFACE,
     ContainerPlan,
     environment,
-    guest_link_argv,
+    guest_link_batch,
     machine_name,
     nspawn_argv,
     private_directory,
@@ -223,7 +223,9 @@ class NspawnStrategy:
         :param outside_pid: a process in the network that surrounds the container.
         :raises MachineError: if ``ip`` refuses.
         """
-        enter = (self._tool("nsenter"), f"--net=/proc/{leader_pid}/ns/net", "--")
+        network = f"--net=/proc/{leader_pid}/ns/net"
+        argv = (self._tool("nsenter"), network, "--", "ip", "-batch", "-")
+        wanted = guest_link_batch(addresses, default_route=default_route)
         # Process 1 exists before it leaves the network around it, and systemd-nspawn moves the link
         # after that (inner_child() and run_container() of systemd's nspawn.c). What is set too early is
         # set outside, and lost on the way.
@@ -233,16 +235,17 @@ class NspawnStrategy:
             deadline=moved,
             interval_s=_MOVE_INTERVAL_S,
         )
-        for argv in guest_link_argv(addresses, default_route=default_route):
-            done = self._runner.run((*enter, *argv), deadline=Deadline.after(_SHORT_S))
-            while _NOT_MOVED in done.stderr_text and not moved.expired:
-                time.sleep(_MOVE_INTERVAL_S)
-                done = self._runner.run((*enter, *argv), deadline=Deadline.after(_SHORT_S))
-            if done.exit_status != 0:
-                raise MachineError(
-                    f"{' '.join(argv)}: {done.stderr_text.strip()}",
-                    remedy="look at the console: the container has probably ended",
-                )
+        while True:
+            done = self._runner.run(argv, stdin=wanted.encode(), deadline=Deadline.after(_SHORT_S))
+            if _NOT_MOVED not in done.stderr_text or moved.expired:
+                break
+            time.sleep(_MOVE_INTERVAL_S)
+        if done.exit_status != 0:
+            raise MachineError(
+                f"ip: {done.stderr_text.strip()}",
+                remedy="look at the console: the container has probably ended",
+                detail=wanted,
+            )
 
     def argv(self, plan: ContainerPlan, *, join: Sequence[Path] = ()) -> list[str]:
         """Build the whole argv: in a scope where this machine's systemd owns the cgroups, in a

@@ -29,7 +29,7 @@ from pytest_nixos.machine.container.disk import make_disk, prepare_root
 from pytest_nixos.machine.container.limits import Limits, OldGroups, limits_of, reached
 from pytest_nixos.machine.container.nspawn import (
     ContainerPlan,
-    guest_link_argv,
+    guest_link_batch,
     machine_name,
     nspawn_argv,
     outside_interface,
@@ -127,7 +127,9 @@ def test_the_stage_makes_private_namespaces_and_ends_all_with_its_process() -> N
     argv = stage_argv(PLAN, ["nspawn", "x"], unshare="/bin/unshare", join=(Path("/sys/g"),))
     assert argv[:5] == ["/bin/unshare", "--mount", "--net", "--propagation=private", "--"]
     script, *arguments = argv[7:]
-    assert not [word for word in ("PREFIX", "OUTSIDE", "GUEST", "HELPER") if word in script]
+    assert not [
+        word for word in ("PREFIX", "OUTSIDE", "GUEST", "HELPER", "PIPES") if word in script
+    ]
     assert arguments == [
         "pytest-nixos-stage",
         "pytest-nixos-1-r",
@@ -143,10 +145,13 @@ def test_the_stage_makes_private_namespaces_and_ends_all_with_its_process() -> N
 
 
 def test_the_guests_end_of_the_link_gets_what_the_host_does_not_declare() -> None:
-    up = ("ip", "link", "set", "eth0", "up")
-    added = ("ip", "addr", "add", "10.233.0.2/24", "dev", "eth0")
-    assert guest_link_argv(OWN) == (added, up)
-    assert guest_link_argv(replace(OWN, guest=None)) == (up,)
+    up = "link set eth0 up\n"
+    added = "addr replace 10.233.0.2/24 dev eth0\n"
+    assert guest_link_batch(OWN) == added + up
+    assert guest_link_batch(replace(OWN, guest=None)) == up
+    route = "route replace default via 10.233.0.1\n"
+    assert guest_link_batch(OWN, default_route=True) == added + up + route
+    assert guest_link_batch(replace(OWN, guest=None), default_route=True) == up
 
 
 def test_a_machine_with_systemd_gets_a_delegated_scope_with_limits() -> None:
@@ -345,8 +350,7 @@ def test_each_card_that_the_host_gives_an_address_has_a_link(tmp_path: Path) -> 
     }
     addresses = link_addresses(cast("HostConfig", Host(declared)))
     assert addresses.more == ("eth1",)
-    up = [argv[-2] for argv in guest_link_argv(addresses)]
-    assert up == ["eth0", "eth1"]
+    assert guest_link_batch(addresses) == "link set eth0 up\nlink set eth1 up\n"
     assert outside_interface("eth1") == "outside1"
 
 

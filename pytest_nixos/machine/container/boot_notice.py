@@ -9,22 +9,24 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import threading
 from pathlib import Path
 
 from pytest_nixos.errors import MachineError
-from pytest_nixos.local.timing import Deadline
 
 __all__ = ["BootNotice"]
 
 _READY = b"READY=1"
 _LONGEST = 1 << 16
+_JOIN_S = 1.0
 
 
 class BootNotice:
     """The socket of one boot.
 
-    systemd-nspawn waits where nobody takes its messages: whoever does not ask any more closes it, and
-    what is sent then is lost, which nobody minds.
+    A thread takes all that comes: systemd-nspawn passes on the guest's other news too and waits,
+    with the container's console, where ten of them lie unread. After the end of the boot the socket
+    is closed, and what is sent then is lost.
 
     :param path: where it is made; what an earlier boot left there goes.
     :raises MachineError: if it cannot be made.
@@ -32,6 +34,8 @@ class BootNotice:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._has_ended = threading.Event()
+        self._closing = False
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
             path.unlink(missing_ok=True)
@@ -42,21 +46,26 @@ class BootNotice:
                 f"{path}: the socket for the container's news cannot be made: {err.strerror or err}",
                 remedy="free some space there, or set TMPDIR to a directory with room",
             ) from err
+        self._thread = threading.Thread(target=self._listen, name="nixos-notice", daemon=True)
+        self._thread.start()
 
     def wait(self, limit_s: float) -> bool:
         """Wait until the boot is said to have ended, at most `limit_s` seconds; return whether it
-        is. It is closed then.
+        is.
         """
-        limit = Deadline.after(limit_s)
-        while (left_s := limit.remaining_s) > 0:
-            self._socket.settimeout(left_s)
-            with contextlib.suppress(TimeoutError):
-                if _READY in self._socket.recv(_LONGEST).splitlines():
-                    self.close()
-                    return True
-        return False
+        return self._has_ended.wait(limit_s)
 
     def close(self) -> None:
         """Give it up; safe to call twice."""
-        self._socket.close()
+        self._closing = True
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join(timeout=_JOIN_S)
         self.path.unlink(missing_ok=True)
+
+    def _listen(self) -> None:
+        with self._socket, contextlib.suppress(OSError):
+            while not self._closing:
+                if _READY in self._socket.recv(_LONGEST).splitlines():
+                    self._has_ended.set()
+                    return

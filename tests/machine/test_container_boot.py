@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import ClassVar, cast
 
@@ -87,7 +88,11 @@ def run(running: ContainerRunning, command: str) -> CommandResult:
 def traces(directory: Path) -> list[str]:
     """What a container left on this machine."""
     name = directory.name
-    found = [str(path) for path in Path("/sys/fs/cgroup").rglob(f"pytest-nixos-*{name}")]
+    # Unlike Path.rglob it minds no group of another test that goes meanwhile.
+    groups = (
+        f"{above}/{group}" for above, below, _ in os.walk("/sys/fs/cgroup") for group in below
+    )
+    found = [path for path in groups if fnmatch(path, f"*/pytest-nixos-*{name}")]
     found += [line for line in Path("/proc/mounts").read_text().splitlines() if name in line]
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):

@@ -187,7 +187,14 @@ class Lifetime:
         """Tell that the root command channel answers."""
         self.news.tell(BootEventKind.CHANNEL, "the root command channel answers")
 
-    def settle(self, transport: Transport, limits: SettleLimits, *, deadline: Deadline) -> None:
+    def settle(
+        self,
+        transport: Transport,
+        limits: SettleLimits,
+        *,
+        deadline: Deadline,
+        wait_for_word: Callable[[float], bool] | None = None,
+    ) -> None:
         """Wait until the boot has settled; see :func:`pytest_nixos.machine.boot.settle.settle`."""
         with self.explained(deadline, "the boot did not settle"):
             settle(
@@ -198,6 +205,7 @@ class Lifetime:
                 tell=self.news.tell,
                 check=self.check,
                 no_way_out=self._no_way_out,
+                wait_for_word=wait_for_word,
             )
 
     def shut_down(self, transport: Transport, *, deadline: Deadline) -> None:

@@ -45,6 +45,8 @@ _COMMAND_LIMIT_S = 30.0
 _INTERVAL_S = 0.4
 _SHARE = 0.1
 _STALLED_INTERVAL_S = 2.0
+# Where the manager itself says when its boot has ended.
+_WORD_INTERVAL_S = 1.0
 _GRACE_SHARE = 0.1
 _GRACE_S = 5.0
 # A unit is idle if it used less than this share of one processor.
@@ -106,17 +108,22 @@ def settle(
     tell: Callable[[BootEventKind, str], None],
     check: Callable[[], None],
     no_way_out: NoWayOut | None = None,
+    wait_for_word: Callable[[float], bool] | None = None,
 ) -> Settled:
     """Wait until the system is ``running`` or ``degraded`` and no job is queued.
 
     :param no_way_out: what tells units that need the internet, where the guest has none: a unit
         that would wait for it for ever does not hold up the boot. ``None`` where it has one.
+    :param wait_for_word: waits at most so many seconds for the manager's own word that its boot has
+        ended, and returns whether it came: until then looks are rare, and what they find decides as
+        ever. ``None`` where no such word comes.
     :param tell: told units that take long, and the end.
     :param check: called between looks; raises if the machine ended or its boot failed.
     :raises BootError: if a unit is stuck, the system goes to emergency mode or down, or time is up.
     :raises TransportError: if the channel broke.
     """
-    settled = _Settling(transport, machine, limits, tell, check, no_way_out).wait(deadline)
+    settling = _Settling(transport, machine, limits, tell, check, no_way_out, wait_for_word)
+    settled = settling.wait(deadline)
     tell(BootEventKind.SETTLED, f"the system is {settled.system_state}")
     return settled
 
@@ -130,6 +137,7 @@ class _Settling:
         tell: Callable[[BootEventKind, str], None],
         check: Callable[[], None],
         no_way_out: NoWayOut | None,
+        wait_for_word: Callable[[float], bool] | None,
     ) -> None:
         self._transport = transport
         self._machine = machine
@@ -137,6 +145,7 @@ class _Settling:
         self._tell = tell
         self._check = check
         self._no_way_out = no_way_out
+        self._wait_for_word = wait_for_word
         self._began_s = time.monotonic()
         self._needs: dict[str, InternetNeed] = {}
         self._only_internet = False
@@ -151,6 +160,8 @@ class _Settling:
     def wait(self, deadline: Deadline) -> Settled:
         finished: Deadline | None = None
         next_jobs = Deadline.after(min(self._limits.named_after_s, self._limits.stuck_after_s) / 2)
+        if self._wait_for_word is not None:
+            self._rest(_WORD_INTERVAL_S, deadline)
         while True:
             self._check()
             asked_s = time.monotonic()
@@ -169,12 +180,22 @@ class _Settling:
                 raise self._late(deadline, state)
             if self._only_internet:
                 return Settled(system_state=state, late_jobs=self._jobs)
-            time.sleep(min(self._pause_s(answered_s), deadline.remaining_s))
+            self._rest(self._pause_s(answered_s), deadline)
+
+    def _rest(self, seconds: float, deadline: Deadline) -> None:
+        """Wait for the next look, or for the manager's word."""
+        pause_s = min(seconds, deadline.remaining_s)
+        if self._wait_for_word is None:
+            time.sleep(pause_s)
+        elif self._wait_for_word(pause_s):
+            self._wait_for_word = None
 
     def _pause_s(self, answered_s: float) -> float:
         """Return how long to wait before the next look; a boot that stands is not asked so often."""
         if self._stalled:
             return _STALLED_INTERVAL_S
+        if self._wait_for_word is not None:
+            return _WORD_INTERVAL_S
         waited_s = time.monotonic() - self._began_s
         return min(_INTERVAL_S, max(answered_s, _SHARE * waited_s))
 

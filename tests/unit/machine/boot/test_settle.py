@@ -106,6 +106,7 @@ def run(
     told: list[tuple[BootEventKind, str]] | None = None,
     check: Callable[[], None] = lambda: None,
     no_way_out: NoWayOut | None = None,
+    wait_for_word: Callable[[float], bool] | None = None,
 ) -> Settled:
     news: list[tuple[BootEventKind, str]] = [] if told is None else told
     return settle(
@@ -116,7 +117,12 @@ def run(
         tell=lambda kind, text: news.append((kind, text)),
         check=check,
         no_way_out=no_way_out,
+        wait_for_word=wait_for_word,
     )
+
+
+def looks(guest: Guest) -> int:
+    return sum("SystemState" in command for command in guest.commands)
 
 
 @pytest.mark.parametrize("state", ["running", "degraded"])
@@ -137,7 +143,49 @@ def test_the_end_of_a_quick_boot_is_seen_at_once(monkeypatch: pytest.MonkeyPatch
 def test_a_running_system_with_jobs_has_not_settled() -> None:
     guest = Guest([("running", 2), ("running", 1), ("running", 0)])
     run(guest)
-    assert sum("SystemState" in command for command in guest.commands) == 3
+    assert looks(guest) == 3
+
+
+class Booting(Guest):
+    """Its boot ends after some time, whoever looks."""
+
+    def __init__(self, ends_after_s: float) -> None:
+        super().__init__([("starting", 3)])
+        self.end_s = time.monotonic() + ends_after_s
+
+    def wait_for_word(self, limit_s: float) -> bool:
+        left_s = self.end_s - time.monotonic()
+        time.sleep(max(0.0, min(limit_s, left_s)))
+        return left_s <= limit_s
+
+    def _answer(self, command: str) -> str:
+        if time.monotonic() >= self.end_s:
+            self.states = [("running", 0)]
+        return super()._answer(command)
+
+
+def test_a_manager_that_tells_its_end_is_asked_once() -> None:
+    guest = Booting(0.3)
+    run(guest, wait_for_word=guest.wait_for_word)
+    assert looks(guest) == 1
+
+
+def test_a_manager_that_does_not_tell_its_end_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settle_module, "_WORD_INTERVAL_S", 0.05)
+
+    def never(limit_s: float) -> bool:
+        time.sleep(limit_s)
+        return False
+
+    guest = Booting(0.2)
+    assert run(guest, wait_for_word=never).system_state == "running"
+    assert looks(guest) > 1
+
+
+def test_a_word_that_comes_too_soon_decides_nothing() -> None:
+    guest = Guest([("starting", 3)] * 4 + [("running", 0)])
+    assert run(guest, wait_for_word=lambda _: True).system_state == "running"
+    assert looks(guest) == 5
 
 
 def test_jobs_that_come_after_the_boot_do_not_hold_it_up_for_ever() -> None:

@@ -26,6 +26,7 @@ from pytest_nixos.machine.boot.internet import NoWayOut
 from pytest_nixos.machine.boot.news import BootNews
 from pytest_nixos.machine.boot.remedies import Remedies
 from pytest_nixos.machine.boot.settle import SettleLimits, settle
+from pytest_nixos.machine.boot_signs import BootPhase
 from pytest_nixos.machine.command import ExplainedTransport, Transport
 
 __all__ = ["Lifetime", "RunningProcess"]
@@ -198,6 +199,7 @@ class Lifetime:
                 tell=self.news.tell,
                 check=self.check,
                 no_way_out=self._no_way_out,
+                prompts=lambda: self.console.phase is BootPhase.LOGIN,
             )
 
     def shut_down(self, transport: Transport, *, deadline: Deadline) -> None:

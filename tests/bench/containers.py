@@ -126,9 +126,9 @@ def _bare_s(toplevel: Path) -> float:
             ) as process,
         ):
             ready = poll(
-                lambda: notice.wait(0.5) or (False if process.poll() is not None else None),
+                lambda: notice.has_come() or (False if process.poll() is not None else None),
                 deadline=Deadline.after(BOOT_LIMIT_S),
-                interval_s=0.0,
+                interval_s=0.01,
             )
             took_s = time.monotonic() - started_s
             process.kill()

@@ -110,21 +110,21 @@ def events() -> list[BootEvent]:
 
 @pytest.fixture(scope="module")
 def words() -> list[bool]:
-    """What each wait for the end of the boot came to."""
+    """What each look for the word of its end came to."""
     return []
 
 
 @pytest.fixture(scope="module")
 def running(events: list[BootEvent], words: list[bool]) -> Iterator[ContainerRunning]:
-    wait = BootNotice.wait
+    has_come = BootNotice.has_come
 
-    def heard(notice: BootNotice, limit_s: float) -> bool:
-        words.append(wait(notice, limit_s))
+    def heard(notice: BootNotice) -> bool:
+        words.append(has_come(notice))
         return words[-1]
 
     with contextlib.ExitStack() as stack:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(BootNotice, "wait", heard)
+            patch.setattr(BootNotice, "has_come", heard)
             machine = stack.enter_context(started(events))
         yield machine
 

@@ -206,7 +206,7 @@ class ContainerRunning:
         notice = self._launched.notice
         with contextlib.closing(notice):
             self.life.settle(
-                self.transport, self._limits, deadline=deadline, wait_for_word=notice.wait
+                self.transport, self._limits, deadline=deadline, has_sign=notice.has_come
             )
         self.life.has_come_up = True
 

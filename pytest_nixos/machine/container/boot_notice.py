@@ -49,11 +49,9 @@ class BootNotice:
         self._thread = threading.Thread(target=self._listen, name="nixos-notice", daemon=True)
         self._thread.start()
 
-    def wait(self, limit_s: float) -> bool:
-        """Wait until the boot is said to have ended, at most `limit_s` seconds; return whether it
-        is.
-        """
-        return self._has_ended.wait(limit_s)
+    def has_come(self) -> bool:
+        """Whether the boot is said to have ended."""
+        return self._has_ended.is_set()
 
     def close(self) -> None:
         """Give it up; safe to call twice."""

@@ -52,11 +52,12 @@ _SERVICES = r"""
     [[ $first == *.service ]] && wanted[$first]=1
   done < <(systemctl list-units --type=service --plain --no-legend --no-pager --full || echo '*.service')
 """
-# systemd before 246 marks failed units with a bullet even with --plain.
+# What others name and is not there has no more to tell. systemd before 246 marks some units with a bullet
+# even with --plain.
 _LOADED = r"""
-  while read -r first second _; do
-    [[ $first == *.* ]] || first=$second
-    [[ -z $first ]] || wanted[$first]=1
+  while read -r first second third fourth _; do
+    [[ $first == *.* ]] || {{ first=$second; second=$third; third=$fourth; }}
+    [[ -z $first || "$second $third" == 'not-found inactive' ]] || wanted[$first]=1
   done < <(systemctl list-units --all --type={kinds} --plain --no-legend --no-pager --full || printf '*.%s\n' {each})
 """
 #: What tells whether a unit exists and runs.

@@ -23,7 +23,9 @@ SHOWN = "Id={0}\nNames={0}\nLoadState=loaded\nActiveState=active\nSubState=runni
 SYSTEMCTL = """#!/bin/bash
 echo "$*" >>{log}
 case $1 in
-  list-units) printf 'web.service loaded active running The web\\n';;
+  list-units) printf 'web.service loaded active running The web\\n'
+    [[ $* != *--all* ]] || printf '%s\\n' 'gone.service not-found inactive dead gone' \
+      '● left.mount not-found active mounted left' '● bad.service loaded failed failed Bad';;
   show) while (($#)) && [[ $1 != -- ]]; do shift; done; shift
     for unit; do printf '{shown}' "$unit"; done;;
 esac
@@ -134,13 +136,14 @@ def test_all_loaded_units_of_a_kind_are_shown_beside_the_named_ones(systemd: Pat
     asked = systemd.read_text().splitlines()
     assert any("list-units --all --type=service,mount " in line for line in asked)
     (show,) = shows(systemd)
-    assert set(show[show.index("--") + 1 :]) == {"web.service", "db.service"}
+    there = {"web.service", "left.mount", "bad.service"}
+    assert set(show[show.index("--") + 1 :]) == {"db.service", *there}
     assert "Id=web.service" in kept.of(loaded)
 
 
 def test_a_systemd_that_lists_no_units_finds_those_of_a_kind_itself(systemd: Path) -> None:
     program = systemd.parent / "systemctl"
-    put(program, program.read_text().replace("printf 'web.service loaded active running The web\\n'", "exit 1"))  # fmt: skip
+    put(program, program.read_text().replace("list-units) ", "list-units) exit 1; "))
     loaded = Probe(name="l", script=PRINT_UNITS, parse=lambda output: output.text,
                    units=UnitQuery(loaded=("service", "mount")))  # fmt: skip
     collect(here, [*IDLE, loaded])
@@ -154,11 +157,8 @@ def test_declared_units_and_boot_times_are_one_question(systemd: Path) -> None:
     kept.prefetch([declared_states(host), boot_time()])
     # Beside the table: the manager's times and the default target's name.
     (table, *rest) = [show for show in shows(systemd) if "--" in show]
-    assert not rest and set(table[table.index("--") + 1 :]) == {
-        "web.service",
-        "a.timer",
-        "multi-user.target",
-    }
+    asked = {"web.service", "a.timer", "multi-user.target", "left.mount", "bad.service"}
+    assert not rest and set(table[table.index("--") + 1 :]) == asked
     trips = kept.round_trips
     assert kept.of(declared_states(host))["a.timer"].is_running
     kept.of(boot_time())

@@ -28,6 +28,13 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
     )
     from pytest_nixos.observe.base import Probe, ProbeOutput, collect, observe
     from pytest_nixos.observe.boot_time import BootTime, UnitTime
+    from pytest_nixos.observe.declared_unit import (
+        SANDBOXING,
+        declared_files,
+        declared_states,
+        declared_templates,
+        declared_units,
+    )
     from pytest_nixos.observe.down_unit import DownUnit, down_units, missing_secrets, secrets_among
     from pytest_nixos.observe.fact import Fact, Lacking, fact_probe
     from pytest_nixos.observe.failed_unit import UnitFailure
@@ -85,6 +92,7 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
     from pytest_nixos.observe.waiting import is_hopeless, poll_service
 
 __all__ = [
+    "SANDBOXING",
     "STRANGER",
     "ActivationFailure",
     "BootActivation",
@@ -138,6 +146,10 @@ __all__ = [
     "boot_activation",
     "boot_time",
     "collect",
+    "declared_files",
+    "declared_states",
+    "declared_templates",
+    "declared_units",
     "down_units",
     "exposure",
     "fact_probe",
@@ -209,6 +221,7 @@ _HOME = {
     "Protocol": "network",
     "RefusedLine": "refused_line",
     "RefusedLines": "refused_line",
+    "SANDBOXING": "declared_unit",
     "STRANGER": "firewall.ruleset",
     "SeccompMode": "process",
     "Sockets": "network",
@@ -227,6 +240,10 @@ _HOME = {
     "applied_sysctls": "kernel",
     "boot_activation": "activation",
     "collect": "base",
+    "declared_files": "declared_unit",
+    "declared_states": "declared_unit",
+    "declared_templates": "declared_unit",
+    "declared_units": "declared_unit",
     "down_units": "down_unit",
     "exposure": "unit",
     "fact_probe": "fact",

@@ -118,7 +118,7 @@ def run_pytest(
     done = subprocess.run(
         argv,
         cwd=cwd,
-        env=_environment(home, state, phases) | dict(environment or {}),
+        env=run_environment(home, state, phases) | dict(environment or {}),
         check=False,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -156,7 +156,7 @@ def plain_pytest(home: Path) -> tuple[float, float]:
     (directory / "pytest.ini").touch()
     (directory / "test_empty.py").write_text("def test_empty(): pass\n")
     argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:nixos", "-p", "no:cacheprovider"]
-    environment = _environment(home, directory, directory / "none")
+    environment = run_environment(home, directory, directory / "none")
     started_s, used_s = time.monotonic(), _used_s()
     subprocess.run(argv, cwd=directory, env=environment, check=True, capture_output=True)
     return time.monotonic() - started_s, _used_s() - used_s
@@ -228,7 +228,11 @@ def _used_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _environment(home: Path, state: Path, phases: Path) -> dict[str, str]:
+def run_environment(home: Path, state: Path, phases: Path) -> dict[str, str]:
+    """Return the environment of a run: this one, with caches and state of its own.
+
+    :param phases: where it tells its phases.
+    """
     # Bytecode is kept, as everywhere but in some build environments.
     inherited = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     return {

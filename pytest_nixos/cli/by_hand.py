@@ -20,9 +20,6 @@ from pathlib import Path
 from pytest_nixos.cli.command import CommandEnd, Commands
 from pytest_nixos.errors import SettingsError
 from pytest_nixos.local.run_signals import RunSignals
-from pytest_nixos.machine.door.visitor import find_door
-from pytest_nixos.machine.guest_program import run_with_streams
-from pytest_nixos.machine.terminal import attach
 from pytest_nixos.nix.refs import HostSelection
 
 __all__ = ["add", "names_host", "ssh_in_new_machine"]
@@ -59,6 +56,9 @@ def add(commands: Commands) -> None:
 def _shell(options: argparse.Namespace) -> Iterator[str]:
     if names_host(options.host):
         raise CommandEnd(_on_machine(options.host, options.arguments, ""))
+    from pytest_nixos.machine.door.visitor import find_door  # pytest loads it else
+    from pytest_nixos.machine.terminal import attach
+
     raise CommandEnd(attach(find_door(options.host)))
     yield  # a generator, as every command
 
@@ -79,6 +79,9 @@ def _run(options: argparse.Namespace) -> Iterator[str]:
     command = words[0] if len(words) == 1 else shlex.join(words)
     if names_host(options.host):
         raise CommandEnd(_on_machine(options.host, options.arguments, command))
+    from pytest_nixos.machine.door.visitor import find_door
+    from pytest_nixos.machine.guest_program import run_with_streams
+
     raise CommandEnd(run_with_streams(find_door(options.host), command, stdout=1))
     yield  # a generator, as every command
 

@@ -13,7 +13,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pytest_nixos import __version__
 from pytest_nixos.cli.command import Command, CommandEnd
 from pytest_nixos.cli.nix_options import in_words_of_the_command
 from pytest_nixos.errors import NixosError
@@ -106,12 +105,22 @@ def _parsed(words: list[str]) -> argparse.Namespace:
     return options
 
 
+class _Version(argparse.Action):
+    """Looks the version up, which takes a while, where it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_words: object) -> None:
+        from pytest_nixos import __version__
+
+        sys.stdout.write(f"pytest-nixos {__version__}\n")
+        parser.exit()
+
+
 def _parser(word: str = "") -> argparse.ArgumentParser:
     """Declare the command `word`, or all where it is none: each loads what it works with, and a
     shell does not wait for the judge.
     """
     parser = argparse.ArgumentParser(prog="pytest-nixos", description=__doc__)
-    parser.add_argument("--version", action="version", version=f"pytest-nixos {__version__}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     wanted = [module for module, words in _MODULES.items() if word in words] or _MODULES
     for module in wanted:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
-from pytest_nixos.nix.argv import NixSettings
+if TYPE_CHECKING:
+    from pytest_nixos.nix.argv import NixSettings
 
 __all__ = ["add_nix_options", "in_words_of_the_command", "nix_settings"]
 
@@ -25,6 +27,8 @@ def add_nix_options(parser: argparse.ArgumentParser) -> None:
 
 def nix_settings(options: argparse.Namespace) -> NixSettings:
     """Read them."""
+    from pytest_nixos.nix.argv import NixSettings  # a shell asks no Nix
+
     return NixSettings(
         override_inputs=tuple((name, ref) for name, ref in options.override_input),
         nix_options=tuple((name, value) for name, value in options.nix_option),

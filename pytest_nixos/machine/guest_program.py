@@ -46,7 +46,7 @@ d=$(mktemp -d /run/pytest-nixos-program.XXXXXXXXXX)
 mkfifo -m 600 "$d/in" "$d/out" "$d/err" "$d/no-more" "$d/ready" "$d/fetched"
 printf %%s %(command)s >"$d/command"
 systemd-run --quiet --collect --description="A program for pytest-nixos" --unit="${d##*/}" --property=Type=exec \\
-  --property=KillMode=process --setenv=HOME=/root --setenv=USER=root --setenv=LOGNAME=root --setenv=SHELL="$BASH" -- "$(type -P bash)" -c '
+  --property=KillMode=process --setenv=HOME=/root --setenv=USER=root --setenv=LOGNAME=root --setenv=SHELL="$BASH" -- "$BASH" -c '
     PATH=$PATH:/run/current-system/sw/bin
     exec 3<>"$0/no-more" 8<>"$0/in" 9<"$0/in"
     ( read -r _ <&3 ) 9<&- &

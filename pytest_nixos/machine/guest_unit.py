@@ -27,7 +27,8 @@ _OVER = 77
 # Of 64 KiB, that are fetched at most of each pipe.
 _BLOCKS = 16
 # It only looks whether something came (`read -t 0`): a reader that is ended at the limit takes with it what it
-# has read and not yet passed on. Nobody writes to `ready` any more, so to read it is to sleep.
+# has read and not yet passed on. Nobody writes to `ready` any more, so to read it is to sleep. A program is
+# started for what came alone: somebody who thinks before a shell costs an emulated guest little.
 _FETCH = """
 cd {d} && exec 3<>out 4<>err 5<>ready || exit
 for ((n = 0; n < {looks}; n++)); do
@@ -35,8 +36,8 @@ for ((n = 0; n < {looks}; n++)); do
   read -r -t {nap} -u 5
 done
 s=; [ ! -e status ] || s=1
-dd bs=64K count={blocks} iflag=nonblock <&3 2>/dev/null
-dd bs=64K count={blocks} iflag=nonblock <&4 >&2 2>/dev/null
+! read -r -t 0 -u 3 || dd bs=64K count={blocks} iflag=nonblock <&3 2>/dev/null
+! read -r -t 0 -u 4 || dd bs=64K count={blocks} iflag=nonblock <&4 >&2 2>/dev/null
 [ -z "$s" ] || exit {over}
 exit 0
 """

@@ -39,7 +39,7 @@ d=$(mktemp -d /run/pytest-nixos-terminal.XXXXXXXXXX)
 mkfifo -m 600 "$d/in" "$d/out" "$d/err" "$d/ready" "$d/fetched"
 printf %%s %(command)s >"$d/command"
 systemd-run --quiet --collect --unit="${d##*/}" --property=Type=exec \\
-  --setenv=TERM=%(term)s --setenv=HOME=/root -- "$(type -P bash)" -c '
+  --setenv=TERM=%(term)s --setenv=HOME=/root -- "$BASH" -c '
     PATH=$PATH:/run/current-system/sw/bin
     exec 3<>"$0/in" 4<>"$0/out" 6<"$0/out"
     script -qefc "tty >$0/tty; stty sane rows %(rows)d cols %(columns)d; cd; $(<"$0/command")" /dev/null <&3 >&4 2>&1 4>&- 6<&-
@@ -173,7 +173,8 @@ def _raw(terminal: int) -> Iterator[None]:
     """Let each key through as it is typed."""
     before = termios.tcgetattr(terminal)
     try:
-        tty.setraw(terminal)
+        # What was typed before is for the shell.
+        tty.setraw(terminal, termios.TCSADRAIN)
         yield
     finally:
         with contextlib.suppress(termios.error):  # the window was closed

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pytest_nixos.machine.keeper.order import log_file
 from pytest_nixos.machine.spare.claim import end_spares, spares
+from tests.bench.at_hand import run_s, shell_s
 from tests.bench.cold import CONTROL
 from tests.bench.figures import Bar, Sample, Section, at_least, at_most
 from tests.bench.rig import Plan, Run, RunFailed, build_vm, plain_pytest, run_pytest, say
@@ -19,14 +20,20 @@ SPARE_LIMIT_S = 120.0
 def measure(home: Path, plan: Plan) -> Section:
     warm: list[Run] = []
     plain: list[tuple[float, float]] = []
+    shells_s: list[float] = []
+    commands_s: list[float] = []
     build_vm(home)
     with tempfile.TemporaryDirectory(prefix="warm-", dir=home) as directory:
         say("warm: first run")
         cold = [run_pytest(Path(directory), "-k", CONTROL)]
         for again in range(plan.runs):
-            say(f"warm: later run {again + 1} of {plan.runs}, in turn with a plain pytest")
+            say(
+                f"warm: later run {again + 1} of {plan.runs}, in turn with a plain pytest and a shell"
+            )
             plain.append(plain_pytest(home))
             warm.append(run_pytest(Path(directory), "-k", CONTROL))
+            shells_s.append(shell_s(Path(directory)))
+            commands_s.append(run_s(Path(directory)))
         taken, made_s = _with_spares(Path(directory), plan)
         say("warm: the whole baseline")
         whole = [run_pytest(Path(directory), may_fail=True) for _ in range(1 if plan.quick else 3)]
@@ -45,6 +52,8 @@ def measure(home: Path, plan: Plan) -> Section:
         ("later run, command to prompt", str(_sample(r.total_s for r in warm)), ""),
         ("- processor time of pytest's own process to the first finding", str(_sample(r.processor_s["first finding"] for r in warm)), ""),
         ("- processor time of all, QEMU too", str(_sample(r.all_processor_s for r in warm)), ""),
+        ("shell, command to the answer of the first command typed", str(_sample(shells_s)), ""),
+        ("run, command to its answer", str(_sample(commands_s)), ""),
         ("later run that goes on with a spare, command to first finding", str(ready), f"{ready.median / later.median:.0%}"),
         ("- command to prompt", str(_sample(r.total_s for r in taken)), ""),
         ("- processor time of pytest's own process to the first finding", str(_sample(r.processor_s["first finding"] for r in taken)), ""),
@@ -83,6 +92,13 @@ def measure(home: Path, plan: Plan) -> Section:
                 1.0,
                 unit="s",
                 reason="see the shares above; QEMU's start and the guest's first commands are emulated",
+            ),
+            at_most(
+                "shell in a clone, command to the first answer",
+                _sample(shells_s).median,
+                1.0,
+                unit="s",
+                reason="the clone is made as for a run; then the guest's systemd starts a unit for the shell",
             ),
             at_most(
                 "the whole baseline to the prompt",

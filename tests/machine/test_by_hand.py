@@ -49,6 +49,7 @@ def seat(tmp_path: Path) -> Iterator[pexpect.spawn[str]]:
         dimensions=(33, 120),
         encoding="utf-8",
     )
+    seat.sendline("ahead=typed")
     seat.expect(PROMPT)
     yield seat
     seat.close(force=True)
@@ -96,8 +97,8 @@ def test_a_machine_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
 def test_a_shell_has_a_terminal_of_its_own(seat: pexpect.spawn[str]) -> None:
     seat.sendline("stty size; export KEPT=here; cd /etc")
     seat.expect_exact("33 120")
-    seat.sendline("echo $KEPT $PWD $((40 + 2))")
-    seat.expect_exact("here /etc 42")
+    seat.sendline("echo $KEPT $PWD $((40 + 2)) $ahead")
+    seat.expect_exact("here /etc 42 typed")
     # A key, not a line: it ends what runs, and not the session.
     seat.sendline("sleep 600")
     seat.expect_exact("sleep 600")

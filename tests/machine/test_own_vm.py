@@ -167,10 +167,11 @@ def test_the_modules_of_a_vm_are_evaluated_once(flake: Flake) -> None:
     assert _said(flake, "asking").count("the variant's modules are evaluated") == 1
 
 
-def test_a_home_is_evaluated_once(flake: Flake) -> None:
+@pytest.mark.parametrize("backend", ["vm", "container"])
+def test_a_home_is_evaluated_once(flake: Flake, backend: str) -> None:
     """The machine has its host's homes."""
-    assert _said(flake, "at-home").count("the home of alice is evaluated") == 1
-    assert "home-manager" not in " ".join(flake.evaluate("at-home", backend="vm").changed)
+    assert _said(flake, "at-home", backend).count("the home of alice is evaluated") == 1
+    assert "home-manager" not in " ".join(flake.evaluate("at-home", backend=backend).changed)
 
 
 @pytest.mark.parametrize(
@@ -184,11 +185,11 @@ def test_a_vm_with_homes_of_its_own_keeps_them(flake: Flake, host: str, changed:
     assert changed in flake.evaluate(host, backend="vm").changed
 
 
-def _said(flake: Flake, host: str) -> str:
+def _said(flake: Flake, host: str, backend: str = "vm") -> str:
     """Return what Nix prints on its standard error while it evaluates a host and its machine."""
     expression = evaluation_expression(
         host,
-        backend="vm",
+        backend=backend,
         instrumentation=Instrumentation(channel_script="s", snapshot=True),
         options=(),
     )

@@ -21,8 +21,16 @@ from pytest_nixos import (
 _MANY_RESTARTS = 5
 
 
+@pytest.fixture
+def looked(nixos_host_config: HostConfig, nixos_observations: Observations) -> Observations:
+    """What systemd tells of the units, for those who need many: one table answers all."""
+    nixos_observations.prefetch([observe.declared_states(nixos_host_config), observe.boot_time()])
+    return nixos_observations
+
+
 @pytest.mark.nixos_control("BOOT-001")
 def test_no_unit_has_failed(
+    nixos_host_config: HostConfig,
     nixos_observations: Observations,
     nixos_internet: observe.NeedsOfMachine,
     nixos_evidence: Evidence,
@@ -34,10 +42,12 @@ def test_no_unit_has_failed(
     broken = [unit for unit in failed if unit not in needs]
     nixos_evidence.rest_on("internet", *needs)
     nixos_evidence.blame("unit", *broken)
-    for unit in failed:
-        journal = nixos_observations.of(observe.journal(unit))
+    journals = {unit: nixos_observations.of(observe.journal(unit)) for unit in failed}
+    for unit, journal in journals.items():
         nixos_evidence.attach(f"journal of {unit}", "\n".join(journal))
-    assert not broken, f"failed: {', '.join(broken)}"
+    failures = observe.why_failed({unit: journals[unit] for unit in broken}, nixos_host_config)
+    nixos_evidence.remedy = failures.remedy
+    assert not broken, f"failed: {failures.words}"
     if needs:
         not_applicable(nixos_internet.words(needs))
 
@@ -96,12 +106,13 @@ def test_running_system_is_what_was_built(
 @pytest.mark.nixos_control("BOOT-004")
 def test_no_unit_waits_or_restarts_for_ever(
     nixos_host_config: HostConfig,
-    nixos_observations: Observations,
+    looked: Observations,
     nixos_internet: observe.NeedsOfMachine,
     nixos_evidence: Evidence,
 ) -> None:
-    services = [n for n, unit in nixos_host_config.units.items() if n.endswith(".service")]
-    states = nixos_observations.of(observe.units(services))
+    seen = looked.of(observe.declared_states(nixos_host_config))
+    services = [name for name in nixos_host_config.units if name.endswith(".service")]
+    states = {name: seen[name] for name in services if name in seen}
     nixos_evidence.expect({"restarts": f"at most {_MANY_RESTARTS}", "activating": []})
     restless = {
         name: f"{state.get('ActiveState')} ({state.get('SubState')}), {state.get('NRestarts')} restarts"
@@ -116,11 +127,13 @@ def test_no_unit_waits_or_restarts_for_ever(
     broken = [unit for unit in restless if unit not in needs]
     nixos_evidence.rest_on("internet", *needs)
     nixos_evidence.blame("unit", *broken)
-    for unit in {**restless, **needs}:
-        journal = nixos_observations.of(observe.journal(unit))
+    journals = {u: looked.of(observe.journal(u)) for u in {**restless, **needs}}
+    for unit, journal in journals.items():
         nixos_evidence.attach(f"journal of {unit}", "\n".join(journal))
     assert states, "systemd told nothing about any unit"
-    assert not broken, f"restarting: {', '.join(broken)}"
+    failures = observe.why_failed({unit: journals[unit] for unit in broken}, nixos_host_config)
+    nixos_evidence.remedy = failures.remedy
+    assert not broken, f"restarting: {failures.words}"
     if needs:
         not_applicable(nixos_internet.words(needs))
 
@@ -128,12 +141,12 @@ def test_no_unit_waits_or_restarts_for_ever(
 @pytest.mark.nixos_control("BOOT-005")
 def test_boot_stays_within_its_budget(
     nixos_host_config: HostConfig,
-    nixos_observations: Observations,
+    looked: Observations,
     nixos_internet: observe.NeedsOfMachine,
     nixos_slowness: Callable[[], str],
     nixos_evidence: Evidence,
 ) -> None:
-    boot = nixos_observations.of(observe.boot_time())
+    boot = looked.of(observe.boot_time())
     if boot is None and (needs := nixos_internet.holding_up()):
         nixos_evidence.rest_on("internet", *needs)
         not_applicable(nixos_internet.words(needs))

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pytest_nixos import HostConfig, Unit, observe
 
 __all__ = [
-    "DIRECTIVES",
     "declared_sandboxes",
     "hardened_by_the_host",
     "is_hardened",
@@ -18,35 +17,8 @@ __all__ = [
     "misspelt",
 ]
 
-# Directives of systemd.exec(5) whose value `systemctl show` prints in the words of the unit file.
-_WORDS = [
-    "NoNewPrivileges",
-    "PrivateTmp",
-    "PrivateDevices",
-    "PrivateNetwork",
-    "PrivateUsers",
-    "PrivateIPC",
-    "PrivateMounts",
-    "ProtectSystem",
-    "ProtectHome",
-    "ProtectKernelTunables",
-    "ProtectKernelModules",
-    "ProtectKernelLogs",
-    "ProtectControlGroups",
-    "ProtectClock",
-    "ProtectHostname",
-    "ProtectProc",
-    "ProcSubset",
-    "RestrictSUIDSGID",
-    "RestrictRealtime",
-    "LockPersonality",
-    "MemoryDenyWriteExecute",
-    "DynamicUser",
-    "RemoveIPC",
-]
 _CAPABILITIES = "CapabilityBoundingSet"
 _FILTER = "SystemCallFilter"
-DIRECTIVES = (*_WORDS, _CAPABILITIES, _FILTER)
 
 _TRUE = frozenset({"1", "yes", "y", "true", "t", "on"})
 _FALSE = frozenset({"0", "no", "n", "false", "f", "off"})
@@ -101,18 +73,18 @@ def mismatches(declared: Mapping[str, tuple[str, ...]], shown: Mapping[str, str]
 
 def misspelt(host: HostConfig, report: observe.UnitFileReport) -> dict[str, dict[str, str]]:
     """Return the directives that systemd does not know and that look like one of
-    :data:`DIRECTIVES`, by unit.
+    :data:`~pytest_nixos.observe.SANDBOXING`, by unit.
     """
     found: dict[str, dict[str, str]] = {}
     for ignored in report.ignored:
-        meant = difflib.get_close_matches(ignored.key, DIRECTIVES, n=1, cutoff=0.75)
+        meant = difflib.get_close_matches(ignored.key, observe.SANDBOXING, n=1, cutoff=0.75)
         if ignored.key and meant and ignored.unit in host.units:
             found.setdefault(ignored.unit, {})[ignored.key] = f"not known to systemd ({meant[0]}?)"
     return found
 
 
 def _declared(unit: Unit) -> dict[str, tuple[str, ...]]:
-    values = {directive: unit.setting("Service", directive) for directive in DIRECTIVES}
+    values = {directive: unit.setting("Service", directive) for directive in observe.SANDBOXING}
     return {directive: given for directive, given in values.items() if given}
 
 

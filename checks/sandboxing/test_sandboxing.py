@@ -4,14 +4,13 @@ fails.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from pytest_nixos import Evidence, HostConfig, Machine, Observations, not_applicable, observe
 
 from .directives import (
-    DIRECTIVES,
     declared_sandboxes,
     hardened_by_the_host,
     mismatches,
@@ -40,13 +39,14 @@ def test_declared_directives_are_in_force_in_systemd(
     nixos_host_config: HostConfig, nixos_observations: Observations, nixos_evidence: Evidence
 ) -> None:
     declared = declared_sandboxes(nixos_host_config)
-    services = sorted(name for name in nixos_host_config.units if name.endswith(".service"))
-    unknown = misspelt(nixos_host_config, nixos_observations.of(observe.verify_units(services)))
+    unknown = {
+        unit: directives
+        for report in _reports(nixos_host_config, nixos_observations)
+        for unit, directives in misspelt(nixos_host_config, report).items()
+    }
     if not (declared or unknown):
         not_applicable("no service declares a sandboxing directive")
-    states = nixos_observations.of(
-        observe.units(tuple(declared), properties=DIRECTIVES, name="sandboxing")
-    )
+    states = nixos_observations.of(observe.declared_states(nixos_host_config))
     nixos_evidence.expect({"units": sorted({*declared, *unknown})})
     unloaded = sorted(unit for unit in declared if not states[unit].exists)
     wrong = {
@@ -120,7 +120,7 @@ def test_escape_attempt_from_inside_the_sandbox_fails(
     nixos_progress: Callable[[str], None],
 ) -> None:
     states = nixos_observations.of(
-        observe.units(tuple(declared), properties=DIRECTIVES, name="sandboxing")
+        observe.units(tuple(declared), properties=observe.SANDBOXING, name="sandboxing")
     )
     tried = [unit for unit in declared if forbidden(declared[unit]) and states[unit].is_running]
     if not tried:
@@ -137,6 +137,17 @@ def test_escape_attempt_from_inside_the_sandbox_fails(
     nixos_evidence.observe({"succeeded": escaped, "twin did not run": not_run})
     assert len(not_run) < len(tried), f"no twin ran, so nothing was tried: {not_run}"
     assert not escaped, f"succeeded although forbidden: {escaped}"
+
+
+def _reports(host: HostConfig, observations: Observations) -> Iterator[observe.UnitFileReport]:
+    """Give what systemd says of all files of services: those that the suite of units has verified too, and
+    those that it leaves out.
+    """
+    yield observations.of(observe.declared_files(host))
+    verified = {*observe.declared_units(host), *observe.declared_templates(host)}
+    rest = [name for name in host.units if name.endswith(".service") and name not in verified]
+    if rest:
+        yield observations.of(observe.verify_units(sorted(rest)))
 
 
 def _writable(host: HostConfig, unit: str) -> tuple[str, ...]:

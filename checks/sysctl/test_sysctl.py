@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import starmap
 
 import pytest
 
 from pytest_nixos import Evidence, HostConfig, Observations, not_applicable, observe
+
+from .overwritten import writers_of
 
 _NAMESPACED = ("net.",)
 
@@ -32,7 +35,24 @@ def test_declared_sysctls_are_in_force(
         for key, value in declared.items()
         if not observe.same_sysctl(value, seen := observed[key])
     }
+    overwritten = {
+        key: writers_of(key, nixos_host_config) for key in wrong if observed[key] is not None
+    }
+    for key, units in overwritten.items():
+        if units:
+            wrong[key] += f" (written by {', '.join(units)})"
+    if len(overwritten) == len(wrong):
+        nixos_evidence.remedy = "\n".join(starmap(_undo, overwritten.items()))
     assert not wrong, "; ".join(f"{key}: {how}" for key, how in wrong.items())
+
+
+def _undo(key: str, units: tuple[str, ...]) -> str:
+    if not units:
+        return (
+            f"# Something gives {key} another value after systemd-sysctl.service has set it:"
+            " a file of /etc/sysctl.d that sorts after 60-nixos.conf, or a program."
+        )
+    return f'# {", ".join(units)} writes {key}: take that out of its script, or correct\n# boot.kernel.sysctl."{key}"'
 
 
 def _judgeable(sysctls: Mapping[str, str], place: str) -> dict[str, str]:

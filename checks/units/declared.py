@@ -6,14 +6,11 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 
-from pytest_nixos import HostConfig, Unit, observe
+from pytest_nixos import Unit, observe
 
 __all__ = [
     "DORMANT",
-    "PROPERTIES",
     "accepting_instance",
-    "declared_templates",
-    "declared_units",
     "failed_requirements",
     "missing_program",
     "nearest_directive",
@@ -23,32 +20,6 @@ __all__ = [
     "refusals",
 ]
 
-#: Properties of org.freedesktop.systemd1(5) that these checks need beside a unit's state.
-PROPERTIES = (
-    "LoadError",
-    "Type",
-    "ConditionResult",
-    "ConditionTimestampMonotonic",
-    "AssertResult",
-    "InactiveExitTimestampMonotonic",
-    "ActiveEnterTimestampMonotonic",
-    "Triggers",
-    "TriggeredBy",
-    "WantedBy",
-    "RequiredBy",
-    "RequisiteOf",
-    "BoundBy",
-    "UpheldBy",
-    "OnFailureOf",
-    "OnSuccessOf",
-    "PropagatesStopTo",
-    "ConsistsOf",
-    "BusName",
-    "NextElapseUSecRealtime",
-    "NextElapseUSecMonotonic",
-    "LastTriggerUSec",
-    "Result",
-)
 #: Services that every NixOS host declares and only people start (nixpkgs 24.05, an empty host
 #: evaluated).
 DORMANT = frozenset(
@@ -75,35 +46,6 @@ _FILLED_LATER = ("/run/", "/var/", "/home/", "/root/", "/srv/", "/opt/", "/mnt/"
 _NEVER = frozenset({"", "0", "infinity", "18446744073709551615", "n/a"})
 
 
-def declared_units(host: HostConfig, *suffixes: str) -> Mapping[str, Unit]:
-    """Return the units that the host declares and that its machine has too, without templates.
-
-    What a VM or container leaves out or starts otherwise (a container has no dhcpcd, and sshd by
-    its socket) is listed among the options that differ, and says nothing about the host.
-
-    :param suffixes: kinds of unit, for example ``.timer``; none for all.
-    """
-    return {
-        name: unit
-        for name, unit in sorted(host.units.items())
-        if unit.enabled
-        and "@." not in name
-        and (not suffixes or name.endswith(suffixes))
-        and not _differs_in_machine(host, name)
-    }
-
-
-def declared_templates(host: HostConfig) -> frozenset[str]:
-    """Return the templates that the host declares and that its machine has too; what is said of one
-    holds for each of its instances.
-    """
-    return frozenset(
-        name
-        for name, unit in host.units.items()
-        if unit.enabled and "@." in name and not _differs_in_machine(host, name)
-    )
-
-
 def accepting_instance(socket: Unit) -> str:
     """Return an instance of the template that a socket starts for each connection, ``""`` if it
     starts one service for all: systemd knows none before somebody connects.
@@ -120,11 +62,6 @@ def missing_program(unit: str, report: observe.UnitFileReport) -> str:
     """
     found = (_NOT_EXECUTABLE.match(said) for said in report.of(unit))
     return next((f[0] for f in found if f and not f["path"].startswith(_FILLED_LATER)), "")
-
-
-def _differs_in_machine(host: HostConfig, name: str) -> bool:
-    path = f'systemd.units."{name}"'
-    return not host.changed.keys().isdisjoint((path, f"{path}.enabled", f"{path}.wantedBy"))
 
 
 def refusals(

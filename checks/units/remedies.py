@@ -1,4 +1,4 @@
-"""The line to write instead of one that systemd ignores."""
+"""Module text about one unit: its option, and the line to write instead of one that systemd ignores."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from pytest_nixos import Unit, observe
 
-__all__ = ["instead_of"]
+__all__ = ["instead_of", "unit_option"]
 
 # Option of systemd.* by a unit's suffix; its own section is the capitalised one.
 _OPTIONS = {
@@ -54,7 +54,11 @@ def _places(ignored: observe.IgnoredDirective, unit: Unit) -> Iterator[tuple[str
                 yield section, key, value
 
 
-def _option(name: str, section: str) -> str:
+def unit_option(name: str) -> str:
+    """Return the option that declares a unit, ``systemd.timers."backup"``."""
     stem, _, suffix = name.rpartition(".")
-    part = f"{section.lower()}Config"
-    return f'systemd.{_OPTIONS.get(suffix, f"{suffix}s")}."{stem}".{part}'
+    return f'systemd.{_OPTIONS.get(suffix, f"{suffix}s")}."{stem}"'
+
+
+def _option(name: str, section: str) -> str:
+    return f"{unit_option(name)}.{section.lower()}Config"

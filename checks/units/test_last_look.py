@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pytest_nixos import Evidence, Machine, Observations, not_applicable, observe
+from pytest_nixos import Evidence, HostConfig, Machine, not_applicable, observe
 
 from .history import RECOVERED_S, last_event_s, recovered, troubles
 
@@ -18,22 +18,22 @@ _WATCHED_S = 40.0
 @pytest.mark.nixos_last_look(waits=True)
 @pytest.mark.nixos_control("UNIT-010")
 def test_nothing_died_since_the_boot(
+    nixos_host_config: HostConfig,
     nixos_machine: Machine,
-    nixos_observations: Observations,
     nixos_internet: observe.NeedsOfMachine,
     nixos_evidence: Evidence,
     nixos_progress: Callable[[str], None],
 ) -> None:
-    first = nixos_observations.of(observe.unit_history())
-    assert first.answered, "systemd or its journal does not answer"
-    if (left_s := _WATCHED_S - first.up_s) > 0:
+    last = observe.observe(nixos_machine.run, observe.unit_history())
+    assert last.answered, "systemd or its journal does not answer"
+    if (left_s := _WATCHED_S - last.up_s) > 0:
         nixos_progress(f"watching its units for {left_s:.0f} s more")
         time.sleep(left_s)
-    last = observe.observe(nixos_machine.run, observe.unit_history(look=2))
+        last = observe.observe(nixos_machine.run, observe.unit_history())
     if (since_s := last_event_s(last)) < RECOVERED_S:
         nixos_progress("watching whether what failed a moment ago stays up")
         time.sleep(RECOVERED_S - since_s)
-        last = observe.observe(nixos_machine.run, observe.unit_history(look=3))
+        last = observe.observe(nixos_machine.run, observe.unit_history())
     assert last.answered, "systemd or its journal no longer answers"
     if last.settled_at_s is None and (waits := nixos_internet.holding_up()):
         nixos_evidence.rest_on("internet", *waits)
@@ -59,10 +59,16 @@ def test_nothing_died_since_the_boot(
         }
     )
     nixos_evidence.blame("unit", *found)
-    for unit in list(found)[:10]:
-        journal = observe.observe(nixos_machine.run, observe.journal(unit))
+    journals = {
+        unit: observe.observe(nixos_machine.run, observe.journal(unit)) for unit in list(found)[:10]
+    }
+    for unit, journal in journals.items():
         nixos_evidence.attach(f"journal of {unit}", "\n".join(journal))
-    assert not found, "; ".join(f"{unit}: {', '.join(what)}" for unit, what in found.items())
+    failures = observe.why_failed(journals, nixos_host_config)
+    nixos_evidence.remedy = failures.remedy
+    why = {unit: f" ({f.why})" for unit, f in failures.by_unit.items() if f.why}
+    told = [f"{unit}: {', '.join(what)}{why.get(unit, '')}" for unit, what in found.items()]
+    assert not found, "; ".join(told)
     assert not last.kernel, f"the kernel tells of a crash: {last.kernel[0]}"
     if needs:
         not_applicable(nixos_internet.words(needs))

@@ -18,10 +18,7 @@ from pytest_nixos import (
 
 from .declared import (
     DORMANT,
-    PROPERTIES,
     accepting_instance,
-    declared_templates,
-    declared_units,
     failed_requirements,
     missing_program,
     nearest_directive,
@@ -30,36 +27,36 @@ from .declared import (
     pulled_in_by_nothing,
     refusals,
 )
+from .idle import misspelt_wanting, start_them, why_idle
 from .remedies import instead_of
 
 States = Mapping[str, observe.UnitState]
+# What nothing starts by itself, and is of no use unless it is started.
+_STARTED_BY_OTHERS = (".service", ".timer", ".socket")
 
 
 @pytest.fixture(scope="module")
 def declared(nixos_host_config: HostConfig) -> Mapping[str, Unit]:
     """The units that the host declares, without templates and without what it switches off."""
-    return declared_units(nixos_host_config)
+    return observe.declared_units(nixos_host_config)
 
 
 @pytest.fixture
-def states(declared: Mapping[str, Unit], nixos_observations: Observations) -> States:
+def states(
+    declared: Mapping[str, Unit], nixos_host_config: HostConfig, nixos_observations: Observations
+) -> States:
     """Every declared unit, and what wants one, as systemd sees it now."""
     wanting = {target for unit in declared.values() for target in unit.wanted_by}
-    names = sorted({*declared, *wanting})
-    found = nixos_observations.of(
-        observe.units(names, properties=PROPERTIES, name="declared-units")
-    )
+    seen = nixos_observations.of(observe.declared_states(nixos_host_config))
+    found = {name: seen[name] for name in sorted({*declared, *wanting}) if name in seen}
     assert found, "systemd told nothing about any unit"
     return found
 
 
 @pytest.fixture
-def said(
-    declared: Mapping[str, Unit], nixos_host_config: HostConfig, nixos_observations: Observations
-) -> observe.UnitFileReport:
+def said(nixos_host_config: HostConfig, nixos_observations: Observations) -> observe.UnitFileReport:
     """What the guest's systemd says of the declared unit files, if it says anything."""
-    files = sorted({*declared, *declared_templates(nixos_host_config)})
-    return nixos_observations.of(observe.verify_units(files))
+    return nixos_observations.of(observe.declared_files(nixos_host_config))
 
 
 @pytest.fixture
@@ -95,7 +92,7 @@ def test_systemd_knows_every_directive(
     nixos_evidence: Evidence,
 ) -> None:
     nixos_evidence.expect("every directive of a declared unit is in force")
-    own = {*declared, *declared_templates(nixos_host_config)}
+    own = {*declared, *observe.declared_templates(nixos_host_config)}
     ignored = [found for found in report.ignored if found.unit in own]
     # A template has no properties, an instance of it has.
     shown = {found.unit: found.unit.replace("@.", "@test.") for found in ignored}
@@ -161,7 +158,12 @@ def test_every_wanted_unit_was_started(
 ) -> None:
     running = [name for name, state in states.items() if state.is_running]
     nixos_evidence.expect("every unit that something active wants has been started")
-    idle = dict(nixos_evidence.observe(never_started(declared, states, running)))
+    misspelt = misspelt_wanting(declared, states)
+    idle = {**never_started(declared, states, running)}
+    for unit, slips in misspelt.items():
+        names = (f"{slip.written}, which is not there (meant: {slip.meant}?)" for slip in slips)
+        idle[unit] = f"wanted by {', '.join(names)}"
+    nixos_evidence.observe(dict(idle))
     needs = nixos_internet.of(idle)
     nixos_evidence.rest_on("internet", *needs)
     for unit in needs:
@@ -173,6 +175,10 @@ def test_every_wanted_unit_was_started(
     for unit, failed in broken.items():
         if failed:
             idle[unit] = f"not started, since it requires {', '.join(sorted(failed))}, which failed"
+        elif unit not in misspelt and (why := why_idle(unit, declared, states, said.of(unit))):
+            idle[unit] = f"never started: {why}"
+    if misspelt:
+        nixos_evidence.remedy = start_them(misspelt, sorted(idle.keys() - misspelt.keys()))
     for unit in idle:
         text = "\n".join(said.of(unit)) or "nothing"
         nixos_evidence.attach(f"what systemd says of {unit}", text)
@@ -189,7 +195,7 @@ def test_every_timer_elapses(
     nixos_observations: Observations,
     nixos_evidence: Evidence,
 ) -> None:
-    timers = declared_units(nixos_host_config, ".timer")
+    timers = observe.declared_units(nixos_host_config, ".timer")
     # systemd does not even start a timer whose service is not there, so those that are wanted count
     # too.
     active = {
@@ -227,7 +233,7 @@ def test_every_socket_has_a_service_that_can_start(
     nixos_internet: observe.NeedsOfMachine,
     nixos_evidence: Evidence,
 ) -> None:
-    sockets = declared_units(nixos_host_config, ".socket", ".path")
+    sockets = observe.declared_units(nixos_host_config, ".socket", ".path")
     triggers = {
         name: accepting_instance(socket) or state.get("Triggers").split(" ")[0]
         for name, socket in sockets.items()
@@ -267,16 +273,17 @@ def test_every_socket_has_a_service_that_can_start(
 def test_every_unit_is_started_by_something(
     nixos_host_config: HostConfig, states: States, nixos_evidence: Evidence
 ) -> None:
-    services = {
+    units = {
         name: unit
-        for name, unit in declared_units(nixos_host_config, ".service").items()
-        if unit.setting("Service", "ExecStart") and name in states
+        for name, unit in observe.declared_units(nixos_host_config, *_STARTED_BY_OTHERS).items()
+        if name in states
+        and (unit.setting("Service", "ExecStart") or not name.endswith(".service"))
     }
-    if not services:
+    if not units:
         not_applicable("the host declares no service of its own")
-    nixos_evidence.expect("something wants, triggers or requires each declared service")
+    nixos_evidence.expect("something wants, triggers or requires each declared unit")
     orphans = nixos_evidence.observe(
-        [name for name in services if name not in DORMANT and pulled_in_by_nothing(states[name])]
+        [name for name in units if name not in DORMANT and pulled_in_by_nothing(states[name])]
     )
     assert not orphans, f"nothing ever starts: {', '.join(orphans)}"
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from pytest_nixos.cli.command import Commands
 from pytest_nixos.local.dirs import cache_directory
 from pytest_nixos.local.numbers import positive
+from pytest_nixos.machine.container.kept_database import KeptDatabases
 from pytest_nixos.machine.snapshot.limits import (
     DEFAULT_CACHE_DAYS,
     DEFAULT_CACHE_GIB,
@@ -110,7 +111,8 @@ def _cache(options: argparse.Namespace) -> Iterator[str]:
         "clear": lambda: cleared(evaluations, snapshots, scans),
     }
     if options.action == "clear":
-        shutil.rmtree(compiled_cache().directory, ignore_errors=True)
+        for unlisted in (compiled_cache().directory, KeptDatabases.of_user().directory):
+            shutil.rmtree(unlisted, ignore_errors=True)
     yield from actions[options.action]()
     if options.action == "verify":
         return

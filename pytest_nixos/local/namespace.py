@@ -8,7 +8,7 @@ import os
 import select
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -72,20 +72,9 @@ def find_leader(unshare_pid: int, *, proc: Path = Path("/proc")) -> int | None:
     :param unshare_pid: process id of ``unshare``.
     :return: its id in this process's namespace, ``None`` if it does not exist yet or any more.
     """
-    pids = [entry.name for entry in proc.iterdir() if entry.name.isdigit()]
-    status = {pid: _status(proc / pid / "status") for pid in pids}
-
-    def first_below(parent: str) -> str | None:
-        depth = len(status.get(parent, {}).get("NSpid", "").split())
-        for pid, fields in status.items():
-            namespaced = fields.get("NSpid", "").split()
-            if fields.get("PPid") == parent and len(namespaced) > depth and namespaced[-1] == "1":
-                return pid
-        return None
-
-    nspawn = first_below(str(unshare_pid))
-    leader = first_below(nspawn) if nspawn else None
-    return int(leader) if leader else None
+    nspawn = _first_below(str(unshare_pid), proc)
+    leader = None if nspawn is None else _first_below(nspawn, proc)
+    return None if leader is None else int(leader)
 
 
 def link_argv(pid: int, *words: str, nsenter: str = "nsenter") -> tuple[str, ...]:
@@ -154,8 +143,33 @@ def _cannot_enter(pid: int, err: OSError) -> TransportError:
     )
 
 
-def _status(path: Path) -> dict[str, str]:
-    pairs = (line.partition(":") for line in _text(path).splitlines())
+def _first_below(parent: str, proc: Path) -> str | None:
+    """Return the child of a process that is the first of a namespace inside its own."""
+    depth = len(_namespaced(_status(parent, proc)))
+    for pid in _children(parent, proc):
+        fields = _status(pid, proc)
+        numbers = _namespaced(fields)
+        if fields.get("PPid") == parent and len(numbers) > depth and numbers[-1] == "1":
+            return pid
+    return None
+
+
+def _children(parent: str, proc: Path) -> list[str]:
+    """Return the children of a process, or all processes where the kernel does not tell
+    (``CONFIG_PROC_CHILDREN``).
+    """
+    try:
+        return (proc / parent / "task" / parent / "children").read_text().split()
+    except OSError:
+        return [entry.name for entry in proc.iterdir() if entry.name.isdigit()]
+
+
+def _namespaced(status: Mapping[str, str]) -> list[str]:
+    return status.get("NSpid", "").split()
+
+
+def _status(pid: str, proc: Path) -> dict[str, str]:
+    pairs = (line.partition(":") for line in _text(proc / pid / "status").splitlines())
     return {key: value.strip() for key, _, value in pairs}
 
 

@@ -26,6 +26,7 @@ from pytest_nixos.machine.boot.internet import NoWayOut
 from pytest_nixos.machine.boot.news import BootNews
 from pytest_nixos.machine.boot.remedies import Remedies
 from pytest_nixos.machine.boot.settle import SettleLimits, settle
+from pytest_nixos.machine.boot_signs import BootPhase
 from pytest_nixos.machine.command import ExplainedTransport, Transport
 
 __all__ = ["Lifetime", "RunningProcess"]
@@ -187,8 +188,18 @@ class Lifetime:
         """Tell that the root command channel answers."""
         self.news.tell(BootEventKind.CHANNEL, "the root command channel answers")
 
-    def settle(self, transport: Transport, limits: SettleLimits, *, deadline: Deadline) -> None:
-        """Wait until the boot has settled; see :func:`pytest_nixos.machine.boot.settle.settle`."""
+    def settle(
+        self,
+        transport: Transport,
+        limits: SettleLimits,
+        *,
+        deadline: Deadline,
+        has_sign: Callable[[], bool] | None = None,
+    ) -> None:
+        """Wait until the boot has settled; see :func:`pytest_nixos.machine.boot.settle.settle`.
+
+        :param has_sign: of the boot's end; a login prompt on the console if ``None``.
+        """
         with self.explained(deadline, "the boot did not settle"):
             settle(
                 transport,
@@ -198,7 +209,11 @@ class Lifetime:
                 tell=self.news.tell,
                 check=self.check,
                 no_way_out=self._no_way_out,
+                has_sign=has_sign or self._has_prompt,
             )
+
+    def _has_prompt(self) -> bool:
+        return self.console.phase is BootPhase.LOGIN
 
     def shut_down(self, transport: Transport, *, deadline: Deadline) -> None:
         """Order a shutdown and wait for the machine's end; the channel may break before it has

@@ -28,8 +28,16 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
     )
     from pytest_nixos.observe.base import Probe, ProbeOutput, collect, observe
     from pytest_nixos.observe.boot_time import BootTime, UnitTime
+    from pytest_nixos.observe.declared_unit import (
+        SANDBOXING,
+        declared_files,
+        declared_states,
+        declared_templates,
+        declared_units,
+    )
     from pytest_nixos.observe.down_unit import DownUnit, down_units, missing_secrets, secrets_among
     from pytest_nixos.observe.fact import Fact, Lacking, fact_probe
+    from pytest_nixos.observe.failed_unit import UnitFailure
     from pytest_nixos.observe.file import FileState, files, programs
     from pytest_nixos.observe.firewall.cast import Cast
     from pytest_nixos.observe.firewall.opening import Decision, Opening, PortJudgement
@@ -72,6 +80,7 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
         units,
     )
     from pytest_nixos.observe.unit_event import UnitEvent, UnitEventKind, UnitHistory, unit_history
+    from pytest_nixos.observe.unit_failure import UnitFailures, why_failed
     from pytest_nixos.observe.unit_file import (
         BrokenCycle,
         IgnoredDirective,
@@ -83,6 +92,7 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
     from pytest_nixos.observe.waiting import is_hopeless, poll_service
 
 __all__ = [
+    "SANDBOXING",
     "STRANGER",
     "ActivationFailure",
     "BootActivation",
@@ -123,6 +133,8 @@ __all__ = [
     "SwapState",
     "UnitEvent",
     "UnitEventKind",
+    "UnitFailure",
+    "UnitFailures",
     "UnitFileReport",
     "UnitHistory",
     "UnitRemark",
@@ -134,6 +146,10 @@ __all__ = [
     "boot_activation",
     "boot_time",
     "collect",
+    "declared_files",
+    "declared_states",
+    "declared_templates",
+    "declared_units",
     "down_units",
     "exposure",
     "fact_probe",
@@ -167,6 +183,7 @@ __all__ = [
     "units",
     "user_units",
     "verify_units",
+    "why_failed",
 ]
 
 _HOME = {
@@ -204,12 +221,15 @@ _HOME = {
     "Protocol": "network",
     "RefusedLine": "refused_line",
     "RefusedLines": "refused_line",
+    "SANDBOXING": "declared_unit",
     "STRANGER": "firewall.ruleset",
     "SeccompMode": "process",
     "Sockets": "network",
     "SwapState": "swap",
     "UnitEvent": "unit_event",
     "UnitEventKind": "unit_event",
+    "UnitFailure": "failed_unit",
+    "UnitFailures": "unit_failure",
     "UnitFileReport": "unit_file",
     "UnitHistory": "unit_event",
     "UnitRemark": "unit_file",
@@ -220,6 +240,10 @@ _HOME = {
     "applied_sysctls": "kernel",
     "boot_activation": "activation",
     "collect": "base",
+    "declared_files": "declared_unit",
+    "declared_states": "declared_unit",
+    "declared_templates": "declared_unit",
+    "declared_units": "declared_unit",
     "down_units": "down_unit",
     "exposure": "unit",
     "fact_probe": "fact",
@@ -249,6 +273,7 @@ _HOME = {
     "units": "unit",
     "user_units": "user_unit",
     "verify_units": "unit_file",
+    "why_failed": "unit_failure",
 }
 
 # Names load when they are first used: a run looks at little of all this.

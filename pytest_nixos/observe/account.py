@@ -30,18 +30,18 @@ for file in passwd group; do
     case $id in ''|*[!0-9]*) continue;; esac
     seen[$id]+=x
     if [ "${seen[$id]}" = xx ]; then printf '%s %s\n' "$file" "$id"; fi
-  done < /etc/$file || exit 1
+  done < /etc/$file || return 1
 done"""
 
 _KEYS = r"""
-found=3
+local found=3
 for key in /root/.ssh/id_* /home/*/.ssh/id_*; do
   case $key in *.pub) continue;; esac
   [ -f "$key" ] || continue
   found=0
   if ssh-keygen -y -P '' -f "$key" >/dev/null; then printf '%s\n' "${key//$'\n'/$'\1'}"; fi
 done
-exit $found"""
+return $found"""
 
 _HASHING = r"""
 method=
@@ -52,9 +52,15 @@ printf 'method=%s\n' "$method"
 declare -A schemes=()
 while IFS=: read -r _ field _; do
   case $field in \$*) field=${field#\$}; schemes[${field%%\$*}]=1;; esac
-done < /etc/shadow || exit 1
+done < /etc/shadow || return 1
 printf 'schemes=%s\n' "${!schemes[*]}"
 """
+
+# Start files may print, too.
+_TIMEOUT = r"""
+text=$(env -i HOME=/root TERM=dumb "$(command -v bash)" -lic 'printf "\nTMOUT=%s" "${TMOUT-}"')
+[[ $text == *$'\nTMOUT='* ]] && printf '%s\n' "${text##*$'\nTMOUT='}"
+true"""
 
 
 def _accounts(test: str, *, harmless: str) -> str:
@@ -81,26 +87,31 @@ def _minutes(text: str) -> str | None:
 ACCOUNT_FACTS: Mapping[str, Fact] = {
     "root-password": Fact(
         script=_ROOT,
+        inline=True,
         parse=lambda text: text.strip() or None,
         about="whether root's password field is `empty`, `locked` or `set`",
     ),
     "empty-passwords": Fact(
         script=_EMPTY,
+        inline=True,
         parse=lines,
         about="accounts whose password field is empty",
     ),
     "duplicate-ids": Fact(
         script=_TWICE,
+        inline=True,
         parse=lines,
         about="user and group numbers that are there twice",
     ),
     "superusers": Fact(
         script=_accounts('[ "$uid" -eq 0 ]', harmless="-"),
+        inline=True,
         parse=lines,
         about="accounts with user number 0",
     ),
     "password-hashing": Fact(
         script=_HASHING,
+        inline=True,
         parse=_hashing,
         about="the hashing method for new passwords and the schemes in use (never a hash)",
     ),
@@ -108,11 +119,13 @@ ACCOUNT_FACTS: Mapping[str, Fact] = {
         script=_accounts(
             '[ "$uid" -gt 0 ] && [ "$uid" -lt 1000 ]', harmless="*nologin|*false|''|/bin/sync"
         ),
+        inline=True,
         parse=lines,
         about="system accounts with a shell that lets them log in",
     ),
     "persons": Fact(
         script=_accounts('[ "$uid" -ge 1000 ] && [ "$uid" -lt 60000 ]', harmless="*nologin|*false"),
+        inline=True,
         parse=lines,
         about="accounts of persons that can log in",
     ),
@@ -124,13 +137,15 @@ ACCOUNT_FACTS: Mapping[str, Fact] = {
     ),
     "unprotected-keys": Fact(
         script=_KEYS,
+        inline=True,
         parse=names,
         needs=("ssh-keygen",),
         about="private SSH keys of users without a passphrase",
         lacking="no user has a private SSH key on this machine",
     ),
     "shell-timeout": Fact(
-        script='env -i HOME=/root TERM=dumb "$(command -v bash)" -lic \'printf "%s\\n" "${TMOUT-}"\' | tail -n 1',
+        script=_TIMEOUT,
+        inline=True,
         parse=_minutes,
         about="seconds after which an idle login shell ends (`TMOUT`)",
     ),

@@ -14,22 +14,23 @@ import msgspec
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.text import whole
 from pytest_nixos.observe.unit import parse_show
+from pytest_nixos.observe.unit_table import PRINT_UNITS, UnitQuery
 
 __all__ = ["BootTime", "UnitTime", "boot_time"]
 
 _US = 1e6
 _PHASES = ("Firmware", "Loader", "Kernel", "InitRD", "Userspace", "Finish")
 _MANAGER = ",".join(f"{phase}TimestampMonotonic" for phase in _PHASES)
-_UNIT = "Id,After,InactiveExitTimestampMonotonic,ActiveEnterTimestampMonotonic"
-# systemctl fetches every property of every unit, and most units are devices that nothing waits for.
-_KINDS = "'*.service' '*.target' '*.mount' '*.automount' '*.swap' '*.socket' '*.slice'"
+_UNIT = ("Id", "After", "InactiveExitTimestampMonotonic", "ActiveEnterTimestampMonotonic")
+# Most units are devices that nothing waits for.
+_KINDS = ("service", "target", "mount", "automount", "swap", "socket", "slice")
 _SCRIPT = rf"""
 title virtualisation; systemd-detect-virt --container; systemd-detect-virt --vm
 title manager; systemctl show --property={_MANAGER}
-units=$(systemctl show --all --property={_UNIT} {_KINDS})
+units=$( {PRINT_UNITS} | grep -E '^(({"|".join(_UNIT)})=|$)')
 title units; printf '%s\n' "$units"
 devices=$(printf '%s\n' "$units" | grep -o '[^ =]*\.device' | sort -u)
-[ -z "$devices" ] || {{ title devices; systemctl show --all --property={_UNIT} -- $devices; }}
+[ -z "$devices" ] || {{ title devices; systemctl show --all --property={",".join(_UNIT)} -- $devices; }}
 """
 _LINKED = re.compile(r"\S+")
 
@@ -76,15 +77,26 @@ def boot_time(
     :param target: where the critical chain begins; its name, or the alias ``default.target``.
     :param most: at most so many of the slowest units.
     """
-    script = f"{_SCRIPT}title target; systemctl show --property=Id {target}"
-    return Probe(name=name, script=script, parse=lambda output: _parse(output, most))
+    return Probe(
+        name=name,
+        script=f"{_SCRIPT}title target; systemctl show --property=Id {target}",
+        parse=lambda output: _parse(output, most),
+        units=UnitQuery(loaded=_KINDS, properties=_UNIT),
+    )
 
 
 def _parse(output: ProbeOutput, most: int) -> BootTime | None:
     parts = dict(output.records)
     container, machine = [*parts.get("virtualisation", "").split(), "", ""][:2]
     manager, target = (next(iter(parse_show(parts.get(t, ""))), {}) for t in ("manager", "target"))
-    units = parse_show(f"{parts.get('units', '')}\n\n{parts.get('devices', '')}")
+    # The table may hold units of other kinds, which others ask for.
+    units = [
+        unit
+        for unit in parse_show(parts.get("units", ""))
+        if unit.get("Id", "").rpartition(".")[2] in _KINDS
+    ]
+    if units:
+        units += parse_show(parts.get("devices", ""))
     if not units or not _time_us(manager, "Finish"):
         return None
     began_us = _time_us(manager, "Userspace")

@@ -72,7 +72,7 @@ true
 
 # -ef follows links and compares files: no program for each of six paths.
 _KERNEL = r"""
-[ -e /run/booted-system ] || exit 3
+[ -e /run/booted-system ] || return 3
 for part in kernel initrd kernel-modules; do
   [ -e /run/booted-system/$part ] || continue
   [ /run/booted-system/$part -ef /run/current-system/$part ] || printf '%s\n' "$part"
@@ -82,7 +82,7 @@ _PREVIOUS = r"""
 for link in /nix/var/nix/profiles/system-*-link; do if [ -L "$link" ]; then printf '%s\n' "$link"; fi; done"""
 
 _VERIFY = r"""
-system=$(readlink -f /run/current-system)
+system=$(cd -P /run/current-system && printf '%s' "$PWD")
 nix-store --verify-path "$system" >/dev/null && echo intact || echo broken"""
 
 # What `nix-store --gc --print-roots` tells of roots outside of Nix's own directories, which are the
@@ -271,17 +271,20 @@ GENERATION_FACTS: Mapping[str, Fact] = {
     ),
     "reboot-pending": Fact(
         script=_KERNEL,
+        inline=True,
         parse=lines,
         about="parts (kernel, initrd, modules) in which the booted and the current system differ",
         lacking="the machine does not say what it was booted from",
     ),
     "kernel-release": Fact(
         script="read -r release < /proc/sys/kernel/osrelease && printf '%s\\n' \"$release\"",
+        inline=True,
         parse=lambda text: ".".join(text.strip().split(".")[:2]) or None,
         about="series of the running kernel, for example `6.12`",
     ),
     "system-path": Fact(
         script=_VERIFY,
+        inline=True,
         parse=lambda text: text.strip(),
         needs=("nix-store",),
         about="whether the running system's own store path is intact",
@@ -294,12 +297,14 @@ GENERATION_FACTS: Mapping[str, Fact] = {
     ),
     "imperative-packages": Fact(
         script=_IMPERATIVE,
+        inline=True,
         parse=lines,
         needs=("nix-env", "grep", "sed"),
         about="packages installed by hand with nix-env or nix profile",
     ),
     "channels": Fact(
         script=_CHANNELS,
+        inline=True,
         parse=lines,
         needs=("sed",),
         about="channels that users subscribe to",

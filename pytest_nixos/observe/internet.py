@@ -115,6 +115,8 @@ class NeedsOfMachine(msgspec.Struct, frozen=True, kw_only=True):
         A unit that never ran because one that it requires needs the internet counts with that one,
         and so does one whose start is queued where nothing else holds up the boot.
         """
+        if not names:
+            return {}
         needs = dict(self._of(names))
         look = self.observations() if self.no_way_out is not None else None
         states = self.states(names) if look is not None else {}

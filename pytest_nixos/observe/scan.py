@@ -31,13 +31,14 @@ def _first(find: str) -> str:
     names itself.
     """
     return rf"""
+local -a found
 mapfile -d '' -n {_LIMIT} -t found < <({find} -print0)
 ((${{#found[@]}})) && printf '%s\n' "${{found[@]//$'\n'/$'\1'}}"
 """
 
 
 _LOOSE = r"find /etc/nixos \( ! -user root -o ! -group root -o -perm /022 \) ! -type l"
-_ETC_NIXOS = f"[ -e /etc/nixos ] || exit 3{_first(_LOOSE)}true"
+_ETC_NIXOS = f"[ -e /etc/nixos ] || return 3{_first(_LOOSE)}true"
 
 _DEAD = rf"""
 {_first("find /etc -xtype l")}
@@ -46,14 +47,14 @@ case $(readlink -f /etc/static) in /nix/store/*) ;; *) echo /etc/static;; esac""
 # Each file's name and its last part, apart by NUL, which no history holds on purpose. The text stays
 # inside the parser: what was found must not be copied into a report.
 _HISTORY = r"""
-found=3
+local found=3
 for file in /root/.*_history /root/.local/share/fish/fish_history /home/*/.*_history /home/*/.local/share/fish/fish_history; do
   [ -f "$file" ] && [ -s "$file" ] || continue
   found=0
   total=$(wc -l < "$file") kept=$(tail -c 262144 "$file" | tr -d '\000' | wc -l)
   printf '%s\0%s\0' "$file" $((total - kept)); tail -c 262144 "$file" | tr -d '\000'; printf '\0'
 done
-exit $found"""
+return $found"""
 #: zsh and fish write more than the command: when it was given, and which word begins it.
 _NOTED = re.compile(r"^(?:: \d+:\d+;|- cmd: |\s+when: \d+$|#\d+$)")
 
@@ -84,6 +85,7 @@ SCAN_FACTS: Mapping[str, Fact] = {
     "world-writable-directories": Fact(
         prelude=_WALK,
         script=_walked("directory"),
+        inline=True,
         parse=names,
         needs=("find", "tr", "awk"),
         about="directories that everybody can write to and that have no sticky bit",
@@ -91,6 +93,7 @@ SCAN_FACTS: Mapping[str, Fact] = {
     "world-writable-files": Fact(
         prelude=_WALK,
         script=_walked("file"),
+        inline=True,
         parse=names,
         needs=("find", "tr", "awk"),
         about="files that everybody can write to",
@@ -98,6 +101,7 @@ SCAN_FACTS: Mapping[str, Fact] = {
     "unowned": Fact(
         prelude=_WALK,
         script=_walked("unowned"),
+        inline=True,
         parse=names,
         needs=("find", "tr", "awk"),
         about="files whose owner or group does not exist",
@@ -105,6 +109,7 @@ SCAN_FACTS: Mapping[str, Fact] = {
     "setuid-outside-wrappers": Fact(
         prelude=_WALK,
         script=_walked("setuid"),
+        inline=True,
         parse=names,
         needs=("find", "tr", "awk"),
         about="setuid and setgid files outside of `/run/wrappers`",
@@ -117,6 +122,7 @@ SCAN_FACTS: Mapping[str, Fact] = {
     ),
     "loose-etc-nixos": Fact(
         script=_ETC_NIXOS,
+        inline=True,
         parse=names,
         needs=("find",),
         about="entries of `/etc/nixos` that others than root own or can write",
@@ -124,26 +130,32 @@ SCAN_FACTS: Mapping[str, Fact] = {
     ),
     "dead-etc-links": Fact(
         script=_DEAD,
+        inline=True,
         parse=names,
         needs=("find",),
         about="links below `/etc` that lead nowhere",
     ),
     "history-secrets": Fact(
         script=_HISTORY,
+        inline=True,
         parse=_history,
         needs=("tail", "tr", "wc"),
         about="secrets in shell histories (file, line and kind only)",
         lacking="no user has a shell history",
     ),
     "enforced-profiles": Fact(
-        script=f"[ -e {_PROFILES} ] || exit 3; grep -F '(enforce)' {_PROFILES}; true",
+        script=f"[ -e {_PROFILES} ] || return 3; grep -F '(enforce)' {_PROFILES}; true",
+        inline=True,
         parse=lines,
         needs=("grep",),
         about="AppArmor profiles in enforce mode",
         lacking="AppArmor is not active",
     ),
     "foreign-software": Fact(
-        script=_first("find /usr/local /opt -mindepth 1 -maxdepth 2 ! -type d") + "true",
+        script="[ -e /usr/local ] || [ -e /opt ] || return 0"
+        + _first("find /usr/local /opt -mindepth 1 -maxdepth 2 ! -type d")
+        + "true",
+        inline=True,
         parse=names,
         needs=("find",),
         about="files below `/usr/local` and `/opt`",

@@ -29,8 +29,8 @@ for queue in /sys/block/*/queue; do
 done"""
 
 _LUKS = r"""
-command -v cryptsetup >/dev/null || exit 3
-found=3
+command -v cryptsetup >/dev/null || return 3
+local found=3
 for device in $(lsblk --noheadings --raw --output PATH,FSTYPE | awk '$2 == "crypto_LUKS" { print $1 }'); do
   found=0
   cryptsetup luksDump "$device" | awk -v d="$device" '
@@ -38,7 +38,7 @@ for device in $(lsblk --noheadings --raw --output PATH,FSTYPE | awk '$2 == "cryp
     /systemd-recovery/ { recovery = 1 } /^  [0-9]+: luks2/ { slots++ }
     END { printf "%s=%s|%s|%s|%s|%s\n", d, version, kdf, tpm + 0, (recovery + 0), slots + 0; }'
 done
-exit $found"""
+return $found"""
 
 _SECURE_BOOT = r"""
 var=/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c
@@ -108,6 +108,7 @@ STORAGE_FACTS: Mapping[str, Fact] = {
     ),
     "luks": Fact(
         script=_LUKS,
+        inline=True,
         parse=_luks,
         about="version, key derivation and slots of each LUKS device",
         lacking="the machine has no LUKS device",

@@ -92,13 +92,9 @@ class UnitHistory(msgspec.Struct, frozen=True, kw_only=True):
         return () if settled is None else tuple(e for e in self.events if e.at_s > settled)
 
 
-def unit_history(*, look: int = 1) -> Probe[UnitHistory]:
-    """Ask for what happened to units since the boot.
-
-    :param look: number of the look: a second one is another question, so that the first answer is
-        not given again.
-    """
-    return Probe(name=f"unit-history-{look}", script=f"{_READ}: {look}", parse=_parse)
+def unit_history() -> Probe[UnitHistory]:
+    """Ask for what happened to units since the boot."""
+    return Probe(name="unit-history", script=_READ, parse=_parse)
 
 
 def _parse(output: ProbeOutput) -> UnitHistory:

@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.standards.seen import Seen, Sight, Unseen
 
-__all__ = ["filled", "placeholder_options"]
+__all__ = ["filled", "opened", "placeholder_options"]
 
 _PLACEHOLDER = re.compile(r"\{([^{}|]+)(?:\|([^{}]*))?\}")
 _SAFE = re.compile(r"[A-Za-z0-9._:\[\]-]*")
@@ -42,3 +43,13 @@ def filled(template: str, host: HostConfig) -> Sight:
 def placeholder_options(template: str) -> tuple[str, ...]:
     """Return the option paths in `template`."""
     return tuple(match[1] for match in _PLACEHOLDER.finditer(template))
+
+
+def opened(by: Sequence[str], host: HostConfig) -> bool:
+    """Whether the host sets one of the options that make a server listen, or may do so; nobody waits
+    for one that it does not open.
+
+    :param by: option paths; where none is named the server always listens.
+    """
+    declared = [host.option(path) for path in by]
+    return not by or any(d.state == "unreadable" or d.value is not None for d in declared)

@@ -173,3 +173,10 @@ def test_a_warm_run_imports_nothing_that_it_has_no_use_for() -> None:
     assert {name: _SELDOM[name] for name in loaded if name in _SELDOM} == {}
     # Each takes 0.7 ms to create, a msgspec.Struct a fiftieth of that.
     assert len(dataclasses) <= _DATACLASSES, dataclasses
+
+
+@pytest.mark.parametrize(
+    "path", [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")], ids=lambda p: p.name
+)
+def test_no_page_holds_what_a_merge_left(path: Path) -> None:
+    assert not re.search(r"^(<{7}|>{7}) ", path.read_text(), re.MULTILINE)

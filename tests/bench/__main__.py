@@ -1,6 +1,6 @@
 """``./dev bench [NAME...]``: measure, and write the table and the picture of docs/reference.
 
-Parts: cold, warm, peers, driver (the NixOS test driver itself), catalogue, clones, cluster, evaluation (on a real nixpkgs tree), growth, firewall. What is
+Parts: cold, warm, peers, driver (the NixOS test driver itself), catalogue, clones, cluster, containers, evaluation (on a real nixpkgs tree), growth, firewall. What is
 not measured again keeps its figures.
 """
 
@@ -19,6 +19,7 @@ from tests.bench import (
     clones,
     cluster,
     cold,
+    containers,
     driver,
     evaluation,
     firewall,
@@ -41,6 +42,7 @@ ORDER = (
     "cold",
     "clones",
     "cluster",
+    "containers",
     "peers",
     "facts",
     "driver",
@@ -56,6 +58,7 @@ PARTS: Mapping[str, Callable[[Path, Plan], Section | tuple[Section, ...]]] = {
     "warm": warm.measure,
     "clones": clones.measure,
     "cluster": cluster.measure,
+    "containers": containers.measure,
     "catalogue": catalogue.measure,
     "driver": driver.measure,
     "evaluation": evaluation.measure,

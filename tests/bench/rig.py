@@ -17,8 +17,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pexpect
-
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "example-flake"
 INSIDE = ROOT / "tests/bench/inside"
@@ -57,6 +55,8 @@ class Run:
 
     :param at_s: seconds from the command to each event; see ``inside/phases.py``.
     :param processor_s: processor time of pytest's own process until each event.
+    :param machine_processor_s: that of QEMU until the machine was ready, where
+        ``PYTEST_NIXOS_BENCH_MACHINE`` was set.
     :param all_processor_s: that of the whole run, with all that it started.
     :param findings: lines of the ledger.
     :param workers_mib: peak resident memory of each of xdist's workers.
@@ -64,6 +64,7 @@ class Run:
 
     at_s: Mapping[str, float]
     processor_s: Mapping[str, float]
+    machine_processor_s: float
     total_s: float
     all_processor_s: float
     findings: Sequence[Mapping[str, Any]]
@@ -80,9 +81,14 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
-def overrides(option: str = "--nixos-override-input") -> list[str]:
+def overrides(option: str = "--nixos-override-input", *, below: str = "") -> list[str]:
+    """Replace the inputs of the example's flake.
+
+    :param below: the input that it is of the flake in question, ``""`` where it is that itself.
+    """
     replaced: dict[str, str] = json.loads(os.environ["PYTEST_NIXOS_TEST_OVERRIDES"])
-    return [word for name, ref in replaced.items() for word in (option, name, ref)]
+    above = f"{below}/" if below else ""
+    return [word for name, ref in replaced.items() for word in (option, f"{above}{name}", ref)]
 
 
 def run_pytest(
@@ -92,16 +98,18 @@ def run_pytest(
     cwd: Path = EXAMPLE,
     environment: Mapping[str, str] | None = None,
     may_fail: bool = False,
+    example: str = "",
 ) -> Run:
     """Run pytest as a user does, with the caches of `home`.
 
+    :param example: the input of the flake that the example is, ``""`` where it is the flake.
     :param may_fail: whether findings may be violated.
     :raises RunFailed: if it does not end as it should.
     """
     state = Path(tempfile.mkdtemp(prefix="state-", dir=home))
     phases = state / "phases.json"
     hosts = [word for flake in flakes for word in ("--nixos-flake", flake)]
-    hosts += overrides() if flakes else []
+    hosts += overrides(below=example) if flakes else []
     argv = [
         *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
         *("-p", "tests.bench.inside.phases", *hosts, *arguments),
@@ -127,6 +135,7 @@ def run_pytest(
     return Run(
         at_s=clock["at_s"],
         processor_s=clock["processor_s"],
+        machine_processor_s=clock["machine_processor_s"],
         total_s=total_s,
         all_processor_s=all_processor_s,
         findings=[json.loads(line) for line in lines],
@@ -187,38 +196,6 @@ def build_vm(home: Path) -> None:
     done = subprocess.run(argv, cwd=EXAMPLE, check=False, capture_output=True, text=True)
     if done.returncode:
         raise RunFailed(f"{' '.join(argv)}\n{done.stderr[-6000:]}")
-
-
-def bare_run_script(home: Path) -> Path:
-    """Build the host's own VM, without the plugin's instrumentation."""
-    out = home / "vm"
-    attribute = f"{EXAMPLE}#nixosConfigurations.{HOST}.config.system.build.vm"
-    features = ("--extra-experimental-features", "nix-command flakes")
-    link = ("--out-link", str(out))
-    locked = ("--no-write-lock-file", *overrides("--override-input"))
-    subprocess.run(["nix", *features, "build", *locked, attribute, *link], check=True)
-    (script,) = (out / "bin").glob("run-*-vm")
-    return script
-
-
-def seconds_to_login(script: Path) -> float:
-    """Start the host's own run script as a user would, and wait for its login prompt."""
-    with tempfile.TemporaryDirectory(prefix="bench-") as directory:
-        environment = {
-            **os.environ,
-            "NIX_DISK_IMAGE": f"{directory}/disk.qcow2",
-            "TMPDIR": directory,
-            "USE_TMPDIR": "1",
-            "QEMU_OPTS": f"-nographic -no-reboot {accelerator()}",
-            "QEMU_KERNEL_PARAMS": "console=ttyS0 no_timer_check",
-        }
-        started_s = time.monotonic()
-        child = pexpect.spawn(str(script), env=environment, timeout=BOOT_LIMIT_S, cwd=directory)
-        try:
-            child.expect(r"login:")
-            return time.monotonic() - started_s
-        finally:
-            child.close(force=True)
 
 
 @cache

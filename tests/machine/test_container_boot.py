@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import ClassVar, cast
 
@@ -30,6 +31,7 @@ from pytest_nixos.machine.capabilities import PortState
 from pytest_nixos.machine.command import CommandResult
 from pytest_nixos.machine.container import channel
 from pytest_nixos.machine.container.backend import ContainerBackend, ContainerRunning
+from pytest_nixos.machine.container.boot_notice import BootNotice
 from pytest_nixos.nix.declared import Declared
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.observe.base import observe
@@ -86,7 +88,11 @@ def run(running: ContainerRunning, command: str) -> CommandResult:
 def traces(directory: Path) -> list[str]:
     """What a container left on this machine."""
     name = directory.name
-    found = [str(path) for path in Path("/sys/fs/cgroup").rglob(f"pytest-nixos-*{name}")]
+    # Unlike Path.rglob it minds no group of another test that goes meanwhile.
+    groups = (
+        f"{above}/{group}" for above, below, _ in os.walk("/sys/fs/cgroup") for group in below
+    )
+    found = [path for path in groups if fnmatch(path, f"*/pytest-nixos-*{name}")]
     found += [line for line in Path("/proc/mounts").read_text().splitlines() if name in line]
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
@@ -103,8 +109,23 @@ def events() -> list[BootEvent]:
 
 
 @pytest.fixture(scope="module")
-def running(events: list[BootEvent]) -> Iterator[ContainerRunning]:
-    with started(events) as machine:
+def words() -> list[bool]:
+    """What each look for the word of its end came to."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def running(events: list[BootEvent], words: list[bool]) -> Iterator[ContainerRunning]:
+    has_come = BootNotice.has_come
+
+    def heard(notice: BootNotice) -> bool:
+        words.append(has_come(notice))
+        return words[-1]
+
+    with contextlib.ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(BootNotice, "has_come", heard)
+            machine = stack.enter_context(started(events))
         yield machine
 
 
@@ -116,6 +137,14 @@ def test_the_boot_is_told_from_stage_2_to_settled(
     assert kinds.index(BootEventKind.CHANNEL) < kinds.index(BootEventKind.SETTLED)
     phases = [event.text for event in events if event.kind is BootEventKind.PHASE]
     assert phases[:2] == ["stage 2", "systemd"]
+
+
+def test_the_end_of_the_boot_is_told_by_the_guests_own_systemd(
+    running: ContainerRunning, words: list[bool]
+) -> None:
+    assert running.is_alive()
+    assert words[-1]
+    assert not list(running._launched.notice.path.parent.glob("*.sock"))
 
 
 def test_the_system_runs_the_toplevel(running: ContainerRunning) -> None:

@@ -77,6 +77,23 @@ TWO = """
   system.activationScripts.folders.text = "mkdir /proc/folders/app 2>/dev/null || { echo \\"cannot make '/srv/app/data'\\" >&2; false; }";
   systemd.services.app = service { serviceConfig.WorkingDirectory = "/srv/app/data"; };
 """
+#: Services that systemd cannot start, each for a reason of its own, and that it never starts.
+UNABLE = """
+  time.timeZone = "Europe/Berln";
+  systemd.services.account = service { serviceConfig.User = "nosuch"; };
+  systemd.services.settings = service { serviceConfig.EnvironmentFile = "/etc/settings.env"; };
+  systemd.services.folder = service { serviceConfig.ReadWritePaths = [ "/var/lib/folder" ]; };
+  systemd.services.place = service { serviceConfig.WorkingDirectory = "/srv/place"; };
+  systemd.services.unwanted = { wantedBy = [ "multi-user.targt" ]; serviceConfig.ExecStart = sleep; };
+  systemd.services.first = service { conflicts = [ "second.service" ]; };
+  systemd.services.second = service { };
+  boot.kernel.sysctl."net.ipv4.conf.all.rp_filter" = 1;
+  systemd.services.tuner = { wantedBy = [ "multi-user.target" ]; script = "echo 0 > /proc/sys/net/ipv4/conf/all/rp_filter"; serviceConfig.Type = "oneshot"; };
+  networking.firewall.allowedTCPPorts = [ 8080 ];
+  systemd.services.inside = service { serviceConfig.ExecStart = "${pkgs.python3}/bin/python3 -m http.server --bind 127.0.0.1 8080"; };
+  systemd.services.tool = service { script = "nosuchtool --now"; };
+  systemd.services.asserts = service { unitConfig.AssertPathExists = "/nowhere"; };
+"""
 #: The main service fails for want of a directory, or of a credential that nothing declares.
 HOME = 'services.ollama = { enable = true; home = "/srv/models/ollama"; };'
 GATE = """
@@ -170,6 +187,37 @@ def test_another_host(tmp_path: Path) -> None:
     assert "brief.service" in found["UNIT-010"]["reason"]
     assert "unit:app.service" in found["BOOT-006"]["blames"]
     assert found["BOOT-001"]["caused_by"] == ["BOOT-006"], printed
+
+
+def test_each_reason_that_systemd_knows_is_told_with_what_mends_it(tmp_path: Path) -> None:
+    report, printed = judged(
+        tmp_path, UNABLE, ("BOOT-001", "UNIT-004", "GEN-011", "SYS-001", "FW-006")
+    )
+    found = findings(report)
+    reason, remedy = found["BOOT-001"]["reason"], found["BOOT-001"]["remedy"]
+    for why in (
+        "account.service (its account nosuch is not there, and the host declares none)",
+        "settings.service (its EnvironmentFile /etc/settings.env is not there)",
+        "folder.service (/var/lib/folder, which its unit names, is not there)",
+        "tool.service (it ended with exit status 127: no command nosuchtool in its PATH)",
+        "place.service (it cannot enter its working directory /srv/place)",
+    ):
+        assert why in reason, printed
+    for text in (
+        'users.users."nosuch" = { isSystemUser = true; group = "nosuch"; };',
+        'systemd.services."folder".serviceConfig.StateDirectory = "folder";',
+        'systemd.tmpfiles.settings."place"."/srv/place".d = { mode = "0750"; user = "root"; };',
+    ):
+        assert text in remedy
+    idle = found["UNIT-004"]["reason"]
+    assert "unwanted.service: wanted by multi-user.targt, which is not there" in idle
+    assert "asserts.service: never started: what its unit asserts does not hold" in idle
+    assert "conflicts with" in idle
+    assert "written by tuner.service" in found["SYS-001"]["reason"]
+    assert "boot.kernelModules" not in found["SYS-001"]["remedy"]
+    assert "8080 (something listens there on the loopback only)" in found["FW-006"]["reason"]
+    assert "time.timeZone" in found["GEN-011"]["remedy"]
+    assert "localtime" not in found["GEN-011"]["remedy"].partition("#")[0]
 
 
 @pytest.mark.parametrize("host", [HOME, GATE])

@@ -25,8 +25,33 @@ pytestmark = pytest.mark.skipif(not OVERRIDES, reason="no offline nixpkgs: run .
 HOSTS = """
 {
   inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-25.11";
-  outputs = { self, nixpkgs }: {
+  outputs = { self, nixpkgs }: let
+    homes = more: nixpkgs.lib.nixosSystem {
+      system = "x86_64-linux";
+      modules = [
+        ({ config, lib, ... }: {
+          options.home-manager.users = lib.mkOption {
+            default = { };
+            type = lib.types.attrsOf (lib.types.submodule ({ name, ... }: {
+              options.shell = lib.mkOption { type = lib.types.str; apply = shell: builtins.trace "the home of ${name} is evaluated" shell; };
+            }));
+          };
+          config = {
+            networking.hostName = "it";
+            home-manager.users.alice.shell = "fish";
+            systemd.services = lib.mapAttrs' (name: home: lib.nameValuePair "home-manager-${name}" { environment.SHELL = home.shell; }) config.home-manager.users;
+          };
+        })
+        more
+      ];
+    };
+  in {
     nixosConfigurations = rec {
+      at-home = homes { };
+      home-of-the-vm = homes ({ lib, options, ... }: {
+        home-manager.users = lib.mkIf (options.virtualisation ? memorySize) { bob.shell = "bash"; };
+      });
+      home-in-the-variant = homes ({ lib, ... }: { virtualisation.vmVariant.home-manager.users.alice.shell = lib.mkForce "bash"; });
       ordinary = nixpkgs.lib.nixosSystem {
         system = "x86_64-linux";
         modules = [
@@ -139,8 +164,30 @@ def test_a_host_with_shares_keeps_them_all(flake: Flake) -> None:
 
 def test_the_modules_of_a_vm_are_evaluated_once(flake: Flake) -> None:
     """What the host asks of its VM is read in the machine, and not in a VM of its own."""
+    assert _said(flake, "asking").count("the variant's modules are evaluated") == 1
+
+
+def test_a_home_is_evaluated_once(flake: Flake) -> None:
+    """The machine has its host's homes."""
+    assert _said(flake, "at-home").count("the home of alice is evaluated") == 1
+    assert "home-manager" not in " ".join(flake.evaluate("at-home", backend="vm").changed)
+
+
+@pytest.mark.parametrize(
+    ("host", "changed"),
+    [
+        ("home-of-the-vm", 'systemd.units."home-manager-bob.service"'),
+        ("home-in-the-variant", 'systemd.units."home-manager-alice.service".Service.Environment'),
+    ],
+)
+def test_a_vm_with_homes_of_its_own_keeps_them(flake: Flake, host: str, changed: str) -> None:
+    assert changed in flake.evaluate(host, backend="vm").changed
+
+
+def _said(flake: Flake, host: str) -> str:
+    """Return what Nix prints on its standard error while it evaluates a host and its machine."""
     expression = evaluation_expression(
-        "asking",
+        host,
         backend="vm",
         instrumentation=Instrumentation(channel_script="s", snapshot=True),
         options=(),
@@ -148,4 +195,4 @@ def test_the_modules_of_a_vm_are_evaluated_once(flake: Flake) -> None:
     argv = eval_argv(flake.nix.settings, flake.ref, "nixosConfigurations", expression)
     done = flake.nix.runner.run(argv, deadline=Deadline.after(300))
     assert done.exit_status == 0, done.stderr_text
-    assert done.stderr_text.count("the variant's modules are evaluated") == 1
+    return done.stderr_text

@@ -1,8 +1,8 @@
 """Wait until a boot has settled: no jobs queued, whatever failed on the way; over any transport.
 
-``systemctl is-system-running --wait`` can hang and tells nothing meanwhile; the manager's
-properties ``SystemState`` and ``NJobs`` (org.freedesktop.systemd1, ``systemctl show``) cost one
-short process a look.
+``systemctl is-system-running --wait`` can hang, tells nothing meanwhile, and while it is connected
+systemd tells it of every change of every unit; the manager's properties ``SystemState`` and ``NJobs``
+(org.freedesktop.systemd1, ``systemctl show``) cost one short process a look.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pytest_nixos.machine.boot.internet import (
     last_words,
     last_words_command,
 )
+from pytest_nixos.machine.boot.looks import Looks
 from pytest_nixos.machine.command import Transport
 
 __all__ = ["Job", "SettleLimits", "Settled", "parse_jobs", "parse_properties", "settle"]
@@ -40,11 +41,6 @@ _JOURNAL = (
     "timeout 20 journalctl --boot --no-pager --quiet --lines=20 --output=short-monotonic --unit="
 )
 _COMMAND_LIMIT_S = 30.0
-# Between two looks, which are work for the guest too: as long as an answer takes, or a tenth of the time
-# that was waited, but no longer than this.
-_INTERVAL_S = 0.4
-_SHARE = 0.1
-_STALLED_INTERVAL_S = 2.0
 _GRACE_SHARE = 0.1
 _GRACE_S = 5.0
 # A unit is idle if it used less than this share of one processor.
@@ -106,9 +102,12 @@ def settle(
     tell: Callable[[BootEventKind, str], None],
     check: Callable[[], None],
     no_way_out: NoWayOut | None = None,
+    has_sign: Callable[[], bool] = lambda: False,
 ) -> Settled:
     """Wait until the system is ``running`` or ``degraded`` and no job is queued.
 
+    :param has_sign: whether there is a sign that the boot has finished, and no proof: until then
+        looks are rare, and what they find decides as ever.
     :param no_way_out: what tells units that need the internet, where the guest has none: a unit
         that would wait for it for ever does not hold up the boot. ``None`` where it has one.
     :param tell: told units that take long, and the end.
@@ -116,7 +115,8 @@ def settle(
     :raises BootError: if a unit is stuck, the system goes to emergency mode or down, or time is up.
     :raises TransportError: if the channel broke.
     """
-    settled = _Settling(transport, machine, limits, tell, check, no_way_out).wait(deadline)
+    settling = _Settling(transport, machine, limits, tell, check, no_way_out, has_sign)
+    settled = settling.wait(deadline)
     tell(BootEventKind.SETTLED, f"the system is {settled.system_state}")
     return settled
 
@@ -130,6 +130,7 @@ class _Settling:
         tell: Callable[[BootEventKind, str], None],
         check: Callable[[], None],
         no_way_out: NoWayOut | None,
+        has_sign: Callable[[], bool],
     ) -> None:
         self._transport = transport
         self._machine = machine
@@ -137,7 +138,7 @@ class _Settling:
         self._tell = tell
         self._check = check
         self._no_way_out = no_way_out
-        self._began_s = time.monotonic()
+        self._looks = Looks(has_sign, check)
         self._needs: dict[str, InternetNeed] = {}
         self._only_internet = False
         self._units = _RunningUnits()
@@ -151,6 +152,7 @@ class _Settling:
     def wait(self, deadline: Deadline) -> Settled:
         finished: Deadline | None = None
         next_jobs = Deadline.after(min(self._limits.named_after_s, self._limits.stuck_after_s) / 2)
+        self._looks.wait_first(deadline)
         while True:
             self._check()
             asked_s = time.monotonic()
@@ -169,14 +171,12 @@ class _Settling:
                 raise self._late(deadline, state)
             if self._only_internet:
                 return Settled(system_state=state, late_jobs=self._jobs)
-            time.sleep(min(self._pause_s(answered_s), deadline.remaining_s))
-
-    def _pause_s(self, answered_s: float) -> float:
-        """Return how long to wait before the next look; a boot that stands is not asked so often."""
-        if self._stalled:
-            return _STALLED_INTERVAL_S
-        waited_s = time.monotonic() - self._began_s
-        return min(_INTERVAL_S, max(answered_s, _SHARE * waited_s))
+            self._looks.wait(
+                answered_s,
+                stalled=self._stalled,
+                finished=finished is not None,
+                deadline=deadline,
+            )
 
     def _look(self, deadline: Deadline) -> tuple[str, int]:
         """Read the manager's state; a guest too busy to answer in time is still starting."""

@@ -203,7 +203,11 @@ class ContainerRunning:
         """Wait until the root command channel answers and the boot has settled."""
         self._find_leader(deadline)
         self._connect(deadline)
-        self.life.settle(self.transport, self._limits, deadline=deadline)
+        notice = self._launched.notice
+        with contextlib.closing(notice):
+            self.life.settle(
+                self.transport, self._limits, deadline=deadline, has_sign=notice.has_come
+            )
         self.life.has_come_up = True
 
     def is_alive(self) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from pytest_nixos.errors import MachineError
 from pytest_nixos.local.process import Completed, Runner, find_tool
 from pytest_nixos.local.timing import Deadline
+from pytest_nixos.machine.container.kept_database import KeptDatabases
 
 __all__ = ["load_closure", "load_environment"]
 
@@ -31,6 +32,7 @@ def load_closure(
     *,
     deadline: Deadline,
     known: bytes | None = None,
+    kept: KeptDatabases | None = None,
 ) -> None:
     """Register the closure of `toplevel` in the database of the container at `root`.
 
@@ -39,15 +41,40 @@ def load_closure(
     own VM does at boot.
 
     :param known: what the host machine's database would say, where it has none.
+    :param kept: databases of earlier containers; only what the host machine's database says is kept.
     :raises MachineError: if Nix cannot tell or register it.
     """
     nix_store = find_tool("nix-store", remedy=_REMEDY)
-    if known is None:
-        closure = _run(runner, [nix_store, "--query", "--requisites", str(toplevel)], deadline)
-        paths = closure.stdout_text.split()
-        known = _run(runner, [nix_store, "--dump-db", *paths], deadline).stdout
-    load = [nix_store, "--load-db"]
-    _run(runner, load, deadline, stdin=known, env=load_environment(root))
+    if known is not None:
+        _load(runner, nix_store, root, known, deadline)
+        return
+    database = root / "nix/var/nix/db"
+    if kept is not None and _restored(kept, database, toplevel, nix_store):
+        return
+    closure = _run(runner, [nix_store, "--query", "--requisites", str(toplevel)], deadline)
+    paths = closure.stdout_text.split()
+    told = _run(runner, [nix_store, "--dump-db", *paths], deadline).stdout
+    _load(runner, nix_store, root, told, deadline)
+    if kept is not None:
+        kept.keep(database, toplevel, nix_store, paths=paths)
+
+
+def _restored(kept: KeptDatabases, database: Path, toplevel: Path, nix_store: str) -> bool:
+    try:
+        return kept.restore(database, toplevel, nix_store)
+    except OSError as err:
+        raise MachineError(
+            f"{database}: the container's Nix database cannot be written: {err.strerror}",
+            remedy="free some space there, or set TMPDIR to a directory with room",
+        ) from err
+
+
+def _load(
+    runner: Runner, nix_store: str, root: Path, registration: bytes, deadline: Deadline
+) -> None:
+    # A database that goes with the run need not survive this machine's end.
+    load = [nix_store, "--load-db", "--option", "fsync-metadata", "false"]
+    _run(runner, load, deadline, stdin=registration, env=load_environment(root))
 
 
 def _run(

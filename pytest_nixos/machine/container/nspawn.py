@@ -40,7 +40,7 @@ __all__ = [
     "OUTSIDE_INTERFACE",
     "ContainerPlan",
     "environment",
-    "guest_link_argv",
+    "guest_link_batch",
     "machine_name",
     "nspawn_argv",
     "outside_interface",
@@ -125,24 +125,27 @@ else
 fi
 
 cp -R "$run/CHANNEL" "$private/CHANNEL"
-for port in PORTS; do
-  mkfifo -m 600 "$private/CHANNEL/$port.in" "$private/CHANNEL/$port.out"
-  chown "${base:-0}:${base:-0}" "$private/CHANNEL/$port.in" "$private/CHANNEL/$port.out"
-done
+(
+  cd "$private/CHANNEL"
+  mkfifo -m 600 PIPES
+  chown "${base:-0}:${base:-0}" PIPES
+)
 if [ -e "$private/CHANNEL/SECRETS" ]; then
   chown "${base:-0}:${base:-0}" "$private/CHANNEL/SECRETS"
   chmod 400 "$private/CHANNEL/SECRETS"
 fi
 
-ip link set lo up
 # Before the guest can set it up: its own IPv6 address is made of the hardware's.
-ip link add GUEST ${hardware:+address "$hardware"} type veth peer name OUTSIDE
-ip addr add "$outside" dev OUTSIDE
-ip link set OUTSIDE up
-for name in MORE; do
-  ip link add "$name" type veth peer name "outside${name#eth}"
-  ip link set "outside${name#eth}" up
-done
+ip -batch - <<END
+link set lo up
+link add GUEST ${hardware:+address $hardware} type veth peer name OUTSIDE
+addr add $outside dev OUTSIDE
+link set OUTSIDE up
+$(for name in MORE; do
+  echo "link add $name type veth peer name outside${name#eth}"
+  echo "link set outside${name#eth} up"
+done)
+END
 
 exec "$@"
 """
@@ -248,7 +251,7 @@ def stage_argv(
         "CHANNEL": CHANNEL,
         "SECRETS": SECRETS,
         "HELPER": str(_HELPER),
-        "PORTS": " ".join(PORTS),
+        "PIPES": " ".join(f"{port}.in {port}.out" for port in PORTS),
         "MORE": " ".join(plan.addresses.more),
     }
     script = re.sub("|".join(words), lambda found: words[found[0]], _STAGE)
@@ -284,20 +287,19 @@ def stage_argv(
     ]
 
 
-def guest_link_argv(
-    addresses: LinkAddresses, *, default_route: bool = False
-) -> tuple[tuple[str, ...], ...]:
-    """Return the commands, for the container's network, that give its end of the link what it
-    has before its boot.
+def guest_link_batch(addresses: LinkAddresses, *, default_route: bool = False) -> str:
+    """Return what ``ip -batch`` does in the container's network, to give its end of the link what it
+    has before its boot; it can be done again where a part of it was refused.
 
     :param default_route: by the other end, where the host declares no address of its own.
     """
     guest = addresses.guest
-    address = () if guest is None else (("ip", "addr", "add", str(guest), "dev", GUEST_INTERFACE),)
-    router = str(addresses.outside.ip)
-    route = (("ip", "route", "add", "default", "via", router),) if default_route and guest else ()
+    address = () if guest is None else (f"addr replace {guest} dev {GUEST_INTERFACE}",)
+    router = addresses.outside.ip
+    route = (f"route replace default via {router}",) if default_route and guest else ()
     cards = (GUEST_INTERFACE, *addresses.more)
-    return (*address, *(("ip", "link", "set", name, "up") for name in cards), *route)
+    lines = (*address, *(f"link set {name} up" for name in cards), *route)
+    return "".join(f"{line}\n" for line in lines)
 
 
 def outside_interface(guest: str) -> str:
@@ -323,15 +325,18 @@ def scope_argv(systemd_run: str, unit: str, limits: Limits, program: list[str]) 
     ]
 
 
-def environment(inherited: Mapping[str, str]) -> dict[str, str]:
+def environment(inherited: Mapping[str, str], *, notice: Path) -> dict[str, str]:
     """Build the environment of systemd-nspawn; process 1 of the container gets only ``TERM`` of
     it.
+
+    :param notice: socket that is told what becomes of the container (sd_notify(3)).
     """
     return {
         "PATH": inherited.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
         # Keeps systemd from asking the terminal for its size and colours, which nobody answers.
         "TERM": "dumb",
         "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
+        "NOTIFY_SOCKET": str(notice),
     }
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from pytest_nixos.machine.container.boot_notice import BootNotice
 from pytest_nixos.machine.serial_process import SerialProcess
 
 __all__ = ["Launched"]
@@ -27,6 +28,7 @@ class Launched:
         view.
     :param limits_reached: says which limits the container has come to since it was last asked.
     :param channel: directory with the channel's named pipes; there once the container exists.
+    :param notice: tells when its systemd has ended its boot.
     :param life: what ends with this run of the container, unlike its root directory.
     :param relaunch: starts it again on the same root directory, in the system profile's generation
         or the one of that number; ``None`` where that cannot be done.
@@ -43,6 +45,7 @@ class Launched:
     limits_reached: Callable[[], Sequence[str]]
     channel: Path
     on_created: Callable[[int], Callable[[], None]]
+    notice: BootNotice
     life: contextlib.ExitStack
     relaunch: Callable[[int | None], Launched] | None = None
     more: tuple[str, ...] = ()

@@ -21,9 +21,11 @@ from pytest_nixos.local.remove_tree import remove_tree
 from pytest_nixos.local.timing import Deadline, poll
 from pytest_nixos.machine.base import MachineSpec
 from pytest_nixos.machine.console import Console
+from pytest_nixos.machine.container.boot_notice import BootNotice
 from pytest_nixos.machine.container.cgroup import CGROUP_PREFIX, ContainerCgroup, has_unified_cgroup
 from pytest_nixos.machine.container.channel import prepare_channel
 from pytest_nixos.machine.container.disk import IMAGE, PLAIN, ROOT, STORE, make_disk, prepare_root
+from pytest_nixos.machine.container.kept_database import KeptDatabases
 from pytest_nixos.machine.container.limits import OldGroups, limits_of, reached, words
 from pytest_nixos.machine.container.nix_database import load_closure
 from pytest_nixos.machine.container.nspawn import (
@@ -31,7 +33,7 @@ from pytest_nixos.machine.container.nspawn import (
     OUTSIDE_INTERFACE,
     ContainerPlan,
     environment,
-    guest_link_argv,
+    guest_link_batch,
     machine_name,
     nspawn_argv,
     private_directory,
@@ -55,6 +57,8 @@ _GRACE_S = 3.0
 _MOVE_INTERVAL_S = 0.02
 _NOT_MOVED = "Cannot find device"  # iproute2's words
 _SHORT_S = 30.0
+# Name of a socket in the run directory.
+_NOTICE = "ready.sock"
 _TOOLS = {
     "systemd-nspawn": "install it (Debian and Ubuntu: apt install systemd-container; NixOS: part of systemd), "
     "or run the host as a VM: --nixos-backend vm",
@@ -100,6 +104,7 @@ class NspawnStrategy:
     :param root_is_machine_root: give the container this machine's own user ids; see
         ``users.UNSAFE_OPTION``.
     :param stand_in: let the other end of its link stand in for the internet.
+    :param databases: Nix databases of earlier containers; those of this user if ``None``.
     """
 
     def __init__(
@@ -110,7 +115,9 @@ class NspawnStrategy:
         addresses: Callable[[HostConfig], LinkAddresses] = link_addresses,
         root_is_machine_root: bool = False,
         stand_in: bool = False,
+        databases: KeptDatabases | None = None,
     ) -> None:
+        self._databases = databases or KeptDatabases.of_user()
         self._stand_in = stand_in
         self._runner = runner
         self._inherited = inherited
@@ -161,9 +168,11 @@ class NspawnStrategy:
         private.mkdir(mode=0o700)
         old = OldGroups(plan.cgroup, plan.limits)
         stack.callback(old.remove)
+        notice = BootNotice(plan.run_dir / _NOTICE)
+        stack.callback(notice.close)
         process = SerialProcess(
             self.argv(plan, join=tuple(old.paths.values())),
-            env=environment(self._inherited),
+            env=environment(self._inherited, notice=notice.path),
             cwd=plan.run_dir,
             console=console,
         )
@@ -195,6 +204,7 @@ class NspawnStrategy:
             # The private directory, as those see it who live in the surroundings.
             channel=Path(f"/proc/{process.pid}/root{private / CHANNEL}"),
             on_created=created,
+            notice=notice,
             life=stack,
         )
 
@@ -213,7 +223,9 @@ class NspawnStrategy:
         :param outside_pid: a process in the network that surrounds the container.
         :raises MachineError: if ``ip`` refuses.
         """
-        enter = (self._tool("nsenter"), f"--net=/proc/{leader_pid}/ns/net", "--")
+        network = f"--net=/proc/{leader_pid}/ns/net"
+        argv = (self._tool("nsenter"), network, "--", "ip", "-batch", "-")
+        wanted = guest_link_batch(addresses, default_route=default_route)
         # Process 1 exists before it leaves the network around it, and systemd-nspawn moves the link
         # after that (inner_child() and run_container() of systemd's nspawn.c). What is set too early is
         # set outside, and lost on the way.
@@ -223,16 +235,17 @@ class NspawnStrategy:
             deadline=moved,
             interval_s=_MOVE_INTERVAL_S,
         )
-        for argv in guest_link_argv(addresses, default_route=default_route):
-            done = self._runner.run((*enter, *argv), deadline=Deadline.after(_SHORT_S))
-            while _NOT_MOVED in done.stderr_text and not moved.expired:
-                time.sleep(_MOVE_INTERVAL_S)
-                done = self._runner.run((*enter, *argv), deadline=Deadline.after(_SHORT_S))
-            if done.exit_status != 0:
-                raise MachineError(
-                    f"{' '.join(argv)}: {done.stderr_text.strip()}",
-                    remedy="look at the console: the container has probably ended",
-                )
+        while True:
+            done = self._runner.run(argv, stdin=wanted.encode(), deadline=Deadline.after(_SHORT_S))
+            if _NOT_MOVED not in done.stderr_text or moved.expired:
+                break
+            time.sleep(_MOVE_INTERVAL_S)
+        if done.exit_status != 0:
+            raise MachineError(
+                f"ip: {done.stderr_text.strip()}",
+                remedy="look at the console: the container has probably ended",
+                detail=wanted,
+            )
 
     def argv(self, plan: ContainerPlan, *, join: Sequence[Path] = ()) -> list[str]:
         """Build the whole argv: in a scope where this machine's systemd owns the cgroups, in a
@@ -271,7 +284,12 @@ class NspawnStrategy:
         stack.callback(remove_tree, disk)
         prepare_root(disk / ROOT, spec.system, {} if spec.pct is None else spec.pct.files)
         load_closure(
-            self._runner, disk / ROOT, spec.system, known=spec.registration, deadline=deadline
+            self._runner,
+            disk / ROOT,
+            spec.system,
+            known=spec.registration,
+            kept=self._databases,
+            deadline=deadline,
         )
         if self._stand_in:
             name_resolver(disk / ROOT, self._addresses(spec.host).outside.ip)

@@ -22,6 +22,8 @@ from pytest_nixos.machine.login.sshd import DECLARED_KEYS, FIND_SSHD, InForce
 __all__ = ["SshUser", "key_lent", "sshd_in_force"]
 
 _ASK_S = 60.0
+# A second apart (ssh_config(5)): an sshd of Type=simple that has started may not listen yet.
+_ATTEMPTS = 20
 _PERSON = "getent passwd -- {user} || exit 4\n"
 _READ = "[ ! -e {path} ] || cat -- {path}"
 _ENTERED = "Authenticated to "
@@ -82,6 +84,7 @@ class SshUser:
         for option in (
             "BatchMode=yes",
             "ConnectTimeout=60",
+            f"ConnectionAttempts={_ATTEMPTS}",
             "GlobalKnownHostsFile=/dev/null",
             "IdentitiesOnly=yes",
             "IdentityAgent=none",

@@ -94,27 +94,33 @@ class Advertiser:
     def __init__(self, pid: int, interface: str, offer: Advertisement) -> None:
         self._socket, mac = in_network_of(pid, lambda: _listen(interface))
         self._frame = advertisement(mac, offer)
-        self._closing = threading.Event()
+        self._closing, self._closed = socket.socketpair()
         self._thread = threading.Thread(target=self._serve, name="nixos-router", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Stop advertising; safe to call twice."""
-        self._closing.set()
+        self._closing.close()
         self._thread.join(timeout=2.0)
         self._socket.close()
+        self._closed.close()
 
     def _serve(self) -> None:
         next_s = time.monotonic()
+        news = select.poll()
+        for one in (self._socket, self._closed):
+            news.register(one, select.POLLIN)
+        closed = self._closed.fileno()
         # A namespace that went away ends it.
         with contextlib.suppress(OSError, NixosError, ValueError):
-            while not self._closing.is_set():
+            while True:
                 if time.monotonic() >= next_s:
                     self._send()
                     next_s = time.monotonic() + _INTERVAL_S
-                if select.select([self._socket], [], [], 0.5)[0] and is_solicitation(
-                    self._socket.recv(_LONGEST)
-                ):
+                ready = dict(news.poll(max(0.0, next_s - time.monotonic()) * 1000))
+                if closed in ready:
+                    return
+                if ready and is_solicitation(self._socket.recv(_LONGEST)):
                     self._send()
 
     def _send(self) -> None:

@@ -25,6 +25,7 @@ from pathlib import Path
 import msgspec
 
 from pytest_nixos.errors import MachineError, NixosError
+from pytest_nixos.local.copy_file import copy_content
 from pytest_nixos.local.dirs import cache_directory, make_private
 from pytest_nixos.local.locks import hold_exclusive
 from pytest_nixos.local.process import Runner, find_tool
@@ -146,7 +147,7 @@ class StoreImages:
                 target.unlink(missing_ok=True)
                 # What a guest writes to its store's disk stays its own.
                 with target.open("xb") as own:
-                    shutil.copyfileobj(source, own, _MIB)
+                    copy_content(source, own)
                 target.chmod(0o600)
         except OSError as err:
             target.unlink(missing_ok=True)

@@ -34,13 +34,13 @@ let
   # Functions cannot be compared: where a definition stands, and how many overlays or which settings it has, tells whether it is the
   # same one. What a host does not use of these options throws where it is read, on both sides.
   definers =
-    options: name:
+    options: path:
     let
       shapeOf =
         value:
         if builtins.isList value then
           builtins.length value
-        else if name != "pkgs" && builtins.isAttrs value then
+        else if path != [ "nixpkgs" "pkgs" ] && builtins.isAttrs value then
           builtins.attrNames value
         else if builtins.isString value then
           value
@@ -49,13 +49,15 @@ let
       shapes = map (definition: [
         (toString definition.file)
         (shapeOf definition.value)
-      ]) (options.nixpkgs.${name}.definitionsWithLocations or [ ]);
+      ]) (safe.get options (path ++ [ "definitionsWithLocations" ]) [ ]);
     in
     builtins.tryEval (builtins.deepSeq shapes shapes);
 
+  sameDefinitions = options: path: definers options path == definers host.options path;
+
   samePackages =
     options:
-    builtins.all (name: definers options name == definers host.options name) [
+    builtins.all (name: sameDefinitions options [ "nixpkgs" name ]) [
       "buildPlatform"
       "config"
       "crossSystem"
@@ -74,15 +76,47 @@ let
       _module.args.pkgs = lib.mkIf (samePackages options) (lib.mkOverride 1 host.pkgs);
     };
 
+  # Each home of home-manager, and each nested container, is a configuration of its own, often with a set of packages of its own, and
+  # of the size of a host's. The machine has the host's, as they are declared, where both define them in the same places.
+  configurationsInside = builtins.filter (
+    path:
+    let
+      option = safe.get host.options path null;
+    in
+    option != null && option ? definitionsWithLocations && !(option ? apply)
+  ) [
+    [ "home-manager" "users" ]
+    [ "containers" ]
+  ];
+
+  hostsConfigurationsInside =
+    { lib, options, ... }:
+    {
+      _file = "pytest-nixos";
+      options = lib.foldl' lib.recursiveUpdate { } (
+        map (
+          path:
+          lib.setAttrByPath path (
+            lib.mkOption {
+              apply = own: if samePackages options && sameDefinitions options path then lib.getAttrFromPath path host.config else own;
+            }
+          )
+        ) configurationsInside
+      );
+    };
+
   # Modules of a VM variant may decide by anything what packages are.
   isSettingsOnly =
     definition:
     builtins.isAttrs definition.value && builtins.attrNames (removeAttrs definition.value [ "virtualisation" ]) == [ ];
 
-  sharedPackages =
+  sharedWithHost =
     definitions:
     if host ? pkgs && delta == { } && definitions != null && builtins.all isSettingsOnly definitions then
-      [ hostsPackages ]
+      [
+        hostsPackages
+        hostsConfigurationsInside
+      ]
     else
       [ ];
 
@@ -145,7 +179,7 @@ let
         ++ tunnels.modules
         ++ deltas
         ++ (if variant == "vmVariant" then [ (declaredDisks host) ] else [ ])
-        ++ sharedPackages (option.definitionsWithLocations or null);
+        ++ sharedWithHost (option.definitionsWithLocations or null);
       };
       extended =
         (host.extendModules {
@@ -217,7 +251,7 @@ let
           )
         ]
         ++ added
-        ++ sharedPackages [ ];
+        ++ sharedWithHost [ ];
       };
 in
 if builtins.isAttrs host && host ? problem then

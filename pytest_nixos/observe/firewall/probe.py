@@ -48,10 +48,18 @@ for family in ip ip6; do
   [ -r /proc/net/${family}_tables_names ] && printf '%s %s\n' $family "$(echo $(</proc/net/${family}_tables_names))"
 done
 show addresses ip -json -details address
-show routes-4 ip -4 -json route show table all
-show routes-6 ip -6 -json route show table all
-show rules-4 ip -4 -json rule
-show rules-6 ip -6 -json rule
+# One program for both questions about a family; where it does not give a line for each, they are asked apart.
+for family in 4 6; do
+  command -v ip >/dev/null || break
+  mapfile -t told < <(ip -$family -json -batch - <<<$'route show table all\nrule')
+  if wait $! && ((${#told[@]} == 2)); then
+    show routes-$family printf '%s\n' "${told[0]}"
+    show rules-$family printf '%s\n' "${told[1]}"
+  else
+    show routes-$family ip -$family -json route show table all
+    show rules-$family ip -$family -json rule
+  fi
+done
 title forwarding
 printf '4 %s\n6 %s\n' "$(</proc/sys/net/ipv4/ip_forward)" "$(</proc/sys/net/ipv6/conf/all/forwarding)" 2>/dev/null
 title senders

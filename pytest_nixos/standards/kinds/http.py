@@ -11,7 +11,7 @@ from pytest_nixos.observe.http import HttpAnswer, HttpRequest, http
 from pytest_nixos.observe.text import read_json
 from pytest_nixos.standards.declared_value import select
 from pytest_nixos.standards.kinds.kind import NEEDED, TEXTS, Kind, Parameter, Parameters
-from pytest_nixos.standards.placeholders import filled, placeholder_options
+from pytest_nixos.standards.placeholders import filled, opened, placeholder_options
 from pytest_nixos.standards.seen import Seen, Sight, Unseen
 
 __all__ = ["KINDS"]
@@ -63,7 +63,7 @@ def _http_json(answer: HttpAnswer, parameters: Parameters, url: str) -> Sight:
 def _unready(answers: Mapping[str, HttpAnswer], parameters: Parameters, host: HostConfig) -> bool:
     url = filled(str(parameters["url"]), host)
     answer = answers.get(str(url.value)) if isinstance(url, Seen) else None
-    if answer is None:
+    if answer is None or not opened(parameters.get("opened-by", ()), host):
         return False
     if answer.status is None or answer.status == _UNAVAILABLE:
         return True
@@ -82,8 +82,9 @@ KINDS = (
             "field": Parameter(choices=("status", "json", "body", "headers")),
             "select": TEXTS,
             "comes-later": Parameter(type="flag"),
+            "opened-by": TEXTS,
         },
         unready=_unready,
-        options=lambda p: placeholder_options(str(p.get("url", ""))),
+        options=lambda p: (*placeholder_options(str(p.get("url", ""))), *p.get("opened-by", ())),
     ),
 )

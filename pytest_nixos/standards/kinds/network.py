@@ -9,8 +9,8 @@ from typing import Any
 
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.observe.network import Protocol, Sockets, addresses, sockets
-from pytest_nixos.standards.kinds.kind import NEEDED, Kind, Parameters
-from pytest_nixos.standards.placeholders import filled, placeholder_options
+from pytest_nixos.standards.kinds.kind import NEEDED, TEXTS, Kind, Parameters
+from pytest_nixos.standards.placeholders import filled, opened, placeholder_options
 from pytest_nixos.standards.seen import Seen, Sight, Unseen
 
 __all__ = ["KINDS"]
@@ -28,6 +28,8 @@ def _socket(found: Sockets, parameters: Parameters, host: HostConfig) -> Sight:
 
 
 def _is_silent(found: Sockets, parameters: Parameters, host: HostConfig) -> bool:
+    if not opened(parameters.get("opened-by", ()), host):
+        return False
     sight = _socket(found, parameters, host)
     return isinstance(sight, Seen) and not sight.value
 
@@ -59,9 +61,9 @@ KINDS = (
         reads="addresses on which a TCP port is listened on; an option may name the port",
         probe=lambda _, __: sockets(),
         find=_socket,
-        parameters={"port": NEEDED},
+        parameters={"port": NEEDED, "opened-by": TEXTS},
         unready=_is_silent,
-        options=lambda p: placeholder_options(str(p.get("port", ""))),
+        options=lambda p: (*placeholder_options(str(p.get("port", ""))), *p.get("opened-by", ())),
     ),
     Kind(
         name="address",

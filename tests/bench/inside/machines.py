@@ -7,7 +7,7 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["memory_mib", "processor_s"]
+__all__ = ["memory_mib", "processor_s", "used_s"]
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -29,10 +29,11 @@ def processor_s() -> tuple[float, float]:
     its QEMUs.
     """
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(u.ru_utime + u.ru_stime for u in used), sum(map(_used_s, _machines()))
+    return sum(u.ru_utime + u.ru_stime for u in used), sum(map(used_s, _machines()))
 
 
-def _used_s(pid: int) -> float:
+def used_s(pid: int) -> float:
+    """Return the processor time of a process, 0 where it is gone."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench.inside.machines import processor_s
+
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -27,6 +29,7 @@ class Phases:
         self._start_s = _process_start_s()
         self.at_s: dict[str, float] = {}
         self.processor_s: dict[str, float] = {}
+        self.machine_processor_s = 0.0
 
     def mark(self, name: str) -> None:
         self.at_s.setdefault(name, time.clock_gettime(time.CLOCK_BOOTTIME) - self._start_s)
@@ -48,6 +51,8 @@ class Phases:
     @pytest.hookimpl(tryfirst=True, optionalhook=True)
     def pytest_nixos_machine_booted(self) -> None:
         self.mark("machine ready")
+        if os.environ.get("PYTEST_NIXOS_BENCH_MACHINE") and not self.machine_processor_s:
+            self.machine_processor_s = processor_s()[1]
 
     @pytest.hookimpl(trylast=True, optionalhook=True)
     def pytest_nixos_finding(self) -> None:
@@ -62,7 +67,12 @@ class Phases:
         self.mark("end")
         path = os.environ.get("PYTEST_NIXOS_BENCH_PHASES")
         if path:
-            Path(path).write_text(json.dumps({"at_s": self.at_s, "processor_s": self.processor_s}))
+            told = {
+                "at_s": self.at_s,
+                "processor_s": self.processor_s,
+                "machine_processor_s": self.machine_processor_s,
+            }
+            Path(path).write_text(json.dumps(told))
 
 
 class Memory:

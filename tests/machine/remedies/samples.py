@@ -27,6 +27,7 @@ FILLED = {
     "directory": "/srv/bin",
     "account": "alice",
     "service": "login",
+    "zone link": "localtime",
     "site": "www.example.org",
     "module": "br_netfilter",
     "device": "vda2",

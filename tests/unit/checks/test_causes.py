@@ -157,7 +157,7 @@ def judged(
     return explained(
         [
             *echoes,
-            finding("BOOT-001", boot.test_no_unit_has_failed, store, ONLINE),
+            finding("BOOT-001", boot.test_no_unit_has_failed, host, store, ONLINE),
             finding(
                 "BOOT-006", boot.test_activation_of_this_boot_had_no_errors, machine, host, store
             ),

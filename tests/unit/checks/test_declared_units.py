@@ -7,8 +7,6 @@ from msgspec.structs import replace
 
 from checks.units.declared import (
     accepting_instance,
-    declared_templates,
-    declared_units,
     failed_requirements,
     missing_program,
     nearest_directive,
@@ -18,7 +16,7 @@ from checks.units.declared import (
 )
 from checks.units.remedies import instead_of
 from pytest_nixos import Unit
-from pytest_nixos.observe import IgnoredDirective
+from pytest_nixos.observe import IgnoredDirective, declared_templates, declared_units
 from pytest_nixos.observe.unit import UnitState
 from pytest_nixos.observe.unit_file import parse_verify
 from tests.unit.standards.samples import host_config, sample_unit

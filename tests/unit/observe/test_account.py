@@ -14,15 +14,17 @@ def test_passwd_facts_never_print_a_hash(tmp_path: Path) -> None:
     for name, fact in ACCOUNT_FACTS.items():
         if "/etc/shadow" not in fact.script:
             continue
-        script = fact.script.replace("/etc/shadow", str(shadow))
+        script = fact.command.replace("/etc/shadow", str(shadow))
         result = here(script)
         assert b"hash" not in result.stdout and b"salt" not in result.stdout, name
     empty = ACCOUNT_FACTS["empty-passwords"]
-    assert empty.parse(here(empty.script.replace("/etc/shadow", str(shadow))).stdout_text) == [
+    assert empty.parse(here(empty.command.replace("/etc/shadow", str(shadow))).stdout_text) == [
         "bob"
     ]
     root = ACCOUNT_FACTS["root-password"]
-    assert root.parse(here(root.script.replace("/etc/shadow", str(shadow))).stdout_text) == "locked"
+    assert (
+        root.parse(here(root.command.replace("/etc/shadow", str(shadow))).stdout_text) == "locked"
+    )
 
 
 def test_account_facts_read_files_as_they_are(tmp_path: Path) -> None:
@@ -39,7 +41,7 @@ def test_account_facts_read_files_as_they_are(tmp_path: Path) -> None:
 
     def seen(name: str) -> object:
         fact = ACCOUNT_FACTS[name]
-        result = here(fact.script.replace("/etc/", f"{tmp_path}/"))
+        result = here(fact.command.replace("/etc/", f"{tmp_path}/"))
         assert result.exit_status == 0, result.stderr_text
         return fact.parse(result.stdout_text)
 
@@ -51,5 +53,5 @@ def test_account_facts_read_files_as_they_are(tmp_path: Path) -> None:
     assert seen("persons") == ["ann"]
     assert seen("password-hashing") == {"method": "YESCRYPT", "schemes": ["6", "y"]}
     for name in ("superusers", "duplicate-ids", "empty-passwords", "password-hashing"):
-        script = ACCOUNT_FACTS[name].script.replace("/etc/", f"{tmp_path}/none/")
+        script = ACCOUNT_FACTS[name].command.replace("/etc/", f"{tmp_path}/none/")
         assert here(script).exit_status != 0, name

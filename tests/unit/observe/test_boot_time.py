@@ -38,6 +38,11 @@ After=multi-user.target
 InactiveExitTimestampMonotonic=40000000
 ActiveEnterTimestampMonotonic=90000000
 
+Id=other.timer
+After=
+InactiveExitTimestampMonotonic=13000000
+ActiveEnterTimestampMonotonic=28000000
+
 Id=failed.service
 After=
 InactiveExitTimestampMonotonic=16000000

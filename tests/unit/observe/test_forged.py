@@ -256,7 +256,7 @@ def test_private_keys_are_listed_as_they_are_called(name: str) -> None:
         path = home / "ann/.ssh" / key
         path.write_text("x")
         fact = ACCOUNT_FACTS["unprotected-keys"]
-        script = f"ssh-keygen() {{ true; }}\n{fact.script}".replace("/home/", f"{home}/")
+        script = f"ssh-keygen() {{ true; }}\n{fact.command}".replace("/home/", f"{home}/")
         probe = fact_probe(
             "account", {"keys": Fact(script=script, parse=fact.parse, about="x")}, ["keys"]
         )

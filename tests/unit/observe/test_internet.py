@@ -7,6 +7,8 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from msgspec.structs import replace
+
 from pytest_nixos.machine.boot.internet import NoWayOut
 from pytest_nixos.machine.command import CommandResult
 from pytest_nixos.nix.declared import Unit
@@ -159,3 +161,10 @@ def test_a_service_in_a_restart_loop_is_known_whatever_the_moment_shows() -> Non
     over = "ActiveState=inactive SubState=dead Result=success NRestarts=40"
     guest = Guest(states={"agent.service": over}, said={"agent.service": SAID})
     assert not needs_of(guest, unit("agent.service")).all(), "its last start has ended well"
+
+
+def test_about_no_unit_nothing_is_asked() -> None:
+    guest = Guest(states={"a.service": FAILED}, said={"a.service": SAID})
+    needs = replace(needs_of(guest, unit("a.service")), foreseen=("a.service",))
+    assert needs.of([]) == {} and guest.asked == 0
+    assert set(needs.of(["a.service"])) == {"a.service"} and guest.asked > 0

@@ -42,7 +42,7 @@ def test_secrets_of_a_history_are_told_by_file_line_and_kind(tmp_path: Path) -> 
         "- cmd: sshpass -p tr0ub4dor-and-three ssh ann@web\n  when: 1700000000\n"
     )
     fact = SCAN_FACTS["history-secrets"]
-    script = fact.script.replace("/root/", f"{tmp_path}/root/").replace(
+    script = fact.command.replace("/root/", f"{tmp_path}/root/").replace(
         "/home/", f"{tmp_path}/home/"
     )
     result = here(script)
@@ -62,7 +62,7 @@ def test_lines_before_the_last_part_of_a_history_are_counted(tmp_path: Path) -> 
     lines = "echo 0123456789012345678901234567890123456789\n" * 10000
     (tmp_path / "root/.bash_history").write_text(f"{lines}sshpass -p tr0ub4dor-and-three ssh web\n")
     fact = SCAN_FACTS["history-secrets"]
-    script = fact.script.replace("/root/", f"{tmp_path}/root/").replace(
+    script = fact.command.replace("/root/", f"{tmp_path}/root/").replace(
         "/home/", f"{tmp_path}/home/"
     )
     (found,) = fact.parse(here(script).stdout_text)

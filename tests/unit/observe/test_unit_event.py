@@ -61,7 +61,3 @@ def test_a_boot_that_goes_on_has_nothing_after_it() -> None:
     seen = read(f"{times}{entry(FAILED, 'a.service', 27_000_000)}\n=kernel\n")
     assert seen.settled_at_s is None
     assert seen.after_boot() == ()
-
-
-def test_a_second_look_is_another_question() -> None:
-    assert unit_history().script != unit_history(look=2).script

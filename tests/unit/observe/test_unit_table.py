@@ -8,6 +8,8 @@ import pytest
 
 from pytest_nixos.observe import at_once as module
 from pytest_nixos.observe.base import Probe, collect
+from pytest_nixos.observe.boot_time import boot_time
+from pytest_nixos.observe.declared_unit import declared_states
 from pytest_nixos.observe.process import process_facts
 from pytest_nixos.observe.search_path import search_paths
 from pytest_nixos.observe.store import Observations
@@ -15,13 +17,16 @@ from pytest_nixos.observe.unit import lively_services, shared_units
 from pytest_nixos.observe.unit_table import PRINT_UNITS, UnitQuery
 from tests.unit.observe.here import here
 from tests.unit.observe.test_base import Asked
+from tests.unit.standards.samples import host_config, sample_unit
 
 SHOWN = "Id={0}\nNames={0}\nLoadState=loaded\nActiveState=active\nSubState=running\nMainPID=0\nUser=web\nEnvironment=TOKEN=hunter2\n\n"
 SYSTEMCTL = """#!/bin/bash
 echo "$*" >>{log}
 case $1 in
-  list-units) printf 'web.service loaded active running The web\\n';;
-  show) while [[ $1 != -- ]]; do shift; done; shift
+  list-units) printf 'web.service loaded active running The web\\n'
+    [[ $* != *--all* ]] || printf '%s\\n' 'gone.service not-found inactive dead gone' \
+      '● left.mount not-found active mounted left' '● bad.service loaded failed failed Bad';;
+  show) while (($#)) && [[ $1 != -- ]]; do shift; done; shift
     for unit; do printf '{shown}' "$unit"; done;;
 esac
 """
@@ -121,3 +126,41 @@ def test_the_table_reaches_nobody_else(systemd: Path) -> None:
     told = collect(here, [*IDLE, asked])["t"].text.split()
     # Standard streams, its own file twice, the pipe that ends with it, and bash's own script.
     assert int(told[0]) <= 7
+
+
+def test_all_loaded_units_of_a_kind_are_shown_beside_the_named_ones(systemd: Path) -> None:
+    loaded = Probe(name="l", script=PRINT_UNITS, parse=lambda output: output.text,
+                   units=UnitQuery(loaded=("service", "mount"), properties=("After",)))  # fmt: skip
+    kept = Observations(Asked())
+    kept.prefetch([*IDLE, loaded, shared_units(["db"])])
+    asked = systemd.read_text().splitlines()
+    assert any("list-units --all --type=service,mount " in line for line in asked)
+    (show,) = shows(systemd)
+    there = {"web.service", "left.mount", "bad.service"}
+    assert set(show[show.index("--") + 1 :]) == {"db.service", *there}
+    assert "Id=web.service" in kept.of(loaded)
+
+
+def test_a_systemd_that_lists_no_units_finds_those_of_a_kind_itself(systemd: Path) -> None:
+    program = systemd.parent / "systemctl"
+    put(program, program.read_text().replace("list-units) ", "list-units) exit 1; "))
+    loaded = Probe(name="l", script=PRINT_UNITS, parse=lambda output: output.text,
+                   units=UnitQuery(loaded=("service", "mount")))  # fmt: skip
+    collect(here, [*IDLE, loaded])
+    (show,) = shows(systemd)
+    assert set(show[show.index("--") + 1 :]) == {"*.service", "*.mount"}
+
+
+def test_declared_units_and_boot_times_are_one_question(systemd: Path) -> None:
+    host = host_config(units={n: sample_unit(n) for n in ("web.service", "a.timer")})
+    kept = Observations(Asked())
+    kept.prefetch([declared_states(host), boot_time()])
+    # Beside the table: the manager's times and the default target's name.
+    (table, *rest) = [show for show in shows(systemd) if "--" in show]
+    asked = {"web.service", "a.timer", "multi-user.target", "left.mount", "bad.service"}
+    assert not rest and set(table[table.index("--") + 1 :]) == asked
+    trips = kept.round_trips
+    assert kept.of(declared_states(host))["a.timer"].is_running
+    kept.of(boot_time())
+    assert kept.round_trips == trips == 1
+    assert "hunter2" not in kept.output(boot_time()).text

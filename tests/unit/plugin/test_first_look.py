@@ -25,6 +25,8 @@ from pytest_nixos.standards.model import Control, Expectation, ObservedSpec, Ope
 from tests.unit.observe.here import here
 from tests.unit.standards.samples import host_config, sample_unit
 
+Json = Any
+
 
 class Guest:
     """Bash of this machine, which counts what it is asked."""
@@ -121,9 +123,11 @@ class Starting(Guest):
     def controls(self, **more: Any) -> list[Control]:
         """Return one that asks the server, and one that asks where it listens."""
         port = f"{{services.late.port|{self.server.server_port}}}"
+        both = {"opened-by": more.pop("opened-by", ())}
+        url = f"http://127.0.0.1:{port}/"
         asked = [
-            ("http", {"url": f"http://127.0.0.1:{port}/", "field": "json", **more}, "leader"),
-            ("socket", {"port": port}, ""),
+            ("http", {"url": url, "field": "json", **both, **more}, "leader"),
+            ("socket", {"port": port, **both}, ""),
         ]
         return [
             Control(
@@ -141,9 +145,9 @@ class Starting(Guest):
             for number, (kind, given, member) in enumerate(asked)
         ]
 
-    def outcomes(self, controls: list[Control]) -> list[Outcome]:
+    def outcomes(self, controls: list[Control], **options: Json) -> list[Outcome]:
         """Judge them by what the first look saw."""
-        host, place = host_config(), BackendName.SSH
+        host, place = host_config(options=options), BackendName.SSH
         store = Observations(self)
         seen = Parsed(probes(controls, host, place), store)
         needs = NeedsOfMachine(no_way_out=NoWayOut(), observations=lambda: store)
@@ -193,6 +197,18 @@ def test_a_server_that_will_not_answer_is_not_waited_for(unit: str) -> None:
     assert guest.outcomes(guest.controls()) == [Outcome.FAILED, Outcome.FAILED]
     assert len(guest.commands) == 2
     guest.server.server_close()
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("options", "waited"), [({}, False), ({"services.late.http": "127.0.0.1:1"}, True)]
+)
+def test_a_server_that_the_host_does_not_open_is_not_waited_for(
+    starting: Starting, options: dict[str, Json], waited: bool
+) -> None:
+    controls = starting.controls(**{"opened-by": ["services.late.port", "services.late.http"]})
+    assert (Outcome.PASSED in starting.outcomes(controls, **options)) is waited
+    assert (len(starting.commands) > 1) is waited
 
 
 def test_a_server_that_never_answers_costs_its_while_once(monkeypatch: pytest.MonkeyPatch) -> None:

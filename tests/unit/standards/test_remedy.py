@@ -263,7 +263,7 @@ def test_of_two_kinds_of_thing_the_one_that_was_found_is_named() -> None:
     [
         ("FW-005", "declared and not reachable from outside: [8443]", "allowedTCPPorts = [ 8443 ]"),
         ("FW-007", "listening, not declared and not refused: 8123 (eth0)", "allowedTCPPorts = [ 8123 ]"),
-        ("FW-006", "open and without listener: 9000", "# Nothing listens on 9000"),
+        ("FW-006", "open and without listener: 9000", "# Nothing that can be reached listens on 9000"),
         ("BOOT-001", "failed: a.service, data.mount", "journalctl -b -u data.mount"),
         ("SYS-001", "net.bridge.bridge-nf-call-iptables: declared 1, is missing", '[ "br_netfilter" ]'),
         ("CTR-011", "not isolated from the host: {'box': ['user']}", 'containers."box"'),

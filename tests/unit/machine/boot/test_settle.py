@@ -16,6 +16,7 @@ from pytest_nixos.errors import (
     TransportError,
 )
 from pytest_nixos.local.timing import Deadline
+from pytest_nixos.machine.boot import looks as looks_module
 from pytest_nixos.machine.boot import settle as settle_module
 from pytest_nixos.machine.boot.events import BootEventKind
 from pytest_nixos.machine.boot.internet import NoWayOut
@@ -94,8 +95,9 @@ class Guest:
 
 @pytest.fixture(autouse=True)
 def _quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settle_module, "_INTERVAL_S", 0.01)
-    monkeypatch.setattr(settle_module, "_STALLED_INTERVAL_S", 0.02)
+    monkeypatch.setattr(looks_module, "_INTERVAL_S", 0.01)
+    monkeypatch.setattr(looks_module, "_STALLED_INTERVAL_S", 0.02)
+    monkeypatch.setattr(looks_module, "_FIRST_S", 0.0)
 
 
 def run(
@@ -106,6 +108,7 @@ def run(
     told: list[tuple[BootEventKind, str]] | None = None,
     check: Callable[[], None] = lambda: None,
     no_way_out: NoWayOut | None = None,
+    has_sign: Callable[[], bool] = lambda: False,
 ) -> Settled:
     news: list[tuple[BootEventKind, str]] = [] if told is None else told
     return settle(
@@ -116,6 +119,7 @@ def run(
         tell=lambda kind, text: news.append((kind, text)),
         check=check,
         no_way_out=no_way_out,
+        has_sign=has_sign,
     )
 
 
@@ -128,10 +132,65 @@ def test_failed_units_are_for_a_check_to_judge(state: str) -> None:
 
 
 def test_the_end_of_a_quick_boot_is_seen_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settle_module, "_INTERVAL_S", 5.0)
+    monkeypatch.setattr(looks_module, "_INTERVAL_S", 5.0)
     begun_s = time.monotonic()
     run(Guest([("initializing", 9)] * 4 + [("running", 0)]), limit_s=30.0)
     assert time.monotonic() - begun_s < 1.0
+
+
+class SlowGuest(Guest):
+    """It takes a while to answer, and has booted after so many seconds."""
+
+    def __init__(self, boots_s: float) -> None:
+        super().__init__([("running", 0)])
+        self.boots_at_s = time.monotonic() + boots_s
+
+    @property
+    def has_booted(self) -> bool:
+        return time.monotonic() >= self.boots_at_s
+
+    def _answer(self, command: str) -> str:
+        time.sleep(0.02)
+        return super()._answer(command) if self.has_booted else "NJobs=9\nSystemState=starting\n"
+
+
+def test_an_emulated_guest_is_seldom_asked_while_it_boots() -> None:
+    guest = SlowGuest(boots_s=1.0)
+    run(guest, limits=SettleLimits())
+    assert len(guest.commands) <= 3
+
+
+def test_a_sign_has_the_boots_end_seen_at_once() -> None:
+    guest = SlowGuest(boots_s=0.3)
+    begun_s = time.monotonic()
+    run(guest, limits=SettleLimits(), limit_s=30.0, has_sign=lambda: guest.has_booted)
+    assert time.monotonic() - begun_s < 0.5
+
+
+def test_a_guest_that_tells_its_boots_end_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looks_module, "_FIRST_S", 20.0)
+    guest = SlowGuest(boots_s=0.3)
+    run(guest, limits=SettleLimits(), limit_s=30.0, has_sign=lambda: guest.has_booted)
+    assert len(guest.commands) == 1
+
+
+def test_a_sign_is_no_proof() -> None:
+    guest = SlowGuest(boots_s=0.3)
+    run(guest, limits=SettleLimits(), limit_s=30.0, has_sign=lambda: True)
+    assert guest.has_booted
+
+
+def test_a_machine_that_ends_between_two_looks_is_told_at_once() -> None:
+    guest = SlowGuest(boots_s=5.0)
+    ended_at_s = time.monotonic() + 0.2
+
+    def check() -> None:
+        if time.monotonic() >= ended_at_s:
+            raise MachineError("gone", remedy="")
+
+    with pytest.raises(MachineError, match="gone"):
+        run(guest, limits=SettleLimits(), limit_s=30.0, check=check)
+    assert time.monotonic() - ended_at_s < 0.3
 
 
 def test_a_running_system_with_jobs_has_not_settled() -> None:

@@ -27,10 +27,9 @@ from pytest_nixos.machine.container.backend import ContainerBackend
 from pytest_nixos.machine.container.cgroup import ContainerCgroup, has_unified_cgroup
 from pytest_nixos.machine.container.disk import make_disk, prepare_root
 from pytest_nixos.machine.container.limits import Limits, OldGroups, limits_of, reached
-from pytest_nixos.machine.container.nix_database import load_closure
 from pytest_nixos.machine.container.nspawn import (
     ContainerPlan,
-    guest_link_argv,
+    guest_link_batch,
     machine_name,
     nspawn_argv,
     outside_interface,
@@ -128,7 +127,9 @@ def test_the_stage_makes_private_namespaces_and_ends_all_with_its_process() -> N
     argv = stage_argv(PLAN, ["nspawn", "x"], unshare="/bin/unshare", join=(Path("/sys/g"),))
     assert argv[:5] == ["/bin/unshare", "--mount", "--net", "--propagation=private", "--"]
     script, *arguments = argv[7:]
-    assert not [word for word in ("PREFIX", "OUTSIDE", "GUEST", "HELPER") if word in script]
+    assert not [
+        word for word in ("PREFIX", "OUTSIDE", "GUEST", "HELPER", "PIPES") if word in script
+    ]
     assert arguments == [
         "pytest-nixos-stage",
         "pytest-nixos-1-r",
@@ -144,10 +145,13 @@ def test_the_stage_makes_private_namespaces_and_ends_all_with_its_process() -> N
 
 
 def test_the_guests_end_of_the_link_gets_what_the_host_does_not_declare() -> None:
-    up = ("ip", "link", "set", "eth0", "up")
-    added = ("ip", "addr", "add", "10.233.0.2/24", "dev", "eth0")
-    assert guest_link_argv(OWN) == (added, up)
-    assert guest_link_argv(replace(OWN, guest=None)) == (up,)
+    up = "link set eth0 up\n"
+    added = "addr replace 10.233.0.2/24 dev eth0\n"
+    assert guest_link_batch(OWN) == added + up
+    assert guest_link_batch(replace(OWN, guest=None)) == up
+    route = "route replace default via 10.233.0.1\n"
+    assert guest_link_batch(OWN, default_route=True) == added + up + route
+    assert guest_link_batch(replace(OWN, guest=None), default_route=True) == up
 
 
 def test_a_machine_with_systemd_gets_a_delegated_scope_with_limits() -> None:
@@ -346,8 +350,7 @@ def test_each_card_that_the_host_gives_an_address_has_a_link(tmp_path: Path) -> 
     }
     addresses = link_addresses(cast("HostConfig", Host(declared)))
     assert addresses.more == ("eth1",)
-    up = [argv[-2] for argv in guest_link_argv(addresses)]
-    assert up == ["eth0", "eth1"]
+    assert guest_link_batch(addresses) == "link set eth0 up\nlink set eth1 up\n"
     assert outside_interface("eth1") == "outside1"
 
 
@@ -380,7 +383,8 @@ def test_a_missing_nspawn_is_told_before_anything_starts(
     assert list(run_dir.iterdir()) == []
 
 
-def test_the_leader_is_the_inner_first_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tells_children", [True, False])
+def test_the_leader_is_the_inner_first_process(tmp_path: Path, tells_children: bool) -> None:
     table = {
         100: (1, "100"),
         101: (100, "101\t1"),
@@ -393,10 +397,31 @@ def test_the_leader_is_the_inner_first_process(tmp_path: Path) -> None:
         (tmp_path / str(pid)).mkdir()
         text = f"Name:\tx\nPPid:\t{parent}\nNSpid:\t{namespaced}\n"
         (tmp_path / str(pid) / "status").write_text(text)
+        if tells_children:
+            own = tmp_path / str(pid) / "task" / str(pid)
+            own.mkdir(parents=True)
+            below = [f"{child} " for child, (above, _) in table.items() if above == pid]
+            (own / "children").write_text("".join(below))
     (tmp_path / "self").mkdir()
     assert find_leader(100, proc=tmp_path) == 103
     assert find_leader(101, proc=tmp_path) is None
     assert find_leader(999, proc=tmp_path) is None
+
+
+@pytest.mark.skipif(
+    not Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").exists(),
+    reason="this kernel does not tell a process's children",
+)
+def test_a_leader_is_found_without_a_look_at_other_processes() -> None:
+    looked: list[str] = []
+
+    class Proc(type(Path())):  # type: ignore[misc]
+        def iterdir(self) -> Any:
+            looked.append(str(self))
+            return super().iterdir()
+
+    assert find_leader(os.getpid(), proc=Proc("/proc")) is None
+    assert looked == []
 
 
 @pytest.mark.parametrize(
@@ -423,55 +448,6 @@ def test_the_hierarchy_that_lies_on_top_counts(tmp_path: Path, lines: str, expec
 def test_only_cgroups_of_ours_can_be_removed(name: str) -> None:
     with pytest.raises(ValueError, match="not the name"):
         ContainerCgroup(name)
-
-
-class Store:
-    """Answers as nix-store does, and keeps what it was asked."""
-
-    def __init__(self, failing: str = "") -> None:
-        self.calls: list[tuple[list[str], bytes, dict[str, str]]] = []
-        self.failing = failing
-
-    def run(
-        self, argv: Any, *, deadline: Deadline, stdin: bytes = b"", env: Any = None, **_: Any
-    ) -> Completed:
-        self.calls.append((list(argv[1:]), stdin, dict(env or {})))
-        failed = argv[1] == self.failing
-        outputs = {"--query": b"/nix/store/a\n/nix/store/t\n", "--dump-db": b"registration"}
-        return Completed(
-            argv=tuple(argv),
-            exit_status=1 if failed else 0,
-            stdout=outputs.get(argv[1], b""),
-            stderr=b"warning: x\nerror: path '/nix/store/t' is not valid\n" if failed else b"",
-        )
-
-
-def _with_nix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _program(tmp_path / "nix-store", "exit 0")
-    monkeypatch.setenv("PATH", str(tmp_path))
-
-
-def test_the_closure_is_registered_in_the_containers_own_database(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _with_nix(tmp_path, monkeypatch)
-    store = Store()
-    load_closure(store, Path("/r"), Path("/nix/store/t"), deadline=Deadline.after(5))
-    state = {"NIX_STATE_DIR": "/r/nix/var/nix", "NIX_REMOTE": "local"}
-    assert store.calls == [
-        (["--query", "--requisites", "/nix/store/t"], b"", {}),
-        (["--dump-db", "/nix/store/a", "/nix/store/t"], b"", {}),
-        (["--load-db"], b"registration", state),
-    ]
-
-
-def test_a_toplevel_that_nix_does_not_know_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _with_nix(tmp_path, monkeypatch)
-    with pytest.raises(MachineError, match="is not valid") as caught:
-        load_closure(Store("--query"), Path("/r"), Path("/nix/store/t"), deadline=Deadline.after(5))
-    assert "warning: x" in caught.value.detail
 
 
 def _program(path: Path, text: str) -> None:

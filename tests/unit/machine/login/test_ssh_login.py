@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shutil
+import socket
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -69,3 +74,27 @@ def test_what_says_nothing_of_the_login_is_no_refusal(tmp_path: Path, said: str)
     with pytest.raises(MachineError, match="no login was tried") as caught:
         visitor(tmp_path, said, 255).run("id")
     assert not isinstance(caught.value, LoginRefused)
+
+
+def test_an_sshd_that_listens_a_moment_later_is_waited_for(tmp_path: Path) -> None:
+    ssh = shutil.which("ssh")
+    if ssh is None:
+        pytest.skip("no ssh client")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port: int = taken.getsockname()[1]
+
+    def listen_later() -> None:
+        time.sleep(1.5)
+        with socket.create_server(("127.0.0.1", port)) as server:
+            server.settimeout(20)
+            server.accept()[0].close()
+
+    user = dataclasses.replace(
+        visitor(tmp_path, "", 255), ssh=ssh, way=Way(prefix=("env",), host="127.0.0.1", port=port)
+    )
+    listener = threading.Thread(target=listen_later, daemon=True)
+    listener.start()
+    with pytest.raises(MachineError, match="no login was tried") as caught:
+        user.run("id")
+    listener.join()
+    assert "refused" not in caught.value.message

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+import time
 from ipaddress import IPv6Address, IPv6Network
 
+import pytest
+
+from pytest_nixos.machine.network import advertise
 from pytest_nixos.machine.network.advertise import (
     Advertisement,
+    Advertiser,
     advertisement,
     is_solicitation,
     link_local,
@@ -45,3 +52,21 @@ def test_only_a_solicitation_is_one() -> None:
     assert not is_solicitation(head + b"\x86\0\0\0")
     assert not is_solicitation(head)
     assert not is_solicitation(b"")
+
+
+def test_an_advertiser_answers_and_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, guest = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    monkeypatch.setattr(advertise, "in_network_of", lambda *_: (ours, MAC))
+    offer = Advertisement(prefix=PREFIX)
+    advertiser = Advertiser(1, "outside0", offer)
+    with guest:
+        guest.settimeout(10.0)
+        assert guest.recv(1514) == advertisement(MAC, offer)
+        solicitation = b"\0" * 12 + b"\x86\xdd" + b"\0" * 6 + b"\x3a" + b"\0" * 33 + b"\x85\0\0\0"
+        guest.send(solicitation)
+        assert guest.recv(1514) == advertisement(MAC, offer)
+        begun_s = time.monotonic()
+        advertiser.close()
+        assert time.monotonic() - begun_s < 0.3
+        advertiser.close()
+    assert not [t for t in threading.enumerate() if t.name == "nixos-router"]

@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 
+from pytest_nixos.observe.base import Probe
 from pytest_nixos.observe.firewall.cast import Cast
 from pytest_nixos.observe.firewall.nft import parse_nft
 from pytest_nixos.observe.firewall.opening import Decision
+from pytest_nixos.observe.firewall.probe import firewall
 from pytest_nixos.observe.firewall.routing import Fate, Surroundings
 from pytest_nixos.observe.firewall.ruleset import Ruleset
 from pytest_nixos.observe.firewall.surroundings import parse_surroundings
+from tests.unit.observe.here import ask
 
 ACCEPT: dict[str, Any] = {"accept": None}
 DROP: dict[str, Any] = {"drop": None}
@@ -208,3 +211,28 @@ def test_a_destination_with_two_ways_is_not_without_a_route() -> None:
     surroundings = around(link("eth0", address="10.0.0.1"), link("eth1"), routes=routes)
     ruleset = Ruleset(tables=parse_nft(document), surroundings=surroundings)
     assert decided(ruleset, "eth0", port=8123) is Decision.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        r"""while read -r words; do printf '["%s %s"]\n' "$1" "$words"; done""",
+        r"""printf '["odd"]\n["odd"]\n'; return 1""",
+        "echo []",
+        "return 255",
+    ],
+    ids=["whole", "failed", "short", "unknown"],
+)
+def test_routes_and_rules_are_asked_together_or_else_apart(batch: str) -> None:
+    ip = rf"""
+ip() {{ case $* in *-batch*) {batch};; *) printf '["%s %s"]\n' "$1" "${{*:3}}";; esac; }}
+nft() {{ :; }}; systemctl() {{ :; }}
+"""
+    sections = ask(
+        Probe(name="x", script=ip + firewall().script, parse=lambda output: output.sections)
+    )
+    asked = {"routes": "route show table all", "rules": "rule"}
+    for kind, words in asked.items():
+        for family in (4, 6):
+            assert next(iter(sections[f"{kind}-{family}"])) == f'["-{family} {words}"]'
+            assert f"{kind}-{family}-status 0" in sections

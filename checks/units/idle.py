@@ -1,0 +1,122 @@
+"""Why a declared unit was never started, and what mends it."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from pytest_nixos import Unit, observe
+
+from .declared import pulled_in_by_nothing
+from .remedies import unit_option
+
+__all__ = ["Misspelt", "misspelt_wanting", "start_them", "why_idle"]
+
+_TARGET = ".target"
+_OTHER_KINDS = tuple(
+    f".{kind}"
+    for kind in ("service", "socket", "device", "mount", "automount", "swap", "path", "timer")
+)
+_NOT_FOUND = re.compile(r"Unit (?P<name>\S+) not found")
+
+
+class Misspelt(NamedTuple):
+    """One name that wants a unit, and that the host does not have.
+
+    :param meant: the unit that it nearly names.
+    """
+
+    written: str
+    meant: str
+
+
+def why_idle(
+    name: str,
+    declared: Mapping[str, Unit],
+    states: Mapping[str, observe.UnitState],
+    said: Iterable[str],
+) -> str:
+    """Return what kept a wanted unit from being started, ``""`` where nothing tells.
+
+    :param said: what systemd says of the unit file.
+    """
+    state, unit = states[name], declared[name]
+    checked = state.get("AssertTimestampMonotonic") not in ("", "0")
+    if checked and state.get("AssertResult") == "no":
+        asserted = [
+            f"{key}={value}"
+            for key, values in unit.settings.get("Unit", {}).items()
+            if key.startswith("Assert")
+            for value in values
+        ]
+        return f"what its unit asserts does not hold: {', '.join(asserted)}"
+    missing = next((m["name"] for line in said if (m := _NOT_FOUND.search(line))), "")
+    if missing:
+        meant = _nearest(missing, declared)
+        return f"it requires {missing}, which is not there{f' (meant: {meant}?)' if meant else ''}"
+    rivals = sorted(
+        other
+        for other, rival in declared.items()
+        if other in states
+        and states[other].is_running
+        and (other in _conflicts(unit) or name in _conflicts(rival))
+    )
+    return f"it conflicts with {', '.join(rivals)}, which runs" if rivals else ""
+
+
+def misspelt_wanting(
+    declared: Mapping[str, Unit], states: Mapping[str, observe.UnitState]
+) -> Mapping[str, Sequence[Misspelt]]:
+    """Return the units that nothing starts, since the target that wants them is spelt otherwise
+    than one of the host.
+
+    A unit may well be wanted by one that is not on every host, so only targets count, and only what
+    is nearly the name of another.
+    """
+    loads = {name: state.get("LoadState") for name, state in states.items()}
+    targets = [n for n, load in loads.items() if load == "loaded" and n.endswith(_TARGET)]
+    found = {}
+    for name, unit in declared.items():
+        if name not in states or not pulled_in_by_nothing(states[name]):
+            continue
+        # What is no name of a unit, as with another suffix, cannot be asked for.
+        if any(loads.get(wanting, "not-found") != "not-found" for wanting in unit.wanted_by):
+            continue
+        slips = [
+            Misspelt(wanting, _nearest(wanting, targets) if _may_be_target(wanting) else "")
+            for wanting in unit.wanted_by
+        ]
+        if slips and all(slip.meant for slip in slips):
+            found[name] = slips
+    return found
+
+
+def start_them(misspelt: Mapping[str, Sequence[Misspelt]], others: Iterable[str]) -> str:
+    """Return the module text that has units started whose wanting unit is misspelt.
+
+    :param others: units that are idle for another reason.
+    """
+    lines = [
+        f"{unit_option(name)}.wantedBy = lib.mkForce [ {_quoted(slips)} ];"
+        for name, slips in misspelt.items()
+    ]
+    lines += [f"# {name}: give it what it needs: systemctl status {name}" for name in others]
+    return "\n".join(lines)
+
+
+def _may_be_target(name: str) -> bool:
+    return name.endswith(_TARGET) or not name.endswith(_OTHER_KINDS)
+
+
+def _quoted(slips: Iterable[Misspelt]) -> str:
+    return " ".join(f'"{slip.meant}"' for slip in slips)
+
+
+def _nearest(written: str, known: Iterable[str]) -> str:
+    return next(iter(difflib.get_close_matches(written, list(known), n=1, cutoff=0.85)), "")
+
+
+def _conflicts(unit: Unit) -> frozenset[str]:
+    return frozenset(word for text in unit.setting("Unit", "Conflicts") for word in text.split())

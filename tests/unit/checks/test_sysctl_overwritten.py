@@ -1,0 +1,50 @@
+"""Which units write a sysctl that is not as declared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from checks.sysctl import overwritten
+from checks.sysctl.overwritten import writers_of
+from tests.unit.standards.samples import host_config, sample_unit
+
+KEY = "net.ipv4.conf.all.rp_filter"
+
+
+@pytest.mark.parametrize(
+    ("line", "writes"),
+    [
+        (f"/bin/sysctl -w {KEY}=0", True),
+        ("/bin/sh -c 'echo 0 > /proc/sys/net/ipv4/conf/all/rp_filter'", True),
+        ("/bin/sysctl -w net/ipv4/conf/all/rp_filter=0", True),
+        (f"/bin/sysctl -w {KEY}2=0", False),
+        (f"/bin/sysctl -w x.{KEY}=0", False),
+        ("/bin/true", False),
+    ],
+)
+def test_a_line_that_names_the_key(line: str, writes: bool) -> None:
+    host = host_config(units={"tuner.service": sample_unit("tuner.service", ExecStart=(line,))})
+    assert writers_of(KEY, host) == (("tuner.service",) if writes else ())
+
+
+@pytest.mark.parametrize(
+    ("content", "writes"),
+    [(f"#!/bin/sh\nsysctl -w {KEY}=0\n", True), (f"\x7fELF {KEY}", False), ("#!/bin/sh\n", False)],
+)
+def test_a_script_that_names_the_key(
+    content: str, writes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "tuner-start"
+    script.write_text(content)
+    host = host_config(
+        units={"tuner.service": sample_unit("tuner.service", ExecStart=("/nix/store/x/bin/t -v",))}
+    )
+    monkeypatch.setattr(overwritten, "Path", lambda name: script if name.endswith("/t") else None)
+    assert bool(writers_of(KEY, host)) is writes
+
+
+def test_a_script_that_is_not_here_is_passed_over() -> None:
+    unit = sample_unit("tuner.service", ExecStart=("/nix/store/gone/bin/tuner",))
+    assert writers_of(KEY, host_config(units={unit.name: unit})) == ()

@@ -1,0 +1,198 @@
+"""Why services failed, from systemd's own words (of systemd 257)."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from pytest_nixos.observe import why_failed
+from tests.unit.standards.samples import host_config, sample_unit
+
+STEP = "app.service: Failed at step {} spawning /nix/store/x/bin/app: No such file or directory"
+EXITED = "app.service: Main process exited, code=exited, status={}"
+RESULT = "app.service: Failed with result '{}'."
+NO_MOUNT = "app.service: Failed to set up mount namespacing: {}: No such file or directory"
+NO_FILE = "app.service: Failed to load environment files: No such file or directory"
+OPTION = 'systemd.services."app".serviceConfig'
+RULE = 'systemd.tmpfiles.settings."app"."/srv/a".d'
+
+
+def told(*said: str, **service: str) -> tuple[str, str]:
+    unit = sample_unit("app.service", **{key: (value,) for key, value in service.items()})
+    failures = why_failed({"app.service": said}, host_config(units={"app.service": unit}))
+    return failures.by_unit["app.service"].why, failures.remedy
+
+
+@pytest.mark.parametrize(
+    ("said", "service", "why", "remedy"),
+    [
+        (
+            (STEP.format("USER"), EXITED.format("217/USER"), RESULT.format("exit-code")),
+            {"User": "app"},
+            "its account app is not there, and the host declares none",
+            'users.users."app" = { isSystemUser = true; group = "app"; };\nusers.groups."app" = { };',
+        ),
+        ((EXITED.format("217/USER"),), {}, "its account is not there", ""),
+        (
+            (STEP.format("GROUP"),),
+            {"SupplementaryGroups": "video2"},
+            "its group video2 is not there",
+            'users.groups."video2" = { };',
+        ),
+        (
+            (NO_MOUNT.format("/var/lib/app/data"), STEP.format("NAMESPACE")),
+            {"ReadWritePaths": "/var/lib/app/data"},
+            "/var/lib/app/data, which its unit names, is not there",
+            f'{OPTION}.StateDirectory = "app/data";',
+        ),
+        (
+            (NO_MOUNT.format("/run/systemd/unit-root/srv/a"), STEP.format("NAMESPACE")),
+            {"User": "alice"},
+            "/srv/a, which its unit names, is not there",
+            f'{RULE} = {{ mode = "0750"; user = "alice"; }};',
+        ),
+        (
+            (NO_MOUNT.format("/var/lib/b"), STEP.format("NAMESPACE")),
+            {"StateDirectory": "app"},
+            "/var/lib/b, which its unit names, is not there",
+            'systemd.tmpfiles.settings."app"."/var/lib/b".d = { mode = "0750"; user = "root"; };',
+        ),
+        (
+            (STEP.format("CHDIR"),),
+            {"WorkingDirectory": "/srv/a"},
+            "it cannot enter its working directory /srv/a",
+            f'{RULE} = {{ mode = "0750"; user = "root"; }};',
+        ),
+        (
+            (NO_FILE, RESULT.format("resources")),
+            {"EnvironmentFile": "/etc/app.env"},
+            "its EnvironmentFile /etc/app.env is not there",
+            (
+                "# Have /etc/app.env made before it starts, or let it do without:\n"
+                f'{OPTION}.EnvironmentFile = lib.mkForce "-/etc/app.env";'
+            ),
+        ),
+        ((STEP.format("SECCOMP"),), {}, "systemd cannot set it up (SECCOMP)", ""),
+        ((EXITED.format("3/NOTIMPLEMENTED"), RESULT.format("exit-code")), {}, "exit status 3", ""),
+        ((EXITED.format("1/FAILURE"), RESULT.format("timeout")), {}, "in the time that it has", ""),
+        (
+            (
+                "app[7]: bash: line 1: /srv/app/log: Read-only file system",
+                EXITED.format("1/FAILURE"),
+            ),
+            {"ProtectSystem": "strict"},
+            "exit status 1: it may not write /srv/app/log, since ProtectSystem= is strict",
+            f'{OPTION}.ReadWritePaths = [ "/srv/app" ];',
+        ),
+        (
+            (
+                "sh[7]: /nix/store/x/bin/app-start: line 3: ip: command not found",
+                EXITED.format(127),
+            ),
+            {},
+            "exit status 127: no command ip in its PATH",
+            'systemd.services."app".path = [ pkgs.iproute2 ];',
+        ),
+        (
+            ("app[7]: app: 3: frobnicate: not found", EXITED.format("127/n/a")),
+            {},
+            "no command frobnicate in its PATH",
+            '# app.service: add the package that has frobnicate: systemd.services."app".path',
+        ),
+        (("app[7]: config.yaml: not found", EXITED.format("1/FAILURE")), {}, "status 1", ""),
+        (
+            ("app[7]: listen tcp :80: bind: permission denied", EXITED.format("1/FAILURE")),
+            {"User": "app"},
+            "may not listen on a port below 1024",
+            f'{OPTION}.AmbientCapabilities = [ "CAP_NET_BIND_SERVICE" ];',
+        ),
+        (
+            ("nginx[7]: bind() to 0.0.0.0:80 failed (13: Permission denied)", EXITED.format(1)),
+            {},
+            "may not listen on a port below 1024",
+            f'{OPTION}.AmbientCapabilities = [ "CAP_NET_BIND_SERVICE" ];',
+        ),
+        (
+            ("app[7]: OSError: [Errno 98] Address already in use", EXITED.format("1/FAILURE")),
+            {},
+            "another program listens on its address already",
+            "",
+        ),
+        # Without that setting the file system itself is read-only; and what is of the system is
+        # not for a service to write.
+        (
+            ("x: /srv/app/log: Read-only file system", EXITED.format("1/FAILURE")),
+            {},
+            "status 1",
+            "",
+        ),
+        (
+            ("x: /etc/app/log: Read-only file system", EXITED.format("1/FAILURE")),
+            {"ProtectSystem": "full"},
+            "it may not write /etc/app/log",
+            "",
+        ),
+        ((RESULT.format("oom-kill"),), {}, "killed for want of memory", ""),
+        (("app[7]: no luck",), {}, "", ""),
+        # Only text that means itself inside of a Nix string is put into one.
+        (
+            (NO_MOUNT.format("/srv/${builtins.abort}"), STEP.format("NAMESPACE")),
+            {},
+            "which its unit names, is not there",
+            "",
+        ),
+    ],
+)
+def test_why_a_service_failed(
+    said: tuple[str, ...], service: dict[str, str], why: str, remedy: str
+) -> None:
+    found, text = told(*said, **service)
+    assert why in found if why else not found
+    assert text == remedy
+
+
+def test_a_program_that_cannot_be_started_is_named() -> None:
+    why, remedy = told(STEP.format("EXEC"))
+    assert why == "its program /nix/store/x/bin/app cannot be started"
+    assert all(line.startswith("#") for line in remedy.splitlines())
+
+
+def test_a_service_that_never_says_that_it_is_ready() -> None:
+    why, remedy = told(RESULT.format("timeout"), Type="notify")
+    assert why == "it did not say in time that it is ready, as Type=notify demands"
+    assert "sd_notify(3)" in remedy
+    assert all(line.startswith("#") for line in remedy.splitlines())
+    assert told(RESULT.format("timeout"), Type="oneshot")[1] == ""
+
+
+def test_what_is_said_last_counts() -> None:
+    why, _ = told(STEP.format("EXEC"), EXITED.format("1/FAILURE"), STEP.format("CHDIR"))
+    assert "working directory" in why
+
+
+def test_an_instance_is_declared_by_its_template() -> None:
+    template = sample_unit("job@.service", User=("nobody2",))
+    host = host_config(units={"job@.service": template})
+    said = "job@1.service: Failed at step USER spawning /bin/job: No such process"
+    assert 'users.users."nobody2"' in why_failed({"job@1.service": [said]}, host).remedy
+
+
+def test_many_are_told_in_one_line_and_what_mends_two_is_told_once() -> None:
+    units = {name: sample_unit(name, User=("app",)) for name in ("a.service", "b.service")}
+    said = [STEP.format("USER")]
+    failures = why_failed(
+        {"a.service": said, "b.service": said, "c.service": []}, host_config(units=units)
+    )
+    assert failures.words.startswith("a.service (its account app is not there")
+    assert failures.words.endswith("), c.service")
+    assert failures.remedy.count("users.users") == 1
+    assert failures.remedy.endswith("journalctl -b -u c.service")
+
+
+def test_an_account_that_is_declared_is_not_declared_again() -> None:
+    unit = sample_unit("app.service", User=("alice",))
+    host = host_config(units={"app.service": unit})
+    host = replace(host, users={"alice": next(iter(host.users.values()), None)})
+    failures = why_failed({"app.service": [STEP.format("USER")]}, host)
+    assert "though the host declares it" in failures.words
+    assert failures.remedy == ""

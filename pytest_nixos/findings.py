@@ -204,7 +204,7 @@ class Finding:
 
     def to_json(self) -> dict[str, Any]:
         """Write the finding as plain JSON values; enums by name or value."""
-        plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        plain = {name: getattr(self, name) for name in _FIELDS}
         plain |= {
             "severity": self.severity.name,
             "outcome": self.outcome.value,
@@ -233,6 +233,10 @@ class Finding:
                 "places": tuple(Place.from_json(p) for p in data.get("places", ())),
             }
         )
+
+
+_FIELDS = tuple(field.name for field in dataclasses.fields(Finding))
+_SCALARS = (str, int, float, type(None))
 
 
 class Ledger:
@@ -286,7 +290,7 @@ def _subjects(kind: str, names: Sequence[str]) -> list[Subject]:
 
 def _plain(value: Any) -> Any:
     """Reduce a value to what JSON and execnet can carry."""
-    if value is None or isinstance(value, bool | int | float | str):
+    if isinstance(value, _SCALARS):
         return value
     if isinstance(value, bytes):
         return value.decode(errors="backslashreplace")

@@ -188,6 +188,11 @@ class PressureMark(msgspec.Struct, frozen=True, kw_only=True):
             ticks=sum(ticks) if known else None,
         )
 
+    @classmethod
+    def unread(cls) -> Self:
+        """Return a mark from which no pressure is told, for what no load can change."""
+        return cls(at_s=time.monotonic(), waited_us=None, stolen=None, ticks=None)
+
     def until(self, later: PressureMark) -> Pressure:
         """Return the pressure between two moments."""
         span_s = max(later.at_s - self.at_s, 1e-3)

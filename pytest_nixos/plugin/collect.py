@@ -1,30 +1,23 @@
-"""Collection: bundled suites as pytest collectors, and checks multiplied by host and control."""
+"""Checks multiplied by host and control, of these the ones that are selected, and their order."""
 
 from __future__ import annotations
 
 import fnmatch
-import importlib
-import importlib.util
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from types import ModuleType
+from collections.abc import Callable, Collection, Mapping
 
-import msgspec
 import pytest
 
 from pytest_nixos.backend_name import EVERYWHERE, BackendName
-from pytest_nixos.errors import NixosError, SettingsError
+from pytest_nixos.errors import NixosError
 from pytest_nixos.plugin.session import NixosSession
+from pytest_nixos.plugin.suites import SuitePackages
 from pytest_nixos.standards.model import Control
 from pytest_nixos.subject import Subject, SubjectKind
 
 __all__ = [
-    "BUNDLED_SUITES",
     "HOST_PARAM",
     "NO_HOST",
     "SHARED_MACHINES",
-    "SuitePackages",
-    "collect_suite_directory",
     "control_of",
     "deselect_hosts",
     "generate_tests",
@@ -39,7 +32,6 @@ __all__ = [
     "select",
 ]
 
-BUNDLED_SUITES = "pytest_nixos.checks"
 HOST_PARAM = "_nixos_host"
 CONTROL_FIXTURE = "nixos_control"
 NO_HOST = "no-host"
@@ -53,92 +45,11 @@ _OWN_MACHINES = frozenset({_FRESH, _REBOOTING})
 #: Fixtures of machines that several tests share.
 SHARED_MACHINES = (_SHARED, _REBOOTING)
 _MACHINES = frozenset({_SHARED, *_OWN_MACHINES})
-_STORE = Path("/nix/store")
 
 
-class SuitePackages(msgspec.Struct, frozen=True):
-    """Where the packages that hold suites lie: canonical package name to directory."""
-
-    directories: Mapping[str, Path]
-
-    @classmethod
-    def locate(cls, names: Iterable[str]) -> SuitePackages:
-        """Find packages by import name, without importing what is in them.
-
-        :raises SettingsError: if one of them cannot be imported.
-        """
-        directories = {}
-        for name in names:
-            spec = importlib.util.find_spec(name)
-            places = list(spec.submodule_search_locations or ()) if spec else []
-            if not places:
-                raise SettingsError(
-                    f"suite package {name!r}: no such importable package",
-                    remedy="install the distribution that holds it, or mend the pytest_nixos_suites hook",
-                )
-            directories[name] = Path(places[0]).resolve()
-        return cls(directories)
-
-    def module_name(self, path: Path) -> str | None:
-        """Return the canonical import name of a file or directory in a suite package."""
-        for name, directory in self.directories.items():
-            if path.is_relative_to(directory):
-                parts = path.relative_to(directory).parts
-                return ".".join((name, *parts)).removesuffix(".py")
-        return None
-
-    def contains(self, path: Path) -> bool:
-        """Whether `path` lies in a suite package."""
-        return self.module_name(path) is not None
-
-
-class SuiteDirectory(pytest.Directory):
-    """A directory of a suite package, collected without becoming an import root."""
-
-    def collect(self) -> Iterator[pytest.Item | pytest.Collector]:
-        """Yield collectors of its sub-packages and test modules, in order of name."""
-        for path in sorted(self.path.iterdir()):
-            if path.is_dir() and (path / "__init__.py").is_file():
-                made = self.ihook.pytest_collect_directory(path=path, parent=self)
-                yield from [made] if made is not None else []
-            elif path.is_file():
-                yield from self.ihook.pytest_collect_file(file_path=path, parent=self)
-
-
-class SuiteModule(pytest.Module):
-    """A module of a suite package, imported by its canonical name.
-
-    pytest's own import modes would put an editable install's source folder on ``sys.path`` and
-    import ``checks.firewall``, which collides with a repository that has a ``checks`` of its own.
-    """
-
-    canonical_name: str
-
-    def _getobj(self) -> ModuleType:
-        return importlib.import_module(self.canonical_name)
-
-
-def collect_suite_directory(
-    packages: SuitePackages, path: Path, parent: pytest.Collector
-) -> pytest.Collector | None:
-    """Make the collector of a suite's directory or module, or ``None`` if `path` is not one."""
-    name = packages.module_name(path)
-    if name is None:
-        return None
-    nodeid = "/".join(name.split("."))
-    if path.is_dir():
-        return SuiteDirectory.from_parent(parent, path=path, nodeid=nodeid)
-    module: SuiteModule = SuiteModule.from_parent(parent, path=path, nodeid=f"{nodeid}.py")
-    module.canonical_name = name
-    return module
-
-
-def is_store_link(path: Path) -> bool:
-    """Whether `path` is a link into the Nix store, such as ``result``: never a place for tests."""
-    return path.is_symlink() and path.resolve().is_relative_to(_STORE)
-
-
-def generate_tests(metafunc: pytest.Metafunc, session: NixosSession) -> None:
+def generate_tests(
+    metafunc: pytest.Metafunc, session: NixosSession, packages: SuitePackages
+) -> None:
     """Multiply a test by the hosts of this run, and by the controls of its suite where it asks
     for one.
     """
@@ -151,7 +62,9 @@ def generate_tests(metafunc: pytest.Metafunc, session: NixosSession) -> None:
         skipped = pytest.param(NO_HOST, marks=pytest.mark.skip(reason=reason))
         metafunc.parametrize(HOST_PARAM, [skipped], ids=[NO_HOST], indirect=True, scope="session")
         return
-    _parametrize_hosts(metafunc, keys)
+    if not any("::" in arg for arg in metafunc.config.args):
+        keys = _judged(keys, metafunc.definition, session, packages)
+    metafunc.parametrize(HOST_PARAM, keys, ids=list(keys), indirect=True, scope="session")
     if CONTROL_FIXTURE in metafunc.fixturenames and not _control_ids(metafunc.definition):
         controls = [control for control in session.controls if not control.check]
         metafunc.parametrize(CONTROL_FIXTURE, controls, ids=[c.id for c in controls], indirect=True)
@@ -159,8 +72,7 @@ def generate_tests(metafunc: pytest.Metafunc, session: NixosSession) -> None:
 
 def host_key_of(item: pytest.Item) -> str | None:
     """Return the key of the host that an item is for."""
-    callspec = getattr(item, "callspec", None)
-    key = callspec.params.get(HOST_PARAM) if callspec is not None else None
+    key = _parameters(item).get(HOST_PARAM)
     return None if key in (None, NO_HOST) else str(key)
 
 
@@ -189,8 +101,7 @@ def control_of(item: pytest.Item, session: NixosSession) -> Control | None:
 
     :raises CatalogueError: if its ``nixos_control`` marker names none that is known.
     """
-    callspec = getattr(item, "callspec", None)
-    chosen = callspec.params.get(CONTROL_FIXTURE) if callspec is not None else None
+    chosen = _parameters(item).get(CONTROL_FIXTURE)
     if isinstance(chosen, Control):
         return session.control(chosen.id)
     ids = _control_ids(item)
@@ -314,22 +225,41 @@ def _name_control(item: pytest.Item, session: NixosSession) -> None:
 
 
 def _selected(item: pytest.Item, session: NixosSession, packages: SuitePackages) -> bool:
-    callspec = getattr(item, "callspec", None)
-    if callspec is not None and not isinstance(
-        callspec.params.get(CONTROL_FIXTURE), Control | None
-    ):
+    if not isinstance(_parameters(item).get(CONTROL_FIXTURE), Control | None):
         return False  # pytest's placeholder: the profile selects no data control
     control = control_of(item, session)
-    if control is None:
+    if control is None or not packages.contains(item.path):
         return True
-    if packages.contains(item.path) and not session.selects(control, host_key_of(item)):
-        return False
+    return _is_judged(control, host_key_of(item), session)
+
+
+def _is_judged(control: Control, key: str | None, session: NixosSession) -> bool:
+    """Whether profile and ``--nixos-suite`` select a control of a suite package for a host."""
     suites = session.settings.suites
-    return not suites or not packages.contains(item.path) or control.suite in suites
+    return session.selects(control, key) and (not suites or control.suite in suites)
 
 
-def _parametrize_hosts(metafunc: pytest.Metafunc, keys: Sequence[str]) -> None:
-    metafunc.parametrize(HOST_PARAM, keys, ids=list(keys), indirect=True, scope="session")
+def _judged(
+    keys: list[str], node: pytest.Item, session: NixosSession, packages: SuitePackages
+) -> list[str]:
+    """Return the hosts for which a suite's check is selected; where there is none, the first, so
+    that one test is there to be told as deselected. An item for each would cost a large run
+    minutes and memory.
+    """
+    ids = _control_ids(node)
+    if not ids or not packages.contains(node.path):
+        return keys
+    try:
+        control = session.control(ids[0])
+    except NixosError:
+        return keys  # told when items are selected
+    return [key for key in keys if _is_judged(control, key, session)] or keys[:1]
+
+
+def _parameters(item: pytest.Item) -> Mapping[str, object]:
+    """Return what an item was multiplied by, by the fixture's name."""
+    callspec = getattr(item, "callspec", None)
+    return {} if callspec is None else callspec.params
 
 
 def _hosts_for(node: pytest.Item, session: NixosSession) -> list[str]:

@@ -22,7 +22,7 @@ from pytest_nixos.plugin import collect
 from pytest_nixos.plugin.first_look import first_look
 from pytest_nixos.plugin.host_failure import refuse_failed, shown_once
 from pytest_nixos.plugin.not_applicable import not_applicable
-from pytest_nixos.plugin.replay import recorded_observations
+from pytest_nixos.plugin.replay import SCANNED, reads_closure, recorded_observations
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.plugin.stash import PROGRESS, SESSION
 from pytest_nixos.standards.applicability import looks_at_machine
@@ -36,9 +36,7 @@ if TYPE_CHECKING:
     from pytest_nixos.recording.notes import HostNotes
     from pytest_nixos.recording.observed import Recorded
 
-__all__ = ["needs_machine"]
-
-_SCANNED = "what was scanned"
+__all__ = ["end", "needs_machine"]
 
 
 @pytest.fixture(scope="session")
@@ -91,11 +89,8 @@ def nixos_judge(
         if _nixos_recorded is None:
             observations = looks.observations(control)
         else:
-            observations = recorded_observations(_nixos_recorded, control)
-            if _reads_closure(control) and _nixos_recorded.file.closure is not None:
-                nixos_evidence.attach(_SCANNED, _nixos_recorded.file.closure.told)
-        verdict = judge(control, nixos_host_config, observations, backend)
-        _end(verdict, nixos_evidence)
+            observations = recorded_observations(_nixos_recorded, control, nixos_evidence)
+        end(judge(control, nixos_host_config, observations, backend), nixos_evidence)
 
     return judge_control
 
@@ -131,20 +126,20 @@ class _Looks(msgspec.Struct, frozen=True):
     def _host_side(self, control: Control) -> Mapping[str, object]:
         observations: Mapping[str, object] = {}
         # The closure is read without the flake's files too.
-        with suppress(Unanswerable) if _reads_closure(control) else nullcontext():
+        with suppress(Unanswerable) if reads_closure(control) else nullcontext():
             observations = self.request.getfixturevalue("nixos_host_observations")
-        if not _reads_closure(control):
+        if not reads_closure(control):
             return observations
         refuse_failed(self.request.config.stash[SESSION].entry(self.key))
         # Only here is the system built and read: other controls of the profile do not need it.
         scan: StoreScan | None = self.request.getfixturevalue("nixos_closure_scan")
         if scan is None:
             return observations
-        self.evidence.attach(_SCANNED, scan.told)
+        self.evidence.attach(SCANNED, scan.told)
         return {**observations, **closure_observation(scan)}
 
 
-def _end(verdict: Verdict, evidence: Evidence) -> None:
+def end(verdict: Verdict, evidence: Evidence) -> None:
     """End the item as a verdict says, and keep what it rests on."""
     control = verdict.control
     evidence.expect(verdict.expected)
@@ -177,10 +172,6 @@ def needs_machine(item: pytest.Item, session: NixosSession) -> bool:
 
 def _reads_host_machine(control: Control) -> bool:
     return control.observed is not None and KINDS[control.observed.kind].host_side
-
-
-def _reads_closure(control: Control) -> bool:
-    return control.observed is not None and control.observed.kind == "store-scan"
 
 
 def _flake_files(session: NixosSession, host: HostConfig) -> FlakeFiles:

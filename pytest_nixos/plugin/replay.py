@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import pytest
 
@@ -27,56 +27,86 @@ if TYPE_CHECKING:
 
 __all__ = [
     "REPLAYED",
+    "SCANNED",
     "ReplayedCheck",
+    "ReplayedItem",
     "as_recorded",
+    "reads_closure",
     "recorded_findings",
+    "recorded_host",
     "recorded_observations",
     "recorded_places",
-    "replay_checks",
 ]
 
 #: Name of the attachment by which a finding says that it was not judged again.
 REPLAYED = "replayed"
+#: Name of the attachment that says what of a closure was read.
+SCANNED = "what was scanned"
 _FINDINGS: pytest.StashKey[dict[str, RecordedFindings]] = pytest.StashKey()
+_OBSERVED: pytest.StashKey[dict[str, Recorded]] = pytest.StashKey()
 
 
-class ReplayedCheck(pytest.Item):
-    """A check of a machine, in a run without one: it ends as it ended when it was recorded."""
+class ReplayedItem(pytest.Item):
+    """An item of a recorded host, in the place of the test that a run with machines has."""
+
+    callspec: Any
+    _place: tuple[str, int | None, str]
+    _control: Control
 
     @classmethod
-    def of(cls, item: pytest.Item, control: Control) -> ReplayedCheck:
+    def of(cls, item: pytest.Item, control: Control) -> Self:
         """Make it in place of `item`, with its name, markers and parameters."""
         assert item.parent is not None
-        made: ReplayedCheck = cls.from_parent(item.parent, name=item.name)
+        made: Self = cls.from_parent(item.parent, name=item.name)
         made.own_markers = item.own_markers
         made.extra_keyword_matches |= item.extra_keyword_matches
         made.callspec = getattr(item, "callspec", None)
         made._place = item.location
         made._control = control
-        made._reads_flake = "nixos_flake" in item.fixturenames  # type: ignore[attr-defined]
         return made
 
-    callspec: Any
-    _place: tuple[str, int | None, str]
-    _control: Control
-    _reads_flake: bool
+    @property
+    def host_key(self) -> str:
+        """Key of the host that it is of."""
+        key = collect.host_key_of(self)
+        assert key is not None
+        return key
 
     def reportinfo(self) -> tuple[str, int | None, str]:
-        """Return where the check itself stands."""
+        """Return where the test itself stands."""
         return self._place
+
+    def refuse_unevaluated(self) -> None:
+        """Show why a host did not evaluate when it was recorded, if so.
+
+        :raises HostFailure: then.
+        """
+        session = self.config.stash[SESSION]
+        entry = session.entry(self.host_key)
+        if entry.config is None:
+            with shown_once(entry):
+                session.host_config(self.host_key)
+
+
+class ReplayedCheck(ReplayedItem):
+    """A check of a machine, in a run without one: it ends as it ended when it was recorded."""
+
+    _reads_flake: bool
+
+    @classmethod
+    def of(cls, item: pytest.Item, control: Control) -> Self:
+        made: Self = super().of(item, control)
+        made._reads_flake = "nixos_flake" in item.fixturenames  # type: ignore[attr-defined]
+        return made
 
     def runtest(self) -> None:
         """Say again what was said.
 
         :raises NotRecorded: if nobody said anything, or to a control with other parameters.
         """
-        session, key = self.config.stash[SESSION], collect.host_key_of(self)
+        session, key = self.config.stash[SESSION], self.host_key
         assert session.recording is not None
-        assert key is not None
-        entry = session.entry(key)
-        if entry.config is None:
-            with shown_once(entry):
-                session.host_config(key)
+        self.refuse_unevaluated()
         recorded = recorded_findings(self.config, session.recording, key)
         finding = recorded.by_node.get(self.nodeid)
         if finding is None:
@@ -98,19 +128,6 @@ class ReplayedCheck(pytest.Item):
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> Any:  # type: ignore[override]
         """Show the reason alone: there is no code that failed."""
         return super().repr_failure(excinfo, style="value")
-
-
-def replay_checks(items: list[pytest.Item], session: NixosSession) -> None:
-    """Put a :class:`ReplayedCheck` in the place of each check that needs more than its host's
-    recording; in place.
-    """
-    if session.recording is None:
-        return
-    for number, item in enumerate(items):
-        control = collect.control_of(item, session)
-        judged_anew = "nixos_judge" in getattr(item, "fixturenames", ())
-        if collect.host_key_of(item) is not None and control is not None and not judged_anew:
-            items[number] = ReplayedCheck.of(item, control)
 
 
 def as_recorded(finding: Finding, item: pytest.Item, recording: Recording) -> Finding:
@@ -146,23 +163,41 @@ def recorded_findings(config: pytest.Config, recording: Recording, key: str) -> 
 @pytest.fixture(scope="session")
 def _nixos_recorded(request: pytest.FixtureRequest, _nixos_host: str) -> Recorded | None:
     """What was observed of the host when it was recorded; ``None`` in any other run."""
-    session = request.config.stash[SESSION]
-    if session.recording is None:
-        return None
-    entry = session.entry(_nixos_host)
-    assert entry.config is not None
-    return session.recording.observed(_nixos_host, entry.config)
+    recording = request.config.stash[SESSION].recording
+    return None if recording is None else recorded_host(request.config, _nixos_host)
 
 
-def recorded_observations(recorded: Recorded, control: Control) -> Mapping[str, object]:
-    """Return the observations for one control.
+def recorded_host(config: pytest.Config, key: str) -> Recorded:
+    """Return what was observed of a host; the last one asked for is kept in memory."""
+    kept = config.stash.setdefault(_OBSERVED, {})
+    if key not in kept:
+        kept.clear()
+        session = config.stash[SESSION]
+        host = session.entry(key).config
+        assert session.recording is not None
+        assert host is not None
+        kept[key] = session.recording.observed(key, host)
+    return kept[key]
+
+
+def recorded_observations(
+    recorded: Recorded, control: Control, evidence: Evidence
+) -> Mapping[str, object]:
+    """Return the observations for one control, and note what of the closure was read for it.
 
     :raises NotRecorded: if the recording cannot show it what it reads.
     """
     from pytest_nixos.recording.observed import refuse_unrecorded
 
     refuse_unrecorded(recorded, control)
+    if reads_closure(control) and recorded.file.closure is not None:
+        evidence.attach(SCANNED, recorded.file.closure.told)
     return recorded.of(control)
+
+
+def reads_closure(control: Control) -> bool:
+    """Whether a control is judged by the files of its host's closure."""
+    return control.observed is not None and control.observed.kind == "store-scan"
 
 
 def _evidence(

@@ -16,7 +16,15 @@ from pytest_nixos.errors import NixosError, SettingsError, Unanswerable
 from pytest_nixos.local.garbage import kept_until_the_end
 from pytest_nixos.local.text import printable_lines
 from pytest_nixos.nix.platforms import refuse_where_no_guest_runs
-from pytest_nixos.plugin import collect, data_controls, fixtures, host_fixture, recording, replay
+from pytest_nixos.plugin import (
+    collect,
+    data_controls,
+    fixtures,
+    host_fixture,
+    recording,
+    replay,
+    suites,
+)
 from pytest_nixos.plugin.evaluate import flakes_of, open_session
 from pytest_nixos.plugin.host_failure import (
     HostFailure,
@@ -35,7 +43,7 @@ from pytest_nixos.plugin.record.baseline import Baseline
 from pytest_nixos.plugin.record.maker import FindingMaker
 from pytest_nixos.plugin.record.recorder import Recorder
 from pytest_nixos.plugin.record.screens import ScreensOfFailures
-from pytest_nixos.plugin.replay import replay_checks
+from pytest_nixos.plugin.recorded_controls import replay_items
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.plugin.stash import HEAD_START, NEXT_FRESH, NEXT_HOSTS, PROGRESS, SESSION
 from pytest_nixos.plugin.watch.notes import WatchNotes
@@ -58,9 +66,9 @@ def activate(config: pytest.Config, settings: Settings, *, notes: WatchNotes | N
     :raises SettingsError: if a suite package or report format is unknown.
     """
     config.stash[PROGRESS] = Progress(config)
-    packages = collect.SuitePackages.locate(
+    packages = suites.SuitePackages.locate(
         [
-            collect.BUNDLED_SUITES,
+            suites.BUNDLED_SUITES,
             *(name for names in config.hook.pytest_nixos_suites(config=config) for name in names),
         ]
     )
@@ -100,7 +108,7 @@ class RunHooks:
     """
 
     def __init__(
-        self, settings: Settings, packages: collect.SuitePackages, notes: WatchNotes | None
+        self, settings: Settings, packages: suites.SuitePackages, notes: WatchNotes | None
     ) -> None:
         self._settings = settings
         self._packages = packages
@@ -125,21 +133,21 @@ class RunHooks:
         self, path: Path, parent: pytest.Collector
     ) -> pytest.Collector | None:
         """Collect a suite's directory under its canonical name."""
-        return collect.collect_suite_directory(self._packages, path, parent)
+        return suites.collect_suite_directory(self._packages, path, parent)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_pycollect_makemodule(
         self, module_path: Path, parent: pytest.Collector
     ) -> pytest.Collector | None:
         """Collect a suite's module under its canonical name."""
-        return collect.collect_suite_directory(self._packages, module_path, parent)
+        return suites.collect_suite_directory(self._packages, module_path, parent)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_make_collect_report(
         self, collector: pytest.Collector
     ) -> pytest.CollectReport | None:
         """Keep ``--lf`` from skipping suite modules, whose node ids are not paths below rootdir."""
-        if isinstance(collector, collect.SuiteModule):
+        if isinstance(collector, suites.SuiteModule):
             from _pytest.runner import pytest_make_collect_report
 
             return pytest_make_collect_report(collector)
@@ -147,11 +155,11 @@ class RunHooks:
 
     def pytest_ignore_collect(self, collection_path: Path) -> bool | None:
         """Leave ``result`` and other links into the store alone."""
-        return True if collect.is_store_link(collection_path) else None
+        return True if suites.is_store_link(collection_path) else None
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Multiply tests by host and control."""
-        collect.generate_tests(metafunc, metafunc.config.stash[SESSION])
+        collect.generate_tests(metafunc, metafunc.config.stash[SESSION], self._packages)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(
@@ -177,12 +185,12 @@ class RunHooks:
         that turn out to be no machines.
         """
         if is_worker(config):
-            replay_checks(items, config.stash[SESSION])
+            replay_items(items, config.stash[SESSION])
             self._select_affected(config, items, tells=False)
         if is_worker(config) or config.option.collectonly:
             return
         keys = [key for key in dict.fromkeys(map(collect.host_key_of, items)) if key is not None]
-        replay_checks(items, config.stash[SESSION])
+        replay_items(items, config.stash[SESSION])
         left = self._evaluate(config, keys)
         collect.deselect_hosts(config, items, left)
         self._select_affected(config, items, tells=True)
@@ -330,7 +338,7 @@ def _end_like_ctrl_c(*numbers: signal.Signals) -> None:
                 signal.signal(number, interrupt)
 
 
-def _add_suites(config: pytest.Config, settings: Settings, packages: collect.SuitePackages) -> None:
+def _add_suites(config: pytest.Config, settings: Settings, packages: suites.SuitePackages) -> None:
     named_paths = config.args_source is pytest.Config.ArgsSource.ARGS
     if settings.suites == ("none",) or (named_paths and not settings.suites):
         return

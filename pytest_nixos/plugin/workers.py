@@ -60,7 +60,8 @@ def has_workers(config: pytest.Config) -> bool:
 
 def received_session(config: pytest.Config) -> NixosSession | None:
     """Return the session that the controlling process opened, in a worker."""
-    text = getattr(config, "workerinput", {}).get(_SESSION_KEY)
+    # It is as large as the session again, and pytest would keep it.
+    text = getattr(config, "workerinput", {}).pop(_SESSION_KEY, None)
     if text is None:
         return None
     session = pickle.loads(base64.b64decode(text))  # noqa: S301 - from our own controlling process

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 from pytest_nixos.nix.declared import Unit
@@ -109,6 +110,8 @@ def _secret_environment(host: HostConfig, _: dt.date) -> Sight:
     )
 
 
+# Units of one NixOS release have most of their variables in common, on every host of a fleet.
+@lru_cache(maxsize=4096)
 def _holds_secret(name: str, value: str) -> bool:
     if _SECRET_NAME.search(name) and value and not names_elsewhere(value):
         return True

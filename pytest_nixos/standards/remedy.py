@@ -65,8 +65,10 @@ def remedy_text(
     remedy = chosen_remedy(control, host)
     if remedy is None:
         return f"# NixOS {host.release} has no option for this: a newer release does."
-    values = _values(control, host, observed=observed, reason=reason, today=today)
     parts = statements(narrowed(remedy.text, _wrong(control, observed)))
+    values: Values = {}
+    if any(map(_names, parts)):
+        values = _values(control, host, observed=observed, reason=reason, today=today)
     # What a remedy says of two kinds of thing is given of the kind that was found.
     some = any(_names(part) and not _unknown(part, values) for part in parts if not part.is_comment)
     lines, so_already = [], []

@@ -104,7 +104,7 @@ def measure(home: Path, plan: Plan) -> Section:
                 recorded[0].median,
                 _GOAL_RECORDED_S,
                 unit="s",
-                reason="one pytest item for each control and host",
+                reason="pytest calls its own hooks and other plugins' three times for each control and host",
             ),
             at_most(
                 "a worker's memory above pytest's",

@@ -171,6 +171,24 @@ def test_a_replay_says_what_the_run_said(own: Field, kept: Path) -> None:
     assert own.machine_log == []
 
 
+def test_data_controls_of_a_replay_set_no_fixture_up(own: Field, kept: Path) -> None:
+    without_nix(own)
+    result = own.run(*REPLAY, "--nixos-profile", "one", "-k", "OWN-002", "--setup-show", *DATA)
+    result.assert_outcomes(passed=1, deselected=3)
+    result.stdout.fnmatch_lines(
+        ["*test_control?web-OWN-002? (fixtures used: nixos_control, nixos_judge)*"]
+    )
+    result.stdout.no_fnmatch_line("*SETUP *")
+
+
+def test_a_replay_does_not_blame_how_busy_this_machine_is(own: Field, kept: Path) -> None:
+    without_nix(own)
+    own.run(*REPLAY, "--nixos-profile", "strict", *DATA[:2])
+    failed = [f for f in findings(own).values() if f["outcome"] == "failed"]
+    assert [f["pressure"]["waited"] for f in failed] == [None] * len(failed)
+    assert failed
+
+
 def test_another_profile_judges_what_was_seen_anew(own: Field, kept: Path) -> None:
     with (own.pytester.path / "own" / "own.toml").open("a") as catalogue:
         catalogue.write(LATER)

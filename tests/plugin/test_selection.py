@@ -139,3 +139,23 @@ def test_only_hosts_whose_tests_start_a_machine_are_built(
     ahead, *each = log.read_text().splitlines()
     assert ahead == "/nix/store/a.drv^* /nix/store/b.drv^*"
     assert each == ["/nix/store/a.drv^*", "/nix/store/b.drv^*"]
+
+
+@pytest.mark.parametrize(("test", "deselected"), [("", 1), ("::test_the_desktop_is_up[web]", 1)])
+def test_what_the_profile_leaves_out_is_no_item_of_each_host(
+    field: Field, test: str, deselected: int
+) -> None:
+    check = f"pytest_nixos.checks.desktop.test_desktop{test}"
+    profile = ("--nixos-profile", "devshell")
+    arguments = ("--collect-only", "-q", *profile, "--pyargs", check)
+    result = field.run("--nixos-flake", ".", *arguments)
+    # Named by its id it is there, and told as left out.
+    result.stdout.fnmatch_lines([f"no tests collected ({deselected} deselected)*"])
+    assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+
+
+def test_what_the_profile_selects_is_one_item_of_each_host(field: Field) -> None:
+    check = "pytest_nixos.checks.desktop.test_desktop"
+    arguments = ("--collect-only", "-q", "--nixos-profile", "baseline", "--pyargs", check)
+    result = field.run("--nixos-flake", ".", *arguments)
+    result.stdout.fnmatch_lines(["*is_up[[]db.one[]]", "*is_up[[]web[]]", "2 tests collected*"])

@@ -54,7 +54,8 @@ class FindingMaker:
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Note when the item began: the journal of a failure starts there."""
         span_begins(item)
-        item.stash[_BEGAN] = PressureMark.now()
+        replays = item.config.stash[SESSION].recording is not None
+        item.stash[_BEGAN] = PressureMark.unread() if replays else PressureMark.now()
         item.stash[_FAILED_PART] = None
 
     @pytest.hookimpl(wrapper=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from pytest_nixos.local.process import die_with_parent
-from pytest_nixos.plugin import collect
+from pytest_nixos.plugin import collect, suites
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.plugin.stash import PROGRESS, SESSION
 from pytest_nixos.plugin.watch.notes import Before, HostPrint, WatchNotes
@@ -98,7 +98,7 @@ def select_affected(
     config: pytest.Config,
     items: list[pytest.Item],
     session: NixosSession,
-    packages: collect.SuitePackages,
+    packages: suites.SuitePackages,
     *,
     tells: bool,
 ) -> None:
@@ -134,7 +134,7 @@ class _Choice:
         self,
         before: Before,
         session: NixosSession,
-        packages: collect.SuitePackages,
+        packages: suites.SuitePackages,
         *,
         modules: Collection[str],
     ) -> None:

@@ -119,9 +119,7 @@ def test_escape_attempt_from_inside_the_sandbox_fails(
     nixos_evidence: Evidence,
     nixos_progress: Callable[[str], None],
 ) -> None:
-    states = nixos_observations.of(
-        observe.units(tuple(declared), properties=observe.SANDBOXING, name="sandboxing")
-    )
+    states = nixos_observations.of(observe.units(tuple(declared), name="sandboxed-services"))
     tried = [unit for unit in declared if forbidden(declared[unit]) and states[unit].is_running]
     if not tried:
         not_applicable("no running service declares a directive that an attempt could break")

@@ -159,7 +159,7 @@ def test_every_wanted_unit_was_started(
     running = [name for name, state in states.items() if state.is_running]
     nixos_evidence.expect("every unit that something active wants has been started")
     misspelt = misspelt_wanting(declared, states)
-    idle = {**never_started(declared, states, running)}
+    idle = dict(never_started(declared, states, running))
     for unit, slips in misspelt.items():
         names = (f"{slip.written}, which is not there (meant: {slip.meant}?)" for slip in slips)
         idle[unit] = f"wanted by {', '.join(names)}"

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pytest_nixos.nix.declared import Unit
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.observe.base import Probe
-from pytest_nixos.observe.unit import UnitState, shared_units
+from pytest_nixos.observe.unit import UnitState, is_template, shared_units
 from pytest_nixos.observe.unit_file import UnitFileReport, verify_units
 
 __all__ = [
@@ -90,7 +90,7 @@ def declared_units(host: HostConfig, *suffixes: str) -> Mapping[str, Unit]:
         name: unit
         for name, unit in sorted(host.units.items())
         if unit.enabled
-        and "@." not in name
+        and not is_template(name)
         and (not suffixes or name.endswith(suffixes))
         and not _differs_in_machine(host, name)
     }
@@ -103,7 +103,7 @@ def declared_templates(host: HostConfig) -> frozenset[str]:
     return frozenset(
         name
         for name, unit in host.units.items()
-        if unit.enabled and "@." in name and not _differs_in_machine(host, name)
+        if unit.enabled and is_template(name) and not _differs_in_machine(host, name)
     )
 
 

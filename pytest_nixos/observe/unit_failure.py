@@ -23,8 +23,6 @@ _NAMESPACE = re.compile(
 _NO_ENVIRONMENT = "Failed to load environment files: "
 _EXITED = re.compile(r"process exited, code=exited, status=(?P<status>\d+)(?:/(?P<step>[A-Z_]+))?")
 _RESULT = re.compile(r"Failed with result '(?P<result>[a-z-]+)'")
-# systemd.exec(5), "Process exit codes": those of systemd itself.
-_OF_SYSTEMD = range(200, 260)
 # systemd.service(5), Result=.
 _RESULTS = {
     "core-dump": "it crashed and dumped core",
@@ -96,7 +94,8 @@ def _why(name: str, host: HostConfig, said: Sequence[str]) -> UnitFailure:
             return known(failed, step["program"])
         return UnitFailure(why=f"systemd cannot set it up ({step['step']}): {step['error']}")
     exited = failed.told(_EXITED)
-    if exited and int(exited["status"]) in _OF_SYSTEMD and exited["step"] in _BY_STEP:
+    # systemd names so only what its child ends with, systemd.exec(5), "Process exit codes".
+    if exited and exited["step"] in _BY_STEP:
         return _BY_STEP[exited["step"]](failed, "")
     if any(_NO_ENVIRONMENT in line for line in said):
         return _environment(failed)

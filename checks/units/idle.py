@@ -19,6 +19,26 @@ _OTHER_KINDS = tuple(
     f".{kind}"
     for kind in ("service", "socket", "device", "mount", "automount", "swap", "path", "timer")
 )
+# Every host has them, whether or not one of its own units names them (systemd.special(7)).
+_OF_SYSTEMD = frozenset(
+    f"{name}{_TARGET}"
+    for name in (
+        "basic",
+        "graphical",
+        "local-fs",
+        "multi-user",
+        "network",
+        "network-online",
+        "paths",
+        "remote-fs",
+        "shutdown",
+        "sleep",
+        "sockets",
+        "suspend",
+        "sysinit",
+        "timers",
+    )
+)
 _NOT_FOUND = re.compile(r"Unit (?P<name>\S+) not found")
 
 
@@ -76,7 +96,8 @@ def misspelt_wanting(
     is nearly the name of another.
     """
     loads = {name: state.get("LoadState") for name, state in states.items()}
-    targets = [n for n, load in loads.items() if load == "loaded" and n.endswith(_TARGET)]
+    own = {n for n, load in loads.items() if load == "loaded" and n.endswith(_TARGET)}
+    targets = sorted(own | _OF_SYSTEMD)
     found = {}
     for name, unit in declared.items():
         if name not in states or not pulled_in_by_nothing(states[name]):

@@ -78,6 +78,10 @@ def test_a_target_that_is_misspelt() -> None:
     ]
 
 
+def test_a_target_of_systemds_own_that_nothing_else_names() -> None:
+    assert wanted("timer.target") == {"a.service": [Misspelt("timer.target", "timers.target")]}
+
+
 def test_a_target_that_only_other_hosts_have_is_no_slip() -> None:
     assert wanted("display-manager.service") == {}
     assert wanted("backup-2.service") == {}  # the host has backup-1.service

@@ -6,7 +6,8 @@ from pytest_nixos.local.process import SubprocessRunner
 from pytest_nixos.machine.channel.protocol import guest_script
 from pytest_nixos.nix.argv import NixSettings
 from pytest_nixos.nix.expression import Instrumentation
-from pytest_nixos.nix.flake import Flake, Flakes
+from pytest_nixos.nix.flake import Flake
+from pytest_nixos.nix.flakes import Flakes
 from pytest_nixos.nix.refs import FlakeRef
 from pytest_nixos.nix.store import Nix
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.generations import Delta, OtherFlake, OtherHost
-from pytest_nixos.nix.flake import Flakes
+from pytest_nixos.nix.flakes import Flakes
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.log import ProgressSink
 from pytest_nixos.nix.refs import FlakeRef, HostRef, at_revision

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from msgspec.structs import replace
 
 from pytest_nixos.errors import EvalError, NixosError, Unanswerable
 from pytest_nixos.nix import argv
@@ -45,7 +44,7 @@ from pytest_nixos.nix.host_facts import HostConfig, parse_host_config
 from pytest_nixos.nix.kept import Kept
 from pytest_nixos.nix.log import ProgressSink
 from pytest_nixos.nix.metadata import subfolder
-from pytest_nixos.nix.refs import FileRef, FlakeRef, HomesRef, HostRef, NixosTestRef
+from pytest_nixos.nix.refs import FlakeRef, HostRef, NixosTestRef
 from pytest_nixos.nix.store import Nix
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ if TYPE_CHECKING:
     from pytest_nixos.nix.dev_shell_visit import DirenvVisit
     from pytest_nixos.nix.rebuild import Rebuild
 
-__all__ = ["Flake", "FlakeHost", "Flakes", "UnreadableDocument"]
+__all__ = ["Flake", "FlakeHost", "UnreadableDocument"]
 
 Json = Any
 
@@ -475,44 +474,6 @@ class Flake:
                 f"{host}: what was evaluated cannot be read: {type(err).__name__} {err}",
                 remedy="report this as a defect of pytest-nixos, with the release of the host's nixpkgs",
             ) from err
-
-
-class Flakes:
-    """The flakes of a run, each opened once."""
-
-    def __init__(self, nix: Nix, instrumentation: Instrumentation) -> None:
-        self.nix = nix
-        self.instrumentation = instrumentation
-        self._opened: dict[FlakeRef, Flake] = {}
-
-    def forget(self) -> None:
-        """Forget what was found out about the flakes: it was on another machine."""
-        self._opened.clear()
-
-    def registration(self, system: Path) -> bytes | None:  # noqa: ARG002 - of those without Nix
-        """Return what the store's database says of all that `system` needs, ``None`` where Nix is
-        here to be asked.
-        """
-        return None
-
-    def of(self, ref: FlakeRef) -> Flake:
-        """Return the flake of a ref."""
-        if ref not in self._opened:
-            kind: type[Flake] = Flake
-            if isinstance(ref, FileRef):
-                from pytest_nixos.nix.file_hosts import FileHosts
-
-                kind = FileHosts
-            same = self.of(FlakeRef(ref.url)) if isinstance(ref, HomesRef) else None
-            self._opened[ref] = kind(ref, self.nix, self.instrumentation, same)
-        return self._opened[ref]
-
-    def salted(self, salt: str) -> Flakes:
-        """Return the same flakes with other hardware addresses for cards that declare none.
-
-        :param salt: sets the addresses apart, see :class:`Instrumentation`.
-        """
-        return Flakes(self.nix, replace(self.instrumentation, salt=salt))
 
 
 def _image_question(name: str) -> Mapping[str, object]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from pytest_nixos.errors import SettingsError
 from pytest_nixos.nix.failures import NoHosts, no_hosts_or_homes
-from pytest_nixos.nix.flake import Flakes
+from pytest_nixos.nix.flakes import Flakes
 from pytest_nixos.nix.refs import FlakeRef, HomesRef, HostRef, HostSelection
 
 __all__ = ["all_hosts", "home_names", "host_named"]

@@ -18,7 +18,8 @@ from pytest_nixos.errors import SettingsError, Unanswerable
 from pytest_nixos.local.process import Completed
 from pytest_nixos.nix.evaluate import Measured
 from pytest_nixos.nix.expression import Instrumentation, option_names
-from pytest_nixos.nix.flake import Flake, FlakeHost, Flakes
+from pytest_nixos.nix.flake import Flake, FlakeHost
+from pytest_nixos.nix.flakes import Flakes
 from pytest_nixos.nix.host_facts import HostConfig, parse_host_config
 from pytest_nixos.nix.log import NixLog, ProgressSink
 from pytest_nixos.nix.refs import FlakeRef, HostRef

@@ -15,7 +15,7 @@ import msgspec
 from pytest_nixos.errors import EvalError
 from pytest_nixos.local.memory import available_bytes
 from pytest_nixos.nix.failures import ImageRefused, no_hosts
-from pytest_nixos.nix.flake import Flakes
+from pytest_nixos.nix.flakes import Flakes
 from pytest_nixos.nix.homes import all_hosts, host_named
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.memory import EvaluationMemory

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
-from pytest_nixos.nix.flake import Flake, Flakes
+from pytest_nixos.nix.flake import Flake
+from pytest_nixos.nix.flakes import Flakes
 from pytest_nixos.nix.prepared import NotPrepared, PreparedFlakes
 from pytest_nixos.nix.refs import FlakeRef, HostRef
 

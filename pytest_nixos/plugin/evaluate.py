@@ -13,7 +13,7 @@ from pytest_nixos.machine.channel.protocol import guest_script
 from pytest_nixos.nix.argv import NixSettings
 from pytest_nixos.nix.cache import EvaluationCache
 from pytest_nixos.nix.expression import Instrumentation
-from pytest_nixos.nix.flake import Flakes
+from pytest_nixos.nix.flakes import Flakes
 from pytest_nixos.nix.prepared import PreparedFlakes, read_prepared
 from pytest_nixos.nix.refs import HomesRef, HostRef
 from pytest_nixos.nix.schedule import Question, select_hosts

@@ -52,7 +52,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
     try:
-        if not (any_given(config) and _activates(config)):
+        if not (any_given(config) and _tests_hosts(config)):
             _stay_out(config)
     except NixosError as err:
         from pytest_nixos.local.text import printable_lines
@@ -114,14 +114,14 @@ def _keeps_machines(config: pytest.Config) -> bool:
     return not (hasattr(config, "workerinput") or workers or refusal(os.environ))
 
 
-def _activates(config: pytest.Config) -> bool:
+def _tests_hosts(config: pytest.Config) -> bool:
     from pytest_nixos.local.garbage import kept_until_the_end
 
     with kept_until_the_end():
-        return _activated(config)
+        return _registered(config)
 
 
-def _activated(config: pytest.Config) -> bool:
+def _registered(config: pytest.Config) -> bool:
     """Read the settings, and register what tests hosts where they name any."""
     forget_unloaded()
     from pytest_nixos.plugin.options import Settings

@@ -17,7 +17,8 @@ from pytest_nixos.errors import EvalError, MachineError, NixosError, SettingsErr
 from pytest_nixos.generations.upgrade_stage import Stage
 from pytest_nixos.local.pace import Pace, Pacer
 from pytest_nixos.nix.failures import ImageRefused, none_evaluates
-from pytest_nixos.nix.flake import Flake, Flakes
+from pytest_nixos.nix.flake import Flake
+from pytest_nixos.nix.flakes import Flakes
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.platforms import Foreign, foreign_system
 from pytest_nixos.nix.refs import HomesRef, HostRef

@@ -17,7 +17,8 @@ from pytest_nixos.errors import EvalError, SettingsError
 from pytest_nixos.findings import Finding, Outcome
 from pytest_nixos.local.process import Completed
 from pytest_nixos.nix.expression import Instrumentation
-from pytest_nixos.nix.flake import Flake, Flakes
+from pytest_nixos.nix.flake import Flake
+from pytest_nixos.nix.flakes import Flakes
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.prepared import NotPrepared
 from pytest_nixos.nix.refs import FlakeRef, HomesRef, HostRef

@@ -23,7 +23,8 @@ from pytest_nixos.nix.argv import NixSettings
 from pytest_nixos.nix.cache import EvaluationCache
 from pytest_nixos.nix.expression import Instrumentation
 from pytest_nixos.nix.file_hosts import NoFlake
-from pytest_nixos.nix.flake import Flake, Flakes
+from pytest_nixos.nix.flake import Flake
+from pytest_nixos.nix.flakes import Flakes
 from pytest_nixos.nix.refs import FileRef
 from pytest_nixos.nix.store import Nix
 from tests.machine.test_nix_command import TINY

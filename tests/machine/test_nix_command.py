@@ -19,7 +19,7 @@ from pytest_nixos.local.process import SubprocessRunner
 from pytest_nixos.nix.argv import NixSettings
 from pytest_nixos.nix.cache import EvaluationCache
 from pytest_nixos.nix.expression import Instrumentation, expression_sources
-from pytest_nixos.nix.flake import Flakes
+from pytest_nixos.nix.flakes import Flakes
 from pytest_nixos.nix.log import BuildProgress
 from pytest_nixos.nix.refs import FlakeRef
 from pytest_nixos.nix.store import Nix

@@ -11,7 +11,7 @@ import pytest
 from pytest_nixos.local.process import SubprocessRunner
 from pytest_nixos.nix.argv import NixSettings
 from pytest_nixos.nix.expression import Instrumentation
-from pytest_nixos.nix.flake import Flakes
+from pytest_nixos.nix.flakes import Flakes
 from pytest_nixos.nix.places import Places
 from pytest_nixos.nix.refs import FlakeRef
 from pytest_nixos.nix.store import Nix

@@ -34,7 +34,7 @@ from pytest_nixos.machine.container.backend import ContainerBackend
 from pytest_nixos.machine.memory_needs import plan_memory
 from pytest_nixos.machine.pct import Pct
 from pytest_nixos.machine.vm.argv import card_socket
-from pytest_nixos.nix.flake import Flakes
+from pytest_nixos.nix.flakes import Flakes
 from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.refs import FlakeRef, HostRef, HostSelection
 from pytest_nixos.plugin.declared_options import NetworkUse, SnapshotUse

@@ -53,16 +53,16 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
     from pytest_nixos.machine.faults.faults import Faults, Hog
     from pytest_nixos.machine.survey import Survey, View
     from pytest_nixos.machine.user_session import UserSession
-    from pytest_nixos.nix.declared import Firewall, OllamaSettings, PortRange, Unit, Zram
-    from pytest_nixos.nix.declared_secrets import Secret
-    from pytest_nixos.nix.dev_shell import DevShell, ShellVisit
+    from pytest_nixos.nix.config.declared import Firewall, OllamaSettings, PortRange, Unit, Zram
+    from pytest_nixos.nix.config.host_facts import HostConfig
+    from pytest_nixos.nix.config.secrets import Secret
+    from pytest_nixos.nix.dev_shells.shell import DevShell, ShellVisit
     from pytest_nixos.nix.evaluate import NixAnswer
     from pytest_nixos.nix.flake import Flake, FlakeHost
-    from pytest_nixos.nix.host_facts import HostConfig
     from pytest_nixos.observe.base import Probe
     from pytest_nixos.observe.store import Observations
     from pytest_nixos.plugin.not_applicable import not_applicable
-    from pytest_nixos.standards.model import Control
+    from pytest_nixos.standards.control.model import Control
     from pytest_nixos.test_secrets.archive import TestSecrets
 
 __all__ = [
@@ -149,8 +149,8 @@ _HOME = {
     "MachineError": "errors",
     "NixosError": "errors",
     "TransportError": "errors",
-    "DevShell": "nix.dev_shell",
-    "ShellVisit": "nix.dev_shell",
+    "DevShell": "nix.dev_shells.shell",
+    "ShellVisit": "nix.dev_shells.shell",
     "Cluster": "machine.cluster.cluster",
     "ClusterTunnel": "machine.cluster.tunnel",
     "TunnelTraffic": "machine.cluster.tunnel",
@@ -182,12 +182,12 @@ _HOME = {
     "Hog": "machine.faults.faults",
     "LostWrites": "machine.capabilities",
     "WriteCache": "machine.faults.disks",
-    "Firewall": "nix.declared",
-    "HostConfig": "nix.host_facts",
-    "OllamaSettings": "nix.declared",
-    "PortRange": "nix.declared",
-    "Unit": "nix.declared",
-    "Zram": "nix.declared",
+    "Firewall": "nix.config.declared",
+    "HostConfig": "nix.config.host_facts",
+    "OllamaSettings": "nix.config.declared",
+    "PortRange": "nix.config.declared",
+    "Unit": "nix.config.declared",
+    "Zram": "nix.config.declared",
     "CommandResult": "machine.command",
     "Machine": "machine.base",
     "PortState": "machine.capabilities",
@@ -199,8 +199,8 @@ _HOME = {
     "Severity": "findings",
     "Observations": "observe.store",
     "Probe": "observe.base",
-    "Control": "standards.model",
-    "Secret": "nix.declared_secrets",
+    "Control": "standards.control.model",
+    "Secret": "nix.config.secrets",
     "TestSecrets": "test_secrets.archive",
     "not_applicable": "plugin.not_applicable",
 }

@@ -15,8 +15,8 @@ from checks.rollback.test_rollback import SYSCTL, changed_module
 from docs.generate.controls import pages
 from docs.generate.plugin import plugin_page
 from pytest_nixos.cli.ci import reusable_workflow
+from pytest_nixos.nix.config.host_facts import host_facts
 from pytest_nixos.nix.expression import option_names
-from pytest_nixos.nix.host_facts import host_facts
 from pytest_nixos.plugin.evaluate import FURTHER_OPTIONS
 from pytest_nixos.recording.model import recording_schema
 from pytest_nixos.standards.load import Catalogue, load_catalogue, option_paths

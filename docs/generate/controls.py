@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from pytest_nixos.standards.control.model import STANDARDS, Control, Operator, Remedy, Suite
 from pytest_nixos.standards.coverage import COVERED, Clause, coverage
 from pytest_nixos.standards.explain import how_judged, reference_lines, remedy_scope, whose_word
 from pytest_nixos.standards.frameworks import frameworks
 from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.load import Catalogue
-from pytest_nixos.standards.model import STANDARDS, Control, Operator, Remedy, Suite
 from pytest_nixos.standards.profile import Profile, select_controls
 
 __all__ = ["pages"]

@@ -11,8 +11,8 @@ from pytest_nixos.cli.command import Commands
 from pytest_nixos.cli.default_flake import default_flakes
 from pytest_nixos.cli.nix_options import add_nix_options, nix_settings
 from pytest_nixos.errors import SettingsError
+from pytest_nixos.nix.command.refs import HostSelection
 from pytest_nixos.nix.homes import host_named
-from pytest_nixos.nix.refs import HostSelection
 
 __all__ = ["add"]
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from pytest_nixos.cli.command import CommandEnd, Commands
 from pytest_nixos.errors import SettingsError
 from pytest_nixos.local.run_signals import RunSignals
-from pytest_nixos.nix.refs import HostSelection
+from pytest_nixos.nix.command.refs import HostSelection
 
 __all__ = ["add", "names_host", "ssh_in_new_machine"]
 

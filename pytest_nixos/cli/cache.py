@@ -20,9 +20,9 @@ from pytest_nixos.machine.snapshot.limits import (
 from pytest_nixos.machine.snapshot.record import Snapshot, SnapshotDamaged
 from pytest_nixos.machine.snapshot.store import SnapshotStore
 from pytest_nixos.machine.vm.store_image import StoreImages
-from pytest_nixos.nix.cache import EvaluationCache
+from pytest_nixos.nix.command.cache import EvaluationCache
 from pytest_nixos.standards.bundled import compiled_cache
-from pytest_nixos.standards.scan_cache import ScanFile
+from pytest_nixos.standards.sources.scan_cache import ScanFile
 
 __all__ = ["add", "cleared", "listed", "pruned", "verified"]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from pytest_nixos.cli.command import Commands
 from pytest_nixos.errors import SettingsError
+from pytest_nixos.standards.control.model import STANDARDS
 from pytest_nixos.standards.did_you_mean import did_you_mean
 from pytest_nixos.standards.explain import explain, list_controls
 from pytest_nixos.standards.load import load_catalogue
-from pytest_nixos.standards.model import STANDARDS
 from pytest_nixos.standards.profile import load_profiles, select_controls
 
 __all__ = ["add"]

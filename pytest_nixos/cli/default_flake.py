@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pytest_nixos.local.process import SubprocessRunner
 from pytest_nixos.machine.channel.protocol import guest_script
-from pytest_nixos.nix.argv import NixSettings
+from pytest_nixos.nix.building.store import Nix
+from pytest_nixos.nix.command.argv import NixSettings
+from pytest_nixos.nix.command.refs import FlakeRef
 from pytest_nixos.nix.expression import Instrumentation
 from pytest_nixos.nix.flake import Flake
 from pytest_nixos.nix.flakes import Flakes
-from pytest_nixos.nix.refs import FlakeRef
-from pytest_nixos.nix.store import Nix
 
 __all__ = ["default_flake", "default_flakes"]
 

@@ -19,10 +19,10 @@ from pytest_nixos.cli.needs import Need, State, Surroundings, needs
 from pytest_nixos.errors import MachineError, SettingsError
 from pytest_nixos.machine.vm.programs import find_qemu_img
 from pytest_nixos.machine.vm.run_script import find_run_script, parse_run_script
-from pytest_nixos.nix.argv import NixSettings
+from pytest_nixos.nix.command.argv import NixSettings
+from pytest_nixos.nix.command.refs import HostSelection
+from pytest_nixos.nix.config.host_facts import HostConfig
 from pytest_nixos.nix.homes import host_named
-from pytest_nixos.nix.host_facts import HostConfig
-from pytest_nixos.nix.refs import HostSelection
 
 __all__ = ["add"]
 

@@ -21,7 +21,7 @@ from pytest_nixos.local.memory import available_bytes
 from pytest_nixos.local.process import Completed, Runner, SubprocessRunner
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.qemu.kvm import KvmProbe, VerdictCache, device_refusal
-from pytest_nixos.nix.platforms import refuse_where_no_guest_runs
+from pytest_nixos.nix.building.platforms import refuse_where_no_guest_runs
 
 __all__ = ["Need", "State", "Surroundings", "needs"]
 

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pytest_nixos.nix.argv import NixSettings
+    from pytest_nixos.nix.command.argv import NixSettings
 
 __all__ = ["add_nix_options", "in_words_of_the_command", "nix_settings"]
 
@@ -27,7 +27,7 @@ def add_nix_options(parser: argparse.ArgumentParser) -> None:
 
 def nix_settings(options: argparse.Namespace) -> NixSettings:
     """Read them."""
-    from pytest_nixos.nix.argv import NixSettings  # a shell asks no Nix
+    from pytest_nixos.nix.command.argv import NixSettings  # a shell asks no Nix
 
     return NixSettings(
         override_inputs=tuple((name, ref) for name, ref in options.override_input),

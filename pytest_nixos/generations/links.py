@@ -12,7 +12,7 @@ from pytest_nixos.generations.units import STATE_QUERY, UNIT_QUERY, parse_states
 from pytest_nixos.generations.verb import Verb
 from pytest_nixos.observe.boot_menu import BOOT_MENU
 from pytest_nixos.observe.generation import PROFILE, SHOW_ROLES, Roles
-from pytest_nixos.observe.unit import UnitState
+from pytest_nixos.observe.systemd.unit import UnitState
 
 __all__ = [
     "GENERATIONS_QUERY",

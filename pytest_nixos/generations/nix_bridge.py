@@ -8,10 +8,10 @@ from pathlib import Path
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.generations import Delta, OtherFlake, OtherHost
+from pytest_nixos.nix.command.log import ProgressSink
+from pytest_nixos.nix.command.refs import FlakeRef, HostRef, at_revision
+from pytest_nixos.nix.config.host_facts import HostConfig
 from pytest_nixos.nix.flakes import Flakes
-from pytest_nixos.nix.host_facts import HostConfig
-from pytest_nixos.nix.log import ProgressSink
-from pytest_nixos.nix.refs import FlakeRef, HostRef, at_revision
 
 __all__ = ["NixBridge", "instantiate"]
 

@@ -11,7 +11,7 @@ from pytest_nixos.generations.announced import Announced
 from pytest_nixos.generations.links import Links
 from pytest_nixos.generations.units import UnitChanges
 from pytest_nixos.generations.verb import SwitchEnd, Verb
-from pytest_nixos.observe.activation import parse_activation
+from pytest_nixos.observe.systemd.activation import parse_activation
 
 __all__ = ["PowerOutcome", "SwitchOutcome"]
 

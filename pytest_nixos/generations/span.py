@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pytest_nixos.errors import TransportError
 from pytest_nixos.machine.base import Machine
-from pytest_nixos.observe.journal import show_journal
+from pytest_nixos.observe.systemd.journal import show_journal
 
 __all__ = ["Span"]
 

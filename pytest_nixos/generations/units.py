@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from pytest_nixos.observe.unit import UnitState, parse_show
-from pytest_nixos.observe.unit_event import UnitEventKind, UnitHistory
+from pytest_nixos.observe.systemd.unit import UnitState, parse_show
+from pytest_nixos.observe.systemd.unit_event import UnitEventKind, UnitHistory
 
 __all__ = [
     "STATE_QUERY",

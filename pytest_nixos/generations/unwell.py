@@ -5,9 +5,9 @@ from __future__ import annotations
 from pytest_nixos.generations.links import Moment
 from pytest_nixos.generations.units import flapping_units, unwell_units
 from pytest_nixos.machine.base import Machine
-from pytest_nixos.observe.activation import boot_activation, parse_activation
 from pytest_nixos.observe.base import observe
-from pytest_nixos.observe.unit_event import unit_history
+from pytest_nixos.observe.systemd.activation import boot_activation, parse_activation
+from pytest_nixos.observe.systemd.unit_event import unit_history
 
 __all__ = ["broken_before", "unwell_before"]
 

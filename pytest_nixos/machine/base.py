@@ -28,7 +28,7 @@ from pytest_nixos.machine.picture import Picture
 from pytest_nixos.machine.survey import Survey, Surveyable, View
 from pytest_nixos.machine.terminal import attach
 from pytest_nixos.machine.user_session import UserSession
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.host_facts import HostConfig
 
 if TYPE_CHECKING:
     from pytest_nixos.machine.login.by_password import LoginTerminal

@@ -12,8 +12,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from pytest_nixos.nix.declared import FileSystem, Unit
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.declared import FileSystem, Unit
+from pytest_nixos.nix.config.host_facts import HostConfig
 
 __all__ = ["missing_in_machine"]
 

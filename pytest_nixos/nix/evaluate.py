@@ -14,7 +14,11 @@ import msgspec
 
 from pytest_nixos.errors import EvalError, FlakeError
 from pytest_nixos.local.process import Completed, ProcessTimeout
-from pytest_nixos.nix.argv import eval_argv, metadata_argv, prefetch_argv
+from pytest_nixos.nix.building.store import Nix, parsed_json
+from pytest_nixos.nix.command.argv import eval_argv, metadata_argv, prefetch_argv
+from pytest_nixos.nix.command.log import NixLog
+from pytest_nixos.nix.command.metadata import input_names, source_path, unknown_inputs
+from pytest_nixos.nix.command.refs import FileRef, FlakeRef, HomesRef, HostRef, NixosTestRef
 from pytest_nixos.nix.expression import (
     Instrumentation,
     evaluation_expression,
@@ -22,7 +26,7 @@ from pytest_nixos.nix.expression import (
     home_hosts_expression,
     test_nodes_expression,
 )
-from pytest_nixos.nix.failures import (
+from pytest_nixos.nix.failure.evaluation import (
     EvalInterrupted,
     ImageRefused,
     NoHosts,
@@ -33,12 +37,8 @@ from pytest_nixos.nix.failures import (
     no_such_test,
     not_a_machine,
 )
-from pytest_nixos.nix.isolate import Isolation
-from pytest_nixos.nix.log import NixLog
-from pytest_nixos.nix.metadata import input_names, source_path, unknown_inputs
-from pytest_nixos.nix.owners import Circumstances
-from pytest_nixos.nix.refs import FileRef, FlakeRef, HomesRef, HostRef, NixosTestRef
-from pytest_nixos.nix.store import Nix, parsed_json
+from pytest_nixos.nix.failure.isolate import Isolation
+from pytest_nixos.nix.failure.owners import Circumstances
 
 __all__ = [
     "CONFIGURATIONS",

@@ -15,8 +15,8 @@ from importlib import resources
 import msgspec
 
 from pytest_nixos.errors import SettingsError
-from pytest_nixos.nix.host_facts import host_facts
-from pytest_nixos.nix.refs import nix_quote
+from pytest_nixos.nix.command.refs import nix_quote
+from pytest_nixos.nix.config.host_facts import host_facts
 
 __all__ = [
     "Instrumentation",

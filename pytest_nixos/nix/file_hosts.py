@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pytest_nixos.errors import FlakeError, Unanswerable
+from pytest_nixos.nix.command.refs import FileRef
+from pytest_nixos.nix.config.host_facts import HostConfig
 from pytest_nixos.nix.evaluate import CONFIGURATIONS, Measured, NixAnswer, what_a_file_holds
 from pytest_nixos.nix.expression import attribute_path
 from pytest_nixos.nix.flake import Flake
-from pytest_nixos.nix.host_facts import HostConfig
-from pytest_nixos.nix.refs import FileRef
 
 if TYPE_CHECKING:
-    from pytest_nixos.nix.dev_shell import DevShell, ShellVisit
-    from pytest_nixos.nix.dev_shell_visit import DirenvVisit
+    from pytest_nixos.nix.dev_shells.shell import DevShell, ShellVisit
+    from pytest_nixos.nix.dev_shells.visit import DirenvVisit
 
 __all__ = ["FileHosts", "NoFlake"]
 

@@ -15,8 +15,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pytest_nixos.errors import EvalError, NixosError, Unanswerable
-from pytest_nixos.nix import argv
 from pytest_nixos.nix.asked_once import AskedOnce
+from pytest_nixos.nix.building.store import Nix
+from pytest_nixos.nix.command import argv
+from pytest_nixos.nix.command.log import ProgressSink
+from pytest_nixos.nix.command.metadata import subfolder
+from pytest_nixos.nix.command.refs import FlakeRef, HostRef, NixosTestRef
+from pytest_nixos.nix.config.host_facts import HostConfig, parse_host_config
 from pytest_nixos.nix.evaluate import (
     CONFIGURATIONS,
     Asked,
@@ -39,17 +44,12 @@ from pytest_nixos.nix.expression import (
     names_expression,
     option_names,
 )
-from pytest_nixos.nix.failures import ImageRefused
-from pytest_nixos.nix.host_facts import HostConfig, parse_host_config
+from pytest_nixos.nix.failure.evaluation import ImageRefused
 from pytest_nixos.nix.kept import Kept
-from pytest_nixos.nix.log import ProgressSink
-from pytest_nixos.nix.metadata import subfolder
-from pytest_nixos.nix.refs import FlakeRef, HostRef, NixosTestRef
-from pytest_nixos.nix.store import Nix
 
 if TYPE_CHECKING:
-    from pytest_nixos.nix.dev_shell import DevShell, ShellVisit
-    from pytest_nixos.nix.dev_shell_visit import DirenvVisit
+    from pytest_nixos.nix.dev_shells.shell import DevShell, ShellVisit
+    from pytest_nixos.nix.dev_shells.visit import DirenvVisit
     from pytest_nixos.nix.rebuild import Rebuild
 
 __all__ = ["Flake", "FlakeHost", "UnreadableDocument"]
@@ -303,7 +303,7 @@ class Flake:
         self, host: HostConfig, *, gc_root: Path, on_progress: ProgressSink | None = None
     ) -> Path:
         """Build the machine of a host that was evaluated; see
-        :meth:`pytest_nixos.nix.store.Nix.build`.
+        :meth:`pytest_nixos.nix.building.store.Nix.build`.
         """
         return self.nix.build(
             host.derivation, gc_root=gc_root, output=host.output, on_progress=on_progress
@@ -377,7 +377,7 @@ class Flake:
         if key not in self._shells:
             expression = dev_shells_expression({"system": system, "shell": name})
             document = self._of_output("devShells", expression, about=f"devShells.{system}.{name}")
-            from pytest_nixos.nix.dev_shell import DevShell
+            from pytest_nixos.nix.dev_shells.shell import DevShell
 
             self._shells[key] = DevShell.parse(system, name, document)
         return self._shells[key]
@@ -390,7 +390,7 @@ class Flake:
         """
         key = (system, name, pure)
         if key not in self._visits:
-            from pytest_nixos.nix.dev_shell_visit import enter_shell
+            from pytest_nixos.nix.dev_shells.visit import enter_shell
 
             self._visits[key] = enter_shell(
                 self.nix.settings,
@@ -412,7 +412,7 @@ class Flake:
         """Let direnv load ``.envrc`` in a copy of the flake, and look for what it keeps from
         being collected.
         """
-        from pytest_nixos.nix.dev_shell_visit import enter_with_direnv
+        from pytest_nixos.nix.dev_shells.visit import enter_with_direnv
 
         return enter_with_direnv(self.nix, root=self.root, below=subfolder(self.metadata))
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from pytest_nixos.nix.building.store import Nix
+from pytest_nixos.nix.command.refs import FileRef, FlakeRef, HomesRef
 from pytest_nixos.nix.expression import Instrumentation
 from pytest_nixos.nix.flake import Flake
-from pytest_nixos.nix.refs import FileRef, FlakeRef, HomesRef
-from pytest_nixos.nix.store import Nix
 
 __all__ = ["Flakes"]
 

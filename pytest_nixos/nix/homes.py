@@ -5,9 +5,9 @@ a name means, and how a home is named.
 from __future__ import annotations
 
 from pytest_nixos.errors import SettingsError
-from pytest_nixos.nix.failures import NoHosts, no_hosts_or_homes
+from pytest_nixos.nix.command.refs import FlakeRef, HomesRef, HostRef, HostSelection
+from pytest_nixos.nix.failure.evaluation import NoHosts, no_hosts_or_homes
 from pytest_nixos.nix.flakes import Flakes
-from pytest_nixos.nix.refs import FlakeRef, HomesRef, HostRef, HostSelection
 
 __all__ = ["all_hosts", "home_names", "host_named"]
 

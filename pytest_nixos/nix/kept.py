@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pytest_nixos.nix.cache import evaluation_key
+from pytest_nixos.nix.building.store import Nix
+from pytest_nixos.nix.command.cache import evaluation_key
+from pytest_nixos.nix.command.metadata import content_identity
+from pytest_nixos.nix.command.refs import FlakeRef, HomesRef, NixosTestRef
 from pytest_nixos.nix.evaluate import describe
-from pytest_nixos.nix.metadata import content_identity
-from pytest_nixos.nix.refs import FlakeRef, HomesRef, NixosTestRef
-from pytest_nixos.nix.store import Nix
 
 __all__ = ["Kept"]
 

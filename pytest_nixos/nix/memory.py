@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pytest_nixos.nix.cache import EvaluationCache, evaluation_key
-from pytest_nixos.nix.refs import HostRef
+from pytest_nixos.nix.command.cache import EvaluationCache, evaluation_key
+from pytest_nixos.nix.command.refs import HostRef
 
 __all__ = ["UNKNOWN_MIB", "EvaluationMemory"]
 

@@ -16,15 +16,20 @@ import msgspec
 
 from pytest_nixos.errors import SettingsError, Unanswerable
 from pytest_nixos.local.process import Completed
+from pytest_nixos.nix.building.registration import (
+    Registered,
+    read_registration,
+    requisites,
+    written,
+)
+from pytest_nixos.nix.building.store import Nix
+from pytest_nixos.nix.command.log import NixLog, ProgressSink
+from pytest_nixos.nix.command.refs import FlakeRef, HostRef
+from pytest_nixos.nix.config.host_facts import HostConfig, parse_host_config
 from pytest_nixos.nix.evaluate import Measured
 from pytest_nixos.nix.expression import Instrumentation, option_names
 from pytest_nixos.nix.flake import Flake, FlakeHost
 from pytest_nixos.nix.flakes import Flakes
-from pytest_nixos.nix.host_facts import HostConfig, parse_host_config
-from pytest_nixos.nix.log import NixLog, ProgressSink
-from pytest_nixos.nix.refs import FlakeRef, HostRef
-from pytest_nixos.nix.registration import Registered, read_registration, requisites, written
-from pytest_nixos.nix.store import Nix
 
 __all__ = ["NotPrepared", "Prepared", "PreparedFlakes", "read_prepared"]
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_nixos.nix.argv import rebuild_argv, requisites_argv
+from pytest_nixos.nix.building.store import Nix
+from pytest_nixos.nix.command.argv import rebuild_argv, requisites_argv
+from pytest_nixos.nix.command.log import NixLog
 from pytest_nixos.nix.evaluate import ask
-from pytest_nixos.nix.log import NixLog
-from pytest_nixos.nix.store import Nix
 
 __all__ = ["Rebuild", "different", "rebuild", "rebuildable"]
 

@@ -14,12 +14,12 @@ import msgspec
 
 from pytest_nixos.errors import EvalError
 from pytest_nixos.local.memory import available_bytes
-from pytest_nixos.nix.failures import ImageRefused, no_hosts
+from pytest_nixos.nix.command.refs import HostRef, HostSelection
+from pytest_nixos.nix.config.host_facts import HostConfig
+from pytest_nixos.nix.failure.evaluation import ImageRefused, no_hosts
 from pytest_nixos.nix.flakes import Flakes
 from pytest_nixos.nix.homes import all_hosts, host_named
-from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.memory import EvaluationMemory
-from pytest_nixos.nix.refs import HostRef, HostSelection
 
 __all__ = ["Evaluated", "Question", "Room", "evaluate_hosts", "recalled", "select_hosts"]
 

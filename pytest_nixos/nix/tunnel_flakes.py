@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
+from pytest_nixos.nix.command.refs import FlakeRef, HostRef
 from pytest_nixos.nix.flake import Flake
 from pytest_nixos.nix.flakes import Flakes
 from pytest_nixos.nix.prepared import NotPrepared, PreparedFlakes
-from pytest_nixos.nix.refs import FlakeRef, HostRef
 
 __all__ = ["TunnelFlakes"]
 

@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 
-from pytest_nixos.nix.bindings import find_binding
-from pytest_nixos.nix.definitions import Definition, Definitions, Spot
+from pytest_nixos.nix.command.refs import HomesRef
+from pytest_nixos.nix.config.bindings import find_binding
+from pytest_nixos.nix.config.definitions import Definition, Definitions, Spot
+from pytest_nixos.nix.config.host_facts import HostConfig
+from pytest_nixos.nix.config.places import Places
 from pytest_nixos.nix.expression import option_names
-from pytest_nixos.nix.host_facts import HostConfig
-from pytest_nixos.nix.places import Places
-from pytest_nixos.nix.refs import HomesRef
 from pytest_nixos.place import How, Place
 
 __all__ = ["Whereabouts"]

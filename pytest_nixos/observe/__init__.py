@@ -12,66 +12,67 @@ from typing import TYPE_CHECKING
 
 from pytest_nixos.late import late_names
 
-# These are called as their modules are, and a module that is imported later would take the name.
-from pytest_nixos.observe.boot_time import boot_time
+# It is called as its room is, and a room that is imported later would take the name.
 from pytest_nixos.observe.firewall.probe import firewall
-from pytest_nixos.observe.http import http
-from pytest_nixos.observe.journal import journal
-from pytest_nixos.observe.swap import swap
 
 if TYPE_CHECKING:  # the same names as below, for type checkers
-    from pytest_nixos.observe.activation import (
-        ActivationFailure,
-        BootActivation,
-        boot_activation,
-        parse_activation,
-    )
     from pytest_nixos.observe.base import Probe, ProbeOutput, collect, observe
-    from pytest_nixos.observe.boot_time import BootTime, UnitTime
-    from pytest_nixos.observe.declared_unit import (
-        SANDBOXING,
-        declared_files,
-        declared_states,
-        declared_templates,
-        declared_units,
-    )
-    from pytest_nixos.observe.down_unit import DownUnit, down_units, missing_secrets, secrets_among
     from pytest_nixos.observe.fact import Fact, Lacking, fact_probe
-    from pytest_nixos.observe.failed_unit import UnitFailure
-    from pytest_nixos.observe.file import FileState, files, programs
-    from pytest_nixos.observe.firewall.cast import Cast
-    from pytest_nixos.observe.firewall.opening import Decision, Opening, PortJudgement
-    from pytest_nixos.observe.firewall.probe import FirewallState
-    from pytest_nixos.observe.firewall.ruleset import STRANGER
-    from pytest_nixos.observe.generation import GenerationState, generations
-    from pytest_nixos.observe.home import Home, homes
-    from pytest_nixos.observe.http import HttpAnswer, HttpRequest
-    from pytest_nixos.observe.internet import InternetNeed, NeedsOfMachine, mount_unit
-    from pytest_nixos.observe.journal import JournalEntry, recent_journal
-    from pytest_nixos.observe.kernel import applied_sysctls, same_sysctl, sysctls
-    from pytest_nixos.observe.mount import (
+    from pytest_nixos.observe.filesystems.file import FileState, files, programs
+    from pytest_nixos.observe.filesystems.home import Home, homes
+    from pytest_nixos.observe.filesystems.mount import (
         FileSystemEntry,
         Mount,
         MountTable,
         filesystem_table,
         mounts,
     )
-    from pytest_nixos.observe.network import InetSocket, Protocol, Sockets, sockets
-    from pytest_nixos.observe.process import (
+    from pytest_nixos.observe.filesystems.swap import SwapState, ZramDevice, swap
+    from pytest_nixos.observe.firewall.cast import Cast
+    from pytest_nixos.observe.firewall.opening import Decision, Opening, PortJudgement
+    from pytest_nixos.observe.firewall.probe import FirewallState
+    from pytest_nixos.observe.firewall.ruleset import STRANGER
+    from pytest_nixos.observe.generation import GenerationState, generations
+    from pytest_nixos.observe.kernel import applied_sysctls, same_sysctl, sysctls
+    from pytest_nixos.observe.network.http import HttpAnswer, HttpRequest, http
+    from pytest_nixos.observe.network.internet import InternetNeed, NeedsOfMachine, mount_unit
+    from pytest_nixos.observe.network.socket import InetSocket, Protocol, Sockets, sockets
+    from pytest_nixos.observe.systemd.activation import (
+        ActivationFailure,
+        BootActivation,
+        boot_activation,
+        parse_activation,
+    )
+    from pytest_nixos.observe.systemd.boot_time import BootTime, UnitTime, boot_time
+    from pytest_nixos.observe.systemd.declared_unit import (
+        SANDBOXING,
+        declared_files,
+        declared_states,
+        declared_templates,
+        declared_units,
+    )
+    from pytest_nixos.observe.systemd.down_unit import (
+        DownUnit,
+        down_units,
+        missing_secrets,
+        secrets_among,
+    )
+    from pytest_nixos.observe.systemd.failed_unit import UnitFailure
+    from pytest_nixos.observe.systemd.journal import JournalEntry, journal, recent_journal
+    from pytest_nixos.observe.systemd.process import (
         ProcessFacts,
         ProtectHome,
         ProtectSystem,
         SeccompMode,
         process_facts,
     )
-    from pytest_nixos.observe.refused_line import (
+    from pytest_nixos.observe.systemd.refused_line import (
         RefusedLine,
         RefusedLines,
         refused_lines,
         refused_on_console,
     )
-    from pytest_nixos.observe.swap import SwapState, ZramDevice
-    from pytest_nixos.observe.unit import (
+    from pytest_nixos.observe.systemd.unit import (
         Exposure,
         UnitState,
         exposure,
@@ -79,17 +80,22 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
         system_state,
         units,
     )
-    from pytest_nixos.observe.unit_event import UnitEvent, UnitEventKind, UnitHistory, unit_history
-    from pytest_nixos.observe.unit_failure import UnitFailures, why_failed
-    from pytest_nixos.observe.unit_file import (
+    from pytest_nixos.observe.systemd.unit_event import (
+        UnitEvent,
+        UnitEventKind,
+        UnitHistory,
+        unit_history,
+    )
+    from pytest_nixos.observe.systemd.unit_failure import UnitFailures, why_failed
+    from pytest_nixos.observe.systemd.unit_file import (
         BrokenCycle,
         IgnoredDirective,
         UnitFileReport,
         UnitRemark,
         verify_units,
     )
-    from pytest_nixos.observe.user_unit import UserUnits, user_units
-    from pytest_nixos.observe.waiting import is_hopeless, poll_service
+    from pytest_nixos.observe.systemd.user_unit import UserUnits, user_units
+    from pytest_nixos.observe.systemd.waiting import is_hopeless, poll_service
 
 __all__ = [
     "SANDBOXING",
@@ -187,93 +193,97 @@ __all__ = [
 ]
 
 _HOME = {
-    "ActivationFailure": "activation",
-    "BootActivation": "activation",
-    "BootTime": "boot_time",
-    "BrokenCycle": "unit_file",
+    "ActivationFailure": "systemd.activation",
+    "BootActivation": "systemd.activation",
+    "BootTime": "systemd.boot_time",
+    "BrokenCycle": "systemd.unit_file",
     "Cast": "firewall.cast",
     "Decision": "firewall.opening",
-    "DownUnit": "down_unit",
-    "Exposure": "unit",
+    "DownUnit": "systemd.down_unit",
+    "Exposure": "systemd.unit",
     "Fact": "fact",
-    "FileState": "file",
-    "FileSystemEntry": "mount",
+    "FileState": "filesystems.file",
+    "FileSystemEntry": "filesystems.mount",
     "FirewallState": "firewall.probe",
     "GenerationState": "generation",
-    "Home": "home",
-    "HttpAnswer": "http",
-    "HttpRequest": "http",
-    "IgnoredDirective": "unit_file",
-    "InetSocket": "network",
-    "InternetNeed": "internet",
-    "JournalEntry": "journal",
+    "Home": "filesystems.home",
+    "HttpAnswer": "network.http",
+    "HttpRequest": "network.http",
+    "IgnoredDirective": "systemd.unit_file",
+    "InetSocket": "network.socket",
+    "InternetNeed": "network.internet",
+    "JournalEntry": "systemd.journal",
     "Lacking": "fact",
-    "Mount": "mount",
-    "MountTable": "mount",
-    "NeedsOfMachine": "internet",
+    "Mount": "filesystems.mount",
+    "MountTable": "filesystems.mount",
+    "NeedsOfMachine": "network.internet",
     "Opening": "firewall.opening",
     "PortJudgement": "firewall.opening",
     "Probe": "base",
     "ProbeOutput": "base",
-    "ProcessFacts": "process",
-    "ProtectHome": "process",
-    "ProtectSystem": "process",
-    "Protocol": "network",
-    "RefusedLine": "refused_line",
-    "RefusedLines": "refused_line",
-    "SANDBOXING": "declared_unit",
+    "ProcessFacts": "systemd.process",
+    "ProtectHome": "systemd.process",
+    "ProtectSystem": "systemd.process",
+    "Protocol": "network.socket",
+    "RefusedLine": "systemd.refused_line",
+    "RefusedLines": "systemd.refused_line",
+    "SANDBOXING": "systemd.declared_unit",
     "STRANGER": "firewall.ruleset",
-    "SeccompMode": "process",
-    "Sockets": "network",
-    "SwapState": "swap",
-    "UnitEvent": "unit_event",
-    "UnitEventKind": "unit_event",
-    "UnitFailure": "failed_unit",
-    "UnitFailures": "unit_failure",
-    "UnitFileReport": "unit_file",
-    "UnitHistory": "unit_event",
-    "UnitRemark": "unit_file",
-    "UnitState": "unit",
-    "UnitTime": "boot_time",
-    "UserUnits": "user_unit",
-    "ZramDevice": "swap",
+    "SeccompMode": "systemd.process",
+    "Sockets": "network.socket",
+    "SwapState": "filesystems.swap",
+    "UnitEvent": "systemd.unit_event",
+    "UnitEventKind": "systemd.unit_event",
+    "UnitFailure": "systemd.failed_unit",
+    "UnitFailures": "systemd.unit_failure",
+    "UnitFileReport": "systemd.unit_file",
+    "UnitHistory": "systemd.unit_event",
+    "UnitRemark": "systemd.unit_file",
+    "UnitState": "systemd.unit",
+    "UnitTime": "systemd.boot_time",
+    "UserUnits": "systemd.user_unit",
+    "ZramDevice": "filesystems.swap",
     "applied_sysctls": "kernel",
-    "boot_activation": "activation",
+    "boot_activation": "systemd.activation",
+    "boot_time": "systemd.boot_time",
     "collect": "base",
-    "declared_files": "declared_unit",
-    "declared_states": "declared_unit",
-    "declared_templates": "declared_unit",
-    "declared_units": "declared_unit",
-    "down_units": "down_unit",
-    "exposure": "unit",
+    "declared_files": "systemd.declared_unit",
+    "declared_states": "systemd.declared_unit",
+    "declared_templates": "systemd.declared_unit",
+    "declared_units": "systemd.declared_unit",
+    "down_units": "systemd.down_unit",
+    "exposure": "systemd.unit",
     "fact_probe": "fact",
-    "failed_units": "unit",
-    "files": "file",
-    "filesystem_table": "mount",
+    "failed_units": "systemd.unit",
+    "files": "filesystems.file",
+    "filesystem_table": "filesystems.mount",
     "generations": "generation",
-    "homes": "home",
-    "is_hopeless": "waiting",
-    "missing_secrets": "down_unit",
-    "mount_unit": "internet",
-    "mounts": "mount",
+    "homes": "filesystems.home",
+    "http": "network.http",
+    "is_hopeless": "systemd.waiting",
+    "journal": "systemd.journal",
+    "missing_secrets": "systemd.down_unit",
+    "mount_unit": "network.internet",
+    "mounts": "filesystems.mount",
     "observe": "base",
-    "parse_activation": "activation",
-    "poll_service": "waiting",
-    "process_facts": "process",
-    "programs": "file",
-    "recent_journal": "journal",
-    "refused_lines": "refused_line",
-    "refused_on_console": "refused_line",
+    "parse_activation": "systemd.activation",
+    "poll_service": "systemd.waiting",
+    "process_facts": "systemd.process",
+    "programs": "filesystems.file",
+    "recent_journal": "systemd.journal",
+    "refused_lines": "systemd.refused_line",
+    "refused_on_console": "systemd.refused_line",
     "same_sysctl": "kernel",
-    "secrets_among": "down_unit",
-    "sockets": "network",
+    "secrets_among": "systemd.down_unit",
+    "sockets": "network.socket",
+    "swap": "filesystems.swap",
     "sysctls": "kernel",
-    "system_state": "unit",
-    "unit_history": "unit_event",
-    "units": "unit",
-    "user_units": "user_unit",
-    "verify_units": "unit_file",
-    "why_failed": "unit_failure",
+    "system_state": "systemd.unit",
+    "unit_history": "systemd.unit_event",
+    "units": "systemd.unit",
+    "user_units": "systemd.user_unit",
+    "verify_units": "systemd.unit_file",
+    "why_failed": "systemd.unit_failure",
 }
 
 # Names load when they are first used: a run looks at little of all this.

@@ -67,7 +67,7 @@ _STATE = ("Id", "Names", "LoadState", "ActiveState", "SubState")
 class UnitQuery(msgspec.Struct, frozen=True, kw_only=True):
     """What a probe needs of the table of units.
 
-    :param names: units by full name, as :func:`~pytest_nixos.observe.unit.askable_units` gives them.
+    :param names: units by full name, as :func:`~pytest_nixos.observe.systemd.unit.askable_units` gives them.
     :param light: as `names`; those of which only the state is of interest, ``LoadState``,
         ``ActiveState`` and ``SubState``. One that does not exist has no other property.
     :param services: whether all services that are not inactive belong to it.

@@ -7,12 +7,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from pytest_nixos.local.run_directory import run_directory
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.host_facts import HostConfig
 from pytest_nixos.plugin.progress import Progress
 from pytest_nixos.plugin.session import NixosSession
-from pytest_nixos.standards.closure_scan import Closure, scan_closure
-from pytest_nixos.standards.flake_files import StoreScan
-from pytest_nixos.standards.scan_cache import ScanCache, ScanFile
+from pytest_nixos.standards.sources.closure_scan import Closure, scan_closure
+from pytest_nixos.standards.sources.flake_files import StoreScan
+from pytest_nixos.standards.sources.scan_cache import ScanCache, ScanFile
 
 __all__ = ["scan_host"]
 

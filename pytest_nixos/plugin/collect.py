@@ -11,7 +11,7 @@ from pytest_nixos.backend_name import EVERYWHERE, BackendName
 from pytest_nixos.errors import NixosError
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.plugin.suites import SuitePackages
-from pytest_nixos.standards.model import Control
+from pytest_nixos.standards.control.model import Control
 from pytest_nixos.subject import Subject, SubjectKind
 
 __all__ = [

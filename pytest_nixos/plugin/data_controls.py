@@ -15,8 +15,8 @@ import pytest
 from pytest_nixos.errors import Unanswerable
 from pytest_nixos.findings import Evidence, Outcome
 from pytest_nixos.machine.base import Machine
+from pytest_nixos.nix.config.host_facts import HostConfig
 from pytest_nixos.nix.file_hosts import FileHosts
-from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.observe.store import Observations
 from pytest_nixos.plugin import collect
 from pytest_nixos.plugin.first_look import first_look
@@ -25,12 +25,17 @@ from pytest_nixos.plugin.not_applicable import not_applicable
 from pytest_nixos.plugin.replay import SCANNED, reads_closure, recorded_observations
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.plugin.stash import PROGRESS, SESSION
-from pytest_nixos.standards.applicability import looks_at_machine
-from pytest_nixos.standards.flake_files import FlakeFiles, StoreScan, flake_directory, read_flake
-from pytest_nixos.standards.judge import Verdict, judge
+from pytest_nixos.standards.control.model import Control
+from pytest_nixos.standards.judging.applicability import looks_at_machine
+from pytest_nixos.standards.judging.judge import Verdict, judge
+from pytest_nixos.standards.judging.look import closure_observation, host_observations
 from pytest_nixos.standards.kinds import KINDS
-from pytest_nixos.standards.look import closure_observation, host_observations
-from pytest_nixos.standards.model import Control
+from pytest_nixos.standards.sources.flake_files import (
+    FlakeFiles,
+    StoreScan,
+    flake_directory,
+    read_flake,
+)
 
 if TYPE_CHECKING:
     from pytest_nixos.recording.notes import HostNotes

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING
 from pytest_nixos.generations.upgrade_stage import Stage
 from pytest_nixos.local.process import SubprocessRunner
 from pytest_nixos.machine.channel.protocol import guest_script
-from pytest_nixos.nix.argv import NixSettings
-from pytest_nixos.nix.cache import EvaluationCache
+from pytest_nixos.nix.building.store import Nix
+from pytest_nixos.nix.command.argv import NixSettings
+from pytest_nixos.nix.command.cache import EvaluationCache
+from pytest_nixos.nix.command.refs import HomesRef, HostRef
 from pytest_nixos.nix.expression import Instrumentation
 from pytest_nixos.nix.flakes import Flakes
 from pytest_nixos.nix.prepared import PreparedFlakes, read_prepared
-from pytest_nixos.nix.refs import HomesRef, HostRef
 from pytest_nixos.nix.schedule import Question, select_hosts
-from pytest_nixos.nix.store import Nix
 from pytest_nixos.plugin.declared_options import DisksUse, NetworkUse, SnapshotUse
 from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.session import HostEntry, NixosSession
-from pytest_nixos.standards.decides import where_paths
+from pytest_nixos.standards.control.model import Control
+from pytest_nixos.standards.judging.decides import where_paths
 from pytest_nixos.standards.load import load_catalogue, option_paths
-from pytest_nixos.standards.model import Control
 from pytest_nixos.standards.profile import load_profiles, select_controls
 from pytest_nixos.standards.waivers import load_waivers
 

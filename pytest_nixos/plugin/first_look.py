@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.base import Machine
 from pytest_nixos.observe.base import observe
-from pytest_nixos.observe.internet import NeedsOfMachine
+from pytest_nixos.observe.network.internet import NeedsOfMachine
 from pytest_nixos.observe.store import Observations
-from pytest_nixos.observe.unit import UnitState, askable_units, units
-from pytest_nixos.observe.waiting import hopeless
-from pytest_nixos.standards.look import Parsed, probes, unready
-from pytest_nixos.standards.model import Control
-from pytest_nixos.standards.rests_on import foreseen_units, rests_on_units
+from pytest_nixos.observe.systemd.unit import UnitState, askable_units, units
+from pytest_nixos.observe.systemd.waiting import hopeless
+from pytest_nixos.standards.control.model import Control
+from pytest_nixos.standards.judging.look import Parsed, probes, unready
+from pytest_nixos.standards.judging.rests_on import foreseen_units, rests_on_units
 
 if TYPE_CHECKING:
     from pytest_nixos.plugin.session import NixosSession

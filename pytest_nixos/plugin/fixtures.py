@@ -15,8 +15,8 @@ from pytest_nixos.findings import Evidence
 from pytest_nixos.generations.upgrade_stage import Stage
 from pytest_nixos.local.pace import Pressure, PressureMark
 from pytest_nixos.machine.base import Machine
+from pytest_nixos.nix.config.host_facts import HostConfig
 from pytest_nixos.nix.flake import Flake
-from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.observe.store import Observations
 from pytest_nixos.plugin.collect import control_of, host_key_of, needs_boot_loader
 from pytest_nixos.plugin.first_look import first_look
@@ -40,14 +40,14 @@ from pytest_nixos.plugin.stash import (
     PROGRESS,
     SESSION,
 )
-from pytest_nixos.standards.model import Control
+from pytest_nixos.standards.control.model import Control
 
 if TYPE_CHECKING:  # most runs need none of them
     from pytest_nixos.generations import Generations
     from pytest_nixos.generations.upgrade_outcome import UpgradeOutcome
     from pytest_nixos.machine.cluster.cluster import Cluster
     from pytest_nixos.machine.faults.faults import Faults
-    from pytest_nixos.observe.internet import NeedsOfMachine
+    from pytest_nixos.observe.network.internet import NeedsOfMachine
     from pytest_nixos.plugin.machines.upgrade import Upgrades
     from pytest_nixos.test_secrets.archive import TestSecrets
     from pytest_nixos.testinfra import NixosHost

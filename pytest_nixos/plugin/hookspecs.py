@@ -11,7 +11,7 @@ import pytest
 if TYPE_CHECKING:
     from pytest_nixos.findings import Finding
     from pytest_nixos.machine.base import Backend, Machine, MachineSpec
-    from pytest_nixos.nix.host_facts import HostConfig
+    from pytest_nixos.nix.config.host_facts import HostConfig
     from pytest_nixos.plugin.options import Settings
     from pytest_nixos.report import ReportWriter
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_nixos.machine.base import Machine
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.host_facts import HostConfig
 from pytest_nixos.testinfra import NixosHost, make_host
 
 __all__ = ["host"]

@@ -19,8 +19,8 @@ from pytest_nixos.errors import SettingsError
 from pytest_nixos.findings import Severity
 from pytest_nixos.local.numbers import positive
 from pytest_nixos.machine.snapshot.limits import CacheLimits
+from pytest_nixos.nix.command.refs import FileRef, HostSelection, UpgradeFrom
 from pytest_nixos.nix.expression import attribute_names
-from pytest_nixos.nix.refs import FileRef, HostSelection, UpgradeFrom
 from pytest_nixos.plugin.declared_options import (
     AUTO,
     DEFAULT_PROFILE,

@@ -21,7 +21,7 @@ import pytest
 
 from pytest_nixos.local.text import printable
 from pytest_nixos.machine.boot.events import BootEvent, BootEventKind
-from pytest_nixos.nix.log import BuildProgress, describe
+from pytest_nixos.nix.command.log import BuildProgress, describe
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -134,7 +134,7 @@ class Progress:
         self._stop_moving()
 
     def build(self, progress: BuildProgress) -> None:
-        """Show how far Nix has come; a :data:`pytest_nixos.nix.log.ProgressSink`."""
+        """Show how far Nix has come; a :data:`pytest_nixos.nix.command.log.ProgressSink`."""
         self.moving(describe(progress))
 
     def boot(self, event: BootEvent) -> None:

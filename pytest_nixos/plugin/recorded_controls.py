@@ -16,7 +16,7 @@ from pytest_nixos.plugin.replay import (
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.plugin.stash import EVIDENCE, SESSION
 from pytest_nixos.plugin.suites import DATA_CONTROLS, SuiteModule
-from pytest_nixos.standards.judge import judge
+from pytest_nixos.standards.judging.judge import judge
 
 __all__ = ["RecordedControl", "replay_items"]
 

@@ -18,7 +18,7 @@ from pytest_nixos.plugin.not_applicable import not_applicable
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.plugin.stash import EVIDENCE, SESSION
 from pytest_nixos.recording.not_recorded import NotRecorded
-from pytest_nixos.standards.model import Control
+from pytest_nixos.standards.control.model import Control
 from pytest_nixos.subject import MACHINE
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import NixosError, SettingsError, Unanswerable
 from pytest_nixos.local.garbage import kept_until_the_end
 from pytest_nixos.local.text import printable_lines
-from pytest_nixos.nix.platforms import refuse_where_no_guest_runs
+from pytest_nixos.nix.building.platforms import refuse_where_no_guest_runs
 from pytest_nixos.plugin import (
     collect,
     data_controls,
@@ -54,7 +54,7 @@ from pytest_nixos.plugin.workers import (
     is_worker,
     received_session,
 )
-from pytest_nixos.standards.applicability import inapplicable
+from pytest_nixos.standards.judging.applicability import inapplicable
 
 __all__ = ["RunHooks", "activate", "register_fixtures"]
 

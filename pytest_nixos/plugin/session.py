@@ -16,12 +16,12 @@ from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import EvalError, MachineError, NixosError, SettingsError
 from pytest_nixos.generations.upgrade_stage import Stage
 from pytest_nixos.local.pace import Pace, Pacer
-from pytest_nixos.nix.failures import ImageRefused, none_evaluates
+from pytest_nixos.nix.building.platforms import Foreign, foreign_system
+from pytest_nixos.nix.command.refs import HomesRef, HostRef
+from pytest_nixos.nix.config.host_facts import HostConfig
+from pytest_nixos.nix.failure.evaluation import ImageRefused, none_evaluates
 from pytest_nixos.nix.flake import Flake
 from pytest_nixos.nix.flakes import Flakes
-from pytest_nixos.nix.host_facts import HostConfig
-from pytest_nixos.nix.platforms import Foreign, foreign_system
-from pytest_nixos.nix.refs import HomesRef, HostRef
 from pytest_nixos.nix.schedule import Evaluated, Question, evaluate_hosts, recalled
 from pytest_nixos.observe.store import Observations
 from pytest_nixos.plugin.declared_options import HOST_IN_ADDRESS, SnapshotUse
@@ -29,13 +29,13 @@ from pytest_nixos.plugin.first_look import FirstLook
 from pytest_nixos.plugin.machines.changed import ChangedMachines
 from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.watch.notes import Before
+from pytest_nixos.standards.control.model import Control
 from pytest_nixos.standards.load import Catalogue
-from pytest_nixos.standards.model import Control
 from pytest_nixos.standards.waivers import Waiver, declared_profiles, declared_waivers
 from pytest_nixos.test_secrets.given import check_declared
 
 if TYPE_CHECKING:
-    from pytest_nixos.observe.internet import NeedsOfMachine
+    from pytest_nixos.observe.network.internet import NeedsOfMachine
     from pytest_nixos.recording.recording import Recording
     from pytest_nixos.test_secrets.archive import TestSecrets
 
@@ -437,7 +437,7 @@ class NixosSession:
         that; a container's network always ends at its link.
         """
         from pytest_nixos.machine.boot.internet import NoWayOut
-        from pytest_nixos.observe.internet import NeedsOfMachine
+        from pytest_nixos.observe.network.internet import NeedsOfMachine
 
         backend = self.backend_name(key)
         reaches = backend is BackendName.SSH or (

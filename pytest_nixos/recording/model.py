@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.host_facts import HostConfig
 from pytest_nixos.report.json_report import JsonFinding, OutcomeName, published_schema
 
 __all__ = [
@@ -105,7 +105,7 @@ class FlakeSeen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class Closure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What was found in the closure, as :class:`pytest_nixos.standards.flake_files.StoreScan`."""
+    """What was found in the closure, as :class:`pytest_nixos.standards.sources.flake_files.StoreScan`."""
 
     paths: int
     secrets: list[str]

@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 
 from pytest_nixos.backend_name import BackendName
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.host_facts import HostConfig
 from pytest_nixos.observe.store import Observations
 from pytest_nixos.recording.model import Alteration, Closure, FlakeSeen, ObservedFile, Output
 from pytest_nixos.recording.observed import (
@@ -16,10 +16,10 @@ from pytest_nixos.recording.observed import (
     seen_of_closure,
     seen_of_flake,
 )
-from pytest_nixos.standards.flake_files import FlakeFiles, StoreScan
+from pytest_nixos.standards.control.model import Control
+from pytest_nixos.standards.judging.look import probes
 from pytest_nixos.standards.kinds import KINDS
-from pytest_nixos.standards.look import probes
-from pytest_nixos.standards.model import Control
+from pytest_nixos.standards.sources.flake_files import FlakeFiles, StoreScan
 
 __all__ = ["HostNotes"]
 

@@ -13,19 +13,19 @@ import msgspec
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import NixosError
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.host_facts import HostConfig
 from pytest_nixos.observe.base import Probe, ProbeOutput, read
 from pytest_nixos.recording.model import Alteration, Closure, FlakeSeen, ObservedFile, Output
 from pytest_nixos.recording.not_recorded import NotRecorded
 from pytest_nixos.secrets.redact import redact_json, redact_texts
-from pytest_nixos.standards.applicability import looks_at_machine
-from pytest_nixos.standards.flake_files import FlakeFiles, SourceHits, StoreScan
-from pytest_nixos.standards.judge import judge
+from pytest_nixos.standards.control.model import Control
+from pytest_nixos.standards.judging.applicability import looks_at_machine
+from pytest_nixos.standards.judging.judge import judge
+from pytest_nixos.standards.judging.look import closure_observation, look
 from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.kinds.flake import SOURCE_FACTS
 from pytest_nixos.standards.load import option_paths
-from pytest_nixos.standards.look import closure_observation, look
-from pytest_nixos.standards.model import Control
+from pytest_nixos.standards.sources.flake_files import FlakeFiles, SourceHits, StoreScan
 
 __all__ = [
     "Recorded",

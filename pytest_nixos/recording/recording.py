@@ -16,13 +16,13 @@ from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import EvalError, SettingsError
 from pytest_nixos.findings import Finding, Outcome
 from pytest_nixos.local.process import Completed
+from pytest_nixos.nix.building.store import Nix
+from pytest_nixos.nix.command.refs import FlakeRef, HomesRef, HostRef
+from pytest_nixos.nix.config.host_facts import HostConfig
 from pytest_nixos.nix.expression import Instrumentation
 from pytest_nixos.nix.flake import Flake
 from pytest_nixos.nix.flakes import Flakes
-from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.nix.prepared import NotPrepared
-from pytest_nixos.nix.refs import FlakeRef, HomesRef, HostRef
-from pytest_nixos.nix.store import Nix
 from pytest_nixos.recording.files import REMEDY, folder_of, read_file, read_manifest
 from pytest_nixos.recording.model import (
     DeclaredFile,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pytest_nixos.local.dirs import cache_directory
-from pytest_nixos.nix.cache import EvaluationCache
+from pytest_nixos.nix.command.cache import EvaluationCache
 from pytest_nixos.standards.compile_toml import compiled_name, key_of, texts_of
 from pytest_nixos.standards.documents import as_model, read_toml
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
+from pytest_nixos.standards.control.model import Control
 from pytest_nixos.standards.format import FrameworkFile, given
 from pytest_nixos.standards.frameworks import frameworks
 from pytest_nixos.standards.load import Catalogue
-from pytest_nixos.standards.model import Control
 
 __all__ = ["COVERED", "Clause", "Coverage", "clause_of", "coverage"]
 

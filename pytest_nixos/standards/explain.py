@@ -9,11 +9,11 @@ from collections.abc import Iterable, Sequence
 
 from pytest_nixos.backend_name import EVERYWHERE, BackendName
 from pytest_nixos.findings import JudgedOn
-from pytest_nixos.standards.expectation import describe
+from pytest_nixos.standards.control.expectation import describe
+from pytest_nixos.standards.control.model import STANDARDS, Control, Remedy
 from pytest_nixos.standards.frameworks import frameworks
 from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.load import Catalogue
-from pytest_nixos.standards.model import STANDARDS, Control, Remedy
 
 __all__ = [
     "explain",

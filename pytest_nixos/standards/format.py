@@ -20,7 +20,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from pytest_nixos.backend_name import EVERYWHERE
 from pytest_nixos.findings import Severity
-from pytest_nixos.standards.model import STANDARDS, Operator, Quantifier
+from pytest_nixos.standards.control.model import STANDARDS, Operator, Quantifier
 
 __all__ = [
     "FORMS",

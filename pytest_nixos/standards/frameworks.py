@@ -13,8 +13,8 @@ from dataclasses import replace
 from functools import cache
 
 from pytest_nixos.standards.bundled import read_bundled
+from pytest_nixos.standards.control.model import Control
 from pytest_nixos.standards.format import FrameworkFile
-from pytest_nixos.standards.model import Control
 
 __all__ = ["frameworks", "with_evidence"]
 

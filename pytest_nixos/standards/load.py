@@ -11,12 +11,12 @@ import msgspec
 
 from pytest_nixos.errors import CatalogueError
 from pytest_nixos.standards.bundled import read_bundled
+from pytest_nixos.standards.control.model import Control, Suite
 from pytest_nixos.standards.did_you_mean import did_you_mean
 from pytest_nixos.standards.documents import read_document
 from pytest_nixos.standards.format import CatalogueFile
 from pytest_nixos.standards.frameworks import with_evidence
 from pytest_nixos.standards.kinds import KINDS
-from pytest_nixos.standards.model import Control, Suite
 from pytest_nixos.standards.parse import parse_control, parse_suite
 
 __all__ = ["Catalogue", "load_catalogue", "option_paths"]

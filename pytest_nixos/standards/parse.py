@@ -12,7 +12,18 @@ from msgspec import UnsetType
 from pytest_nixos.backend_name import EVERYWHERE, BackendName
 from pytest_nixos.errors import CatalogueError
 from pytest_nixos.findings import Severity
-from pytest_nixos.standards.declared_facts import DECLARED_FACTS
+from pytest_nixos.standards.control.declared_facts import DECLARED_FACTS
+from pytest_nixos.standards.control.model import (
+    Control,
+    DeclaredSpec,
+    Expectation,
+    Fill,
+    ObservedSpec,
+    Operator,
+    Remedy,
+    Requirement,
+    Suite,
+)
 from pytest_nixos.standards.did_you_mean import did_you_mean
 from pytest_nixos.standards.format import (
     CatalogueFile,
@@ -24,17 +35,6 @@ from pytest_nixos.standards.format import (
     given,
 )
 from pytest_nixos.standards.kinds import KINDS
-from pytest_nixos.standards.model import (
-    Control,
-    DeclaredSpec,
-    Expectation,
-    Fill,
-    ObservedSpec,
-    Operator,
-    Remedy,
-    Requirement,
-    Suite,
-)
 from pytest_nixos.subject import Subject
 
 __all__ = ["parse_control", "parse_suite"]

@@ -11,11 +11,11 @@ import msgspec
 from pytest_nixos.errors import CatalogueError
 from pytest_nixos.findings import Severity
 from pytest_nixos.standards.bundled import read_bundled
+from pytest_nixos.standards.control.model import STANDARDS, Control
 from pytest_nixos.standards.did_you_mean import did_you_mean
 from pytest_nixos.standards.documents import read_document
 from pytest_nixos.standards.format import ProfileFile, SelectionEntry
 from pytest_nixos.standards.load import Catalogue
-from pytest_nixos.standards.model import STANDARDS, Control
 
 __all__ = ["Profile", "Selection", "load_profiles", "select_controls"]
 

@@ -14,7 +14,7 @@ import msgspec
 
 from pytest_nixos.errors import CatalogueError
 from pytest_nixos.findings import Outcome
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.host_facts import HostConfig
 from pytest_nixos.standards.did_you_mean import did_you_mean
 from pytest_nixos.standards.documents import check_schema, read_document
 from pytest_nixos.standards.format import Waiver, WaiversFile

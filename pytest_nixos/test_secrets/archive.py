@@ -23,10 +23,10 @@ from typing import Any
 import msgspec
 
 from pytest_nixos.local.dirs import cache_directory
-from pytest_nixos.nix.cache import EvaluationCache
-from pytest_nixos.nix.declared_secrets import Secret, SecretModule
-from pytest_nixos.nix.host_facts import HostConfig
-from pytest_nixos.nix.unit_needs import names_path
+from pytest_nixos.nix.command.cache import EvaluationCache
+from pytest_nixos.nix.config.host_facts import HostConfig
+from pytest_nixos.nix.config.secrets import Secret, SecretModule
+from pytest_nixos.nix.config.unit_needs import names_path
 from pytest_nixos.test_secrets.given import GivenSecret, RealKey
 
 __all__ = ["GUEST_DIRECTORY", "TestSecrets", "make_secrets", "secret_cache"]

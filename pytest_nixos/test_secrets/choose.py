@@ -7,9 +7,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from pytest_nixos.nix.declared import Unit
-from pytest_nixos.nix.declared_secrets import SecretUse
-from pytest_nixos.nix.unit_needs import needs_of
+from pytest_nixos.nix.config.declared import Unit
+from pytest_nixos.nix.config.secrets import SecretUse
+from pytest_nixos.nix.config.unit_needs import needs_of
 from pytest_nixos.test_secrets.kind import Kind
 
 __all__ = ["by_name", "kinds_by_path"]

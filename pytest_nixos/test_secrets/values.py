@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pytest_nixos.errors import NixosError
-from pytest_nixos.nix.declared_secrets import Secret, SecretModule
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.host_facts import HostConfig
+from pytest_nixos.nix.config.secrets import Secret, SecretModule
 from pytest_nixos.test_secrets.choose import by_name, kinds_by_path
 from pytest_nixos.test_secrets.kind import Kind
 from pytest_nixos.test_secrets.maker import Maker

@@ -10,7 +10,7 @@ from testinfra.modules.service import Service
 
 from pytest_nixos.errors import NixosError
 from pytest_nixos.local.timing import Deadline, poll
-from pytest_nixos.observe.unit import (
+from pytest_nixos.observe.systemd.unit import (
     STATE_PROPERTIES,
     UnitState,
     is_template,

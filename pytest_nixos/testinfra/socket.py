@@ -9,8 +9,8 @@ from typing import Any
 from testinfra.modules.socket import Socket
 
 from pytest_nixos.machine.command import CommandResult
-from pytest_nixos.observe import network as observed
 from pytest_nixos.observe.base import observe
+from pytest_nixos.observe.network import socket as observed
 
 __all__ = ["NixosSocket", "parse_ss"]
 

@@ -133,7 +133,7 @@ _SELDOM = {
     "pytest_nixos.machine.faults": "tests of faults",
     "pytest_nixos.machine.login.by_password": "logins",
     "pytest_nixos.machine.ssh": "live hosts",
-    "pytest_nixos.nix.dev_shell_visit": "development shells",
+    "pytest_nixos.nix.dev_shells.visit": "development shells",
     "pytest_nixos.observe.firewall.read": "a packet filter that was shown",
     "pytest_nixos.recording.recording": "a recording",
     "pytest_nixos.report.html_report": "the HTML report",

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from pytest_nixos.local.process import SubprocessRunner
 from pytest_nixos.machine.channel.protocol import guest_script
-from pytest_nixos.nix.argv import NixSettings, eval_argv
+from pytest_nixos.nix.building.store import Nix
+from pytest_nixos.nix.command.argv import NixSettings, eval_argv
+from pytest_nixos.nix.command.log import NixLog
+from pytest_nixos.nix.command.refs import FlakeRef, nix_quote
 from pytest_nixos.nix.expression import Instrumentation
 from pytest_nixos.nix.flake import Flake
-from pytest_nixos.nix.log import NixLog
-from pytest_nixos.nix.refs import FlakeRef, nix_quote
-from pytest_nixos.nix.store import Nix
 from tests.bench.figures import Bar, Sample, Section, at_most
 from tests.bench.rig import Plan, RunFailed, say
 from tests.machine.test_stock_hosts import STOCK

@@ -32,10 +32,10 @@ from pytest_nixos.machine.command import CommandResult
 from pytest_nixos.machine.container import channel
 from pytest_nixos.machine.container.backend import ContainerBackend, ContainerRunning
 from pytest_nixos.machine.container.boot_notice import BootNotice
-from pytest_nixos.nix.declared import Declared
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.declared import Declared
+from pytest_nixos.nix.config.host_facts import HostConfig
 from pytest_nixos.observe.base import observe
-from pytest_nixos.observe.drift import Drift, drift
+from pytest_nixos.observe.filesystems.drift import Drift, drift
 
 TOPLEVEL = os.environ.get("PYTEST_NIXOS_CONTAINER_TOPLEVEL", "")
 

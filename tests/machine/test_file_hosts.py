@@ -19,14 +19,14 @@ import pytest
 from pytest_nixos.cli.main import main
 from pytest_nixos.errors import EvalError, FlakeError, SettingsError
 from pytest_nixos.local.process import SubprocessRunner
-from pytest_nixos.nix.argv import NixSettings
-from pytest_nixos.nix.cache import EvaluationCache
+from pytest_nixos.nix.building.store import Nix
+from pytest_nixos.nix.command.argv import NixSettings
+from pytest_nixos.nix.command.cache import EvaluationCache
+from pytest_nixos.nix.command.refs import FileRef
 from pytest_nixos.nix.expression import Instrumentation
 from pytest_nixos.nix.file_hosts import NoFlake
 from pytest_nixos.nix.flake import Flake
 from pytest_nixos.nix.flakes import Flakes
-from pytest_nixos.nix.refs import FileRef
-from pytest_nixos.nix.store import Nix
 from tests.machine.test_nix_command import TINY
 from tests.machine.test_real_nixpkgs import NIXPKGS, OVERLAYS
 
@@ -391,7 +391,7 @@ def test_a_configuration_of_a_real_channel(tmp_path: Path, monkeypatch: pytest.M
     config = file.evaluate("configuration", option_paths=(asked,), where=(asked,))
     assert config.host_name == "by-hand"
     assert Path(config.derivation).exists()
-    from pytest_nixos.nix.places import Places
+    from pytest_nixos.nix.config.places import Places
     from pytest_nixos.nix.where import Whereabouts
 
     places = Whereabouts(config, trees=Places.of(file.metadata), root=file.root).of_option(asked)

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from pytest_nixos.cli.default_flake import default_flakes
-from pytest_nixos.nix.argv import NixSettings
+from pytest_nixos.nix.command.argv import NixSettings
+from pytest_nixos.nix.command.refs import HostSelection
 from pytest_nixos.nix.homes import host_named
-from pytest_nixos.nix.refs import HostSelection
 from tests.machine.test_example_flake import OVERRIDES, failing, judge, outcomes
 from tests.machine.test_home_manager import GENERATION
 from tests.support.nixpkgs_tree import NIXPKGS, PROGRAM

@@ -27,7 +27,7 @@ from pytest_nixos.local.timing import Deadline, poll
 from pytest_nixos.machine.base import Machine, MachineSpec
 from pytest_nixos.machine.snapshot.record import RECORD, STATE, Snapshot
 from pytest_nixos.machine.snapshot.sealed_file import SealedFile
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.host_facts import HostConfig
 from tests.machine.test_snapshot import LIMIT_S, SYSTEM, Host, Rig, say
 from tests.support.disk_use import allocated_bytes
 from tests.support.processes import processes

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from pytest_nixos.local.process import SubprocessRunner
-from pytest_nixos.nix.argv import NixSettings
+from pytest_nixos.nix.building.store import Nix
+from pytest_nixos.nix.command.argv import NixSettings
+from pytest_nixos.nix.command.refs import FlakeRef
+from pytest_nixos.nix.config.host_facts import HostConfig
 from pytest_nixos.nix.expression import Instrumentation
 from pytest_nixos.nix.flake import Flake
-from pytest_nixos.nix.host_facts import HostConfig
-from pytest_nixos.nix.refs import FlakeRef
-from pytest_nixos.nix.store import Nix
 
 OVERRIDES: dict[str, str] = json.loads(os.environ.get("PYTEST_NIXOS_TEST_OVERRIDES", "{}"))
 

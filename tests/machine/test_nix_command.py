@@ -16,13 +16,13 @@ import pytest
 
 from pytest_nixos.errors import BuildError, EvalError, FlakeError, NixosError
 from pytest_nixos.local.process import SubprocessRunner
-from pytest_nixos.nix.argv import NixSettings
-from pytest_nixos.nix.cache import EvaluationCache
+from pytest_nixos.nix.building.store import Nix
+from pytest_nixos.nix.command.argv import NixSettings
+from pytest_nixos.nix.command.cache import EvaluationCache
+from pytest_nixos.nix.command.log import BuildProgress
+from pytest_nixos.nix.command.refs import FlakeRef
 from pytest_nixos.nix.expression import Instrumentation, expression_sources
 from pytest_nixos.nix.flakes import Flakes
-from pytest_nixos.nix.log import BuildProgress
-from pytest_nixos.nix.refs import FlakeRef
-from pytest_nixos.nix.store import Nix
 from tests.support.processes import processes
 
 PROGRAMS = os.environ.get("PYTEST_NIXOS_NIX_PROGRAMS", "nix").split(":")

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from pytest_nixos.local.process import SubprocessRunner
-from pytest_nixos.nix.argv import NixSettings
+from pytest_nixos.nix.building.store import Nix
+from pytest_nixos.nix.command.argv import NixSettings
+from pytest_nixos.nix.command.refs import FlakeRef
 from pytest_nixos.nix.expression import Instrumentation
 from pytest_nixos.nix.flake import Flake
-from pytest_nixos.nix.refs import FlakeRef
-from pytest_nixos.nix.store import Nix
 from tests.support.nixpkgs_tree import NEEDS_NIXPKGS, NIXPKGS, OVERRIDES, PROGRAM, overlays
 
 pytestmark = NEEDS_NIXPKGS

@@ -20,13 +20,13 @@ from pytest_nixos.errors import EvalError
 from pytest_nixos.local.process import SubprocessRunner
 from pytest_nixos.machine.disks.layout import layout_of
 from pytest_nixos.machine.missing import missing_in_machine
-from pytest_nixos.nix.argv import NixSettings
-from pytest_nixos.nix.declared import InitrdSsh
+from pytest_nixos.nix.building.store import Nix
+from pytest_nixos.nix.command.argv import NixSettings
+from pytest_nixos.nix.command.refs import FlakeRef
+from pytest_nixos.nix.config.declared import InitrdSsh
+from pytest_nixos.nix.config.host_facts import HostConfig
 from pytest_nixos.nix.expression import Instrumentation
 from pytest_nixos.nix.flake import Flake
-from pytest_nixos.nix.host_facts import HostConfig
-from pytest_nixos.nix.refs import FlakeRef
-from pytest_nixos.nix.store import Nix
 from tests.support.nixpkgs_tree import NEEDS_NIXPKGS, NIXPKGS, OVERRIDES, PROGRAM, overlays
 
 pytestmark = NEEDS_NIXPKGS

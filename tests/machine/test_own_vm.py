@@ -11,12 +11,12 @@ import pytest
 
 from pytest_nixos.local.process import SubprocessRunner
 from pytest_nixos.local.timing import Deadline
-from pytest_nixos.nix.argv import NixSettings, eval_argv
+from pytest_nixos.nix.building.store import Nix
+from pytest_nixos.nix.command.argv import NixSettings, eval_argv
+from pytest_nixos.nix.command.refs import FlakeRef
+from pytest_nixos.nix.config.host_facts import HostConfig
 from pytest_nixos.nix.expression import Instrumentation, evaluation_expression
 from pytest_nixos.nix.flake import Flake
-from pytest_nixos.nix.host_facts import HostConfig
-from pytest_nixos.nix.refs import FlakeRef
-from pytest_nixos.nix.store import Nix
 
 OVERRIDES: dict[str, str] = json.loads(os.environ.get("PYTEST_NIXOS_TEST_OVERRIDES", "{}"))
 

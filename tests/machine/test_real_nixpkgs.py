@@ -17,13 +17,13 @@ from msgspec.structs import replace
 
 from pytest_nixos.errors import EvalError
 from pytest_nixos.local.process import SubprocessRunner
-from pytest_nixos.nix.argv import NixSettings
+from pytest_nixos.nix.building.store import Nix
+from pytest_nixos.nix.command.argv import NixSettings
+from pytest_nixos.nix.command.refs import FlakeRef
+from pytest_nixos.nix.config.host_facts import HostConfig
 from pytest_nixos.nix.expression import Instrumentation
-from pytest_nixos.nix.failures import ImageRefused
+from pytest_nixos.nix.failure.evaluation import ImageRefused
 from pytest_nixos.nix.flake import Flake
-from pytest_nixos.nix.host_facts import HostConfig
-from pytest_nixos.nix.refs import FlakeRef
-from pytest_nixos.nix.store import Nix
 from tests.support.nixpkgs_tree import overlays
 
 NIXPKGS = os.environ.get("PYTEST_NIXOS_NIXPKGS", "")

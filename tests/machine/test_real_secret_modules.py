@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
+from pytest_nixos.nix.command.refs import FlakeRef
+from pytest_nixos.nix.config.host_facts import HostConfig
 from pytest_nixos.nix.flake import Flake
-from pytest_nixos.nix.host_facts import HostConfig
-from pytest_nixos.nix.refs import FlakeRef
 from pytest_nixos.test_secrets.archive import make_secrets
 from tests.machine.test_real_nixpkgs import INSTRUMENTATION, NIX, NIXPKGS, OVERLAYS, PROGRAM
 

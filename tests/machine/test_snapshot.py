@@ -28,7 +28,7 @@ from pytest_nixos.machine.keeper.order import SpareOrder, log_file, start_keeper
 from pytest_nixos.machine.snapshot.store import SnapshotStore
 from pytest_nixos.machine.spare.claim import spares
 from pytest_nixos.machine.vm.backend import SnapshotOptions, VmBackend, VmOptions
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.host_facts import HostConfig
 
 SYSTEM = os.environ.get("PYTEST_NIXOS_SNAPSHOT_SYSTEM", "")
 # Names the host of the spares of this process.

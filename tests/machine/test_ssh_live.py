@@ -23,7 +23,7 @@ from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.base import MachineSpec
 from pytest_nixos.machine.capabilities import PortState
 from pytest_nixos.machine.ssh.backend import SshBackend, SshRunning
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.host_facts import HostConfig
 from tests.support.processes import processes
 
 SSHD = os.environ.get("PYTEST_NIXOS_SSHD") or shutil.which("sshd", path="/usr/sbin:/usr/bin")

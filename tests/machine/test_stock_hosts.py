@@ -15,13 +15,13 @@ import pytest
 
 from pytest_nixos.local.process import SubprocessRunner
 from pytest_nixos.machine.channel.protocol import guest_script
-from pytest_nixos.nix.argv import NixSettings
-from pytest_nixos.nix.changes import changes
+from pytest_nixos.nix.building.store import Nix
+from pytest_nixos.nix.command.argv import NixSettings
+from pytest_nixos.nix.command.refs import FlakeRef
+from pytest_nixos.nix.config.changes import changes
+from pytest_nixos.nix.config.host_facts import HostConfig
 from pytest_nixos.nix.expression import Instrumentation
 from pytest_nixos.nix.flake import Flake
-from pytest_nixos.nix.host_facts import HostConfig
-from pytest_nixos.nix.refs import FlakeRef
-from pytest_nixos.nix.store import Nix
 from tests.support.config_only import controls_of, evaluated, judged
 from tests.support.nixpkgs_tree import overlays
 

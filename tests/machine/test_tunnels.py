@@ -17,12 +17,12 @@ import pytest
 from msgspec.structs import replace
 
 from pytest_nixos.local.process import SubprocessRunner
-from pytest_nixos.nix.argv import NixSettings
-from pytest_nixos.nix.declared_tunnels import Endpoint, public_key_of
+from pytest_nixos.nix.building.store import Nix
+from pytest_nixos.nix.command.argv import NixSettings
+from pytest_nixos.nix.command.refs import FlakeRef
+from pytest_nixos.nix.config.tunnels import Endpoint, public_key_of
 from pytest_nixos.nix.expression import Instrumentation
 from pytest_nixos.nix.flake import Flake
-from pytest_nixos.nix.refs import FlakeRef
-from pytest_nixos.nix.store import Nix
 from tests.machine.test_on_guest import EXAMPLES, OVERRIDES, run_on
 from tests.machine.test_real_nixpkgs import NIXPKGS, OVERLAYS, PROGRAM
 

@@ -25,7 +25,7 @@ from pytest_nixos.machine.console import BootPhase
 from pytest_nixos.machine.vm.backend import VmBackend
 from pytest_nixos.machine.vm.run_script import find_run_script
 from pytest_nixos.machine.vm.running import VmRunning
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.host_facts import HostConfig
 
 SYSTEM = os.environ.get("PYTEST_NIXOS_VM_SYSTEM", "")
 LIMIT_S = float(os.environ.get("PYTEST_NIXOS_BOOT_TIMEOUT", "300"))

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from pytest_nixos.local.process import SubprocessRunner
-from pytest_nixos.nix.argv import NixSettings
+from pytest_nixos.nix.building.store import Nix
+from pytest_nixos.nix.command.argv import NixSettings
+from pytest_nixos.nix.command.refs import FlakeRef
+from pytest_nixos.nix.config.places import Places
 from pytest_nixos.nix.expression import Instrumentation
 from pytest_nixos.nix.flakes import Flakes
-from pytest_nixos.nix.places import Places
-from pytest_nixos.nix.refs import FlakeRef
-from pytest_nixos.nix.store import Nix
 from pytest_nixos.nix.where import Whereabouts
 from tests.support.nixpkgs_tree import NEEDS_NIXPKGS, NIXPKGS, OVERRIDES, PROGRAM
 

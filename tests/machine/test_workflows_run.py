@@ -22,7 +22,7 @@ import yaml
 
 from pytest_nixos import __version__
 from pytest_nixos.cli.ci import gitlab_hosts, workflow
-from pytest_nixos.nix.refs import nix_quote
+from pytest_nixos.nix.command.refs import nix_quote
 from tests.machine.test_nix_command import TINY
 from tests.support.workflow import as_script, gitlab_script
 

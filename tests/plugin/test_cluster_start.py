@@ -14,7 +14,7 @@ import pytest
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import EvalError, FlakeError, MachineError, SettingsError
 from pytest_nixos.local.timing import Deadline, Recall, Recalled, poll
-from pytest_nixos.nix.refs import FlakeRef, HostRef
+from pytest_nixos.nix.command.refs import FlakeRef, HostRef
 from pytest_nixos.plugin.machines.cluster import ClusterLaunch, boot_together
 
 OWN, OTHER = FlakeRef("/own"), FlakeRef("/other")

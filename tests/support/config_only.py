@@ -9,19 +9,19 @@ from pathlib import Path
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.findings import Outcome
+from pytest_nixos.nix.config.host_facts import HostConfig
 from pytest_nixos.nix.evaluate import Measured
 from pytest_nixos.nix.flake import Flake
-from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.plugin.evaluate import FURTHER_OPTIONS
-from pytest_nixos.standards.applicability import inapplicable
-from pytest_nixos.standards.flake_files import read_flake
-from pytest_nixos.standards.judge import Verdict, judge
+from pytest_nixos.standards.control.model import Control
+from pytest_nixos.standards.judging.applicability import inapplicable
+from pytest_nixos.standards.judging.judge import Verdict, judge
+from pytest_nixos.standards.judging.look import host_observations
+from pytest_nixos.standards.judging.remedy import remedy_text
 from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.load import load_catalogue, option_paths
-from pytest_nixos.standards.look import host_observations
-from pytest_nixos.standards.model import Control
 from pytest_nixos.standards.profile import load_profiles, select_controls
-from pytest_nixos.standards.remedy import remedy_text
+from pytest_nixos.standards.sources.flake_files import read_flake
 
 __all__ = ["Judged", "controls_of", "evaluated", "judged"]
 

@@ -31,8 +31,8 @@ from pytest_nixos.machine.boot.internet_words import (
     targets,
     urls,
 )
-from pytest_nixos.nix.declared import FileSystem, Unit
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.declared import FileSystem, Unit
+from pytest_nixos.nix.config.host_facts import HostConfig
 
 __all__ = [
     "KINDS",

@@ -26,8 +26,8 @@ from pytest_nixos.machine.container.nspawn import OUTSIDE_INTERFACE
 from pytest_nixos.machine.container.started import Launched
 from pytest_nixos.machine.container.strategy import NspawnStrategy
 from pytest_nixos.machine.network.scan import GUEST_INTERFACE, LinkAddresses
-from pytest_nixos.nix.declared_cards import Card
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.cards import Card
+from pytest_nixos.nix.config.host_facts import HostConfig
 
 __all__ = ["ContainerPorts", "container_cards", "join_argv", "port_argv"]
 

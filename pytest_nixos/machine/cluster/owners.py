@@ -15,8 +15,8 @@ from ipaddress import IPv4Address, IPv6Address
 
 from pytest_nixos.errors import MachineError
 from pytest_nixos.machine.cluster.plan import PlannedNetwork
-from pytest_nixos.nix.declared_tunnels import Tunnel, TunnelPeer
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.host_facts import HostConfig
+from pytest_nixos.nix.config.tunnels import Tunnel, TunnelPeer
 
 __all__ = ["End", "Link", "Owners", "Stranger", "find_owners", "member_addresses"]
 

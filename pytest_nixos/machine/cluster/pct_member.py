@@ -12,7 +12,7 @@ from pytest_nixos.machine.base import Machine
 from pytest_nixos.machine.cluster.plan import Place
 from pytest_nixos.machine.network.scan import GUEST_INTERFACE
 from pytest_nixos.machine.pct import Pct
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.host_facts import HostConfig
 
 __all__ = ["check_address", "pct_card"]
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface
 
 from pytest_nixos.errors import MachineError
-from pytest_nixos.nix.declared_cards import Card
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.cards import Card
+from pytest_nixos.nix.config.host_facts import HostConfig
 
 __all__ = ["Place", "PlannedNetwork", "plan_networks"]
 

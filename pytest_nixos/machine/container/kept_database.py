@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from pytest_nixos.local.dirs import cache_directory
-from pytest_nixos.nix.cache import EvaluationCache, evaluation_key
+from pytest_nixos.nix.command.cache import EvaluationCache, evaluation_key
 
 __all__ = ["KeptDatabases"]
 

@@ -49,7 +49,7 @@ from pytest_nixos.machine.network.scan import OWN_PREFIX, LinkAddresses, link_ad
 from pytest_nixos.machine.network.stand_in import StandIn, name_resolver
 from pytest_nixos.machine.pct import UNPRIVILEGED_IDS
 from pytest_nixos.machine.serial_process import SerialProcess
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.host_facts import HostConfig
 
 __all__ = ["ContainerStrategy", "NspawnStrategy", "require_tools"]
 

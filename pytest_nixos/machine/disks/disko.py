@@ -15,8 +15,8 @@ from pytest_nixos.machine.disks.arrays import DeclaredArray
 from pytest_nixos.machine.disks.placing import Place, cannot, is_plain, scsi_names
 from pytest_nixos.machine.disks.plan import DiskPlan
 from pytest_nixos.machine.disks.volumes import MAKEABLE
-from pytest_nixos.nix.declared import LuksDevice
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.declared import LuksDevice
+from pytest_nixos.nix.config.host_facts import HostConfig
 
 __all__ = ["take_disko"]
 

@@ -17,7 +17,7 @@ from pytest_nixos.machine.disks.layout import layout_of
 from pytest_nixos.machine.disks.qemu_img import run_qemu_img
 from pytest_nixos.machine.disks.script import given_files, making_script
 from pytest_nixos.machine.disks.volumes import Disk, Layout
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.host_facts import HostConfig
 
 __all__ = ["OwnDisks"]
 

@@ -14,8 +14,8 @@ from pytest_nixos.machine.disks.disko import take_disko
 from pytest_nixos.machine.disks.placing import cannot
 from pytest_nixos.machine.disks.plan import DiskPlan
 from pytest_nixos.machine.disks.volumes import MAKEABLE, Layout
-from pytest_nixos.nix.declared import FileSystem, LuksDevice
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.declared import FileSystem, LuksDevice
+from pytest_nixos.nix.config.host_facts import HostConfig
 
 __all__ = ["layout_of"]
 

@@ -10,7 +10,7 @@ import msgspec
 
 from pytest_nixos.errors import MachineError
 from pytest_nixos.machine.disks.volumes import Disk, Partition, Volume
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.host_facts import HostConfig
 
 __all__ = ["Place", "cannot", "check_device", "is_plain", "named_volume", "placed"]
 

@@ -24,8 +24,8 @@ from pytest_nixos.machine.disks.placing import (
 )
 from pytest_nixos.machine.disks.tpm import bound_pcrs
 from pytest_nixos.machine.disks.volumes import Array, Disk, Volume
-from pytest_nixos.nix.declared import LuksDevice
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.declared import LuksDevice
+from pytest_nixos.nix.config.host_facts import HostConfig
 
 __all__ = ["DiskPlan"]
 

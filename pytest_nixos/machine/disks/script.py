@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from pytest_nixos.machine.disks.tpm import extending_steps
 from pytest_nixos.machine.disks.volumes import Array, Disk, Layout, Volume, nested
-from pytest_nixos.nix.declared import FileSystem
+from pytest_nixos.nix.config.declared import FileSystem
 
 __all__ = ["TEST_KEY", "given_files", "making_script"]
 

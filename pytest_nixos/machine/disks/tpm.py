@@ -13,7 +13,7 @@ import struct
 from collections.abc import Sequence
 
 from pytest_nixos.machine.disks.placing import cannot
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.host_facts import HostConfig
 
 __all__ = ["DEFAULT_PCR", "MOST_PCR", "bound_pcrs", "extending_steps", "order_command"]
 

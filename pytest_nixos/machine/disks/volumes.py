@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from pytest_nixos.nix.declared import FileSystem
+from pytest_nixos.nix.config.declared import FileSystem
 
 __all__ = ["MAKEABLE", "Array", "Disk", "Layout", "Partition", "Volume", "nested"]
 

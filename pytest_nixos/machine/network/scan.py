@@ -17,7 +17,7 @@ from typing import Self
 from pytest_nixos.errors import TransportError
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.capabilities import PortState
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.host_facts import HostConfig
 
 __all__ = [
     "GUEST_INTERFACE",

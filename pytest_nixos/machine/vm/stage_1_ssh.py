@@ -23,8 +23,8 @@ from pytest_nixos.machine.boot.news import BootNews
 from pytest_nixos.machine.disks.script import TEST_KEY
 from pytest_nixos.machine.network.prober import FrameProber
 from pytest_nixos.machine.qemu.qmp import QmpMonitor, alone_with_guest
-from pytest_nixos.nix.declared import InitrdSsh
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.declared import InitrdSsh
+from pytest_nixos.nix.config.host_facts import HostConfig
 
 if TYPE_CHECKING:
     import asyncssh

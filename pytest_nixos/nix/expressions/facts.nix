@@ -1,6 +1,6 @@
 # The facts of one evaluated NixOS config, each as { readable; value; } so that one that throws hides no other.
 #
-# paths: name of the fact to its option path, as nix/host_facts.py declares them. A fact that is plain JSON needs no reader here.
+# paths: name of the fact to its option path, as nix/config/host_facts.py declares them. A fact that is plain JSON needs no reader here.
 #
 # Attributes of a value are named as the options are, so that a difference can be told by its option path. Written with builtins alone,
 # against options of nixpkgs 22.05 to 26.05; an option that a release lacks is null.

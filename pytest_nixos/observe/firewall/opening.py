@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from pytest_nixos.nix.declared import PortRange
+from pytest_nixos.nix.config.declared import PortRange
 from pytest_nixos.observe.firewall.boxes import count
 from pytest_nixos.observe.firewall.model import Rule
 from pytest_nixos.observe.firewall.names import protocol_name

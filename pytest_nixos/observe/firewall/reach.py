@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from pytest_nixos.nix.declared import PortRange
+from pytest_nixos.nix.config.declared import PortRange
 from pytest_nixos.observe.firewall.boxes import (
     Box,
     by_sources,

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
-from pytest_nixos.nix.declared import PortRange
+from pytest_nixos.nix.config.declared import PortRange
 from pytest_nixos.observe.firewall.cast import Cast
 from pytest_nixos.observe.firewall.classes import Outcome, Start
 from pytest_nixos.observe.firewall.evaluate import ANY_PORT, walk

@@ -34,9 +34,9 @@ from pytest_nixos.machine.container.backend import ContainerBackend
 from pytest_nixos.machine.memory_needs import plan_memory
 from pytest_nixos.machine.pct import Pct
 from pytest_nixos.machine.vm.argv import card_socket
+from pytest_nixos.nix.command.refs import FlakeRef, HostRef, HostSelection
+from pytest_nixos.nix.config.host_facts import HostConfig
 from pytest_nixos.nix.flakes import Flakes
-from pytest_nixos.nix.host_facts import HostConfig
-from pytest_nixos.nix.refs import FlakeRef, HostRef, HostSelection
 from pytest_nixos.plugin.declared_options import NetworkUse, SnapshotUse
 from pytest_nixos.plugin.machines.launch import bundled_backend, door_of
 from pytest_nixos.plugin.machines.members import Members, no_wireguard

@@ -16,7 +16,7 @@ import pytest
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import NixosError
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.host_facts import HostConfig
 from pytest_nixos.nix.memory import EvaluationMemory
 from pytest_nixos.nix.schedule import Room
 from pytest_nixos.plugin.collect import host_key_of

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.local.pace import Pace
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.host_facts import HostConfig
 from pytest_nixos.plugin.declared_options import SnapshotUse
 from pytest_nixos.plugin.machines.launch import Launch
 from pytest_nixos.plugin.machines.machine_ahead import MachineAhead

@@ -22,7 +22,7 @@ from pytest_nixos.machine.capabilities import Preflight
 from pytest_nixos.machine.door.door import Door
 from pytest_nixos.machine.memory_needs import MemoryPlan, machines_at_once, plan_memory
 from pytest_nixos.machine.missing import missing_in_machine
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.host_facts import HostConfig
 from pytest_nixos.plugin.declared_options import HOST_IN_ADDRESS, Keep, NetworkUse, SnapshotUse
 from pytest_nixos.plugin.machines.kept import KEPT, KeptMachines, refusal
 from pytest_nixos.plugin.machines.spares import SPARES, Spares

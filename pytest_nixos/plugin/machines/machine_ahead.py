@@ -18,7 +18,7 @@ from pytest_nixos.local.pace import Pace
 from pytest_nixos.local.timing import Deadline, Recall, Recalled
 from pytest_nixos.machine.base import Machine
 from pytest_nixos.machine.capabilities import Resting
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.host_facts import HostConfig
 from pytest_nixos.plugin.machines.launch import Launch
 from pytest_nixos.plugin.progress import HeldProgress, Progress
 from pytest_nixos.plugin.session import NixosSession

@@ -15,10 +15,10 @@ from pytest_nixos.machine.cluster.pct_member import pct_card
 from pytest_nixos.machine.cluster.plan import PlannedNetwork, plan_networks
 from pytest_nixos.machine.container.kernel import has_wireguard
 from pytest_nixos.machine.pct import Pct
-from pytest_nixos.nix.declared_tunnels import Address
+from pytest_nixos.nix.command.refs import HostRef
+from pytest_nixos.nix.config.host_facts import HostConfig
+from pytest_nixos.nix.config.tunnels import Address
 from pytest_nixos.nix.flakes import Flakes
-from pytest_nixos.nix.host_facts import HostConfig
-from pytest_nixos.nix.refs import HostRef
 from pytest_nixos.nix.schedule import Evaluated, Question, evaluate_hosts
 from pytest_nixos.nix.tunnel_flakes import TunnelFlakes
 from pytest_nixos.plugin.evaluate import FURTHER_OPTIONS

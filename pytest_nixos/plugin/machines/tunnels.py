@@ -14,8 +14,8 @@ from typing import Any
 
 from pytest_nixos.machine.cluster.owners import End, Link, Owners
 from pytest_nixos.machine.cluster.plan import PlannedNetwork, addresses_by_host
-from pytest_nixos.nix.declared_tunnels import Address, TunnelPeer, public_key_of
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.host_facts import HostConfig
+from pytest_nixos.nix.config.tunnels import Address, TunnelPeer, public_key_of
 from pytest_nixos.test_secrets.archive import TestSecrets
 from pytest_nixos.test_secrets.given import GivenSecret
 from pytest_nixos.test_secrets.kind import Kind

@@ -34,7 +34,7 @@ from pytest_nixos.generations.upgrade_stage import Stage
 from pytest_nixos.local.run_directory import run_directory
 from pytest_nixos.machine.base import Machine
 from pytest_nixos.machine.capabilities import BootsFrom
-from pytest_nixos.nix.refs import HostRef
+from pytest_nixos.nix.command.refs import HostRef
 from pytest_nixos.observe.store import Observations
 from pytest_nixos.plugin.machines.launch import Launch
 from pytest_nixos.plugin.session import NixosSession

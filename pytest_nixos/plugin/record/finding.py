@@ -13,9 +13,9 @@ from pytest_nixos.errors import NixosError
 from pytest_nixos.findings import Evidence, Finding, JudgedOn, Outcome
 from pytest_nixos.local.pace import PressureMark
 from pytest_nixos.local.text import printable
-from pytest_nixos.nix.host_facts import HostConfig
-from pytest_nixos.nix.metadata import subfolder
-from pytest_nixos.nix.places import Places
+from pytest_nixos.nix.command.metadata import subfolder
+from pytest_nixos.nix.config.host_facts import HostConfig
+from pytest_nixos.nix.config.places import Places
 from pytest_nixos.nix.where import Whereabouts
 from pytest_nixos.place import Place
 from pytest_nixos.plugin.not_applicable import NOT_APPLICABLE
@@ -23,13 +23,13 @@ from pytest_nixos.plugin.record.journal import journal_of_span
 from pytest_nixos.plugin.replay import recorded_places
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.plugin.stash import EVIDENCE
-from pytest_nixos.standards.by_hand import by_hand
-from pytest_nixos.standards.decides import places_of
-from pytest_nixos.standards.model import Control
-from pytest_nixos.standards.remedy import remedy_text
-from pytest_nixos.standards.rests_on import rests_on_units
+from pytest_nixos.standards.control.model import Control
+from pytest_nixos.standards.judging.by_hand import by_hand
+from pytest_nixos.standards.judging.decides import places_of
+from pytest_nixos.standards.judging.remedy import remedy_text
+from pytest_nixos.standards.judging.rests_on import rests_on_units
+from pytest_nixos.standards.judging.why import page_of, why
 from pytest_nixos.standards.waivers import apply_waiver, find_waiver
-from pytest_nixos.standards.why import page_of, why
 from pytest_nixos.subject import MACHINE, Subject, SubjectKind
 
 __all__ = ["BEFORE_WAIVER", "ERROR_MARK", "NOT_JUDGED_MARK", "make_finding", "properties", "show"]

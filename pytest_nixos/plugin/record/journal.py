@@ -11,8 +11,8 @@ import pytest
 from pytest_nixos.errors import TransportError
 from pytest_nixos.machine.base import Machine, State
 from pytest_nixos.observe.base import observe
-from pytest_nixos.observe.journal import JournalEntry, recent_journal
-from pytest_nixos.standards.model import Control
+from pytest_nixos.observe.systemd.journal import JournalEntry, recent_journal
+from pytest_nixos.standards.control.model import Control
 
 __all__ = ["journal_of_span", "machine_of", "span_begins"]
 

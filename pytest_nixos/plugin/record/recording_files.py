@@ -12,7 +12,7 @@ from pytest_nixos import __version__
 from pytest_nixos.errors import NixosError
 from pytest_nixos.findings import Finding
 from pytest_nixos.local.text import printable
-from pytest_nixos.nix.refs import HomesRef
+from pytest_nixos.nix.command.refs import HomesRef
 from pytest_nixos.plugin.record.run_record import folder_of_flake
 from pytest_nixos.plugin.record.signature import Signer
 from pytest_nixos.plugin.session import HostEntry, NixosSession

@@ -15,9 +15,9 @@ from typing import Any
 from pytest_nixos import __version__
 from pytest_nixos.errors import NixosError
 from pytest_nixos.findings import Finding, JudgedOn, Ledger, Outcome
-from pytest_nixos.nix.changes import changes, leaves
-from pytest_nixos.nix.host_facts import HostConfig
-from pytest_nixos.nix.metadata import subfolder
+from pytest_nixos.nix.command.metadata import subfolder
+from pytest_nixos.nix.config.changes import changes, leaves
+from pytest_nixos.nix.config.host_facts import HostConfig
 from pytest_nixos.plugin.host_failure import why_not_judged
 from pytest_nixos.plugin.session import HostEntry, NixosSession
 from pytest_nixos.plugin.workers import Planned

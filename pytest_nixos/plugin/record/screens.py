@@ -10,7 +10,7 @@ import pytest
 from pytest_nixos.errors import NixosError
 from pytest_nixos.machine.base import Machine
 from pytest_nixos.machine.capabilities import Displayed
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.host_facts import HostConfig
 from pytest_nixos.plugin import collect
 from pytest_nixos.plugin.record.journal import machine_of
 from pytest_nixos.plugin.session import HostEntry

@@ -9,7 +9,7 @@ import pytest
 
 from pytest_nixos.errors import NixosError
 from pytest_nixos.findings import Finding, Outcome
-from pytest_nixos.observe.internet import NeedsOfMachine
+from pytest_nixos.observe.network.internet import NeedsOfMachine
 from pytest_nixos.observe.store import Observations
 from pytest_nixos.plugin import collect
 from pytest_nixos.plugin.record.journal import machine_of

@@ -20,12 +20,12 @@ from pytest_nixos.errors import NixosError, SettingsError
 from pytest_nixos.local.run_signals import RunSignals
 from pytest_nixos.local.text import printable, printable_lines
 from pytest_nixos.machine.spare.claim import end_spares
-from pytest_nixos.nix.refs import FileRef
+from pytest_nixos.nix.command.refs import FileRef
 from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.watch.notes import VARIABLE, WatchNotes
 from pytest_nixos.plugin.watch.places import Places, local_inputs
 from pytest_nixos.plugin.watch.ready import ReadyRun
-from pytest_nixos.standards.flake_files import flake_directory
+from pytest_nixos.standards.sources.flake_files import flake_directory
 
 __all__ = ["in_watched_session", "watch"]
 

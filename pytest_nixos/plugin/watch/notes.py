@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.host_facts import HostConfig
 
 __all__ = ["VARIABLE", "Before", "HostPrint", "WatchNotes"]
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from pytest_nixos.errors import NixosError
 from pytest_nixos.local.process import SubprocessRunner
 from pytest_nixos.local.timing import Deadline
-from pytest_nixos.standards.flake_files import flake_directory
+from pytest_nixos.standards.sources.flake_files import flake_directory
 
 __all__ = ["Places", "Seen", "changes", "local_inputs"]
 

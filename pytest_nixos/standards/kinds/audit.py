@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.host_facts import HostConfig
 from pytest_nixos.observe.audit import AUDIT_FACTS, missing_rules
 from pytest_nixos.observe.base import Probe
 from pytest_nixos.observe.fact import fact_probe
+from pytest_nixos.standards.control.seen import Seen, Sight, Unseen
 from pytest_nixos.standards.kinds.facts import chosen_fact
 from pytest_nixos.standards.kinds.kind import TEXT, TEXTS, Kind, Parameter, Parameters
-from pytest_nixos.standards.seen import Seen, Sight, Unseen
 
 __all__ = ["KINDS"]
 

@@ -1,16 +1,16 @@
 """Facts that follow from the evaluated config alone; they stand in
-:mod:`pytest_nixos.standards.config_facts`.
+:mod:`pytest_nixos.standards.control.config_facts`.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 
-from pytest_nixos.nix.host_facts import HostConfig
-from pytest_nixos.standards.config_facts import CONFIG_FACTS
+from pytest_nixos.nix.config.host_facts import HostConfig
+from pytest_nixos.standards.control.config_facts import CONFIG_FACTS
+from pytest_nixos.standards.control.seen import Sight
 from pytest_nixos.standards.kinds.kind import Kind, Parameter, Parameters
-from pytest_nixos.standards.seen import Sight
-from pytest_nixos.standards.told_secrets import secrets_of
+from pytest_nixos.standards.sources.told_secrets import secrets_of
 
 __all__ = ["KINDS"]
 

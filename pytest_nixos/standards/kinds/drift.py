@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from pytest_nixos.nix.host_facts import HostConfig
-from pytest_nixos.observe.drift import Drift, drift
+from pytest_nixos.nix.config.host_facts import HostConfig
+from pytest_nixos.observe.filesystems.drift import Drift, drift
 from pytest_nixos.observe.oci_container import OciContainer, OciContainers, oci_containers
+from pytest_nixos.standards.control.seen import Seen, Sight, Unseen
 from pytest_nixos.standards.kinds.kind import Kind, Parameter, Parameters
-from pytest_nixos.standards.seen import Seen, Sight, Unseen
 
 __all__ = ["KINDS"]
 

@@ -7,21 +7,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pytest_nixos.nix.host_facts import HostConfig
-from pytest_nixos.observe.account import ACCOUNT_FACTS
+from pytest_nixos.nix.config.host_facts import HostConfig
+from pytest_nixos.observe.accounts.account import ACCOUNT_FACTS
 from pytest_nixos.observe.base import Probe
 from pytest_nixos.observe.clock import CLOCK_FACTS
 from pytest_nixos.observe.fact import Fact, Lacking, fact_probe
+from pytest_nixos.observe.filesystems.scan import SCAN_FACTS
+from pytest_nixos.observe.filesystems.storage import STORAGE_FACTS
 from pytest_nixos.observe.generation import GENERATION_FACTS
-from pytest_nixos.observe.journal import JOURNAL_FACTS
 from pytest_nixos.observe.kernel import PROCESSOR_FACTS
 from pytest_nixos.observe.nix import NIX_FACTS
 from pytest_nixos.observe.podman import PODMAN_FACTS
-from pytest_nixos.observe.scan import SCAN_FACTS
-from pytest_nixos.observe.storage import STORAGE_FACTS
-from pytest_nixos.standards.declared_value import select
+from pytest_nixos.observe.systemd.journal import JOURNAL_FACTS
+from pytest_nixos.standards.control.declared_value import select
+from pytest_nixos.standards.control.seen import Seen, Sight, Unseen
 from pytest_nixos.standards.kinds.kind import TEXTS, Kind, Parameter, Parameters
-from pytest_nixos.standards.seen import Seen, Sight, Unseen
 
 __all__ = ["KINDS", "chosen_fact", "fact_kind"]
 

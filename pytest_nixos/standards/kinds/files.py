@@ -9,9 +9,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.host_facts import HostConfig
 from pytest_nixos.observe.base import Probe
-from pytest_nixos.observe.file import FileState, files, programs
+from pytest_nixos.observe.filesystems.file import FileState, files, programs
+from pytest_nixos.standards.control.seen import Seen, Sight, Unseen
 from pytest_nixos.standards.kinds.kind import (
     NEEDED_TEXTS,
     TEXT,
@@ -20,7 +21,6 @@ from pytest_nixos.standards.kinds.kind import (
     Parameter,
     Parameters,
 )
-from pytest_nixos.standards.seen import Seen, Sight, Unseen
 
 __all__ = ["KINDS", "certificate_end", "file_settings"]
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.host_facts import HostConfig
 from pytest_nixos.observe.firewall.probe import FirewallState, firewall
-from pytest_nixos.standards.declared_facts import forwards
+from pytest_nixos.standards.control.declared_facts import forwards
+from pytest_nixos.standards.control.seen import Seen, Sight, Unseen
 from pytest_nixos.standards.kinds.kind import Kind, Parameter, Parameters
-from pytest_nixos.standards.seen import Seen, Sight, Unseen
 
 __all__ = ["KINDS"]
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import msgspec
 
-from pytest_nixos.nix.host_facts import HostConfig
-from pytest_nixos.standards.flake_files import FlakeFiles, SourceHits, StoreScan
+from pytest_nixos.nix.config.host_facts import HostConfig
+from pytest_nixos.standards.control.nixos_releases import load_releases
+from pytest_nixos.standards.control.seen import Seen, Sight, Unseen
 from pytest_nixos.standards.kinds.kind import Kind, Parameter, Parameters
-from pytest_nixos.standards.nix_source import Place, impure_references, unhashed_fetches
-from pytest_nixos.standards.nixos_releases import load_releases
-from pytest_nixos.standards.seen import Seen, Sight, Unseen
-from pytest_nixos.standards.told_secrets import secrets_of
+from pytest_nixos.standards.sources.flake_files import FlakeFiles, SourceHits, StoreScan
+from pytest_nixos.standards.sources.nix_source import Place, impure_references, unhashed_fetches
+from pytest_nixos.standards.sources.told_secrets import secrets_of
 
 __all__ = ["KINDS"]
 

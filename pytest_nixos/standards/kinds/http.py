@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.host_facts import HostConfig
 from pytest_nixos.observe.base import Probe, ProbeOutput
-from pytest_nixos.observe.http import HttpAnswer, HttpRequest, http
+from pytest_nixos.observe.network.http import HttpAnswer, HttpRequest, http
 from pytest_nixos.observe.text import read_json
-from pytest_nixos.standards.declared_value import select
+from pytest_nixos.standards.control.declared_value import select
+from pytest_nixos.standards.control.placeholders import filled, opened, placeholder_options
+from pytest_nixos.standards.control.seen import Seen, Sight, Unseen
 from pytest_nixos.standards.kinds.kind import NEEDED, TEXTS, Kind, Parameter, Parameters
-from pytest_nixos.standards.placeholders import filled, opened, placeholder_options
-from pytest_nixos.standards.seen import Seen, Sight, Unseen
 
 __all__ = ["KINDS"]
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.host_facts import HostConfig
 from pytest_nixos.observe.base import Probe
-from pytest_nixos.observe.interface_sysctl import InterfaceParameter
 from pytest_nixos.observe.kernel import kernel_parameters, modules, normalise_sysctl, sysctls
+from pytest_nixos.observe.network.interface_sysctl import InterfaceParameter
+from pytest_nixos.standards.control.seen import Seen, Sight, Unseen
 from pytest_nixos.standards.kinds.kind import (
     NEEDED,
     NEEDED_TEXTS,
@@ -17,7 +18,6 @@ from pytest_nixos.standards.kinds.kind import (
     Kind,
     Parameters,
 )
-from pytest_nixos.standards.seen import Seen, Sight, Unseen
 
 __all__ = ["KINDS"]
 

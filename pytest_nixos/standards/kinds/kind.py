@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.host_facts import HostConfig
 from pytest_nixos.observe.base import Probe
-from pytest_nixos.standards.seen import Sight
+from pytest_nixos.standards.control.seen import Sight
 from pytest_nixos.subject import Subject
 
 __all__ = ["NEEDED", "NEEDED_TEXTS", "TEXT", "TEXTS", "Kind", "Parameter", "Parameters"]

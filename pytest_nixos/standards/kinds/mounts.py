@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pytest_nixos.nix.host_facts import HostConfig
-from pytest_nixos.observe.mount import Mount, MountTable, mounts
+from pytest_nixos.nix.config.host_facts import HostConfig
+from pytest_nixos.observe.filesystems.mount import Mount, MountTable, mounts
+from pytest_nixos.standards.control.seen import Seen, Sight, Unseen
 from pytest_nixos.standards.kinds.kind import NEEDED, Kind, Parameter, Parameters
-from pytest_nixos.standards.seen import Seen, Sight, Unseen
 
 __all__ = ["KINDS"]
 

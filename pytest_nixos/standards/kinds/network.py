@@ -7,11 +7,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pytest_nixos.nix.host_facts import HostConfig
-from pytest_nixos.observe.network import Protocol, Sockets, addresses, sockets
+from pytest_nixos.nix.config.host_facts import HostConfig
+from pytest_nixos.observe.network.socket import Protocol, Sockets, addresses, sockets
+from pytest_nixos.standards.control.placeholders import filled, opened, placeholder_options
+from pytest_nixos.standards.control.seen import Seen, Sight, Unseen
 from pytest_nixos.standards.kinds.kind import NEEDED, TEXTS, Kind, Parameters
-from pytest_nixos.standards.placeholders import filled, opened, placeholder_options
-from pytest_nixos.standards.seen import Seen, Sight, Unseen
 
 __all__ = ["KINDS"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pytest_nixos.nix.host_facts import HostConfig
-from pytest_nixos.observe.pam import PamService, pam
+from pytest_nixos.nix.config.host_facts import HostConfig
+from pytest_nixos.observe.accounts.pam import PamService, pam
+from pytest_nixos.standards.control.seen import Seen, Sight, Unseen
 from pytest_nixos.standards.kinds.kind import TEXTS, Kind, Parameter, Parameters
-from pytest_nixos.standards.seen import Seen, Sight, Unseen
 
 __all__ = ["KINDS"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from pytest_nixos.nix.host_facts import HostConfig
-from pytest_nixos.observe.polkit import Answers, polkit_answers
+from pytest_nixos.nix.config.host_facts import HostConfig
+from pytest_nixos.observe.accounts.polkit import Answers, polkit_answers
+from pytest_nixos.standards.control.seen import Seen, Sight, Unseen
 from pytest_nixos.standards.kinds.kind import Kind, Parameter, Parameters
-from pytest_nixos.standards.seen import Seen, Sight, Unseen
 
 __all__ = ["KINDS"]
 

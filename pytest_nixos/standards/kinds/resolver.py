@@ -7,10 +7,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pytest_nixos.nix.host_facts import HostConfig
-from pytest_nixos.observe.resolver import LinkResolver, Resolver, resolver
+from pytest_nixos.nix.config.host_facts import HostConfig
+from pytest_nixos.observe.network.resolver import LinkResolver, Resolver, resolver
+from pytest_nixos.standards.control.seen import Seen, Sight, Unseen
 from pytest_nixos.standards.kinds.kind import Kind, Parameter, Parameters
-from pytest_nixos.standards.seen import Seen, Sight, Unseen
 
 __all__ = ["KINDS"]
 

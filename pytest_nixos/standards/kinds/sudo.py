@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pytest_nixos.nix.host_facts import HostConfig
-from pytest_nixos.observe.permission import root_outside_wheel, without_password
-from pytest_nixos.observe.sudo import SudoRights, sudo_rights
+from pytest_nixos.nix.config.host_facts import HostConfig
+from pytest_nixos.observe.accounts.permission import root_outside_wheel, without_password
+from pytest_nixos.observe.accounts.sudo import SudoRights, sudo_rights
+from pytest_nixos.standards.control.seen import Seen, Sight, Unseen
 from pytest_nixos.standards.kinds.kind import Kind, Parameter, Parameters
-from pytest_nixos.standards.seen import Seen, Sight, Unseen
 
 __all__ = ["KINDS"]
 

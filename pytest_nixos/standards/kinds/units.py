@@ -6,10 +6,12 @@ import fnmatch
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.host_facts import HostConfig
 from pytest_nixos.observe.base import Probe
-from pytest_nixos.observe.process import ProcessFacts, process_facts
-from pytest_nixos.observe.unit import Exposure, UnitState, exposure, shared_units, unit_name
+from pytest_nixos.observe.systemd.process import ProcessFacts, process_facts
+from pytest_nixos.observe.systemd.unit import Exposure, UnitState, exposure, shared_units, unit_name
+from pytest_nixos.standards.control.seen import Seen, Sight, Unseen
+from pytest_nixos.standards.control.services import application_services
 from pytest_nixos.standards.kinds.kind import (
     NEEDED_TEXTS,
     TEXT,
@@ -18,8 +20,6 @@ from pytest_nixos.standards.kinds.kind import (
     Parameter,
     Parameters,
 )
-from pytest_nixos.standards.seen import Seen, Sight, Unseen
-from pytest_nixos.standards.services import application_services
 
 __all__ = ["KINDS"]
 

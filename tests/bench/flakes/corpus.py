@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_nixos.nix.metadata import source_path
+from pytest_nixos.nix.command.metadata import source_path
 
 __all__ = [
     "CORPUS",

@@ -12,13 +12,13 @@ from typing import Any
 from pytest_nixos.errors import NixosError
 from pytest_nixos.local.process import SubprocessRunner
 from pytest_nixos.machine.channel.protocol import guest_script
-from pytest_nixos.nix.argv import NixSettings, eval_argv
-from pytest_nixos.nix.changes import changes
+from pytest_nixos.nix.building.store import Nix
+from pytest_nixos.nix.command.argv import NixSettings, eval_argv
+from pytest_nixos.nix.command.log import NixLog
+from pytest_nixos.nix.command.refs import FlakeRef, nix_quote
+from pytest_nixos.nix.config.changes import changes
 from pytest_nixos.nix.expression import Instrumentation
 from pytest_nixos.nix.flake import Flake
-from pytest_nixos.nix.log import NixLog
-from pytest_nixos.nix.refs import FlakeRef, nix_quote
-from pytest_nixos.nix.store import Nix
 from tests.bench.flakes.corpus import (
     NotFetched,
     Repository,

@@ -17,7 +17,7 @@ import testinfra
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.plugin.stash import SESSION
-from pytest_nixos.standards.look import probes
+from pytest_nixos.standards.judging.look import probes
 from tests.bench.driver_shell import GUEST_END, DriverShell
 
 QUICK = bool(os.environ.get("PYTEST_NIXOS_BENCH_QUICK"))

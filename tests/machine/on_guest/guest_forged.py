@@ -7,8 +7,8 @@ import pytest
 from pytest_nixos import HostConfig, Machine, observe
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.findings import Outcome
-from pytest_nixos.observe.scan import SCAN_FACTS
-from pytest_nixos.standards.judge import judge
+from pytest_nixos.observe.filesystems.scan import SCAN_FACTS
+from pytest_nixos.standards.judging.judge import judge
 from pytest_nixos.standards.load import load_catalogue
 
 CATALOGUE = load_catalogue()

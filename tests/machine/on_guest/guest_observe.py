@@ -12,9 +12,9 @@ from collections.abc import Callable
 import pytest
 
 from pytest_nixos import HostConfig, Machine, observe
+from pytest_nixos.observe.filesystems.mount import mounts
 from pytest_nixos.observe.kernel import normalise_sysctl, sysctl_tree
-from pytest_nixos.observe.mount import mounts
-from pytest_nixos.observe.unit import unit_files
+from pytest_nixos.observe.systemd.unit import unit_files
 from pytest_nixos.testinfra import NixosHost
 
 DIRECTIVES: list[tuple[str, str, Callable[[observe.ProcessFacts], bool]]] = [

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_nixos.standards.control.model import Control, Remedy
 from pytest_nixos.standards.load import load_catalogue
-from pytest_nixos.standards.model import Control, Remedy
 
 __all__ = ["FILLED", "Text", "as_module", "filled", "texts"]
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pytest_nixos.standards.applicability import outside_releases
+from pytest_nixos.standards.judging.applicability import outside_releases
 from tests.machine.remedies.samples import Text, as_module, texts
 
 __all__ = ["TABLE", "Option", "is_of_type", "read_table"]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pytest_nixos.standards.applicability import outside_releases
+from pytest_nixos.standards.judging.applicability import outside_releases
 from tests.machine.remedies.samples import Text, as_module, texts
 from tests.machine.remedies.table import Option, is_of_type, read_table
 

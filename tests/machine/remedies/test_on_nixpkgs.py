@@ -22,16 +22,16 @@ import pytest
 
 from pytest_nixos.backend_name import EVERYWHERE, BackendName
 from pytest_nixos.findings import Outcome
+from pytest_nixos.nix.config.host_facts import HostConfig
 from pytest_nixos.nix.expression import option_names
-from pytest_nixos.nix.host_facts import HostConfig
 from pytest_nixos.observe.base import ProbeOutput
 from pytest_nixos.observe.core_dump import core_dumps
-from pytest_nixos.observe.file import FileState
-from pytest_nixos.standards.applicability import outside_releases, unmet_requirement
-from pytest_nixos.standards.judge import Verdict, judge
+from pytest_nixos.observe.filesystems.file import FileState
+from pytest_nixos.standards.control.model import Control, Operator, Quantifier
+from pytest_nixos.standards.judging.applicability import outside_releases, unmet_requirement
+from pytest_nixos.standards.judging.judge import Verdict, judge
+from pytest_nixos.standards.judging.statements import Statement, statements
 from pytest_nixos.standards.load import option_paths
-from pytest_nixos.standards.model import Control, Operator, Quantifier
-from pytest_nixos.standards.statements import Statement, statements
 from tests.machine.remedies.samples import Text, as_module, texts
 from tests.unit.standards.samples import host_config, observation, parse_pam
 from tests.unit.standards.values import violating

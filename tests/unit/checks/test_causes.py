@@ -13,13 +13,13 @@ from checks.boot import test_boot as boot
 from checks.units import test_mounts as mounts
 from pytest_nixos.findings import Evidence, Finding, Outcome, Severity
 from pytest_nixos.machine.base import Machine
-from pytest_nixos.nix.declared import Unit
-from pytest_nixos.observe.activation import ActivationFailure, BootActivation
-from pytest_nixos.observe.file import FileState
-from pytest_nixos.observe.internet import NeedsOfMachine
-from pytest_nixos.observe.mount import Mount, MountTable, parse_fstab
+from pytest_nixos.nix.config.declared import Unit
+from pytest_nixos.observe.filesystems.file import FileState
+from pytest_nixos.observe.filesystems.mount import Mount, MountTable, parse_fstab
+from pytest_nixos.observe.network.internet import NeedsOfMachine
 from pytest_nixos.observe.store import Observations
-from pytest_nixos.observe.unit import UnitState
+from pytest_nixos.observe.systemd.activation import ActivationFailure, BootActivation
+from pytest_nixos.observe.systemd.unit import UnitState
 from pytest_nixos.report.causes import explained
 from pytest_nixos.subject import Subject
 from tests.unit.standards.samples import host_config

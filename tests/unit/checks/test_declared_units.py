@@ -17,8 +17,8 @@ from checks.units.declared import (
 from checks.units.remedies import instead_of
 from pytest_nixos import Unit
 from pytest_nixos.observe import IgnoredDirective, declared_templates, declared_units
-from pytest_nixos.observe.unit import UnitState
-from pytest_nixos.observe.unit_file import parse_verify
+from pytest_nixos.observe.systemd.unit import UnitState
+from pytest_nixos.observe.systemd.unit_file import parse_verify
 from tests.unit.standards.samples import host_config, sample_unit
 
 

@@ -22,7 +22,7 @@ from checks.firewall.opened import (
 from checks.firewall.outside import disagreements, reached
 from checks.firewall.test_firewall import _judge_undeclared
 from pytest_nixos import Control, Evidence, HostConfig, Machine, PortState, Survey, View, observe
-from pytest_nixos.nix.declared import Declared, Firewall, InterfacePorts, PortRange
+from pytest_nixos.nix.config.declared import Declared, Firewall, InterfacePorts, PortRange
 from pytest_nixos.observe.base import ProbeOutput
 
 RECORDED = Path(__file__).parents[1] / "recorded"

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from checks.units.idle import Misspelt, misspelt_wanting, start_them, why_idle
 from pytest_nixos import Unit
-from pytest_nixos.observe.unit import UnitState
+from pytest_nixos.observe.systemd.unit import UnitState
 from tests.unit.standards.samples import sample_unit
 
 NOT_FOUND = UnitState(name="", properties={"LoadState": "not-found"})

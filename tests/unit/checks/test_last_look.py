@@ -13,7 +13,7 @@ from checks.units import test_last_look
 from pytest_nixos import Evidence
 from pytest_nixos.machine.command import CommandResult
 from tests.unit.observe.here import here
-from tests.unit.observe.test_unit_event import FAILED, entry
+from tests.unit.observe.systemd.test_unit_event import FAILED, entry
 from tests.unit.standards.samples import host_config
 
 DIED = entry(FAILED, "late.service", 27_000_000)

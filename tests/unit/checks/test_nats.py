@@ -99,14 +99,18 @@ def starting(monkeypatch: pytest.MonkeyPatch) -> Starting:
 def test_a_member_that_does_not_listen_yet_is_waited_for(
     starting: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pytest_nixos.observe.waiting.is_hopeless", lambda _run, _unit: False)
+    monkeypatch.setattr(
+        "pytest_nixos.observe.systemd.waiting.is_hopeless", lambda _run, _unit: False
+    )
     assert check._Bus(starting, 4222, {}).message("nats-1", "nats-3") == "from nats-1 to nats-3"
 
 
 def test_a_member_whose_unit_has_failed_is_not(
     starting: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pytest_nixos.observe.waiting.is_hopeless", lambda _run, _unit: True)
+    monkeypatch.setattr(
+        "pytest_nixos.observe.systemd.waiting.is_hopeless", lambda _run, _unit: True
+    )
     starting.asked = -10
     with pytest.raises(NatsError, match="nats-3: no connection to TCP port 4222"):
         check._Bus(starting, 4222, {}).message("nats-1", "nats-3")

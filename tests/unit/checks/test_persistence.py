@@ -10,7 +10,7 @@ from checks.filesystem import test_persistence as check
 from checks.filesystem.persistence import Places, places_of
 from pytest_nixos.findings import Evidence
 from pytest_nixos.machine.command import CommandResult
-from pytest_nixos.nix.declared import FileSystem
+from pytest_nixos.nix.config.declared import FileSystem
 from tests.unit.standards.samples import host_config
 
 

@@ -10,7 +10,7 @@ import pytest
 from checks.secrets.leaks import searched
 from checks.secrets.missing import lacking_of
 from checks.secrets.on_disk import SecretFile, differences, generation_of
-from pytest_nixos.nix.declared_secrets import Secret, SecretModule, Secrets, SecretUse
+from pytest_nixos.nix.config.secrets import Secret, SecretModule, Secrets, SecretUse
 from pytest_nixos.test_secrets.archive import make_secrets
 from tests.unit.standards.samples import host_config, sample_unit
 

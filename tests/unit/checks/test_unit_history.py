@@ -6,7 +6,7 @@ import pytest
 
 from checks.units.history import last_event_s, recovered, troubles
 from pytest_nixos.observe import UnitEvent, UnitEventKind, UnitHistory
-from pytest_nixos.observe.unit import UnitState
+from pytest_nixos.observe.systemd.unit import UnitState
 
 FAILED, RESTARTED = UnitEventKind.FAILED, UnitEventKind.RESTARTED
 

@@ -10,7 +10,7 @@ import pytest
 from checks.sandboxing import directives
 from checks.units import declared, idle, test_units
 from pytest_nixos.observe import SANDBOXING
-from pytest_nixos.observe.declared_unit import declared_states
+from pytest_nixos.observe.systemd.declared_unit import declared_states
 from pytest_nixos.observe.unit_table import UnitQuery
 from tests.unit.standards.samples import host_config, sample_unit
 

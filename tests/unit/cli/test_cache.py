@@ -17,7 +17,7 @@ from pytest_nixos.machine.snapshot.record import (
 )
 from pytest_nixos.machine.snapshot.sealed_file import SealedFile
 from pytest_nixos.machine.snapshot.store import SnapshotStore
-from pytest_nixos.standards.scan_cache import PathScan, ScanCache, ScanFile
+from pytest_nixos.standards.sources.scan_cache import PathScan, ScanCache, ScanFile
 
 
 @pytest.fixture

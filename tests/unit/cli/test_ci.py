@@ -14,7 +14,7 @@ import yaml
 
 from pytest_nixos.cli import ci
 from pytest_nixos.cli.main import main
-from pytest_nixos.nix.refs import HostSelection
+from pytest_nixos.nix.command.refs import HostSelection
 
 #: names that hold what is syntax of a reference, of Nix or of a shell
 ODD = (

@@ -17,7 +17,7 @@ import pytest
 from pytest_nixos.cli import hosts
 from pytest_nixos.cli.main import _MODULES, main
 from pytest_nixos.errors import FlakeError
-from pytest_nixos.nix.refs import FlakeRef, HomesRef
+from pytest_nixos.nix.command.refs import FlakeRef, HomesRef
 
 
 def _flakes(names: Callable[[], list[str]], homes: Sequence[str] = ()) -> SimpleNamespace:

@@ -31,7 +31,7 @@ from pytest_nixos.generations.sources import as_source
 from pytest_nixos.generations.units import parse_states, parse_units
 from pytest_nixos.machine.base import BackendName, Machine
 from pytest_nixos.machine.command import CommandResult
-from pytest_nixos.nix.refs import FlakeRef, at_revision
+from pytest_nixos.nix.command.refs import FlakeRef, at_revision
 from tests.support.machine import FakeMachine
 
 

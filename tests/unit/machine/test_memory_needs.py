@@ -15,8 +15,8 @@ from pytest_nixos.machine.memory_needs import (
     memory_needs,
     plan_memory,
 )
-from pytest_nixos.nix.declared import FileSystem, OllamaSettings, Unit, VmSettings
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.declared import FileSystem, OllamaSettings, Unit, VmSettings
+from pytest_nixos.nix.config.host_facts import HostConfig
 from tests.unit.standards.samples import host_config
 
 GIB = 1 << 30

@@ -6,8 +6,8 @@ import pytest
 from msgspec.structs import replace
 
 from pytest_nixos.machine.missing import missing_in_machine
-from pytest_nixos.nix.declared import FileSystem, Unit
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.declared import FileSystem, Unit
+from pytest_nixos.nix.config.host_facts import HostConfig
 from tests.unit.standards.samples import host_config
 
 

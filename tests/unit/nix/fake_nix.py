@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pytest_nixos.local.process import Completed, LineSink, ProcessTimeout
-from pytest_nixos.nix.argv import NixSettings
+from pytest_nixos.nix.building.store import Nix
+from pytest_nixos.nix.command.argv import NixSettings
+from pytest_nixos.nix.command.refs import FlakeRef, nix_quote
 from pytest_nixos.nix.expression import Instrumentation
 from pytest_nixos.nix.flake import Flake
-from pytest_nixos.nix.refs import FlakeRef, nix_quote
-from pytest_nixos.nix.store import Nix
 from tests.support.runner import FakeRunner
 from tests.unit.host_documents import document
 

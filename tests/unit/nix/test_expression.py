@@ -9,6 +9,8 @@ from tree_sitter import Language, Parser
 import pytest_nixos.nix
 from pytest_nixos.errors import SettingsError
 from pytest_nixos.machine.channel.protocol import guest_script
+from pytest_nixos.nix.command.refs import nix_quote
+from pytest_nixos.nix.config.host_facts import host_facts
 from pytest_nixos.nix.expression import (
     Instrumentation,
     evaluation_expression,
@@ -16,9 +18,7 @@ from pytest_nixos.nix.expression import (
     generation_expression,
     option_names,
 )
-from pytest_nixos.nix.host_facts import host_facts
-from pytest_nixos.nix.refs import nix_quote
-from pytest_nixos.standards.decides import where_paths
+from pytest_nixos.standards.judging.decides import where_paths
 from pytest_nixos.standards.load import load_catalogue
 from tests.support.config_only import asked_options
 

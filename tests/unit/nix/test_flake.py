@@ -10,7 +10,7 @@ import pytest
 
 from pytest_nixos.errors import EvalError, FlakeError
 from pytest_nixos.local.process import Completed, LineSink
-from pytest_nixos.nix.failures import EvalInterrupted
+from pytest_nixos.nix.failure.evaluation import EvalInterrupted
 from tests.unit.host_documents import document
 from tests.unit.nix.fake_nix import FIXED, LOOSE, FakeNix, flake
 

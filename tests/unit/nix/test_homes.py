@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from pytest_nixos.errors import FlakeError, SettingsError
-from pytest_nixos.nix.failures import NoHosts
+from pytest_nixos.nix.command.refs import FileRef, FlakeRef, HomesRef, HostRef, HostSelection
+from pytest_nixos.nix.failure.evaluation import NoHosts
 from pytest_nixos.nix.homes import all_hosts, home_names, host_named
-from pytest_nixos.nix.refs import FileRef, FlakeRef, HomesRef, HostRef, HostSelection
 
 FLAKE, HOMES = FlakeRef("/f"), HomesRef("/f")
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pytest_nixos.nix.cache import EvaluationCache
-from pytest_nixos.nix.failures import ImageRefused
+from pytest_nixos.nix.command.cache import EvaluationCache
+from pytest_nixos.nix.failure.evaluation import ImageRefused
 from pytest_nixos.nix.flake import Flake
 from tests.unit.host_documents import document
 from tests.unit.nix.fake_nix import FIXED, LOOSE, FakeNix, flake, request_of

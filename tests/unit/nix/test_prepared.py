@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from pytest_nixos.errors import SettingsError
+from pytest_nixos.nix.building.store import Nix
 from pytest_nixos.nix.expression import Instrumentation
 from pytest_nixos.nix.prepared import NotPrepared, PreparedFlakes, read_prepared
-from pytest_nixos.nix.store import Nix
 from tests.support.runner import FakeRunner
 from tests.unit.host_documents import document
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_nixos.local.process import Completed, LineSink
-from pytest_nixos.nix.argv import NixSettings
+from pytest_nixos.nix.building.store import Nix
+from pytest_nixos.nix.command.argv import NixSettings
 from pytest_nixos.nix.rebuild import rebuild
-from pytest_nixos.nix.store import Nix
 from tests.support.runner import FakeRunner
 
 

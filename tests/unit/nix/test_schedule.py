@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from pytest_nixos.errors import EvalError
-from pytest_nixos.nix.argv import NixSettings
-from pytest_nixos.nix.cache import EvaluationCache
+from pytest_nixos.nix.command.argv import NixSettings
+from pytest_nixos.nix.command.cache import EvaluationCache
+from pytest_nixos.nix.command.refs import FlakeRef, HostRef
 from pytest_nixos.nix.memory import UNKNOWN_MIB, EvaluationMemory
-from pytest_nixos.nix.refs import FlakeRef, HostRef
 from pytest_nixos.nix.schedule import Evaluated, Question, Room, evaluate_hosts
 
 FLAKE = FlakeRef("/f")

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from pytest_nixos.nix.host_facts import parse_host_config
-from pytest_nixos.nix.metadata import source_path
-from pytest_nixos.nix.places import Places
-from pytest_nixos.nix.refs import FlakeRef, HostRef
+from pytest_nixos.nix.command.metadata import source_path
+from pytest_nixos.nix.command.refs import FlakeRef, HostRef
+from pytest_nixos.nix.config.host_facts import parse_host_config
+from pytest_nixos.nix.config.places import Places
 from pytest_nixos.nix.where import Whereabouts
 from pytest_nixos.place import How, Place
 from tests.unit.host_documents import document

@@ -6,11 +6,11 @@ import re
 
 import pytest
 
-from pytest_nixos.observe.account import ACCOUNT_FACTS
+from pytest_nixos.observe.accounts.account import ACCOUNT_FACTS
 from pytest_nixos.observe.fact import Fact, Lacking, fact_probe
+from pytest_nixos.observe.filesystems.scan import SCAN_FACTS
+from pytest_nixos.observe.filesystems.storage import STORAGE_FACTS
 from pytest_nixos.observe.generation import GENERATION_FACTS
-from pytest_nixos.observe.scan import SCAN_FACTS
-from pytest_nixos.observe.storage import STORAGE_FACTS
 from pytest_nixos.observe.text import lines
 from tests.unit.observe.here import ask
 

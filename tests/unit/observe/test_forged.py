@@ -19,19 +19,19 @@ from hypothesis import strategies as st
 
 from pytest_nixos.errors import TransportError
 from pytest_nixos.machine.command import CommandResult
-from pytest_nixos.observe.account import ACCOUNT_FACTS
+from pytest_nixos.observe.accounts.account import ACCOUNT_FACTS
 from pytest_nixos.observe.base import Probe, ProbeOutput, collect, observe
 from pytest_nixos.observe.fact import Fact, fact_probe
-from pytest_nixos.observe.file import files
-from pytest_nixos.observe.http import http
-from pytest_nixos.observe.journal import journal, recent_journal
+from pytest_nixos.observe.filesystems.file import files
+from pytest_nixos.observe.filesystems.mount import parse_mountinfo
+from pytest_nixos.observe.filesystems.scan import SCAN_FACTS
 from pytest_nixos.observe.kernel import sysctls
-from pytest_nixos.observe.mount import parse_mountinfo
-from pytest_nixos.observe.network import Protocol, sockets
-from pytest_nixos.observe.process import process_facts
-from pytest_nixos.observe.scan import SCAN_FACTS
+from pytest_nixos.observe.network.http import http
+from pytest_nixos.observe.network.socket import Protocol, sockets
+from pytest_nixos.observe.systemd.journal import journal, recent_journal
+from pytest_nixos.observe.systemd.process import process_facts
+from pytest_nixos.observe.systemd.unit import units
 from pytest_nixos.observe.text import split_lines
-from pytest_nixos.observe.unit import units
 from tests.unit.observe.here import ask, here, moved, parsed
 
 #: What separated records once, what separates them now, and what other readers take for the end of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_nixos.observe.mount import parse_fstab
+from pytest_nixos.observe.filesystems.mount import parse_fstab
 
 TABLE = r"""# comment
 /dev/disk/by-label/nixos / ext4 x-initrd.mount,defaults 0 1

@@ -9,9 +9,9 @@ import pytest
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.findings import Outcome
-from pytest_nixos.nix.declared import Unit
+from pytest_nixos.nix.config.declared import Unit
 from pytest_nixos.observe.oci_container import OciContainer, OciContainers, oci_containers
-from pytest_nixos.standards.judge import Verdict, judge
+from pytest_nixos.standards.judging.judge import Verdict, judge
 from pytest_nixos.standards.load import load_catalogue
 from tests.unit.observe.here import ask, moved, parsed
 from tests.unit.standards.samples import host_config

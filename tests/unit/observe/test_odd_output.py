@@ -10,19 +10,20 @@ from pathlib import Path
 import pytest
 
 from pytest_nixos.errors import TransportError
-from pytest_nixos.observe.account import ACCOUNT_FACTS
-from pytest_nixos.observe.activation import boot_activation
+from pytest_nixos.observe.accounts.account import ACCOUNT_FACTS
+from pytest_nixos.observe.accounts.doas import doas_rights
+from pytest_nixos.observe.accounts.polkit import polkit_answers
 from pytest_nixos.observe.audit import AUDIT_FACTS
 from pytest_nixos.observe.base import Probe, ProbeOutput
-from pytest_nixos.observe.boot_time import boot_time
 from pytest_nixos.observe.clock import CLOCK_FACTS
-from pytest_nixos.observe.doas import doas_rights
 from pytest_nixos.observe.fact import Fact
-from pytest_nixos.observe.file import files, programs
+from pytest_nixos.observe.filesystems.file import files, programs
+from pytest_nixos.observe.filesystems.mount import filesystem_table, mounts
+from pytest_nixos.observe.filesystems.scan import SCAN_FACTS
+from pytest_nixos.observe.filesystems.storage import STORAGE_FACTS
+from pytest_nixos.observe.filesystems.swap import swap
 from pytest_nixos.observe.firewall.probe import FirewallState, firewall
 from pytest_nixos.observe.generation import GENERATION_FACTS, generations
-from pytest_nixos.observe.http import http
-from pytest_nixos.observe.journal import JOURNAL_FACTS, journal, recent_journal
 from pytest_nixos.observe.kernel import (
     PROCESSOR_FACTS,
     kernel_parameters,
@@ -30,20 +31,25 @@ from pytest_nixos.observe.kernel import (
     sysctl_tree,
     sysctls,
 )
-from pytest_nixos.observe.mount import filesystem_table, mounts
-from pytest_nixos.observe.network import addresses, sockets
+from pytest_nixos.observe.network.http import http
+from pytest_nixos.observe.network.socket import addresses, sockets
+from pytest_nixos.observe.network.sshd import SSHD_FACTS
 from pytest_nixos.observe.nix import NIX_FACTS
 from pytest_nixos.observe.podman import PODMAN_FACTS
-from pytest_nixos.observe.polkit import polkit_answers
-from pytest_nixos.observe.process import ProcessFacts, process_facts
-from pytest_nixos.observe.scan import SCAN_FACTS
-from pytest_nixos.observe.sshd import SSHD_FACTS
-from pytest_nixos.observe.storage import STORAGE_FACTS
-from pytest_nixos.observe.swap import swap
-from pytest_nixos.observe.unit import exposure, failed_units, system_state, unit_files, units
-from pytest_nixos.observe.unit_event import unit_history
-from pytest_nixos.observe.unit_file import verify_units
-from pytest_nixos.observe.user_unit import user_units
+from pytest_nixos.observe.systemd.activation import boot_activation
+from pytest_nixos.observe.systemd.boot_time import boot_time
+from pytest_nixos.observe.systemd.journal import JOURNAL_FACTS, journal, recent_journal
+from pytest_nixos.observe.systemd.process import ProcessFacts, process_facts
+from pytest_nixos.observe.systemd.unit import (
+    exposure,
+    failed_units,
+    system_state,
+    unit_files,
+    units,
+)
+from pytest_nixos.observe.systemd.unit_event import unit_history
+from pytest_nixos.observe.systemd.unit_file import verify_units
+from pytest_nixos.observe.systemd.user_unit import user_units
 from tests.unit.observe.here import ask
 
 RECORDED = Path(__file__).parents[1] / "recorded"

@@ -8,12 +8,12 @@ import pytest
 
 from pytest_nixos.observe import at_once as module
 from pytest_nixos.observe.base import Probe, collect
-from pytest_nixos.observe.boot_time import boot_time
-from pytest_nixos.observe.declared_unit import declared_states
-from pytest_nixos.observe.process import process_facts
-from pytest_nixos.observe.search_path import search_paths
+from pytest_nixos.observe.filesystems.search_path import search_paths
 from pytest_nixos.observe.store import Observations
-from pytest_nixos.observe.unit import lively_services, shared_units
+from pytest_nixos.observe.systemd.boot_time import boot_time
+from pytest_nixos.observe.systemd.declared_unit import declared_states
+from pytest_nixos.observe.systemd.process import process_facts
+from pytest_nixos.observe.systemd.unit import lively_services, shared_units
 from pytest_nixos.observe.unit_table import PRINT_UNITS, UnitQuery
 from tests.unit.observe.here import here
 from tests.unit.observe.test_base import Asked

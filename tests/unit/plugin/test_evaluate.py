@@ -8,10 +8,10 @@ import pytest
 from msgspec.structs import replace
 
 from pytest_nixos.errors import EvalError, FlakeError, NixosError
-from pytest_nixos.nix.argv import NixSettings
-from pytest_nixos.nix.declared import Declared
-from pytest_nixos.nix.host_facts import parse_host_config
-from pytest_nixos.nix.refs import FlakeRef, HostSelection
+from pytest_nixos.nix.command.argv import NixSettings
+from pytest_nixos.nix.command.refs import FlakeRef, HostSelection
+from pytest_nixos.nix.config.declared import Declared
+from pytest_nixos.nix.config.host_facts import parse_host_config
 from pytest_nixos.nix.schedule import Room
 from pytest_nixos.plugin.evaluate import open_session
 from pytest_nixos.plugin.options import Settings

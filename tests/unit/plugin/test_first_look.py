@@ -15,13 +15,13 @@ from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.boot.internet import NoWayOut
 from pytest_nixos.machine.command import CommandResult
 from pytest_nixos.observe.base import Probe, ProbeOutput
-from pytest_nixos.observe.internet import NeedsOfMachine
+from pytest_nixos.observe.network.internet import NeedsOfMachine
 from pytest_nixos.observe.store import Observations
 from pytest_nixos.plugin.first_look import FirstLook
-from pytest_nixos.standards.judge import judge
+from pytest_nixos.standards.control.model import Control, Expectation, ObservedSpec, Operator
+from pytest_nixos.standards.judging.judge import judge
+from pytest_nixos.standards.judging.look import Parsed, probes, unready
 from pytest_nixos.standards.load import load_catalogue
-from pytest_nixos.standards.look import Parsed, probes, unready
-from pytest_nixos.standards.model import Control, Expectation, ObservedSpec, Operator
 from tests.unit.observe.here import here
 from tests.unit.standards.samples import host_config, sample_unit
 

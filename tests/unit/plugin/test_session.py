@@ -8,7 +8,7 @@ import pytest
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import MachineError
-from pytest_nixos.nix.refs import FlakeRef, HostRef
+from pytest_nixos.nix.command.refs import FlakeRef, HostRef
 from pytest_nixos.nix.schedule import Evaluated, Question
 from pytest_nixos.plugin.session import HostEntry, NixosSession
 from tests.unit.standards.samples import host_config

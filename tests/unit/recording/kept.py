@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_nixos.findings import Finding, Outcome, Severity
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.host_facts import HostConfig
 from pytest_nixos.recording.files import folder_of, write_file
 from pytest_nixos.recording.model import (
     FORMAT,

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from pytest_nixos.errors import SettingsError
-from pytest_nixos.nix.host_facts import HostConfig, parse_host_config
-from pytest_nixos.nix.refs import FlakeRef, HostRef
+from pytest_nixos.nix.command.refs import FlakeRef, HostRef
+from pytest_nixos.nix.config.host_facts import HostConfig, parse_host_config
 from pytest_nixos.recording.recording import DECLARED, FINDINGS, OBSERVED, Recording
 from tests.unit.host_documents import document
 from tests.unit.recording.kept import edit, edit_manifest, keep

@@ -15,8 +15,8 @@ import pytest
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import SettingsError
-from pytest_nixos.nix.host_facts import HostConfig, parse_host_config
-from pytest_nixos.nix.refs import FlakeRef, HomesRef, HostRef
+from pytest_nixos.nix.command.refs import FlakeRef, HomesRef, HostRef
+from pytest_nixos.nix.config.host_facts import HostConfig, parse_host_config
 from pytest_nixos.observe.base import ProbeOutput
 from pytest_nixos.recording.files import folder_of, try_new, write_file
 from pytest_nixos.recording.model import (
@@ -34,10 +34,10 @@ from pytest_nixos.recording.observed import (
     refuse_unrecorded,
 )
 from pytest_nixos.recording.recording import DECLARED, Recording
-from pytest_nixos.standards.judge import judge
+from pytest_nixos.standards.control.model import Control
+from pytest_nixos.standards.judging.judge import judge
 from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.load import load_catalogue
-from pytest_nixos.standards.model import Control
 from tests.unit.host_documents import document
 from tests.unit.recording.kept import keep
 

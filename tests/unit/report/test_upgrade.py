@@ -10,8 +10,8 @@ import pytest
 from pytest_nixos.errors import SettingsError
 from pytest_nixos.findings import Finding, Outcome, Severity
 from pytest_nixos.generations.upgrade_stage import Stage
-from pytest_nixos.nix.refs import FlakeRef, HostRef, UpgradeFrom
-from pytest_nixos.nix.store import closure_size
+from pytest_nixos.nix.building.store import closure_size
+from pytest_nixos.nix.command.refs import FlakeRef, HostRef, UpgradeFrom
 from pytest_nixos.report.upgrade import compare_stages, packages_of, upgrade_lines
 
 NEW = HostRef(FlakeRef("github:me/infra/main"), "web")

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from pytest_nixos.nix.declared import Unit
-from pytest_nixos.standards.config_facts import CONFIG_FACTS
+from pytest_nixos.nix.config.declared import Unit
+from pytest_nixos.standards.control.config_facts import CONFIG_FACTS
+from pytest_nixos.standards.control.seen import Seen, Unseen
 from pytest_nixos.standards.kinds.flake import SOURCE_FACTS
-from pytest_nixos.standards.seen import Seen, Unseen
 from tests.unit.standards.samples import TODAY, host_config, sample_unit
 
 

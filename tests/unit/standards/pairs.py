@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pytest_nixos.nix.declared import (
+from pytest_nixos.nix.config.declared import (
     FileSystem,
     Firewall,
     InterfacePorts,
@@ -14,10 +14,10 @@ from pytest_nixos.nix.declared import (
     PortRange,
 )
 from pytest_nixos.observe.base import ProbeOutput
+from pytest_nixos.observe.filesystems.mount import parse_mountinfo
 from pytest_nixos.observe.firewall.probe import firewall
-from pytest_nixos.observe.mount import parse_mountinfo
-from pytest_nixos.observe.network import InetSocket, Protocol, Sockets
-from pytest_nixos.standards.flake_files import FlakeFiles, StoreScan
+from pytest_nixos.observe.network.socket import InetSocket, Protocol, Sockets
+from pytest_nixos.standards.sources.flake_files import FlakeFiles, StoreScan
 from tests.unit.standards.samples import TODAY, sample_unit
 
 Json = Any

@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 
-from pytest_nixos.nix.declared import (
+from pytest_nixos.nix.command.refs import HostRef, HostSelection
+from pytest_nixos.nix.config.declared import (
     Declared,
     FileSystem,
     Firewall,
@@ -18,26 +19,25 @@ from pytest_nixos.nix.declared import (
     PortRange,
     Unit,
 )
-from pytest_nixos.nix.declared_secrets import Secrets
-from pytest_nixos.nix.host_facts import HostConfig
-from pytest_nixos.nix.refs import HostRef, HostSelection
+from pytest_nixos.nix.config.host_facts import HostConfig
+from pytest_nixos.nix.config.secrets import Secrets
+from pytest_nixos.observe.accounts.pam import PamService, pam
+from pytest_nixos.observe.accounts.permission import AccountRights, Permission
+from pytest_nixos.observe.accounts.polkit import Answers
+from pytest_nixos.observe.accounts.sudo import SudoRights
 from pytest_nixos.observe.base import ProbeOutput
 from pytest_nixos.observe.core_dump import CoreDumps
-from pytest_nixos.observe.drift import Drift
-from pytest_nixos.observe.file import FileState
-from pytest_nixos.observe.http import HttpAnswer
-from pytest_nixos.observe.mount import Mount, MountTable
+from pytest_nixos.observe.filesystems.drift import Drift
+from pytest_nixos.observe.filesystems.file import FileState
+from pytest_nixos.observe.filesystems.mount import Mount, MountTable
+from pytest_nixos.observe.filesystems.search_path import SearchPath
+from pytest_nixos.observe.network.http import HttpAnswer
+from pytest_nixos.observe.network.resolver import LinkResolver, Resolver
 from pytest_nixos.observe.oci_container import OciContainer, OciContainers
-from pytest_nixos.observe.pam import PamService, pam
-from pytest_nixos.observe.permission import AccountRights, Permission
-from pytest_nixos.observe.polkit import Answers
-from pytest_nixos.observe.process import ProcessFacts, process_facts
-from pytest_nixos.observe.resolver import LinkResolver, Resolver
-from pytest_nixos.observe.search_path import SearchPath
-from pytest_nixos.observe.sudo import SudoRights
-from pytest_nixos.observe.unit import Exposure, UnitState
-from pytest_nixos.standards.flake_files import FlakeFiles, StoreScan
-from pytest_nixos.standards.model import Control, DeclaredSpec, Operator
+from pytest_nixos.observe.systemd.process import ProcessFacts, process_facts
+from pytest_nixos.observe.systemd.unit import Exposure, UnitState
+from pytest_nixos.standards.control.model import Control, DeclaredSpec, Operator
+from pytest_nixos.standards.sources.flake_files import FlakeFiles, StoreScan
 from tests.unit.standards.values import APPLICATION, satisfying
 
 Json = Any

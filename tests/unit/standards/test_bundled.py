@@ -13,14 +13,14 @@ import pytest
 from docs.generate.__main__ import main
 from docs.generate.controls import pages
 from pytest_nixos.findings import JudgedOn
-from pytest_nixos.standards.applicability import outside_releases
+from pytest_nixos.standards.control.model import STANDARDS
 from pytest_nixos.standards.coverage import COVERED, clause_of, coverage
 from pytest_nixos.standards.documents import read_document
 from pytest_nixos.standards.explain import explain, list_controls, whose_word
 from pytest_nixos.standards.format import CatalogueFile, ProfileFile, schema
+from pytest_nixos.standards.judging.applicability import outside_releases
 from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.load import load_catalogue
-from pytest_nixos.standards.model import STANDARDS
 from pytest_nixos.standards.profile import load_profiles, select_controls
 
 CATALOGUE = load_catalogue()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_nixos.nix.cache import EvaluationCache
+from pytest_nixos.nix.command.cache import EvaluationCache
 from pytest_nixos.standards.bundled import read_folder
 from pytest_nixos.standards.compile_toml import FOLDERS, compile_folder, compiled_name
 from pytest_nixos.standards.format import CatalogueFile, Entry, FrameworkFile, ProfileFile

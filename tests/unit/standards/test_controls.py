@@ -9,10 +9,10 @@ import pytest
 
 from pytest_nixos.backend_name import EVERYWHERE, BackendName
 from pytest_nixos.findings import Outcome
-from pytest_nixos.nix.host_facts import HostConfig
-from pytest_nixos.standards.judge import Verdict, judge
+from pytest_nixos.nix.config.host_facts import HostConfig
+from pytest_nixos.standards.control.model import Control, Operator
+from pytest_nixos.standards.judging.judge import Verdict, judge
 from pytest_nixos.standards.load import load_catalogue
-from pytest_nixos.standards.model import Control, Operator
 from tests.unit.standards.pairs import FACTS, PAIRS, Case, audit_case, open_ports_case
 from tests.unit.standards.samples import (
     declared_options,

@@ -6,10 +6,10 @@ import base64
 import datetime as dt
 
 from pytest_nixos.observe.fact import Lacking
-from pytest_nixos.standards.config_facts import CONFIG_FACTS
+from pytest_nixos.standards.control.config_facts import CONFIG_FACTS
+from pytest_nixos.standards.control.seen import Seen, Unseen
 from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.kinds.files import certificate_end, file_settings
-from pytest_nixos.standards.seen import Seen, Unseen
 from tests.unit.standards.samples import TODAY, certificate, host_config, sample_unit
 
 

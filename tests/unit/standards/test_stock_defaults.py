@@ -8,9 +8,9 @@ import pytest
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.findings import Outcome
-from pytest_nixos.observe.journal import JOURNAL_FACTS
-from pytest_nixos.standards.applicability import inapplicable
-from pytest_nixos.standards.judge import judge
+from pytest_nixos.observe.systemd.journal import JOURNAL_FACTS
+from pytest_nixos.standards.judging.applicability import inapplicable
+from pytest_nixos.standards.judging.judge import judge
 from pytest_nixos.standards.load import load_catalogue
 from tests.unit.standards.samples import host_config
 

@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 from pytest_nixos.backend_name import BackendName
+from pytest_nixos.standards.control.model import Control
 from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.load import load_catalogue
-from pytest_nixos.standards.model import Control
 from pytest_nixos.standards.profile import load_profiles, select_controls
 from tests.machine.twins import CATALOGUE, KERNEL, STALE
 

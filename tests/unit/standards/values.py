@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from pytest_nixos.standards.model import Expectation, Operator, Quantifier
+from pytest_nixos.standards.control.model import Expectation, Operator, Quantifier
 
 __all__ = ["APPLICATION", "satisfying", "violating"]
 
@@ -90,7 +90,7 @@ def _satisfying(expect: Expectation) -> Json:  # noqa: PLR0911, PLR0912, C901 - 
 
 
 def _satisfying_all(expect: Expectation) -> Json:
-    from pytest_nixos.standards.expectation import mismatch
+    from pytest_nixos.standards.control.expectation import mismatch
 
     candidates: list[Json] = [_satisfying(inner) for inner in expect.alternatives]
     candidates += [*TEXTS, "node_systemd_unit_state node_processes", {APPLICATION: candidates[0]}]
@@ -161,7 +161,7 @@ def _violating(expect: Expectation) -> Json:  # noqa: PLR0911, PLR0912, C901 - o
 
 
 def _violating_composed(expect: Expectation) -> Json:
-    from pytest_nixos.standards.expectation import mismatch
+    from pytest_nixos.standards.control.expectation import mismatch
 
     candidates = [violating(inner) for inner in expect.alternatives]
     maps = [c for c in candidates if isinstance(c, Mapping)]

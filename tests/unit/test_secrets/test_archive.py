@@ -11,9 +11,9 @@ import pyrage
 import pytest
 
 from pytest_nixos.errors import SettingsError
-from pytest_nixos.nix.cache import EvaluationCache
-from pytest_nixos.nix.declared_secrets import Secret, SecretModule, Secrets, SecretUse
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.command.cache import EvaluationCache
+from pytest_nixos.nix.config.host_facts import HostConfig
+from pytest_nixos.nix.config.secrets import Secret, SecretModule, Secrets, SecretUse
 from pytest_nixos.test_secrets.archive import TestSecrets, make_secrets
 from pytest_nixos.test_secrets.given import GivenSecret, RealKey, check_declared
 from pytest_nixos.test_secrets.kind import Kind

@@ -31,7 +31,7 @@ from pytest_nixos.machine.network.frames import (
 )
 from pytest_nixos.machine.vm.argv import cards_argv
 from pytest_nixos.machine.vm.run_script import QemuVersion
-from pytest_nixos.nix.declared_cards import Card, Vlan
+from pytest_nixos.nix.config.cards import Card, Vlan
 from tests.unit.machine.network.test_dhcp import DISCOVER, message
 
 HARDWARE = message(DISCOVER)[28:34]

@@ -10,8 +10,8 @@ from msgspec.structs import replace
 from pytest_nixos.errors import MachineError
 from pytest_nixos.machine.cluster.owners import Owners, find_owners, member_addresses
 from pytest_nixos.machine.cluster.plan import plan_networks
-from pytest_nixos.nix.declared_tunnels import Endpoint, Tunnel, TunnelPeer
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.host_facts import HostConfig
+from pytest_nixos.nix.config.tunnels import Endpoint, Tunnel, TunnelPeer
 from tests.unit.machine.cluster.test_plan import card, host
 
 SCRIPTED = "networking.wireguard.interfaces"

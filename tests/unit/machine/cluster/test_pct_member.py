@@ -8,9 +8,9 @@ from msgspec.structs import replace
 from pytest_nixos.errors import SettingsError
 from pytest_nixos.machine.cluster.pct_member import pct_card
 from pytest_nixos.machine.pct import Pct
-from pytest_nixos.nix.declared_cards import Card
-from pytest_nixos.nix.host_facts import parse_host_config
-from pytest_nixos.nix.refs import FlakeRef, HostRef
+from pytest_nixos.nix.command.refs import FlakeRef, HostRef
+from pytest_nixos.nix.config.cards import Card
+from pytest_nixos.nix.config.host_facts import parse_host_config
 from tests.unit.host_documents import document
 
 MADE = "52:54:00:00:00:01"

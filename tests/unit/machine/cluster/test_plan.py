@@ -9,9 +9,9 @@ from msgspec.structs import replace
 
 from pytest_nixos.errors import MachineError
 from pytest_nixos.machine.cluster.plan import PlannedNetwork, addresses_by_host, plan_networks
-from pytest_nixos.nix.declared_cards import Card, Vlan
-from pytest_nixos.nix.host_facts import HostConfig, parse_host_config
-from pytest_nixos.nix.refs import FlakeRef, HostRef
+from pytest_nixos.nix.command.refs import FlakeRef, HostRef
+from pytest_nixos.nix.config.cards import Card, Vlan
+from pytest_nixos.nix.config.host_facts import HostConfig, parse_host_config
 from tests.unit.host_documents import document
 
 NUMBERS = iter(range(1, 200))

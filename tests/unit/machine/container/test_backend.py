@@ -40,8 +40,8 @@ from pytest_nixos.machine.container.started import Launched
 from pytest_nixos.machine.container.strategy import NspawnStrategy
 from pytest_nixos.machine.container.users import UserRange, choose_range, own_tree
 from pytest_nixos.machine.network.scan import LinkAddresses, link_addresses
-from pytest_nixos.nix.declared import Declared
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.declared import Declared
+from pytest_nixos.nix.config.host_facts import HostConfig
 
 OWN = LinkAddresses(
     outside=IPv4Interface("10.233.0.1/24"),

@@ -13,7 +13,7 @@ from pytest_nixos.local.process import Completed, SubprocessRunner
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.container.kept_database import KeptDatabases
 from pytest_nixos.machine.container.nix_database import load_closure, load_environment
-from pytest_nixos.nix.cache import EvaluationCache
+from pytest_nixos.nix.command.cache import EvaluationCache
 
 LOAD = ["--load-db", "--option", "fsync-metadata", "false"]
 

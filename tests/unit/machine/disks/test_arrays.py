@@ -9,8 +9,8 @@ from pytest_nixos.errors import MachineError
 from pytest_nixos.machine.disks.arrays import DeclaredArray, arrays_of, undeclared_array
 from pytest_nixos.machine.disks.layout import layout_of
 from pytest_nixos.machine.disks.script import making_script
-from pytest_nixos.nix.declared import FileSystem, LuksDevice, SoftwareRaid
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.declared import FileSystem, LuksDevice, SoftwareRaid
+from pytest_nixos.nix.config.host_facts import HostConfig
 from tests.unit.standards.samples import host_config
 
 

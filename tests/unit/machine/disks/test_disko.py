@@ -10,8 +10,8 @@ from msgspec.structs import replace
 from pytest_nixos.errors import MachineError
 from pytest_nixos.machine.disks.layout import layout_of
 from pytest_nixos.machine.disks.script import making_script
-from pytest_nixos.nix.declared import FileSystem, LuksDevice
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.declared import FileSystem, LuksDevice
+from pytest_nixos.nix.config.host_facts import HostConfig
 from tests.unit.standards.samples import host_config
 
 Json = dict[str, Any]

@@ -11,7 +11,7 @@ from pytest_nixos.errors import MachineError
 from pytest_nixos.local.process import Completed
 from pytest_nixos.machine.disks.images import OwnDisks
 from pytest_nixos.machine.disks.script import making_script
-from pytest_nixos.nix.declared import FileSystem
+from pytest_nixos.nix.config.declared import FileSystem
 from tests.support.runner import FakeRunner
 from tests.unit.standards.samples import host_config
 

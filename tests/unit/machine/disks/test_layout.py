@@ -13,8 +13,8 @@ from pytest_nixos.errors import MachineError
 from pytest_nixos.machine.disks.layout import layout_of
 from pytest_nixos.machine.disks.script import TEST_KEY, making_script
 from pytest_nixos.machine.disks.volumes import Disk, Partition, Volume
-from pytest_nixos.nix.declared import FileSystem, LuksDevice, SwapDevice
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.declared import FileSystem, LuksDevice, SwapDevice
+from pytest_nixos.nix.config.host_facts import HostConfig
 from tests.unit.standards.samples import host_config
 
 UUID = "3f1d2a52-9c0c-4b5e-8f0a-111111111111"

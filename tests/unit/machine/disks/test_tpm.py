@@ -11,8 +11,8 @@ from pytest_nixos.errors import MachineError
 from pytest_nixos.machine.disks.layout import layout_of
 from pytest_nixos.machine.disks.script import making_script
 from pytest_nixos.machine.disks.tpm import extending_steps, order_command
-from pytest_nixos.nix.declared import FileSystem, LuksDevice
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.declared import FileSystem, LuksDevice
+from pytest_nixos.nix.config.host_facts import HostConfig
 from tests.unit.standards.samples import host_config
 
 ROOT = FileSystem(mount_point="/", device="/dev/mapper/crypt", fs_type="ext4", options=())

@@ -16,7 +16,7 @@ from pytest_nixos.machine.capabilities import LostWrites, PulledDisk
 from pytest_nixos.machine.command import CommandResult
 from pytest_nixos.machine.disks.tpm import order_command
 from pytest_nixos.machine.faults.faults import Faults
-from pytest_nixos.nix.declared import FileSystem, LuksDevice
+from pytest_nixos.nix.config.declared import FileSystem, LuksDevice
 from tests.support.machine import FakeMachine
 from tests.unit.standards.samples import host_config
 

@@ -33,7 +33,7 @@ from pytest_nixos.machine.vm.backend import (
 )
 from pytest_nixos.machine.vm.launcher import VmLauncher
 from pytest_nixos.machine.vm.run_script import parse_run_script
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.host_facts import HostConfig
 
 FOR_EVER = "exec sleep 60"  # an ignored signal stays ignored across exec
 

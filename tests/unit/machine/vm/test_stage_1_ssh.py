@@ -22,8 +22,8 @@ from pytest_nixos.machine.disks.script import TEST_KEY
 from pytest_nixos.machine.network.prober import FrameProber
 from pytest_nixos.machine.qemu.qmp import QmpMonitor
 from pytest_nixos.machine.vm.stage_1_ssh import StageOneSsh, unlocked
-from pytest_nixos.nix.declared import InitrdSsh, LuksDevice
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.declared import InitrdSsh, LuksDevice
+from pytest_nixos.nix.config.host_facts import HostConfig
 from tests.unit.standards.samples import host_config
 
 DECLARED = InitrdSsh(port=2222, host_keys=("/etc/k",), by_systemd=False)

@@ -10,8 +10,8 @@ import pytest
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import EvalError
-from pytest_nixos.nix.host_facts import HostConfig
-from pytest_nixos.nix.refs import FlakeRef, HostRef
+from pytest_nixos.nix.command.refs import FlakeRef, HostRef
+from pytest_nixos.nix.config.host_facts import HostConfig
 from pytest_nixos.nix.schedule import Room
 from pytest_nixos.plugin.machines.generations_ahead import GenerationsAhead
 from pytest_nixos.plugin.stash import SESSION

@@ -10,9 +10,9 @@ from msgspec.structs import replace
 
 from pytest_nixos.machine.cluster.owners import Owners, find_owners, member_addresses
 from pytest_nixos.machine.cluster.plan import plan_networks
-from pytest_nixos.nix.declared_secrets import Secret, SecretModule, Secrets, SecretUse
-from pytest_nixos.nix.declared_tunnels import public_key_of
-from pytest_nixos.nix.host_facts import HostConfig
+from pytest_nixos.nix.config.host_facts import HostConfig
+from pytest_nixos.nix.config.secrets import Secret, SecretModule, Secrets, SecretUse
+from pytest_nixos.nix.config.tunnels import public_key_of
 from pytest_nixos.plugin.machines.tunnels import TunnelKeys, make_keys, notes
 from pytest_nixos.test_secrets.archive import TestSecrets, make_secrets
 from pytest_nixos.test_secrets.given import GivenSecret

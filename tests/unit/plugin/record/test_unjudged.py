@@ -11,15 +11,15 @@ import pytest
 from pytest_nixos.findings import Finding, Outcome, Severity
 from pytest_nixos.machine.base import State
 from pytest_nixos.machine.boot.internet import NoWayOut
-from pytest_nixos.observe.internet import NeedsOfMachine
+from pytest_nixos.observe.network.internet import NeedsOfMachine
 from pytest_nixos.observe.store import Observations
 from pytest_nixos.plugin import collect
 from pytest_nixos.plugin.first_look import FirstLook
 from pytest_nixos.plugin.machines.changed import ChangedMachines
 from pytest_nixos.plugin.record.unjudged import unjudged_without_internet
-from pytest_nixos.standards.look import Parsed
+from pytest_nixos.standards.judging.look import Parsed
 from pytest_nixos.subject import Subject, SubjectKind
-from tests.unit.observe.test_internet import FAILED, RUNS, SAID, Guest
+from tests.unit.observe.network.test_internet import FAILED, RUNS, SAID, Guest
 
 UNIT = "fetch.service"
 

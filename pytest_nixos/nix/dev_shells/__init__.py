@@ -1,0 +1,1 @@
+"""Development shells of a flake, and visits to them."""

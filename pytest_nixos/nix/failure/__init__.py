@@ -1,0 +1,1 @@
+"""What failures of Nix mean to the user, and whose they are."""

@@ -1,0 +1,76 @@
+"""What a failed build means to the user: the derivation that failed first, why, and the end of
+its log.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+from pytest_nixos.errors import BuildError
+from pytest_nixos.nix.command.log import NixLog, NixMessage, derivation_name
+from pytest_nixos.nix.failure.evaluation import by_hand, killed, own_words, recognised
+from pytest_nixos.nix.failure.known import FOREIGN_SYSTEM, MACHINE_FAILURES
+
+__all__ = ["build_failure"]
+
+_DERIVATION = re.compile(r"/nix/store/[0-9a-z]{32}-[^'\"\s^!]+?\.drv")
+_SHOWN_LINES = 15
+
+
+def build_failure(
+    derivation: str, log: NixLog, exit_status: int, *, read_log: Callable[[str], Sequence[str]]
+) -> BuildError:
+    """Explain why a build failed, with the end of the log of the derivation that failed first.
+
+    :param derivation: what was to be built.
+    :param read_log: gives the last lines of a derivation's log from the store.
+    """
+    known = recognised(
+        derivation_name(derivation), log, (*MACHINE_FAILURES, FOREIGN_SYSTEM), _build_error
+    )
+    if isinstance(known, BuildError):
+        return known
+    failed = _first_failed(log.errors)
+    if exit_status < 0 and not failed:
+        return BuildError(
+            f"{derivation_name(derivation)}: {killed(exit_status)} during the build",
+            remedy="see who ended it (the kernel's log tells about lack of memory) and run again",
+        )
+    if not failed:
+        return BuildError(
+            f"{derivation_name(derivation)}: Nix could not build it: {own_words(log, exit_status)}",
+            remedy=f"see what this says: {by_hand('build', '--no-link', f'{derivation}^*')}",
+            derivation=derivation,
+            log_tail=tuple(log.plain)[-_SHOWN_LINES:],
+        )
+    tail = log.log_tail(failed) or tuple(read_log(failed))
+    return BuildError(
+        f"{derivation_name(failed)} failed to build ({failed}): {_reason(log.errors, failed)}",
+        remedy=f"read the whole log: {by_hand('log', failed)}",
+        derivation=failed,
+        log_tail=tail[-_SHOWN_LINES:],
+    )
+
+
+def _build_error(message: str, *, remedy: str, detail: str) -> BuildError:
+    return BuildError(message, remedy=remedy, log_tail=detail.splitlines()[-_SHOWN_LINES:])
+
+
+def _first_failed(errors: Sequence[NixMessage]) -> str:
+    own = [error for error in errors if "dependenc" not in error.text]
+    for words in ("builder for", "Cannot build", "hash mismatch", "while building", "build of"):
+        for error in (*own, *errors):
+            found = _DERIVATION.search(error.text) if words in error.text else None
+            if found:
+                return found.group()
+    return ""
+
+
+def _reason(errors: Sequence[NixMessage], derivation: str) -> str:
+    text = next(error.text for error in errors if derivation in error.text)
+    lines = [line.strip() for line in text.splitlines()]
+    said = re.search(
+        r"Reason: (.*)|(failed with [^;\n]*|failed due to [^;\n]*)|(hash mismatch[^\n]*)", text
+    )
+    return (next(filter(None, said.groups())) if said else lines[0]).rstrip(";.")

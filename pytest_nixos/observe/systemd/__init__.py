@@ -1,0 +1,1 @@
+"""systemd: units, their files, processes and failures, the boot, and the journal."""

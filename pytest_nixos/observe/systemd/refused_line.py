@@ -1,0 +1,110 @@
+"""Lines of configuration that a program of systemd refused while it started: rules of tmpfiles,
+settings of logind, resolved, timesyncd, networkd, journald and of systemd itself.
+
+Such a program says so, goes on without the line, and succeeds. Lines of unit files are told by
+:func:`pytest_nixos.observe.systemd.unit_file.verify_units`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_nixos.observe.base import Probe, ProbeOutput
+from pytest_nixos.observe.text import read_json, whole
+
+__all__ = ["RefusedLine", "RefusedLines", "refused_lines", "refused_on_console"]
+
+# SD_MESSAGE_INVALID_CONFIGURATION of systemd's sd-messages.h; log_syntax() adds file and line.
+_ID = "c772d24e9a884cbeb9ea12625c306c01"
+_MOST = 500
+_FIELDS = "MESSAGE,CONFIG_FILE,CONFIG_LINE,PRIORITY"
+# Notices tell what was done all the same: a path below /var/run, the same line twice.
+_WARNING = 4
+# What starts before the journal writes to the kernel's log, or to the console of a container.
+_SPOKEN = re.compile(r"(?P<file>/etc/systemd/[^\s:]+\.conf):(?P<line>\d+): (?P<text>\S.*)")
+_UNIT_FILE = re.compile(
+    r"\.(service|socket|target|timer|path|mount|automount|swap|slice|scope|device)(\.d/[^/]+)?$"
+)
+_READ = f"""
+set -o pipefail
+title journal
+journalctl --boot --no-pager --quiet --output=json --output-fields={_FIELDS} --lines={_MOST} MESSAGE_ID={_ID} || (( $? == 1 )) || exit 3
+title kernel
+journalctl --boot --dmesg --no-pager --quiet --output=cat --grep=' /etc/systemd/.*:[0-9]+: ' --lines={_MOST}
+true
+"""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class RefusedLine:
+    """One line.
+
+    :param file: its path below ``/etc``.
+    :param line: its number, from 1.
+    :param text: what the program said, without the place.
+    """
+
+    file: str
+    line: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.text}"
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedLines:
+    """What this boot's journal tells.
+
+    :param answered: whether the journal could be read; nothing may be concluded if not.
+    """
+
+    answered: bool
+    lines: tuple[RefusedLine, ...]
+
+
+def refused_lines() -> Probe[RefusedLines]:
+    """Ask which lines of files below ``/etc`` were refused since the boot."""
+    return Probe(name="refused-lines", script=_READ, parse=_parse)
+
+
+def refused_on_console(lines: Iterable[str]) -> tuple[RefusedLine, ...]:
+    """Read what systemd and journald said before there was a journal."""
+    found = (_SPOKEN.search(line) for line in lines)
+    return tuple(
+        RefusedLine(m["file"], int(m["line"]), m["text"].strip())
+        for m in found
+        if m is not None and not _UNIT_FILE.search(m["file"])
+    )
+
+
+def _parse(output: ProbeOutput) -> RefusedLines:
+    parts = dict(output.records)
+    told = [_entry(line) for line in parts.get("journal", "").split("\n")]
+    told += refused_on_console(parts.get("kernel", "").split("\n"))
+    return RefusedLines(
+        answered=output.exit_status == 0,
+        lines=tuple(sorted({line for line in told if line is not None})),
+    )
+
+
+def _entry(line: str) -> RefusedLine | None:
+    try:
+        fields = read_json(line)
+    except ValueError:
+        return None
+    return _refused(fields) if isinstance(fields, dict) else None
+
+
+def _refused(fields: Mapping[str, Any]) -> RefusedLine | None:
+    file, number = str(fields.get("CONFIG_FILE")), whole(str(fields.get("CONFIG_LINE")))
+    priority = whole(str(fields.get("PRIORITY")))
+    if not file.startswith("/etc/") or _UNIT_FILE.search(file) or number is None:
+        return None
+    if priority is not None and priority > _WARNING:
+        return None
+    place = f"{file}:{number}: "
+    return RefusedLine(file, number, str(fields.get("MESSAGE")).removeprefix(place))

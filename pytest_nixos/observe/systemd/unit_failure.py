@@ -1,0 +1,203 @@
+"""Why services failed, and what mends them, where systemd itself tells."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from pytest_nixos.nix.config.host_facts import HostConfig
+from pytest_nixos.observe.systemd.failed_unit import PLAIN, FailedUnit, UnitFailure
+from pytest_nixos.observe.systemd.own_words import failure_in_own_words
+
+__all__ = ["UnitFailures", "why_failed"]
+
+# What systemd's child says when it cannot become the program (src/core/exec-invoke.c), and what it
+# has said of that before.
+_STEP = re.compile(r"Failed at step (?P<step>[A-Z_]+) spawning (?P<program>\S+): (?P<error>[^:]+)$")
+_NAMESPACE = re.compile(
+    r"Failed to set up mount namespacing: (?:/run/systemd/unit-root)?(?P<path>/\S+): No such file"
+)
+_NO_ENVIRONMENT = "Failed to load environment files: "
+_EXITED = re.compile(r"process exited, code=exited, status=(?P<status>\d+)(?:/(?P<step>[A-Z_]+))?")
+_RESULT = re.compile(r"Failed with result '(?P<result>[a-z-]+)'")
+# systemd.service(5), Result=.
+_RESULTS = {
+    "core-dump": "it crashed and dumped core",
+    "oom-kill": "it was killed for want of memory",
+    "protocol": "it ended before it said that it is ready, as its Type= demands",
+    "signal": "a signal ended it",
+    "start-limit-hit": "it was started too often in a short time",
+    "timeout": "it did not start or stop in the time that it has",
+    "watchdog": "it did not answer systemd's watchdog",
+}
+# systemd.service(5), Type=: what the service itself has to do before it counts as started.
+_SAYS_READY = {
+    "notify": "calls sd_notify(3)",
+    "notify-reload": "calls sd_notify(3)",
+    "dbus": "takes its BusName=",
+    "forking": "forks, and writes its PIDFile= if it has one",
+}
+# Directories that systemd makes, for the service's account, before it looks at anything else;
+# systemd.exec(5), RuntimeDirectory=.
+_MADE_BELOW = {
+    "/var/lib/": "StateDirectory",
+    "/var/cache/": "CacheDirectory",
+    "/var/log/": "LogsDirectory",
+    "/run/": "RuntimeDirectory",
+}
+
+
+class UnitFailures(msgspec.Struct, frozen=True):
+    """Why each of some units failed.
+
+    :param by_unit: unit to failure.
+    """
+
+    by_unit: Mapping[str, UnitFailure]
+
+    @property
+    def words(self) -> str:
+        """The units in one line, each with its reason where that is known."""
+        return ", ".join(
+            f"{name} ({failure.why})" if failure.why else name
+            for name, failure in self.by_unit.items()
+        )
+
+    @property
+    def remedy(self) -> str:
+        """Module text for all of them, ``""`` where nobody knows any."""
+        if not any(failure.remedy for failure in self.by_unit.values()):
+            return ""
+        texts = [
+            failure.remedy or f"# {name}: read why, then correct it: journalctl -b -u {name}"
+            for name, failure in self.by_unit.items()
+        ]
+        return "\n".join(dict.fromkeys(texts))  # two may want the same account
+
+
+def why_failed(journals: Mapping[str, Sequence[str]], host: HostConfig) -> UnitFailures:
+    """Return why units failed, from their journals and from what is declared of them.
+
+    :param journals: unit, with its suffix, to lines of its journal, systemd's own among them,
+        oldest first.
+    """
+    return UnitFailures({name: _why(name, host, said) for name, said in journals.items()})
+
+
+def _why(name: str, host: HostConfig, said: Sequence[str]) -> UnitFailure:
+    failed = FailedUnit.of(name, host, said)
+    if step := failed.told(_STEP):
+        if known := _BY_STEP.get(step["step"]):
+            return known(failed, step["program"])
+        return UnitFailure(why=f"systemd cannot set it up ({step['step']}): {step['error']}")
+    exited = failed.told(_EXITED)
+    # systemd names so only what its child ends with, systemd.exec(5), "Process exit codes".
+    if exited and exited["step"] in _BY_STEP:
+        return _BY_STEP[exited["step"]](failed, "")
+    if any(_NO_ENVIRONMENT in line for line in said):
+        return _environment(failed)
+    told = failed.told(_RESULT)
+    result = told["result"] if told else "exit-code"
+    if result == "exit-code" and exited:
+        return failure_in_own_words(failed, exited["status"])
+    if result == "timeout" and failed.last("Type") in _SAYS_READY:
+        return _unready(failed, failed.last("Type"))
+    return UnitFailure(why=_RESULTS.get(result, ""))
+
+
+def _account(failed: FailedUnit, _program: str) -> UnitFailure:
+    user = failed.last("User")
+    if not user:
+        return UnitFailure(why="its account is not there")
+    if user in failed.host.users or not PLAIN.fullmatch(user):
+        return UnitFailure(why=f"its account {user} is not there, though the host declares it")
+    return UnitFailure(
+        why=f"its account {user} is not there, and the host declares none",
+        remedy=f'users.users."{user}" = {{ isSystemUser = true; group = "{user}"; }};\n'
+        f'users.groups."{user}" = {{ }};',
+    )
+
+
+def _group(failed: FailedUnit, _program: str) -> UnitFailure:
+    groups = [failed.last("Group"), *failed.last("SupplementaryGroups").split()]
+    named = [group for group in groups if group and PLAIN.fullmatch(group)]
+    if len(named) != 1:
+        return UnitFailure(why=f"one of its groups is not there: {', '.join(named) or 'no name'}")
+    return UnitFailure(
+        why=f"its group {named[0]} is not there", remedy=f'users.groups."{named[0]}" = {{ }};'
+    )
+
+
+def _working_directory(failed: FailedUnit, _program: str) -> UnitFailure:
+    path = failed.last("WorkingDirectory").removeprefix("-")
+    if not path.startswith("/"):
+        return UnitFailure(why="it cannot enter its working directory")
+    return UnitFailure(
+        why=f"it cannot enter its working directory {path}", remedy=_made(failed, path)
+    )
+
+
+def _namespace(failed: FailedUnit, _program: str) -> UnitFailure:
+    missing = failed.told(_NAMESPACE)
+    if not missing:
+        return UnitFailure(why="systemd cannot make its view of the file system")
+    path = missing["path"]
+    return UnitFailure(
+        why=f"{path}, which its unit names, is not there", remedy=_made(failed, path)
+    )
+
+
+def _program(failed: FailedUnit, program: str) -> UnitFailure:
+    if not program:
+        return UnitFailure(why="its program cannot be started")
+    return UnitFailure(
+        why=f"its program {program} cannot be started",
+        remedy=f"# {failed.name} starts {program}: write it by its package, as in\n"
+        '#   ExecStart = "${pkgs.hello}/bin/hello";',
+    )
+
+
+def _unready(failed: FailedUnit, kind: str) -> UnitFailure:
+    return UnitFailure(
+        why=f"it did not say in time that it is ready, as Type={kind} demands",
+        remedy=f"# {failed.name} counts as started once it {_SAYS_READY[kind]}: if its program does not do so,\n"
+        f'#   {failed.config}.Type = lib.mkForce "exec";\n'
+        f"# if it is only slow, raise {failed.config}.TimeoutStartSec.",
+    )
+
+
+_BY_STEP: Mapping[str, Callable[[FailedUnit, str], UnitFailure]] = {
+    "CHDIR": _working_directory,
+    "EXEC": _program,
+    "GROUP": _group,
+    "NAMESPACE": _namespace,
+    "USER": _account,
+}
+
+
+def _environment(failed: FailedUnit) -> UnitFailure:
+    values = failed.unit.setting("Service", "EnvironmentFile") if failed.unit is not None else ()
+    needed = [path for path in values if not path.startswith("-")]
+    if len(needed) != 1:
+        return UnitFailure(why="a file of its EnvironmentFile= is not there")
+    return UnitFailure(
+        why=f"its EnvironmentFile {needed[0]} is not there",
+        remedy=f"# Have {needed[0]} made before it starts, or let it do without:\n"
+        f"{failed.config}.EnvironmentFile = lib.mkForce {json.dumps(f'-{needed[0]}')};",
+    )
+
+
+def _made(failed: FailedUnit, path: str) -> str:
+    """Return the module text that has a directory made before the service starts."""
+    if not PLAIN.fullmatch(path):
+        return ""
+    for parent, key in _MADE_BELOW.items():
+        if path.startswith(parent) and not failed.last(key):
+            return f'{failed.config}.{key} = "{path.removeprefix(parent)}";'
+    owner = failed.last("User")
+    owner = owner if PLAIN.fullmatch(owner) else "root"
+    rule = f'systemd.tmpfiles.settings."{failed.name.rpartition(".")[0]}"."{path}".d'
+    return f'{rule} = {{ mode = "0750"; user = "{owner}"; }};'

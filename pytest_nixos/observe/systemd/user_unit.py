@@ -1,0 +1,105 @@
+"""Units of users: files that their managers refuse or ignore, units that failed, and links that
+lead nowhere.
+
+Three sources are looked at: units that the host declares for every user (``systemd.user.services``,
+in ``/etc/systemd/user``), units that a user has at home (home-manager links them to
+``~/.config/systemd/user``), and the managers that run now. A user without a session has no manager:
+nothing of theirs runs, and nothing can have failed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pytest_nixos.observe.base import Probe, ProbeOutput
+from pytest_nixos.observe.systemd.unit_file import UnitFileReport, parse_verify
+from pytest_nixos.observe.text import NAMES, lines, names, whole
+
+__all__ = ["UserUnits", "user_units"]
+
+_MAX_BYTES = 131072
+# Units of systemd's own package are as their authors ship them: only links to a generated unit are
+# looked at.
+_READ = f"""
+command -v systemd-analyze >/dev/null || exit 127
+declare -a own=() homes=(/root /home/*) at_home=()
+# People whose home lies elsewhere.
+while IFS=: read -r _ _ uid _ _ home _; do
+  [[ $uid == [1-9]+([0-9]) && $home != /home/* ]] && (( uid >= 1000 && uid < 30000 )) && homes+=("$home")
+done </etc/passwd
+for home in "${{homes[@]}}"; do at_home+=("$home"/.config/systemd/user/*.*); done
+for file in /etc/systemd/user/*.* "${{at_home[@]}}"; do
+  [[ -f $file && $file != *@.* && $file == *.@(service|timer|socket|path|mount|target) ]] || continue
+  [[ $file == /etc/systemd/user/* && $(readlink -f "$file") != */*-unit-*/* ]] && continue
+  own+=("$file")
+done
+title count "${{#own[@]}}"
+if (( ${{#own[@]}} )); then
+  export SYSTEMD_LOG_TARGET=console SYSTEMD_LOG_COLOR=0
+  # A user's manager wants a directory of its own, even to read files.
+  XDG_RUNTIME_DIR=$(mktemp -d) || exit 1
+  export XDG_RUNTIME_DIR
+  title said
+  timeout 120 systemd-analyze verify --user --man=no -- "${{own[@]}}" 2>&1 >/dev/null | head -c {_MAX_BYTES}
+  rmdir "$XDG_RUNTIME_DIR"
+fi
+for folder in /run/user/*; do
+  [[ -S $folder/systemd/private ]] || continue
+  uid=${{folder##*/}}
+  name=$(id -nu "$uid") || continue
+  title manager "$name"
+  XDG_RUNTIME_DIR=$folder timeout 30 setpriv --reuid="$uid" --regid="$(id -g "$uid")" --clear-groups \\
+    systemctl --user list-units --state=failed --all --plain --no-legend --no-pager --full
+done
+title dangling
+for home in "${{homes[@]}}"; do
+  find "$home" -maxdepth 4 -xdev -xtype l -lname '/nix/store/*' -print0 2>/dev/null | head -z -n 50 | {NAMES}
+done
+true
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserUnits:
+    """Units of users.
+
+    :param answered: whether ``systemd-analyze`` is there to ask.
+    :param count: unit files that were looked at.
+    :param report: what systemd says of them.
+    :param managers: users whose manager runs now.
+    :param failed: user and unit of each that failed.
+    :param dangling: links from a home into the store whose goal is gone.
+    """
+
+    answered: bool
+    count: int
+    report: UnitFileReport
+    managers: tuple[str, ...]
+    failed: tuple[tuple[str, str], ...]
+    dangling: tuple[str, ...]
+
+
+def user_units(*, name: str = "user-units") -> Probe[UserUnits]:
+    """Ask for the units of users."""
+    return Probe(name=name, script=f"shopt -s extglob nullglob\n{_READ}", parse=_parse)
+
+
+def _parse(output: ProbeOutput) -> UserUnits:
+    parts = [(title.split(), text) for title, text in output.records]
+    said_count = (words[1] for words, _ in parts if words[:1] == ["count"] and words[1:])
+    count = whole(next(said_count, ""))
+    said, dangling = (
+        "".join(text for words, text in parts if words == [title]) for title in ("said", "dangling")
+    )
+    managers = {words[1]: text for words, text in parts if words[:1] == ["manager"] and words[1:]}
+    report = parse_verify(said, answered=output.exit_status == 0)
+    return UserUnits(
+        answered=report.answered and count is not None,
+        count=count or 0,
+        report=report,
+        managers=tuple(managers),
+        failed=tuple(
+            (user, line.split()[0]) for user, text in managers.items() for line in lines(text)
+        ),
+        dangling=tuple(names(dangling)),
+    )

@@ -1,0 +1,117 @@
+"""What systemd-analyze verify says of unit files, as systemd 245, 255 and 257 print it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pytest_nixos.observe.base import ProbeOutput
+from pytest_nixos.observe.systemd.unit_file import parse_verify, verify_units
+from pytest_nixos.observe.systemd.user_unit import user_units
+from tests.unit.observe.here import ask, moved
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "/etc/systemd/system/feed.service:8: Unknown key 'ProtectSytem' in section [Service], ignoring.",
+        "/etc/systemd/system/feed.service:8: Unknown key name 'ProtectSytem' in section 'Service', ignoring.",
+        "/etc/systemd/system/feed.service:8: Unknown lvalue 'ProtectSytem' in section 'Service', ignoring.",
+        "/nix/store/x-unit-feed.service/feed.service:8: Unknown key 'ProtectSytem' in section [Service], ignoring.",
+        "/etc/systemd/system/feed.service.d/overrides.conf:8: Unknown key 'ProtectSytem' in section [Service], ignoring.",
+    ],
+)
+def test_a_directive_that_systemd_does_not_know(line: str) -> None:
+    (ignored,) = parse_verify(line, answered=True).ignored
+    assert (ignored.unit, ignored.line, ignored.key) == ("feed.service", 8, "ProtectSytem")
+
+
+def test_a_value_that_systemd_refuses() -> None:
+    said = (
+        "/etc/systemd/system/a.timer:2: Failed to parse calendar specification, ignoring: dayly\n"
+        "a.timer: Timer unit lacks value setting. Refusing.\n"
+        "Unit a.timer has a bad unit file setting.\n"
+    )
+    report = parse_verify(said, answered=True)
+    assert [(i.unit, i.key) for i in report.ignored] == [("a.timer", "")]
+    assert report.refused == ("a.timer",)
+    assert "Timer unit lacks value setting. Refusing." in report.of("a.timer")
+
+
+def test_cycles_once_each() -> None:
+    said = """\
+cache.service: Found ordering cycle on indexer.service/start
+cache.service: Found dependency on cache.service/start
+cache.service: Unable to break cycle starting with cache.service/start
+cache.service: Found ordering cycle on indexer.service/start
+"""
+    report = parse_verify(said, answered=True)
+    assert [(c.unit, c.at) for c in report.cycles] == [("cache.service", "indexer.service")]
+
+
+def test_remarks_about_what_is_only_pulled_in_are_no_ignored_directives() -> None:
+    said = """\
+syslog.socket: service syslog.service not loaded, socket cannot be started.
+backup.timer: Cannot add dependency job, ignoring: Unit backup.timer has a bad unit file setting.
+/etc/systemd/system/x.service:3: Support for option SysVStartPriority= has been removed
+"""
+    assert parse_verify(said, answered=True).ignored == ()
+
+
+def test_a_manager_that_does_not_start_answers_nothing() -> None:
+    said = "Failed to lookup RuntimeDirectory path: No such device or address\nFailed to initialize manager: No such device or address\n"
+    assert not parse_verify(said, answered=True).answered
+
+
+def test_of_a_template_only_unknown_directives_are_told() -> None:
+    assert "worker@.service" in verify_units(["worker@.service"]).script
+    said = """\
+/etc/systemd/system/worker@.service:3: Unknown key 'PrivateTmpp' in section [Service], ignoring.
+/etc/systemd/system/worker@.service:4: ReadWritePaths= path is not absolute, ignoring: i
+"""
+    (ignored,) = parse_verify(said, answered=True).ignored
+    assert (ignored.unit, ignored.key) == ("worker@.service", "PrivateTmpp")
+
+
+def test_units_of_users() -> None:
+    said = b"""=count 2
+=said
+/etc/systemd/user/hello.service:3: Unknown key 'Restrat' in section [Service], ignoring.
+=manager alice
+sync.service loaded failed failed Sync
+=dangling
+/home/alice/.config/x
+"""
+    seen = user_units().parse(ProbeOutput(stdout=said, exit_status=0))
+    assert seen.answered
+    assert seen.report.ignored[0].unit == "hello.service"
+    assert seen.failed == (("alice", "sync.service"),)
+    assert seen.dangling == ("/home/alice/.config/x",)
+
+
+@pytest.mark.parametrize(("stdout", "status"), [(b"", 127), (b"", 0), (b"=count many\n", 0)])
+def test_units_of_users_that_cannot_be_told(stdout: bytes, status: int) -> None:
+    assert not user_units().parse(ProbeOutput(stdout=stdout, exit_status=status)).answered
+
+
+def test_homes_that_lie_elsewhere_are_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "ann").mkdir()
+    (tmp_path / "ann" / "link").symlink_to("/nix/store/gone")
+    accounts = tmp_path / "passwd"
+    accounts.write_text(
+        f"ann:x:1000:100::{tmp_path}/ann:/bin/sh\nnixbld1:x:30001:30000::{tmp_path}/b:/bin/no\nx:x:08:1::/x:/y\n"
+    )
+    probe = moved(user_units(), "homes=(/root /home/*)", "homes=()")
+    seen = ask(moved(probe, "</etc/passwd", f"<{accounts}"))
+    assert seen.dangling == (f"{tmp_path}/ann/link",)
+
+
+def test_a_link_at_home_says_nothing_of_other_units(tmp_path: Path) -> None:
+    forged = "x\nfailed root sshd.service\n=manager root\nsshd.service"
+    home = tmp_path / "ann"
+    home.mkdir()
+    (home / forged).symlink_to("/nix/store/gone")
+    seen = ask(moved(user_units(), "homes=(/root /home/*)", f"homes=({tmp_path}/*)"))
+    assert seen.dangling == (f"{home}/{forged}",)
+    assert seen.failed == ()

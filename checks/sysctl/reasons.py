@@ -86,6 +86,8 @@ def why_other(
     """Tell of a key that has another value than declared."""
     path = observe.sysctl_path(key).removeprefix("/proc/sys/")
     for one in refused:
+        if one.key == path and one.was_missing:
+            return _too_late(key, one.value)
         if one.key == path:
             return Reason(
                 words=f"the kernel refuses that value: {one.error}",
@@ -112,6 +114,16 @@ def why_other(
     return Reason(
         remedy=f"# Something gives {key} another value after systemd-sysctl.service has set it:"
         " a program, or a rule of udev."
+    )
+
+
+def _too_late(key: str, value: str) -> Reason:
+    module = sysctl_module(key, value)
+    return Reason(
+        words="the key was not there yet when systemd-sysctl.service ran",
+        remedy=f'# What brings {key} comes too late for it:\nboot.kernelModules = [ "{module}" ];'
+        if module
+        else f"# What brings {key} comes too late for it: load it by boot.kernelModules.",
     )
 
 

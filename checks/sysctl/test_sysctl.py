@@ -15,6 +15,7 @@ _NAMESPACED = ("net.", "net/")
 _INTERFACE = re.compile(r"net[./]ipv[46][./](?:conf|neigh)[./](?P<name>.+)[./]\w+")
 # Links that a container has from its start; nspawn names them.
 _GIVEN = re.compile(r"all|default|lo|eth\d+|host0|\S*[*?\[]\S*")
+_ROOT = "/proc/sys/"
 _SYSCTL_UNIT = "systemd-sysctl.service"
 
 
@@ -36,6 +37,7 @@ def test_declared_sysctls_are_in_force(
     nixos_evidence.observe(observed)
     wrong = [key for key, value in declared.items() if not _is_so(value, observed[key])]
     reasons = _reasons(wrong, declared, observed, nixos_host_config, nixos_observations)
+    wrong = list(reasons)
     nixos_evidence.remedy = "\n".join(dict.fromkeys(reason.remedy for reason in reasons.values()))
     told = [
         f"{key}: declared {declared[key]}, is {'missing' if observed[key] is None else observed[key]}"
@@ -56,7 +58,10 @@ def _reasons(
     host: HostConfig,
     observations: Observations,
 ) -> Mapping[str, Reason]:
-    """Return why each wrong key is so; nothing is asked where none is."""
+    """Return why each wrong key is so; nothing is asked where none is.
+
+    A key that a file names by itself is no business of a glob, sysctl.d(5), and is left out.
+    """
     if not wrong:
         return {}
     sources = observations.of(observe.sysctl_sources(wrong))
@@ -66,6 +71,8 @@ def _reasons(
         if observed[key] is None
         else why_other(key, host=host, sources=sources, refused=refused)
         for key in wrong
+        if key in host.sysctls
+        or observe.sysctl_path(key).removeprefix(_ROOT) not in sources.by_name
     }
 
 

@@ -11,6 +11,7 @@ import msgspec
 from pytest_nixos.nix.config.host_facts import HostConfig
 from pytest_nixos.observe.systemd.failed_unit import PLAIN, FailedUnit, UnitFailure
 from pytest_nixos.observe.systemd.own_words import failure_in_own_words
+from pytest_nixos.observe.systemd.refused_by_kernel import failure_by_kernel
 
 __all__ = ["UnitFailures", "why_failed"]
 
@@ -89,6 +90,8 @@ def why_failed(journals: Mapping[str, Sequence[str]], host: HostConfig) -> UnitF
 
 def _why(name: str, host: HostConfig, said: Sequence[str]) -> UnitFailure:
     failed = FailedUnit.of(name, host, said)
+    if refused := failure_by_kernel(failed):
+        return refused
     if step := failed.told(_STEP):
         if known := _BY_STEP.get(step["step"]):
             return known(failed, step["program"])

@@ -36,10 +36,13 @@ def rest_on_the_filter(
     :param found: the ways in that are found; one that has a rule of its own is no echo.
     """
     evidence.rest_on("unit", *failed_units(state))
-    if any(way.opening.rules for way in found):
+    defaults = [state.ruleset.default(family=family) for family in FAMILIES]
+    opened = [one for one in defaults if one.decision is not observe.Decision.REFUSED]
+    # What a rule lets in by default is told with that rule.
+    if any(way.opening.rules for way in found) or any(one.rules for one in opened):
         return
     evidence.rest_on(*FILTER)
-    if not all(state.ruleset.refuses_by_default(family=family) for family in FAMILIES):
+    if opened:
         evidence.remedy = "# The rules that refuse what is not declared are not in force: FW-001 says what mends that."
 
 
@@ -59,14 +62,20 @@ def why_not_active(
 def why_open(
     state: observe.FirewallState, family: str, host: HostConfig, evidence: Evidence
 ) -> str:
-    """Say why a packet that no rule names is let in though the unit is active, ``""`` where the
-    rules alone tell.
+    """Say why a packet that no rule names is let in though the unit is active, ``""`` where nothing
+    tells.
 
     :param family: ``ip`` or ``ip6``.
     """
     gone = _gone(state, family)
     if not gone:
-        return ""
+        rules = state.ruleset.default(family=family).rules
+        if rules:
+            evidence.remedy = (
+                f"# Take the rule away that lets in everything, or have it name what it is for: {rules[-1]}\n"
+                "# (networking.firewall.extraCommands, extraInputRules, networking.nftables)"
+            )
+        return f": {' -> '.join(rules)}" if rules else ""
     flushing = [path for path, text in extra_rule_texts(host).items() if _FLUSH.search(text)]
     if flushing:
         evidence.remedy = "\n".join(

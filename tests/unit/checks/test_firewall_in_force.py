@@ -138,6 +138,25 @@ def test_what_is_open_for_want_of_rules_is_an_echo_and_a_rule_of_its_own_is_none
     assert (evidence.rests_on, evidence.remedy) == ([], "")
 
 
+def test_a_rule_that_lets_everything_in_is_the_finding_and_no_want_of_rules() -> None:
+    everything = state(NIXOS.format(first="-A nixos-fw ! -i eth0 -j ACCEPT"))
+    evidence, told = judged(everything)
+    assert "is let in: " in told
+    assert "-A nixos-fw ! -i eth0 -j ACCEPT" in told
+    assert "Take the rule away that lets in everything" in evidence.remedy
+    outside = Evidence()
+    rest_on_the_filter(outside, everything)
+    assert (outside.rests_on, outside.remedy) == ([], "")
+
+
+def test_one_family_without_rules_is_enough_for_an_echo() -> None:
+    half = state(NIXOS.format(first=OWN_RULE), OPEN)
+    evidence = Evidence()
+    rest_on_the_filter(evidence, half)
+    assert evidence.rests_on == [FILTERED]
+    assert "FW-001" in evidence.remedy
+
+
 def test_a_declared_port_that_a_rule_refuses_is_told_with_the_rule() -> None:
     found = refused_ports(DECLARED, state(NIXOS.format(first=REFUSES)), "tcp")
     (told,) = map(str, found)

@@ -62,6 +62,23 @@ def test_a_key_that_came_too_late_names_the_module_that_brings_it() -> None:
     assert 'boot.kernelModules = [ "nf_conntrack" ];' in reason.remedy
 
 
+def test_an_algorithm_that_the_kernel_has_not_is_told_as_such() -> None:
+    key = "net.ipv4.tcp_congestion_control"
+    said = f"Couldn't write 'brb' to '{key.replace('.', '/')}', ignoring: No such file or directory"
+    found = observe.refused_sysctls([said])
+    reason = why_other(key, host=host_config(), sources=observe.SysctlSources(), refused=found)
+    assert reason.words == "the kernel knows no brb"
+    assert 'boot.kernelModules = [ "tcp_brb" ];' in reason.remedy
+
+
+def test_a_journal_that_is_lost_is_no_word_about_who_wrote_it() -> None:
+    reason = why_other(
+        SWAP, host=host_config(), sources=observe.SysctlSources(), refused=(), failed=True
+    )
+    assert "its journal is lost" in reason.words
+    assert "after systemd-sysctl.service has set it" not in reason.remedy
+
+
 class Guest:
     """Values, what files say, and a journal without a word."""
 
@@ -142,13 +159,25 @@ def test_ip_forward_that_undoes_another_key_is_named() -> None:
     assert why_other(rp_filter, host=host, sources=sources, refused=()).words == ""
 
 
-def test_a_container_judges_no_link_that_it_is_not_given() -> None:
-    wanted = {"net.ipv4.conf.all.rp_filter": "1", "net.ipv4.conf.eth0.rp_filter": "1"}
+def test_a_container_judges_what_is_its_own_alone() -> None:
+    wanted = {
+        "net.ipv4.conf.all.rp_filter": "1",
+        "net.ipv4.conf.eth0.rp_filter": "1",
+        "-net/ipv4/conf/all/log_martians": "1",
+        "net.core.somaxconn": "4096",
+        "net.ipv4.tcp_rmem": "1 2 3",
+        "net.ipv4.route.flush": "1",
+    }
     sysctls = {
         **wanted,
         "net.ipv6.conf.enp3s0.use_tempaddr": "0",
         "net/ipv4/conf/eth0.100/rp_filter": "1",
         "vm.swappiness": "1",
+        "net.core.default_qdisc": "fq",
+        "net.core.rmem_max": "7500000",
+        "net.netfilter.nf_conntrack_max": "1000000",
+        "net/ipv4/neigh/default/gc_thresh3": "4096",
+        "net.ipv4.tcp_mem": "1 2 3",
     }
     assert _judgeable(sysctls, "container") == wanted
     assert _judgeable(sysctls, "vm") == sysctls

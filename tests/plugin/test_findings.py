@@ -96,6 +96,12 @@ def test_pytest_keeps_the_setups_and_teardowns_that_said_something(field: Field)
     assert "test_talks" in kept
 
 
+def test_durations_tell_of_setups_too(field: Field) -> None:
+    field.pytester.makepyfile("def test_silent(nixos_machine): pass")
+    result = field.run_hosts("-k", "web", "--durations=0", "-vv")
+    result.stdout.fnmatch_lines(["*s setup * test_durations*test_silent*"])
+
+
 def test_ledger_has_each_finding_even_if_the_run_is_killed(checks: Field) -> None:
     checks.pytester.makepyfile(
         test_zz="import os\ndef test_kill(nixos_machine): os.kill(os.getpid(), 9)"

@@ -85,10 +85,11 @@ class Recorder:
         self, report: pytest.TestReport
     ) -> Generator[None, object, object]:
         """Spare pytest the setups and teardowns that said nothing: it keeps each, and goes through
-        all of them again for each failure.
+        all of them again for each failure. With ``--durations`` it tells of them.
         """
         result = yield
-        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        is_told = self._config.getoption("durations") is not None
+        terminal = None if is_told else self._config.pluginmanager.get_plugin("terminalreporter")
         kept = terminal.stats.get(_SETUPS_AND_TEARDOWNS) if terminal is not None else None
         if kept and kept[-1] is report and not report.sections:
             kept.pop()

@@ -11,6 +11,7 @@ import msgspec
 from pytest_nixos.nix.config.host_facts import HostConfig
 from pytest_nixos.observe.systemd.failed_unit import PLAIN, FailedUnit, UnitFailure, having_made
 from pytest_nixos.observe.systemd.own_words import failure_in_own_words, may_lack_an_address
+from pytest_nixos.observe.systemd.refused_by_kernel import failure_by_kernel
 from pytest_nixos.observe.systemd.unit_result import failure_by_result
 
 __all__ = ["UnitFailures", "why_failed"]
@@ -73,6 +74,8 @@ def why_failed(
 
 
 def _why(failed: FailedUnit) -> UnitFailure:
+    if refused := failure_by_kernel(failed):
+        return refused
     if step := failed.told(_STEP):
         if known := _BY_STEP.get(step["step"]):
             return known(failed, step["program"])

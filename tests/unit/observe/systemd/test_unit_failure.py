@@ -344,3 +344,47 @@ def test_an_account_that_is_declared_is_not_declared_again() -> None:
     failures = why_failed({"app.service": [STEP.format("USER")]}, host)
     assert "though the host declares it" in failures.words
     assert failures.remedy == READ
+
+
+def why_of(unit: str, *said: str) -> tuple[str, str]:
+    failures = why_failed({unit: said}, host_config())
+    return failures.by_unit[unit].why, failures.remedy
+
+
+def test_a_value_that_the_kernel_refuses_is_named() -> None:
+    why, remedy = why_of(
+        "systemd-sysctl.service",
+        "systemd-sysctl[9]: Couldn't write '16' to 'kernel/sysrq', ignoring: No such file or directory",
+        "systemd-sysctl[9]: Couldn't write '4k' to 'net/core/somaxconn': Invalid argument",
+        "systemd[1]: systemd-sysctl.service: Main process exited, code=exited, status=1/FAILURE",
+    )
+    assert why == "the kernel refuses 4k for net/core/somaxconn (Invalid argument)"
+    assert "net.core.somaxconn" in remedy
+    assert "Restart" not in remedy
+    assert "sysrq" not in remedy
+
+
+@pytest.mark.parametrize(
+    ("unit", "said", "words"),
+    [
+        (
+            "firewall.service",
+            "it x-firewall-start[250]: iptables v1.8.11 (nf_tables): invalid portrange (min > max)",
+            "iptables v1.8.11 (nf_tables): invalid portrange (min > max)",
+        ),
+        (
+            "nftables.service",
+            "it nft[9]: /nix/store/x-nftables-rules:12:5-9: Error: syntax error, unexpected accept",
+            "/nix/store/x-nftables-rules:12:5-9: Error: syntax error, unexpected accept",
+        ),
+        ("firewall.service", "it x-firewall-start[250]: Try `iptables -h' for more", ""),
+    ],
+)
+def test_a_filter_that_refuses_its_rules_is_quoted(unit: str, said: str, words: str) -> None:
+    after = f"systemd[1]: {unit}: Main process exited, code=exited, status=2/INVALIDARGUMENT"
+    why, remedy = why_of(unit, said, after)
+    if words:
+        assert why == f"its rules are refused: {words}"
+        assert "networking.firewall" in remedy
+    else:
+        assert why == "it ended with exit status 2"

@@ -63,6 +63,7 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
     from pytest_nixos.observe.store import Observations
     from pytest_nixos.plugin.not_applicable import not_applicable
     from pytest_nixos.standards.control.model import Control
+    from pytest_nixos.standards.judging.remedy import sysctl_module
     from pytest_nixos.test_secrets.archive import TestSecrets
 
 __all__ = [
@@ -134,6 +135,7 @@ __all__ = [
     "not_applicable",
     "observe",
     "poll",
+    "sysctl_module",
 ]
 
 _HOME = {
@@ -203,6 +205,7 @@ _HOME = {
     "Secret": "nix.config.secrets",
     "TestSecrets": "test_secrets.archive",
     "not_applicable": "plugin.not_applicable",
+    "sysctl_module": "standards.judging.remedy",
 }
 
 

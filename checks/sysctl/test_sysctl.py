@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import starmap
 
 import pytest
 
 from pytest_nixos import Evidence, HostConfig, Observations, not_applicable, observe
 
-from .overwritten import writers_of
+from .namespaced import of_a_container
+from .reasons import Reason, same_setting, why_missing, why_other
 
-_NAMESPACED = ("net.",)
+_ROOT = "/proc/sys/"
+_SYSCTL_UNIT = "systemd-sysctl.service"
 
 
 @pytest.mark.nixos_control("SYS-001")
@@ -21,7 +22,7 @@ def test_declared_sysctls_are_in_force(
     nixos_observations: Observations,
     nixos_evidence: Evidence,
 ) -> None:
-    declared = _judgeable(nixos_host_config.sysctls, nixos_place)
+    declared = _judgeable(same_setting(nixos_host_config.sysctls), nixos_place)
     if not declared:
         not_applicable("the host declares no sysctl that can be judged here")
     observed = nixos_observations.of(observe.sysctls(tuple(declared)))
@@ -30,35 +31,52 @@ def test_declared_sysctls_are_in_force(
     if not declared:
         not_applicable("no key of this machine is meant by what the host declares")
     nixos_evidence.observe(observed)
-    wrong = {
-        key: f"declared {value}, is {'missing' if seen is None else seen}"
-        for key, value in declared.items()
-        if not observe.same_sysctl(value, seen := observed[key])
-    }
-    overwritten = {
-        key: writers_of(key, nixos_host_config) for key in wrong if observed[key] is not None
-    }
-    for key, units in overwritten.items():
-        if units:
-            wrong[key] += f" (written by {', '.join(units)})"
-    if len(overwritten) == len(wrong):
-        nixos_evidence.remedy = "\n".join(starmap(_undo, overwritten.items()))
-    assert not wrong, "; ".join(f"{key}: {how}" for key, how in wrong.items())
+    wrong = [key for key, value in declared.items() if not _is_so(value, observed[key])]
+    reasons = _reasons(wrong, declared, observed, nixos_host_config, nixos_observations)
+    wrong = list(reasons)
+    nixos_evidence.remedy = "\n".join(dict.fromkeys(reason.remedy for reason in reasons.values()))
+    told = [
+        f"{key}: declared {declared[key]}, is {'missing' if observed[key] is None else observed[key]}"
+        + (f" ({reason.words})" if reason.words else "")
+        for key, reason in reasons.items()
+    ]
+    assert not wrong, "; ".join(told)
 
 
-def _undo(key: str, units: tuple[str, ...]) -> str:
-    if not units:
-        return (
-            f"# Something gives {key} another value after systemd-sysctl.service has set it:"
-            " a file of /etc/sysctl.d that sorts after 60-nixos.conf, or a program."
-        )
-    return f'# {", ".join(units)} writes {key}: take that out of its script, or correct\n# boot.kernel.sysctl."{key}"'
+def _is_so(declared: str, observed: str | None) -> bool:
+    return observe.same_sysctl(declared, observed)
+
+
+def _reasons(
+    wrong: list[str],
+    declared: Mapping[str, str],
+    observed: Mapping[str, str | None],
+    host: HostConfig,
+    observations: Observations,
+) -> Mapping[str, Reason]:
+    """Return why each wrong key is so; nothing is asked where none is.
+
+    A key that a file names by itself is no business of a glob, sysctl.d(5), and is left out.
+    """
+    if not wrong:
+        return {}
+    sources = observations.of(observe.sysctl_sources(wrong))
+    refused = observe.refused_sysctls(observations.of(observe.journal(_SYSCTL_UNIT)))
+    failed = _SYSCTL_UNIT in (observations.of(observe.failed_units()) or ())
+    return {
+        key: why_missing(key, declared[key], sources.gaps.get(key))
+        if observed[key] is None
+        else why_other(key, host=host, sources=sources, refused=refused, failed=failed)
+        for key in wrong
+        if key in host.sysctls or _path(key) not in sources.by_name
+    }
 
 
 def _judgeable(sysctls: Mapping[str, str], place: str) -> dict[str, str]:
-    """Keep what the machine's own kernel namespace can show: a container has net.* of its own
-    only.
-    """
     if place != "container":
         return dict(sysctls)
-    return {key: value for key, value in sysctls.items() if key.lstrip("-").startswith(_NAMESPACED)}
+    return of_a_container(sysctls, {key: _path(key) for key in sysctls})
+
+
+def _path(key: str) -> str:
+    return observe.sysctl_path(key.removeprefix("-")).removeprefix(_ROOT)

@@ -83,7 +83,7 @@ def refuse_foreign(machine: Machine, toplevel: str) -> None:
             remedy="name a toplevel: config.system.build.toplevel of a host, with system.switch.enable",
         )
     systems = [word for word in answer if word not in ("there", "system")]
-    ours = machine.spec.host.system
+    ours = machine.spec.host.guest_system
     if systems and ours and systems[0] != ours:
         raise GenerationError(
             f"{machine.name}: {toplevel} is a {systems[0]} system, and this machine is {ours}",

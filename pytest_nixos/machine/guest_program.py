@@ -16,14 +16,12 @@ import time
 
 from pytest_nixos.errors import CommandTimeout, MachineError, NixosError
 from pytest_nixos.machine.command import CommandResult, Transport
-from pytest_nixos.machine.guest_unit import FETCHED_S, Fetched, GuestUnit
+from pytest_nixos.machine.guest_job import Fetched, GuestJob
 
 __all__ = ["GuestProgram", "run_with_streams"]
 
 _SHORTEST_WAIT_S = 0.2
 _LONGEST_WAIT_S = 1.0
-# Less than a trip may take.
-_READY_S = 50
 # Before a full pipe is tried again.
 _FULL_S = 0.05
 # What a write to a pipe moves whole or not at all: PIPE_BUF, pipe(7).
@@ -32,47 +30,19 @@ _BLOCK = 4096
 MOST_WRITTEN = 1 << 16
 _RECORDS = re.compile(rb"(\d+)\+(\d+) records out")
 
-# The pipe to the program is held open by a shell of its own until it is told that no more comes; by
-# then the program's end of it, which is open before, reads as ended. What is written to a pipe that
-# nobody has open is lost, so the unit's shell tells when it has all. Of the other two it holds both ends: the
-# writer's until the status is there, and the reader's until all was fetched, since what is in a pipe
-# goes with the last who has it open. What the program leaves behind goes on,
-# as with sshd. The command comes by a file: of a word of systemd-run's, systemd itself takes "$$" and
-# "${name}" for its own (systemd.service(5), command lines).
-_START = """
-set -e
-PATH=$PATH:/run/current-system/sw/bin
-d=$(mktemp -d /run/pytest-nixos-program.XXXXXXXXXX)
-mkfifo -m 600 "$d/in" "$d/out" "$d/err" "$d/no-more" "$d/ready" "$d/fetched"
-printf %%s %(command)s >"$d/command"
-systemd-run --quiet --collect --description="A program for pytest-nixos" --unit="${d##*/}" --property=Type=exec \\
-  --property=KillMode=process --setenv=HOME=/root --setenv=USER=root --setenv=LOGNAME=root --setenv=SHELL="$BASH" -- "$BASH" -c '
-    PATH=$PATH:/run/current-system/sw/bin
-    exec 3<>"$0/no-more" 8<>"$0/in" 9<"$0/in"
-    ( read -r _ <&3 ) 9<&- &
-    exec 3>&- 4<>"$0/out" 5<>"$0/err" 6<"$0/out" 7<"$0/err" 8>&-
-    echo >"$0/ready"
-    cd
-    "$BASH" -c "[ ! -r /etc/set-environment ] || . /etc/set-environment
-$(<"$0/command")" <&9 >&4 2>&5 4>&- 5>&- 6<&- 7<&- 9<&-
-    echo $? >"$0/status.new"
-    mv "$0/status.new" "$0/status"
-    exec 4>&- 5>&-
-    kill $! 2>/dev/null
-    read -r -t %(fetched)d _ <>"$0/fetched"
-  ' "$d"
-read -r -t %(ready)d _ <>"$d/ready"
-echo "$d"
-"""
 _BRING = "cd {d} && exec 3<>in && LC_ALL=C dd bs=4K iflag=fullblock oflag=nonblock >&3"
 _NO_MORE = "cd {d} && exec 3<>no-more && echo >&3"
-_END = (
-    "d={d}; u=${{d##*/}}.service; cat $d/status 2>/dev/null || systemctl kill $u 2>/dev/null; "
-    "systemctl stop $u 2>/dev/null; rm -rf -- $d"
-)
+# What the program leaves behind goes on, as with sshd: below the channel, as what any of its commands leaves.
+_GOES_ON = """
+[ -z "$s" ] || {
+  kill -KILL $j
+  mapfile -t p <"$g/cgroup.procs"
+  for c in "${p[@]}"; do echo $c >"${g%/*}/cgroup.procs"; done
+} 2>/dev/null
+"""
 
 
-class GuestProgram(GuestUnit):
+class GuestProgram(GuestJob):
     """A command of the guest, as root in its own environment; a context manager that ends it with all
     that it started.
 
@@ -87,12 +57,7 @@ class GuestProgram(GuestUnit):
         self._wait_s = _SHORTEST_WAIT_S
         self._all_read = False
         super().__init__(
-            transport,
-            start=_START
-            % {"command": shlex.quote(command), "fetched": FETCHED_S, "ready": _READY_S},
-            end=_END,
-            what="program",
-            needs="systemd-run and coreutils",
+            transport, run=f'"$BASH" -c {shlex.quote(command)}', what="program", rest=_GOES_ON
         )
 
     def read(self) -> Fetched | None:

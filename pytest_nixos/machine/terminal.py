@@ -19,7 +19,7 @@ from types import FrameType
 
 from pytest_nixos.errors import MachineError
 from pytest_nixos.machine.command import Transport
-from pytest_nixos.machine.guest_unit import FETCHED_S, GuestUnit
+from pytest_nixos.machine.guest_job import GuestJob
 
 __all__ = ["GuestTerminal", "attach"]
 
@@ -30,33 +30,16 @@ _IDLE_WAIT_S = 0.05
 _MOST_TYPED = 1 << 12
 _ECHO_S = 0.06
 
-# Why the command comes by a file, and what holds the pipes open, is said in guest_program.py.
-_START = """
-set -e
-PATH=$PATH:/run/current-system/sw/bin
-type -P script >/dev/null || { echo "no program script" >&2; exit 1; }
-d=$(mktemp -d /run/pytest-nixos-terminal.XXXXXXXXXX)
-mkfifo -m 600 "$d/in" "$d/out" "$d/err" "$d/ready" "$d/fetched"
-printf %%s %(command)s >"$d/command"
-systemd-run --quiet --collect --unit="${d##*/}" --property=Type=exec \\
-  --setenv=TERM=%(term)s --setenv=HOME=/root -- "$BASH" -c '
-    PATH=$PATH:/run/current-system/sw/bin
-    exec 3<>"$0/in" 4<>"$0/out" 6<"$0/out"
-    script -qefc "tty >$0/tty; stty sane rows %(rows)d cols %(columns)d; cd; $(<"$0/command")" /dev/null <&3 >&4 2>&1 4>&- 6<&-
-    echo $? >"$0/status.new"
-    mv "$0/status.new" "$0/status"
-    exec 4>&-
-    read -r -t %(fetched)d _ <>"$0/fetched"
-  ' "$d"
-echo "$d"
-"""
+# `script` makes a terminal without echo where it has none itself. `-ef` tells its name without a program.
+_ON_TERMINAL = """
+for tty in /dev/pts/*; do [ $tty -ef /proc/thread-self/fd/0 ] && echo $tty >$d/tty; done
+unset d tty
+stty sane rows {rows} cols {columns}
+{command}"""
 _TYPE = "cat >{d}/in\n"
-_END = (
-    "d={d}; cat $d/status 2>/dev/null; systemctl stop ${{d##*/}}.service 2>/dev/null; rm -rf -- $d"
-)
 
 
-class GuestTerminal(GuestUnit):
+class GuestTerminal(GuestJob):
     """A command with a terminal of its own in the guest; a context manager that ends it.
 
     :param transport: the machine's root command channel.
@@ -75,19 +58,13 @@ class GuestTerminal(GuestUnit):
         columns: int = 80,
         term: str = "dumb",
     ) -> None:
-        words = {
-            "fetched": FETCHED_S,
-            "term": shlex.quote(term),
-            "rows": rows,
-            "columns": columns,
-            "command": shlex.quote(command),
-        }
+        text = _ON_TERMINAL.format(rows=rows, columns=columns, command=command)
         super().__init__(
             transport,
-            start=_START % words,
-            end=_END,
+            run=f'TERM={shlex.quote(term)} script -qefc "d=$d"{shlex.quote(text)} /dev/null',
             what="terminal",
-            needs="systemd-run and util-linux's script",
+            needs=("script",),
+            errors=4,
         )
 
     def exchange(self, typed: bytes = b"") -> bytes | None:
@@ -111,7 +88,7 @@ class GuestTerminal(GuestUnit):
 
     def resize(self, *, rows: int, columns: int) -> None:
         """Tell the guest the size of the terminal."""
-        self._run(f'stty -F "$(cat {self._directory}/tty)" rows {rows} cols {columns}')
+        self._run(f'stty -F "$(<{self._directory}/tty)" rows {rows} cols {columns}')
 
 
 def attach(transport: Transport, *, command: str = "exec bash -l") -> int:

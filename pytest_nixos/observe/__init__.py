@@ -33,10 +33,15 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
     from pytest_nixos.observe.firewall.probe import FirewallState
     from pytest_nixos.observe.firewall.ruleset import STRANGER
     from pytest_nixos.observe.generation import GenerationState, generations
-    from pytest_nixos.observe.kernel import applied_sysctls, same_sysctl, sysctls
+    from pytest_nixos.observe.kernel import applied_sysctls, same_sysctl, sysctl_path, sysctls
     from pytest_nixos.observe.network.http import HttpAnswer, HttpRequest, http
     from pytest_nixos.observe.network.internet import InternetNeed, NeedsOfMachine, mount_unit
     from pytest_nixos.observe.network.socket import InetSocket, Protocol, Sockets, sockets
+    from pytest_nixos.observe.sysctl_source import (
+        SysctlGap,
+        SysctlSources,
+        sysctl_sources,
+    )
     from pytest_nixos.observe.systemd.activation import (
         ActivationFailure,
         BootActivation,
@@ -66,12 +71,14 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
         SeccompMode,
         process_facts,
     )
+    from pytest_nixos.observe.systemd.refused_by_kernel import RefusedSysctl, refused_sysctls
     from pytest_nixos.observe.systemd.refused_line import (
         RefusedLine,
         RefusedLines,
         refused_lines,
         refused_on_console,
     )
+    from pytest_nixos.observe.systemd.started_text import started_texts
     from pytest_nixos.observe.systemd.unit import (
         Exposure,
         UnitState,
@@ -134,9 +141,12 @@ __all__ = [
     "Protocol",
     "RefusedLine",
     "RefusedLines",
+    "RefusedSysctl",
     "SeccompMode",
     "Sockets",
     "SwapState",
+    "SysctlGap",
+    "SysctlSources",
     "UnitEvent",
     "UnitEventKind",
     "UnitFailure",
@@ -179,10 +189,14 @@ __all__ = [
     "recent_journal",
     "refused_lines",
     "refused_on_console",
+    "refused_sysctls",
     "same_sysctl",
     "secrets_among",
     "sockets",
+    "started_texts",
     "swap",
+    "sysctl_path",
+    "sysctl_sources",
     "sysctls",
     "system_state",
     "unit_history",
@@ -227,11 +241,14 @@ _HOME = {
     "Protocol": "network.socket",
     "RefusedLine": "systemd.refused_line",
     "RefusedLines": "systemd.refused_line",
+    "RefusedSysctl": "systemd.refused_by_kernel",
     "SANDBOXING": "systemd.declared_unit",
     "STRANGER": "firewall.ruleset",
     "SeccompMode": "systemd.process",
     "Sockets": "network.socket",
     "SwapState": "filesystems.swap",
+    "SysctlGap": "sysctl_source",
+    "SysctlSources": "sysctl_source",
     "UnitEvent": "systemd.unit_event",
     "UnitEventKind": "systemd.unit_event",
     "UnitFailure": "systemd.failed_unit",
@@ -273,10 +290,14 @@ _HOME = {
     "recent_journal": "systemd.journal",
     "refused_lines": "systemd.refused_line",
     "refused_on_console": "systemd.refused_line",
+    "refused_sysctls": "systemd.refused_by_kernel",
     "same_sysctl": "kernel",
     "secrets_among": "systemd.down_unit",
     "sockets": "network.socket",
+    "started_texts": "systemd.started_text",
     "swap": "filesystems.swap",
+    "sysctl_path": "kernel",
+    "sysctl_sources": "sysctl_source",
     "sysctls": "kernel",
     "system_state": "systemd.unit",
     "unit_history": "systemd.unit_event",

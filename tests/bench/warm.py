@@ -98,7 +98,7 @@ def measure(home: Path, plan: Plan) -> Section:
                 _sample(shells_s).median,
                 1.0,
                 unit="s",
-                reason="the clone is made as for a run; then the guest's systemd starts a unit for the shell",
+                reason="the clone is made as for a run; then the guest starts programs for the terminal and the shell",
             ),
             at_most(
                 "the whole baseline to the prompt",

@@ -297,6 +297,15 @@ def test_a_command_ends_where_nobody_reads_on(entered: Entered) -> None:
     assert (done.stdout, done.stderr) == (b"y\n141\n", b"")
 
 
+def test_what_a_command_leaves_running_goes_on(entered: Entered) -> None:
+    left = entered.ssh(entered.name, "setsid -f sleep 4325")
+    assert left.returncode == 0
+    look = "ls -d /run/pytest-nixos-program.*; p=$(pgrep -fx 'sleep 4325') && grep 0:: /proc/$p/cgroup; kill $p"
+    own, *others = entered.ssh(entered.name, look).stdout.decode().splitlines()
+    assert own.startswith("/run/pytest-nixos-program.")  # the one that asks
+    assert others == ["0::/pytest-nixos-channel.service"]
+
+
 def test_a_shell_ends_with_its_window(entered: Entered) -> None:
     seat = pexpect.spawn(str(COMMAND), ["shell", entered.name], timeout=60, encoding="utf-8")
     seat.expect(r"root@[^\n]*# |bash-[\d.]+# ")

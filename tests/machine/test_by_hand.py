@@ -151,6 +151,8 @@ def test_a_test_stops_in_a_shell_and_goes_on(tmp_path: Path) -> None:
         "def test_it(nixos_machine):\n"
         "    nixos_machine.breakpoint()\n"
         "    assert nixos_machine.run('cat /run/seen').stdout == b'yes\\n'\n"
+        "    # What left the terminal ends with the shell too.\n"
+        "    assert nixos_machine.run('pgrep -fx \"sleep 4324\"; ls -d /run/pytest-nixos-terminal.*').stdout == b''\n"
     )
     seat = pexpect.spawn(
         sys.executable,
@@ -160,7 +162,7 @@ def test_a_test_stops_in_a_shell_and_goes_on(tmp_path: Path) -> None:
         encoding="utf-8",
     )
     seat.expect(PROMPT)
-    seat.sendline("echo yes >/run/seen; exit")
+    seat.sendline("setsid -f sleep 4324; echo yes >/run/seen; exit")
     seat.expect_exact("1 passed")
     seat.expect(pexpect.EOF)
     seat.close()

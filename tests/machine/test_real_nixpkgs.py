@@ -132,6 +132,7 @@ HOSTS = """
         };
       });
       arm = nixpkgs.lib.nixosSystem { system = "aarch64-linux"; modules = [ base ]; };
+      cross = host { nixpkgs.hostPlatform = "aarch64-linux"; nixpkgs.buildPlatform = "x86_64-linux"; };
       asserts = host { assertions = [ { assertion = false; message = "ports must be even"; } ]; };
     };
   };
@@ -171,6 +172,7 @@ def test_hosts_are_listed(flake: Flake) -> None:
             "arm",
             "asserts",
             "container",
+            "cross",
             "etc-overlay",
             "initrd-secrets",
             "iso",
@@ -384,6 +386,19 @@ def test_an_image_is_known_before_its_machine_is_evaluated(flake: Flake) -> None
 def test_a_host_of_another_system(flake: Flake) -> None:
     host = flake.evaluate("arm")
     assert (host.system, host.backend, host.image) == ("aarch64-linux", "vm", "")
+
+
+def test_a_host_that_is_built_on_another_platform_is_started_there(flake: Flake) -> None:
+    host = flake.evaluate("cross")
+    assert (host.system, host.guest_system, host.backend) == ("x86_64-linux", "aarch64-linux", "vm")
+    text = subprocess.run(
+        ["nix-store", "--query", "--requisites", host.derivation],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    ).stdout
+    # One that is compiled for the guest has its platform in its name.
+    assert set(re.findall(r"-qemu-(\S*?)[\d.]+\.drv", text)) == {""}
 
 
 def test_member_of_a_cluster(flake: Flake) -> None:

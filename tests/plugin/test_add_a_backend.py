@@ -22,7 +22,8 @@ from pytest_nixos import Deadline, MachineError, TransportError, poll
 
 def test_answers(nixos_machine):
     assert nixos_machine.run("echo here; exit 3").stdout_text == "here\\n"
-    assert "Welcome to the desk!" in nixos_machine.console.tail()
+    greets = lambda: "Welcome to the desk!" in nixos_machine.console.tail() or None
+    assert poll(greets, deadline=Deadline.after(20), interval_s=0.01)
 
 
 def test_hang(nixos_machine, nixos_faults):

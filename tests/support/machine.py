@@ -40,7 +40,7 @@ class FakeMachine:
         self.boots_from: BootsFrom | None = BootsFrom.SCRIPT
         self.condemned = ""
         self.epoch = 1
-        host = SimpleNamespace(name=self.name, system="x86_64-linux", toplevel=toplevel)
+        host = SimpleNamespace(name=self.name, guest_system="x86_64-linux", toplevel=toplevel)
         self.spec = SimpleNamespace(host=host, pace=Pace())
         self.console = Console()
 

@@ -230,7 +230,7 @@ class VmBackend:
         return Acceleration.TCG
 
     def _refusal(self, spec: MachineSpec, script: RunScript) -> str | None:
-        guest = spec.host.system.partition("-")[0]
+        guest = spec.host.guest_system.partition("-")[0]
         if guest and guest != os.uname().machine:
             return f"a {guest} guest on {os.uname().machine}"
         if script.qemu_binary is None:

@@ -304,7 +304,7 @@ class VmLauncher(msgspec.Struct, frozen=True, kw_only=True):
         env = run_environment(
             run_dir,
             self.script,
-            serial=serial_console(self.spec.host.system),
+            serial=serial_console(self.spec.host.guest_system),
             restrict_network=self.options.restrict_network,
             inherited=self.inherited,
             added_kernel_params=added,

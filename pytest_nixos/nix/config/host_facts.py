@@ -72,6 +72,9 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
 class HostConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The evaluated facts of one host.
 
+    :param system: of what builds the machine and starts it, as Nix names it, for example ``x86_64-linux``.
+    :param guest_system: of the machine's own programs; another one where the host is built on another platform
+        (``nixpkgs.buildPlatform``), ``""`` in recordings of earlier versions.
     :param options: every option path that was asked for, see :class:`Declared`.
     :param changed: option paths whose value differs between the host as it is and the machine that
         is started (the VM variant or container plus the instrumentation): path to (declared, in the
@@ -175,6 +178,7 @@ class HostConfig(msgspec.Struct, frozen=True, kw_only=True):
     machine_swap_devices: tuple[str, ...] | None = None
     cards: tuple[Card, ...] = ()
     orphan_vlans: tuple[str, ...] = ()
+    guest_system: str = ""
     own_disks: bool = False
     machine_tpm: bool = False
     swap: Annotated[
@@ -285,6 +289,7 @@ def parse_host_config(
         ref=ref,
         backend=document["backend"],
         system=document["system"],
+        guest_system=document.get("guestSystem") or document["system"],
         **{name: _value(fact, declared.get(name)) for name, fact in host_facts().items()},
         options=options,
         changed={

@@ -135,6 +135,8 @@ else
     output = safe.text machine.package.outPath;
     toplevel = safe.text machine.toplevel.outPath;
     system = safe.text machine.package.system;
+    # Of a host that is built on another platform (nixpkgs.buildPlatform), its programs are for its own.
+    guestSystem = safe.text (safe.get host [ "pkgs" "stdenv" "hostPlatform" "system" ] machine.package.system);
     facts = declared;
     machineFacts =
       inMachine

@@ -5,6 +5,7 @@
 # restrictNetwork: guest networking reaches the machine that runs it only.
 # timesyncd: whether the host asks the internet for the time, where a stand-in for that answers; null leaves what the VM has.
 # cards: the network cards that it gets, see cards.nix; none for the one of the run script.
+# guestAgent: whether the host itself has QEMU's agent.
 # isMember: whether it is a machine of a cluster, whose networks are the plugin's; each card of others is on a user network of QEMU.
 # storeImage: the store may come as an image, with nothing shared with the host machine, so that QEMU can save the VM.
 # saved: whether it shall be one that can be saved; without, the store is an image only where shares would come over virtiofs.
@@ -18,6 +19,7 @@
   saved,
   cards,
   isMember,
+  guestAgent,
 }:
 {
   config,
@@ -27,6 +29,8 @@
   ...
 }:
 let
+  isCross = pkgs.stdenv.buildPlatform.system != pkgs.stdenv.hostPlatform.system;
+
   knows = path: lib.hasAttrByPath path options;
 
   # systemd in stage 1 may mount a share before its driver is there, where nothing else waits for a disk or udev is slow, and ends in
@@ -232,17 +236,28 @@ in
       );
     };
 
+    # What nixpkgs would compile for the guest of a host that is built on another platform (nixpkgs.buildPlatform): the run script and QEMU, which
+    # can be run where they are built, and QEMU once more for its agent in the guest.
     virtualisation =
-      lib.optionalAttrs (knows [ "virtualisation" "fileSystems" ]) {
+      lib.optionalAttrs (declares [ "host" "pkgs" ]) {
+        host.pkgs = lib.mkIf isCross (lib.mkOverride 1400 pkgs.pkgsBuildBuild);
+      }
+      // lib.optionalAttrs (knows [ "virtualisation" "fileSystems" ]) {
         fileSystems = lib.mkIf sharesBySystemd (
           lib.mapAttrs' (
             tag: share: lib.nameValuePair (pointOf tag share) { options = [ "x-systemd.after=systemd-modules-load.service" ]; }
           ) config.virtualisation.sharedDirectories
         );
       }
-      # A member's cards come on QEMU's command line, with the networks of the plugin.
-      // lib.optionalAttrs (isMember || cards != [ ]) {
-        qemu.networkingOptions = if isMember then lib.mkForce [ ] else lib.mkAfter userNetworks;
+      // {
+        qemu =
+          lib.optionalAttrs (declares [ "qemu" "guestAgent" "enable" ]) {
+            guestAgent.enable = lib.mkIf isCross (lib.mkOverride 1400 guestAgent);
+          }
+          # A member's cards come on QEMU's command line, with the networks of the plugin.
+          // lib.optionalAttrs (isMember || cards != [ ]) {
+            networkingOptions = if isMember then lib.mkForce [ ] else lib.mkAfter userNetworks;
+          };
       };
 
     # For machine.nix, which has the config alone.

@@ -167,6 +167,7 @@ let
         imports = [
           (instrumentation {
             inherit storeImage isMember;
+            guestAgent = safe.get host.config [ "services" "qemuGuest" "enable" ] false;
             saved = saving.wanted;
             cards = if isMember then declaredCards else ownCards (option.definitionsWithLocations or null);
             timesyncd = if standIn && !isMember then safe.get host.config [ "services" "timesyncd" "enable" ] null else null;

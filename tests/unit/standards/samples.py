@@ -61,6 +61,7 @@ def host_config(**changes: Json) -> HostConfig:
         host_name="sample",
         system_name="sample",
         system="x86_64-linux",
+        guest_system="x86_64-linux",
         state_version="25.11",
         release="25.11",
         version="25.11",

@@ -50,7 +50,7 @@ class Host:
     snapshot_refusal = "not asked for"
     changed: Mapping[str, object] = {}
     own_disks = False
-    system = f"{os.uname().machine}-linux"
+    guest_system = f"{os.uname().machine}-linux"
 
 
 class Rig:
@@ -388,7 +388,7 @@ def test_a_guest_of_another_architecture_runs_without_kvm(rig: Rig) -> None:
     rig.script("exit 1")
     backend = VmBackend(None, rig.events.append, environment={"PATH": os.environ["PATH"]})
     host = Host()
-    host.system = "riscv64-linux"
+    host.guest_system = "riscv64-linux"
     spec = replace(rig.spec(), host=cast("HostConfig", host))
     with pytest.raises(BootError):
         backend.start(spec, deadline=Deadline.after(10))

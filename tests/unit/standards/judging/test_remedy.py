@@ -168,6 +168,8 @@ def test_other_places_are_named() -> None:
     first, second = given(subject).splitlines()
     assert first == "# Goes into flake.nix, not into a module:"
     assert second == f'inputs.nixpkgs.url = "nixos-{load_releases().newest_supported(TODAY)}";'
+    subject = control(Remedy(text="sops.secrets.a = { };", goes_into="a module of a host with sops"))
+    assert given(subject).splitlines()[0] == "# Goes into a module of a host with sops:"
 
 
 @pytest.mark.parametrize(

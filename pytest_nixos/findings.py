@@ -208,13 +208,13 @@ class Finding:
         plain |= {
             "severity": self.severity.name,
             "outcome": self.outcome.value,
-            "attachments": dict(self.attachments),
             "references": {standard: list(ids) for standard, ids in self.references.items()},
             "rests_on": [str(subject) for subject in self.rests_on],
             "blames": [str(subject) for subject in self.blames],
             "places": [place.to_json() for place in self.places],
+            **{name: _plain(getattr(self, name)) for name in _NOT_PLAIN},
         }
-        return _plain(plain)  # type: ignore[no-any-return]
+        return plain
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -236,6 +236,10 @@ class Finding:
 
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(Finding))
+# Those that hold whatever a check gave, or tuples.
+_NOT_PLAIN = (
+    *("expected", "observed", "attachments", "journal", "caused_by", "explains", "pressure"),
+)
 _SCALARS = (str, int, float, type(None))
 
 

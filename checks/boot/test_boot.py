@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import NoReturn
 
@@ -19,6 +20,8 @@ from pytest_nixos import (
 
 # More restarts than a service makes that merely waited for another one.
 _MANY_RESTARTS = 5
+# Snippets of sops-nix (setupSecrets), agenix (agenixInstall) and those that are called like them.
+_OF_SECRETS = re.compile(r"[sS]ecret|[sS]ops|\bage|[vV]ault|[kK]eys?\b")
 
 
 @pytest.fixture
@@ -45,7 +48,11 @@ def test_no_unit_has_failed(
     journals = {unit: nixos_observations.of(observe.journal(unit)) for unit in failed}
     for unit, journal in journals.items():
         nixos_evidence.attach(f"journal of {unit}", "\n".join(journal))
-    failures = observe.why_failed({unit: journals[unit] for unit in broken}, nixos_host_config)
+    failures = observe.why_failed(
+        {unit: journals[unit] for unit in broken},
+        nixos_host_config,
+        lambda: nixos_observations.of(observe.sockets(owners=True)).units_by_port(),
+    )
     nixos_evidence.remedy = failures.remedy
     assert not broken, f"failed: {failures.words}"
     if needs:
@@ -131,7 +138,11 @@ def test_no_unit_waits_or_restarts_for_ever(
     for unit, journal in journals.items():
         nixos_evidence.attach(f"journal of {unit}", "\n".join(journal))
     assert states, "systemd told nothing about any unit"
-    failures = observe.why_failed({unit: journals[unit] for unit in broken}, nixos_host_config)
+    failures = observe.why_failed(
+        {unit: journals[unit] for unit in broken},
+        nixos_host_config,
+        lambda: looked.of(observe.sockets(owners=True)).units_by_port(),
+    )
     nixos_evidence.remedy = failures.remedy
     assert not broken, f"restarting: {failures.words}"
     if needs:
@@ -207,9 +218,11 @@ def _blame_the_activation(
     down = observe.down_units(host, observations)
     named = {path for unit in down.values() for path in unit.secrets}
     named |= {secret.path for secret in (*host.secrets.secrets, *host.secrets.templates)}
-    secrets = observe.missing_secrets(named, observations)
-    evidence.blame("secret", *secrets)
     said = "\n".join(line for failure in failures.values() for line in failure.said)
+    makes_secrets = any(_OF_SECRETS.search(name) for name in failures)
+    missing = observe.missing_secrets(named, observations)
+    secrets = [path for path in missing if makes_secrets or path in said]
+    evidence.blame("secret", *secrets)
     resting = [
         name
         for name, unit in down.items()

@@ -21,9 +21,9 @@ from pytest_nixos import (
 )
 
 from .declaring import remedy_of_ports, remedy_of_ways
+from .loaded import FILTER, failed_units, rest_on_the_filter, why_not_active, why_open
 from .opened import (
     Undeclared,
-    asked_interfaces,
     extra_rule_texts,
     hand_written,
     is_written,
@@ -31,7 +31,8 @@ from .opened import (
     undeclared,
 )
 from .outside import disagreements, look, reached
-from .ports import FAMILIES, UDP_PROTOCOLS, covers, declared_ranges, listed, without
+from .ports import FAMILIES, UDP_PROTOCOLS, covers, declared_ranges, listed
+from .refused import misnamed_interfaces, refused_ports, remedy_of_refused
 
 # How long a service may take from its start to its socket.
 _STARTING_S = 10.0
@@ -92,28 +93,40 @@ def outside(
 
 @pytest.mark.nixos_control("FW-001")
 def test_declared_firewall_is_loaded(
-    declared: Firewall, in_force: observe.FirewallState, nixos_evidence: Evidence
+    declared: Firewall,
+    in_force: observe.FirewallState,
+    nixos_host_config: HostConfig,
+    nixos_observations: Observations,
+    nixos_evidence: Evidence,
 ) -> None:
     nixos_evidence.expect({"backend": declared.backend, "refuses by default": True})
     found = {name: in_force.ruleset.default(family=family) for family, name in FAMILIES.items()}
     decisions = {name: judgement.decision.value for name, judgement in found.items()}
     nixos_evidence.observe({"units": dict(in_force.units), "by default": decisions})
-    assert in_force.is_active, f"no firewall unit is active: {dict(in_force.units)}"
-    for name, judgement in found.items():
+    if not in_force.is_active:
+        nixos_evidence.blame(*FILTER)
+        nixos_evidence.blame("unit", *failed_units(in_force))
+        why = why_not_active(in_force, nixos_host_config, nixos_observations, nixos_evidence)
+        pytest.fail(f"no firewall unit is active: {why}", pytrace=False)
+    for (name, judgement), family in zip(found.items(), FAMILIES, strict=True):
         rules = f": {' -> '.join(judgement.rules)}" if judgement.rules else ""
         assert judgement.decision is not observe.Decision.UNKNOWN, (
             f"it cannot be told what becomes of an {name} packet that no rule names{rules}"
         )
-        assert judgement.decision is observe.Decision.REFUSED, (
-            f"an {name} packet that no rule names is let in{rules}"
-        )
+        if judgement.decision is not observe.Decision.REFUSED:
+            nixos_evidence.blame(*FILTER)
+            why = why_open(in_force, family, nixos_host_config, nixos_evidence)
+            pytest.fail(f"an {name} packet that no rule names is let in{why}", pytrace=False)
 
 
 @pytest.mark.nixos_control("FW-002")
+@pytest.mark.usefixtures("declared")
 def test_declared_tcp_ports_are_accepted(
-    declared: Firewall, in_force: observe.FirewallState, nixos_evidence: Evidence
+    nixos_host_config: HostConfig,
+    in_force: observe.FirewallState,
+    nixos_evidence: Evidence,
 ) -> None:
-    _judge_accepted(declared, in_force, nixos_evidence, "tcp")
+    _judge_accepted(nixos_host_config, in_force, nixos_evidence, "tcp")
 
 
 @pytest.mark.nixos_control("FW-003")
@@ -126,13 +139,18 @@ def test_nothing_undeclared_is_accepted(
 ) -> None:
     nixos_evidence.expect(_declared_everywhere(declared, "tcp"))
     found = undeclared(declared, in_force)
+    rest_on_the_filter(nixos_evidence, in_force, found)
     _judge_undeclared(nixos_host_config, found, nixos_control, nixos_evidence)
 
 
 @pytest.mark.nixos_control("FW-004")
 def test_no_undeclared_port_is_reachable_from_outside(
-    declared: Firewall, outside: tuple[View, ...], nixos_evidence: Evidence
+    declared: Firewall,
+    in_force: observe.FirewallState,
+    outside: tuple[View, ...],
+    nixos_evidence: Evidence,
 ) -> None:
+    rest_on_the_filter(nixos_evidence, in_force)
     allowed = {view.interface: ranges_on(declared, "tcp", view.interface) for view in outside}
     nixos_evidence.expect({name: listed(ranges) for name, ranges in allowed.items()})
     found = {
@@ -158,13 +176,15 @@ def test_no_undeclared_port_is_reachable_from_outside(
                 port for port in reached(view) if covers(allowed[view.interface], port)
             }
             by_interface.setdefault(view.interface, set()).update(undeclared_there)
-    nixos_evidence.remedy = remedy_of_ports(by_interface) if reachable else ""
+    if reachable and not nixos_evidence.remedy:
+        nixos_evidence.remedy = remedy_of_ports(by_interface)
     assert not reachable, f"reachable from outside and not declared: {reachable}"
 
 
 @pytest.mark.nixos_control("FW-005")
 def test_declared_ports_with_listener_are_reachable_from_outside(
     declared: Firewall,
+    in_force: observe.FirewallState,
     outside: tuple[View, ...],
     listening: observe.Sockets,
     nixos_evidence: Evidence,
@@ -178,6 +198,14 @@ def test_declared_ports_with_listener_are_reachable_from_outside(
     answering = {port for view in outside for port in reached(view)}
     nixos_evidence.observe({port: port in answering for port in expected})
     missing = [port for port in expected if port not in answering]
+    by_rules = [
+        one
+        for one in (refused_ports(declared, in_force, "tcp") if missing else [])
+        if any(port in one.ports for port in missing)
+    ]
+    if all(any(port in one.ports for one in by_rules) for port in missing):
+        nixos_evidence.rest_on("port", *(one.subject for one in by_rules))
+        nixos_evidence.remedy = remedy_of_refused(by_rules)
     assert not missing, f"declared and not reachable from outside: {missing}"
 
 
@@ -232,6 +260,8 @@ def test_sockets_are_declared_or_blocked(
 ) -> None:
     nixos_evidence.expect("each declared open, or refused by the ruleset")
     found = undeclared(nixos_host_config.firewall, in_force)
+    if nixos_host_config.firewall.enabled:
+        rest_on_the_filter(nixos_evidence, in_force, found)
     texts = extra_rule_texts(nixos_host_config) if hand_written(nixos_host_config) else {}
     exposed: dict[str, list[str]] = {}
     named: dict[str, list[str]] = {}
@@ -264,8 +294,9 @@ def test_declared_udp_ports_are_accepted_and_no_others(
     nixos_control: Control,
     nixos_evidence: Evidence,
 ) -> None:
-    _judge_accepted(declared, in_force, nixos_evidence, "udp")
+    _judge_accepted(nixos_host_config, in_force, nixos_evidence, "udp")
     found = undeclared(declared, in_force, protocols=UDP_PROTOCOLS)
+    rest_on_the_filter(nixos_evidence, in_force, found)
     _judge_undeclared(nixos_host_config, found, nixos_control, nixos_evidence)
 
 
@@ -286,28 +317,32 @@ def _judge_undeclared(
             "opened by rules that the host declares as text": [str(way) for way in written],
         }
     )
-    evidence.remedy = remedy_of_ways(extra) if extra else ""
+    if extra and not evidence.remedy:
+        evidence.remedy = remedy_of_ways(extra)
     assert not extra, f"accepted and not declared: {'; '.join(str(way) for way in extra)}"
 
 
 def _judge_accepted(
-    declared: Firewall, in_force: observe.FirewallState, evidence: Evidence, protocol: str
+    host: HostConfig, in_force: observe.FirewallState, evidence: Evidence, protocol: str
 ) -> None:
+    declared = host.firewall
     evidence.expect(_declared_everywhere(declared, protocol))
-    missing: dict[str, list[str]] = {}
-    for interface in asked_interfaces(declared, in_force):
-        wanted = ranges_on(declared, protocol, in_force.ruleset.seen_as(interface))
-        for family, name in FAMILIES.items():
-            opened = in_force.ruleset.open_ports(
-                protocol, interface=interface, family=family, up_to_a_limit=True
-            )
-            refused = listed(without(wanted, opened))
-            everywhere = missing.get(f"all interfaces, {name}")
-            if refused and refused != everywhere:
-                where = "all interfaces" if interface == observe.STRANGER else interface
-                missing[f"{where}, {name}"] = refused
-    evidence.observe({"declared and not accepted": missing})
-    assert not missing, f"declared and not accepted: {missing}"
+    refused = refused_ports(declared, in_force, protocol)
+    evidence.observe({"declared and not accepted": [str(one) for one in refused]})
+    evidence.blame("port", *(one.subject for one in refused))
+    evidence.remedy = remedy_of_refused(refused)
+    assert not refused, f"declared and not accepted: {'; '.join(str(one) for one in refused)}"
+    known = {card.name for card in host.cards} | {v.name for c in host.cards for v in c.vlans}
+    known |= {interface.name for interface in in_force.ruleset.surroundings.interfaces}
+    misnamed = misnamed_interfaces(declared, protocol, known - {""})
+    evidence.remedy = "\n".join(
+        f'# Name the interface that is there: networking.firewall.interfaces."{meant}", not "{name}".'
+        for name, meant in misnamed.items()
+    )
+    told = [f"{name} (there is {meant})" for name, meant in misnamed.items()]
+    assert not misnamed, (
+        f"{protocol} ports are open on interfaces that are not there: {', '.join(told)}"
+    )
 
 
 def _leads_to(way: Undeclared, socket: observe.InetSocket) -> bool:

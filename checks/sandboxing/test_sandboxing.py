@@ -57,8 +57,17 @@ def test_declared_directives_are_in_force_in_systemd(
     for unit, directives in unknown.items():
         wrong[unit] = {**wrong.get(unit, {}), **directives}
     nixos_evidence.observe({"not loaded": unloaded, "differing": wrong})
+    nixos_evidence.remedy = "\n".join(
+        f'# {told}: correct systemd.services."{unit.removesuffix(".service")}".serviceConfig.{directive}'
+        for unit, found in wrong.items()
+        for directive, told in found.items()
+    )
     assert not unloaded, f"declared and not loaded: {unloaded}"
-    assert not wrong, f"not in force: {wrong}"
+    assert not wrong, "not in force: " + "; ".join(
+        f"{unit}: {directive} is {told}"
+        for unit, found in wrong.items()
+        for directive, told in found.items()
+    )
 
 
 @pytest.mark.nixos_control("SBX-D02")

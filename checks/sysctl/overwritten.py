@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Iterator
-from pathlib import Path
 
-from pytest_nixos import HostConfig, Unit
+from pytest_nixos import HostConfig, observe
 
 __all__ = ["writers_of"]
 
-# systemd.service(5): the lines that start something.
-_STARTS = ("ExecStartPre", "ExecStart", "ExecStartPost", "ExecReload", "ExecCondition")
-_STORE_FILE = re.compile(r"/nix/store/[^\s;\"']+")
-_MOST_BYTES = 65536
-# A comment of a shell or of Python; ``#`` inside of a word begins none.
-_COMMENT = re.compile(r"(?:^|(?<=\s))#.*$", re.MULTILINE)
-_CONTINUED = re.compile(r"\\\n\s*")
 # The ways to write a file that scripts take: a redirection, a program that is given the file to
 # write, and Python's own.
 _WRITES_FILE = r"""
@@ -49,20 +39,5 @@ def writers_of(key: str, host: HostConfig) -> tuple[str, ...]:
     return tuple(
         name
         for name, unit in sorted(host.units.items())
-        if unit.enabled and any(writes.search(text) for text in _texts(unit))
+        if unit.enabled and any(writes.search(text) for text in observe.started_texts(unit))
     )
-
-
-def _texts(unit: Unit) -> Iterator[str]:
-    for start in _STARTS:
-        for line in unit.setting("Service", start):
-            yield line
-            for name in _STORE_FILE.findall(line):
-                yield _COMMENT.sub("", _CONTINUED.sub(" ", _script(Path(name))))
-
-
-def _script(path: Path) -> str:
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        head = file.read(_MOST_BYTES)
-        return head.decode(errors="replace") if head.startswith(b"#!") else ""
-    return ""

@@ -19,6 +19,8 @@ __all__ = ["Reason", "same_setting", "why_missing", "why_other"]
 _OF_INTERFACES = re.compile(r"net/ipv[46]/(?:conf|neigh)")
 _OF_INTERFACE = re.compile(r"net[./]ipv4[./]conf[./]\S+[./]forwarding")
 _IP_FORWARD = "net.ipv4.ip_forward"
+# Their values name an algorithm, and an unknown one is no such file to the kernel.
+_NAMES_SOMETHING = frozenset({"net.ipv4.tcp_congestion_control", "net.core.default_qdisc"})
 _OWN_FILE = "/etc/sysctl.d/60-nixos.conf"
 
 
@@ -82,10 +84,18 @@ def why_other(
     host: HostConfig,
     sources: observe.SysctlSources,
     refused: Sequence[observe.RefusedSysctl],
+    failed: bool = False,
 ) -> Reason:
-    """Tell of a key that has another value than declared."""
+    """Tell of a key that has another value than declared.
+
+    :param failed: whether systemd-sysctl.service failed, as it does where a value is refused.
+    """
     path = observe.sysctl_path(key).removeprefix("/proc/sys/")
     for one in refused:
+        if one.key == path and key in _NAMES_SOMETHING:
+            return _unknown_name(key, one.value)
+        if one.key == path and one.was_missing:
+            return _too_late(key, one.value)
         if one.key == path:
             return Reason(
                 words=f"the kernel refuses that value: {one.error}",
@@ -109,9 +119,33 @@ def why_other(
             words=f"written by {names}",
             remedy=f'# {names} writes {key}: take that out of its script, or correct\n# boot.kernel.sysctl."{key}"',
         )
+    if failed and not refused:
+        return Reason(
+            words="systemd-sysctl.service failed, and its journal is lost",
+            remedy=f'# The kernel may refuse the value of boot.kernel.sysctl."{key}", or something changes it afterwards:\n'
+            "# systemd-sysctl.service failed and its journal does not say at what.",
+        )
     return Reason(
         remedy=f"# Something gives {key} another value after systemd-sysctl.service has set it:"
         " a program, or a rule of udev."
+    )
+
+
+def _unknown_name(key: str, value: str) -> Reason:
+    return Reason(
+        words=f"the kernel knows no {value}",
+        remedy=f"# The kernel has no {value} for {key}: correct it, or have the module that brings it loaded by\n"
+        f'# boot.kernelModules = [ "{sysctl_module(key, value) or value}" ];',
+    )
+
+
+def _too_late(key: str, value: str) -> Reason:
+    module = sysctl_module(key, value)
+    return Reason(
+        words="the key was not there yet when systemd-sysctl.service ran",
+        remedy=f'# What brings {key} comes too late for it:\nboot.kernelModules = [ "{module}" ];'
+        if module
+        else f"# What brings {key} comes too late for it: load it by boot.kernelModules.",
     )
 
 

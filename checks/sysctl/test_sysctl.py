@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 import pytest
 
 from pytest_nixos import Evidence, HostConfig, Observations, not_applicable, observe
 
+from .namespaced import of_a_container
 from .reasons import Reason, same_setting, why_missing, why_other
 
-_NAMESPACED = ("net.", "net/")
-_INTERFACE = re.compile(r"net[./]ipv[46][./](?:conf|neigh)[./](?P<name>.+)[./]\w+")
-# Links that a container has from its start; nspawn names them.
-_GIVEN = re.compile(r"all|default|lo|eth\d+|host0|\S*[*?\[]\S*")
+_ROOT = "/proc/sys/"
 _SYSCTL_UNIT = "systemd-sysctl.service"
 
 
@@ -36,6 +33,7 @@ def test_declared_sysctls_are_in_force(
     nixos_evidence.observe(observed)
     wrong = [key for key, value in declared.items() if not _is_so(value, observed[key])]
     reasons = _reasons(wrong, declared, observed, nixos_host_config, nixos_observations)
+    wrong = list(reasons)
     nixos_evidence.remedy = "\n".join(dict.fromkeys(reason.remedy for reason in reasons.values()))
     told = [
         f"{key}: declared {declared[key]}, is {'missing' if observed[key] is None else observed[key]}"
@@ -56,28 +54,29 @@ def _reasons(
     host: HostConfig,
     observations: Observations,
 ) -> Mapping[str, Reason]:
-    """Return why each wrong key is so; nothing is asked where none is."""
+    """Return why each wrong key is so; nothing is asked where none is.
+
+    A key that a file names by itself is no business of a glob, sysctl.d(5), and is left out.
+    """
     if not wrong:
         return {}
     sources = observations.of(observe.sysctl_sources(wrong))
     refused = observe.refused_sysctls(observations.of(observe.journal(_SYSCTL_UNIT)))
+    failed = _SYSCTL_UNIT in (observations.of(observe.failed_units()) or ())
     return {
         key: why_missing(key, declared[key], sources.gaps.get(key))
         if observed[key] is None
-        else why_other(key, host=host, sources=sources, refused=refused)
+        else why_other(key, host=host, sources=sources, refused=refused, failed=failed)
         for key in wrong
+        if key in host.sysctls or _path(key) not in sources.by_name
     }
 
 
 def _judgeable(sysctls: Mapping[str, str], place: str) -> dict[str, str]:
-    """Keep what the machine's own kernel namespace can show: a container has net.* of its own
-    only, and neither the host's cards nor a udev that sets the keys of a link that appears.
-    """
     if place != "container":
         return dict(sysctls)
-    of_net = {k: v for k, v in sysctls.items() if k.lstrip("-").startswith(_NAMESPACED)}
-    return {
-        key: value
-        for key, value in of_net.items()
-        if not (link := _INTERFACE.fullmatch(key)) or _GIVEN.fullmatch(link["name"])
-    }
+    return of_a_container(sysctls, {key: _path(key) for key in sysctls})
+
+
+def _path(key: str) -> str:
+    return observe.sysctl_path(key.removeprefix("-")).removeprefix(_ROOT)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from pytest_nixos import Unit, observe
 
-__all__ = ["instead_of", "unit_option"]
+__all__ = ["instead_of", "unit_option", "unrefused"]
 
 # Option of systemd.* by a unit's suffix; its own section is the capitalised one.
 _OPTIONS = {
@@ -18,6 +18,42 @@ _OPTIONS = {
     "path": "paths",
     "slice": "slices",
     "target": "targets",
+}
+# Of any unit, systemd.unit(5), and the options of nixpkgs that write those that take a list
+# (nixos/lib/systemd-unit-options.nix).
+_LISTS = {
+    "After": "after",
+    "Before": "before",
+    "BindsTo": "bindsTo",
+    "Conflicts": "conflicts",
+    "OnFailure": "onFailure",
+    "OnSuccess": "onSuccess",
+    "PartOf": "partOf",
+    "Requires": "requires",
+    "Requisite": "requisite",
+    "Upholds": "upholds",
+    "Wants": "wants",
+    "Alias": "aliases",
+    "RequiredBy": "requiredBy",
+    "UpheldBy": "upheldBy",
+    "WantedBy": "wantedBy",
+}
+_OF_INSTALL = frozenset({"Alias", "Also", "DefaultInstance", "RequiredBy", "UpheldBy", "WantedBy"})
+_OF_UNIT = re.compile(
+    r"(?:Condition|Assert)[A-Z]\w+|StartLimit(?:IntervalSec|Burst|Action)|(?:Failure|Success)Action(?:ExitStatus)?"
+    r"|JobTimeout(?:Sec|Action)|JobRunningTimeoutSec|RequiresMountsFor|WantsMountsFor|DefaultDependencies"
+    r"|RefuseManual(?:Start|Stop)|StopWhenUnneeded|AllowIsolate|CollectMode|JoinsNamespaceOf|PropagatesStopTo"
+    r"|StopPropagatedFrom|PropagatesReloadTo|ReloadPropagatedFrom|IgnoreOnIsolate|Description|Documentation"
+)
+# What systemd says of a unit that it refuses (src/core/service.c, timer.c, socket.c), and what mends it.
+_REFUSALS = {
+    "Service has Restart= set to either always or on-success": '{config}.Restart = lib.mkForce "on-failure";',
+    "Service has more than one ExecStart= setting": "# Of its lines of ExecStart one may stay; an empty one takes those above away:\n"
+    '#   {config}.ExecStart = lib.mkForce [ "" "the one that counts" ];',
+    "Service has no ExecStart=": "# Say what it starts: {option}.script, or {config}.ExecStart",
+    "Service is of type D-Bus but no D-Bus service name": "# Say the name that it takes: {config}.BusName",
+    "Timer unit lacks value setting": '# When it elapses; systemd-analyze calendar "daily" tries an expression:\n'
+    '{option}.timerConfig.OnCalendar = lib.mkForce "daily";',
 }
 _SECTION = re.compile(r"in section (?:\[(\w+)\]|'(\w+)')")
 
@@ -32,11 +68,53 @@ def instead_of(ignored: observe.IgnoredDirective, unit: Unit, meant: str) -> str
     if found is None:
         return f"{where}\n# systemd.directives(7) lists every name and what it takes."
     section, key, value = found
+    if ignored.key and (right := _right_section(key, section)):
+        line = _in_section(unit.name, right, key, value)
+        return f"{where}\n# {key} belongs to [{right}]; in place of {_option(unit.name, section)}.{key}:\n{line}"
     if ignored.key and meant:
         line = f"{_option(unit.name, section)}.{meant} = {json.dumps(value)};"
         return f"{where}\n# In place of {key}:\n{line}"
     what = "a name" if ignored.key else "a value"
     return f"{where}\n# {what} that systemd knows, see systemd.directives(7), for\n# {_option(unit.name, section)}.{key}"
+
+
+def _right_section(key: str, written_in: str) -> str:
+    """Return the section that a directive belongs to where it was written into another one, ``""``
+    otherwise.
+    """
+    if key in _OF_INSTALL:
+        right = "Install"
+    elif key in _LISTS or _OF_UNIT.fullmatch(key):
+        right = "Unit"
+    else:
+        return ""
+    return "" if right == written_in else right
+
+
+def unrefused(name: str, said: Iterable[str]) -> tuple[str, str]:
+    """Return why systemd refuses a unit, in its own words (``""`` where it has none), and module
+    text that mends it, or where to read on.
+
+    :param said: what systemd says of the unit.
+    """
+    texts = [text for text in said if not text.startswith("Unit ")]
+    for text in texts:
+        for start, remedy in _REFUSALS.items():
+            if text.startswith(start):
+                option = unit_option(name)
+                return text, remedy.format(option=option, config=f"{option}.serviceConfig")
+    refusing = [text for text in texts if "efusing" in text]
+    look = f"# {name}: see what systemd says of it, systemd-analyze verify --man=no {name}"
+    return next(iter(refusing), ""), look
+
+
+def _in_section(name: str, section: str, key: str, value: str) -> str:
+    if option := _LISTS.get(key):
+        words = " ".join(json.dumps(word) for word in value.split())
+        return f"{unit_option(name)}.{option} = [ {words} ];"
+    if section == "Unit":
+        return f"{unit_option(name)}.unitConfig.{key} = {json.dumps(value)};"
+    return f"# [{section}] {key}={value}"
 
 
 def _places(ignored: observe.IgnoredDirective, unit: Unit) -> Iterator[tuple[str, str, str]]:

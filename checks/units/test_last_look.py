@@ -64,7 +64,11 @@ def test_nothing_died_since_the_boot(
     }
     for unit, journal in journals.items():
         nixos_evidence.attach(f"journal of {unit}", "\n".join(journal))
-    failures = observe.why_failed(journals, nixos_host_config)
+    failures = observe.why_failed(
+        journals,
+        nixos_host_config,
+        lambda: observe.observe(nixos_machine.run, observe.sockets(owners=True)).units_by_port(),
+    )
     nixos_evidence.remedy = failures.remedy
     why = {unit: f" ({f.why})" for unit, f in failures.by_unit.items() if f.why}
     told = [f"{unit}: {', '.join(what)}{why.get(unit, '')}" for unit, what in found.items()]

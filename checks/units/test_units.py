@@ -28,7 +28,7 @@ from .declared import (
     refusals,
 )
 from .idle import misspelt_wanting, start_them, why_idle
-from .remedies import instead_of
+from .remedies import instead_of, unrefused
 
 States = Mapping[str, observe.UnitState]
 # What nothing starts by itself, and is of no use unless it is started.
@@ -77,10 +77,16 @@ def test_systemd_loaded_every_declared_unit(
     nixos_evidence.expect("every declared unit is loaded")
     refused = nixos_evidence.observe(refusals(declared, states))
     nixos_evidence.blame("unit", *refused)
-    for unit in refused:
-        text = "\n".join(said.of(unit)) or "nothing"
-        nixos_evidence.attach(f"what systemd says of {unit}", text)
-    assert not refused, "; ".join(f"{unit}: {why}" for unit, why in refused.items())
+    told: dict[str, str] = {}
+    mended = []
+    for unit, why in refused.items():
+        texts = said.of(unit)
+        nixos_evidence.attach(f"what systemd says of {unit}", "\n".join(texts) or "nothing")
+        reason, remedy = unrefused(unit, texts)
+        told[unit] = f"{why} {reason}".rstrip()
+        mended.append(remedy)
+    nixos_evidence.remedy = "\n".join(mended)
+    assert not refused, "; ".join(f"{unit}: {why}" for unit, why in told.items())
 
 
 @pytest.mark.nixos_control("UNIT-002")
@@ -104,7 +110,7 @@ def test_systemd_knows_every_directive(
     for found in ignored:
         state = known.get(shown[found.unit])
         meant = nearest_directive(found.key, state.properties if state else ())
-        hint = f" (did you mean {meant}?)" if found.key and meant else ""
+        hint = f" (did you mean {meant}?)" if found.key and meant not in ("", found.key) else ""
         wrong.setdefault(found.unit, []).append(f"line {found.line}: {found.text}{hint}")
         mended.append(instead_of(found, nixos_host_config.units[found.unit], meant))
     nixos_evidence.observe(wrong)
@@ -319,4 +325,10 @@ def test_no_line_of_configuration_was_refused(
     nixos_evidence.observe([str(line) for line in refused])
     if not refused and not seen.answered:
         not_applicable("unknown: the journal of this boot cannot be read")
+    if all(line.option for line in refused):
+        # What a guest says stays within a line of a comment.
+        nixos_evidence.remedy = "\n".join(
+            f"# Correct {line.option}, which writes {line.file}: {' '.join(line.text.split())}"
+            for line in refused
+        )
     assert not refused, "refused, and done without: " + "; ".join(map(str, refused))

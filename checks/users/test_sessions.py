@@ -19,6 +19,7 @@ while IFS= read -r user; do
   there=there
   [[ -x ${shell:-/bin/sh} ]] || there=missing
   timeout 60 systemd-run --quiet --collect --pipe --wait --service-type=exec --uid="$user" \
+    --unit="pytest-nixos-session-$$-$SRANDOM" \
     --property=PAMName=login --property=WorkingDirectory=-~ -- true </dev/null >/dev/null 2>&1
   printf '%s\t%s\t%s\t%s\t%s\n' "$user" "$?" "$state" "$there" "$shell"
 done

@@ -24,7 +24,7 @@ in
     description = "Administrator";
     extraGroups = [ "wheel" ];
     # The private half of this key does not exist: nobody logs in by it.
-    openssh.authorizedKeys.keys = [ "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExampleKeyForPytestNixosThatNobodyHoldsXXXXX admin@example" ];
+    openssh.authorizedKeys.keys = [ "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExampleKeyForPytestNixosThatNobodyHoldsXXXX admin@example" ];
     hashedPassword = "!";
   };
   security.sudo.execWheelOnly = true;

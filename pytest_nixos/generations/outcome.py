@@ -5,7 +5,9 @@ meanwhile.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 from pytest_nixos.generations.announced import Announced
 from pytest_nixos.generations.links import Links
@@ -93,8 +95,18 @@ class SwitchOutcome:
             return bool(broken) and broken <= self.broken_before
         if self.end is not SwitchEnd.UNITS_FAILED:
             return self.end is SwitchEnd.DONE
-        blamed = {*self.announced.failed, *self.observed.failed}
-        return bool(blamed) and blamed <= self.unwell_before
+        return bool(self.failed) and self.failed <= self.unwell_before
+
+    @property
+    def failed(self) -> frozenset[str]:
+        """The units that are failed afterwards, whoever broke them."""
+        return frozenset({*self.announced.failed, *self.observed.failed})
+
+    def but_for(self, units: Iterable[str]) -> Self:
+        """Return it with more units that were unwell before: those that had failed before an
+        earlier switch started them again.
+        """
+        return replace(self, unwell_before=self.unwell_before | frozenset(units))
 
     @property
     def broken_snippets(self) -> frozenset[str]:
@@ -109,7 +121,7 @@ class SwitchOutcome:
         if self.end is SwitchEnd.ACTIVATION_FAILED:
             snippets = sorted(self.broken_snippets - self.broken_before)
             return f"{self.meaning}: {', '.join(snippets)}" if snippets else self.meaning
-        blamed = sorted({*self.announced.failed, *self.observed.failed} - self.unwell_before)
+        blamed = sorted(self.failed - self.unwell_before)
         return f"{self.meaning}: {', '.join(blamed)}" if blamed else self.meaning
 
     @property

@@ -93,7 +93,8 @@ class UserTransport:
                 *("--uid", self._user, "--", "bash", "-c", _LOGIN_SHELL, "bash", command, mark),
             )
         )
-        line = f"{_SYSTEMD_RUN} {shlex.join(words)} {bound}"
+        unit = f"--unit=pytest-nixos-session-{secrets.token_hex(8)}"
+        line = f"{_SYSTEMD_RUN} {unit} {shlex.join(words)} {bound}"
         try:
             done = self._inner.run(line, deadline=deadline, stdin=stdin)
         except CommandTimeout as err:

@@ -78,6 +78,7 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
         refused_lines,
         refused_on_console,
     )
+    from pytest_nixos.observe.systemd.started_text import started_texts
     from pytest_nixos.observe.systemd.unit import (
         Exposure,
         UnitState,
@@ -192,6 +193,7 @@ __all__ = [
     "same_sysctl",
     "secrets_among",
     "sockets",
+    "started_texts",
     "swap",
     "sysctl_path",
     "sysctl_sources",
@@ -292,6 +294,7 @@ _HOME = {
     "same_sysctl": "kernel",
     "secrets_among": "systemd.down_unit",
     "sockets": "network.socket",
+    "started_texts": "systemd.started_text",
     "swap": "filesystems.swap",
     "sysctl_path": "kernel",
     "sysctl_sources": "sysctl_source",

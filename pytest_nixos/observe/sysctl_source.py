@@ -66,11 +66,14 @@ class SysctlSources(msgspec.Struct, frozen=True, kw_only=True):
     """What is said about parameters beside ``boot.kernel.sysctl``.
 
     :param lines: of sysctl.d, in the order in which systemd-sysctl applies them.
+    :param by_name: parameters, as `lines` writes them, that a file names by themselves, be it to
+        leave them alone: no glob touches these.
     :param tmpfiles: lines of tmpfiles.d that write below ``/proc/sys``.
     :param gaps: parameters that are not there, as they were asked for.
     """
 
     lines: tuple[SysctlLine, ...] = ()
+    by_name: frozenset[str] = frozenset()
     tmpfiles: tuple[SysctlLine, ...] = ()
     gaps: Mapping[str, SysctlGap] = msgspec.field(default_factory=dict)
 
@@ -100,7 +103,12 @@ def _parse(output: ProbeOutput, paths: Mapping[str, str]) -> SysctlSources:
         elif kind == "G" and where in paths:
             gaps[paths[where]] = _gap(where, text)
     lines = [line for _, (where, text) in sorted(files.items()) for line in _of_sysctl(where, text)]
-    return SysctlSources(lines=tuple(lines), tmpfiles=tuple(tmpfiles), gaps=gaps)
+    by_name = frozenset(
+        _path(line.strip().partition("=")[0])
+        for _, text in files.values()
+        for line in text.split("\n")
+    )
+    return SysctlSources(lines=tuple(lines), by_name=by_name, tmpfiles=tuple(tmpfiles), gaps=gaps)
 
 
 def _of_sysctl(where: str, text: str) -> list[SysctlLine]:
@@ -108,9 +116,12 @@ def _of_sysctl(where: str, text: str) -> list[SysctlLine]:
     for line in text.split("\n"):
         key, equals, value = line.strip().partition("=")
         if equals and key[:1] not in ("#", ";"):
-            path = sysctl_path(key.strip().removeprefix("-")).removeprefix(_ROOT)
-            found.append(SysctlLine(path=path, value=value.strip(), by=where))
+            found.append(SysctlLine(path=_path(key), value=value.strip(), by=where))
     return found
+
+
+def _path(key: str) -> str:
+    return sysctl_path(key.strip().removeprefix("-")).removeprefix(_ROOT)
 
 
 def _of_tmpfiles(where: str, text: str) -> list[SysctlLine]:

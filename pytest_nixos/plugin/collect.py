@@ -15,6 +15,7 @@ from pytest_nixos.standards.control.model import Control
 from pytest_nixos.subject import Subject, SubjectKind
 
 __all__ = [
+    "CONTROL_FIXTURE",
     "HOST_PARAM",
     "NO_HOST",
     "SHARED_MACHINES",
@@ -22,6 +23,7 @@ __all__ = [
     "deselect_hosts",
     "generate_tests",
     "host_key_of",
+    "hosts_of",
     "judges_shared_machine",
     "needs_boot_loader",
     "needs_fresh_clone",
@@ -55,19 +57,41 @@ def generate_tests(
     """
     if HOST_PARAM not in metafunc.fixturenames:
         return
-    keys = _hosts_for(metafunc.definition, session)
+    keys = hosts_of(metafunc.definition, session, packages)
     if not keys:
         globs = _marker_args(metafunc.definition, "nixos_hosts")
         reason = f"not applicable: no host of this run matches nixos_hosts({', '.join(globs)})"
         skipped = pytest.param(NO_HOST, marks=pytest.mark.skip(reason=reason))
         metafunc.parametrize(HOST_PARAM, [skipped], ids=[NO_HOST], indirect=True, scope="session")
         return
-    if not any("::" in arg for arg in metafunc.config.args):
-        keys = _judged(keys, metafunc.definition, session, packages)
     metafunc.parametrize(HOST_PARAM, keys, ids=list(keys), indirect=True, scope="session")
     if CONTROL_FIXTURE in metafunc.fixturenames and not _control_ids(metafunc.definition):
         controls = [control for control in session.controls if not control.check]
         metafunc.parametrize(CONTROL_FIXTURE, controls, ids=[c.id for c in controls], indirect=True)
+
+
+def hosts_of(test: pytest.Item, session: NixosSession, packages: SuitePackages) -> list[str]:
+    """Return the hosts of this run that a test is for; of a suite's check those for which it is
+    selected.
+
+    Where that is none, the first, so that one test is there to be told as deselected. An item for
+    each would cost a large run minutes and memory.
+    """
+    globs = _marker_args(test, "nixos_hosts")
+    keys = [
+        key
+        for key in session.host_keys
+        if not globs or any(fnmatch.fnmatchcase(key, glob) for glob in globs)
+    ]
+    ids = _control_ids(test)
+    named = any("::" in arg for arg in test.config.args)
+    if named or not ids or not packages.contains(test.path):
+        return keys
+    try:
+        control = session.control(ids[0])
+    except NixosError:
+        return keys  # told when items are selected
+    return [key for key in keys if _is_judged(control, key, session)] or keys[:1]
 
 
 def host_key_of(item: pytest.Item) -> str | None:
@@ -239,36 +263,12 @@ def _is_judged(control: Control, key: str | None, session: NixosSession) -> bool
     return session.selects(control, key) and (not suites or control.suite in suites)
 
 
-def _judged(
-    keys: list[str], node: pytest.Item, session: NixosSession, packages: SuitePackages
-) -> list[str]:
-    """Return the hosts for which a suite's check is selected; where there is none, the first, so
-    that one test is there to be told as deselected. An item for each would cost a large run
-    minutes and memory.
-    """
-    ids = _control_ids(node)
-    if not ids or not packages.contains(node.path):
-        return keys
-    try:
-        control = session.control(ids[0])
-    except NixosError:
-        return keys  # told when items are selected
-    return [key for key in keys if _is_judged(control, key, session)] or keys[:1]
-
-
 def _parameters(item: pytest.Item) -> Mapping[str, object]:
-    """Return what an item was multiplied by, by the fixture's name."""
-    callspec = getattr(item, "callspec", None)
-    return {} if callspec is None else callspec.params
-
-
-def _hosts_for(node: pytest.Item, session: NixosSession) -> list[str]:
-    globs = _marker_args(node, "nixos_hosts")
-    return [
-        key
-        for key in session.host_keys
-        if not globs or any(fnmatch.fnmatchcase(key, glob) for glob in globs)
-    ]
+    """Return what an item was multiplied by, by the fixture's name; an item of a recording tells
+    it itself.
+    """
+    parameters: Mapping[str, object] = getattr(getattr(item, "callspec", item), "params", {})
+    return parameters
 
 
 def _control_ids(node: pytest.Item) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_nixos.errors import NixosError
 from pytest_nixos.findings import Evidence
 from pytest_nixos.plugin import collect
 from pytest_nixos.plugin.data_controls import end
@@ -15,10 +16,10 @@ from pytest_nixos.plugin.replay import (
 )
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.plugin.stash import EVIDENCE, SESSION
-from pytest_nixos.plugin.suites import DATA_CONTROLS, SuiteModule
+from pytest_nixos.plugin.suites import DATA_CONTROLS, SuiteModule, SuitePackages
 from pytest_nixos.standards.judging.judge import judge
 
-__all__ = ["RecordedControl", "replay_items"]
+__all__ = ["RecordedControl", "recorded_items", "replay_items"]
 
 
 class RecordedControl(ReplayedItem):
@@ -51,17 +52,62 @@ class RecordedControl(ReplayedItem):
             del self.stash[EVIDENCE]
 
 
+def recorded_items(
+    module: pytest.Module | pytest.Class,
+    name: str,
+    obj: object,
+    session: NixosSession,
+    packages: SuitePackages,
+) -> list[ReplayedItem] | None:
+    """Make the items of a bundled test for all recorded hosts; ``None`` where pytest shall make them.
+
+    An item with fixtures for each host would take most of a large replay's time and memory.
+
+    :param name: of `obj` in the module.
+    """
+    replays = session.recording is not None and not module.config.option.collectonly
+    if not replays or not isinstance(module, SuiteModule) or not module.is_bundled:
+        return None
+    if not module.istestfunction(obj, name):
+        return None
+    test = pytest.Function.from_parent(module, name=name, callobj=obj)
+    keys = collect.hosts_of(test, session, packages)
+    if collect.HOST_PARAM not in test.fixturenames or not keys:
+        return None
+    if module.canonical_name == DATA_CONTROLS:
+        controls = [control for control in session.controls if not control.check]
+        return [
+            RecordedControl.of(
+                test,
+                control,
+                name=f"{name}[{key}-{control.id}]",
+                params={collect.HOST_PARAM: key, collect.CONTROL_FIXTURE: control},
+            )
+            for key in keys
+            for control in controls
+        ]
+    try:
+        control = collect.control_of(test, session)
+    except NixosError:
+        return None  # told when items are selected
+    if control is None:
+        return None
+    return [
+        ReplayedCheck.of(test, control, name=f"{name}[{key}]", params={collect.HOST_PARAM: key})
+        for key in keys
+    ]
+
+
 def replay_items(items: list[pytest.Item], session: NixosSession) -> None:
     """Put into the place of each check that needs more than its host's recording one that says again
-    what was said, and in that of each bundled data control one that needs no fixtures; in place.
+    what was said; in place.
     """
     if session.recording is None:
         return
     for number, item in enumerate(items):
-        control = collect.control_of(item, session)
-        if collect.host_key_of(item) is None or control is None:
+        if not isinstance(item, pytest.Function) or "nixos_judge" in item.fixturenames:
             continue
-        if isinstance(item.parent, SuiteModule) and item.parent.canonical_name == DATA_CONTROLS:
-            items[number] = RecordedControl.of(item, control)
-        elif "nixos_judge" not in getattr(item, "fixturenames", ()):
-            items[number] = ReplayedCheck.of(item, control)
+        control = collect.control_of(item, session)
+        if control is not None and collect.host_key_of(item) is not None:
+            params = item.callspec.params
+            items[number] = ReplayedCheck.of(item, control, name=item.name, params=params)

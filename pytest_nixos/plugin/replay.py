@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import pytest
@@ -47,21 +48,27 @@ _OBSERVED: pytest.StashKey[dict[str, Recorded]] = pytest.StashKey()
 
 
 class ReplayedItem(pytest.Item):
-    """An item of a recorded host, in the place of the test that a run with machines has."""
+    """An item of a recorded host, in the place of the test that a run with machines has.
 
-    callspec: Any
-    _place: tuple[str, int | None, str]
+    ``params`` is what the test is multiplied by, by the fixture's name.
+    """
+
+    params: Mapping[str, object]
     _control: Control
 
     @classmethod
-    def of(cls, item: pytest.Item, control: Control) -> Self:
-        """Make it in place of `item`, with its name, markers and parameters."""
-        assert item.parent is not None
-        made: Self = cls.from_parent(item.parent, name=item.name)
-        made.own_markers = item.own_markers
-        made.extra_keyword_matches |= item.extra_keyword_matches
-        made.callspec = getattr(item, "callspec", None)
-        made._place = item.location
+    def of(
+        cls, test: pytest.Item, control: Control, *, name: str, params: Mapping[str, object]
+    ) -> Self:
+        """Make it in place of `test`, with its markers."""
+        assert test.parent is not None
+        made: Self = cls.from_parent(test.parent, name=name)
+        made.own_markers = [*test.own_markers]
+        made.keywords.update((marker.name, marker) for marker in test.own_markers)
+        made.extra_keyword_matches |= test.extra_keyword_matches
+        path, line, where = test.location
+        made.location = (path, line, where.removesuffix(test.name) + name)
+        made.params = params
         made._control = control
         return made
 
@@ -72,9 +79,9 @@ class ReplayedItem(pytest.Item):
         assert key is not None
         return key
 
-    def reportinfo(self) -> tuple[str, int | None, str]:
+    def reportinfo(self) -> tuple[Path, int | None, str]:
         """Return where the test itself stands."""
-        return self._place
+        return self.path, *self.location[1:]
 
     def refuse_unevaluated(self) -> None:
         """Show why a host did not evaluate when it was recorded, if so.
@@ -94,9 +101,11 @@ class ReplayedCheck(ReplayedItem):
     _reads_flake: bool
 
     @classmethod
-    def of(cls, item: pytest.Item, control: Control) -> Self:
-        made: Self = super().of(item, control)
-        made._reads_flake = "nixos_flake" in item.fixturenames  # type: ignore[attr-defined]
+    def of(
+        cls, test: pytest.Item, control: Control, *, name: str, params: Mapping[str, object]
+    ) -> Self:
+        made: Self = super().of(test, control, name=name, params=params)
+        made._reads_flake = "nixos_flake" in test.fixturenames  # type: ignore[attr-defined]
         return made
 
     def runtest(self) -> None:

@@ -43,7 +43,8 @@ from pytest_nixos.plugin.record.baseline import Baseline
 from pytest_nixos.plugin.record.maker import FindingMaker
 from pytest_nixos.plugin.record.recorder import Recorder
 from pytest_nixos.plugin.record.screens import ScreensOfFailures
-from pytest_nixos.plugin.recorded_controls import replay_items
+from pytest_nixos.plugin.recorded_controls import recorded_items, replay_items
+from pytest_nixos.plugin.replay import ReplayedItem
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.plugin.stash import HEAD_START, NEXT_FRESH, NEXT_HOSTS, PROGRESS, SESSION
 from pytest_nixos.plugin.watch.notes import WatchNotes
@@ -156,6 +157,14 @@ class RunHooks:
     def pytest_ignore_collect(self, collection_path: Path) -> bool | None:
         """Leave ``result`` and other links into the store alone."""
         return True if suites.is_store_link(collection_path) else None
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_pycollect_makeitem(
+        self, collector: pytest.Module | pytest.Class, name: str, obj: object
+    ) -> list[ReplayedItem] | None:
+        """In a replay: multiply the bundled tests without fixtures."""
+        session = collector.config.stash[SESSION]
+        return recorded_items(collector, name, obj, session, self._packages)
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Multiply tests by host and control."""

@@ -86,6 +86,11 @@ class SuiteModule(pytest.Module):
 
     canonical_name: str
 
+    @property
+    def is_bundled(self) -> bool:
+        """Whether it is one of this project."""
+        return self.canonical_name.startswith(f"{BUNDLED_SUITES}.")
+
     def _getobj(self) -> ModuleType:
         return importlib.import_module(self.canonical_name)
 

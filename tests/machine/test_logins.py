@@ -15,8 +15,11 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="containers need root"),
 ]
 
-CONTROLS = ("AUTH-037", "SSH-025", "SSH-026", "UNIT-014", "AUTH-038")
-CHOSEN = "guest_logins or declared_key or refuses_with or with_a_password_can or login_starts or become_root or units_of_users"
+CONTROLS = (
+    *("AUTH-037", "AUTH-038", "AUTH-040", "AUTH-041"),
+    *("FS-025", "SSH-025", "SSH-026", "SSH-027", "UNIT-014"),
+)
+CHOSEN = "guest_logins or declared_key or refuses_with or with_a_password_can or login_starts or become_root or units_of_users or AUTH-041 or in_its_groups or declared_key_is_one or file_of_etc"
 GUEST = Path(__file__).parent / "on_guest/guest_logins.py"
 #: A key that nobody has the private half of.
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJw0mE1uF9Oe3G8kPDyfS3YyuKz9zB5tYbMJJ2Yd2x0p somebody"
@@ -36,6 +39,7 @@ FLAKE = """
           bob = { isNormalUser = true; linger = true; };
           carol = { isNormalUser = true; openssh.authorizedKeys.keys = [ "KEY" ]; };
         };
+        environment.etc."mail.conf" = { text = "x"; mode = "0600"; user = "alice"; };
         systemd.user.services.greeter = { wantedBy = [ "default.target" ]; serviceConfig.ExecStart = "${pkgs.coreutils}/bin/sleep infinity"; };
       }) ];
     }) {
@@ -46,6 +50,9 @@ FLAKE = """
         boot.isContainer = true;
         systemd.user.services.broken = { wantedBy = [ "default.target" ]; serviceConfig.ExecStart = "${pkgs.coreutils}/bin/false"; };
         systemd.user.services.restless = { wantedBy = [ "default.target" ]; startLimitIntervalSec = 0; serviceConfig = { ExecStart = "${pkgs.coreutils}/bin/false"; Restart = "always"; RestartSec = 5; }; };
+        # What evaluates and is dropped, or fits nothing: a misspelt group, a cut hash and key, an owner that nobody is.
+        users.users.dave = { isNormalUser = true; extraGroups = [ "vidoe" ]; hashedPassword = "$6$salt$short"; openssh.authorizedKeys.keys = [ (builtins.substring 0 60 "KEY") ]; };
+        environment.etc."relay.conf" = { text = "x"; mode = "0640"; group = "relays"; };
         # As somebody does by hand.
         systemd.services.stop-lingering = { wantedBy = [ "multi-user.target" ]; after = [ "linger-users.service" ]; serviceConfig.Type = "oneshot"; script = "/run/current-system/sw/bin/loginctl disable-linger bob"; };
         users.users.carol = { extraGroups = [ "wheel" ]; initialPassword = "hers"; };
@@ -68,6 +75,8 @@ def found(tmp_path: Path, host: str, *arguments: str) -> dict[str, Any]:
         "ssh",
         "--nixos-suite",
         "users-auth",
+        "--nixos-suite",
+        "filesystem",
         "--nixos-suite",
         "units",
         "--nixos-profile",
@@ -109,3 +118,8 @@ def test_a_host_whose_people_cannot_log_in(tmp_path: Path) -> None:
     said = seen["SSH-025"]["observed"]
     assert "sshd does not let the user in" in said["alice"]
     assert seen["SSH-026"]["observed"]["root"] == "a login"
+    assert seen["AUTH-040"]["reason"] == "dave: vidoe: no such group (meant: video?)"
+    assert seen["AUTH-040"]["remedy"] == 'users.users."dave".extraGroups = lib.mkForce [ "video" ];'
+    assert seen["AUTH-041"]["observed"] == ["dave"]
+    assert "dave" in seen["SSH-027"]["reason"] and "carol" not in seen["SSH-027"]["reason"]
+    assert seen["FS-025"]["observed"] == {"/etc/relay.conf": "has the group root, declared relays"}

@@ -71,6 +71,37 @@ def test_terminal_shows_a_plan_and_no_guest_control_characters(checks: Field) ->
     assert "\x1b[31m" not in result.stdout.str()
 
 
+def test_pytest_keeps_the_setups_and_teardowns_that_said_something(field: Field) -> None:
+    field.pytester.makepyfile("""
+        import pytest
+
+        @pytest.fixture
+        def talks():
+            yield
+            print("said at the end")
+
+        def test_silent(nixos_machine): pass
+        def test_talks(nixos_machine, talks): assert False
+    """)
+    with (field.pytester.path / "conftest.py").open("a") as conftest:
+        conftest.write(
+            "\n\ndef pytest_terminal_summary(terminalreporter):\n"
+            "    print('kept:', *((r.when, r.nodeid) for r in terminalreporter.stats['']))\n"
+        )
+    result = field.run_hosts("-k", "web")
+    result.stdout.fnmatch_lines(["*Captured stdout teardown*", "said at the end"])
+    (kept,) = [line for line in result.outlines if line.startswith("kept:")]
+    assert kept.count("(") == 1
+    assert "'teardown'" in kept
+    assert "test_talks" in kept
+
+
+def test_durations_tell_of_setups_too(field: Field) -> None:
+    field.pytester.makepyfile("def test_silent(nixos_machine): pass")
+    result = field.run_hosts("-k", "web", "--durations=0", "-vv")
+    result.stdout.fnmatch_lines(["*s setup * test_durations*test_silent*"])
+
+
 def test_ledger_has_each_finding_even_if_the_run_is_killed(checks: Field) -> None:
     checks.pytester.makepyfile(
         test_zz="import os\ndef test_kill(nixos_machine): os.kill(os.getpid(), 9)"

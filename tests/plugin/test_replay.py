@@ -98,7 +98,8 @@ WAIVER = (
     "expires = 2999-01-01\n"
 )
 REPLAY = (*CATALOGUE, "--nixos-replay=kept")
-DATA = ("--pyargs", "pytest_nixos.checks.catalogue.test_catalogue", "test_it.py")
+DATA_TEST = "catalogue.test_catalogue"
+DATA = ("--pyargs", f"pytest_nixos.checks.{DATA_TEST}", "test_it.py")
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +180,23 @@ def test_data_controls_of_a_replay_set_no_fixture_up(own: Field, kept: Path) -> 
         ["*test_control?web-OWN-002? (fixtures used: nixos_control, nixos_judge)*"]
     )
     result.stdout.no_fnmatch_line("*SETUP *")
+
+
+def test_bundled_items_of_a_replay_are_made_without_fixtures(own: Field, kept: Path) -> None:
+    (own.pytester.path / "watcher.py").write_text(
+        "def pytest_itemcollected(item):\n"
+        "    print('\\nmade', type(item).__name__, item.location[2], *sorted(item.keywords))\n"
+    )
+    without_nix(own)
+    data, boot = (f"pytest_nixos.checks.{name}" for name in (DATA_TEST, "boot.test_boot"))
+    chosen = (f"{data}::test_control[web-OWN-002]", boot)
+    watched = ("-p", "watcher", "-s", "-k", "HIGH", "--pyargs", *chosen)
+    result = own.run(*REPLAY, "--nixos-profile", "one", *watched)
+    made = [line.split()[1:] for line in result.outlines if line.startswith("made ")]
+    result.assert_outcomes(passed=1, deselected=len(made) - 1)
+    assert made[0][:2] == ["RecordedControl", "test_control[web-OWN-002]"]
+    assert {words[0] for words in made[1:]} == {"ReplayedCheck"}
+    assert all("nixos_control" in words for words in made[1:])
 
 
 def test_a_replay_does_not_blame_how_busy_this_machine_is(own: Field, kept: Path) -> None:

@@ -23,6 +23,18 @@ while IFS=: read -r name field _; do
   if [ -n "$name" ] && [ -z "$field" ]; then printf '%s\n' "$name"; fi
 done < /etc/shadow"""
 
+# crypt(5); that of DES is any 13 letters.
+_MALFORMED = r"""
+local b='[./A-Za-z0-9]'
+local hash="^([$]g?y[$]$b+[$]$b{0,86}[$]$b{43}|[$]7[$]$b{11,97}[$]$b{43}|[$]2[abxy][$][0-9]{2}[$]$b{53}"
+hash+="|[$]6[$](rounds=[0-9]+[$])?[^$:]{0,16}[$]$b{86}|[$]5[$](rounds=[0-9]+[$])?[^$:]{0,16}[$]$b{43}"
+hash+="|[$]sha1[$][0-9]+[$]$b{1,64}[$]$b{28,32}|[$]md5[,$][^:]+[$]$b{22}|[$]1[$][^$:]{0,8}[$]$b{22}|[$]3[$][$][0-9a-f]{32}|_$b{19}|$b{13})$"
+while IFS=: read -r name field _; do
+  while [[ $field = !* ]]; do field=${field#!}; done
+  case $field in ''|'*'*|x) continue;; esac
+  [[ $field =~ $hash ]] || printf '%s\n' "$name"
+done < /etc/shadow"""
+
 _TWICE = r"""
 for file in passwd group; do
   declare -A seen=()
@@ -96,6 +108,12 @@ ACCOUNT_FACTS: Mapping[str, Fact] = {
         inline=True,
         parse=lines,
         about="accounts whose password field is empty",
+    ),
+    "malformed-passwords": Fact(
+        script=_MALFORMED,
+        inline=True,
+        parse=lines,
+        about="accounts whose password field is no hash that crypt(5) makes, nor locked (never the field)",
     ),
     "duplicate-ids": Fact(
         script=_TWICE,

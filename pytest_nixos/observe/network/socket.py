@@ -147,6 +147,14 @@ class Sockets(msgspec.Struct, frozen=True, kw_only=True):
         inodes = [s.inode for s in self.listening(protocol) if s.port == port]
         return sorted({owner.unit for inode in inodes for owner in self.owners.get(inode, ())})
 
+    def units_by_port(self) -> Mapping[int, Sequence[str]]:
+        """Return each port on which something listens, TCP or UDP, with the units whose processes do;
+        needs owners.
+        """
+        ports = {s.port for protocol in Protocol for s in self.listening(protocol)}
+        found = {p: {u for kind in Protocol for u in self.units(kind, p)} for p in ports}
+        return {port: sorted(units) for port, units in found.items()}
+
 
 def sockets(*, owners: bool = False, name: str = "socket") -> Probe[Sockets]:
     """Ask for all sockets.

@@ -11,8 +11,10 @@ from pytest_nixos.observe.systemd.failed_unit import PLAIN, FailedUnit, UnitFail
 
 __all__ = ["RefusedSysctl", "failure_by_kernel", "refused_sysctls"]
 
-# src/sysctl/sysctl.c of systemd; what is ignored fails nothing.
-_SYSCTL = re.compile(r"Couldn't write '(?P<value>.*)' to '(?P<key>\S+)': (?P<error>[^:]+)$")
+# src/sysctl/sysctl.c of systemd.
+_SYSCTL = re.compile(
+    r"Couldn't write '(?P<value>.*)' to '(?P<key>\S+)'(?P<ignored>, ignoring)?: (?P<error>[^:]+)$"
+)
 # Complaints of iptables, ip6tables and ipset, and of nft, which names a file and a place in it.
 _FILTER = re.compile(
     r"(?:\]: |^)(?P<words>(?:ip6?tables|ipset)[\w.-]* v[\w.]+(?: \(\w+\))?: .+"
@@ -26,20 +28,31 @@ class RefusedSysctl(msgspec.Struct, frozen=True, kw_only=True):
 
     :param key: with slashes, below ``/proc/sys``.
     :param error: the kernel's word for it, as in errno(3).
+    :param was_missing: whether there was no such key when systemd-sysctl.service ran, which fails
+        nothing.
     """
 
     key: str
     value: str
     error: str
+    was_missing: bool = False
 
 
 def refused_sysctls(said: Sequence[str]) -> tuple[RefusedSysctl, ...]:
-    """Return the values that the kernel refused.
+    """Return the values that the kernel refused, and those of keys that were not there.
 
     :param said: lines of the journal of ``systemd-sysctl.service``.
     """
     found = (match for line in said if (match := _SYSCTL.search(line)))
-    told = (RefusedSysctl(**match.groupdict()) for match in found)
+    told = (
+        RefusedSysctl(
+            key=match["key"],
+            value=match["value"],
+            error=match["error"],
+            was_missing=bool(match["ignored"]) and match["error"] == "No such file or directory",
+        )
+        for match in found
+    )
     return tuple({refused.key: refused for refused in told}.values())
 
 
@@ -52,9 +65,12 @@ def failure_by_kernel(failed: FailedUnit) -> UnitFailure | None:
 
 
 def _sysctl(failed: FailedUnit) -> UnitFailure | None:
-    refused = refused_sysctls(failed.said)
+    refused = [one for one in refused_sysctls(failed.said) if not one.was_missing]
     if not refused:
-        return None
+        return UnitFailure(
+            why="its journal does not say which value the kernel refuses",
+            remedy="# Correct the value in boot.kernel.sysctl: SYS-001 names the keys that are not in force.",
+        )
     return UnitFailure(
         why="; ".join(f"the kernel refuses {r.value} for {r.key} ({r.error})" for r in refused),
         remedy="\n".join(

@@ -1,5 +1,6 @@
 """Lines of configuration that a program of systemd refused while it started: rules of tmpfiles,
-settings of logind, resolved, timesyncd, networkd, journald and of systemd itself.
+settings of logind, resolved, timesyncd, networkd, journald and of systemd itself; and addresses that
+the C library passes over.
 
 Such a program says so, goes on without the line, and succeeds. Lines of unit files are told by
 :func:`pytest_nixos.observe.systemd.unit_file.verify_units`.
@@ -8,11 +9,14 @@ Such a program says so, goes on without the line, and succeeds. Lines of unit fi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pytest_nixos.observe.address_line import unread_hosts, unread_servers
 from pytest_nixos.observe.base import Probe, ProbeOutput
+from pytest_nixos.observe.systemd.journald_line import refused_by_journald
+from pytest_nixos.observe.systemd.undone_line import UNDONE, undone_lines
 from pytest_nixos.observe.text import read_json, whole
 
 __all__ = ["RefusedLine", "RefusedLines", "refused_lines", "refused_on_console"]
@@ -25,6 +29,27 @@ _FIELDS = "MESSAGE,CONFIG_FILE,CONFIG_LINE,PRIORITY"
 _WARNING = 4
 # What starts before the journal writes to the kernel's log, or to the console of a container.
 _SPOKEN = re.compile(r"(?P<file>/etc/systemd/[^\s:]+\.conf):(?P<line>\d+): (?P<text>\S.*)")
+_JOURNALD = "/etc/systemd/journald.conf"
+_OF_NETWORKD = {"network": "networks", "netdev": "netdevs", "link": "links"}
+_FOLDERS = {"/etc/modules-load.d": "boot.kernelModules", "/etc/tmpfiles.d": "systemd.tmpfiles"}
+_OPTIONS = {
+    "/etc/hosts": "networking (hosts, extraHosts)",
+    "/etc/resolv.conf": "networking.nameservers",
+    "/etc/systemd/journald.conf": "services.journald",
+    "/etc/systemd/logind.conf": "services.logind",
+    "/etc/systemd/networkd.conf": "systemd.network.config",
+    "/etc/systemd/oomd.conf": "systemd.oomd",
+    "/etc/systemd/resolved.conf": "services.resolved",
+    "/etc/systemd/system.conf": "systemd (extraConfig, settings.Manager)",
+    "/etc/systemd/timesyncd.conf": "services.timesyncd",
+    "/etc/systemd/user.conf": "systemd.user",
+}
+# Who does without a line of these says so to nobody, or to nobody who hears it.
+_UNSAID: Mapping[str, Callable[[str], Iterator[tuple[int, str]]]] = {
+    _JOURNALD: refused_by_journald,
+    "/etc/hosts": unread_hosts,
+    "/etc/resolv.conf": unread_servers,
+}
 _UNIT_FILE = re.compile(
     r"\.(service|socket|target|timer|path|mount|automount|swap|slice|scope|device)(\.d/[^/]+)?$"
 )
@@ -34,6 +59,10 @@ title journal
 journalctl --boot --no-pager --quiet --output=json --output-fields={_FIELDS} --lines={_MOST} MESSAGE_ID={_ID} || (( $? == 1 )) || exit 3
 title kernel
 journalctl --boot --dmesg --no-pager --quiet --output=cat --grep=' /etc/systemd/.*:[0-9]+: ' --lines={_MOST}
+for file in {_JOURNALD} /etc/hosts /etc/resolv.conf; do
+  [ -r "$file" ] && title "$file" && head -c 65536 "$file"
+done
+{UNDONE}
 true
 """
 
@@ -50,6 +79,15 @@ class RefusedLine:
     file: str
     line: int
     text: str
+
+    @property
+    def option(self) -> str:
+        """The option that writes the file, ``""`` where that is not known."""
+        folder, _, name = self.file.rpartition("/")
+        stem, _, suffix = name.rpartition(".")
+        if folder == "/etc/systemd/network" and suffix in _OF_NETWORKD:
+            return f'systemd.network.{_OF_NETWORKD[suffix]}."{stem}"'
+        return _OPTIONS.get(self.file, _FOLDERS.get(folder, ""))
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}: {self.text}"
@@ -85,6 +123,15 @@ def _parse(output: ProbeOutput) -> RefusedLines:
     parts = dict(output.records)
     told = [_entry(line) for line in parts.get("journal", "").split("\n")]
     told += refused_on_console(parts.get("kernel", "").split("\n"))
+    said = {(line.file, line.line) for line in told if line is not None}
+    told += [
+        RefusedLine(file, number, words)
+        for file, unread in _UNSAID.items()
+        for number, words in unread(parts.get(file, ""))
+        if (file, number) not in said
+    ]
+    undone = (parts.get(title, "").split("\n") for title in ("undone", "rules"))
+    told += [RefusedLine(*line) for line in undone_lines(*undone)]
     return RefusedLines(
         answered=output.exit_status == 0,
         lines=tuple(sorted({line for line in told if line is not None})),

@@ -8,6 +8,7 @@ their texts.
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,6 +38,8 @@ _IDS = {
     "fc2e22bc6ee647b6b90729ab34a250b1": UnitEventKind.CRASHED,
     "a596d6fe7bfa4994828e72309e95d61e": UnitEventKind.MESSAGES_DROPPED,
 }
+# A session or program of a test that ends badly is told by its own test.
+_OF_RUN = re.compile(r"pytest-nixos-(?:session|program|terminal)\b")
 _MOST_EVENTS = 500
 _FIELDS = "MESSAGE,MESSAGE_ID,UNIT,USER_UNIT,COREDUMP_UNIT,OBJECT_SYSTEMD_UNIT"
 _MATCHES = " ".join(f"MESSAGE_ID={known}" for known in _IDS)
@@ -87,9 +90,13 @@ class UnitHistory(msgspec.Struct, frozen=True, kw_only=True):
     kernel: tuple[str, ...]
 
     def after_boot(self) -> tuple[UnitEvent, ...]:
-        """Return what happened once the boot had ended."""
+        """Return what happened once the boot had ended, to others than the units in which this run
+        has its commands executed.
+        """
         settled = self.settled_at_s
-        return () if settled is None else tuple(e for e in self.events if e.at_s > settled)
+        if settled is None:
+            return ()
+        return tuple(e for e in self.events if e.at_s > settled and not _OF_RUN.match(e.unit))
 
 
 def unit_history() -> Probe[UnitHistory]:

@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from pytest_nixos.nix.config.host_facts import HostConfig
-from pytest_nixos.observe.systemd.failed_unit import PLAIN, FailedUnit, UnitFailure
-from pytest_nixos.observe.systemd.own_words import failure_in_own_words
+from pytest_nixos.observe.systemd.failed_unit import PLAIN, FailedUnit, UnitFailure, having_made
+from pytest_nixos.observe.systemd.own_words import failure_in_own_words, may_lack_an_address
 from pytest_nixos.observe.systemd.refused_by_kernel import failure_by_kernel
+from pytest_nixos.observe.systemd.unit_result import failure_by_result
 
 __all__ = ["UnitFailures", "why_failed"]
 
@@ -24,31 +25,6 @@ _NAMESPACE = re.compile(
 _NO_ENVIRONMENT = "Failed to load environment files: "
 _EXITED = re.compile(r"process exited, code=exited, status=(?P<status>\d+)(?:/(?P<step>[A-Z_]+))?")
 _RESULT = re.compile(r"Failed with result '(?P<result>[a-z-]+)'")
-# systemd.service(5), Result=.
-_RESULTS = {
-    "core-dump": "it crashed and dumped core",
-    "oom-kill": "it was killed for want of memory",
-    "protocol": "it ended before it said that it is ready, as its Type= demands",
-    "signal": "a signal ended it",
-    "start-limit-hit": "it was started too often in a short time",
-    "timeout": "it did not start or stop in the time that it has",
-    "watchdog": "it did not answer systemd's watchdog",
-}
-# systemd.service(5), Type=: what the service itself has to do before it counts as started.
-_SAYS_READY = {
-    "notify": "calls sd_notify(3)",
-    "notify-reload": "calls sd_notify(3)",
-    "dbus": "takes its BusName=",
-    "forking": "forks, and writes its PIDFile= if it has one",
-}
-# Directories that systemd makes, for the service's account, before it looks at anything else;
-# systemd.exec(5), RuntimeDirectory=.
-_MADE_BELOW = {
-    "/var/lib/": "StateDirectory",
-    "/var/cache/": "CacheDirectory",
-    "/var/log/": "LogsDirectory",
-    "/run/": "RuntimeDirectory",
-}
 
 
 class UnitFailures(msgspec.Struct, frozen=True):
@@ -69,9 +45,9 @@ class UnitFailures(msgspec.Struct, frozen=True):
 
     @property
     def remedy(self) -> str:
-        """Module text for all of them, ``""`` where nobody knows any."""
-        if not any(failure.remedy for failure in self.by_unit.values()):
-            return ""
+        """Module text for all of them, and where to read on about those that nobody can tell of;
+        ``""`` for no units.
+        """
         texts = [
             failure.remedy or f"# {name}: read why, then correct it: journalctl -b -u {name}"
             for name, failure in self.by_unit.items()
@@ -79,17 +55,25 @@ class UnitFailures(msgspec.Struct, frozen=True):
         return "\n".join(dict.fromkeys(texts))  # two may want the same account
 
 
-def why_failed(journals: Mapping[str, Sequence[str]], host: HostConfig) -> UnitFailures:
+def why_failed(
+    journals: Mapping[str, Sequence[str]],
+    host: HostConfig,
+    ask_listeners: Callable[[], Mapping[int, Sequence[str]]] | None = None,
+) -> UnitFailures:
     """Return why units failed, from their journals and from what is declared of them.
 
     :param journals: unit, with its suffix, to lines of its journal, systemd's own among them,
         oldest first.
+    :param ask_listeners: asks the machine for the ports on which something listens, and which units
+        do; called where a unit says that its address is taken.
     """
-    return UnitFailures({name: _why(name, host, said) for name, said in journals.items()})
+    taken = any(may_lack_an_address(said) for said in journals.values())
+    listeners = ask_listeners() if taken and ask_listeners is not None else {}
+    failed = {name: FailedUnit.of(name, host, said, listeners) for name, said in journals.items()}
+    return UnitFailures({name: _why(unit) for name, unit in failed.items()})
 
 
-def _why(name: str, host: HostConfig, said: Sequence[str]) -> UnitFailure:
-    failed = FailedUnit.of(name, host, said)
+def _why(failed: FailedUnit) -> UnitFailure:
     if refused := failure_by_kernel(failed):
         return refused
     if step := failed.told(_STEP):
@@ -100,15 +84,13 @@ def _why(name: str, host: HostConfig, said: Sequence[str]) -> UnitFailure:
     # systemd names so only what its child ends with, systemd.exec(5), "Process exit codes".
     if exited and exited["step"] in _BY_STEP:
         return _BY_STEP[exited["step"]](failed, "")
-    if any(_NO_ENVIRONMENT in line for line in said):
+    if any(_NO_ENVIRONMENT in line for line in failed.said):
         return _environment(failed)
     told = failed.told(_RESULT)
     result = told["result"] if told else "exit-code"
-    if result == "exit-code" and exited:
+    if result in ("exit-code", "start-limit-hit") and exited:
         return failure_in_own_words(failed, exited["status"])
-    if result == "timeout" and failed.last("Type") in _SAYS_READY:
-        return _unready(failed, failed.last("Type"))
-    return UnitFailure(why=_RESULTS.get(result, ""))
+    return failure_by_result(failed, result)
 
 
 def _account(failed: FailedUnit, _program: str) -> UnitFailure:
@@ -139,7 +121,7 @@ def _working_directory(failed: FailedUnit, _program: str) -> UnitFailure:
     if not path.startswith("/"):
         return UnitFailure(why="it cannot enter its working directory")
     return UnitFailure(
-        why=f"it cannot enter its working directory {path}", remedy=_made(failed, path)
+        why=f"it cannot enter its working directory {path}", remedy=having_made(failed, path)
     )
 
 
@@ -149,7 +131,7 @@ def _namespace(failed: FailedUnit, _program: str) -> UnitFailure:
         return UnitFailure(why="systemd cannot make its view of the file system")
     path = missing["path"]
     return UnitFailure(
-        why=f"{path}, which its unit names, is not there", remedy=_made(failed, path)
+        why=f"{path}, which its unit names, is not there", remedy=having_made(failed, path)
     )
 
 
@@ -163,17 +145,21 @@ def _program(failed: FailedUnit, program: str) -> UnitFailure:
     )
 
 
-def _unready(failed: FailedUnit, kind: str) -> UnitFailure:
+def _credentials(failed: FailedUnit, _program: str) -> UnitFailure:
+    named = failed.words("LoadCredential", "LoadCredentialEncrypted").split()
+    paths = [path for word in named if (path := word.partition(":")[2]).startswith("/")]
+    if not paths:
+        return UnitFailure(why="one of its credentials cannot be read")
     return UnitFailure(
-        why=f"it did not say in time that it is ready, as Type={kind} demands",
-        remedy=f"# {failed.name} counts as started once it {_SAYS_READY[kind]}: if its program does not do so,\n"
-        f'#   {failed.config}.Type = lib.mkForce "exec";\n'
-        f"# if it is only slow, raise {failed.config}.TimeoutStartSec.",
+        why=f"a credential of its LoadCredential= cannot be read: {' or '.join(paths)}",
+        remedy=f"# Before {failed.name} starts, something has to make {' and '.join(paths)}: correct the path,\n"
+        "# or declare the secret (sops.secrets, age.secrets).",
     )
 
 
 _BY_STEP: Mapping[str, Callable[[FailedUnit, str], UnitFailure]] = {
     "CHDIR": _working_directory,
+    "CREDENTIALS": _credentials,
     "EXEC": _program,
     "GROUP": _group,
     "NAMESPACE": _namespace,
@@ -191,16 +177,3 @@ def _environment(failed: FailedUnit) -> UnitFailure:
         remedy=f"# Have {needed[0]} made before it starts, or let it do without:\n"
         f"{failed.config}.EnvironmentFile = lib.mkForce {json.dumps(f'-{needed[0]}')};",
     )
-
-
-def _made(failed: FailedUnit, path: str) -> str:
-    """Return the module text that has a directory made before the service starts."""
-    if not PLAIN.fullmatch(path):
-        return ""
-    for parent, key in _MADE_BELOW.items():
-        if path.startswith(parent) and not failed.last(key):
-            return f'{failed.config}.{key} = "{path.removeprefix(parent)}";'
-    owner = failed.last("User")
-    owner = owner if PLAIN.fullmatch(owner) else "root"
-    rule = f'systemd.tmpfiles.settings."{failed.name.rpartition(".")[0]}"."{path}".d'
-    return f'{rule} = {{ mode = "0750"; user = "{owner}"; }};'

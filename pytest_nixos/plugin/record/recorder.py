@@ -5,7 +5,7 @@ summary.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from pytest_nixos.plugin.record.recording_files import RecordingFiles
 
 __all__ = ["Recorder"]
+
+# What pytest's terminal files those under that passed.
+_SETUPS_AND_TEARDOWNS = ""
 
 
 class Recorder:
@@ -76,6 +79,21 @@ class Recorder:
             if self._recording is not None:
                 self._recording.add(finding, getattr(report, BEFORE_WAIVER, None))
             self._config.hook.pytest_nixos_finding(config=self._config, finding=finding)
+
+    @pytest.hookimpl(wrapper=True, specname="pytest_runtest_logreport")
+    def pytest_nixos_forget_silent(
+        self, report: pytest.TestReport
+    ) -> Generator[None, object, object]:
+        """Spare pytest the setups and teardowns that said nothing: it keeps each, and goes through
+        all of them again for each failure. With ``--durations`` it tells of them.
+        """
+        result = yield
+        is_told = self._config.getoption("durations") is not None
+        terminal = None if is_told else self._config.pluginmanager.get_plugin("terminalreporter")
+        kept = terminal.stats.get(_SETUPS_AND_TEARDOWNS) if terminal is not None else None
+        if kept and kept[-1] is report and not report.sections:
+            kept.pop()
+        return result
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:

@@ -49,7 +49,47 @@ def _sshd_declared(values: Mapping[str, Json], _: Parameters, host: HostConfig) 
         return running
     if not isinstance(declared, Mapping):
         return Unseen("the host declares no services.openssh.settings", applicable=False)
-    return Seen(sorted(_sshd_deviations(running.value, declared)))
+    extra = host.option("services.openssh.extraConfig").value
+    unheard = _unheard(declared, extra if isinstance(extra, str) else "")
+    return Seen(sorted([*_sshd_deviations(running.value, declared), *unheard]))
+
+
+#: Keywords that may stand more than once, sshd_config(5), or that NixOS writes into extraConfig itself beside
+#: settings of its users (sshd.nix).
+_OFTEN = frozenset(
+    {"acceptenv", "allowgroups", "allowusers", "authorizedkeysfile", "denygroups", "denyusers"}
+    | {"hostcertificate", "hostkey", "include", "listenaddress", "permitlisten", "permitopen"}
+    | {"port", "setenv", "subsystem"}
+)
+_OF_NIXOS = frozenset(
+    {"addressfamily", "authorizedkeyscommand", "authorizedkeyscommanduser", "banner"}
+    | {"xauthlocation"}
+)
+
+
+def _unheard(settings: Mapping[str, Json], extra: str) -> list[str]:
+    """Return the lines of ``extraConfig`` that count for nothing: of a keyword the first counts,
+    and what ``settings`` says comes first.
+    """
+    first = {
+        key.lower(): _sshd_text(value)
+        for key, value in settings.items()
+        if value is not None and key.lower() not in _OF_NIXOS
+    }
+    found = []
+    for line in extra.split("\n"):
+        key, _, value = line.strip().replace("=", " ", 1).partition(" ")
+        if key.lower() == "match":
+            break
+        value = value.strip().strip('"')
+        if not key or key.startswith("#") or key.lower() in _OFTEN or not value:
+            continue
+        heard = first.setdefault(key.lower(), _sshd_text(value))
+        if heard != _sshd_text(value):
+            found.append(
+                f"{key} {value} in services.openssh.extraConfig counts for nothing, since {heard!r} comes first"
+            )
+    return found
 
 
 #: Names that sshd prints under a newer one.
@@ -91,6 +131,6 @@ KINDS = (
         reads="declared sshd settings that are not in force",
         probe=_sshd_declared_probe,
         find=_sshd_declared,
-        options=lambda _: ("services.openssh.settings",),
+        options=lambda _: ("services.openssh.settings", "services.openssh.extraConfig"),
     ),
 )

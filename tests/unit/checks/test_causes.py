@@ -231,6 +231,13 @@ def test_an_activation_that_failed_is_not_the_cause_of_everything() -> None:
     assert of(found, "ECHO-0").caused_by == ("BOOT-001",)
 
 
+def test_a_snippet_that_makes_no_secrets_is_not_why_one_is_missing() -> None:
+    found = judged([WEB], {"web.service": "243"}, snippets=("etc",))
+    assert causes(found) == ["BOOT-001", "BOOT-006"]
+    named = ("link: cannot stat '/run/secrets/token'",)
+    assert causes(judged([WEB], {"web.service": "243"}, snippets=named)) == ["BOOT-006"]
+
+
 def test_a_secret_that_is_there_explains_nothing() -> None:
     found = judged([WEB], {"web.service": "1"}, snippets=("motd",), there=("/run/secrets/token",))
     assert causes(found) == ["BOOT-001", "BOOT-006"]

@@ -14,7 +14,7 @@ from checks.units.declared import (
     never_started,
     refusals,
 )
-from checks.units.remedies import instead_of
+from checks.units.remedies import instead_of, unrefused
 from pytest_nixos import Unit
 from pytest_nixos.observe import IgnoredDirective, declared_templates, declared_units
 from pytest_nixos.observe.systemd.unit import UnitState
@@ -176,6 +176,20 @@ def test_a_program_that_is_not_there(program: str, missing: bool) -> None:
             '# systemd.paths."a".pathConfig.PathExist',
         ),
         (
+            unit("a.service", "Service", After="network.target b.service"),
+            "After",
+            "Unknown key 'After' in section [Service], ignoring.",
+            "After",
+            'systemd.services."a".after = [ "network.target" "b.service" ];',
+        ),
+        (
+            unit("a.timer", "Timer", ConditionPathExists="/data"),
+            "ConditionPathExists",
+            "Unknown key 'ConditionPathExists' in section [Timer], ignoring.",
+            "ConditionPathExists",
+            'systemd.timers."a".unitConfig.ConditionPathExists = "/data";',
+        ),
+        (
             unit("a.service", "Service"),
             "Srevice",
             "Unknown section 'Srevice'. Ignoring.",
@@ -191,3 +205,42 @@ def test_the_remedy_of_a_line_that_systemd_ignores(
     said = instead_of(ignored, of, meant)
     assert said.splitlines()[0] == f"# {of.name}, line 3: {text}"
     assert said.splitlines()[-1] == remedy
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "why", "remedy"),
+    [
+        (
+            "once.service",
+            "Service has Restart= set to either always or on-success, which isn't allowed for Type=oneshot services. Refusing.",
+            "Service has Restart= set to either always",
+            'systemd.services."once".serviceConfig.Restart = lib.mkForce "on-failure";',
+        ),
+        (
+            "two.service",
+            "Service has more than one ExecStart= setting, which is only allowed for Type=oneshot services. Refusing.",
+            "Service has more than one ExecStart=",
+            'systemd.services."two".serviceConfig.ExecStart = lib.mkForce [ "" "the one that counts" ];',
+        ),
+        (
+            "backup.timer",
+            "Timer unit lacks value setting. Refusing.",
+            "Timer unit lacks value setting",
+            'systemd.timers."backup".timerConfig.OnCalendar = lib.mkForce "daily";',
+        ),
+        (
+            "door.socket",
+            "Unit has something new. Refusing.",
+            "",
+            "systemd-analyze verify --man=no door.socket",
+        ),
+        ("door.socket", "Socket is odd. Refusing.", "Socket is odd. Refusing.", "# door.socket"),
+        ("door.socket", "", "", "# door.socket"),
+    ],
+)
+def test_why_systemd_refuses_a_unit(name: str, said: str, why: str, remedy: str) -> None:
+    texts = [text for text in (said, f"Unit {name} has a bad unit file setting.") if text]
+    reason, mended = unrefused(name, texts)
+    assert reason.startswith(why)
+    assert bool(reason) is bool(why)
+    assert remedy in mended

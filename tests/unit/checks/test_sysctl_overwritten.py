@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from checks.sysctl import overwritten
 from checks.sysctl.overwritten import writers_of
+from pytest_nixos.observe.systemd import started_text
 from tests.unit.standards.samples import host_config, sample_unit
 
 KEY = "net.ipv4.conf.all.rp_filter"
@@ -65,7 +65,7 @@ def test_a_script_that_writes_the_key(
     host = host_config(
         units={"tuner.service": sample_unit("tuner.service", ExecStart=("/nix/store/x/bin/t -v",))}
     )
-    monkeypatch.setattr(overwritten, "Path", lambda name: script if name.endswith("/t") else None)
+    monkeypatch.setattr(started_text, "Path", lambda name: script if name.endswith("/t") else None)
     assert bool(writers_of(KEY, host)) is writes
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pytest
 
+from checks.sysctl import test_sysctl
 from checks.sysctl.reasons import same_setting, why_missing, why_other
 from checks.sysctl.test_sysctl import _judgeable
-from pytest_nixos import observe
+from pytest_nixos import Evidence, Observations, observe
 from pytest_nixos.observe.sysctl_source import SysctlLine
 from tests.unit.standards.samples import host_config
 
@@ -45,6 +48,59 @@ def test_a_value_that_the_kernel_refuses_is_told_as_such() -> None:
     )
     assert reason.words == "the kernel refuses that value: Invalid argument"
     assert "does not take 4k" in reason.remedy
+
+
+def test_a_key_that_came_too_late_names_the_module_that_brings_it() -> None:
+    key = "net.netfilter.nf_conntrack_max"
+    late = observe.refused_sysctls(
+        [
+            f"systemd-sysctl[9]: Couldn't write '262144' to '{key.replace('.', '/')}', ignoring: No such file or directory"
+        ]
+    )
+    reason = why_other(key, host=host_config(), sources=observe.SysctlSources(), refused=late)
+    assert reason.words == "the key was not there yet when systemd-sysctl.service ran"
+    assert 'boot.kernelModules = [ "nf_conntrack" ];' in reason.remedy
+
+
+def test_an_algorithm_that_the_kernel_has_not_is_told_as_such() -> None:
+    key = "net.ipv4.tcp_congestion_control"
+    said = f"Couldn't write 'brb' to '{key.replace('.', '/')}', ignoring: No such file or directory"
+    found = observe.refused_sysctls([said])
+    reason = why_other(key, host=host_config(), sources=observe.SysctlSources(), refused=found)
+    assert reason.words == "the kernel knows no brb"
+    assert 'boot.kernelModules = [ "tcp_brb" ];' in reason.remedy
+
+
+def test_a_journal_that_is_lost_is_no_word_about_who_wrote_it() -> None:
+    reason = why_other(
+        SWAP, host=host_config(), sources=observe.SysctlSources(), refused=(), failed=True
+    )
+    assert "its journal is lost" in reason.words
+    assert "after systemd-sysctl.service has set it" not in reason.remedy
+
+
+class Guest:
+    """Values, what files say, and a journal without a word."""
+
+    def __init__(self, values: dict[str, str], sources: observe.SysctlSources) -> None:
+        self.values, self.sources = values, sources
+
+    def of(self, probe: Any) -> Any:
+        seen = {"sysctl": self.values, "sysctl-sources": self.sources}
+        return seen.get(probe.name, ())
+
+
+def test_a_glob_touches_no_key_that_a_file_names_by_itself() -> None:
+    glob = "net.ipv4.conf.*.rp_filter"
+    values = {f"net.ipv4.conf.{name}.rp_filter": "2" for name in ("all", "eth0")}
+    host = host_config(sysctls={glob: "1"})
+    sources = observe.SysctlSources(by_name=frozenset({"net/ipv4/conf/all/rp_filter"}))
+    with pytest.raises(AssertionError) as told:
+        test_sysctl.test_declared_sysctls_are_in_force(
+            host, "vm", cast("Observations", Guest(values, sources)), Evidence()
+        )
+    assert "eth0.rp_filter: declared 1, is 2" in str(told.value)
+    assert "conf.all" not in str(told.value)
 
 
 @pytest.mark.parametrize(
@@ -103,13 +159,25 @@ def test_ip_forward_that_undoes_another_key_is_named() -> None:
     assert why_other(rp_filter, host=host, sources=sources, refused=()).words == ""
 
 
-def test_a_container_judges_no_link_that_it_is_not_given() -> None:
-    wanted = {"net.ipv4.conf.all.rp_filter": "1", "net.ipv4.conf.eth0.rp_filter": "1"}
+def test_a_container_judges_what_is_its_own_alone() -> None:
+    wanted = {
+        "net.ipv4.conf.all.rp_filter": "1",
+        "net.ipv4.conf.eth0.rp_filter": "1",
+        "-net/ipv4/conf/all/log_martians": "1",
+        "net.core.somaxconn": "4096",
+        "net.ipv4.tcp_rmem": "1 2 3",
+        "net.ipv4.route.flush": "1",
+    }
     sysctls = {
         **wanted,
         "net.ipv6.conf.enp3s0.use_tempaddr": "0",
         "net/ipv4/conf/eth0.100/rp_filter": "1",
         "vm.swappiness": "1",
+        "net.core.default_qdisc": "fq",
+        "net.core.rmem_max": "7500000",
+        "net.netfilter.nf_conntrack_max": "1000000",
+        "net/ipv4/neigh/default/gc_thresh3": "4096",
+        "net.ipv4.tcp_mem": "1 2 3",
     }
     assert _judgeable(sysctls, "container") == wanted
     assert _judgeable(sysctls, "vm") == sysctls

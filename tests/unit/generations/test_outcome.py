@@ -114,3 +114,10 @@ def test_a_snippet_that_failed_at_boot_is_not_the_switchs_fault(
     outcome = replace(ended(2, said), broken_before=frozenset(before))
     assert outcome.ended_well is well
     assert ("users" in outcome.verdict) is ("users" in said)
+
+
+def test_what_had_failed_before_an_earlier_switch_is_not_this_ones_fault() -> None:
+    outcome = ended(4, failed="dog.service new.service")
+    assert outcome.failed == {"dog.service", "new.service"}
+    assert outcome.but_for(["dog.service"]).verdict == "switched, and units failed: new.service"
+    assert outcome.but_for(["dog.service", "new.service"]).verdict == "done"

@@ -22,6 +22,7 @@ def test_files_count_by_name_and_the_first_directory_wins() -> None:
             ),
         )
     )
+    assert {"net/ipv4/conf/all/rp_filter", "kernel/sysrq"} <= found.by_name
     assert [(line.path, line.value, line.by) for line in found.lines] == [
         ("kernel/sysrq", "16", "/usr/lib/sysctl.d/50-default.conf"),
         ("vm/swappiness", "10", "/etc/sysctl.d/60-nixos.conf"),

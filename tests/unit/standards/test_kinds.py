@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import datetime as dt
 
+import pytest
+
 from pytest_nixos.observe.fact import Lacking
 from pytest_nixos.standards.control.config_facts import CONFIG_FACTS
 from pytest_nixos.standards.control.seen import Seen, Unseen
@@ -30,6 +32,28 @@ def test_sshd_settings_that_are_declared_and_in_force() -> None:
     found = find({"settings": {**running, "usepam": "no"}}, {}, host)
     assert found == Seen(["UsePAM is 'no', declared 'yes'"])
     assert isinstance(find({"settings": Lacking("no sshd")}, {}, host), Unseen)
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        ("PasswordAuthentication no", "PasswordAuthentication no in services.openssh.extraConfig"),
+        ("Banner none\nPort 22\nPort 2222\nBanner /etc/issue", "Banner /etc/issue in services."),
+        ("# PasswordAuthentication no", ""),
+        ("passwordauthentication yes\nUsePAM=yes", ""),
+        ("Match User git\n  PasswordAuthentication no", ""),
+        ("Banner none\nMaxAuthTries 3\nListenAddress 10.0.0.1\nListenAddress 10.0.0.2", ""),
+    ],
+)
+def test_a_line_of_sshd_that_comes_too_late_counts_for_nothing(extra: str, said: str) -> None:
+    declared = {"PasswordAuthentication": True, "UsePAM": True, "Banner": "/etc/motd"}
+    options = {"services.openssh.settings": declared, "services.openssh.extraConfig": extra}
+    running = {"passwordauthentication": "yes", "usepam": "yes", "banner": "/etc/motd"}
+    found = KINDS["sshd-declared"].find({"settings": running}, {}, host_config(options=options))
+    assert isinstance(found, Seen)
+    assert [text.partition(" counts")[0] for text in found.value] == (
+        [f"{said}openssh.extraConfig" if said.endswith("services.") else said] if said else []
+    )
 
 
 def test_settings_of_files() -> None:

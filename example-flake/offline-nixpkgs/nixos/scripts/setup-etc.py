@@ -44,11 +44,13 @@ def remove_tree(path):
 
 
 def number(name, database):
-    """The number of `+7`, or of a name in /etc/passwd or /etc/group."""
+    """The number of `+7`, or of a name in /etc/passwd or /etc/group; 0 for a name that is not there,
+    as `int(getpwnam(...))` gives in setup-etc.pl.
+    """
     if name.startswith("+"):
         return int(name[1:])
     rows = (line.split(":") for line in read(database).splitlines())
-    return next(int(row[2]) for row in rows if row[0] == name)
+    return next((int(row[2]) for row in rows if row[0] == name), 0)
 
 
 def install_copy(source, target):

@@ -27,6 +27,29 @@ def test_passwd_facts_never_print_a_hash(tmp_path: Path) -> None:
     )
 
 
+def test_passwords_that_crypt_does_not_know_are_told_by_their_accounts(tmp_path: Path) -> None:
+    from passlib import hash as known
+
+    good = [
+        getattr(known, name).using(**({"rounds": 1000} if "sha" in name else {})).hash("x")
+        for name in ("sha512_crypt", "sha256_crypt", "md5_crypt", "des_crypt")
+    ]
+    good += [
+        "$y$j9T$F5Jx5fExrKuPp53xLKQ..1$X3DX6M94c7o.9agCG9G317fhZg9SqC.5i5rd.RhAtQ7",  # crypt(5)
+        "$2b$10$Un9EvhRCeoBrY1nhUjaQbOeRtMEtQzDfzSD7oQQRiuHlDcZbpDZWS",
+        *("!", "*", "!!", "", "!$6$kept$", "x"),
+    ]
+    good[-2] = f"!{good[0]}"
+    bad = [f"{good[0][:-1]}", "hunter2", "$6$salt$short", "alice:$6$x$y", "$9$a$b", "! secret"]
+    shadow = tmp_path / "shadow"
+    lines = [*(f"good{n}:{field}:1::::::" for n, field in enumerate(good))]
+    lines += [f"bad{n}:{field}:1::::::" for n, field in enumerate(bad)]
+    shadow.write_text("\n".join(lines) + "\n")
+    fact = ACCOUNT_FACTS["malformed-passwords"]
+    seen = here(fact.command.replace("/etc/shadow", str(shadow)))
+    assert fact.parse(seen.stdout_text) == [f"bad{n}" for n in range(len(bad))], seen.stderr_text
+
+
 def test_account_facts_read_files_as_they_are(tmp_path: Path) -> None:
     (tmp_path / "passwd").write_text(
         "root:x:0:0::/root:/bin/bash\ntoor:x:0:0::/root:/bin/sh\nann:x:1000:100::/home/ann:/bin/bash\n"

@@ -72,6 +72,7 @@ def test_owners_are_named_with_their_units() -> None:
     found = parsed(sockets(), TABLES)
     assert found.units(Protocol.TCP, 11434) == ["init.scope", "ollama.service"]
     assert found.owners[15][1].comm == ".ollama-wrapped"
+    assert found.units_by_port()[11434] == ["init.scope", "ollama.service"]
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import pytest
 
 from pytest_nixos.observe.base import ProbeOutput
 from pytest_nixos.observe.systemd.refused_line import (
+    RefusedLine,
     RefusedLines,
     refused_lines,
     refused_on_console,
@@ -61,3 +62,138 @@ def test_what_systemd_said_before_there_was_a_journal() -> None:
     (line,) = refused_on_console([f"[    2.1] {said}", of_unit, "login:"])
     assert (line.file, line.line) == ("/etc/systemd/system.conf", 4)
     assert read(kernel=said).lines == (line,)
+
+
+def journald(*settings: str, kernel: str = "") -> list[str]:
+    text = "\n".join(
+        ["=journal", "=kernel", kernel, "=/etc/systemd/journald.conf", "[Journal]", *settings]
+    )
+    seen = refused_lines().parse(ProbeOutput(stdout=text.encode(), exit_status=0))
+    return [str(line) for line in seen.lines]
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "Storage=persistant",
+        "SystemMaxUse=1 gigabyte",
+        "MaxRetentionSec=1mnth",
+        "MaxRetentionSec=forever",
+        "RateLimitBurst=many",
+        "ForwardToSyslog=maybe",
+        "MaxLevelStore=warn",
+    ],
+)
+def test_a_value_that_journald_refuses_is_told_though_journald_cannot(setting: str) -> None:
+    (told,) = journald("Seal=yes", setting)
+    assert told.startswith(f"/etc/systemd/journald.conf:3: {setting} is n")
+
+
+def test_values_that_journald_takes_are_not_told() -> None:
+    assert not journald(
+        *(
+            "Storage=persistent",
+            "SystemMaxUse=1.5G",
+            "SystemKeepFree=4G 500M",
+            "RuntimeMaxUse=100000",
+        ),
+        *("MaxRetentionSec=1month", "MaxFileSec=1 week 2d", "SyncIntervalSec=0", "SystemMaxUse="),
+        *("RateLimitIntervalSec=30s", "MaxFileSec=infinity", "Seal=On", "MaxLevelStore=warning"),
+        *("# Storage=persistant", "NoSuchKey=x", "[Other]", "Storage=persistant"),
+    )
+
+
+def test_what_journald_said_itself_is_not_told_twice() -> None:
+    said = "systemd-journald[9]: /etc/systemd/journald.conf:2: Failed to parse Storage=x, ignoring"
+    assert len(journald("Storage=x", kernel=said)) == 1
+
+
+def test_addresses_that_are_none_are_told() -> None:
+    hosts = [
+        "127.0.0.1 localhost",
+        "192.168.1.300 nas.lan nas # the store",
+        "# 1.2.3 x",
+        "",
+        "::1 b",
+    ]
+    servers = [
+        "nameserver 1.1.1.1",
+        "nameserver 1.1.1.1.1",
+        "search 1.2.3",
+        "nameserver fe80::1%eth0",
+    ]
+    parts = ["=journal", "=kernel", "=/etc/hosts", *hosts, "=/etc/resolv.conf", *servers]
+    output = ProbeOutput(stdout="\n".join(parts).encode(), exit_status=0)
+    assert [str(line) for line in refused_lines().parse(output).lines] == [
+        "/etc/hosts:2: 192.168.1.300 is no address: nas.lan, nas has none by this line",
+        "/etc/resolv.conf:2: 1.1.1.1.1 is no address, and no name server is asked for it",
+    ]
+
+
+MODULES = "/etc/modules-load.d/nixos.conf:3:br-netfiltr"
+SYSFS = (
+    "/etc/tmpfiles.d/00-nixos.conf:7:w /sys/kernel/mm/transparent_hugepage/enabled - - - - allways"
+)
+STEP = "/srv/app (owned by app) → /srv/app/data (owned by root)"
+WAY = f"unsafe path transition {STEP}"
+UNSAFE = "/etc/tmpfiles.d/00-nixos.conf:8:d /srv/app/data/cache 0750 root root -"
+
+
+@pytest.mark.parametrize(
+    ("said", "rule", "told"),
+    [
+        (
+            "Failed to find module 'br_netfiltr'",
+            MODULES,
+            "/etc/modules-load.d/nixos.conf:3: no kernel module is called br_netfiltr",
+        ),
+        (
+            "Module 'br_netfiltr' is deny-listed (by kmod)",
+            MODULES,
+            "/etc/modules-load.d/nixos.conf:3: br_netfiltr is among boot.blacklistedKernelModules, and not loaded",
+        ),
+        ("Failed to insert module 'br_netfiltr': Operation not supported", MODULES, ""),
+        ("Failed to find module 'another'", MODULES, ""),
+        (
+            'Failed to write file "/sys/kernel/mm/transparent_hugepage/enabled": Invalid argument',
+            SYSFS,
+            "/etc/tmpfiles.d/00-nixos.conf:7: /sys/kernel/mm/transparent_hugepage/enabled does not take that value",
+        ),
+        (
+            'Failed to write file "/sys/kernel/mm/transparent_hugepage/enabled": Read-only file system',
+            SYSFS,
+            "",
+        ),
+        (
+            f"Detected {WAY} during canonicalization of srv/app/data/cache.",
+            UNSAFE,
+            f"/etc/tmpfiles.d/00-nixos.conf:8: not done, since {STEP} is an unsafe way to it",
+        ),
+        (
+            f"Detected {WAY} during canonicalization of srv/app/data/cache.".replace(
+                "by app", "by nobody"
+            ),
+            UNSAFE,
+            "",
+        ),
+    ],
+)
+def test_what_was_read_and_not_done_is_told_by_its_line(said: str, rule: str, told: str) -> None:
+    parts = ["=journal", "=kernel", "=undone", said, said, "=rules", rule, "junk"]
+    output = ProbeOutput(stdout="\n".join(parts).encode(), exit_status=0)
+    assert [str(line) for line in refused_lines().parse(output).lines] == ([told] if told else [])
+
+
+@pytest.mark.parametrize(
+    ("file", "option"),
+    [
+        ("/etc/systemd/network/20-mgmt.network", 'systemd.network.networks."20-mgmt"'),
+        ("/etc/systemd/network/30-br0.netdev", 'systemd.network.netdevs."30-br0"'),
+        ("/etc/systemd/logind.conf", "services.logind"),
+        ("/etc/tmpfiles.d/00-nixos.conf", "systemd.tmpfiles"),
+        ("/etc/modules-load.d/nixos.conf", "boot.kernelModules"),
+        ("/etc/other.conf", ""),
+    ],
+)
+def test_the_option_that_writes_a_file_is_known(file: str, option: str) -> None:
+    assert RefusedLine(file, 1, "").option == option

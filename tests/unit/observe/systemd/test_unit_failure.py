@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import pytest
 from msgspec.structs import replace
 
@@ -13,7 +15,19 @@ EXITED = "app.service: Main process exited, code=exited, status={}"
 RESULT = "app.service: Failed with result '{}'."
 NO_MOUNT = "app.service: Failed to set up mount namespacing: {}: No such file or directory"
 NO_FILE = "app.service: Failed to load environment files: No such file or directory"
+OWN = "2026-11-30T11:36:14+00:00 it app[7]: {}"
+#: What the remedy is where nobody but the journal tells.
+READ = "# app.service: read why, then correct it: journalctl -b -u app.service"
 OPTION = 'systemd.services."app".serviceConfig'
+DUMPED = "app.service: Main process exited, code=dumped, status={}"
+SEE_WHO = (
+    "# app.service: see who listens there, ss -lntup{}; then give one of the two another\n"
+    '# address or port: systemd.services."app"'
+)
+SLOW = (
+    "# app.service: see what it waits for, journalctl -b -u app.service; if it is only slow, raise\n"
+    f"# {OPTION}.TimeoutStartSec, or TimeoutStopSec where it does not end."
+)
 RULE = 'systemd.tmpfiles.settings."app"."/srv/a".d'
 
 
@@ -32,7 +46,7 @@ def told(*said: str, **service: str) -> tuple[str, str]:
             "its account app is not there, and the host declares none",
             'users.users."app" = { isSystemUser = true; group = "app"; };\nusers.groups."app" = { };',
         ),
-        ((EXITED.format("217/USER"),), {}, "its account is not there", ""),
+        ((EXITED.format("217/USER"),), {}, "its account is not there", READ),
         (
             (STEP.format("GROUP"),),
             {"SupplementaryGroups": "video2"},
@@ -72,9 +86,103 @@ def told(*said: str, **service: str) -> tuple[str, str]:
                 f'{OPTION}.EnvironmentFile = lib.mkForce "-/etc/app.env";'
             ),
         ),
-        ((STEP.format("SECCOMP"),), {}, "systemd cannot set it up (SECCOMP)", ""),
-        ((EXITED.format("3/NOTIMPLEMENTED"), RESULT.format("exit-code")), {}, "exit status 3", ""),
-        ((EXITED.format("1/FAILURE"), RESULT.format("timeout")), {}, "in the time that it has", ""),
+        ((STEP.format("SECCOMP"),), {}, "systemd cannot set it up (SECCOMP)", READ),
+        (
+            (EXITED.format("3/NOTIMPLEMENTED"), RESULT.format("exit-code")),
+            {},
+            "exit status 3",
+            READ,
+        ),
+        (
+            (EXITED.format("1/FAILURE"), RESULT.format("timeout")),
+            {},
+            "in the time that it has",
+            SLOW,
+        ),
+        (
+            (RESULT.format("watchdog"),),
+            {"WatchdogSec": "12"},
+            "it did not answer systemd's watchdog, as WatchdogSec=12 demands",
+            (
+                "# app.service has to say WATCHDOG=1 by sd_notify(3) within each WatchdogSec=: if its program does not,\n"
+                f"{OPTION}.WatchdogSec = lib.mkForce 0;"
+            ),
+        ),
+        (
+            (DUMPED.format("31/SYS"), RESULT.format("core-dump")),
+            {"SystemCallFilter": "@basic-io"},
+            "it made a system call that SystemCallFilter=@basic-io forbids",
+            (
+                "# Which call it was: journalctl -b -g SECCOMP, or coredumpctl info app.service\n"
+                f'{OPTION}.SystemCallFilter = lib.mkForce [ "@system-service" ];'
+            ),
+        ),
+        (
+            (DUMPED.format("5/TRAP"), RESULT.format("core-dump")),
+            {"MemoryDenyWriteExecute": "true"},
+            "it crashed and dumped core (TRAP), and MemoryDenyWriteExecute=",
+            (
+                "# Where app.service compiles as it runs (JavaScript, Java, .NET, LuaJIT):\n"
+                f"{OPTION}.MemoryDenyWriteExecute = lib.mkForce false;"
+            ),
+        ),
+        (
+            (DUMPED.format("11/SEGV"), RESULT.format("core-dump")),
+            {},
+            "dumped core (signal SEGV)",
+            READ,
+        ),
+        (
+            (RESULT.format("oom-kill"),),
+            {"MemoryMax": "64M"},
+            "killed for want of memory: it may take MemoryMax=64M",
+            f"# app.service takes more than MemoryMax=64M: have it take less, or raise\n# {OPTION}.MemoryMax",
+        ),
+        (
+            (STEP.format("CREDENTIALS"),),
+            {"LoadCredential": "db:/run/secrets/db"},
+            "a credential of its LoadCredential= cannot be read: /run/secrets/db",
+            (
+                "# Before app.service starts, something has to make /run/secrets/db: correct the path,\n"
+                "# or declare the secret (sops.secrets, age.secrets)."
+            ),
+        ),
+        (
+            (
+                OWN.format("ls: cannot access '/srv/envy': No such file or directory"),
+                EXITED.format("2/INVALIDARGUMENT"),
+                RESULT.format("exit-code"),
+            ),
+            {},
+            "exit status 2, its last words: ls: cannot access '/srv/envy': No such file or directory",
+            (
+                "# app.service: /srv/envy is not there; if it is a directory, have it made before it starts:\n"
+                '#   systemd.tmpfiles.settings."app"."/srv/envy".d = { mode = "0750"; user = "root"; };'
+            ),
+        ),
+        (
+            (
+                OWN.format("PermissionError: [Errno 13] Permission denied: '/var/lib/app/db'"),
+                EXITED.format("1/FAILURE"),
+            ),
+            {"User": "alice"},
+            "Permission denied: '/var/lib/app/db'",
+            (
+                "# app.service: /var/lib/app/db is not open to alice; if it is a directory, have it made before it starts:\n"
+                f'#   {OPTION}.StateDirectory = "app/db";'
+            ),
+        ),
+        # Tries that came too fast are no reason of their own.
+        (
+            (
+                OWN.format("no luck"),
+                EXITED.format("3/NOTIMPLEMENTED"),
+                RESULT.format("start-limit-hit"),
+            ),
+            {},
+            "exit status 3, its last words: no luck",
+            READ,
+        ),
         (
             (
                 "app[7]: bash: line 1: /srv/app/log: Read-only file system",
@@ -99,7 +207,7 @@ def told(*said: str, **service: str) -> tuple[str, str]:
             "no command frobnicate in its PATH",
             '# app.service: add the package that has frobnicate: systemd.services."app".path',
         ),
-        (("app[7]: config.yaml: not found", EXITED.format("1/FAILURE")), {}, "status 1", ""),
+        (("app[7]: config.yaml: not found", EXITED.format("1/FAILURE")), {}, "status 1", READ),
         (
             ("app[7]: listen tcp :80: bind: permission denied", EXITED.format("1/FAILURE")),
             {"User": "app"},
@@ -116,7 +224,16 @@ def told(*said: str, **service: str) -> tuple[str, str]:
             ("app[7]: OSError: [Errno 98] Address already in use", EXITED.format("1/FAILURE")),
             {},
             "another program listens on its address already",
-            "",
+            SEE_WHO.format(""),
+        ),
+        (
+            (
+                OWN.format("10:22:31 listen tcp 10.0.0.12:9000: bind: address already in use"),
+                EXITED.format(1),
+            ),
+            {},
+            "another program listens on its address already",
+            SEE_WHO.format(" 'sport = :9000'"),
         ),
         # Without that setting the file system itself is read-only; and what is of the system is
         # not for a service to write.
@@ -124,22 +241,22 @@ def told(*said: str, **service: str) -> tuple[str, str]:
             ("x: /srv/app/log: Read-only file system", EXITED.format("1/FAILURE")),
             {},
             "status 1",
-            "",
+            READ,
         ),
         (
             ("x: /etc/app/log: Read-only file system", EXITED.format("1/FAILURE")),
             {"ProtectSystem": "full"},
             "it may not write /etc/app/log",
-            "",
+            READ,
         ),
-        ((RESULT.format("oom-kill"),), {}, "killed for want of memory", ""),
-        (("app[7]: no luck",), {}, "", ""),
+        ((RESULT.format("oom-kill"),), {}, "killed for want of memory", READ),
+        (("app[7]: no luck",), {}, "", READ),
         # Only text that means itself inside of a Nix string is put into one.
         (
             (NO_MOUNT.format("/srv/${builtins.abort}"), STEP.format("NAMESPACE")),
             {},
             "which its unit names, is not there",
-            "",
+            READ,
         ),
     ],
 )
@@ -149,6 +266,37 @@ def test_why_a_service_failed(
     found, text = told(*said, **service)
     assert why in found if why else not found
     assert text == remedy
+
+
+@pytest.mark.parametrize(
+    ("listening", "said", "command", "holder"),
+    [
+        (True, "listen tcp :9000: bind: address already in use", "", "web.service"),
+        (True, "OSError: [Errno 98] Address already in use", "/bin/app --port=9000", "web.service"),
+        (False, "bind: 0.0.0.0:9000: Address already in use", "", "door.socket"),
+    ],
+)
+def test_who_listens_on_its_port_is_named(
+    listening: bool, said: str, command: str, holder: str
+) -> None:
+    unit = sample_unit("app.service", ExecStart=(command,))
+    door = sample_unit("door.socket")
+    door = replace(door, settings={"Socket": {"ListenStream": ("127.0.0.1:9000",)}})
+    units = {"app.service": unit} | ({} if listening else {"door.socket": door})
+    failures = why_failed(
+        {"app.service": [OWN.format(said), EXITED.format(1)]},
+        host_config(units=units),
+        lambda: {80: ["other.service"], 9000: ["web.service" if listening else "init.scope"]},
+    )
+    assert f"{holder} listens on port 9000 already" in failures.words
+    assert f"app.service and {holder} want the same port 9000" in failures.remedy
+
+
+def test_nobody_asks_who_listens_without_need() -> None:
+    def asked() -> Mapping[int, Sequence[str]]:
+        raise AssertionError("asked")
+
+    why_failed({"app.service": [EXITED.format(1)]}, host_config(), asked)
 
 
 def test_a_program_that_cannot_be_started_is_named() -> None:
@@ -162,7 +310,7 @@ def test_a_service_that_never_says_that_it_is_ready() -> None:
     assert why == "it did not say in time that it is ready, as Type=notify demands"
     assert "sd_notify(3)" in remedy
     assert all(line.startswith("#") for line in remedy.splitlines())
-    assert told(RESULT.format("timeout"), Type="oneshot")[1] == ""
+    assert "TimeoutStartSec" in told(RESULT.format("timeout"), Type="oneshot")[1]
 
 
 def test_what_is_said_last_counts() -> None:
@@ -195,7 +343,7 @@ def test_an_account_that_is_declared_is_not_declared_again() -> None:
     host = replace(host, users={"alice": next(iter(host.users.values()), None)})
     failures = why_failed({"app.service": [STEP.format("USER")]}, host)
     assert "though the host declares it" in failures.words
-    assert failures.remedy == ""
+    assert failures.remedy == READ
 
 
 def why_of(unit: str, *said: str) -> tuple[str, str]:
@@ -214,6 +362,12 @@ def test_a_value_that_the_kernel_refuses_is_named() -> None:
     assert "net.core.somaxconn" in remedy
     assert "Restart" not in remedy
     assert "sysrq" not in remedy
+
+
+def test_a_sysctl_unit_whose_journal_is_lost_is_not_told_to_restart() -> None:
+    why, remedy = why_of("systemd-sysctl.service")
+    assert "does not say which value" in why
+    assert "SYS-001" in remedy
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from pytest_nixos.secrets.hit import Found
 from pytest_nixos.secrets.names import NameClass, may_name, name_class, names_key_of_signer
-from pytest_nixos.secrets.values import Verdict, entropy, judge_value
+from pytest_nixos.secrets.values import Verdict, entropy, judge_value, looks_random
 
 __all__ = ["by_name"]
 
@@ -212,7 +212,9 @@ def _is_other_text(match: re.Match[str], line: str) -> bool:
     function ``pass`` tells.
     """
     if match.re is _BLANK:
-        return match["key"] == "pass" and " " in match["quoted"]
+        value = match["quoted"]
+        tells = " " in value or value.startswith("$") or not looks_random(value, least=4)
+        return match["key"] == "pass" and tells
     if match.re is not _ANYWHERE:
         return False
     at, behind = match.start("sep"), match.end("sep")

@@ -200,7 +200,9 @@ def _stands_for_other(value: str, kind: NameClass) -> bool:
         return False
     if _PATH.match(value) and not _looks_like_key(value):
         return True
-    if kind is NameClass.KEY and (_KEY_OF_CACHE.match(value) or _KEY_PATH.match(value)):
+    if kind is NameClass.KEY and _KEY_OF_CACHE.match(value):
+        return True
+    if kind in (NameClass.KEY, NameClass.TOKEN) and _KEY_PATH.match(value):
         return True
     if _DURATION.match(value) and (kind is not NameClass.PASSWORD or not value.isdigit()):
         return True

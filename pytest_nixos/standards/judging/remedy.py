@@ -84,7 +84,8 @@ def remedy_text(
             f"# {path} is so already; something else decides on the machine." for path in so_already
         ]
     if remedy.goes_into is not None:
-        lines.insert(0, f"# Goes into {remedy.goes_into}, not into a module:")
+        other = "" if remedy.goes_into.startswith("a module") else ", not into a module"
+        lines.insert(0, f"# Goes into {remedy.goes_into}{other}:")
     return "\n".join(lines)
 
 

@@ -121,6 +121,9 @@ RANDOM = base64.b64encode(hashlib.sha256(b"y").digest()).decode()
         'apiKey = "LLAMA_SWAP_API_KEY";',
         'entries."p0-api-key" = "p0-api-key";',
         "existingSecret: paperless-secrets",
+        'passwordSecret = "restic/password";',
+        'urlSecret = "monitoring/healthchecks-url";',
+        'secret = "__OIDC_CLIENT_SECRET__";',
         'key = "ssh/personal/root_only/nix-builder";',
         # Public by nature.
         f'key = "cache.example.org-1:{RANDOM}";',
@@ -135,6 +138,10 @@ RANDOM = base64.b64encode(hashlib.sha256(b"y").digest()).decode()
         'nvenc_twopass = "full_res";',
         'NOTBYPASS = "UPS no longer on bypass";',
         "pass 'happy path exits 0'",
+        'pass "$mode-last-success-updated"',
+        'pass "timer-active"',
+        'description = "OAuth2 authorization endpoint.";',
+        "# uses secrets of services (sonarr/api-key, radarr/api-key, etc.)",
         'SCAN_PASS = "pass"',
         'enable_pin = "!PC3";',
         'endstop_pin = "probe:z_virtual_endstop";',
@@ -162,6 +169,7 @@ def test_what_public_flakes_write_beside_such_names_is_no_secret(text: str) -> N
         'sim_pin = "4711"',
         f"  --ts-auth-key {PASSWORD}",
         f"pass '{PASSWORD}'",
+        f'headers."X-API-Key: {PASSWORD}"',
     ],
 )
 def test_a_secret_in_the_same_place_is_found(text: str) -> None:

@@ -168,6 +168,10 @@ def test_other_places_are_named() -> None:
     first, second = given(subject).splitlines()
     assert first == "# Goes into flake.nix, not into a module:"
     assert second == f'inputs.nixpkgs.url = "nixos-{load_releases().newest_supported(TODAY)}";'
+    subject = control(
+        Remedy(text="sops.secrets.a = { };", goes_into="a module of a host with sops")
+    )
+    assert given(subject).splitlines()[0] == "# Goes into a module of a host with sops:"
 
 
 @pytest.mark.parametrize(
@@ -276,3 +280,16 @@ def test_bundled_checks_name_what_they_found(one: str, reason: str, line: str) -
     options = {"networking.firewall.enable": True}
     host = replace(host_config(options=options), release="25.11")
     assert line in remedy_text(CATALOGUE.control(one), host, reason=reason, today=TODAY)
+
+
+@pytest.mark.parametrize("secrets", [{}, {"token": {"file": "/x.age"}}])
+def test_a_host_with_agenix_is_told_agenix(secrets: dict[str, object]) -> None:
+    host = host_config(options={"age.secrets": secrets})
+    told = {
+        subject.id: remedy_text(subject, host, today=TODAY)
+        for subject in CATALOGUE.controls.values()
+        # SEC-003 is of hosts that have neither.
+        if any("sops." in remedy.text for remedy in subject.remedies) and subject.id != "SEC-003"
+    }
+    assert len(told) > 7
+    assert [control for control, text in told.items() if ("sops." in text) is bool(secrets)] == []

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from pytest_nixos import (
@@ -89,8 +89,7 @@ def changed_module(mark: str = _MARK, instances: str = _INSTANCES[0]) -> str:
 pytestmark = pytest.mark.nixos_generation(make=_expected_module)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Story:
+class Story(msgspec.Struct, frozen=True, kw_only=True):
     """What was seen before the switch, after it, and after the rollback.
 
     :param failed: the units that failed meanwhile.

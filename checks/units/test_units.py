@@ -39,6 +39,7 @@ from .triggers import (
 
 States = Mapping[str, observe.UnitState]
 # What nothing starts by itself, and is of no use unless it is started.
+_NOT_LOADED = frozenset({"not-found", "bad-setting", "error"})
 _NO_CALENDAR = "Timer unit lacks value setting"
 _STARTED_BY_OTHERS = (".service", ".timer", ".socket")
 
@@ -211,8 +212,8 @@ def test_every_wanted_unit_was_started(
 def _starting_nothing(
     idle: Iterable[str], states: States, observations: Observations
 ) -> Sequence[str]:
-    """Return the timers, sockets and paths that systemd does not start since what they start is not
-    there.
+    """Return the timers, sockets and paths that systemd does not start since it could not load what
+    they start.
     """
     starting = {
         unit: states[unit].get("Triggers").split(" ")[0]
@@ -224,7 +225,7 @@ def _starting_nothing(
     return [
         unit
         for unit, name in starting.items()
-        if name in seen and seen[name].get("LoadState") == "not-found"
+        if name in seen and seen[name].get("LoadState") in _NOT_LOADED
     ]
 
 
@@ -308,7 +309,7 @@ def test_every_socket_has_a_service_that_can_start(
     mended: dict[str, str] = {}
     for name, unit in served.items():
         state = started.get(unit)
-        if state is None or state.get("LoadState") in ("not-found", "bad-setting", "error"):
+        if state is None or state.get("LoadState") in _NOT_LOADED:
             broken[name] = f"starts {unit}, which systemd could not load"
             mended[name] = trigger_of_missing(name, unit, nixos_host_config.units)
         elif state.is_failed:

@@ -55,6 +55,8 @@ def trigger_of_missing(name: str, missing: str, declared: Collection[str]) -> st
 
     :param declared: the units of the host.
     """
+    if missing in declared:
+        return f"# {name} starts {missing}, which is declared and not loaded: systemd-analyze verify --man=no {missing}"
     # Suffixes are alike whatever stands before them.
     stems = sorted(other.removesuffix(_SERVICE) for other in declared if other.endswith(_SERVICE))
     wanted = missing.removesuffix(_SERVICE)

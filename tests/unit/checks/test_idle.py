@@ -123,6 +123,8 @@ def test_what_a_timer_or_socket_should_start() -> None:
     assert trigger_of_missing("chat.socket", "chat.service", declared) == (
         'systemd.sockets."chat".socketConfig.Service = lib.mkForce "chatd.service";'
     )
+    refused = trigger_of_missing("twin.socket", "twin.service", declared)
+    assert refused.startswith("# twin.socket starts twin.service, which is declared and not loaded")
     # That both are services is no likeness.
     nothing = trigger_of_missing("inbox.path", "inbox.service", declared)
     assert nothing.startswith("# inbox.path starts inbox.service: declare it")

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from pytest_nixos import Firewall, PortRange, observe
 
 from .opened import asked_interfaces, ranges_on
 from .ports import FAMILIES, without
 
-__all__ = ["RefusedPorts", "refused_ports", "remedy_of_refused"]
+__all__ = ["RefusedPorts", "misnamed_interfaces", "refused_ports", "remedy_of_refused"]
+
+_DIGITS = re.compile(r"\d+")
+# Names as the kernel, systemd.net-naming-scheme(7) and the programs give them that make interfaces: such a one may
+# come yet, however near it is to another.
+_SHAPES = re.compile(
+    r"(?:en|wl|ww|ib)(?:o\d+|s\d+\w*|x[0-9a-f]{12}|(?:P\d+)?p\d+s\d+\w*)"
+    r"|(?:eth|wlan|lan|wan|dmz|mgmt|br|vmbr|virbr|lxcbr|lxdbr|incusbr|veth|vlan|vnet|docker|podman|cni|flannel"
+    r"|tun|tap|wg|bond|team|dummy|ppp|usb|zt|tailscale)\d*"
+    r"|(?:br|ve|vb|wg|tun|tap|vlan|lxc|podman)-.*|.*[.@:].*"
+)
+# Below it two names are of two interfaces.
+_ALIKE = 0.75
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +82,29 @@ def refused_ports(
         RefusedPorts(protocol=protocol, ports=ports, places=tuple(places), rules=rules)
         for (ports, rules), places in found.items()
     ]
+
+
+def misnamed_interfaces(
+    declared: Firewall, protocol: str, known: Collection[str]
+) -> Mapping[str, str]:
+    """Return the interfaces that ports are declared for and that are another one misspelt: name
+    to the name that is meant.
+
+    A name that nobody knows may be of an interface that a program makes later. One of no usual shape
+    that differs from a known name by a letter is a slip of the pen.
+
+    :param known: names of interfaces that are there or that the host declares elsewhere.
+    """
+    found = {}
+    for name, ports in declared.interfaces.items():
+        if name in known or name.endswith(("+", "*")) or _SHAPES.fullmatch(name):
+            continue
+        if not (ports.tcp if protocol == "tcp" else ports.udp):
+            continue
+        others = [k for k in known if k != "lo" and _DIGITS.sub("#", k) != _DIGITS.sub("#", name)]
+        for meant in get_close_matches(name, others, n=1, cutoff=_ALIKE):
+            found[name] = meant
+    return found
 
 
 def remedy_of_refused(found: Sequence[RefusedPorts]) -> str:

@@ -32,7 +32,7 @@ from .opened import (
 )
 from .outside import disagreements, look, reached
 from .ports import FAMILIES, UDP_PROTOCOLS, covers, declared_ranges, listed
-from .refused import refused_ports, remedy_of_refused
+from .refused import misnamed_interfaces, refused_ports, remedy_of_refused
 
 # How long a service may take from its start to its socket.
 _STARTING_S = 10.0
@@ -120,10 +120,13 @@ def test_declared_firewall_is_loaded(
 
 
 @pytest.mark.nixos_control("FW-002")
+@pytest.mark.usefixtures("declared")
 def test_declared_tcp_ports_are_accepted(
-    declared: Firewall, in_force: observe.FirewallState, nixos_evidence: Evidence
+    nixos_host_config: HostConfig,
+    in_force: observe.FirewallState,
+    nixos_evidence: Evidence,
 ) -> None:
-    _judge_accepted(declared, in_force, nixos_evidence, "tcp")
+    _judge_accepted(nixos_host_config, in_force, nixos_evidence, "tcp")
 
 
 @pytest.mark.nixos_control("FW-003")
@@ -291,7 +294,7 @@ def test_declared_udp_ports_are_accepted_and_no_others(
     nixos_control: Control,
     nixos_evidence: Evidence,
 ) -> None:
-    _judge_accepted(declared, in_force, nixos_evidence, "udp")
+    _judge_accepted(nixos_host_config, in_force, nixos_evidence, "udp")
     found = undeclared(declared, in_force, protocols=UDP_PROTOCOLS)
     rest_on_the_filter(nixos_evidence, in_force, found)
     _judge_undeclared(nixos_host_config, found, nixos_control, nixos_evidence)
@@ -320,14 +323,26 @@ def _judge_undeclared(
 
 
 def _judge_accepted(
-    declared: Firewall, in_force: observe.FirewallState, evidence: Evidence, protocol: str
+    host: HostConfig, in_force: observe.FirewallState, evidence: Evidence, protocol: str
 ) -> None:
+    declared = host.firewall
     evidence.expect(_declared_everywhere(declared, protocol))
     refused = refused_ports(declared, in_force, protocol)
     evidence.observe({"declared and not accepted": [str(one) for one in refused]})
     evidence.blame("port", *(one.subject for one in refused))
     evidence.remedy = remedy_of_refused(refused)
     assert not refused, f"declared and not accepted: {'; '.join(str(one) for one in refused)}"
+    known = {card.name for card in host.cards} | {v.name for c in host.cards for v in c.vlans}
+    known |= {interface.name for interface in in_force.ruleset.surroundings.interfaces}
+    misnamed = misnamed_interfaces(declared, protocol, known - {""})
+    evidence.remedy = "\n".join(
+        f'# Name the interface that is there: networking.firewall.interfaces."{meant}", not "{name}".'
+        for name, meant in misnamed.items()
+    )
+    told = [f"{name} (there is {meant})" for name, meant in misnamed.items()]
+    assert not misnamed, (
+        f"{protocol} ports are open on interfaces that are not there: {', '.join(told)}"
+    )
 
 
 def _leads_to(way: Undeclared, socket: observe.InetSocket) -> bool:

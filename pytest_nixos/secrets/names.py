@@ -32,8 +32,9 @@ _WORD = re.compile(r"[a-z0-9]+")
 
 _PASSWORDS = ("password", "passwd", "passphrase", "passwort", "passcode", "pass")
 #: Words that end so and mean something else.
-_NO_PASSWORDS = frozenset(
-    {"bypass", "compass", "trespass", "surpass", "overpass", "askpass", "multipass"}
+_NO_PASSWORDS = (
+    *("bypass", "compass", "trespass", "surpass", "overpass", "askpass", "multipass", "minipass"),
+    *("twopass", "onepass", "singlepass"),
 )
 _PASSWORD_WORDS = frozenset(
     {"pass", "pwd", "pw", "psk", "pin", "bindpw", "rootpw", "requirepass", "masterauth", "pgpass",
@@ -58,7 +59,7 @@ _HASHES = re.compile(
 #: Words that turn a key into one that is no secret.
 _OPEN = frozenset(
     {
-        "public", "pub", "pubkey", "cache", "primary", "foreign", "partition", "sort", "trusted",
+        "public", "publickey", "pub", "pubkey", "cache", "primary", "foreign", "partition", "sort", "trusted",
         "verify", "verifying", "fingerprint", "authorized", "known", "recipient", "peer", "gpg",
         "apt", "index", "map", "group", "lookup", "idempotency", "object", "site", "translation",
         "csrf", "publishable", "minisign", "hot", "registry", "color", "max", "min", "tokens",
@@ -82,7 +83,10 @@ def names_key_of_signer(name: str, value: str) -> bool:
     """Whether a pair names the public key that somebody signs with, by the id or fingerprint that
     gpg prints: ``user.signingKey = "394546A47BB40E12"``.
     """
-    return words_of(name)[-2:] == ["signing", "key"] and bool(_KEY_ID.fullmatch(value))
+    # The password store of pass(1) names by it for whom it encrypts.
+    return words_of(name)[-2:] in (["signing", "key"], ["store", "key"]) and bool(
+        _KEY_ID.fullmatch(value)
+    )
 
 
 def name_class(name: str) -> NameClass | None:
@@ -91,7 +95,8 @@ def name_class(name: str) -> NameClass | None:
     """
     # sops' own ending for a value that it leaves readable.
     words = words_of(name.removesuffix("_unencrypted"))
-    if not words or _OPEN.intersection(words):
+    # Charts of Helm name a secret of the cluster by an existing one.
+    if not words or words[0] == "existing" or _OPEN.intersection(words):
         return None
     if words[0] in {"import", "load", "set", "condition", "assert"} and "credential" in words[1:2]:
         return None  # systemd's own directives name credentials and files
@@ -100,7 +105,7 @@ def name_class(name: str) -> NameClass | None:
         return NameClass.HASH
     if last == "signingkey":
         return None  # git's name for a public key
-    if last in _PASSWORD_WORDS or (last.endswith(_PASSWORDS) and last not in _NO_PASSWORDS):
+    if last in _PASSWORD_WORDS or (last.endswith(_PASSWORDS) and not last.endswith(_NO_PASSWORDS)):
         return NameClass.PASSWORD
     if last in _TOKEN_WORDS or last.endswith(_TOKENS):
         return NameClass.TOKEN

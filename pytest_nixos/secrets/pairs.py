@@ -40,8 +40,9 @@ _BARE = re.compile(
     r"(?<![\w$./@-])(?P<key>[A-Za-z_][\w.-]{0,80})(?P<sep>=|:\s)(?P<bare>[^\s,;&|"
     r"<>\"'`(){}\[\]\\]+)(?=(?P<next>(?:\s+(?=\w))?.?))"
 )
+#: Behind more than one blank stands what a program's help says of it.
 _FLAG = re.compile(
-    r"(?<!\S)[\"']?--?(?P<key>[A-Za-z][\w-]{2,60})(?:=|\s+|"
+    r"(?<!\S)[\"']?--?(?P<key>[A-Za-z][\w-]{2,60})(?:=|\s(?!\s)|"
     r"[\"'],?\s+[\"'])(?:(?P<q>[\"'])(?P<quoted>[^\"']*)(?P=q)|(?P<bare>[^\s\"'-][^\s\"']*))"
 )
 #: ``password "x"`` without a sign between; ``requirepass x`` where no program writes anything else.
@@ -54,6 +55,8 @@ _BLANK_BARE = re.compile(
 )
 _ELEMENT = re.compile(
     r"<(?P<key>[A-Za-z][\w.-]*)(?:\s[^<>]*)?>\s*(?P<quoted>[^<>\s][^<>]*?)\s*</(?P=key)>"
+    # A property list names what follows so.
+    r"(?!\s*<(?:string|integer|real|true|false|array|dict|date|data)\b)"
 )
 _ATTRIBUTE = re.compile(
     r"(?:name|key|id)=(?P<aq>[\"'])(?P<key>[\w.-]+)(?P=aq)[^<>]*?(?:\bvalue=(?P<q>[\"'])(?P<quoted>"
@@ -118,7 +121,8 @@ _GROUP = re.compile(
     re.IGNORECASE,
 )
 _MEMBER = re.compile(
-    r"(?<![\w.-])[\w.-]{1,80}[\"']?\s*[:=]\s*(?P<q>[\"'])(?P<value>[^\"'\n]{4,})(?P=q)"
+    r"(?<![\w.-])(?!(?:owner|group|mode|name|description|display_?name|file|path|format|type)\b)"
+    r"[\w.-]{1,80}[\"']?\s*[:=]\s*(?P<q>[\"'])(?P<value>[^\"'\n]{4,})(?P=q)"
 )
 _YAML_GROUP = re.compile(
     r"(?m)^(?P<indent>[ ]*)(?:- )?\w*(?P<key>tokens|passwords|secrets|credentials|api_?keys):[ ]*\n"
@@ -192,7 +196,7 @@ def _pairs(line: str, *, code: bool) -> Iterator[Pair]:
         for match in pattern.finditer(line):
             groups = match.groupdict()
             for group in ("quoted", "raw", "bare"):
-                if groups.get(group):
+                if groups.get(group) and not _is_other_text(match, line):
                     key = "password" if pattern is _SQL else match["key"]
                     yield key, match[group], match.start(group)
     for match in _NUMBERS.finditer(line):
@@ -200,6 +204,22 @@ def _pairs(line: str, *, code: bool) -> Iterator[Pair]:
     for match in _BARE.finditer(line):
         if _is_value(match, line, code=code):
             yield match["key"], match["bare"], match.start("bare")
+
+
+def _is_other_text(match: re.Match[str], line: str) -> bool:
+    """Whether what a pattern takes for a name and a value is something else: a variable of psql
+    (``PASSWORD :'x'``), a text that ends behind its sign (``"password=" + x``), what a shell's
+    function ``pass`` tells.
+    """
+    if match.re is _BLANK:
+        return match["key"] == "pass" and " " in match["quoted"]
+    if match.re is not _ANYWHERE:
+        return False
+    at, behind = match.start("sep"), match.end("sep")
+    ends = not match["kq"] and line[: match.start()].endswith(("'", '"'))
+    return (line[at - 1] == " " and line[at:].startswith(":'")) or (
+        ends and line[match.start() - 1] == line[behind : behind + 1]
+    )
 
 
 def _numbers(text: str) -> list[int]:

@@ -42,6 +42,7 @@ _BEARER = re.compile(
     r"(?i)\b(?:bearer[ =:]+[\"']?(?P<value>[A-Za-z0-9._~+/=-]{16,})|"
     r"token (?P<other>[A-Za-z0-9_=-]{32,}))"
 )
+_NAME_OF_ONE = re.compile(r"(?i)^[a-z0-9]+(?:[-_][a-z0-9]+)*[-_](?:api[-_]key|token|secret)$")
 _HEADER_HINT = re.compile(r"(?i)authorization|x-[a-z]+-(?:key|token)|-token|api-key|bearer|token ")
 _NETRC = re.compile(
     r"(?m)\b(?:machine\s+\S+|default)\s(?:[^\n]|\n(?!\s*machine\b))*?\bpassword\s+(?P<value>\S+)"
@@ -167,7 +168,7 @@ def _header(match: re.Match[str]) -> Iterator[tuple[Found, Verdict]]:
     if (groups.get("scheme") or "").lower() == "basic":
         if ":" in _decoded(value):
             yield from _judged(match, "user and password in a header")
-    elif looks_random(value, least=16 if group == "other" else 8):
+    elif looks_random(value, least=16 if group == "other" else 8) and not _NAME_OF_ONE.match(value):
         yield from _judged(match, "token in a header", group)
 
 

@@ -30,6 +30,10 @@ _ENCRYPTED_BLOCK = re.compile(
     r"|^\$ANSIBLE_VAULT;[^\n]*\n(?:[0-9a-f]{2,80}(?:\n|\Z))*",
     re.MULTILINE | re.DOTALL,
 )
+#: What a SealedSecret of Kubernetes holds.
+_SEALED = re.compile(
+    r"^(?P<indent>[ ]*)encryptedData:[ ]*\n(?:(?P=indent)[ ]+[^\n]*(?:\n|\Z))+", re.MULTILINE
+)
 #: One value that sops encrypted, in a file whose other values may be plain.
 _SOPS_VALUE = re.compile(r"ENC\[AES256_GCM,data:[^,\]\s]*,iv:[^,\]\s]*,tag:[^,\]\s]*,type:\w+\]")
 
@@ -80,7 +84,8 @@ def _found(text: str, name: str) -> list[tuple[Found, Verdict]]:
     if _ENCRYPTED.match(text):
         return []
     # As long as before, and with its lines: a hit tells where it stands.
-    text = _ENCRYPTED_BLOCK.sub(lambda block: re.sub(r"[^\n]", " ", block[0]), text)
+    for encrypted in (_ENCRYPTED_BLOCK, _SEALED):
+        text = encrypted.sub(lambda block: re.sub(r"[^\n]", " ", block[0]), text)
     text = _SOPS_VALUE.sub(lambda value: f"ENC[{'.' * (len(value[0]) - 5)}]", text)
     found = [(each, Verdict.SECRET) for each in _known(text)]
     if not _DOCUMENTATION.search(name):

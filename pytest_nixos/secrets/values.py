@@ -14,7 +14,7 @@ from importlib import resources
 
 import msgspec
 
-from pytest_nixos.secrets.names import NameClass
+from pytest_nixos.secrets.names import NameClass, words_of
 
 __all__ = [
     "Verdict",
@@ -71,13 +71,25 @@ _PATH = re.compile(r"^(?:~|\.{1,2})?/[\w.@%+~-]*(?:/[\w.@%+*~-]*)*$")
 _URL = re.compile(r"^[a-z][a-z0-9+.-]*://\S*$", re.IGNORECASE)
 _HASH_OF_CONTENT = re.compile(r"(?i)^(?:sha\d+|md5|blake\w*)[-:=]|^narHash")
 _UUID = re.compile(r"(?i)^\{?[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\}?$")
+#: One in a longer name, as Grafana numbers the panels of a dashboard.
+_WITH_UUID = re.compile(r"(?i)\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
+_VERSIONS = re.compile(r"^[\^~<>=]{1,2}\s?\d[\w.*-]*(?:\s*(?:\|\|)?\s*[\^~<>=]*\d[\w.*-]*)*$")
+_FILE = re.compile(r"^[\w.-]+\.(?:pem|key|crt|cer|der|p12|pfx|jks|age|gpg|asc|pub)$")
+_ADDRESS = re.compile(r"(?i)^(?=.*::|(?:[^:]+:){7})[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7}$")
+#: Nix's public key is 32 bytes, its secret one 64.
+_KEY_OF_CACHE = re.compile(r"^[\w.-]+:[A-Za-z0-9+/]{43}=?$")
+#: Where a key lies in a file of sops.
+_KEY_PATH = re.compile(r"^[a-z][a-z0-9_-]*(?:/[a-z][a-z0-9_-]*)+$")
+#: Of a board, as Klipper names it.
+_BOARD_PIN = re.compile(r"(?i)^[\^~!]*(?:\w+:[\w.]+|P[A-K]\d{1,2}|gpio\d+|(?:ar|analog)\d+)$")
+_JOINED_WORDS = re.compile(r"^[A-Za-z0-9]+(?:[-_][A-Za-z0-9]+)+$")
 _PATTERN = re.compile(r"\\[dwsWDSb]|\.\*|\.\+|\[[a-zA-Z0-9]-[a-zA-Z0-9]|\(\?[:=!i]|\{\d+,\d*\}")
 _CALL = re.compile(
     r"^[\w.$:]+\(|^\w+\[|^(?:new|await|lambda|function|fn|if|then|let|with|import|return)\b"
 )
 _CODE_CHARS = re.compile(r"^[-+*/<>=!&|(){}\[\],;:.?~^%#@$\\'\"` ]*$")
 _DURATION = re.compile(
-    r"(?i)^\d+(?:\.\d+)?\s*(?:ms|s|sec|m|min|h|d|w|y|k|kb|kib|m|mb|mib|g|gb|gib|%|bytes?)?$"
+    r"(?i)^\d+(?:\.\d+)?\s*(?:ms|s|sec|m|min|h|d|w|y|(?:second|minute|hour|day|week|month|year)s?|k|kb|kib|m|mb|mib|g|gb|gib|%|bytes?)?$"
 )
 _IDENTIFIER = re.compile(r"^[a-zA-Z]+(?:[_-][a-zA-Z]+)*$")
 _BASE64 = re.compile(r"^[A-Za-z0-9+/_=-]+$")
@@ -111,7 +123,7 @@ def judge_value(value: str, kind: NameClass, *, name: str = "") -> Verdict:
     value = value.strip()
     if kind is NameClass.HASH and re.match(r"^\$[\w-]+\$.*\$", value):
         return Verdict.SECRET
-    if _stands_for_other(value, kind):
+    if _stands_for_other(value, kind) or _names_one(value, name):
         return Verdict.NO_SECRET
     low = value.lower()
     if stands_for_none(value) or low == name.lower():
@@ -126,7 +138,7 @@ def judge_value(value: str, kind: NameClass, *, name: str = "") -> Verdict:
             looks_random(value, least=8) or bool(_UUID.match(value)) or len(value) >= 16
         )
     else:
-        good = looks_random(value, least=16) and not _UUID.match(value)
+        good = looks_random(value, least=16) and not _WITH_UUID.search(value)
     return Verdict.SECRET if good else Verdict.NO_SECRET
 
 
@@ -166,6 +178,18 @@ def looks_random(value: str, *, least: int) -> bool:
     return kinds >= 2 and entropy(value) >= (2.8 if _HEX.match(value) else 3.5)
 
 
+def _names_one(value: str, name: str) -> bool:
+    """Whether a value repeats its name, as a reference to a secret elsewhere does: ``SMTP_PASSWORD =
+    "mail-smtp-password"``; or is a pin of a board.
+    """
+    words = words_of(name)
+    if words[-1:] == ["pin"]:
+        return bool(_BOARD_PIN.match(value))
+    said = words_of(value)
+    repeats = len(words) > 1 and len(said) > len(words) and said[-len(words) :] == words
+    return repeats and bool(_JOINED_WORDS.match(value))
+
+
 def _stands_for_other(value: str, kind: NameClass) -> bool:
     low = value.lower().rstrip("!")
     if len(value) < 4 or _CODE_CHARS.match(value):
@@ -176,11 +200,16 @@ def _stands_for_other(value: str, kind: NameClass) -> bool:
         return False
     if _PATH.match(value) and not _looks_like_key(value):
         return True
+    if kind is NameClass.KEY and (_KEY_OF_CACHE.match(value) or _KEY_PATH.match(value)):
+        return True
     if _DURATION.match(value) and (kind is not NameClass.PASSWORD or not value.isdigit()):
         return True
     return bool(
         _lists().reference.search(value)
         or _URL.match(value)
+        or _FILE.match(value)
+        or _ADDRESS.match(value)
+        or _VERSIONS.match(value)
         or _HASH_OF_CONTENT.match(value)
         or _lists().public.match(value)
         or _PATTERN.search(value)

@@ -73,7 +73,8 @@ class HostConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The evaluated facts of one host.
 
     :param system: of what builds the machine and starts it, as Nix names it, for example ``x86_64-linux``.
-    :param guest_system: of the machine's own programs; another one where the host is built on another platform (``nixpkgs.buildPlatform``).
+    :param guest_system: of the machine's own programs; another one where the host is built on another platform
+        (``nixpkgs.buildPlatform``), ``""`` in recordings of earlier versions.
     :param options: every option path that was asked for, see :class:`Declared`.
     :param changed: option paths whose value differs between the host as it is and the machine that
         is started (the VM variant or container plus the instrumentation): path to (declared, in the
@@ -114,7 +115,6 @@ class HostConfig(msgspec.Struct, frozen=True, kw_only=True):
     host_name: Annotated[str, Fact(path="networking.hostName", absent="")]
     system_name: Annotated[str, Fact(path="system.name", absent="", compared=False)]
     system: str
-    guest_system: str
     state_version: Annotated[str | None, Fact(path="system.stateVersion")]
     release: Annotated[str, Fact(path="system.nixos.release", absent="", compared=False)]
     version: Annotated[str, Fact(path="system.nixos.version", absent="", compared=False)]
@@ -178,6 +178,7 @@ class HostConfig(msgspec.Struct, frozen=True, kw_only=True):
     machine_swap_devices: tuple[str, ...] | None = None
     cards: tuple[Card, ...] = ()
     orphan_vlans: tuple[str, ...] = ()
+    guest_system: str = ""
     own_disks: bool = False
     machine_tpm: bool = False
     swap: Annotated[

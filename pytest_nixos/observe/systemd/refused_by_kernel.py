@@ -67,7 +67,10 @@ def failure_by_kernel(failed: FailedUnit) -> UnitFailure | None:
 def _sysctl(failed: FailedUnit) -> UnitFailure | None:
     refused = [one for one in refused_sysctls(failed.said) if not one.was_missing]
     if not refused:
-        return None
+        return UnitFailure(
+            why="its journal does not say which value the kernel refuses",
+            remedy="# Correct the value in boot.kernel.sysctl: SYS-001 names the keys that are not in force.",
+        )
     return UnitFailure(
         why="; ".join(f"the kernel refuses {r.value} for {r.key} ({r.error})" for r in refused),
         remedy="\n".join(

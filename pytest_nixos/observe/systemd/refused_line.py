@@ -16,6 +16,7 @@ from typing import Any
 from pytest_nixos.observe.address_line import unread_hosts, unread_servers
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.systemd.journald_line import refused_by_journald
+from pytest_nixos.observe.systemd.undone_line import UNDONE, undone_lines
 from pytest_nixos.observe.text import read_json, whole
 
 __all__ = ["RefusedLine", "RefusedLines", "refused_lines", "refused_on_console"]
@@ -30,6 +31,7 @@ _WARNING = 4
 _SPOKEN = re.compile(r"(?P<file>/etc/systemd/[^\s:]+\.conf):(?P<line>\d+): (?P<text>\S.*)")
 _JOURNALD = "/etc/systemd/journald.conf"
 _OF_NETWORKD = {"network": "networks", "netdev": "netdevs", "link": "links"}
+_FOLDERS = {"/etc/modules-load.d": "boot.kernelModules", "/etc/tmpfiles.d": "systemd.tmpfiles"}
 _OPTIONS = {
     "/etc/hosts": "networking (hosts, extraHosts)",
     "/etc/resolv.conf": "networking.nameservers",
@@ -60,6 +62,7 @@ journalctl --boot --dmesg --no-pager --quiet --output=cat --grep=' /etc/systemd/
 for file in {_JOURNALD} /etc/hosts /etc/resolv.conf; do
   [ -r "$file" ] && title "$file" && head -c 65536 "$file"
 done
+{UNDONE}
 true
 """
 
@@ -84,7 +87,7 @@ class RefusedLine:
         stem, _, suffix = name.rpartition(".")
         if folder == "/etc/systemd/network" and suffix in _OF_NETWORKD:
             return f'systemd.network.{_OF_NETWORKD[suffix]}."{stem}"'
-        return _OPTIONS.get(self.file, "systemd.tmpfiles" if folder == "/etc/tmpfiles.d" else "")
+        return _OPTIONS.get(self.file, _FOLDERS.get(folder, ""))
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}: {self.text}"
@@ -127,6 +130,8 @@ def _parse(output: ProbeOutput) -> RefusedLines:
         for number, words in unread(parts.get(file, ""))
         if (file, number) not in said
     ]
+    undone = (parts.get(title, "").split("\n") for title in ("undone", "rules"))
+    told += [RefusedLine(*line) for line in undone_lines(*undone)]
     return RefusedLines(
         answered=output.exit_status == 0,
         lines=tuple(sorted({line for line in told if line is not None})),

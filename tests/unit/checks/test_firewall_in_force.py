@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from checks.firewall import test_firewall as checks
 from checks.firewall.loaded import FILTER, rest_on_the_filter, why_open
 from checks.firewall.opened import undeclared
-from checks.firewall.refused import refused_ports, remedy_of_refused
+from checks.firewall.refused import misnamed_interfaces, refused_ports, remedy_of_refused
 from pytest_nixos import Evidence, Observations, observe
 from pytest_nixos.nix.config.declared import Firewall, InterfacePorts, PortRange
 from pytest_nixos.observe.base import ProbeOutput
@@ -166,6 +166,31 @@ def test_a_declared_port_that_a_rule_refuses_is_told_with_the_rule() -> None:
     remedy = remedy_of_refused(found)
     assert "--dport 443 -j DROP" in remedy
     assert "allowedTCPPorts" not in remedy
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("enp3so", "enp3s0"),
+        ("eht0", "eth0"),
+        ("enp4s0", ""),
+        ("eth1", ""),
+        ("enp3s0", ""),
+        ("podman+", ""),
+        ("tailscale0", ""),
+        ("br-wan", ""),
+        ("wlan0", ""),
+        ("veth0", ""),
+        ("eno3", ""),
+        ("enp3s1.20", ""),
+    ],
+)
+def test_an_interface_that_is_misspelt_is_told(name: str, meant: str) -> None:
+    ports = InterfacePorts(tcp=(PortRange(first=5432, last=5432),))
+    declared = replace(DECLARED, interfaces={name: ports})
+    known = {"lo", "enp3s0", "eth0", "wg0", "br-wan", "br-lan", "lan0", "ens3"}
+    assert misnamed_interfaces(declared, "tcp", known) == ({name: meant} if meant else {})
+    assert misnamed_interfaces(declared, "udp", known) == {}
 
 
 def test_a_port_that_one_family_refuses_is_told_of_that_family() -> None:

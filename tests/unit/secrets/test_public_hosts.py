@@ -91,3 +91,85 @@ def test_values_that_stay_readable_in_yaml(text: str, line: int) -> None:
 )
 def test_texts_in_yaml_are_no_passwords(text: str) -> None:
     assert find_secrets(text, name="secrets.yaml") == ()
+
+
+RANDOM = base64.b64encode(hashlib.sha256(b"y").digest()).decode()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # Of a package's lock file.
+        '"minipass": "^7.1.3",',
+        '"two-pass": "~2.0.1 || >=3",',
+        # What a module of secrets says of one beside its file.
+        'secrets."sync-secrets" = {\n  file = ./sync.age;\n  owner = "firefox-syncserver";\n};',
+        'starter-with-secrets = {\n  description = "A configuration with secrets";\n};',
+        # Files, addresses, times and texts that a program replaces.
+        "certtool --load-privkey privkey.pem --outfile other",
+        'apiKey = "!rbw get inference-api-key";',
+        'client_secret = "!env_var HASS_OIDC_SECRET";',
+        'password = "%env(KIMAI_LDAP_PASSWORD)%";',
+        'refresh_token = "3 months";',
+        'ipv6AcceptRAConfig.Token = "::521a:c5ff:fefe:65d9";',
+        'grpcPass = "unix:/run/v2ray/v2ray.sock";',
+        "ALTER ROLE view WITH PASSWORD :'role_password';",
+        'lib.filter (lib.hasPrefix "password=") (lib.splitString "x" text);',
+        # Names of secrets.
+        'SMTP_PASSWORD = "mealie-fastmail-smtp-password";',
+        'OPENAI_API_KEY = "mealie-openai-api-key";',
+        'apiKey = "LLAMA_SWAP_API_KEY";',
+        'entries."p0-api-key" = "p0-api-key";',
+        "existingSecret: paperless-secrets",
+        'key = "ssh/personal/root_only/nix-builder";',
+        # Public by nature.
+        f'key = "cache.example.org-1:{RANDOM}";',
+        f'key = "mordor.lan:{RANDOM.rstrip("=")}";',
+        f'"publickey": "{FINGERPRINT}",',
+        'PASSWORD_STORE_KEY = "37CE23CFC62D8A49";',
+        '"key": "Q-8d6fc646-b4c9-4e51-ab40-3a2a91aa1933-0",',
+        # Words that mean something else.
+        '{ key = "XF86AudioLowerVolume"; command = "x"; }',
+        'echo "<key>_CFURLStringType</key><integer>0</integer>"',
+        "  --ts-auth-key       Ephemeral, non-reusable tailscale auth key",
+        'nvenc_twopass = "full_res";',
+        'NOTBYPASS = "UPS no longer on bypass";',
+        "pass 'happy path exits 0'",
+        'SCAN_PASS = "pass"',
+        'enable_pin = "!PC3";',
+        'endstop_pin = "probe:z_virtual_endstop";',
+        "sensor_pin: ^PB1",
+    ],
+)
+def test_what_public_flakes_write_beside_such_names_is_no_secret(text: str) -> None:
+    hits = find_secrets(f"{text}\n", name="x.nix" if text.rstrip().endswith(";") else "x.yaml")
+    assert [hit for hit in hits if not hit.placeholder] == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'"userpass": "{PASSWORD}",',
+        f'secrets."sync-secrets" = {{\n  owner = "ada";\n  value = "{PASSWORD}";\n}};',
+        f"certtool --load-privkey {PASSWORD}",
+        f'apiKey = "!{PASSWORD}";',
+        f'client_secret = "{RANDOM}";',
+        f"password: {PASSWORD} # 3 months",
+        f"ALTER ROLE view WITH PASSWORD '{PASSWORD}';",
+        f"set \"password='{PASSWORD}'\"",
+        'smtp_password = "summer-smtp-holiday"',
+        f'key = "{RANDOM}{RANDOM}";',
+        'sim_pin = "4711"',
+        f"  --ts-auth-key {PASSWORD}",
+        f"pass '{PASSWORD}'",
+    ],
+)
+def test_a_secret_in_the_same_place_is_found(text: str) -> None:
+    assert find_secrets(f"{text}\n", name="x.yaml")
+
+
+def test_a_sealed_secret_is_encrypted_and_a_plain_one_beside_it_is_not() -> None:
+    sealed = f"kind: SealedSecret\nspec:\n  encryptedData:\n    token: AgB{RANDOM}{RANDOM}\n"
+    plain = f"---\nkind: ConfigMap\ndata:\n  password: {PASSWORD}\n"
+    (hit,) = find_secrets(f"---\n{sealed}{plain}", name="sealed.yaml")
+    assert hit.line == 9

@@ -130,6 +130,60 @@ def test_addresses_that_are_none_are_told() -> None:
     ]
 
 
+MODULES = "/etc/modules-load.d/nixos.conf:3:br-netfiltr"
+SYSFS = (
+    "/etc/tmpfiles.d/00-nixos.conf:7:w /sys/kernel/mm/transparent_hugepage/enabled - - - - allways"
+)
+STEP = "/srv/app (owned by app) → /srv/app/data (owned by root)"
+WAY = f"unsafe path transition {STEP}"
+UNSAFE = "/etc/tmpfiles.d/00-nixos.conf:8:d /srv/app/data/cache 0750 root root -"
+
+
+@pytest.mark.parametrize(
+    ("said", "rule", "told"),
+    [
+        (
+            "Failed to find module 'br_netfiltr'",
+            MODULES,
+            "/etc/modules-load.d/nixos.conf:3: no kernel module is called br_netfiltr",
+        ),
+        (
+            "Module 'br_netfiltr' is deny-listed (by kmod)",
+            MODULES,
+            "/etc/modules-load.d/nixos.conf:3: br_netfiltr is among boot.blacklistedKernelModules, and not loaded",
+        ),
+        ("Failed to insert module 'br_netfiltr': Operation not supported", MODULES, ""),
+        ("Failed to find module 'another'", MODULES, ""),
+        (
+            'Failed to write file "/sys/kernel/mm/transparent_hugepage/enabled": Invalid argument',
+            SYSFS,
+            "/etc/tmpfiles.d/00-nixos.conf:7: /sys/kernel/mm/transparent_hugepage/enabled does not take that value",
+        ),
+        (
+            'Failed to write file "/sys/kernel/mm/transparent_hugepage/enabled": Read-only file system',
+            SYSFS,
+            "",
+        ),
+        (
+            f"Detected {WAY} during canonicalization of srv/app/data/cache.",
+            UNSAFE,
+            f"/etc/tmpfiles.d/00-nixos.conf:8: not done, since {STEP} is an unsafe way to it",
+        ),
+        (
+            f"Detected {WAY} during canonicalization of srv/app/data/cache.".replace(
+                "by app", "by nobody"
+            ),
+            UNSAFE,
+            "",
+        ),
+    ],
+)
+def test_what_was_read_and_not_done_is_told_by_its_line(said: str, rule: str, told: str) -> None:
+    parts = ["=journal", "=kernel", "=undone", said, said, "=rules", rule, "junk"]
+    output = ProbeOutput(stdout="\n".join(parts).encode(), exit_status=0)
+    assert [str(line) for line in refused_lines().parse(output).lines] == ([told] if told else [])
+
+
 @pytest.mark.parametrize(
     ("file", "option"),
     [
@@ -137,6 +191,7 @@ def test_addresses_that_are_none_are_told() -> None:
         ("/etc/systemd/network/30-br0.netdev", 'systemd.network.netdevs."30-br0"'),
         ("/etc/systemd/logind.conf", "services.logind"),
         ("/etc/tmpfiles.d/00-nixos.conf", "systemd.tmpfiles"),
+        ("/etc/modules-load.d/nixos.conf", "boot.kernelModules"),
         ("/etc/other.conf", ""),
     ],
 )

@@ -384,6 +384,12 @@ def test_a_value_that_the_kernel_refuses_is_named() -> None:
     assert "sysrq" not in remedy
 
 
+def test_a_sysctl_unit_whose_journal_is_lost_is_not_told_to_restart() -> None:
+    why, remedy = why_of("systemd-sysctl.service")
+    assert "does not say which value" in why
+    assert "SYS-001" in remedy
+
+
 @pytest.mark.parametrize(
     ("unit", "said", "words"),
     [

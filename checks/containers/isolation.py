@@ -5,7 +5,8 @@ container.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 NAMESPACES = ("pid", "mnt", "ipc", "uts", "net", "user")
 _CANARY = "/run/pytest-nixos-canary"
@@ -46,8 +47,7 @@ rm -f {_CANARY}
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Isolation:
+class Isolation(msgspec.Struct, frozen=True, kw_only=True):
     """How a container is separated.
 
     :param running: whether its process 1 was found.

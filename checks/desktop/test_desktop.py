@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
+import msgspec
 import pytest
 
 from pytest_nixos import Evidence, HostConfig, Machine, not_applicable, poll
@@ -44,8 +44,7 @@ done
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Seen:
+class _Seen(msgspec.Struct, frozen=True, kw_only=True):
     """What is there at one time.
 
     :param sessions: by the process that leads each: ``greeter (gdm-session-wor)``.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from pytest_nixos import HostConfig
 
@@ -16,8 +17,7 @@ _NOT_THE_HOSTS = ("/nix", "/tmp", "/run", "/proc", "/sys", "/dev", "/boot", "/ef
 _OFTEN_FORGOTTEN = ("/", "/etc", "/root", "/srv", "/var/lib", "/var/log")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Places:
+class Places(msgspec.Struct, frozen=True, kw_only=True):
     """Directories of a host.
 
     :param kept: on a disk, or bound to one.

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+import msgspec
 
 from pytest_nixos import Firewall, HostConfig, PortRange, observe
 
@@ -34,8 +36,7 @@ _TABLES = "networking.nftables.tables"
 _TABLE = re.compile(r"\btable\s+(?:(inet|ip6?|netdev|bridge)\s+)?([\w.-]+)\s*\{")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Undeclared:
+class Undeclared(msgspec.Struct, frozen=True, kw_only=True):
     """A way in that the host does not declare.
 
     :param places: (interface, family) through which it leads; the interface of no rule stands for

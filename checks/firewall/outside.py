@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
+import msgspec
 from msgspec.structs import replace
 
 from pytest_nixos import (
@@ -39,8 +39,7 @@ _UDP = 17
 _SURVEY_LIMIT_S = 600.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Disagreement:
+class Disagreement(msgspec.Struct, frozen=True, kw_only=True):
     """Ports on which the stranger's view and the ruleset do not agree."""
 
     protocol: str

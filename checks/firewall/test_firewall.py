@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
 
 import pytest
 
@@ -21,6 +20,7 @@ from pytest_nixos import (
 )
 
 from .declaring import remedy_of_ports, remedy_of_ways
+from .idle import remedy_of_idle, told_idle
 from .loaded import FILTER, failed_units, rest_on_the_filter, why_not_active, why_open
 from .opened import (
     Undeclared,
@@ -248,7 +248,8 @@ def test_declared_tcp_ports_have_a_listener(
     nixos_evidence.expect(listed(ranges))
     nixos_evidence.observe(_reachable(listening))
     idle = _idle(declared, listening)
-    assert not idle, f"open and without listener: {', '.join(_told(idle, listening))}"
+    nixos_evidence.remedy = remedy_of_idle(idle, listening)
+    assert not idle, f"open and without listener: {', '.join(told_idle(idle, listening))}"
 
 
 @pytest.mark.nixos_control("FW-007")
@@ -378,12 +379,3 @@ def _idle(declared: Firewall, sockets: observe.Sockets) -> list[PortRange]:
     """Return the declared ports on which nothing listens that could be reached."""
     ports = _reachable(sockets)
     return [r for r in _every_range(declared) if not any(port in r for port in ports)]
-
-
-def _told(idle: Iterable[PortRange], sockets: observe.Sockets) -> Iterator[str]:
-    inside = {s.port for s in sockets.listening(observe.Protocol.TCP) if s.is_loopback}
-    for ports in idle:
-        only_inside = any(port in ports for port in inside)
-        yield (
-            f"{ports} (something listens there on the loopback only)" if only_inside else f"{ports}"
-        )

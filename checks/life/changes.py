@@ -7,7 +7,8 @@ generation alone declared would prove less when it is gone.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 __all__ = [
     "BEGUN",
@@ -78,8 +79,7 @@ printf 'failed=%s\\n' "$(systemctl list-units --state=failed --plain --no-legend
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class Change(msgspec.Struct, frozen=True, kw_only=True):
     """One change of the base generation.
 
     :param values: parameters of :func:`module` that differ from the base.
@@ -88,8 +88,8 @@ class Change:
     """
 
     name: str
-    values: Mapping[str, str] = field(default_factory=dict)
-    shows: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, str] = msgspec.field(default_factory=dict)
+    shows: Mapping[str, str] = msgspec.field(default_factory=dict)
     needs_firewall: bool = False
 
 
@@ -193,8 +193,7 @@ def module(values: Mapping[str, str], more: str = "") -> str:
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prebuilt:
+class Prebuilt(msgspec.Struct, frozen=True, kw_only=True):
     """A generation of this suite, for who builds all of them before the run (``lib.checkHost``).
 
     :param only: ``container`` where no VM needs it; ``firewall`` or ``no-firewall`` where the host's

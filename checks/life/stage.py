@@ -5,9 +5,9 @@ that were tried on it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from pytest_nixos import Verb
@@ -23,8 +23,7 @@ _PROFILE = "/nix/var/nix/profiles/system"
 _LIMIT_S = 300.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
+class Cell(msgspec.Struct, frozen=True, kw_only=True):
     """One verb to one changed generation, and the way back.
 
     :param before: links before the verb.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from pytest_nixos import (
@@ -37,8 +37,7 @@ pytestmark = [
 _MOST_TRIES = 10
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fall:
+class Fall(msgspec.Struct, frozen=True, kw_only=True):
     """A bad generation, switched to and taken back."""
 
     switched: SwitchOutcome

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from pytest_nixos import Machine
 
@@ -24,8 +25,7 @@ done
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FailedUnit:
+class FailedUnit(msgspec.Struct, frozen=True, kw_only=True):
     """A unit that failed.
 
     :param timer_s: when a timer started it last, in seconds since 1970; ``None`` where none did, or

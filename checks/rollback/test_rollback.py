@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from pytest_nixos import (
@@ -31,6 +31,7 @@ _UNIT = "pytest-nixos-generation.service"
 # changed generation declared would keep its value after the rollback: systemd-sysctl knows no
 # former values.
 SYSCTL = "fs.inotify.max_user_instances"
+_SYSCTL_FILE = f"/proc/sys/{SYSCTL.replace('.', '/')}"
 # Known beforehand, so that the generation is: lib.checkHost has it as an input of its derivation.
 # Where one is in force already it would show nothing, and another takes its place.
 _MARK = "changed by pytest-nixos"
@@ -38,14 +39,19 @@ _INSTANCES = ("524287", "524286")
 _PROFILE = "/nix/var/nix/profiles/system"
 _DONE = "done"
 
+# A program takes an emulated guest as long as all that bash does here.
 _LOOK = f"""
-printf 'file=%s\\n' "$(cat {_FILE} 2>/dev/null)"
+file= sysctl= failed=()
+[ -r {_FILE} ] && file=$(<{_FILE})
+[ -r {_SYSCTL_FILE} ] && sysctl=$(<{_SYSCTL_FILE})
+mapfile -t failed < <(systemctl list-units --state=failed --plain --no-legend --no-pager)
+printf 'file=%s\\n' "$file"
 printf 'unit=%s\\n' "$(systemctl is-active {_UNIT})"
-printf 'sysctl=%s\\n' "$(cat /proc/sys/{SYSCTL.replace(".", "/")})"
+printf 'sysctl=%s\\n' "$sysctl"
 printf 'current=%s\\n' "$(readlink -e /run/current-system)"
 printf 'profile=%s\\n' "$(readlink -e {_PROFILE})"
-printf 'now=%s\\n' "$(date +%s)"
-printf 'failed=%s\\n' "$(systemctl list-units --state=failed --plain --no-legend --no-pager | cut -d' ' -f1 | sort | tr '\\n' ' ')"
+printf 'now=%(%s)T\\n' -1
+printf 'failed=%s\\n' "${{failed[*]%% *}}"
 """
 
 
@@ -83,8 +89,7 @@ def changed_module(mark: str = _MARK, instances: str = _INSTANCES[0]) -> str:
 pytestmark = pytest.mark.nixos_generation(make=_expected_module)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Story:
+class Story(msgspec.Struct, frozen=True, kw_only=True):
     """What was seen before the switch, after it, and after the rollback.
 
     :param failed: the units that failed meanwhile.

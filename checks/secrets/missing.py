@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from pytest_nixos import HostConfig
 
@@ -17,8 +18,7 @@ _INTERFACE = re.compile(r"networking\.(wireguard|wg-quick)\.interfaces\.([^.]+)\
 _KINDS = {"EnvironmentFile": "kind:environment"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lacking:
+class Lacking(msgspec.Struct, frozen=True, kw_only=True):
     """One file that has to be there, or one credential that only the host's own key opens.
 
     :param about: option or setting that names it.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from pytest_nixos import HostConfig, Machine, Secret
 
@@ -16,8 +17,7 @@ _GENERATION = re.compile(r"\.d/(\d+)/")
 _OCTAL = re.compile(r"0?[0-7]{3,4}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SecretFile:
+class SecretFile(msgspec.Struct, frozen=True, kw_only=True):
     """What lies behind one path.
 
     :param users: name and number of the owner; `groups` alike.

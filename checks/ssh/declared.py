@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any, Protocol
 
-__all__ = ["Account", "declared_refusal"]
+__all__ = ["Account", "declared_refusal", "misspelt_names"]
+
+# Below it two names are of two people.
+_ALIKE = 0.8
 
 
 class Account(Protocol):
@@ -42,6 +47,34 @@ def declared_refusal(user: Account, settings: Mapping[str, Any]) -> str:
     if _misses(settings, "AllowGroups", groups):
         return "AllowGroups"
     return ""
+
+
+def misspelt_names(
+    settings: Mapping[str, Any], users: Collection[str], groups: Collection[str]
+) -> Mapping[tuple[str, str], str]:
+    """Return the names in ``AllowUsers`` and its kin that nobody has and that are another one
+    misspelt: setting and name to the name that is meant.
+
+    A name that the host does not declare may be of somebody from elsewhere (LDAP): only one that is
+    nearly a declared name, which the setting does not name itself, is a slip of the pen.
+
+    :param users: declared people.
+    :param groups: declared groups.
+    """
+    found = {}
+    for key, known in {
+        "AllowUsers": users,
+        "DenyUsers": users,
+        "AllowGroups": groups,
+        "DenyGroups": groups,
+    }.items():
+        names = [pattern.partition("@")[0] for pattern in _patterns(settings, key)]
+        others = sorted(set(known) - set(names))
+        for name in names:
+            if name not in known and not re.search(r"[*?!]", name):
+                for meant in get_close_matches(name, others, n=1, cutoff=_ALIKE):
+                    found[key, name] = meant
+    return found
 
 
 def _misses(settings: Mapping[str, Any], key: str, names: set[str]) -> bool:

@@ -9,7 +9,7 @@ import pytest
 
 from pytest_nixos import Evidence, HostConfig, LoginRefused, Machine, NixosError, not_applicable
 
-from .declared import declared_refusal
+from .declared import declared_refusal, misspelt_names
 
 _SETTINGS = "services.openssh.settings"
 _MATCHES = r"grep -qiE '^\s*(match|include)\b' /etc/ssh/sshd_config"
@@ -50,6 +50,7 @@ def test_every_user_with_a_declared_key_can_log_in(
     refused = {u.name: setting for u in with_keys if (setting := declared_refusal(u, settings))}
     if "root" not in refused and settings.get("PermitRootLogin") == "forced-commands-only":
         refused["root"] = "PermitRootLogin"
+    _demand_known_names(nixos_host_config, settings, nixos_evidence)
     wanted = sorted(u.name for u in with_keys if u.name not in refused and u.name not in expired)
     if not wanted:
         not_applicable(
@@ -95,6 +96,24 @@ def test_whom_sshd_is_to_refuse_it_refuses_with_a_key(
     inside = [user for user, end in ends.items() if end.entered]
     assert not inside, f"sshd lets in: {', '.join(inside)}"
     _demand_tries(ends)
+
+
+def _demand_known_names(host: HostConfig, settings: Mapping[str, Any], evidence: Evidence) -> None:
+    """Fail where a setting that shuts people out misspells a name: whom it means is shut out, or
+    let in.
+    """
+    people = [u.name for u in host.users.values() if u.is_normal or u.authorized_keys]
+    slips = misspelt_names(settings, people, host.groups)
+    if not slips:
+        return
+    evidence.remedy = "\n".join(
+        f'# In {_SETTINGS}.{key} write "{meant}" in place of "{name}".'
+        for (key, name), meant in slips.items()
+    )
+    told = [f"{key} names {name} (there is {meant})" for (key, name), meant in slips.items()]
+    evidence.expect("names that the host declares")
+    evidence.observe(told)
+    pytest.fail(f"nobody has that name: {'; '.join(told)}", pytrace=False)
 
 
 def _log_in(machine: Machine, user: str) -> Login:

@@ -39,6 +39,52 @@ _STARTERS = (
     "ConsistsOf",
     "BusName",
 )
+_USEC = re.compile(r"USec$")
+# Properties that are no directives, and directives that systemctl(1) shows by other names:
+# systemd.unit(5), systemd.timer(5), systemd.socket(5), systemd.path(5).
+_NO_DIRECTIVES = frozenset(
+    {"TimersCalendar", "TimersMonotonic", "Conditions", "Asserts", "Paths", "Listen"}
+)
+_CHECKED = (
+    *("PathExists", "PathExistsGlob", "PathIsDirectory", "PathIsSymbolicLink", "PathIsMountPoint"),
+    *("PathIsReadWrite", "DirectoryNotEmpty", "FileNotEmpty", "FileIsExecutable", "User", "Group"),
+    *("Architecture", "Virtualization", "Host", "KernelCommandLine", "KernelVersion", "Security"),
+    *(
+        "Capability",
+        "ACPower",
+        "NeedsUpdate",
+        "FirstBoot",
+        "ControlGroupController",
+        "Memory",
+        "CPUs",
+    ),
+)
+_WITHOUT_PROPERTY = {
+    "": tuple(f"{kind}{what}" for kind in ("Condition", "Assert") for what in _CHECKED),
+    "timer": (
+        *("OnActiveSec", "OnBootSec", "OnStartupSec", "OnUnitActiveSec", "OnUnitInactiveSec"),
+        *("OnCalendar", "AccuracySec", "RandomizedDelaySec", "Persistent", "Unit", "WakeSystem"),
+    ),
+    "socket": (
+        *(
+            "ListenStream",
+            "ListenDatagram",
+            "ListenSequentialPacket",
+            "ListenFIFO",
+            "ListenNetlink",
+        ),
+        *("Service", "SocketMode", "SocketUser", "SocketGroup", "Accept"),
+    ),
+    "path": (
+        "PathExists",
+        "PathExistsGlob",
+        "PathChanged",
+        "PathModified",
+        "DirectoryNotEmpty",
+        "Unit",
+    ),
+    "service": ("EnvironmentFile", "ExecStart", "RestartSec", "TimeoutSec", "SystemCallFilter"),
+}
 _TRUE = frozenset({"1", "yes", "y", "true", "t", "on"})
 _NOT_EXECUTABLE = re.compile(r"Command (?P<path>\S+) is not executable: .*")
 _FILLED_LATER = ("/run/", "/var/", "/home/", "/root/", "/srv/", "/opt/", "/mnt/")
@@ -144,9 +190,15 @@ def pulled_in_by_nothing(state: observe.UnitState) -> bool:
     return not any(state.get(name) for name in _STARTERS) and not _ran(state)
 
 
-def nearest_directive(written: str, known: Iterable[str]) -> str:
-    """Return the directive that was probably meant, or ``""``."""
-    close = difflib.get_close_matches(written, list(known), n=1, cutoff=0.75)
+def nearest_directive(written: str, properties: Iterable[str], unit: str = "") -> str:
+    """Return the directive that was probably meant, or ``""``.
+
+    :param properties: those of the unit by systemctl(1): most are called as their directives are.
+    :param unit: its name, whose suffix tells of further directives.
+    """
+    known = {_USEC.sub("Sec", name) for name in properties} - _NO_DIRECTIVES
+    known.update(_WITHOUT_PROPERTY[""], _WITHOUT_PROPERTY.get(unit.rpartition(".")[2], ()))
+    close = difflib.get_close_matches(written, sorted(known), n=1, cutoff=0.75)
     return close[0] if close else ""
 
 

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 
 from pytest_nixos import observe
 
-__all__ = ["RECOVERED_S", "last_event_s", "recovered", "troubles"]
+__all__ = ["OF_USER", "RECOVERED_S", "last_event_s", "of_user", "recovered", "troubles"]
 
+#: What stands behind the name of a unit of a user's manager.
+OF_USER = " of a user"
 #: A unit that has been well for so long after its last failure only waited for another one.
 RECOVERED_S = 15.0
 # As many restarts as a service makes that merely waited for another one; see BOOT-004.
@@ -28,7 +30,8 @@ def recovered(
     """
     events: dict[str, list[observe.UnitEvent]] = {}
     for event in history.after_boot():
-        events.setdefault(event.unit, []).append(event)
+        if not event.of_user:
+            events.setdefault(event.unit, []).append(event)
     return frozenset(
         unit
         for unit, found in events.items()
@@ -47,19 +50,26 @@ def last_event_s(history: observe.UnitHistory) -> float:
 
 
 def troubles(history: observe.UnitHistory, over: frozenset[str]) -> Mapping[str, list[str]]:
-    """Return unit to what befell it once the boot had ended: kind and how often.
+    """Return unit to what befell it once the boot had ended: kind and how often; that of a user's
+    manager by :func:`of_user`.
 
     :param over: units that have got over it.
     """
     counted: dict[str, dict[str, int]] = {}
     for event in history.after_boot():
-        if event.unit not in over:
-            kinds = counted.setdefault(event.unit or "a unit", {})
+        if event.of_user or event.unit not in over:
+            name = of_user(event.unit) if event.of_user else event.unit
+            kinds = counted.setdefault(name or "a unit", {})
             kinds[event.kind.value] = kinds.get(event.kind.value, 0) + 1
     return {
         unit: [kind if n == 1 else f"{kind} {n} times" for kind, n in kinds.items()]
         for unit, kinds in sorted(counted.items())
     }
+
+
+def of_user(unit: str) -> str:
+    """Return what a unit of a user's manager is called beside those of the system."""
+    return f"{unit}{OF_USER}"
 
 
 def _is_well(state: observe.UnitState) -> bool:

@@ -12,7 +12,7 @@ from pytest_nixos import Unit, observe
 from .declared import pulled_in_by_nothing
 from .remedies import unit_option
 
-__all__ = ["Misspelt", "misspelt_wanting", "start_them", "why_idle"]
+__all__ = ["Misspelt", "misspelt_wanting", "requiring_remedy", "start_them", "why_idle"]
 
 _TARGET = ".target"
 _OTHER_KINDS = tuple(
@@ -39,6 +39,14 @@ _OF_SYSTEMD = frozenset(
         "timers",
     )
 )
+_NAMING = {
+    "Requires": "requires",
+    "BindsTo": "bindsTo",
+    "Requisite": "requisite",
+    "Wants": "wants",
+    "After": "after",
+    "Before": "before",
+}
 _NOT_FOUND = re.compile(r"Unit (?P<name>\S+) not found")
 
 
@@ -86,6 +94,23 @@ def why_idle(
     return f"it conflicts with {', '.join(rivals)}, which runs" if rivals else ""
 
 
+def requiring_remedy(name: str, declared: Mapping[str, Unit], said: Iterable[str]) -> str:
+    """Return module text for a unit that requires one which is not there and that is spelt nearly
+    like another; ``""`` where that is not why it is idle.
+    """
+    missing = next((m["name"] for line in said if (m := _NOT_FOUND.search(line))), "")
+    meant = _nearest(missing, declared) if missing else ""
+    if not meant:
+        return ""
+    lines = []
+    for key, option in _NAMING.items():
+        names = [word for text in declared[name].setting("Unit", key) for word in text.split()]
+        if missing in names:
+            right = " ".join(f'"{meant if word == missing else word}"' for word in names)
+            lines.append(f"{unit_option(name)}.{option} = lib.mkForce [ {right} ];")
+    return "\n".join(lines)
+
+
 def misspelt_wanting(
     declared: Mapping[str, Unit], states: Mapping[str, observe.UnitState]
 ) -> Mapping[str, Sequence[Misspelt]]:
@@ -114,16 +139,25 @@ def misspelt_wanting(
     return found
 
 
-def start_them(misspelt: Mapping[str, Sequence[Misspelt]], others: Iterable[str]) -> str:
+def start_them(
+    misspelt: Mapping[str, Sequence[Misspelt]],
+    others: Iterable[str],
+    known: Mapping[str, str] | None = None,
+) -> str:
     """Return the module text that has units started whose wanting unit is misspelt.
 
     :param others: units that are idle for another reason.
+    :param known: those of them whose remedy is known, with it.
     """
+    known = known or {}
     lines = [
         f"{unit_option(name)}.wantedBy = lib.mkForce [ {_quoted(slips)} ];"
         for name, slips in misspelt.items()
     ]
-    lines += [f"# {name}: give it what it needs: systemctl status {name}" for name in others]
+    lines += [
+        known.get(name) or f"# {name}: give it what it needs: systemctl status {name}"
+        for name in others
+    ]
     return "\n".join(lines)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from pytest_nixos import Evidence, HostConfig, Machine, not_applicable, observe
 
-from .history import RECOVERED_S, last_event_s, recovered, troubles
+from .history import OF_USER, RECOVERED_S, last_event_s, recovered, troubles
 
 # A service that dies of what it meets at run time rarely does so in its first seconds.
 _WATCHED_S = 40.0
@@ -39,14 +39,15 @@ def test_nothing_died_since_the_boot(
         nixos_evidence.rest_on("internet", *waits)
         not_applicable(nixos_internet.words(waits))
     failed_now = observe.observe(nixos_machine.run, observe.failed_units()) or ()
-    concerned = sorted({event.unit for event in last.after_boot() if event.unit})
+    concerned = sorted({e.unit for e in last.after_boot() if e.unit and not e.of_user})
     states = observe.observe(nixos_machine.run, observe.units(concerned))
     over = recovered(last, states)
     nixos_evidence.expect(
         f"no unit fails for good, restarts again and again or is killed in {last.up_s:.0f} s"
     )
     found = dict(troubles(last, over))
-    needs = nixos_internet.anew(nixos_machine).of(found)
+    of_users = [unit for unit in found if unit.endswith(OF_USER)]
+    needs = nixos_internet.anew(nixos_machine).of([u for u in found if u not in of_users])
     nixos_evidence.rest_on("internet", *needs)
     for unit in needs:
         del found[unit]
@@ -58,9 +59,12 @@ def test_nothing_died_since_the_boot(
             "kernel": last.kernel,
         }
     )
-    nixos_evidence.blame("unit", *found)
+    if found.keys() == set(of_users):
+        nixos_evidence.rest_on("unit", *of_users)  # a login of theirs may tell more
+    own = [unit for unit in found if unit not in of_users]
+    nixos_evidence.blame("unit", *own)
     journals = {
-        unit: observe.observe(nixos_machine.run, observe.journal(unit)) for unit in list(found)[:10]
+        unit: observe.observe(nixos_machine.run, observe.journal(unit)) for unit in own[:10]
     }
     for unit, journal in journals.items():
         nixos_evidence.attach(f"journal of {unit}", "\n".join(journal))
@@ -69,7 +73,11 @@ def test_nothing_died_since_the_boot(
         nixos_host_config,
         lambda: observe.observe(nixos_machine.run, observe.sockets(owners=True)).units_by_port(),
     )
-    nixos_evidence.remedy = failures.remedy
+    theirs = [
+        f"# {unit}: read why, as that user: journalctl --user -u {unit.removesuffix(OF_USER)}"
+        for unit in of_users
+    ]
+    nixos_evidence.remedy = "\n".join(filter(None, [failures.remedy, *theirs]))
     why = {unit: f" ({f.why})" for unit, f in failures.by_unit.items() if f.why}
     told = [f"{unit}: {', '.join(what)}{why.get(unit, '')}" for unit, what in found.items()]
     assert not found, "; ".join(told)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import pytest
 
@@ -27,11 +27,20 @@ from .declared import (
     pulled_in_by_nothing,
     refusals,
 )
-from .idle import misspelt_wanting, start_them, why_idle
+from .idle import misspelt_wanting, requiring_remedy, start_them, why_idle
 from .remedies import instead_of, unrefused
+from .triggers import (
+    TRIGGERS,
+    started_by_nothing,
+    trigger_of_missing,
+    wanted_by_its_target,
+    with_program,
+)
 
 States = Mapping[str, observe.UnitState]
 # What nothing starts by itself, and is of no use unless it is started.
+_NOT_LOADED = frozenset({"not-found", "bad-setting", "error"})
+_NO_CALENDAR = "Timer unit lacks value setting"
 _STARTED_BY_OTHERS = (".service", ".timer", ".socket")
 
 
@@ -109,7 +118,7 @@ def test_systemd_knows_every_directive(
     mended: list[str] = []
     for found in ignored:
         state = known.get(shown[found.unit])
-        meant = nearest_directive(found.key, state.properties if state else ())
+        meant = nearest_directive(found.key, state.properties if state else (), found.unit)
         hint = f" (did you mean {meant}?)" if found.key and meant not in ("", found.key) else ""
         wrong.setdefault(found.unit, []).append(f"line {found.line}: {found.text}{hint}")
         mended.append(instead_of(found, nixos_host_config.units[found.unit], meant))
@@ -159,6 +168,7 @@ def test_every_wanted_unit_was_started(
     declared: Mapping[str, Unit],
     states: States,
     said: observe.UnitFileReport,
+    nixos_observations: Observations,
     nixos_internet: observe.NeedsOfMachine,
     nixos_evidence: Evidence,
 ) -> None:
@@ -166,6 +176,8 @@ def test_every_wanted_unit_was_started(
     nixos_evidence.expect("every unit that something active wants has been started")
     misspelt = misspelt_wanting(declared, states)
     idle = dict(never_started(declared, states, running))
+    for unit in _starting_nothing(idle, states, nixos_observations):
+        del idle[unit]  # told by UNIT-005 and UNIT-006
     for unit, slips in misspelt.items():
         names = (f"{slip.written}, which is not there (meant: {slip.meant}?)" for slip in slips)
         idle[unit] = f"wanted by {', '.join(names)}"
@@ -175,22 +187,46 @@ def test_every_wanted_unit_was_started(
     for unit in needs:
         del idle[unit]
     nixos_evidence.blame("unit", *idle)
+    known: dict[str, str] = {}
     broken = {unit: failed_requirements(unit, declared, states) for unit in idle}
     if all(broken.values()):
         nixos_evidence.rest_on("unit", *sorted({n for failed in broken.values() for n in failed}))
     for unit, failed in broken.items():
         if failed:
             idle[unit] = f"not started, since it requires {', '.join(sorted(failed))}, which failed"
+            known[unit] = (
+                f"# {unit} starts once {' and '.join(sorted(failed))} does: mend that first."
+            )
         elif unit not in misspelt and (why := why_idle(unit, declared, states, said.of(unit))):
             idle[unit] = f"never started: {why}"
-    if misspelt:
-        nixos_evidence.remedy = start_them(misspelt, sorted(idle.keys() - misspelt.keys()))
+            known[unit] = requiring_remedy(unit, declared, said.of(unit))
+    nixos_evidence.remedy = start_them(misspelt, sorted(idle.keys() - misspelt.keys()), known)
     for unit in idle:
         text = "\n".join(said.of(unit)) or "nothing"
         nixos_evidence.attach(f"what systemd says of {unit}", text)
     assert not idle, "; ".join(f"{unit}: {why}" for unit, why in idle.items())
     if needs:
         not_applicable(nixos_internet.words(needs))
+
+
+def _starting_nothing(
+    idle: Iterable[str], states: States, observations: Observations
+) -> Sequence[str]:
+    """Return the timers, sockets and paths that systemd does not start since it could not load what
+    they start.
+    """
+    starting = {
+        unit: states[unit].get("Triggers").split(" ")[0]
+        for unit in idle
+        if unit.endswith(tuple(TRIGGERS))
+    }
+    triggered = sorted(filter(None, starting.values()))
+    seen = observations.of(observe.units(triggered, name="triggered-by-idle"))
+    return [
+        unit
+        for unit, name in starting.items()
+        if name in seen and seen[name].get("LoadState") in _NOT_LOADED
+    ]
 
 
 @pytest.mark.nixos_control("UNIT-005")
@@ -211,22 +247,35 @@ def test_every_timer_elapses(
         and states[name].get("LoadState") == "loaded"
         and (states[name].is_running or timer.wanted_by)
     }
-    if not active:
+    orphans = [
+        n for n, unit in timers.items() if n in states and started_by_nothing(n, unit, states[n])
+    ]
+    if not (active or orphans):
         not_applicable("the host declares no timer that systemd loaded")
     triggers = {name: state.get("Triggers").split(" ")[0] for name, state in active.items()}
     started = nixos_observations.of(
         observe.units(sorted(filter(None, triggers.values())), name="triggered-by-timers")
     )
-    nixos_evidence.expect({"timers that elapse": sorted(active)})
-    idle = {
-        name: why
-        for name, state in active.items()
-        if (why := never_elapses(name, state, started.get(triggers[name])))
-    }
-    for name, unit in triggers.items():
-        if name not in idle and (lack := missing_program(unit, said)):
+    nixos_evidence.expect({"timers that elapse": sorted({*active, *orphans})})
+    idle: dict[str, str] = {}
+    mended: list[str] = []
+    for name, state in active.items():
+        unit = triggers[name]
+        if why := never_elapses(name, state, started.get(unit)):
+            idle[name] = why
+            mended.append(
+                trigger_of_missing(name, unit, nixos_host_config.units)
+                if unit in started and not started[unit].exists
+                else unrefused(name, [_NO_CALENDAR])[1]
+            )
+        elif lack := missing_program(unit, said):
             idle[name] = f"starts {unit}, which cannot start: {lack}"
+            mended.append(with_program(unit))
+    for name in orphans:
+        idle[name] = "nothing starts it, so it never elapses"
+        mended.append(wanted_by_its_target(name))
     nixos_evidence.observe(idle)
+    nixos_evidence.remedy = "\n".join(mended)
     assert not idle, "; ".join(f"{name}: {why}" for name, why in idle.items())
 
 
@@ -251,25 +300,37 @@ def test_every_socket_has_a_service_that_can_start(
         for name in triggers
         if states[name].is_failed
     }
+    orphans = [n for n in triggers if started_by_nothing(n, sockets[n], states[n])]
     if not triggers:
         not_applicable("the host declares no socket or path unit that systemd loaded")
     started = nixos_observations.of(
         observe.units(sorted(set(served.values())), name="triggered-by-sockets")
     )
+    mended: dict[str, str] = {}
     for name, unit in served.items():
         state = started.get(unit)
-        if state is None or state.get("LoadState") in ("not-found", "bad-setting", "error"):
+        if state is None or state.get("LoadState") in _NOT_LOADED:
             broken[name] = f"starts {unit}, which systemd could not load"
+            mended[name] = trigger_of_missing(name, unit, nixos_host_config.units)
         elif state.is_failed:
             broken[name] = f"starts {unit}, which has failed ({state.get('Result')})"
+            mended[name] = f"# {name} needs {unit}: read why that failed, journalctl -b -u {unit}"
         elif lack := missing_program(unit, said):
             broken[name] = f"starts {unit}, which cannot start: {lack}"
+            mended[name] = with_program(unit)
+    for name in orphans:
+        broken.setdefault(name, "nothing starts it, so it waits for nobody")
+        mended.setdefault(name, wanted_by_its_target(name))
     needs = nixos_internet.of([served[name] for name in broken if name in served])
     nixos_evidence.rest_on("internet", *needs)
     broken = {name: why for name, why in broken.items() if served.get(name) not in needs}
     nixos_evidence.blame("unit", *(served.get(name, name) for name in broken))
     nixos_evidence.expect({"can start": served})
     nixos_evidence.observe(broken)
+    nixos_evidence.remedy = "\n".join(
+        mended.get(name) or f"# {name}: see what it says, journalctl -b -u {name}"
+        for name in broken
+    )
     assert not broken, "; ".join(f"{name}: {why}" for name, why in broken.items())
     if needs:
         not_applicable(nixos_internet.words(needs))

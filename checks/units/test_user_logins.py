@@ -17,6 +17,8 @@ from pytest_nixos import (
     observe,
 )
 
+from .history import of_user
+
 # A manager that has started all it can is "running" or "degraded". What is between two tries of a start
 # is told by its state alone.
 _LOOK = r"""
@@ -74,6 +76,8 @@ def test_a_login_starts_what_its_user_declares(
             journal = nixos_machine.run(_TELL.format(user=user)).stdout_text
             nixos_evidence.attach(f"journal of {user}", journal)
     nixos_evidence.observe({"wrong": wrong, "sessions": wanted, "linger": lingering, **unknown})
+    failed = {line.split(" ")[0] for said in wrong.values() for line in said if " " in line}
+    nixos_evidence.blame("unit", *sorted(of_user(unit) for unit in failed if "." in unit))
     _judge(wrong, unknown)
 
 

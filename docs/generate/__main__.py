@@ -7,8 +7,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
+
+from msgspec.structs import asdict
 
 from checks.life.changes import prebuilt
 from checks.rollback.test_rollback import SYSCTL, changed_module

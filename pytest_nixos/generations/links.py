@@ -28,14 +28,19 @@ __all__ = [
 _UNITS_MARK = "==units=="
 _STATES_MARK = "==states=="
 
+# A program takes an emulated guest as long as all that bash does here.
 LOOK = f"""{BOOT_MENU}
 {SHOW_ROLES}
 default=$(boot_default)
+modules=()
+for path in /run/current-system/kernel-modules/lib/modules/*; do [ -e "$path" ] && modules+=("${{path##*/}}"); done
+cursor=$(journalctl --quiet --lines=0 --show-cursor 2>/dev/null)
+[[ $cursor == *'-- cursor: '* ]] && cursor=${{cursor##*-- cursor: }} || cursor=
 printf 'default=%s\\n' "${{default##*$'\\x1f'}}"
-printf 'boot=%s\\n' "$(cat /proc/sys/kernel/random/boot_id)"
-printf 'kernel=%s\\n' "$(uname -r)"
-printf 'modules=%s\\n' "$(ls /run/current-system/kernel-modules/lib/modules 2>/dev/null | tr '\\n' ' ')"
-printf 'cursor=%s\\n' "$(journalctl --quiet --lines=0 --show-cursor 2>/dev/null | sed -n 's/^-- cursor: //p')"
+printf 'boot=%s\\n' "$(</proc/sys/kernel/random/boot_id)"
+printf 'kernel=%s\\n' "$(</proc/sys/kernel/osrelease)"
+printf 'modules=%s\\n' "${{modules[*]}}"
+printf 'cursor=%s\\n' "$cursor"
 """
 LOOK_WITH_UNITS = f"""{LOOK}
 printf 'up=%s\\n' "$(</proc/uptime)"

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
+
+import msgspec
 
 from pytest_nixos.errors import MachineError
 from pytest_nixos.local.timing import Deadline
@@ -100,8 +101,7 @@ exit 0
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Fetched:
+class Fetched(msgspec.Struct, frozen=True):
     """What came through its pipes.
 
     :param has_ended: whether its command had ended before.

@@ -17,7 +17,7 @@ from pytest_nixos.plugin.replay import (
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.plugin.stash import EVIDENCE, SESSION
 from pytest_nixos.plugin.suites import DATA_CONTROLS, SuiteModule, SuitePackages
-from pytest_nixos.standards.judging.judge import judge
+from pytest_nixos.standards.judging.judge import Verdict, judge
 
 __all__ = ["RecordedControl", "recorded_items", "replay_items"]
 
@@ -39,12 +39,22 @@ class RecordedControl(ReplayedItem):
         recorded_host(self.config, self.host_key)
 
     def runtest(self) -> None:
-        """Judge the control by it."""
-        session, key = self.config.stash[SESSION], self.host_key
+        """Judge the control by it.
+
+        Plugins keep failures, and with its traceback one would keep all that was observed of the host:
+        no frame of it holds that.
+        """
         evidence = self.stash[EVIDENCE] = Evidence()
-        seen = recorded_observations(recorded_host(self.config, key), self._control, evidence)
-        verdict = judge(self._control, session.host_config(key), seen, session.backend_name(key))
+        try:
+            verdict = self._judged(evidence)
+        except NixosError as err:
+            raise err.with_traceback(None) from err.__cause__
         end(verdict, evidence)
+
+    def _judged(self, evidence: Evidence) -> Verdict:
+        session, key = self.config.stash[SESSION], self.host_key
+        seen = recorded_observations(recorded_host(self.config, key), self._control, evidence)
+        return judge(self._control, session.host_config(key), seen, session.backend_name(key))
 
     def teardown(self) -> None:
         """Let go of what was observed: its finding has been made."""

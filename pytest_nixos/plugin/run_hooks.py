@@ -84,7 +84,7 @@ def activate(config: pytest.Config, settings: Settings, *, notes: WatchNotes | N
     manager.register(ScreensOfFailures(), "nixos-screens")
     manager.register(GenerationsAhead(), "nixos-generations-ahead")
     if is_worker(config):
-        manager.register(Worker(), "nixos-worker")
+        manager.register(Worker(config), "nixos-worker")
     else:
         controller = Controller(config)
         manager.register(Recorder(config, settings, controller), "nixos-recorder")

@@ -5,9 +5,11 @@ learned comes home.
 from __future__ import annotations
 
 import base64
+import gc
 import json
 import os
 import pickle
+from collections.abc import Generator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -74,9 +76,16 @@ def received_session(config: pytest.Config) -> NixosSession | None:
 class Worker:
     """Hooks of a worker: it says what there is to judge, and sends home what its machines were."""
 
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Leave a list of what there is to judge: should this process die, nobody else knows."""
+        """Leave a list of what there is to judge: should this process die, nobody else knows; let go
+        of the items that were deselected.
+        """
+        self._forget_what_is_shown()
+        gc.collect()
         nixos = session.config.stash[SESSION]
         planned = [
             Planned(item.nodeid, control.id, key)
@@ -90,6 +99,20 @@ class Worker:
         draft = path.with_suffix(f".{os.getpid()}")
         draft.write_text(json.dumps(planned), encoding="utf-8")
         draft.replace(path)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_logreport(self) -> Generator[None, object, object]:
+        """Let go of a report that has been sent home: pytest's terminal, which nobody sees here,
+        would keep it to the end.
+        """
+        result = yield
+        self._forget_what_is_shown()
+        return result
+
+    def _forget_what_is_shown(self) -> None:
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        if terminal is not None:
+            terminal.stats.clear()
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:

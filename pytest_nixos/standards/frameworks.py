@@ -9,8 +9,9 @@ why there are none. No verdict about a host fulfils such a clause.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import cache
+
+from msgspec.structs import replace
 
 from pytest_nixos.standards.bundled import read_bundled
 from pytest_nixos.standards.control.model import Control

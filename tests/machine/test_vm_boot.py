@@ -22,6 +22,7 @@ from pytest_nixos.local.timing import Deadline, poll
 from pytest_nixos.machine.base import MachineSpec
 from pytest_nixos.machine.boot.events import BootEvent, BootEventKind
 from pytest_nixos.machine.console import BootPhase
+from pytest_nixos.machine.survey import Survey
 from pytest_nixos.machine.vm.backend import VmBackend
 from pytest_nixos.machine.vm.run_script import find_run_script
 from pytest_nixos.machine.vm.running import VmRunning
@@ -126,6 +127,20 @@ def test_its_screen_shows_the_text_console(running: VmRunning, directory: Path) 
 
     assert poll(changed, deadline=Deadline.after(30))
     assert not list(directory.rglob("screen.ppm"))
+
+
+def test_the_journal_rests_while_every_port_is_tried(running: VmRunning) -> None:
+    """What the firewall logs of it would push the boot's own lines out."""
+    running.survey(Survey(tcp=range(20_001, 25_001)), deadline=Deadline.after(LIMIT_S))
+    count = """
+journalctl --sync
+dmesg | grep -c 'refused connection: '
+journalctl --boot --dmesg --output=cat --no-pager | grep -c '^refused connection: '
+"""
+    told = running.transport.run(count, deadline=Deadline.after(60)).stdout_text.split()
+    kept_by_kernel, kept_by_journal = map(int, told)
+    # It reads afterwards what the kernel's buffer still has, from which a line of somebody else's may push one.
+    assert 0 < kept_by_journal <= kept_by_kernel + 20
 
 
 def test_qemu_killed_in_mid_run_is_told_at_once_and_leaves_nothing(

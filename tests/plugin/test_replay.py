@@ -335,6 +335,34 @@ def test_under_xdist(own: Field, kept: Path) -> None:
     }
 
 
+KEPT_BY_WORKER = """
+from pathlib import Path
+
+def pytest_runtest_makereport(call):
+    if call.excinfo is not None:
+        held = [type(each).__name__ for entry in call.excinfo.traceback for each in entry.frame.f_locals.values()]
+        with Path("held.txt").open("a") as file:
+            file.write(" ".join(held) + "\\n")
+
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workerinput"):
+        stats = session.config.pluginmanager.get_plugin("terminalreporter").stats
+        Path("stats.txt").write_text(str(sum(map(len, stats.values()))))
+"""
+
+
+def test_a_worker_keeps_neither_reports_nor_what_was_observed(own: Field, kept: Path) -> None:
+    here = own.pytester.path
+    (here / "watcher.py").write_text(KEPT_BY_WORKER)
+    without_nix(own)
+    own.run(*REPLAY, "--nixos-profile", "strict", "-p", "watcher", "-n1", *DATA[:2])
+    assert findings(own)["OWN-002"]["outcome"] == "failed"
+    held = set((here / "held.txt").read_text().split())
+    assert held >= {"Verdict", "NotRecorded"}
+    assert held.isdisjoint({"Recorded", "_OfControl"})
+    assert (here / "stats.txt").read_text() == "0"
+
+
 def test_a_damaged_recording_ends_the_run(own: Field, kept: Path) -> None:
     (file,) = kept.rglob("declared.json")
     file.write_text(file.read_text().replace("web", "bew"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import sys
@@ -99,6 +100,7 @@ def start_keeper(order: SpareOrder) -> None:
                     (os.POSIX_SPAWN_DUP2, told, 0),
                     (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
                     (os.POSIX_SPAWN_DUP2, log, 2),
+                    *((os.POSIX_SPAWN_CLOSE, one) for one in _inherited()),
                 ],
                 setsid=True,
             )
@@ -106,3 +108,15 @@ def start_keeper(order: SpareOrder) -> None:
             os.close(log)
     finally:
         os.close(told)
+
+
+def _inherited() -> list[int]:
+    """Return the descriptors that a program started here has beside its standard streams: whoever
+    reads the other end of one would wait for the spare's end.
+    """
+    found = []
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - names are wanted, no paths
+        with contextlib.suppress(OSError):  # that of the directory itself
+            if int(name) > 2 and os.get_inheritable(int(name)):
+                found.append(int(name))
+    return found

@@ -14,6 +14,7 @@ from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.capabilities import PortState
 from pytest_nixos.machine.command import Transport
 from pytest_nixos.machine.network.guest_address import OuterAddresses, ask_outer_addresses
+from pytest_nixos.machine.network.held_journal import held_journal
 from pytest_nixos.machine.network.prober import FrameProber
 from pytest_nixos.machine.network.wire import FrameLink
 from pytest_nixos.machine.survey import Survey, View
@@ -64,7 +65,7 @@ class VmOutside(msgspec.Struct, frozen=True, kw_only=True):
         """
         outer = ask_outer_addresses(self.name, transport, deadline=deadline)
         found: list[View] = []
-        with self._standing() as first:
+        with held_journal(transport, deadline=deadline), self._standing() as first:
             for prober, addresses in self._places(first, outer, deadline):
                 found += prober.survey(wanted, addresses, deadline=deadline)
         if not found:

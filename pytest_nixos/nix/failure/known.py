@@ -28,11 +28,12 @@ __all__ = [
 class Known(msgspec.Struct, frozen=True):
     """A failure that is told by its words.
 
-    :param pattern: searched in the messages and in plain output, without colour.
+    :param pattern: searched in the messages and in plain output, without colour; as text, since most
+        runs have no failure and compile none.
     :param says: what happened, with ``{ref}`` and the pattern's groups.
     """
 
-    pattern: re.Pattern[str]
+    pattern: str
     says: str
     remedy: str
 
@@ -40,7 +41,7 @@ class Known(msgspec.Struct, frozen=True):
         self, text: str, ref: str, make: Callable[..., NixosError], detail: str
     ) -> NixosError | None:
         """Return the error if `text` shows this failure."""
-        found = self.pattern.search(text)
+        found = re.search(self.pattern, text)
         if found is None:
             return None
         groups = {name: value or "" for name, value in found.groupdict().items()}
@@ -56,7 +57,7 @@ def _known(pattern: str, says: str, remedy: str) -> Known:
     from 2.34 on.
     """
     either = pattern.replace("[^'", "[^\0").replace("'", "['\"]").replace("\0", "'\"")
-    return Known(re.compile(either), says, remedy)
+    return Known(either, says, remedy)
 
 
 MACHINE_FAILURES = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -45,8 +44,7 @@ class Permission(msgspec.Struct, frozen=True, kw_only=True):
         return self.command if self.as_root else f"{self.command} as {', '.join(self.run_as)}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AccountRights:
+class AccountRights(msgspec.Struct, frozen=True, kw_only=True):
     """What one account may do.
 
     :param in_wheel: whether the host calls it an administrator.

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Self
+
+import msgspec
 
 __all__ = ["ROOT_WAYS", "Chosen", "Trace", "Way", "more_ways", "ways_of"]
 
@@ -15,8 +16,7 @@ __all__ = ["ROOT_WAYS", "Chosen", "Trace", "Way", "more_ways", "ways_of"]
 Way = Mapping[str, str | None]
 
 
-@dataclass(slots=True)
-class Trace:
+class Trace(msgspec.Struct):
     """How rules used the texts that somebody chose.
 
     :param compared: name of such a text to what it was held against.
@@ -27,11 +27,11 @@ class Trace:
     :param is_kept: whether what such a look told was assigned to something.
     """
 
-    compared: dict[str, set[str]] = field(default_factory=dict)
-    peeked: set[str] = field(default_factory=set)
+    compared: dict[str, set[str]] = msgspec.field(default_factory=dict)
+    peeked: set[str] = msgspec.field(default_factory=set)
     loose: int = 0
     forced: Sequence[bool] = ()
-    held: list[bool] = field(default_factory=list)
+    held: list[bool] = msgspec.field(default_factory=list)
     is_kept: bool = False
 
     def decide(self, holds: bool, loose_before: int) -> bool:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, TypeAlias
+
+import msgspec
 
 from pytest_nixos.observe.accounts.polkit_chosen import Chosen, Trace
 
@@ -75,8 +76,7 @@ class Return(Exception):
         self.value = value
 
 
-@dataclass(slots=True)
-class Scope:
+class Scope(msgspec.Struct):
     """Variables of a function, and of those around it."""
 
     values: dict[str, Value]
@@ -100,8 +100,7 @@ class Scope:
         return scope
 
 
-@dataclass(slots=True)
-class Run:
+class Run(msgspec.Struct):
     """The steps that are left, of one question and of all that a machine's rules are asked.
 
     :param duktape: whether polkit runs its rules in Duktape, which lacks what came after 2009.
@@ -109,10 +108,10 @@ class Run:
 
     duktape: bool = False
     #: How the rules that run use what was chosen.
-    trace: Trace = field(default_factory=Trace)
+    trace: Trace = msgspec.field(default_factory=Trace)
     #: Variables that a function declares, by the number of its body's node, which is its own as
     #: long as the node is kept.
-    hoisted: dict[int, tuple[object, list[str]]] = field(default_factory=dict)
+    hoisted: dict[int, tuple[object, list[str]]] = msgspec.field(default_factory=dict)
     in_all: int = 2_000_000
     steps: int = _MOST_STEPS
     depth: int = 0

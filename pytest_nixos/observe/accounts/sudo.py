@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 
 from pytest_nixos.observe.accounts.command_pattern import is_wild, may_name
@@ -71,8 +70,7 @@ _GLOB = re.compile(r"[*?\[][^/]*/")
 _ANY = ("whoever has a directory of such a name",)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SudoRights(AccountRights):
+class SudoRights(AccountRights, frozen=True, kw_only=True):
     """What one account may do with sudo.
 
     :param remembers_min: minutes in which no password is asked for again; below 0 for ever.

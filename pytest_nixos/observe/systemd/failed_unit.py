@@ -64,10 +64,14 @@ class FailedUnit(msgspec.Struct, frozen=True, kw_only=True):
         return cls(name=name, unit=unit, host=host, said=said, listeners=listeners)
 
     @property
+    def stem(self) -> str:
+        """Its name without the suffix, as it is declared."""
+        return (self.unit.name if self.unit is not None else self.name).rpartition(".")[0]
+
+    @property
     def option(self) -> str:
         """Its option, up to the name of the service."""
-        stem = (self.unit.name if self.unit is not None else self.name).rpartition(".")[0]
-        return f'systemd.services."{stem}"'
+        return f'systemd.services."{self.stem}"'
 
     @property
     def config(self) -> str:
@@ -120,6 +124,11 @@ def having_made(failed: FailedUnit, path: str) -> str:
     for parent, key in _MADE_BELOW.items():
         if path.startswith(parent) and not failed.last(key):
             return f'{failed.config}.{key} = "{path.removeprefix(parent)}";'
+    if failed.last("DynamicUser").lower() in ("1", "yes", "true", "on"):
+        return (
+            f"# {failed.name} runs under DynamicUser=, whose account owns nothing but what systemd makes for it, below\n"
+            f"# /var/lib by {failed.config}.StateDirectory: keep {path} there, or run it as an account that is declared."
+        )
     owner = failed.last("User")
     owner = owner if PLAIN.fullmatch(owner) else "root"
     rule = f'systemd.tmpfiles.settings."{failed.name.rpartition(".")[0]}"."{path}".d'

@@ -142,7 +142,14 @@ def _taken(failed: FailedUnit, ended: str, line: str) -> UnitFailure:
     told = [int(number) for number in _PORT.findall(f" {text}")]
     named = [int(number) for number in _NUMBER.findall(failed.words("ExecStart", "Environment"))]
     for port in dict.fromkeys((*told, *named)):
-        if holders := failed.listening(port):
+        holders = failed.listening(port)
+        if f"{failed.stem}.socket" in holders:
+            return UnitFailure(
+                why=f"{ended}: its own {failed.stem}.socket listens on port {port} already",
+                remedy=f"# {failed.name} has to take the socket from systemd (sd_listen_fds(3)): if its program does not,\n"
+                f'systemd.sockets."{failed.stem}".enable = false;',
+            )
+        if holders:
             who = " and ".join(holders)
             return UnitFailure(
                 why=f"{ended}: {who} listens on port {port} already",

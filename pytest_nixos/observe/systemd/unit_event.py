@@ -63,12 +63,14 @@ class UnitEvent(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that happened to a unit.
 
     :param at_s: seconds on the guest's monotonic clock, as ``/proc/uptime`` counts them.
+    :param of_user: whether it is a unit of a user's manager.
     """
 
     kind: UnitEventKind
     unit: str
     at_s: float
     message: str
+    of_user: bool = False
 
 
 class UnitHistory(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,6 +146,7 @@ def _event(kind: UnitEventKind, entry: Mapping[str, Any]) -> UnitEvent:
         unit=unit,
         at_s=_seconds(str(entry.get("__MONOTONIC_TIMESTAMP", ""))) or 0.0,
         message=message[:500] if isinstance(message, str) else "",
+        of_user=not isinstance(entry.get("UNIT"), str) and isinstance(entry.get("USER_UNIT"), str),
     )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from typing import Self
 
 import msgspec
@@ -24,13 +23,12 @@ __all__ = ["LiveHosts", "Looked"]
 _LINGER_S = 5.0
 
 
-@dataclass(slots=True)
-class _Visit:
+class _Visit(msgspec.Struct):
     """One host's connection, from its start to its end."""
 
     key: str
-    ready: threading.Event = field(default_factory=threading.Event)
-    over: threading.Event = field(default_factory=threading.Event)
+    ready: threading.Event = msgspec.field(default_factory=threading.Event)
+    over: threading.Event = msgspec.field(default_factory=threading.Event)
     looked: Looked | None = None
     error: BaseException | None = None
 

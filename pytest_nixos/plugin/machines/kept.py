@@ -16,10 +16,10 @@ import threading
 import traceback
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from pytest_nixos.local.process import die_with_parent, live_without_parent
@@ -41,22 +41,20 @@ _ANSWER = struct.Struct("!i?")
 _INTERNAL_ERROR = 3
 
 
-@dataclass(slots=True)
-class _Kept:
+class _Kept(msgspec.Struct):
     launch: Launch
     door: Door
     stack: ExitStack
 
 
-@dataclass(slots=True)
-class KeptMachines:
+class KeptMachines(msgspec.Struct):
     """The machines that stay when the run is over.
 
     :param answer: descriptor on which the process in front waits.
     """
 
     answer: int
-    _machines: list[_Kept] = field(default_factory=list)
+    _machines: list[_Kept] = msgspec.field(default_factory=list)
 
     @property
     def has_room(self) -> bool:

@@ -4,10 +4,8 @@ host was.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -22,8 +20,7 @@ VARIABLE = "PYTEST_NIXOS_WATCH"
 _BEFORE, _AFTER, _CHANGED = "before.json", "after.json", "changed.json"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostPrint:
+class HostPrint(msgspec.Struct, frozen=True, kw_only=True):
     """What a host declares and what its machine is made of, as digests.
 
     :param options: digest by option path that controls read.
@@ -47,8 +44,7 @@ class HostPrint:
         return {path for path in paths if self.options.get(path) != before.options.get(path)}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Before:
+class Before(msgspec.Struct, frozen=True, kw_only=True):
     """What the runs before this one left.
 
     :param judged: node ids of the items whose outcome still stands.
@@ -63,8 +59,7 @@ class Before:
     changed: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class WatchNotes:
+class WatchNotes(msgspec.Struct, frozen=True):
     """The notes of a watched session, in a directory of the watching process.
 
     :param watching_pid: of that process; a run ends with it.
@@ -98,7 +93,7 @@ class WatchNotes:
             kept = msgspec.json.decode((self.directory / _BEFORE).read_bytes(), type=Before)
         except FileNotFoundError:
             return None
-        return dataclasses.replace(kept, changed=self._changed())
+        return msgspec.structs.replace(kept, changed=self._changed())
 
     def write(self, after: Before) -> None:
         """Leave notes to the next run."""

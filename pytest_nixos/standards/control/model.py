@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from pytest_nixos.backend_name import EVERYWHERE, BackendName
 from pytest_nixos.findings import Severity
@@ -73,8 +75,7 @@ class Quantifier(enum.Enum):
     ANY = "any"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expectation:
+class Expectation(msgspec.Struct, frozen=True, kw_only=True):
     """What has to hold for one value.
 
     :param value: what `op` compares with; a profile replaces it where `parameter` names one of its
@@ -87,7 +88,7 @@ class Expectation:
     value: Json = None
     parameter: str | None = None
     quantifier: Quantifier = Quantifier.WHOLE
-    fields: Mapping[str, Expectation] = field(default_factory=dict)
+    fields: Mapping[str, Expectation] = msgspec.field(default_factory=dict)
     alternatives: tuple[Expectation, ...] = ()
 
     def nested(self) -> Iterator[Expectation]:
@@ -111,19 +112,17 @@ class Expectation:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ObservedSpec:
+class ObservedSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What to look at on the running machine (or in the flake): a kind and its parameters.
 
     :param kind: a key of :data:`pytest_nixos.standards.kinds.KINDS`.
     """
 
     kind: str
-    parameters: Mapping[str, Json] = field(default_factory=dict)
+    parameters: Mapping[str, Json] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeclaredSpec:
+class DeclaredSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Which option of the evaluated config says the same thing.
 
     :param options: option paths as written in a module; with more than one the value is a mapping
@@ -152,8 +151,7 @@ class DeclaredSpec:
         return ", ".join(f"{option}{selection}" for option in self.options)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Requirement:
+class Requirement(msgspec.Struct, frozen=True, kw_only=True):
     """What a host has to declare for a control to apply to it.
 
     :param reason: said when the host does not, for example "the host does not run sshd".
@@ -164,8 +162,7 @@ class Requirement:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Remedy:
+class Remedy(msgspec.Struct, frozen=True, kw_only=True):
     """What to do about a violation, on the releases and hosts where that text works.
 
     :param text: Nix text; ``<word>`` in it is filled from what was observed, ``"<every word>"``
@@ -183,8 +180,7 @@ class Remedy:
     when: tuple[Requirement, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fill:
+class Fill(msgspec.Struct, frozen=True, kw_only=True):
     """Where the values of one placeholder of a remedy come from; exactly one source.
 
     :param pattern: a regular expression; its first group in what was found wrong.
@@ -201,8 +197,7 @@ class Fill:
     table: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Control:
+class Control(msgspec.Struct, frozen=True, kw_only=True):
     """One numbered requirement.
 
     :param threat: what can go wrong where it is violated.
@@ -237,8 +232,8 @@ class Control:
     severity: Severity
     threat: str
     remedies: tuple[Remedy, ...]
-    fill: Mapping[str, Fill] = field(default_factory=dict)
-    references: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    fill: Mapping[str, Fill] = msgspec.field(default_factory=dict)
+    references: Mapping[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
     disa_category: int | None = None
     since: str | None = None
     until: str | None = None
@@ -306,8 +301,7 @@ class Control:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Suite:
+class Suite(msgspec.Struct, frozen=True, kw_only=True):
     """A named group of controls, one catalogue file.
 
     :param description: one paragraph for its page.
@@ -320,8 +314,7 @@ class Suite:
     source: Path
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standard:
+class Standard(msgspec.Struct, frozen=True, kw_only=True):
     """A published document that controls refer to.
 
     :param key: name under ``references``.

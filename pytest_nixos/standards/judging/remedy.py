@@ -8,10 +8,11 @@ import datetime as dt
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from typing import Any
+
+from msgspec.structs import replace
 
 from pytest_nixos.nix.config.host_facts import HostConfig
 from pytest_nixos.standards.control.expectation import NothingToCheckError, mismatch

@@ -244,3 +244,22 @@ def test_why_systemd_refuses_a_unit(name: str, said: str, why: str, remedy: str)
     assert reason.startswith(why)
     assert bool(reason) is bool(why)
     assert remedy in mended
+
+
+@pytest.mark.parametrize(
+    ("written", "unit", "meant"),
+    [
+        ("OnCalender", "a.timer", "OnCalendar"),
+        ("ConditionPathExist", "a.service", "ConditionPathExists"),
+        ("RestrtSec", "a.service", "RestartSec"),
+        ("TimeoutStartSecs", "a.service", "TimeoutStartSec"),
+        ("ListenStreem", "a.socket", "ListenStream"),
+        ("OnCalender", "a.service", ""),
+        ("Cndtn", "a.service", ""),
+    ],
+)
+def test_a_directive_that_systemctl_calls_otherwise_is_found(
+    written: str, unit: str, meant: str
+) -> None:
+    shown = ("RestartUSec", "TimeoutStartUSec", "Conditions", "TimersCalendar", "Restart")
+    assert nearest_directive(written, shown, unit) == meant

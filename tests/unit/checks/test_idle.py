@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from checks.units.idle import Misspelt, misspelt_wanting, start_them, why_idle
+from checks.units.idle import (
+    Misspelt,
+    misspelt_wanting,
+    requiring_remedy,
+    start_them,
+    why_idle,
+)
+from checks.units.triggers import started_by_nothing, trigger_of_missing
 from pytest_nixos import Unit
 from pytest_nixos.observe.systemd.unit import UnitState
 from tests.unit.standards.samples import sample_unit
@@ -93,3 +100,50 @@ def test_a_target_that_only_other_hosts_have_is_no_slip() -> None:
 def test_what_something_starts_or_has_run_is_not_told() -> None:
     assert wanted("multi-user.targt", TriggeredBy="a.timer") == {}
     assert wanted("multi-user.targt", InactiveExitTimestampMonotonic="7") == {}
+
+
+def test_a_requirement_that_is_misspelt_is_mended_wherever_it_stands() -> None:
+    names = {
+        "a.service": unit("a.service", Requires="db-init.service x.target", After="db-init.service")
+    }
+    names |= {"initdb.service": unit("initdb.service"), "dbinit.service": unit("dbinit.service")}
+    said = ["Failed to create a.service/start: Unit db-init.service not found."]
+    assert requiring_remedy("a.service", names, said).splitlines() == [
+        'systemd.services."a".requires = lib.mkForce [ "dbinit.service" "x.target" ];',
+        'systemd.services."a".after = lib.mkForce [ "dbinit.service" ];',
+    ]
+    assert requiring_remedy("a.service", names, []) == ""
+
+
+def test_what_a_timer_or_socket_should_start() -> None:
+    declared = ["prune.service", "chatd.service", "twin.service", "twin.socket", "a@.service"]
+    assert trigger_of_missing("prune.timer", "prune-old.service", declared) == (
+        'systemd.timers."prune".timerConfig.Unit = lib.mkForce "prune.service";'
+    )
+    assert trigger_of_missing("chat.socket", "chat.service", declared) == (
+        'systemd.sockets."chat".socketConfig.Service = lib.mkForce "chatd.service";'
+    )
+    refused = trigger_of_missing("twin.socket", "twin.service", declared)
+    assert refused.startswith("# twin.socket starts twin.service, which is declared and not loaded")
+    # That both are services is no likeness.
+    nothing = trigger_of_missing("inbox.path", "inbox.service", declared)
+    assert nothing.startswith("# inbox.path starts inbox.service: declare it")
+
+
+def test_a_timer_that_nothing_starts() -> None:
+    def timer(name: str = "report.timer", section: str = "Timer") -> Unit:
+        return replace(sample_unit(name), settings={section: {"OnCalendar": ("weekly",)}})
+
+    idle = state("report.timer", ActiveState="inactive")
+    assert started_by_nothing("report.timer", timer(), idle)
+    for changed in (
+        {"WantedBy": "timers.target"},
+        {"ActiveState": "active"},
+        {"LoadState": "masked"},
+    ):
+        properties = {**idle.properties, **changed}
+        other = UnitState(name="report.timer", properties=properties)
+        assert not started_by_nothing("report.timer", timer(), other), changed
+    # A few settings for a timer that a package may bring.
+    assert not started_by_nothing("report.timer", timer(section="Unit"), idle)
+    assert not started_by_nothing("report.target", timer("report.target"), idle)

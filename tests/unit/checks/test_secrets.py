@@ -37,7 +37,7 @@ def test_what_is_as_declared_has_no_difference() -> None:
     assert differences(TOKEN, FILE) == {}
     assert differences(msgspec.structs.replace(TOKEN, owner="999", mode="440"), FILE) == {}
     assert generation_of(FILE) == 3
-    assert generation_of(replace(FILE, real_path="/var/lib/token")) is None
+    assert generation_of(msgspec.structs.replace(FILE, real_path="/var/lib/token")) is None
 
 
 def test_owner_group_and_mode_are_told_apart() -> None:
@@ -54,7 +54,10 @@ def test_owner_group_and_mode_are_told_apart() -> None:
 
 def test_before_there_are_users_files_are_roots() -> None:
     early = msgspec.structs.replace(TOKEN, owner="root", needed_for_users=True)
-    assert differences(early, replace(FILE, users=("root", "0"), groups=("root", "0"))) == {}
+    assert (
+        differences(early, msgspec.structs.replace(FILE, users=("root", "0"), groups=("root", "0")))
+        == {}
+    )
     assert differences(early, FILE).keys() == {"owner", "group"}
 
 

@@ -52,6 +52,9 @@ def test_kinds_and_units_of_users() -> None:
     restarted = entry(RESTARTED, "", 20_000_000, UNIT=None, USER_UNIT="sync.service")
     (event,) = read(f"{TIMES}{restarted}\n=kernel\n[  3.1] app[7]: segfault at 0\n").events
     assert (event.kind, event.unit) == (UnitEventKind.RESTARTED, "sync.service")
+    assert event.of_user
+    (own,) = read(f"{TIMES}{entry(FAILED, 'a.service', 1)}\n=kernel\n").events
+    assert not own.of_user
 
 
 @pytest.mark.parametrize("line", ["{", "[1]", "7", '{"MESSAGE_ID": 3}', "[" * 100_000])

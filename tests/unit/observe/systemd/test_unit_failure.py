@@ -172,6 +172,15 @@ def told(*said: str, **service: str) -> tuple[str, str]:
                 f'#   {OPTION}.StateDirectory = "app/db";'
             ),
         ),
+        (
+            (NO_MOUNT.format("/models"), STEP.format("NAMESPACE")),
+            {"DynamicUser": "true"},
+            "/models, which its unit names, is not there",
+            (
+                "# app.service runs under DynamicUser=, whose account owns nothing but what systemd makes for it, below\n"
+                f"# /var/lib by {OPTION}.StateDirectory: keep /models there, or run it as an account that is declared."
+            ),
+        ),
         # Tries that came too fast are no reason of their own.
         (
             (
@@ -290,6 +299,17 @@ def test_who_listens_on_its_port_is_named(
     )
     assert f"{holder} listens on port 9000 already" in failures.words
     assert f"app.service and {holder} want the same port 9000" in failures.remedy
+
+
+def test_a_service_that_does_not_take_its_own_socket() -> None:
+    door = replace(sample_unit("app.socket"), settings={"Socket": {"ListenStream": ("9000",)}})
+    failures = why_failed(
+        {"app.service": [OWN.format("listen tcp :9000: address already in use"), EXITED.format(1)]},
+        host_config(units={"app.socket": door}),
+        lambda: {9000: ["init.scope"]},
+    )
+    assert "its own app.socket listens on port 9000 already" in failures.words
+    assert 'systemd.sockets."app".enable = false;' in failures.remedy
 
 
 def test_nobody_asks_who_listens_without_need() -> None:

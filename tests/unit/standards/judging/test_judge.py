@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import msgspec
@@ -67,11 +66,11 @@ def test_machine_and_config_that_agree_are_judged_on_both() -> None:
 
 @pytest.mark.parametrize("options", [{}, DECLARES_0])
 def test_what_is_read_on_this_machine_is_no_word_of_a_guest(options: Json) -> None:
-    control = dataclasses.replace(
+    control = msgspec.structs.replace(
         SYSRQ,
         observed=ObservedSpec(kind="store-scan", parameters={"fact": "secrets"}),
         expect=Expectation(op=Operator.EMPTY),
-        declared=dataclasses.replace(DECLARED, expect=Expectation(op=Operator.EQ, value=0)),
+        declared=msgspec.structs.replace(DECLARED, expect=Expectation(op=Operator.EQ, value=0)),
     )
     scan = {"store-scan": StoreScan(paths=1, secrets=(), private_keys=())}
     verdict = judge(control, host_config(options=options), scan, BackendName.VM)
@@ -85,14 +84,16 @@ def test_a_declaration_that_contradicts_a_right_machine_fails() -> None:
 
 
 def test_a_falsified_value_is_judged_on_the_config_and_says_so() -> None:
-    control = dataclasses.replace(SYSRQ, falsified_in=frozenset({BackendName.CONTAINER}))
+    control = msgspec.structs.replace(SYSRQ, falsified_in=frozenset({BackendName.CONTAINER}))
     verdict = judge(control, host_config(options=DECLARES_0), seen("16"), BackendName.CONTAINER)
     assert (verdict.outcome, verdict.judged_on) == (Outcome.PASSED, "config")
     assert "judged on the evaluated config, because a container falsifies" in verdict.reason
 
 
 def test_a_falsified_value_without_declaration_is_not_applicable() -> None:
-    control = dataclasses.replace(SYSRQ, falsified_in=frozenset({BackendName.VM}), declared=None)
+    control = msgspec.structs.replace(
+        SYSRQ, falsified_in=frozenset({BackendName.VM}), declared=None
+    )
     verdict = judge(control, host_config(), seen("0"), BackendName.VM)
     assert (verdict.outcome, verdict.judged_on) == (Outcome.NOT_APPLICABLE, "nothing")
     assert "the evaluated config does not say it" in verdict.reason
@@ -121,7 +122,7 @@ def test_what_was_not_seen_fails(observations: dict[str, object]) -> None:
 
 
 def test_an_option_that_the_release_lacks_is_not_applicable() -> None:
-    control = dataclasses.replace(SYSRQ, observed=None)
+    control = msgspec.structs.replace(SYSRQ, observed=None)
     verdict = judge(control, host_config(), {}, BackendName.VM)
     assert (verdict.outcome, verdict.reason) == (
         Outcome.NOT_APPLICABLE,
@@ -130,7 +131,7 @@ def test_an_option_that_the_release_lacks_is_not_applicable() -> None:
 
 
 def test_an_option_that_cannot_be_evaluated_fails() -> None:
-    control = dataclasses.replace(SYSRQ, observed=None)
+    control = msgspec.structs.replace(SYSRQ, observed=None)
     unreadable = Declared(path="boot.kernel.sysctl", state="unreadable")
     host = msgspec.structs.replace(host_config(), options={unreadable.path: unreadable})
     verdict = judge(control, host, {}, BackendName.VM)
@@ -152,7 +153,9 @@ def test_an_option_that_cannot_be_evaluated_fails() -> None:
     ],
 )
 def test_what_does_not_apply_says_why(changes: dict[str, Json], reason: str) -> None:
-    verdict = judge(dataclasses.replace(SYSRQ, **changes), host_config(), seen("0"), BackendName.VM)
+    verdict = judge(
+        msgspec.structs.replace(SYSRQ, **changes), host_config(), seen("0"), BackendName.VM
+    )
     assert (verdict.outcome, verdict.reason) == (Outcome.NOT_APPLICABLE, reason)
     assert verdict.judged_on == "nothing"
 
@@ -163,7 +166,7 @@ def test_a_requirement_that_the_host_does_not_meet_says_so() -> None:
         expect=Expectation(op=Operator.EQ, value=True),
         reason="the host does not run x",
     )
-    control = dataclasses.replace(SYSRQ, requires=(requirement,))
+    control = msgspec.structs.replace(SYSRQ, requires=(requirement,))
     for options in ({}, {"services.x.enable": False}):
         verdict = judge(control, host_config(options=options), seen("0"), BackendName.VM)
         assert (verdict.outcome, verdict.reason) == (Outcome.NOT_APPLICABLE, requirement.reason)
@@ -173,7 +176,7 @@ def test_a_requirement_that_the_host_does_not_meet_says_so() -> None:
 
 def test_nothing_to_check_is_never_a_pass() -> None:
     expect = Expectation(op=Operator.ABSENT, quantifier=Quantifier.EACH)
-    control = dataclasses.replace(
+    control = msgspec.structs.replace(
         SYSRQ, observed=None, expect=expect, declared=DeclaredSpec(options=("a",), select=("*",))
     )
     verdict = judge(control, host_config(options={"a": {}}), {}, BackendName.VM)
@@ -184,7 +187,7 @@ def test_nothing_to_check_is_never_a_pass() -> None:
 
 
 def test_a_secret_never_reaches_the_verdict() -> None:
-    control = dataclasses.replace(
+    control = msgspec.structs.replace(
         SYSRQ,
         observed=None,
         expect=Expectation(op=Operator.ABSENT),
@@ -200,7 +203,7 @@ def test_a_secret_never_reaches_the_verdict() -> None:
 
 
 def test_as_declared_compares_with_the_option() -> None:
-    control = dataclasses.replace(SYSRQ, expect=Expectation(op=Operator.AS_DECLARED))
+    control = msgspec.structs.replace(SYSRQ, expect=Expectation(op=Operator.AS_DECLARED))
     right = judge(control, host_config(options=DECLARES_16), seen("16"), BackendName.VM)
     wrong = judge(control, host_config(options=DECLARES_16), seen("0"), BackendName.VM)
     unset = judge(
@@ -216,7 +219,7 @@ def test_as_declared_compares_with_the_option() -> None:
 
 def test_a_control_with_a_python_check_is_not_for_the_judge() -> None:
     with pytest.raises(CatalogueError, match="a Python check judges it"):
-        judge(dataclasses.replace(SYSRQ, check=True), host_config(), seen("0"), BackendName.VM)
+        judge(msgspec.structs.replace(SYSRQ, check=True), host_config(), seen("0"), BackendName.VM)
 
 
 @pytest.mark.parametrize(
@@ -339,7 +342,7 @@ def test_a_value_that_is_wrong_for_all_names_the_interfaces_that_keep_their_own(
 def test_with_the_hosts_own_disks_a_vm_is_judged_where_a_control_says_so(
     own_disks: str, declared_disks: bool, judged_on: str
 ) -> None:
-    control = dataclasses.replace(
+    control = msgspec.structs.replace(
         SYSRQ, falsified_in=frozenset({BackendName.VM}), own_disks=own_disks
     )
     host = host_config(options=DECLARES_0, own_disks=declared_disks)
@@ -347,7 +350,7 @@ def test_with_the_hosts_own_disks_a_vm_is_judged_where_a_control_says_so(
 
 
 def test_what_the_plugin_chose_for_the_hosts_disks_says_nothing_of_them() -> None:
-    control = dataclasses.replace(SYSRQ, own_disks="falsified", declared=None)
+    control = msgspec.structs.replace(SYSRQ, own_disks="falsified", declared=None)
     verdict = judge(control, host_config(own_disks=True), seen("16"), BackendName.VM)
     assert (verdict.outcome, verdict.judged_on) == (Outcome.NOT_APPLICABLE, "nothing")
     plain = judge(control, host_config(own_disks=False), seen("16"), BackendName.VM)

@@ -1,0 +1,36 @@
+"""Open ports without a listener, and what is told to mend each."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import cast
+
+from checks.firewall.idle import remedy_of_idle, told_idle
+from pytest_nixos import PortRange, observe
+
+IDLE = [
+    PortRange(first=443, last=443),
+    PortRange(first=8010, last=8000),
+    PortRange(first=9000, last=9100),
+]
+INSIDE = cast(
+    "observe.Sockets",
+    SimpleNamespace(listening=lambda _: [SimpleNamespace(port=443, is_loopback=True)]),
+)
+
+
+def test_each_is_told_with_what_is_known_of_it() -> None:
+    assert list(told_idle(IDLE, INSIDE)) == [
+        "443 (something listens there on the loopback only)",
+        "8010-8000 (no port: it ends before it begins)",
+        "9000-9100",
+    ]
+
+
+def test_the_remedy_is_of_each_and_opens_nothing() -> None:
+    first, second, third, where = remedy_of_idle(IDLE, INSIDE).splitlines()
+    assert "443: have what listens on the loopback" in first
+    assert "{ from = 8000; to = 8010; }" in second
+    assert "9000-9100: have its service started" in third
+    assert "allowedTCPPorts" in where
+    assert remedy_of_idle([], INSIDE) == ""

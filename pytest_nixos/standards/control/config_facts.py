@@ -171,6 +171,8 @@ def _secrets_without_credentials(host: HostConfig, _: dt.date) -> Sight:
 def _state_version(host: HostConfig, _: dt.date) -> Sight:
     if host.state_version is None:
         return Seen(["system.stateVersion is not set"])
+    if host.state_version == host.version != host.release:
+        return Seen([f"system.stateVersion follows system.nixos.version ({host.version})"])
     if host.state_version > host.release:
         return Seen(
             [f"system.stateVersion {host.state_version} is above the release {host.release}"]

@@ -12,6 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from pytest_nixos.findings import Severity
+from pytest_nixos.standards.control.config_facts import CONFIG_FACTS
 from pytest_nixos.standards.control.model import (
     Control,
     DeclaredSpec,
@@ -23,6 +24,7 @@ from pytest_nixos.standards.control.model import (
     Requirement,
 )
 from pytest_nixos.standards.control.nixos_releases import load_releases
+from pytest_nixos.standards.control.seen import Seen
 from pytest_nixos.standards.judging.applicability import outside_releases
 from pytest_nixos.standards.judging.remedy import ALWAYS_FILLED, remedy_text, sysctl_module
 from pytest_nixos.standards.judging.statements import statements
@@ -293,3 +295,13 @@ def test_a_host_with_agenix_is_told_agenix(secrets: dict[str, object]) -> None:
     }
     assert len(told) > 7
     assert [control for control, text in told.items() if ("sops." in text) is bool(secrets)] == []
+
+
+def test_a_state_version_that_follows_the_release_gets_the_release() -> None:
+    version = "24.05.20240701.dirty"
+    host = replace(host_config(), state_version=version, version=version, release="24.05")
+    subject = CATALOGUE.controls["GEN-008"]
+    seen = CONFIG_FACTS["state-version"].read(host, TODAY)
+    assert isinstance(seen, Seen)
+    assert seen.value == [f"system.stateVersion follows system.nixos.version ({version})"]
+    assert remedy_text(subject, host, today=TODAY).startswith('system.stateVersion = "24.05";')

@@ -38,8 +38,8 @@ _IDS = {
     "fc2e22bc6ee647b6b90729ab34a250b1": UnitEventKind.CRASHED,
     "a596d6fe7bfa4994828e72309e95d61e": UnitEventKind.MESSAGES_DROPPED,
 }
-# A session or program of a test that ends badly is told by its own test.
-_OF_RUN = re.compile(r"pytest-nixos-(?:session|program|terminal)\b")
+# A session of a test that ends badly is told by its own test.
+_OF_RUN = re.compile(r"pytest-nixos-session\b")
 _MOST_EVENTS = 500
 _FIELDS = "MESSAGE,MESSAGE_ID,UNIT,USER_UNIT,COREDUMP_UNIT,OBJECT_SYSTEMD_UNIT"
 _MATCHES = " ".join(f"MESSAGE_ID={known}" for known in _IDS)

@@ -40,9 +40,8 @@ def test_what_happens_after_the_boot_is_told_apart() -> None:
     assert [e.unit for e in seen.after_boot()] == ["late.service"]
 
 
-@pytest.mark.parametrize("kind", ["session", "program", "terminal"])
-def test_what_a_run_starts_itself_is_no_event_of_the_host(kind: str) -> None:
-    own = entry(FAILED, f"pytest-nixos-{kind}-3f.service", 27_000_000)
+def test_what_a_run_starts_itself_is_no_event_of_the_host() -> None:
+    own = entry(FAILED, "pytest-nixos-session-3f.service", 27_000_000)
     theirs = entry(FAILED, "pytest-nixos-other.service", 28_000_000)
     seen = read(f"{TIMES}{own}\n{theirs}\n=kernel\n")
     assert [e.unit for e in seen.after_boot()] == ["pytest-nixos-other.service"]

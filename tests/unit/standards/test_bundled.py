@@ -200,5 +200,5 @@ def test_explaining_a_control_says_everything() -> None:
 
 def test_listing_controls_is_one_line_each() -> None:
     text = list_controls(CATALOGUE.suites["ssh"].controls)
-    assert len(text.splitlines()) == 26
+    assert len(text.splitlines()) == 27
     assert text.splitlines()[0].split()[:3] == ["SSH-001", "HIGH", "both"]

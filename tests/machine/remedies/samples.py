@@ -26,6 +26,7 @@ FILLED = {
     "container": "web",
     "directory": "/srv/bin",
     "account": "alice",
+    "group": "builders",
     "service": "login",
     "zone link": "localtime",
     "site": "www.example.org",

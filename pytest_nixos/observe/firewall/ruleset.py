@@ -200,18 +200,23 @@ class Ruleset:
     @property
     def has_reverse_path_filter(self) -> bool:
         """Whether packets whose answer would leave by another way are refused, which honest ones
-        are not; of IPv4 also by the kernel, if rules do so for IPv6, which it cannot.
+        are not; of IPv4 also by the kernel, if rules do so for IPv6, which it cannot. A rule that
+        exempts a tunnel says nothing of strangers; one for the card that leads to all others does.
         """
         families = {f for c in self._chains() if c.hook for f in c.families} - {BRIDGE}
         if self.surroundings.checks_senders:
             families -= {4}
-        return bool(families) and all(self._refuses_forged(f) for f in families)
+        return bool(families) and all(
+            self._refuses_forged(family, interface)
+            for family in families
+            for interface in (STRANGER, *self.surroundings.ways_out(family))
+        )
 
-    def _refuses_forged(self, family: int) -> bool:
+    def _refuses_forged(self, family: int, interface: str) -> bool:
         def passes(*, honest: bool, early: bool) -> bool:
             # Every NixOS firewall lets forged DHCP pass this check, so TCP is asked about.
             box = strangers_box(family) | {"protocol": only(PROTOCOLS["tcp"])}
-            start = Start(family=family, interface=STRANGER, box=box, honest=honest)
+            start = Start(family=family, interface=interface, box=box, honest=honest)
             found = walk(self.tables, self.surroundings, start, only_before_routing=early)
             return any(outcome.accepted for outcome in found)
 

@@ -16,6 +16,7 @@ from pytest_nixos.observe.firewall.iptables import parse_iptables_save
 from pytest_nixos.observe.firewall.nft import parse_nft
 from pytest_nixos.observe.firewall.opening import Decision, Opening
 from pytest_nixos.observe.firewall.probe import FirewallState, Tool, firewall
+from pytest_nixos.observe.firewall.routing import Interface, Route, Surroundings
 from pytest_nixos.observe.firewall.ruleset import Ruleset
 
 RECORDED = Path(__file__).parents[2] / "recorded"
@@ -388,6 +389,35 @@ def test_the_reverse_path_is_checked_if_forged_packets_are_refused(
         else json.dumps({"chain": {"name": "idle"}}),
     )
     assert Ruleset(tables=parse_nft(document)).has_reverse_path_filter is there
+
+
+@pytest.mark.parametrize(
+    ("exempted", "kind", "there"),
+    [("eth0", "", False), ("wg0", "wireguard", True), ("eth1", "", True)],
+)
+def test_the_reverse_path_is_checked_where_strangers_come_from(
+    exempted: str, kind: str, there: bool
+) -> None:
+    """Rules for one interface are no rules for a stranger's, but where all others are behind it."""
+    hook = {"type": "filter", "hook": "prerouting", "prio": -150, "policy": "accept"}
+    named = {"match": {"op": "==", "left": {"meta": {"key": "iifname"}}, "right": exempted}}
+    document = nft(
+        json.dumps({"chain": {"name": "pre", **hook}}),
+        json.dumps({"rule": {"chain": "pre", "handle": 1, "expr": [named, ACCEPT]}}),
+        json.dumps({"rule": {"chain": "pre", "handle": 2, "expr": [fib(missing=True), DROP]}}),
+    )
+    ways = [exempted] if kind else ["eth0"]
+    surroundings = Surroundings(
+        is_known=True,
+        interfaces=(Interface(name="eth0"), Interface(name=exempted, device_kind=kind)),
+        routes=tuple(
+            Route(family=f, destinations=((0, (1 << bits) - 1),), length=0, interface=way)
+            for f, bits in ((4, 32), (6, 128))
+            for way in ways
+        ),
+    )
+    ruleset = Ruleset(tables=parse_nft(document), surroundings=surroundings)
+    assert ruleset.has_reverse_path_filter is there
 
 
 def test_a_limit_behind_the_rule_that_accepts_limits_nothing() -> None:

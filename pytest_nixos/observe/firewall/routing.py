@@ -27,6 +27,8 @@ LOCAL_TABLE, MAIN_TABLE, _DEFAULT_TABLE = "local", "main", "default"
 _MOST_ADDRESSES = 256
 # Masters whose ports' packets come in as the master's own.
 _TRANSPARENT = frozenset({"bridge", "bond", "team"})
+# Hardware, and the end of a container's link.
+_CARDS = frozenset({"", "veth"})
 # What a tunnel is, as ``ip -details`` names it: who sends by it is known.
 _TUNNELS = frozenset({"wireguard", "tun", "ipip", "sit", "gre", "ip6gre", "ip6tnl", "vti", "xfrm"})
 
@@ -161,14 +163,17 @@ class Surroundings:
         return way
 
     def ways_out(self, family: int) -> Sequence[str]:
-        """Return the interfaces behind which all others are: of default routes, tunnels left out."""
+        """Return the interfaces behind which all others are: of default routes, tunnels left out;
+        where nothing leads to others, as in a network of the machine's own, its cards.
+        """
         tunnels = {i.name for i in self.interfaces if i.device_kind in _TUNNELS}
         found = {
             route.interface
             for route in self.routes
             if route.family == family and route.length == 0 and route.fate is Fate.AWAY
         }
-        return sorted(found - tunnels - {""})
+        cards = {i.name for i in self.interfaces if i.device_kind in _CARDS and i.name != "lo"}
+        return sorted((found or cards) - tunnels - {""})
 
     def own_addresses(self, family: int) -> Sequence[int]:
         """Return the guest's addresses, those of loopback left out."""

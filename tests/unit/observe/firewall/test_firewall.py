@@ -392,11 +392,17 @@ def test_the_reverse_path_is_checked_if_forged_packets_are_refused(
 
 
 @pytest.mark.parametrize(
-    ("exempted", "kind", "there"),
-    [("eth0", "", False), ("wg0", "wireguard", True), ("eth1", "", True)],
+    ("exempted", "kind", "way", "there"),
+    [
+        ("eth0", "", "eth0", False),
+        ("wg0", "wireguard", "wg0", True),
+        ("eth1", "", "eth0", True),
+        ("eth0", "veth", "", False),
+        ("br0", "bridge", "", True),
+    ],
 )
 def test_the_reverse_path_is_checked_where_strangers_come_from(
-    exempted: str, kind: str, there: bool
+    exempted: str, kind: str, way: str, there: bool
 ) -> None:
     """Rules for one interface are no rules for a stranger's, but where all others are behind it."""
     hook = {"type": "filter", "hook": "prerouting", "prio": -150, "policy": "accept"}
@@ -406,14 +412,17 @@ def test_the_reverse_path_is_checked_where_strangers_come_from(
         json.dumps({"rule": {"chain": "pre", "handle": 1, "expr": [named, ACCEPT]}}),
         json.dumps({"rule": {"chain": "pre", "handle": 2, "expr": [fib(missing=True), DROP]}}),
     )
-    ways = [exempted] if kind else ["eth0"]
     surroundings = Surroundings(
         is_known=True,
-        interfaces=(Interface(name="eth0"), Interface(name=exempted, device_kind=kind)),
+        interfaces=(
+            Interface(name="lo"),
+            *((Interface(name="eth0"),) if exempted != "eth0" else ()),
+            Interface(name=exempted, device_kind=kind),
+        ),
         routes=tuple(
             Route(family=f, destinations=((0, (1 << bits) - 1),), length=0, interface=way)
             for f, bits in ((4, 32), (6, 128))
-            for way in ways
+            if way
         ),
     )
     ruleset = Ruleset(tables=parse_nft(document), surroundings=surroundings)

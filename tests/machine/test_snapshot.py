@@ -49,7 +49,7 @@ class Host:
     changed: Mapping[str, object] = {}
     own_disks = False
     is_test_node = False
-    system = f"{os.uname().machine}-linux"
+    system = guest_system = f"{os.uname().machine}-linux"
     snapshot_refusal = ""
 
 

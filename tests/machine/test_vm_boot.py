@@ -45,7 +45,7 @@ class Host:
     changed: Mapping[str, object] = {}
     own_disks = False
     is_test_node = False
-    system = f"{os.uname().machine}-linux"
+    system = guest_system = f"{os.uname().machine}-linux"
 
 
 def spec(directory: Path) -> MachineSpec:

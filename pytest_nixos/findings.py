@@ -237,9 +237,7 @@ class Finding:
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(Finding))
 # Those that hold whatever a check gave, or tuples.
-_NOT_PLAIN = (
-    *("expected", "observed", "attachments", "journal", "caused_by", "explains", "pressure"),
-)
+_NOT_PLAIN = ("expected", "observed", "attachments", "journal", "caused_by", "explains", "pressure")
 _SCALARS = (str, int, float, type(None))
 
 

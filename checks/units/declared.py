@@ -49,15 +49,8 @@ _CHECKED = (
     *("PathExists", "PathExistsGlob", "PathIsDirectory", "PathIsSymbolicLink", "PathIsMountPoint"),
     *("PathIsReadWrite", "DirectoryNotEmpty", "FileNotEmpty", "FileIsExecutable", "User", "Group"),
     *("Architecture", "Virtualization", "Host", "KernelCommandLine", "KernelVersion", "Security"),
-    *(
-        "Capability",
-        "ACPower",
-        "NeedsUpdate",
-        "FirstBoot",
-        "ControlGroupController",
-        "Memory",
-        "CPUs",
-    ),
+    *("Capability", "ACPower", "NeedsUpdate", "FirstBoot", "ControlGroupController"),
+    *("Memory", "CPUs"),
 )
 _WITHOUT_PROPERTY = {
     "": tuple(f"{kind}{what}" for kind in ("Condition", "Assert") for what in _CHECKED),
@@ -66,21 +59,12 @@ _WITHOUT_PROPERTY = {
         *("OnCalendar", "AccuracySec", "RandomizedDelaySec", "Persistent", "Unit", "WakeSystem"),
     ),
     "socket": (
-        *(
-            "ListenStream",
-            "ListenDatagram",
-            "ListenSequentialPacket",
-            "ListenFIFO",
-            "ListenNetlink",
-        ),
+        *("ListenStream", "ListenDatagram", "ListenSequentialPacket", "ListenFIFO"),
+        "ListenNetlink",
         *("Service", "SocketMode", "SocketUser", "SocketGroup", "Accept"),
     ),
     "path": (
-        "PathExists",
-        "PathExistsGlob",
-        "PathChanged",
-        "PathModified",
-        "DirectoryNotEmpty",
+        *("PathExists", "PathExistsGlob", "PathChanged", "PathModified", "DirectoryNotEmpty"),
         "Unit",
     ),
     "service": ("EnvironmentFile", "ExecStart", "RestartSec", "TimeoutSec", "SystemCallFilter"),

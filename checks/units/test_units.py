@@ -221,6 +221,8 @@ def _starting_nothing(
         if unit.endswith(tuple(TRIGGERS))
     }
     triggered = sorted(filter(None, starting.values()))
+    if not triggered:
+        return []  # no trip to the guest
     seen = observations.of(observe.units(triggered, name="triggered-by-idle"))
     return [
         unit

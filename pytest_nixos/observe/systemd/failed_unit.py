@@ -15,6 +15,8 @@ __all__ = ["PLAIN", "FailedUnit", "UnitFailure", "having_made"]
 
 #: What a guest says is untrusted: a name or path from its journal is put into Nix text only so.
 PLAIN = re.compile(r"[\w@./:+-]+")
+# parse_boolean() of systemd.
+_TRUE = frozenset({"1", "yes", "y", "true", "t", "on"})
 # Directories that systemd makes, for the service's account, before it looks at anything else;
 # systemd.exec(5), RuntimeDirectory=.
 _MADE_BELOW = {
@@ -111,6 +113,10 @@ class FailedUnit(msgspec.Struct, frozen=True, kw_only=True):
         values = self.unit.setting("Service", key) if self.unit is not None else ()
         return values[-1] if values else ""
 
+    def is_on(self, key: str) -> bool:
+        """Whether a switch of its ``[Service]`` section is on."""
+        return self.last(key).lower() in _TRUE
+
 
 def _template(name: str) -> str:
     stem, _, suffix = name.rpartition(".")
@@ -124,7 +130,7 @@ def having_made(failed: FailedUnit, path: str) -> str:
     for parent, key in _MADE_BELOW.items():
         if path.startswith(parent) and not failed.last(key):
             return f'{failed.config}.{key} = "{path.removeprefix(parent)}";'
-    if failed.last("DynamicUser").lower() in ("1", "yes", "true", "on"):
+    if failed.is_on("DynamicUser"):
         return (
             f"# {failed.name} runs under DynamicUser=, whose account owns nothing but what systemd makes for it, below\n"
             f"# /var/lib by {failed.config}.StateDirectory: keep {path} there, or run it as an account that is declared."

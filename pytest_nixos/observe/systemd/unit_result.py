@@ -29,7 +29,6 @@ _SAYS_READY = {
     "dbus": "takes its BusName=",
     "forking": "forks, and writes its PIDFile= if it has one",
 }
-_TRUE = frozenset({"1", "yes", "true", "on"})
 # What a program that makes code as it runs (JavaScript, Java, .NET, LuaJIT) ends with where it may not.
 _BY_CRASH = frozenset({"SEGV", "TRAP", "ABRT", "ILL", "BUS"})
 
@@ -94,8 +93,7 @@ def _by_signal(failed: FailedUnit, why: str, signal: str) -> UnitFailure:
     allowed = failed.words("SystemCallFilter")
     if signal == "SYS" and allowed:
         return _forbidden_call(failed, why, allowed)
-    forbids_code = failed.last("MemoryDenyWriteExecute").lower() in _TRUE
-    if signal in _BY_CRASH and forbids_code:
+    if signal in _BY_CRASH and failed.is_on("MemoryDenyWriteExecute"):
         return UnitFailure(
             why=f"{why} ({signal}), and MemoryDenyWriteExecute= lets it make no code as it runs",
             remedy=f"# Where {failed.name} compiles as it runs (JavaScript, Java, .NET, LuaJIT):\n"

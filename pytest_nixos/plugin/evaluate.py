@@ -18,9 +18,9 @@ from pytest_nixos.nix.expression import Instrumentation
 from pytest_nixos.nix.flakes import Flakes
 from pytest_nixos.nix.prepared import PreparedFlakes, read_prepared
 from pytest_nixos.nix.schedule import Question, select_hosts
-from pytest_nixos.plugin.declared_options import DisksUse, NetworkUse, SnapshotUse
-from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.session import HostEntry, NixosSession
+from pytest_nixos.plugin.settings.declared_options import DisksUse, NetworkUse, SnapshotUse
+from pytest_nixos.plugin.settings.options import Settings
 from pytest_nixos.standards.control.model import Control
 from pytest_nixos.standards.judging.decides import where_paths
 from pytest_nixos.standards.load import load_catalogue, option_paths

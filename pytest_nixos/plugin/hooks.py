@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_nixos.errors import NixosError
-from pytest_nixos.plugin.declared_options import add_options, any_given
 from pytest_nixos.plugin.plain_import import forget_unloaded
+from pytest_nixos.plugin.settings.declared_options import add_options, any_given
 
 if TYPE_CHECKING:
     from pytest_nixos.plugin.watch.notes import WatchNotes
@@ -124,8 +124,8 @@ def _tests_hosts(config: pytest.Config) -> bool:
 def _registered(config: pytest.Config) -> bool:
     """Read the settings, and register what tests hosts where they name any."""
     forget_unloaded()
-    from pytest_nixos.plugin.options import Settings
-    from pytest_nixos.plugin.settings_source import refuse_settings_of_others
+    from pytest_nixos.plugin.settings.options import Settings
+    from pytest_nixos.plugin.settings.settings_source import refuse_settings_of_others
 
     refuse_settings_of_others(config)
     settings = Settings.from_config(config)

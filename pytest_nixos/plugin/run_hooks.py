@@ -16,39 +16,33 @@ from pytest_nixos.errors import NixosError, SettingsError, Unanswerable
 from pytest_nixos.local.garbage import kept_until_the_end
 from pytest_nixos.local.text import printable_lines
 from pytest_nixos.nix.building.platforms import refuse_where_no_guest_runs
-from pytest_nixos.plugin import (
-    collect,
-    data_controls,
-    fixtures,
-    host_fixture,
-    recording,
-    replay,
-    suites,
-)
+from pytest_nixos.plugin import collect, fixtures, host_fixture, suites
 from pytest_nixos.plugin.evaluate import flakes_of, open_session
 from pytest_nixos.plugin.host_failure import (
     HostFailure,
     refuse_failed,
     refuse_failed_rebooting,
 )
+from pytest_nixos.plugin.judging import data_controls
+from pytest_nixos.plugin.judging.recorded_controls import recorded_items, replay_items
 from pytest_nixos.plugin.machines.generations_ahead import GenerationsAhead
 from pytest_nixos.plugin.machines.head_start import HeadStart
 from pytest_nixos.plugin.machines.next_fresh import NextFresh
 from pytest_nixos.plugin.machines.next_hosts import NextHosts
 from pytest_nixos.plugin.machines.spares import Spares
 from pytest_nixos.plugin.not_applicable import not_applicable
-from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.progress import Progress
+from pytest_nixos.plugin.record import recording, replay
 from pytest_nixos.plugin.record.baseline import Baseline
 from pytest_nixos.plugin.record.maker import FindingMaker
 from pytest_nixos.plugin.record.recorder import Recorder
+from pytest_nixos.plugin.record.replay import ReplayedItem
 from pytest_nixos.plugin.record.screens import ScreensOfFailures
-from pytest_nixos.plugin.recorded_controls import recorded_items, replay_items
-from pytest_nixos.plugin.replay import ReplayedItem
 from pytest_nixos.plugin.session import NixosSession
+from pytest_nixos.plugin.settings.options import Settings
 from pytest_nixos.plugin.stash import HEAD_START, NEXT_FRESH, NEXT_HOSTS, PROGRESS, SESSION
 from pytest_nixos.plugin.watch.notes import WatchNotes
-from pytest_nixos.plugin.workers import (
+from pytest_nixos.plugin.workers.workers import (
     Controller,
     Worker,
     has_workers,

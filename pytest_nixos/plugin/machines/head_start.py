@@ -10,11 +10,11 @@ from typing import Any, Self
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.local.pace import Pace
 from pytest_nixos.nix.config.host_facts import HostConfig
-from pytest_nixos.plugin.declared_options import SnapshotUse
 from pytest_nixos.plugin.machines.launch import Launch
 from pytest_nixos.plugin.machines.machine_ahead import MachineAhead
 from pytest_nixos.plugin.progress import Progress
 from pytest_nixos.plugin.session import NixosSession
+from pytest_nixos.plugin.settings.declared_options import SnapshotUse
 
 __all__ = ["HeadStart"]
 

@@ -2,7 +2,7 @@
 its own.
 
 Source: QEMU's QMP reference, ``migrate``, ``migrate-incoming``, ``migrate-set-capabilities``
-(``x-ignore-shared``).
+(``x-ignore-shared``), ``migrate-set-parameters`` (``announce-rounds``).
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ def load_state(qmp: QmpMonitor, state: Path, *, deadline: Deadline) -> None:
     """
     limit = deadline.within(_LIMIT_S)
     _ignore_shared(qmp, limit)
+    # A clone stands where nobody has known it: that its cards announce themselves wakes every daemon of its network.
+    qmp.execute("migrate-set-parameters", {"announce-rounds": 0}, deadline=limit)
     uri = f"exec:exec cat < {shlex.quote(str(state))}"
     qmp.execute("migrate-incoming", {"uri": uri}, deadline=limit)
     _await(qmp, limit)

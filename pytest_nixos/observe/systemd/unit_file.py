@@ -39,8 +39,9 @@ _UNKNOWN_SECTION = re.compile(r"Unknown section '(?P<key>[^']+)'")
 _IGNORED = re.compile(r"\bignoring\b|\bignored\b|\bIgnoring\b")
 # It says so and exits with 0: nothing was read.
 _GAVE_UP = re.compile(r"^Failed to (?:initialize|startup|start) manager", re.MULTILINE)
-# Of one cycle each member may be named; which job systemd drops for it depends on where it starts.
-_CYCLE = re.compile(r"^Found ordering cycle on (?P<at>\S+?)/")
+# Of one cycle each member may be named; which job systemd drops for it depends on where it starts. From 258 on all members stand in
+# one line: "Found ordering cycle: b.service/start after a.service/start - after b.service".
+_CYCLE = re.compile(r"^Found ordering cycle(?: on|:) (?P<at>\S+?)/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What systemd-analyze verify says of unit files, as systemd 245, 255 and 257 print it."""
+"""What systemd-analyze verify says of unit files, as systemd 245, 255, 257 and 262 print it."""
 
 from __future__ import annotations
 
@@ -48,6 +48,24 @@ cache.service: Found ordering cycle on indexer.service/start
 """
     report = parse_verify(said, answered=True)
     assert [(c.unit, c.at) for c in report.cycles] == [("cache.service", "indexer.service")]
+
+
+@pytest.mark.parametrize(
+    ("said", "cycle"),
+    [
+        (  # systemd 262
+            "egg.service: Found ordering cycle: chicken.service/start after egg.service/start - after chicken.service",
+            ("egg.service", "chicken.service"),
+        ),
+        (
+            "timers.target: Found ordering cycle: tidy.timer/start after timers.target/start - after tidy.timer",
+            ("timers.target", "tidy.timer"),
+        ),
+    ],
+)
+def test_a_cycle_in_one_line(said: str, cycle: tuple[str, str]) -> None:
+    report = parse_verify(said, answered=True)
+    assert [(c.unit, c.at) for c in report.cycles] == [cycle]
 
 
 def test_remarks_about_what_is_only_pulled_in_are_no_ignored_directives() -> None:

@@ -63,6 +63,8 @@ DORMANT = """
   systemd.sockets.lazy = { wantedBy = [ "sockets.target" ]; listenStreams = [ "/run/lazy.sock" ]; };
   systemd.services.lazy.serviceConfig.ExecStart = "/nowhere/bin/lazyd";
   systemd.services.nightly = { startAt = "daily"; serviceConfig.ExecStart = "/nowhere/bin/nightly"; };
+  systemd.services.hourly = { startAt = "hourly"; serviceConfig = { ExecStart = sleep; User = "nosuch"; }; };
+  systemd.services.weekly = { startAt = "weekly"; requires = [ "network-onlin.target" ]; serviceConfig.ExecStart = sleep; };
   systemd.services."rooms@".serviceConfig = { ExecStart = sleep; TaskMax = 50; };
 """
 #: A directive in the wrong section, two that order each other, a timer of a unit that is not there,
@@ -180,6 +182,12 @@ def test_another_host(tmp_path: Path) -> None:
     assert "guestbook.socket: starts guestbook@" in found["UNIT-006"]["reason"]
     assert "/nowhere/bin/lazyd" in found["UNIT-006"]["reason"]
     assert "/nowhere/bin/nightly" in found["UNIT-005"]["reason"]
+    assert "its account nosuch is not there" in found["UNIT-005"]["reason"]
+    assert "it requires network-onlin.target, which is not there" in found["UNIT-005"]["reason"]
+    assert (
+        'systemd.services."weekly".requires = lib.mkForce [ "network-online.target" ];'
+        in found["UNIT-005"]["remedy"]
+    )
     assert 'systemd.services."rooms@".serviceConfig.TasksMax' in found["UNIT-002"]["remedy"]
     assert "RequiresMountsFor" in found["UNIT-002"]["reason"]
     assert "left.service" in found["UNIT-003"]["reason"]

@@ -10,6 +10,7 @@ import pytest
 from checks.secrets.leaks import searched
 from checks.secrets.missing import lacking_of
 from checks.secrets.on_disk import SecretFile, differences, generation_of
+from pytest_nixos import Unit
 from pytest_nixos.nix.config.secrets import Secret, SecretModule, Secrets, SecretUse
 from pytest_nixos.test_secrets.archive import make_secrets
 from tests.unit.standards.samples import host_config, sample_unit
@@ -94,6 +95,38 @@ def test_files_that_no_module_brings() -> None:
             "kind:wireguard-key",
         ),
     }
+
+
+def _job(kind: str, **service: tuple[str, ...]) -> list[Unit]:
+    """Return a service that nothing wants, and what starts it."""
+    starting = Unit(name=f"job.{kind}", enabled=True, settings={}, wanted_by=(f"{kind}s.target",))
+    return [msgspec.structs.replace(sample_unit("job.service", **service), wanted_by=()), starting]
+
+
+@pytest.mark.parametrize(
+    ("service", "about"),
+    [
+        ({"EnvironmentFile": ("/etc/job.env",)}, "EnvironmentFile"),
+        ({"Environment": ('"RESTIC_PASSWORD_FILE=/etc/pw"',)}, "RESTIC_PASSWORD_FILE"),
+        ({"Environment": ('"BORG_PASSCOMMAND=cat /root-pw"',)}, "BORG_PASSCOMMAND"),
+        ({"Environment": ("APP_SECRET_FILE=/var/lib/job/secret",)}, ""),
+        ({"Environment": ("SSL_CERT_FILE=/etc/ssl/certs/ca.crt",)}, ""),
+    ],
+)
+def test_files_of_what_a_timer_or_path_starts(
+    service: dict[str, tuple[str, ...]], about: str
+) -> None:
+    wanted = [f"job.service: {about}"] if about else []
+    for kind in ("timer", "path"):
+        units = {u.name: u for u in _job(kind, **service)}
+        assert [lack.about for lack in lacking_of(host_config(units=units))] == wanted
+    job, timer = _job("timer", **service)
+    unwanted = msgspec.structs.replace(timer, wanted_by=())
+    units = {u.name: u for u in (job, unwanted)}
+    assert lacking_of(host_config(units=units)) == ()
+    named = msgspec.structs.replace(timer, settings={"Timer": {"Unit": ("other.service",)}})
+    units = {u.name: u for u in (job, named)}
+    assert lacking_of(host_config(units=units)) == ()
 
 
 @pytest.mark.parametrize(

@@ -181,3 +181,11 @@ def test_a_sealed_secret_is_encrypted_and_a_plain_one_beside_it_is_not() -> None
     plain = f"---\nkind: ConfigMap\ndata:\n  password: {PASSWORD}\n"
     (hit,) = find_secrets(f"---\n{sealed}{plain}", name="sealed.yaml")
     assert hit.line == 9
+
+
+@pytest.mark.parametrize("directive", ["LoadCredential", "LoadCredentialEncrypted"])
+def test_a_credential_that_is_read_from_a_file_is_no_secret(directive: str) -> None:
+    text = f'serviceConfig.{directive} = "pw:/etc/restic/password";\n'
+    assert find_secrets(text, name="host.nix") == ()
+    named = f'serviceConfig.password = "{PASSWORD}";\n'
+    assert find_secrets(named, name="host.nix")

@@ -8,7 +8,7 @@ from pytest_nixos import PortRange, observe
 
 from .opened import Undeclared
 
-__all__ = ["declarations", "remedy_of_ports", "remedy_of_ways"]
+__all__ = ["declarations", "remedy_of_ports", "remedy_of_trust", "remedy_of_ways"]
 
 _NAMES = {6: "TCP", 17: "UDP"}
 _REMOVE = (
@@ -35,6 +35,24 @@ def remedy_of_ways(found: Sequence[Undeclared]) -> str:
     if not lines:
         return f"{_REMOVE}; no declaration of ports says what it opens."
     return "\n".join([f"{_REMOVE}, or declare what it opens:", *lines])
+
+
+def remedy_of_trust(trusted: Sequence[str], ports: Collection[int]) -> str:
+    """Return what mends that an interface is trusted behind which strangers are.
+
+    :param ports: of TCP that answer, or that something listens on.
+    """
+    names = ", ".join(trusted)
+    known = {name: {"TCP": _ranges(ports)} for name in trusted} if ports else {}
+    opened = declarations(known) or [
+        f'networking.firewall.interfaces."{name}".allowedTCPPorts = [ ];' for name in trusted
+    ]
+    return "\n".join(
+        [
+            f"# Take {names} out of networking.firewall.trustedInterfaces, and open there what strangers may reach; of these ports what is meant:",
+            *opened,
+        ]
+    )
 
 
 def remedy_of_ports(reached: Mapping[str, Collection[int]]) -> str:

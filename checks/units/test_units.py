@@ -32,6 +32,7 @@ from .look import (  # noqa: F401 - fixtures
     said_of_files,
     states_now,
 )
+from .ordering import left_out, without_an_ordering
 from .remedies import elapsing, instead_of, once, unrefused
 from .triggers import TRIGGERS
 
@@ -113,30 +114,24 @@ def test_no_job_is_dropped_for_an_ordering_cycle(
     nixos_evidence: Evidence,
 ) -> None:
     nixos_evidence.expect("no ordering cycle")
-    cycles = [c for c in report.cycles if {c.unit, c.at} & set(declared)]
+    cycles = [c for c in report.cycles if set(c.members) & set(declared)]
     seen = {
-        f"{cycle.unit} <-> {cycle.at}": {
+        " <-> ".join(cycle.members): {
             unit: states[unit].get("ActiveState") if unit in states else "unknown"
-            for unit in (cycle.unit, cycle.at)
+            for unit in cycle.members
         }
         for cycle in cycles
     }
     nixos_evidence.observe(seen)
     for unit in {cycle.unit for cycle in cycles}:
         nixos_evidence.attach(f"what systemd says of {unit}", "\n".join(report.of(unit)))
-    dropped = sorted(
-        {
-            unit
-            for cycle in cycles
-            for unit in (cycle.unit, cycle.at)
-            if unit in states and not states[unit].is_running
-        }
-    )
+    dropped = left_out({unit for cycle in cycles for unit in cycle.members}, states)
     nixos_evidence.blame("unit", *dropped)
+    nixos_evidence.remedy = "\n".join(without_an_ordering(c.members, declared) for c in cycles)
     left = f"; not running for it: {', '.join(dropped)}" if dropped else ""
     assert not cycles, (
         "systemd drops jobs to break ordering cycles: "
-        + ", ".join(dict.fromkeys(f"{c.unit} (cycle with {c.at})" for c in cycles))
+        + ", ".join(" after ".join((*cycle.members, cycle.at)) for cycle in cycles)
         + left
     )
 

@@ -344,6 +344,10 @@ def not_a_machine(host: HostRef, problem: str) -> NixosError:
             "its VM variant starts from an image by a boot loader (virtualisation.useBootLoader), which has no other disk",
             "leave out --nixos-disks declared, or useBootLoader in virtualisation.vmVariant.virtualisation",
         ),
+        "test-container": (
+            "it is a container of its test, which only the test's own driver starts",
+            "name the test's VMs, as in --nixos-test TEST.nodes.NAME, or declare it under `nodes`",
+        ),
         "test-node": (
             "a node of a NixOS test is the VM that the test starts, and cannot be made into anything else",
             "leave --nixos-backend and generations to hosts of nixosConfigurations",

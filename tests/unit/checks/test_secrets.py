@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 import pytest
 
-from checks.secrets.leaks import searched
+from checks.secrets.leaks import SEARCH, searched
 from checks.secrets.missing import lacking_of
 from checks.secrets.on_disk import SecretFile, differences, generation_of
 from pytest_nixos import Unit
 from pytest_nixos.nix.config.secrets import Secret, SecretModule, Secrets, SecretUse
 from pytest_nixos.test_secrets.archive import make_secrets
+from tests.unit.observe.here import here
 from tests.unit.standards.samples import host_config, sample_unit
 
 TOKEN = Secret(
@@ -142,3 +144,20 @@ def test_a_part_that_is_the_secrets_own_is_searched(text: str, part: str | None)
     made = make_secrets(host_config(secrets=Secrets(secrets=(TOKEN,))))
     made = replace(made, values={"sops:token": {"token": text}})
     assert searched(made) == ({} if part is None else {TOKEN: (part,)})
+
+
+@pytest.mark.parametrize("place", ["etc", "etc/static"])
+def test_what_everybody_reads_in_etc_is_searched(tmp_path: Path, place: str) -> None:
+    etc = tmp_path / "etc"
+    (tmp_path / place / "app").mkdir(parents=True)
+    for name, mode in {"open": 0o444, "kept": 0o400, "other": 0o444}.items():
+        file = tmp_path / place / "app" / name
+        file.write_text("nothing" if name == "other" else "key = tr0ub4dor-and-three")
+        file.chmod(mode)
+    patterns = tmp_path / "patterns"
+    patterns.write_text("tr0ub4dor-and-three\n")
+    script = SEARCH.replace("/etc", str(etc)).replace(
+        "/run/pytest-nixos-secrets/.patterns", str(patterns)
+    )
+    found = here(script.replace("/proc/[0-9]*", f"{tmp_path}/none")).stdout_text.splitlines()
+    assert found == [f"{tmp_path / place}/app/open"]

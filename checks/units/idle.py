@@ -148,10 +148,7 @@ def misspelt_wanting(
         # What is no name of a unit, as with another suffix, cannot be asked for.
         if any(loads.get(wanting, "not-found") != "not-found" for wanting in unit.wanted_by):
             continue
-        slips = [
-            Misspelt(wanting, _nearest(wanting, targets) if _may_be_target(wanting) else "")
-            for wanting in unit.wanted_by
-        ]
+        slips = [Misspelt(wanting, _meant_target(wanting, targets)) for wanting in unit.wanted_by]
         if slips and all(slip.meant for slip in slips):
             found[name] = slips
     return found
@@ -179,8 +176,11 @@ def start_them(
     return "\n".join(lines)
 
 
-def _may_be_target(name: str) -> bool:
-    return name.endswith(_TARGET) or not name.endswith(_OTHER_KINDS)
+def _meant_target(name: str, targets: Sequence[str]) -> str:
+    if name.endswith(_TARGET) or not name.endswith(_OTHER_KINDS):
+        return _nearest(name, targets)
+    same = f"{name.rpartition('.')[0]}{_TARGET}"
+    return same if same in targets else ""
 
 
 def _quoted(slips: Iterable[Misspelt]) -> str:

@@ -10,7 +10,7 @@ from pytest_nixos import Unit, observe
 
 from .values import right_value
 
-__all__ = ["elapsing", "instead_of", "once", "unit_option", "unrefused"]
+__all__ = ["LISTS", "elapsing", "instead_of", "once", "unit_option", "unrefused"]
 
 # Option of systemd.* by a unit's suffix; its own section is the capitalised one.
 _OPTIONS = {
@@ -21,9 +21,9 @@ _OPTIONS = {
     "slice": "slices",
     "target": "targets",
 }
-# Of any unit, systemd.unit(5), and the options of nixpkgs that write those that take a list
-# (nixos/lib/systemd-unit-options.nix).
-_LISTS = {
+#: Of any unit, systemd.unit(5), and the options of nixpkgs that write those that take a list
+#: (nixos/lib/systemd-unit-options.nix).
+LISTS = {
     "After": "after",
     "Before": "before",
     "BindsTo": "bindsTo",
@@ -137,7 +137,7 @@ def _with_right_values(
             )
         elif not (right := right_value(key, value, known)):
             return ""
-        elif option := _LISTS.get(key):
+        elif option := LISTS.get(key):
             names = " ".join(json.dumps(word) for word in right.split())
             lines.append(f"{unit_option(name)}.{option} = lib.mkForce [ {names} ];")
         else:
@@ -151,7 +151,7 @@ def _right_section(key: str, written_in: str) -> str:
     """
     if key in _OF_INSTALL:
         right = "Install"
-    elif key in _LISTS or _OF_UNIT.fullmatch(key):
+    elif key in LISTS or _OF_UNIT.fullmatch(key):
         right = "Unit"
     else:
         return ""
@@ -176,7 +176,7 @@ def unrefused(name: str, said: Iterable[str]) -> tuple[str, str]:
 
 
 def _in_section(name: str, section: str, key: str, value: str) -> str:
-    if option := _LISTS.get(key):
+    if option := LISTS.get(key):
         words = " ".join(json.dumps(word) for word in value.split())
         return f"{unit_option(name)}.{option} = [ {words} ];"
     if section == "Unit":

@@ -257,7 +257,7 @@ def test_no_line_of_configuration_was_refused(
     if all(line.option for line in refused):
         # What a guest says stays within a line of a comment.
         nixos_evidence.remedy = "\n".join(
-            f"# Correct {line.option}, which writes {line.file}: {' '.join(line.text.split())}"
+            f"# Correct {line.option}, which {'names' if line.unit else 'writes'} {line.file}: {' '.join(line.text.split())}"
             for line in refused
         )
     assert not refused, "refused, and done without: " + "; ".join(map(str, refused))

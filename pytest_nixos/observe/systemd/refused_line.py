@@ -1,6 +1,6 @@
 """Lines of configuration that a program of systemd refused while it started: rules of tmpfiles,
-settings of logind, resolved, timesyncd, networkd, journald and of systemd itself; and addresses that
-the C library passes over.
+settings of logind, resolved, timesyncd, networkd, journald and of systemd itself; and addresses that the
+C library passes over; and lines of an ``EnvironmentFile=`` that assign nothing.
 
 Such a program says so, goes on without the line, and succeeds. Lines of unit files are told by
 :func:`pytest_nixos.observe.systemd.unit_file.verify_units`.
@@ -16,7 +16,7 @@ from typing import Any
 from pytest_nixos.observe.address_line import unread_hosts, unread_servers
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.systemd.journald_line import refused_by_journald
-from pytest_nixos.observe.systemd.undone_line import UNDONE, undone_lines
+from pytest_nixos.observe.systemd.undone_line import UNDONE, lost_variables, undone_lines
 from pytest_nixos.observe.text import read_json, whole
 
 __all__ = ["RefusedLine", "RefusedLines", "refused_lines", "refused_on_console"]
@@ -71,18 +71,22 @@ true
 class RefusedLine:
     """One line.
 
-    :param file: its path below ``/etc``.
-    :param line: its number, from 1.
+    :param file: its path.
+    :param line: its number, from 1; 0 where nobody tells.
     :param text: what the program said, without the place.
+    :param unit: the service that reads the file, ``""`` for what lies below ``/etc``.
     """
 
     file: str
     line: int
     text: str
+    unit: str = ""
 
     @property
     def option(self) -> str:
-        """The option that writes the file, ``""`` where that is not known."""
+        """The option that writes or names the file, ``""`` where that is not known."""
+        if self.unit:
+            return f'systemd.services."{self.unit.removesuffix(".service")}".serviceConfig.EnvironmentFile'
         folder, _, name = self.file.rpartition("/")
         stem, _, suffix = name.rpartition(".")
         if folder == "/etc/systemd/network" and suffix in _OF_NETWORKD:
@@ -90,7 +94,7 @@ class RefusedLine:
         return _OPTIONS.get(self.file, _FOLDERS.get(folder, ""))
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.text}"
+        return f"{self.file}{f':{self.line}' if self.line else ''}: {self.text}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +134,8 @@ def _parse(output: ProbeOutput) -> RefusedLines:
         for number, words in unread(parts.get(file, ""))
         if (file, number) not in said
     ]
+    lost = lost_variables(parts.get("undone", "").split("\n"))
+    told += [RefusedLine(file, 0, text, unit) for unit, file, text in lost]
     undone = (parts.get(title, "").split("\n") for title in ("undone", "rules"))
     told += [RefusedLine(*line) for line in undone_lines(*undone)]
     return RefusedLines(

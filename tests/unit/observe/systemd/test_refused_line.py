@@ -197,3 +197,15 @@ def test_what_was_read_and_not_done_is_told_by_its_line(said: str, rule: str, to
 )
 def test_the_option_that_writes_a_file_is_known(file: str, option: str) -> None:
     assert RefusedLine(file, 1, "").option == option
+
+
+def test_a_line_of_an_environment_file_is_told_without_its_value() -> None:
+    said = (
+        "app.service: Ignoring invalid environment assignment 'export TOKEN=hunter2': /run/app.env"
+    )
+    text = f"=journal\n=undone\n{said}\nStarted app.service.\n"
+    (line,) = refused_lines().parse(ProbeOutput(stdout=text.encode(), exit_status=0)).lines
+    assert str(line) == (
+        "/run/app.env: app.service goes without 'export TOKEN=': an assignment has no export before it"
+    )
+    assert line.option == 'systemd.services."app".serviceConfig.EnvironmentFile'

@@ -183,7 +183,7 @@ def test_no_undeclared_port_is_reachable_from_outside(
             by_interface.setdefault(view.interface, set()).update(undeclared_there)
     rest_reach_on_trust(nixos_evidence, outer, by_interface)
     if reachable and not nixos_evidence.remedy:
-        nixos_evidence.remedy = remedy_of_ports(by_interface)
+        nixos_evidence.remedy = remedy_of_ports(by_interface, undeclared(declared, in_force))
     assert not reachable, f"reachable from outside and not declared: {reachable}"
 
 

@@ -9,7 +9,6 @@ import pytest
 from pytest_nixos import (
     Evidence,
     HostConfig,
-    Machine,
     Observations,
     Unit,
     not_applicable,
@@ -241,23 +240,3 @@ def test_every_unit_can_be_judged_without_the_internet(
         nixos_evidence.attach(f"journal of {unit}", "\n".join(journal))
     if needs:
         not_applicable(nixos_internet.words(needs))
-
-
-@pytest.mark.nixos_control("UNIT-013")
-def test_no_line_of_configuration_was_refused(
-    nixos_machine: Machine, nixos_observations: Observations, nixos_evidence: Evidence
-) -> None:
-    seen = nixos_observations.of(observe.refused_lines())
-    console = observe.refused_on_console(line.text for line in nixos_machine.console.lines)
-    refused = sorted({*seen.lines, *console})
-    nixos_evidence.expect([])
-    nixos_evidence.observe([str(line) for line in refused])
-    if not refused and not seen.answered:
-        not_applicable("unknown: the journal of this boot cannot be read")
-    if all(line.option for line in refused):
-        # What a guest says stays within a line of a comment.
-        nixos_evidence.remedy = "\n".join(
-            f"# Correct {line.option}, which {'names' if line.unit else 'writes'} {line.file}: {' '.join(line.text.split())}"
-            for line in refused
-        )
-    assert not refused, "refused, and done without: " + "; ".join(map(str, refused))

@@ -307,6 +307,15 @@ def test_a_state_version_that_follows_the_release_gets_the_release() -> None:
     assert remedy_text(subject, host, today=TODAY).startswith('system.stateVersion = "24.05";')
 
 
+def test_the_password_that_is_in_the_configuration_is_taken_out() -> None:
+    observed = ["alice.hashedPassword", "alice.initialPassword", "bob-2.password"]
+    lines = given(CATALOGUE.control("AUTH-004"), observed=observed).splitlines()
+    assert 'users.users."alice".hashedPasswordFile = "/run/secrets/password-of-alice";' in lines
+    assert sum("hashedPasswordFile" in line for line in lines) == 2
+    for name in observed:
+        assert f"users.users.{name} = lib.mkForce null;" in lines
+
+
 def test_a_state_version_above_the_release_gets_the_release() -> None:
     host = replace(host_config(), state_version="24.11", version="24.05.1", release="24.05")
     text = remedy_text(CATALOGUE.controls["GEN-008"], host, today=TODAY)

@@ -50,7 +50,7 @@ class HeadStart:
             return None
         ahead = cls(session, keys[0], progress=progress, config=config)
         ahead._clone.start()
-        # Measured here while that thread waits for Nix: beside a thread that works, Python is slow.
+        # Measured here while that thread waits for Nix or for this: beside a thread that works, Python is slow.
         ahead._pace = session.pacer.renew()
         ahead._paced.set()
         config.add_cleanup(ahead._clone.close)

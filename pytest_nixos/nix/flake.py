@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec.structs import replace
 
 from pytest_nixos.errors import EvalError, NixosError, Unanswerable
 from pytest_nixos.nix.asked_once import AskedAhead, AskedOnce
@@ -22,6 +23,7 @@ from pytest_nixos.nix.command.log import ProgressSink
 from pytest_nixos.nix.command.metadata import subfolder
 from pytest_nixos.nix.command.refs import FlakeRef, HostRef, NixosTestRef
 from pytest_nixos.nix.config.host_facts import HostConfig, parse_host_config
+from pytest_nixos.nix.config.places import Places
 from pytest_nixos.nix.evaluate import (
     CONFIGURATIONS,
     Asked,
@@ -477,7 +479,10 @@ class Flake:
         """
         host = HostRef(self.ref, name)
         try:
-            return parse_host_config(host, document, option_paths=tuple(names), where=where)
+            config = parse_host_config(host, document, option_paths=tuple(names), where=where)
+            # A path in the store is another one after each change of the flake.
+            shorten = Places.of(self.metadata).shorten if config.warnings else str
+            return replace(config, warnings=tuple(map(shorten, config.warnings)))
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as err:
             raise UnreadableDocument(
                 f"{host}: what was evaluated cannot be read: {type(err).__name__} {err}",

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from pytest_nixos.errors import EvalError, FlakeError
 from pytest_nixos.local.process import Completed, LineSink
 from pytest_nixos.nix.failure.evaluation import EvalInterrupted
-from tests.unit.host_documents import document
+from tests.unit.host_documents import document, fact
 from tests.unit.nix.fake_nix import FIXED, LOOSE, FakeNix, flake
 
 
@@ -72,6 +72,17 @@ def test_two_threads_that_ask_for_a_generation_evaluate_it_once() -> None:
         thread.join(20)
     assert found == [fake.host["derivation"]] * 2
     assert len(fake.evaluations()) == 1
+
+
+def test_a_warning_names_a_file_as_it_stands_in_the_flake() -> None:
+    said = "The option `a' defined in `{}/hosts/web.nix' has been renamed to `b'."
+    source = f"/nix/store/{'k' * 32}-source"
+    host = document()
+    host["facts"] = {**host["facts"], "warnings": fact([said.format(source)])}
+    opened = flake(FakeNix(metadata={**FIXED, "path": source}, host=host))
+    assert opened.evaluate("web").warnings == (said.format("").replace("/hosts", "hosts"),)
+    # What is kept is told in the same way.
+    assert opened.evaluate("web").warnings == (said.format("").replace("/hosts", "hosts"),)
 
 
 def test_what_a_flake_is_is_asked_ahead_and_once() -> None:

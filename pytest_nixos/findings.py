@@ -147,7 +147,7 @@ class Finding:
     :param rests_on: what has to work for the verdict to be about the control.
     :param blames: what it found broken.
     :param caused_by: controls whose findings explain this one, and ``machine`` where the machine's
-        own failure does; empty for a cause. See :mod:`pytest_nixos.report.causes`.
+        own failure does; empty for a cause. See :mod:`pytest_nixos.report.summary.causes`.
     :param explains: controls whose findings on the same host this one explains.
     :param pressure: how busy the machine that ran pytest was meanwhile, of what failed; see
         :class:`pytest_nixos.local.pace.Pressure`.

@@ -7,10 +7,12 @@ from collections.abc import Collection, Mapping, Sequence
 from pytest_nixos import PortRange, observe
 
 from .opened import Undeclared
+from .ports import covers
 
-__all__ = ["declarations", "remedy_of_ports", "remedy_of_ways"]
+__all__ = ["declarations", "remedy_of_ports", "remedy_of_trust", "remedy_of_ways"]
 
-_NAMES = {6: "TCP", 17: "UDP"}
+_TCP = 6
+_NAMES = {_TCP: "TCP", 17: "UDP"}
 _REMOVE = (
     "# Remove the rule that the finding names (extraCommands, extraInputRules,"
     " networking.nftables, a container's published port)"
@@ -37,8 +39,47 @@ def remedy_of_ways(found: Sequence[Undeclared]) -> str:
     return "\n".join([f"{_REMOVE}, or declare what it opens:", *lines])
 
 
-def remedy_of_ports(reached: Mapping[str, Collection[int]]) -> str:
-    """Return what mends ports that are reachable, by interface."""
+def remedy_of_trust(trusted: Sequence[str], ports: Collection[int]) -> str:
+    """Return what mends that an interface is trusted behind which strangers are.
+
+    :param ports: of TCP that answer, or that something listens on.
+    """
+    names = ", ".join(trusted)
+    known = {name: {"TCP": _ranges(ports)} for name in trusted} if ports else {}
+    opened = declarations(known) or [
+        f'networking.firewall.interfaces."{name}".allowedTCPPorts = [ ];' for name in trusted
+    ]
+    return "\n".join(
+        [
+            f"# Take {names} out of networking.firewall.trustedInterfaces, and open there what strangers may reach; of these ports what is meant:",
+            *opened,
+        ]
+    )
+
+
+def remedy_of_ports(
+    reached: Mapping[str, Collection[int]], found: Sequence[Undeclared] = ()
+) -> str:
+    """Return what mends ports that are reachable, by interface.
+
+    :param found: ways in by the rules: what one sends on to others is open whatever is declared.
+    """
+    sent = [way for way in found if way.opening.forwarded and way.opening.protocol == _TCP]
+    beyond = [span for way in sent for span in way.opening.ports]
+    own = {i: {p for p in ports if not covers(beyond, p)} for i, ports in reached.items()}
+    lines = [
+        f'# {way.what}, by "{way.opening.rules[-1]}": take that rule away, or have it ask for the'
+        " interface or the sender that is meant; a declaration of ports changes nothing there."
+        for way in sent
+        if way.opening.rules
+        and any(covers(way.opening.ports, p) for r in reached.values() for p in r)
+    ]
+    if any(own.values()) or not lines:
+        lines.append(_remedy_of_own(own))
+    return "\n".join(lines)
+
+
+def _remedy_of_own(reached: Mapping[str, Collection[int]]) -> str:
     everywhere = set.intersection(*(set(ports) for ports in reached.values())) if reached else set()
     ports = {"": {"TCP": _ranges(everywhere)}} if everywhere else {}
     for interface, found in sorted(reached.items()):

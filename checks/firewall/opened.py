@@ -20,6 +20,7 @@ __all__ = [
     "extra_rule_texts",
     "hand_written",
     "is_written",
+    "trusted_ways_out",
     "undeclared",
 ]
 
@@ -80,14 +81,32 @@ def asked_interfaces(declared: Firewall, state: observe.FirewallState) -> list[s
     """Return the interfaces to judge: one that no rule names, those that are there, declared
     ones, and those that rules name.
     """
-    trusted = [_pattern(name) for name in declared.trusted_interfaces] if declared.enabled else []
+    trusted = _trusted(declared)
+    outer = trusted_ways_out(declared, state)
     named = [*state.ruleset.interfaces, *(_pattern(name) for name in declared.interfaces)]
     found = [
         name
         for name in dict.fromkeys(named)
-        if not any(_fits(t, state.ruleset.seen_as(name)) for t in (*trusted, "lo"))
+        if name in outer or not any(_fits(t, state.ruleset.seen_as(name)) for t in (*trusted, "lo"))
     ]
     return [observe.STRANGER, *found]
+
+
+def trusted_ways_out(declared: Firewall, state: observe.FirewallState) -> list[str]:
+    """Return the trusted interfaces behind which all others are, strangers too: nothing is refused
+    then. A host that has an untrusted way out beside them is not open to all.
+    """
+    trusted = _trusted(declared)
+    found: set[str] = set()
+    for number in (4, 6):
+        ways = state.ruleset.surroundings.ways_out(number)
+        if all(any(_fits(t, way) for t in trusted) for way in ways):
+            found.update(ways)
+    return sorted(found)
+
+
+def _trusted(declared: Firewall) -> list[str]:
+    return [_pattern(name) for name in declared.trusted_interfaces] if declared.enabled else []
 
 
 def undeclared(

@@ -33,6 +33,7 @@ from .opened import (
 from .outside import disagreements, look, reached
 from .ports import FAMILIES, UDP_PROTOCOLS, covers, declared_ranges, listed
 from .refused import misnamed_interfaces, refused_ports, remedy_of_refused
+from .trusting import blame_trust, rest_on_trust, rest_reach_on_trust, trusted_ways_out
 
 # How long a service may take from its start to its socket.
 _STARTING_S = 10.0
@@ -134,12 +135,14 @@ def test_nothing_undeclared_is_accepted(
     nixos_host_config: HostConfig,
     declared: Firewall,
     in_force: observe.FirewallState,
+    listening: observe.Sockets,
     nixos_control: Control,
     nixos_evidence: Evidence,
 ) -> None:
     nixos_evidence.expect(_declared_everywhere(declared, "tcp"))
     found = undeclared(declared, in_force)
     rest_on_the_filter(nixos_evidence, in_force, found)
+    blame_trust(nixos_evidence, declared, in_force, _reachable(listening))
     _judge_undeclared(nixos_host_config, found, nixos_control, nixos_evidence)
 
 
@@ -151,6 +154,8 @@ def test_no_undeclared_port_is_reachable_from_outside(
     nixos_evidence: Evidence,
 ) -> None:
     rest_on_the_filter(nixos_evidence, in_force)
+    outer = trusted_ways_out(declared, in_force)
+    exempt = set(declared.trusted_interfaces) - set(outer)
     allowed = {view.interface: ranges_on(declared, "tcp", view.interface) for view in outside}
     nixos_evidence.expect({name: listed(ranges) for name, ranges in allowed.items()})
     found = {
@@ -158,7 +163,7 @@ def test_no_undeclared_port_is_reachable_from_outside(
             port for port in reached(view) if not covers(allowed[view.interface], port)
         ]
         for view in outside
-        if view.interface not in declared.trusted_interfaces
+        if view.interface not in exempt
     }
     tried = {f"{v.interface}, {FAMILIES[v.family]}": len(v.tcp) for v in outside}
     nixos_evidence.observe({"reachable and not declared": found, "ports tried": tried})
@@ -171,13 +176,14 @@ def test_no_undeclared_port_is_reachable_from_outside(
     )
     by_interface: dict[str, set[int]] = {}
     for view in outside:
-        if view.interface not in declared.trusted_interfaces:
+        if view.interface not in exempt:
             undeclared_there = set(reached(view)) - {
                 port for port in reached(view) if covers(allowed[view.interface], port)
             }
             by_interface.setdefault(view.interface, set()).update(undeclared_there)
+    rest_reach_on_trust(nixos_evidence, outer, by_interface)
     if reachable and not nixos_evidence.remedy:
-        nixos_evidence.remedy = remedy_of_ports(by_interface)
+        nixos_evidence.remedy = remedy_of_ports(by_interface, undeclared(declared, in_force))
     assert not reachable, f"reachable from outside and not declared: {reachable}"
 
 
@@ -278,6 +284,7 @@ def test_sockets_are_declared_or_blocked(
             "opened by a ruleset of the host's own": named,
         }
     )
+    rest_on_trust(nixos_evidence, nixos_host_config.firewall, in_force, found)
     words = [f"{port} ({'; '.join(dict.fromkeys(ways))})" for port, ways in exposed.items()]
     assert not exposed, f"listening, not declared and not refused: {', '.join(words)}"
     if named:
@@ -298,6 +305,7 @@ def test_declared_udp_ports_are_accepted_and_no_others(
     _judge_accepted(nixos_host_config, in_force, nixos_evidence, "udp")
     found = undeclared(declared, in_force, protocols=UDP_PROTOCOLS)
     rest_on_the_filter(nixos_evidence, in_force, found)
+    rest_on_trust(nixos_evidence, declared, in_force, found)
     _judge_undeclared(nixos_host_config, found, nixos_control, nixos_evidence)
 
 

@@ -12,16 +12,19 @@ from pytest_nixos import HostConfig, Machine, Secret
 if TYPE_CHECKING:
     from pytest_nixos import TestSecrets
 
-__all__ = ["leaks", "searched"]
+__all__ = ["SEARCH", "leaks", "searched"]
 
 # What is shorter is found anywhere.
 _FEWEST = 12
 _PATTERNS = "/run/pytest-nixos-secrets/.patterns"
 _MOST_BYTES = 1 << 20
 _LIMIT_S = 120.0
-_SEARCH = f"""
+# An /etc that is an overlay (system.etc.overlay) has no /etc/static.
+SEARCH = f"""
 grep -laF -f {_PATTERNS} /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null
-find -L /etc/static -maxdepth 4 -type f -size -256k -print0 2>/dev/null | xargs -0r grep -laF -f {_PATTERNS} 2>/dev/null
+declared=/etc/static
+[ -e "$declared" ] || declared=/etc
+find -L "$declared" -maxdepth 4 -type f -perm -o=r -size -256k -print0 2>/dev/null | xargs -0r grep -laF -f {_PATTERNS} 2>/dev/null
 systemctl show-environment | grep -qaF -f {_PATTERNS} && echo manager
 rm -f {_PATTERNS}
 true
@@ -57,7 +60,7 @@ def leaks(
     """Return each secret with where it is seen."""
     lines = "".join(f"{part}\n" for parts in wanted.values() for part in parts)
     machine.files.write(_PATTERNS, lines.encode(errors="surrogateescape"), mode=0o400)
-    places = machine.run(_SEARCH, timeout_s=_LIMIT_S).stdout_text.splitlines()
+    places = machine.run(SEARCH, timeout_s=_LIMIT_S).stdout_text.splitlines()
     found: list[tuple[Secret, str]] = []
     for place in places:
         process = _PROCESS.fullmatch(place)

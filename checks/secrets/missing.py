@@ -16,6 +16,17 @@ __all__ = ["Lacking", "lacking_of"]
 _BROUGHT = ("/nix/store/", "/proc/", "/sys/", "/dev/", "/var/lib/acme/")
 _INTERFACE = re.compile(r"networking\.(wireguard|wg-quick)\.interfaces\.([^.]+)\.")
 _KINDS = {"EnvironmentFile": "kind:environment"}
+_STARTING = {
+    ".timer": ("Timer", "Unit"),
+    ".socket": ("Socket", "Service"),
+    ".path": ("Path", "Unit"),
+}
+# What a program reads by itself once it runs, as restic and borg do.
+_READ_LATER = re.compile(
+    r"\b(?P<name>\w*(?:PASS\w*|SECRET|TOKEN|KEY|CREDENTIALS?|REPOSITORY)_FILE=|\w*PASSCOMMAND=cat )(?P<path>/[^\s\"']+)"
+)
+# What a service, or another one, may make as it runs.
+_MADE_AT_RUN_TIME = ("/var/", "/run/", "/tmp/", "/home/", "/root/")  # noqa: S108 - compared
 
 
 class Lacking(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,9 +71,10 @@ def lacking_of(host: HostConfig) -> tuple[Lacking, ...]:
 
 
 def _of_units(host: HostConfig) -> Iterator[Lacking]:
+    triggered = _triggered(host)
     for need in host.unit_needs:
         unit = host.units[need.unit]
-        if unit.wanted_by or unit.name.endswith(".socket"):
+        if unit.wanted_by or unit.name.endswith(".socket") or unit.name in triggered:
             yield Lacking(
                 about=f"{need.unit}: {need.setting}",
                 path=need.path,
@@ -70,6 +82,24 @@ def _of_units(host: HostConfig) -> Iterator[Lacking]:
                 encrypted=need.encrypted,
                 kind=_KINDS.get(need.setting, "kind:password"),
             )
+
+    for name in sorted(triggered & host.units.keys()):
+        for text in host.units[name].setting("Service", "Environment"):
+            for read in _READ_LATER.finditer(text):
+                if not read["path"].startswith(_MADE_AT_RUN_TIME):
+                    about = f"{name}: {read['name'].partition('=')[0]}"
+                    yield Lacking(about=about, path=read["path"], unit=name)
+
+
+def _triggered(host: HostConfig) -> frozenset[str]:
+    """Return the units that a timer, socket or path starts which something wants."""
+    found = set()
+    for name, unit in host.units.items():
+        stem, _, kind = name.rpartition(".")
+        if unit.enabled and unit.wanted_by and f".{kind}" in _STARTING:
+            named = unit.setting(*_STARTING[f".{kind}"])
+            found.add(named[-1] if named else f"{stem}.service")
+    return frozenset(found)
 
 
 def _of_options(host: HostConfig) -> Iterator[Lacking]:

@@ -7,7 +7,15 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from pytest_nixos import Evidence, HostConfig, LoginRefused, Machine, NixosError, not_applicable
+from pytest_nixos import (
+    Evidence,
+    HostConfig,
+    LoginRefused,
+    Machine,
+    NixosError,
+    PortState,
+    not_applicable,
+)
 
 from .declared import declared_refusal, misspelt_names
 
@@ -123,6 +131,10 @@ def _log_in(machine: Machine, user: str) -> Login:
             if not visitor.in_force.key_is_enough and visitor.in_force.accepts_keys:
                 return Login(None, "a login takes more than a key")
             reads_declared = visitor.in_force.reads_declared_keys
+            port = visitor.in_force.port
+            if machine.probe_tcp([port])[port] is PortState.FILTERED:
+                said = f"unknown: nothing answers at TCP port {port} from outside (a firewall?)"
+                return Login(None, said, reads_declared)
             seen = visitor.run("id -un", timeout_s=_LOGIN_S)
     except LoginRefused as err:
         return Login(False, err.message, reads_declared)

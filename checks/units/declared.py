@@ -12,6 +12,7 @@ __all__ = [
     "DORMANT",
     "accepting_instance",
     "failed_requirements",
+    "has_run",
     "missing_program",
     "nearest_directive",
     "never_elapses",
@@ -130,7 +131,7 @@ def never_started(
         wanted = sorted(active & set(unit.wanted_by))
         if state is None or not wanted or state.get("LoadState") != "loaded":
             continue
-        if state.get("ActiveState") != "inactive" or _ran(state) or _was_skipped(state):
+        if state.get("ActiveState") != "inactive" or has_run(state) or _was_skipped(state):
             continue
         found[name] = f"wanted by {', '.join(wanted)} and inactive; systemd never started it"
     return found
@@ -171,7 +172,7 @@ def never_elapses(name: str, state: observe.UnitState, triggered: observe.UnitSt
 
 def pulled_in_by_nothing(state: observe.UnitState) -> bool:
     """Whether nothing that systemd knows ever starts a unit, and it has not run since the boot."""
-    return not any(state.get(name) for name in _STARTERS) and not _ran(state)
+    return not any(state.get(name) for name in _STARTERS) and not has_run(state)
 
 
 def nearest_directive(written: str, properties: Iterable[str], unit: str = "") -> str:
@@ -199,7 +200,8 @@ def _has_body(unit: Unit) -> bool:
     return bool(unit.setting("Service", "ExecStart")) or not unit.name.endswith(".service")
 
 
-def _ran(state: observe.UnitState) -> bool:
+def has_run(state: observe.UnitState) -> bool:
+    """Whether a unit has been started since the boot."""
     return state.get("InactiveExitTimestampMonotonic") not in ("", "0")
 
 

@@ -12,15 +12,23 @@ from pytest_nixos import Unit, observe
 from .declared import pulled_in_by_nothing
 from .remedies import unit_option
 
-__all__ = ["Misspelt", "misspelt_wanting", "requiring_remedy", "start_them", "why_idle"]
+__all__ = [
+    "OF_SYSTEMD",
+    "Misspelt",
+    "misspelt_wanting",
+    "requires_missing",
+    "requiring_remedy",
+    "start_them",
+    "why_idle",
+]
 
 _TARGET = ".target"
 _OTHER_KINDS = tuple(
     f".{kind}"
     for kind in ("service", "socket", "device", "mount", "automount", "swap", "path", "timer")
 )
-# Every host has them, whether or not one of its own units names them (systemd.special(7)).
-_OF_SYSTEMD = frozenset(
+#: Every host has them, whether or not one of its own units names them (systemd.special(7)).
+OF_SYSTEMD = frozenset(
     f"{name}{_TARGET}"
     for name in (
         "basic",
@@ -80,10 +88,8 @@ def why_idle(
             for value in values
         ]
         return f"what its unit asserts does not hold: {', '.join(asserted)}"
-    missing = next((m["name"] for line in said if (m := _NOT_FOUND.search(line))), "")
-    if missing:
-        meant = _nearest(missing, declared)
-        return f"it requires {missing}, which is not there{f' (meant: {meant}?)' if meant else ''}"
+    if missing := requires_missing(declared, said):
+        return missing
     rivals = sorted(
         other
         for other, rival in declared.items()
@@ -94,12 +100,24 @@ def why_idle(
     return f"it conflicts with {', '.join(rivals)}, which runs" if rivals else ""
 
 
+def requires_missing(declared: Mapping[str, Unit], said: Iterable[str]) -> str:
+    """Return which unit a unit requires that is not there, ``""`` for none.
+
+    :param said: what systemd says of the unit file.
+    """
+    missing = next((m["name"] for line in said if (m := _NOT_FOUND.search(line))), "")
+    if not missing:
+        return ""
+    meant = _nearest(missing, (*declared, *OF_SYSTEMD))
+    return f"it requires {missing}, which is not there{f' (meant: {meant}?)' if meant else ''}"
+
+
 def requiring_remedy(name: str, declared: Mapping[str, Unit], said: Iterable[str]) -> str:
     """Return module text for a unit that requires one which is not there and that is spelt nearly
     like another; ``""`` where that is not why it is idle.
     """
     missing = next((m["name"] for line in said if (m := _NOT_FOUND.search(line))), "")
-    meant = _nearest(missing, declared) if missing else ""
+    meant = _nearest(missing, (*declared, *OF_SYSTEMD)) if missing else ""
     if not meant:
         return ""
     lines = []
@@ -122,7 +140,7 @@ def misspelt_wanting(
     """
     loads = {name: state.get("LoadState") for name, state in states.items()}
     own = {n for n, load in loads.items() if load == "loaded" and n.endswith(_TARGET)}
-    targets = sorted(own | _OF_SYSTEMD)
+    targets = sorted(own | OF_SYSTEMD)
     found = {}
     for name, unit in declared.items():
         if name not in states or not pulled_in_by_nothing(states[name]):
@@ -130,10 +148,7 @@ def misspelt_wanting(
         # What is no name of a unit, as with another suffix, cannot be asked for.
         if any(loads.get(wanting, "not-found") != "not-found" for wanting in unit.wanted_by):
             continue
-        slips = [
-            Misspelt(wanting, _nearest(wanting, targets) if _may_be_target(wanting) else "")
-            for wanting in unit.wanted_by
-        ]
+        slips = [Misspelt(wanting, _meant_target(wanting, targets)) for wanting in unit.wanted_by]
         if slips and all(slip.meant for slip in slips):
             found[name] = slips
     return found
@@ -161,8 +176,11 @@ def start_them(
     return "\n".join(lines)
 
 
-def _may_be_target(name: str) -> bool:
-    return name.endswith(_TARGET) or not name.endswith(_OTHER_KINDS)
+def _meant_target(name: str, targets: Sequence[str]) -> str:
+    if name.endswith(_TARGET) or not name.endswith(_OTHER_KINDS):
+        return _nearest(name, targets)
+    same = f"{name.rpartition('.')[0]}{_TARGET}"
+    return same if same in targets else ""
 
 
 def _quoted(slips: Iterable[Misspelt]) -> str:

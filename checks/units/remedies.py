@@ -8,7 +8,9 @@ from collections.abc import Iterable, Iterator
 
 from pytest_nixos import Unit, observe
 
-__all__ = ["instead_of", "unit_option", "unrefused"]
+from .values import right_value
+
+__all__ = ["LISTS", "elapsing", "instead_of", "once", "unit_option", "unrefused"]
 
 # Option of systemd.* by a unit's suffix; its own section is the capitalised one.
 _OPTIONS = {
@@ -19,9 +21,9 @@ _OPTIONS = {
     "slice": "slices",
     "target": "targets",
 }
-# Of any unit, systemd.unit(5), and the options of nixpkgs that write those that take a list
-# (nixos/lib/systemd-unit-options.nix).
-_LISTS = {
+#: Of any unit, systemd.unit(5), and the options of nixpkgs that write those that take a list
+#: (nixos/lib/systemd-unit-options.nix).
+LISTS = {
     "After": "after",
     "Before": "before",
     "BindsTo": "bindsTo",
@@ -58,16 +60,22 @@ _REFUSALS = {
 _SECTION = re.compile(r"in section (?:\[(\w+)\]|'(\w+)')")
 
 
-def instead_of(ignored: observe.IgnoredDirective, unit: Unit, meant: str) -> str:
+def instead_of(
+    ignored: observe.IgnoredDirective, unit: Unit, meant: str, units: Iterable[str] = ()
+) -> str:
     """Return the module text that mends one ignored line, as far as it is known.
 
     :param meant: the directive that was probably meant, or ``""``.
+    :param units: names of the host's units, which a line may misspell.
     """
     where = f"# {ignored.unit}, line {ignored.line}: {ignored.text}"
-    found = next(_places(ignored, unit), None)
-    if found is None:
+    places = list(_places(ignored, unit))
+    places = [place for place in places if f" {place[1]}=" in f" {ignored.text}"] or places
+    if not places:
         return f"{where}\n# systemd.directives(7) lists every name and what it takes."
-    section, key, value = found
+    section, key, value = places[0]
+    if not ignored.key and (right := _with_right_values(unit.name, places, units)):
+        return f"{where}\n{right}"
     if ignored.key and (right := _right_section(key, section)):
         line = _in_section(unit.name, right, key, value)
         return f"{where}\n# {key} belongs to [{right}]; in place of {_option(unit.name, section)}.{key}:\n{line}"
@@ -78,13 +86,72 @@ def instead_of(ignored: observe.IgnoredDirective, unit: Unit, meant: str) -> str
     return f"{where}\n# {what} that systemd knows, see systemd.directives(7), for\n# {_option(unit.name, section)}.{key}"
 
 
+def once(texts: Iterable[str]) -> str:
+    """Join remedies; what two of them set is set once, since Nix takes no second definition."""
+    lines = [line for text in texts for line in text.split("\n")]
+    set_before: set[str] = set()
+    kept = []
+    for line in lines:
+        if line.startswith("#") or line not in set_before:
+            kept.append(line)
+        set_before.add(line)
+    return "\n".join(kept)
+
+
+def elapsing(name: str, unit: Unit, report: observe.UnitFileReport) -> str:
+    """Return the module text that has a timer elapse which has no next time.
+
+    :param report: what systemd says of the unit files.
+    """
+    ignored = [found for found in report.ignored if found.unit == name]
+    if ignored:
+        return "\n".join(instead_of(found, unit, "") for found in ignored)
+    option = f"{unit_option(name)}.timerConfig"
+    for key in ("OnUnitActiveSec", "OnUnitInactiveSec"):
+        if (every := unit.setting("Timer", key)[-1:]) and not unit.setting("Timer", "OnCalendar"):
+            return (
+                f"# {key}= counts from a run of what it starts, and nothing starts that a first time:\n"
+                f"{option}.OnBootSec = {json.dumps(every[0])};"
+            )
+    dates = unit.setting("Timer", "OnCalendar")
+    why = f"# {', '.join(dates)} never comes; " if dates else "# "
+    return (
+        f'{why}systemd-analyze calendar "daily" tries an expression:\n'
+        f'{option}.OnCalendar = lib.mkForce "daily";'
+    )
+
+
+def _with_right_values(
+    name: str, places: Iterable[tuple[str, str, str]], units: Iterable[str]
+) -> str:
+    """Return module text with the values that were meant, ``""`` if one is not known."""
+    lines = []
+    known = list(units)
+    for section, key, value in places:
+        if key == "Environment":
+            variable, _, words = value.partition("=")
+            if " " not in words or '"' in value or not variable.isidentifier():
+                return ""
+            lines.append(
+                f"# In place of serviceConfig.Environment, which parts words at blanks:\n{unit_option(name)}.environment.{variable} = {json.dumps(words)};"
+            )
+        elif not (right := right_value(key, value, known)):
+            return ""
+        elif option := LISTS.get(key):
+            names = " ".join(json.dumps(word) for word in right.split())
+            lines.append(f"{unit_option(name)}.{option} = lib.mkForce [ {names} ];")
+        else:
+            lines.append(f"{_option(name, section)}.{key} = lib.mkForce {json.dumps(right)};")
+    return "\n".join(lines)
+
+
 def _right_section(key: str, written_in: str) -> str:
     """Return the section that a directive belongs to where it was written into another one, ``""``
     otherwise.
     """
     if key in _OF_INSTALL:
         right = "Install"
-    elif key in _LISTS or _OF_UNIT.fullmatch(key):
+    elif key in LISTS or _OF_UNIT.fullmatch(key):
         right = "Unit"
     else:
         return ""
@@ -109,7 +176,7 @@ def unrefused(name: str, said: Iterable[str]) -> tuple[str, str]:
 
 
 def _in_section(name: str, section: str, key: str, value: str) -> str:
-    if option := _LISTS.get(key):
+    if option := LISTS.get(key):
         words = " ".join(json.dumps(word) for word in value.split())
         return f"{unit_option(name)}.{option} = [ {words} ];"
     if section == "Unit":
@@ -127,9 +194,22 @@ def _places(ignored: observe.IgnoredDirective, unit: Unit) -> Iterator[tuple[str
         for key, values in settings.items():
             value = values[-1]
             by_key = key == ignored.key and told in ("", section)
-            by_value = not ignored.key and len(value) > 1 and value in ignored.text
+            # Of a list of words systemd names the one that it refuses.
+            by_value = (
+                not ignored.key
+                and len(value) > 1
+                and (
+                    value in ignored.text
+                    or any(_is_named(word, ignored.text) for word in value.split())
+                )
+            )
             if by_key or by_value:
                 yield section, key, value
+
+
+def _is_named(word: str, said: str) -> bool:
+    """Whether systemd ends with a word, or speaks of a dependency on it."""
+    return re.search(rf"(?:: | on ){re.escape(word)}(?:,|$)", said) is not None
 
 
 def unit_option(name: str) -> str:

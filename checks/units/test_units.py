@@ -9,7 +9,6 @@ import pytest
 from pytest_nixos import (
     Evidence,
     HostConfig,
-    Machine,
     Observations,
     Unit,
     not_applicable,
@@ -18,54 +17,26 @@ from pytest_nixos import (
 
 from .declared import (
     DORMANT,
-    accepting_instance,
     failed_requirements,
-    missing_program,
     nearest_directive,
-    never_elapses,
     never_started,
     pulled_in_by_nothing,
     refusals,
 )
-from .idle import misspelt_wanting, requiring_remedy, start_them, why_idle
-from .remedies import instead_of, unrefused
-from .triggers import (
-    TRIGGERS,
-    started_by_nothing,
-    trigger_of_missing,
-    wanted_by_its_target,
-    with_program,
+from .idle import OF_SYSTEMD, misspelt_wanting, requiring_remedy, start_them, why_idle
+from .look import (  # noqa: F401 - fixtures
+    NOT_LOADED,
+    States,
+    declared_here,
+    said_of_files,
+    states_now,
 )
+from .ordering import left_out, without_an_ordering
+from .remedies import elapsing, instead_of, once, unrefused
+from .triggers import TRIGGERS
 
-States = Mapping[str, observe.UnitState]
 # What nothing starts by itself, and is of no use unless it is started.
-_NOT_LOADED = frozenset({"not-found", "bad-setting", "error"})
-_NO_CALENDAR = "Timer unit lacks value setting"
 _STARTED_BY_OTHERS = (".service", ".timer", ".socket")
-
-
-@pytest.fixture(scope="module")
-def declared(nixos_host_config: HostConfig) -> Mapping[str, Unit]:
-    """The units that the host declares, without templates and without what it switches off."""
-    return observe.declared_units(nixos_host_config)
-
-
-@pytest.fixture
-def states(
-    declared: Mapping[str, Unit], nixos_host_config: HostConfig, nixos_observations: Observations
-) -> States:
-    """Every declared unit, and what wants one, as systemd sees it now."""
-    wanting = {target for unit in declared.values() for target in unit.wanted_by}
-    seen = nixos_observations.of(observe.declared_states(nixos_host_config))
-    found = {name: seen[name] for name in sorted({*declared, *wanting}) if name in seen}
-    assert found, "systemd told nothing about any unit"
-    return found
-
-
-@pytest.fixture
-def said(nixos_host_config: HostConfig, nixos_observations: Observations) -> observe.UnitFileReport:
-    """What the guest's systemd says of the declared unit files, if it says anything."""
-    return nixos_observations.of(observe.declared_files(nixos_host_config))
 
 
 @pytest.fixture
@@ -86,15 +57,20 @@ def test_systemd_loaded_every_declared_unit(
     nixos_evidence.expect("every declared unit is loaded")
     refused = nixos_evidence.observe(refusals(declared, states))
     nixos_evidence.blame("unit", *refused)
+    ignored = {found.unit for found in said.ignored}
+    if ignored.issuperset(refused):
+        nixos_evidence.rest_on("unit", *refused)  # for want of the line that UNIT-002 tells of
     told: dict[str, str] = {}
     mended = []
     for unit, why in refused.items():
         texts = said.of(unit)
         nixos_evidence.attach(f"what systemd says of {unit}", "\n".join(texts) or "nothing")
         reason, remedy = unrefused(unit, texts)
+        if unit.endswith(".timer") and unit in ignored:
+            remedy = elapsing(unit, declared[unit], said)
         told[unit] = f"{why} {reason}".rstrip()
         mended.append(remedy)
-    nixos_evidence.remedy = "\n".join(mended)
+    nixos_evidence.remedy = once(mended)
     assert not refused, "; ".join(f"{unit}: {why}" for unit, why in told.items())
 
 
@@ -116,14 +92,16 @@ def test_systemd_knows_every_directive(
     )
     wrong: dict[str, list[str]] = {}
     mended: list[str] = []
+    units = {*nixos_host_config.units, *OF_SYSTEMD}
     for found in ignored:
         state = known.get(shown[found.unit])
         meant = nearest_directive(found.key, state.properties if state else (), found.unit)
         hint = f" (did you mean {meant}?)" if found.key and meant not in ("", found.key) else ""
         wrong.setdefault(found.unit, []).append(f"line {found.line}: {found.text}{hint}")
-        mended.append(instead_of(found, nixos_host_config.units[found.unit], meant))
+        mended.append(instead_of(found, nixos_host_config.units[found.unit], meant, units))
     nixos_evidence.observe(wrong)
-    nixos_evidence.remedy = "\n".join(mended)
+    nixos_evidence.blame("unit", *(unit for unit in wrong if unit.endswith(".timer")))
+    nixos_evidence.remedy = once(mended)
     assert not wrong, "; ".join(f"{unit}: {', '.join(texts)}" for unit, texts in wrong.items())
 
 
@@ -135,30 +113,24 @@ def test_no_job_is_dropped_for_an_ordering_cycle(
     nixos_evidence: Evidence,
 ) -> None:
     nixos_evidence.expect("no ordering cycle")
-    cycles = [c for c in report.cycles if {c.unit, c.at} & set(declared)]
+    cycles = [c for c in report.cycles if set(c.members) & set(declared)]
     seen = {
-        f"{cycle.unit} <-> {cycle.at}": {
+        " <-> ".join(cycle.members): {
             unit: states[unit].get("ActiveState") if unit in states else "unknown"
-            for unit in (cycle.unit, cycle.at)
+            for unit in cycle.members
         }
         for cycle in cycles
     }
     nixos_evidence.observe(seen)
     for unit in {cycle.unit for cycle in cycles}:
         nixos_evidence.attach(f"what systemd says of {unit}", "\n".join(report.of(unit)))
-    dropped = sorted(
-        {
-            unit
-            for cycle in cycles
-            for unit in (cycle.unit, cycle.at)
-            if unit in states and not states[unit].is_running
-        }
-    )
+    dropped = left_out({unit for cycle in cycles for unit in cycle.members}, states)
     nixos_evidence.blame("unit", *dropped)
+    nixos_evidence.remedy = "\n".join(without_an_ordering(c.members, declared) for c in cycles)
     left = f"; not running for it: {', '.join(dropped)}" if dropped else ""
     assert not cycles, (
         "systemd drops jobs to break ordering cycles: "
-        + ", ".join(dict.fromkeys(f"{c.unit} (cycle with {c.at})" for c in cycles))
+        + ", ".join(" after ".join((*cycle.members, cycle.at)) for cycle in cycles)
         + left
     )
 
@@ -227,115 +199,8 @@ def _starting_nothing(
     return [
         unit
         for unit, name in starting.items()
-        if name in seen and seen[name].get("LoadState") in _NOT_LOADED
+        if name in seen and seen[name].get("LoadState") in NOT_LOADED
     ]
-
-
-@pytest.mark.nixos_control("UNIT-005")
-def test_every_timer_elapses(
-    nixos_host_config: HostConfig,
-    states: States,
-    said: observe.UnitFileReport,
-    nixos_observations: Observations,
-    nixos_evidence: Evidence,
-) -> None:
-    timers = observe.declared_units(nixos_host_config, ".timer")
-    # systemd does not even start a timer whose service is not there, so those that are wanted count
-    # too.
-    active = {
-        name: states[name]
-        for name, timer in timers.items()
-        if name in states
-        and states[name].get("LoadState") == "loaded"
-        and (states[name].is_running or timer.wanted_by)
-    }
-    orphans = [
-        n for n, unit in timers.items() if n in states and started_by_nothing(n, unit, states[n])
-    ]
-    if not (active or orphans):
-        not_applicable("the host declares no timer that systemd loaded")
-    triggers = {name: state.get("Triggers").split(" ")[0] for name, state in active.items()}
-    started = nixos_observations.of(
-        observe.units(sorted(filter(None, triggers.values())), name="triggered-by-timers")
-    )
-    nixos_evidence.expect({"timers that elapse": sorted({*active, *orphans})})
-    idle: dict[str, str] = {}
-    mended: list[str] = []
-    for name, state in active.items():
-        unit = triggers[name]
-        if why := never_elapses(name, state, started.get(unit)):
-            idle[name] = why
-            mended.append(
-                trigger_of_missing(name, unit, nixos_host_config.units)
-                if unit in started and not started[unit].exists
-                else unrefused(name, [_NO_CALENDAR])[1]
-            )
-        elif lack := missing_program(unit, said):
-            idle[name] = f"starts {unit}, which cannot start: {lack}"
-            mended.append(with_program(unit))
-    for name in orphans:
-        idle[name] = "nothing starts it, so it never elapses"
-        mended.append(wanted_by_its_target(name))
-    nixos_evidence.observe(idle)
-    nixos_evidence.remedy = "\n".join(mended)
-    assert not idle, "; ".join(f"{name}: {why}" for name, why in idle.items())
-
-
-@pytest.mark.nixos_control("UNIT-006")
-def test_every_socket_has_a_service_that_can_start(
-    nixos_host_config: HostConfig,
-    states: States,
-    said: observe.UnitFileReport,
-    nixos_observations: Observations,
-    nixos_internet: observe.NeedsOfMachine,
-    nixos_evidence: Evidence,
-) -> None:
-    sockets = observe.declared_units(nixos_host_config, ".socket", ".path")
-    triggers = {
-        name: accepting_instance(socket) or state.get("Triggers").split(" ")[0]
-        for name, socket in sockets.items()
-        if (state := states.get(name)) is not None and state.get("LoadState") == "loaded"
-    }
-    served = {name: unit for name, unit in triggers.items() if unit}
-    broken = {
-        name: f"{states[name].get('ActiveState')} ({states[name].get('Result')})"
-        for name in triggers
-        if states[name].is_failed
-    }
-    orphans = [n for n in triggers if started_by_nothing(n, sockets[n], states[n])]
-    if not triggers:
-        not_applicable("the host declares no socket or path unit that systemd loaded")
-    started = nixos_observations.of(
-        observe.units(sorted(set(served.values())), name="triggered-by-sockets")
-    )
-    mended: dict[str, str] = {}
-    for name, unit in served.items():
-        state = started.get(unit)
-        if state is None or state.get("LoadState") in _NOT_LOADED:
-            broken[name] = f"starts {unit}, which systemd could not load"
-            mended[name] = trigger_of_missing(name, unit, nixos_host_config.units)
-        elif state.is_failed:
-            broken[name] = f"starts {unit}, which has failed ({state.get('Result')})"
-            mended[name] = f"# {name} needs {unit}: read why that failed, journalctl -b -u {unit}"
-        elif lack := missing_program(unit, said):
-            broken[name] = f"starts {unit}, which cannot start: {lack}"
-            mended[name] = with_program(unit)
-    for name in orphans:
-        broken.setdefault(name, "nothing starts it, so it waits for nobody")
-        mended.setdefault(name, wanted_by_its_target(name))
-    needs = nixos_internet.of([served[name] for name in broken if name in served])
-    nixos_evidence.rest_on("internet", *needs)
-    broken = {name: why for name, why in broken.items() if served.get(name) not in needs}
-    nixos_evidence.blame("unit", *(served.get(name, name) for name in broken))
-    nixos_evidence.expect({"can start": served})
-    nixos_evidence.observe(broken)
-    nixos_evidence.remedy = "\n".join(
-        mended.get(name) or f"# {name}: see what it says, journalctl -b -u {name}"
-        for name in broken
-    )
-    assert not broken, "; ".join(f"{name}: {why}" for name, why in broken.items())
-    if needs:
-        not_applicable(nixos_internet.words(needs))
 
 
 @pytest.mark.nixos_control("UNIT-008")
@@ -375,23 +240,3 @@ def test_every_unit_can_be_judged_without_the_internet(
         nixos_evidence.attach(f"journal of {unit}", "\n".join(journal))
     if needs:
         not_applicable(nixos_internet.words(needs))
-
-
-@pytest.mark.nixos_control("UNIT-013")
-def test_no_line_of_configuration_was_refused(
-    nixos_machine: Machine, nixos_observations: Observations, nixos_evidence: Evidence
-) -> None:
-    seen = nixos_observations.of(observe.refused_lines())
-    console = observe.refused_on_console(line.text for line in nixos_machine.console.lines)
-    refused = sorted({*seen.lines, *console})
-    nixos_evidence.expect([])
-    nixos_evidence.observe([str(line) for line in refused])
-    if not refused and not seen.answered:
-        not_applicable("unknown: the journal of this boot cannot be read")
-    if all(line.option for line in refused):
-        # What a guest says stays within a line of a comment.
-        nixos_evidence.remedy = "\n".join(
-            f"# Correct {line.option}, which writes {line.file}: {' '.join(line.text.split())}"
-            for line in refused
-        )
-    assert not refused, "refused, and done without: " + "; ".join(map(str, refused))

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from pytest_nixos import Unit, observe
 
-from .declared import DORMANT, pulled_in_by_nothing
+from .declared import DORMANT, missing_program, pulled_in_by_nothing
+from .idle import requires_missing, requiring_remedy
 from .remedies import unit_option
 
 __all__ = [
     "TRIGGERS",
+    "cannot_start",
     "started_by_nothing",
     "trigger_of_missing",
     "wanted_by_its_target",
-    "with_program",
 ]
 
 #: Suffixes of units that start others, with the section that names these.
@@ -65,7 +66,30 @@ def trigger_of_missing(name: str, missing: str, declared: Collection[str]) -> st
     return f"# {name} starts {missing}: declare it, {unit_option(missing)}, or take {unit_option(name)} away."
 
 
-def with_program(unit: str) -> str:
+def cannot_start(
+    unit: str,
+    declared: Mapping[str, Unit],
+    report: observe.UnitFileReport,
+    unmet: Mapping[str, observe.UnitFailure],
+) -> tuple[str, str]:
+    """Return why a unit could not start that has not run yet, and what mends it; two empty texts if
+    nothing is known against it.
+
+    :param report: what systemd says of the unit files.
+    :param unmet: unit to what it lacks, by :func:`pytest_nixos.observe.unmet_needs`.
+    """
+    if lack := missing_program(unit, report):
+        return lack, _with_program(unit)
+    said = report.of(unit)
+    if unit in declared and (lack := requires_missing(declared, said)):
+        look = f"# {unit}: declare what it requires, or take that away: systemctl list-dependencies {unit}"
+        return lack, requiring_remedy(unit, declared, said) or look
+    if unit in unmet:
+        return unmet[unit].why, unmet[unit].remedy
+    return "", ""
+
+
+def _with_program(unit: str) -> str:
     """Return what mends a unit whose program is not there."""
     return (
         f"# {unit}: write its program by its package, as in\n"

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest_nixos
 from pytest_nixos.plugin import hookspecs
-from pytest_nixos.plugin.declared_options import option_rows
 from pytest_nixos.plugin.hooks import MARKERS
+from pytest_nixos.plugin.settings.declared_options import option_rows
 
 __all__ = ["plugin_page"]
 
 _PLUGIN = Path(pytest_nixos.__file__).parent / "plugin"
-_FIXTURE_FILES = ("fixtures.py", "host_fixture.py", "data_controls.py")
+_FIXTURE_FILES = ("fixtures.py", "host_fixture.py", "judging/data_controls.py")
 _HEAD = """<!-- Made by `./dev docs` from the code; edit the help texts and docstrings instead. -->
 
 # Options, markers, fixtures, hooks

@@ -19,7 +19,7 @@ from pytest_nixos.cli.nix_options import add_nix_options, nix_settings
 from pytest_nixos.errors import SettingsError
 from pytest_nixos.nix.command.argv import NixSettings
 from pytest_nixos.nix.command.refs import HostSelection, nix_quote
-from pytest_nixos.nix.failure.evaluation import no_hosts, no_such_host
+from pytest_nixos.nix.failure.absent import no_hosts, no_such_host
 
 __all__ = ["add", "gitlab_hosts", "reusable_workflow", "workflow"]
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from pytest_nixos.cli.command import CommandEnd, Commands
 from pytest_nixos.errors import SettingsError
-from pytest_nixos.report.compare import compare
-from pytest_nixos.report.comparison_text import (
+from pytest_nixos.report.comparing.compare import compare
+from pytest_nixos.report.comparing.comparison_text import (
     comparison_html,
     comparison_json,
     comparison_lines,
 )
-from pytest_nixos.report.host_differences import host_differences
-from pytest_nixos.report.saved import SavedReport, read_report
+from pytest_nixos.report.comparing.host_differences import host_differences
+from pytest_nixos.report.comparing.saved import SavedReport, read_report
 
 __all__ = ["add"]
 

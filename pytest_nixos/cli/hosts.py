@@ -12,7 +12,8 @@ from pytest_nixos.cli.default_flake import default_flakes
 from pytest_nixos.cli.nix_options import add_nix_options, nix_settings
 from pytest_nixos.errors import SettingsError
 from pytest_nixos.nix.command.refs import FileRef, FlakeRef, HomesRef, HostRef, HostSelection
-from pytest_nixos.nix.failure.evaluation import NoHosts, no_hosts_or_homes, no_such_host
+from pytest_nixos.nix.failure.absent import no_hosts_or_homes, no_such_host
+from pytest_nixos.nix.failure.evaluation import NoHosts
 from pytest_nixos.nix.flakes import Flakes
 from pytest_nixos.nix.homes import home_names, host_named
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pytest_nixos.cli.command import Commands
 from pytest_nixos.errors import SettingsError
-from pytest_nixos.report.saved import read_report
-from pytest_nixos.report.trend import trend_html, trend_points
+from pytest_nixos.report.comparing.saved import read_report
+from pytest_nixos.report.comparing.trend import trend_html, trend_points
 
 __all__ = ["add"]
 

@@ -1,11 +1,16 @@
-"""Answers that each question gets once, however many threads ask."""
+"""Answers that each question gets once, however many threads ask, and one that is asked for before
+anybody wants it.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from typing import Generic, TypeVar
 
-__all__ = ["AskedOnce"]
+__all__ = ["AskedAhead", "AskedOnce"]
+
+_Answer = TypeVar("_Answer")
 
 
 class AskedOnce:
@@ -30,3 +35,32 @@ class AskedOnce:
             if question not in self._answers:
                 self._answers[question] = ask()
             return self._answers[question]
+
+
+class AskedAhead(Generic[_Answer]):
+    """The answer to a question that a thread asks beside what follows.
+
+    :param ask: the question; called at once.
+    """
+
+    def __init__(self, ask: Callable[[], _Answer]) -> None:
+        self._ask = ask
+        self._answer: _Answer
+        self._error: BaseException | None = None
+        self._over = threading.Event()
+        threading.Thread(target=self._run, daemon=True, name="nixos-asked-ahead").start()
+
+    def take(self) -> _Answer:
+        """Wait for the answer; raise what asking for it raised."""
+        self._over.wait()
+        if self._error is not None:
+            raise self._error
+        return self._answer
+
+    def _run(self) -> None:
+        try:
+            self._answer = self._ask()
+        except BaseException as err:  # noqa: BLE001 - raised again in take()
+            self._error = err
+        finally:
+            self._over.set()

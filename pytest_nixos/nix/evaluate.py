@@ -26,15 +26,13 @@ from pytest_nixos.nix.expression import (
     home_hosts_expression,
     test_nodes_expression,
 )
+from pytest_nixos.nix.failure.absent import no_such_host, no_such_input, no_such_test
 from pytest_nixos.nix.failure.evaluation import (
     EvalInterrupted,
     ImageRefused,
     NoHosts,
     evaluation_failure,
     flake_failure,
-    no_such_host,
-    no_such_input,
-    no_such_test,
     not_a_machine,
 )
 from pytest_nixos.nix.failure.isolate import Isolation

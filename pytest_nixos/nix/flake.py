@@ -13,15 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec.structs import replace
 
 from pytest_nixos.errors import EvalError, NixosError, Unanswerable
-from pytest_nixos.nix.asked_once import AskedOnce
+from pytest_nixos.nix.asked_once import AskedAhead, AskedOnce
 from pytest_nixos.nix.building.store import Nix
 from pytest_nixos.nix.command import argv
 from pytest_nixos.nix.command.log import ProgressSink
 from pytest_nixos.nix.command.metadata import subfolder
 from pytest_nixos.nix.command.refs import FlakeRef, HostRef, NixosTestRef
 from pytest_nixos.nix.config.host_facts import HostConfig, parse_host_config
+from pytest_nixos.nix.config.places import Places
 from pytest_nixos.nix.evaluate import (
     CONFIGURATIONS,
     Asked,
@@ -103,6 +105,7 @@ class Flake:
         self._instrumentation = instrumentation
         self._same_as = same_as
         self._metadata: Mapping[str, Json] | None = None
+        self._metadata_ahead: AskedAhead[Mapping[str, Json]] | None = None
         self._kept_answers: Kept | None = None
         self._known: dict[str, HostConfig] = {}
         self._root: Path | None = None
@@ -127,8 +130,16 @@ class Flake:
         if self._same_as is not None:
             return self._same_as.metadata
         if self._metadata is None:
-            self._metadata = describe(self.nix, self.ref)
+            ahead, self._metadata_ahead = self._metadata_ahead, None
+            self._metadata = describe(self.nix, self.ref) if ahead is None else ahead.take()
         return self._metadata
+
+    def ask_ahead(self) -> None:
+        """Ask Nix what the flake is, and for its own version, beside what follows: all that is known
+        without an evaluation is known by these.
+        """
+        self._metadata_ahead = AskedAhead(lambda: describe(self.nix, self.ref))
+        AskedAhead(self.nix.version)
 
     @property
     def root(self) -> Path:
@@ -468,7 +479,10 @@ class Flake:
         """
         host = HostRef(self.ref, name)
         try:
-            return parse_host_config(host, document, option_paths=tuple(names), where=where)
+            config = parse_host_config(host, document, option_paths=tuple(names), where=where)
+            # A path in the store is another one after each change of the flake.
+            shorten = Places.of(self.metadata).shorten if config.warnings else str
+            return replace(config, warnings=tuple(map(shorten, config.warnings)))
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as err:
             raise UnreadableDocument(
                 f"{host}: what was evaluated cannot be read: {type(err).__name__} {err}",

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from pytest_nixos.errors import SettingsError
 from pytest_nixos.nix.command.refs import FlakeRef, HomesRef, HostRef, HostSelection
-from pytest_nixos.nix.failure.evaluation import NoHosts, no_hosts_or_homes
+from pytest_nixos.nix.failure.absent import no_hosts_or_homes
+from pytest_nixos.nix.failure.evaluation import NoHosts
 from pytest_nixos.nix.flakes import Flakes
 
 __all__ = ["all_hosts", "home_names", "host_named"]

@@ -16,7 +16,8 @@ from pytest_nixos.errors import EvalError
 from pytest_nixos.local.memory import available_bytes
 from pytest_nixos.nix.command.refs import HostRef, HostSelection
 from pytest_nixos.nix.config.host_facts import HostConfig
-from pytest_nixos.nix.failure.evaluation import ImageRefused, no_hosts
+from pytest_nixos.nix.failure.absent import no_hosts
+from pytest_nixos.nix.failure.evaluation import ImageRefused
 from pytest_nixos.nix.flakes import Flakes
 from pytest_nixos.nix.homes import all_hosts, host_named
 from pytest_nixos.nix.memory import EvaluationMemory

@@ -101,6 +101,7 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
         UnitRemark,
         verify_units,
     )
+    from pytest_nixos.observe.systemd.unmet_need import unmet_needs
     from pytest_nixos.observe.systemd.user_unit import UserUnits, user_units
     from pytest_nixos.observe.systemd.waiting import is_hopeless, poll_service
 
@@ -201,6 +202,7 @@ __all__ = [
     "system_state",
     "unit_history",
     "units",
+    "unmet_needs",
     "user_units",
     "verify_units",
     "why_failed",
@@ -301,6 +303,7 @@ _HOME = {
     "sysctls": "kernel",
     "system_state": "systemd.unit",
     "unit_history": "systemd.unit_event",
+    "unmet_needs": "systemd.unmet_need",
     "units": "systemd.unit",
     "user_units": "systemd.user_unit",
     "verify_units": "systemd.unit_file",

@@ -8,19 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_nixos.generations.upgrade_stage import Stage
-from pytest_nixos.local.process import SubprocessRunner
-from pytest_nixos.machine.channel.protocol import guest_script
-from pytest_nixos.nix.building.store import Nix
-from pytest_nixos.nix.command.argv import NixSettings
-from pytest_nixos.nix.command.cache import EvaluationCache
 from pytest_nixos.nix.command.refs import HomesRef, HostRef
-from pytest_nixos.nix.expression import Instrumentation
 from pytest_nixos.nix.flakes import Flakes
-from pytest_nixos.nix.prepared import PreparedFlakes, read_prepared
+from pytest_nixos.nix.prepared import PreparedFlakes
 from pytest_nixos.nix.schedule import Question, select_hosts
-from pytest_nixos.plugin.declared_options import DisksUse, NetworkUse, SnapshotUse
-from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.session import HostEntry, NixosSession
+from pytest_nixos.plugin.settings.options import Settings
 from pytest_nixos.standards.control.model import Control
 from pytest_nixos.standards.judging.decides import where_paths
 from pytest_nixos.standards.load import load_catalogue, option_paths
@@ -30,7 +23,7 @@ from pytest_nixos.standards.waivers import load_waivers
 if TYPE_CHECKING:
     from pytest_nixos.recording.recording import Recording
 
-__all__ = ["FURTHER_OPTIONS", "flakes_of", "open_session"]
+__all__ = ["FURTHER_OPTIONS", "open_session"]
 
 # Asked for beside what the controls read: a container takes over declared addresses, and what a
 # host says to this plugin.
@@ -89,44 +82,6 @@ def open_session(
         entries=_entries(refs, settings) if recording is None else _recorded_entries(recording),
         recording=recording,
     )
-
-
-def flakes_of(settings: Settings) -> Flakes:
-    """Return the flakes of a session as its settings want them; evaluations are kept in the
-    user's cache directory.
-
-    :raises SettingsError: if a prepared host cannot be read.
-    """
-    nix = Nix(
-        runner=SubprocessRunner(),
-        settings=NixSettings(
-            override_inputs=settings.override_inputs,
-            nix_options=settings.nix_options,
-            impure=settings.impure,
-            evaluation_limit_s=settings.evaluation_timeout_s,
-            evaluation_limit_mib=settings.evaluation_memory_mib,
-            cache=EvaluationCache.of_user(most_age_s=settings.cache_limits.most_age_s),
-        ),
-    )
-    instrumentation = Instrumentation(
-        channel_script=guest_script(),
-        memory_mib=settings.memory_mib,
-        cores=settings.cores,
-        restrict_network=settings.network is NetworkUse.RESTRICTED,
-        stand_in=settings.network is NetworkUse.STAND_IN,
-        snapshot=settings.snapshot is not SnapshotUse.OFF,
-        secrets="test" if settings.real_secrets_key is None else settings.real_secrets_key.form,
-        own_disks=settings.disks is DisksUse.DECLARED,
-        plain_files=any(secret.is_plain_file for secret in settings.secrets),
-    )
-    if settings.replay is not None:
-        from pytest_nixos.recording.recording import RecordedFlakes, Recording
-
-        return RecordedFlakes(nix, instrumentation, Recording.open(settings.replay))
-    if settings.prepared:
-        hosts = tuple(map(read_prepared, settings.prepared))
-        return PreparedFlakes(nix, instrumentation, hosts)
-    return Flakes(nix, instrumentation)
 
 
 def _entries(refs: Sequence[HostRef], settings: Settings) -> list[HostEntry]:

@@ -19,13 +19,13 @@ from pytest_nixos.nix.config.host_facts import HostConfig
 from pytest_nixos.nix.flake import Flake
 from pytest_nixos.observe.store import Observations
 from pytest_nixos.plugin.collect import control_of, host_key_of, needs_boot_loader
-from pytest_nixos.plugin.first_look import first_look
 from pytest_nixos.plugin.host_failure import (
     HostFailure,
     refuse_failed,
     shown_apart,
     shown_once,
 )
+from pytest_nixos.plugin.judging.first_look import first_look
 from pytest_nixos.plugin.machines.ahead import LiveHosts
 from pytest_nixos.plugin.machines.launch import Launch
 from pytest_nixos.plugin.machines.next_hosts import NextHosts
@@ -40,7 +40,7 @@ from pytest_nixos.plugin.stash import (
     PROGRESS,
     SESSION,
 )
-from pytest_nixos.plugin.workers import is_worker
+from pytest_nixos.plugin.workers.workers import is_worker
 from pytest_nixos.standards.control.model import Control
 
 if TYPE_CHECKING:  # most runs need none of them

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_nixos.errors import NixosError
-from pytest_nixos.plugin.declared_options import add_options, any_given
 from pytest_nixos.plugin.plain_import import forget_unloaded
+from pytest_nixos.plugin.settings.declared_options import add_options, any_given
 
 if TYPE_CHECKING:
+    from pytest_nixos.nix.flakes import Flakes
+    from pytest_nixos.plugin.settings.options import Settings
     from pytest_nixos.plugin.watch.notes import WatchNotes
 
 __all__: list[str] = []
@@ -124,24 +126,37 @@ def _tests_hosts(config: pytest.Config) -> bool:
 def _registered(config: pytest.Config) -> bool:
     """Read the settings, and register what tests hosts where they name any."""
     forget_unloaded()
-    from pytest_nixos.plugin.options import Settings
-    from pytest_nixos.plugin.settings_source import refuse_settings_of_others
+    from pytest_nixos.plugin.settings.options import Settings
+    from pytest_nixos.plugin.settings.settings_source import refuse_settings_of_others
 
     refuse_settings_of_others(config)
     settings = Settings.from_config(config)
     if not settings.active or _lists_fixtures(config):
         return False
+    flakes = _flakes(config, settings)
     from pytest_nixos.plugin.run_hooks import activate
 
     notes = _notes_of_watched_session()
     if notes is not None:
         settings = settings.without_reports()
-    activate(config, settings, notes=notes)
+    activate(config, settings, flakes, notes=notes)
     if notes is not None:
         from pytest_nixos.plugin.watch.affected import WatchedRun
 
         config.pluginmanager.register(WatchedRun(notes), "nixos-watched-run")
     return True
+
+
+def _flakes(config: pytest.Config, settings: Settings) -> Flakes | None:
+    """Return the flakes of the run, ``None`` in a worker of xdist, which is sent them."""
+    if hasattr(config, "workerinput"):
+        return None
+    from pytest_nixos.plugin.settings.flakes import ask_ahead, flakes_of
+
+    flakes = flakes_of(settings)
+    if not (config.option.collectonly or config.getoption("tx", None)):
+        ask_ahead(flakes, settings)
+    return flakes
 
 
 def _notes_of_watched_session() -> WatchNotes | None:

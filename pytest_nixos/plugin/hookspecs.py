@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pytest_nixos.findings import Finding
     from pytest_nixos.machine.base import Backend, Machine, MachineSpec
     from pytest_nixos.nix.config.host_facts import HostConfig
-    from pytest_nixos.plugin.options import Settings
+    from pytest_nixos.plugin.settings.options import Settings
     from pytest_nixos.report import ReportWriter
 
 __all__ = [

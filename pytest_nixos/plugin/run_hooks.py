@@ -16,39 +16,34 @@ from pytest_nixos.errors import NixosError, SettingsError, Unanswerable
 from pytest_nixos.local.garbage import kept_until_the_end
 from pytest_nixos.local.text import printable_lines
 from pytest_nixos.nix.building.platforms import refuse_where_no_guest_runs
-from pytest_nixos.plugin import (
-    collect,
-    data_controls,
-    fixtures,
-    host_fixture,
-    recording,
-    replay,
-    suites,
-)
-from pytest_nixos.plugin.evaluate import flakes_of, open_session
+from pytest_nixos.nix.flakes import Flakes
+from pytest_nixos.plugin import collect, fixtures, host_fixture, suites
+from pytest_nixos.plugin.evaluate import open_session
 from pytest_nixos.plugin.host_failure import (
     HostFailure,
     refuse_failed,
     refuse_failed_rebooting,
 )
+from pytest_nixos.plugin.judging import data_controls
+from pytest_nixos.plugin.judging.recorded_controls import recorded_items, replay_items
 from pytest_nixos.plugin.machines.generations_ahead import GenerationsAhead
 from pytest_nixos.plugin.machines.head_start import HeadStart
 from pytest_nixos.plugin.machines.next_fresh import NextFresh
 from pytest_nixos.plugin.machines.next_hosts import NextHosts
 from pytest_nixos.plugin.machines.spares import Spares
 from pytest_nixos.plugin.not_applicable import not_applicable
-from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.progress import Progress
+from pytest_nixos.plugin.record import recording, replay
 from pytest_nixos.plugin.record.baseline import Baseline
 from pytest_nixos.plugin.record.maker import FindingMaker
 from pytest_nixos.plugin.record.recorder import Recorder
+from pytest_nixos.plugin.record.replay import ReplayedItem
 from pytest_nixos.plugin.record.screens import ScreensOfFailures
-from pytest_nixos.plugin.recorded_controls import recorded_items, replay_items
-from pytest_nixos.plugin.replay import ReplayedItem
 from pytest_nixos.plugin.session import NixosSession
+from pytest_nixos.plugin.settings.options import Settings
 from pytest_nixos.plugin.stash import HEAD_START, NEXT_FRESH, NEXT_HOSTS, PROGRESS, SESSION
 from pytest_nixos.plugin.watch.notes import WatchNotes
-from pytest_nixos.plugin.workers import (
+from pytest_nixos.plugin.workers.workers import (
     Controller,
     Worker,
     has_workers,
@@ -60,9 +55,16 @@ from pytest_nixos.standards.judging.applicability import inapplicable
 __all__ = ["RunHooks", "activate", "register_fixtures"]
 
 
-def activate(config: pytest.Config, settings: Settings, *, notes: WatchNotes | None = None) -> None:
+def activate(
+    config: pytest.Config,
+    settings: Settings,
+    flakes: Flakes | None,
+    *,
+    notes: WatchNotes | None = None,
+) -> None:
     """Register what tests hosts, and add the bundled suites to what pytest collects.
 
+    :param flakes: of the run, ``None`` in a worker of xdist.
     :param notes: of the watched session that this is a run of.
     :raises SettingsError: if a suite package or report format is unknown.
     """
@@ -75,7 +77,7 @@ def activate(config: pytest.Config, settings: Settings, *, notes: WatchNotes | N
     )
     _add_suites(config, settings, packages)
     manager = config.pluginmanager
-    manager.register(RunHooks(settings, packages, notes), "nixos-run")
+    manager.register(RunHooks(settings, flakes, packages, notes), "nixos-run")
     register_fixtures(config)
     if not (is_worker(config) or has_workers(config)):
         # Workers have the machines of other runs, and several of one host.
@@ -105,13 +107,19 @@ def register_fixtures(config: pytest.Config) -> None:
 class RunHooks:
     """Hooks of a run that tests hosts.
 
+    :param flakes: of the run, ``None`` in a worker of xdist.
     :param notes: of the watched session that it is a run of.
     """
 
     def __init__(
-        self, settings: Settings, packages: suites.SuitePackages, notes: WatchNotes | None
+        self,
+        settings: Settings,
+        flakes: Flakes | None,
+        packages: suites.SuitePackages,
+        notes: WatchNotes | None,
     ) -> None:
         self._settings = settings
+        self._flakes = flakes
         self._packages = packages
         self._notes = notes
 
@@ -312,7 +320,8 @@ class RunHooks:
             runs_here = not elsewhere and settings.replay is None
             if runs_here and not config.option.collectonly:
                 refuse_where_no_guest_runs()
-            session = open_session(settings, flakes_of(settings), catalogue_dirs=directories)
+            assert self._flakes is not None
+            session = open_session(settings, self._flakes, catalogue_dirs=directories)
             _check_suites(settings, session)
             if (baseline := Baseline.of(settings)) is not None:
                 baseline.check_hosts(session.host_keys)

@@ -24,10 +24,10 @@ from pytest_nixos.nix.flake import Flake
 from pytest_nixos.nix.flakes import Flakes
 from pytest_nixos.nix.schedule import Evaluated, Question, evaluate_hosts, recalled
 from pytest_nixos.observe.store import Observations
-from pytest_nixos.plugin.declared_options import HOST_IN_ADDRESS, SnapshotUse
-from pytest_nixos.plugin.first_look import FirstLook
+from pytest_nixos.plugin.judging.first_look import FirstLook
 from pytest_nixos.plugin.machines.changed import ChangedMachines
-from pytest_nixos.plugin.options import Settings
+from pytest_nixos.plugin.settings.declared_options import HOST_IN_ADDRESS, SnapshotUse
+from pytest_nixos.plugin.settings.options import Settings
 from pytest_nixos.plugin.watch.notes import Before
 from pytest_nixos.standards.control.model import Control
 from pytest_nixos.standards.load import Catalogue

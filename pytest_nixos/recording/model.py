@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from pytest_nixos.nix.config.host_facts import HostConfig
-from pytest_nixos.report.json_report import JsonFinding, OutcomeName, published_schema
+from pytest_nixos.report.formats.json_report import JsonFinding, OutcomeName, published_schema
 
 __all__ = [
     "FORMAT",

@@ -66,6 +66,7 @@ _OPEN = frozenset(
         "passed", "bypass",
     }
 )  # fmt: skip
+_OF_CREDENTIALS = frozenset({"import", "load", "set", "condition", "assert"})
 
 
 def may_name(text: str) -> bool:
@@ -98,7 +99,9 @@ def name_class(name: str) -> NameClass | None:
     # Charts of Helm name a secret of the cluster by an existing one.
     if not words or words[0] == "existing" or _OPEN.intersection(words):
         return None
-    if words[0] in {"import", "load", "set", "condition", "assert"} and "credential" in words[1:2]:
+    # Nix writes a directive behind the name of its section, serviceConfig.LoadCredential.
+    own = words_of(name.rpartition(".")[2])
+    if own[:1] and own[0] in _OF_CREDENTIALS and "credential" in own[1:2]:
         return None  # systemd's own directives name credentials and files
     last, two, three = words[-1], "".join(words[-2:]), "".join(words[-3:])
     if _HASHES.search(two):

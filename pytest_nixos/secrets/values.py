@@ -4,7 +4,9 @@ public thing.
 
 from __future__ import annotations
 
+import base64
 import enum
+import json
 import math
 import re
 import tomllib
@@ -94,6 +96,7 @@ _DURATION = re.compile(
 _IDENTIFIER = re.compile(r"^[a-zA-Z]+(?:[_-][a-zA-Z]+)*$")
 _BASE64 = re.compile(r"^[A-Za-z0-9+/_=-]+$")
 _HEX = re.compile(r"^[0-9a-fA-F]+$")
+_HEADER = re.compile(r"^eyJ[\w-]{12,200}={0,2}$")
 _WIREGUARD = re.compile(r"^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$")
 
 
@@ -146,7 +149,11 @@ def stands_for_none(value: str) -> bool:
     """Whether a value is there for want of one: a placeholder, or what its program publishes as its
     beginning.
     """
-    return is_known_to_all(value) or bool(_lists().placeholder.search(value))
+    return (
+        is_known_to_all(value)
+        or bool(_lists().placeholder.search(value))
+        or _is_header_of_token(value)
+    )
 
 
 def is_known_to_all(value: str) -> bool:
@@ -159,6 +166,19 @@ def names_elsewhere(value: str) -> bool:
     later.
     """
     return bool(_lists().reference.search(value) or _PATH.match(value))
+
+
+def _is_header_of_token(value: str) -> bool:
+    """Whether a value is the first part of a JSON web token (RFC 7515) alone: it says how such a
+    token is signed, and manuals write it for one.
+    """
+    if not _HEADER.match(value):
+        return False
+    try:
+        header = json.loads(base64.urlsafe_b64decode(f"{value.rstrip('=')}==="))
+    except ValueError:
+        return False
+    return isinstance(header, dict) and "alg" in header and set(header) <= {"alg", "typ", "cty"}
 
 
 def looks_random(value: str, *, least: int) -> bool:

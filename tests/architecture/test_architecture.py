@@ -136,7 +136,7 @@ _SELDOM = {
     "pytest_nixos.nix.dev_shells.visit": "development shells",
     "pytest_nixos.observe.firewall.read": "a packet filter that was shown",
     "pytest_nixos.recording.recording": "a recording",
-    "pytest_nixos.report.html_report": "the HTML report",
+    "pytest_nixos.report.formats.html_report": "the HTML report",
     "pytest_nixos.secrets.scan": "text that was read",
     "pytest_nixos.test_secrets.archive": "hosts with secrets",
 }

@@ -16,14 +16,14 @@ from rich.console import Console
 from pytest_nixos.findings import Finding, Outcome, Severity
 from pytest_nixos.place import How, Place
 from pytest_nixos.report import RunFacts
-from pytest_nixos.report.causes import explained
-from pytest_nixos.report.codequality_report import write_codequality
-from pytest_nixos.report.github_report import write_github
-from pytest_nixos.report.html_report import write_html
-from pytest_nixos.report.json_report import json_schema, write_json
-from pytest_nixos.report.markdown_report import write_markdown
-from pytest_nixos.report.sarif_report import write_sarif
-from pytest_nixos.report.terminal import failure_lines, print_summary
+from pytest_nixos.report.formats.codequality_report import write_codequality
+from pytest_nixos.report.formats.github_report import write_github
+from pytest_nixos.report.formats.html_report import write_html
+from pytest_nixos.report.formats.json_report import json_schema, write_json
+from pytest_nixos.report.formats.markdown_report import write_markdown
+from pytest_nixos.report.formats.sarif_report import write_sarif
+from pytest_nixos.report.summary.causes import explained
+from pytest_nixos.report.summary.terminal import failure_lines, print_summary
 from pytest_nixos.subject import MACHINE, Subject
 
 HERE = Path(__file__).parent

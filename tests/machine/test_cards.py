@@ -21,6 +21,8 @@ SCRIPTED = """{
   networking.interfaces.tun9 = { name = "tun9"; virtual = true; };
   networking.interfaces.wlp2s0 = { name = "wlp2s0"; };
   networking.bridges.br0.interfaces = [ "eno1" ];
+  networking.interfaces.side = { name = "side"; ipv4.addresses = [ { address = "10.2.0.1"; prefixLength = 24; } ]; };
+  networking.ipvlans.side = { interface = "enp3s0"; };
   networking.vlans.office = { id = 7; interface = "enp3s0"; };
   networking.wireguard.interfaces.wg0 = { };
 }"""

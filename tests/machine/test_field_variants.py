@@ -63,6 +63,8 @@ DORMANT = """
   systemd.sockets.lazy = { wantedBy = [ "sockets.target" ]; listenStreams = [ "/run/lazy.sock" ]; };
   systemd.services.lazy.serviceConfig.ExecStart = "/nowhere/bin/lazyd";
   systemd.services.nightly = { startAt = "daily"; serviceConfig.ExecStart = "/nowhere/bin/nightly"; };
+  systemd.services.hourly = { startAt = "hourly"; serviceConfig = { ExecStart = sleep; User = "nosuch"; }; };
+  systemd.services.weekly = { startAt = "weekly"; requires = [ "network-onlin.target" ]; serviceConfig.ExecStart = sleep; };
   systemd.services."rooms@".serviceConfig = { ExecStart = sleep; TaskMax = 50; };
 """
 #: A directive in the wrong section, two that order each other, a timer of a unit that is not there,
@@ -92,6 +94,9 @@ UNABLE = """
   networking.firewall.allowedTCPPorts = [ 8080 ];
   systemd.services.inside = service { serviceConfig.ExecStart = "${pkgs.python3}/bin/python3 -m http.server --bind 127.0.0.1 8080"; };
   systemd.services.tool = service { script = "nosuchtool --now"; };
+  systemd.services.wrong-kind = { wantedBy = [ "multi-user.service" ]; serviceConfig.ExecStart = sleep; };
+  systemd.services.redirect = service { onFailure = [ "alarm.service" ]; after = [ "network-onlin.target" ]; serviceConfig = { Type = "oneshot"; RemainAfterExit = true; ExecStart = "${pkgs.coreutils}/bin/echo a > /run/a"; }; };
+  systemd.services.exported = service { serviceConfig.EnvironmentFile = pkgs.writeText "env" "export TOKEN=abc\n"; };
   systemd.services.asserts = service { unitConfig.AssertPathExists = "/nowhere"; };
 """
 #: The main service fails for want of a directory, or of a credential that nothing declares.
@@ -180,6 +185,12 @@ def test_another_host(tmp_path: Path) -> None:
     assert "guestbook.socket: starts guestbook@" in found["UNIT-006"]["reason"]
     assert "/nowhere/bin/lazyd" in found["UNIT-006"]["reason"]
     assert "/nowhere/bin/nightly" in found["UNIT-005"]["reason"]
+    assert "its account nosuch is not there" in found["UNIT-005"]["reason"]
+    assert "it requires network-onlin.target, which is not there" in found["UNIT-005"]["reason"]
+    assert (
+        'systemd.services."weekly".requires = lib.mkForce [ "network-online.target" ];'
+        in found["UNIT-005"]["remedy"]
+    )
     assert 'systemd.services."rooms@".serviceConfig.TasksMax' in found["UNIT-002"]["remedy"]
     assert "RequiresMountsFor" in found["UNIT-002"]["reason"]
     assert "left.service" in found["UNIT-003"]["reason"]
@@ -191,7 +202,18 @@ def test_another_host(tmp_path: Path) -> None:
 
 def test_each_reason_that_systemd_knows_is_told_with_what_mends_it(tmp_path: Path) -> None:
     report, printed = judged(
-        tmp_path, UNABLE, ("BOOT-001", "UNIT-004", "GEN-011", "SYS-001", "FW-006")
+        tmp_path,
+        UNABLE,
+        (
+            "BOOT-001",
+            "UNIT-004",
+            "UNIT-013",
+            "UNIT-015",
+            "UNIT-016",
+            "GEN-011",
+            "SYS-001",
+            "FW-006",
+        ),
     )
     found = findings(report)
     reason, remedy = found["BOOT-001"]["reason"], found["BOOT-001"]["remedy"]
@@ -211,6 +233,13 @@ def test_each_reason_that_systemd_knows_is_told_with_what_mends_it(tmp_path: Pat
         assert text in remedy
     idle = found["UNIT-004"]["reason"]
     assert "unwanted.service: wanted by multi-user.targt, which is not there" in idle
+    assert "wrong-kind.service: wanted by multi-user.service, which is not there" in idle
+    assert "exported.service goes without 'export TOKEN='" in found["UNIT-013"]["reason"]
+    assert "abc" not in found["UNIT-013"]["reason"]
+    assert "redirect.service: ExecStart hands > to echo" in found["UNIT-015"]["reason"]
+    named = found["UNIT-016"]["reason"]
+    assert "OnFailure=alarm.service, which is not there" in named
+    assert "(meant: network-online.target?)" in named
     assert "asserts.service: never started: what its unit asserts does not hold" in idle
     assert "conflicts with" in idle
     assert "written by tuner.service" in found["SYS-001"]["reason"]

@@ -80,6 +80,7 @@ FLAKE = f"""
         nodes.db = {{ system.stateVersion = "24.05"; }};
         testScript = "start_all()";
       }};
+      checks.x86_64-linux.mixed = self.checks.x86_64-linux.two // {{ config.containers.box = {{ config = {{ }}; }}; }};
       checks.x86_64-linux.none = pkgs.runCommand "none" {{ }} "";
     }};
 }}
@@ -239,6 +240,16 @@ def test_what_is_no_test_is_told(flake: Path, tmp_path: Path, test: str, words: 
     status, said = judge_configs(flake, tmp_path, test)
     assert status == 4, said
     assert words in said
+
+
+def test_a_container_of_a_test_is_told(flake: Path, tmp_path: Path) -> None:
+    """As nixpkgs of 26.05 has it: ``containers`` beside ``nodes``."""
+    status, said = judge_configs(flake, tmp_path, "#checks.x86_64-linux.mixed")
+    assert status == 1, said
+    assert "box: it is a container of its test" in said
+    assert "2 passed, 1 error" in said
+    status, said = judge_configs(flake, tmp_path, "#checks.x86_64-linux.mixed.nodes.web")
+    assert status == 0, said
 
 
 @REAL

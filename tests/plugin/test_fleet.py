@@ -12,7 +12,7 @@ from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import SettingsError
 from pytest_nixos.machine.ssh.backend import SshBackend
 from pytest_nixos.plugin.machines.launch import bundled_backend
-from pytest_nixos.plugin.options import Settings
+from pytest_nixos.plugin.settings.options import Settings
 from tests.plugin.field import CONFTEST, Field
 
 # Connecting takes a moment; how many connections stand is written down.

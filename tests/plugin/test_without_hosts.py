@@ -85,8 +85,8 @@ def test_next_to_nothing_of_ours_is_imported(pytester: pytest.Pytester) -> None:
         def test_a():
             assert gc.get_freeze_count() == 0
             ours = {name for name in sys.modules if name.startswith("pytest_nixos.")}
-            rooms = {"plugin", "machine", "machine.snapshot", "machine.snapshot.limits"}
-            plugin = {"plugin.hooks", "plugin.plain_import", "plugin.hookspecs", "plugin.declared_options"}
+            rooms = {"plugin", "plugin.settings", "machine", "machine.snapshot", "machine.snapshot.limits"}
+            plugin = {"plugin.hooks", "plugin.plain_import", "plugin.hookspecs", "plugin.settings.declared_options"}
             known = rooms | plugin | {"backend_name", "errors"}
             assert ours <= {f"pytest_nixos.{name}" for name in known}, ours
         """

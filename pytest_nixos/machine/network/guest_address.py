@@ -13,7 +13,7 @@ from pytest_nixos.machine.command import Transport
 
 __all__ = ["OuterAddresses", "ask_outer_addresses", "parse_outer"]
 
-_EVERY_ADDRESS = "ip -o address show; ip -o link show"
+_EVERY_ADDRESS = "ip -o address show; ip -o -details link show"
 _ADDRESS_LIMIT_S = 20.0
 _LEASE_LIMIT_S = 30.0
 _LEASE_INTERVAL_S = 0.5
@@ -21,6 +21,29 @@ _EITHER_LINE = re.compile(r"^\d+: (\S+)\s+(inet6?) ([0-9a-f.:]+/\d+)(.*)$", re.M
 _LINK_LINE = re.compile(
     r"^\d+: ([^:@\s]+)[:@].*link/ether ((?:[0-9a-f]{2}:){5}[0-9a-f]{2})", re.MULTILINE
 )
+# What ip(8) tells of a link's kind with -details.
+_LINK = re.compile(r"\d+: ([^:@\s]+)[:@]")
+_KIND = re.compile(r"\\\s+(?!link/)(?P<kind>[a-z]\w+)\s")
+_MASTER = re.compile(r"\bmaster (\S+)")
+# Behind these stands no card of their own: what is sent there goes nowhere, into another frame or to a program.
+_APART = frozenset(
+    {
+        "vlan",
+        "dummy",
+        "ifb",
+        "wireguard",
+        "vxlan",
+        "geneve",
+        "gre",
+        "gretap",
+        "ipip",
+        "sit",
+        "tun",
+        "vrf",
+        "xfrm",
+    }
+)
+_GATHERING = frozenset({"bridge", "bond", "team"})
 # Networks that a guest makes for itself.
 _INNER = ("docker", "podman", "cni", "veth", "virbr", "lxc", "wg", "tun", "tap", "zt", "tailscale")
 
@@ -66,7 +89,12 @@ def parse_outer(listing: str) -> tuple[OuterAddresses, ...]:
     """Read ``ip -o address`` and ``ip -o link``: one entry an interface, Ethernet devices first;
     none for what the guest makes for itself.
     """
-    lines = [m for m in _EITHER_LINE.findall(listing) if not m[0].startswith((*_INNER, "lo"))]
+    apart = _apart(listing)
+    lines = [
+        m
+        for m in _EITHER_LINE.findall(listing)
+        if m[0].partition("@")[0] not in apart and not m[0].startswith((*_INNER, "lo"))
+    ]
     four = [m for m in lines if m[1] == "inet" and "scope global" in m[3]]
     four.sort(key=lambda m: not m[0].startswith(("en", "eth")))
     macs = {name: bytes.fromhex(mac.replace(":", "")) for name, mac in _LINK_LINE.findall(listing)}
@@ -88,3 +116,26 @@ def parse_outer(listing: str) -> tuple[OuterAddresses, ...]:
         )
         found.setdefault(interface, entry)
     return tuple(found.values())
+
+
+def _apart(listing: str) -> set[str]:
+    """Return the interfaces that share no network with us: VLANs, tunnels, bridges and bonds without
+    a card.
+    """
+    kinds, members = dict[str, str](), dict[str, list[str]]()
+    for line in listing.splitlines():
+        if "link/" not in line or (link := _LINK.match(line)) is None:
+            continue
+        name, kind = link[1], _KIND.search(line)
+        kinds[name] = kind["kind"] if kind else ""
+        if master := _MASTER.search(line):
+            members.setdefault(master[1], []).append(name)
+
+    def is_apart(name: str, seen: tuple[str, ...] = ()) -> bool:
+        if name in seen or name.startswith(_INNER):
+            return True
+        if kinds.get(name) in _GATHERING:
+            return all(is_apart(one, (*seen, name)) for one in members.get(name, ()))
+        return kinds.get(name) in _APART
+
+    return {name for name in kinds if is_apart(name)}

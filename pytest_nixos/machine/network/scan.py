@@ -213,11 +213,8 @@ def _connections_at_once() -> int:
 
 
 def _declared_addresses(host: HostConfig, interface: str = GUEST_INTERFACE) -> list[IPv4Interface]:
-    """Read ``networking.interfaces.NAME.ipv4.addresses`` where the evaluation recorded it."""
-    declared = host.option("networking.interfaces")
-    interfaces = declared.value if declared.present and isinstance(declared.value, dict) else {}
-    entries = ((interfaces.get(interface) or {}).get("ipv4") or {}).get("addresses") or []
-    return [IPv4Interface(f"{entry['address']}/{entry['prefixLength']}") for entry in entries]
+    """Return the addresses that ``networking.interfaces`` or ``systemd.network`` give a card."""
+    return [address for card in host.cards if card.name == interface for address in card.v4]
 
 
 def _more_interfaces(host: HostConfig) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from typing import Any
 from pytest_nixos.errors import BuildError, EvalError, ToolMissingError
 from pytest_nixos.local.process import Completed, ProcessTimeout, Runner
 from pytest_nixos.local.timing import Deadline
+from pytest_nixos.nix.asked_once import AskedOnce
 from pytest_nixos.nix.command.argv import (
     NixSettings,
     build_ahead_argv,
@@ -43,12 +44,16 @@ class Nix:
 
     runner: Runner
     settings: NixSettings = field(default_factory=NixSettings)
+    _answers: AskedOnce = field(default_factory=AskedOnce, init=False, compare=False, repr=False)
 
     def version(self) -> str:
-        """Return what ``nix --version`` says, for example ``nix (Nix) 2.26.3``.
+        """Return what ``nix --version`` says, for example ``nix (Nix) 2.26.3``; it is asked once.
 
         :raises ToolMissingError: if there is no Nix.
         """
+        return self._answers.of("version", self._asked_version)
+
+    def _asked_version(self) -> str:
         answer = self.run(version_argv(self.settings), NixLog(), _QUICK_S)
         return answer.stdout_text.strip()
 

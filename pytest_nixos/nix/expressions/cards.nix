@@ -51,6 +51,7 @@ let
       "fooOverUDP"
       "greTunnels"
       "ipips"
+      "ipvlans"
       "macvlans"
       "sits"
       "vlans"

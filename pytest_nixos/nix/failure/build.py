@@ -4,17 +4,16 @@ its log.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 
 from pytest_nixos.errors import BuildError
-from pytest_nixos.nix.command.log import NixLog, NixMessage, derivation_name
+from pytest_nixos.nix.command.log import NixLog, derivation_name
+from pytest_nixos.nix.failure.derivation import first_failed, what_to_do, why_failed
 from pytest_nixos.nix.failure.evaluation import by_hand, killed, own_words, recognised
 from pytest_nixos.nix.failure.known import FOREIGN_SYSTEM, MACHINE_FAILURES
 
 __all__ = ["build_failure"]
 
-_DERIVATION = re.compile(r"/nix/store/[0-9a-z]{32}-[^'\"\s^!]+?\.drv")
 _SHOWN_LINES = 15
 
 
@@ -31,7 +30,7 @@ def build_failure(
     )
     if isinstance(known, BuildError):
         return known
-    failed = _first_failed(log.errors)
+    failed = first_failed(log.errors)
     if exit_status < 0 and not failed:
         return BuildError(
             f"{derivation_name(derivation)}: {killed(exit_status)} during the build",
@@ -44,33 +43,14 @@ def build_failure(
             derivation=derivation,
             log_tail=tuple(log.plain)[-_SHOWN_LINES:],
         )
-    tail = log.log_tail(failed) or tuple(read_log(failed))
+    tail = (log.log_tail(failed) or tuple(read_log(failed)))[-_SHOWN_LINES:]
     return BuildError(
-        f"{derivation_name(failed)} failed to build ({failed}): {_reason(log.errors, failed)}",
-        remedy=f"read the whole log: {by_hand('log', failed)}",
+        f"{derivation_name(failed)} failed to build ({failed}): {why_failed(log.errors, failed)}",
+        remedy=what_to_do(tail, by_hand("log", failed)),
         derivation=failed,
-        log_tail=tail[-_SHOWN_LINES:],
+        log_tail=tail,
     )
 
 
 def _build_error(message: str, *, remedy: str, detail: str) -> BuildError:
     return BuildError(message, remedy=remedy, log_tail=detail.splitlines()[-_SHOWN_LINES:])
-
-
-def _first_failed(errors: Sequence[NixMessage]) -> str:
-    own = [error for error in errors if "dependenc" not in error.text]
-    for words in ("builder for", "Cannot build", "hash mismatch", "while building", "build of"):
-        for error in (*own, *errors):
-            found = _DERIVATION.search(error.text) if words in error.text else None
-            if found:
-                return found.group()
-    return ""
-
-
-def _reason(errors: Sequence[NixMessage], derivation: str) -> str:
-    text = next(error.text for error in errors if derivation in error.text)
-    lines = [line.strip() for line in text.splitlines()]
-    said = re.search(
-        r"Reason: (.*)|(failed with [^;\n]*|failed due to [^;\n]*)|(hash mismatch[^\n]*)", text
-    )
-    return (next(filter(None, said.groups())) if said else lines[0]).rstrip(";.")

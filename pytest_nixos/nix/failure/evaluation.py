@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import shlex
 import signal
@@ -12,11 +11,14 @@ from msgspec.structs import replace
 
 from pytest_nixos.errors import EvalError, FlakeError, NixosError, Unanswerable
 from pytest_nixos.nix.command.argv import NixSettings, flake_options
-from pytest_nixos.nix.command.log import NixLog, NixMessage
+from pytest_nixos.nix.command.log import NixLog, NixMessage, derivation_name
 from pytest_nixos.nix.command.refs import FileRef, FlakeRef, HomesRef, HostRef, NixosTestRef
 from pytest_nixos.nix.config.places import Places
+from pytest_nixos.nix.failure.absent import output_of
+from pytest_nixos.nix.failure.derivation import first_failed, what_to_do, why_failed
 from pytest_nixos.nix.failure.known import (
     FLAKE_FAILURES,
+    FOREIGN_SYSTEM,
     MACHINE_FAILURES,
     NO_CHANNEL,
     NO_HOSTS,
@@ -37,18 +39,14 @@ __all__ = [
     "evaluation_failure",
     "flake_failure",
     "killed",
-    "no_hosts",
-    "no_hosts_or_homes",
-    "no_such_host",
-    "no_such_input",
     "none_evaluates",
     "not_a_machine",
     "own_words",
     "recognised",
 ]
 
-_SHOWN_NAMES = 20
 _SHOWN_REASONS = 5
+_SHOWN_LINES = 5
 
 
 # Up to 2.8 Nix collects garbage while it filters a source, and then reads the wrong stack: how much memory it took so far decides.
@@ -126,7 +124,10 @@ def evaluation_failure(
         or recognised(str(host.flake), log, OF_A_FILE, FlakeError)
         or out_of_memory
         or owners_reason(subject, host.flake, log, around)
-        or recognised(subject, log, (*PACKAGES, PURE, _no_channel(around.settings)), EvalError)
+        or recognised(
+            subject, log, (*PACKAGES, FOREIGN_SYSTEM, PURE, _no_channel(around.settings)), EvalError
+        )
+        or _import_failed(subject, log, places)
         or recognised(subject, log, (UNREACHABLE,), FlakeError)
     )
     if known is not None:
@@ -140,6 +141,21 @@ def evaluation_failure(
         f"{subject}: Nix cannot evaluate this{f' (at {place})' if place else ''}: {words}",
         remedy="correct the configuration until this works; -v shows the whole trace:\n"
         f"    {_evaluated_by_hand(host, around.settings)}",
+        detail=log.whole,
+    )
+
+
+def _import_failed(subject: str, log: NixLog, places: Places) -> EvalError | None:
+    """Return the error of a host that needs a derivation built while it is evaluated, which failed."""
+    failed = first_failed(log.errors)
+    if not failed:
+        return None
+    place, tail = _place(log.errors[-1], places), log.log_tail(failed)[-_SHOWN_LINES:]
+    return EvalError(
+        f"{subject}: it imports from a derivation{f' (at {place})' if place else ''}, and for that"
+        f" {derivation_name(failed)} ({failed}) does not build: {why_failed(log.errors, failed)}"
+        + "".join(f"\n  | {line}" for line in tail),
+        remedy=what_to_do(tail, by_hand("log", failed)),
         detail=log.whole,
     )
 
@@ -177,7 +193,7 @@ def _evaluated_by_hand(host: HostRef, settings: NixSettings) -> str:
         *flake_options(settings),
         *(("--impure",) if settings.impure else ()),
         "--show-trace",
-        attribute if host.attr else f"{host.flake}#{_output(host.flake)}",
+        attribute if host.attr else f"{host.flake}#{output_of(host.flake)}",
         *(() if host.attr else ("--apply", "builtins.attrNames")),
         settings=settings,
     )
@@ -191,12 +207,6 @@ def by_hand(*words: str, settings: NixSettings | None = None) -> str:
     features = ("--extra-experimental-features", "nix-command flakes")
     program = (settings or NixSettings()).program
     return shlex.join((program, *features, *words, *options))
-
-
-def _output(flake: FlakeRef) -> str:
-    if isinstance(flake, NixosTestRef):
-        return flake.attribute
-    return "homeConfigurations" if isinstance(flake, HomesRef) else "nixosConfigurations"
 
 
 def none_evaluates(failures: Sequence[NixosError]) -> NixosError:
@@ -222,99 +232,6 @@ def none_evaluates(failures: Sequence[NixosError]) -> NixosError:
 def _reason(failure: NixosError) -> str:
     """Return what happened without the host that it happened to."""
     return failure.message.partition(": ")[2] or failure.message
-
-
-def no_such_test(test: NixosTestRef) -> FlakeError:
-    """Say that the flake has no such output."""
-    return FlakeError(
-        f"{test}: has no output {test.attribute}",
-        remedy=f"name a NixOS test as nix build does: {test}#checks.x86_64-linux.NAME",
-    )
-
-
-def no_hosts_or_homes(flake: FlakeRef) -> FlakeError:
-    """Say that the flake has neither of the outputs that hold hosts."""
-    return FlakeError(
-        f"{flake}: this flake has neither nixosConfigurations nor homeConfigurations",
-        remedy="name a flake that defines hosts as nixosConfigurations.NAME = nixpkgs.lib.nixosSystem { ... },"
-        " or homes as homeConfigurations.NAME = home-manager.lib.homeManagerConfiguration { ... }",
-    )
-
-
-def no_hosts(flake: FlakeRef) -> FlakeError:
-    """Say that there is nothing to judge."""
-    if isinstance(flake, NixosTestRef):
-        return FlakeError(
-            f"{flake}#{flake.attribute}: this test has no nodes",
-            remedy="its containers are not judged; name a test with VMs",
-        )
-    if isinstance(flake, FileRef):
-        return FlakeError(
-            f"{flake}: nothing in this file is a host",
-            remedy="name the host by its attribute path: -A machines.web;"
-            " a host is what nixpkgs' eval-config.nix returns, unchanged",
-        )
-    return FlakeError(
-        f"{flake}: {_output(flake)} is empty",
-        remedy="add a host to the flake, or name another flake",
-    )
-
-
-def no_such_host(host: HostRef, known: Sequence[str], homes: Sequence[str] = ()) -> FlakeError:
-    """Say that the flake has no such host, and which it has.
-
-    :param homes: what the flake has among its ``homeConfigurations``.
-    """
-    if isinstance(host.flake, FileRef):
-        names = ", ".join(known[:_SHOWN_NAMES]) or "none"
-        return FlakeError(
-            f"{host}: no such host; hosts at the top of the file: {names}",
-            remedy="name it by its attribute path, as nix-build does: -A machines.web",
-        )
-    if isinstance(host.flake, NixosTestRef):
-        return FlakeError(
-            f"{host}: no such node; the test has {', '.join(known[:_SHOWN_NAMES]) or 'none'}",
-            remedy="name one of these, or leave .nodes.NAME out for all of them",
-        )
-    if host.attr in homes:
-        return FlakeError(
-            f"{host}: no such host; the flake has a home of this name",
-            remedy=f"name it as a home: {HostRef(HomesRef(host.flake.url), host.attr)}",
-        )
-    if not known and homes:
-        names = ", ".join(homes[:_SHOWN_NAMES])
-        return FlakeError(
-            f"{host}: no such host; the flake has none, and the homes {names}",
-            remedy=f"name a home: {HostRef(HomesRef(host.flake.url), homes[0])}",
-        )
-    if not known:
-        return FlakeError(
-            f"{host}: the {_output(host.flake)} of this flake are empty",
-            remedy="add a host: nixosConfigurations.NAME = nixpkgs.lib.nixosSystem { ... }",
-        )
-    of_name = {home: HostRef(HomesRef(host.flake.url), home) for home in homes}
-    of_name |= {name: HostRef(host.flake, name) for name in known}
-    near = difflib.get_close_matches(host.attr, of_name, n=1)
-    names = ", ".join(known[:_SHOWN_NAMES])
-    more = f" and {len(known) - _SHOWN_NAMES} more" if len(known) > _SHOWN_NAMES else ""
-    meant = (
-        f"did you mean {of_name[near[0]]}?"
-        if near
-        else f"choose one of them: {HostRef(host.flake, known[0])}"
-    )
-    return FlakeError(f"{host}: no such host; the flake has {names}{more}", remedy=meant)
-
-
-def no_such_input(flake: FlakeRef, name: str, known: Sequence[str]) -> FlakeError:
-    """Say that an input to be overridden does not exist."""
-    names = ", ".join(known[:_SHOWN_NAMES]) or "none"
-    near = difflib.get_close_matches(name, known, n=1)
-    return FlakeError(
-        f"{flake}: no input {name!r} to override; the flake's inputs: {names}",
-        remedy=f"did you mean {near[0]}?"
-        if near
-        else "use the name under `inputs` in flake.nix, with / between the names of nested inputs",
-    )
 
 
 def not_a_machine(host: HostRef, problem: str) -> NixosError:
@@ -343,6 +260,10 @@ def not_a_machine(host: HostRef, problem: str) -> NixosError:
         "image-and-own-disks": (
             "its VM variant starts from an image by a boot loader (virtualisation.useBootLoader), which has no other disk",
             "leave out --nixos-disks declared, or useBootLoader in virtualisation.vmVariant.virtualisation",
+        ),
+        "test-container": (
+            "it is a container of its test, which only the test's own driver starts",
+            "name the test's VMs, as in --nixos-test TEST.nodes.NAME, or declare it under `nodes`",
         ),
         "test-node": (
             "a node of a NixOS test is the VM that the test starts, and cannot be made into anything else",

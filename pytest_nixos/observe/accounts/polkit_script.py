@@ -122,7 +122,11 @@ def run_script(
         has_patterns=bool(patterns),
     )
     if root.has_error:
-        return replace(script, unclear="it is no JavaScript that can be read")
+        line = min((n.start_point[0] + 1 for n in nodes if n.is_error or n.is_missing), default=1)
+        text = source.splitlines()[line - 1].strip() if source.splitlines() else ""
+        return replace(
+            script, unclear=f"it is no JavaScript that can be read (line {line}: {text})"
+        )
     if lacking := _lacking(nodes, duktape=run.duktape):
         return replace(script, not_read=", ".join(sorted(lacking)))
     if run.duktape and _DUKTAPE_PERHAPS & {node.type for node in nodes}:

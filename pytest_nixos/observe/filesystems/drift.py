@@ -75,7 +75,9 @@ _STATE = (
     *("resolv.conf", "resolv.conf.bak", "dnsmasq-conf.conf", "dnsmasq-resolv.conf"),
     # Keys and state of services that keep them there by their own default.
     *("ssh/ssh_host_*_key", "ssh/ssh_host_*_key.pub", "ssh/ssh_host_*_key-cert.pub"),
-    *("NetworkManager/system-connections/*", "wpa_supplicant.conf", "bind/rndc.key"),
+    *("NetworkManager/system-connections/*", "bind/rndc.key"),
+    # From 26.05 on the second, with the keys and certificates of networks beside it.
+    *("wpa_supplicant.conf", "wpa_supplicant/*"),
     *("lvm/archive/*", "lvm/backup/*", "lvm/cache/*", "zfs/zpool.cache", "secureboot/**"),
     *("cups/**", "printcap", "cni/net.d/*", "rancher/node/password", "rancher/k3s/k3s.yaml"),
     *("docker/key.json", "mullvad-vpn/*", "iscsi/initiatorname.iscsi", "krb5.keytab"),

@@ -40,8 +40,11 @@ mapfile -d '' -n {_LIMIT} -t found < <({find} -print0)
 _LOOSE = r"find /etc/nixos \( ! -user root -o ! -group root -o -perm /022 \) ! -type l"
 _ETC_NIXOS = f"[ -e /etc/nixos ] || return 3{_first(_LOOSE)}true"
 
+# Where /etc is an overlay (system.etc.overlay.enable), its files come from an image and not by way of /etc/static.
 _DEAD = rf"""
 {_first("find /etc -xtype l")}
+local target type
+while read -r _ target type _; do [[ $target == /etc && $type == overlay ]] && return; done </proc/self/mounts
 case $(readlink -f /etc/static) in /nix/store/*) ;; *) echo /etc/static;; esac"""
 
 # Each file's name and its last part, apart by NUL, which no history holds on purpose. The text stays

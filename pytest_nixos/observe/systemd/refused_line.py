@@ -1,6 +1,6 @@
 """Lines of configuration that a program of systemd refused while it started: rules of tmpfiles,
-settings of logind, resolved, timesyncd, networkd, journald and of systemd itself; and addresses that
-the C library passes over.
+settings of logind, resolved, timesyncd, networkd, journald and of systemd itself; and addresses that the
+C library passes over; and lines of an ``EnvironmentFile=`` that assign nothing.
 
 Such a program says so, goes on without the line, and succeeds. Lines of unit files are told by
 :func:`pytest_nixos.observe.systemd.unit_file.verify_units`.
@@ -16,7 +16,14 @@ from typing import Any
 from pytest_nixos.observe.address_line import unread_hosts, unread_servers
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.systemd.journald_line import refused_by_journald
-from pytest_nixos.observe.systemd.undone_line import UNDONE, undone_lines
+from pytest_nixos.observe.systemd.networkd_line import NETWORKD, refused_by_networkd
+from pytest_nixos.observe.systemd.undone_line import UNDONE, lost_variables, undone_lines
+from pytest_nixos.observe.systemd.unknown_parameter import (
+    COMMAND_LINE,
+    PARAMETERS,
+    unknown_commands,
+    unknown_parameters,
+)
 from pytest_nixos.observe.text import read_json, whole
 
 __all__ = ["RefusedLine", "RefusedLines", "refused_lines", "refused_on_console"]
@@ -31,8 +38,14 @@ _WARNING = 4
 _SPOKEN = re.compile(r"(?P<file>/etc/systemd/[^\s:]+\.conf):(?P<line>\d+): (?P<text>\S.*)")
 _JOURNALD = "/etc/systemd/journald.conf"
 _OF_NETWORKD = {"network": "networks", "netdev": "netdevs", "link": "links"}
-_FOLDERS = {"/etc/modules-load.d": "boot.kernelModules", "/etc/tmpfiles.d": "systemd.tmpfiles"}
+_FOLDERS = {
+    "/etc/modprobe.d": "boot.extraModprobeConfig",
+    "/etc/modules-load.d": "boot.kernelModules",
+    "/etc/tmpfiles.d": "systemd.tmpfiles",
+    "/etc/udev/rules.d": "services.udev (extraRules, packages)",
+}
 _OPTIONS = {
+    COMMAND_LINE: "boot.kernelParams",
     "/etc/hosts": "networking (hosts, extraHosts)",
     "/etc/resolv.conf": "networking.nameservers",
     "/etc/systemd/journald.conf": "services.journald",
@@ -63,6 +76,8 @@ for file in {_JOURNALD} /etc/hosts /etc/resolv.conf; do
   [ -r "$file" ] && title "$file" && head -c 65536 "$file"
 done
 {UNDONE}
+{NETWORKD}
+{PARAMETERS}
 true
 """
 
@@ -71,26 +86,35 @@ true
 class RefusedLine:
     """One line.
 
-    :param file: its path below ``/etc``.
-    :param line: its number, from 1.
+    :param file: its path.
+    :param line: its number, from 1; 0 where nobody tells.
     :param text: what the program said, without the place.
+    :param unit: the service that reads the file, ``""`` for what lies below ``/etc``.
     """
 
     file: str
     line: int
     text: str
+    unit: str = ""
 
     @property
     def option(self) -> str:
-        """The option that writes the file, ``""`` where that is not known."""
+        """The option that writes or names the file, ``""`` where that is not known."""
+        if self.unit:
+            return f'systemd.services."{self.unit.removesuffix(".service")}".serviceConfig.EnvironmentFile'
         folder, _, name = self.file.rpartition("/")
         stem, _, suffix = name.rpartition(".")
         if folder == "/etc/systemd/network" and suffix in _OF_NETWORKD:
             return f'systemd.network.{_OF_NETWORKD[suffix]}."{stem}"'
         return _OPTIONS.get(self.file, _FOLDERS.get(folder, ""))
 
+    def is_of(self, kernel_params: Iterable[str]) -> bool:
+        """Whether the host declares it: not a parameter of the kernel that only its machine has."""
+        given = {param.partition("=")[0] for param in kernel_params}
+        return self.file != COMMAND_LINE or self.text.split()[0].partition("=")[0] in given
+
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.text}"
+        return f"{self.file}{f':{self.line}' if self.line else ''}: {self.text}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +154,19 @@ def _parse(output: ProbeOutput) -> RefusedLines:
         for number, words in unread(parts.get(file, ""))
         if (file, number) not in said
     ]
-    undone = (parts.get(title, "").split("\n") for title in ("undone", "rules"))
-    told += [RefusedLine(*line) for line in undone_lines(*undone)]
+    lost = lost_variables(parts.get("undone", "").split("\n"))
+    told += [RefusedLine(file, 0, text, unit) for unit, file, text in lost]
+
+    def words(*titles: str) -> list[list[str]]:
+        return [parts.get(title, "").split("\n") for title in titles]
+
+    passed_over = (
+        *undone_lines(*words("undone", "rules")),
+        *refused_by_networkd(*words("networkd", "networks")),
+        *unknown_parameters(*words("parameters", "modprobe")),
+        *unknown_commands(*words("modprobe")),
+    )
+    told += [RefusedLine(*line) for line in passed_over]
     return RefusedLines(
         answered=output.exit_status == 0,
         lines=tuple(sorted({line for line in told if line is not None})),

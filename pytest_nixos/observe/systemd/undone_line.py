@@ -1,5 +1,5 @@
-"""Lines that systemd-modules-load and systemd-tmpfiles read and could not do, which fails neither:
-a module that no kernel package has, a value that a file below ``/sys`` does not take.
+"""Lines that were read and not done, which fails nothing: a module that no kernel package has, a value
+that a file below ``/sys`` does not take, a line of an ``EnvironmentFile=`` that assigns nothing.
 """
 
 from __future__ import annotations
@@ -7,12 +7,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-__all__ = ["UNDONE", "undone_lines"]
+__all__ = ["UNDONE", "lost_variables", "undone_lines"]
 
 # What they said, and the lines of their files. A probe may ask for no more than it shows.
 UNDONE = r"""
 title undone
-journalctl --boot --no-pager --quiet --output=cat --lines=500 --identifier=systemd-modules-load --identifier=systemd-tmpfiles
+journalctl --boot --no-pager --quiet --output=cat --lines=500 --identifier=systemd-modules-load --identifier=systemd-tmpfiles \
+  --identifier=systemd --grep='find module|deny-listed|write file|unsafe path|invalid environment assignment'
 title rules
 grep -Hns '^[^#;]' /etc/modules-load.d/*.conf /etc/tmpfiles.d/*.conf
 """
@@ -25,6 +26,22 @@ _UNSAFE = re.compile(
     r"Detected unsafe path transition (?P<step>.+) during canonicalization of (?P<what>/?\S+?)\.?$"
 )
 _RULE = re.compile(r"(?P<file>/etc/(?P<kind>[\w-]+)\.d/[^:]+):(?P<line>\d+):(?P<text>.*)")
+# src/core/execute.c of systemd. What stands behind the name may be a secret.
+_NO_ASSIGNMENT = re.compile(
+    r"(?P<unit>[\w@:.\\-]+\.service): Ignoring invalid environment assignment '(?P<name>[^'=]*)=.*': (?P<file>/\S+)$"
+)
+
+
+def lost_variables(said: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+    """Give the service, the file and the words of each line of an ``EnvironmentFile=`` that systemd
+    passed over.
+
+    :param said: messages of systemd.
+    """
+    for match in filter(None, map(_NO_ASSIGNMENT.fullmatch, said)):
+        name = match["name"]
+        hint = ": an assignment has no export before it" if name.startswith("export ") else ""
+        yield match["unit"], match["file"], f"{match['unit']} goes without '{name}='{hint}"
 
 
 def undone_lines(said: Iterable[str], rules: Iterable[str]) -> Iterator[tuple[str, int, str]]:

@@ -9,10 +9,16 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from pytest_nixos.nix.config.host_facts import HostConfig
-from pytest_nixos.observe.systemd.failed_unit import PLAIN, FailedUnit, UnitFailure, having_made
+from pytest_nixos.observe.systemd.failed_unit import FailedUnit, UnitFailure
 from pytest_nixos.observe.systemd.own_words import failure_in_own_words, may_lack_an_address
 from pytest_nixos.observe.systemd.refused_by_kernel import failure_by_kernel
 from pytest_nixos.observe.systemd.unit_result import failure_by_result
+from pytest_nixos.observe.systemd.unmet_need import (
+    lacks_account,
+    lacks_directory,
+    lacks_group,
+    lacks_path,
+)
 
 __all__ = ["UnitFailures", "why_failed"]
 
@@ -93,46 +99,11 @@ def _why(failed: FailedUnit) -> UnitFailure:
     return failure_by_result(failed, result)
 
 
-def _account(failed: FailedUnit, _program: str) -> UnitFailure:
-    user = failed.last("User")
-    if not user:
-        return UnitFailure(why="its account is not there")
-    if user in failed.host.users or not PLAIN.fullmatch(user):
-        return UnitFailure(why=f"its account {user} is not there, though the host declares it")
-    return UnitFailure(
-        why=f"its account {user} is not there, and the host declares none",
-        remedy=f'users.users."{user}" = {{ isSystemUser = true; group = "{user}"; }};\n'
-        f'users.groups."{user}" = {{ }};',
-    )
-
-
-def _group(failed: FailedUnit, _program: str) -> UnitFailure:
-    groups = [failed.last("Group"), *failed.last("SupplementaryGroups").split()]
-    named = [group for group in groups if group and PLAIN.fullmatch(group)]
-    if len(named) != 1:
-        return UnitFailure(why=f"one of its groups is not there: {', '.join(named) or 'no name'}")
-    return UnitFailure(
-        why=f"its group {named[0]} is not there", remedy=f'users.groups."{named[0]}" = {{ }};'
-    )
-
-
-def _working_directory(failed: FailedUnit, _program: str) -> UnitFailure:
-    path = failed.last("WorkingDirectory").removeprefix("-")
-    if not path.startswith("/"):
-        return UnitFailure(why="it cannot enter its working directory")
-    return UnitFailure(
-        why=f"it cannot enter its working directory {path}", remedy=having_made(failed, path)
-    )
-
-
 def _namespace(failed: FailedUnit, _program: str) -> UnitFailure:
     missing = failed.told(_NAMESPACE)
     if not missing:
         return UnitFailure(why="systemd cannot make its view of the file system")
-    path = missing["path"]
-    return UnitFailure(
-        why=f"{path}, which its unit names, is not there", remedy=having_made(failed, path)
-    )
+    return lacks_path(failed, missing["path"])
 
 
 def _program(failed: FailedUnit, program: str) -> UnitFailure:
@@ -158,12 +129,12 @@ def _credentials(failed: FailedUnit, _program: str) -> UnitFailure:
 
 
 _BY_STEP: Mapping[str, Callable[[FailedUnit, str], UnitFailure]] = {
-    "CHDIR": _working_directory,
+    "CHDIR": lambda failed, _: lacks_directory(failed),
     "CREDENTIALS": _credentials,
     "EXEC": _program,
-    "GROUP": _group,
+    "GROUP": lambda failed, _: lacks_group(failed),
     "NAMESPACE": _namespace,
-    "USER": _account,
+    "USER": lambda failed, _: lacks_account(failed),
 }
 
 

@@ -39,8 +39,10 @@ _UNKNOWN_SECTION = re.compile(r"Unknown section '(?P<key>[^']+)'")
 _IGNORED = re.compile(r"\bignoring\b|\bignored\b|\bIgnoring\b")
 # It says so and exits with 0: nothing was read.
 _GAVE_UP = re.compile(r"^Failed to (?:initialize|startup|start) manager", re.MULTILINE)
-# Of one cycle each member may be named; which job systemd drops for it depends on where it starts.
-_CYCLE = re.compile(r"^Found ordering cycle on (?P<at>\S+?)/")
+# Of one cycle each member may be named; which job systemd drops for it depends on where it starts. Until 257 its members follow in
+# lines of their own, from 258 on all stand in one: "Found ordering cycle: b.service/start after a.service/start - after b.service".
+_CYCLE = re.compile(r"^Found ordering cycle(?: on|:) (?P<at>\S+?)/(?P<more>.*)")
+_MEMBER = re.compile(r"(?:\bafter |^Found dependency on )(?P<name>\S+?)/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,10 +75,14 @@ class IgnoredDirective:
 class BrokenCycle:
     """An ordering cycle through two units: systemd drops the job of one so that the others can
     start.
+
+    :param members: all units of the cycle, each ordered after the next and the last one after the
+        first: `at` is the first, `unit` the last.
     """
 
     unit: str
     at: str
+    members: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,23 +133,37 @@ def parse_verify(text: str, *, answered: bool) -> UnitFileReport:
 
     :param answered: whether the program ran to its end.
     """
+    told = [remark for line in text.split("\n") if (remark := _remark(line)) is not None]
     lines = list(dict.fromkeys(text.split("\n")))
-    remarks = [remark for line in lines if (remark := _remark(line)) is not None]
+    remarks = list(dict.fromkeys(told))
     return UnitFileReport(
         answered=answered and not _GAVE_UP.search(text),
         remarks=tuple(remarks),
         ignored=tuple(ignored for remark in remarks if (ignored := _ignored(remark)) is not None),
-        cycles=tuple(
-            dict.fromkeys(
-                BrokenCycle(unit=remark.unit, at=cycle["at"])
-                for remark in remarks
-                if (cycle := _CYCLE.search(remark.text))
-            )
-        ),
+        cycles=_cycles(told),
         refused=tuple(
             dict.fromkeys(bad["unit"] for line in lines if (bad := _BAD_UNIT.match(line)))
         ),
     )
+
+
+def _cycles(told: Sequence[UnitRemark]) -> tuple[BrokenCycle, ...]:
+    """Return each cycle once, however often and from whichever of its members it is told."""
+    found: dict[frozenset[str], BrokenCycle] = {}
+    for number, remark in enumerate(told):
+        if cycle := _CYCLE.search(remark.text):
+            members = [cycle["at"], *_MEMBER.findall(cycle["more"])]
+            for following in told[number + 1 :]:
+                member = _MEMBER.match(following.text)
+                if remark.unit in members or following.unit != remark.unit or member is None:
+                    break
+                members.append(member["name"])
+            whole_cycle = tuple(dict.fromkeys((*members, remark.unit)))
+            found.setdefault(
+                frozenset(whole_cycle),
+                BrokenCycle(unit=remark.unit, at=cycle["at"], members=whole_cycle),
+            )
+    return tuple(found.values())
 
 
 def _remark(line: str) -> UnitRemark | None:

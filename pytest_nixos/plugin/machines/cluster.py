@@ -37,12 +37,12 @@ from pytest_nixos.machine.vm.argv import card_socket
 from pytest_nixos.nix.command.refs import FlakeRef, HostRef, HostSelection
 from pytest_nixos.nix.config.host_facts import HostConfig
 from pytest_nixos.nix.flakes import Flakes
-from pytest_nixos.plugin.declared_options import NetworkUse, SnapshotUse
 from pytest_nixos.plugin.machines.launch import bundled_backend, door_of
 from pytest_nixos.plugin.machines.members import Members, no_wireguard
 from pytest_nixos.plugin.machines.secrets import archived, secrets_of
-from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.progress import Progress
+from pytest_nixos.plugin.settings.declared_options import NetworkUse, SnapshotUse
+from pytest_nixos.plugin.settings.options import Settings
 from pytest_nixos.test_secrets.archive import TestSecrets
 from pytest_nixos.test_secrets.given import GivenSecret
 

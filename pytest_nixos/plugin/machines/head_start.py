@@ -10,11 +10,11 @@ from typing import Any, Self
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.local.pace import Pace
 from pytest_nixos.nix.config.host_facts import HostConfig
-from pytest_nixos.plugin.declared_options import SnapshotUse
 from pytest_nixos.plugin.machines.launch import Launch
 from pytest_nixos.plugin.machines.machine_ahead import MachineAhead
 from pytest_nixos.plugin.progress import Progress
 from pytest_nixos.plugin.session import NixosSession
+from pytest_nixos.plugin.settings.declared_options import SnapshotUse
 
 __all__ = ["HeadStart"]
 
@@ -50,7 +50,7 @@ class HeadStart:
             return None
         ahead = cls(session, keys[0], progress=progress, config=config)
         ahead._clone.start()
-        # Measured here while that thread waits for Nix: beside a thread that works, Python is slow.
+        # Measured here while that thread waits for Nix or for this: beside a thread that works, Python is slow.
         ahead._pace = session.pacer.renew()
         ahead._paced.set()
         config.add_cleanup(ahead._clone.close)

@@ -23,12 +23,17 @@ from pytest_nixos.machine.door.door import Door
 from pytest_nixos.machine.memory_needs import MemoryPlan, machines_at_once, plan_memory
 from pytest_nixos.machine.missing import missing_in_machine
 from pytest_nixos.nix.config.host_facts import HostConfig
-from pytest_nixos.plugin.declared_options import HOST_IN_ADDRESS, Keep, NetworkUse, SnapshotUse
 from pytest_nixos.plugin.machines.kept import KEPT, KeptMachines, refusal
 from pytest_nixos.plugin.machines.spares import SPARES, Spares
-from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.progress import HeldProgress, Progress
 from pytest_nixos.plugin.session import HostEntry, NixosSession
+from pytest_nixos.plugin.settings.declared_options import (
+    HOST_IN_ADDRESS,
+    Keep,
+    NetworkUse,
+    SnapshotUse,
+)
+from pytest_nixos.plugin.settings.options import Settings
 
 if TYPE_CHECKING:
     from pytest_nixos.machine.vm.launcher import SnapshotOptions

@@ -10,12 +10,12 @@ import pytest
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.local.memory import leaves_half_free
 from pytest_nixos.plugin.collect import host_key_of, needs_fresh_clone
-from pytest_nixos.plugin.declared_options import SnapshotUse
 from pytest_nixos.plugin.machines.coming import ComingTests
 from pytest_nixos.plugin.machines.launch import Launch
 from pytest_nixos.plugin.machines.machine_ahead import MachineAhead
 from pytest_nixos.plugin.progress import Progress
 from pytest_nixos.plugin.session import NixosSession
+from pytest_nixos.plugin.settings.declared_options import SnapshotUse
 
 __all__ = ["NextFresh"]
 

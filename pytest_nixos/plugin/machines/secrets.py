@@ -10,7 +10,7 @@ from typing import Any
 
 from pytest_nixos.machine.base import SecretArchive
 from pytest_nixos.nix.config.host_facts import HostConfig
-from pytest_nixos.plugin.options import Settings
+from pytest_nixos.plugin.settings.options import Settings
 from pytest_nixos.test_secrets.archive import TestSecrets, make_secrets, secret_cache
 from pytest_nixos.test_secrets.given import GivenSecret
 

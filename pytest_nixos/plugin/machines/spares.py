@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_nixos.local.text import printable
-from pytest_nixos.plugin.declared_options import Keep, SnapshotUse
 from pytest_nixos.plugin.machines.kept import refusal
-from pytest_nixos.plugin.options import Settings
+from pytest_nixos.plugin.settings.declared_options import Keep, SnapshotUse
+from pytest_nixos.plugin.settings.options import Settings
 
 if TYPE_CHECKING:
     from pytest_nixos.machine.base import Machine

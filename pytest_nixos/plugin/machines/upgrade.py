@@ -38,7 +38,7 @@ from pytest_nixos.nix.command.refs import HostRef
 from pytest_nixos.observe.store import Observations
 from pytest_nixos.plugin.machines.launch import Launch
 from pytest_nixos.plugin.session import NixosSession
-from pytest_nixos.report.upgrade import packages_of
+from pytest_nixos.report.comparing.upgrade import packages_of
 
 __all__ = ["Upgrades"]
 

@@ -8,10 +8,10 @@ from typing import Any, Self
 
 from pytest_nixos.errors import SettingsError
 from pytest_nixos.findings import Finding, Outcome
-from pytest_nixos.plugin.options import Settings
-from pytest_nixos.report.compare import Comparison, Verdict, compare, held_against
-from pytest_nixos.report.comparison_text import comparison_lines
-from pytest_nixos.report.saved import SavedReport, read_report
+from pytest_nixos.plugin.settings.options import Settings
+from pytest_nixos.report.comparing.compare import Comparison, Verdict, compare, held_against
+from pytest_nixos.report.comparing.comparison_text import comparison_lines
+from pytest_nixos.report.comparing.saved import SavedReport, read_report
 
 __all__ = ["Baseline"]
 

@@ -20,7 +20,7 @@ from pytest_nixos.nix.where import Whereabouts
 from pytest_nixos.place import Place
 from pytest_nixos.plugin.not_applicable import NOT_APPLICABLE
 from pytest_nixos.plugin.record.journal import journal_of_span
-from pytest_nixos.plugin.replay import recorded_places
+from pytest_nixos.plugin.record.replay import recorded_places
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.plugin.stash import EVIDENCE
 from pytest_nixos.standards.control.model import Control

@@ -17,7 +17,6 @@ from pytest_nixos.findings import Finding, Outcome
 from pytest_nixos.local.pace import PressureMark
 from pytest_nixos.plugin import collect
 from pytest_nixos.plugin.host_failure import HostFailure, NotJudged
-from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.record.baseline import Baseline
 from pytest_nixos.plugin.record.clean_report import clean_report
 from pytest_nixos.plugin.record.finding import (
@@ -28,9 +27,10 @@ from pytest_nixos.plugin.record.finding import (
     show,
 )
 from pytest_nixos.plugin.record.journal import span_begins
+from pytest_nixos.plugin.record.replay import as_recorded
 from pytest_nixos.plugin.record.unjudged import unjudged_without_internet
-from pytest_nixos.plugin.replay import as_recorded
 from pytest_nixos.plugin.session import HostEntry
+from pytest_nixos.plugin.settings.options import Settings
 from pytest_nixos.plugin.stash import SESSION
 
 __all__ = ["FINDING", "FindingMaker", "finding_of"]
@@ -100,7 +100,7 @@ class FindingMaker:
         setattr(report, FINDING, finding.to_json())
         if finding.outcome is Outcome.FAILED and not self._shows_traceback:
             # Loads rich, which nothing else needs before the run's summary.
-            from pytest_nixos.report.terminal import failure_lines
+            from pytest_nixos.report.summary.terminal import failure_lines
 
             report.longrepr = "\n".join(failure_lines(finding))
         show(report, finding, below=finding.severity < self._fail_on)

@@ -15,7 +15,6 @@ from pytest_nixos.errors import SettingsError
 from pytest_nixos.findings import Finding
 from pytest_nixos.local.dirs import state_directory
 from pytest_nixos.local.text import printable, printable_lines
-from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.record.baseline import Baseline
 from pytest_nixos.plugin.record.finding import BEFORE_WAIVER, ERROR_MARK, NOT_JUDGED_MARK
 from pytest_nixos.plugin.record.junit import add_causes, add_places
@@ -23,12 +22,13 @@ from pytest_nixos.plugin.record.maker import finding_of
 from pytest_nixos.plugin.record.report_files import ReportFiles
 from pytest_nixos.plugin.record.run_record import RunRecord
 from pytest_nixos.plugin.record.signature import Signer
+from pytest_nixos.plugin.settings.options import Settings
 from pytest_nixos.plugin.stash import SESSION
-from pytest_nixos.plugin.workers import Controller
-from pytest_nixos.report.causes import explained
-from pytest_nixos.report.changes import change_lines
+from pytest_nixos.plugin.workers.workers import Controller
+from pytest_nixos.report.comparing.upgrade import upgrade_lines
 from pytest_nixos.report.facts import RunFacts
-from pytest_nixos.report.upgrade import upgrade_lines
+from pytest_nixos.report.summary.causes import explained
+from pytest_nixos.report.summary.changes import change_lines
 
 if TYPE_CHECKING:
     from pytest_nixos.plugin.record.recording_files import RecordingFiles
@@ -186,7 +186,7 @@ def _drawn(
     # Loaded at the end of a run that tests hosts: rich costs every other run some 100 ms.
     from rich.console import Console
 
-    from pytest_nixos.report.terminal import print_summary
+    from pytest_nixos.report.summary.terminal import print_summary
 
     colour = bool(terminalreporter.hasmarkup)
     text = io.StringIO()

@@ -16,8 +16,8 @@ import pytest
 from pytest_nixos.errors import SettingsError
 from pytest_nixos.findings import Finding
 from pytest_nixos.local.text import printable
-from pytest_nixos.plugin.options import ReportTarget, Settings
 from pytest_nixos.plugin.record.signature import Signer
+from pytest_nixos.plugin.settings.options import ReportTarget, Settings
 from pytest_nixos.report.facts import ReportWriter, RunFacts
 
 __all__ = ["ReportFiles"]
@@ -59,7 +59,7 @@ class ReportFiles:
         """
         if not settings.reports:
             return cls({}, (), Signer.of(settings.sign))
-        from pytest_nixos.report.bundled import BUNDLED_WRITERS
+        from pytest_nixos.report.formats.bundled import BUNDLED_WRITERS
 
         writers = dict(BUNDLED_WRITERS)
         for offered in config.hook.pytest_nixos_report_writers(config=config):

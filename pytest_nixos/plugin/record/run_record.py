@@ -20,9 +20,9 @@ from pytest_nixos.nix.config.changes import changes, leaves
 from pytest_nixos.nix.config.host_facts import HostConfig
 from pytest_nixos.plugin.host_failure import why_not_judged
 from pytest_nixos.plugin.session import HostEntry, NixosSession
-from pytest_nixos.plugin.workers import Planned
+from pytest_nixos.plugin.workers.workers import Planned
+from pytest_nixos.report.comparing.upgrade import compare_stages
 from pytest_nixos.report.facts import RunFacts
-from pytest_nixos.report.upgrade import compare_stages
 from pytest_nixos.standards.waivers import idle_waivers
 
 __all__ = ["LEDGERS_KEPT", "RunRecord", "folder_of_flake"]

@@ -21,7 +21,7 @@ from pytest_nixos.plugin import collect, suites
 from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.plugin.stash import PROGRESS, SESSION
 from pytest_nixos.plugin.watch.notes import Before, HostPrint, WatchNotes
-from pytest_nixos.plugin.workers import has_workers
+from pytest_nixos.plugin.workers.workers import has_workers
 from pytest_nixos.standards.load import option_paths
 
 __all__ = ["WatchedRun", "select_affected"]

@@ -21,7 +21,7 @@ from pytest_nixos.local.run_signals import RunSignals
 from pytest_nixos.local.text import printable, printable_lines
 from pytest_nixos.machine.spare.claim import end_spares
 from pytest_nixos.nix.command.refs import FileRef
-from pytest_nixos.plugin.options import Settings
+from pytest_nixos.plugin.settings.options import Settings
 from pytest_nixos.plugin.watch.notes import VARIABLE, WatchNotes
 from pytest_nixos.plugin.watch.places import Places, local_inputs
 from pytest_nixos.plugin.watch.ready import ReadyRun

@@ -43,6 +43,8 @@ _UNIT_OPTIONS = {
     "path": "systemd.paths",
 }
 _NAMED_FILE = re.compile(r"(?<![\w/.-])((?:[\w-][\w.-]*/)*[\w-][\w.-]*\.nix):(\d+)")
+#: In a finding about the flake's own files, of whatever kind.
+_SCANNED_FILE = re.compile(r"(?:^|\s)((?:[^\s:,/]+/)*[^\s:,/]+):(\d+): ")
 #: An option in a message of the module system: "The option `services.old.name' has been renamed".
 _NAMED_OPTION = re.compile(r"[Oo]ptions? [`'\"]((?:[a-z][\w-]*\.)+[\w-]+)[`'\"]")
 _OPTION = re.compile(r"[a-z][\w-]*(\.([\w-]+|\"[^\"$<>]+\"))+")
@@ -108,7 +110,9 @@ def _deciding(
                 yield place
     for path in dict.fromkeys(_NAMED_OPTION.findall(said)):
         yield from whereabouts.written(path)
-    for file, line in _NAMED_FILE.findall(reason):
+    scanned = control.observed is not None and control.observed.kind == "source-scan"
+    named = _NAMED_FILE.findall(reason) + (_SCANNED_FILE.findall(reason) if scanned else [])
+    for file, line in named:
         yield from whereabouts.in_source(file, int(line))
 
 

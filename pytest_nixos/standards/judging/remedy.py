@@ -136,8 +136,10 @@ def _values(
         "release": [host.release],
         "supported release": [load_releases().newest_supported(today)],
         "host name": [host.host_name],
-        # Of one that holds a whole version (24.05.20240701.dirty) the release.
-        "state version": [".".join((host.state_version or host.release).split(".")[:2])],
+        # Of one that holds a whole version (24.05.20240701.dirty) the release, which none is above.
+        "state version": [
+            min(host.release, ".".join((host.state_version or host.release).split(".")[:2]))
+        ],
         "flake": [url for url in (host.ref.flake.url,) if _REMOTE.match(url)],
     }
     for name, fill in {"unit": _UNIT, **control.fill}.items():

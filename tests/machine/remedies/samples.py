@@ -26,6 +26,7 @@ FILLED = {
     "container": "web",
     "directory": "/srv/bin",
     "account": "alice",
+    "password in the configuration": "alice.initialPassword",
     "group": "builders",
     "service": "login",
     "zone link": "localtime",

@@ -20,7 +20,7 @@ from pytest_nixos.observe.network.internet import NeedsOfMachine
 from pytest_nixos.observe.store import Observations
 from pytest_nixos.observe.systemd.activation import ActivationFailure, BootActivation
 from pytest_nixos.observe.systemd.unit import UnitState
-from pytest_nixos.report.causes import explained
+from pytest_nixos.report.summary.causes import explained
 from pytest_nixos.subject import Subject
 from tests.unit.standards.samples import host_config
 

@@ -41,3 +41,13 @@ def test_ports_that_a_stranger_reached() -> None:
     assert lines(remedy_of_ports({"eth0": set(), "eth1": {82}})) == [
         'networking.firewall.interfaces."eth1".allowedTCPPorts = [ 82 ];'
     ]
+
+
+def test_a_port_that_is_sent_on_is_open_whatever_is_declared() -> None:
+    found = undeclared(DECLARED, state())
+    said = remedy_of_ports({"eth0": {8123}}, found)
+    assert said.startswith("# tcp 8123, sent on to 10.88.0.5:80 over IPv4, by ") and not lines(said)
+    assert "take that rule away" in said
+    assert lines(remedy_of_ports({"eth0": {8123, 81}}, found)) == [
+        "networking.firewall.allowedTCPPorts = [ 81 ];"
+    ]

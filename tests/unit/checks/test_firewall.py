@@ -11,12 +11,14 @@ from typing import Any, cast
 import pytest
 from msgspec.structs import replace
 
+from checks.firewall.declaring import remedy_of_trust
 from checks.firewall.opened import (
     Undeclared,
     asked_interfaces,
     extra_rule_texts,
     hand_written,
     is_written,
+    trusted_ways_out,
     undeclared,
 )
 from checks.firewall.outside import disagreements, reached
@@ -91,6 +93,20 @@ def test_an_interface_that_is_trusted_without_saying_so_is_told_as_such() -> Non
     found = told(undeclared(replace(DECLARED, trusted_interfaces=("lo",)), state()))
     assert "everything on br-lan" in found
     assert not [what for what in found if what != "everything on br-lan" and "on br-lan" in what]
+
+
+def test_a_trusted_interface_that_all_strangers_come_through_is_an_open_host() -> None:
+    assert trusted_ways_out(DECLARED, state()) == []  # br-lan leads to nobody else
+    open_host = replace(DECLARED, trusted_interfaces=("lo", "eth+"))
+    assert trusted_ways_out(open_host, state()) == ["eth0"]
+    assert "eth0" in asked_interfaces(open_host, state())
+    off = replace(open_host, enabled=False)
+    assert trusted_ways_out(off, state()) == []
+    remedy = remedy_of_trust(["eth0"], [8080, 22])
+    assert remedy.splitlines()[1:] == [
+        'networking.firewall.interfaces."eth0".allowedTCPPorts = [ 22 8080 ];'
+    ]
+    assert "allowedTCPPorts = [ ];" in remedy_of_trust(["eth0"], [])
 
 
 def test_interfaces_to_ask_are_those_there_declared_and_named() -> None:

@@ -89,6 +89,11 @@ def test_a_target_of_systemds_own_that_nothing_else_names() -> None:
     assert wanted("timer.target") == {"a.service": [Misspelt("timer.target", "timers.target")]}
 
 
+def test_a_target_with_the_suffix_of_another_unit() -> None:
+    slip = Misspelt("multi-user.service", "multi-user.target")
+    assert wanted("multi-user.service") == {"a.service": [slip]}
+
+
 def test_a_target_that_only_other_hosts_have_is_no_slip() -> None:
     assert wanted("display-manager.service") == {}
     assert wanted("backup-2.service") == {}  # the host has backup-1.service

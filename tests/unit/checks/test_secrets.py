@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 import pytest
 
-from checks.secrets.leaks import searched
+from checks.secrets.leaks import SEARCH, searched
 from checks.secrets.missing import lacking_of
 from checks.secrets.on_disk import SecretFile, differences, generation_of
+from pytest_nixos import Unit
 from pytest_nixos.nix.config.secrets import Secret, SecretModule, Secrets, SecretUse
 from pytest_nixos.test_secrets.archive import make_secrets
+from tests.unit.observe.here import here
 from tests.unit.standards.samples import host_config, sample_unit
 
 TOKEN = Secret(
@@ -96,6 +99,38 @@ def test_files_that_no_module_brings() -> None:
     }
 
 
+def _job(kind: str, **service: tuple[str, ...]) -> list[Unit]:
+    """Return a service that nothing wants, and what starts it."""
+    starting = Unit(name=f"job.{kind}", enabled=True, settings={}, wanted_by=(f"{kind}s.target",))
+    return [msgspec.structs.replace(sample_unit("job.service", **service), wanted_by=()), starting]
+
+
+@pytest.mark.parametrize(
+    ("service", "about"),
+    [
+        ({"EnvironmentFile": ("/etc/job.env",)}, "EnvironmentFile"),
+        ({"Environment": ('"RESTIC_PASSWORD_FILE=/etc/pw"',)}, "RESTIC_PASSWORD_FILE"),
+        ({"Environment": ('"BORG_PASSCOMMAND=cat /root-pw"',)}, "BORG_PASSCOMMAND"),
+        ({"Environment": ("APP_SECRET_FILE=/var/lib/job/secret",)}, ""),
+        ({"Environment": ("SSL_CERT_FILE=/etc/ssl/certs/ca.crt",)}, ""),
+    ],
+)
+def test_files_of_what_a_timer_or_path_starts(
+    service: dict[str, tuple[str, ...]], about: str
+) -> None:
+    wanted = [f"job.service: {about}"] if about else []
+    for kind in ("timer", "path"):
+        units = {u.name: u for u in _job(kind, **service)}
+        assert [lack.about for lack in lacking_of(host_config(units=units))] == wanted
+    job, timer = _job("timer", **service)
+    unwanted = msgspec.structs.replace(timer, wanted_by=())
+    units = {u.name: u for u in (job, unwanted)}
+    assert lacking_of(host_config(units=units)) == ()
+    named = msgspec.structs.replace(timer, settings={"Timer": {"Unit": ("other.service",)}})
+    units = {u.name: u for u in (job, named)}
+    assert lacking_of(host_config(units=units)) == ()
+
+
 @pytest.mark.parametrize(
     ("text", "part"),
     [
@@ -109,3 +144,20 @@ def test_a_part_that_is_the_secrets_own_is_searched(text: str, part: str | None)
     made = make_secrets(host_config(secrets=Secrets(secrets=(TOKEN,))))
     made = replace(made, values={"sops:token": {"token": text}})
     assert searched(made) == ({} if part is None else {TOKEN: (part,)})
+
+
+@pytest.mark.parametrize("place", ["etc", "etc/static"])
+def test_what_everybody_reads_in_etc_is_searched(tmp_path: Path, place: str) -> None:
+    etc = tmp_path / "etc"
+    (tmp_path / place / "app").mkdir(parents=True)
+    for name, mode in {"open": 0o444, "kept": 0o400, "other": 0o444}.items():
+        file = tmp_path / place / "app" / name
+        file.write_text("nothing" if name == "other" else "key = tr0ub4dor-and-three")
+        file.chmod(mode)
+    patterns = tmp_path / "patterns"
+    patterns.write_text("tr0ub4dor-and-three\n")
+    script = SEARCH.replace("/etc", str(etc)).replace(
+        "/run/pytest-nixos-secrets/.patterns", str(patterns)
+    )
+    found = here(script.replace("/proc/[0-9]*", f"{tmp_path}/none")).stdout_text.splitlines()
+    assert found == [f"{tmp_path / place}/app/open"]

@@ -12,8 +12,8 @@ import pytest
 from pytest_nixos.cli.main import main
 from pytest_nixos.findings import Finding, Outcome
 from pytest_nixos.report import RunFacts
-from pytest_nixos.report.json_report import write_json
-from tests.unit.report.test_compare import finding
+from pytest_nixos.report.formats.json_report import write_json
+from tests.unit.report.comparing.test_compare import finding
 
 
 def report(path: Path, findings: Sequence[Finding], host: str = "web", **declared: Any) -> str:

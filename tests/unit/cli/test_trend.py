@@ -6,7 +6,7 @@ import pytest
 
 from pytest_nixos.cli.main import main
 from tests.unit.cli.test_diff import report
-from tests.unit.report.test_compare import finding
+from tests.unit.report.comparing.test_compare import finding
 
 
 def test_folder_becomes_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

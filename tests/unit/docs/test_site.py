@@ -10,8 +10,8 @@ import pytest
 from docs.generate.__main__ import DOCS, generated
 from docs.generate.plugin import plugin_page
 from docs.generate.site import build, linked
-from pytest_nixos.plugin.declared_options import option_rows
 from pytest_nixos.plugin.hooks import MARKERS
+from pytest_nixos.plugin.settings.declared_options import option_rows
 
 SUITES = {"FW-003": "firewall"}
 ANCHORS = {"nixos-flake": "nixos-flake", "nixos_machine": "fixture-nixos_machine"}

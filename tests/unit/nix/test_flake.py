@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from pytest_nixos.errors import EvalError, FlakeError
 from pytest_nixos.local.process import Completed, LineSink
 from pytest_nixos.nix.failure.evaluation import EvalInterrupted
-from tests.unit.host_documents import document
+from tests.unit.host_documents import document, fact
 from tests.unit.nix.fake_nix import FIXED, LOOSE, FakeNix, flake
 
 
@@ -71,6 +72,39 @@ def test_two_threads_that_ask_for_a_generation_evaluate_it_once() -> None:
         thread.join(20)
     assert found == [fake.host["derivation"]] * 2
     assert len(fake.evaluations()) == 1
+
+
+def test_a_warning_names_a_file_as_it_stands_in_the_flake() -> None:
+    said = "The option `a' defined in `{}/hosts/web.nix' has been renamed to `b'."
+    source = f"/nix/store/{'k' * 32}-source"
+    host = document()
+    host["facts"] = {**host["facts"], "warnings": fact([said.format(source)])}
+    opened = flake(FakeNix(metadata={**FIXED, "path": source}, host=host))
+    assert opened.evaluate("web").warnings == (said.format("").replace("/hosts", "hosts"),)
+    # What is kept is told in the same way.
+    assert opened.evaluate("web").warnings == (said.format("").replace("/hosts", "hosts"),)
+
+
+def test_what_a_flake_is_is_asked_ahead_and_once() -> None:
+    fake = FakeNix()
+    opened = flake(fake, program="/opt/nix")
+    opened.ask_ahead()
+    assert opened.nix.version() == opened.nix.version() == fake.version
+    opened.evaluate("web")
+    for question in ("metadata", "--version"):
+        assert len([call for call in fake.calls if question in call]) == 1
+
+
+def test_a_flake_that_is_not_there_is_told_to_who_wants_it() -> None:
+    class NoFlake(FakeNix):
+        def _play(self, argv: Sequence[str], on_stderr_line: LineSink | None) -> Completed:
+            done = super()._play(argv, on_stderr_line)
+            return replace(done, exit_status=1) if "metadata" in argv else done
+
+    opened = flake(NoFlake())
+    opened.ask_ahead()
+    with pytest.raises(FlakeError):
+        opened.metadata  # noqa: B018 - reading it asks
 
 
 def test_options_that_break_the_evaluation_are_found_and_named() -> None:

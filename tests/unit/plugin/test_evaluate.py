@@ -14,8 +14,8 @@ from pytest_nixos.nix.config.declared import Declared
 from pytest_nixos.nix.config.host_facts import parse_host_config
 from pytest_nixos.nix.schedule import Room
 from pytest_nixos.plugin.evaluate import open_session
-from pytest_nixos.plugin.options import Settings
 from pytest_nixos.plugin.session import HostEntry, NixosSession
+from pytest_nixos.plugin.settings.options import Settings
 from tests.unit.host_documents import document
 
 FLAKE = FlakeRef("/f")

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from pytest_nixos.findings import Outcome
-from pytest_nixos.report.compare import compare
-from pytest_nixos.report.comparison_text import comparison_html
-from pytest_nixos.report.html_report import write_html
-from pytest_nixos.report.trend import trend_html, trend_points
+from pytest_nixos.report.comparing.compare import compare
+from pytest_nixos.report.comparing.comparison_text import comparison_html
+from pytest_nixos.report.comparing.trend import trend_html, trend_points
+from pytest_nixos.report.formats.html_report import write_html
 from tests.golden.test_reports import FINDINGS, RUN
-from tests.unit.report import test_html_report as small
-from tests.unit.report.test_compare import finding
-from tests.unit.report.test_trend import run
+from tests.unit.report.comparing.test_compare import finding
+from tests.unit.report.comparing.test_trend import run
+from tests.unit.report.formats import test_html_report as small
 
 #: All that the page has: boots, changes, secrets, waived and unjudged findings, hostile text.
 REPORT = write_html((*FINDINGS, *small.FINDINGS), RUN)

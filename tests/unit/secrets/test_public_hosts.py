@@ -181,3 +181,35 @@ def test_a_sealed_secret_is_encrypted_and_a_plain_one_beside_it_is_not() -> None
     plain = f"---\nkind: ConfigMap\ndata:\n  password: {PASSWORD}\n"
     (hit,) = find_secrets(f"---\n{sealed}{plain}", name="sealed.yaml")
     assert hit.line == 9
+
+
+@pytest.mark.parametrize("directive", ["LoadCredential", "LoadCredentialEncrypted"])
+def test_a_credential_that_is_read_from_a_file_is_no_secret(directive: str) -> None:
+    text = f'serviceConfig.{directive} = "pw:/etc/restic/password";\n'
+    assert find_secrets(text, name="host.nix") == ()
+    named = f'serviceConfig.password = "{PASSWORD}";\n'
+    assert find_secrets(named, name="host.nix")
+
+
+#: The first part of a token, as the sample configuration of telegraf has it.
+HEADER = base64.b64encode(b'{"alg":"HS256","typ":"JWT"}').decode()
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        (HEADER, 0),
+        (HEADER.rstrip("="), 0),
+        # What docker logs in with is JSON in base64 too.
+        (base64.b64encode(b'{"username":"ada","password":"Xk7-moor-91"}').decode(), 1),
+        (base64.b64encode(b'{"alg":"HS256","k":"Xk7-moor-Tide-91-x"}').decode(), 1),
+        ("a1234567-40c7-9048-7bae-" + "378687048181", 0),
+        ("c7e1f3a9-40c7-9048-7bae-" + "378687048181", 1),
+    ],
+)
+@pytest.mark.parametrize("comment", ["", "#   # "])
+def test_the_samples_of_a_configuration_are_no_secrets(
+    value: str, found: int, comment: str
+) -> None:
+    hits = find_secrets(f'{comment}auth_token = "{value}"\n', name="telegraf.conf")
+    assert len([hit for hit in hits if not hit.placeholder]) == found

@@ -40,6 +40,7 @@ from pytest_nixos.machine.container.started import Launched
 from pytest_nixos.machine.container.strategy import NspawnStrategy
 from pytest_nixos.machine.container.users import UserRange, choose_range, own_tree
 from pytest_nixos.machine.network.scan import LinkAddresses, link_addresses
+from pytest_nixos.nix.config.cards import Card
 from pytest_nixos.nix.config.declared import Declared
 from pytest_nixos.nix.config.host_facts import HostConfig
 
@@ -66,13 +67,14 @@ class Host:
     vm = None
     file_systems: ClassVar[dict[str, object]] = {}
 
-    def __init__(self, interfaces: Any = None, units: tuple[str, ...] = ()) -> None:
-        self.interfaces = interfaces
+    def __init__(self, addresses: Any = None, units: tuple[str, ...] = ()) -> None:
+        self.cards = [
+            Card(name=name, hardware="", addresses=texts)
+            for name, texts in (addresses or {}).items()
+        ]
         self.units = dict.fromkeys(units)
 
     def option(self, path: str) -> Declared:
-        if path == "networking.interfaces" and self.interfaces is not None:
-            return Declared(path=path, state="present", value=self.interfaces)
         return Declared(path=path, state="absent")
 
 
@@ -319,34 +321,25 @@ def test_a_host_without_addresses_gets_one() -> None:
 
 
 def test_a_declared_address_is_kept_and_the_stranger_joins_its_network() -> None:
-    declared = {"eth0": {"ipv4": {"addresses": [{"address": "192.0.2.1", "prefixLength": 24}]}}}
+    declared = {"eth0": ("2001:db8::1/64", "192.0.2.1/24")}
     assert link_addresses(cast("HostConfig", Host(declared))) == LinkAddresses(
         outside=IPv4Interface("192.0.2.2/24"), guest=None, target=IPv4Address("192.0.2.1")
     )
 
 
 @pytest.mark.parametrize(
-    "interfaces",
-    [
-        {"eth0": {"ipv4": {"addresses": [{"address": "192.0.2.1", "prefixLength": 32}]}}},
-        {"ens3": {"ipv4": {"addresses": [{"address": "192.0.2.1", "prefixLength": 24}]}}},
-        {"eth0": {"ipv4": None}},
-        "unreadable",
-    ],
+    "declared", [{"eth0": ("192.0.2.1/32",)}, {"ens3": ("192.0.2.1/24",)}, {"eth0": ()}]
 )
-def test_a_declaration_that_no_stranger_can_share_is_no_help(interfaces: Any) -> None:
-    assert link_addresses(cast("HostConfig", Host(interfaces))) == OWN
+def test_a_declaration_that_no_stranger_can_share_is_no_help(declared: Any) -> None:
+    assert link_addresses(cast("HostConfig", Host(declared))) == OWN
 
 
 def test_each_card_that_the_host_gives_an_address_has_a_link(tmp_path: Path) -> None:
-    def card(address: str) -> Any:
-        return {"ipv4": {"addresses": [{"address": address, "prefixLength": 24}]}}
-
     declared = {
-        "eth0": card("192.0.2.1"),
-        "eth1": card("198.51.100.1"),
-        "eth2": {},
-        "br0": card("10.0.0.1"),
+        "eth0": ("192.0.2.1/24",),
+        "eth1": ("198.51.100.1/24",),
+        "eth2": (),
+        "br0": ("10.0.0.1/24",),
     }
     addresses = link_addresses(cast("HostConfig", Host(declared)))
     assert addresses.more == ("eth1",)

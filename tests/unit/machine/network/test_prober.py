@@ -261,6 +261,29 @@ def test_each_network_of_a_guest_is_found() -> None:
     ]
 
 
+# As iproute2 6.15 prints them with -details, what follows the kind left out.
+DETAILED = """3: eth0@if7: <BROADCAST,UP> mtu 1500 state UP \\    link/ether 02:00:00:00:00:03 brd ff:ff:ff:ff:ff:ff promiscuity 0 \\    veth addrgenmode eui64
+4: eth1: <BROADCAST,UP> mtu 1500 master br1 \\    link/ether 02:00:00:00:00:04 brd ff:ff:ff:ff:ff:ff promiscuity 1 \\    bridge_slave state forwarding priority 32
+5: br0: <BROADCAST> mtu 1500 \\    link/ether 02:00:00:00:00:05 brd ff:ff:ff:ff:ff:ff \\    bridge forward_delay 1500
+6: br1: <BROADCAST> mtu 1500 \\    link/ether 02:00:00:00:00:04 brd ff:ff:ff:ff:ff:ff \\    bridge forward_delay 1500
+7: lan20@eth0: <BROADCAST> mtu 1500 \\    link/ether 02:00:00:00:00:03 brd ff:ff:ff:ff:ff:ff \\    vlan protocol 802.1Q id 20
+8: vpn: <POINTOPOINT> mtu 1420 \\    link/none  promiscuity 0 \\    wireguard addrgenmode none
+9: bond0: <BROADCAST> mtu 1500 \\    link/ether 02:00:00:00:00:09 brd ff:ff:ff:ff:ff:ff \\    bond mode balance-rr miimon 0
+"""
+
+
+def test_a_guest_without_a_lease_yet_is_not_met_on_a_bridge_without_a_card() -> None:
+    names = {"5": "br0", "6": "br1", "7": "lan20", "8": "vpn", "9": "bond0"}
+    made = "".join(
+        f"{n}: {name}    inet 10.{n}.0.5/24 scope global {name}\n" for n, name in names.items()
+    )
+    found = [outer.interface for outer in parse_outer(made + DETAILED)]
+    # What stands on the card's own network alone: a bridge that has one.
+    assert found == ["br1"]
+    assert [outer.interface for outer in parse_outer(LISTING + DETAILED)] == ["eth0"]
+    assert [outer.interface for outer in parse_outer(made)] == list(names.values())
+
+
 def test_who_answers_for_another_interface_is_not_that_interface(
     run_dir: Path, guest: SmallGuest
 ) -> None:

@@ -10,13 +10,13 @@ import pytest
 from pytest_nixos.errors import BuildError, EvalError, FlakeError
 from pytest_nixos.nix.command.log import NixLog
 from pytest_nixos.nix.command.refs import FlakeRef, HostRef
+from pytest_nixos.nix.failure.absent import no_such_host
 from pytest_nixos.nix.failure.build import build_failure
 from pytest_nixos.nix.failure.evaluation import (
     EvalInterrupted,
     NoHosts,
     evaluation_failure,
     flake_failure,
-    no_such_host,
     none_evaluates,
 )
 
@@ -205,6 +205,70 @@ def test_the_flake_as_a_whole_is_named_without_a_host() -> None:
     error = evaluation_failure(HostRef(FLAKE, ""), log("undefined variable 'x'"), 1)
     assert error.message == "/f: Nix cannot evaluate this: undefined variable 'x'"
     assert "--show-trace '/f#nixosConfigurations' --apply builtins.attrNames" in error.remedy
+
+
+def building(derivation: str, *lines: str) -> NixLog:
+    made = NixLog()
+    for event in (
+        {"action": "start", "id": 1, "type": 105, "fields": [derivation]},
+        *({"action": "result", "id": 1, "type": 101, "fields": [line]} for line in lines),
+        {"action": "stop", "id": 1},
+    ):
+        made.feed(f"@nix {json.dumps(event)}")
+    return made
+
+
+def with_errors(made: NixLog, *errors: str) -> NixLog:
+    made.errors += log(*errors).errors
+    return made
+
+
+def test_a_host_that_imports_from_a_derivation_is_told_the_one_that_failed() -> None:
+    made = with_errors(
+        building(DEP, "one", "two", "error: expected a theme"),
+        f"builder for '{DEP}' failed with exit code 1",
+        f"1 dependencies of derivation '{DRV}' failed to build",
+    )
+    error = evaluation_failure(HOST, made, 1)
+    assert type(error) is EvalError
+    assert f"for that dep ({DEP}) does not build: failed with exit code 1" in error.message
+    assert error.message.endswith("\n  | one\n  | two\n  | error: expected a theme")
+    assert error.remedy.startswith("read the whole log: nix ")
+    assert error.remedy.endswith(f" log {DEP}")
+
+
+NOT_DOWNLOADED = (
+    "error: unable to download 'https://example.org/dep.tar.gz': Couldn't resolve host name (6)",
+    "       error: unable to download 'https://example.org/dep.tar.gz': Could not resolve host",
+    "error: cannot download dep.tar.gz from any mirror",
+    "fatal: unable to access 'https://example.org/dep.git/': Could not resolve host: example.org",
+)
+
+
+@pytest.mark.parametrize("line", NOT_DOWNLOADED)
+def test_what_cannot_be_downloaded_is_no_mistake_of_the_build(line: str) -> None:
+    words = f"builder for '{DEP}' failed with exit code 1"
+    for error in (
+        evaluation_failure(HOST, with_errors(building(DEP, line), words), 1),
+        failure(with_errors(building(DEP, line), words)),
+    ):
+        assert line in str(error)
+        assert "this machine has to reach that address" in error.remedy
+        assert "extra-substituters" in error.remedy
+        assert error.remedy.endswith(f" log {DEP}")
+
+
+def test_a_test_of_a_package_that_speaks_of_downloads_is_its_own_failure() -> None:
+    words = f"builder for '{DEP}' failed with exit code 1"
+    made = with_errors(building(DEP, "FAIL: unable to download 'x' when offline"), words)
+    assert failure(made).remedy.startswith("read the whole log: ")
+
+
+def test_a_host_that_imports_what_another_system_builds() -> None:
+    words = f"a 'aarch64-linux' with features {{}} is required to build '{DRV}', but I am a 'x86_64-linux'"
+    error = evaluation_failure(HOST, log(words), 1)
+    assert "must be built on aarch64-linux" in error.message
+    assert "remote builder" in error.remedy
 
 
 def test_a_killed_evaluation() -> None:

@@ -348,6 +348,15 @@ def test_duktape_skips_a_file_that_it_does_not_read(guard: str) -> None:
     assert several(*files, polkitd="").as_root == ("nm: any action",)
 
 
+def test_a_rule_that_is_no_javascript_is_told_with_its_line() -> None:
+    broken = (
+        'polkit.addRule(function(action, subject) {\n  if (subject.isInGroup("wheel") {\n  }\n});'
+    )
+    wrong = verdict("AUTH-034", several((R + "10-nixos.rules", broken)))
+    assert wrong.outcome is Outcome.FAILED
+    assert "10-nixos.rules: it is no JavaScript that can be read (line 2: if (" in wrong.reason
+
+
 def test_what_duktape_skips_or_throws_at_gives_nobody_anything() -> None:
     arrow = "polkit.addRule((action, subject) => polkit.Result.YES);"
     includes = rule('if (["alice"].includes(subject.user)) return "yes";')

@@ -69,6 +69,7 @@ def make_etc(etc: Path) -> None:
         *("copy.conf", "machine-id", "ssh/ssh_host_ed25519_key", "nixos/lib/x.nix", "shadow-"),
         *("app/by hand.conf", "app/odd\nname", "ssh/sshd_config.d", "nixos-containers/old.conf"),
         *("NetworkManager/system-connections/home", "NetworkManager/dispatcher.d/99-evil"),
+        *("wpa_supplicant/imperative.conf", "wpa_supplicant/bin/evil.sh"),
         *("ssh/ssh_host_x/evil.sh", "resolv.conf.sh", "cups/ppd/p.ppd", "rancher/k3s/config.yaml"),
     ):
         (etc / name).parent.mkdir(parents=True, exist_ok=True)
@@ -90,6 +91,7 @@ def test_only_what_somebody_put_into_etc_counts(tmp_path: Path) -> None:
             "resolv.conf.sh",
             "ssh/ssh_host_x/evil.sh",
             "ssh/sshd_config.d",
+            "wpa_supplicant/bin/evil.sh",
         ),
     )
     assert found.containers == ("old",)

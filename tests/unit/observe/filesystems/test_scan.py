@@ -68,3 +68,17 @@ def test_lines_before_the_last_part_of_a_history_are_counted(tmp_path: Path) -> 
     (found,) = fact.parse(here(script).stdout_text)
     assert "line 10001: password in a command" in found
     assert here(script.replace("/root/", "/rot/")).exit_status == 3
+
+
+def test_an_etc_that_is_an_overlay_needs_no_static(tmp_path: Path) -> None:
+    etc, mounts = tmp_path / "etc", tmp_path / "mounts"
+    etc.mkdir()
+    (etc / "gone").symlink_to("/nix/store/gone")
+    probe = moved(fact_probe("scan", SCAN_FACTS, ["dead-etc-links"]), "/etc", str(etc))
+    probe = moved(probe, "/proc/self/mounts", str(mounts))
+
+    mounts.write_text("/dev/vda / ext4 rw 0 0\n")
+    assert ask(probe) == {"dead-etc-links": [f"{etc}/gone", f"{etc}/static"]}
+
+    mounts.write_text(f"overlay {etc} overlay ro,lowerdir=/l 0 0\n")
+    assert ask(probe) == {"dead-etc-links": [f"{etc}/gone"]}

@@ -197,3 +197,78 @@ def test_what_was_read_and_not_done_is_told_by_its_line(said: str, rule: str, to
 )
 def test_the_option_that_writes_a_file_is_known(file: str, option: str) -> None:
     assert RefusedLine(file, 1, "").option == option
+
+
+def test_a_line_of_an_environment_file_is_told_without_its_value() -> None:
+    said = (
+        "app.service: Ignoring invalid environment assignment 'export TOKEN=hunter2': /run/app.env"
+    )
+    text = f"=journal\n=undone\n{said}\nStarted app.service.\n"
+    (line,) = refused_lines().parse(ProbeOutput(stdout=text.encode(), exit_status=0)).lines
+    assert str(line) == (
+        "/run/app.env: app.service goes without 'export TOKEN=': an assignment has no export before it"
+    )
+    assert line.option == 'systemd.services."app".serviceConfig.EnvironmentFile'
+
+
+def passed_over(**parts: str) -> list[str]:
+    text = "=journal\n" + "".join(f"={title}\n{said}\n" for title, said in parts.items())
+    seen = refused_lines().parse(ProbeOutput(stdout=text.encode(), exit_status=0))
+    return [str(line) for line in seen.lines]
+
+
+NETWORKS = "/etc/systemd/network"
+
+
+def test_a_device_that_no_file_makes_is_told_with_the_line_that_names_it() -> None:
+    assert passed_over(
+        # As networkd of systemd 257 says.
+        networkd=f"""Failed to increase receive buffer size for general netlink socket, ignoring: Operation not permitted
+{NETWORKS}/10-lan.network: vlna20 NetDev could not be found, ignoring assignment.
+{NETWORKS}/20-br0.network: No valid settings found in the [Match] section, ignoring file.
+NetDev without Name= configured in "{NETWORKS}/20-bond0.netdev", ignoring.
+vlan30: VLAN without valid Id (65535) configured in {NETWORKS}/20-vlan30.netdev.
+eth0: found matching network '{NETWORKS}/10-lan.network', based on potentially unpredictable interface name.
+eth0: Configuring with {NETWORKS}/10-lan.network.""",
+        networks=f"{NETWORKS}/10-lan.network:2:Name=eth0\n{NETWORKS}/10-lan.network:6:VLAN=vlan10 vlna20",
+    ) == [
+        f"{NETWORKS}/10-lan.network:6: vlna20 NetDev could not be found, ignoring assignment.",
+        f"{NETWORKS}/20-bond0.netdev:1: NetDev without Name=",
+        f"{NETWORKS}/20-br0.network:1: No valid settings found in the [Match] section, ignoring file.",
+        f"{NETWORKS}/20-vlan30.netdev:1: vlan30: VLAN without valid Id (65535)",
+    ]
+
+
+def test_parameters_that_the_kernel_does_not_know_are_told() -> None:
+    modprobe = "/etc/modprobe.d/nixos.conf"
+    assert passed_over(
+        parameters="""Unknown kernel command line parameters "splash mitigatons=off regInfo=/nix/store/x", will be passed to user space.
+dummy: unknown parameter 'numdumies' ignored
+i915: unknown parameter 'enable_fbcc' ignored""",
+        modprobe=f"{modprobe}:3:options dummy numdummies=1\n{modprobe}:4:options dummy numdumies=2",
+    ) == [
+        f"{modprobe}:4: numdumies is no parameter of the module dummy, and ignored",
+        "/proc/cmdline:1: i915.enable_fbcc is no parameter of the module i915",
+        "/proc/cmdline:1: mitigatons=off is no parameter that the kernel knows",
+    ]
+
+
+def test_a_parameter_that_only_a_test_machine_has_is_not_the_hosts() -> None:
+    own = RefusedLine("/proc/cmdline", 1, "mitigatons=off is no parameter that the kernel knows")
+    assert own.is_of(["quiet", "mitigatons=off"])
+    assert not own.is_of(["mitigations=off"])
+    assert RefusedLine(RULES, 1, "x").is_of([])
+
+
+def test_a_line_of_modprobe_that_is_none_is_told() -> None:
+    modprobe = "/etc/modprobe.d/nixos.conf"
+    lines = [
+        "blacklist pcspkr",
+        "blaklist pcspkr",
+        "install x \\",
+        "  /bin/true",
+        "softdep a pre: b",
+    ]
+    assert passed_over(
+        modprobe="\n".join(f"{modprobe}:{n}:{s}" for n, s in enumerate(lines, 1))
+    ) == [f"{modprobe}:2: blaklist is no command of modprobe.d, and left out"]

@@ -1,4 +1,4 @@
-"""What systemd-analyze verify says of unit files, as systemd 245, 255 and 257 print it."""
+"""What systemd-analyze verify says of unit files, as systemd 245, 255, 257 and 262 print it."""
 
 from __future__ import annotations
 
@@ -45,9 +45,34 @@ cache.service: Found ordering cycle on indexer.service/start
 cache.service: Found dependency on cache.service/start
 cache.service: Unable to break cycle starting with cache.service/start
 cache.service: Found ordering cycle on indexer.service/start
+cache.service: Found dependency on cache.service/start
 """
     report = parse_verify(said, answered=True)
     assert [(c.unit, c.at) for c in report.cycles] == [("cache.service", "indexer.service")]
+
+
+OF_THREE_257 = """\
+three.service: Found ordering cycle on one.service/start
+three.service: Found dependency on two.service/start
+three.service: Found dependency on three.service/start
+three.service: Unable to break cycle starting with three.service/start
+one.service: Found ordering cycle on two.service/start
+one.service: Found dependency on three.service/start
+one.service: Found dependency on one.service/start
+"""
+OF_THREE_262 = """\
+three.service: Found ordering cycle: one.service/start after two.service/start after three.service/start - after one.service
+three.service: Unable to break cycle starting with three.service/start
+one.service: Found ordering cycle: two.service/start after three.service/verify-active after one.service/start - after two.service
+"""
+
+
+@pytest.mark.parametrize("said", [OF_THREE_257, OF_THREE_262])
+def test_all_members_of_a_cycle(said: str) -> None:
+    """Recorded; from another member it is told once more."""
+    (cycle,) = parse_verify(said, answered=True).cycles
+    assert (cycle.unit, cycle.at) == ("three.service", "one.service")
+    assert cycle.members == ("one.service", "two.service", "three.service")
 
 
 def test_remarks_about_what_is_only_pulled_in_are_no_ignored_directives() -> None:

@@ -10,8 +10,8 @@ from typing import Any, cast
 
 import pytest
 
-from pytest_nixos.plugin.declared_options import Keep, SnapshotUse
 from pytest_nixos.plugin.machines.spares import SPARES, Spares
+from pytest_nixos.plugin.settings.declared_options import Keep, SnapshotUse
 
 
 class Config:

@@ -14,7 +14,7 @@ from pytest_nixos.machine.boot.internet import NoWayOut
 from pytest_nixos.observe.network.internet import NeedsOfMachine
 from pytest_nixos.observe.store import Observations
 from pytest_nixos.plugin import collect
-from pytest_nixos.plugin.first_look import FirstLook
+from pytest_nixos.plugin.judging.first_look import FirstLook
 from pytest_nixos.plugin.machines.changed import ChangedMachines
 from pytest_nixos.plugin.record.unjudged import unjudged_without_internet
 from pytest_nixos.standards.judging.look import Parsed

@@ -112,5 +112,12 @@ def test_line_and_option_that_the_finding_names_are_places() -> None:
     ) == ["web.nix:8"]
 
 
+def test_a_secret_in_a_file_that_is_not_nix_is_told_where_it_stands() -> None:
+    reason = "is nix.key:1: signing key of Nix (dPNd…), hosts/telegraf.conf:43: secret at the name token (a12…), expected"
+    assert places("SEC-016", Fake(), reason=reason) == ["nix.key:1", "hosts/telegraf.conf:43"]
+    # Elsewhere such words are an address and a port.
+    assert places("BOOT-001", Fake(), reason="is db.example:54: no answer") == ["flake.nix:1"]
+
+
 def test_nothing_is_told_where_it_was_not_asked_for() -> None:
     assert places("SSH-001", Fake(known=False)) == []

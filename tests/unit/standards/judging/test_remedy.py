@@ -305,3 +305,33 @@ def test_a_state_version_that_follows_the_release_gets_the_release() -> None:
     assert isinstance(seen, Seen)
     assert seen.value == [f"system.stateVersion follows system.nixos.version ({version})"]
     assert remedy_text(subject, host, today=TODAY).startswith('system.stateVersion = "24.05";')
+
+
+def test_the_password_that_is_in_the_configuration_is_taken_out() -> None:
+    observed = ["alice.hashedPassword", "alice.initialPassword", "bob-2.password"]
+    lines = given(CATALOGUE.control("AUTH-004"), observed=observed).splitlines()
+    assert 'users.users."alice".hashedPasswordFile = "/run/secrets/password-of-alice";' in lines
+    assert sum("hashedPasswordFile" in line for line in lines) == 2
+    for name in observed:
+        assert f"users.users.{name} = lib.mkForce null;" in lines
+
+
+def test_a_state_version_above_the_release_gets_the_release() -> None:
+    host = replace(host_config(), state_version="24.11", version="24.05.1", release="24.05")
+    text = remedy_text(CATALOGUE.controls["GEN-008"], host, today=TODAY)
+    assert text.startswith('system.stateVersion = "24.05";')
+
+
+def test_what_a_warning_says_was_renamed_is_named_and_keeps_its_value() -> None:
+    place = "defined in `/nix/store/x-source/modules/ssh.nix'"
+    warnings = [
+        f"The option `services.openssh.permitRootLogin' {place} has been renamed to `services.openssh.settings.PermitRootLogin'.",
+        f"The option `boot.cleanTmpDir' {place} has been renamed to `boot.tmp.cleanOnBoot'.",
+        "mdadm: Neither MAILADDR nor PROGRAM has been set.",
+    ]
+    lines = given(CATALOGUE.control("FLK-012"), observed=warnings).splitlines()
+    assert lines[0] == "# Do what the warning says."
+    assert [line.partition(":")[0] for line in lines[1:]] == [
+        "# services.openssh.permitRootLogin",
+        "# boot.cleanTmpDir",
+    ]

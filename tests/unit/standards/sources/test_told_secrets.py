@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pytest_nixos.findings import Finding, Outcome, Severity
-from pytest_nixos.report.causes import explained
+from pytest_nixos.report.summary.causes import explained
 from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.load import load_catalogue
 from pytest_nixos.standards.sources.told_secrets import secrets_of

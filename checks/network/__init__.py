@@ -1,0 +1,1 @@
+"""Suite network: what systemd-networkd made of what it was given."""

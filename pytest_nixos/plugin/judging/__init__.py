@@ -1,0 +1,1 @@
+"""Data controls: what they need is observed together, then each is judged."""

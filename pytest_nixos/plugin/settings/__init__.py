@@ -1,0 +1,1 @@
+"""What is declared to pytest, and what was given."""

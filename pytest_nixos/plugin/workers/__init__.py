@@ -1,0 +1,1 @@
+"""Runs under pytest-xdist: which worker has which tests, and what workers send back."""

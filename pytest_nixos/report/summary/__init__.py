@@ -1,0 +1,1 @@
+"""The terminal's summary: causes first, at most a screen of it."""

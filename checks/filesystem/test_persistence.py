@@ -11,7 +11,7 @@ from pytest_nixos import Evidence, HostConfig, Machine, not_applicable
 
 from .persistence import Places, places_of
 
-pytestmark = [pytest.mark.nixos_destructive, pytest.mark.nixos_requires("vm")]
+pytestmark = pytest.mark.nixos_requires("vm")
 
 _NAME = ".pytest-nixos-persistence"
 _FAILED = "systemctl list-units --failed --plain --no-legend --no-pager | cut -d' ' -f1"

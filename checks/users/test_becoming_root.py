@@ -19,6 +19,13 @@ _ROOT = rb"[\r\n]0[\r\n]"
 _ENDED = rb"ended[\r\n]"
 # sudoers(5): the password of the target, of root or of runas_default is asked for, in place of one's own.
 _ASKS_FOR_ANOTHERS = r"grep -rhoE '^\s*Defaults[^#]*[[:space:],](targetpw|rootpw|runaspw)\b' /etc/sudoers /etc/sudoers.d 2>/dev/null"
+# shadow(5): no password opens an account whose entry begins so. Nothing else of an entry is printed.
+_LOCKED = r"""
+getent shadow | while IFS=: read -r user field _; do
+  [[ $field == [*!]* ]] && printf '%s\n' "$user"
+done
+true
+"""
 _ANSWER_S = 60.0
 _MOST_TRIED = 3
 
@@ -48,11 +55,16 @@ def _judge(program: str, host: HostConfig, machine: Machine, evidence: Evidence)
         not_applicable(f"sudo asks for a password of somebody else: {_last(other)}")
     asks = host.option(f"security.{program}.wheelNeedsPassword").value is not False
     wanted = f"root by {program}"
+    locked = set(machine.run(_LOCKED).stdout_text.split()) if asks else set()
     evidence.expect(dict.fromkeys(wheel, wanted))
     seen: dict[str, str] = {}
     wrong: list[str] = []
     unknown: list[str] = []
     for user in wheel:
+        if user in locked:
+            seen[user] = "unknown: no password opens the account"
+            unknown.append(f"{user}: {seen[user]}")
+            continue
         try:
             said = (_with_password if asks else _unasked)(machine, user, program)
         except (NixosError, pexpect.ExceptionPexpect) as err:

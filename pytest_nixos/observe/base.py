@@ -115,7 +115,8 @@ def collect(run: RunCommand, probes: Sequence[Probe[object]]) -> Mapping[str, Pr
         _ONE.format(script=script, index=i, take=TAKE_TABLE if reads_units else "")
         for i, (reads_units, script) in enumerate(asked)
     ]
-    table = table_script(probe.units for probe in probes if probe.units is not None)
+    queries = [probe.units for probe in probes if probe.units is not None]
+    table = table_script(UnitQuery.together(queries)) if queries else ""
     result = run(_BEGIN.format(token=token) + at_once(parts, table=table))
     mark, rest = drawn_mark(result.stdout, token)
     answers = {} if mark is None else _answers(rest, mark)

@@ -81,24 +81,39 @@ class UnitQuery(msgspec.Struct, frozen=True, kw_only=True):
     loaded: tuple[str, ...] = ()
     properties: tuple[str, ...] = ()
 
+    @classmethod
+    def together(cls, queries: Iterable[UnitQuery]) -> UnitQuery:
+        """Return the query for all that `queries` ask."""
+        asked = list(queries)
+        named = dict.fromkeys(name for query in asked for name in query.names)
+        light = dict.fromkeys(name for query in asked for name in query.light if name not in named)
+        return cls(
+            names=tuple(named),
+            light=tuple(light),
+            services=any(query.services for query in asked),
+            loaded=tuple(dict.fromkeys(kind for query in asked for kind in query.loaded)),
+            properties=tuple(dict.fromkeys(p for query in asked for p in query.properties)),
+        )
 
-def table_script(queries: Iterable[UnitQuery]) -> str:
-    """Return bash that defines ``pn_show_units``, which prints what all `queries` need together;
-    ``""`` if there are none.
-    """
-    asked = list(queries)
-    if not asked:
-        return ""
-    named = dict.fromkeys(name for query in asked for name in query.names)
-    light = dict.fromkeys(name for query in asked for name in query.light if name not in named)
-    kinds = dict.fromkeys(kind for query in asked for kind in query.loaded)
-    properties = dict.fromkeys(
-        (*_STATE, *(p for query in asked for p in query.properties if p.isalnum()))
-    )
+    def covers(self, other: UnitQuery) -> bool:
+        """Whether a table that was shown for this query tells all that `other` asks."""
+        return (
+            {*other.names} <= {*self.names}
+            and {*other.light} <= {*self.names, *self.light}
+            and other.services <= self.services
+            and {*other.loaded} <= {*self.loaded}
+            and {*other.properties} <= {*self.properties}
+        )
+
+
+def table_script(query: UnitQuery) -> str:
+    """Return bash that defines ``pn_show_units``, which prints what `query` asks."""
+    properties = dict.fromkeys((*_STATE, *(p for p in query.properties if p.isalnum())))
+    kinds = query.loaded
     return _SHOW.format(
-        named=shlex.join(named),
-        light=shlex.join(light),
-        services=_SERVICES if any(query.services for query in asked) else "",
+        named=shlex.join(query.names),
+        light=shlex.join(query.light),
+        services=_SERVICES if query.services else "",
         loaded=_LOADED.format(kinds=",".join(kinds), each=" ".join(kinds)) if kinds else "",
         properties=shlex.quote(",".join(properties)),
     )

@@ -40,6 +40,7 @@ from pytest_nixos.plugin.stash import (
     PROGRESS,
     SESSION,
 )
+from pytest_nixos.plugin.workers.workers import is_worker
 from pytest_nixos.standards.control.model import Control
 
 if TYPE_CHECKING:  # most runs need none of them
@@ -173,7 +174,14 @@ def nixos_observations(
 ) -> Observations:
     """Facts of the running machine, read once per epoch: ``nixos_observations.of(probe)``."""
     ahead = request.config.stash.get(_LOOKED_AT, {})
-    return ahead.pop(_nixos_host, None) or Observations(nixos_machine)
+    if (looked := ahead.pop(_nixos_host, None)) is not None:
+        return looked
+    store = Observations(nixos_machine)
+    # Workers part the tests of one host: another one may judge its data controls.
+    if not is_worker(request.config) and _nixos_host in _with_data_controls(request):
+        look = first_look(_session(request), _nixos_host, nixos_machine, store)
+        store.take_along(look.questions)
+    return store
 
 
 @pytest.fixture(scope="session")
@@ -185,11 +193,7 @@ def _nixos_live_hosts(request: pytest.FixtureRequest) -> Iterator[LiveHosts]:
         progress = config.stash[PROGRESS]
         return Launch(session, key, progress=progress, config=config, tells=False)
 
-    judged = {
-        host_key_of(item)
-        for item in request.session.items
-        if "nixos_judge" in getattr(item, "fixturenames", ())
-    }
+    judged = _with_data_controls(request)
 
     def look(key: str, machine: Machine, observations: Observations) -> None:
         if key in judged:
@@ -398,6 +402,15 @@ def nixos_control(request: pytest.FixtureRequest) -> Control:
             "the fixture nixos_control needs the marker nixos_control(ID)", pytrace=False
         )
     return control
+
+
+def _with_data_controls(request: pytest.FixtureRequest) -> set[str | None]:
+    """Return the hosts of which data controls were selected."""
+    return {
+        host_key_of(item)
+        for item in request.session.items
+        if "nixos_judge" in getattr(item, "fixturenames", ())
+    }
 
 
 def _session(request: pytest.FixtureRequest) -> NixosSession:

@@ -55,6 +55,7 @@ FLAKE = """
         environment.etc."relay.conf" = { text = "x"; mode = "0640"; group = "relays"; };
         # As somebody does by hand.
         systemd.services.stop-lingering = { wantedBy = [ "multi-user.target" ]; after = [ "linger-users.service" ]; serviceConfig.Type = "oneshot"; script = "/run/current-system/sw/bin/loginctl disable-linger bob"; };
+        users.users.bob.extraGroups = [ "wheel" ];
         users.users.carol = { extraGroups = [ "wheel" ]; initialPassword = "hers"; };
         security.pam.services.sudo.text = lib.mkForce "auth required ${pkgs.linux-pam}/lib/security/pam_deny.so\\naccount required ${pkgs.linux-pam}/lib/security/pam_permit.so\\n";
         users.users.alice.shell = "/run/current-system/sw/bin/no-such-shell";
@@ -110,6 +111,7 @@ def test_a_host_whose_people_cannot_log_in(tmp_path: Path) -> None:
     assert seen["AUTH-037"]["outcome"] == "failed"
     assert seen["AUTH-038"]["outcome"] == "failed"
     assert "carol: sudo refuses" in seen["AUTH-038"]["reason"]
+    assert seen["AUTH-038"]["observed"]["bob"] == "unknown: no password opens the account"
     wrong = seen["UNIT-014"]["observed"]["wrong"]
     # What had failed in a manager that still ran is UNIT-009's.
     assert "restless.service is started again and again" in wrong["carol"]

@@ -5,13 +5,13 @@ hundreds of controls look at it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.base import Machine
-from pytest_nixos.observe.base import observe
+from pytest_nixos.observe.base import Probe, observe
 from pytest_nixos.observe.network.internet import NeedsOfMachine
 from pytest_nixos.observe.store import Observations
 from pytest_nixos.observe.systemd.unit import UnitState, askable_units, units
@@ -49,11 +49,15 @@ class FirstLook:
     unready: Callable[[], Iterable[Control]] = lambda: ()
     _awaited: set[int] = field(default_factory=set, init=False, repr=False)
 
+    def questions(self) -> Sequence[Probe[object]]:
+        """Return what :meth:`take` asks the machine."""
+        return (*self.seen.asked.values(), *self.needs.questions())
+
     def take(self) -> Mapping[str, object]:
         """Return parsed observations by kind, of this epoch of the machine, read in one round trip;
         servers that do not answer yet are asked again, for a while that all share.
         """
-        self.store.prefetch([*self.seen.asked.values(), *self.needs.questions()])
+        self.store.prefetch(self.questions())
         if self.machine.epoch not in self._awaited:
             self._awaited.add(self.machine.epoch)
             self._await_servers()

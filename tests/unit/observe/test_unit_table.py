@@ -164,3 +164,57 @@ def test_declared_units_and_boot_times_are_one_question(systemd: Path) -> None:
     kept.of(boot_time())
     assert kept.round_trips == trips == 1
     assert "hunter2" not in kept.output(boot_time()).text
+
+
+def test_what_an_earlier_table_tells_is_not_asked_again(systemd: Path) -> None:
+    kept = Observations(Asked())
+    kept.prefetch([*IDLE, shared_units(["web", "db"]), lively_services(["web"])])
+    asked = systemd.read_text()
+    assert kept.of(shared_units(["db"], light=["web"], name="fewer"))["db.service"].exists
+    assert set(kept.of(lively_services(["web", "db"]))) == {"web.service", "db.service"}
+    assert systemd.read_text() == asked and kept.round_trips == 1
+    # Another unit, another property and all units of a kind are news.
+    kept.of(shared_units(["new"]))
+    kept.of(shared_units(["web"], properties=["User"]))
+    kept.of(Probe(name="l", script=PRINT_UNITS, parse=lambda output: output.text,
+                  units=UnitQuery(loaded=("mount",))))  # fmt: skip
+    assert kept.round_trips == 4
+
+
+def test_an_earlier_table_tells_nothing_of_another_epoch_and_of_what_is_asked_anew(
+    systemd: Path,
+) -> None:
+    machine = Asked()
+    kept = Observations(machine)
+    kept.of(shared_units(["web", "db"]))
+    kept.renew([shared_units(["web"])])
+    assert kept.round_trips == 2
+    machine.epoch += 1
+    kept.of(shared_units(["web"]))
+    assert kept.round_trips == 3 and len(shows(systemd)) == 3
+
+
+def test_a_systemd_that_did_not_answer_is_asked_again(systemd: Path) -> None:
+    program = systemd.parent / "systemctl"
+    answers = program.read_text()
+    put(program, "#!/bin/bash\nexit 1\n")
+    kept = Observations(Asked())
+    assert kept.of(shared_units(["web", "db"])) == {}
+    put(program, answers)
+    assert kept.of(shared_units(["db"]))["db.service"].exists
+
+
+def test_what_is_to_come_is_taken_along_by_the_first_table_and_by_no_other(systemd: Path) -> None:
+    machine = Asked()
+    kept = Observations(machine)
+    later = shared_units(["db"], name="later")
+    kept.take_along(lambda: [*IDLE, later])
+    kept.of(Probe(name="no table", script="true", parse=lambda output: output.text))
+    assert not shows(systemd)
+    kept.of(shared_units(["web"]))
+    assert kept.of(later)["db.service"].exists
+    kept.prefetch(IDLE)
+    assert kept.round_trips == 2 and len(shows(systemd)) == 1
+    machine.epoch += 1
+    kept.of(shared_units(["web"]))
+    assert shows(systemd)[1][-2:] == ["--", "web.service"]

@@ -19,6 +19,8 @@ from pytest_nixos import (
     observe,
 )
 
+from .mounts import lost_mounts, remedy_of_lost
+
 # More restarts than a service makes that merely waited for another one.
 _MANY_RESTARTS = 5
 # How long its next try may take to come, how often it is looked at, and how long it then has to stay.
@@ -71,7 +73,8 @@ def test_system_reaches_its_default_target(
     nixos_evidence: Evidence,
 ) -> None:
     if nixos_boot_failure is not None:
-        _blame_the_boot(nixos_boot_failure, nixos_evidence)
+        host: HostConfig = request.getfixturevalue("nixos_host_config")
+        _blame_the_boot(nixos_boot_failure, host, nixos_evidence)
     nixos_observations: Observations = request.getfixturevalue("nixos_observations")
     state = nixos_observations.of(observe.system_state())
     nixos_internet: observe.NeedsOfMachine = request.getfixturevalue("nixos_internet")
@@ -86,7 +89,7 @@ def test_system_reaches_its_default_target(
     assert state in ("running", "degraded"), f"the system is {state or 'silent'}"
 
 
-def _blame_the_boot(failure: BootError, evidence: Evidence) -> NoReturn:
+def _blame_the_boot(failure: BootError, host: HostConfig, evidence: Evidence) -> NoReturn:
     """Fail for a machine that did not come up; what could not be judged on it is explained by
     that.
     """
@@ -94,9 +97,13 @@ def _blame_the_boot(failure: BootError, evidence: Evidence) -> NoReturn:
     evidence.observe({"boot": failure.state})
     if failure.console_tail:
         evidence.attach("last lines", "\n".join(failure.console_tail))
-    evidence.remedy = failure.remedy
+    lost = lost_mounts(failure.console_tail, host)
+    evidence.remedy = remedy_of_lost(lost, host) or failure.remedy
     evidence.blame("machine")
-    pytest.fail(failure.message, pytrace=False)
+    told = ", ".join(f"{m.path} ({m.words})" if m.words else m.path for m in lost)
+    first, *more = failure.message.split("\n")
+    why = f"; not mounted: {told}" if lost else ""
+    pytest.fail("\n".join([f"{first}{why}", *more]), pytrace=False)
 
 
 @pytest.mark.nixos_control("BOOT-003")

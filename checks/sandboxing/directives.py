@@ -10,17 +10,20 @@ from collections.abc import Mapping
 from pytest_nixos import HostConfig, Unit, observe
 
 __all__ = [
+    "TRUE",
     "declared_sandboxes",
     "hardened_by_the_host",
     "is_hardened",
     "mismatches",
     "misspelt",
+    "word_of",
 ]
 
 _CAPABILITIES = "CapabilityBoundingSet"
 _FILTER = "SystemCallFilter"
 
-_TRUE = frozenset({"1", "yes", "y", "true", "t", "on"})
+#: Words of systemd for what is on, parse_boolean() of src/basic/parse-util.c.
+TRUE = frozenset({"1", "yes", "y", "true", "t", "on"})
 _FALSE = frozenset({"0", "no", "n", "false", "f", "off"})
 _HARDENED_FROM = 4
 
@@ -57,7 +60,7 @@ def is_hardened(declared: Mapping[str, tuple[str, ...]]) -> bool:
     """Whether a unit means to be hardened: it protects the system and declares several
     directives more.
     """
-    protects = _word(declared.get("ProtectSystem", ("no",))) in ("strict", "full")
+    protects = word_of(declared.get("ProtectSystem", ("no",))) in ("strict", "full")
     return protects and len(declared) >= _HARDENED_FROM
 
 
@@ -93,7 +96,7 @@ def _agrees(directive: str, values: tuple[str, ...], observed: str) -> bool:
         return bool(observed) == any(value.strip() for value in values)
     if directive == _CAPABILITIES:
         return _capabilities_agree(values, observed)
-    return _word(values) == _word((observed,))
+    return word_of(values) == word_of((observed,))
 
 
 def _capabilities_agree(values: tuple[str, ...], observed: str) -> bool:
@@ -104,9 +107,9 @@ def _capabilities_agree(values: tuple[str, ...], observed: str) -> bool:
     return set(words) == set(observed.lower().split())
 
 
-def _word(values: tuple[str, ...]) -> str:
+def word_of(values: tuple[str, ...]) -> str:
     """The last assignment counts; booleans have many spellings."""
     word = values[-1].strip().lower() if values else ""
-    if word in _TRUE:
+    if word in TRUE:
         return "yes"
     return "no" if word in _FALSE or not word else word

@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 
 from pytest_nixos import Machine
 
+from .directives import TRUE
+
 __all__ = ["ATTEMPTS", "attempt", "forbidden"]
 
 _DIRECTORY = "/run/pytest-nixos-escape"
@@ -50,7 +52,6 @@ _FORBIDS: Mapping[str, Mapping[str, Sequence[str]]] = {
     "open the kernel's memory": {"PrivateDevices": ("true",)},
     "gain privileges by a setuid program": {"NoNewPrivileges": ("true",)},
 }
-_TRUE = frozenset({"1", "yes", "on"})
 
 _DROPPED = [
     "Exec",
@@ -160,5 +161,5 @@ rm -rf $directory
 
 
 def _spelling(values: tuple[str, ...]) -> str:
-    word = " ".join(values).strip().lower()
-    return "true" if word in _TRUE else word
+    word = values[-1].strip().lower() if values else ""
+    return "true" if word in TRUE else word

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 
 from pytest_nixos import observe
 
+from .directives import word_of
+
 __all__ = ["violations"]
 
 Facts = observe.ProcessFacts
@@ -48,8 +50,7 @@ _SIMPLE: Mapping[str, Callable[[Facts], bool]] = {
 
 
 def _is_on(declared: Declared, directive: str) -> bool:
-    values = declared.get(directive, ())
-    return bool(values) and values[-1].lower() in ("1", "yes", "true", "on")
+    return word_of(declared.get(directive, ())) == "yes"
 
 
 def _capability_violations(declared: Declared, facts: Facts) -> list[str]:
@@ -76,6 +77,5 @@ def _path_violations(declared: Declared, facts: Facts, writable: tuple[str, ...]
 
 
 def _strength(values: tuple[str, ...], scale: tuple[str, ...]) -> int:
-    word = values[-1].lower() if values else "no"
-    word = {"true": "yes", "1": "yes", "on": "yes", "false": "no", "0": "no"}.get(word, word)
+    word = word_of(values)
     return scale.index(word) if word in scale else 0

@@ -6,6 +6,8 @@ import pytest
 
 from pytest_nixos import Evidence, Observations, not_applicable, observe
 
+from .of_users import remedy_of_user_units, wanted_by_none
+
 
 @pytest.mark.nixos_control("UNIT-009")
 def test_units_of_users_load_and_work(
@@ -22,7 +24,12 @@ def test_units_of_users_load_and_work(
         *(f"{found.unit} line {found.line}: {found.text}" for found in users.report.ignored),
         *(f"{cycle.unit}: ordering cycle with {cycle.at}" for cycle in users.report.cycles),
         *(f"{unit} of {user} has failed" for user, unit in users.failed),
+        *(
+            f"{unit}: no login starts it, since {' and '.join(users.absent[unit])} is none of a user's targets"
+            for unit in wanted_by_none(users)
+        ),
         *(f"{path} leads to a store path that is gone" for path in users.dangling),
     ]
     nixos_evidence.observe({"wrong": wrong, "sessions": users.managers})
+    nixos_evidence.remedy = remedy_of_user_units(users)
     assert not wrong, "; ".join(wrong)

@@ -276,3 +276,13 @@ def test_a_ruleset_of_the_hosts_own_is_judged_by_what_it_does(tmp_path: Path) ->
         assert "written by hand" in found[control]["reason"]
     assert "checkReversePath" not in found["NET-006"]["remedy"]
     assert "FW-004" not in failing(report), printed
+
+
+def test_a_mount_that_fails_is_named_with_what_mount_says(tmp_path: Path) -> None:
+    host = 'fileSystems."/scratch" = { device = "tmpfs"; fsType = "tmpfs"; options = [ "sizee=1G" ]; };'
+    report, printed = judged(tmp_path, host, ("BOOT-002", "UNIT-007"))
+    found = findings(report)
+    assert "not mounted: /scratch" in found["BOOT-002"]["reason"], printed
+    assert "sizee" in found["BOOT-002"]["reason"]
+    assert 'fileSystems."/scratch".options = [ "nofail" ];' in found["BOOT-002"]["remedy"]
+    assert found["UNIT-007"]["caused_by"] == ["BOOT-002"]

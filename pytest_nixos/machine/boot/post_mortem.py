@@ -11,7 +11,10 @@ from pytest_nixos.errors import BootError, TransportError
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.command import Transport
 
-__all__ = ["FailedUnits", "ask_failed_units", "with_failed_units"]
+__all__ = ["ANSWERING", "FailedUnits", "ask_failed_units", "with_failed_units"]
+
+#: States of a boot that failed in which a guest answers.
+ANSWERING = frozenset({"emergency mode", "rescue mode"})
 
 _FAILED = "timeout 10 systemctl list-units --failed --no-legend --plain --no-pager"
 _JOURNAL = "timeout 10 journalctl --boot --no-pager --quiet --lines=30 --output=short-monotonic"

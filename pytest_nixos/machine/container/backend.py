@@ -11,7 +11,7 @@ import signal
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 
-from pytest_nixos.errors import MachineError, TransportError
+from pytest_nixos.errors import BootError, MachineError, TransportError
 from pytest_nixos.local.namespace import Leader, in_network_of
 from pytest_nixos.local.process import ProcessTimeout, Runner, SubprocessRunner, find_tool
 from pytest_nixos.local.timing import Deadline, poll
@@ -19,6 +19,11 @@ from pytest_nixos.machine.base import BackendName, MachineSpec
 from pytest_nixos.machine.boot.events import BootEventKind, BootListener, ignore_boot_event
 from pytest_nixos.machine.boot.internet import NoWayOut
 from pytest_nixos.machine.boot.news import BootNews
+from pytest_nixos.machine.boot.post_mortem import (
+    ANSWERING,
+    ask_failed_units,
+    with_failed_units,
+)
 from pytest_nixos.machine.boot.remedies import VM_REMEDIES, Remedies
 from pytest_nixos.machine.boot.settle import SettleLimits
 from pytest_nixos.machine.capabilities import BootsFrom, PortState, Way
@@ -71,6 +76,7 @@ _WORDS = (
     ),
 )
 _GONE = "find out what ended it; every later check on this host fails with this cause"
+_POST_MORTEM_S = 20.0
 _KINDS = ("systemd crashed", "stuck unit", "emergency mode", "rescue mode")
 _REMEDIES = Remedies(
     by_kind={kind: VM_REMEDIES.by_kind[kind] for kind in _KINDS}, by_words=_WORDS, gone=_GONE
@@ -162,6 +168,7 @@ class ContainerRunning:
         self.console = life.console
         self.transport: ExplainedTransport
         self.leader: Leader | None = None
+        self._channel: SerialChannel
         self._launched = launched
         self._nsenter = nsenter
         self._limits = limits
@@ -205,10 +212,24 @@ class ContainerRunning:
         self._connect(deadline)
         notice = self._launched.notice
         with contextlib.closing(notice):
-            self.life.settle(
-                self.transport, self._limits, deadline=deadline, has_sign=notice.has_come
-            )
+            try:
+                self.life.settle(
+                    self.transport, self._limits, deadline=deadline, has_sign=notice.has_come
+                )
+            except BootError as err:
+                raise self._with_evidence(err) from err.__cause__
         self.life.has_come_up = True
+
+    def _with_evidence(self, error: BootError) -> BootError:
+        """Ask a guest in emergency mode which units failed, if it answers soon."""
+        if error.state not in ANSWERING:
+            return error
+        deadline = Deadline.after(_POST_MORTEM_S)
+        with contextlib.suppress(TransportError):
+            # Emergency mode may have started its end of the channel anew.
+            self._channel.wait_ready(deadline, lambda: None)
+            return with_failed_units(error, ask_failed_units(self._channel, deadline=deadline))
+        return error
 
     def is_alive(self) -> bool:
         """Whether the container's process 1 still runs."""
@@ -332,6 +353,7 @@ class ContainerRunning:
         links = open_links(self._launched.channel, self._launched.life)
         channel = SerialChannel(links)
         self._launched.life.callback(channel.close)
+        self._channel = channel
         with self.life.explained(deadline, "no answer from the root command channel"):
             channel.wait_ready(deadline, self.life.check)
         self.transport = self.life.explain(ToldTransport(channel, self._tell_limits))

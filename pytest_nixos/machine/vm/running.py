@@ -14,7 +14,11 @@ from pytest_nixos.local.remove_tree import remove_tree
 from pytest_nixos.local.sandbox import into_network_of, payload_pid
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.boot.news import BootNews
-from pytest_nixos.machine.boot.post_mortem import ask_failed_units, with_failed_units
+from pytest_nixos.machine.boot.post_mortem import (
+    ANSWERING,
+    ask_failed_units,
+    with_failed_units,
+)
 from pytest_nixos.machine.boot.remedies import VM_REMEDIES
 from pytest_nixos.machine.boot_signs import BootPhase
 from pytest_nixos.machine.capabilities import BootsFrom, PortState, PulledDisk, Way
@@ -45,14 +49,13 @@ from pytest_nixos.machine.vm.storage import VmStorage
 
 __all__ = ["VmRunning"]
 
+_POST_MORTEM_S = 8.0
 _QUIT_S = 1.0
 _FLUSH_S = 2.0
 _LAST_WORDS_S = 0.5
 _PANIC = "kernel panic"
 _DISK_FULL = "host machine: disk full"
 # The instrumentation starts the channel in these modes too.
-_ANSWERING = frozenset({"emergency mode", "rescue mode"})
-_POST_MORTEM_S = 8.0
 _ORDER_S = 10.0
 _UNLOCK_S = 60.0
 
@@ -432,7 +435,7 @@ class VmRunning:
 
     def _with_evidence(self, error: BootError) -> BootError:
         """Ask a guest in emergency mode which units failed, if it answers soon."""
-        if error.state not in _ANSWERING or self._channel is None:
+        if error.state not in ANSWERING or self._channel is None:
             return error
         deadline = Deadline.after(self._plan.pace.limit(_POST_MORTEM_S))
         with contextlib.suppress(TransportError):

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from pytest_nixos.observe.systemd.failed_unit import PLAIN, FailedUnit, UnitFailure, having_made
+from pytest_nixos.observe.systemd.refused_by_sandbox import failure_by_sandbox
 
 __all__ = ["failure_in_own_words", "last_words", "may_lack_an_address"]
 
@@ -23,18 +24,31 @@ _NUMBER = re.compile(r"(?<![\d.\w])(\d{2,5})\b")
 # What the journal puts before a message: time, host, program.
 _BEFORE = re.compile(r"^\S+ \S+ (?P<program>[^\s:\[]+)(?:\[\d+\])?: (?P<text>.*\S)")
 _OF_SYSTEMD = frozenset({"systemd", "kernel"})
-_MOST_SAID = 160
+_MOST_SAID = 200
+# A program often ends with a summary of what it has said before: words of errno(3), of a logger, of a parser.
+_TELLING = re.compile(
+    r"no such file|permission denied|not permitted|read-only file system|address already in use|can't assign|cannot assign"
+    r"|address family not supported|connection refused|does not exist|not found|unknown (?:directive|option|key|field|parameter)"
+    r"|invalid|bad directive|unrecognized|unexpected|no new privileges|too many open files|cannot allocate"
+    r"|\[(?:emerg|crit|alert)\]|\blevel=(?:error|fatal)\b|\bfatal\b|\bpanic:|\berror:|E\w{4,}: ",
+    re.IGNORECASE,
+)
+# What a logger writes before and behind what it has to say; a store path says enough by its name.
+_OF_LOGGER = re.compile(r"(?<![\w.-])(?:ts|time|caller|level|source|file)=(?:\"[^\"]*\"|\S+)\s*")
+_HASH = re.compile(r"/nix/store/[0-9a-z]{32}-")
 _NOT_THERE = re.compile(
     r"(?P<path>/(?:srv|run|var/(?:lib|cache|log))/[\w@./+-]*\w)['\"]?: No such file or directory"
     r"|No such file or directory: ['\"]?(?P<of_python>/(?:srv|run|var/(?:lib|cache|log))/[\w@./+-]*\w)"
     r"|(?:open|stat|mkdir|chdir|lstat) (?P<of_go>/(?:srv|run|var/(?:lib|cache|log))/[\w@./+-]*\w): no such file"
 )
+# A redirection of bash, what programs say of a file that they make, and the name of a file.
+_WRITTEN = re.compile(r"line \d+: /|\b(?:creat|writ)(?:e|ing)\b", re.IGNORECASE)
+_FILE = re.compile(r"\.\w{1,6}$")
 _DENIED = re.compile(
-    r"(?P<path>/(?:srv|run|var/(?:lib|cache|log))/[\w@./+-]*\w)['\"]?: Permission denied"
+    r"(?P<path>/(?:etc|srv|run|var/(?:lib|cache|log))/[\w@./+-]*\w)['\"]?: Permission denied"
     r"|Permission denied: ['\"]?(?P<of_python>/(?:srv|run|var/(?:lib|cache|log))/[\w@./+-]*\w)"
     r"|(?:open|stat|mkdir|chdir|lstat) (?P<of_go>/(?:srv|run|var/(?:lib|cache|log))/[\w@./+-]*\w): permission denied"
 )
-_MAY_NOT_BIND = re.compile(r"\bbind(?:: |\(\).*)\(?(?:\d+: )?[Pp]ermission denied")
 # Nothing of a service is written there.
 _NEVER_WRITTEN = ("/etc", "/nix", "/usr", "/boot", "/proc", "/sys", "/dev")
 # What many services have their own directories in.
@@ -89,12 +103,22 @@ def may_lack_an_address(said: Sequence[str]) -> bool:
 
 
 def last_words(failed: FailedUnit) -> str:
-    """Return the last line that its own programs wrote, ``""`` for none."""
+    """Return the last line of its own programs that tells of a failure, or else their last one; ``""``
+    for none. Of several runs the last one counts.
+    """
+    said: list[str] = []
     for line in reversed(failed.said):
         before = _BEFORE.match(line)
-        if before is not None and before["program"] not in _OF_SYSTEMD:
-            return before["text"][:_MOST_SAID]
-    return ""
+        if before is None:
+            continue
+        if before["program"] not in _OF_SYSTEMD:
+            said.append(before["text"])
+        elif said and before["text"].startswith(("Starting ", "Started ")):
+            break
+    if not said:
+        return ""
+    telling = next((text for text in said if _TELLING.search(text)), said[0])
+    return _HASH.sub("…/", _OF_LOGGER.sub("", telling)).strip()[:_MOST_SAID]
 
 
 def failure_in_own_words(failed: FailedUnit, status: str) -> UnitFailure:
@@ -108,11 +132,8 @@ def failure_in_own_words(failed: FailedUnit, status: str) -> UnitFailure:
         return _without_command(failed, ended, missing["of_bash"] or missing["of_dash"])
     if in_use := failed.told(_IN_USE):
         return _taken(failed, ended, in_use.string)
-    if failed.told(_MAY_NOT_BIND):
-        return UnitFailure(
-            why=f"{ended}: its account may not listen on a port below 1024",
-            remedy=f'{failed.config}.AmbientCapabilities = [ "CAP_NET_BIND_SERVICE" ];',
-        )
+    if refused_by_unit := failure_by_sandbox(failed, ended):
+        return refused_by_unit
     refused = failed.told(_READ_ONLY)
     if refused and failed.last("ProtectSystem"):
         return _read_only(failed, ended, refused["path"])
@@ -131,8 +152,26 @@ def _lacking(failed: FailedUnit, found: re.Match[str], what: str) -> str:
     service lacks, nobody but its author knows.
     """
     path = found["path"] or found["of_python"] or found["of_go"]
+    if path.startswith("/etc/"):
+        entry = f'environment.etc."{path.removeprefix("/etc/")}"'
+        return f"# {failed.name}: {path} {what}: {entry} says whose it is (user, group, mode) and what is in it."
+    if _WRITTEN.search(found.string) or _FILE.search(path):
+        folder = path.rpartition("/")[0]
+        made = (
+            having_made(failed, folder) if folder.count("/") > 1 and folder not in _SHARED else ""
+        )
+        if not made or _has_made(failed, folder):
+            return ""
+        return f"# {failed.name}: {path} {what}. Have its directory made before it starts:\n{made}"
     made = having_made(failed, path) if PLAIN.fullmatch(path) else ""
-    return f"# {failed.name}: {path} {what}; if it is a directory, have it made before it starts:\n#   {made}"
+    made = "\n".join(f"#   {line.removeprefix('# ')}" for line in made.split("\n"))
+    return f"# {failed.name}: {path} {what}; if it is a directory, have it made before it starts:\n{made}"
+
+
+def _has_made(failed: FailedUnit, folder: str) -> bool:
+    """Whether a directory is one that systemd makes for the service."""
+    names = failed.words("StateDirectory", "CacheDirectory", "LogsDirectory", "RuntimeDirectory")
+    return any(folder.endswith(f"/{name.partition(':')[0]}") for name in names.split())
 
 
 def _taken(failed: FailedUnit, ended: str, line: str) -> UnitFailure:

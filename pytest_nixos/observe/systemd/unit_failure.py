@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from pytest_nixos.nix.config.host_facts import HostConfig
-from pytest_nixos.observe.systemd.failed_unit import FailedUnit, UnitFailure
+from pytest_nixos.observe.systemd.failed_unit import PLAIN, FailedUnit, UnitFailure
 from pytest_nixos.observe.systemd.own_words import failure_in_own_words, may_lack_an_address
 from pytest_nixos.observe.systemd.refused_by_kernel import failure_by_kernel
 from pytest_nixos.observe.systemd.unit_result import failure_by_result
@@ -109,6 +109,12 @@ def _namespace(failed: FailedUnit, _program: str) -> UnitFailure:
 def _program(failed: FailedUnit, program: str) -> UnitFailure:
     if not program:
         return UnitFailure(why="its program cannot be started")
+    if program.startswith("/nix/store/") and PLAIN.fullmatch(program):
+        folder = program.rpartition("/")[0]
+        return UnitFailure(
+            why=f"its program {program} cannot be started",
+            remedy=f"# {failed.name}: see which programs its package has, ls {folder}, and correct {failed.config}.ExecStart.",
+        )
     return UnitFailure(
         why=f"its program {program} cannot be started",
         remedy=f"# {failed.name} starts {program}: write it by its package, as in\n"

@@ -29,6 +29,8 @@ _SAYS_READY = {
     "dbus": "takes its BusName=",
     "forking": "forks, and writes its PIDFile= if it has one",
 }
+_RESTART_ALL = frozenset({"always", "on-success"})
+_ENDED_WELL = re.compile(r": Deactivated successfully\.$|: Succeeded\.$")
 # What a program that makes code as it runs (JavaScript, Java, .NET, LuaJIT) ends with where it may not.
 _BY_CRASH = frozenset({"SEGV", "TRAP", "ABRT", "ILL", "BUS"})
 
@@ -44,6 +46,17 @@ def failure_by_result(failed: FailedUnit, result: str) -> UnitFailure:
         return _silent(failed)
     if result == "oom-kill":
         return _out_of_memory(failed)
+    if (
+        result == "start-limit-hit"
+        and failed.last("Restart") in _RESTART_ALL
+        and failed.told(_ENDED_WELL)
+    ):
+        return UnitFailure(
+            why=f"it ends with success, and Restart={failed.last('Restart')} starts it again, too often in a short time",
+            remedy=f"# If {failed.name} does its work and ends:\n"
+            f'{failed.config} = {{ Type = lib.mkForce "oneshot"; Restart = lib.mkForce "no"; }};\n'
+            "# if it goes into the background by itself, have it stay in the foreground.",
+        )
     signal = failed.told(_SIGNAL) if result in ("core-dump", "signal") else None
     if signal is not None:
         return _by_signal(failed, _RESULTS[result], signal["signal"])
@@ -58,6 +71,13 @@ def _late(failed: FailedUnit) -> UnitFailure:
         return UnitFailure(
             why=f"it did not say in time that it is ready, as Type={kind} demands",
             remedy=f"# {failed.name} counts as started once it {_SAYS_READY[kind]}: if its program does not do so,\n"
+            f'#   {failed.config}.Type = lib.mkForce "exec";\n'
+            f"# if it is only slow, raise {failed.config}.TimeoutStartSec.",
+        )
+    if kind == "oneshot":
+        return UnitFailure(
+            why="it did not end in the time that it has, as Type=oneshot demands",
+            remedy=f"# {failed.name} counts as started once it ends: if it is to run on,\n"
             f'#   {failed.config}.Type = lib.mkForce "exec";\n'
             f"# if it is only slow, raise {failed.config}.TimeoutStartSec.",
         )

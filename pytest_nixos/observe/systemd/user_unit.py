@@ -9,7 +9,8 @@ nothing of theirs runs, and nothing can have failed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.systemd.unit_file import UnitFileReport, parse_verify
@@ -51,6 +52,16 @@ for folder in /run/user/*; do
   XDG_RUNTIME_DIR=$folder timeout 30 setpriv --reuid="$uid" --regid="$(id -g "$uid")" --clear-groups \\
     systemctl --user list-units --state=failed --all --plain --no-legend --no-pager --full
 done
+title wants
+places=(/etc/systemd/user /run/current-system/sw/share/systemd/user /etc/profiles/per-user/*/share/systemd/user
+  /nix/var/nix/profiles/default/share/systemd/user)
+for folder in /etc/systemd/user "${{homes[@]/%//.config/systemd/user}}"; do
+  for wants in "$folder"/*.wants "$folder"/*.requires; do
+    wanting=${{wants##*/}} wanting=${{wanting%.*}} there=no
+    for place in "$folder" "${{places[@]}}"; do [ -e "$place/$wanting" ] && there=yes; done
+    for unit in "$wants"/*; do printf '%s %s %s\n' "$there" "$wanting" "${{unit##*/}}"; done
+  done
+done
 title dangling
 for home in "${{homes[@]}}"; do
   find "$home" -maxdepth 4 -xdev -xtype l -lname '/nix/store/*' -print0 2>/dev/null | head -z -n 50 | {NAMES}
@@ -68,6 +79,7 @@ class UserUnits:
     :param report: what systemd says of them.
     :param managers: users whose manager runs now.
     :param failed: user and unit of each that failed.
+    :param absent: unit to the targets that want it, of those that no target wants which is there.
     :param dangling: links from a home into the store whose goal is gone.
     """
 
@@ -77,6 +89,7 @@ class UserUnits:
     managers: tuple[str, ...]
     failed: tuple[tuple[str, str], ...]
     dangling: tuple[str, ...]
+    absent: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def user_units(*, name: str = "user-units") -> Probe[UserUnits]:
@@ -88,8 +101,9 @@ def _parse(output: ProbeOutput) -> UserUnits:
     parts = [(title.split(), text) for title, text in output.records]
     said_count = (words[1] for words, _ in parts if words[:1] == ["count"] and words[1:])
     count = whole(next(said_count, ""))
-    said, dangling = (
-        "".join(text for words, text in parts if words == [title]) for title in ("said", "dangling")
+    said, wants, dangling = (
+        "".join(text for words, text in parts if words == [title])
+        for title in ("said", "wants", "dangling")
     )
     managers = {words[1]: text for words, text in parts if words[:1] == ["manager"] and words[1:]}
     report = parse_verify(said, answered=output.exit_status == 0)
@@ -102,4 +116,15 @@ def _parse(output: ProbeOutput) -> UserUnits:
             (user, line.split()[0]) for user, text in managers.items() for line in lines(text)
         ),
         dangling=tuple(names(dangling)),
+        absent=_absent(wants),
     )
+
+
+def _absent(text: str) -> Mapping[str, tuple[str, ...]]:
+    found: dict[str, dict[str, bool]] = {}
+    for line in lines(text):
+        words = line.split(" ")
+        if len(words) == len(("there", "wanting", "unit")):
+            there, wanting, unit = words
+            found.setdefault(unit, {})[wanting] = there == "yes"
+    return {unit: tuple(by) for unit, by in found.items() if not any(by.values())}

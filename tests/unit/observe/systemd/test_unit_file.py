@@ -140,3 +140,14 @@ def test_a_link_at_home_says_nothing_of_other_units(tmp_path: Path) -> None:
     seen = ask(moved(user_units(), "homes=(/root /home/*)", f"homes=({tmp_path}/*)"))
     assert seen.dangling == (f"{home}/{forged}",)
     assert seen.failed == ()
+
+
+def test_what_wants_a_unit_of_a_user(tmp_path: Path) -> None:
+    units = tmp_path / "ann" / ".config" / "systemd" / "user"
+    for target in ("multi-user.target", "mine.target"):
+        (units / f"{target}.wants").mkdir(parents=True)
+        (units / f"{target}.wants" / "sync.service").touch()
+    probe = moved(user_units(), "homes=(/root /home/*)", f"homes=({tmp_path}/*)")
+    assert ask(probe).absent["sync.service"] == ("mine.target", "multi-user.target")
+    (units / "mine.target").touch()
+    assert "sync.service" not in ask(probe).absent

@@ -74,9 +74,9 @@ _KERNEL = "|".join((" /etc/systemd/.*:[0-9]+: ", *OF_PARAMETERS))
 _SPEAKERS = " ".join(
     f"--identifier=systemd-{name}" for name in ("modules-load", "tmpfiles", "networkd", "udevd")
 )
-_READ_BY_THEM = " ".join(
-    ("/etc/modules-load.d/*.conf", "/etc/tmpfiles.d/*.conf", "/etc/modprobe.d/*.conf")
-    + ("/etc/systemd/network/*.network", "/etc/systemd/network/*.netdev")
+_READ_BY_THEM = (
+    "/etc/modules-load.d/*.conf /etc/tmpfiles.d/*.conf /etc/modprobe.d/*.conf"
+    " /etc/systemd/network/*.network /etc/systemd/network/*.netdev"
 )
 _READ = f"""
 set -o pipefail
@@ -164,13 +164,13 @@ def _parse(output: ProbeOutput) -> RefusedLines:
         if (file, number) not in said
     ]
 
-    kernel, said, lines = (
+    kernel, words, lines = (
         parts.get(title, "").split("\n") for title in ("kernel", "said", "lines")
     )
     passed_over = (
-        *undone_lines(said, lines),
-        *refused_by_networkd(said, lines),
-        *refused_by_udev(said),
+        *undone_lines(words, lines),
+        *refused_by_networkd(words, lines),
+        *refused_by_udev(words),
         *unknown_parameters(kernel, lines),
         *unknown_commands(lines),
     )

@@ -48,6 +48,12 @@ class _Shape:
         return entropy(value) >= self.random and (self.samples or not is_sample(value))
 
 
+_OF_ANY_PREFIX = "token with a prefix"
+# The rest of a unit's name, which everybody sees: systemd writes what it escapes as \x2d. NixOS names the units of
+# WireGuard's peers by their public keys.
+_OF_UNIT = re.compile(
+    r"(?:\\x[0-9a-f]{2}|[\w.-])*\.(?:service|target|socket|timer|path|slice|scope|device|mount)(?!\w)"
+)
 #: A run of words as programs write them: each begins with a capital.
 _CAMEL = re.compile(r"(?:[A-Z][a-z]{2,}){3}|[a-z]{9}|[A-Z]{9}|\d{8}")
 #: So long a drawn value may hold such a run by chance.
@@ -84,6 +90,8 @@ def by_shape(text: str, *, everywhere: bool = False) -> Iterator[Found]:
             continue
         for match in shape.pattern.finditer(text):
             group = "value" if "value" in shape.pattern.groupindex else 0
+            if shape.kind == _OF_ANY_PREFIX and _OF_UNIT.match(text, match.end()):
+                continue
             if shape.holds(match[group]):
                 yield Found(start=match.start(group), end=match.end(group), kind=shape.kind)
     if not everywhere:

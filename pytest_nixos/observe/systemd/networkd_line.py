@@ -7,15 +7,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-__all__ = ["NETWORKD", "refused_by_networkd"]
+__all__ = ["refused_by_networkd"]
 
-# What it said, and the lines of its files. A probe may ask for no more than it shows.
-NETWORKD = r"""
-title networkd
-journalctl --boot --no-pager --quiet --output=cat --priority=warning --lines=500 --identifier=systemd-networkd
-title networks
-grep -Hns '^[^#;]' /etc/systemd/network/*.network /etc/systemd/network/*.netdev
-"""
 _FILE = r"(?P<file>/etc/systemd/network/[^\s:\"]+\.(?:network|netdev))"
 # src/network/networkd-network.c, networkd-network-bus.c and netdev/ of systemd 252 to 258.
 _OF_FILE = re.compile(rf"{_FILE}: (?P<text>.*ignoring.*)")
@@ -28,7 +21,7 @@ def refused_by_networkd(
 ) -> Iterator[tuple[str, int, str]]:
     """Give each file, or line of one, that networkd does without.
 
-    :param said: its warnings.
+    :param said: what it said.
     :param lines: lines of its files, as ``grep -Hn`` prints them.
     :return: file, line from 1, and words; the first line where it names none.
     """

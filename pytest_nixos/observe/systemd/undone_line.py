@@ -7,16 +7,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-__all__ = ["UNDONE", "lost_variables", "undone_lines"]
+__all__ = ["lost_variables", "undone_lines"]
 
-# What they said, and the lines of their files. A probe may ask for no more than it shows.
-UNDONE = r"""
-title undone
-journalctl --boot --no-pager --quiet --output=cat --lines=500 --identifier=systemd-modules-load --identifier=systemd-tmpfiles \
-  --identifier=systemd --grep='find module|deny-listed|write file|unsafe path|invalid environment assignment'
-title rules
-grep -Hns '^[^#;]' /etc/modules-load.d/*.conf /etc/tmpfiles.d/*.conf
-"""
 # src/shared/module-util.c and src/tmpfiles/tmpfiles.c of systemd. What else they say may be for want of a device or
 # of a right that a test's machine lacks.
 _MODULE = re.compile(r"Failed to find module '(?P<what>[\w.-]+)'")

@@ -7,16 +7,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["COMMAND_LINE", "PARAMETERS", "unknown_commands", "unknown_parameters"]
+__all__ = ["COMMAND_LINE", "OF_PARAMETERS", "unknown_commands", "unknown_parameters"]
 
 COMMAND_LINE = "/proc/cmdline"
-# What the kernel said, and the lines of modprobe.d. A container reads the kernel's log of nobody.
-PARAMETERS = r"""
-title parameters
-journalctl --boot --dmesg --no-pager --quiet --output=cat --lines=50 --grep='^Unknown kernel command line parameters|: unknown parameter '
-title modprobe
-grep -Hns '^[^#;]' /etc/modprobe.d/*.conf
-"""
+_MODPROBE = "/etc/modprobe.d/"
+#: Extended regular expressions of what the kernel says of them.
+OF_PARAMETERS = ("^Unknown kernel command line parameters", ": unknown parameter '[^']+' ignored")
 # print_unknown_bootoptions() of init/main.c, since 5.15; unknown_module_param_cb() of kernel/module/main.c.
 _OF_KERNEL = re.compile(
     r'Unknown kernel command line parameters "(?P<words>.*)", will be passed to user space\.'
@@ -110,7 +106,7 @@ def unknown_parameters(said: Iterable[str], lines: Iterable[str]) -> Iterator[tu
     """Give each parameter that the kernel or a module refused.
 
     :param said: lines of the kernel's log.
-    :param lines: lines of modprobe.d, as ``grep -Hn`` prints them.
+    :param lines: lines of files, those of modprobe.d among them, as ``grep -Hn`` prints them.
     :return: file, line from 1, and words that begin with the parameter.
     """
     written = [m for m in map(_LINE.fullmatch, lines) if m is not None]
@@ -148,6 +144,8 @@ def unknown_commands(lines: Iterable[str]) -> Iterator[tuple[str, int, str]]:
     goes_on = False
     for line in filter(None, map(_LINE.fullmatch, lines)):
         words = line["text"].split()
+        if not line["file"].startswith(_MODPROBE):
+            continue
         if words and not goes_on and words[0] not in _COMMANDS and not words[0].startswith("#"):
             yield (
                 line["file"],

@@ -109,3 +109,16 @@ def test_what_a_commands_help_calls_its_arguments_is_no_secret() -> None:
     )
     assert not list(find_secrets(f"{{\n{line}\n}}", name="report.json"))
     assert list(find_secrets("tool --api-token PATH=hunter2-Winter-rain", name="run.sh"))
+
+
+def test_the_units_of_wireguards_peers_are_called_by_public_keys() -> None:
+    # networking.wireguard of nixpkgs makes a unit of each peer and escapes its key in the name.
+    names = (
+        r"wireguard-wg0-peer-xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg\x3d.service",
+        r"wireguard-wg0-peer-TrMvSoP4jYQlY6RIzBgbssQqY3vxI2Pi\x2by71lOWWXX0\x3d.service",
+    )
+    for name in names:
+        text = f"[Unit]\nWants=wireguard-wg0.service {name}\nAfter={name}\n"
+        assert not list(find_secrets(text, name="wireguard-wg0.target"))
+    token = "wireguard-wg0-peer-xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg"
+    assert list(find_secrets(f"token = {token}\n", name="app.conf"))

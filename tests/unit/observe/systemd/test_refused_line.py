@@ -179,7 +179,7 @@ UNSAFE = "/etc/tmpfiles.d/00-nixos.conf:8:d /srv/app/data/cache 0750 root root -
     ],
 )
 def test_what_was_read_and_not_done_is_told_by_its_line(said: str, rule: str, told: str) -> None:
-    parts = ["=journal", "=kernel", "=undone", said, said, "=rules", rule, "junk"]
+    parts = ["=journal", "=kernel", "=said", said, said, "=lines", rule, "junk"]
     output = ProbeOutput(stdout="\n".join(parts).encode(), exit_status=0)
     assert [str(line) for line in refused_lines().parse(output).lines] == ([told] if told else [])
 
@@ -203,7 +203,7 @@ def test_a_line_of_an_environment_file_is_told_without_its_value() -> None:
     said = (
         "app.service: Ignoring invalid environment assignment 'export TOKEN=hunter2': /run/app.env"
     )
-    text = f"=journal\n=undone\n{said}\nStarted app.service.\n"
+    text = f"=journal\n=variables\n{said}\nStarted app.service.\n"
     (line,) = refused_lines().parse(ProbeOutput(stdout=text.encode(), exit_status=0)).lines
     assert str(line) == (
         "/run/app.env: app.service goes without 'export TOKEN=': an assignment has no export before it"
@@ -223,14 +223,14 @@ NETWORKS = "/etc/systemd/network"
 def test_a_device_that_no_file_makes_is_told_with_the_line_that_names_it() -> None:
     assert passed_over(
         # As networkd of systemd 257 says.
-        networkd=f"""Failed to increase receive buffer size for general netlink socket, ignoring: Operation not permitted
+        said=f"""Failed to increase receive buffer size for general netlink socket, ignoring: Operation not permitted
 {NETWORKS}/10-lan.network: vlna20 NetDev could not be found, ignoring assignment.
 {NETWORKS}/20-br0.network: No valid settings found in the [Match] section, ignoring file.
 NetDev without Name= configured in "{NETWORKS}/20-bond0.netdev", ignoring.
 vlan30: VLAN without valid Id (65535) configured in {NETWORKS}/20-vlan30.netdev.
 eth0: found matching network '{NETWORKS}/10-lan.network', based on potentially unpredictable interface name.
 eth0: Configuring with {NETWORKS}/10-lan.network.""",
-        networks=f"{NETWORKS}/10-lan.network:2:Name=eth0\n{NETWORKS}/10-lan.network:6:VLAN=vlan10 vlna20",
+        lines=f"{NETWORKS}/10-lan.network:2:Name=eth0\n{NETWORKS}/10-lan.network:6:VLAN=vlan10 vlna20",
     ) == [
         f"{NETWORKS}/10-lan.network:6: vlna20 NetDev could not be found, ignoring assignment.",
         f"{NETWORKS}/20-bond0.netdev:1: NetDev without Name=",
@@ -242,10 +242,10 @@ eth0: Configuring with {NETWORKS}/10-lan.network.""",
 def test_parameters_that_the_kernel_does_not_know_are_told() -> None:
     modprobe = "/etc/modprobe.d/nixos.conf"
     assert passed_over(
-        parameters="""Unknown kernel command line parameters "splash mitigatons=off regInfo=/nix/store/x", will be passed to user space.
+        kernel="""Unknown kernel command line parameters "splash mitigatons=off regInfo=/nix/store/x", will be passed to user space.
 dummy: unknown parameter 'numdumies' ignored
 i915: unknown parameter 'enable_fbcc' ignored""",
-        modprobe=f"{modprobe}:3:options dummy numdummies=1\n{modprobe}:4:options dummy numdumies=2",
+        lines=f"{modprobe}:3:options dummy numdummies=1\n{modprobe}:4:options dummy numdumies=2",
     ) == [
         f"{modprobe}:4: numdumies is no parameter of the module dummy, and ignored",
         "/proc/cmdline:1: i915.enable_fbcc is no parameter of the module i915",
@@ -269,6 +269,20 @@ def test_a_line_of_modprobe_that_is_none_is_told() -> None:
         "  /bin/true",
         "softdep a pre: b",
     ]
-    assert passed_over(
-        modprobe="\n".join(f"{modprobe}:{n}:{s}" for n, s in enumerate(lines, 1))
-    ) == [f"{modprobe}:2: blaklist is no command of modprobe.d, and left out"]
+    assert passed_over(lines="\n".join(f"{modprobe}:{n}:{s}" for n, s in enumerate(lines, 1))) == [
+        f"{modprobe}:2: blaklist is no command of modprobe.d, and left out"
+    ]
+
+
+def test_lines_of_udevs_rules_that_the_host_writes_are_told() -> None:
+    rules = "/etc/udev/rules.d/99-local.rules"
+    # As udevd of systemd 257 says, for each of its two starts.
+    said = f"""{rules}:1 Unknown group 'dialuot', ignoring.
+/etc/udev/rules.d/60-tpm-udev.rules:3 Unknown user 'tss', ignoring.
+{rules}:3 Invalid key 'SUBSYTEM'.
+{rules}:1 Unknown group 'dialuot', ignoring."""
+    assert passed_over(said=said) == [
+        f"{rules}:1: Unknown group 'dialuot', ignoring.",
+        f"{rules}:3: Invalid key 'SUBSYTEM'.",
+    ]
+    assert RefusedLine(rules, 1, "x").option == "services.udev.extraRules"

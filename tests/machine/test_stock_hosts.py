@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_nixos.errors import EvalError
 from pytest_nixos.local.process import SubprocessRunner
 from pytest_nixos.machine.channel.protocol import guest_script
 from pytest_nixos.nix.building.store import Nix
@@ -64,6 +65,13 @@ STOCK = """
       };
       container = { boot.isContainer = true; services.openssh.enable = true; };
       lxc.imports = [ (nixpkgs + "/nixos/modules/virtualisation/proxmox-lxc.nix") ];
+      # A VM already, as it is written.
+      of-qemu = {
+        imports = [ (nixpkgs + "/nixos/modules/virtualisation/qemu-vm.nix") ];
+        services.openssh.enable = true;
+      };
+      # For WSL, which has the kernel of Windows.
+      wsl = { boot.kernel.enable = false; boot.initrd.enable = false; boot.loader.grub.enable = false; boot.bootspec.enable = false; };
       # One that is not in order, so that this test can fail.
       careless = {
         imports = [ metal ];
@@ -123,6 +131,24 @@ def test_a_stock_host_has_no_finding(flake: Flake, source: Path, kind: str) -> N
         assert {"outside network", "boot loader"} <= set(names)
         assert "other options" not in names
         assert host.changed["documentation.nixos.enable"] == (True, False)
+
+
+@on_nixpkgs
+def test_a_host_that_imports_qemu_vm_gets_the_channel(flake: Flake) -> None:
+    host = evaluated(flake, "of-qemu", controls_of("baseline"))
+    made_of = subprocess.run(
+        ["nix-store", "--query", "--requisites", host.derivation],
+        check=True, stdout=subprocess.PIPE, text=True,
+    ).stdout  # fmt: skip
+    assert "unit-pytest-nixos-channel.service" in made_of
+    assert host.changed["virtualisation.graphics"] == (True, False)
+
+
+@on_nixpkgs
+def test_a_host_without_a_kernel_is_a_container(flake: Flake) -> None:
+    assert evaluated(flake, "wsl", controls_of("baseline")).backend == "container"
+    with pytest.raises(EvalError, match="no kernel or no initrd"):
+        flake.evaluate("wsl", backend="vm")
 
 
 @on_nixpkgs

@@ -25,8 +25,13 @@ host:
 let
   declaredContainer = safe.get host.config [ "boot" "isContainer" ] false;
 
+  # Nothing that a VM could start, as on a system for WSL, which has the kernel of Windows.
+  withoutKernel =
+    safe.get host.config [ "boot" "kernel" "enable" ] true == false
+    || safe.get host.config [ "boot" "initrd" "enable" ] true == false;
+
   chosen =
-    if backend == "auto" then (if declaredContainer then "container" else "vm") else backend;
+    if backend == "auto" then (if declaredContainer || withoutKernel then "container" else "vm") else backend;
 
   # A set of packages of its own is a quarter of what an evaluation takes, so the machine has the host's: where nothing but the VM's own
   # settings and ours makes the two differ, and both define what packages are made of in the same places.
@@ -200,9 +205,12 @@ let
           }
         ]
       );
+      # A host that imports nixpkgs' qemu-vm.nix is a VM as it is written, and its variant one with our modules.
       makesItsOwn =
         builtins.length (
-          builtins.filter (definition: definition.value ? ${package}) host.options.system.build.definitionsWithLocations
+          builtins.filter (
+            definition: definition.value ? ${package} && builtins.match ".*/virtualisation/qemu-vm[.]nix" (toString definition.file) == null
+          ) host.options.system.build.definitionsWithLocations
         ) != 1;
     in
     if option ? definitionsWithLocations && option ? type.merge && !makesItsOwn then
@@ -279,6 +287,8 @@ else if chosen == "container" then
     toplevel = asContainer.config.system.build.toplevel;
     program = "";
   }
+else if withoutKernel && !declaredContainer then
+  { problem = "no-kernel"; }
 else if !(host.options ? virtualisation.vmVariant) then
   { problem = "no-vm-variant"; }
 else if chosen == "boot-loader" then

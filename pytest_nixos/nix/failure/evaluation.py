@@ -249,6 +249,10 @@ def not_a_machine(host: HostRef, problem: str) -> NixosError:
             "its nixpkgs has no option virtualisation.vmVariant",
             "use NixOS 22.05 or later, or --nixos-backend container",
         ),
+        "no-kernel": (
+            "it has no kernel or no initrd that a VM could start (boot.kernel.enable, boot.initrd.enable), as systems for WSL",
+            "leave out --nixos-backend, or name container",
+        ),
         "no-home": (
             "this entry is not a home of home-manager: it has no `activationPackage` or no `pkgs`",
             "make it with home-manager.lib.homeManagerConfiguration of release 21.11 or later",

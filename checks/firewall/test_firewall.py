@@ -20,7 +20,7 @@ from pytest_nixos import (
 )
 
 from .declaring import remedy_of_ports, remedy_of_ways
-from .idle import remedy_of_idle, told_idle
+from .idle import cut_off, remedy_of_idle, told_idle
 from .loaded import FILTER, failed_units, rest_on_the_filter, why_not_active, why_open
 from .opened import (
     Undeclared,
@@ -246,7 +246,10 @@ def test_ruleset_and_stranger_agree(
 
 @pytest.mark.nixos_control("FW-006")
 def test_declared_tcp_ports_have_a_listener(
-    declared: Firewall, listening: observe.Sockets, nixos_evidence: Evidence
+    nixos_host_config: HostConfig,
+    declared: Firewall,
+    listening: observe.Sockets,
+    nixos_evidence: Evidence,
 ) -> None:
     ranges = _every_range(declared)
     if not ranges:
@@ -254,8 +257,9 @@ def test_declared_tcp_ports_have_a_listener(
     nixos_evidence.expect(listed(ranges))
     nixos_evidence.observe(_reachable(listening))
     idle = _idle(declared, listening)
-    nixos_evidence.remedy = remedy_of_idle(idle, listening)
-    assert not idle, f"open and without listener: {', '.join(told_idle(idle, listening))}"
+    alone = cut_off(nixos_host_config)
+    nixos_evidence.remedy = remedy_of_idle(idle, listening, alone)
+    assert not idle, f"open and without listener: {', '.join(told_idle(idle, listening, alone))}"
 
 
 @pytest.mark.nixos_control("FW-007")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import cast
 
-from checks.firewall.idle import remedy_of_idle, told_idle
+from checks.firewall.idle import cut_off, remedy_of_idle, told_idle
 from pytest_nixos import PortRange, observe
+from tests.unit.standards.samples import host_config, sample_unit
 
 IDLE = [
     PortRange(first=443, last=443),
@@ -34,3 +35,20 @@ def test_the_remedy_is_of_each_and_opens_nothing() -> None:
     assert "9000-9100: have its service started" in third
     assert "allowedTCPPorts" in where
     assert remedy_of_idle([], INSIDE) == ""
+
+
+def test_a_service_in_a_network_of_its_own() -> None:
+    unit = sample_unit(
+        "web.service", PrivateNetwork=("true",), ExecStart=("/bin/web --listen 0.0.0.0:9000 -w 3",)
+    )
+    alone = cut_off(host_config(units={"web.service": unit}))
+    assert alone == {9000: "web.service"}
+    assert list(told_idle(IDLE, INSIDE, alone))[2].endswith(
+        "(web.service has a network of its own, PrivateNetwork=)"
+    )
+    assert (
+        'systemd.services."web".serviceConfig.PrivateNetwork = lib.mkForce false;'
+        in remedy_of_idle(IDLE, INSIDE, alone)
+    )
+    shared = sample_unit("web.service", PrivateNetwork=("no",), ExecStart=("/bin/web 9000",))
+    assert cut_off(host_config(units={"web.service": shared})) == {}

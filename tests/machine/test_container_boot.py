@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import ClassVar, cast
 
 import pytest
 from msgspec.structs import replace
@@ -32,10 +31,9 @@ from pytest_nixos.machine.command import CommandResult
 from pytest_nixos.machine.container import channel
 from pytest_nixos.machine.container.backend import ContainerBackend, ContainerRunning
 from pytest_nixos.machine.container.boot_notice import BootNotice
-from pytest_nixos.nix.config.declared import Declared
-from pytest_nixos.nix.config.host_facts import HostConfig
 from pytest_nixos.observe.base import observe
 from pytest_nixos.observe.filesystems.drift import Drift, drift
+from tests.unit.host_documents import bare_host
 
 TOPLEVEL = os.environ.get("PYTEST_NIXOS_CONTAINER_TOPLEVEL", "")
 
@@ -47,22 +45,9 @@ pytestmark = pytest.mark.skipif(
 LIMIT_S = 120.0
 
 
-class Host:
-    """What the backend asks of a host config."""
-
-    name = "web"
-    vm = None
-    units: ClassVar[dict[str, object]] = {}
-    host_name = "web"
-    file_systems: ClassVar[dict[str, object]] = {}
-
-    def option(self, path: str) -> Declared:
-        return Declared(path=path, state="absent")
-
-
 def spec(directory: Path) -> MachineSpec:
     return MachineSpec(
-        host=cast("HostConfig", Host()),
+        host=bare_host("web"),
         system=Path(TOPLEVEL),
         run_dir=directory,
         boot_timeout_s=LIMIT_S,

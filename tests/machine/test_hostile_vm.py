@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
 
 import pytest
 from msgspec.structs import replace
@@ -27,8 +26,7 @@ from pytest_nixos.local.timing import Deadline, poll
 from pytest_nixos.machine.base import Machine, MachineSpec
 from pytest_nixos.machine.snapshot.record import RECORD, STATE, Snapshot
 from pytest_nixos.machine.snapshot.sealed_file import SealedFile
-from pytest_nixos.nix.config.host_facts import HostConfig
-from tests.machine.test_snapshot import LIMIT_S, SYSTEM, Host, Rig, say
+from tests.machine.test_snapshot import HOST, LIMIT_S, SYSTEM, Rig, say
 from tests.support.disk_use import allocated_bytes
 from tests.support.processes import processes
 
@@ -232,7 +230,7 @@ def test_a_state_that_a_real_qemu_refuses_is_discarded(rig: Rig, cache: Path) ->
 def start_briefly(rig: Rig) -> None:
     with run_directory() as directory:
         spec = MachineSpec(
-            host=cast("HostConfig", Host()),
+            host=HOST,
             system=Path(SYSTEM),
             run_dir=directory.path,
             boot_timeout_s=10,

@@ -11,7 +11,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import cast
@@ -28,7 +28,7 @@ from pytest_nixos.machine.keeper.order import SpareOrder, log_file, start_keeper
 from pytest_nixos.machine.snapshot.store import SnapshotStore
 from pytest_nixos.machine.spare.claim import spares
 from pytest_nixos.machine.vm.backend import SnapshotOptions, VmBackend, VmOptions
-from pytest_nixos.nix.config.host_facts import HostConfig
+from tests.unit.host_documents import bare_host
 
 SYSTEM = os.environ.get("PYTEST_NIXOS_SNAPSHOT_SYSTEM", "")
 # Names the host of the spares of this process.
@@ -38,19 +38,8 @@ LIMIT_S = float(os.environ.get("PYTEST_NIXOS_BOOT_TIMEOUT", "300"))
 pytestmark = pytest.mark.skipif(not SYSTEM, reason="needs PYTEST_NIXOS_SNAPSHOT_SYSTEM")
 
 
-class Host:
-    """What the backend asks of a host config."""
-
-    name = "vm-under-test"
-    host_name = "vm-under-test"
-    units: Mapping[str, object] = {}
-    file_systems: Mapping[str, object] = {}
-    program = ""
-    changed: Mapping[str, object] = {}
-    own_disks = False
-    is_test_node = False
-    system = guest_system = f"{os.uname().machine}-linux"
-    snapshot_refusal = ""
+_HERE = f"{os.uname().machine}-linux"
+HOST = bare_host("vm-under-test", program="", system=_HERE, guest_system=_HERE, snapshot_refusal="")
 
 
 class Rig:
@@ -70,7 +59,7 @@ class Rig:
     def machine(self) -> Iterator[Machine]:
         with run_directory() as directory:
             spec = MachineSpec(
-                host=cast("HostConfig", Host()),
+                host=HOST,
                 system=Path(SYSTEM),
                 run_dir=directory.path,
                 boot_timeout_s=LIMIT_S,

@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
 
 import pytest
 
@@ -23,8 +22,8 @@ from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.base import MachineSpec
 from pytest_nixos.machine.capabilities import PortState
 from pytest_nixos.machine.ssh.backend import SshBackend, SshRunning
-from pytest_nixos.nix.config.host_facts import HostConfig
 from tests.support.processes import processes
+from tests.unit.host_documents import bare_host
 
 SSHD = os.environ.get("PYTEST_NIXOS_SSHD") or shutil.which("sshd", path="/usr/sbin:/usr/bin")
 
@@ -44,12 +43,6 @@ mount --bind "$1/passwd" /etc/passwd
 mkdir -p /run/sshd && mount -t tmpfs -o mode=0755 none /run/sshd
 exec "$2" -D -e -f "$1/sshd_config"
 """
-
-
-class Host:
-    """What the backend asks of a host config."""
-
-    name = "live"
 
 
 class Rig:
@@ -89,7 +82,7 @@ class Rig:
 
     def start(self, run_dir: Path, *, address: str = "live", **changes: str) -> SshRunning:
         spec = MachineSpec(
-            host=cast("HostConfig", Host()),
+            host=bare_host("live"),
             system=Path("/nonexistent"),
             run_dir=run_dir,
             boot_timeout_s=20,

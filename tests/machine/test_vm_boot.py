@@ -11,7 +11,6 @@ import signal
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import cast
 
 import pytest
 
@@ -26,7 +25,7 @@ from pytest_nixos.machine.survey import Survey
 from pytest_nixos.machine.vm.backend import VmBackend
 from pytest_nixos.machine.vm.run_script import find_run_script
 from pytest_nixos.machine.vm.running import VmRunning
-from pytest_nixos.nix.config.host_facts import HostConfig
+from tests.unit.host_documents import bare_host
 
 SYSTEM = os.environ.get("PYTEST_NIXOS_VM_SYSTEM", "")
 LIMIT_S = float(os.environ.get("PYTEST_NIXOS_BOOT_TIMEOUT", "300"))
@@ -34,23 +33,13 @@ LIMIT_S = float(os.environ.get("PYTEST_NIXOS_BOOT_TIMEOUT", "300"))
 pytestmark = pytest.mark.skipif(not SYSTEM, reason="needs PYTEST_NIXOS_VM_SYSTEM")
 
 
-class Host:
-    """What the backend asks of a host config."""
-
-    name = "vm-under-test"
-    host_name = "vm-under-test"
-    units: Mapping[str, object] = {}
-    file_systems: Mapping[str, object] = {}
-    program = ""
-    changed: Mapping[str, object] = {}
-    own_disks = False
-    is_test_node = False
-    system = guest_system = f"{os.uname().machine}-linux"
+_HERE = f"{os.uname().machine}-linux"
+HOST = bare_host("vm-under-test", program="", system=_HERE, guest_system=_HERE)
 
 
 def spec(directory: Path) -> MachineSpec:
     return MachineSpec(
-        host=cast("HostConfig", Host()),
+        host=HOST,
         system=Path(SYSTEM),
         run_dir=directory,
         boot_timeout_s=LIMIT_S,

@@ -3,6 +3,11 @@
 import copy
 from typing import Any
 
+import msgspec
+
+from pytest_nixos.nix.command.refs import FlakeRef, HostRef
+from pytest_nixos.nix.config.host_facts import HostConfig, parse_host_config
+
 UNIT = "[Unit]\nDescription=x\n\n[Service]\nExecStart=/bin/x -a=b\nProtectSystem=strict\n"
 
 
@@ -138,3 +143,31 @@ def document() -> dict[str, Any]:
         "options": [],
         "machineOptions": [],
     }
+
+
+def bare_host(name: str, **fields: object) -> HostConfig:
+    """Return a host that declares nothing but its name, with `fields` of its config as given.
+
+    What a backend reads of a host config is always there, whoever comes to read it.
+    """
+    declared = copy.deepcopy(FACTS)
+    nothing: dict[str, Any] = {
+        "sysctls": {},
+        "users": {},
+        "file_systems": {},
+        "units": {},
+        "luks": fact({}),
+        "luks_devices": fact([]),
+        "swap_devices": fact([]),
+        "swap": fact([]),
+        "initrd_ssh": fact(None),
+        "initrd_text": fact(""),
+        "kernel_params": fact([]),
+        "warnings": fact([]),
+        "zram": fact(None),
+        "secrets": fact({"sops": [], "templates": [], "age": [], "uses": []}),
+    }
+    facts = {**declared, **nothing, "host_name": fact(name), "system_name": fact(name)}
+    made = {**document(), "facts": facts, "machineFacts": {**facts, "unitNames": []}}
+    host = parse_host_config(HostRef(FlakeRef("/f"), name), made, option_paths=())
+    return msgspec.structs.replace(host, **{"vm": None, "changed": {}, **fields})

@@ -8,11 +8,11 @@ import shutil
 import stat
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -41,8 +41,8 @@ from pytest_nixos.machine.container.strategy import NspawnStrategy
 from pytest_nixos.machine.container.users import UserRange, choose_range, own_tree
 from pytest_nixos.machine.network.scan import LinkAddresses, link_addresses
 from pytest_nixos.nix.config.cards import Card
-from pytest_nixos.nix.config.declared import Declared
 from pytest_nixos.nix.config.host_facts import HostConfig
+from tests.unit.host_documents import bare_host
 
 OWN = LinkAddresses(
     outside=IPv4Interface("10.233.0.1/24"),
@@ -60,27 +60,20 @@ PLAN = ContainerPlan(
 )
 
 
-class Host:
-    """What the backend asks of a host config."""
-
-    name = host_name = "web"
-    vm = None
-    file_systems: ClassVar[dict[str, object]] = {}
-
-    def __init__(self, addresses: Any = None, units: tuple[str, ...] = ()) -> None:
-        self.cards = [
-            Card(name=name, hardware="", addresses=texts)
-            for name, texts in (addresses or {}).items()
-        ]
-        self.units = dict.fromkeys(units)
-
-    def option(self, path: str) -> Declared:
-        return Declared(path=path, state="absent")
+def with_addresses(declared: Mapping[str, Sequence[str]]) -> HostConfig:
+    cards = [
+        Card(name=name, hardware="", addresses=tuple(texts)) for name, texts in declared.items()
+    ]
+    return bare_host("web", cards=tuple(cards))
 
 
-def spec(directory: Path, host: Host | None = None) -> MachineSpec:
+def with_units(*names: str) -> HostConfig:
+    return bare_host("web", units=dict.fromkeys(names))
+
+
+def spec(directory: Path, host: HostConfig | None = None) -> MachineSpec:
     return MachineSpec(
-        host=cast("HostConfig", host or Host()),
+        host=host or bare_host("web"),
         system=Path("/nix/store/t"),
         run_dir=directory,
         boot_timeout_s=5,
@@ -174,7 +167,7 @@ def _machine(root: Path, *, uid_map: str = "0 0 4294967295", subuid: str = "") -
 
 
 def test_a_range_that_somebody_has_is_not_taken(tmp_path: Path) -> None:
-    host = cast("HostConfig", Host())
+    host = bare_host("web")
     subuid = f"ann:{0x70000000}:65536\n# comment\nbroken\n"
     draws = iter([0, 0, 1])
     found = choose_range(host, draw=lambda _: next(draws), root=_machine(tmp_path, subuid=subuid))
@@ -186,20 +179,20 @@ def test_a_machine_with_few_user_ids_is_refused_with_the_option_that_tells_the_r
     tmp_path: Path, uid_map: str
 ) -> None:
     with pytest.raises(MachineError, match="root of the guest would be root") as caught:
-        choose_range(cast("HostConfig", Host()), root=_machine(tmp_path, uid_map=uid_map))
+        choose_range(bare_host("web"), root=_machine(tmp_path, uid_map=uid_map))
     assert "--nixos-backend vm" in caught.value.remedy
     assert "--nixos-container-root-is-machine-root" in caught.value.remedy
 
 
 def test_a_host_with_containers_of_its_own_is_refused(tmp_path: Path) -> None:
-    host = cast("HostConfig", Host(units=("container@.service", "container@web.service")))
+    host = with_units("container@.service", "container@web.service")
     with pytest.raises(MachineError, match=r"container@web\.service") as caught:
         choose_range(host, root=_machine(tmp_path))
     assert "--nixos-backend vm" in caught.value.remedy
 
 
 def test_the_template_of_containers_is_no_container(tmp_path: Path) -> None:
-    host = cast("HostConfig", Host(units=("container@.service",)))
+    host = with_units("container@.service")
     assert choose_range(host, root=_machine(tmp_path)).size == 0x80000
 
 
@@ -317,12 +310,12 @@ def test_a_root_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 
 
 def test_a_host_without_addresses_gets_one() -> None:
-    assert link_addresses(cast("HostConfig", Host())) == OWN
+    assert link_addresses(bare_host("web")) == OWN
 
 
 def test_a_declared_address_is_kept_and_the_stranger_joins_its_network() -> None:
     declared = {"eth0": ("2001:db8::1/64", "192.0.2.1/24")}
-    assert link_addresses(cast("HostConfig", Host(declared))) == LinkAddresses(
+    assert link_addresses(with_addresses(declared)) == LinkAddresses(
         outside=IPv4Interface("192.0.2.2/24"), guest=None, target=IPv4Address("192.0.2.1")
     )
 
@@ -331,7 +324,7 @@ def test_a_declared_address_is_kept_and_the_stranger_joins_its_network() -> None
     "declared", [{"eth0": ("192.0.2.1/32",)}, {"ens3": ("192.0.2.1/24",)}, {"eth0": ()}]
 )
 def test_a_declaration_that_no_stranger_can_share_is_no_help(declared: Any) -> None:
-    assert link_addresses(cast("HostConfig", Host(declared))) == OWN
+    assert link_addresses(with_addresses(declared)) == OWN
 
 
 def test_each_card_that_the_host_gives_an_address_has_a_link(tmp_path: Path) -> None:
@@ -341,7 +334,7 @@ def test_each_card_that_the_host_gives_an_address_has_a_link(tmp_path: Path) -> 
         "eth2": (),
         "br0": ("10.0.0.1/24",),
     }
-    addresses = link_addresses(cast("HostConfig", Host(declared)))
+    addresses = link_addresses(with_addresses(declared))
     assert addresses.more == ("eth1",)
     assert guest_link_batch(addresses) == "link set eth0 up\nlink set eth1 up\n"
     assert outside_interface("eth1") == "outside1"

@@ -10,8 +10,9 @@ import socket
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -33,24 +34,17 @@ from pytest_nixos.machine.vm.backend import (
 )
 from pytest_nixos.machine.vm.launcher import VmLauncher
 from pytest_nixos.machine.vm.run_script import parse_run_script
-from pytest_nixos.nix.config.host_facts import HostConfig
+from tests.unit.host_documents import bare_host
 
 FOR_EVER = "exec sleep 60"  # an ignored signal stays ignored across exec
 
 
-class Host:
-    """What the backend asks of a host config."""
-
-    name = "llm-host"
-    host_name = "llm-host"
-    units: Mapping[str, object] = {}
-    file_systems: Mapping[str, object] = {}
-    program = "bin/run-llm-host-vm"
-    is_test_node = False
-    snapshot_refusal = "not asked for"
-    changed: Mapping[str, object] = {}
-    own_disks = False
-    guest_system = f"{os.uname().machine}-linux"
+HOST = bare_host(
+    "llm-host",
+    program="bin/run-llm-host-vm",
+    guest_system=f"{os.uname().machine}-linux",
+    snapshot_refusal="not asked for",
+)
 
 
 class Rig:
@@ -63,13 +57,13 @@ class Rig:
         (self.system / "bin").mkdir(parents=True)
 
     def script(self, text: str) -> None:
-        path = self.system / Host.program
+        path = self.system / HOST.program
         path.write_text(f"#!/bin/sh\n{text}\n")
         path.chmod(0o755)
 
     def spec(self) -> MachineSpec:
         return MachineSpec(
-            host=cast("HostConfig", Host()),
+            host=HOST,
             system=self.system,
             run_dir=self.run_dir,
             boot_timeout_s=60,
@@ -387,9 +381,8 @@ def test_without_kvm_one_warning_is_told_for_all_machines(rig: Rig) -> None:
 def test_a_guest_of_another_architecture_runs_without_kvm(rig: Rig) -> None:
     rig.script("exit 1")
     backend = VmBackend(None, rig.events.append, environment={"PATH": os.environ["PATH"]})
-    host = Host()
-    host.guest_system = "riscv64-linux"
-    spec = replace(rig.spec(), host=cast("HostConfig", host))
+    host = msgspec.structs.replace(HOST, guest_system="riscv64-linux")
+    spec = replace(rig.spec(), host=host)
     with pytest.raises(BootError):
         backend.start(spec, deadline=Deadline.after(10))
     assert "a riscv64 guest on" in rig.events[0].text
@@ -422,11 +415,10 @@ def test_without_qemu_img_it_boots_once_and_says_so(
         rig.events.append,
         environment={"PATH": os.environ["PATH"], "NIX_BOOTS": str(tmp_path / "boots")},
     )
-    host = Host()
-    host.snapshot_refusal = ""
+    host = msgspec.structs.replace(HOST, snapshot_refusal="")
     with pytest.raises(BootError):
         backend.start(
-            replace(rig.spec(), host=cast("HostConfig", host)),
+            replace(rig.spec(), host=host),
             deadline=Deadline.after(20),
         )
     (said,) = [event.text for event in rig.events if event.kind is BootEventKind.SNAPSHOT]
@@ -440,7 +432,7 @@ def test_the_key_of_a_snapshot_names_the_values_and_what_is_given_is_not_saved(
 ) -> None:
     rig = Rig(tmp_path)
     rig.script("exit 0")
-    script = parse_run_script(rig.system / Host.program)
+    script = parse_run_script(rig.system / HOST.program)
 
     def parts(secrets: SecretArchive | None) -> Mapping[str, str]:
         return VmLauncher(

@@ -148,6 +148,7 @@ class _Settling:
         self._moved_s = time.monotonic()
         self._too_late = False
         self._unanswered: NoAnswerError | None = None
+        self._refused = ""
 
     def wait(self, deadline: Deadline) -> Settled:
         finished: Deadline | None = None
@@ -195,6 +196,10 @@ class _Settling:
             self._unanswered = err if isinstance(err, NoAnswerError) else None
             return ""
         self._unanswered = None
+        words = (
+            result.stderr_text.strip().rpartition("\n")[2] or f"exit status {result.exit_status}"
+        )
+        self._refused = "" if result.succeeded or result.stdout else words
         return result.stdout_text
 
     def _list_jobs(self, deadline: Deadline) -> tuple[Job, ...]:
@@ -314,6 +319,13 @@ class _Settling:
                 f"{self._machine}: after {deadline.limit_s:g} s no command is answered: "
                 f"{self._unanswered.message}",
                 remedy="look at the console for what the boot waits for, or raise --nixos-boot-timeout",
+                state="not settled",
+            )
+        if self._refused and not state:
+            return BootError(
+                f"{self._machine}: after {deadline.limit_s:g} s the guest's systemctl tells nothing: "
+                f"{self._refused}",
+                remedy="look at the console for why systemd cannot be asked",
                 state="not settled",
             )
         busy = f": {', '.join(job.unit for job in running[:6])}" if running else ""

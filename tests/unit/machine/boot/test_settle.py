@@ -364,6 +364,24 @@ def test_a_guest_that_answers_no_command_is_told_from_a_silent_manager() -> None
         run(DeafGuest([("starting", 1)]), limit_s=1.0)
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (b"Failed to connect to system scope bus: No such file", "scope bus: No such file"),
+        (b"", "exit status 1"),
+    ],
+)
+def test_what_systemctl_says_in_place_of_an_answer_is_told(said: bytes, told: str) -> None:
+    class Refusing(Guest):
+        def run(self, command: str, *, deadline: Deadline, stdin: bytes = b"") -> CommandResult:
+            return CommandResult(
+                command=command, exit_status=1, stdout=b"", stderr=said, duration_s=0.0
+            )
+
+    with pytest.raises(BootError, match=f"systemctl tells nothing: .*{told}"):
+        run(Refusing([("starting", 1)]), limit_s=0.2)
+
+
 NO_INTERNET = "curl: (6) Could not resolve host: registry.example.org"
 
 

@@ -24,6 +24,10 @@ _OF_ALL = re.compile(
     r").*"
 )
 
+# Groups above are those of the users' own containers, and a container of a test need not have them (user_namespaces(7)).
+_PING_GROUPS = "net/ipv4/ping_group_range"
+_GROUPS = 65536
+
 
 def of_a_container(sysctls: Mapping[str, str], paths: Mapping[str, str]) -> dict[str, str]:
     """Keep those of the container's own network namespace; it has neither the host's cards nor a
@@ -36,5 +40,11 @@ def of_a_container(sysctls: Mapping[str, str], paths: Mapping[str, str]) -> dict
         for key, value in sysctls.items()
         if key.lstrip("-").startswith(_NETWORK)
         and not _OF_ALL.fullmatch(paths[key])
+        and not (paths[key] == _PING_GROUPS and _last(value) >= _GROUPS)
         and (not (link := _INTERFACE.fullmatch(paths[key])) or _GIVEN.fullmatch(link["name"]))
     }
+
+
+def _last(groups: str) -> int:
+    words = groups.split()
+    return int(words[-1]) if words and words[-1].isdigit() else 0

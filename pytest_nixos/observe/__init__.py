@@ -46,6 +46,7 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
         ActivationFailure,
         BootActivation,
         boot_activation,
+        is_of_nspawn,
         parse_activation,
     )
     from pytest_nixos.observe.systemd.boot_time import BootTime, UnitTime, boot_time
@@ -178,6 +179,7 @@ __all__ = [
     "homes",
     "http",
     "is_hopeless",
+    "is_of_nspawn",
     "journal",
     "missing_secrets",
     "mount_unit",
@@ -285,6 +287,7 @@ _HOME = {
     "mount_unit": "network.internet",
     "mounts": "filesystems.mount",
     "observe": "base",
+    "is_of_nspawn": "systemd.activation",
     "parse_activation": "systemd.activation",
     "poll_service": "systemd.waiting",
     "process_facts": "systemd.process",

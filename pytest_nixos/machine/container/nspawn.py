@@ -53,6 +53,7 @@ __all__ = [
 OUTSIDE_INTERFACE = "outside0"
 #: Name of the channel's directory, in the run directory and in the private one.
 CHANNEL = "channel"
+_PING_GROUPS = "net.ipv4.ping_group_range"
 
 _HELPER = Path(__file__).with_name("idmapped_mount.py")
 
@@ -162,6 +163,8 @@ class ContainerPlan:
     :param users: its user ids; ``None`` for those of this machine, so that its root is root here.
     :param stand_in: whether the other end of its link stands in for the internet.
     :param processors: numbers of those that it may use, none for all.
+    :param ping_groups: value of ``net.ipv4.ping_group_range`` in place of the declared one, ``""``
+        for that.
     """
 
     name: str
@@ -173,6 +176,7 @@ class ContainerPlan:
     users: UserRange | None
     stand_in: bool = False
     processors: tuple[int, ...] = ()
+    ping_groups: str = ""
 
 
 def machine_name(name: str) -> str:
@@ -197,7 +201,7 @@ def nspawn_argv(plan: ContainerPlan, nspawn: str) -> list[str]:
     """Build the argv of systemd-nspawn itself."""
     private = private_directory(plan.run_dir)
     channel, store = private / CHANNEL, "/nix/store"
-    users = plan.users
+    users, groups = plan.users, plan.ping_groups
     return [
         nspawn,
         f"--directory={private / 'disk' / ROOT}",
@@ -215,6 +219,8 @@ def nspawn_argv(plan: ContainerPlan, nspawn: str) -> list[str]:
         "--timezone=off",
         "--console=interactive",
         f"--private-users={f'{users.base}:{users.size}' if users else 'no'}",
+        # systemd-sysctl.service reads it behind the files of sysctl.d.
+        *([f"--set-credential=sysctl.extra:{_PING_GROUPS}={groups}"] if groups else ()),
         "--private-network",
         *([f"--cpu-affinity={','.join(map(str, plan.processors))}"] if plan.processors else ()),
         *(f"--network-interface={name}" for name in (GUEST_INTERFACE, *plan.addresses.more)),

@@ -42,7 +42,7 @@ from pytest_nixos.machine.container.nspawn import (
     stage_argv,
 )
 from pytest_nixos.machine.container.started import Launched
-from pytest_nixos.machine.container.users import UserRange, choose_range, own_tree
+from pytest_nixos.machine.container.users import UserRange, choose_range, own_tree, ping_groups
 from pytest_nixos.machine.network.advertise import Advertisement, Advertiser
 from pytest_nixos.machine.network.dhcp import DhcpServer, Lease
 from pytest_nixos.machine.network.scan import OWN_PREFIX, LinkAddresses, link_addresses
@@ -149,6 +149,7 @@ class NspawnStrategy:
             users=users,
             stand_in=self._stand_in,
             processors=_processors(spec),
+            ping_groups=ping_groups(spec.host, users),
         )
         life = stack.enter_context(contextlib.ExitStack())
         launched = self.launch_plan(plan, console, life)

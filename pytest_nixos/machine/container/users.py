@@ -16,7 +16,7 @@ from pathlib import Path
 from pytest_nixos.errors import MachineError
 from pytest_nixos.nix.config.host_facts import HostConfig
 
-__all__ = ["UNSAFE_OPTION", "UserRange", "choose_range", "own_tree"]
+__all__ = ["UNSAFE_OPTION", "UserRange", "choose_range", "own_tree", "ping_groups"]
 
 #: Lets containers run with this machine's own user ids.
 UNSAFE_OPTION = "--nixos-container-root-is-machine-root"
@@ -50,6 +50,21 @@ class UserRange:
     def overlaps(self, first: int, count: int) -> bool:
         """Whether one of `count` ids from `first` on is in the range."""
         return first < self.base + self.size and self.base < first + count
+
+
+def ping_groups(host: HostConfig, users: UserRange | None) -> str:
+    """Return what a container has in place of ``net.ipv4.ping_group_range`` where the host declares
+    groups that the container has not; ``""`` where it can have what is declared.
+
+    NixOS declares ``0 2147483647`` for each host (nixos/modules/tasks/network-interfaces.nix). The
+    kernel takes no group that the writer's user namespace does not map (net/ipv4/sysctl_net_ipv4.c),
+    and systemd-sysctl.service fails where it refuses a value.
+    """
+    words = host.sysctls.get("net.ipv4.ping_group_range", "").split()
+    if users is None or len(words) != 2 or not all(word.isdigit() for word in words):
+        return ""
+    first, last = map(int, words)
+    return f"{first} {users.size - 1}" if first < users.size <= last else ""
 
 
 def choose_range(

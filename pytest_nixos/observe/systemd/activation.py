@@ -16,7 +16,13 @@ from dataclasses import dataclass
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.text import whole
 
-__all__ = ["ActivationFailure", "BootActivation", "boot_activation", "parse_activation"]
+__all__ = [
+    "ActivationFailure",
+    "BootActivation",
+    "boot_activation",
+    "is_of_nspawn",
+    "parse_activation",
+]
 
 _MAX_BYTES = 131072
 _READ = rf"""
@@ -29,6 +35,7 @@ fi
 """
 _FAILED = re.compile(r"Activation script snippet '(?P<name>[^']+)' failed \((?P<status>\d+)\)")
 _STARTED = re.compile(r"running activation script|setting up /etc")
+_REFUSED = re.compile(r"mount: /(?:dev|dev/pts|dev/shm|proc|run|run/keys|sys): permission denied")
 _SAID_LINES = 10
 
 
@@ -54,6 +61,17 @@ class BootActivation:
 
     told: bool
     failures: tuple[ActivationFailure, ...]
+
+
+def is_of_nspawn(failure: ActivationFailure) -> bool:
+    """Whether a snippet failed only since systemd-nspawn had made the mounts that it changes.
+
+    ``specialfs`` of NixOS mounts ``/dev``, ``/run`` and others anew with options of its own
+    (nixos/modules/system/activation/activation-script.nix). The root of a container with user ids
+    of its own may not change a mount that came from outside (mount_namespaces(7)).
+    """
+    mounts = [line for line in failure.said if line.startswith("mount: ")]
+    return failure.snippet == "specialfs" and bool(mounts) and all(map(_REFUSED.match, mounts))
 
 
 def boot_activation(*, name: str = "boot-activation") -> Probe[BootActivation]:

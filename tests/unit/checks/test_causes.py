@@ -159,7 +159,12 @@ def judged(
             *echoes,
             finding("BOOT-001", boot.test_no_unit_has_failed, host, store, ONLINE),
             finding(
-                "BOOT-006", boot.test_activation_of_this_boot_had_no_errors, machine, host, store
+                "BOOT-006",
+                boot.test_activation_of_this_boot_had_no_errors,
+                machine,
+                host,
+                store,
+                "vm",
             ),
             finding(
                 "UNIT-007",

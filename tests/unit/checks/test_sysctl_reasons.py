@@ -178,6 +178,9 @@ def test_a_container_judges_what_is_its_own_alone() -> None:
         "net.netfilter.nf_conntrack_max": "1000000",
         "net/ipv4/neigh/default/gc_thresh3": "4096",
         "net.ipv4.tcp_mem": "1 2 3",
+        "net.ipv4.ping_group_range": "0 2147483647",
     }
     assert _judgeable(sysctls, "container") == wanted
+    few = {"net.ipv4.ping_group_range": "0 1000"}
+    assert _judgeable(few, "container") == few
     assert _judgeable(sysctls, "vm") == sysctls

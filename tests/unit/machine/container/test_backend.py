@@ -38,7 +38,7 @@ from pytest_nixos.machine.container.nspawn import (
 )
 from pytest_nixos.machine.container.started import Launched
 from pytest_nixos.machine.container.strategy import NspawnStrategy
-from pytest_nixos.machine.container.users import UserRange, choose_range, own_tree
+from pytest_nixos.machine.container.users import UserRange, choose_range, own_tree, ping_groups
 from pytest_nixos.machine.network.scan import LinkAddresses, link_addresses
 from pytest_nixos.nix.config.cards import Card
 from pytest_nixos.nix.config.host_facts import HostConfig
@@ -439,3 +439,25 @@ def test_only_cgroups_of_ours_can_be_removed(name: str) -> None:
 def _program(path: Path, text: str) -> None:
     path.write_text(f"#!/bin/sh\n{text}\n")
     path.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("declared", "given"),
+    [
+        ("0 2147483647", "0 524287"),
+        ("100\t2147483647", "100 524287"),
+        ("0 524287", ""),
+        ("1 0", ""),
+        ("600000 700000", ""),
+        ("nonsense", ""),
+    ],
+)
+def test_groups_that_may_ping_are_those_of_the_container(declared: str, given: str) -> None:
+    host = bare_host("web", sysctls={"net.ipv4.ping_group_range": declared})
+    users = UserRange(base=0x70000000, size=0x80000)
+    assert ping_groups(host, users) == given
+    assert ping_groups(host, None) == ""
+    assert ping_groups(bare_host("web"), users) == ""
+    argv = nspawn_argv(replace(PLAN, ping_groups=given), "systemd-nspawn")
+    credential = f"--set-credential=sysctl.extra:net.ipv4.ping_group_range={given}"
+    assert (credential in argv) is bool(given)

@@ -20,86 +20,14 @@ _OF_KERNEL = re.compile(
 _OF_MODULE = re.compile(r"(?P<module>[\w-]+): unknown parameter '(?P<name>[^']+)' ignored")
 _LINE = re.compile(r"(?P<file>/[^:]+):(?P<line>\d+):(?P<text>.*)")
 # What others than the kernel read there: systemd's kernel-command-line(7), plymouth, NixOS' stage 1 and its images.
-_OF_OTHERS = frozenset(
-    {
-        *(
-            "splash",
-            "nosplash",
-            "single",
-            "s",
-            "S",
-            "emergency",
-            "rescue",
-            "fastboot",
-            "forcefsck",
-            "text",
-        ),
-        *(
-            "1",
-            "2",
-            "3",
-            "4",
-            "5",
-            "debug",
-            "quiet",
-            "ro",
-            "rw",
-            "luks",
-            "fstab",
-            "roothash",
-            "usrhash",
-            "verity",
-        ),
-        *(
-            "modules_load",
-            "ip",
-            "nameserver",
-            "root",
-            "rootflags",
-            "rootfstype",
-            "resume",
-            "resumeflags",
-            "init",
-        ),
-        *(
-            "BOOT_IMAGE",
-            "initrd",
-            "regInfo",
-            "copytoram",
-            "findiso",
-            "toram",
-            "live",
-            "zfs_force",
-            "debug1",
-        ),
-        *(
-            "debug1devices",
-            "debug1mounts",
-            "selinux",
-            "apparmor",
-            "fips",
-            "audit",
-            "ifname",
-            "vlan",
-            "bond",
-            "bridge",
-        ),
-    }
-)
+_OF_OTHERS = """
+    splash nosplash single s S emergency rescue fastboot forcefsck text 1 2 3 4 5 debug quiet ro
+    rw luks fstab roothash usrhash verity modules_load ip nameserver root rootflags rootfstype
+    resume resumeflags init BOOT_IMAGE initrd regInfo copytoram findiso toram live zfs_force
+    debug1 debug1devices debug1mounts selinux apparmor fips audit ifname vlan bond bridge vga rhgb
+"""
 # modprobe.d(5) of kmod 29 to 34; a line that begins otherwise is left out unheard.
-_COMMANDS = frozenset(
-    {
-        "alias",
-        "blacklist",
-        "config",
-        "include",
-        "install",
-        "options",
-        "remove",
-        "softdep",
-        "weakdep",
-    }
-)
+_COMMANDS = "alias blacklist config include install options remove softdep weakdep"
 
 
 def unknown_parameters(said: Iterable[str], lines: Iterable[str]) -> Iterator[tuple[str, int, str]]:
@@ -113,7 +41,7 @@ def unknown_parameters(said: Iterable[str], lines: Iterable[str]) -> Iterator[tu
     for text in said:
         if match := _OF_KERNEL.search(text):
             for word in match["words"].split():
-                if word.partition("=")[0] not in _OF_OTHERS:
+                if word.partition("=")[0] not in _OF_OTHERS.split():
                     yield COMMAND_LINE, 1, f"{word} is no parameter that the kernel knows"
         if match := _OF_MODULE.search(text):
             module, name = match["module"], match["name"]
@@ -146,7 +74,12 @@ def unknown_commands(lines: Iterable[str]) -> Iterator[tuple[str, int, str]]:
         words = line["text"].split()
         if not line["file"].startswith(_MODPROBE):
             continue
-        if words and not goes_on and words[0] not in _COMMANDS and not words[0].startswith("#"):
+        if (
+            words
+            and not goes_on
+            and words[0] not in _COMMANDS.split()
+            and not words[0].startswith("#")
+        ):
             yield (
                 line["file"],
                 int(line["line"]),

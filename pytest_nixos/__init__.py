@@ -53,9 +53,10 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
     from pytest_nixos.machine.faults.faults import Faults, Hog
     from pytest_nixos.machine.survey import Survey, View
     from pytest_nixos.machine.user_session import UserSession
-    from pytest_nixos.nix.config.declared import Firewall, OllamaSettings, PortRange, Unit, Zram
+    from pytest_nixos.nix.config.declared import Firewall, OllamaSettings, PortRange, Zram
     from pytest_nixos.nix.config.host_facts import HostConfig
     from pytest_nixos.nix.config.secrets import Secret
+    from pytest_nixos.nix.config.unit import Unit, parse_boolean
     from pytest_nixos.nix.dev_shells.shell import DevShell, ShellVisit
     from pytest_nixos.nix.evaluate import NixAnswer
     from pytest_nixos.nix.flake import Flake, FlakeHost
@@ -134,6 +135,7 @@ __all__ = [
     "against_fresh_boot",
     "not_applicable",
     "observe",
+    "parse_boolean",
     "poll",
     "sysctl_module",
 ]
@@ -188,7 +190,7 @@ _HOME = {
     "HostConfig": "nix.config.host_facts",
     "OllamaSettings": "nix.config.declared",
     "PortRange": "nix.config.declared",
-    "Unit": "nix.config.declared",
+    "Unit": "nix.config.unit",
     "Zram": "nix.config.declared",
     "CommandResult": "machine.command",
     "Machine": "machine.base",
@@ -205,6 +207,7 @@ _HOME = {
     "Secret": "nix.config.secrets",
     "TestSecrets": "test_secrets.archive",
     "not_applicable": "plugin.not_applicable",
+    "parse_boolean": "nix.config.unit",
     "sysctl_module": "standards.judging.remedy",
 }
 

@@ -10,8 +10,6 @@ from pytest_nixos import HostConfig, PortRange, observe
 
 __all__ = ["cut_off", "remedy_of_idle", "told_idle"]
 
-# parse_boolean() of systemd.
-_TRUE = frozenset({"1", "yes", "y", "true", "t", "on"})
 _PORT = re.compile(r"(?<![\w.-])(?:\S*[:=])?(\d{2,5})(?![\w.-])")
 _NOBODY: Mapping[int, str] = MappingProxyType({})
 
@@ -25,7 +23,7 @@ def cut_off(host: HostConfig) -> Mapping[int, str]:
     return {
         int(port): name
         for name, unit in host.units.items()
-        if unit.enabled and unit.setting("Service", "PrivateNetwork")[-1:] in [(w,) for w in _TRUE]
+        if unit.enabled and unit.is_on("Service", "PrivateNetwork")
         for text in unit.setting("Service", "ExecStart")
         for port in _PORT.findall(text)
     }

@@ -7,10 +7,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 
-from pytest_nixos import HostConfig, Unit, observe
+from pytest_nixos import HostConfig, Unit, observe, parse_boolean
 
 __all__ = [
-    "TRUE",
     "declared_sandboxes",
     "hardened_by_the_host",
     "is_hardened",
@@ -22,9 +21,6 @@ __all__ = [
 _CAPABILITIES = "CapabilityBoundingSet"
 _FILTER = "SystemCallFilter"
 
-#: Words of systemd for what is on, parse_boolean() of src/basic/parse-util.c.
-TRUE = frozenset({"1", "yes", "y", "true", "t", "on"})
-_FALSE = frozenset({"0", "no", "n", "false", "f", "off"})
 _HARDENED_FROM = 4
 
 
@@ -110,6 +106,5 @@ def _capabilities_agree(values: tuple[str, ...], observed: str) -> bool:
 def word_of(values: tuple[str, ...]) -> str:
     """The last assignment counts; booleans have many spellings."""
     word = values[-1].strip().lower() if values else ""
-    if word in TRUE:
-        return "yes"
-    return "no" if word in _FALSE or not word else word
+    is_on = parse_boolean(word) if word else False
+    return word if is_on is None else "yes" if is_on else "no"

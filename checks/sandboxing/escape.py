@@ -14,9 +14,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 
-from pytest_nixos import Machine
-
-from .directives import TRUE
+from pytest_nixos import Machine, parse_boolean
 
 __all__ = ["ATTEMPTS", "attempt", "forbidden"]
 
@@ -162,4 +160,4 @@ rm -rf $directory
 
 def _spelling(values: tuple[str, ...]) -> str:
     word = values[-1].strip().lower() if values else ""
-    return "true" if word in TRUE else word
+    return "true" if parse_boolean(word) else word

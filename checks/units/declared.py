@@ -70,7 +70,6 @@ _WITHOUT_PROPERTY = {
     ),
     "service": ("EnvironmentFile", "ExecStart", "RestartSec", "TimeoutSec", "SystemCallFilter"),
 }
-_TRUE = frozenset({"1", "yes", "y", "true", "t", "on"})
 _NOT_EXECUTABLE = re.compile(r"Command (?P<path>\S+) is not executable: .*")
 _FILLED_LATER = ("/run/", "/var/", "/home/", "/root/", "/srv/", "/opt/", "/mnt/")
 # "infinity", and 2**64 - 1 in older releases, is how systemd says "never".
@@ -81,8 +80,7 @@ def accepting_instance(socket: Unit) -> str:
     """Return an instance of the template that a socket starts for each connection, ``""`` if it
     starts one service for all: systemd knows none before somebody connects.
     """
-    accepts = socket.setting("Socket", "Accept")[-1:]
-    if not accepts or accepts[0].lower() not in _TRUE:
+    if not socket.is_on("Socket", "Accept"):
         return ""
     return f"{socket.name.removesuffix('.socket')}@test.service"
 
@@ -144,8 +142,7 @@ def failed_requirements(
     waiting, seen = [name], {name}
     while waiting:
         unit = declared.get(waiting.pop())
-        settings = [unit.setting("Unit", key) for key in _REQUIRES] if unit is not None else []
-        needed = {word for texts in settings for text in texts for word in text.split()}
+        needed = {word for key in _REQUIRES if unit is not None for word in unit.words("Unit", key)}
         waiting += sorted(needed - seen)
         seen |= needed
     return frozenset(

@@ -105,10 +105,9 @@ def requires_missing(declared: Mapping[str, Unit], said: Iterable[str]) -> str:
 
     :param said: what systemd says of the unit file.
     """
-    missing = next((m["name"] for line in said if (m := _NOT_FOUND.search(line))), "")
+    missing, meant = _required(declared, said)
     if not missing:
         return ""
-    meant = _nearest(missing, (*declared, *OF_SYSTEMD))
     return f"it requires {missing}, which is not there{f' (meant: {meant}?)' if meant else ''}"
 
 
@@ -116,13 +115,12 @@ def requiring_remedy(name: str, declared: Mapping[str, Unit], said: Iterable[str
     """Return module text for a unit that requires one which is not there and that is spelt nearly
     like another; ``""`` where that is not why it is idle.
     """
-    missing = next((m["name"] for line in said if (m := _NOT_FOUND.search(line))), "")
-    meant = _nearest(missing, (*declared, *OF_SYSTEMD)) if missing else ""
+    missing, meant = _required(declared, said)
     if not meant:
         return ""
     lines = []
     for key, option in _NAMING.items():
-        names = [word for text in declared[name].setting("Unit", key) for word in text.split()]
+        names = declared[name].words("Unit", key)
         if missing in names:
             right = " ".join(f'"{meant if word == missing else word}"' for word in names)
             lines.append(f"{unit_option(name)}.{option} = lib.mkForce [ {right} ];")
@@ -187,9 +185,15 @@ def _quoted(slips: Iterable[Misspelt]) -> str:
     return " ".join(f'"{slip.meant}"' for slip in slips)
 
 
+def _required(declared: Iterable[str], said: Iterable[str]) -> tuple[str, str]:
+    """Return the required unit that is not there and the one that is meant, ``""`` for none."""
+    missing = next((m["name"] for line in said if (m := _NOT_FOUND.search(line))), "")
+    return missing, _nearest(missing, (*declared, *OF_SYSTEMD)) if missing else ""
+
+
 def _nearest(written: str, known: Iterable[str]) -> str:
     return next(iter(difflib.get_close_matches(written, list(known), n=1, cutoff=0.85)), "")
 
 
 def _conflicts(unit: Unit) -> frozenset[str]:
-    return frozenset(word for text in unit.setting("Unit", "Conflicts") for word in text.split())
+    return frozenset(unit.words("Unit", "Conflicts"))

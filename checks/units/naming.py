@@ -51,7 +51,7 @@ def asked_names(declared: Mapping[str, Unit]) -> frozenset[str]:
         _SPECIFIER.sub("test", name)
         for unit in declared.values()
         for key in (*_STARTED_LATER, *_OF_NEIGHBOURS)
-        for name in _names(unit, key)
+        for name in unit.words("Unit", key)
     )
 
 
@@ -65,7 +65,7 @@ def unknown_names(
     """
     for name, unit in declared.items():
         for key in (*_STARTED_LATER, *_OF_NEIGHBOURS):
-            written = _names(unit, key)
+            written = unit.words("Unit", key)
             for other in written:
                 if _SPECIFIER.sub("test", other) not in missing or other in _MAY_LACK:
                     continue
@@ -79,7 +79,7 @@ def remedy_of(unknown: UnknownName, unit: Unit) -> str:
     option = f"{unit_option(unknown.unit)}.{LISTS[unknown.key]}"
     if not unknown.meant:
         return f"# {unknown.unit}: declare {unknown.written}, {unit_option(unknown.written)}, or take it out of\n# {option}."
-    right = (unknown.meant if n == unknown.written else n for n in _names(unit, unknown.key))
+    right = (unknown.meant if n == unknown.written else n for n in unit.words("Unit", unknown.key))
     names = " ".join(f'"{name}"' for name in dict.fromkeys(right))
     return f"{option} = lib.mkForce [ {names} ];"
 
@@ -128,7 +128,3 @@ def _is_slip(written: str, meant: str) -> bool:
         )
         and not re.search(r"[\d@:]", "".join(old + new for old, new in changed))
     )
-
-
-def _names(unit: Unit, key: str) -> list[str]:
-    return [word for text in unit.setting("Unit", key) for word in text.split()]

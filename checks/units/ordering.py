@@ -31,8 +31,7 @@ def without_an_ordering(members: Sequence[str], declared: Mapping[str, Unit]) ->
     if found is None:
         return f"# One of these orderings has to go: {chain}"
     unit, key, other = found
-    words = [word for text in declared[unit].setting("Unit", key) for word in text.split()]
-    kept = " ".join(json.dumps(word) for word in words if word != other)
+    kept = " ".join(json.dumps(word) for word in declared[unit].words("Unit", key) if word != other)
     return (
         f"# One of these orderings has to go: {chain}; for example\n"
         f"{unit_option(unit)}.{_OPTIONS[key]} = lib.mkForce [ {kept} ];".replace("[  ]", "[ ]")
@@ -45,6 +44,5 @@ def _orderings(
     """Yield the orderings of a cycle that are written somewhere: unit, directive and what it names."""
     for later, earlier in zip(members, [*members[1:], members[0]], strict=True):
         for unit, key, other in ((later, "After", earlier), (earlier, "Before", later)):
-            texts = declared[unit].setting("Unit", key) if unit in declared else ()
-            if any(other in text.split() for text in texts):
+            if unit in declared and other in declared[unit].words("Unit", key):
                 yield unit, key, other

@@ -18,7 +18,7 @@ from typing import Self
 
 from pytest_nixos.generations.admission import run_guest
 from pytest_nixos.machine.base import Machine
-from pytest_nixos.nix.config.declared import parse_unit_file
+from pytest_nixos.nix.config.unit import parse_unit_file
 from pytest_nixos.observe.systemd.unit import parse_show
 
 __all__ = [

@@ -18,8 +18,8 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from pytest_nixos.local.memory import HostMemoryError, available_bytes, total_bytes
-from pytest_nixos.nix.config.declared import Unit
 from pytest_nixos.nix.config.host_facts import HostConfig
+from pytest_nixos.nix.config.unit import Unit
 
 __all__ = [
     "BASE_MIB",

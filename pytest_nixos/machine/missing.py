@@ -12,8 +12,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from pytest_nixos.nix.config.declared import FileSystem, Unit
+from pytest_nixos.nix.config.declared import FileSystem
 from pytest_nixos.nix.config.host_facts import HostConfig
+from pytest_nixos.nix.config.unit import Unit
 
 __all__ = ["missing_in_machine"]
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from pytest_nixos.nix.config.declared import Unit
 from pytest_nixos.nix.config.secrets import SecretUse
+from pytest_nixos.nix.config.unit import Unit
 from pytest_nixos.nix.config.unit_needs import needs_of
 from pytest_nixos.test_secrets.kind import Kind
 

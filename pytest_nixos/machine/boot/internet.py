@@ -31,8 +31,9 @@ from pytest_nixos.machine.boot.internet_words import (
     targets,
     urls,
 )
-from pytest_nixos.nix.config.declared import FileSystem, Unit
+from pytest_nixos.nix.config.declared import FileSystem
 from pytest_nixos.nix.config.host_facts import HostConfig
+from pytest_nixos.nix.config.unit import Unit
 
 __all__ = [
     "KINDS",

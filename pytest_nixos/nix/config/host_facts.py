@@ -28,7 +28,6 @@ from pytest_nixos.nix.config.declared import (
     OllamaSettings,
     SoftwareRaid,
     SwapDevice,
-    Unit,
     User,
     VmSettings,
     Zram,
@@ -37,6 +36,7 @@ from pytest_nixos.nix.config.definitions import Definitions
 from pytest_nixos.nix.config.differences import differences, sub_path
 from pytest_nixos.nix.config.secrets import Secrets
 from pytest_nixos.nix.config.tunnels import Tunnel, parse_tunnels
+from pytest_nixos.nix.config.unit import Unit
 from pytest_nixos.nix.config.unit_needs import UnitNeed, names_path, needs_of
 
 __all__ = ["Fact", "HostConfig", "host_facts", "parse_host_config"]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from pytest_nixos.nix.config.declared import Unit
+from pytest_nixos.nix.config.unit import Unit
 
 __all__ = ["UnitNeed", "names_path", "needs_of"]
 

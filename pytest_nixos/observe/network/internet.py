@@ -18,7 +18,7 @@ from pytest_nixos.machine.boot.internet import (
     mount_unit,
 )
 from pytest_nixos.machine.boot.settle import Job, parse_jobs
-from pytest_nixos.nix.config.declared import Unit
+from pytest_nixos.nix.config.unit import Unit
 from pytest_nixos.observe.base import Probe
 from pytest_nixos.observe.store import Observations, Observed
 from pytest_nixos.observe.systemd.unit import (

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pytest_nixos.nix.config.declared import Unit
 from pytest_nixos.nix.config.host_facts import HostConfig
+from pytest_nixos.nix.config.unit import Unit
 from pytest_nixos.observe.base import Probe
 from pytest_nixos.observe.systemd.unit import UnitState, is_template, shared_units
 from pytest_nixos.observe.systemd.unit_file import UnitFileReport, verify_units

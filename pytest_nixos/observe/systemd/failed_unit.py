@@ -8,15 +8,13 @@ from typing import Self
 
 import msgspec
 
-from pytest_nixos.nix.config.declared import Unit
 from pytest_nixos.nix.config.host_facts import HostConfig
+from pytest_nixos.nix.config.unit import Unit, parse_boolean
 
 __all__ = ["PLAIN", "FailedUnit", "UnitFailure", "having_made"]
 
 #: What a guest says is untrusted: a name or path from its journal is put into Nix text only so.
 PLAIN = re.compile(r"[\w@./:+-]+")
-# parse_boolean() of systemd.
-_TRUE = frozenset({"1", "yes", "y", "true", "t", "on"})
 # Directories that systemd makes, for the service's account, before it looks at anything else;
 # systemd.exec(5), RuntimeDirectory=.
 _MADE_BELOW = {
@@ -115,7 +113,12 @@ class FailedUnit(msgspec.Struct, frozen=True, kw_only=True):
 
     def is_on(self, key: str) -> bool:
         """Whether a switch of its ``[Service]`` section is on."""
-        return self.last(key).lower() in _TRUE
+        return self.unit is not None and self.unit.is_on("Service", key)
+
+    def is_off(self, key: str) -> bool:
+        """Whether it is off, or not declared."""
+        value = self.last(key)
+        return not value or parse_boolean(value) is False
 
 
 def _template(name: str) -> str:

@@ -35,7 +35,6 @@ _DEVICE = re.compile(
     r"(?P<path>/dev/[\w/-]*\w)['\"]?: (?:No such file|Operation not permitted|Permission denied)"
 )
 _TOO_MANY = re.compile(r"[Tt]oo many open files|\bEMFILE\b")
-_OFF = frozenset({"", "0", "no", "n", "false", "f", "off"})
 _PORTS = "CAP_NET_BIND_SERVICE"
 
 
@@ -61,7 +60,7 @@ def _family(failed: FailedUnit, ended: str) -> UnitFailure | None:
 def _home(failed: FailedUnit, ended: str) -> UnitFailure | None:
     protect = failed.last("ProtectHome")
     found = failed.told(_AT_HOME)
-    if protect.lower() in _OFF or protect == "read-only" or not found:
+    if failed.is_off("ProtectHome") or protect == "read-only" or not found:
         return None
     path = found["path"] or found["of_python"]
     return UnitFailure(
@@ -73,7 +72,7 @@ def _home(failed: FailedUnit, ended: str) -> UnitFailure | None:
 def _privileges(failed: FailedUnit, ended: str) -> UnitFailure | None:
     if not failed.told(_NO_NEW):
         return None
-    implying = [key for key in _IMPLY if failed.last(key).lower() not in _OFF]
+    implying = [key for key in _IMPLY if not failed.is_off(key)]
     if not implying and not failed.is_on("NoNewPrivileges"):
         return None
     by = "NoNewPrivileges=" if failed.is_on("NoNewPrivileges") else f"{', '.join(implying)}"
@@ -110,7 +109,7 @@ def _kernel(failed: FailedUnit, ended: str) -> UnitFailure | None:
         return None
     of_groups = found["path"].startswith("/sys/fs/cgroup")
     key = "ProtectControlGroups" if of_groups else "ProtectKernelTunables"
-    if failed.last(key).lower() in _OFF:
+    if failed.is_off(key):
         return None
     return UnitFailure(
         why=f"{ended}: it may not write {found['path']}, since {key}= is {failed.last(key)}",

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from pytest_nixos.nix.config.declared import Unit
+from pytest_nixos.nix.config.unit import Unit
 
 __all__ = ["started_texts"]
 

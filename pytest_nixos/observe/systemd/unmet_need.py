@@ -8,8 +8,8 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 
-from pytest_nixos.nix.config.declared import Unit
 from pytest_nixos.nix.config.host_facts import HostConfig
+from pytest_nixos.nix.config.unit import Unit
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.systemd.failed_unit import PLAIN, FailedUnit, UnitFailure, having_made
 
@@ -133,8 +133,7 @@ def _named(service: FailedUnit) -> Iterator[str]:
 
 def _made(unit: Unit) -> Iterator[str]:
     for key, above in _MADE.items():
-        for text in unit.setting("Service", key):
-            yield from (f"{above}/{name.partition(':')[0]}" for name in text.split())
+        yield from (f"{above}/{name.partition(':')[0]}" for name in unit.words("Service", key))
 
 
 def _is_made_first(unit: Unit) -> bool:
@@ -142,9 +141,7 @@ def _is_made_first(unit: Unit) -> bool:
     by_root = any(
         text.lstrip("-:@|!").startswith("+") for text in unit.setting("Service", "ExecStartPre")
     )
-    beside = (
-        word for key in _PULLED_IN for text in unit.setting("Unit", key) for word in text.split()
-    )
+    beside = (word for key in _PULLED_IN for word in unit.words("Unit", key))
     return by_root or any(word.endswith(_MAKES_SOMETHING) for word in beside)
 
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
-from pytest_nixos.nix.config.declared import Unit
 from pytest_nixos.nix.config.host_facts import HostConfig
+from pytest_nixos.nix.config.unit import Unit
 from pytest_nixos.secrets.values import names_elsewhere, stands_for_none
 from pytest_nixos.standards.control.config_fact import ConfigFact
 from pytest_nixos.standards.control.nixos_releases import load_releases

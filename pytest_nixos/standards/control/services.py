@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from pytest_nixos.nix.config.declared import Unit
 from pytest_nixos.nix.config.host_facts import HostConfig
+from pytest_nixos.nix.config.unit import Unit
 
 __all__ = ["application_services", "unit_environment"]
 

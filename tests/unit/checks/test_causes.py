@@ -13,7 +13,7 @@ from checks.boot import test_boot as boot
 from checks.units import test_mounts as mounts
 from pytest_nixos.findings import Evidence, Finding, Outcome, Severity
 from pytest_nixos.machine.base import Machine
-from pytest_nixos.nix.config.declared import Unit
+from pytest_nixos.nix.config.unit import Unit
 from pytest_nixos.observe.filesystems.file import FileState
 from pytest_nixos.observe.filesystems.mount import Mount, MountTable, parse_fstab
 from pytest_nixos.observe.network.internet import NeedsOfMachine

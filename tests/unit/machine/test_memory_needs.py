@@ -15,8 +15,9 @@ from pytest_nixos.machine.memory_needs import (
     memory_needs,
     plan_memory,
 )
-from pytest_nixos.nix.config.declared import FileSystem, OllamaSettings, Unit, VmSettings
+from pytest_nixos.nix.config.declared import FileSystem, OllamaSettings, VmSettings
 from pytest_nixos.nix.config.host_facts import HostConfig
+from pytest_nixos.nix.config.unit import Unit
 from tests.unit.standards.samples import host_config
 
 GIB = 1 << 30

@@ -6,8 +6,9 @@ import pytest
 from msgspec.structs import replace
 
 from pytest_nixos.machine.missing import missing_in_machine
-from pytest_nixos.nix.config.declared import FileSystem, Unit
+from pytest_nixos.nix.config.declared import FileSystem
 from pytest_nixos.nix.config.host_facts import HostConfig
+from pytest_nixos.nix.config.unit import Unit
 from tests.unit.standards.samples import host_config
 
 

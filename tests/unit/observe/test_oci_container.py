@@ -9,7 +9,7 @@ import pytest
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.findings import Outcome
-from pytest_nixos.nix.config.declared import Unit
+from pytest_nixos.nix.config.unit import Unit
 from pytest_nixos.observe.oci_container import OciContainer, OciContainers, oci_containers
 from pytest_nixos.standards.judging.judge import Verdict, judge
 from pytest_nixos.standards.load import load_catalogue

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pytest_nixos.nix.config.declared import Unit
+from pytest_nixos.nix.config.unit import Unit
 from pytest_nixos.standards.control.config_facts import CONFIG_FACTS
 from pytest_nixos.standards.control.seen import Seen, Unseen
 from pytest_nixos.standards.kinds.flake import SOURCE_FACTS

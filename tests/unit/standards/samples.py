@@ -17,10 +17,10 @@ from pytest_nixos.nix.config.declared import (
     InterfacePorts,
     OllamaSettings,
     PortRange,
-    Unit,
 )
 from pytest_nixos.nix.config.host_facts import HostConfig
 from pytest_nixos.nix.config.secrets import Secrets
+from pytest_nixos.nix.config.unit import Unit
 from pytest_nixos.observe.accounts.pam import PamService, pam
 from pytest_nixos.observe.accounts.permission import AccountRights, Permission
 from pytest_nixos.observe.accounts.polkit import Answers

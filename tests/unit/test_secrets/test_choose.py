@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_nixos.nix.config.declared import Unit, parse_unit_file
 from pytest_nixos.nix.config.secrets import SecretUse
+from pytest_nixos.nix.config.unit import Unit, parse_unit_file
 from pytest_nixos.test_secrets.choose import by_name, kinds_by_path
 from pytest_nixos.test_secrets.kind import Kind
 

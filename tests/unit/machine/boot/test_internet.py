@@ -18,7 +18,8 @@ from pytest_nixos.machine.boot.internet import (
     mount_unit,
     remote_mounts,
 )
-from pytest_nixos.nix.config.declared import FileSystem, Unit
+from pytest_nixos.nix.config.declared import FileSystem
+from pytest_nixos.nix.config.unit import Unit
 
 
 def failed(*said: str, result: str = "exit-code", status: int = 1) -> UnitStart:

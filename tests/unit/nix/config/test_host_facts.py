@@ -11,9 +11,9 @@ from pytest_nixos.nix.config.declared import (
     SwapDevice,
     VmSettings,
     Zram,
-    parse_unit_file,
 )
 from pytest_nixos.nix.config.host_facts import HostConfig, parse_host_config
+from pytest_nixos.nix.config.unit import parse_unit_file
 from tests.unit.host_documents import UNIT, UNREADABLE, document, fact
 
 REF = HostRef(FlakeRef("/f"), "web")

@@ -1,4 +1,4 @@
-from pytest_nixos.nix.config.declared import Unit, parse_unit_file
+from pytest_nixos.nix.config.unit import Unit, parse_unit_file
 from pytest_nixos.nix.config.unit_needs import UnitNeed, names_path, needs_of
 
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from pytest_nixos.machine.boot.internet import NoWayOut
 from pytest_nixos.machine.command import CommandResult
-from pytest_nixos.nix.config.declared import Unit
+from pytest_nixos.nix.config.unit import Unit
 from pytest_nixos.observe.network.internet import NeedsOfMachine
 from pytest_nixos.observe.store import Observations
 from tests.unit.observe.here import here

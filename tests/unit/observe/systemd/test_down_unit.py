@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_nixos.nix.config.declared import Unit
+from pytest_nixos.nix.config.unit import Unit
 from pytest_nixos.observe.systemd.down_unit import DownUnit, secrets_among
 
 

@@ -28,12 +28,13 @@ from .opened import (
     hand_written,
     is_written,
     ranges_on,
+    trusted_ways_out,
     undeclared,
 )
 from .outside import disagreements, look, reached
 from .ports import FAMILIES, UDP_PROTOCOLS, covers, declared_ranges, listed
 from .refused import misnamed_interfaces, refused_ports, remedy_of_refused
-from .trusting import blame_trust, rest_on_trust, rest_reach_on_trust, trusted_ways_out
+from .trusting import blame_trust, rest_on_trust, rest_reach_on_trust
 
 # How long a service may take from its start to its socket.
 _STARTING_S = 10.0

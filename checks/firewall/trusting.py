@@ -10,7 +10,7 @@ from .declaring import remedy_of_trust
 from .opened import Undeclared, ranges_on, trusted_ways_out
 from .ports import covers
 
-__all__ = ["blame_trust", "rest_on_trust", "rest_reach_on_trust", "trusted_ways_out"]
+__all__ = ["blame_trust", "rest_on_trust", "rest_reach_on_trust"]
 
 # What their finding blames, and the others rest on.
 _TRUST = ("network", "trusted interface")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+from collections.abc import Callable
+from typing import Protocol
 
 import msgspec
 
@@ -11,10 +13,16 @@ from pytest_nixos.errors import BootError, TransportError
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.command import Transport
 
-__all__ = ["ANSWERING", "FailedUnits", "ask_failed_units", "with_failed_units"]
+__all__ = [
+    "AnsweringChannel",
+    "FailedUnits",
+    "ask_failed_units",
+    "with_evidence",
+    "with_failed_units",
+]
 
-#: States of a boot that failed in which a guest answers.
-ANSWERING = frozenset({"emergency mode", "rescue mode"})
+# The instrumentation starts the channel in these modes too.
+_ANSWERING = frozenset({"emergency mode", "rescue mode"})
 
 _FAILED = "timeout 10 systemctl list-units --failed --no-legend --plain --no-pager"
 _JOURNAL = "timeout 10 journalctl --boot --no-pager --quiet --lines=30 --output=short-monotonic"
@@ -24,11 +32,41 @@ _MOST_UNITS = 8
 _MOST_LINES = 12
 
 
+class AnsweringChannel(Transport, Protocol):
+    """A channel of which one can wait until the guest serves it."""
+
+    def wait_ready(self, deadline: Deadline, alive: Callable[[], None]) -> None:
+        """Wait until the guest serves it; `alive` is called meanwhile, and raises if it has ended."""
+        ...
+
+
 class FailedUnits(msgspec.Struct, frozen=True, kw_only=True):
     """Units that failed, and the last lines of their journals."""
 
     names: tuple[str, ...]
     journal: tuple[str, ...]
+
+
+def with_evidence(
+    error: BootError,
+    channel: AnsweringChannel | None,
+    *,
+    limit_s: float,
+    alive: Callable[[], None] = lambda: None,
+) -> BootError:
+    """Ask a guest in emergency mode which units failed, if it answers soon.
+
+    :param channel: ``None`` where there is none yet.
+    :param alive: raises :class:`TransportError` if the guest has ended.
+    """
+    if error.state not in _ANSWERING or channel is None:
+        return error
+    deadline = Deadline.after(limit_s)
+    with contextlib.suppress(TransportError):
+        # Emergency mode may have started its end of the channel anew.
+        channel.wait_ready(deadline, alive)
+        return with_failed_units(error, ask_failed_units(channel, deadline=deadline))
+    return error
 
 
 def ask_failed_units(transport: Transport, *, deadline: Deadline) -> FailedUnits:

@@ -19,11 +19,7 @@ from pytest_nixos.machine.base import BackendName, MachineSpec
 from pytest_nixos.machine.boot.events import BootEventKind, BootListener, ignore_boot_event
 from pytest_nixos.machine.boot.internet import NoWayOut
 from pytest_nixos.machine.boot.news import BootNews
-from pytest_nixos.machine.boot.post_mortem import (
-    ANSWERING,
-    ask_failed_units,
-    with_failed_units,
-)
+from pytest_nixos.machine.boot.post_mortem import with_evidence
 from pytest_nixos.machine.boot.remedies import VM_REMEDIES, Remedies
 from pytest_nixos.machine.boot.settle import SettleLimits
 from pytest_nixos.machine.capabilities import BootsFrom, PortState, Way
@@ -217,19 +213,8 @@ class ContainerRunning:
                     self.transport, self._limits, deadline=deadline, has_sign=notice.has_come
                 )
             except BootError as err:
-                raise self._with_evidence(err) from err.__cause__
+                raise with_evidence(err, self._channel, limit_s=_POST_MORTEM_S) from err.__cause__
         self.life.has_come_up = True
-
-    def _with_evidence(self, error: BootError) -> BootError:
-        """Ask a guest in emergency mode which units failed, if it answers soon."""
-        if error.state not in ANSWERING:
-            return error
-        deadline = Deadline.after(_POST_MORTEM_S)
-        with contextlib.suppress(TransportError):
-            # Emergency mode may have started its end of the channel anew.
-            self._channel.wait_ready(deadline, lambda: None)
-            return with_failed_units(error, ask_failed_units(self._channel, deadline=deadline))
-        return error
 
     def is_alive(self) -> bool:
         """Whether the container's process 1 still runs."""

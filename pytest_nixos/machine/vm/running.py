@@ -14,11 +14,7 @@ from pytest_nixos.local.remove_tree import remove_tree
 from pytest_nixos.local.sandbox import into_network_of, payload_pid
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.boot.news import BootNews
-from pytest_nixos.machine.boot.post_mortem import (
-    ANSWERING,
-    ask_failed_units,
-    with_failed_units,
-)
+from pytest_nixos.machine.boot.post_mortem import with_evidence
 from pytest_nixos.machine.boot.remedies import VM_REMEDIES
 from pytest_nixos.machine.boot_signs import BootPhase
 from pytest_nixos.machine.capabilities import BootsFrom, PortState, PulledDisk, Way
@@ -55,7 +51,6 @@ _FLUSH_S = 2.0
 _LAST_WORDS_S = 0.5
 _PANIC = "kernel panic"
 _DISK_FULL = "host machine: disk full"
-# The instrumentation starts the channel in these modes too.
 _ORDER_S = 10.0
 _UNLOCK_S = 60.0
 
@@ -435,13 +430,8 @@ class VmRunning:
 
     def _with_evidence(self, error: BootError) -> BootError:
         """Ask a guest in emergency mode which units failed, if it answers soon."""
-        if error.state not in ANSWERING or self._channel is None:
-            return error
-        deadline = Deadline.after(self._plan.pace.limit(_POST_MORTEM_S))
-        with contextlib.suppress(TransportError):
-            self._channel.wait_ready(deadline, self._check_process)
-            return with_failed_units(error, ask_failed_units(self._channel, deadline=deadline))
-        return error
+        limit_s = self._plan.pace.limit(_POST_MORTEM_S)
+        return with_evidence(error, self._channel, limit_s=limit_s, alive=self._check_process)
 
     def _check_process(self) -> None:
         if self._process.has_ended:

@@ -1,0 +1,103 @@
+"""Hosts of nixpkgs' own modules and functions, booted as containers with programs of Debian.
+
+``PYTEST_NIXOS_REAL_MODULES`` names the nixpkgs tree; ``tests/real_modules/prepare`` needs a Debian mirror, root,
+and some minutes the first time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Json = Any
+TREE = os.environ.get("PYTEST_NIXOS_REAL_MODULES", "")
+PREPARE = Path(__file__).parents[1] / "real_modules/prepare"
+NIX_CONFIG = "sandbox = false\nsubstitute = false\nbuild-users-group =\n"
+#: A guest's ports are tried one by one for minutes, and its switches rebuild it: neither is a question of modules.
+SELECTED = "not undeclared and not rollback"
+
+pytestmark = pytest.mark.skipif(
+    not TREE, reason="PYTEST_NIXOS_REAL_MODULES names no nixpkgs tree whose modules could boot"
+)
+
+FLAKE = """
+{
+  inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-24.05";
+  outputs = { self, nixpkgs }:
+    let
+      host = module: nixpkgs.lib.nixosSystem { system = "x86_64-linux"; modules = [ base module ]; };
+      base = { pkgs, ... }: {
+        system.stateVersion = "24.05";
+        fileSystems."/" = { device = "/dev/vda1"; fsType = "ext4"; };
+        boot.loader.grub.device = "/dev/vda";
+        services.openssh.enable = true;
+        users.users.alice = { isNormalUser = true; extraGroups = [ "wheel" ]; };
+      };
+    in
+    {
+      nixosConfigurations.good = host { networking.hostName = "good"; };
+      nixosConfigurations.slips = host {
+        networking.hostName = "slips";
+        systemd.slices."user-".sliceConfig.MemoryMax = "1G";
+        systemd.services.crash = { wantedBy = [ "multi-user.target" ]; script = "exit 7"; };
+        systemd.services.misspelt = { wantedBy = [ "multi-user.target" ]; script = "sleep infinity"; serviceConfig.ProtectSytem = "strict"; };
+      };
+    };
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def overrides() -> Mapping[str, str]:
+    """What stands for nixpkgs: its own modules, and packages made of Debian's."""
+    told = subprocess.run(
+        [PREPARE, TREE, "--json"],
+        check=True,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "NIX_CONFIG": NIX_CONFIG},
+    ).stdout
+    found: dict[str, str] = json.loads(told)
+    return found
+
+
+def judged(host: str, overrides: Mapping[str, str], folder: Path) -> Mapping[str, Json]:
+    """Judge one host, and return what was found wrong: control to finding."""
+    (folder / "flake.nix").write_text(FLAKE)
+    report = folder / "report.json"
+    words = [w for name, ref in overrides.items() for w in ("--nixos-override-input", name, ref)]
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"),
+            *("--nixos-backend", "container", "--nixos-flake", f"path:{folder}#{host}", *words),
+            *("--nixos-report", f"json:{report}", "-k", SELECTED),
+        ],
+        cwd=folder,
+        env={**os.environ, "NIX_CONFIG": NIX_CONFIG},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert report.exists(), done.stdout + done.stderr
+    findings = json.loads(report.read_text())["findings"]
+    assert len([f for f in findings if f["outcome"] == "passed"]) > 40, done.stdout
+    return {f["control"]: f for f in findings if f["outcome"] not in ("passed", "not-applicable")}
+
+
+def test_a_good_host_has_no_finding(overrides: Mapping[str, str], tmp_path: Path) -> None:
+    assert judged("good", overrides, tmp_path) == {}
+
+
+def test_slips_are_found_and_nothing_else(overrides: Mapping[str, str], tmp_path: Path) -> None:
+    found = judged("slips", overrides, tmp_path)
+    assert set(found) == {"BOOT-001", "SBX-D01", "UNIT-001", "UNIT-002"}
+    assert "user-.slice" in found["UNIT-001"]["reason"]
+    assert "asDropin" in found["UNIT-001"]["remedy"]
+    assert "crash.service" in found["BOOT-001"]["reason"]
+    assert "ProtectSystem" in found["UNIT-002"]["reason"]

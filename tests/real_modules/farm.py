@@ -1,0 +1,88 @@
+"""Link the files of Debian packages under the folders that packages of nixpkgs have.
+
+Unit files and services of D-Bus are copied: they name programs of a path that no NixOS host has.
+
+Called with the tree, the folder to make, and the names of Debian packages.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from pathlib import Path, PurePosixPath
+
+PROGRAMS, OUT = (Path(argument) for argument in sys.argv[1:3])
+DEBS = sys.argv[3:]
+#: The first that fits says where a file of Debian's goes.
+PLACES = (
+    ("bin", "bin"),
+    ("sbin", "bin"),
+    ("lib/x86_64-linux-gnu", "lib"),
+    ("lib64", "lib"),
+    ("lib", "lib"),
+    ("usr/bin", "bin"),
+    ("usr/sbin", "bin"),
+    ("usr/lib/x86_64-linux-gnu", "lib"),
+    ("usr/lib64", "lib"),
+    ("usr/lib", "lib"),
+    ("usr/libexec", "libexec"),
+    ("usr/include", "include"),
+    ("usr/share", "share"),
+    ("etc", "etc"),
+)
+
+
+COPIED = ("lib/systemd/system/", "lib/systemd/user/", "share/dbus-1/")
+_PROGRAM = re.compile(
+    r"^((?:Exec\w*|ConditionFileIsExecutable)=[-+@!:|]*)/(?:usr/)?(s?bin|lib|libexec)/",
+    re.MULTILINE,
+)
+_BARE = re.compile(r"^(Exec\w+=[-+@!:|]*)(?=[a-z])", re.MULTILINE)
+
+
+def with_programs_of_the_tree(text: str) -> str:
+    """Return a unit file whose commands are those of the tree."""
+    return _BARE.sub(
+        rf"\g<1>{PROGRAMS}/usr/bin/", _PROGRAM.sub(rf"\g<1>{PROGRAMS}/usr/\g<2>/", text)
+    )
+
+
+def put(target: Path, own: PurePosixPath) -> None:
+    """Make one file of the package, unless an earlier Debian package has it."""
+    path = OUT / own
+    if os.path.lexists(path):
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if str(own).startswith(COPIED) and target.is_symlink():
+        path.symlink_to(target.readlink())
+    elif str(own).startswith(COPIED):
+        path.write_text(with_programs_of_the_tree(target.read_text()))
+    else:
+        path.symlink_to(target)
+
+
+def place(file: str) -> PurePosixPath | None:
+    """Where a package of nixpkgs keeps a file that Debian keeps at `file`."""
+    for theirs, ours in PLACES:
+        if file.startswith(f"{theirs}/"):
+            return PurePosixPath(ours, file.removeprefix(f"{theirs}/"))
+    return None
+
+
+def main() -> None:
+    """Make the package."""
+    packages = json.loads((PROGRAMS / "packages.json").read_text())
+    for deb in DEBS:
+        for file in packages[deb]["files"]:
+            target, own = PROGRAMS / file, place(file)
+            if own and os.path.lexists(target):
+                put(target, own)
+    for folder in ("bin", "lib"):
+        (OUT / folder).mkdir(parents=True, exist_ok=True)
+    if not os.path.lexists(OUT / "sbin"):
+        (OUT / "sbin").symlink_to("bin")
+
+
+main()

@@ -1,0 +1,33 @@
+# What a host needs so that its programs can be Debian's: folders that are compiled into them, and nothing that cannot be built here.
+{ lib, pkgs, ... }:
+let
+  programs = pkgs.debian.outPath;
+  # Where Debian's programs look for their own parts; those of nixpkgs are built to look into the store.
+  folders = {
+    "lib/systemd" = "${pkgs.systemd}/compiled-in";
+    "lib/x86_64-linux-gnu/security" = "${programs}/usr/lib/x86_64-linux-gnu/security";
+    "sbin/unix_chkpwd" = "/run/wrappers/bin/unix_chkpwd";
+    "libexec/sudo" = "${programs}/usr/libexec/sudo";
+    "share/dbus-1" = "${programs}/usr/share/dbus-1";
+  };
+in
+{
+  documentation.enable = lib.mkDefault false;
+  documentation.nixos.enable = lib.mkDefault false;
+  system.disableInstallerTools = lib.mkDefault true;
+  # Debian sets its consoles up by other means.
+  console.enable = lib.mkDefault false;
+  systemd.suppressedSystemUnits = [ "systemd-vconsole-setup.service" ];
+  # Neither is part of Debian 13: the record of logins that ends in 2038.
+  systemd.services.systemd-update-utmp.enable = false;
+  security.pam.services.login.updateWtmp = lib.mkForce false;
+  # Copies programs with a tool that Debian has not.
+  systemd.shutdownRamfs.enable = lib.mkDefault false;
+  environment.stub-ld.enable = lib.mkDefault false;
+  system.activationScripts.debian = lib.concatStrings (lib.mapAttrsToList
+    (folder: target: ''
+      mkdir -p /usr/${dirOf folder}
+      ln -sfn ${target} /usr/${folder}
+    '')
+    folders);
+}

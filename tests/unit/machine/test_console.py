@@ -174,6 +174,18 @@ def test_a_boot_that_cannot_succeed_is_known_at_once(line: str, kind: str) -> No
             "cp: error writing 'x': No space left on device",
         ),
         ("[    9.9] reboot: Power down", "guest powered off", "reboot: Power down"),
+        *(
+            (f"{said} (press TAB for no echo)", "waits for a passphrase", said)
+            for said in (
+                "Passphrase for /dev/vdb:",
+                "Please enter passphrase for disk QEMU (root):",
+                "Please enter recovery key for disk QEMU (root):",
+                "Please enter passphrase or recovery key for disk QEMU (root):",
+                "Please enter LUKS2 token PIN:",
+                "Please enter security token PIN:",
+                "Please enter TPM2 PIN:",
+            )
+        ),
         (
             "[   56.1] I/O error, dev vda, sector 600576 op 0x1:(WRITE) flags 0x4000",
             "disk error",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -427,3 +428,12 @@ def test_an_emergency_before_any_greeting_is_in_stage_1() -> None:
     console.append("Welcome to NixOS 24.05 (Uakari)!")
     console.append("You are in emergency mode. After logging in, type")
     assert console.phase is BootPhase.SYSTEMD
+
+
+def test_a_report_of_a_job_that_still_runs_is_no_step_of_the_boot() -> None:
+    console = Console()
+    time.sleep(0.05)
+    console.append("[ ***  ] A start job is running for Never (5s / no limit)")
+    assert console.still_s >= 0.05
+    console.append("[  OK  ] Started Notes.")
+    assert console.still_s < 0.05

@@ -20,7 +20,7 @@ from pytest_nixos import (
 )
 
 from .declaring import remedy_of_ports, remedy_of_ways
-from .idle import cut_off, remedy_of_idle, told_idle
+from .idle import cut_off, refused_by_unit, remedy_of_idle, told_idle
 from .loaded import FILTER, failed_units, rest_on_the_filter, why_not_active, why_open
 from .opened import (
     Undeclared,
@@ -257,8 +257,9 @@ def test_declared_tcp_ports_have_a_listener(
         not_applicable("the host declares no open TCP port")
     nixos_evidence.expect(listed(ranges))
     nixos_evidence.observe(_reachable(listening))
-    idle = _idle(declared, listening)
     alone = cut_off(nixos_host_config)
+    idle = _idle(declared, listening)
+    idle += [ports for ports in refused_by_unit(ranges, alone) if ports not in idle]
     nixos_evidence.remedy = remedy_of_idle(idle, listening, alone)
     assert not idle, f"open and without listener: {', '.join(told_idle(idle, listening, alone))}"
 

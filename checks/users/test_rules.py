@@ -9,6 +9,7 @@ import pytest
 
 from pytest_nixos import Evidence, HostConfig, Machine, not_applicable
 
+from .lists import named_in_options
 from .rules import Rule, Slip, There, doas_rules, slips, sudo_rules
 
 _READ = r"""
@@ -42,6 +43,21 @@ def test_rules_of_doas_name_what_is_there(
     option = "security.doas.extraRules"
     rules = [*doas_rules(nixos_host_config.option(option).value)]
     _judge(option, rules, nixos_machine, nixos_evidence)
+
+
+@pytest.mark.nixos_control("AUTH-044")
+def test_lists_of_accounts_name_those_that_are_there(
+    nixos_host_config: HostConfig, nixos_machine: Machine, nixos_evidence: Evidence
+) -> None:
+    named = list(named_in_options(nixos_host_config))
+    if not named:
+        not_applicable("no list of the host names an account or a group")
+    there = _there(nixos_machine, ())
+    nixos_evidence.expect("every name is that of an account or a group")
+    found = [(option, slip) for option, rule in named for slip in slips([rule], there)]
+    nixos_evidence.observe([f"{option}: {slip}" for option, slip in found])
+    nixos_evidence.remedy = "\n".join(_mend(option, slip) for option, slip in found)
+    assert not found, "; ".join(f"{option}: {slip}" for option, slip in found)
 
 
 def _judge(option: str, rules: list[Rule], machine: Machine, evidence: Evidence) -> None:

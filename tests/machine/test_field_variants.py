@@ -140,12 +140,18 @@ UNITS = ("BOOT-001", "BOOT-006", *(f"UNIT-{n:03}" for n in range(1, 8)), "UNIT-0
 OLLAMA = ("BOOT-001", "BOOT-004", *(f"OLL-{n:03}" for n in range(1, 7)))
 
 
-def judged(tmp_path: Path, host: str, controls: tuple[str, ...]) -> tuple[Any, str]:
+def flake_of(tmp_path: Path, host: str) -> Path:
+    """Write a flake of one host, ``it``, and return its folder."""
     flake = tmp_path / "flake"
     flake.mkdir()
     (flake / "flake.nix").write_text(FLAKE)
     (flake / "host.nix").write_text(f"{BASE}{host}\n}}\n")
-    _, report, printed = judge("it", tmp_path, *selected(tmp_path, *controls), flake=flake)
+    return flake
+
+
+def judged(tmp_path: Path, host: str, controls: tuple[str, ...]) -> tuple[Any, str]:
+    chosen = selected(tmp_path, *controls)
+    _, report, printed = judge("it", tmp_path, *chosen, flake=flake_of(tmp_path, host))
     return report, printed
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import cast
 
-from checks.firewall.idle import cut_off, remedy_of_idle, told_idle
+import pytest
+
+from checks.firewall.idle import CutOff, cut_off, refused_by_unit, remedy_of_idle, told_idle
 from pytest_nixos import PortRange, observe
 from tests.unit.standards.samples import host_config, sample_unit
 
@@ -18,6 +20,9 @@ INSIDE = cast(
     "observe.Sockets",
     SimpleNamespace(listening=lambda _: [SimpleNamespace(port=443, is_loopback=True)]),
 )
+
+ONE = [PortRange(first=9000, last=9000)]
+NOTHING = cast("observe.Sockets", SimpleNamespace(listening=lambda _: []))
 
 
 def test_each_is_told_with_what_is_known_of_it() -> None:
@@ -42,7 +47,7 @@ def test_a_service_in_a_network_of_its_own() -> None:
         "web.service", PrivateNetwork=("true",), ExecStart=("/bin/web --listen 0.0.0.0:9000 -w 3",)
     )
     alone = cut_off(host_config(units={"web.service": unit}))
-    assert alone == {9000: "web.service"}
+    assert alone == {9000: CutOff("web.service", "PrivateNetwork")}
     assert list(told_idle(IDLE, INSIDE, alone))[2].endswith(
         "(web.service has a network of its own, PrivateNetwork=)"
     )
@@ -52,3 +57,30 @@ def test_a_service_in_a_network_of_its_own() -> None:
     )
     shared = sample_unit("web.service", PrivateNetwork=("no",), ExecStart=("/bin/web 9000",))
     assert cut_off(host_config(units={"web.service": shared})) == {}
+
+
+@pytest.mark.parametrize(
+    ("allow", "is_cut_off"),
+    [
+        ("localhost", True),
+        ("127.0.0.0/8 ::1/128", True),
+        ("", True),
+        ("localhost 10.0.0.0/8", False),
+        ("any", False),
+    ],
+)
+def test_a_service_that_takes_packets_of_its_own_machine_only(allow: str, is_cut_off: bool) -> None:
+    unit = sample_unit(
+        "web.service",
+        IPAddressDeny=("any",),
+        IPAddressAllow=(allow,),
+        ExecStart=("/bin/web 9000",),
+    )
+    alone = cut_off(host_config(units={"web.service": unit}))
+    assert bool(alone) is is_cut_off
+    assert [str(ports) for ports in refused_by_unit(ONE, alone)] == ["9000"] * is_cut_off
+    assert list(refused_by_unit(IDLE, alone)) == []  # a range is for more than this service
+    if is_cut_off:
+        (told,) = told_idle(ONE, NOTHING, alone)
+        assert told == "9000 (web.service takes packets of its own machine only, IPAddressDeny=)"
+        assert "IPAddressAllow" in remedy_of_idle(ONE, NOTHING, alone)

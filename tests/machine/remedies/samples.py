@@ -35,6 +35,8 @@ FILLED = {
     "device": "vda2",
     "input": "sops-nix",
     "secret": "token",
+    "ordered unit": "app",
+    "renamed option": "boot.cleanTmpDir",
     "setting": "MaxAuthTries",
     "value in vain": "3",
     "setting that is off": "X11Forwarding",

@@ -330,11 +330,17 @@ def test_what_a_warning_says_was_renamed_is_named_and_keeps_its_value() -> None:
         "mdadm: Neither MAILADDR nor PROGRAM has been set.",
     ]
     lines = given(CATALOGUE.control("FLK-012"), observed=warnings).splitlines()
-    assert lines[0] == "# Do what the warning says."
-    assert [line.partition(":")[0] for line in lines[1:]] == [
+    assert [line.partition(":")[0] for line in lines] == [
         "# services.openssh.permitRootLogin",
         "# boot.cleanTmpDir",
+        "# Do what the warning says.",
     ]
+
+
+def test_a_warning_about_the_network_gets_what_it_asks_for_and_no_other_text() -> None:
+    asks = "is ordered after 'network-online.target' but doesn't depend on it"
+    text = given(CATALOGUE.control("FLK-012"), observed=[f"web@1.service {asks}"])
+    assert text == 'systemd.services."web@1".wants = [ "network-online.target" ];'
 
 
 def test_what_was_found_gets_the_remedy_that_is_about_it() -> None:

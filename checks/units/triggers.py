@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 
 from pytest_nixos import Unit, observe
 
-from .declared import DORMANT, missing_program, pulled_in_by_nothing
+from .declared import missing_program, pulled_in_by_nothing
 from .idle import requires_missing, requiring_remedy
 from .remedies import unit_option
 
@@ -39,7 +39,6 @@ def started_by_nothing(name: str, unit: Unit, state: observe.UnitState) -> bool:
     """Whether a unit that is declared as a whole is loaded, and nothing ever starts it."""
     return (
         bool(unit.settings.get(_SECTIONS.get(_suffix(name), "")))
-        and name not in DORMANT
         and state.get("LoadState") == "loaded"
         and not state.is_running
         and pulled_in_by_nothing(state)

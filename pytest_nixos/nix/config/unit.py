@@ -105,6 +105,15 @@ def parse_boolean(text: str) -> bool | None:
     return False if word in _FALSE else None
 
 
+def switch_word(value: object) -> str:
+    """Return ``true`` or ``false`` for a switch in any spelling of systemd's, and any other word as it
+    stands.
+    """
+    text = str(value)
+    read = parse_boolean(text)
+    return text if read is None else str(read).lower()
+
+
 def parse_unit_file(text: str) -> dict[str, dict[str, tuple[str, ...]]]:
     """Read a unit file into section, key and values in order, as systemd.syntax(7) says.
 

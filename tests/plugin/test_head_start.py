@@ -76,6 +76,17 @@ def test_what_goes_wrong_with_it_is_told_by_the_usual_way_up(warm: Field) -> Non
     result.stdout.no_fnmatch_line("*no snapshot*")
 
 
+def test_nobody_gets_one_that_nix_does_not_keep(
+    warm: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_NIX_BUILD_FAILS", "the store is full")
+    warm.pytester.makepyfile("def test_a(nixos_machine): pass")
+    result = run_web(warm)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*the store is full*"])
+    assert warm.machine_log == AHEAD
+
+
 def test_a_changed_flake_is_evaluated_and_booted(
     warm: Field, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,7 +55,9 @@ _STORE = re.compile(r"(?<!:)/nix/store/[0-9a-z]{32}-[\w.+?=-]+(?:/[\w.+?=@-]+)+(
 # A list that may name what not every package has.
 _SEARCHED = re.compile(r"\w*(?:PATH|DIRS?|DIRECTORY|DIRECTORIES)=")
 # Files that every handbook names, beside others that are called nearly so.
-_KNOWN = frozenset({"gshadow", "ssh_config", "sshd_config", "subgid", "subuid", "dhcpd", "dhcpcd"})
+_KNOWN = re.compile(r"gshadow|sshd?_config|sub[gu]id|dhcpc?d|(?:ssh_host|id)_\w+")
+# Programs, which other controls judge, and whose names are often near each other.
+_PROGRAM = re.compile(r"/s?bin/")
 _SAME_SUFFIX = ({".yml", ".yaml"}, {".htm", ".html"}, {".jpg", ".jpeg"})
 _LEAST = 5
 _SHORT = 7
@@ -77,6 +79,11 @@ class Named(msgspec.Struct, frozen=True, kw_only=True, order=True):
     def place(self) -> str:
         """Where it stands, for people."""
         return f"{self.where.rpartition('.')[2]}=" if self.value else self.where
+
+    @property
+    def is_private(self) -> bool:
+        """Whether it is a file of secrets, whose absence is another control's too."""
+        return self.where.startswith(("Service.EnvironmentFile", "Service.LoadCredential"))
 
 
 def named_by(unit: Unit, toplevel: Path) -> Iterator[Named]:
@@ -107,7 +114,10 @@ def absent_in_store(unit: Unit, toplevel: Path) -> Iterator[Named]:
         for key, values in settings.items():
             for value in values:
                 if not (key == "Environment" and _SEARCHED.match(value.strip("\"'"))):
+                    program = value.split()[:1] if key.startswith("Exec") else []
                     for path in _absent(value):
+                        if any(word.endswith(path) for word in program):
+                            continue  # which nothing starts, and is told so
                         yield Named(
                             unit=unit.name, where=f"{section}.{key}", path=path, value=value
                         )
@@ -124,7 +134,7 @@ def meant_by(path: str, neighbours: Neighbours, named: Collection[str]) -> str:
     folder, names = neighbours
     rest = path.removeprefix(f"{folder}/")
     written, slash, below = rest.partition("/")
-    if written in _KNOWN:
+    if _KNOWN.fullmatch(written.partition(".")[0]) or _PROGRAM.search(path):
         return ""
     for name in difflib.get_close_matches(written, sorted(names), n=3, cutoff=0.65):
         right = f"{folder}/{name}{slash}{below}"
@@ -145,7 +155,8 @@ def remedy_of(named: Named, meant: str) -> str:
         and named.value
         and option
         and suffix == "service"
-        and not key.startswith(("Exec", "Env"))
+        and not key.startswith("Exec")
+        and key != "Environment"
     ):
         value = json.dumps(named.value.replace(named.path, meant))
         return f'systemd.services."{stem}".{option}.{key} = lib.mkForce {value};'

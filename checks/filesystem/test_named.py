@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_nixos import Evidence, HostConfig, Machine, not_applicable, observe
+from pytest_nixos import Evidence, HostConfig, Machine, Observations, not_applicable, observe
 
 from .named import (
     LOOK,
@@ -24,7 +24,10 @@ _MOST_ASKED = 2000
 
 @pytest.mark.nixos_control("FS-026")
 def test_paths_that_services_name_are_no_slip_of_the_pen(
-    nixos_host_config: HostConfig, nixos_machine: Machine, nixos_evidence: Evidence
+    nixos_host_config: HostConfig,
+    nixos_machine: Machine,
+    nixos_observations: Observations,
+    nixos_evidence: Evidence,
 ) -> None:
     toplevel = Path(nixos_host_config.toplevel)
     if not toplevel.exists():
@@ -55,6 +58,10 @@ def test_paths_that_services_name_are_no_slip_of_the_pen(
         f"{one.unit}: {one.place} names {one.path}, and {packages_have(one.path)}" for one in absent
     ]
     nixos_evidence.observe(told)
+    failed = nixos_observations.of(observe.failed_units()) or ()
+    broken = [one for one in (*slips, *absent) if one.unit in failed]
+    nixos_evidence.blame("secret", *(one.path for one in broken if one.is_private))
+    nixos_evidence.blame("unit", *dict.fromkeys(one.unit for one in broken))
     nixos_evidence.remedy = "\n".join(
         dict.fromkeys(remedy_of(one, slips.get(one, "")) for one in (*slips, *absent))
     )

@@ -128,8 +128,16 @@ def nearest_port(sought: Sought, listening: Collection[int], others: Collection[
     return near[0] if len(near) == 1 else 0
 
 
-def remedy_of(sought: Sought, meant: int) -> str:
-    """Return module text with the port that was meant, or what to do."""
+def remedy_of(sought: Sought, meant: int, idle: Sequence[str] = ()) -> str:
+    """Return module text with the port that was meant, or what to do.
+
+    :param idle: units that have to do with the address and do not run.
+    """
+    if idle:
+        return "\n".join(
+            f"# {sought.unit} needs {name}: see why that does not run, journalctl -b -u {name}"
+            for name in idle
+        )
     if not meant:
         return f"# {sought.unit}: have a service listen on {sought.address}, or correct what {sought.where} names."
     right = f"{sought.host}:{meant}"

@@ -55,8 +55,10 @@ def test_what_services_are_told_to_reach_listens(
     answered = {one.port for one in sought} - {one.port for one in unanswered}
     owners = sockets.units_by_port()
     meant = {one: nearest_port(one, owners, answered) for one in missing}
-    nixos_evidence.remedy = "\n".join(dict.fromkeys(remedy_of(one, meant[one]) for one in missing))
-    told = [_told(one, meant[one], owners, [n for n in named[one] if n in idle]) for one in missing]
+    waited = {one: [name for name in named[one] if name in idle] for one in missing}
+    remedies = (remedy_of(one, meant[one], waited[one]) for one in missing)
+    nixos_evidence.remedy = "\n".join(dict.fromkeys(remedies))
+    told = [_told(one, meant[one], owners, waited[one]) for one in missing]
     assert not missing, "; ".join(told)
     if needs:
         not_applicable(nixos_internet.words(needs))

@@ -62,10 +62,10 @@ def wheel_of(host: HostConfig) -> list[str]:
 
 
 def remedy_of(wheel: Collection[str]) -> str:
-    """Return module text by which a member of wheel becomes root."""
-    if not wheel:
-        return 'users.users.root.hashedPasswordFile = "/run/secrets/password-of-root";'
-    user = min(wheel)
+    """Return module text by which a member of wheel becomes root, ``""`` where there is none."""
+    user = min(wheel, default="")
+    if not user:
+        return ""
     return (
         f'users.users."{user}".hashedPasswordFile = "/run/secrets/password-of-{user}";\n'
         "# or, for who comes by a key alone:\n"

@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="containers need root"),
 ]
 
-CONTROLS = ("NET-021", "AUTH-044", "AUTH-045", "FS-026", "FW-006")
+CONTROLS = ("NET-021", "AUTH-044", "AUTH-045", "FS-026", "FW-006", "UNIT-013")
 HOST = """
   boot.loader.grub.enable = false;
   fileSystems."/" = { device = "/dev/vda1"; fsType = "ext4"; };
@@ -37,6 +37,11 @@ HOST = """
   environment.etc."app/config.toml".text = "a = 1";
   systemd.services.skipped = service { unitConfig.ConditionPathExists = "/etc/@FOLDER@/config.toml"; };
   systemd.services.site = service { serviceConfig.WorkingDirectory = "/"; environment.ROOT = "${pkgs.runCommand "site" { } "mkdir -p $out/dist"}/@DIST@"; };
+  systemd.services.nginx = { wantedBy = [ "multi-user.target" ]; serviceConfig.Type = "oneshot"; script = ''echo 'nginx: [warn] conflicting server name "@NAME@" on 0.0.0.0:80, @IGNORED@' >&2''; };
+  systemd.services.reads = service { serviceConfig.EnvironmentFile = "/etc/@FOLDER@/config.env"; };
+  environment.etc."app/config.env".text = "A=1";
+  systemd.services.worker = service { serviceConfig.StateDirectory = "worker-data"; };
+  systemd.services.backup = { startAt = "daily"; serviceConfig.Type = "oneshot"; script = "tar -cf /var/backup.tar /var/lib/worker-@DATA@"; };
   systemd.services.ui = service { environment.API_URL = "http://localhost:@APP@/v1"; };
 """
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKo9ZhG0u1rM1n8YlQxJH3Zk0sG8W1o6n5lYVq3h8c2p ada"
@@ -49,6 +54,9 @@ SLIPS = {
     "@FROM@": ("10.0.0.0/8", "localhost"),
     "@FOLDER@": ("app", "ap"),
     "@DIST@": ("dist", "public"),
+    "@NAME@": ("a", "a"),
+    "@IGNORED@": ("taken", "ignored"),
+    "@DATA@": ("data", "dta"),
     "@ASKS@": ("false", "true"),
 }
 
@@ -92,6 +100,12 @@ def test_each_slip_is_told_with_what_is_meant(tmp_path: Path) -> None:
         'systemd.services."skipped".unitConfig.ConditionPathExists'
         ' = lib.mkForce "/etc/app/config.toml";'
     ) in path["remedy"]
+    assert "unit:reads.service" in path["blames"]
+    assert (
+        "/var/lib/worker-dta, which is not there (meant: /var/lib/worker-data?)" in path["reason"]
+    )
+    assert 'conflicting server name "a" on 0.0.0.0:80' in found["UNIT-013"]["reason"]
+    assert "services.nginx.virtualHosts" in found["UNIT-013"]["remedy"]
     told = found["FW-006"]["reason"]
     assert "8081 (admin.service takes packets of its own machine only" in told
 

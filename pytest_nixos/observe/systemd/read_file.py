@@ -15,9 +15,14 @@ __all__ = ["ReadFile", "read_files"]
 _MOST_BYTES = 262144
 _MOST_FILES = 64
 _NAMED = re.compile(r"(?<![\w.])/(?:nix/store|etc)/[\w.+?=@/-]*[\w+?=@-]")
-# A script that NixOS makes of an option has no suffix; a program of a package lies below bin as well.
-_OF_OPTION = re.compile(r"^/nix/store/[^/]*-unit-script-|^/nix/store/[^/]+$")
+# Scripts of the host itself: of an option, of writeShellScript and of writeShellScriptBin (nixpkgs,
+# nixos/lib/systemd-lib.nix). That of a package lies beside a version.
+_OF_HOST = re.compile(
+    r"/nix/store/[^/]+|/nix/store/[0-9a-z]+-(?:unit-script-)?(?P<name>[^/]+)/bin/(?P=name)"
+)
 _SHELL = re.compile(rb"#! ?\S*/(?:ba|da)?sh\b")
+# What a login shell reads: lists of places that need not be there.
+_OF_SHELLS = re.compile(r"/etc/(?:profile|set-environment|bashrc|bash_logout|z\w+|fish/.*|inputrc)")
 _CODE = (".py", ".js", ".mjs", ".rb", ".pl", ".lua", ".php")
 _COMMENT = re.compile(r"^\s*(?:#|;|//).*$|(?<=\s)#\s.*$", re.MULTILINE)
 
@@ -56,13 +61,13 @@ def read_files(unit: Unit, toplevel: Path) -> Iterator[ReadFile]:
 
 def _read(path: str, toplevel: Path) -> ReadFile | None:
     place = toplevel / path.removeprefix("/") if path.startswith("/etc/") else Path(path)
-    if path.endswith(_CODE):
+    if path.endswith(_CODE) or _OF_SHELLS.fullmatch(path):
         return None
     with contextlib.suppress(OSError), place.open("rb") as file:
         head = file.read(_MOST_BYTES)
         is_script = bool(_SHELL.match(head))
         is_program = head.startswith(b"#!") and not is_script
-        if b"\0" in head or is_program or (is_script and not _OF_OPTION.match(path)):
+        if b"\0" in head or is_program or (is_script and not _OF_HOST.fullmatch(path)):
             return None
         text = _COMMENT.sub("", head.decode(errors="replace"))
         return ReadFile(path, text, is_script)

@@ -39,29 +39,29 @@ def test_the_guest_tells_what_lies_beside_a_path_that_is_not_there(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("path", "names", "meant"),
+    ("folder", "below", "names", "meant"),
     [
-        ("/etc/ap/config.toml", {"app": True}, "/etc/app/config.toml"),
-        ("/etc/ap/config.toml", {"app": False}, ""),
-        ("/var/log/ngnix", {"nginx": False}, "/var/log/nginx"),
-        ("/var/lib/postgres/data", {"postgresql": False}, "/var/lib/postgresql/data"),
-        ("/etc/app/config.yml", {"config.yaml": False}, "/etc/app/config.yaml"),
-        ("/etc/app/config.old", {"config.new": False}, ""),
-        ("/etc/app/access.log", {"acess.log": False}, "/etc/app/acess.log"),
-        ("/var/lib/backup", {"backups": False}, ""),
-        ("/var/lib/backup/key", {"backups": True}, "/var/lib/backups/key"),
-        ("/var/lib/node-1", {"node-2": False}, ""),
-        ("/etc/gshadow", {"shadow": False}, ""),
-        ("/etc/passwd-", {"passwd": False}, ""),
-        ("/var/log/btmp", {"wtmp": False}, ""),
+        ("/etc", "ap/config.toml", {"app": True}, "/etc/app/config.toml"),
+        ("/etc", "ap/config.toml", {"app": False}, ""),
+        ("/var/log", "ngnix", {"nginx": False}, "/var/log/nginx"),
+        ("/var/lib", "postgres/data", {"postgresql": False}, "/var/lib/postgresql/data"),
+        ("/etc/app", "config.yml", {"config.yaml": False}, "/etc/app/config.yaml"),
+        ("/etc/app", "config.old", {"config.new": False}, ""),
+        ("/etc/app", "access.log", {"acess.log": False}, "/etc/app/acess.log"),
+        ("/var/lib", "backup", {"backups": False}, ""),
+        ("/var/lib", "backup/key", {"backups": True}, "/var/lib/backups/key"),
+        ("/var/lib", "node-1", {"node-2": False}, ""),
+        ("/etc", "gshadow", {"shadow": False}, ""),
+        ("/etc", "passwd-", {"passwd": False}, ""),
+        ("/var/log", "btmp", {"wtmp": False}, ""),
+        ("/etc/ssh", "ssh_host_dsa_key.pub", {"ssh_host_rsa_key.pub": False}, ""),
+        ("/run/current-system/sw/bin", "lzcat", {"bzcat": False}, ""),
     ],
 )
 def test_a_slip_of_the_pen_is_told_from_another_path(
-    path: str, names: dict[str, bool], meant: str
+    folder: str, below: str, names: dict[str, bool], meant: str
 ) -> None:
-    folder = path.rpartition("/")[0] if path.count("/") == 3 else "/".join(path.split("/")[:3])
-    folder = "/etc" if path.startswith(("/etc/ap/", "/etc/gs", "/etc/pa")) else folder
-    folder = "/var/lib" if path.startswith("/var/lib/") else folder
+    path = f"{folder}/{below}"
     assert meant_by(path, (folder, names), {path}) == meant
 
 
@@ -101,6 +101,8 @@ def test_a_package_has_to_have_what_is_named_of_it(
     unit = sample_unit("app.service", WorkingDirectory=(f"{top}/public",))
     (one,) = absent_in_store(unit, tmp_path)
     assert (one.path, one.place) == (f"{top}/public", "WorkingDirectory=")
+    started = sample_unit("app.service", ExecStart=(f"-{top}/bin/app --flag",))
+    assert list(absent_in_store(started, tmp_path)) == []
     for line in (
         f"PATH={top}/sbin",
         f"A={top}/x:{top}/y",

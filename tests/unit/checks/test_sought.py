@@ -152,6 +152,7 @@ def test_a_variable_is_mended_by_its_option() -> None:
     assert remedy_of(one, 80) == (
         'systemd.services."ui".environment.API = lib.mkForce "http://localhost:80/v1";'
     )
+    assert "journalctl -b -u api.service" in remedy_of(one, 0, ["api.service"])
     assert remedy_of(one, 0).startswith("# ui.service: have a service listen on localhost:81")
 
 
@@ -176,10 +177,14 @@ def test_an_option_script_is_read_and_a_packages_script_is_not(
     script = tmp_path / "script"
     script.write_text("#!/nix/store/x-bash/bin/bash\ncurl http://localhost:3000 # a\n")
     monkeypatch.setattr(read_file, "Path", lambda _: script)
-    of_option = "/nix/store/x-unit-script-app-start/bin/app-start"
-    (file,) = read_file.read_files(sample_unit("a.service", ExecStart=(of_option,)), tmp_path)
+    for own in (
+        "/nix/store/x-unit-script-app-start/bin/app-start",
+        "/nix/store/x-deploy/bin/deploy",
+        "/nix/store/x-deploy.sh",
+    ):
+        (file,) = read_file.read_files(sample_unit("a.service", ExecStart=(own,)), tmp_path)
     assert isinstance(file, ReadFile)
     assert file.is_script
     assert file.text.rstrip().endswith("3000")
-    of_package = sample_unit("a.service", ExecStart=("/nix/store/x-app/bin/app",))
+    of_package = sample_unit("a.service", ExecStart=("/nix/store/x-app-1.2/bin/app",))
     assert list(read_file.read_files(of_package, tmp_path)) == []

@@ -17,6 +17,12 @@ _FALSE = frozenset({"0", "no", "n", "false", "f", "off"})
 #: A path where a word, an assignment or the part after a colon begins.
 _PATH = re.compile(r"(?:(?<=[\s:=\"'!+@])|^)(/[\w./@+:-]+)")
 #: Directories that systemd makes for a unit, systemd.exec(5).
+# systemd.timer(5), systemd.socket(5), systemd.path(5).
+_STARTING = {
+    "timer": ("Timer", "Unit"),
+    "socket": ("Socket", "Service"),
+    "path": ("Path", "Unit"),
+}
 _OWN_DIRECTORIES = {
     "StateDirectory": "/var/lib",
     "CacheDirectory": "/var/cache",
@@ -71,6 +77,23 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
         """Whether a switch is on; the last value counts."""
         values = self.setting(section, key)
         return bool(values) and parse_boolean(values[-1]) is True
+
+    @property
+    def starting(self) -> tuple[str, str] | None:
+        """Section and key by which a timer, socket or path names what it starts, ``None`` for a unit of
+        another kind.
+        """
+        return _STARTING.get(self.name.rpartition(".")[2])
+
+    @property
+    def starts(self) -> str:
+        """The unit that a timer, socket or path starts: the service of its name unless it names
+        another; ``""`` for a unit of another kind.
+        """
+        if self.starting is None:
+            return ""
+        named = self.setting(*self.starting)
+        return named[-1] if named else f"{self.name.rpartition('.')[0]}.service"
 
     @property
     def needed_paths(self) -> frozenset[str]:

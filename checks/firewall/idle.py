@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pytest_nixos import HostConfig, PortRange, Unit, observe
 
-__all__ = ["CutOff", "cut_off", "refused_by_unit", "remedy_of_idle", "told_idle"]
+__all__ = ["CutOff", "WhyIdle", "cut_off", "refused_by_unit", "remedy_of_idle", "told_idle"]
 
 _PORT = re.compile(r"(?<![\w.-])(?:\S*[:=])?(\d{2,5})(?![\w.-])")
 # systemd.resource-control(5): what IPAddressDeny= and IPAddressAllow= hold for everybody and for the machine.
@@ -43,8 +43,6 @@ class CutOff(NamedTuple):
         )
 
 
-_NOBODY: Mapping[int, CutOff] = MappingProxyType({})
-
 _OPTIONS = "networking.firewall (allowedTCPPorts, allowedTCPPortRanges, interfaces, openFirewall of its service)"
 
 
@@ -73,40 +71,51 @@ def refused_by_unit(
             yield PortRange(first=port, last=port)
 
 
-def told_idle(
-    idle: Iterable[PortRange], sockets: observe.Sockets, alone: Mapping[int, CutOff] = _NOBODY
-) -> Iterator[str]:
-    """Say each, and of which something listens on the loopback.
+@dataclass(frozen=True, slots=True)
+class WhyIdle:
+    """What is known of ports on which nothing listens that a stranger could reach.
 
-    :param alone: as :func:`cut_off` gives it.
+    :param sockets: what listens.
+    :param alone: port to service, as :func:`cut_off` gives it.
+    :param servers: services that do not stay up, by the port that they name.
     """
+
+    sockets: observe.Sockets
+    alone: Mapping[int, CutOff] = field(default_factory=dict)
+    servers: Mapping[PortRange, tuple[str, ...]] = field(default_factory=dict)
+
+
+def told_idle(idle: Iterable[PortRange], why: WhyIdle) -> Iterator[str]:
+    """Say each, and what is known of it."""
     for ports in idle:
         if ports.first > ports.last:
             yield f"{ports} (no port: it ends before it begins)"
-        elif _only_inside(ports, sockets):
+        elif down := why.servers.get(ports):
+            yield f"{ports} ({', '.join(down)}, which should listen there, does not stay up)"
+        elif _only_inside(ports, why.sockets):
             yield f"{ports} (something listens there on the loopback only)"
-        elif who := _alone(ports, alone):
+        elif who := _alone(ports, why.alone):
             yield f"{ports} ({who})"
         else:
             yield f"{ports}"
 
 
-def remedy_of_idle(
-    idle: Iterable[PortRange], sockets: observe.Sockets, alone: Mapping[int, CutOff] = _NOBODY
-) -> str:
-    """Return what mends each of them.
-
-    :param alone: as :func:`cut_off` gives it.
-    """
+def remedy_of_idle(idle: Iterable[PortRange], why: WhyIdle) -> str:
+    """Return what mends each of them."""
     lines = []
     for ports in idle:
         if ports.first > ports.last:
             lines.append(f"# {ports}: write {{ from = {ports.last}; to = {ports.first}; }}.")
-        elif _only_inside(ports, sockets):
+        elif down := why.servers.get(ports):
+            lines += [
+                f"# {ports}: {name} names it and does not stay up; journalctl -b -u {name} says why."
+                for name in down
+            ]
+        elif _only_inside(ports, why.sockets):
             lines.append(
                 f"# {ports}: have what listens on the loopback listen on an address that strangers reach, or close it."
             )
-        elif who := _alone(ports, alone):
+        elif who := _alone(ports, why.alone):
             lines.append(who.remedy)
         else:
             lines.append(f"# {ports}: have its service started and listen there, or close it.")

@@ -57,6 +57,7 @@ _REFUSALS = {
     "Timer unit lacks value setting": '# When it elapses; systemd-analyze calendar "daily" tries an expression:\n'
     '{option}.timerConfig.OnCalendar = lib.mkForce "daily";',
 }
+_PREFIX_OF_SLICES = "no slice may be named so: it stands for all slices that begin so, as a drop-in; its settings are nowhere in force"
 _SECTION = re.compile(r"in section (?:\[(\w+)\]|'(\w+)')")
 
 
@@ -170,6 +171,9 @@ def unrefused(name: str, said: Iterable[str]) -> tuple[str, str]:
             if text.startswith(start):
                 option = unit_option(name)
                 return text, remedy.format(option=option, config=f"{option}.serviceConfig")
+    if name.endswith("-.slice"):
+        option = unit_option(name)
+        return _PREFIX_OF_SLICES, f'{option}.overrideStrategy = lib.mkForce "asDropin";'
     refusing = [text for text in texts if "efusing" in text]
     look = f"# {name}: see what systemd says of it, systemd-analyze verify --man=no {name}"
     return next(iter(refusing), ""), look

@@ -178,6 +178,7 @@ def _remedies(entry: ControlEntry) -> tuple[Remedy, ...]:
             since=given(remedy.since, None),
             until=given(remedy.until, None),
             goes_into=given(remedy.goes_into, None),
+            about=given(remedy.about, None),
             when=tuple(_requirement(condition) for condition in given(remedy.when, [])),
         )
         for remedy in given(entry.remedies, [])

@@ -17,6 +17,12 @@ _FALSE = frozenset({"0", "no", "n", "false", "f", "off"})
 #: A path where a word, an assignment or the part after a colon begins.
 _PATH = re.compile(r"(?:(?<=[\s:=\"'!+@])|^)(/[\w./@+:-]+)")
 #: Directories that systemd makes for a unit, systemd.exec(5).
+# systemd.timer(5), systemd.socket(5), systemd.path(5).
+_STARTING = {
+    "timer": ("Timer", "Unit"),
+    "socket": ("Socket", "Service"),
+    "path": ("Path", "Unit"),
+}
 _OWN_DIRECTORIES = {
     "StateDirectory": "/var/lib",
     "CacheDirectory": "/var/cache",
@@ -31,12 +37,14 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
     :param settings: section to key to values in order, as text, as they stand in the unit file
         (``{"Service": {"ProtectSystem": ("strict",)}}``); booleans as ``true``/``false``.
     :param wanted_by: units that pull it in (``wantedBy`` and ``requiredBy``).
+    :param is_drop_in: whether it only adds to units of that name (``overrideStrategy = "asDropin"``).
     """
 
     name: str
     enabled: bool
     settings: Mapping[str, Mapping[str, tuple[str, ...]]]
     wanted_by: tuple[str, ...]
+    is_drop_in: bool = False
 
     @classmethod
     def parse(cls, name: str, data: Mapping[str, Json]) -> Self:
@@ -46,6 +54,8 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
             enabled=data["enabled"],
             settings=parse_unit_file(data["text"]),
             wanted_by=tuple(data["wantedBy"]),
+            # Recordings of earlier releases have no such fact.
+            is_drop_in=data.get("dropIn", False),
         )
 
     def plain(self) -> Json:
@@ -71,6 +81,31 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
         """Whether a switch is on; the last value counts."""
         values = self.setting(section, key)
         return bool(values) and parse_boolean(values[-1]) is True
+
+    @property
+    def starting(self) -> tuple[str, str] | None:
+        """Section and key by which a timer, socket or path names what it starts, ``None`` for a unit of
+        another kind.
+        """
+        return _STARTING.get(self.name.rpartition(".")[2])
+
+    @property
+    def starts(self) -> str:
+        """The unit that a timer, socket or path starts: the service of its name unless it names
+        another; ``""`` for a unit of another kind.
+        """
+        if self.starting is None:
+            return ""
+        named = self.setting(*self.starting)
+        return named[-1] if named else f"{self.name.rpartition('.')[0]}.service"
+
+    @property
+    def is_prefix_of_slices(self) -> bool:
+        """Whether its name can only stand for the slices that begin with it: ``user-.slice.d`` adds to
+        ``user-1000.slice``, and systemd refuses a slice ``user-.slice`` (systemd.unit(5),
+        systemd.slice(5)).
+        """
+        return self.name.endswith("-.slice") and self.name != "-.slice"
 
     @property
     def needed_paths(self) -> frozenset[str]:

@@ -91,6 +91,7 @@ let
     # That of a unit which is turned off may throw (an option that it needs is not set), and systemd never reads it.
     text = if !(value.enable or true) || (value.text or null) == null then "" else text value.text;
     wantedBy = (value.wantedBy or [ ]) ++ (value.requiredBy or [ ]);
+    dropIn = (value.overrideStrategy or "") == "asDropin";
   };
 
   # One attribute of a value as text, "" where it is absent, null or throws.

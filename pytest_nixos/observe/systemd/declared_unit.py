@@ -83,6 +83,8 @@ def declared_units(host: HostConfig, *suffixes: str) -> Mapping[str, Unit]:
 
     What a VM or container leaves out or starts otherwise (a container has no dhcpcd, and sshd by
     its socket) is listed among the options that differ, and says nothing about the host.
+    A prefix of slices that is a drop-in, or that says nothing (``user-.slice`` of every host of
+    nixpkgs 24.05, by its module of systemd-oomd), is no unit that systemd could load.
 
     :param suffixes: kinds of unit, for example ``.timer``; none for all.
     """
@@ -91,19 +93,26 @@ def declared_units(host: HostConfig, *suffixes: str) -> Mapping[str, Unit]:
         for name, unit in sorted(host.units.items())
         if unit.enabled
         and not is_template(name)
+        and not _adds_to_slices(unit)
         and (not suffixes or name.endswith(suffixes))
         and not _differs_in_machine(host, name)
     }
 
 
+def _adds_to_slices(unit: Unit) -> bool:
+    return unit.is_prefix_of_slices and (unit.is_drop_in or not any(unit.settings.values()))
+
+
 def declared_templates(host: HostConfig) -> frozenset[str]:
     """Return the templates that the host declares and that its machine has too; what is said of one
-    holds for each of its instances.
+    holds for each of its instances. A drop-in for all slices of a prefix is as one.
     """
     return frozenset(
         name
         for name, unit in host.units.items()
-        if unit.enabled and is_template(name) and not _differs_in_machine(host, name)
+        if unit.enabled
+        and (is_template(name) or _adds_to_slices(unit))
+        and not _differs_in_machine(host, name)
     )
 
 

@@ -278,3 +278,43 @@ def test_what_nixpkgs_declares_alone_need_not_be_started() -> None:
     # Where nobody knows whose they are, every one counts.
     everything = ["backup.service", "backup.timer", "nix-gc.service"]
     assert list(own_started_by_others(host)) == everything
+
+
+def prefix_slice(*, drop_in: bool, **settings: tuple[str, ...]) -> Unit:
+    return Unit(
+        name="user-.slice",
+        enabled=True,
+        settings={"Slice": settings} if settings else {},
+        wanted_by=(),
+        is_drop_in=drop_in,
+    )
+
+
+@pytest.mark.parametrize(
+    ("unit", "must_load"),
+    [
+        (prefix_slice(drop_in=False), False),  # as nixpkgs 24.05 declares it on every host
+        (prefix_slice(drop_in=True, MemoryMax=("1G",)), False),
+        (prefix_slice(drop_in=False, MemoryMax=("1G",)), True),
+    ],
+)
+def test_a_prefix_of_slices_is_no_unit_of_its_own(unit: Unit, must_load: bool) -> None:
+    host = host_config(units={unit.name: unit})
+    assert (unit.name in declared_units(host)) is must_load
+    assert (unit.name in declared_templates(host)) is not must_load
+
+
+def test_the_root_slice_and_any_other_kind_are_units_whatever_their_last_letter() -> None:
+    names = ("-.slice", "app-.service")
+    units = {
+        name: Unit(name=name, enabled=True, settings={}, wanted_by=(), is_drop_in=True)
+        for name in names
+    }
+    assert set(declared_units(host_config(units=units))) == set(names)
+
+
+def test_settings_of_a_prefix_of_slices_that_is_no_drop_in_are_told_as_lost() -> None:
+    said = ["Unit user-.slice failed to load properly, please adjust/correct and reload"]
+    reason, remedy = unrefused("user-.slice", said)
+    assert "its settings are nowhere in force" in reason
+    assert remedy == 'systemd.slices."user-".overrideStrategy = lib.mkForce "asDropin";'

@@ -13,7 +13,7 @@ from pytest_nixos.nix.config.declared import (
     Zram,
 )
 from pytest_nixos.nix.config.host_facts import HostConfig, parse_host_config
-from pytest_nixos.nix.config.unit import parse_unit_file
+from pytest_nixos.nix.config.unit import Unit, parse_unit_file
 from tests.unit.host_documents import UNIT, UNREADABLE, document, fact
 
 REF = HostRef(FlakeRef("/f"), "web")
@@ -186,3 +186,9 @@ def test_unit_files() -> None:
         "Install": {},
     }
     assert parse_unit_file("") == {}
+
+
+def test_a_unit_that_only_adds_to_others_is_known_as_one() -> None:
+    said = {"enabled": True, "text": "[Slice]\nMemoryMax=1G\n", "wantedBy": []}
+    assert Unit.parse("user-.slice", {**said, "dropIn": True}).is_drop_in
+    assert not Unit.parse("user-.slice", said).is_drop_in  # as in a recording of an earlier release

@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="containers need root"),
 ]
 
-CONTROLS = ("NET-021", "AUTH-044", "AUTH-045", "FS-026", "FW-006", "UNIT-013")
+CONTROLS = ("NET-021", "AUTH-044", "AUTH-045", "FS-026", "FW-006", "UNIT-013", "UNIT-017")
 HOST = """
   boot.loader.grub.enable = false;
   fileSystems."/" = { device = "/dev/vda1"; fsType = "ext4"; };
@@ -40,6 +40,7 @@ HOST = """
   systemd.services.nginx = { wantedBy = [ "multi-user.target" ]; serviceConfig.Type = "oneshot"; script = ''echo 'nginx: [warn] conflicting server name "@NAME@" on 0.0.0.0:80, @IGNORED@' >&2''; };
   systemd.services.reads = service { serviceConfig.EnvironmentFile = "/etc/@FOLDER@/config.env"; };
   environment.etc."app/config.env".text = "A=1";
+  systemd.services.arch = service { unitConfig.ConditionArchitecture = "@ARCH@"; };
   systemd.services.worker = service { serviceConfig.StateDirectory = "worker-data"; };
   systemd.services.backup = { startAt = "daily"; serviceConfig.Type = "oneshot"; script = "tar -cf /var/backup.tar /var/lib/worker-@DATA@"; };
   systemd.services.ui = service { environment.API_URL = "http://localhost:@APP@/v1"; };
@@ -57,6 +58,7 @@ SLIPS = {
     "@NAME@": ("a", "a"),
     "@IGNORED@": ("taken", "ignored"),
     "@DATA@": ("data", "dta"),
+    "@ARCH@": ("x86-64", "x86_64"),
     "@ASKS@": ("false", "true"),
 }
 
@@ -106,6 +108,8 @@ def test_each_slip_is_told_with_what_is_meant(tmp_path: Path) -> None:
     )
     assert 'conflicting server name "a" on 0.0.0.0:80' in found["UNIT-013"]["reason"]
     assert "services.nginx.virtualHosts" in found["UNIT-013"]["remedy"]
+    assert "ConditionArchitecture=x86_64" in found["UNIT-017"]["reason"]
+    assert 'ConditionArchitecture = lib.mkForce "x86-64";' in found["UNIT-017"]["remedy"]
     told = found["FW-006"]["reason"]
     assert "8081 (admin.service takes packets of its own machine only" in told
 

@@ -81,9 +81,14 @@ done"""
 _PREVIOUS = r"""
 for link in /nix/var/nix/profiles/system-*-link; do if [ -L "$link" ]; then printf '%s\n' "$link"; fi; done"""
 
+# Root reads the store by itself, whatever its environment says of a daemon: one that does not answer
+# says nothing about the path.
 _VERIFY = r"""
+local system said
 system=$(cd -P /run/current-system && printf '%s' "$PWD")
-nix-store --verify-path "$system" >/dev/null && echo intact || echo broken"""
+if said=$(nix-store --store auto --verify-path "$system" 2>&1); then echo intact; return 0; fi
+case $said in *"cannot connect to "*) return 1;; esac
+echo broken"""
 
 # What `nix-store --gc --print-roots` tells of roots outside of Nix's own directories, which are the
 # links that links below these lead to (findRoots of gc.cc). It looks into all processes besides, at

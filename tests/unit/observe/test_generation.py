@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -173,3 +174,28 @@ def test_stray_roots_are_those_that_nix_tells(
     told = {os.path.normpath(name) for name in fact.parse(done.stdout_text)}
     by_nix = here(_NIX_TELLS.replace("@", str(state))).stdout_text.splitlines()
     assert told == set(by_nix) == {str(path) for path in stray}
+
+
+@pytest.mark.parametrize(
+    ("says", "status", "answer"),
+    [
+        ("", 0, (0, "intact\n")),
+        ("path '/nix/store/x' was modified! expected hash 'a', got 'b'", 1, (0, "broken\n")),
+        ("error: reading from file: Input/output error", 1, (0, "broken\n")),
+        ("error: cannot connect to socket at '/nix/var/nix/daemon-socket/socket': No such file", 1, (1, "")),
+    ],
+)  # fmt: skip
+def test_a_nix_that_does_not_answer_is_no_broken_store(
+    says: str, status: int, answer: tuple[int, str], tmp_path: Path
+) -> None:
+    program = tmp_path / "nix-store"
+    program.write_text(f"#!/bin/sh\ncat >&2 <<'END'\n{says}\nEND\nexit {status}\n")
+    program.chmod(0o755)
+    done = subprocess.run(
+        ["bash", "-c", f"system() {{ {GENERATION_FACTS['system-path'].command}\n}}; system 2>/dev/null"],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == answer

@@ -13,13 +13,14 @@ from pathlib import Path, PurePath
 
 import msgspec
 
-from pytest_nixos import Unit, observe
+from pytest_nixos import HostConfig, Unit, observe
 
 __all__ = [
     "LOOK",
     "Named",
     "Neighbours",
     "absent_in_store",
+    "elsewhere",
     "meant_by",
     "named_by",
     "packages_have",
@@ -30,10 +31,10 @@ __all__ = [
 #: Of a path that is not there: the nearest folder that is, and what lies in it, each with whether the rest of
 #: the path is there below it.
 Neighbours = tuple[str, Mapping[str, bool]]
-#: Bash that prints these of the paths that are its arguments and are not there.
+#: Bash that prints these of the paths that it reads, each up to a NUL, and that are not there.
 LOOK = r"""
 shopt -s nullglob dotglob
-for path in "$@"; do
+while IFS= read -r -d '' path; do
   [ -e "$path" ] || [ -L "$path" ] && continue
   folder=${path%/*}
   while [ -n "$folder" ] && [ ! -d "$folder" ]; do folder=${folder%/*}; done
@@ -59,6 +60,7 @@ _KNOWN = re.compile(r"gshadow|sshd?_config|sub[gu]id|dhcpc?d|(?:ssh_host|id)_\w+
 # Programs, which other controls judge, and whose names are often near each other.
 _PROGRAM = re.compile(r"/s?bin/")
 _SAME_SUFFIX = ({".yml", ".yaml"}, {".htm", ".html"}, {".jpg", ".jpeg"})
+_OVER_NETWORK = ("nfs", "cifs", "smb", "ceph", "fuse", "glusterfs", "davfs", "afs")
 _LEAST = 5
 _SHORT = 7
 
@@ -124,6 +126,15 @@ def absent_in_store(unit: Unit, toplevel: Path) -> Iterator[Named]:
     for file in observe.read_files(unit, toplevel):
         for path in () if file.is_script else _absent(file.text):
             yield Named(unit=unit.name, where=file.path, path=path)
+
+
+def elsewhere(host: HostConfig) -> tuple[str, ...]:
+    """Return the folders, each with a slash, below which a look may wait for another machine."""
+    return tuple(
+        f"{mounted.mount_point.rstrip('/')}/"
+        for mounted in host.file_systems.values()
+        if "x-systemd.automount" in mounted.options or mounted.fs_type.startswith(_OVER_NETWORK)
+    )
 
 
 def meant_by(path: str, neighbours: Neighbours, named: Collection[str]) -> str:

@@ -13,6 +13,8 @@ from pytest_nixos.nix.config.unit import Unit
 __all__ = ["ReadFile", "read_files"]
 
 _MOST_BYTES = 262144
+# Enough to tell a program from a text.
+_HEAD_BYTES = 1024
 _MOST_FILES = 64
 _NAMED = re.compile(r"(?<![\w.])/(?:nix/store|etc)/[\w.+?=@/-]*[\w+?=@-]")
 # Scripts of the host itself: of an option, of writeShellScript and of writeShellScriptBin (nixpkgs,
@@ -64,11 +66,11 @@ def _read(path: str, toplevel: Path) -> ReadFile | None:
     if path.endswith(_CODE) or _OF_SHELLS.fullmatch(path):
         return None
     with contextlib.suppress(OSError), place.open("rb") as file:
-        head = file.read(_MOST_BYTES)
+        head = file.read(_HEAD_BYTES)
         is_script = bool(_SHELL.match(head))
-        is_program = head.startswith(b"#!") and not is_script
-        if b"\0" in head or is_program or (is_script and not _OF_HOST.fullmatch(path)):
+        is_program = b"\0" in head or (head.startswith(b"#!") and not is_script)
+        if is_program or (is_script and not _OF_HOST.fullmatch(path)):
             return None
-        text = _COMMENT.sub("", head.decode(errors="replace"))
-        return ReadFile(path, text, is_script)
+        whole = head + file.read(_MOST_BYTES)
+        return ReadFile(path, _COMMENT.sub("", whole.decode(errors="replace")), is_script)
     return None

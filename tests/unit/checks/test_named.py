@@ -13,17 +13,20 @@ from checks.filesystem.named import (
     LOOK,
     Named,
     absent_in_store,
+    elsewhere,
     meant_by,
     named_by,
     packages_have,
     read_neighbours,
     remedy_of,
 )
-from tests.unit.standards.samples import sample_unit
+from pytest_nixos.nix.config.declared import FileSystem
+from tests.unit.standards.samples import host_config, sample_unit
 
 
 def look(*paths: str) -> dict[str, tuple[str, dict[str, bool]]]:
-    done = subprocess.run(["bash", "-c", LOOK, "look", *paths], capture_output=True, check=True)
+    asked = "".join(f"{path}\0" for path in paths).encode()
+    done = subprocess.run(["bash", "-c", LOOK], input=asked, capture_output=True, check=True)
     return {path: (near[0], dict(near[1])) for path, near in read_neighbours(done.stdout).items()}
 
 
@@ -131,3 +134,16 @@ def test_a_directive_is_mended_by_its_option() -> None:
     of_file = Named(unit="app.service", where="/etc/app.conf", path="/var/lib/ap")
     assert "write /var/lib/app in place of /var/lib/ap" in remedy_of(of_file, "/var/lib/app")
     assert remedy_of(of_file, "").startswith("# app.service: write a path that is there")
+
+
+def test_nobody_waits_for_another_machine() -> None:
+    def mounted(place: str, kind: str, *options: str) -> FileSystem:
+        return FileSystem(mount_point=place, device="x", fs_type=kind, options=options)
+
+    mounts = [
+        mounted("/", "ext4"),
+        mounted("/srv/nas", "nfs4"),
+        mounted("/mnt/usb/", "ext4", "x-systemd.automount"),
+    ]
+    host = host_config(file_systems={one.mount_point: one for one in mounts})
+    assert elsewhere(host) == ("/srv/nas/", "/mnt/usb/")

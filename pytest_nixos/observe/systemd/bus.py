@@ -137,7 +137,7 @@ def _answers(stdout: bytes) -> Iterator[tuple[int, Message]]:
     # Loads where a machine has answered, and not when suites are collected.
     from jeepney.low_level import HeaderFields, Parser
 
-    parser = Parser()  # type: ignore[no-untyped-call]  # it has no annotations
+    parser = Parser()
     parser.add_data(rest)
     while True:
         try:

@@ -22,4 +22,5 @@
   "libpass"
   "pyyaml"
   "asyncssh"
+  "jeepney"
 ]

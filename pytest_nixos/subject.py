@@ -26,6 +26,7 @@ class SubjectKind(enum.StrEnum):
     NETWORK = "network"
     UNIT = "unit"
     PORT = "port"
+    RULE = "rule"
 
 
 class Subject(msgspec.Struct, frozen=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Mapping
 from typing import NoReturn
@@ -19,6 +18,7 @@ from pytest_nixos import (
     observe,
 )
 
+from .activation import blame_the_activation, why_untold
 from .mounts import lost_mounts, remedy_of_lost
 
 # More restarts than a service makes that merely waited for another one.
@@ -27,8 +27,6 @@ _MANY_RESTARTS = 5
 _NEXT_TRY_S = 12.0
 _LOOK_S = 1.5
 _STAYS_S = 4.0
-# Snippets of sops-nix (setupSecrets), agenix (agenixInstall) and those that are called like them.
-_OF_SECRETS = re.compile(r"[sS]ecret|[sS]ops|\bage|[vV]ault|[kK]eys?\b")
 
 
 @pytest.fixture
@@ -244,39 +242,12 @@ def test_activation_of_this_boot_had_no_errors(
     for name, found in failures.items():
         nixos_evidence.attach(f"what was said before {name} failed", "\n".join(found.said))
     if not (seen.told or on_console.told):
-        not_applicable("unknown: the machine keeps no log of its activation")
+        not_applicable(why_untold(nixos_host_config, nixos_place))
     if failures:
-        _blame_the_activation(failures, nixos_host_config, nixos_observations, nixos_evidence)
+        blame_the_activation(failures, nixos_host_config, nixos_observations, nixos_evidence)
     assert not failures, "the activation of this boot had errors: " + ", ".join(
         f"{name} ({found.status})" for name, found in failures.items()
     )
-
-
-def _blame_the_activation(
-    failures: Mapping[str, observe.ActivationFailure],
-    host: HostConfig,
-    observations: Observations,
-    evidence: Evidence,
-) -> None:
-    """Blame the snippets, the secrets that they left out, and what is down for want of either."""
-    evidence.blame("activation", *failures)
-    down = observe.down_units(host, observations)
-    named = {path for unit in down.values() for path in unit.secrets}
-    named |= {secret.path for secret in (*host.secrets.secrets, *host.secrets.templates)}
-    said = "\n".join(line for failure in failures.values() for line in failure.said)
-    makes_secrets = any(_OF_SECRETS.search(name) for name in failures)
-    missing = observe.missing_secrets(named, observations)
-    secrets = [path for path in missing if makes_secrets or path in said]
-    evidence.blame("secret", *secrets)
-    resting = [
-        name
-        for name, unit in down.items()
-        if unit.secrets & set(secrets)
-        or (unit.lacks_its_account and {"users", "groups"} & failures.keys())
-        # What a snippet could not make or reach, it names.
-        or any(path.count("/") > 1 and path in said for path in unit.needs)
-    ]
-    evidence.blame("unit", *resting)
 
 
 def _budget_s(host: HostConfig) -> float | None:

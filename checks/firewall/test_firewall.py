@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -20,7 +21,7 @@ from pytest_nixos import (
 )
 
 from .declaring import remedy_of_ports, remedy_of_ways
-from .idle import cut_off, remedy_of_idle, told_idle
+from .idle import WhyIdle, cut_off, refused_by_unit, remedy_of_idle, told_idle
 from .loaded import FILTER, failed_units, rest_on_the_filter, why_not_active, why_open
 from .opened import (
     Undeclared,
@@ -34,6 +35,7 @@ from .opened import (
 from .outside import disagreements, look, reached
 from .ports import FAMILIES, UDP_PROTOCOLS, covers, declared_ranges, listed
 from .refused import misnamed_interfaces, refused_ports, remedy_of_refused
+from .servers import servers_of, struggling
 from .trusting import blame_trust, rest_on_trust, rest_reach_on_trust
 
 # How long a service may take from its start to its socket.
@@ -248,6 +250,8 @@ def test_ruleset_and_stranger_agree(
 @pytest.mark.nixos_control("FW-006")
 def test_declared_tcp_ports_have_a_listener(
     nixos_host_config: HostConfig,
+    nixos_machine: Machine,
+    nixos_observations: Observations,
     declared: Firewall,
     listening: observe.Sockets,
     nixos_evidence: Evidence,
@@ -257,10 +261,20 @@ def test_declared_tcp_ports_have_a_listener(
         not_applicable("the host declares no open TCP port")
     nixos_evidence.expect(listed(ranges))
     nixos_evidence.observe(_reachable(listening))
-    idle = _idle(declared, listening)
     alone = cut_off(nixos_host_config)
-    nixos_evidence.remedy = remedy_of_idle(idle, listening, alone)
-    assert not idle, f"open and without listener: {', '.join(told_idle(idle, listening, alone))}"
+    why = WhyIdle(listening, alone)
+    idle = _idle(declared, listening)
+    if idle:
+        states = nixos_observations.of(observe.declared_states(nixos_host_config))
+        down = struggling(nixos_host_config, states)
+        why = replace(why, servers=servers_of(idle, nixos_host_config, down, nixos_machine))
+    idle += [ports for ports in refused_by_unit(ranges, alone) if ports not in idle]
+    if idle and all(ports in why.servers for ports in idle):
+        nixos_evidence.rest_on(
+            "unit", *sorted({n for names in why.servers.values() for n in names})
+        )
+    nixos_evidence.remedy = remedy_of_idle(idle, why)
+    assert not idle, f"open and without listener: {', '.join(told_idle(idle, why))}"
 
 
 @pytest.mark.nixos_control("FW-007")

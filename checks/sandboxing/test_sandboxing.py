@@ -17,6 +17,7 @@ from .directives import (
     misspelt,
 )
 from .escape import attempt, forbidden
+from .less_exposed import less_exposed
 from .process import violations
 
 # Where systemd-analyze's own rating turns from OK to MEDIUM.
@@ -116,6 +117,9 @@ def test_hardened_units_stay_below_the_exposure_threshold(
             worst = "\n".join(f"{i.weight:.1f} {i.directive}" for i in found.items[:15])
             nixos_evidence.attach(f"what exposes {unit}", worst)
     high = {unit: score for unit, score in scores.items() if score > _EXPOSURE_LIMIT}
+    nixos_evidence.remedy = "\n".join(
+        less_exposed(nixos_host_config.units[unit], exposures[unit]) for unit in high
+    )
     assert not high, f"more exposed than {_EXPOSURE_LIMIT}: {high}"
 
 

@@ -16,11 +16,6 @@ __all__ = ["Lacking", "lacking_of"]
 _BROUGHT = ("/nix/store/", "/proc/", "/sys/", "/dev/", "/var/lib/acme/")
 _INTERFACE = re.compile(r"networking\.(wireguard|wg-quick)\.interfaces\.([^.]+)\.")
 _KINDS = {"EnvironmentFile": "kind:environment"}
-_STARTING = {
-    ".timer": ("Timer", "Unit"),
-    ".socket": ("Socket", "Service"),
-    ".path": ("Path", "Unit"),
-}
 # What a program reads by itself once it runs, as restic and borg do.
 _READ_LATER = re.compile(
     r"\b(?P<name>\w*(?:PASS\w*|SECRET|TOKEN|KEY|CREDENTIALS?|REPOSITORY)_FILE=|\w*PASSCOMMAND=cat )(?P<path>/[^\s\"']+)"
@@ -93,13 +88,11 @@ def _of_units(host: HostConfig) -> Iterator[Lacking]:
 
 def _triggered(host: HostConfig) -> frozenset[str]:
     """Return the units that a timer, socket or path starts which something wants."""
-    found = set()
-    for name, unit in host.units.items():
-        stem, _, kind = name.rpartition(".")
-        if unit.enabled and unit.wanted_by and f".{kind}" in _STARTING:
-            named = unit.setting(*_STARTING[f".{kind}"])
-            found.add(named[-1] if named else f"{stem}.service")
-    return frozenset(found)
+    return frozenset(
+        unit.starts
+        for unit in host.units.values()
+        if unit.enabled and unit.wanted_by and unit.starting
+    )
 
 
 def _of_options(host: HostConfig) -> Iterator[Lacking]:

@@ -6,10 +6,9 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 
-from pytest_nixos import Unit, observe
+from pytest_nixos import HostConfig, Unit, observe
 
 __all__ = [
-    "DORMANT",
     "accepting_instance",
     "failed_requirements",
     "has_run",
@@ -17,16 +16,14 @@ __all__ = [
     "nearest_directive",
     "never_elapses",
     "never_started",
+    "own_started_by_others",
     "pulled_in_by_nothing",
     "refusals",
 ]
 
-#: Services that every NixOS host declares and only people start (nixpkgs 24.05, an empty host
-#: evaluated).
-DORMANT = frozenset(
-    {"console-getty.service", "nix-gc.service", "nix-optimise.service", "post-resume.service"}
-)
 _REFUSED = frozenset({"bad-setting", "error"})
+# What nothing starts by itself, and is of no use unless it is started.
+_STARTED_BY_OTHERS = (".service", ".timer", ".socket")
 _REQUIRES = ("Requires", "Requisite", "BindsTo")
 _STARTERS = (
     "WantedBy",
@@ -170,6 +167,22 @@ def never_elapses(name: str, state: observe.UnitState, triggered: observe.UnitSt
 def pulled_in_by_nothing(state: observe.UnitState) -> bool:
     """Whether nothing that systemd knows ever starts a unit, and it has not run since the boot."""
     return not any(state.get(name) for name in _STARTERS) and not has_run(state)
+
+
+def own_started_by_others(host: HostConfig) -> Mapping[str, Unit]:
+    """Return the services, timers and sockets of a host that are of no use unless something starts
+    them.
+
+    Services that modules of nixpkgs alone declare are left out: each host has some that only people
+    start (``nix-gc``, ``console-getty``), and other ones in each release.
+    """
+    own = host.own_services
+    return {
+        name: unit
+        for name, unit in observe.declared_units(host, *_STARTED_BY_OTHERS).items()
+        if not name.endswith(".service")
+        or ((own is None or name in own) and unit.setting("Service", "ExecStart"))
+    }
 
 
 def nearest_directive(written: str, properties: Iterable[str], unit: str = "") -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pytest_nixos import observe
 
@@ -12,7 +12,7 @@ from .idle import OF_SYSTEMD
 from .remedies import unit_option
 from .values import right_value
 
-__all__ = ["remedy_of_user_units", "wanted_by_none"]
+__all__ = ["own_managers", "remedy_of_user_units", "wanted_by_none"]
 
 # Of a user's manager, systemd.special(7).
 _OF_USERS = (
@@ -20,6 +20,17 @@ _OF_USERS = (
     *("timers.target", "sockets.target", "paths.target", "xdg-desktop-autostart.target"),
 )
 _CALENDAR = re.compile(r"calendar specification, ignoring: (?P<value>.+)$")
+
+
+def own_managers(users: observe.UserUnits, place: str) -> Sequence[str]:
+    """Return the users whose managers run of the host's own accord, which UNIT-009 judges.
+
+    Who logs in to a machine of the run is the run, at whatever moment; UNIT-014 judges what such a
+    login starts.
+
+    :param place: where the machine runs, ``bare-metal`` for a live host.
+    """
+    return users.managers if place == "bare-metal" else users.of_the_boot
 
 
 def wanted_by_none(users: observe.UserUnits) -> Mapping[str, str]:

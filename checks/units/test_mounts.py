@@ -8,6 +8,8 @@ import pytest
 
 from pytest_nixos import Evidence, HostConfig, Observations, not_applicable, observe
 
+from .areas import idle_swap, remedy_of_missing
+
 
 @pytest.mark.nixos_control("UNIT-007")
 def test_every_mount_and_swap_of_the_table_is_there(
@@ -40,6 +42,8 @@ def test_every_mount_and_swap_of_the_table_is_there(
     nixos_evidence.expect([entry.path if not entry.is_swap else entry.source for entry in wanted])
     nixos_evidence.observe(missing)
     if missing:
+        idle = idle_swap([entry.source for entry in swap_kinds], [area.path for area in areas])
+        nixos_evidence.remedy = remedy_of_missing([entry.path for entry in gone], idle)
         _blame(gone, swap_kinds, nixos_host_config, nixos_observations, nixos_evidence)
     assert not missing, "; ".join(missing)
     if needs:

@@ -9,6 +9,7 @@ import pytest
 from pytest_nixos import Evidence, HostConfig, Observations, Unit, not_applicable, observe
 
 from .commands import unread_commands
+from .conditions import impossible_conditions
 from .idle import OF_SYSTEMD
 from .look import (  # noqa: F401 - fixtures
     NOT_LOADED,
@@ -59,3 +60,21 @@ def test_units_name_units_that_are_there(
     nixos_evidence.observe([str(one) for one in unknown])
     nixos_evidence.remedy = once(remedy_of(one, declared[one.unit]) for one in unknown)
     assert not unknown, "; ".join(map(str, unknown))
+
+
+@pytest.mark.nixos_control("UNIT-017")
+def test_no_condition_names_what_systemd_does_not_know(
+    declared: Mapping[str, Unit], nixos_evidence: Evidence
+) -> None:
+    conditional = [
+        unit
+        for unit in declared.values()
+        if any(key.startswith(("Condition", "Assert")) for key in unit.settings.get("Unit", {}))
+    ]
+    if not conditional:
+        not_applicable("no declared unit has a condition")
+    nixos_evidence.expect("each condition can hold on some machine")
+    found = [one for unit in conditional for one in impossible_conditions(unit)]
+    nixos_evidence.observe([str(one) for one in found])
+    nixos_evidence.remedy = once(one.remedy for one in found)
+    assert not found, "; ".join(map(str, found))

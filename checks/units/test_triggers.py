@@ -45,7 +45,7 @@ def test_every_timer_elapses(
         and (states[name].is_running or timer.wanted_by)
     }
     orphans = [
-        n for n, unit in timers.items() if n in states and started_by_nothing(n, unit, states[n])
+        n for n, unit in timers.items() if n in states and started_by_nothing(unit, states[n])
     ]
     if not (active or orphans):
         not_applicable("the host declares no timer that systemd loaded")
@@ -63,7 +63,7 @@ def test_every_timer_elapses(
         if why := never_elapses(name, state, started.get(unit)):
             idle[name] = why
             mended.append(
-                trigger_of_missing(name, unit, nixos_host_config.units)
+                trigger_of_missing(timers[name], unit, nixos_host_config.units)
                 if unit in started and not started[unit].exists
                 else elapsing(name, declared[name], said)
             )
@@ -102,7 +102,7 @@ def test_every_socket_has_a_service_that_can_start(
         for name in triggers
         if states[name].is_failed
     }
-    orphans = [n for n in triggers if started_by_nothing(n, sockets[n], states[n])]
+    orphans = [n for n in triggers if started_by_nothing(sockets[n], states[n])]
     if not triggers:
         not_applicable("the host declares no socket or path unit that systemd loaded")
     started = nixos_observations.of(
@@ -115,7 +115,7 @@ def test_every_socket_has_a_service_that_can_start(
         state = started.get(unit)
         if state is None or state.get("LoadState") in NOT_LOADED:
             broken[name] = f"starts {unit}, which systemd could not load"
-            mended[name] = trigger_of_missing(name, unit, nixos_host_config.units)
+            mended[name] = trigger_of_missing(sockets[name], unit, nixos_host_config.units)
             continue
         if state.is_failed:
             broken[name] = f"starts {unit}, which has failed ({state.get('Result')})"

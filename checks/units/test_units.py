@@ -16,10 +16,10 @@ from pytest_nixos import (
 )
 
 from .declared import (
-    DORMANT,
     failed_requirements,
     nearest_directive,
     never_started,
+    own_started_by_others,
     pulled_in_by_nothing,
     refusals,
 )
@@ -34,9 +34,6 @@ from .look import (  # noqa: F401 - fixtures
 from .ordering import left_out, without_an_ordering
 from .remedies import elapsing, instead_of, once, unrefused
 from .triggers import TRIGGERS
-
-# What nothing starts by itself, and is of no use unless it is started.
-_STARTED_BY_OTHERS = (".service", ".timer", ".socket")
 
 
 @pytest.fixture
@@ -207,18 +204,11 @@ def _starting_nothing(
 def test_every_unit_is_started_by_something(
     nixos_host_config: HostConfig, states: States, nixos_evidence: Evidence
 ) -> None:
-    units = {
-        name: unit
-        for name, unit in observe.declared_units(nixos_host_config, *_STARTED_BY_OTHERS).items()
-        if name in states
-        and (unit.setting("Service", "ExecStart") or not name.endswith(".service"))
-    }
+    units = [name for name in own_started_by_others(nixos_host_config) if name in states]
     if not units:
-        not_applicable("the host declares no service of its own")
+        not_applicable("the host declares no service, timer or socket of its own")
     nixos_evidence.expect("something wants, triggers or requires each declared unit")
-    orphans = nixos_evidence.observe(
-        [name for name in units if name not in DORMANT and pulled_in_by_nothing(states[name])]
-    )
+    orphans = nixos_evidence.observe([name for name in units if pulled_in_by_nothing(states[name])])
     assert not orphans, f"nothing ever starts: {', '.join(orphans)}"
 
 

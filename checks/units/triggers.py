@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 
 from pytest_nixos import Unit, observe
 
-from .declared import DORMANT, missing_program, pulled_in_by_nothing
+from .declared import missing_program, pulled_in_by_nothing
 from .idle import requires_missing, requiring_remedy
 from .remedies import unit_option
 
@@ -19,14 +19,8 @@ __all__ = [
     "wanted_by_its_target",
 ]
 
-#: Suffixes of units that start others, with the section that names these.
-TRIGGERS = {
-    ".timer": "timerConfig.Unit",
-    ".socket": "socketConfig.Service",
-    ".path": "pathConfig.Unit",
-}
-_TARGETS = {".timer": "timers.target", ".socket": "sockets.target", ".path": "paths.target"}
-_SECTIONS = {".timer": "Timer", ".socket": "Socket", ".path": "Path"}
+#: Suffixes of units that start others, with the target that starts these at boot.
+TRIGGERS = {".timer": "timers.target", ".socket": "sockets.target", ".path": "paths.target"}
 _ALIKE = 0.7
 _SERVICE = ".service"
 
@@ -35,11 +29,11 @@ def _suffix(name: str) -> str:
     return f".{name.rpartition('.')[2]}"
 
 
-def started_by_nothing(name: str, unit: Unit, state: observe.UnitState) -> bool:
+def started_by_nothing(unit: Unit, state: observe.UnitState) -> bool:
     """Whether a unit that is declared as a whole is loaded, and nothing ever starts it."""
     return (
-        bool(unit.settings.get(_SECTIONS.get(_suffix(name), "")))
-        and name not in DORMANT
+        unit.starting is not None
+        and bool(unit.settings.get(unit.starting[0]))
         and state.get("LoadState") == "loaded"
         and not state.is_running
         and pulled_in_by_nothing(state)
@@ -48,21 +42,26 @@ def started_by_nothing(name: str, unit: Unit, state: observe.UnitState) -> bool:
 
 def wanted_by_its_target(name: str) -> str:
     """Return module text that has a unit started at boot."""
-    return f'{unit_option(name)}.wantedBy = [ "{_TARGETS[_suffix(name)]}" ];'
+    return f'{unit_option(name)}.wantedBy = [ "{TRIGGERS[_suffix(name)]}" ];'
 
 
-def trigger_of_missing(name: str, missing: str, declared: Collection[str]) -> str:
+def trigger_of_missing(unit: Unit, missing: str, declared: Collection[str]) -> str:
     """Return module text for a unit that starts one which is not there.
 
+    :param unit: a timer, socket or path.
     :param declared: the units of the host.
     """
+    name = unit.name
     if missing in declared:
         return f"# {name} starts {missing}, which is declared and not loaded: systemd-analyze verify --man=no {missing}"
     # Suffixes are alike whatever stands before them.
     stems = sorted(other.removesuffix(_SERVICE) for other in declared if other.endswith(_SERVICE))
     wanted = missing.removesuffix(_SERVICE)
-    for meant in difflib.get_close_matches(wanted, stems, n=1, cutoff=_ALIKE):
-        return f'{unit_option(name)}.{TRIGGERS[_suffix(name)]} = lib.mkForce "{meant}{_SERVICE}";'
+    meant = difflib.get_close_matches(wanted, stems, n=1, cutoff=_ALIKE)
+    if meant and unit.starting is not None:
+        section, key = unit.starting
+        path = f"{unit_option(name)}.{section.lower()}Config.{key}"
+        return f'{path} = lib.mkForce "{meant[0]}{_SERVICE}";'
     return f"# {name} starts {missing}: declare it, {unit_option(missing)}, or take {unit_option(name)} away."
 
 

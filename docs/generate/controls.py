@@ -283,6 +283,7 @@ text = "environment.etc.\\"audit/auditd.conf\\".text = \\"space_left = 25%\\\\n\
 ```
 
 - `goes-into` says where a text is pasted that is no module text (`flake.nix`, `a shell`).
+- `about = 'password hash'` gives a text to what was found that the pattern occurs in; what no such pattern occurs in gets the first of the other texts.
 - `<word>` is filled from what was observed, and its statement is repeated for each value; `"<every word>"` puts all values into one list. `fill = { word = { pattern = '(\\S+)' } }` says from where:
   the first group of a pattern in what was found wrong (`reads = "reason"`: in the finding's sentence), or `{ option = "a.path" }`; `table = "sysctl-modules"` looks up what the pattern found.
   Without `fill`: `<unit>` (services that violate), `<release>`, `<supported release>`, `<host name>`, `<state version>`, `<flake>` (where the host's flake has an address).

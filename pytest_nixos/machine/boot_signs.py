@@ -148,10 +148,12 @@ _TROUBLES = (
         r"((?:Press Enter|(?:Give|Enter) root password) for (?:system )?maintenance.*)",
         fatal=True,
     ),
-    # luksroot.nix and systemd-cryptsetup: nobody will answer.
+    # luksroot.nix and systemd's cryptsetup.c, cryptsetup-token-*.c, libfido2-util.c, tpm2-util.c:
+    # nobody will answer.
     _sign(
         "waits for a passphrase",
-        r"(Please enter passphrase for disk .*|Passphrase for \S+.*)",
+        r"(Please enter (?:passphrase|(?:passphrase or )?recovery key) for disk .*?:"
+        r"|Please enter (?:LUKS2 token|security token|TPM2) PIN:|Passphrase for \S+.*?:)",
         fatal=False,
     ),
     # crash-handler.c, main.c (log_emergency, and the status "!!!!!!" of fatal errors of pid 1).

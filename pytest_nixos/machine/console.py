@@ -50,6 +50,7 @@ class Console:
         self.phase = BootPhase.STARTED
         self.troubles: list[Trouble] = []
         self.slow_job: StartJob | None = None
+        self._step_s = time.monotonic()
 
     def append(self, raw: str) -> None:
         """Add one line as the serial port gave it."""
@@ -61,7 +62,9 @@ class Console:
             self._keep(line)
             if phase is not None:
                 self.phase = max(self.phase, phase)
-            if job is not None:
+            if job is None:
+                self._step_s = time.monotonic()
+            else:
                 self.slow_job = job
             self._add_trouble(trouble)
             self._changed.notify_all()
@@ -76,6 +79,7 @@ class Console:
             self.phase = BootPhase.STARTED
             self.troubles = []
             self.slow_job = None
+            self._step_s = time.monotonic()
 
     def resume(self, lines: Sequence[ConsoleLine]) -> None:
         """Begin with what an earlier machine's console showed, of which this one is a clone;
@@ -137,6 +141,11 @@ class Console:
             kept = self._last or self._first
             last_s = kept[-1].at_s if kept else 0.0
         return self.elapsed_s - last_s
+
+    @property
+    def still_s(self) -> float:
+        """Seconds since the last line that is no report of a job that still runs."""
+        return time.monotonic() - self._step_s
 
     @property
     def fatal_trouble(self) -> Trouble | None:

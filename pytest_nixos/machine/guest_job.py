@@ -66,6 +66,7 @@ set -m
   read -r -t {fetched} _ <>$d/never
 ) </dev/null >/dev/null 2>&1 &
 echo $! "$g" >$d/group
+set +m
 """
 # In a PID namespace processes of others show as 0, which kill takes for its own group: such words vanish here.
 _END = """
@@ -130,6 +131,8 @@ class GuestJob:
     :param rest: bash text that treats what the command left running, before all of its group ends;
         ``$s`` is its exit status, empty while it runs, ``$j`` the process that awaits it and ``$g``
         the directory of its control group.
+    :param first_wait_s: seconds that the trip which starts it waits for what it prints first; it
+        then brings that, see :meth:`_take_first`.
     :raises MachineError: if the guest cannot start it.
     """
 
@@ -142,6 +145,7 @@ class GuestJob:
         needs: tuple[str, ...] = (),
         errors: int = 5,
         rest: str = "",
+        first_wait_s: float = 0.0,
     ) -> None:
         self._transport = transport
         self._what = what
@@ -149,16 +153,19 @@ class GuestJob:
         self._directory = f"{_RUN}/pytest-nixos-{what}.{secrets.token_hex(8)}"
         #: once it has ended
         self.exit_status: int | None = None
-        started = self._run(
-            _START.format(
-                d=self._directory,
-                run=run,
-                needs=" ".join(needs),
-                errors=errors,
-                fetched=_FETCHED_S,
-            )
+        self._first: Fetched | None = None
+        start = _START.format(
+            d=self._directory,
+            run=run,
+            needs=" ".join(needs),
+            errors=errors,
+            fetched=_FETCHED_S,
         )
-        if not started.succeeded:
+        fetch = self._fetch_text(first_wait_s) if first_wait_s else ""
+        started = self._run(start + fetch)
+        if started.exit_status in (0, _OVER):
+            self._first = _fetched(started) if fetch else None
+        else:
             raise MachineError(
                 f"a {what} cannot be started in the guest: {started.stderr_text.strip()}",
                 remedy=f"the guest needs {' and '.join((*needs, 'coreutils'))}, a control group that root can divide"
@@ -191,17 +198,24 @@ class GuestJob:
         :param stdin: standard input of that text.
         :raises MachineError: if the guest is gone.
         """
-        fetch = _FETCH.format(
+        answer = self._run(before + self._fetch_text(wait_s), stdin)
+        if answer.exit_status not in (0, _OVER):
+            raise self._gone(answer)
+        return _fetched(answer)
+
+    def _fetch_text(self, wait_s: float) -> str:
+        return _FETCH.format(
             d=self._directory,
             looks=round(wait_s / _NAP_S),
             nap=_NAP_S,
             blocks=_BLOCKS,
             over=_OVER,
         )
-        answer = self._run(before + fetch, stdin)
-        if answer.exit_status not in (0, _OVER):
-            raise self._gone(answer)
-        return Fetched(answer.stdout, answer.stderr, answer.exit_status == _OVER)
+
+    def _take_first(self) -> Fetched | None:
+        """Return what the trip brought that started it, once; ``None`` where that did not wait."""
+        first, self._first = self._first, None
+        return first
 
     def _gone(self, answer: CommandResult) -> MachineError:
         return MachineError(
@@ -211,3 +225,7 @@ class GuestJob:
 
     def _run(self, command: str, stdin: bytes = b"") -> CommandResult:
         return self._transport.run(command, deadline=Deadline.after(_TRIP_S), stdin=stdin)
+
+
+def _fetched(answer: CommandResult) -> Fetched:
+    return Fetched(answer.stdout, answer.stderr, answer.exit_status == _OVER)

@@ -11,6 +11,7 @@ import contextlib
 import os
 import re
 import shlex
+import stat
 import threading
 import time
 
@@ -22,6 +23,8 @@ __all__ = ["GuestProgram", "run_with_streams"]
 
 _SHORTEST_WAIT_S = 0.2
 _LONGEST_WAIT_S = 1.0
+# Most commands of people answer at once; what is typed comes that much later.
+_FIRST_WAIT_S = 0.3
 # Before a full pipe is tried again.
 _FULL_S = 0.05
 # What a write to a pipe moves whole or not at all: PIPE_BUF, pipe(7).
@@ -50,14 +53,19 @@ class GuestProgram(GuestJob):
 
     :param transport: the machine's root command channel.
     :param command: bash text.
+    :param first_wait_s: seconds that its start waits for what it prints first.
     :raises MachineError: if the guest cannot start it.
     """
 
-    def __init__(self, transport: Transport, command: str) -> None:
+    def __init__(self, transport: Transport, command: str, *, first_wait_s: float = 0.0) -> None:
         self._wait_s = _SHORTEST_WAIT_S
         self._all_read = False
         super().__init__(
-            transport, run=f'"$BASH" -c {shlex.quote(command)}', what="program", rest=_GOES_ON
+            transport,
+            run=f'"$BASH" -c {shlex.quote(command)}',
+            what="program",
+            rest=_GOES_ON,
+            first_wait_s=first_wait_s,
         )
 
     def read(self) -> Fetched | None:
@@ -67,7 +75,7 @@ class GuestProgram(GuestJob):
         """
         if self._all_read:
             return None
-        fetched = self._fetch(wait_s=self._wait_s)
+        fetched = self._take_first() or self._fetch(wait_s=self._wait_s)
         self._all_read = fetched.is_all
         if fetched.stdout or fetched.stderr:
             self._wait_s = _SHORTEST_WAIT_S
@@ -113,7 +121,8 @@ def run_with_streams(transport: Transport, command: str, *, stdout: int) -> int:
     :raises MachineError: if the guest cannot start it, or is gone.
     :raises BrokenPipeError: if nobody reads what it prints any more; it is ended then.
     """
-    with GuestProgram(transport, command) as program:
+    first_wait_s = 0.0 if _is_fed() else _FIRST_WAIT_S
+    with GuestProgram(transport, command, first_wait_s=first_wait_s) as program:
         threading.Thread(target=_bring_input, args=(program,), daemon=True).start()
         while (printed := program.read()) is not None:
             for descriptor, data in ((stdout, printed.stdout), (2, printed.stderr)):
@@ -131,6 +140,14 @@ def _bring_input(program: GuestProgram) -> None:
                     data = data[program.write(data) :]
                     time.sleep(_FULL_S if data else 0.0)
         program.end_input()
+
+
+def _is_fed() -> bool:
+    """Whether standard input is a pipe or a file; a terminal and ``/dev/null`` are devices."""
+    try:
+        return not stat.S_ISCHR(os.fstat(0).st_mode)
+    except OSError:
+        return False
 
 
 def _may_read() -> bool:

@@ -23,6 +23,7 @@ from pytest_nixos.machine.boot.failure import (
     late_error,
 )
 from pytest_nixos.machine.boot.internet import NoWayOut
+from pytest_nixos.machine.boot.looks import Signs
 from pytest_nixos.machine.boot.news import BootNews
 from pytest_nixos.machine.boot.remedies import Remedies
 from pytest_nixos.machine.boot.settle import SettleLimits, settle
@@ -209,7 +210,9 @@ class Lifetime:
                 tell=self.news.tell,
                 check=self.check,
                 no_way_out=self._no_way_out,
-                has_sign=has_sign or self._has_prompt,
+                signs=Signs(
+                    has_ended=has_sign or self._has_prompt, still_s=lambda: self.console.still_s
+                ),
             )
 
     def _has_prompt(self) -> bool:

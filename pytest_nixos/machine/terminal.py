@@ -29,6 +29,8 @@ LEAVE = b"\x1d"
 _IDLE_WAIT_S = 0.05
 _MOST_TYPED = 1 << 12
 _ECHO_S = 0.06
+# A shell says something first: its prompt.
+_PROMPT_S = 0.5
 
 # `script` makes a terminal without echo where it has none itself. `-ef` tells its name without a program.
 _ON_TERMINAL = """
@@ -65,6 +67,7 @@ class GuestTerminal(GuestJob):
             what="terminal",
             needs=("script",),
             errors=4,
+            first_wait_s=_PROMPT_S,
         )
 
     def exchange(self, typed: bytes = b"") -> bytes | None:
@@ -78,7 +81,7 @@ class GuestTerminal(GuestJob):
             bring = _TYPE.format(d=self._directory)
             fetched = self._fetch(wait_s=_ECHO_S, before=bring, stdin=typed)
         else:
-            fetched = self._fetch(wait_s=0)
+            fetched = self._take_first() or self._fetch(wait_s=0)
         return None if fetched.has_ended and not fetched.stdout else fetched.stdout
 
     @property

@@ -52,10 +52,14 @@ class AskedAhead(Generic[_Answer]):
 
     def take(self) -> _Answer:
         """Wait for the answer; raise what asking for it raised."""
-        self._over.wait()
+        self.wait()
         if self._error is not None:
             raise self._error
         return self._answer
+
+    def wait(self) -> None:
+        """Wait until nothing is asked any more, whatever came of it."""
+        self._over.wait()
 
     def _run(self) -> None:
         try:

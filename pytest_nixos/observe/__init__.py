@@ -72,6 +72,7 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
         SeccompMode,
         process_facts,
     )
+    from pytest_nixos.observe.systemd.read_file import ReadFile, read_files
     from pytest_nixos.observe.systemd.refused_by_kernel import RefusedSysctl, refused_sysctls
     from pytest_nixos.observe.systemd.refused_line import (
         RefusedLine,
@@ -141,6 +142,7 @@ __all__ = [
     "ProtectHome",
     "ProtectSystem",
     "Protocol",
+    "ReadFile",
     "RefusedLine",
     "RefusedLines",
     "RefusedSysctl",
@@ -189,6 +191,7 @@ __all__ = [
     "poll_service",
     "process_facts",
     "programs",
+    "read_files",
     "recent_journal",
     "refused_lines",
     "refused_on_console",
@@ -243,6 +246,7 @@ _HOME = {
     "ProtectHome": "systemd.process",
     "ProtectSystem": "systemd.process",
     "Protocol": "network.socket",
+    "ReadFile": "systemd.read_file",
     "RefusedLine": "systemd.refused_line",
     "RefusedLines": "systemd.refused_line",
     "RefusedSysctl": "systemd.refused_by_kernel",
@@ -292,6 +296,7 @@ _HOME = {
     "poll_service": "systemd.waiting",
     "process_facts": "systemd.process",
     "programs": "filesystems.file",
+    "read_files": "systemd.read_file",
     "recent_journal": "systemd.journal",
     "refused_lines": "systemd.refused_line",
     "refused_on_console": "systemd.refused_line",

@@ -30,7 +30,7 @@ pn_show_units() {{
   local name first second listing=
   local -a named=({named}) light=({light})
   for name in "${{named[@]}}"; do wanted[$name]=1; done
-  {services}{loaded}
+  {services}
   if ((${{#light[@]}})); then
     listing=$(timeout 20 busctl --system --json=short call org.freedesktop.systemd1 /org/freedesktop/systemd1 \
       org.freedesktop.systemd1.Manager ListUnitsByNames as ${{#light[@]}} "${{light[@]}}")
@@ -52,14 +52,6 @@ _SERVICES = r"""
     [[ $first == *.service ]] && wanted[$first]=1
   done < <(systemctl list-units --type=service --plain --no-legend --no-pager --full || echo '*.service')
 """
-# What others name and is not there has no more to tell. systemd before 246 marks some units with a bullet
-# even with --plain.
-_LOADED = r"""
-  while read -r first second third fourth _; do
-    [[ $first == *.* ]] || {{ first=$second; second=$third; third=$fourth; }}
-    [[ -z $first || "$second $third" == 'not-found inactive' ]] || wanted[$first]=1
-  done < <(systemctl list-units --all --type={kinds} --plain --no-legend --no-pager --full || printf '*.%s\n' {each})
-"""
 #: What tells whether a unit exists and runs.
 _STATE = ("Id", "Names", "LoadState", "ActiveState", "SubState")
 
@@ -71,14 +63,12 @@ class UnitQuery(msgspec.Struct, frozen=True, kw_only=True):
     :param light: as `names`; those of which only the state is of interest, ``LoadState``,
         ``ActiveState`` and ``SubState``. One that does not exist has no other property.
     :param services: whether all services that are not inactive belong to it.
-    :param loaded: kinds of unit (``mount``); all units of these that systemd has loaded belong to it.
     :param properties: as ``systemctl show`` names them.
     """
 
     names: tuple[str, ...] = ()
     light: tuple[str, ...] = ()
     services: bool = False
-    loaded: tuple[str, ...] = ()
     properties: tuple[str, ...] = ()
 
     @classmethod
@@ -91,7 +81,6 @@ class UnitQuery(msgspec.Struct, frozen=True, kw_only=True):
             names=tuple(named),
             light=tuple(light),
             services=any(query.services for query in asked),
-            loaded=tuple(dict.fromkeys(kind for query in asked for kind in query.loaded)),
             properties=tuple(dict.fromkeys(p for query in asked for p in query.properties)),
         )
 
@@ -101,7 +90,6 @@ class UnitQuery(msgspec.Struct, frozen=True, kw_only=True):
             {*other.names} <= {*self.names}
             and {*other.light} <= {*self.names, *self.light}
             and other.services <= self.services
-            and {*other.loaded} <= {*self.loaded}
             and {*other.properties} <= {*self.properties}
         )
 
@@ -109,11 +97,9 @@ class UnitQuery(msgspec.Struct, frozen=True, kw_only=True):
 def table_script(query: UnitQuery) -> str:
     """Return bash that defines ``pn_show_units``, which prints what `query` asks."""
     properties = dict.fromkeys((*_STATE, *(p for p in query.properties if p.isalnum())))
-    kinds = query.loaded
     return _SHOW.format(
         named=shlex.join(query.names),
         light=shlex.join(query.light),
         services=_SERVICES if query.services else "",
-        loaded=_LOADED.format(kinds=",".join(kinds), each=" ".join(kinds)) if kinds else "",
         properties=shlex.quote(",".join(properties)),
     )

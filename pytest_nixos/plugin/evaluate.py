@@ -40,6 +40,8 @@ FURTHER_OPTIONS = (
     "age.identityPaths",
     "sops.age.keyFile",
     "sops.useTmpfs",
+    # Whether a boot runs activation snippets at all.
+    "system.nixos-init.enable",
     # A VM is made without it, which is told.
     "documentation.nixos.enable",
 )

@@ -7,13 +7,14 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Generator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.errors import NixosError, SettingsError, Unanswerable
-from pytest_nixos.local.garbage import kept_until_the_end
+from pytest_nixos.local.garbage import kept_until_the_end, seldom_collected
 from pytest_nixos.local.text import printable_lines
 from pytest_nixos.nix.building.platforms import refuse_where_no_guest_runs
 from pytest_nixos.nix.flakes import Flakes
@@ -128,6 +129,9 @@ class RunHooks:
         """List the hosts. Under xdist evaluate them too, once for all workers: what is selected,
         only these will know.
         """
+        until_the_end = ExitStack()
+        until_the_end.enter_context(seldom_collected())
+        session.config.add_cleanup(until_the_end.close)
         with kept_until_the_end():
             self._start(session)
 

@@ -76,6 +76,7 @@ def remedy_scope(remedy: Remedy) -> str:
             for condition in remedy.when
         ),
         f"goes into {remedy.goes_into}" if remedy.goes_into else "",
+        f"about what matches {remedy.about}" if remedy.about else "",
     ]
     return ", ".join(part for part in parts if part)
 

@@ -115,6 +115,7 @@ class RemedyEntry(Entry, frozen=True, kw_only=True):
     since: Release | UnsetType = UNSET
     until: Release | UnsetType = UNSET
     goes_into: Text | UnsetType = UNSET
+    about: Text | UnsetType = UNSET
     when: Annotated[list[ConditionEntry], Meta(min_length=1)] | UnsetType = UNSET
 
 

@@ -17,7 +17,7 @@ from pytest_nixos.standards.documents import read_document
 from pytest_nixos.standards.format import CatalogueFile
 from pytest_nixos.standards.frameworks import with_evidence
 from pytest_nixos.standards.kinds import KINDS
-from pytest_nixos.standards.parse import parse_control, parse_suite
+from pytest_nixos.standards.parse import check_patterns, parse_control, parse_suite
 
 __all__ = ["Catalogue", "load_catalogue", "option_paths"]
 
@@ -63,7 +63,12 @@ def load_catalogue(extra_dirs: Sequence[Path] = ()) -> Catalogue:
     for directory in extra_dirs:
         found = _toml_files(directory)
         documents += [(path, read_document(path, CatalogueFile)) for path in found]
-    return _with_frameworks(_assemble(documents), {path for path, _ in bundled})
+    catalogue, ours = _assemble(documents), {path for path, _ in bundled}
+    for control in catalogue:
+        # Tests of this package have compiled its own, which takes as long as all else here.
+        if control.source not in ours:
+            check_patterns(control)
+    return _with_frameworks(catalogue, ours)
 
 
 def option_paths(controls: Iterable[Control]) -> tuple[str, ...]:

@@ -37,7 +37,7 @@ from pytest_nixos.standards.format import (
 from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.subject import Subject
 
-__all__ = ["parse_control", "parse_suite"]
+__all__ = ["check_patterns", "parse_control", "parse_suite"]
 
 Json = Any
 
@@ -45,8 +45,7 @@ Json = Any
 def parse_suite(file: CatalogueFile, source: Path) -> Suite:
     """Make a suite of what a catalogue file says.
 
-    :raises CatalogueError: if a control names an unknown kind, lacks one of its parameters or has a
-        bad pattern.
+    :raises CatalogueError: if a control names an unknown kind or lacks one of its parameters.
     """
     return Suite(
         name=file.suite,
@@ -88,7 +87,6 @@ def parse_control(entry: ControlEntry, suite: str, source: Path) -> Control:
         source=source,
     )
     _check_kind(control)
-    _check_patterns(control)
     return control
 
 
@@ -106,7 +104,11 @@ def _check_kind(control: Control) -> None:
         raise CatalogueError(f"{where}: {wrong}", remedy=f"kind {kind.name} takes {kind.signature}")
 
 
-def _check_patterns(control: Control) -> None:
+def check_patterns(control: Control) -> None:
+    """Hold the patterns of a control against the grammar of regular expressions.
+
+    :raises CatalogueError: naming the first that is none.
+    """
     patterns = [
         ("expect.value", str(expect.value))
         for expect in control.expectations()
@@ -176,6 +178,7 @@ def _remedies(entry: ControlEntry) -> tuple[Remedy, ...]:
             since=given(remedy.since, None),
             until=given(remedy.until, None),
             goes_into=given(remedy.goes_into, None),
+            about=given(remedy.about, None),
             when=tuple(_requirement(condition) for condition in given(remedy.when, [])),
         )
         for remedy in given(entry.remedies, [])

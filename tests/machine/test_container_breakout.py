@@ -90,9 +90,10 @@ def attempt(guest: ContainerRunning, way: str, script: str) -> CommandResult:
 
 def python(code: str, *arguments: object) -> str:
     words = " ".join(shlex.quote(str(word)) for word in arguments)
+    # Not each in the store runs: a tree that a build has left may lack what its programs need.
     return (
-        'python=$(ls -d /nix/store/*/bin/python3 | head -n 1); [ -n "$python" ] || exit 99; '
-        f'"$python" -IS -c {shlex.quote(code)} {words}'
+        'for python in /nix/store/*/bin/python3; do "$python" -IS -c "" 2>/dev/null && break; python=; done; '
+        f'[ -n "$python" ] || exit 99; "$python" -IS -c {shlex.quote(code)} {words}'
     )
 
 

@@ -51,6 +51,12 @@ ONE = """
   system.activationScripts.agenixInstall.text = "echo 'age: no identity matched any of the recipients' >&2; false";
   systemd.services.mail = service { serviceConfig.LoadCredential = [ "smtp:/run/agenix/smtp" ]; };
 """
+#: A server that cannot stay up, whose port stands in its configuration, and a port of nobody.
+RESTARTS = """
+  networking.nftables.enable = true;
+  networking.firewall.allowedTCPPorts = [ 8085 ];
+  systemd.services.web = service { serviceConfig = { ExecStart = "${pkgs.runtimeShell} ${pkgs.writeText "web.sh" "listen=8085; exit 3"}"; Restart = "always"; RestartSec = 1; }; startLimitIntervalSec = 0; };
+"""
 #: A port that is opened once everybody has looked.
 LATE = """
   networking.nftables.enable = true;
@@ -140,12 +146,18 @@ UNITS = ("BOOT-001", "BOOT-006", *(f"UNIT-{n:03}" for n in range(1, 8)), "UNIT-0
 OLLAMA = ("BOOT-001", "BOOT-004", *(f"OLL-{n:03}" for n in range(1, 7)))
 
 
-def judged(tmp_path: Path, host: str, controls: tuple[str, ...]) -> tuple[Any, str]:
+def flake_of(tmp_path: Path, host: str) -> Path:
+    """Write a flake of one host, ``it``, and return its folder."""
     flake = tmp_path / "flake"
     flake.mkdir()
     (flake / "flake.nix").write_text(FLAKE)
     (flake / "host.nix").write_text(f"{BASE}{host}\n}}\n")
-    _, report, printed = judge("it", tmp_path, *selected(tmp_path, *controls), flake=flake)
+    return flake
+
+
+def judged(tmp_path: Path, host: str, controls: tuple[str, ...]) -> tuple[Any, str]:
+    chosen = selected(tmp_path, *controls)
+    _, report, printed = judge("it", tmp_path, *chosen, flake=flake_of(tmp_path, host))
     return report, printed
 
 
@@ -255,6 +267,18 @@ def test_a_main_service_that_failed_is_the_one_cause(host: str, tmp_path: Path) 
     assert causes(report) == ["BOOT-001"], printed
     assert "ollama.service" in findings(report)["BOOT-001"]["reason"]
     assert len(findings(report)["BOOT-001"]["explains"]) >= 2
+
+
+def test_a_server_that_starts_over_for_ever_is_why_its_port_is_silent(tmp_path: Path) -> None:
+    report, printed = judged(tmp_path, RESTARTS, ("BOOT-004", "FW-006"))
+    found = findings(report)
+    assert "8085 (web.service, which should listen there" in found["FW-006"]["reason"], printed
+    assert found["FW-006"]["caused_by"] == ["BOOT-004"]
+    (tmp_path / "more").mkdir()
+    more = RESTARTS.replace("[ 8085 ]", "[ 8085 8086 ]")
+    report, printed = judged(tmp_path / "more", more, ("BOOT-004", "FW-006"))
+    # What nobody serves is a cause of its own.
+    assert set(causes(report)) == {"BOOT-004", "FW-006"}, printed
 
 
 def test_ways_in_that_no_option_declares(tmp_path: Path) -> None:

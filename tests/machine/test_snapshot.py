@@ -18,13 +18,20 @@ from typing import cast
 
 import pytest
 
+from pytest_nixos.errors import MachineError
 from pytest_nixos.local.run_directory import run_directory
+from pytest_nixos.local.timing import poll
 from pytest_nixos.machine.base import Machine, MachineSpec
 from pytest_nixos.machine.boot.events import BootEvent, BootEventKind
 from pytest_nixos.machine.capabilities import PortState, Resting
 from pytest_nixos.machine.console import BootPhase
 from pytest_nixos.machine.door.visitor import OpenDoor
 from pytest_nixos.machine.keeper.order import SpareOrder, log_file, start_keeper
+from pytest_nixos.machine.snapshot.quiesce import (
+    at_rest_text,
+    look_at_guest,
+    waking_command,
+)
 from pytest_nixos.machine.snapshot.store import SnapshotStore
 from pytest_nixos.machine.spare.claim import spares
 from pytest_nixos.machine.vm.backend import SnapshotOptions, VmBackend, VmOptions
@@ -158,6 +165,42 @@ def test_a_clone_that_rested_goes_on_at_the_time_of_now(rig: Rig, machine: Machi
         assert guest_s <= time.time() + 0.1
         entropy = "head --bytes=16 /dev/urandom | base64"
         assert clone.run(entropy).stdout != machine.run(entropy).stdout
+
+
+# systemd itself starts it when the clock is set: OnClockChange= of systemd.timer(5).
+FAILS_OF_THE_JUMP = """cd /run/systemd/system
+printf '[Timer]\\nOnClockChange=true\\n' >jump.timer
+printf '[Service]\\nType=oneshot\\nExecStart=%s\\n' "$(type -P false)" >jump.service
+systemctl daemon-reload && systemctl start jump.timer"""
+
+
+def test_a_unit_that_fails_as_the_clock_is_set_is_named(rig: Rig, machine: Machine) -> None:
+    with rig.machine() as clone:
+        assert clone.run(FAILS_OF_THE_JUMP).succeeded
+        running = cast("Resting", clone.running)
+        running.rest(deadline=clone.deadline(LIMIT_S))
+        with pytest.raises(MachineError, match=r"failed when the guest woke up: jump\.service"):
+            running.rouse(deadline=clone.deadline(LIMIT_S))
+        # However long after the jump it is looked at: no rest of the guest hides it.
+        for _ in range(5):
+            told = say(clone, f"sleep 1; exec {{idle}}<> <(:)\n{at_rest_text()}")
+            assert told == "NFailedUnits=1"
+
+
+def test_a_guest_that_comes_to_rest_says_so_without_a_question_to_systemd(
+    rig: Rig, machine: Machine
+) -> None:
+    with rig.machine() as clone:
+        deadline = clone.deadline(LIMIT_S)
+
+        def wake() -> bool:
+            guest = look_at_guest(clone.transport, deadline=deadline)
+            now_s = time.time()
+            command = waking_command(guest, saved_at_s=now_s, now_s=now_s, entropy="ab")
+            return say(clone, command) == "at-rest"
+
+        # A neighbour may keep it busy for a while.
+        assert poll(wake, deadline=deadline)
 
 
 def test_a_spare_is_taken_once_and_is_as_any_clone(rig: Rig, machine: Machine) -> None:

@@ -112,6 +112,8 @@ def main(arguments: list[str]) -> None:
             fail("flake 'path:/f' does not provide attribute 'homeConfigurations'")
         sys.stdout.write(json.dumps(evaluate(arguments[arguments.index("--apply") + 1])) + "\n")
     elif "build" in arguments:
+        if problem := os.environ.get("FAKE_NIX_BUILD_FAILS"):
+            fail(problem)
         if log := os.environ.get("FAKE_NIX_BUILDS"):
             with Path(log).open("a") as stream:
                 stream.write(

@@ -30,7 +30,8 @@ def trips(field: Field) -> Field:
     field.pytester.makepyfile(
         """
         from pytest_nixos import observe
-        def test_units(nixos_observations): nixos_observations.output(observe.boot_time())
+        def test_units(nixos_observations, nixos_host_config):
+            nixos_observations.output(observe.declared_states(nixos_host_config))
         """
     )
     return field

@@ -67,6 +67,28 @@ def test_nobody_asks_and_it_is_ended(warm: Field, test: str) -> None:
     assert warm.machine_log in ([], AHEAD)  # nothing where that was known before it began
 
 
+def test_threads_take_short_turns_while_it_starts(warm: Field) -> None:
+    conftest = warm.pytester.path / "conftest.py"
+    conftest.write_text(
+        conftest.read_text()
+        + """
+import sys
+def pytest_configure(config):
+    # What is added first is done last.
+    config.add_cleanup(lambda: LOG.open("a").write(f"end {sys.getswitchinterval()}\\n"))
+"""
+    )
+    warm.pytester.makepyfile(
+        """
+        import sys
+        COLLECTED_WITH = sys.getswitchinterval()
+        def test_a(nixos_machine): assert COLLECTED_WITH < 0.001
+        """
+    )
+    run_web(warm).assert_outcomes(passed=1)
+    assert warm.machine_log == [*AHEAD, f"end {sys.getswitchinterval()}"]
+
+
 def test_what_goes_wrong_with_it_is_told_by_the_usual_way_up(warm: Field) -> None:
     clones(warm, fails=True)
     warm.pytester.makepyfile("def test_a(nixos_machine): pass")
@@ -74,6 +96,17 @@ def test_what_goes_wrong_with_it_is_told_by_the_usual_way_up(warm: Field) -> Non
     result.assert_outcomes(passed=1)
     assert warm.machine_log == ["clone web ahead", "start web", "stop web"]
     result.stdout.no_fnmatch_line("*no snapshot*")
+
+
+def test_nobody_gets_one_that_nix_does_not_keep(
+    warm: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_NIX_BUILD_FAILS", "the store is full")
+    warm.pytester.makepyfile("def test_a(nixos_machine): pass")
+    result = run_web(warm)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*the store is full*"])
+    assert warm.machine_log == AHEAD
 
 
 def test_a_changed_flake_is_evaluated_and_booted(

@@ -25,12 +25,13 @@ from pytest_nixos.machine.boot.internet import (
     last_words,
     last_words_command,
 )
-from pytest_nixos.machine.boot.looks import Looks
+from pytest_nixos.machine.boot.looks import Looks, Signs
 from pytest_nixos.machine.command import Transport
 
 __all__ = ["Job", "SettleLimits", "Settled", "parse_jobs", "parse_properties", "settle"]
 
-_STATE = "timeout 20 systemctl show --property=SystemState --property=NJobs"
+# systemctl gives up by itself after 25 s (BUS_DEFAULT_TIMEOUT of sd-bus): no further program has to watch it.
+_STATE = "systemctl show --property=SystemState --property=NJobs"
 _JOBS = "timeout 20 systemctl list-jobs --no-legend --no-pager --full"
 _UNIT = (
     "timeout 20 systemctl show --property=TimeoutStartUSec --property=TimeoutUSec "
@@ -47,6 +48,7 @@ _GRACE_S = 5.0
 _IDLE_SHARE = 0.01
 _TAIL = 12
 _FINISHED = frozenset({"running", "degraded"})
+_NO_SIGNS = Signs()
 
 
 class SettleLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,12 +104,12 @@ def settle(
     tell: Callable[[BootEventKind, str], None],
     check: Callable[[], None],
     no_way_out: NoWayOut | None = None,
-    has_sign: Callable[[], bool] = lambda: False,
+    signs: Signs = _NO_SIGNS,
 ) -> Settled:
     """Wait until the system is ``running`` or ``degraded`` and no job is queued.
 
-    :param has_sign: whether there is a sign that the boot has finished, and no proof: until then
-        looks are rare, and what they find decides as ever.
+    :param signs: what tells of the boot unasked: until there is a sign of its end looks are rare, and
+        what they find decides as ever.
     :param no_way_out: what tells units that need the internet, where the guest has none: a unit
         that would wait for it for ever does not hold up the boot. ``None`` where it has one.
     :param tell: told units that take long, and the end.
@@ -115,7 +117,8 @@ def settle(
     :raises BootError: if a unit is stuck, the system goes to emergency mode or down, or time is up.
     :raises TransportError: if the channel broke.
     """
-    settling = _Settling(transport, machine, limits, tell, check, no_way_out, has_sign)
+    looks = Looks(signs, check)
+    settling = _Settling(transport, machine, limits, tell, check, no_way_out, looks)
     settled = settling.wait(deadline)
     tell(BootEventKind.SETTLED, f"the system is {settled.system_state}")
     return settled
@@ -130,7 +133,7 @@ class _Settling:
         tell: Callable[[BootEventKind, str], None],
         check: Callable[[], None],
         no_way_out: NoWayOut | None,
-        has_sign: Callable[[], bool],
+        looks: Looks,
     ) -> None:
         self._transport = transport
         self._machine = machine
@@ -138,7 +141,7 @@ class _Settling:
         self._tell = tell
         self._check = check
         self._no_way_out = no_way_out
-        self._looks = Looks(has_sign, check)
+        self._looks = looks
         self._needs: dict[str, InternetNeed] = {}
         self._only_internet = False
         self._units = _RunningUnits()

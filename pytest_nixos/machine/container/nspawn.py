@@ -37,6 +37,7 @@ from pytest_nixos.machine.network.scan import GUEST_INTERFACE, LinkAddresses
 
 __all__ = [
     "CHANNEL",
+    "GATE",
     "OUTSIDE_INTERFACE",
     "ContainerPlan",
     "environment",
@@ -53,6 +54,8 @@ __all__ = [
 OUTSIDE_INTERFACE = "outside0"
 #: Name of the channel's directory, in the run directory and in the private one.
 CHANNEL = "channel"
+#: Name of the named pipe in the run directory at which the surroundings wait: a line for each start.
+GATE = "prepared"
 _PING_GROUPS = "net.ipv4.ping_group_range"
 
 _HELPER = Path(__file__).with_name("idmapped_mount.py")
@@ -109,31 +112,12 @@ mkdir "$private/lower" "$private/disk"
 mkdir -p /run/systemd/nspawn
 mount -t tmpfs -o mode=0755 pytest-nixos /run/systemd/nspawn
 
-if [ -f "$run/IMAGE" ]; then
-  mount -o loop,nobarrier "$run/IMAGE" "$private/disk"
-else
-  mount --bind "$run/PLAIN" "$private/disk"
-  # An overlay cannot lie on an overlay, which is what the root of many containers is.
-  if [ "$(stat -f -c %T "$run")" = overlayfs ]; then
-    mount -t tmpfs -o mode=0755 pytest-nixos "$private/disk/STORE"
-    chown "${base:-0}:${base:-0}" "$private/disk/STORE"
-  fi
-fi
+mapping=
 if [ -n "$base" ]; then
-  "$python" -I -S "HELPER" /nix/store "$private/lower" "$base" "$size"
+  "$python" -I -S "HELPER" /nix/store "$private/lower" "$base" "$size" &
+  mapping=$!
 else
   mount --bind /nix/store "$private/lower"
-fi
-
-cp -R "$run/CHANNEL" "$private/CHANNEL"
-(
-  cd "$private/CHANNEL"
-  mkfifo -m 600 PIPES
-  chown "${base:-0}:${base:-0}" PIPES
-)
-if [ -e "$private/CHANNEL/SECRETS" ]; then
-  chown "${base:-0}:${base:-0}" "$private/CHANNEL/SECRETS"
-  chmod 400 "$private/CHANNEL/SECRETS"
 fi
 
 # Before the guest can set it up: its own IPv6 address is made of the hardware's.
@@ -148,6 +132,31 @@ $(for name in MORE; do
 done)
 END
 
+# Disk and channel are made meanwhile.
+read -r _ <"$run/GATE"
+
+if [ -f "$run/IMAGE" ]; then
+  mount -o loop,nobarrier "$run/IMAGE" "$private/disk"
+else
+  mount --bind "$run/PLAIN" "$private/disk"
+  # An overlay cannot lie on an overlay, which is what the root of many containers is.
+  if [ "$(stat -f -c %T "$run")" = overlayfs ]; then
+    mount -t tmpfs -o mode=0755 pytest-nixos "$private/disk/STORE"
+    chown "${base:-0}:${base:-0}" "$private/disk/STORE"
+  fi
+fi
+cp -R "$run/CHANNEL" "$private/CHANNEL"
+(
+  cd "$private/CHANNEL"
+  mkfifo -m 600 PIPES
+  chown "${base:-0}:${base:-0}" PIPES
+)
+if [ -e "$private/CHANNEL/SECRETS" ]; then
+  chown "${base:-0}:${base:-0}" "$private/CHANNEL/SECRETS"
+  chmod 400 "$private/CHANNEL/SECRETS"
+fi
+
+[ -z "$mapping" ] || wait "$mapping"
 exec "$@"
 """
 
@@ -255,6 +264,7 @@ def stage_argv(
         "PLAIN": PLAIN,
         "STORE": STORE,
         "CHANNEL": CHANNEL,
+        "GATE": GATE,
         "SECRETS": SECRETS,
         "HELPER": str(_HELPER),
         "PIPES": " ".join(f"{port}.in {port}.out" for port in PORTS),

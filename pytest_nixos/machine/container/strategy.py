@@ -25,11 +25,13 @@ from pytest_nixos.machine.container.boot_notice import BootNotice
 from pytest_nixos.machine.container.cgroup import CGROUP_PREFIX, ContainerCgroup, has_unified_cgroup
 from pytest_nixos.machine.container.channel import prepare_channel
 from pytest_nixos.machine.container.disk import IMAGE, PLAIN, ROOT, STORE, make_disk, prepare_root
+from pytest_nixos.machine.container.gate import Gate
 from pytest_nixos.machine.container.kept_database import KeptDatabases
 from pytest_nixos.machine.container.limits import OldGroups, limits_of, reached, words
 from pytest_nixos.machine.container.nix_database import load_closure
 from pytest_nixos.machine.container.nspawn import (
     CHANNEL,
+    GATE,
     OUTSIDE_INTERFACE,
     ContainerPlan,
     environment,
@@ -138,7 +140,6 @@ class NspawnStrategy:
         """
         require_tools()
         users = self._users(spec)
-        self._prepare(spec, users, console, stack, deadline)
         plan = ContainerPlan(
             name=machine_name(spec.host.name),
             run_dir=spec.run_dir,
@@ -151,11 +152,16 @@ class NspawnStrategy:
             processors=_processors(spec),
             ping_groups=ping_groups(spec.host, users),
         )
+        _cleared_away(spec.run_dir, stack)
+        gate = stack.enter_context(Gate(spec.run_dir / GATE))
         life = stack.enter_context(contextlib.ExitStack())
         launched = self.launch_plan(plan, console, life)
+        self._prepare(spec, users, console, deadline)
+        gate.let_pass()
 
         def relaunch(generation: int | None) -> Launched:
             again = dataclasses.replace(plan, init=profile_init(generation))
+            gate.let_pass()
             return dataclasses.replace(self.launch_plan(again, console, life), relaunch=relaunch)
 
         return dataclasses.replace(launched, relaunch=relaunch)
@@ -163,7 +169,7 @@ class NspawnStrategy:
     def launch_plan(
         self, plan: ContainerPlan, console: Console, stack: contextlib.ExitStack
     ) -> Launched:
-        """Start a container whose disk is ready."""
+        """Start a container, which waits at its gate until its disk is ready."""
         private = private_directory(plan.run_dir)
         stack.callback(remove_tree, private)
         private.mkdir(mode=0o700)
@@ -273,7 +279,6 @@ class NspawnStrategy:
         spec: MachineSpec,
         users: UserRange | None,
         console: Console,
-        stack: contextlib.ExitStack,
         deadline: Deadline,
     ) -> None:
         """Fill the run directory with what outlives one boot: the disk, and what the guest gets
@@ -281,8 +286,6 @@ class NspawnStrategy:
         """
         run_dir = spec.run_dir
         disk = run_dir / PLAIN
-        stack.callback((run_dir / IMAGE).unlink, missing_ok=True)
-        stack.callback(remove_tree, disk)
         prepare_root(disk / ROOT, spec.system, {} if spec.pct is None else spec.pct.files)
         load_closure(
             self._runner,
@@ -301,12 +304,18 @@ class NspawnStrategy:
         why_not = make_disk(self._runner, run_dir, deadline=deadline)
         if why_not:
             console.append(f"pytest-nixos: the container's disk has no bound: {why_not}")
-        stack.callback(remove_tree, run_dir / CHANNEL)
         prepare_channel(run_dir / CHANNEL, spec.system, spec.secrets)
 
     @staticmethod
     def _tool(name: str) -> str:
         return find_tool(name, remedy=_TOOLS[name])
+
+
+def _cleared_away(run_dir: Path, stack: contextlib.ExitStack) -> None:
+    """Have removed at the end what outlives one boot."""
+    stack.callback((run_dir / IMAGE).unlink, missing_ok=True)
+    stack.callback(remove_tree, run_dir / PLAIN)
+    stack.callback(remove_tree, run_dir / CHANNEL)
 
 
 def _is_apart(leader_pid: int, outside_pid: int) -> bool:

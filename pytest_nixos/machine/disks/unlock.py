@@ -9,8 +9,10 @@ from pytest_nixos.machine.disks.script import TEST_KEY
 __all__ = ["answer_to"]
 
 # nixpkgs luksroot.nix: "Passphrase for /dev/...: "; systemd: "Please enter passphrase for disk ... (root):",
-# with "(press TAB for no echo)" behind it.
-_ASKS = re.compile(r"[Pp]assphrase for .*:\s*(?:\(press TAB for no echo\)\s*)?$")
+# where a recovery key is enrolled too "passphrase or recovery key", with "(press TAB for no echo)" behind it.
+_ASKS = re.compile(
+    r"[Pp]assphrase (?:or recovery key )?for .*:\s*(?:\(press TAB for no echo\)\s*)?$"
+)
 
 
 def answer_to(prompt: str) -> str:

@@ -27,21 +27,8 @@ _KIND = re.compile(r"\\\s+(?!link/)(?P<kind>[a-z]\w+)\s")
 _MASTER = re.compile(r"\bmaster (\S+)")
 # Behind these stands no card of their own: what is sent there goes nowhere, into another frame or to a program.
 _APART = frozenset(
-    {
-        "vlan",
-        "dummy",
-        "ifb",
-        "wireguard",
-        "vxlan",
-        "geneve",
-        "gre",
-        "gretap",
-        "ipip",
-        "sit",
-        "tun",
-        "vrf",
-        "xfrm",
-    }
+    {"vlan", "dummy", "ifb", "wireguard", "vxlan", "geneve", "gre", "gretap", "ipip", "sit", "tun"}
+    | {"vrf", "xfrm"}
 )
 _GATHERING = frozenset({"bridge", "bond", "team"})
 # Networks that a guest makes for itself.

@@ -14,10 +14,34 @@ from pytest_nixos.machine.boot.settle import parse_properties
 from pytest_nixos.machine.command import Transport
 from pytest_nixos.machine.snapshot.record import GuestAtRest
 
-__all__ = ["look_at_guest", "make_store_writable", "parse_timers", "wake_guest", "waking_command"]
+__all__ = [
+    "at_rest_text",
+    "look_at_guest",
+    "make_store_writable",
+    "parse_timers",
+    "wake_guest",
+    "waking_command",
+]
 
 _FAILED = "systemctl list-units --state=failed --plain --no-legend --no-pager"
 _FAILED_COUNT = "systemctl show --property=NFailedUnits"
+# systemd makes a link here before it starts a process of a unit, and removes it when the unit becomes inactive or
+# failed (unit_prepare_exec and unit_notify of its core/unit.c, 239 to 261): while the time of this directory is that of
+# the mark, no unit with processes of its own was started, has ended or has failed.
+_UNITS = "/run/systemd/units"
+_MARK = "/run/pytest-nixos/units-at-rest"
+_MARK_UNITS = f"rm -f {_MARK}; touch --reference={_UNITS} {_MARK}"
+_AT_REST = "at-rest"
+# Whoever the new time has woken has done what it does when nobody but this shell wants a processor: the number before
+# the slash counts those who do. Nobody writes to the pipe of `idle`, so to read it is to sleep.
+_LOOK_AT_REST = """
+looks=0 quiet=0
+[[ ! -e {mark} ]] || until ((quiet == 2 || looks++ == 20)); do
+  read -r -t 0.01 -u "$idle" _
+  read -r _ _ _ wanting _ <{load}
+  [[ $wanting == 1/* ]] && ((++quiet)) || quiet=0
+done
+if ((quiet == 2)) && [[ ! {units} -nt {mark} && ! {units} -ot {mark} ]]; then echo {word}; else {count}; fi"""
 _TIMERS = (
     "systemctl show --timestamp=utc --property=Id --property=ActiveState "
     "--property=NextElapseUSecRealtime '*.timer'"
@@ -47,7 +71,9 @@ _ENTROPY_BYTES = 64
 
 
 def look_at_guest(transport: Transport, *, deadline: Deadline) -> GuestAtRest:
-    """Read what must be the same after the restore."""
+    """Read what must be the same after the restore, and mark how the units stand."""
+    # Sooner than the look, so that what fails in between is asked for.
+    transport.run(_MARK_UNITS, deadline=deadline.within(_LIMIT_S))
     failed = transport.run(_FAILED, deadline=deadline.within(_LIMIT_S)).stdout_text
     timers = transport.run(_TIMERS, deadline=deadline.within(_LIMIT_S)).stdout_text
     return GuestAtRest(failed_units=_names(failed), timers=parse_timers(timers))
@@ -64,7 +90,8 @@ def make_store_writable(transport: Transport, *, deadline: Deadline) -> str:
 def wake_guest(
     transport: Transport, guest: GuestAtRest, *, saved_at_s: float, deadline: Deadline
 ) -> None:
-    """Set the clock, stir the random pool, and look that no unit failed of the jump.
+    """Set the clock, stir the random pool, and look that no unit failed of the jump, once the guest
+    has come to rest.
 
     :raises MachineError: naming the units that failed.
     :raises TransportError: if the guest does not answer.
@@ -78,6 +105,8 @@ def wake_guest(
             f"the guest could not be woken: {result.stderr_text.strip()[:300]}",
             remedy="nothing: the machine is booted instead",
         )
+    if result.stdout_text.strip() == _AT_REST:
+        return
     if parse_properties(result.stdout_text).get("NFailedUnits") == str(len(guest.failed_units)):
         return
     failed = _names(transport.run(_FAILED, deadline=limit).stdout_text)
@@ -98,17 +127,36 @@ def waking_command(guest: GuestAtRest, *, saved_at_s: float, now_s: float, entro
     restarted.
     """
     restarted = _overdue(guest.timers, saved_at_s=saved_at_s, now_s=now_s)
+    stir = f"printf %s {shlex.quote(entropy)} >/dev/urandom"
+    clock = f"date --utc --set=@{now_s:.3f} >/dev/null"
+    if not restarted:
+        return "\n".join(
+            (stir, f"exec {{idle}}<> <(exec {clock}); wait $! || exit", at_rest_text())
+        )
     names = " ".join(shlex.quote(name) for name in restarted)
     stamps = " ".join(shlex.quote(f"/var/lib/systemd/timers/stamp-{n}") for n in restarted)
     lines = [
-        f"printf %s {shlex.quote(entropy)} >/dev/urandom",
-        f"systemctl stop {names}" if restarted else "",
-        f"date --utc --set=@{now_s:.3f} >/dev/null || exit",
-        f"touch --no-create {stamps}" if restarted else "",
-        f"systemctl start {names}" if restarted else "",
+        stir,
+        f"systemctl stop {names}",
+        f"{clock} || exit",
+        f"touch --no-create {stamps}",
+        f"systemctl start {names}",
         _FAILED_COUNT,
     ]
-    return "\n".join(line for line in lines if line)
+    return "\n".join(lines)
+
+
+def at_rest_text(*, units: str = _UNITS, mark: str = _MARK, load: str = "/proc/loadavg") -> str:
+    """Build the bash text that says whether the units are as they were when they were marked, and the
+    guest has come to rest; else it asks systemd how many have failed.
+
+    :param units: systemd's directory of links for units with processes.
+    :param mark: file with that directory's time.
+    :param load: as ``/proc/loadavg`` of proc(5).
+    """
+    return _LOOK_AT_REST.format(
+        units=units, mark=mark, load=load, word=_AT_REST, count=_FAILED_COUNT
+    )
 
 
 def parse_timers(text: str) -> Mapping[str, float]:

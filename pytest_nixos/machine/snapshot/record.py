@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 # What a snapshot is made of, and how a guest is woken: a change here makes all older ones useless.
-FORMAT = 1
+FORMAT = 2
 RUN = "@RUN@"
 RECORD = "snapshot.json"
 MEMORY = "ram"

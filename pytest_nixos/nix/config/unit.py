@@ -17,6 +17,12 @@ _FALSE = frozenset({"0", "no", "n", "false", "f", "off"})
 #: A path where a word, an assignment or the part after a colon begins.
 _PATH = re.compile(r"(?:(?<=[\s:=\"'!+@])|^)(/[\w./@+:-]+)")
 #: Directories that systemd makes for a unit, systemd.exec(5).
+# systemd.timer(5), systemd.socket(5), systemd.path(5).
+_STARTING = {
+    "timer": ("Timer", "Unit"),
+    "socket": ("Socket", "Service"),
+    "path": ("Path", "Unit"),
+}
 _OWN_DIRECTORIES = {
     "StateDirectory": "/var/lib",
     "CacheDirectory": "/var/cache",
@@ -77,6 +83,23 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
         return bool(values) and parse_boolean(values[-1]) is True
 
     @property
+    def starting(self) -> tuple[str, str] | None:
+        """Section and key by which a timer, socket or path names what it starts, ``None`` for a unit of
+        another kind.
+        """
+        return _STARTING.get(self.name.rpartition(".")[2])
+
+    @property
+    def starts(self) -> str:
+        """The unit that a timer, socket or path starts: the service of its name unless it names
+        another; ``""`` for a unit of another kind.
+        """
+        if self.starting is None:
+            return ""
+        named = self.setting(*self.starting)
+        return named[-1] if named else f"{self.name.rpartition('.')[0]}.service"
+
+    @property
     def is_prefix_of_slices(self) -> bool:
         """Whether its name can only stand for the slices that begin with it: ``user-.slice.d`` adds to
         ``user-1000.slice``, and systemd refuses a slice ``user-.slice`` (systemd.unit(5),
@@ -115,6 +138,15 @@ def parse_boolean(text: str) -> bool | None:
     if word in _TRUE:
         return True
     return False if word in _FALSE else None
+
+
+def switch_word(value: object) -> str:
+    """Return ``true`` or ``false`` for a switch in any spelling of systemd's, and any other word as it
+    stands.
+    """
+    text = str(value)
+    read = parse_boolean(text)
+    return text if read is None else str(read).lower()
 
 
 def parse_unit_file(text: str) -> dict[str, dict[str, tuple[str, ...]]]:

@@ -73,6 +73,7 @@ _LISTS = frozenset(
 )
 _REPEATED = frozenset(
     {"allowusers", "allowgroups", "denyusers", "denygroups", "hostkey", "listenaddress", "port"}
+    | {"acceptenv"}
 )
 
 

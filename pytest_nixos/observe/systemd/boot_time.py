@@ -6,33 +6,42 @@ systemd), from properties that every systemd has, so that one round trip answers
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
+from pytest_nixos.observe.systemd.bus import ASK_UNITS, ask_units, read_units
 from pytest_nixos.observe.systemd.unit import parse_show
-from pytest_nixos.observe.text import whole
-from pytest_nixos.observe.unit_table import PRINT_UNITS, UnitQuery
+from pytest_nixos.observe.text import split_lines, whole
 
 __all__ = ["BootTime", "UnitTime", "boot_time"]
 
 _US = 1e6
 _PHASES = ("Firmware", "Loader", "Kernel", "InitRD", "Userspace", "Finish")
 _MANAGER = ",".join(f"{phase}TimestampMonotonic" for phase in _PHASES)
-_UNIT = ("Id", "After", "InactiveExitTimestampMonotonic", "ActiveEnterTimestampMonotonic")
+_UNIT = ("After", "InactiveExitTimestampMonotonic", "ActiveEnterTimestampMonotonic")
 # Most units are devices that nothing waits for.
 _KINDS = ("service", "target", "mount", "automount", "swap", "socket", "slice")
+_ASKED = (*_KINDS, "device")
+# What others name and is not there has no more to tell. systemd before 246 marks some units with a bullet
+# even with --plain. Where the bus does not answer, or no units are listed, systemctl tells the same.
 _SCRIPT = rf"""
+{ASK_UNITS}
 title virtualisation; systemd-detect-virt --container; systemd-detect-virt --vm
 title manager; systemctl show --property={_MANAGER}
-units=$( {PRINT_UNITS} | grep -E '^(({"|".join(_UNIT)})=|$)')
-title units; printf '%s\n' "$units"
-devices=$(printf '%s\n' "$units" | grep -o '[^ =]*\.device' | sort -u)
-[ -z "$devices" ] || {{ title devices; systemctl show --all --property={",".join(_UNIT)} -- $devices; }}
+units=()
+while read -r first second third fourth _; do
+  [[ $first == *.* ]] || {{ first=$second; second=$third; third=$fourth; }}
+  [[ -z $first || "$second $third" == 'not-found inactive' ]] || units+=("$first")
+done < <(systemctl list-units --all --type={",".join(_ASKED)} --plain --no-legend --no-pager --full)
+title asked; printf '%s\n' "${{units[@]}}"
+title answers
+((${{#units[@]}})) && pn_ask_units {ask_units(_UNIT)} -- "${{units[@]}}" || {{
+  ((${{#units[@]}})) || units=({" ".join(f"'*.{kind}'" for kind in _ASKED)})
+  title units; systemctl show --all --no-pager --property=Id,{",".join(_UNIT)} -- "${{units[@]}}"
+}}
 """
-_LINKED = re.compile(r"\S+")
 
 
 class UnitTime(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,7 +90,6 @@ def boot_time(
         name=name,
         script=f"{_SCRIPT}title target; systemctl show --property=Id {target}",
         parse=lambda output: _parse(output, most),
-        units=UnitQuery(loaded=_KINDS, properties=_UNIT),
     )
 
 
@@ -89,14 +97,7 @@ def _parse(output: ProbeOutput, most: int) -> BootTime | None:
     parts = dict(output.records)
     container, machine = [*parts.get("virtualisation", "").split(), "", ""][:2]
     manager, target = (next(iter(parse_show(parts.get(t, ""))), {}) for t in ("manager", "target"))
-    # The table may hold units of other kinds, which others ask for.
-    units = [
-        unit
-        for unit in parse_show(parts.get("units", ""))
-        if unit.get("Id", "").rpartition(".")[2] in _KINDS
-    ]
-    if units:
-        units += parse_show(parts.get("devices", ""))
+    units = _units(output, parts)
     if not units or not _time_us(manager, "Finish"):
         return None
     began_us = _time_us(manager, "Userspace")
@@ -112,7 +113,7 @@ def _parse(output: ProbeOutput, most: int) -> BootTime | None:
         # What was started after the boot did not hold it up.
         and _time_us(unit, "InactiveExit") <= _time_us(manager, "Finish")
     }
-    after = {unit.get("Id", ""): _LINKED.findall(unit.get("After", "")) for unit in units}
+    after = {unit.get("Id", ""): _linked(unit) for unit in units}
     return BootTime(
         phases_s=_phases(manager, container=container not in ("", "none")),
         slowest=sorted(times.values(), key=lambda unit: -unit.took_s)[:most],
@@ -120,6 +121,24 @@ def _parse(output: ProbeOutput, most: int) -> BootTime | None:
         # systemd calls QEMU with KVM "kvm" and QEMU without it "qemu" (src/basic/virt.c).
         emulated=machine == "qemu",
     )
+
+
+def _units(output: ProbeOutput, parts: Mapping[str, str]) -> Sequence[Mapping[str, str]]:
+    """Return all units but those devices that nothing waits for."""
+    answers = dict(output.raw_records).get("answers", b"")
+    asked = read_units(answers, split_lines(parts.get("asked", "")), _UNIT)
+    units = [{"Id": name, **properties} for name, properties in asked.items()]
+    units = units or [dict(unit) for unit in parse_show(parts.get("units", ""))]
+    kinds = [unit.get("Id", "").rpartition(".")[2] for unit in units]
+    lasting = [unit for unit, kind in zip(units, kinds, strict=True) if kind in _KINDS]
+    awaited = {name for unit in lasting for name in _linked(unit)}
+    devices = [unit for unit, kind in zip(units, kinds, strict=True) if kind == "device"]
+    return [*lasting, *(unit for unit in devices if unit["Id"] in awaited)]
+
+
+def _linked(unit: Mapping[str, str]) -> Sequence[str]:
+    """Return what `unit` is ordered after; systemctl puts a name with a backslash in quotes, as a shell's word."""
+    return [name.strip('"').replace("\\\\", "\\") for name in unit.get("After", "").split()]
 
 
 def _phases(manager: Mapping[str, str], *, container: bool) -> Mapping[str, float]:

@@ -1,6 +1,7 @@
 """Lines of configuration that a program of systemd refused while it started: rules of tmpfiles,
 settings of logind, resolved, timesyncd, networkd, journald and of systemd itself; and addresses that the
-C library passes over; and lines of an ``EnvironmentFile=`` that assign nothing.
+C library passes over; lines of an ``EnvironmentFile=`` that assign nothing; and what some services say of
+their own configuration.
 
 Such a program says so, goes on without the line, and succeeds. Lines of unit files are told by
 :func:`pytest_nixos.observe.systemd.unit_file.verify_units`.
@@ -17,6 +18,11 @@ from pytest_nixos.observe.address_line import unread_hosts, unread_servers
 from pytest_nixos.observe.base import Probe, ProbeOutput
 from pytest_nixos.observe.systemd.journald_line import refused_by_journald
 from pytest_nixos.observe.systemd.networkd_line import refused_by_networkd
+from pytest_nixos.observe.systemd.service_line import (
+    OF_SERVICES,
+    OPTIONS_OF_SERVICES,
+    refused_by_services,
+)
 from pytest_nixos.observe.systemd.udev_line import UDEV_RULES, refused_by_udev
 from pytest_nixos.observe.systemd.undone_line import lost_variables, undone_lines
 from pytest_nixos.observe.systemd.unknown_parameter import (
@@ -57,6 +63,7 @@ _OPTIONS = {
     "/etc/systemd/system.conf": "systemd (extraConfig, settings.Manager)",
     "/etc/systemd/timesyncd.conf": "services.timesyncd",
     "/etc/systemd/user.conf": "systemd.user",
+    **OPTIONS_OF_SERVICES,
 }
 # Who does without a line of these says so to nobody, or to nobody who hears it.
 _UNSAID: Mapping[str, Callable[[str], Iterator[tuple[int, str]]]] = {
@@ -90,7 +97,7 @@ done
 title said
 journalctl --boot --no-pager --quiet --output=cat --lines=2000 {_SPEAKERS}
 title variables
-journalctl --boot --no-pager --quiet --output=cat --lines={_MOST} --identifier=systemd --grep='invalid environment assignment'
+journalctl --boot --no-pager --quiet --output=cat --lines={_MOST} --grep="invalid environment assignment|{OF_SERVICES}"
 title lines
 grep -Hns '^[^#;]' {_READ_BY_THEM}
 true
@@ -169,7 +176,8 @@ def _parse(output: ProbeOutput) -> RefusedLines:
         for number, words in unread(parts.get(file, ""))
         if (file, number) not in said
     ]
-    lost = lost_variables(parts.get("variables", "").split("\n"))
+    in_words = parts.get("variables", "").split("\n")
+    lost = lost_variables(in_words)
     told += [RefusedLine(file, 0, text, unit) for unit, file, text in lost]
 
     kernel, words, lines = (
@@ -181,6 +189,7 @@ def _parse(output: ProbeOutput) -> RefusedLines:
         *refused_by_udev(words),
         *unknown_parameters(kernel, lines),
         *unknown_commands(lines),
+        *refused_by_services(in_words),
     )
     told += [RefusedLine(*line) for line in passed_over]
     return RefusedLines(

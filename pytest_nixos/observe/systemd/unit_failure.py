@@ -134,12 +134,24 @@ def _credentials(failed: FailedUnit, _program: str) -> UnitFailure:
     )
 
 
+def _pam(failed: FailedUnit, _program: str) -> UnitFailure:
+    name = failed.words("PAMName").strip()
+    if not PLAIN.fullmatch(name):
+        return UnitFailure(why="PAM refuses it a session")
+    return UnitFailure(
+        why=f"PAM refuses it a session by the service {name} of its PAMName=",
+        remedy=f"# PAM takes a service that nothing declares for /etc/pam.d/other, which refuses everybody:\n"
+        f'security.pam.services."{name}" = {{ }};',
+    )
+
+
 _BY_STEP: Mapping[str, Callable[[FailedUnit, str], UnitFailure]] = {
     "CHDIR": lambda failed, _: lacks_directory(failed),
     "CREDENTIALS": _credentials,
     "EXEC": _program,
     "GROUP": lambda failed, _: lacks_group(failed),
     "NAMESPACE": _namespace,
+    "PAM": _pam,
     "USER": lambda failed, _: lacks_account(failed),
 }
 

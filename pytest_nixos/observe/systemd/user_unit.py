@@ -44,11 +44,16 @@ if (( ${{#own[@]}} )); then
   timeout 120 systemd-analyze verify --user --man=no -- "${{own[@]}}" 2>&1 >/dev/null | head -c {_MAX_BYTES}
   rmdir "$XDG_RUNTIME_DIR"
 fi
+finished=$(systemctl show --value --property=FinishTimestampMonotonic)
 for folder in /run/user/*; do
   [[ -S $folder/systemd/private ]] || continue
   uid=${{folder##*/}}
   name=$(id -nu "$uid") || continue
-  title manager "$name"
+  began=$(systemctl show --value --property=ActiveEnterTimestampMonotonic "user@$uid.service")
+  when=later
+  [[ -e /var/lib/systemd/linger/$name ]] && when=boot
+  [[ $began == [1-9]+([0-9]) && $finished == [1-9]+([0-9]) ]] && (( began <= finished )) && when=boot
+  title manager "$name" "$when"
   XDG_RUNTIME_DIR=$folder timeout 30 setpriv --reuid="$uid" --regid="$(id -g "$uid")" --clear-groups \\
     systemctl --user list-units --state=failed --all --plain --no-legend --no-pager --full
 done
@@ -81,6 +86,8 @@ class UserUnits:
     :param failed: user and unit of each that failed.
     :param absent: unit to the targets that want it, of those that no target wants which is there.
     :param dangling: links from a home into the store whose goal is gone.
+    :param of_the_boot: those of `managers` that the boot started: of users who linger or are logged in
+        by the host itself, not by somebody who came later.
     """
 
     answered: bool
@@ -90,6 +97,7 @@ class UserUnits:
     failed: tuple[tuple[str, str], ...]
     dangling: tuple[str, ...]
     absent: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    of_the_boot: tuple[str, ...] = ()
 
 
 def user_units(*, name: str = "user-units") -> Probe[UserUnits]:
@@ -112,6 +120,7 @@ def _parse(output: ProbeOutput) -> UserUnits:
         count=count or 0,
         report=report,
         managers=tuple(managers),
+        of_the_boot=tuple(w[1] for w, _ in parts if w[:1] == ["manager"] and w[2:] == ["boot"]),
         failed=tuple(
             (user, line.split()[0]) for user, text in managers.items() for line in lines(text)
         ),

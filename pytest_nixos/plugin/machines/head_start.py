@@ -4,6 +4,7 @@ a host whose evaluation an earlier run has kept.
 
 from __future__ import annotations
 
+import sys
 import threading
 from typing import Any, Self
 
@@ -17,6 +18,10 @@ from pytest_nixos.plugin.session import NixosSession
 from pytest_nixos.plugin.settings.declared_options import SnapshotUse
 
 __all__ = ["HeadStart"]
+
+# How long Python lets the thread that collects go on where another one waits for its turn: 5 ms by itself, which the
+# start of a clone would wait after each of its system calls and messages to QEMU.
+_TURN_S = 0.0005
 
 
 class HeadStart:
@@ -49,6 +54,9 @@ class HeadStart:
         if not may:
             return None
         ahead = cls(session, keys[0], progress=progress, config=config)
+        turn_s = sys.getswitchinterval()
+        config.add_cleanup(lambda: sys.setswitchinterval(turn_s))
+        sys.setswitchinterval(_TURN_S)
         ahead._clone.start()
         # Measured here while that thread waits for Nix or for this: beside a thread that works, Python is slow.
         ahead._pace = session.pacer.renew()

@@ -22,6 +22,7 @@ from pytest_nixos.machine.capabilities import Preflight
 from pytest_nixos.machine.door.door import Door
 from pytest_nixos.machine.memory_needs import MemoryPlan, machines_at_once, plan_memory
 from pytest_nixos.machine.missing import missing_in_machine
+from pytest_nixos.nix.asked_once import AskedAhead
 from pytest_nixos.nix.config.host_facts import HostConfig
 from pytest_nixos.plugin.machines.kept import KEPT, KeptMachines, refusal
 from pytest_nixos.plugin.machines.spares import SPARES, Spares
@@ -75,6 +76,7 @@ class Launch:
         self._boot_loader = boot_loader
         self._stack = ExitStack()
         self._directory: RunDirectory | None = None
+        self._rooted: AskedAhead[Path] | None = None
         self._begun = PressureMark.now()
         #: lets other processes of this user in, ``None`` for a host that runs anyway
         self.door: Door | None = None
@@ -159,12 +161,14 @@ class Launch:
         backend = self._backend()
         if isinstance(backend, Preflight):
             backend.preflight(self._entry.key)
-        machine = stack.enter_context(Machine(self._spec(directory), backend))
+        machine = stack.enter_context(Machine(self._spec(stack, directory), backend))
         machine.before_shell = self._progress.hush
         spec = machine.spec
         self._begun = PressureMark.now()
         with _phase(self._entry, "boot"):
             machine.start(clone_only=self._clone_only)
+        if self._rooted is not None:
+            self._rooted.take()
         self._entry.circumstances |= {
             "pace": spec.pace.factor,
             "pressure_of_boot": self.pressure.to_json(),
@@ -176,7 +180,7 @@ class Launch:
         """Tell other plugins of a machine that has started."""
         self._config.hook.pytest_nixos_machine_booted(config=self._config, machine=machine)
 
-    def _spec(self, directory: RunDirectory) -> MachineSpec:
+    def _spec(self, stack: ExitStack, directory: RunDirectory) -> MachineSpec:
         settings, host = self._session.settings, self._host()
         self._check_network()
         live = self._session.backend_name(self._entry.key).runs_already
@@ -189,7 +193,7 @@ class Launch:
         memory = MemoryPlan(mib=None) if live else self._plan_memory(host)
         if not live:
             self._tell_missing(host)
-        system = Path(host.toplevel) if live else self._build(host, directory)
+        system = Path(host.toplevel) if live else self._system(host, stack, directory)
         pace = self._measured_pace()
         spec = MachineSpec(
             host=host,
@@ -278,6 +282,17 @@ class Launch:
         if self._boot_loader:
             return self._session.boot_loader_config(self._entry.key)
         return self._session.host_config(self._entry.key)
+
+    def _system(self, host: HostConfig, stack: ExitStack, directory: RunDirectory) -> Path:
+        """Return what the machine runs from. That of a clone has been built: Nix is told to keep it
+        while the clone starts, and whoever has the machine knows that it does.
+        """
+        if not self._clone_only:
+            return self._build(host, directory)
+        self._rooted = AskedAhead(lambda: self._build(host, directory))
+        # Nix writes to the directory, which goes only afterwards.
+        stack.callback(self._rooted.wait)
+        return Path(host.output)
 
     def _build(self, host: HostConfig, directory: RunDirectory) -> Path:
         if self._entry.foreign is not None and self._entry.foreign.not_run is not None:

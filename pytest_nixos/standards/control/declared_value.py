@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytest_nixos.nix.config.host_facts import HostConfig
+from pytest_nixos.nix.config.unit import switch_word
 from pytest_nixos.standards.control.declared_facts import DECLARED_FACTS
 from pytest_nixos.standards.control.model import DeclaredSpec
 from pytest_nixos.standards.control.seen import Seen, Sight, Unseen
@@ -18,6 +19,7 @@ __all__ = ["declared_value", "redacted", "select", "value_in_machine"]
 Json = Any
 #: Password fields that hold no secret: locked, or empty.
 HARMLESS = frozenset({"", "!", "*", "!!", "!*"})
+_OF_RESOLVED = "services.resolved.settings.Resolve."
 
 
 def declared_value(host: HostConfig, spec: DeclaredSpec) -> Sight:
@@ -55,9 +57,11 @@ def _combined(spec: DeclaredSpec, values: Mapping[str, Json]) -> Json:
 
 
 def _as_written(path: str, value: Json) -> Json:
-    """Return what the option's value means to the kernel: nixpkgs writes ``true`` as 1 and
-    ``false`` as 0.
+    """Return what the option's value means to who reads it: to the kernel, for which nixpkgs writes
+    ``true`` as 1 and ``false`` as 0, and to systemd-resolved, which knows switches in many spellings.
     """
+    if path.startswith(_OF_RESOLVED) and isinstance(value, str | int):
+        return switch_word(value)
     if path != "boot.kernel.sysctl" or not isinstance(value, Mapping):
         return value
     return {key: int(v) if isinstance(v, bool) else v for key, v in value.items()}

@@ -170,6 +170,8 @@ class Remedy(msgspec.Struct, frozen=True, kw_only=True):
     :param since: first NixOS release that has its options.
     :param until: last release that has them.
     :param goes_into: where it is pasted, if not into a NixOS module of the host.
+    :param about: a regular expression: what was found wrong that the text mends, in place of the
+        remedies that say nothing of it.
     :param when: what the host has to declare for the text to have an effect.
     """
 
@@ -177,6 +179,7 @@ class Remedy(msgspec.Struct, frozen=True, kw_only=True):
     since: str | None = None
     until: str | None = None
     goes_into: str | None = None
+    about: str | None = None
     when: tuple[Requirement, ...] = ()
 
 

@@ -22,7 +22,7 @@ from pytest_nixos.standards.control.nixos_releases import load_releases
 from pytest_nixos.standards.judging.applicability import outside_releases, unmet_requirement
 from pytest_nixos.standards.judging.statements import Statement, statements
 
-__all__ = ["ALWAYS_FILLED", "chosen_remedy", "remedy_text", "sysctl_module"]
+__all__ = ["ALWAYS_FILLED", "remedy_text", "sysctl_module"]
 
 Json = Any
 Values = Mapping[str, Sequence[str]]
@@ -63,13 +63,24 @@ def remedy_text(
     """
     if host is None:
         return control.remedy
-    remedy = chosen_remedy(control, host)
-    if remedy is None:
+    wrong = _wrong(control, observed)
+    chosen = _chosen(control, host, [*_texts(wrong)] or [reason])
+    if not chosen:
         return f"# NixOS {host.release} has no option for this: a newer release does."
-    parts = statements(narrowed(remedy.text, _wrong(control, observed)))
+    texts = [narrowed(remedy.text, wrong) for remedy in chosen]
     values: Values = {}
-    if any(map(_names, parts)):
+    if any(map(_names, (part for text in texts for part in statements(text)))):
         values = _values(control, host, observed=observed, reason=reason, today=today)
+    return "\n".join(
+        line
+        for remedy, text in zip(chosen, texts, strict=True)
+        for line in _lines(text, remedy.goes_into, values, host)
+    )
+
+
+def _lines(text: str, goes_into: str | None, values: Values, host: HostConfig) -> list[str]:
+    """Return one remedy's text, filled."""
+    parts = statements(text)
     # What a remedy says of two kinds of thing is given of the kind that was found.
     some = any(_names(part) and not _unknown(part, values) for part in parts if not part.is_comment)
     lines, so_already = [], []
@@ -84,20 +95,31 @@ def remedy_text(
         lines += [
             f"# {path} is so already; something else decides on the machine." for path in so_already
         ]
-    if remedy.goes_into is not None:
-        other = "" if remedy.goes_into.startswith("a module") else ", not into a module"
-        lines.insert(0, f"# Goes into {remedy.goes_into}{other}:")
-    return "\n".join(lines)
+    if goes_into is not None:
+        other = "" if goes_into.startswith("a module") else ", not into a module"
+        lines.insert(0, f"# Goes into {goes_into}{other}:")
+    return lines
 
 
-def chosen_remedy(control: Control, host: HostConfig) -> Remedy | None:
-    """Return the first remedy that the host's release has and whose conditions the host meets."""
-    for remedy in control.remedies:
-        if outside_releases(remedy.since, remedy.until, host.release) is not None:
-            continue
-        if all(unmet_requirement(condition, host) is None for condition in remedy.when):
-            return remedy
-    return None
+def _chosen(control: Control, host: HostConfig, found: Sequence[str]) -> list[Remedy]:
+    """Return the remedies that the host's release has and whose conditions the host meets: those about
+    what was found, and the first of the others where something is left that none of them is about.
+    """
+    fitting = [
+        remedy
+        for remedy in control.remedies
+        if outside_releases(remedy.since, remedy.until, host.release) is None
+        and all(unmet_requirement(condition, host) is None for condition in remedy.when)
+    ]
+    general = [remedy for remedy in fitting if remedy.about is None]
+    special: list[Remedy] = []
+    is_left = False
+    for text in found:
+        own = next((r for r in fitting if r.about and re.search(r.about, text)), None)
+        is_left |= own is None
+        if own is not None and own not in special:
+            special.append(own)
+    return [*special, *(general[:1] if is_left or not special else [])]
 
 
 def sysctl_module(key: str, value: str = "") -> str | None:

@@ -16,6 +16,13 @@ _ASSIGNMENT = re.compile(
 )
 _OPENING = "{[("
 _CLOSING = "}])"
+# What counts in code: what begins a comment, a string or a bracket, and other text without spaces.
+_CODE = re.compile(r"""''|["#{}()\[\]]|(?:[^\s"#'{}()\[\]]|'(?!'))+""")
+# By what a string begins with: its end, and what stands for that inside.
+_IN_STRING = {
+    "''": re.compile(r"""''['$\\]|''"""),
+    '"': re.compile(r'\\.?|"', re.DOTALL),
+}
 
 
 class Statement(msgspec.Struct, frozen=True):
@@ -73,33 +80,29 @@ class _Scan:
         self.ended = False
         position = 0
         while position < len(line):
-            rest = line[position:]
-            step = self._in_string(rest) if self.quote else self._in_code(rest)
-            if step == 0:
+            if self.quote:
+                position = self._end_of_string(line, position)
+                continue
+            token = _CODE.search(line, position)
+            if token is None or token[0] == "#":
                 return
-            position += step
+            self._take(token[0])
+            position = token.end()
 
-    def _in_string(self, rest: str) -> int:
-        if self.quote == "''" and rest.startswith(("'''", "''$", "''\\")):
-            return 3
-        if self.quote == '"' and rest.startswith("\\"):
-            return 2
-        if rest.startswith(self.quote):
-            width = len(self.quote)
-            self.quote = ""
-            return width
-        return 1
+    def _end_of_string(self, line: str, position: int) -> int:
+        """Return where the string that is open ends, the line's end where it goes on."""
+        for token in _IN_STRING[self.quote].finditer(line, position):
+            if token[0] == self.quote:
+                self.quote = ""
+                return token.end()
+        return len(line)
 
-    def _in_code(self, rest: str) -> int:
-        if rest.startswith("#"):
-            return 0
-        if rest.startswith(("''", '"')):
-            self.quote = "''" if rest.startswith("''") else '"'
-            return len(self.quote)
-        if rest[0] in _OPENING:
+    def _take(self, code: str) -> None:
+        if code in _IN_STRING:
+            self.quote = code
+            return
+        if code in _OPENING:
             self.depth += 1
-        elif rest[0] in _CLOSING:
+        elif code in _CLOSING:
             self.depth -= 1
-        if not rest[0].isspace():
-            self.ended = rest[0] == ";"
-        return 1
+        self.ended = code.endswith(";")

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pytest_nixos.nix.config.host_facts import HostConfig
+from pytest_nixos.nix.config.unit import switch_word
 from pytest_nixos.observe.network.resolver import LinkResolver, Resolver, resolver
 from pytest_nixos.standards.control.seen import Seen, Sight, Unseen
 from pytest_nixos.standards.kinds.kind import Kind, Parameter, Parameters
@@ -40,8 +41,7 @@ def _declared(host: HostConfig, field: str) -> Mapping[str, str]:
         config = network.get("networkConfig") if isinstance(network, Mapping) else None
         value: Any = config.get(_DECLARED[field]) if isinstance(config, Mapping) else None
         if value is not None and network.get("enable", True):
-            word = {True: "true", False: "false"}.get(value, str(value))
-            found[f"{_NETWORKS}.{name}"] = {"yes": "true", "no": "false"}.get(word, word)
+            found[f"{_NETWORKS}.{name}"] = switch_word(value)
     return found
 
 

@@ -9,6 +9,7 @@ from pytest_nixos.nix.config.host_facts import HostConfig
 from pytest_nixos.observe.base import Probe
 from pytest_nixos.observe.fact import fact_probe
 from pytest_nixos.observe.network.sshd import CASES, SSHD_FACTS
+from pytest_nixos.observe.network.sshd_value import is_in_force, sshd_text
 from pytest_nixos.standards.control.seen import Seen, Sight, Unseen
 from pytest_nixos.standards.kinds.facts import chosen_fact
 from pytest_nixos.standards.kinds.kind import NEEDED, Kind, Parameters
@@ -72,10 +73,11 @@ def _unheard(settings: Mapping[str, Json], extra: str) -> list[str]:
     and what ``settings`` says comes first.
     """
     first = {
-        key.lower(): _sshd_text(value)
+        key.lower(): sshd_text(value)
         for key, value in settings.items()
         if value is not None and key.lower() not in _OF_NIXOS
     }
+    declared = {key.lower(): key for key in settings}
     found = []
     for line in extra.split("\n"):
         key, _, value = line.strip().replace("=", " ", 1).partition(" ")
@@ -84,10 +86,10 @@ def _unheard(settings: Mapping[str, Json], extra: str) -> list[str]:
         value = value.strip().strip('"')
         if not key or key.startswith("#") or key.lower() in _OFTEN or not value:
             continue
-        heard = first.setdefault(key.lower(), _sshd_text(value))
-        if heard != _sshd_text(value):
+        heard = first.setdefault(key.lower(), sshd_text(value))
+        if heard != sshd_text(value):
             found.append(
-                f"{key} {value} in services.openssh.extraConfig counts for nothing, since {heard!r} comes first"
+                f"{declared.get(key.lower(), key)} {value} in services.openssh.extraConfig counts for nothing, since {heard!r} comes first"
             )
     return found
 
@@ -103,19 +105,9 @@ def _sshd_deviations(running: Mapping[str, Json], declared: Mapping[str, Json]) 
             continue
         name = _SSHD_RENAMED.get(key.lower(), key.lower())
         actual = running.get(name)
-        if actual is None or _sshd_text(actual) != _sshd_text(wanted):
-            found.append(f"{key} is {_sshd_text(actual)!r}, declared {_sshd_text(wanted)!r}")
+        if not is_in_force(name, wanted, actual):
+            found.append(f"{key} is {sshd_text(actual)!r}, declared {sshd_text(wanted)!r}")
     return found
-
-
-def _sshd_text(value: Json) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, list | tuple):
-        return ",".join(str(item) for item in value)
-    text = "none" if value is None else ",".join(str(value).split()).lower()
-    # sshd prints the old name of the two that mean the same.
-    return "without-password" if text == "prohibit-password" else text
 
 
 KINDS = (

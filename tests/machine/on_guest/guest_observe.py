@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -186,3 +187,15 @@ def test_files(nixos_machine: Machine) -> None:
 def test_journal(nixos_machine: Machine) -> None:
     lines = observe.observe(nixos_machine.run, observe.journal("systemd-journald", lines=3))
     assert 1 <= len(lines) <= 3
+
+
+def test_boot_times_over_the_bus_are_those_of_systemctl(nixos_machine: Machine) -> None:
+    probe = observe.boot_time()
+    by_bus = observe.collect(nixos_machine.run, [probe])[probe.name]
+    assert by_bus.sections["answers"] and "units" not in by_bus.sections
+    no_bridge = replace(probe, script=probe.script.replace("systemd-stdio-bridge", "no-bridge"))
+    by_systemctl = observe.collect(nixos_machine.run, [no_bridge])[probe.name]
+    assert by_systemctl.sections["units"]
+    boot = probe.parse(by_bus)
+    assert boot is not None and boot.critical_chain
+    assert boot == probe.parse(by_systemctl)

@@ -12,6 +12,7 @@ from checks.units.declared import (
     nearest_directive,
     never_elapses,
     never_started,
+    own_started_by_others,
     refusals,
 )
 from checks.units.remedies import instead_of, unrefused
@@ -263,6 +264,20 @@ def test_a_directive_that_systemctl_calls_otherwise_is_found(
 ) -> None:
     shown = ("RestartUSec", "TimeoutStartUSec", "Conditions", "TimersCalendar", "Restart")
     assert nearest_directive(written, shown, unit) == meant
+
+
+def test_what_nixpkgs_declares_alone_need_not_be_started() -> None:
+    services = ("nix-gc.service", "backup.service")
+    units = {name: sample_unit(name, ExecStart=("/bin/true",)) for name in services}
+    units["backup.timer"] = sample_unit("backup.timer")
+    # A few settings for a unit that a package may bring.
+    units["parts.service"] = sample_unit("parts.service", Nice=("5",))
+    host = host_config(units=units)
+    own = replace(host, own_services=frozenset({"backup.service", "parts.service"}))
+    assert list(own_started_by_others(own)) == ["backup.service", "backup.timer"]
+    # Where nobody knows whose they are, every one counts.
+    everything = ["backup.service", "backup.timer", "nix-gc.service"]
+    assert list(own_started_by_others(host)) == everything
 
 
 def prefix_slice(*, drop_in: bool, **settings: tuple[str, ...]) -> Unit:

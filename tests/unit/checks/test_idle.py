@@ -122,16 +122,16 @@ def test_a_requirement_that_is_misspelt_is_mended_wherever_it_stands() -> None:
 
 def test_what_a_timer_or_socket_should_start() -> None:
     declared = ["prune.service", "chatd.service", "twin.service", "twin.socket", "a@.service"]
-    assert trigger_of_missing("prune.timer", "prune-old.service", declared) == (
+    assert trigger_of_missing(sample_unit("prune.timer"), "prune-old.service", declared) == (
         'systemd.timers."prune".timerConfig.Unit = lib.mkForce "prune.service";'
     )
-    assert trigger_of_missing("chat.socket", "chat.service", declared) == (
+    assert trigger_of_missing(sample_unit("chat.socket"), "chat.service", declared) == (
         'systemd.sockets."chat".socketConfig.Service = lib.mkForce "chatd.service";'
     )
-    refused = trigger_of_missing("twin.socket", "twin.service", declared)
+    refused = trigger_of_missing(sample_unit("twin.socket"), "twin.service", declared)
     assert refused.startswith("# twin.socket starts twin.service, which is declared and not loaded")
     # That both are services is no likeness.
-    nothing = trigger_of_missing("inbox.path", "inbox.service", declared)
+    nothing = trigger_of_missing(sample_unit("inbox.path"), "inbox.service", declared)
     assert nothing.startswith("# inbox.path starts inbox.service: declare it")
 
 
@@ -140,7 +140,7 @@ def test_a_timer_that_nothing_starts() -> None:
         return replace(sample_unit(name), settings={section: {"OnCalendar": ("weekly",)}})
 
     idle = state("report.timer", ActiveState="inactive")
-    assert started_by_nothing("report.timer", timer(), idle)
+    assert started_by_nothing(timer(), idle)
     for changed in (
         {"WantedBy": "timers.target"},
         {"ActiveState": "active"},
@@ -148,7 +148,7 @@ def test_a_timer_that_nothing_starts() -> None:
     ):
         properties = {**idle.properties, **changed}
         other = UnitState(name="report.timer", properties=properties)
-        assert not started_by_nothing("report.timer", timer(), other), changed
+        assert not started_by_nothing(timer(), other), changed
     # A few settings for a timer that a package may bring.
-    assert not started_by_nothing("report.timer", timer(section="Unit"), idle)
-    assert not started_by_nothing("report.target", timer("report.target"), idle)
+    assert not started_by_nothing(timer(section="Unit"), idle)
+    assert not started_by_nothing(timer("report.target"), idle)

@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from checks.users.lists import named_in_options
 from checks.users.rules import There, doas_rules, slips, sudo_rules
+from pytest_nixos.nix.config.declared import User
+from tests.unit.standards.samples import host_config
 
 SW = "/run/current-system/sw/bin"
 THERE = There(
@@ -74,3 +77,62 @@ def test_rules_of_doas() -> None:
     plain = [{"users": ["ada"], "runAs": None, "cmd": "systemctl", "groups": None}]
     assert not slips([*doas_rules(plain)], THERE)
     assert not [*doas_rules(None)]
+
+
+def listed(option: str, value: Any) -> list[str]:
+    named = named_in_options(host_config(options={option: value}))
+    return [f"{where}: {slip}" for where, rule in named for slip in slips([rule], THERE)]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        (
+            "security.pam.loginLimits",
+            [{"domain": name} for name in ("ada", "@whel", "*", "1000:", "@100:200", "%users")],
+            ["security.pam.loginLimits: whel: no such group (meant: wheel?)"],
+        ),
+        (
+            "users.groups",
+            {"media": {"members": ["adda", "bob"]}, "empty": {}},
+            ['users.groups."media".members: adda: no such account (meant: ada?)'],
+        ),
+        (
+            "nix.settings.trusted-users",
+            ["root", "*", "@wheel", "adda"],
+            ["nix.settings.trusted-users: adda: no such account (meant: ada?)"],
+        ),
+        (
+            "nix.settings.allowed-users",
+            "@users @nixbldd",
+            ["nix.settings.allowed-users: nixbldd: no such group"],
+        ),
+        (
+            "services.getty.autologinUser",
+            "eve",
+            ["services.getty.autologinUser: eve: no such account"],
+        ),
+        ("services.getty.autologinUser", None, []),
+    ],
+)
+def test_lists_of_options_are_read_as_they_are_written(
+    option: str, value: Any, told: list[str]
+) -> None:
+    assert listed(option, value) == told
+
+
+def test_an_account_that_is_switched_off_may_be_named() -> None:
+    off = User(
+        name="eve",
+        uid=None,
+        is_normal=True,
+        is_system=False,
+        group="users",
+        extra_groups=("media",),
+        home="/home/eve",
+        shell=None,
+        authorized_keys=0,
+        enabled=False,
+    )
+    options = {"users.groups": {"media": {"members": ["eve"]}}}
+    assert list(named_in_options(host_config(users={"eve": off}, options=options))) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -174,6 +175,18 @@ def test_a_boot_that_cannot_succeed_is_known_at_once(line: str, kind: str) -> No
             "cp: error writing 'x': No space left on device",
         ),
         ("[    9.9] reboot: Power down", "guest powered off", "reboot: Power down"),
+        *(
+            (f"{said} (press TAB for no echo)", "waits for a passphrase", said)
+            for said in (
+                "Passphrase for /dev/vdb:",
+                "Please enter passphrase for disk QEMU (root):",
+                "Please enter recovery key for disk QEMU (root):",
+                "Please enter passphrase or recovery key for disk QEMU (root):",
+                "Please enter LUKS2 token PIN:",
+                "Please enter security token PIN:",
+                "Please enter TPM2 PIN:",
+            )
+        ),
         (
             "[   56.1] I/O error, dev vda, sector 600576 op 0x1:(WRITE) flags 0x4000",
             "disk error",
@@ -415,3 +428,12 @@ def test_an_emergency_before_any_greeting_is_in_stage_1() -> None:
     console.append("Welcome to NixOS 24.05 (Uakari)!")
     console.append("You are in emergency mode. After logging in, type")
     assert console.phase is BootPhase.SYSTEMD
+
+
+def test_a_report_of_a_job_that_still_runs_is_no_step_of_the_boot() -> None:
+    console = Console()
+    time.sleep(0.05)
+    console.append("[ ***  ] A start job is running for Never (5s / no limit)")
+    assert console.still_s >= 0.05
+    console.append("[  OK  ] Started Notes.")
+    assert console.still_s < 0.05

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine import guest_job
+from pytest_nixos.machine.command import CommandResult
 from pytest_nixos.machine.guest_program import GuestProgram
 from tests.support.local_transport import LocalTransport
 
@@ -48,6 +50,43 @@ def said(program: GuestProgram) -> bytes:
 def test_dollars_are_the_programs_shells(here: LocalTransport) -> None:
     with GuestProgram(here, "x=5; echo ${x} $x $(($$ > 1)) '$$'") as program:
         assert said(program) == b"5 5 1 $$\n"
+
+
+def test_a_short_command_has_said_all_when_it_has_started(here: LocalTransport) -> None:
+    counted = Counted(here)
+    with GuestProgram(counted, "echo out; echo err >&2; exit 3", first_wait_s=LIMIT_S) as program:
+        first = program.read()
+        assert first is not None
+        rest = b"" if first.has_ended else said(program)
+        assert (first.stdout + rest, counted.trips) == (b"out\n", 1 if first.has_ended else 2)
+    assert program.exit_status == 3
+
+
+def test_what_is_printed_later_than_the_start_waits_is_not_lost(here: LocalTransport) -> None:
+    command = "echo first; sleep 0.5; echo second; sleep 0.5; echo third"
+    with GuestProgram(here, command, first_wait_s=0.2) as program:
+        assert said(program) == b"first\nsecond\nthird\n"
+
+
+def test_a_program_that_waits_for_its_input_gets_it_after_its_start(here: LocalTransport) -> None:
+    with GuestProgram(here, "read -r line; echo $line", first_wait_s=0.1) as program:
+        assert program.write(b"typed\n") == 6
+        assert said(program) == b"typed\n"
+
+
+class Counted:
+    """A transport that counts its trips."""
+
+    def __init__(self, inner: LocalTransport) -> None:
+        self._inner = inner
+        self.trips = 0
+
+    def run(self, command: str, *, deadline: Deadline, stdin: bytes = b"") -> CommandResult:
+        self.trips += 1
+        return self._inner.run(command, deadline=deadline, stdin=stdin)
+
+    def close(self) -> None:
+        self._inner.close()
 
 
 def test_what_comes_as_a_look_ends_is_not_lost(here: LocalTransport, tmp_path: Path) -> None:

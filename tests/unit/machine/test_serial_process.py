@@ -221,7 +221,8 @@ def test_what_a_prompt_asks_for_is_typed_once_and_others_are_left_alone(
     script = (
         "stty -echo; printf 'Passphrase for /dev/disk/by-uuid/1: '; read -r a; echo \"got $a\";"
         " printf 'Please enter passphrase for disk QEMU (root): (press TAB for no echo) '; read -r b;"
-        " echo \"and $b\"; printf 'login: '; sleep 0.6; echo; echo end"
+        " echo \"and $b\"; printf 'Please enter passphrase or recovery key for disk QEMU (data): '; read -r c;"
+        " echo \"and $c\"; printf 'login: '; sleep 0.6; echo; echo end"
     )
     process = SerialProcess(
         ("/bin/sh", "-c", script),
@@ -236,6 +237,7 @@ def test_what_a_prompt_asks_for_is_typed_once_and_others_are_left_alone(
     lines = [line.text for line in console.lines]
     assert [line for line in lines if line.startswith(("got", "and"))] == [
         f"got {TEST_KEY}",
+        f"and {TEST_KEY}",
         f"and {TEST_KEY}",
     ]
     assert [line for line in lines if line][-2:] == ["login:", "end"]

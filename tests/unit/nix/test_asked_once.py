@@ -46,3 +46,10 @@ def test_what_asking_ahead_raised_is_raised_where_the_answer_is_wanted() -> None
     ahead = AskedAhead(lambda: 1 // 0)
     with pytest.raises(ZeroDivisionError):
         ahead.take()
+
+
+def test_what_asking_ahead_raised_is_over_for_who_only_waits() -> None:
+    ahead = AskedAhead(lambda: 1 // 0)
+    ahead.wait()
+    with pytest.raises(ZeroDivisionError):
+        ahead.take()

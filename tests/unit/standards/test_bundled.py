@@ -21,6 +21,7 @@ from pytest_nixos.standards.format import CatalogueFile, ProfileFile, schema
 from pytest_nixos.standards.judging.applicability import outside_releases
 from pytest_nixos.standards.kinds import KINDS
 from pytest_nixos.standards.load import load_catalogue
+from pytest_nixos.standards.parse import check_patterns
 from pytest_nixos.standards.profile import load_profiles, select_controls
 
 CATALOGUE = load_catalogue()
@@ -34,6 +35,11 @@ def written_checks() -> set[str]:
     for path in CHECKS.rglob("*.py"):
         found.update(re.findall(r"nixos_control\(\s*\"([A-Z0-9-]+)\"", path.read_text("utf-8")))
     return found
+
+
+def test_every_bundled_pattern_is_a_regular_expression() -> None:
+    for control in CATALOGUE:
+        check_patterns(control)
 
 
 @pytest.mark.parametrize(

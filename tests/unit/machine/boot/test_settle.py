@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 
@@ -20,6 +21,7 @@ from pytest_nixos.machine.boot import looks as looks_module
 from pytest_nixos.machine.boot import settle as settle_module
 from pytest_nixos.machine.boot.events import BootEventKind
 from pytest_nixos.machine.boot.internet import NoWayOut
+from pytest_nixos.machine.boot.looks import Signs
 from pytest_nixos.machine.boot.settle import (
     Job,
     Settled,
@@ -30,6 +32,7 @@ from pytest_nixos.machine.boot.settle import (
 )
 from pytest_nixos.machine.command import CommandResult
 
+_NO_SIGNS = Signs()
 SLOW = SettleLimits(named_after_s=0.04, stuck_after_s=0.3, late_jobs_s=0.1)
 UNLIMITED = "TimeoutStartUSec=infinity\nJobTimeoutUSec=infinity\nCPUUsageNSec=1000\n"
 LIMITED = "TimeoutStartUSec=1min 30s\nJobTimeoutUSec=infinity\nCPUUsageNSec=1000\n"
@@ -108,7 +111,7 @@ def run(
     told: list[tuple[BootEventKind, str]] | None = None,
     check: Callable[[], None] = lambda: None,
     no_way_out: NoWayOut | None = None,
-    has_sign: Callable[[], bool] = lambda: False,
+    signs: Signs = _NO_SIGNS,
 ) -> Settled:
     news: list[tuple[BootEventKind, str]] = [] if told is None else told
     return settle(
@@ -119,7 +122,7 @@ def run(
         tell=lambda kind, text: news.append((kind, text)),
         check=check,
         no_way_out=no_way_out,
-        has_sign=has_sign,
+        signs=signs,
     )
 
 
@@ -163,20 +166,42 @@ def test_an_emulated_guest_is_seldom_asked_while_it_boots() -> None:
 def test_a_sign_has_the_boots_end_seen_at_once() -> None:
     guest = SlowGuest(boots_s=0.3)
     begun_s = time.monotonic()
-    run(guest, limits=SettleLimits(), limit_s=30.0, has_sign=lambda: guest.has_booted)
+    run(guest, limits=SettleLimits(), limit_s=30.0, signs=Signs(has_ended=lambda: guest.has_booted))
     assert time.monotonic() - begun_s < 0.5
 
 
 def test_a_guest_that_tells_its_boots_end_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(looks_module, "_FIRST_S", 20.0)
     guest = SlowGuest(boots_s=0.3)
-    run(guest, limits=SettleLimits(), limit_s=30.0, has_sign=lambda: guest.has_booted)
+    run(guest, limits=SettleLimits(), limit_s=30.0, signs=Signs(has_ended=lambda: guest.has_booted))
     assert len(guest.commands) == 1
+
+
+def test_a_guest_whose_console_tells_of_steps_is_not_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(looks_module, "_FIRST_S", 0.2)
+    guest = SlowGuest(boots_s=0.5)
+    told = lambda: math.inf if guest.has_booted else 0.0  # noqa: E731 - a name for what it tells
+    run(guest, limits=SettleLimits(), limit_s=30.0, signs=Signs(still_s=told))
+    assert len(guest.commands) == 1
+
+
+def test_a_console_that_never_falls_silent_hides_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looks_module, "_FIRST_S", 0.05)
+    begun_s = time.monotonic()
+    run(
+        SlowGuest(boots_s=0.0),
+        limits=SettleLimits(),
+        limit_s=30.0,
+        signs=Signs(still_s=lambda: 0.0),
+    )
+    assert time.monotonic() - begun_s < 1.0
 
 
 def test_a_sign_is_no_proof() -> None:
     guest = SlowGuest(boots_s=0.3)
-    run(guest, limits=SettleLimits(), limit_s=30.0, has_sign=lambda: True)
+    run(guest, limits=SettleLimits(), limit_s=30.0, signs=Signs(has_ended=lambda: True))
     assert guest.has_booted
 
 

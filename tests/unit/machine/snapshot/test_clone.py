@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from pytest_nixos.machine.snapshot.clone import (
     unsavable,
 )
 from pytest_nixos.machine.snapshot.clone_disks import overlay_argv
-from pytest_nixos.machine.snapshot.quiesce import parse_timers, waking_command
+from pytest_nixos.machine.snapshot.quiesce import at_rest_text, parse_timers, waking_command
 from pytest_nixos.machine.snapshot.record import GuestAtRest
 from pytest_nixos.machine.vm.run_script import (
     effective_memory_mib,
@@ -195,6 +197,59 @@ def test_after_a_jump_overdue_timers_begin_anew(now_s: float) -> None:
     assert clock.startswith("date ")
     assert "/var/lib/systemd/timers/stamp-logrotate.timer" in stamps
     assert start == "systemctl start '$(evil).timer' logrotate.timer"
+
+
+SAVED_NS = 1_796_000_000_123_456_789
+IDLE, BUSY = "0.07 0.03 0.00 1/133 4711\n", "0.07 0.03 0.00 2/133 4711\n"
+
+
+@pytest.fixture
+def units(tmp_path: Path) -> Path:
+    """Return a guest's directory of links for units that run, marked as it stands."""
+    units, mark = tmp_path / "units", tmp_path / "mark"
+    units.mkdir()
+    (units / "invocation:sshd.service").symlink_to("5c1e")
+    mark.touch()
+    for path in (units, mark):
+        os.utime(path, ns=(SAVED_NS, SAVED_NS))
+    return units
+
+
+def test_a_guest_at_rest_whose_units_are_as_they_were_is_asked_nothing_more(units: Path) -> None:
+    assert _said_at_rest(units, IDLE) == "at-rest\n"
+
+
+def test_a_unit_that_failed_or_began_since_then_has_systemd_asked(units: Path) -> None:
+    (units / "invocation:sshd.service").unlink()
+    assert _said_at_rest(units, IDLE) == "NFailedUnits=1\n"
+
+
+@pytest.mark.parametrize("later_ns", [1, -1])
+def test_any_other_time_of_the_units_has_systemd_asked(units: Path, later_ns: int) -> None:
+    os.utime(units, ns=(SAVED_NS, SAVED_NS + later_ns))
+    assert _said_at_rest(units, IDLE) == "NFailedUnits=1\n"
+
+
+@pytest.mark.parametrize("gone", ["mark", "units"])
+def test_where_there_is_nothing_to_compare_systemd_is_asked(units: Path, gone: str) -> None:
+    (units.parent / gone).rename(units.parent / "elsewhere")
+    assert _said_at_rest(units, IDLE) == "NFailedUnits=1\n"
+
+
+def test_a_guest_that_does_not_come_to_rest_has_systemd_asked(units: Path) -> None:
+    assert _said_at_rest(units, BUSY) == "NFailedUnits=1\n"
+
+
+def _said_at_rest(units: Path, load: str) -> str:
+    """Run what a guest runs, where one unit has failed."""
+    (units.parent / "load").write_text(load)
+    text = at_rest_text(
+        units=str(units), mark=str(units.parent / "mark"), load=str(units.parent / "load")
+    )
+    guest = f"systemctl() {{ echo NFailedUnits=1; }}\nexec {{idle}}<> <(:)\n{text}"
+    done = subprocess.run(["bash", "-c", guest], capture_output=True, text=True, check=True)
+    assert not done.stderr
+    return done.stdout
 
 
 def test_too_little_memory_is_told_with_both_figures() -> None:

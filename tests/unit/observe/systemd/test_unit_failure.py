@@ -48,6 +48,16 @@ def told(*said: str, **service: str) -> tuple[str, str]:
         ),
         ((EXITED.format("217/USER"),), {}, "its account is not there", READ),
         (
+            (STEP.format("PAM"), EXITED.format("224/PAM")),
+            {"PAMName": "apq"},
+            "PAM refuses it a session by the service apq of its PAMName=",
+            (
+                "# PAM takes a service that nothing declares for /etc/pam.d/other, which refuses everybody:\n"
+                'security.pam.services."apq" = { };'
+            ),
+        ),
+        ((EXITED.format("224/PAM"),), {}, "PAM refuses it a session", READ),
+        (
             (STEP.format("GROUP"),),
             {"SupplementaryGroups": "video2"},
             "its group video2 is not there",

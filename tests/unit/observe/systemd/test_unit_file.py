@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from checks.units.of_users import own_managers
 from pytest_nixos.observe.base import ProbeOutput
 from pytest_nixos.observe.systemd.unit_file import parse_verify, verify_units
 from pytest_nixos.observe.systemd.user_unit import user_units
@@ -103,8 +104,10 @@ def test_units_of_users() -> None:
     said = b"""=count 2
 =said
 /etc/systemd/user/hello.service:3: Unknown key 'Restrat' in section [Service], ignoring.
-=manager alice
+=manager alice boot
 sync.service loaded failed failed Sync
+=manager bob later
+=manager carol
 =dangling
 /home/alice/.config/x
 """
@@ -112,6 +115,10 @@ sync.service loaded failed failed Sync
     assert seen.answered
     assert seen.report.ignored[0].unit == "hello.service"
     assert seen.failed == (("alice", "sync.service"),)
+    assert (seen.managers, seen.of_the_boot) == (("alice", "bob", "carol"), ("alice",))
+    # A login of the run says nothing of the host, one of a live host's people does.
+    assert own_managers(seen, "container") == own_managers(seen, "vm") == ("alice",)
+    assert own_managers(seen, "bare-metal") == seen.managers
     assert seen.dangling == ("/home/alice/.config/x",)
 
 

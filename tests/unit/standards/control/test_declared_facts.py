@@ -235,6 +235,25 @@ def test_a_link_that_validates_nothing_is_told_by_its_name() -> None:
     assert "systemd.network.networks.10-lan: is false" in verdict.reason
 
 
+@pytest.mark.parametrize("spelling", [True, "yes", "1", "on", "Y", "allow-downgrade"])
+@pytest.mark.parametrize("place", ["settings", "a network"])
+def test_every_spelling_of_systemd_validates(place: str, spelling: Json) -> None:
+    setting = "services.resolved.settings.Resolve.DNSSEC"
+    lan = {"systemd.network.networks": {"10-lan": {"networkConfig": {"DNSSEC": spelling}}}}
+    declared = {setting: spelling} if place == "settings" else {setting: "true", **lan}
+    verdict = on_resolver(declared, "true", "26.05")
+    assert verdict.outcome is Outcome.PASSED, verdict.reason
+
+
+@pytest.mark.parametrize("spelling", [False, "no", "0", "off", "F", "tru"])
+@pytest.mark.parametrize("place", ["settings", "a network"])
+def test_no_spelling_of_off_validates(place: str, spelling: Json) -> None:
+    setting = "services.resolved.settings.Resolve.DNSSEC"
+    lan = {"systemd.network.networks": {"10-lan": {"networkConfig": {"DNSSEC": spelling}}}}
+    declared = {setting: spelling} if place == "settings" else {setting: "true", **lan}
+    assert on_resolver(declared, "true", "26.05").outcome is Outcome.FAILED
+
+
 def test_a_declared_resolver_that_does_not_run_is_no_pass() -> None:
     options = {"services.resolved.enable": True, "services.resolved.dnssec": "true"}
     seen = {"resolver": "systemd-resolved does not run"}

@@ -330,8 +330,54 @@ def test_what_a_warning_says_was_renamed_is_named_and_keeps_its_value() -> None:
         "mdadm: Neither MAILADDR nor PROGRAM has been set.",
     ]
     lines = given(CATALOGUE.control("FLK-012"), observed=warnings).splitlines()
-    assert lines[0] == "# Do what the warning says."
-    assert [line.partition(":")[0] for line in lines[1:]] == [
+    assert [line.partition(":")[0] for line in lines] == [
         "# services.openssh.permitRootLogin",
         "# boot.cleanTmpDir",
+        "# Do what the warning says.",
     ]
+
+
+def test_a_warning_about_the_network_gets_what_it_asks_for_and_no_other_text() -> None:
+    asks = "is ordered after 'network-online.target' but doesn't depend on it"
+    text = given(CATALOGUE.control("FLK-012"), observed=[f"web@1.service {asks}"])
+    assert text == 'systemd.services."web@1".wants = [ "network-online.target" ];'
+
+
+def test_what_was_found_gets_the_remedy_that_is_about_it() -> None:
+    hashes = Remedy(text="h = 1;", about="password hash")
+    subject = control(hashes, Remedy(text="a = 1;", until="23.11"), Remedy(text="t = 1;"))
+    assert given(subject, observed=["x.nix:1: password hash ($6$)"]) == "h = 1;"
+    assert given(subject, observed=["x.nix:1: token (ghp_)"]) == "t = 1;"
+    assert given(subject, observed=["a: token", "b: password hash"]) == "h = 1;\nt = 1;"
+    assert given(subject, reason="password hash") == "h = 1;"
+
+
+def test_a_hash_of_a_password_in_the_source_goes_into_a_file() -> None:
+    subject = CATALOGUE.control("SEC-016")
+    hashed = [
+        "users.nix:3: password hash (crypt) ($6$a)",
+        "users.nix:9: password at the name initialPassword (br)",
+    ]
+    text = given(subject, observed=hashed)
+    assert "hashedPasswordFile" in text
+    assert "sops.secrets.token" not in text
+    mixed = given(subject, observed=[*hashed, "web.nix:1: secret at the name API_KEY (co)"])
+    assert "hashedPasswordFile" in mixed and "sops.secrets.token" in mixed
+    other = given(subject, observed=["db.nix:1: password at the name psk (sc)"])
+    assert "hashedPasswordFile" not in other
+
+
+def test_sshd_is_told_the_setting_that_differs() -> None:
+    subject = CATALOGUE.control("SSH-023")
+    settings = {"services.openssh.settings": {"MaxAuthTries": 3}}
+    host = host_config(options=settings)
+    differs = ["MaxAuthTries is '60', declared '3'"]
+    text = remedy_text(subject, host, observed=differs, today=TODAY)
+    assert "services.openssh.settings.MaxAuthTries" in text
+    assert "PermitRootLogin" not in text
+    vain = [
+        "PermitRootLogin no in services.openssh.extraConfig counts for nothing, since 'yes' comes first"
+    ]
+    text = remedy_text(subject, host, observed=vain, today=TODAY)
+    assert 'services.openssh.settings.PermitRootLogin = lib.mkForce "no";' in text
+    assert "MaxAuthTries" not in text

@@ -83,10 +83,9 @@ in
   glibc = package "glibc" { debs = [ "libc6" "libc-bin" "libc6-dev" ]; };
   glibcLocales = lib.makeOverridable
     (_: final.runCommand "glibc-locales" { } ''
-      mkdir -p $out/lib/locale
-      localedef=${programs}/usr/bin/localedef
-      I18NPATH=${programs}/usr/share/i18n $localedef --force --no-archive -c -i en_US -f UTF-8 $out/lib/locale/en_US.utf8 || :
-      cp -r ${programs}/usr/lib/locale/C.utf8 $out/lib/locale/
+      mkdir -p $out/lib prefix/usr/lib/locale
+      I18NPATH=${programs}/usr/share/i18n ${programs}/usr/bin/localedef --prefix=$PWD/prefix -i en_US -f UTF-8 en_US.UTF-8
+      mv prefix/usr/lib/locale $out/lib/locale
     '')
     { };
   # As Nix's own units are; Debian has them in a package that a machine's administrator chooses.

@@ -67,6 +67,17 @@ HOSTS = """
           virtualisation = builtins.mapAttrs (_: option: removeAttrs option [ "definitionsWithLocations" ]) ordinary.options.virtualisation;
         };
       };
+      # Packages of another nixpkgs than its modules.
+      two-nixpkgs = nixpkgs.lib.nixosSystem {
+        system = "x86_64-linux";
+        modules = [
+          {
+            networking.hostName = "it";
+            nixpkgs.pkgs = nixpkgs.legacyPackages.x86_64-linux // { path = "/nix/store/00000000000000000000000000000000-source"; };
+            systemd.services.backup.script = "true";
+          }
+        ];
+      };
       asking = nixpkgs.lib.nixosSystem {
         system = "x86_64-linux";
         modules = [
@@ -125,6 +136,10 @@ def test_both_ways_come_to_one_machine(flake: Flake, backend: str) -> None:
     assert one.derivation == other.derivation
     assert one.toplevel == other.toplevel
     assert one.changed == other.changed
+
+
+def test_services_of_nixpkgs_modules_are_nobodys_own(flake: Flake) -> None:
+    assert flake.evaluate("two-nixpkgs", backend="vm").own_services == {"backup.service"}
 
 
 def test_a_host_that_makes_its_vm_by_itself_keeps_it(flake: Flake) -> None:

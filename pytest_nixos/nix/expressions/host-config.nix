@@ -37,14 +37,15 @@ let
   # release does not tell where definitions stand.
   ownServices =
     let
-      nixpkgs = safe.get host [ "pkgs" "path" ] null;
+      # Its packages may be of another nixpkgs than its modules.
+      declaring = safe.get host [ "options" "systemd" "services" "declarations" ] [ ];
+      ofModule = file: builtins.match "(.*)/nixos/modules/.*" (toString file);
+      found = map ofModule declaring ++ [ [ (toString (safe.get host [ "pkgs" "path" ] "")) ] ];
+      roots = builtins.filter (root: root != "") (builtins.concatLists (builtins.filter (root: root != null) found));
       definitions = safe.get host [ "options" "systemd" "services" "definitionsWithLocations" ] null;
       isNixpkgs =
         file:
-        let
-          root = toString nixpkgs;
-        in
-        builtins.substring 0 (builtins.stringLength root + 1) (toString file) == "${root}/";
+        builtins.any (root: builtins.substring 0 (builtins.stringLength root + 1) (toString file) == "${root}/") roots;
       namesOf =
         definition:
         if isNixpkgs (definition.file or "") || !(builtins.isAttrs definition.value) then
@@ -52,7 +53,7 @@ let
         else
           builtins.attrNames definition.value;
     in
-    if nixpkgs == null || definitions == null || builtins.elem "units" request.skippedFacts then
+    if roots == [ ] || definitions == null || builtins.elem "units" request.skippedFacts then
       null
     else
       builtins.attrNames (

@@ -16,7 +16,7 @@ in
 
   fileSystems."/" = lib.mkIf (!config.boot.isContainer) (lib.mkDefault { device = "/dev/disk/by-label/nixos"; fsType = "ext4"; });
   boot.loader.grub.device = lib.mkIf (!config.boot.loader.systemd-boot.enable) (lib.mkDefault "/dev/vda");
-  boot.initrd.systemd.enable = false;
+  boot.initrd.systemd.enable = lib.mkDefault false;
 
   users.mutableUsers = false;
   users.users.admin = {

@@ -9,6 +9,7 @@
   ./modules/system/activation.nix
   ./modules/system/etc.nix
   ./modules/system/stage-1.nix
+  ./modules/system/stage-1-systemd.nix
   ./modules/system/initrd-ssh.nix
   ./modules/system/luksroot.nix
   ./modules/system/storage.nix

@@ -17,8 +17,15 @@ let
     HOME_URL = "https://nixos.org/";
     ANSI_COLOR = "0;38;2;126;186;228";
   };
+  asText = values: lib.concatStrings (lib.mapAttrsToList (name: value: "${name}=\"${value}\"\n") values);
 in
 {
+  options.boot.initrd.osRelease = mkOption {
+    type = types.path;
+    internal = true;
+    readOnly = true;
+    default = pkgs.writeText "initrd-release" (asText (removeAttrs osRelease [ "BUILD_ID" ] // { PRETTY_NAME = "${osRelease.PRETTY_NAME} (Initrd)"; }));
+  };
   options.system = {
     stateVersion = mkOption { type = types.str; default = cfg.release; };
     configurationRevision = mkOption { type = types.nullOr types.str; default = null; };
@@ -41,7 +48,7 @@ in
   config = {
     system.nixos.version = lib.mkDefault (cfg.release + cfg.versionSuffix);
     system.nixos.label = lib.mkDefault (lib.concatStringsSep "-" ((lib.sort (a: b: a < b) cfg.tags) ++ [ cfg.version ]));
-    environment.etc.os-release.text = lib.concatStrings (lib.mapAttrsToList (name: value: "${name}=\"${value}\"\n") (osRelease // cfg.extraOSReleaseArgs));
+    environment.etc.os-release.text = asText (osRelease // cfg.extraOSReleaseArgs);
     environment.etc.lsb-release.text = ''
       DISTRIB_CODENAME=${lib.toLower cfg.codeName}
       DISTRIB_DESCRIPTION="${osRelease.PRETTY_NAME}"

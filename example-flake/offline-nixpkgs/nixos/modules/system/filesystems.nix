@@ -27,10 +27,13 @@ let
         (lib.mkIf (config.label != null) (lib.mkDefault "/dev/disk/by-label/${config.label}"))
       ];
       depends = lib.mkIf (config.overlay.lowerdir != null) (config.overlay.lowerdir ++ [ config.overlay.upperdir config.overlay.workdir ]);
-      options = lib.mkIf (config.overlay.lowerdir != null) [
-        "lowerdir=${lib.concatStringsSep ":" config.overlay.lowerdir}"
-        "upperdir=${config.overlay.upperdir}"
-        "workdir=${config.overlay.workdir}"
+      options = lib.mkMerge [
+        (lib.mkIf (config.overlay.lowerdir != null) [
+          "lowerdir=${lib.concatStringsSep ":" config.overlay.lowerdir}"
+          "upperdir=${config.overlay.upperdir}"
+          "workdir=${config.overlay.workdir}"
+        ])
+        (lib.mkIf (utils.fsNeededForBoot config) [ "x-initrd.mount" ])
       ];
     };
   };
@@ -92,6 +95,7 @@ in
       message = "The ‘fileSystems’ option does not specify your root file system.";
     }];
     system.build.fileSystems = sorted;
+    system.build.fstabLine = line;
     environment.etc.fstab.text = ''
       # This is a generated file.  Do not edit!
       #

@@ -67,6 +67,9 @@ let
     umount /crypt-ramfs
   '';
 
+  bySystemd = config.boot.initrd.systemd.enable;
+  crypttabLine = dev: "${dev.name} ${dev.device} ${if dev.keyFile == null then "-" else dev.keyFile} ${lib.concatStringsSep "," (dev.crypttabExtraOpts ++ lib.optional dev.allowDiscards "discard")}\n";
+
   askpass = pkgs.writeText "cryptsetup-askpass" ''
     #!/bin/sh
     while true; do
@@ -88,15 +91,28 @@ in
 {
   options.boot.initrd.luks.devices = mkOption { type = types.attrsOf (types.submodule device); default = { }; };
 
-  config = lib.mkIf (devices != { }) {
-    boot.initrd.availableKernelModules = [ "dm_mod" "dm_crypt" "cryptd" "ecb" "xts" "aesni_intel" "af_alg" "algif_skcipher" ];
-    boot.initrd.extraUtilsCommands = ''
-      copy_bin_and_libs ${pkgs.cryptsetup}/bin/cryptsetup
-      cp ${askpass} $root/bin/cryptsetup-askpass
-      chmod +x $root/bin/cryptsetup-askpass
-    '';
-    boot.initrd.preLVMCommands = openAll (dev: dev.preLVM);
-    boot.initrd.postDeviceCommands = openAll (dev: !dev.preLVM);
-    environment.systemPackages = [ pkgs.cryptsetup ];
-  };
+  config = lib.mkIf (devices != { }) (lib.mkMerge [
+    {
+      boot.initrd.availableKernelModules = [ "dm_mod" "dm_crypt" "cryptd" "ecb" "xts" "aesni_intel" "af_alg" "algif_skcipher" ];
+      environment.systemPackages = [ pkgs.cryptsetup ];
+    }
+    (lib.mkIf (!bySystemd) {
+      boot.initrd.extraUtilsCommands = ''
+        copy_bin_and_libs ${pkgs.cryptsetup}/bin/cryptsetup
+        cp ${askpass} $root/bin/cryptsetup-askpass
+        chmod +x $root/bin/cryptsetup-askpass
+      '';
+      boot.initrd.preLVMCommands = openAll (dev: dev.preLVM);
+      boot.initrd.postDeviceCommands = openAll (dev: !dev.preLVM);
+    })
+    (lib.mkIf bySystemd {
+      boot.initrd.systemd = {
+        contents."/etc/crypttab".text = lib.concatMapStrings crypttabLine (lib.attrValues devices);
+        additionalUpstreamUnits = [ "cryptsetup-pre.target" "cryptsetup.target" "remote-cryptsetup.target" ];
+        storePaths = map (name: "${pkgs.systemd}/lib/systemd/${name}") [ "systemd-cryptsetup" "systemd-reply-password" "system-generators/systemd-cryptsetup-generator" ]
+          ++ map (name: "${pkgs.debian}/usr/lib/x86_64-linux-gnu/${name}") [ "cryptsetup/libcryptsetup-token-systemd-tpm2.so" "libtss2-esys.so.0" "libtss2-mu.so.0" "libtss2-rc.so.0" "libtss2-tcti-device.so.0" ]
+          ++ [ "${pkgs.debian}/usr/bin/systemd-cryptsetup" ];
+      };
+    })
+  ]);
 }

@@ -1,4 +1,4 @@
-# The initial RAM disk: a busybox script that mounts what the system needs and starts stage 2.
+# The scripted initial RAM disk: busybox that mounts what the system needs and starts stage 2.
 { config, lib, pkgs, utils, ... }:
 let
   inherit (lib) mkOption types;
@@ -63,6 +63,7 @@ in
   options.boot.initrd = {
     enable = mkOption { type = types.bool; default = !config.boot.isContainer; };
     systemd.enable = mkOption { type = types.bool; default = false; };
+    fileSystemModules = mkOption { type = types.listOf types.str; internal = true; readOnly = true; default = fileSystemModules; };
     systemd.emergencyAccess = mkOption { type = types.either types.bool types.str; default = false; };
     availableKernelModules = mkOption { type = types.listOf types.str; default = [ ]; };
     kernelModules = mkOption { type = types.listOf types.str; default = [ ]; };
@@ -77,10 +78,9 @@ in
     (_: mkOption { type = types.lines; default = ""; });
 
   config = lib.mkIf config.boot.initrd.enable {
-    assertions = [{ assertion = !cfg.systemd.enable; message = "The offline stand-in has no systemd in its initrd: set boot.initrd.systemd.enable = false."; }];
     boot.initrd.availableKernelModules = [ "virtio_net" "virtio_pci" "virtio_mmio" "virtio_blk" "9p" "9pnet_virtio" "overlay" "ext4" "virtio_rng" ];
-    system.build.initialRamdisk = initrd;
-    system.build.bootStage1 = initrd;
+    system.build.initialRamdisk = lib.mkIf (!cfg.systemd.enable) initrd;
+    system.build.bootStage1 = lib.mkIf (!cfg.systemd.enable) initrd;
     boot.loader.supportsInitrdSecrets = lib.mkDefault false;
   };
   options.boot.loader.supportsInitrdSecrets = mkOption { type = types.bool; internal = true; default = false; };

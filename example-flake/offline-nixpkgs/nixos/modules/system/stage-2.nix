@@ -18,10 +18,13 @@ in
     systemConfig=@systemConfig@
     export HOME=/root PATH="${lib.makeBinPath [ pkgs.busybox ]}"
 
+    # With systemd in stage 1 this prepares the root that it switches to.
     ${lib.optionalString (!config.boot.isContainer) ''
-      echo
-      echo -e "\e[1;32m<<< ${config.system.nixos.distroName} Stage 2 >>>\e[0m"
-      echo
+      if [ "''${IN_NIXOS_SYSTEMD_STAGE1:-}" != true ]; then
+        echo
+        echo -e "\e[1;32m<<< ${config.system.nixos.distroName} Stage 2 >>>\e[0m"
+        echo
+      fi
     ''}
     mountIfNeeded() {
       mountpoint -q "$3" 2>/dev/null && return
@@ -29,9 +32,11 @@ in
       mount -t "$1" -o "$4" "$2" "$3" || :
     }
     ${lib.optionalString (!config.boot.isContainer) ''
-      mount -n -o remount,rw none / || :
-      mkdir -p /proc
+      [ "''${IN_NIXOS_SYSTEMD_STAGE1:-}" = true ] || mount -n -o remount,rw none / || :
+      mkdir -p /proc /sys /dev
       [ -e /proc/1 ] || mount -t proc proc /proc
+      [ -e /sys/kernel ] || mount -t sysfs sysfs /sys
+      [ -c /dev/null ] || mount -t devtmpfs -o mode=0755 devtmpfs /dev
       for option in $(cat /proc/cmdline); do
         case $option in
           boot.debugtrace|debugtrace) set -x ;;
@@ -60,7 +65,9 @@ in
     ''}
     # The activation is told to the console, and to the kernel's log or, without one, to a file.
     exec {logOutFd}>&1 {logErrFd}>&2
-    if test -w /dev/kmsg; then
+    if [ "''${IN_NIXOS_SYSTEMD_STAGE1:-}" = true ]; then
+      :
+    elif test -w /dev/kmsg; then
       exec > >(tee -i /proc/self/fd/"$logOutFd" | while read -r line; do
         if test -n "$line"; then
           echo "<7>stage-2-init: $line" > /dev/kmsg
@@ -81,6 +88,7 @@ in
 
     ${config.boot.postBootCommands}
 
+    [ "''${IN_NIXOS_SYSTEMD_STAGE1:-}" != true ] || exit 0
     exec 1>&$logOutFd 2>&$logErrFd
     exec {logOutFd}>&- {logErrFd}>&-
     echo "starting systemd..."

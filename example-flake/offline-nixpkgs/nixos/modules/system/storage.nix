@@ -53,7 +53,15 @@ in
       boot.initrd.availableKernelModules = [ "dm_mod" "dm_crypt" ]
         ++ lib.optionals cfg.enable [ "md_mod" "raid0" "raid1" "raid10" "raid456" ]
         ++ lib.optionals config.services.lvm.boot.thin.enable [ "dm_snapshot" "dm_thin_pool" ];
-      boot.initrd.extraUtilsCommands = ''
+      boot.initrd.systemd = {
+        initrdBin = lib.optional config.services.lvm.enable pkgs.lvm2 ++ lib.optional cfg.enable pkgs.mdadm;
+        udevRules = [ "55-dm" "60-persistent-storage-dm" "95-dm-notify" ] ++ lib.optionals config.services.lvm.enable [ "56-lvm" "69-lvm" ]
+          ++ lib.optionals cfg.enable [ "01-md-raid-creating" "63-md-raid-arrays" "64-md-raid-assembly" ];
+        # The rules call them there.
+        storePaths = map (name: "${pkgs.debian}/usr/sbin/${name}") ([ "dmsetup" "lvm" ] ++ lib.optional cfg.enable "mdadm");
+        contents."/etc/mdadm.conf" = lib.mkIf cfg.enable { inherit (config.environment.etc."mdadm.conf") source; };
+      };
+      boot.initrd.extraUtilsCommands = lib.mkIf (!config.boot.initrd.systemd.enable) ''
         copy_bin_and_libs $debian/usr/bin/udevadm
         ln -s udevadm $root/bin/systemd-udevd
         ${lib.optionalString config.services.lvm.enable ''

@@ -8,6 +8,8 @@ let
     if failed != [ ] then throw "\nFailed assertions:\n${lib.concatStringsSep "\n" (map (x: "- ${x}") failed)}"
     else lib.foldr (w: x: builtins.trace "warning: ${w}" x) value config.warnings;
 
+  bySystemd = config.boot.initrd.enable && config.boot.initrd.systemd.enable;
+
   toplevel = pkgs.runCommand "nixos-system-${config.system.name}-${config.system.nixos.label}"
     {
       activationScript = config.system.activationScripts.script;
@@ -48,10 +50,12 @@ in
         ln -s ${config.system.build.initialRamdisk}/${config.system.boot.loader.initrdFile} $out/initrd
         echo -n ${lib.escapeShellArg (toString config.boot.kernelParams)} > $out/kernel-params
       ''}
-      cp ${config.system.build.bootStage2} $out/init
-      chmod u+w $out/init
-      sed -i "s|@systemConfig@|$out|g" $out/init
-      chmod 0555 $out/init
+      stage2=${if bySystemd then "prepare-root" else "init"}
+      cp ${config.system.build.bootStage2} $out/$stage2
+      chmod u+w $out/$stage2
+      sed -i "s|@systemConfig@|$out|g" $out/$stage2
+      chmod 0555 $out/$stage2
+      ${lib.optionalString bySystemd "cp ${config.systemd.package}/lib/systemd/systemd $out/init"}
       ln -s ${config.system.build.etc}/etc $out/etc
       ln -s ${config.system.path} $out/sw
       ln -s ${config.systemd.package} $out/systemd

@@ -77,6 +77,15 @@ let
 
   script = name: body: pkgs.writeShellScriptBin name ("set -e\n\n" + body);
   scriptPath = name: body: "${script name body}/bin/${name} ";
+  # The scripts of a service, by what their names end in.
+  scriptsOf = config: lib.filterAttrs (_: body: body != "") {
+    pre-start = config.preStart;
+    start = config.script;
+    post-start = config.postStart;
+    inherit (config) reload;
+    pre-stop = config.preStop;
+    post-stop = config.postStop;
+  };
 in
 rec {
   inherit shared unit unitSetting merged withUnitConfig;
@@ -91,7 +100,8 @@ rec {
     config.name = lib.mkDefault name;
   };
 
-  service = { name, config, ... }: {
+  # `defaultPath`: packages whose programs every service finds.
+  serviceWith = defaultPath: { name, config, ... }: {
     imports = [ withUnitConfig ];
     options = unit // {
       name = mkOption { type = types.str; internal = true; };
@@ -118,8 +128,9 @@ rec {
     };
     config = {
       name = lib.mkDefault "${name}.service";
-      path = lib.mkAfter (with pkgs; [ coreutils findutils gnugrep gnused systemd ]);
+      path = lib.mkAfter defaultPath;
       environment.PATH = lib.mkIf (config.path != [ ]) (lib.mkDefault "${lib.makeBinPath config.path}:${lib.makeSearchPath "sbin" config.path}");
+      jobScripts = lib.mapAttrsToList (suffix: script "${safe name}-${suffix}") (scriptsOf config);
       serviceConfig = lib.mkMerge [
         (lib.mkIf (config.preStart != "") { ExecStartPre = [ (scriptPath "${safe name}-pre-start" config.preStart) ]; })
         (lib.mkIf (config.script != "") { ExecStart = scriptPath "${safe name}-start" config.script + config.scriptArgs; })
@@ -130,6 +141,9 @@ rec {
       ];
     };
   };
+  service = serviceWith (with pkgs; [ coreutils findutils gnugrep gnused systemd ]);
+  # Units of the initial RAM disk find nothing but what is linked into its /bin.
+  initrdService = serviceWith [ ];
   safe = lib.replaceStrings [ "@" "\\" ] [ "-" "-" ];
 
   # Units whose own section is called e.g. `socketConfig`.

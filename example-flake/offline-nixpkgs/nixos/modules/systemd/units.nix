@@ -12,63 +12,18 @@ let
   named = suffix: renderer: lib.mapAttrs' (_: unit: lib.nameValuePair unit.name (plain renderer unit));
   mountName = unit: "${utils.escapeSystemdPath unit.where}.mount";
 
-  fileOf = name: unit: if unit.enable then pkgs.writeTextFile { name = "unit-${unitOptions.safe name}"; text = unit.text; destination = "/${name}"; }
-    else pkgs.runCommand "unit-${unitOptions.safe name}-disabled" { } "mkdir -p $out; ln -s /dev/null $out/${lib.escapeShellArg name}";
+  inherit (import ./unit-folder.nix { inherit lib pkgs; inherit (unitOptions) safe; }) fileOf unitFolder;
 
-  folder = pkgs.runCommand "system-units" { } (''
-    mkdir -p $out
-    upstream=${cfg.package}/example/systemd/system
-    for unit in ${toString cfg.upstreamUnits}; do
-      if [ -L "$upstream/$unit" ]; then cp -P "$upstream/$unit" $out/
-      elif [ -e "$upstream/$unit" ]; then ln -s "$upstream/$unit" $out/$unit
-      fi
-    done
-    # A link in the upstream folder may name a unit that was left out.
-    for link in $out/*; do
-      [ -e "$link" ] || rm "$link"
-    done
-    for wants in ${toString cfg.upstreamWants}; do
-      mkdir -p $out/$wants
-      for link in $upstream/$wants/*; do
-        [ -e "$out/''${link##*/}" ] && ln -s ../''${link##*/} $out/$wants/
-      done
-    done
-    for package in ${toString cfg.packages}; do
-      for file in $package/etc/systemd/system/* $package/lib/systemd/system/*; do
-        [ -e "$file" ] || continue
-        name=''${file##*/}
-        if [ -d "$file" ]; then
-          mkdir -p "$out/$name"
-          for inner in "$file"/*; do ln -sfn "$inner" "$out/$name/"; done
-        elif [ ! -e "$out/$name" ]; then ln -s "$file" "$out/$name"
-        fi
-      done
-    done
-    unit() {
-      local name=$1 file=$2 strategy=$3
-      if [ "$strategy" = asDropin ] || { [ "$strategy" = asDropinIfExists ] && [ -e "$out/$name" ] && [ "$(readlink "$file/$name")" != /dev/null ]; }; then
-        mkdir -p "$out/$name.d"
-        ln -s "$file/$name" "$out/$name.d/overrides.conf"
-      else
-        ln -sfn "$file/$name" "$out/$name"
-      fi
-    }
-    link() {
-      mkdir -p "$out/$(dirname "$2")"
-      ln -sfn "$1" "$out/$2"
-    }
-  '' + lib.concatStrings (lib.mapAttrsToList
-    (name: unit: "unit ${lib.escapeShellArgs [ name "${unit.unit}" (if unit.enable then unit.overrideStrategy else "mask") ]}\n"
-      + lib.concatMapStrings (alias: "link ${lib.escapeShellArgs [ name alias ]}\n") unit.aliases
-      + lib.concatMapStrings (target: "link ${lib.escapeShellArgs [ "../${name}" "${target}.wants/${name}" ]}\n") (lib.optionals unit.enable unit.wantedBy)
-      + lib.concatMapStrings (target: "link ${lib.escapeShellArgs [ "../${name}" "${target}.requires/${name}" ]}\n") (lib.optionals unit.enable unit.requiredBy)
-      + lib.concatMapStrings (target: "link ${lib.escapeShellArgs [ "../${name}" "${target}.upholds/${name}" ]}\n") (lib.optionals unit.enable unit.upheldBy))
-    cfg.units) + ''
-    ln -sfn ${cfg.defaultUnit} $out/default.target
-    link ../getty.target multi-user.target.wants/getty.target
-    link ../remote-fs.target multi-user.target.wants/remote-fs.target
-    for target in ctrl-alt-del; do ln -sfn reboot.target $out/$target.target; done
-  '');
+  folder = unitFolder {
+    name = "system-units";
+    inherit (cfg) package packages units upstreamUnits upstreamWants;
+    links = ''
+      ln -sfn ${cfg.defaultUnit} $out/default.target
+      link ../getty.target multi-user.target.wants/getty.target
+      link ../remote-fs.target multi-user.target.wants/remote-fs.target
+      for target in ctrl-alt-del; do ln -sfn reboot.target $out/$target.target; done
+    '';
+  };
 
   userUnits = named "service" render.service cfg.user.services // named "timer" render.timer cfg.user.timers;
   userFolder = pkgs.runCommand "user-units" { } (''

@@ -23,6 +23,8 @@ let
   # The whole disk, with its boot loader installed.
   systemImage = import ./disk-image.nix { inherit config lib pkgs; };
 
+  bySystemd = config.boot.initrd.systemd.enable;
+
   script = import ./run-script.nix { inherit config lib host closure imageClosure systemImage; drives = lib.imap1 driveOptions qemu.drives; };
 in
 {
@@ -65,7 +67,8 @@ in
         })
         cfg.sharedDirectories)
       (lib.mkIf (cfg.mountHostNixStore || cfg.useNixStoreImage) {
-        "/nix/store" = lib.mkIf cfg.writableStore {
+        # systemd in stage 1 makes the overlay itself: see rw-store below.
+        "/nix/store" = lib.mkIf (cfg.writableStore && !bySystemd) {
           overlay = { lowerdir = [ "/nix/.ro-store" ]; upperdir = "/nix/.rw-store/upper"; workdir = "/nix/.rw-store/work"; };
           fsType = "overlay";
           neededForBoot = true;
@@ -79,6 +82,26 @@ in
         "/nix/.rw-store" = { fsType = "tmpfs"; options = [ "mode=0755" ]; neededForBoot = true; };
       })
     ];
+
+    boot.initrd.systemd = lib.mkIf (bySystemd && cfg.writableStore) {
+      mounts = [{
+        where = "/sysroot/nix/store";
+        what = "overlay";
+        type = "overlay";
+        options = "lowerdir=/sysroot/nix/.ro-store,upperdir=/sysroot/nix/.rw-store/upper,workdir=/sysroot/nix/.rw-store/work";
+        wantedBy = [ "initrd-fs.target" ];
+        before = [ "initrd-fs.target" ];
+        requires = [ "rw-store.service" ];
+        after = [ "rw-store.service" ];
+        unitConfig.RequiresMountsFor = "/sysroot/nix/.ro-store";
+      }];
+      services.rw-store = {
+        before = [ "shutdown.target" ];
+        conflicts = [ "shutdown.target" ];
+        unitConfig = { DefaultDependencies = false; RequiresMountsFor = "/sysroot/nix/.rw-store"; };
+        serviceConfig = { Type = "oneshot"; ExecStart = "/bin/mkdir -p -m 0755 /sysroot/nix/.rw-store/upper /sysroot/nix/.rw-store/work /sysroot/nix/store"; };
+      };
+    };
 
     virtualisation.sharedDirectories = {
       nix-store = lib.mkIf cfg.mountHostNixStore { source = builtins.storeDir; target = if cfg.writableStore then "/nix/.ro-store" else "/nix/store"; securityModel = "none"; };

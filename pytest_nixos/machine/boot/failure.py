@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import msgspec
@@ -19,6 +19,16 @@ __all__ = ["Ended", "ended_error", "explained", "fatal_error", "gone_error", "la
 _TAIL = 40
 _SHORT_TAIL = 20
 _MOST_TROUBLES = 5
+_SHELLS = frozenset({"emergency mode", "rescue mode"})
+_NEEDED = frozenset(
+    {
+        "device not found",
+        "file system check failed",
+        "mount failed",
+        "unit failed",
+        "unit timed out",
+    }
+)
 
 
 class Ended(Protocol):
@@ -36,10 +46,12 @@ class Ended(Protocol):
 
 
 def fatal_error(name: str, console: Console, trouble: Trouble, remedies: Remedies) -> BootError:
-    """Explain a boot that cannot succeed any more."""
+    """Explain a boot that cannot succeed any more, by what led to it where the console tells."""
     earlier = [t for t in _others(console) if t.kind != trouble.kind]
+    cause = _led_to(trouble, earlier, console.phase)
+    told = trouble.text if cause is None else f"{cause.kind}: {cause.text}"
     return BootError(
-        f"{name}: {trouble.kind} {_where(console)}: {trouble.text}{_listed(earlier)}",
+        f"{name}: {trouble.kind} {_where(console)}: {told}{_listed([t for t in earlier if t is not cause])}",
         remedy=remedies.choose(trouble.kind, *(t.kind for t in earlier)),
         state=trouble.kind,
         console_tail=console.tail(_TAIL),
@@ -128,6 +140,17 @@ def gone_error(
     tail = "".join(f"\n  | {line}" for line in lines)
     advice = msgspec.structs.replace(remedies, default=remedies.gone).choose(*kinds, lines=lines)
     return TransportError(f"{name}: {how}; last console lines:{tail}", remedy=advice)
+
+
+def _led_to(trouble: Trouble, earlier: Sequence[Trouble], phase: BootPhase) -> Trouble | None:
+    """Return what made systemd start an emergency or a rescue shell, ``None`` where that is not sure.
+
+    In stage 1 each unit is needed for the root; in stage 2 what failed may be one of many, and the guest
+    can be asked.
+    """
+    if trouble.kind not in _SHELLS or phase is not BootPhase.STAGE_1:
+        return None
+    return next((t for t in earlier if t.kind in _NEEDED), None)
 
 
 def _others(console: Console) -> list[Trouble]:

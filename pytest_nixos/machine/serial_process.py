@@ -30,6 +30,9 @@ _PROMPT = re.compile(
     r"(?:\(press TAB for no echo\)\s*)?$|[#$] $"
 )
 
+# systemd's prompt with what the kernel or a unit wrote behind it while it waits; an answer shows as stars (ask-password-api.c).
+_INTERRUPTED = re.compile(r"^(.*\(press TAB for no echo\))\s*(?![*\s])(?=.)")
+
 
 class LineReader:
     """Cuts serial bytes into console lines.
@@ -41,6 +44,7 @@ class LineReader:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._rest = b""
+        self._interrupted = ""
         self._job = ""
         self._job_at_s = 0.0
 
@@ -54,11 +58,12 @@ class LineReader:
 
     def idle(self) -> str:
         """Nothing came for a while: a prompt that waits counts as a line; return it, ``""`` for
-        none.
+        none. One behind which something else was written waits as well.
         """
         waiting = clean(self._rest.decode(errors="replace"))
         if not waiting or not _PROMPT.search(waiting + " "):
-            return ""
+            interrupted, self._interrupted = self._interrupted, ""
+            return interrupted
         self.flush()
         return waiting
 
@@ -77,6 +82,8 @@ class LineReader:
 
     def _append_text(self, text: str) -> None:
         cleaned = clean(text)
+        if found := _INTERRUPTED.match(cleaned):
+            self._interrupted = found[1]
         if cleaned and not cleaned.strip("."):
             return  # dots of a wait that is in the record already
         if _QEMU_NOISE in cleaned:

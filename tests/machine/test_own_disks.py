@@ -1,7 +1,7 @@
 """VMs with the disks that their hosts declare: evaluated by nixpkgs' own modules where
 ``PYTEST_NIXOS_NIXPKGS`` names a tree, else by those of the offline stand-in.
 
-One with all kinds of layers is booted with the stand-in; ``PYTEST_NIXOS_DISKS=1`` boots the others too, about a
+One with all kinds of layers and one with systemd in stage 1 are booted with the stand-in; ``PYTEST_NIXOS_DISKS=1`` boots the others too, about a
 minute each without KVM.
 """
 
@@ -107,6 +107,16 @@ FLAKE = """{
         };
         security.tpm2.enable = true;
         fileSystems."/" = { device = "/dev/mapper/cryptroot"; fsType = "ext4"; };
+      };
+      by-systemd = {
+        boot.initrd.systemd.enable = true;
+        boot.initrd.luks.devices.cryptroot = {
+          device = "/dev/disk/by-partlabel/root";
+          crypttabExtraOpts = [ "tpm2-device=auto" "tpm2-pcrs=0+7" ];
+        };
+        boot.initrd.luks.devices.data.device = "/dev/disk/by-partlabel/data";
+        fileSystems."/" = { device = "/dev/mapper/cryptroot"; fsType = "ext4"; };
+        fileSystems."/data" = { device = "/dev/mapper/data"; fsType = "ext4"; };
       };
       stripes = {
         boot.swraid.enable = true;
@@ -255,6 +265,22 @@ def test_layers_of_every_kind_are_booted_and_survive_what_befalls_disks(
         ("failed", "both")
     ], ran[-9000:]
     assert "3 passed" in ran, ran[-9000:]
+
+
+@pytest.mark.skipif(not OVERRIDES, reason="the stand-in is booted")
+def test_systemd_in_stage_1_unlocks_what_is_made_there(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "test_mounts.py").write_text(
+        "def test_mounts(nixos_machine):\n"
+        "    text = nixos_machine.run('findmnt --noheadings --raw --output TARGET,SOURCE').stdout_text\n"
+        "    found = dict(line.split()[:2] for line in text.splitlines())\n"
+        "    assert (found['/'], found['/data']) == ('/dev/mapper/cryptroot', '/dev/mapper/data')\n"
+    )
+    report = tmp_path / "report.json"
+    ran = _pytest(folder, "by-systemd", report, str(tmp_path), "--nixos-suite", "luks-tpm", "-k", "test_mounts or LUKS-001")  # fmt: skip
+
+    [sealed] = json.loads(report.read_text())["findings"]
+    assert (sealed["control"], sealed["outcome"]) == ("LUKS-001", "passed"), ran[-9000:]
+    assert "2 passed" in ran, ran[-9000:]
 
 
 @boots

@@ -137,6 +137,20 @@ let
   # mdadm runs where no module can be found.
   loadArrays = lib.optionalString hasArrays "for _module in md_mod raid0 raid1 raid10 raid456; do modprobe $_module || true; done";
 
+  # systemd would see a device that is opened only to make what is in it, start what waits for it, and fail that when it is closed:
+  # "Bound to unit dev-mapper-root.device, but unit isn't active". It sees what udev calls ready, by its last word.
+  unready = "/run/udev/rules.d/99-zz-pytest-nixos.rules";
+  hideDevices = lib.optionalString bySystemd ''
+    mkdir -p /run/udev/rules.d
+    echo 'SUBSYSTEM=="block", ENV{SYSTEMD_READY}="0"' > ${unready}
+    udevadm control --reload
+  '';
+  showDevices = lib.optionalString bySystemd ''
+    udevadm settle
+    rm ${unready}
+    udevadm control --reload
+  '';
+
   # For the shells of both stages 1.
   makeDisks = ''
     modprobe qemu_fw_cfg || true
@@ -152,8 +166,10 @@ let
         mkdir -p $_room/$_folder
         mount -o bind /$_folder $_room/$_folder
       done
+      ${hideDevices}
       chroot $_room ${makerPath} || echo "pytest-nixos: the declared disks could not be made"
       for _folder in dev proc sys run nix/store; do umount $_room/$_folder || true; done
+      ${showDevices}
       # What stage 1 itself reads: key files.
       if [ -d $_room/plan/stage-1 ]; then cp -r $_room/plan/stage-1/. /; fi
       rm -rf $_room/plan
@@ -202,7 +218,12 @@ else
         boot.initrd.systemd.services.pytest-nixos-disks = lib.mkIf bySystemd {
           description = "Make the disks that the host declares";
           wantedBy = [ "initrd.target" ];
-          wants = [ "systemd-udevd.service" ];
+          # Passive targets (systemd.special(7)): what comes before them has to pull them in, or nothing waits for it.
+          wants = [
+            "systemd-udevd.service"
+            "cryptsetup-pre.target"
+            "local-fs-pre.target"
+          ];
           after = [
             "systemd-udevd.service"
             "systemd-modules-load.service"

@@ -21,7 +21,7 @@ from pytest_nixos.local.timing import Deadline, poll
 from pytest_nixos.machine.console import Console
 from pytest_nixos.machine.disks.script import TEST_KEY
 from pytest_nixos.machine.disks.unlock import answer_to
-from pytest_nixos.machine.serial_process import SerialProcess
+from pytest_nixos.machine.serial_process import LineReader, SerialProcess
 
 
 @pytest.fixture
@@ -213,6 +213,20 @@ def test_a_tree_is_removed_and_what_its_links_point_to_stays(tmp_path: Path) -> 
     assert not (tmp_path / "tree").exists()
     assert outside.stat().st_mode & 0o777 == 0o500
     remove_tree(tmp_path / "absent")
+
+
+def test_a_prompt_waits_though_others_write_behind_it(console: Console) -> None:
+    prompt = "Please enter passphrase for disk data: (press TAB for no echo)"
+    reader = LineReader(console)
+    reader.feed(f"\x1b[0;1;39m{prompt} \x1b[0m[  108.6] usb 1-1: new device\r\n".encode())
+    assert reader.idle() == prompt
+    assert reader.idle() == ""
+    reader.feed(f"{prompt} ".encode())
+    assert reader.idle() == prompt
+    # What is typed shows, and is no second question.
+    reader.feed(b"********\r\n")
+    reader.feed(f"{prompt} ***\r\n{prompt} \r\n".encode())
+    assert reader.idle() == ""
 
 
 def test_what_a_prompt_asks_for_is_typed_once_and_others_are_left_alone(

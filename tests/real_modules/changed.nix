@@ -61,6 +61,10 @@ in
   };
   nsncd = package "nsncd" { debs = [ "nsncd" ]; extra = "ln -s ${programs}/usr/libexec/nsncd $out/bin/nsncd"; };
   gnupatch = final.patch;
+  nginxStable = package "nginx" { debs = [ "nginx" "nginx-common" ]; passthru.modules = [ ]; };
+  # Judge and format nginx' configuration where it is built; nginx itself still reads it.
+  gixy = final.writeShellScriptBin "gixy" "";
+  nginx-config-formatter = final.writeShellScriptBin "nginxfmt" "";
   nettools = final.hostname-debian;
   su = package "su" { debs = [ "util-linux" ]; };
   perl =

@@ -57,7 +57,6 @@
   ncurses = [ "ncurses-bin" "ncurses-base" "ncurses-term" ];
   nettools = [ "hostname" ];
   nftables = [ "nftables" ];
-  nginxStable = [ "nginx" "nginx-common" ];
   openresolv = [ "openresolv" ];
   openssh = [ "openssh-client" "openssh-server" "openssh-sftp-server" ];
   openssl = [ "openssl" ];

@@ -139,7 +139,7 @@ def test_both_ways_come_to_one_machine(flake: Flake, backend: str) -> None:
 
 
 def test_services_of_nixpkgs_modules_are_nobodys_own(flake: Flake) -> None:
-    assert flake.evaluate("two-nixpkgs", backend="vm").own_services == {"backup.service"}
+    assert flake.evaluate("two-nixpkgs", backend="vm").own_services == frozenset({"backup.service"})
 
 
 def test_a_host_that_makes_its_vm_by_itself_keeps_it(flake: Flake) -> None:

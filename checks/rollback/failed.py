@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from pytest_nixos import Machine
+from pytest_nixos import HostConfig, Machine, observe
 
-__all__ = ["FailedUnit", "failed_units", "newly_failed", "parse", "parted"]
+__all__ = ["FailedUnit", "failed_units", "newly_failed", "parse", "parted", "why_failed"]
 
 _MARK = "== pytest-nixos unit "
 #: systemctl(1): ``--timestamp=unix`` since systemd 247; an older one prints words, which count as
@@ -20,7 +20,7 @@ for unit in %s; do
   for timer in $(systemctl show -P TriggeredBy -- "$unit" | tr ' ' '\n' | grep '\.timer$'); do
     printf 'timer=%%s\n' "$(systemctl show --timestamp=unix -P LastTriggerUSec -- "$timer")"
   done
-  journalctl --no-pager --quiet --output=short --lines=20 --unit="$unit" | sed 's/^/journal=/'
+  journalctl --boot --no-pager --quiet --output=short-iso --lines=20 --unit="$unit" | sed 's/^/journal=/'
 done
 """
 
@@ -66,6 +66,14 @@ def failed_units(machine: Machine, units: Sequence[str]) -> Mapping[str, FailedU
         return {}
     words = " ".join(f"'{unit}'" for unit in named)
     return parse(machine.run(_ASK % words).stdout_text)
+
+
+def why_failed(
+    units: Iterable[str], known: Mapping[str, FailedUnit], host: HostConfig
+) -> observe.UnitFailures:
+    """Return why some units failed, in the order of their names."""
+    journals = {unit: known[unit].journal.splitlines() if unit in known else [] for unit in units}
+    return observe.why_failed(dict(sorted(journals.items())), host)
 
 
 def parse(text: str) -> Mapping[str, FailedUnit]:

@@ -20,7 +20,7 @@ from pytest_nixos import (
     not_applicable,
 )
 
-from .failed import FailedUnit, failed_units, newly_failed, parted
+from .failed import FailedUnit, failed_units, newly_failed, parted, why_failed
 
 if TYPE_CHECKING:
     from pytest_nixos import Generations, SwitchOutcome
@@ -201,7 +201,9 @@ def test_system_profile_follows(story: Story, nixos_evidence: Evidence) -> None:
 
 @pytest.mark.nixos_destructive
 @pytest.mark.nixos_control("RBK-004")
-def test_no_unit_fails_that_did_not_before(story: Story, nixos_evidence: Evidence) -> None:
+def test_no_unit_fails_that_did_not_before(
+    story: Story, nixos_host_config: HostConfig, nixos_evidence: Evidence
+) -> None:
     since_s = int(story.before["now"] or 0)
     switched, timed = parted(newly_failed(story.before, story.changed), story.failed, since_s)
     rolled_back, later = parted(newly_failed(story.before, story.after), story.failed, since_s)
@@ -211,8 +213,11 @@ def test_no_unit_fails_that_did_not_before(story: Story, nixos_evidence: Evidenc
     nixos_evidence.observe({"by the switch": switched, "by the rollback": rolled_back, **also})
     for unit, about in story.failed.items():
         nixos_evidence.attach(f"journal of {unit}", about.journal)
-    assert not switched, f"units fail since the switch: {', '.join(switched)}"
-    assert not rolled_back, f"units fail since the rollback: {', '.join(rolled_back)}"
+    nixos_evidence.blame("unit", *{*switched, *rolled_back})
+    failures = why_failed({*switched, *rolled_back}, story.failed, nixos_host_config)
+    nixos_evidence.remedy = failures.remedy
+    when = "switch" if switched else "rollback"
+    assert not (switched or rolled_back), f"units fail since the {when}: {failures.words}"
 
 
 @pytest.mark.nixos_destructive

@@ -61,7 +61,16 @@ in
   };
   nsncd = package "nsncd" { debs = [ "nsncd" ]; extra = "ln -s ${programs}/usr/libexec/nsncd $out/bin/nsncd"; };
   gnupatch = final.patch;
-  nginxStable = package "nginx" { debs = [ "nginx" "nginx-common" ]; passthru.modules = [ ]; };
+  nginxStable = package "nginx" {
+    debs = [ "nginx" "nginx-common" ];
+    extra = "mkdir $out/conf; ln -s ${programs}/etc/nginx/* $out/conf/";
+    passthru.modules = [ ];
+  };
+  prometheus-node-exporter = package "node_exporter" {
+    debs = [ "prometheus-node-exporter" ];
+    extra = "ln -s prometheus-node-exporter $out/bin/node_exporter";
+  };
+  mailcap = final.runCommand "mailcap" { } "mkdir -p $out/etc/nginx; ln -s ${programs}/etc/nginx/mime.types $out/etc/nginx/mime.types";
   # Judge and format nginx' configuration where it is built; nginx itself still reads it.
   gixy = final.writeShellScriptBin "gixy" "";
   nginx-config-formatter = final.writeShellScriptBin "nginxfmt" "";

@@ -6,6 +6,8 @@ let
   folders = {
     "lib/systemd" = "${pkgs.systemd}/compiled-in";
     "lib/x86_64-linux-gnu/security" = "${programs}/usr/lib/x86_64-linux-gnu/security";
+    # systemd looks for programs without a path there.
+    "bin/systemd-tmpfiles" = "${pkgs.systemd}/bin/systemd-tmpfiles";
     "sbin/unix_chkpwd" = "/run/wrappers/bin/unix_chkpwd";
     "libexec/sudo" = "${programs}/usr/libexec/sudo";
     "share/dbus-1" = "${programs}/usr/share/dbus-1";
@@ -24,6 +26,8 @@ in
   # Copies programs with a tool that Debian has not.
   systemd.shutdownRamfs.enable = lib.mkDefault false;
   environment.stub-ld.enable = lib.mkDefault false;
+  # Loads the rules where they are built, into a kernel that is a library.
+  networking.nftables.checkRuleset = lib.mkDefault false;
   system.activationScripts.debian = lib.concatStrings (lib.mapAttrsToList
     (folder: target: ''
       mkdir -p /usr/${dirOf folder}

@@ -12,6 +12,7 @@
   cpio = [ "cpio" ];
   cryptsetup = [ "cryptsetup-bin" ];
   curl = [ "curl" ];
+  curlMinimal = [ "curl" ];
   dbus = [ "dbus-bin" "dbus-daemon" "libdbus-1-3" "dbus-system-bus-common" "dbus-session-bus-common" "dbus-user-session" "dbus" ];
   dbus-broker = [ "dbus-broker" ];
   desktop-file-utils = [ "desktop-file-utils" ];
@@ -64,7 +65,6 @@
   patchelf = [ "patchelf" ];
   polkit = [ "polkitd" "libpolkit-agent-1-0" "libpolkit-gobject-1-0" ];
   procps = [ "procps" ];
-  prometheus-node-exporter = [ "prometheus-node-exporter" ];
   python3Minimal = [ "python3" "python3-minimal" "python3.13-minimal" ];
   rsync = [ "rsync" ];
   shadow = [ "passwd" "login.defs" "uidmap" "login" ];

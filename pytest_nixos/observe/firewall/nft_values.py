@@ -41,6 +41,8 @@ _META = {
     "pkttype": "pkttype",
     "length": "meta.length",
 }
+# nft 0.9.0 called it secpath.
+_IPSEC = ("ipsec", "secpath")
 _CT = {"status": "ctstatus", "mark": "ctmark"}
 _CT_ORIGINAL = {
     "saddr": "ct.saddr",
@@ -68,7 +70,7 @@ class Field:
 
     :param implied: what a packet must be to have it at all.
     :param mask: bits that are looked at, ``None`` for all.
-    :param special: ``fib-local``, ``fib-source``, ``fib-route`` or ``direction``: not a number.
+    :param special: ``fib-local``, ``fib-source``, ``fib-route``, ``direction`` or ``ipsec``: not a number.
     """
 
     dimension: str = ""
@@ -118,6 +120,8 @@ def read_field(left: Json) -> Field:
 
 
 def _meta(key: str) -> Field:
+    if key in _IPSEC:
+        return Field(special="ipsec")
     if key not in _META:
         raise UnjudgedError(f"meta {key}")
     return Field(dimension=_META[key])
@@ -255,6 +259,9 @@ def _special(special: str, value: Json) -> tuple[tuple[Test, ...], ...]:
         return destination_types(names)
     if special == "fib-source":
         return ((),) if "unicast" in names else ()
+    # A stranger's packet did not come out of IPsec.
+    if special == "ipsec":
+        return () if value in (True, "1", 1) else ((),)
     if isinstance(value, bool):
         return ((Test("honest", negated=not value),),)
     if isinstance(value, str) and value not in ("0", ""):

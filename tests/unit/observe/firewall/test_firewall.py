@@ -391,6 +391,21 @@ def test_the_reverse_path_is_checked_if_forged_packets_are_refused(
     assert Ruleset(tables=parse_nft(document)).has_reverse_path_filter is there
 
 
+@pytest.mark.parametrize(("exists", "there"), [(True, True), (False, False)])
+def test_decrypted_packets_of_ipsec_are_no_strangers(exists: bool, there: bool) -> None:
+    """nixpkgs' firewall-nftables.nix lets them pass its check of the reverse path."""
+    hook = {"type": "filter", "hook": "prerouting", "prio": -140, "policy": "drop"}
+    ipsec = {"match": {"op": "==", "left": {"meta": {"key": "ipsec"}}, "right": exists}}
+    document = nft(
+        json.dumps({"chain": {"name": "rpfilter", **hook}}),
+        json.dumps({"rule": {"chain": "rpfilter", "handle": 1, "expr": [ipsec, ACCEPT]}}),
+        json.dumps(
+            {"rule": {"chain": "rpfilter", "handle": 2, "expr": [fib(missing=False), ACCEPT]}}
+        ),
+    )
+    assert Ruleset(tables=parse_nft(document)).has_reverse_path_filter is there
+
+
 @pytest.mark.parametrize(
     ("exempted", "kind", "way", "there"),
     [

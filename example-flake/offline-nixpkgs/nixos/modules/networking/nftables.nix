@@ -27,6 +27,7 @@ let
       chain rpfilter {
         type filter hook prerouting priority mangle + 10; policy drop;
         meta nfproto ipv4 udp sport . udp dport { 67 . 68, 68 . 67 } accept comment "DHCPv4 client/server"
+        meta ipsec exists accept comment "decrypted packets from an IPsec VPN"
         fib saddr . mark ${lib.optionalString (fw.checkReversePath != "loose") ". iif "}oif exists accept
         jump rpfilter-allow
         ${lib.optionalString fw.logReversePathDrops ''log level info prefix "rpfilter drop: "''}

@@ -13,7 +13,8 @@ DECLARED_KEYS = "/etc/ssh/authorized_keys.d/"
 
 #: Bash text that finds sshd and its configuration and defines ``ask USER ADDRESS [HOST]``, which
 #: prints what is in force for them. The running sshd names its configuration; with socket activation
-#: no sshd runs, so the unit tells instead. Options on its command line count, as they beat the file.
+#: no sshd runs, so the unit tells instead. Options on its command line count, as they beat the file. With socket
+#: activation there are no host keys before the first connection; without which ``-T`` alone says nothing (``-G``: OpenSSH 9.3 and later).
 FIND_SSHD = r"""
 pid=0 starts=()
 while IFS= read -r line; do
@@ -37,7 +38,10 @@ for ((i = 1; i < ${#words[@]}; i++)); do
   esac
 done
 [ -e "$config" ] || exit 3
-ask() { "$program" -T -f "$config" "${options[@]}" -C "user=$1,host=${3:-localhost},addr=$2"; }
+ask() {
+  local how=(-f "$config" "${options[@]}" -C "user=$1,host=${3:-localhost},addr=$2")
+  "$program" -T "${how[@]}" || "$program" -G -T "${how[@]}"
+}
 """
 # sshd_config(5), "AuthorizedKeysFile": what is there without a setting.
 _DEFAULT_FILES = ".ssh/authorized_keys .ssh/authorized_keys2"

@@ -18,7 +18,7 @@ CASES = "=cases"
 _SSHD = (
     FIND_SSHD
     + r"""
-ask root 127.0.0.1 || { "$program" -G -f "$config" "${options[@]}"; exit; }
+ask root 127.0.0.1 || exit
 
 # Without a Match block everybody gets the same. The words may also stand in a comment or in quotes.
 text=$(<"$config") text=${text,,}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 import pytest
 
-from pytest_nixos.machine.login.sshd import InForce
+from pytest_nixos.machine.login.sshd import FIND_SSHD, InForce
 
 
 def in_force(*lines: str) -> InForce:
@@ -46,3 +49,24 @@ def test_no_file_of_keys() -> None:
 )
 def test_whether_a_key_is_enough(lines: tuple[str, ...], enough: bool) -> None:
     assert in_force(*lines).key_is_enough is enough
+
+
+def test_an_sshd_without_host_keys_is_asked_too(tmp_path: Path) -> None:
+    """As a socket-activated one before the first connection."""
+    config = tmp_path / "sshd_config"
+    config.write_text("Port 2222\n")
+    programs = {
+        "systemctl": f"echo 'ExecStart={{ path=/x/sshd ; argv[]=/x/sshd -D -f {config} ; }}'",
+        "sshd": '[ "$1" = -G ] && echo "port 2222 $*" || { echo no hostkeys available >&2; exit 1; }',
+    }
+    for name, text in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    done = subprocess.run(
+        ["bash", "-c", f"{FIND_SSHD}\nask alice 192.0.2.1"],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == f"port 2222 -G -T -f {config} -C user=alice,host=localhost,addr=192.0.2.1\n"

@@ -1,0 +1,21 @@
+"""What an activation of the running system says of its own end."""
+
+from __future__ import annotations
+
+from pytest_nixos import observe
+
+__all__ = ["ACTIVATION_FAILED", "failed_snippets"]
+
+#: What switch-to-configuration ends with where the activation script failed.
+ACTIVATION_FAILED = 2
+
+
+def failed_snippets(output: str, *, place: str) -> tuple[str, ...]:
+    """Return the snippets that an activation says have failed, or ``activation script`` where it names none.
+
+    :param output: of ``switch-to-configuration``.
+    :param place: where the machine runs; in a ``container`` what systemd-nspawn has mounted is not mounted anew.
+    """
+    failures = observe.parse_activation(output).failures
+    own = [f for f in failures if not (place == "container" and observe.is_of_nspawn(f))]
+    return tuple(f.snippet for f in own) if failures else ("activation script",)

@@ -18,6 +18,7 @@ from pytest_nixos import (
 )
 
 from .declared import declared_refusal, misspelt_names
+from .dropped import JOURNAL, dying_words
 
 _SETTINGS = "services.openssh.settings"
 _MATCHES = r"grep -qiE '^\s*(match|include)\b' /etc/ssh/sshd_config"
@@ -30,6 +31,7 @@ done
 true
 """
 _LOGIN_S = 120.0
+_DIES = "sshd ends each connection"
 # Whoever watches logins (fail2ban, PerSourcePenalties of sshd) shuts out who is refused again and
 # again, and with them everything else that looks at the host from outside.
 _MOST_REFUSED = 2
@@ -77,6 +79,8 @@ def test_every_user_with_a_declared_key_can_log_in(
     ]
     if wrong:
         _attach_journal(nixos_machine, nixos_evidence)
+    if any(end.said.startswith(_DIES) for end in ends.values()):
+        nixos_evidence.remedy = "# Correct what sshd dies of: journalctl -b -t sshd -t sshd-session"
     assert not wrong, "; ".join(wrong)
     _demand_tries(ends)
 
@@ -139,6 +143,8 @@ def _log_in(machine: Machine, user: str) -> Login:
     except LoginRefused as err:
         return Login(False, err.message, reads_declared)
     except NixosError as err:
+        if died := dying_words(err.message, machine.run(JOURNAL).stdout_text):
+            return Login(False, f"{_DIES}: {died}", reads_declared)
         return Login(None, f"unknown: {err.message}", reads_declared)
     ended = f"; the shell ends with {seen.exit_status}" if seen.exit_status else ""
     return Login(True, f"a login{ended}", reads_declared)
@@ -151,10 +157,7 @@ def _demand_tries(ends: Mapping[str, Login]) -> None:
 
 
 def _attach_journal(machine: Machine, evidence: Evidence) -> None:
-    said = machine.run(
-        "journalctl --boot --quiet --no-pager --lines=40 --identifier=sshd --identifier=sshd-session"
-    )
-    evidence.attach("journal of sshd", said.stdout_text)
+    evidence.attach("journal of sshd", machine.run(JOURNAL).stdout_text)
 
 
 def _settings(host: HostConfig) -> Mapping[str, Any]:

@@ -17,6 +17,8 @@ in
   documentation.enable = lib.mkDefault false;
   documentation.nixos.enable = lib.mkDefault false;
   system.disableInstallerTools = lib.mkDefault true;
+  # Where Debian's sshd works without rights; that of nixpkgs is built for /var/empty.
+  systemd.tmpfiles.rules = [ "d /run/sshd 0755 root root -" ];
   # Debian sets its consoles up by other means.
   console.enable = lib.mkDefault false;
   systemd.suppressedSystemUnits = [ "systemd-vconsole-setup.service" ];

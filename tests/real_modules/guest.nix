@@ -9,6 +9,7 @@ let
     # systemd looks for programs without a path there.
     "bin/systemd-tmpfiles" = "${pkgs.systemd}/bin/systemd-tmpfiles";
     "sbin/unix_chkpwd" = "/run/wrappers/bin/unix_chkpwd";
+    "lib/openssh" = "${programs}/usr/lib/openssh";
     "libexec/sudo" = "${programs}/usr/libexec/sudo";
     "share/dbus-1" = "${programs}/usr/share/dbus-1";
   };

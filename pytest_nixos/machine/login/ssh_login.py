@@ -6,12 +6,13 @@ import contextlib
 import re
 import shlex
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_nixos.errors import LoginRefused, MachineError
-from pytest_nixos.local.process import ProcessTimeout, SubprocessRunner, find_tool
+from pytest_nixos.local.process import Completed, ProcessTimeout, SubprocessRunner, find_tool
 from pytest_nixos.local.timing import Deadline
 from pytest_nixos.machine.capabilities import Way
 from pytest_nixos.machine.command import CommandResult, Transport, short
@@ -29,6 +30,10 @@ _READ = "[ ! -e {path} ] || cat -- {path}"
 _ENTERED = "Authenticated to "
 _DENIED = re.compile(r"Permission denied \(([^)]*)\)|Too many authentication failures")
 _SSH_ERROR = 255
+# The first connections to a socket-activated sshd make its host keys; one that comes meanwhile is closed.
+_UNGREETED = re.compile(r"^kex_exchange_identification: .*(?:closed|reset)", re.MULTILINE)
+_UNGREETED_S = 20.0
+_UNGREETED_PAUSE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,17 +63,13 @@ class SshUser:
         :raises MachineError: if sshd is not reached, or no client of this machine speaks what it
             demands: nothing is known of the login then.
         """
-        log = self.key.with_name("log")
-        log.unlink(missing_ok=True)
-        argv = (*self.way.prefix, self.ssh, *self._options(log), "--", self.way.host, command)
-        try:
-            done = SubprocessRunner().run(argv, deadline=Deadline.after(timeout_s), stdin=stdin)
-        except ProcessTimeout as err:
-            raise MachineError(
-                f"{short(command)}: as {self.name} by ssh, still running after {timeout_s:g} s",
-                remedy="raise timeout_s",
-            ) from err
-        said = log.read_text(errors="replace") if log.exists() else ""
+        deadline = Deadline.after(timeout_s)
+        patience = deadline.within(_UNGREETED_S)
+        while True:
+            done, said = self._try(command, deadline, stdin)
+            if patience.expired or not _UNGREETED.search(said):
+                break
+            time.sleep(min(_UNGREETED_PAUSE_S, patience.remaining_s))
         self._demand_entry(said, done.exit_status)
         return CommandResult(
             command=command,
@@ -77,6 +78,20 @@ class SshUser:
             stderr=done.stderr,
             duration_s=0.0,
         )
+
+    def _try(self, command: str, deadline: Deadline, stdin: bytes) -> tuple[Completed, str]:
+        """Return how ssh ended, and what it said of the connection."""
+        log = self.key.with_name("log")
+        log.unlink(missing_ok=True)
+        argv = (*self.way.prefix, self.ssh, *self._options(log), "--", self.way.host, command)
+        try:
+            done = SubprocessRunner().run(argv, deadline=deadline, stdin=stdin)
+        except ProcessTimeout as err:
+            raise MachineError(
+                f"{short(command)}: as {self.name} by ssh, still running after {deadline.limit_s:g} s",
+                remedy="raise timeout_s",
+            ) from err
+        return done, log.read_text(errors="replace") if log.exists() else ""
 
     def _options(self, log: Path) -> Iterator[str]:
         yield from ("-F", "none", "-T", "-a", "-x", "-E", str(log), "-i", str(self.key))

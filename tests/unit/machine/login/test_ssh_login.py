@@ -70,13 +70,33 @@ def test_a_refusal_is_told_as_one(tmp_path: Path, said: str) -> None:
         "",
     ],
 )
-def test_what_says_nothing_of_the_login_is_no_refusal(tmp_path: Path, said: str) -> None:
+def test_what_says_nothing_of_the_login_is_no_refusal(
+    tmp_path: Path, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pytest_nixos.machine.login.ssh_login._UNGREETED_S", 0.1)
     with pytest.raises(MachineError, match="no login was tried") as caught:
         visitor(tmp_path, said, 255).run("id")
     assert not isinstance(caught.value, LoginRefused)
 
 
-def test_an_sshd_that_listens_a_moment_later_is_waited_for(tmp_path: Path) -> None:
+def test_an_sshd_that_makes_its_host_keys_first_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pytest_nixos.machine.login.ssh_login._UNGREETED_PAUSE_S", 0.05)
+    user = visitor(tmp_path, ENTERED, 0)
+    text = Path(user.ssh).read_text()
+    closed = "kex_exchange_identification: Connection closed by remote host"
+    marks = tmp_path / "tries"
+    first = f'echo x >> {marks}; [ $(wc -l < {marks}) -gt 2 ] || {{ echo "{closed}" > "$log"; exit 255; }}\n'
+    Path(user.ssh).write_text(text.replace("printf", f"{first}printf", 1))
+    assert user.run("id").succeeded
+    assert marks.read_text().count("x") == 3
+
+
+def test_an_sshd_that_listens_a_moment_later_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pytest_nixos.machine.login.ssh_login._UNGREETED_S", 0.1)
     ssh = shutil.which("ssh")
     if ssh is None:
         pytest.skip("no ssh client")

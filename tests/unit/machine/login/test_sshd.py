@@ -69,4 +69,6 @@ def test_an_sshd_without_host_keys_is_asked_too(tmp_path: Path) -> None:
         text=True,
         check=True,
     )
-    assert done.stdout == f"port 2222 -G -T -f {config} -C user=alice,host=localhost,addr=192.0.2.1\n"
+    assert (
+        done.stdout == f"port 2222 -G -T -f {config} -C user=alice,host=localhost,addr=192.0.2.1\n"
+    )

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pytest_nixos import observe
 
-__all__ = ["OF_USER", "RECOVERED_S", "last_event_s", "of_user", "recovered", "troubles"]
+__all__ = [
+    "OF_USER",
+    "RECOVERED_S",
+    "last_event_s",
+    "of_user",
+    "raced_for_host_keys",
+    "recovered",
+    "troubles",
+]
 
 #: What stands behind the name of a unit of a user's manager.
 OF_USER = " of a user"
@@ -65,6 +73,19 @@ def troubles(history: observe.UnitHistory, over: frozenset[str]) -> Mapping[str,
         unit: [kind if n == 1 else f"{kind} {n} times" for kind, n in kinds.items()]
         for unit, kinds in sorted(counted.items())
     }
+
+
+def raced_for_host_keys(unit: str, said: Sequence[str]) -> bool:
+    """Whether the sshd of one connection only failed since that of another one was making the host keys.
+
+    Before its first connection a socket-activated sshd has none, and each connection that finds none makes
+    them (nixos/modules/services/networking/ssh/sshd.nix): ``ssh-keygen`` asks whether to write over those that
+    have come meanwhile. The run itself connects from several sides.
+
+    :param said: lines of its journal.
+    """
+    asked = any("Overwrite (y/n)?" in line for line in said)
+    return unit.startswith("sshd@") and asked and not any(": fatal: " in line for line in said)
 
 
 def of_user(unit: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from pytest_nixos import Evidence, HostConfig, Machine, not_applicable, observe
 
-from .history import OF_USER, RECOVERED_S, last_event_s, recovered, troubles
+from .history import OF_USER, RECOVERED_S, last_event_s, raced_for_host_keys, recovered, troubles
 
 # A service that dies of what it meets at run time rarely does so in its first seconds.
 _WATCHED_S = 40.0
@@ -51,6 +51,12 @@ def test_nothing_died_since_the_boot(
     nixos_evidence.rest_on("internet", *needs)
     for unit in needs:
         del found[unit]
+    own = [unit for unit in found if unit not in of_users]
+    journals = {
+        unit: observe.observe(nixos_machine.run, observe.journal(unit)) for unit in own[:10]
+    }
+    for unit in [unit for unit, said in journals.items() if raced_for_host_keys(unit, said)]:
+        del found[unit], journals[unit]
     nixos_evidence.observe(
         {
             "since the boot had ended": found,
@@ -61,11 +67,7 @@ def test_nothing_died_since_the_boot(
     )
     if found.keys() == set(of_users):
         nixos_evidence.rest_on("unit", *of_users)  # a login of theirs may tell more
-    own = [unit for unit in found if unit not in of_users]
-    nixos_evidence.blame("unit", *own)
-    journals = {
-        unit: observe.observe(nixos_machine.run, observe.journal(unit)) for unit in own[:10]
-    }
+    nixos_evidence.blame("unit", *(unit for unit in found if unit not in of_users))
     for unit, journal in journals.items():
         nixos_evidence.attach(f"journal of {unit}", "\n".join(journal))
     failures = observe.why_failed(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from checks.units.history import last_event_s, recovered, troubles
+from checks.units.history import last_event_s, raced_for_host_keys, recovered, troubles
 from pytest_nixos.observe import UnitEvent, UnitEventKind, UnitHistory
 from pytest_nixos.observe.systemd.unit import UnitState
 
@@ -71,3 +71,15 @@ def test_how_long_ago_the_last_failure_was() -> None:
     assert last_event_s(history()) == float("inf")
     # What happened during the boot is another control's.
     assert last_event_s(history((FAILED, 3.0))) == float("inf")
+
+
+def test_an_sshd_that_found_host_keys_made_meanwhile_is_no_failure() -> None:
+    asked = [
+        "2026-11-30T21:15:30+0000 it sshd_-pre-start[340]: /etc/ssh/ssh_host_rsa_key already exists.",
+        "2026-11-30T21:15:30+0000 it sshd_-pre-start[340]: Overwrite (y/n)?",
+    ]
+    unit = "sshd@1-10.233.0.2:22-10.233.0.1:60198.service"
+    assert raced_for_host_keys(unit, asked)
+    assert not raced_for_host_keys("backup.service", asked)
+    assert not raced_for_host_keys(unit, [*asked, "2026-11-30 it sshd[2]: fatal: no hostkeys"])
+    assert not raced_for_host_keys(unit, ["2026-11-30 it sshd[2]: Connection closed"])

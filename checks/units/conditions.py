@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from pytest_nixos import Unit, parse_boolean
@@ -16,45 +16,16 @@ from .remedies import unit_option
 __all__ = ["ImpossibleCondition", "impossible_conditions"]
 
 # systemd.unit(5), "Conditions and Asserts", of systemd 254 to 257.
-_VIRTUALIZATION = (
-    *("vm", "container", "private-users", "qemu", "kvm", "amazon"),
-    *(
-        "zvm",
-        "vmware",
-        "microsoft",
-        "oracle",
-        "powervm",
-        "xen",
-        "bochs",
-        "uml",
-        "parallels",
-        "bhyve",
-    ),
-    *("qnx", "acrn", "apple", "sre", "google", "vm-other", "openvz", "lxc", "lxc-libvirt"),
-    *("systemd-nspawn", "docker", "podman", "rkt", "wsl", "proot", "pouch", "container-other"),
-)
-_KNOWN: Mapping[str, Collection[str]] = {
+_KNOWN: Mapping[str, str] = {
     "Architecture": (
-        *("native", "x86", "x86-64", "ppc", "ppc-le", "ppc64", "ppc64-le", "ia64", "parisc"),
-        *(
-            "parisc64",
-            "s390",
-            "s390x",
-            "sparc",
-            "sparc64",
-            "mips",
-            "mips-le",
-            "mips64",
-            "mips64-le",
-        ),
-        *("alpha", "arm", "arm-be", "arm64", "arm64-be", "sh", "sh64", "m68k", "tilegx", "cris"),
-        *("arc", "arc-be", "loongarch64", "riscv32", "riscv64", "nios2"),
+        "native x86 x86-64 ppc ppc-le ppc64 ppc64-le ia64 parisc parisc64 s390 s390x sparc sparc64 mips mips-le mips64 "
+        "mips64-le alpha arm arm-be arm64 arm64-be sh sh64 m68k tilegx cris arc arc-be loongarch64 riscv32 riscv64 nios2"
     ),
-    "Virtualization": _VIRTUALIZATION,
-    "Security": (
-        *("selinux", "apparmor", "tomoyo", "smack", "ima", "audit", "uefi-secureboot", "tpm2"),
-        *("cvm", "measured-uki"),
+    "Virtualization": (
+        "vm container private-users qemu kvm amazon zvm vmware microsoft oracle powervm xen bochs uml parallels bhyve qnx acrn "
+        "apple sre google vm-other openvz lxc lxc-libvirt systemd-nspawn docker podman rkt wsl proot pouch container-other"
     ),
+    "Security": "selinux apparmor tomoyo smack ima audit uefi-secureboot tpm2 cvm measured-uki",
 }
 _CONDITION = re.compile(r"(?:Condition|Assert)(?P<kind>[A-Z]\w+)")
 # What the kernel, Nix, Debian or people call what systemd calls otherwise.
@@ -98,7 +69,7 @@ def impossible_conditions(unit: Unit) -> Iterator[ImpossibleCondition]:
     """Yield the conditions of a unit that name a value which does not exist."""
     for key, values in unit.settings.get("Unit", {}).items():
         match = _CONDITION.fullmatch(key)
-        known = _KNOWN.get(match["kind"], ()) if match else ()
+        known = _KNOWN.get(match["kind"], "").split() if match else []
         for value in values if known else ():
             sign = value[: len(value) - len(value.lstrip("|!"))]
             word = value[len(sign) :].strip()
@@ -108,7 +79,7 @@ def impossible_conditions(unit: Unit) -> Iterator[ImpossibleCondition]:
                 yield ImpossibleCondition(unit.name, key, value, f"{sign}{meant}")
 
 
-def _meant(word: str, known: Collection[str]) -> str:
+def _meant(word: str, known: Sequence[str]) -> str:
     """Return the value that a word nearly names; ``""`` for one that a later systemd may know."""
     if word in _ELSEWHERE:
         return _ELSEWHERE[word]

@@ -21,8 +21,6 @@ from pytest_nixos import (
 from .activation import blame_the_activation, why_untold
 from .mounts import lost_mounts, remedy_of_lost
 
-# More restarts than a service makes that merely waited for another one.
-_MANY_RESTARTS = 5
 # How long its next try may take to come, how often it is looked at, and how long it then has to stay.
 _NEXT_TRY_S = 12.0
 _LOOK_S = 1.5
@@ -131,12 +129,11 @@ def test_no_unit_waits_or_restarts_for_ever(
     seen = looked.of(observe.declared_states(nixos_host_config))
     services = [name for name in nixos_host_config.units if name.endswith(".service")]
     states = {name: seen[name] for name in services if name in seen}
-    nixos_evidence.expect({"restarts": f"at most {_MANY_RESTARTS}", "activating": []})
+    nixos_evidence.expect({"restarts": f"at most {observe.MANY_RESTARTS}", "activating": []})
     restless = {
         name: f"{state.get('ActiveState')} ({state.get('SubState')}), {state.get('NRestarts')} restarts"
         for name, state in states.items()
-        if state.get("SubState") in ("auto-restart", "auto-restart-queued")
-        or int(state.get("NRestarts") or 0) > _MANY_RESTARTS
+        if state.is_restless
     }
     for unit in _that_stay_up(nixos_machine, {name: states[name] for name in restless}):
         del restless[unit]
@@ -166,7 +163,7 @@ def _that_stay_up(machine: Machine, restless: Mapping[str, observe.UnitState]) -
     """Return the services that were between two tries of a few, as one that waits for another, and
     that run a moment later and go on.
     """
-    few = [n for n, s in restless.items() if int(s.get("NRestarts") or 0) <= _MANY_RESTARTS]
+    few = [n for n, s in restless.items() if not s.restarts_too_often]
     until_s = time.monotonic() + _NEXT_TRY_S
     waiting = few
     while waiting and time.monotonic() < until_s:
@@ -234,8 +231,9 @@ def test_activation_of_this_boot_had_no_errors(
     )
     failures = {
         failure.snippet: failure
-        for failure in (*on_console.failures, *seen.failures)
-        if not (nixos_place == "container" and observe.is_of_nspawn(failure))
+        for failure in observe.own_failures(
+            (*on_console.failures, *seen.failures), place=nixos_place
+        )
     }
     nixos_evidence.expect([])
     nixos_evidence.observe([f"{name} ({found.status})" for name, found in failures.items()])

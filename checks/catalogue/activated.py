@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from pytest_nixos import observe
 
-__all__ = ["ACTIVATION_FAILED", "failed_snippets"]
-
-#: What switch-to-configuration ends with where the activation script failed.
-ACTIVATION_FAILED = 2
+__all__ = ["failed_snippets"]
 
 
 def failed_snippets(output: str, *, place: str) -> tuple[str, ...]:
@@ -17,5 +14,5 @@ def failed_snippets(output: str, *, place: str) -> tuple[str, ...]:
     :param place: where the machine runs; in a ``container`` what systemd-nspawn has mounted is not mounted anew.
     """
     failures = observe.parse_activation(output).failures
-    own = [f for f in failures if not (place == "container" and observe.is_of_nspawn(f))]
+    own = observe.own_failures(failures, place=place)
     return tuple(f.snippet for f in own) if failures else ("activation script",)

@@ -10,8 +10,6 @@ from pytest_nixos import HostConfig, Machine, PortRange, observe
 
 __all__ = ["NAMED", "parse_named", "servers_of", "struggling"]
 
-# More restarts than a service makes that merely waited for another one, as BOOT-004 has it.
-_MANY_RESTARTS = 5
 _PORT = re.compile(r"(?<![\w.])(\d{2,5})(?![\w.])")
 _FILE = re.compile(r"/(?:nix/store|etc)/[^\s'\";:,]+")
 _COMMANDS = ("ExecStartPre", "ExecStart", "Environment", "EnvironmentFile")
@@ -31,9 +29,7 @@ def struggling(host: HostConfig, states: Mapping[str, observe.UnitState]) -> tup
         name
         for name, unit in host.units.items()
         if unit.enabled and name.endswith(".service") and name in states
-        if states[name].is_failed
-        or states[name].get("SubState").startswith("auto-restart")
-        or int(states[name].get("NRestarts") or 0) > _MANY_RESTARTS
+        if states[name].is_failed or states[name].is_restless
     )
 
 

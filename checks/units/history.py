@@ -20,8 +20,6 @@ __all__ = [
 OF_USER = " of a user"
 #: A unit that has been well for so long after its last failure only waited for another one.
 RECOVERED_S = 15.0
-# As many restarts as a service makes that merely waited for another one; see BOOT-004.
-_MANY = 5
 _TRANSIENT = frozenset({observe.UnitEventKind.FAILED, observe.UnitEventKind.RESTARTED})
 
 
@@ -45,7 +43,7 @@ def recovered(
         for unit, found in events.items()
         if unit in states
         and _is_well(states[unit])
-        and len(found) <= _MANY
+        and len(found) <= observe.MANY_RESTARTS
         and {event.kind for event in found} <= _TRANSIENT
         and history.now_s - max(event.at_s for event in found) >= RECOVERED_S
     )

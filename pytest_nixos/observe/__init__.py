@@ -46,7 +46,7 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
         ActivationFailure,
         BootActivation,
         boot_activation,
-        is_of_nspawn,
+        own_failures,
         parse_activation,
     )
     from pytest_nixos.observe.systemd.boot_time import BootTime, UnitTime, boot_time
@@ -82,6 +82,7 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
     )
     from pytest_nixos.observe.systemd.started_text import started_texts
     from pytest_nixos.observe.systemd.unit import (
+        MANY_RESTARTS,
         Exposure,
         UnitState,
         exposure,
@@ -108,6 +109,7 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
     from pytest_nixos.observe.systemd.waiting import is_hopeless, poll_service
 
 __all__ = [
+    "MANY_RESTARTS",
     "SANDBOXING",
     "STRANGER",
     "ActivationFailure",
@@ -181,12 +183,12 @@ __all__ = [
     "homes",
     "http",
     "is_hopeless",
-    "is_of_nspawn",
     "journal",
     "missing_secrets",
     "mount_unit",
     "mounts",
     "observe",
+    "own_failures",
     "parse_activation",
     "poll_service",
     "process_facts",
@@ -214,6 +216,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "MANY_RESTARTS": "systemd.unit",
     "ActivationFailure": "systemd.activation",
     "BootActivation": "systemd.activation",
     "BootTime": "systemd.boot_time",
@@ -286,7 +289,7 @@ _HOME = {
     "homes": "filesystems.home",
     "http": "network.http",
     "is_hopeless": "systemd.waiting",
-    "is_of_nspawn": "systemd.activation",
+    "own_failures": "systemd.activation",
     "journal": "systemd.journal",
     "missing_secrets": "systemd.down_unit",
     "mount_unit": "network.internet",

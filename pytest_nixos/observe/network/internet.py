@@ -32,11 +32,8 @@ from pytest_nixos.observe.text import whole
 
 __all__ = ["InternetNeed", "NeedsOfMachine", "mount_unit", "unit_last_words"]
 
-_RESTLESS = frozenset({"auto-restart", "auto-restart-queued"})
 _NEEDED_BY_SETTING = ("Requires", "Requisite", "BindsTo", "ConsistsOf")
 _DEEPEST = 8
-# More restarts than a service makes that merely waited for another one; see BOOT-004.
-_MANY = 5
 
 
 def unit_last_words(unit: str) -> Probe[tuple[str, ...]]:
@@ -189,7 +186,7 @@ class NeedsOfMachine(msgspec.Struct, frozen=True, kw_only=True):
     def _restless(self, look: Observations) -> Iterable[str]:
         """Services that wait for their next start; no list of failed units has them."""
         states = look.of(self._services())
-        return [name for name, state in states.items() if _restarts_on(state)]
+        return [name for name, state in states.items() if state.is_restless]
 
     def _services(self) -> Probe[Mapping[str, UnitState]]:
         declared = self.no_way_out.units if self.no_way_out is not None else ()
@@ -210,16 +207,11 @@ class NeedsOfMachine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _is_unwell(state: UnitState) -> bool:
-    return state.is_failed or state.get("ActiveState") == "activating" or _restarts_on(state)
-
-
-def _restarts_on(state: UnitState) -> bool:
-    """Whether a service is started again and again; for a moment of each try it looks well."""
-    return state.get("SubState") in _RESTLESS or (whole(state.get("NRestarts")) or 0) > _MANY
+    return state.is_failed or state.get("ActiveState") == "activating" or state.is_restless
 
 
 def _start(state: UnitState, said: tuple[str, ...]) -> UnitStart:
-    restless = _restarts_on(state)
+    restless = state.is_restless
     result = state.get("Result") or "success"
     return UnitStart(
         # Between two tries it does not hang: its last one is over.

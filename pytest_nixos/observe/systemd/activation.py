@@ -11,6 +11,7 @@ of ``initrd-nixos-activation.service``.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pytest_nixos.observe.base import Probe, ProbeOutput
@@ -21,6 +22,7 @@ __all__ = [
     "BootActivation",
     "boot_activation",
     "is_of_nspawn",
+    "own_failures",
     "parse_activation",
 ]
 
@@ -72,6 +74,16 @@ def is_of_nspawn(failure: ActivationFailure) -> bool:
     """
     mounts = [line for line in failure.said if line.startswith("mount: ")]
     return failure.snippet == "specialfs" and bool(mounts) and all(map(_REFUSED.match, mounts))
+
+
+def own_failures(
+    failures: Iterable[ActivationFailure], *, place: str
+) -> tuple[ActivationFailure, ...]:
+    """Return the failures that are the host's own; see :func:`is_of_nspawn`.
+
+    :param place: where the machine runs, ``container`` among others.
+    """
+    return tuple(f for f in failures if not (place == "container" and is_of_nspawn(f)))
 
 
 def boot_activation(*, name: str = "boot-activation") -> Probe[BootActivation]:

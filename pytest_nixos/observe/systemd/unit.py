@@ -13,6 +13,7 @@ from pytest_nixos.observe.text import whole
 from pytest_nixos.observe.unit_table import PRINT_UNITS, UnitQuery
 
 __all__ = [
+    "MANY_RESTARTS",
     "STATE_PROPERTIES",
     "Exposure",
     "ExposureItem",
@@ -83,6 +84,10 @@ _SECURITY = (
 _OVERALL = re.compile(r"Overall exposure level for (\S+): ([\d.]+) (\w+)")
 _MISSING = "\u2717"  # ballot x
 
+#: As many restarts as a service makes that merely waits for another one.
+MANY_RESTARTS = 5
+_BETWEEN_TRIES = frozenset({"auto-restart", "auto-restart-queued"})
+
 
 class UnitState(msgspec.Struct, frozen=True, kw_only=True):
     """One unit as systemd sees it now.
@@ -143,6 +148,23 @@ class UnitState(msgspec.Struct, frozen=True, kw_only=True):
         if self.get("UnitFileState") in ("enabled", "enabled-runtime"):
             return True
         return any(self.get(name) for name in _PULLED_IN_BY)
+
+    @property
+    def restarts(self) -> int:
+        """How often systemd has started it again by itself (``NRestarts``)."""
+        return whole(self.get("NRestarts")) or 0
+
+    @property
+    def restarts_too_often(self) -> bool:
+        """Whether it was started again more often than a service that merely waits for another one."""
+        return self.restarts > MANY_RESTARTS
+
+    @property
+    def is_restless(self) -> bool:
+        """Whether a service is between two tries, or was started again too often; for a moment of each
+        try it looks well.
+        """
+        return self.get("SubState") in _BETWEEN_TRIES or self.restarts_too_often
 
     @property
     def main_pid(self) -> int | None:

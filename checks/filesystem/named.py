@@ -8,7 +8,7 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 
 import msgspec
@@ -88,42 +88,35 @@ class Named(msgspec.Struct, frozen=True, kw_only=True, order=True):
         return self.where.startswith(("Service.EnvironmentFile", "Service.LoadCredential"))
 
 
-def named_by(unit: Unit, toplevel: Path) -> Iterator[Named]:
+def named_by(unit: Unit, files: Sequence[observe.ReadFile]) -> Iterator[Named]:
     """Yield the paths outside of the store that a unit names, itself and in the files that it reads.
 
-    :param toplevel: the host's system, in the store of this machine.
+    :param files: as :func:`~pytest_nixos.observe.read_files` gives them.
     """
-    for section, settings in unit.settings.items():
-        for key, values in settings.items():
-            for value in values:
-                if key != "Documentation" and not value.startswith(("!", "|!")):
-                    for path in _LOCAL.findall(value):
-                        yield Named(
-                            unit=unit.name, where=f"{section}.{key}", path=path, value=value
-                        )
-    for file in observe.read_files(unit, toplevel):
+    for section, key, value in unit.directives():
+        if key != "Documentation" and not value.startswith(("!", "|!")):
+            for path in _LOCAL.findall(value):
+                yield Named(unit=unit.name, where=f"{section}.{key}", path=path, value=value)
+    for file in files:
         for path in _LOCAL.findall(file.text):
             yield Named(unit=unit.name, where=file.path, path=path)
 
 
-def absent_in_store(unit: Unit, toplevel: Path) -> Iterator[Named]:
+def absent_in_store(unit: Unit, files: Sequence[observe.ReadFile]) -> Iterator[Named]:
     """Yield the paths in packages that a unit or a file that it reads names, and that the package does
     not have. What a script names it may try.
 
-    :param toplevel: the host's system, in the store of this machine.
+    :param files: as :func:`~pytest_nixos.observe.read_files` gives them.
     """
-    for section, settings in unit.settings.items():
-        for key, values in settings.items():
-            for value in values:
-                if not (key == "Environment" and _SEARCHED.match(value.strip("\"'"))):
-                    program = value.split()[:1] if key.startswith("Exec") else []
-                    for path in _absent(value):
-                        if any(word.endswith(path) for word in program):
-                            continue  # which nothing starts, and is told so
-                        yield Named(
-                            unit=unit.name, where=f"{section}.{key}", path=path, value=value
-                        )
-    for file in observe.read_files(unit, toplevel):
+    for section, key, value in unit.directives():
+        if key == "Environment" and _SEARCHED.match(value.strip("\"'")):
+            continue
+        program = value.split()[:1] if key.startswith("Exec") else []
+        for path in _absent(value):
+            # A program that is not there is never started, and that is told.
+            if not any(word.endswith(path) for word in program):
+                yield Named(unit=unit.name, where=f"{section}.{key}", path=path, value=value)
+    for file in files:
         for path in () if file.is_script else _absent(file.text):
             yield Named(unit=unit.name, where=file.path, path=path)
 

@@ -32,8 +32,11 @@ def test_paths_that_services_name_are_no_slip_of_the_pen(
     toplevel = Path(nixos_host_config.toplevel)
     if not toplevel.exists():
         not_applicable("unknown: this machine does not have the files that the services read")
-    units = observe.declared_units(nixos_host_config).values()
-    named = {unit.name: sorted(set(named_by(unit, toplevel))) for unit in units}
+    units = [
+        (unit, tuple(observe.read_files(unit, toplevel)))
+        for unit in observe.declared_units(nixos_host_config).values()
+    ]
+    named = {unit.name: sorted(set(named_by(unit, files))) for unit, files in units}
     nixos_evidence.expect("each path is there, or nowhere near one that is")
     away = elsewhere(nixos_host_config)
     paths = sorted(
@@ -52,7 +55,7 @@ def test_paths_that_services_name_are_no_slip_of_the_pen(
         if one.path in neighbours
         and (meant := meant_by(one.path, neighbours[one.path], {other.path for other in found}))
     }
-    absent = sorted({one for unit in units for one in absent_in_store(unit, toplevel)})
+    absent = sorted({one for unit, files in units for one in absent_in_store(unit, files)})
     told = [
         f"{one.unit}: {one.place} names {one.path}, which is not there (meant: {meant}?)"
         for one, meant in slips.items()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 import msgspec
@@ -16,13 +16,13 @@ _TRUE = frozenset({"1", "yes", "y", "true", "t", "on"})
 _FALSE = frozenset({"0", "no", "n", "false", "f", "off"})
 #: A path where a word, an assignment or the part after a colon begins.
 _PATH = re.compile(r"(?:(?<=[\s:=\"'!+@])|^)(/[\w./@+:-]+)")
-#: Directories that systemd makes for a unit, systemd.exec(5).
 # systemd.timer(5), systemd.socket(5), systemd.path(5).
 _STARTING = {
     "timer": ("Timer", "Unit"),
     "socket": ("Socket", "Service"),
     "path": ("Path", "Unit"),
 }
+#: Directories that systemd makes for a unit, systemd.exec(5).
 _OWN_DIRECTORIES = {
     "StateDirectory": "/var/lib",
     "CacheDirectory": "/var/cache",
@@ -69,6 +69,13 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
             },
         }
 
+    def directives(self) -> Iterator[tuple[str, str, str]]:
+        """Yield section, key and value of each line."""
+        for section, settings in self.settings.items():
+            for key, values in settings.items():
+                for value in values:
+                    yield section, key, value
+
     def setting(self, section: str, key: str) -> tuple[str, ...]:
         """Return the declared values of one key, empty if it is not declared."""
         return self.settings.get(section, {}).get(key, ())
@@ -113,11 +120,7 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
         without (``EnvironmentFile=-/path``) is left out.
         """
         found = {
-            path.rstrip("/.,;:")
-            for section in self.settings.values()
-            for values in section.values()
-            for text in values
-            for path in _PATH.findall(text)
+            path.rstrip("/.,;:") for _, _, text in self.directives() for path in _PATH.findall(text)
         }
         for key, parent in _OWN_DIRECTORIES.items():
             names = " ".join(self.setting("Service", key)).split()

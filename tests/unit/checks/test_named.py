@@ -21,6 +21,7 @@ from checks.filesystem.named import (
     remedy_of,
 )
 from pytest_nixos.nix.config.declared import FileSystem
+from pytest_nixos.observe import read_files
 from tests.unit.standards.samples import host_config, sample_unit
 
 
@@ -89,7 +90,7 @@ def test_paths_of_a_unit_and_of_what_it_reads(tmp_path: Path) -> None:
             "Service": {"ExecStart": ("/nix/store/x-app/bin/app -c /etc/app.conf",)},
         },
     )
-    assert {(one.place, one.path) for one in named_by(unit, tmp_path)} == {
+    assert {(one.place, one.path) for one in named_by(unit, tuple(read_files(unit, tmp_path)))} == {
         ("ConditionPathExists=", "/etc/ap/key"),
         ("ExecStart=", "/etc/app.conf"),
         ("/etc/app.conf", "/var/lib/app"),
@@ -102,10 +103,10 @@ def test_a_package_has_to_have_what_is_named_of_it(
     top = f"/nix/store/{'a' * 32}-site"
     monkeypatch.setattr(named, "Path", lambda *_: tmp_path)
     unit = sample_unit("app.service", WorkingDirectory=(f"{top}/public",))
-    (one,) = absent_in_store(unit, tmp_path)
+    (one,) = absent_in_store(unit, ())
     assert (one.path, one.place) == (f"{top}/public", "WorkingDirectory=")
     started = sample_unit("app.service", ExecStart=(f"-{top}/bin/app --flag",))
-    assert list(absent_in_store(started, tmp_path)) == []
+    assert list(absent_in_store(started, ())) == []
     for line in (
         f"PATH={top}/sbin",
         f"A={top}/x:{top}/y",
@@ -113,7 +114,7 @@ def test_a_package_has_to_have_what_is_named_of_it(
         f"A={top}/*.conf",
         f"LD_LIBRARY_PATH={top}/lib64",
     ):
-        assert list(absent_in_store(sample_unit("a.service", Environment=(line,)), tmp_path)) == []
+        assert list(absent_in_store(sample_unit("a.service", Environment=(line,)), ())) == []
 
 
 def test_what_a_package_has_instead_is_told(tmp_path: Path) -> None:

@@ -7,10 +7,8 @@ let
   package = config.systemd.package;
   unitOptions = import ../systemd/unit-options.nix { inherit lib pkgs config; };
   render = import ../systemd/render.nix { inherit lib; };
-  inherit (import ../systemd/unit-folder.nix { inherit lib pkgs; inherit (unitOptions) safe; }) fileOf unitFolder;
+  inherit (import ../systemd/unit-folder.nix { inherit lib pkgs unitOptions; }) named plain unitFolder unitsOption;
 
-  plain = renderer: unit: { inherit (unit) enable overrideStrategy wantedBy requiredBy upheldBy aliases; text = renderer unit; };
-  named = renderer: lib.mapAttrs' (_: unit: lib.nameValuePair unit.name (plain renderer unit));
   kindOf = module: mkOption { default = { }; type = types.attrsOf (types.submodule module); };
 
   upstreamUnits = [
@@ -103,10 +101,7 @@ in
     managerEnvironment = mkOption { type = types.attrsOf (types.nullOr types.str); default = { }; };
     # nixpkgs has packages of rules; these are names of Debian's.
     udevRules = mkOption { type = types.listOf types.str; internal = true; default = [ ]; };
-    units = mkOption {
-      default = { };
-      type = types.attrsOf (types.submodule [ unitOptions.concrete ({ name, config, ... }: { config.unit = lib.mkDefault (fileOf name config); }) ]);
-    };
+    units = unitsOption;
     services = kindOf unitOptions.initrdService;
     targets = kindOf unitOptions.target;
     sockets = kindOf unitOptions.socket;

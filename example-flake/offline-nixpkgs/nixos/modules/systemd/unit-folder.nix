@@ -1,6 +1,17 @@
-# Unit files, and folders of them as generateUnits of nixpkgs' systemd-lib.nix makes them.
-{ lib, pkgs, safe }:
+# Finished units, and folders of them as generateUnits of nixpkgs' systemd-lib.nix makes them: of the system and of the initial RAM disk.
+{ lib, pkgs, unitOptions }:
+let
+  inherit (unitOptions) safe;
+in
 rec {
+  # A declared unit with its finished text, and all of a kind by the names of their files.
+  plain = renderer: unit: { inherit (unit) enable overrideStrategy wantedBy requiredBy upheldBy aliases; text = renderer unit; };
+  named = renderer: lib.mapAttrs' (_: unit: lib.nameValuePair unit.name (plain renderer unit));
+  unitsOption = lib.mkOption {
+    default = { };
+    type = lib.types.attrsOf (lib.types.submodule [ unitOptions.concrete ({ name, config, ... }: { config.unit = lib.mkDefault (fileOf name config); }) ]);
+  };
+
   fileOf = name: unit: if unit.enable then pkgs.writeTextFile { name = "unit-${safe name}"; text = unit.text; destination = "/${name}"; }
     else pkgs.runCommand "unit-${safe name}-disabled" { } "mkdir -p $out; ln -s /dev/null $out/${lib.escapeShellArg name}";
 

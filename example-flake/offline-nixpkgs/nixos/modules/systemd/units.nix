@@ -8,11 +8,9 @@ let
 
   kindOf = module: description: mkOption { default = { }; inherit description; type = types.attrsOf (types.submodule module); };
 
-  plain = renderer: unit: { inherit (unit) enable overrideStrategy wantedBy requiredBy upheldBy aliases; text = renderer unit; };
-  named = suffix: renderer: lib.mapAttrs' (_: unit: lib.nameValuePair unit.name (plain renderer unit));
   mountName = unit: "${utils.escapeSystemdPath unit.where}.mount";
 
-  inherit (import ./unit-folder.nix { inherit lib pkgs; inherit (unitOptions) safe; }) fileOf unitFolder;
+  inherit (import ./unit-folder.nix { inherit lib pkgs unitOptions; }) fileOf named plain unitFolder unitsOption;
 
   folder = unitFolder {
     name = "system-units";
@@ -25,7 +23,7 @@ let
     '';
   };
 
-  userUnits = named "service" render.service cfg.user.services // named "timer" render.timer cfg.user.timers;
+  userUnits = named render.service cfg.user.services // named render.timer cfg.user.timers;
   userFolder = pkgs.runCommand "user-units" { } (''
     mkdir -p $out
     for unit in ${cfg.package}/example/systemd/user/*; do
@@ -42,10 +40,7 @@ in
 {
   options.systemd = {
     package = mkOption { type = types.package; default = pkgs.systemd; };
-    units = mkOption {
-      default = { };
-      type = types.attrsOf (types.submodule [ unitOptions.concrete ({ name, config, ... }: { config.unit = lib.mkDefault (fileOf name config); }) ]);
-    };
+    units = unitsOption;
     packages = mkOption { type = types.listOf types.package; default = [ ]; };
     targets = kindOf unitOptions.target "Target units.";
     services = kindOf unitOptions.service "Service units.";
@@ -70,12 +65,12 @@ in
   config = {
     systemd.timers = timersFromStartAt;
     systemd.units = lib.mkMerge [
-      (named "service" render.service cfg.services)
-      (named "socket" render.socket cfg.sockets)
-      (named "timer" render.timer cfg.timers)
-      (named "path" render.path cfg.paths)
-      (named "slice" render.slice cfg.slices)
-      (named "target" render.target cfg.targets)
+      (named render.service cfg.services)
+      (named render.socket cfg.sockets)
+      (named render.timer cfg.timers)
+      (named render.path cfg.paths)
+      (named render.slice cfg.slices)
+      (named render.target cfg.targets)
       (lib.listToAttrs (map (unit: lib.nameValuePair (mountName unit) (plain render.mount unit)) cfg.mounts))
     ];
     environment.etc."systemd/system".source = folder;

@@ -13,8 +13,8 @@ DECLARED_KEYS = "/etc/ssh/authorized_keys.d/"
 
 #: Bash text that finds sshd and its configuration and defines ``ask USER ADDRESS [HOST]``, which
 #: prints what is in force for them. The running sshd names its configuration; with socket activation
-#: no sshd runs, so the unit tells instead. Options on its command line count, as they beat the file. With socket
-#: activation there are no host keys before the first connection; without which ``-T`` alone says nothing (``-G``: OpenSSH 9.3 and later).
+#: no sshd runs, so the unit tells instead. Options on its command line count, as they beat the file. A socket-activated
+#: sshd has no host keys before the first connection, and ``-T`` alone says nothing then; ``-G`` came with OpenSSH 9.3.
 FIND_SSHD = r"""
 pid=0 starts=()
 while IFS= read -r line; do

@@ -30,6 +30,7 @@ class Phases:
         self.at_s: dict[str, float] = {}
         self.processor_s: dict[str, float] = {}
         self.machine_processor_s = 0.0
+        self.tests_s: dict[str, float] = {}
 
     def mark(self, name: str) -> None:
         self.at_s.setdefault(name, time.clock_gettime(time.CLOCK_BOOTTIME) - self._start_s)
@@ -58,6 +59,13 @@ class Phases:
     def pytest_nixos_finding(self) -> None:
         self.mark("first finding")
 
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        started_s = time.monotonic()
+        result = yield
+        self.tests_s[item.name] = time.monotonic() - started_s
+        return result
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
         self.mark("last test")
@@ -71,6 +79,7 @@ class Phases:
                 "at_s": self.at_s,
                 "processor_s": self.processor_s,
                 "machine_processor_s": self.machine_processor_s,
+                "tests_s": self.tests_s,
             }
             Path(path).write_text(json.dumps(told))
 

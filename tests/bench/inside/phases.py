@@ -33,8 +33,11 @@ class Phases:
         self.tests_s: dict[str, float] = {}
 
     def mark(self, name: str) -> None:
-        self.at_s.setdefault(name, time.clock_gettime(time.CLOCK_BOOTTIME) - self._start_s)
-        self.processor_s.setdefault(name, time.process_time())
+        """Note when a phase is reached for the first time."""
+        if name in self.at_s:
+            return
+        self.at_s[name] = time.clock_gettime(time.CLOCK_BOOTTIME) - self._start_s
+        self.processor_s[name] = time.process_time()
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionstart(self) -> Generator[None, None, None]:

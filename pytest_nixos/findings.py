@@ -19,7 +19,7 @@ import msgspec
 from pytest_nixos.place import Place
 from pytest_nixos.subject import MACHINE, MEMORY, Subject, SubjectKind
 
-__all__ = ["Evidence", "Finding", "JudgedOn", "Ledger", "Outcome", "Severity"]
+__all__ = ["Evidence", "Finding", "JudgedOn", "Ledger", "Outcome", "Severity", "plain"]
 
 _MAX_ATTACHMENT = 64 * 1024
 
@@ -204,17 +204,17 @@ class Finding:
 
     def to_json(self) -> dict[str, Any]:
         """Write the finding as plain JSON values; enums by name or value."""
-        plain = {name: getattr(self, name) for name in _FIELDS}
-        plain |= {
+        written = {name: getattr(self, name) for name in _FIELDS}
+        written |= {
             "severity": self.severity.name,
             "outcome": self.outcome.value,
             "references": {standard: list(ids) for standard, ids in self.references.items()},
             "rests_on": [str(subject) for subject in self.rests_on],
             "blames": [str(subject) for subject in self.blames],
             "places": [place.to_json() for place in self.places],
-            **{name: _plain(getattr(self, name)) for name in _NOT_PLAIN},
+            **{name: plain(getattr(self, name)) for name in _NOT_PLAIN},
         }
-        return plain
+        return written
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -290,7 +290,7 @@ def _subjects(kind: str, names: Sequence[str]) -> list[Subject]:
     return [Subject(SubjectKind(kind), name) for name in dict.fromkeys(names)]
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Reduce a value to what JSON and execnet can carry."""
     if isinstance(value, _SCALARS):
         return value
@@ -299,13 +299,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, set | frozenset):
-        return sorted((_plain(item) for item in value), key=str)
+        return sorted((plain(item) for item in value), key=str)
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, msgspec.Struct):
-        return {name: _plain(getattr(value, name)) for name in value.__struct_fields__}
+        return {name: plain(getattr(value, name)) for name in value.__struct_fields__}
     return str(value)

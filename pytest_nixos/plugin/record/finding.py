@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from pytest_nixos.errors import NixosError
-from pytest_nixos.findings import Evidence, Finding, JudgedOn, Outcome
+from pytest_nixos.findings import Evidence, Finding, JudgedOn, Outcome, plain
 from pytest_nixos.local.pace import PressureMark
 from pytest_nixos.local.text import printable
 from pytest_nixos.nix.command.metadata import subfolder
@@ -98,9 +98,10 @@ def make_finding(
         reason=printable(reason),
         threat=control.threat if judged else "",
         remedy=remedy,
-        expected=evidence.expected,
-        observed=evidence.observed,
-        attachments=dict(evidence.attachments),
+        # What a check saw may change after it, and a report crosses to other processes.
+        expected=plain(evidence.expected),
+        observed=plain(evidence.observed),
+        attachments=plain(evidence.attachments),
         references=control.references,
         journal=tuple(msgspec.structs.asdict(entry) for entry in journal),
         node_id=report.nodeid,

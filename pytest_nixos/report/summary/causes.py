@@ -123,22 +123,30 @@ def _linked(findings: tuple[Finding, ...]) -> list[Finding]:
         needs = [s for s in finding.rests_on if s.kind is SubjectKind.INTERNET]
         if finding.outcome is Outcome.NOT_APPLICABLE and needs and finding not in offline:
             caused_by[id(finding)] = _explaining(needs, offline, all_of=False)
+    causes = {id(cause) for cause in (*accepted, *offline)}
+
+    def explains(cause: Finding) -> tuple[str, ...]:
+        echoes = (
+            f for f in findings if f is not cause and cause.control in caused_by.get(id(f), ())
+        )
+        return tuple(dict.fromkeys(echo.control for echo in echoes))
+
     return [
-        replace(
+        _with_links(
             finding,
             caused_by=caused_by.get(id(finding), ()),
-            explains=tuple(
-                dict.fromkeys(
-                    f.control
-                    for f in findings
-                    if f is not finding and finding.control in caused_by.get(id(f), ())
-                )
-            )
-            if finding in accepted or finding in offline
-            else (),
+            explains=explains(finding) if id(finding) in causes else (),
         )
         for finding in findings
     ]
+
+
+def _with_links(
+    finding: Finding, *, caused_by: tuple[str, ...], explains: tuple[str, ...]
+) -> Finding:
+    if (finding.caused_by, finding.explains) == (caused_by, explains):
+        return finding
+    return replace(finding, caused_by=caused_by, explains=explains)
 
 
 def _precedence(finding: Finding) -> tuple[object, ...]:

@@ -176,3 +176,14 @@ def test_what_needs_the_internet_goes_back_to_the_finding_that_names_it() -> Non
     # A unit that is broken for another reason is a cause of its own.
     assert found["BOOT-001"].caused_by == ()
     assert [cause.finding.control for cause in causes_of(list(found.values()))] == ["BOOT-001"]
+
+
+def test_what_nothing_links_stays_as_it_is() -> None:
+    passed = made("OLL-004", rests_on=(A,), outcome=Outcome.PASSED)
+    assert explained([passed, replace(BOOT, blames=(A,))])[-1] is passed
+
+
+def test_links_of_before_are_not_kept() -> None:
+    before = made("OLL-003", rests_on=(A,), caused_by=("BOOT-001",), explains=("OLL-004",))
+    (finding,) = explained([before])
+    assert (finding.caused_by, finding.explains) == ((), ())

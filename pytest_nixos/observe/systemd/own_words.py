@@ -10,7 +10,10 @@ from pytest_nixos.observe.systemd.refused_by_sandbox import failure_by_sandbox
 
 __all__ = ["failure_in_own_words", "last_words", "may_lack_an_address"]
 
-_READ_ONLY = re.compile(r"(?P<path>/[\w@./+-]*\w)['\"]?: Read-only file system")
+# Of C and Go; of Python.
+_READ_ONLY = re.compile(
+    r"(?P<path>/[\w@./+-]*\w)['\"]?: [Rr]ead-only file system|Read-only file system: ['\"](?P<of_python>/[\w@./+-]*\w)"
+)
 # What bash and dash say, and how they end then.
 _NO_COMMAND = re.compile(
     r"(?:line \d+: (?P<of_bash>\w[\w.+-]*): command|: \d+: (?P<of_dash>\w[\w.+-]*):) not found$"
@@ -146,8 +149,16 @@ def failure_in_own_words(failed: FailedUnit, status: str) -> UnitFailure:
     if refused_by_unit := failure_by_sandbox(failed, ended):
         return refused_by_unit
     refused = failed.told(_READ_ONLY)
-    if refused and failed.last("ProtectSystem"):
-        return _read_only(failed, ended, refused["path"])
+    path = (refused["path"] or refused["of_python"]) if refused else ""
+    if path and failed.last("ProtectSystem"):
+        return _read_only(failed, ended, path)
+    if path and failed.is_on("DynamicUser"):
+        return UnitFailure(
+            why=f"{ended}: it may not write {path}, since DynamicUser= implies ProtectSystem=strict",
+            remedy=""
+            if path.startswith(_NEVER_WRITTEN) or _FILE.search(path)
+            else having_made(failed, path),
+        )
     said = last_words(failed)
     why = f"{ended}, its last words: {said}" if said else ended
     if key := _KEY_DENIED.search(said):

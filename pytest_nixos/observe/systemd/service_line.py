@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 __all__ = ["OF_SERVICES", "OPTIONS_OF_SERVICES", "refused_by_services"]
 
 # What each says, by what its file is called. The words stand in ngx_http.c of nginx, postconf_unused.c of
-# Postfix, loadparm.c of Samba, parser.c of keepalived, rsconf.c of rsyslog and pam_handlers.c of libpam.
+# Postfix, loadparm.c of Samba, parser.c of keepalived, rsconf.c of rsyslog, pam_handlers.c of libpam and
+# server/transmitter.py of Fail2ban.
 _SAID = {
     "nginx.conf": re.compile(
         r"(?P<text>conflicting server name \"[^\"]*\" on \S+), ignored(?P<line>)"
@@ -23,12 +24,15 @@ _SAID = {
     "rsyslog.conf": re.compile(
         r"error during parsing file /\S+, on or before line (?P<line>\d+): (?P<text>.*)"
     ),
+    "jail.local": re.compile(
+        r"(?P<text>Jail '[^']*' skipped, because of wrong configuration: .*)(?P<line>)"
+    ),
     "pam.d": re.compile(r"PAM adding (?P<text>faulty module: \S+)(?P<line>)"),
 }
 #: What journalctl looks for.
 OF_SERVICES = (
     "conflicting server name|unused parameter: |Ignoring unknown parameter|Unknown keyword '"
-    "|error during parsing file|PAM adding faulty module"
+    "|error during parsing file|PAM adding faulty module|skipped, because of wrong configuration"
 )
 #: The option that writes each.
 OPTIONS_OF_SERVICES = {
@@ -37,6 +41,7 @@ OPTIONS_OF_SERVICES = {
     "smb.conf": "services.samba",
     "keepalived.conf": "services.keepalived",
     "rsyslog.conf": "services.rsyslogd",
+    "jail.local": "services.fail2ban.jails",
     "pam.d": "security.pam.services",
 }
 

@@ -23,6 +23,14 @@ from pytest_nixos.observe.systemd.service_line import (
             ("nginx.conf", 0, 'conflicting server name "a.example" on 0.0.0.0:80'),
         ),
         (
+            "ERROR Jail 'web' skipped, because of wrong configuration: Unable to read the filter 'x'",
+            (
+                "jail.local",
+                0,
+                "Jail 'web' skipped, because of wrong configuration: Unable to read the filter 'x'",
+            ),
+        ),
+        (
             "/run/current-system/sw/bin/postconf: warning: /etc/postfix/main.cf: unused parameter: smtp_tls=yes",
             ("main.cf", 0, "unused parameter: smtp_tls"),
         ),

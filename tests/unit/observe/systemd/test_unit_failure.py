@@ -208,6 +208,27 @@ def told(*said: str, **service: str) -> tuple[str, str]:
             "cannot load certificate",
             "# app.service: /srv/c.pem is not there: correct the path, or have what makes it run before (requires, after).",
         ),
+        (
+            (
+                OWN.format("Error: mkdir /srv/models: read-only file system"),
+                EXITED.format("1/FAILURE"),
+            ),
+            {"DynamicUser": "true"},
+            "exit status 1: it may not write /srv/models, since DynamicUser= implies ProtectSystem=strict",
+            (
+                "# app.service runs under DynamicUser=, whose account owns nothing but what systemd makes for it, below\n"
+                f"# /var/lib by {OPTION}.StateDirectory: keep /srv/models there, or run it as an account that is declared."
+            ),
+        ),
+        (
+            (
+                OWN.format("OSError: [Errno 30] Read-only file system: '/srv/app/log'"),
+                EXITED.format("1/FAILURE"),
+            ),
+            {"ProtectSystem": "strict"},
+            "exit status 1: it may not write /srv/app/log, since ProtectSystem= is strict",
+            f'{OPTION}.ReadWritePaths = [ "/srv/app" ];',
+        ),
         # What sums up, or is done without, tells less than what stands before it.
         (
             (

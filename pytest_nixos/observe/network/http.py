@@ -143,9 +143,24 @@ def _curl_settings(request: HttpRequest, timeout_s: float) -> str:
 def _bash_words(request: HttpRequest) -> str:
     url = urllib.parse.urlsplit(request.url)
     path = urllib.parse.urlunsplit(("", "", url.path or "/", url.query, ""))
-    port = str(url.port or _DEFAULT_PORT)
-    words = [url.hostname or "", port, path, request.method, request.body, request.content_type]
+    words = [
+        url.hostname or "",
+        _port(url),
+        path,
+        request.method,
+        request.body,
+        request.content_type,
+    ]
     return shlex.join(words)
+
+
+def _port(url: urllib.parse.SplitResult) -> str:
+    try:
+        return str(url.port or _DEFAULT_PORT)
+    except ValueError:
+        return url.netloc.rpartition(":")[
+            2
+        ]  # none that there is: the connection fails, and that is told
 
 
 def _parse(output: ProbeOutput, count: int, limit_bytes: int) -> Sequence[HttpAnswer]:

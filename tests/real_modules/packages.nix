@@ -1,13 +1,16 @@
 # Packages of nixpkgs that are files of Debian packages: name -> Debian packages, the first of which names the version.
 {
   acl = [ "acl" "libacl1" ];
+  age = [ "age" ];
   apparmor-parser = [ "apparmor" ];
   attr = [ "attr" "libattr1" ];
   audit = [ "auditd" "libaudit1" ];
   bcache-tools = [ "bcache-tools" ];
   bind = [ "bind9-host" ];
+  borgbackup = [ "borgbackup" ];
   btrfs-progs = [ "btrfs-progs" ];
   bzip2 = [ "bzip2" "libbz2-1.0" ];
+  chrony = [ "chrony" ];
   coreutils = [ "coreutils" ];
   cpio = [ "cpio" ];
   cryptsetup = [ "cryptsetup-bin" ];
@@ -20,6 +23,7 @@
   diffutils = [ "diffutils" ];
   dosfstools = [ "dosfstools" ];
   earlyoom = [ "earlyoom" ];
+  fail2ban = [ "fail2ban" ];
   file = [ "file" ];
   findutils = [ "findutils" ];
   fontconfig = [ "fontconfig" "fontconfig-config" ];
@@ -63,6 +67,8 @@
   polkit = [ "polkitd" "libpolkit-agent-1-0" "libpolkit-gobject-1-0" ];
   procps = [ "procps" ];
   python3Minimal = [ "python3" "python3-minimal" "python3.13-minimal" ];
+  redis = [ "redis-server" "redis-tools" ];
+  restic = [ "restic" ];
   rsync = [ "rsync" ];
   shadow = [ "passwd" "login.defs" "uidmap" "login" ];
   shared-mime-info = [ "shared-mime-info" ];
@@ -75,5 +81,6 @@
   wireguard-tools = [ "wireguard-tools" ];
   xfsprogs = [ "xfsprogs" ];
   xz = [ "xz-utils" "liblzma5" ];
+  zram-generator = [ "systemd-zram-generator" ];
   zstd = [ "zstd" ];
 }

@@ -1,8 +1,7 @@
 # What a host needs so that its programs can be Debian's: folders that are compiled into them, and nothing that cannot be built here.
-{ config, lib, pkgs, ... }:
+{ lib, pkgs, ... }:
 let
   programs = pkgs.debian.outPath;
-  libkmod = "${programs}/usr/lib/x86_64-linux-gnu/libkmod.so.2";
   # Where Debian's programs look for their own parts; those of nixpkgs are built to look into the store.
   folders = {
     "lib/systemd" = "${pkgs.systemd}/compiled-in";
@@ -40,9 +39,7 @@ in
   # Its rules of udev call programs by names that only its own package can explain.
   boot.bcache.enable = lib.mkDefault false;
   # Debian's udev opens it when it first loads a module.
-  boot.initrd.extraUtilsCommands = lib.mkIf (!config.boot.initrd.systemd.enable) "cp -L ${libkmod} $out/lib/";
-  # Units of systemd name the last two by their places in the tree.
-  boot.initrd.systemd.storePaths = [ libkmod "${programs}/usr/bin/udevadm" "${programs}/usr/lib/systemd/systemd-sysctl" ];
+  boot.initrd.extraUtilsCommands = "cp -L ${programs}/usr/lib/x86_64-linux-gnu/libkmod.so.2 $out/lib/";
   # A VM starts its kernel without a boot loader.
   boot.loader.grub.enable = lib.mkDefault false;
   environment.stub-ld.enable = lib.mkDefault false;

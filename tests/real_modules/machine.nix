@@ -57,17 +57,6 @@ in
   '';
   # Its hook names the programs of Debian's tree.
   bintools = final.stdenv.cc;
-  binutils = final.stdenv.cc;
-
-  # What nixpkgs writes in Rust to fill the RAM disk of systemd's stage 1.
-  makeInitrdNGTool = final.writeShellScriptBin "make-initrd-ng" ''
-    contents=$(mktemp)
-    ${programs}/usr/bin/jq -Rn '[inputs] | [range(0; length; 2) as $n | {source: .[$n], target: (.[$n + 1] | select(. != "") // null)}] | map(select(.source != ""))' "$1" > "$contents"
-    exec ${programs}/usr/bin/python3 -S ${stand-in}/nixos/scripts/make-initrd.py ${programs} "$contents" "$2"
-  '';
-
-  libfido2 = package "libfido2" { debs = [ "libfido2-1" ]; };
-  tpm2-tss = package "tpm2-tss" { debs = [ "libtss2-esys-3.0.2-0t64" "libtss2-mu-4.0.1-0t64" "libtss2-rc0t64" "libtss2-tcti-device0t64" ]; };
 
   kmod-blacklist-ubuntu = final.writeTextDir "modprobe.conf" "## file: iwlwifi.conf\n##\n";
   kmod-debian-aliases = final.runCommand "debian-aliases.conf" { } "cp ${programs}/usr/lib/modprobe.d/aliases.conf $out";

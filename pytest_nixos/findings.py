@@ -19,7 +19,7 @@ import msgspec
 from pytest_nixos.place import Place
 from pytest_nixos.subject import MACHINE, MEMORY, Subject, SubjectKind
 
-__all__ = ["Evidence", "Finding", "JudgedOn", "Ledger", "Outcome", "Severity", "plain"]
+__all__ = ["Evidence", "Finding", "JudgedOn", "Ledger", "Outcome", "Severity"]
 
 _MAX_ATTACHMENT = 64 * 1024
 
@@ -96,6 +96,16 @@ class Evidence:
     rests_on: list[Subject] = field(default_factory=list)
     blames: list[Subject] = field(default_factory=list)
     remedy: str = ""
+
+    @property
+    def written(self) -> Evidence:
+        """The same with plain values: what a check saw may change after it, or be nothing that JSON has."""
+        return dataclasses.replace(
+            self,
+            expected=_plain(self.expected),
+            observed=_plain(self.observed),
+            attachments=_plain(self.attachments),
+        )
 
     def expect(self, expected: Any) -> Any:
         """Record what has to hold, and return it."""
@@ -212,7 +222,7 @@ class Finding:
             "rests_on": [str(subject) for subject in self.rests_on],
             "blames": [str(subject) for subject in self.blames],
             "places": [place.to_json() for place in self.places],
-            **{name: plain(getattr(self, name)) for name in _NOT_PLAIN},
+            **{name: _plain(getattr(self, name)) for name in _NOT_PLAIN},
         }
         return written
 
@@ -290,7 +300,7 @@ def _subjects(kind: str, names: Sequence[str]) -> list[Subject]:
     return [Subject(SubjectKind(kind), name) for name in dict.fromkeys(names)]
 
 
-def plain(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     """Reduce a value to what JSON and execnet can carry."""
     if isinstance(value, _SCALARS):
         return value
@@ -299,13 +309,13 @@ def plain(value: Any) -> Any:
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(_plain(key)): _plain(item) for key, item in value.items()}
     if isinstance(value, set | frozenset):
-        return sorted((plain(item) for item in value), key=str)
+        return sorted((_plain(item) for item in value), key=str)
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [_plain(item) for item in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, msgspec.Struct):
-        return {name: plain(getattr(value, name)) for name in value.__struct_fields__}
+        return {name: _plain(getattr(value, name)) for name in value.__struct_fields__}
     return str(value)

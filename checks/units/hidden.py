@@ -16,6 +16,8 @@ _COMMANDS = ("ExecStartPre", "ExecStart", "ExecStartPost", "ExecReload")
 # What a program makes of its home is its own affair, and a list of places may name what is not there.
 _NOT_NEEDED = re.compile(r"[\"']?(?:HOME|XDG_\w+|\w*PATH|\w*DIRS)=")
 _PATH = re.compile(r"(?:(?<=[\s=\"',:])|^)/(?:home|root|run/user|dev)(?:/[\w@.+-]+)*(?![\w@.+-])")
+# What it is told to pass over need not be there.
+_PASSED_OVER = re.compile(r"(?:exclu|ignor|skip|without)[\w-]*[\s=\"']+$", re.IGNORECASE)
 _HOMES = ("/home", "/root", "/run/user")
 # Those that are there all the same, systemd.exec(5), PrivateDevices=.
 _PSEUDO_DEVICES = re.compile(
@@ -66,7 +68,7 @@ def hidden_paths(unit: Unit) -> Iterator[HiddenPath]:
     ]
     told = set()
     for key, text in _texts(unit):
-        for path in _PATH.findall(text):
+        for path in _named(text):
             by = next((by for above, by in hiding if _is_below(path, above)), None)
             if by is None or path in told or any(_is_below(path, one) for one in shown):
                 continue
@@ -92,6 +94,12 @@ def _texts(unit: Unit) -> Iterator[tuple[str, str]]:
     for text in unit.setting("Service", "Environment"):
         if not _NOT_NEEDED.match(text):
             yield "Environment", text
+
+
+def _named(text: str) -> Iterator[str]:
+    for found in _PATH.finditer(text):
+        if not _PASSED_OVER.search(text[: found.start()]):
+            yield found[0]
 
 
 def _is_below(path: str, above: str) -> bool:

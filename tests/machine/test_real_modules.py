@@ -1,7 +1,7 @@
-"""Hosts of nixpkgs' own modules and functions, booted as containers with programs of Debian.
+"""Hosts of nixpkgs' own modules and functions, booted as containers and as VMs with programs of Debian.
 
 ``PYTEST_NIXOS_REAL_MODULES`` names the nixpkgs tree; ``tests/real_modules/prepare`` needs a Debian mirror, root,
-and some minutes the first time.
+and some minutes the first time. ``PYTEST_NIXOS_REAL_VM=1`` boots the VMs, which take minutes where they are emulated.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ PREPARE = Path(__file__).parents[1] / "real_modules/prepare"
 NIX_CONFIG = "sandbox = false\nsubstitute = false\nbuild-users-group =\n"
 pytestmark = pytest.mark.skipif(
     not TREE, reason="PYTEST_NIXOS_REAL_MODULES names no nixpkgs tree whose modules could boot"
+)
+with_vms = pytest.mark.skipif(
+    not os.environ.get("PYTEST_NIXOS_REAL_VM"), reason="PYTEST_NIXOS_REAL_VM asks for no VMs"
 )
 
 FLAKE = """
@@ -60,6 +63,18 @@ FLAKE = """
         systemd.services.tidy = { serviceConfig.Type = "oneshot"; script = "find /var/www -mtime +7 -delete"; };
         nix.gc = { automatic = true; dates = "weekly"; };
       });
+      nixosConfigurations.machine-slips = host {
+        networking.hostName = "machine-slips";
+        # Taken away again by hand, and one more opened.
+        networking.firewall.allowedTCPPorts = [ 8080 ];
+        networking.firewall.extraCommands = ''
+          iptables -D nixos-fw -p tcp --dport 8080 -j nixos-fw-accept
+          iptables -I nixos-fw -p tcp --dport 9999 -j nixos-fw-accept
+        '';
+        boot.kernel.sysctl."vm.swapiness" = 10;
+        systemd.timers.tidy.timerConfig.OnCalendar = "daily";
+        systemd.services.tidy = { serviceConfig.Type = "oneshot"; script = "true"; };
+      };
       # A database, a cache, and a program behind nginx that reaches both; jobs of cron.
       nixosConfigurations.app = host { imports = [ ./app.nix ]; networking.hostName = "app"; };
       nixosConfigurations.app-slips = host ({ lib, ... }: {
@@ -171,7 +186,11 @@ def overrides() -> Mapping[str, str]:
 
 
 def judged(
-    host: str, overrides: Mapping[str, str], folder: Path, *arguments: str
+    host: str,
+    overrides: Mapping[str, str],
+    folder: Path,
+    *arguments: str,
+    backend: str = "container",
 ) -> Mapping[str, Json]:
     """Judge one host, and return what was found wrong: control to finding."""
     (folder / "flake.nix").write_text(FLAKE)
@@ -181,7 +200,7 @@ def judged(
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"),
-            *("--nixos-backend", "container", "--nixos-flake", f"path:{folder}#{host}", *words),
+            *("--nixos-backend", backend, "--nixos-flake", f"path:{folder}#{host}", *words),
             *("--nixos-report", f"json:{report}", *arguments),
         ],
         cwd=folder,
@@ -221,6 +240,25 @@ def test_slips_are_found_and_nothing_else(overrides: Mapping[str, str], tmp_path
     assert "asDropin" in found["UNIT-001"]["remedy"]
     assert "crash.service" in found["BOOT-001"]["reason"]
     assert "ProtectSystem" in found["UNIT-002"]["reason"]
+
+
+@with_vms
+@pytest.mark.parametrize("host", ["good", "server"])
+def test_a_good_vm_has_no_finding(host: str, overrides: Mapping[str, str], tmp_path: Path) -> None:
+    """By nixpkgs' own run script and stage 1; the firewalls are iptables' and nftables'."""
+    assert judged(host, overrides, tmp_path, backend="vm") == {}
+
+
+@with_vms
+def test_slips_of_a_vm_are_found_and_nothing_else(
+    overrides: Mapping[str, str], tmp_path: Path
+) -> None:
+    found = judged("machine-slips", overrides, tmp_path, "-k", "not rollback", backend="vm")
+    assert set(found) == {"FW-002", "FW-003", "FW-006", "SYS-001", "UNIT-005"}
+    assert "tcp 8080" in found["FW-002"]["reason"]
+    assert "tcp 9999" in found["FW-003"]["reason"]
+    assert "vm.swappiness" in found["SYS-001"]["remedy"]
+    assert "tidy.timer" in found["UNIT-005"]["reason"]
 
 
 def test_a_good_host_with_a_database_has_no_finding(

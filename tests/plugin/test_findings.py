@@ -314,7 +314,7 @@ def test_what_a_check_saw_is_told_as_it_was_then(field: Field, workers: tuple[st
 
         @pytest.fixture
         def seen():
-            seen = {"units": {b"x.service"}}
+            seen = {"units": {b"x.service"}, b"in bytes": 1, ("a", 2): 2}
             yield seen
             seen.clear()
 
@@ -327,5 +327,5 @@ def test_what_a_check_saw_is_told_as_it_was_then(field: Field, workers: tuple[st
     )
     run_web(field, *workers)
     (finding,) = field.report()["findings"]
-    assert finding["observed"] == {"units": ["x.service"]}
+    assert finding["observed"] == {"units": ["x.service"], "in bytes": 1, "['a', 2]": 2}
     assert finding["expected"] == [["x.service"]]

@@ -22,7 +22,6 @@
   dhcpcd = [ "dhcpcd-base" ];
   diffutils = [ "diffutils" ];
   dosfstools = [ "dosfstools" ];
-  e2fsprogs = [ "e2fsprogs" ];
   earlyoom = [ "earlyoom" ];
   fail2ban = [ "fail2ban" ];
   file = [ "file" ];
@@ -45,7 +44,6 @@
   jq = [ "jq" ];
   kbd = [ "kbd" ];
   kexec-tools = [ "kexec-tools" ];
-  kmod = [ "kmod" ];
   less = [ "less" ];
   libcap = [ "libcap2" "libcap2-bin" ];
   libpwquality = [ "libpwquality1" "libpam-pwquality" "libpwquality-common" ];
@@ -53,7 +51,6 @@
   linux-pam = [ "libpam0g" "libpam-modules" "libpam-modules-bin" ];
   logrotate = [ "logrotate" ];
   lsof = [ "lsof" ];
-  lvm2 = [ "lvm2" "dmsetup" ];
   man-db = [ "man-db" ];
   mdadm = [ "mdadm" ];
   mkpasswd = [ "whois" ];
@@ -81,7 +78,6 @@
   time = [ "time" ];
   tzdata = [ "tzdata" "tzdata-legacy" ];
   unzip = [ "unzip" ];
-  util-linux = [ "util-linux" "mount" "bsdutils" "fdisk" "login" "util-linux-extra" ];
   wireguard-tools = [ "wireguard-tools" ];
   xfsprogs = [ "xfsprogs" ];
   xz = [ "xz-utils" "liblzma5" ];

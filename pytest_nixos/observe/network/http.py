@@ -158,9 +158,8 @@ def _port(url: urllib.parse.SplitResult) -> str:
     try:
         return str(url.port or _DEFAULT_PORT)
     except ValueError:
-        return url.netloc.rpartition(":")[
-            2
-        ]  # none that there is: the connection fails, and that is told
+        # No machine has such a port: the connection fails, and that is told.
+        return url.netloc.rpartition(":")[2]
 
 
 def _parse(output: ProbeOutput, count: int, limit_bytes: int) -> Sequence[HttpAnswer]:

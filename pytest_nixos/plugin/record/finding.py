@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from pytest_nixos.errors import NixosError
-from pytest_nixos.findings import Evidence, Finding, JudgedOn, Outcome, plain
+from pytest_nixos.findings import Evidence, Finding, JudgedOn, Outcome
 from pytest_nixos.local.pace import PressureMark
 from pytest_nixos.local.text import printable
 from pytest_nixos.nix.command.metadata import subfolder
@@ -56,7 +56,7 @@ def make_finding(
     :param key: of the item's host.
     :param began: this machine's counters when the item began; read again only for what is shown.
     """
-    evidence = item.stash.get(EVIDENCE, Evidence())
+    evidence = item.stash.get(EVIDENCE, Evidence()).written
     outcome, reason = _outcome(report)
     waiver = find_waiver(session.waivers, control.id, key)
     if waiver is not None:
@@ -98,10 +98,9 @@ def make_finding(
         reason=printable(reason),
         threat=control.threat if judged else "",
         remedy=remedy,
-        # What a check saw may change after it, and a report crosses to other processes.
-        expected=plain(evidence.expected),
-        observed=plain(evidence.observed),
-        attachments=plain(evidence.attachments),
+        expected=evidence.expected,
+        observed=evidence.observed,
+        attachments=evidence.attachments,
         references=control.references,
         journal=tuple(msgspec.structs.asdict(entry) for entry in journal),
         node_id=report.nodeid,

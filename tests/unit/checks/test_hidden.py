@@ -29,6 +29,7 @@ def paths(**service: str) -> list[str]:
         ({"ExecStart": SITE, "ProtectHome": "true", "RootDirectory": "/srv/root"}, []),
         ({"Environment": '"DATA=/root/data"', "ProtectHome": "yes"}, ["/root/data"]),
         ({"Environment": '"HOME=/root"', "ProtectHome": "yes"}, []),
+        ({"ExecStart": "/bin/scan --exclude-dir=/home / --skip '/root'", "ProtectHome": "yes"}, []),
         ({"ExecStart": "/bin/app /homes/x /srv/home/x", "ProtectHome": "yes"}, []),
         (
             {"ExecStart": "/bin/zigbee --port=/dev/ttyUSB0", "PrivateDevices": "true"},

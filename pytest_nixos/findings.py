@@ -97,6 +97,16 @@ class Evidence:
     blames: list[Subject] = field(default_factory=list)
     remedy: str = ""
 
+    @property
+    def written(self) -> Evidence:
+        """The same with plain values: what a check saw may change after it, or be nothing that JSON has."""
+        return dataclasses.replace(
+            self,
+            expected=_plain(self.expected),
+            observed=_plain(self.observed),
+            attachments=_plain(self.attachments),
+        )
+
     def expect(self, expected: Any) -> Any:
         """Record what has to hold, and return it."""
         self.expected = expected
@@ -204,8 +214,8 @@ class Finding:
 
     def to_json(self) -> dict[str, Any]:
         """Write the finding as plain JSON values; enums by name or value."""
-        plain = {name: getattr(self, name) for name in _FIELDS}
-        plain |= {
+        written = {name: getattr(self, name) for name in _FIELDS}
+        written |= {
             "severity": self.severity.name,
             "outcome": self.outcome.value,
             "references": {standard: list(ids) for standard, ids in self.references.items()},
@@ -214,7 +224,7 @@ class Finding:
             "places": [place.to_json() for place in self.places],
             **{name: _plain(getattr(self, name)) for name in _NOT_PLAIN},
         }
-        return plain
+        return written
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -299,7 +309,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(_plain(key)): _plain(item) for key, item in value.items()}
     if isinstance(value, set | frozenset):
         return sorted((_plain(item) for item in value), key=str)
     if isinstance(value, list | tuple):

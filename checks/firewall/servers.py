@@ -12,6 +12,8 @@ __all__ = ["NAMED", "parse_named", "servers_of", "struggling"]
 
 _PORT = re.compile(r"(?<![\w.])(\d{2,5})(?![\w.])")
 _FILE = re.compile(r"/(?:nix/store|etc)/[^\s'\";:,]+")
+# They name ports to open them.
+_OPENING = frozenset({"firewall.service", "nftables.service"})
 _COMMANDS = ("ExecStartPre", "ExecStart", "Environment", "EnvironmentFile")
 #: Prints "PORT FILE" of each that a configuration or a start script names; of no program's own file.
 NAMED = """
@@ -28,7 +30,7 @@ def struggling(host: HostConfig, states: Mapping[str, observe.UnitState]) -> tup
     return tuple(
         name
         for name, unit in host.units.items()
-        if unit.enabled and name.endswith(".service") and name in states
+        if unit.enabled and name.endswith(".service") and name in states and name not in _OPENING
         if states[name].is_failed or states[name].is_restless
     )
 

@@ -45,6 +45,8 @@ _NOT_REACHED = re.compile(
 _KEY_CHARS = 100
 _STATEMENT = re.compile(r"[\n;{}]")
 _NO_STREAM = frozenset({"udp", "unix", "quic", "dns", "ntp", "syslog", "statsd"})
+# Before the number of a port on which something listens.
+_OF_LISTENER = r"port|listen|bind|addr|:"
 _RUNS_CONTAINERS = re.compile(r"/(?:docker|podman|nerdctl)\b")
 
 
@@ -99,9 +101,23 @@ def is_answered(sought: Sought, sockets: observe.Sockets) -> bool:
     return any(_takes(socket, address) for socket in listening for address in wanted)
 
 
-def who_names(sought: Sought, services: Mapping[str, Unit]) -> Sequence[str]:
-    """Return the other services that have something to do with an address."""
-    return [name for name, unit in services.items() if name != sought.unit and _names(unit, sought)]
+def who_names(
+    sought: Sought, services: Mapping[str, Unit], toplevel: Path, clients: Collection[str] = ()
+) -> Sequence[str]:
+    """Return the other services that have something to do with an address.
+
+    :param toplevel: the host's system, in the store of this machine.
+    :param clients: units that are told to reach it: that a file of theirs names it says no more.
+    """
+    return [
+        name
+        for name, unit in services.items()
+        if name != sought.unit
+        and (
+            _names(unit, sought)
+            or (name not in clients and _is_told_to_listen(unit, sought, toplevel))
+        )
+    ]
 
 
 def runs_containers(unit: Unit) -> bool:
@@ -188,8 +204,21 @@ def _nearly(written: str, other: str) -> bool:
 
 def _names(unit: Unit, sought: Sought) -> bool:
     if sought.path:
-        return sought.path in unit.needed_paths
+        made = (f"/run/{name}/" for name in unit.words("Service", "RuntimeDirectory"))
+        path = sought.path.removeprefix("/var")
+        return sought.path in unit.needed_paths or path.startswith(tuple(made))
     number = re.compile(rf"(?<![\d.]){sought.port}(?![\d.])")
     service = unit.settings.get("Service", {})
     lines = (value for values in service.values() for value in values)
     return any(number.search(text) for text in (*lines, *observe.started_texts(unit)))
+
+
+def _is_told_to_listen(unit: Unit, sought: Sought, toplevel: Path) -> bool:
+    """Whether a file that a service reads has it listen there."""
+    address = (
+        re.escape(sought.path)
+        if sought.path
+        else rf"(?:{_OF_LISTENER})[^\n\d]{{0,20}}{sought.port}"
+    )
+    named = re.compile(rf"{address}(?![\w.])", re.IGNORECASE)
+    return any(named.search(file.text) for file in observe.read_files(unit, toplevel))

@@ -10,6 +10,8 @@ import pytest
 
 from pytest_nixos import Evidence, HostConfig, Machine, Observations, Unit, not_applicable, observe
 
+from .admitted import LOOK, Refusal, asked, read_refusals
+from .admitted import remedy_of as admitting
 from .sought import (
     Sought,
     is_answered,
@@ -41,7 +43,9 @@ def test_what_services_are_told_to_reach_listens(
     idle = {name for name, state in states.items() if not state.is_running}
     later = {name for name in idle & set(services) if listens_later(services[name], states[name])}
     unanswered, sockets = _after_a_while(nixos_machine, sought)
-    named = {one: who_names(one, services) for one in unanswered}
+    clients = {a: {s.unit for s in sought if s.address == a} for a in {s.address for s in sought}}
+    toplevel = Path(nixos_host_config.toplevel)
+    named = {one: who_names(one, services, toplevel, clients[one.address]) for one in unanswered}
     unknown = [
         one for one, who in named.items() if later & set(who) or _passed_on(who, services, idle)
     ]
@@ -51,15 +55,24 @@ def test_what_services_are_told_to_reach_listens(
     nixos_evidence.rest_on("internet", *needs)
     nixos_evidence.rest_on("unit", *(name for name in down if name not in needs))
     missing = [one for one, who in named.items() if not set(who) & set(needs)]
-    nixos_evidence.observe([f"{one.unit}: {one.address}" for one in missing])
+    found = [one for one in sought if one not in unanswered]
+    closed = _refused(nixos_machine, found, states)
+    nixos_evidence.observe([f"{one.unit}: {one.address}" for one in (*missing, *closed)])
     answered = {one.port for one in sought} - {one.port for one in unanswered}
     owners = sockets.units_by_port()
     meant = {one: nearest_port(one, owners, answered) for one in missing}
     waited = {one: [name for name in named[one] if name in idle] for one in missing}
-    remedies = (remedy_of(one, meant[one], waited[one]) for one in missing)
+    remedies = [remedy_of(one, meant[one], waited[one]) for one in missing]
+    for one, refusal in closed.items():
+        servers = {n: services[n] for n in who_names(one, services, toplevel, clients[one.address])}
+        remedies.append(admitting(refusal, services[one.unit], servers))
     nixos_evidence.remedy = "\n".join(dict.fromkeys(remedies))
     told = [_told(one, meant[one], owners, waited[one]) for one in missing]
-    assert not missing, "; ".join(told)
+    told += [
+        f"{one.unit} is told to reach {one.path} ({one.where}), {refusal.told()}"
+        for one, refusal in closed.items()
+    ]
+    assert not told, "; ".join(told)
     if needs:
         not_applicable(nixos_internet.words(needs))
     if unknown:
@@ -92,6 +105,25 @@ def _after_a_while(
         if not missing or late:
             return missing, sockets
         time.sleep(_LOOK_S)
+
+
+def _refused(
+    machine: Machine, found: Sequence[Sought], states: Mapping[str, observe.UnitState]
+) -> Mapping[Sought, Refusal]:
+    """Return the Unix sockets that listen, and that the main process of who seeks them may not write."""
+    running = [one for one in found if one.path and one.unit in states]
+    pids = {one: states[one.unit].get("MainPID") for one in running}
+    wanted = {(pid, one.path): one for one, pid in pids.items() if pid not in ("", "0")}
+    if not wanted:
+        return {}
+    # A program may still open a socket that it has just made.
+    for wait_s in (0.0, _LOOK_S):
+        time.sleep(wait_s)
+        done = machine.run(LOOK, stdin=asked(wanted))
+        refusals = {wanted[r.pid, r.path]: r for r in read_refusals(done.stdout)}
+        if not refusals:
+            break
+    return refusals
 
 
 def _passed_on(who: Sequence[str], services: Mapping[str, Unit], idle: Collection[str]) -> bool:

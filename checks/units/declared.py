@@ -138,8 +138,11 @@ def failed_requirements(
     """Return the failed units without which systemd does not start a unit, by way of others too."""
     waiting, seen = [name], {name}
     while waiting:
-        unit = declared.get(waiting.pop())
+        waits = waiting.pop()
+        unit = declared.get(waits)
         needed = {word for key in _REQUIRES if unit is not None for word in unit.words("Unit", key)}
+        # `requiredBy` stands in no unit file.
+        needed |= {n for n, state in states.items() if waits in state.get("RequiredBy").split()}
         waiting += sorted(needed - seen)
         seen |= needed
     return frozenset(

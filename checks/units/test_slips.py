@@ -10,6 +10,7 @@ from pytest_nixos import Evidence, HostConfig, Observations, Unit, not_applicabl
 
 from .commands import unread_commands
 from .conditions import impossible_conditions
+from .hidden import hidden_paths
 from .idle import OF_SYSTEMD
 from .look import (  # noqa: F401 - fixtures
     NOT_LOADED,
@@ -75,6 +76,20 @@ def test_no_condition_names_what_systemd_does_not_know(
         not_applicable("no declared unit has a condition")
     nixos_evidence.expect("each condition can hold on some machine")
     found = [one for unit in conditional for one in impossible_conditions(unit)]
+    nixos_evidence.observe([str(one) for one in found])
+    nixos_evidence.remedy = once(one.remedy for one in found)
+    assert not found, "; ".join(map(str, found))
+
+
+@pytest.mark.nixos_control("UNIT-018")
+def test_no_service_names_a_path_that_its_sandbox_hides(
+    declared: Mapping[str, Unit], nixos_evidence: Evidence
+) -> None:
+    services = [unit for name, unit in declared.items() if name.endswith(".service")]
+    if not services:
+        not_applicable("the host declares no service")
+    nixos_evidence.expect("each service sees the paths that its commands and environment name")
+    found = [one for unit in services for one in hidden_paths(unit)]
     nixos_evidence.observe([str(one) for one in found])
     nixos_evidence.remedy = once(one.remedy for one in found)
     assert not found, "; ".join(map(str, found))

@@ -1,5 +1,5 @@
-"""Lists of options that name accounts and groups: limits, who may use Nix, members of groups, who is logged in
-by itself.
+"""Lists of options that name accounts and groups: limits, who may use Nix, members of groups, whose jobs cron
+runs, who is logged in by itself.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from pytest_nixos import HostConfig
+from pytest_nixos import HostConfig, observe
 
 from .rules import Rule
 
@@ -19,6 +19,7 @@ Json = Any
 _LIMITS = "security.pam.loginLimits"
 _NIX = ("nix.settings.trusted-users", "nix.settings.allowed-users")
 _MEMBERS = "users.groups"
+_CRON = "services.cron.systemCronJobs"
 _AUTOLOGIN = ("services.getty.autologinUser", "services.displayManager.autoLogin.user")
 _NAME = re.compile(r"[A-Za-z_][\w.-]*\$?")
 
@@ -47,5 +48,7 @@ def _lists(host: HostConfig) -> Iterator[tuple[str, Iterable[Json]]]:
     for name, group in (groups if isinstance(groups, Mapping) else {}).items():
         if isinstance(group, Mapping):
             yield f'{_MEMBERS}."{name}".members', group.get("members") or ()
+    jobs = host.option(_CRON).value or ()
+    yield _CRON, observe.cron_accounts("\n".join(job for job in jobs if isinstance(job, str)))
     for option in _AUTOLOGIN:
         yield option, [host.option(option).value]

@@ -17,6 +17,7 @@ from pytest_nixos.observe.firewall.probe import firewall
 
 if TYPE_CHECKING:  # the same names as below, for type checkers
     from pytest_nixos.observe.base import Probe, ProbeOutput, collect, observe
+    from pytest_nixos.observe.cron_line import cron_accounts
     from pytest_nixos.observe.fact import Fact, Lacking, fact_probe
     from pytest_nixos.observe.filesystems.file import FileState, files, programs
     from pytest_nixos.observe.filesystems.home import Home, homes
@@ -168,6 +169,7 @@ __all__ = [
     "boot_activation",
     "boot_time",
     "collect",
+    "cron_accounts",
     "declared_files",
     "declared_states",
     "declared_templates",
@@ -275,6 +277,7 @@ _HOME = {
     "boot_activation": "systemd.activation",
     "boot_time": "systemd.boot_time",
     "collect": "base",
+    "cron_accounts": "cron_line",
     "declared_files": "systemd.declared_unit",
     "declared_states": "systemd.declared_unit",
     "declared_templates": "systemd.declared_unit",

@@ -281,19 +281,23 @@ def _marker_args(node: pytest.Item, name: str) -> list[str]:
 
 
 def _refuse_bad_markers(item: pytest.Item) -> None:
-    for name in NAME_MARKERS:
-        for marker in item.iter_markers(name):
-            if marker.kwargs or not marker.args or not all(isinstance(a, str) for a in marker.args):
-                raise pytest.UsageError(
-                    f"{item.nodeid}: marker {name} got {marker.args!r} {marker.kwargs or ''}\n"
-                    f'  remedy: give it names as strings, for example @pytest.mark.{name}("name")'
-                )
-    for marker in item.iter_markers("nixos_requires"):
-        for word in marker.args:
-            _refuse_unknown_place(item, word)
-    for marker in item.iter_markers("nixos_rests_on"):
-        for word in marker.args:
-            _refuse_unknown_subject(item, word)
+    for marker in item.iter_markers():
+        if marker.name in NAME_MARKERS:
+            _refuse_other_than_names(item, marker)
+        if marker.name == "nixos_requires":
+            for word in marker.args:
+                _refuse_unknown_place(item, word)
+        elif marker.name == "nixos_rests_on":
+            for word in marker.args:
+                _refuse_unknown_subject(item, word)
+
+
+def _refuse_other_than_names(item: pytest.Item, marker: pytest.Mark) -> None:
+    if marker.kwargs or not marker.args or not all(isinstance(a, str) for a in marker.args):
+        raise pytest.UsageError(
+            f"{item.nodeid}: marker {marker.name} got {marker.args!r} {marker.kwargs or ''}\n"
+            f'  remedy: give it names as strings, for example @pytest.mark.{marker.name}("name")'
+        )
 
 
 def _refuse_unknown_subject(item: pytest.Item, word: str) -> None:

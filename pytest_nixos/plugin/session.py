@@ -292,8 +292,7 @@ class NixosSession:
             entry, started_s = self._entries[key], time.monotonic()
             if entry.took_part:
                 continue
-            recording.check(key)
-            host = recording.declared(key).host
+            host = recording.check(key)
             # Places in findings are those of the recorded run; these would be most of a host's memory.
             entry.config = None if host is None else msgspec.structs.replace(host, where={})
             backend = None if entry.config is None else recording.backend(key)

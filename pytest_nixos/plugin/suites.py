@@ -32,6 +32,7 @@ class SuitePackages(msgspec.Struct, frozen=True):
     """Where the packages that hold suites lie: canonical package name to directory."""
 
     directories: Mapping[str, Path]
+    _names: dict[Path, str | None] = msgspec.field(default_factory=dict)
 
     @classmethod
     def locate(cls, names: Iterable[str]) -> SuitePackages:
@@ -53,6 +54,11 @@ class SuitePackages(msgspec.Struct, frozen=True):
 
     def module_name(self, path: Path) -> str | None:
         """Return the canonical import name of a file or directory in a suite package."""
+        if path not in self._names:
+            self._names[path] = self._module_name(path)
+        return self._names[path]
+
+    def _module_name(self, path: Path) -> str | None:
         for name, directory in self.directories.items():
             if path.is_relative_to(directory):
                 parts = path.relative_to(directory).parts

@@ -32,6 +32,7 @@ from pytest_nixos.recording.model import (
     ObservedFile,
 )
 from pytest_nixos.recording.observed import Recorded
+from pytest_nixos.report.formats.json_report import JsonFinding
 
 __all__ = ["DECLARED", "FINDINGS", "OBSERVED", "RecordedFindings", "RecordedFlakes", "Recording"]
 
@@ -41,28 +42,34 @@ DECLARED, OBSERVED, FINDINGS = "declared.json", "observed.json", "findings.json"
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedFindings:
-    """What the recorded run said of one host.
+    """What the recorded run said of one host; of its findings those are made that are asked for.
 
-    :param by_node: findings by node id.
+    :param by_node: findings as written, by node id.
     :param before_waiver: see :class:`pytest_nixos.recording.model.FindingsFile`; so `parameters`.
     """
 
-    by_node: Mapping[str, Finding]
+    by_node: Mapping[str, JsonFinding]
     before_waiver: Mapping[str, tuple[str, str]]
     parameters: Mapping[str, Mapping[str, Json]]
 
+    def finding(self, node_id: str) -> Finding | None:
+        """Return what an item said; ``None`` where it was not there."""
+        written = self.by_node.get(node_id)
+        return None if written is None else Finding.from_json(msgspec.to_builtins(written))
+
     def of(self, node_id: str, control: str) -> Finding | None:
         """Return what an item said of a control; ``None`` where it was not there, or judged another."""
-        finding = self.by_node.get(node_id)
-        return finding if finding is not None and finding.control == control else None
+        written = self.by_node.get(node_id)
+        is_of_it = written is not None and written.control == control
+        return self.finding(node_id) if is_of_it else None
 
     def verdict(self, node_id: str) -> tuple[Outcome, str]:
         """Return outcome and reason of an item, as they were without a waiver."""
         if node_id in self.before_waiver:
             word, reason = self.before_waiver[node_id]
             return Outcome(word), reason
-        finding = self.by_node[node_id]
-        return finding.outcome, finding.reason
+        written = self.by_node[node_id]
+        return Outcome(written.outcome), written.reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,34 +129,31 @@ class Recording:
         return Recorded(file=found, host=host, failure=files.failure)
 
     def findings(self, key: str) -> RecordedFindings:
-        """Return what was said of a host.
+        """Return what was said of a host; :meth:`check` has found each of its findings whole.
 
         :raises SettingsError: if its file is damaged.
         """
         file = read_file(self.directory, self.manifest.hosts[key], FINDINGS, FindingsFile)
         file = file or FindingsFile(findings=[])
-        try:
-            findings = [Finding.from_json(msgspec.to_builtins(each)) for each in file.findings]
-        except (AttributeError, KeyError, TypeError, ValueError) as err:
-            raise self._damaged(key, f"of another release, or damaged: {err}") from err
-        times = Counter(finding.node_id for finding in findings)
+        times = Counter(finding.node_id for finding in file.findings)
         twice = next((node for node, count in times.items() if count > 1), None)
         if twice is not None:
             raise self._damaged(key, f"damaged: {twice} is there twice")
-        if other := next((f.host for f in findings if f.host != key), None):
+        if other := next((f.host for f in file.findings if f.host != key), None):
             raise self._damaged(key, f"damaged: one is of {other}")
         if any(word == Outcome.WAIVED.value for word, _ in file.before_waiver.values()):
             raise self._damaged(key, "damaged: one was waived before its waiver")
         return RecordedFindings(
-            by_node={finding.node_id: finding for finding in findings},
+            by_node={finding.node_id: finding for finding in file.findings},
             before_waiver=file.before_waiver,
             parameters=file.parameters,
         )
 
-    def check(self, key: str) -> None:
+    def check(self, key: str) -> HostConfig | None:
         """Read all that is kept of a host, so that nothing is judged of what is damaged.
 
-        :raises SettingsError: if any of it is.
+        :return: what it declares, ``None`` where it did not evaluate.
+        :raises SettingsError: if any of it is damaged.
         """
         host = self.declared(key).host
         if (host is None) is not (self.manifest.hosts[key].backend == ""):
@@ -160,7 +164,16 @@ class Recording:
             )
         if host is not None:
             self.observed(key, host)
-        self.findings(key)
+        self._check_findings(key)
+        return host
+
+    def _check_findings(self, key: str) -> None:
+        said = self.findings(key)
+        try:
+            for node_id in said.by_node:
+                said.finding(node_id)
+        except (AttributeError, KeyError, TypeError, ValueError) as err:
+            raise self._damaged(key, f"of another release, or damaged: {err}") from err
 
     def backend(self, key: str) -> BackendName:
         """Return how a host's machine ran.

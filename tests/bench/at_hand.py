@@ -11,10 +11,14 @@ import pexpect
 
 from tests.bench.rig import EXAMPLE, HOST, RUN_LIMIT_S, overrides, run_environment
 
-__all__ = ["run_s", "shell_s"]
+__all__ = ["run_s", "shell_s", "switch_s"]
 
 # What is typed does not hold the answer, which its echo would then be.
 _TYPED, _ANSWER = "echo $((6 * 7))answers", "42answers"
+_SWITCH = """begun=$EPOCHREALTIME
+/run/current-system/bin/switch-to-configuration switch >/dev/null 2>&1
+ended=$EPOCHREALTIME
+echo $((${ended/./} - ${begun/./}))"""
 
 
 def shell_s(home: Path) -> float:
@@ -56,6 +60,20 @@ def run_s(home: Path) -> float:
     if answer != _ANSWER:
         raise RuntimeError(f"{' '.join(argv)}: answered {answer!r}")
     return answered_s
+
+
+def switch_s(home: Path) -> float:
+    """Let a clone switch to the system that it runs: what the host's own program takes, which any test
+    of a switch waits for twice.
+
+    :return: seconds by the guest's clock.
+    """
+    argv = [*_argv("run"), "--", _SWITCH]
+    done = subprocess.run(
+        argv, cwd=EXAMPLE, env=_environment(home), check=True, capture_output=True, text=True,
+        timeout=RUN_LIMIT_S,
+    )  # fmt: skip
+    return int(done.stdout) / 1e6
 
 
 def _argv(verb: str) -> list[str]:

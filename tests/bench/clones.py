@@ -59,7 +59,7 @@ def measure(home: Path, plan: Plan) -> Section:
                         memory[_MANY],
                         _MANY_MIB,
                         unit="MiB",
-                        reason="pages of their own that each clone writes to: its guest's, and QEMU's",
+                        reason="pages of each clone's own: most is the code that an emulating QEMU has translated, then its heap and tables, and what the guest writes",
                     )
                 ]
                 if _MANY in memory

@@ -58,6 +58,7 @@ class Run:
     :param machine_processor_s: that of QEMU until the machine was ready, where
         ``PYTEST_NIXOS_BENCH_MACHINE`` was set.
     :param all_processor_s: that of the whole run, with all that it started.
+    :param tests_s: seconds of each test, what it had to be set up included.
     :param findings: lines of the ledger.
     :param workers_mib: peak resident memory of each of xdist's workers.
     """
@@ -67,6 +68,7 @@ class Run:
     machine_processor_s: float
     total_s: float
     all_processor_s: float
+    tests_s: Mapping[str, float]
     findings: Sequence[Mapping[str, Any]]
     output: str
     workers_mib: Sequence[float] = ()
@@ -138,6 +140,7 @@ def run_pytest(
         machine_processor_s=clock["machine_processor_s"],
         total_s=total_s,
         all_processor_s=all_processor_s,
+        tests_s=clock["tests_s"],
         findings=[json.loads(line) for line in lines],
         output=done.stdout,
         workers_mib=tuple(

@@ -105,7 +105,7 @@ def running(events: list[BootEvent], words: list[bool]) -> Iterator[ContainerRun
 
     def heard(notice: BootNotice) -> None:
         # A look that takes long can see the end before it is told.
-        told = poll(lambda: notice.has_come() or None, deadline=Deadline.after(10))
+        told = poll(lambda: notice.has_come() or None, deadline=Deadline.after(60))
         words.append(bool(told))
         close(notice)
 
@@ -155,7 +155,7 @@ def test_ports_are_judged_from_outside(running: ContainerRunning) -> None:
     run(running, "iptables -F; nft flush ruleset")
     serve = "systemd-socket-activate --listen=81 cat >/dev/null 2>&1 &"
     run(running, f"{serve} for i in 1 2 3 4 5 6 7 8 9; do sleep 0.1; done")
-    found = running.probe_tcp([81, 82], deadline=Deadline.after(10))
+    found = running.probe_tcp([81, 82], deadline=Deadline.after(60))
     assert found == {81: PortState.OPEN, 82: PortState.CLOSED}
 
 
@@ -204,8 +204,8 @@ def test_two_containers_of_one_name_do_not_meet(running: ContainerRunning) -> No
         run(other, "hostname second; touch /only-here")
         assert run(running, "hostname").stdout_text == "first\n"
         assert run(running, "ls /only-here").exit_status != 0
-        state = running.probe_tcp([9], deadline=Deadline.after(10))
-        assert state.keys() == other.probe_tcp([9], deadline=Deadline.after(10)).keys()
+        state = running.probe_tcp([9], deadline=Deadline.after(60))
+        assert state.keys() == other.probe_tcp([9], deadline=Deadline.after(60)).keys()
 
 
 def test_stopping_leaves_nothing() -> None:
@@ -237,7 +237,7 @@ def test_a_container_that_is_killed_is_told_and_leaves_nothing(which: str) -> No
             with pytest.raises(TransportError, match="systemd-nspawn ended"):
                 run(machine, "sleep 10")
             with pytest.raises(TransportError, match="systemd-nspawn ended"):
-                machine.probe_tcp([1], deadline=Deadline.after(5))
+                machine.probe_tcp([1], deadline=Deadline.after(60))
             assert not machine.is_alive()
         finally:
             machine.stop()
@@ -331,9 +331,9 @@ def _swept(directory: Path) -> bool:
         sweep(directory.parent)
         return None
 
-    return poll(look, deadline=Deadline.after(5)) is True
+    return poll(look, deadline=Deadline.after(60)) is True
 
 
 def _gone(directory: Path) -> bool:
     look: Callable[[], bool | None] = lambda: None if traces(directory) else True  # noqa: E731
-    return poll(look, deadline=Deadline.after(5)) is True
+    return poll(look, deadline=Deadline.after(60)) is True

@@ -82,7 +82,7 @@ def test_a_full_disk_is_the_guests_own(small: ContainerRunning, place: Path) -> 
 def test_output_without_end_is_bounded_and_ends_in_time(small: ContainerRunning) -> None:
     before, started_s = resident(), time.monotonic()
     with pytest.raises(TransportError):
-        small.transport.run("yes", deadline=Deadline.after(3))
+        small.transport.run("yes", deadline=Deadline.after(60))
     assert time.monotonic() - started_s < 40
     assert resident() - before < 700 * MIB
     assert run(small, "echo still here").stdout == b"still here\n"

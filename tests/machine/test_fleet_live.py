@@ -124,7 +124,7 @@ class Fleet:
             yield
 
     def _wait(self, server: subprocess.Popen[bytes], address: str) -> None:
-        deadline = Deadline.after(10)
+        deadline = Deadline.after(60)
         while not deadline.expired and server.poll() is None:
             with contextlib.suppress(ConnectionRefusedError):
                 socket.create_connection((address, PORT)).close()

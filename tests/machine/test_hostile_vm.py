@@ -93,7 +93,7 @@ def test_a_session_killed_in_the_middle_of_a_save_leaves_no_process_and_no_snaps
 ) -> None:
     left = drafts(cache)
     assert left, "the session was not killed in the middle of a save"
-    assert poll(lambda: not qemus(cache) or None, deadline=Deadline.after(10)), qemus(cache)
+    assert poll(lambda: not qemus(cache) or None, deadline=Deadline.after(60)), qemus(cache)
     assert [path for path in cache.iterdir() if (path / RECORD).exists()] == []
     for path in left:
         os.utime(

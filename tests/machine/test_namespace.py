@@ -34,7 +34,7 @@ def elsewhere() -> Iterator[subprocess.Popen[bytes]]:
     with subprocess.Popen(["unshare", "--net", "sleep", "1000"]) as process:
         own = network(os.getpid())
         there = poll(
-            lambda: True if network(process.pid) != own else None, deadline=Deadline.after(5)
+            lambda: True if network(process.pid) != own else None, deadline=Deadline.after(60)
         )
         assert there
         yield process
@@ -74,7 +74,7 @@ def late(elsewhere: subprocess.Popen[bytes]) -> Iterator[tuple[int, threading.Th
         around = network(elsewhere.pid)
         there = poll(
             lambda: True if network(process.pid) == around else None,
-            deadline=Deadline.after(5),
+            deadline=Deadline.after(60),
             interval_s=0.01,
         )
         assert there
@@ -82,7 +82,7 @@ def late(elsewhere: subprocess.Popen[bytes]) -> Iterator[tuple[int, threading.Th
         def move() -> None:
             assert poll(
                 lambda: True if network(process.pid) != around else None,
-                deadline=Deadline.after(5),
+                deadline=Deadline.after(60),
             )
             time.sleep(0.3)
             words = ("ip", "link", "set", "eth0", "netns", str(process.pid))

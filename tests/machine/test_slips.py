@@ -17,7 +17,16 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="containers need root"),
 ]
 
-CONTROLS = ("NET-021", "AUTH-044", "AUTH-045", "FS-026", "FW-006", "UNIT-013", "UNIT-017")
+CONTROLS = (
+    "NET-021",
+    "AUTH-044",
+    "AUTH-045",
+    "FS-026",
+    "FW-006",
+    "UNIT-013",
+    "UNIT-017",
+    "UNIT-018",
+)
 HOST = """
   boot.loader.grub.enable = false;
   fileSystems."/" = { device = "/dev/vda1"; fsType = "ext4"; };
@@ -43,6 +52,7 @@ HOST = """
   systemd.services.arch = service { unitConfig.ConditionArchitecture = "@ARCH@"; };
   systemd.services.worker = service { serviceConfig.StateDirectory = "worker-data"; };
   systemd.services.backup = { startAt = "daily"; serviceConfig.Type = "oneshot"; script = "tar -cf /var/backup.tar /var/lib/worker-@DATA@"; };
+  systemd.services.pages = service { serviceConfig = { ExecStart = "${pkgs.python3}/bin/python3 -m http.server 8082 --bind 127.0.0.1 --directory /home/ada"; ProtectHome = "@HOME@"; }; };
   systemd.services.ui = service { environment.API_URL = "http://localhost:@APP@/v1"; };
 """
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKo9ZhG0u1rM1n8YlQxJH3Zk0sG8W1o6n5lYVq3h8c2p ada"
@@ -60,6 +70,7 @@ SLIPS = {
     "@DATA@": ("data", "dta"),
     "@ARCH@": ("x86-64", "x86_64"),
     "@ASKS@": ("false", "true"),
+    "@HOME@": ("read-only", "tmpfs"),
 }
 
 
@@ -110,6 +121,7 @@ def test_each_slip_is_told_with_what_is_meant(tmp_path: Path) -> None:
     assert "services.nginx.virtualHosts" in found["UNIT-013"]["remedy"]
     assert "ConditionArchitecture=x86_64" in found["UNIT-017"]["reason"]
     assert 'ConditionArchitecture = lib.mkForce "x86-64";' in found["UNIT-017"]["remedy"]
+    assert "/home/ada, which ProtectHome=tmpfs hides from it" in found["UNIT-018"]["reason"]
     told = found["FW-006"]["reason"]
     assert "8081 (admin.service takes packets of its own machine only" in told
 

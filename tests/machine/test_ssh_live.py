@@ -98,7 +98,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     log = (made.directory / "log").open("wb")
     with subprocess.Popen(argv, stderr=log) as server:
         try:
-            deadline = Deadline.after(10)
+            deadline = Deadline.after(60)
             while not deadline.expired and server.poll() is None:
                 try:
                     socket.create_connection(("127.0.0.1", made.port)).close()
@@ -204,7 +204,7 @@ def test_the_environment_is_the_hosts_own(running: SshRunning) -> None:
 def test_ports_are_tried_at_the_address_of_ssh_config(running: SshRunning, rig: Rig) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         free = server.getsockname()[1]
-    found = running.probe_tcp([rig.port, free], deadline=Deadline.after(10))
+    found = running.probe_tcp([rig.port, free], deadline=Deadline.after(60))
     assert found == {rig.port: PortState.OPEN, free: PortState.CLOSED}
 
 
@@ -214,7 +214,7 @@ def test_ports_behind_a_jump_host_are_not_judged(rig: Rig) -> None:
         connected = rig.start(directory.path, ProxyCommand=f"bash -c '{jump}'")
         try:
             with pytest.raises(TransportError, match="proxycommand"):
-                connected.probe_tcp([22], deadline=Deadline.after(10))
+                connected.probe_tcp([22], deadline=Deadline.after(60))
         finally:
             connected.stop()
 
@@ -231,7 +231,7 @@ def test_stopping_leaves_no_process_and_no_socket(rig: Rig) -> None:
         assert not connected.is_alive()
         assert not [p for p in processes() if str(socket_path) in p.line]
         with pytest.raises(TransportError, match="closed"):
-            connected.transport.run("true", deadline=Deadline.after(5))
+            connected.transport.run("true", deadline=Deadline.after(60))
 
 
 def test_a_connection_that_breaks_is_told(rig: Rig) -> None:
@@ -240,7 +240,7 @@ def test_a_connection_that_breaks_is_told(rig: Rig) -> None:
         try:
             os.kill(connected.pid, 9)
             with pytest.raises(TransportError, match="connection"):
-                connected.transport.run("true", deadline=Deadline.after(5))
+                connected.transport.run("true", deadline=Deadline.after(60))
             assert not connected.is_alive()
         finally:
             connected.stop()

@@ -101,7 +101,7 @@ def test_the_guest_obeys_and_no_job_is_left(running: VmRunning) -> None:
 def test_the_run_script_became_qemu_and_its_monitor_answers(running: VmRunning) -> None:
     assert running.is_alive()
     assert b"qemu" in Path(f"/proc/{running.pid}/cmdline").read_bytes()
-    status = running.qmp.execute("query-status", deadline=Deadline.after(5))
+    status = running.qmp.execute("query-status", deadline=Deadline.after(60))
     assert status["status"] == "running"
 
 

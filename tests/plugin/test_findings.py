@@ -270,3 +270,62 @@ def test_a_failed_check_brings_the_journal_of_its_time(checks: Field) -> None:
     assert "--since=-" in (checks.pytester.path / "journal.argv").read_text()
     result.stdout.fnmatch_lines(["warnings of the journal meanwhile*", "*x.service: it *broke"])
     assert "\x1b[31mbroke" not in result.stdout.str()
+
+
+def test_a_report_is_json_for_who_writes_it_into_a_file(checks: Field) -> None:
+    """As pytest-reportlog does, in the process that runs the tests."""
+    checks.pytester.makepyfile(
+        log="""
+        import json
+
+        def pytest_configure(config):
+            config.pluginmanager.register(Log(config))
+
+        class Log:
+            def __init__(self, config):
+                self.config, self.lines = config, []
+
+            def pytest_runtest_logreport(self, report):
+                write = self.config.hook.pytest_report_to_serializable
+                self.lines.append(json.dumps(write(config=self.config, report=report)))
+
+            def pytest_unconfigure(self):
+                self.config.rootpath.joinpath("log").write_text("\\n".join(self.lines))
+        """
+    )
+    run_web(checks, "-p", "log").assert_outcomes(passed=1, failed=1, skipped=1)
+    log = [
+        json.loads(line) for line in checks.pytester.path.joinpath("log").read_text().split("\n")
+    ]
+    told = [line["nixos_finding"] for line in log if "nixos_finding" in line]
+    assert {finding["control"]: finding["outcome"] for finding in told} == {
+        "BOOT-001": "failed",
+        "BOOT-002": "passed",
+        "BOOT-004": "not-applicable",
+    }
+    assert told[0]["severity"] == "HIGH" and told[0]["observed"][0] == "x.service"
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "1")])
+def test_what_a_check_saw_is_told_as_it_was_then(field: Field, workers: tuple[str, ...]) -> None:
+    field.pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.fixture
+        def seen():
+            seen = {"units": {b"x.service"}, b"in bytes": 1, ("a", 2): 2}
+            yield seen
+            seen.clear()
+
+        @pytest.mark.nixos_control("BOOT-001")
+        def test_bad(nixos_machine, nixos_evidence, seen):
+            nixos_evidence.observe(seen)
+            nixos_evidence.expect((seen["units"],))
+            assert 0
+        """
+    )
+    run_web(field, *workers)
+    (finding,) = field.report()["findings"]
+    assert finding["observed"] == {"units": ["x.service"], "in bytes": 1, "['a', 2]": 2}
+    assert finding["expected"] == [["x.service"]]

@@ -332,7 +332,7 @@ def test_a_signal_while_a_process_is_forked_is_not_lost() -> None:
 
     os.register_at_fork(after_in_parent=interrupt)
     with RunSignals() as signals:
-        SubprocessRunner().run(("true",), deadline=Deadline.after(10))
+        SubprocessRunner().run(("true",), deadline=Deadline.after(60))
     assert not wanted
     assert signals.came == [signal.SIGINT]
 

@@ -66,6 +66,15 @@ in
     extra = "mkdir $out/conf; ln -s ${programs}/etc/nginx/* $out/conf/";
     passthru.modules = [ ];
   };
+  cron = package "cron" { debs = [ "cron" "cron-daemon-common" ]; };
+  # Of one version, whichever the state version of a host asks for.
+  postgresql = package "postgresql" {
+    debs = [ "postgresql-17" "postgresql-client-17" ];
+    extra = "ln -s ${programs}/usr/lib/postgresql/17/bin/* $out/bin/";
+    passthru = { psqlSchema = "17"; withJIT = final.postgresql; withoutJIT = final.postgresql; withPackages = _: final.postgresql; };
+  };
+  postgresql_15 = final.postgresql;
+  postgresql_16 = final.postgresql;
   prometheus-node-exporter = package "node_exporter" {
     debs = [ "prometheus-node-exporter" ];
     extra = "ln -s prometheus-node-exporter $out/bin/node_exporter";

@@ -1,6 +1,8 @@
 """Link the files of Debian packages under the folders that packages of nixpkgs have.
 
-Unit files and services of D-Bus are copied: they name programs of a path that no NixOS host has.
+Unit files, services of D-Bus and rules of udev are copied: they name programs of a path that no NixOS host has.
+So are the programs that the environment variable COPIED lists, as patterns of places in the package: stage 1 takes
+them out of their packages.
 
 Called with the tree, the folder to make, and the names of Debian packages.
 """
@@ -10,7 +12,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sys
+from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
 PROGRAMS, OUT = (Path(argument) for argument in sys.argv[1:3])
@@ -32,14 +36,18 @@ PLACES = (
     ("usr/share", "share"),
     ("etc", "etc"),
 )
+PACKAGES = json.loads((PROGRAMS / "packages.json").read_text())
 
-
-COPIED = ("lib/systemd/system/", "lib/systemd/user/", "share/dbus-1/")
+UNITS = ("lib/systemd/system/", "lib/systemd/user/", "share/dbus-1/")
+RULES = "lib/udev/rules.d/"
+COPIED = os.environ.get("COPIED", "").split()
 _PROGRAM = re.compile(
     r"^((?:Exec\w*|ConditionFileIsExecutable)=[-+@!:|]*)/(?:usr/)?(s?bin|lib|libexec)/",
     re.MULTILINE,
 )
 _BARE = re.compile(r"^(Exec\w+=[-+@!:|]*)(?=[a-z])", re.MULTILINE)
+#: A program that a rule of udev names, and what a comment says of one: nixpkgs refuses that too.
+_IN_RULE = re.compile(r"(?<![\w.-])/(?!bin/sh\b)(?:usr/)?((?:s?bin|lib)/[\w.@/-]*)")
 
 
 def with_programs_of_the_tree(text: str) -> str:
@@ -49,16 +57,32 @@ def with_programs_of_the_tree(text: str) -> str:
     )
 
 
+def with_programs_of_packages(text: str) -> str:
+    """Return a file of udev's rules whose programs are those of this package, or else of the tree."""
+
+    def found(match: re.Match[str]) -> str:
+        file = f"usr/{match[1]}"
+        own = place(file)
+        mine = own and any(file in PACKAGES[deb]["files"] for deb in DEBS)
+        return str(OUT / own if own and mine else PROGRAMS / file)
+
+    return _IN_RULE.sub(found, text)
+
+
 def put(target: Path, own: PurePosixPath) -> None:
     """Make one file of the package, unless an earlier Debian package has it."""
     path = OUT / own
     if os.path.lexists(path):
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    if str(own).startswith(COPIED) and target.is_symlink():
+    if str(own).startswith(UNITS) and target.is_symlink():
         path.symlink_to(target.readlink())
-    elif str(own).startswith(COPIED):
+    elif str(own).startswith(UNITS):
         path.write_text(with_programs_of_the_tree(target.read_text()))
+    elif str(own).startswith(RULES):
+        path.write_text(with_programs_of_packages(target.read_text()))
+    elif any(fnmatch(str(own), pattern) for pattern in COPIED):
+        shutil.copy(target, path)
     else:
         path.symlink_to(target)
 
@@ -73,9 +97,8 @@ def place(file: str) -> PurePosixPath | None:
 
 def main() -> None:
     """Make the package."""
-    packages = json.loads((PROGRAMS / "packages.json").read_text())
     for deb in DEBS:
-        for file in packages[deb]["files"]:
+        for file in PACKAGES[deb]["files"]:
             target, own = PROGRAMS / file, place(file)
             if own and os.path.lexists(target):
                 put(target, own)

@@ -10,8 +10,13 @@
     url = "path:/nix/store/run-tests-real_modules-prepare";
     flake = false;
   };
+  # example-flake/offline-nixpkgs, of which the kernel is made as here.
+  inputs.stand-in = {
+    url = "path:/nix/store/run-tests-real_modules-prepare";
+    flake = false;
+  };
 
-  outputs = { self, tree, debian }:
+  outputs = { self, tree, debian, stand-in }:
     let
       system = "x86_64-linux";
       lib = import (tree + "/lib");
@@ -19,7 +24,7 @@
       pkgs = import tree {
         inherit system;
         config = { };
-        overlays = [ (import ./overlay.nix { inherit programs; unpacked = debian.outPath; }) ];
+        overlays = [ (import ./overlay.nix { inherit programs; unpacked = debian.outPath; stand-in = stand-in.outPath; }) ];
         stdenvStages = import ./stdenv.nix { inherit tree programs; };
       };
     in

@@ -1,5 +1,5 @@
 # nixpkgs' packages that hosts need, made of Debian's programs. All others stay nixpkgs' own, and cannot be built here.
-{ programs, unpacked }:
+{ programs, unpacked, stand-in }:
 final: prev:
 let
   inherit (prev) lib;
@@ -11,11 +11,12 @@ let
   outputs = [ "bin" "dev" "dnsutils" "doc" "host" "lib" "login" "man" "mount" "swap" "terminfo" ];
 
   # A package that has what modules may ask of any: `override`, a main program, all of its outputs in one.
-  package = name: { debs, extra ? "", main ? name, passthru ? { } }:
+  package = name: { debs, extra ? "", main ? name, passthru ? { }, copied ? [ ] }:
     let
       built = final.runCommand "${name}-${versionOf (lib.head debs)}"
         {
           inherit debs;
+          COPIED = copied;
           pname = name;
           version = versionOf (lib.head debs);
           passthru = lib.genAttrs outputs (_: built) // passthru;
@@ -32,5 +33,6 @@ let
   missing = lib.genAttrs [ "fish" "xonsh" "zsh" ] (name:
     final.runCommand name { pname = name; meta.mainProgram = name; passthru.shellPath = "/bin/${name}"; } "echo ${name} is not made of Debian's packages; exit 1");
   changed = import ./changed.nix { inherit lib final prev package programs; };
+  machine = import ./machine.nix { inherit lib final package programs stand-in; };
 in
-{ debian = programs; } // plain // missing // changed
+{ debian = programs; } // plain // missing // changed // machine

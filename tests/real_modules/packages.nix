@@ -1,13 +1,16 @@
 # Packages of nixpkgs that are files of Debian packages: name -> Debian packages, the first of which names the version.
 {
   acl = [ "acl" "libacl1" ];
+  age = [ "age" ];
   apparmor-parser = [ "apparmor" ];
   attr = [ "attr" "libattr1" ];
   audit = [ "auditd" "libaudit1" ];
   bcache-tools = [ "bcache-tools" ];
   bind = [ "bind9-host" ];
+  borgbackup = [ "borgbackup" ];
   btrfs-progs = [ "btrfs-progs" ];
   bzip2 = [ "bzip2" "libbz2-1.0" ];
+  chrony = [ "chrony" ];
   coreutils = [ "coreutils" ];
   cpio = [ "cpio" ];
   cryptsetup = [ "cryptsetup-bin" ];
@@ -19,8 +22,8 @@
   dhcpcd = [ "dhcpcd-base" ];
   diffutils = [ "diffutils" ];
   dosfstools = [ "dosfstools" ];
-  e2fsprogs = [ "e2fsprogs" ];
   earlyoom = [ "earlyoom" ];
+  fail2ban = [ "fail2ban" ];
   file = [ "file" ];
   findutils = [ "findutils" ];
   fontconfig = [ "fontconfig" "fontconfig-config" ];
@@ -41,7 +44,6 @@
   jq = [ "jq" ];
   kbd = [ "kbd" ];
   kexec-tools = [ "kexec-tools" ];
-  kmod = [ "kmod" ];
   less = [ "less" ];
   libcap = [ "libcap2" "libcap2-bin" ];
   libpwquality = [ "libpwquality1" "libpam-pwquality" "libpwquality-common" ];
@@ -49,7 +51,6 @@
   linux-pam = [ "libpam0g" "libpam-modules" "libpam-modules-bin" ];
   logrotate = [ "logrotate" ];
   lsof = [ "lsof" ];
-  lvm2 = [ "lvm2" "dmsetup" ];
   man-db = [ "man-db" ];
   mdadm = [ "mdadm" ];
   mkpasswd = [ "whois" ];
@@ -66,6 +67,8 @@
   polkit = [ "polkitd" "libpolkit-agent-1-0" "libpolkit-gobject-1-0" ];
   procps = [ "procps" ];
   python3Minimal = [ "python3" "python3-minimal" "python3.13-minimal" ];
+  redis = [ "redis-server" "redis-tools" ];
+  restic = [ "restic" ];
   rsync = [ "rsync" ];
   shadow = [ "passwd" "login.defs" "uidmap" "login" ];
   shared-mime-info = [ "shared-mime-info" ];
@@ -75,9 +78,9 @@
   time = [ "time" ];
   tzdata = [ "tzdata" "tzdata-legacy" ];
   unzip = [ "unzip" ];
-  util-linux = [ "util-linux" "mount" "bsdutils" "fdisk" "login" "util-linux-extra" ];
   wireguard-tools = [ "wireguard-tools" ];
   xfsprogs = [ "xfsprogs" ];
   xz = [ "xz-utils" "liblzma5" ];
+  zram-generator = [ "systemd-zram-generator" ];
   zstd = [ "zstd" ];
 }

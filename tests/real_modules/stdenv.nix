@@ -26,7 +26,7 @@ let
     isGNU = true;
     isClang = false;
     cc = compiler // { lib = programs; isGNU = true; isClang = false; };
-    libc = programs // { pname = "glibc"; version = "2.41"; };
+    libc = programs // { pname = "glibc"; version = "2.41"; out = compiler; };
     version = "14.2.0";
     targetPrefix = "";
     nativeTools = false;

@@ -3,6 +3,7 @@
 package "systemd" {
   debs = [ "systemd" "systemd-sysv" "udev" "systemd-container" "systemd-coredump" "systemd-cryptsetup" "systemd-oomd" "systemd-resolved" "systemd-timesyncd" "libsystemd0" "libudev1" "libnss-systemd" "libnss-myhostname" "libnss-resolve" "libpam-systemd" "systemd-boot" "systemd-boot-efi" ];
   main = "systemctl";
+  copied = [ "bin/udevadm" "lib/systemd/systemd-sysctl" "lib/udev/*_id" ];
   passthru = {
     interfaceVersion = 2;
     withBootloader = true;
@@ -37,6 +38,8 @@ package "systemd" {
         *) ln -s $entry $out/compiled-in/ ;;
       esac
     done
+    mkdir $out/compiled-in-udev
+    ln -s ${programs}/usr/lib/udev/*_* ${programs}/usr/lib/udev/iocost $out/compiled-in-udev/
     mkdir $out/compiled-in/system-generators
     ln -s ${programs}/usr/lib/systemd/system-generators/* $out/compiled-in/system-generators/
     rm $out/compiled-in/system-generators/zram-generator

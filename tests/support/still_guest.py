@@ -49,13 +49,13 @@ class StillGuest:
 
     @property
     def disks(self) -> dict[str, GuestDisk]:
-        found = writable_disks(self.monitor, self.folder / "disk", deadline=Deadline.after(10))
+        found = writable_disks(self.monitor, self.folder / "disk", deadline=Deadline.after(60))
         return {disk.name: disk for disk in found}
 
     def order(self, words: str, disk: str = "drive1") -> None:
         """Do something to a disk as the guest would (qemu-io's words)."""
         command = {"command-line": f'qemu-io {disk} "{words}"'}
-        self.monitor.execute("human-monitor-command", command, deadline=Deadline.after(10))
+        self.monitor.execute("human-monitor-command", command, deadline=Deadline.after(60))
 
     def stop(self) -> None:
         self.monitor.close()

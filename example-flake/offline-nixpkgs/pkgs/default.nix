@@ -20,14 +20,7 @@ let
     ${extra}
   '';
 
-  # A program for the machine that builds or starts hosts: it runs on the tree's libraries, whatever distribution is around it.
-  hosted = name: path: arguments: ''
-    cat > $out/bin/${name} <<EOF
-    #!${shell}
-    exec -a ${name} $debian/usr/lib64/ld-linux-x86-64.so.2 --library-path $debian/usr/lib/x86_64-linux-gnu --argv0 ${name} ${path} ${arguments} "\$@"
-    EOF
-    chmod +x $out/bin/${name}
-  '';
+  hosted = import ./hosted.nix { inherit shell; };
 
   pkgs = build // lib.mapAttrs (name: programs: package name programs { } "") (import ./programs.nix) // {
     type = "pkgs";
@@ -88,20 +81,7 @@ let
     linuxPackages_latest = pkgs.linuxPackages;
     linuxPackagesFor = _: pkgs.linuxPackages;
 
-    # QEMU runs on the machine that starts a VM.
-    qemu = runCommand "qemu-10.0" { pname = "qemu"; version = "10.0"; meta.mainProgram = "qemu-system-x86_64"; } ''
-      mkdir -p $out/bin $out/libexec
-      # Without the folder of modules that is compiled in: another distribution's QEMU may have its own there, and these two would not go together.
-      PYTHONHOME=$debian/usr tree python3 -S -c 'import sys
-      program = open(sys.argv[1], "rb").read()
-      folder = b"/usr/lib/x86_64-linux-gnu/qemu\0"
-      assert folder in program
-      open(sys.argv[2], "wb").write(program.replace(folder, b"/none".ljust(len(folder), b"\0")))' $debian/usr/bin/qemu-system-x86_64 $out/libexec/qemu-system-x86_64
-      chmod +x $out/libexec/qemu-system-x86_64
-      ${hosted "qemu-system-x86_64" "$out/libexec/qemu-system-x86_64" "-L $debian/usr/share/qemu -L $debian/usr/share/seabios -L $debian/usr/lib/ipxe/qemu"}
-      ln -s qemu-system-x86_64 $out/bin/qemu-kvm
-      ${hosted "qemu-img" "$debian/usr/bin/qemu-img" ""}
-    '';
+    qemu = import ./qemu.nix { inherit runCommand hosted; };
     qemu_kvm = pkgs.qemu;
     qemu_test = pkgs.qemu;
     qemu-utils = pkgs.qemu;

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from pytest_nixos.errors import BuildError
 from pytest_nixos.nix.command.log import NixLog, derivation_name
-from pytest_nixos.nix.failure.derivation import first_failed, what_to_do, why_failed
+from pytest_nixos.nix.failure.derivation import first_failed, said_last, what_to_do, why_failed
 from pytest_nixos.nix.failure.evaluation import by_hand, killed, own_words, recognised
 from pytest_nixos.nix.failure.known import FOREIGN_SYSTEM, MACHINE_FAILURES
 
@@ -44,8 +44,10 @@ def build_failure(
             log_tail=tuple(log.plain)[-_SHOWN_LINES:],
         )
     tail = (log.log_tail(failed) or tuple(read_log(failed)))[-_SHOWN_LINES:]
+    said = said_last(tail)
     return BuildError(
-        f"{derivation_name(failed)} failed to build ({failed}): {why_failed(log.errors, failed)}",
+        f"{derivation_name(failed)} failed to build ({failed}): {why_failed(log.errors, failed)}"
+        + (f"; {said}" if said else ""),
         remedy=what_to_do(tail, by_hand("log", failed)),
         derivation=failed,
         log_tail=tail,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from pytest_nixos.nix.command.log import NixMessage
 
-__all__ = ["first_failed", "what_to_do", "why_failed"]
+__all__ = ["first_failed", "said_last", "what_to_do", "why_failed"]
 
 _DERIVATION = re.compile(r"/nix/store/[0-9a-z]{32}-[^'\"\s^!]+?\.drv")
 #: Words of Nix's own fetcher, of nixpkgs' fetchurl and of git.
@@ -15,6 +15,9 @@ _NOT_DOWNLOADED = re.compile(
     r"^\s*(?:error: (?:unable to download '|cannot download \S+ from any mirror)"
     r"|fatal: unable to access 'http)"
 )
+# What programs write before the reason that they end for.
+_ERROR = re.compile(r"(?:^|[\s\[])(?:\w*error|fatal|emerg)\b[\]:]", re.IGNORECASE)
+_MOST_SAID = 200
 
 
 def first_failed(errors: Sequence[NixMessage]) -> str:
@@ -36,6 +39,12 @@ def why_failed(errors: Sequence[NixMessage], derivation: str) -> str:
         r"Reason: (.*)|(failed with [^;\n]*|failed due to [^;\n]*)|(hash mismatch[^\n]*)", text
     )
     return (next(filter(None, said.groups())) if said else lines[0]).rstrip(";.")
+
+
+def said_last(log_tail: Sequence[str]) -> str:
+    """Return the last line of a build's log that tells of an error, ``""`` for none."""
+    telling = next((line for line in reversed(log_tail) if _ERROR.search(line)), "")
+    return telling.strip()[:_MOST_SAID]
 
 
 def what_to_do(log_tail: Sequence[str], read_log: str) -> str:

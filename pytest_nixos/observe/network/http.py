@@ -143,9 +143,23 @@ def _curl_settings(request: HttpRequest, timeout_s: float) -> str:
 def _bash_words(request: HttpRequest) -> str:
     url = urllib.parse.urlsplit(request.url)
     path = urllib.parse.urlunsplit(("", "", url.path or "/", url.query, ""))
-    port = str(url.port or _DEFAULT_PORT)
-    words = [url.hostname or "", port, path, request.method, request.body, request.content_type]
+    words = [
+        url.hostname or "",
+        _port(url),
+        path,
+        request.method,
+        request.body,
+        request.content_type,
+    ]
     return shlex.join(words)
+
+
+def _port(url: urllib.parse.SplitResult) -> str:
+    try:
+        return str(url.port or _DEFAULT_PORT)
+    except ValueError:
+        # No machine has such a port: the connection fails, and that is told.
+        return url.netloc.rpartition(":")[2]
 
 
 def _parse(output: ProbeOutput, count: int, limit_bytes: int) -> Sequence[HttpAnswer]:

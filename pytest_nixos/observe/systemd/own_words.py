@@ -33,6 +33,10 @@ _TELLING = re.compile(
     r"|\[(?:emerg|crit|alert)\]|\blevel=(?:error|fatal)\b|\bfatal\b|\bpanic:|\berror:|E\w{4,}: ",
     re.IGNORECASE,
 )
+# What sums up what was said before, or does not end a program.
+_NOT_TELLING = re.compile(
+    r"could not load \S+$|contains errors$|test failed$|-- skipping|\bwarn(?:ing)?\b", re.IGNORECASE
+)
 # What a logger writes before and behind what it has to say; a store path says enough by its name.
 _OF_LOGGER = re.compile(r"(?<![\w.-])(?:ts|time|caller|level|source|file)=(?:\"[^\"]*\"|\S+)\s*")
 _HASH = re.compile(r"/nix/store/[0-9a-z]{32}-")
@@ -48,6 +52,11 @@ _DENIED = re.compile(
     r"(?P<path>/(?:etc|srv|run|var/(?:lib|cache|log))/[\w@./+-]*\w)['\"]?: Permission denied"
     r"|Permission denied: ['\"]?(?P<of_python>/(?:srv|run|var/(?:lib|cache|log))/[\w@./+-]*\w)"
     r"|(?:open|stat|mkdir|chdir|lstat) (?P<of_go>/(?:srv|run|var/(?:lib|cache|log))/[\w@./+-]*\w): permission denied"
+)
+# OpenSSL, of a certificate or a key that a server reads.
+_KEY_DENIED = re.compile(
+    r"certificate(?: key)? \"(?P<path>/[\w@./+-]*\w)\".*(?:[Pp]ermission denied|No such file)"
+    r"|(?:[Pp]ermission denied|No such file or directory):calling fopen\((?P<of_library>/[\w@./+-]*\w)"
 )
 # Nothing of a service is written there.
 _NEVER_WRITTEN = ("/etc", "/nix", "/usr", "/boot", "/proc", "/sys", "/dev")
@@ -117,7 +126,9 @@ def last_words(failed: FailedUnit) -> str:
             break
     if not said:
         return ""
-    telling = next((text for text in said if _TELLING.search(text)), said[0])
+    telling = next(
+        (text for text in said if _TELLING.search(text) and not _NOT_TELLING.search(text)), said[0]
+    )
     return _HASH.sub("…/", _OF_LOGGER.sub("", telling)).strip()[:_MOST_SAID]
 
 
@@ -139,6 +150,8 @@ def failure_in_own_words(failed: FailedUnit, status: str) -> UnitFailure:
         return _read_only(failed, ended, refused["path"])
     said = last_words(failed)
     why = f"{ended}, its last words: {said}" if said else ended
+    if key := _KEY_DENIED.search(said):
+        return UnitFailure(why=why, remedy=_without_key(failed, key))
     if gone := _NOT_THERE.search(said):
         return UnitFailure(why=why, remedy=_lacking(failed, gone, "is not there"))
     if denied := _DENIED.search(said):
@@ -166,6 +179,18 @@ def _lacking(failed: FailedUnit, found: re.Match[str], what: str) -> str:
     made = having_made(failed, path) if PLAIN.fullmatch(path) else ""
     made = "\n".join(f"#   {line.removeprefix('# ')}" for line in made.split("\n"))
     return f"# {failed.name}: {path} {what}; if it is a directory, have it made before it starts:\n{made}"
+
+
+def _without_key(failed: FailedUnit, found: re.Match[str]) -> str:
+    """Tell of a certificate or a key that a service could not read."""
+    path = found["path"] or found["of_library"]
+    if "denied" not in found.string.lower():
+        return f"# {failed.name}: {path} is not there: correct the path, or have what makes it run before (requires, after)."
+    user = failed.last("User") or "its account"
+    return (
+        f"# {failed.name}: {path} is not open to {user}: have what makes it give it to a group of {user}"
+        f" (chown root:GROUP, chmod 0640),\n# and its folders too; the certificate itself may be open to all."
+    )
 
 
 def _has_made(failed: FailedUnit, folder: str) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 
 from pytest_nixos.observe.address_line import unread_hosts, unread_servers
 from pytest_nixos.observe.base import Probe, ProbeOutput
+from pytest_nixos.observe.cron_line import unread_jobs
 from pytest_nixos.observe.systemd.journald_line import refused_by_journald
 from pytest_nixos.observe.systemd.networkd_line import refused_by_networkd
 from pytest_nixos.observe.systemd.service_line import (
@@ -44,6 +45,7 @@ _WARNING = 4
 # What starts before the journal writes to the kernel's log, or to the console of a container.
 _SPOKEN = re.compile(r"(?P<file>/etc/systemd/[^\s:]+\.conf):(?P<line>\d+): (?P<text>\S.*)")
 _JOURNALD = "/etc/systemd/journald.conf"
+_CRONTAB = "/etc/crontab"
 _OF_NETWORKD = {"network": "networks", "netdev": "netdevs", "link": "links"}
 _FOLDERS = {
     "/etc/modprobe.d": "boot.extraModprobeConfig",
@@ -53,6 +55,7 @@ _FOLDERS = {
 _OPTIONS = {
     COMMAND_LINE: "boot.kernelParams",
     UDEV_RULES: "services.udev.extraRules",
+    "/etc/crontab": "services.cron.systemCronJobs",
     "/etc/hosts": "networking (hosts, extraHosts)",
     "/etc/resolv.conf": "networking.nameservers",
     "/etc/systemd/journald.conf": "services.journald",
@@ -68,6 +71,7 @@ _OPTIONS = {
 # Who does without a line of these says so to nobody, or to nobody who hears it.
 _UNSAID: Mapping[str, Callable[[str], Iterator[tuple[int, str]]]] = {
     _JOURNALD: refused_by_journald,
+    _CRONTAB: unread_jobs,
     "/etc/hosts": unread_hosts,
     "/etc/resolv.conf": unread_servers,
 }
@@ -91,7 +95,7 @@ title journal
 journalctl --boot --no-pager --quiet --output=json --output-fields={_FIELDS} --lines={_MOST} MESSAGE_ID={_ID} || (( $? == 1 )) || exit 3
 title kernel
 journalctl --boot --dmesg --no-pager --quiet --output=cat --grep="{_KERNEL}" --lines={_MOST}
-for file in {_JOURNALD} /etc/hosts /etc/resolv.conf; do
+for file in {_JOURNALD} {_CRONTAB} /etc/hosts /etc/resolv.conf; do
   [ -r "$file" ] && title "$file" && head -c 65536 "$file"
 done
 title said

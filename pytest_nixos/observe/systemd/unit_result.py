@@ -29,6 +29,9 @@ _SAYS_READY = {
     "dbus": "takes its BusName=",
     "forking": "forks, and writes its PIDFile= if it has one",
 }
+# src/core/service.c of systemd; options of nixpkgs (nixos/lib/systemd-unit-options.nix).
+_LATE_STEP = re.compile(r": (?P<step>start-pre|start-post) operation timed out")
+_STEPS = {"start-pre": "preStart", "start-post": "postStart"}
 _RESTART_ALL = frozenset({"always", "on-success"})
 _ENDED_WELL = re.compile(r": Deactivated successfully\.$|: Succeeded\.$")
 # What a program that makes code as it runs (JavaScript, Java, .NET, LuaJIT) ends with where it may not.
@@ -66,6 +69,13 @@ def failure_by_result(failed: FailedUnit, result: str) -> UnitFailure:
 
 
 def _late(failed: FailedUnit) -> UnitFailure:
+    if step := failed.told(_LATE_STEP):
+        option = _STEPS[step["step"]]
+        return UnitFailure(
+            why=f"its {option} did not end in the time that it has",
+            remedy=f"# {failed.name}: see what {failed.option}.{option} waits for, which has to end before it counts as started:\n"
+            f"# journalctl -b -u {failed.name}; if it is only slow, raise {failed.config}.TimeoutStartSec.",
+        )
     kind = failed.last("Type")
     if kind in _SAYS_READY:
         return UnitFailure(

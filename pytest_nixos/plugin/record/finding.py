@@ -56,7 +56,7 @@ def make_finding(
     :param key: of the item's host.
     :param began: this machine's counters when the item began; read again only for what is shown.
     """
-    evidence = item.stash.get(EVIDENCE, Evidence())
+    evidence = item.stash.get(EVIDENCE, Evidence()).written
     outcome, reason = _outcome(report)
     waiver = find_waiver(session.waivers, control.id, key)
     if waiver is not None:
@@ -100,7 +100,7 @@ def make_finding(
         remedy=remedy,
         expected=evidence.expected,
         observed=evidence.observed,
-        attachments=dict(evidence.attachments),
+        attachments=evidence.attachments,
         references=control.references,
         journal=tuple(msgspec.structs.asdict(entry) for entry in journal),
         node_id=report.nodeid,

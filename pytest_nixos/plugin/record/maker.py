@@ -35,7 +35,7 @@ from pytest_nixos.plugin.stash import SESSION
 
 __all__ = ["FINDING", "FindingMaker", "finding_of"]
 
-# Attribute of a report: pytest serialises it, so it crosses xdist.
+# Attribute of a report: the finding, as JSON where the report has crossed xdist.
 FINDING = "nixos_finding"
 _TRACEBACK_VERBOSITY = 2
 _BEGAN = pytest.StashKey[PressureMark]()
@@ -94,10 +94,21 @@ class FindingMaker:
         clean_report(report)
         return report
 
+    @pytest.hookimpl(wrapper=True)
+    def pytest_report_to_serializable(
+        self, report: pytest.CollectReport | pytest.TestReport
+    ) -> Generator[None, dict[str, object] | None, dict[str, object] | None]:
+        """Write the finding as JSON where a report crosses to another process or into a file."""
+        data = yield
+        finding = getattr(report, FINDING, None)
+        if data is not None and isinstance(finding, Finding):
+            data[FINDING] = finding.to_json()
+        return data
+
     def _attach(self, item: pytest.Item, report: pytest.TestReport, finding: Finding) -> None:
         if self._baseline is not None:
             finding, _ = self._baseline.held(finding)
-        setattr(report, FINDING, finding.to_json())
+        setattr(report, FINDING, finding)
         if finding.outcome is Outcome.FAILED and not self._shows_traceback:
             # Loads rich, which nothing else needs before the run's summary.
             from pytest_nixos.report.summary.terminal import failure_lines
@@ -113,8 +124,8 @@ class FindingMaker:
 
 def finding_of(report: pytest.TestReport) -> Finding | None:
     """Return the finding that a report carries."""
-    data = getattr(report, FINDING, None)
-    return None if data is None else Finding.from_json(data)
+    finding = getattr(report, FINDING, None)
+    return Finding.from_json(finding) if isinstance(finding, dict) else finding
 
 
 def _note_error(

@@ -27,7 +27,6 @@ from pytest_nixos.plugin.stash import SESSION
 from pytest_nixos.plugin.workers.workers import Controller
 from pytest_nixos.report.comparing.upgrade import upgrade_lines
 from pytest_nixos.report.facts import RunFacts
-from pytest_nixos.report.summary.causes import explained
 from pytest_nixos.report.summary.changes import change_lines
 
 if TYPE_CHECKING:
@@ -119,7 +118,7 @@ class Recorder:
             return
         self._record.note_deaths(self._controller.deaths, self._controller.planned, nixos)
         self._record.close()
-        findings = explained(self._record.findings)
+        findings = self._record.explained
         add_causes(self._config, findings)
         add_places(self._config, findings)
         facts = self._record.facts(nixos)
@@ -140,7 +139,7 @@ class Recorder:
         session = self._config.stash.get(SESSION, None)
         if session is None:
             return
-        findings = explained(self._record.findings)
+        findings = self._record.explained
         if findings:
             terminalreporter.section("NixOS findings")
             facts = self._record.facts(session)

@@ -117,7 +117,7 @@ class ReplayedCheck(ReplayedItem):
         assert session.recording is not None
         self.refuse_unevaluated()
         recorded = recorded_findings(self.config, session.recording, key)
-        finding = recorded.by_node.get(self.nodeid)
+        finding = recorded.finding(self.nodeid)
         if finding is None:
             raise NotRecorded(f"{self._what}, which the recorded run did not make")
         if finding.control != self._control.id:

@@ -23,6 +23,7 @@ from pytest_nixos.plugin.session import HostEntry, NixosSession
 from pytest_nixos.plugin.workers.workers import Planned
 from pytest_nixos.report.comparing.upgrade import compare_stages
 from pytest_nixos.report.facts import RunFacts
+from pytest_nixos.report.summary.causes import explained
 from pytest_nixos.standards.waivers import idle_waivers
 
 __all__ = ["LEDGERS_KEPT", "RunRecord", "folder_of_flake"]
@@ -40,6 +41,7 @@ class RunRecord:
         self._ledger: Ledger | None = None
         self._deaths: tuple[str, ...] = ()
         self._findings: dict[tuple[str, str, str], Finding] = {}
+        self._explained: tuple[Finding, ...] | None = None
         self._started_at = datetime.now(UTC)
         self._started_s = time.monotonic()
 
@@ -47,6 +49,13 @@ class RunRecord:
     def findings(self) -> tuple[Finding, ...]:
         """All findings, the last of each item."""
         return tuple(self._findings.values())
+
+    @property
+    def explained(self) -> tuple[Finding, ...]:
+        """All findings, linked to their causes and in the order of reports."""
+        if self._explained is None:
+            self._explained = explained(self.findings)
+        return self._explained
 
     @property
     def started_at(self) -> str:
@@ -74,6 +83,7 @@ class RunRecord:
     def add(self, finding: Finding) -> None:
         """Keep a finding; a later one of the same item replaces it."""
         self._findings[finding.control, finding.host, finding.node_id] = finding
+        self._explained = None
         if self._ledger is not None:
             try:
                 self._ledger.append(finding)

@@ -1,8 +1,8 @@
 """Which finding explains which: the causes first, and what is only their echo behind them.
 
 A finding blames subjects ("unit:ollama.service is broken") and rests on subjects ("the API answers"
-needs that unit). A failed finding that rests on what another one blames is that one's echo; so is
-one that blames nothing that an earlier cause does not blame. A machine that did not boot, or died,
+needs that unit). A failed finding that rests on what another one blames is that one's echo, and what rests on
+what an echo blames goes back to the same cause; so is one that blames nothing that an earlier cause does not blame. A machine that did not boot, or died,
 explains everything that could not be judged. What needs the internet fails nothing: the finding that
 names such units explains those that were not judged for them.
 """
@@ -93,6 +93,7 @@ def causes_of(findings: Sequence[Finding]) -> tuple[Cause, ...]:
 def _linked(findings: tuple[Finding, ...]) -> list[Finding]:
     """Set `caused_by` and `explains` of the findings of one host."""
     accepted: list[Finding] = []
+    echoed: dict[Subject, tuple[str, ...]] = {}
     caused_by: dict[int, tuple[str, ...]] = {}
     candidates = [f for f in findings if f.outcome is Outcome.FAILED and f.blames]
     for candidate in sorted(candidates, key=_precedence):
@@ -101,11 +102,14 @@ def _linked(findings: tuple[Finding, ...]) -> list[Finding]:
         )
         if why:
             caused_by[id(candidate)] = why
+            echoed |= {subject: why for subject in candidate.blames if subject not in echoed}
         else:
             accepted.append(candidate)
     for finding in findings:
         if finding.failed and not finding.blames:
-            why = _explaining(finding.rests_on, accepted, all_of=False)
+            why = _explaining(finding.rests_on, accepted, all_of=False) or next(
+                (echoed[subject] for subject in finding.rests_on if subject in echoed), ()
+            )
             # What the machine's own failure kept from being judged, where no control says that it
             # failed.
             caused_by[id(finding)] = why or (
@@ -119,22 +123,30 @@ def _linked(findings: tuple[Finding, ...]) -> list[Finding]:
         needs = [s for s in finding.rests_on if s.kind is SubjectKind.INTERNET]
         if finding.outcome is Outcome.NOT_APPLICABLE and needs and finding not in offline:
             caused_by[id(finding)] = _explaining(needs, offline, all_of=False)
+    causes = {id(cause) for cause in (*accepted, *offline)}
+
+    def explains(cause: Finding) -> tuple[str, ...]:
+        echoes = (
+            f for f in findings if f is not cause and cause.control in caused_by.get(id(f), ())
+        )
+        return tuple(dict.fromkeys(echo.control for echo in echoes))
+
     return [
-        replace(
+        _with_links(
             finding,
             caused_by=caused_by.get(id(finding), ()),
-            explains=tuple(
-                dict.fromkeys(
-                    f.control
-                    for f in findings
-                    if f is not finding and finding.control in caused_by.get(id(f), ())
-                )
-            )
-            if finding in accepted or finding in offline
-            else (),
+            explains=explains(finding) if id(finding) in causes else (),
         )
         for finding in findings
     ]
+
+
+def _with_links(
+    finding: Finding, *, caused_by: tuple[str, ...], explains: tuple[str, ...]
+) -> Finding:
+    if (finding.caused_by, finding.explains) == (caused_by, explains):
+        return finding
+    return replace(finding, caused_by=caused_by, explains=explains)
 
 
 def _precedence(finding: Finding) -> tuple[object, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
 from pytest_nixos.backend_name import BackendName
 from pytest_nixos.nix.config.host_facts import HostConfig
@@ -62,6 +63,7 @@ def unmet_requirement(requirement: Requirement, host: HostConfig) -> str | None:
     return None if _fulfilled(requirement, host) else requirement.reason
 
 
+@cache
 def release_number(release: str) -> tuple[int, int] | None:
     """Return ``(24, 5)`` for ``24.05``, ``24.05pre-git`` and the like."""
     match = re.match(r"(\d{2})\.(\d{2})", release)

@@ -33,7 +33,19 @@ _FACTS = {
     "address": "ip -br address",
     "mount-declared": "findmnt --verify; findmnt",
     "sshd-declared": "sshd -T",
-    "scan": "find / -xdev \\( -nouser -o -perm -0002 ! -type l -o -perm -4000 \\) -ls",
+}
+_WALK = "find / -xdev -path /nix -prune -o"
+_SCANS = {
+    "dead-etc-links": "find /etc -xtype l; readlink -f /etc/static",
+    "enforced-profiles": "grep -F '(enforce)' /sys/kernel/security/apparmor/profiles",
+    "foreign-software": "find /usr/local /opt -mindepth 1 -maxdepth 2 ! -type d -ls",
+    "history-secrets": "ls -l /root/.*_history /home/*/.*_history",
+    "loose-etc-nixos": "find /etc/nixos ! -type l \\( ! -user root -o ! -group root -o -perm /022 \\) -ls",
+    "setuid-outside-wrappers": f"{_WALK} -type f -perm /6000 -ls",
+    "setuid-wrappers": "ls -l /run/wrappers/bin/",
+    "unowned": f"{_WALK} \\( -nouser -o -nogroup \\) -ls",
+    "world-writable-directories": f"{_WALK} -type d -perm -0002 ! -perm -1000 -ls",
+    "world-writable-files": f"{_WALK} -type f -perm -0002 -ls",
 }
 _FLAKE = {
     "tracked": "git ls-files --error-unmatch flake.lock",
@@ -157,6 +169,7 @@ _BY_KIND: Mapping[str, Callable[[Parameters, HostConfig], str]] = {
     "mount": lambda p, _: f"findmnt {shlex.quote(str(p['target']))}",
     "process": _process,
     "program": lambda p, _: f"type -a {_words(p['names'])}",
+    "scan": lambda p, _: _SCANS.get(str(p["fact"]), ""),
     "socket": _socket,
     "sshd": _sshd,
     "sysctl": lambda p, _: f"sysctl {_words(_keys(p))}",

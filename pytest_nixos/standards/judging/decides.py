@@ -87,7 +87,7 @@ def places_of(
     if not any(place.own for place in found):
         for requirement in control.requires:
             for path in _of_spec(requirement.declared):
-                own = [p for p in _of_path(path, whereabouts, said) if p.own]
+                own = [p for p in _of_path(path, whereabouts, said, reason) if p.own]
                 found |= dict.fromkeys(own)
     places = sorted(found, key=lambda place: (not place.own, not place.line))[:_MOST_PLACES]
     if not any(place.own and place.line for place in places) and whereabouts.of_host is not None:
@@ -102,10 +102,10 @@ def _deciding(
     names.
     """
     for path in dict.fromkeys(_declared(control)):
-        yield from _of_path(path, whereabouts, said)
+        yield from _of_path(path, whereabouts, said, reason)
     for path, value in _assignments(remedy):
         # What the flake says just so is an example of the remedy, and not what is wrong.
-        for place in _of_path(path, whereabouts, said):
+        for place in _of_path(path, whereabouts, said, reason):
             if f"= {value};" not in whereabouts.line_at(place):
                 yield place
     for path in dict.fromkeys(_NAMED_OPTION.findall(said)):
@@ -160,7 +160,7 @@ def _is_path(path: str) -> bool:
     return True
 
 
-def _of_path(path: str, whereabouts: Whereabouts, said: str) -> tuple[Place, ...]:
+def _of_path(path: str, whereabouts: Whereabouts, said: str, reason: str) -> tuple[Place, ...]:
     if path.startswith("inputs."):
         return whereabouts.written(path)
     sets = {each.removesuffix(".*") for each in MEMBERS}
@@ -170,11 +170,13 @@ def _of_path(path: str, whereabouts: Whereabouts, said: str) -> tuple[Place, ...
         return whereabouts.of_member(option, name, below)
     if path in sets:
         asked = whereabouts.asked(f"{path}.*")
-        names = dict.fromkeys(m.name for m in asked.members) if asked is not None else {}
-        meant = [name for name in names if _is_named(name, said)][:_MOST_MEMBERS]
+        members = dict.fromkeys(m.name for m in asked.members) if asked is not None else {}
+        meant = _named(members, said)[:_MOST_MEMBERS]
         return tuple(place for name in meant for place in whereabouts.of_member(path, name))
     value = whereabouts.value_of(path)
-    keys = [key for key in value if _is_named(str(key), said)] if isinstance(value, Mapping) else []
+    names = [str(key) for key in value] if isinstance(value, Mapping) else []
+    # What was looked at may name keys that are as they should be; the finding's sentence does not.
+    keys = _named(names, reason) or _named(names, said)
     narrow = [p for key in keys[:_MOST_MEMBERS] for p in whereabouts.of_key(path, str(key))]
     return tuple(narrow) or whereabouts.of_option(path)
 
@@ -200,8 +202,8 @@ def _member(path: str, sets: set[str]) -> tuple[str, str, tuple[str, ...]] | Non
     return None
 
 
-def _is_named(name: str, said: str) -> bool:
-    return re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", said) is not None
+def _named(names: Iterable[str], said: str) -> list[str]:
+    return [n for n in names if re.search(rf"(?<![\w-]){re.escape(n)}(?![\w-])", said)]
 
 
 def _quoted(key: str) -> str:

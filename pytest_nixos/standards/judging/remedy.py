@@ -8,7 +8,7 @@ import datetime as dt
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Any
 
@@ -248,8 +248,13 @@ def _filled(statement: Statement, values: Values) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
-def _names(statement: Statement) -> list[str]:
-    return list(dict.fromkeys(match[2] for match in _PLACEHOLDER.finditer(statement.text)))
+def _names(statement: Statement) -> tuple[str, ...]:
+    return _placeholders(statement.text)
+
+
+@lru_cache(maxsize=4096)
+def _placeholders(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(match[2] for match in _PLACEHOLDER.finditer(text)))
 
 
 def _unknown(statement: Statement, values: Values) -> list[str]:

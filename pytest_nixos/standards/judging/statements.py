@@ -36,13 +36,22 @@ class Statement(msgspec.Struct, frozen=True):
     @property
     def is_comment(self) -> bool:
         """Whether it is a comment or an empty line."""
-        return self.text.strip() == "" or self.text.lstrip().startswith("#")
+        return _is_comment(self.text)
 
     @property
     def assignment(self) -> tuple[str, str] | None:
         """Option path and value as written, of a plain assignment."""
-        match = _ASSIGNMENT.fullmatch(self.text.strip())
-        return None if self.is_comment or match is None else (match["path"], match["value"])
+        return _assignment(self.text)
+
+
+def _is_comment(text: str) -> bool:
+    return text.strip() == "" or text.lstrip().startswith("#")
+
+
+@lru_cache(maxsize=4096)
+def _assignment(text: str) -> tuple[str, str] | None:
+    match = _ASSIGNMENT.fullmatch(text.strip())
+    return None if match is None or _is_comment(text) else (match["path"], match["value"])
 
 
 @lru_cache(maxsize=4096)

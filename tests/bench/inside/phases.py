@@ -30,10 +30,14 @@ class Phases:
         self.at_s: dict[str, float] = {}
         self.processor_s: dict[str, float] = {}
         self.machine_processor_s = 0.0
+        self.tests_s: dict[str, float] = {}
 
     def mark(self, name: str) -> None:
-        self.at_s.setdefault(name, time.clock_gettime(time.CLOCK_BOOTTIME) - self._start_s)
-        self.processor_s.setdefault(name, time.process_time())
+        """Note when a phase is reached for the first time."""
+        if name in self.at_s:
+            return
+        self.at_s[name] = time.clock_gettime(time.CLOCK_BOOTTIME) - self._start_s
+        self.processor_s[name] = time.process_time()
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionstart(self) -> Generator[None, None, None]:
@@ -58,6 +62,13 @@ class Phases:
     def pytest_nixos_finding(self) -> None:
         self.mark("first finding")
 
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        started_s = time.monotonic()
+        result = yield
+        self.tests_s[item.name] = time.monotonic() - started_s
+        return result
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
         self.mark("last test")
@@ -71,6 +82,7 @@ class Phases:
                 "at_s": self.at_s,
                 "processor_s": self.processor_s,
                 "machine_processor_s": self.machine_processor_s,
+                "tests_s": self.tests_s,
             }
             Path(path).write_text(json.dumps(told))
 

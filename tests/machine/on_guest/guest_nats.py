@@ -180,7 +180,7 @@ def pulled(cluster: Cluster, name: str) -> list[bytes]:
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.clerk"
         connected.publish(subject, wanted, deadline, reply="box")
         while not deadline.expired:
-            got.append(connected.receive(Deadline.after(5)))
+            got.append(connected.receive(Deadline.after(60)))
     return got
 
 
@@ -196,9 +196,9 @@ def test_a_leaf_node_is_added_lost_and_found_again(cluster: Cluster) -> None:
     def passes() -> bool | None:
         try:
             with client(cluster, C) as there, client(cluster, LEAF) as here:
-                there.subscribe("from.the.leaf", Deadline.after(10))
-                here.publish("from.the.leaf", b"hello", Deadline.after(10))
-                return there.receive(Deadline.after(3)) == b"hello" or None
+                there.subscribe("from.the.leaf", Deadline.after(60))
+                here.publish("from.the.leaf", b"hello", Deadline.after(60))
+                return there.receive(Deadline.after(60)) == b"hello" or None
         except NatsError:
             return None
 

@@ -103,6 +103,13 @@ def test_a_unit_that_waits_for_a_failed_one_by_way_of_another() -> None:
     assert failed_requirements("a.service", units, states) == frozenset()
 
 
+def test_a_unit_that_makes_itself_required() -> None:
+    failed = state("certs.service", ActiveState="failed", RequiredBy="web.service a.service")
+    states = {"certs.service": failed, "web.service": state("web.service", ActiveState="inactive")}
+    assert failed_requirements("web.service", {}, states) == {"certs.service"}
+    assert failed_requirements("eb.service", {}, states) == frozenset()
+
+
 def test_timers_that_never_elapse() -> None:
     timer = state("t.timer", ActiveState="active", SubState="elapsed")
     assert "no next time" in never_elapses("t.timer", timer, None)

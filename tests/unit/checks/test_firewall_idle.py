@@ -112,6 +112,12 @@ def test_services_that_do_not_stay_up() -> None:
     assert set(struggling(host, states)) == {"failed.service", "between.service", "often.service"}
 
 
+def test_what_opens_a_port_is_not_what_should_listen_there() -> None:
+    failed = UnitState(name="firewall.service", properties={"ActiveState": "failed"})
+    host = host_config(units={failed.name: sample_unit(failed.name)})
+    assert struggling(host, {failed.name: failed}) == ()
+
+
 def test_the_service_that_names_a_port_is_why_it_is_silent(tmp_path: Path) -> None:
     config = tmp_path / "etc" / "web.conf"
     config.parent.mkdir()

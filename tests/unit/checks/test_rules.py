@@ -93,6 +93,11 @@ def listed(option: str, value: Any) -> list[str]:
             ["security.pam.loginLimits: whel: no such group (meant: wheel?)"],
         ),
         (
+            "services.cron.systemCronJobs",
+            ["*/5 * * * * ada true", "@daily adda true", "0 3 * * cut"],
+            ["services.cron.systemCronJobs: adda: no such account (meant: ada?)"],
+        ),
+        (
             "users.groups",
             {"media": {"members": ["adda", "bob"]}, "empty": {}},
             ['users.groups."media".members: adda: no such account (meant: ada?)'],

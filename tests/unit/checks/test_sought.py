@@ -156,7 +156,7 @@ def test_a_variable_is_mended_by_its_option() -> None:
     assert remedy_of(one, 0).startswith("# ui.service: have a service listen on localhost:81")
 
 
-def test_who_names_a_port_is_known() -> None:
+def test_who_names_a_port_is_known(tmp_path: Path) -> None:
     services = {
         "web.service": sample_unit("web.service", ExecStart=("/bin/web",)),
         "app.service": sample_unit("app.service", ExecStart=("/bin/app --port 3001",)),
@@ -166,9 +166,33 @@ def test_who_names_a_port_is_known() -> None:
         "other.service": sample_unit("other.service", ExecStart=("/bin/app 13001 3001.5",)),
     }
     one = Sought(unit="web.service", where="b", host="localhost", port=3001)
-    assert who_names(one, services) == ["app.service", "box.service"]
+    assert who_names(one, services, tmp_path) == ["app.service", "box.service"]
     assert runs_containers(services["box.service"])
     assert not runs_containers(services["app.service"])
+
+
+def test_who_listens_may_stand_in_a_file_that_a_service_reads(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/cache.conf").write_text("bind 127.0.0.1\nport 6379\n")
+    (tmp_path / "etc/slow.conf").write_text("timeout 6379\nport 63790\n")
+    services = {
+        name: sample_unit(name, ExecStart=(f"/bin/{word} /etc/{word}.conf",))
+        for name in ("cache.service", "slow.service")
+        for word in (name.removesuffix(".service"),)
+    }
+    one = Sought(unit="web.service", where="b", host="localhost", port=6379)
+    assert who_names(one, services, tmp_path) == ["cache.service"]
+    assert who_names(one, services, tmp_path, clients={"cache.service"}) == []
+
+
+def test_who_makes_the_folder_of_a_socket_is_known(tmp_path: Path) -> None:
+    services = {
+        "app.service": sample_unit("app.service", RuntimeDirectory=("app",)),
+        "apple.service": sample_unit("apple.service", RuntimeDirectory=("apple",)),
+    }
+    for path in ("/run/app/app.sock", "/var/run/app/app.sock"):
+        one = Sought(unit="web.service", where="b", path=path)
+        assert who_names(one, services, tmp_path) == ["app.service"]
 
 
 def test_an_option_script_is_read_and_a_packages_script_is_not(

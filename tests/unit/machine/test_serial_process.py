@@ -59,7 +59,7 @@ def is_alive(pid: int) -> bool:
 def wait_for(console: Console, text: str) -> None:
     found = poll(
         lambda: True if any(text in line for line in console.tail(100)) else None,
-        deadline=Deadline.after(5),
+        deadline=Deadline.after(60),
         interval_s=0.01,
     )
     assert found, console.tail(100)
@@ -172,10 +172,10 @@ def test_it_dies_with_its_parent(tmp_path: Path) -> None:
         os.kill(os.getpid(), 9)
         """
     )
-    ended = SubprocessRunner().run((sys.executable, "-c", program), deadline=Deadline.after(10))
+    ended = SubprocessRunner().run((sys.executable, "-c", program), deadline=Deadline.after(60))
     pid = int(ended.stdout_text)
     assert poll(
-        lambda: None if is_alive(pid) else True, deadline=Deadline.after(3), interval_s=0.02
+        lambda: None if is_alive(pid) else True, deadline=Deadline.after(60), interval_s=0.02
     )
 
 

@@ -287,7 +287,7 @@ def test_reason_of_the_end_is_the_machines_own(own_guest: Guest) -> None:
     def alive() -> None:
         raise MachineError("kernel panic", remedy="read the console")
 
-    own_guest.channel.wait_ready(Deadline.after(5), lambda: None)
+    own_guest.channel.wait_ready(Deadline.after(60), lambda: None)
     own_guest.channel._alive = alive
     with pytest.raises(MachineError, match="kernel panic"):
         own_guest.run("sleep 60", 60)
@@ -298,14 +298,14 @@ def test_host_that_reconnects_in_mid_output_gets_no_stale_byte(own_guest: Guest)
     for _ in range(3):
         channel = SerialChannel.of_qemu(own_guest.run_dir)
         port = channel._workers[0]
-        port.begin_session(Deadline.after(5))
-        port.send_request(b"head -c 3000000 /dev/urandom", b"", Deadline.after(5))
+        port.begin_session(Deadline.after(60))
+        port.send_request(b"head -c 3000000 /dev/urandom", b"", Deadline.after(60))
         time.sleep(0.05)
         channel.close()
         port.stream.disconnect()
     channel = SerialChannel.of_qemu(own_guest.run_dir)
-    channel.wait_ready(Deadline.after(10), lambda: None)
-    assert channel.run("echo fresh", deadline=Deadline.after(10)).stdout == b"fresh\n"
+    channel.wait_ready(Deadline.after(60), lambda: None)
+    assert channel.run("echo fresh", deadline=Deadline.after(60)).stdout == b"fresh\n"
     channel.close()
 
 

@@ -159,7 +159,7 @@ INFO = b"INFO " + json.dumps({"server_name": "one"}).encode() + b"\r\n"
 def opened(*exchanges: tuple[bytes, bytes]) -> NatsClient:
     server = Server((b"", INFO), (b"PING\r\n", b"PONG\r\n"), *exchanges)
     client = NatsClient(server.client, {"user": "u"})
-    client.open(Deadline.after(5))
+    client.open(Deadline.after(60))
     return client
 
 
@@ -169,7 +169,7 @@ def test_client_logs_in_and_receives() -> None:
         (b"PUB b 1\r\nx\r\n", b"PING\r\nMSG a 1 2\r\nhi\r\n"),
         (b"PONG\r\n", b""),
     ) as client:
-        deadline = Deadline.after(5)
+        deadline = Deadline.after(60)
         client.subscribe("a", deadline)
         client.publish("b", b"x", deadline)
         assert client.receive(deadline) == b"hi"
@@ -182,7 +182,7 @@ def test_client_tells_refusals() -> None:
         NatsClient(server.client, {}) as client,
         pytest.raises(NatsError, match="Authorization Violation"),
     ):
-        client.open(Deadline.after(5))
+        client.open(Deadline.after(60))
 
 
 def test_client_does_not_wait_for_ever() -> None:
@@ -193,7 +193,7 @@ def test_client_does_not_wait_for_ever() -> None:
 def test_no_nats_server() -> None:
     server = Server((b"", b"SSH-2.0-OpenSSH\r\n"))
     with NatsClient(server.client, {}) as client, pytest.raises(NatsError, match="no NATS server"):
-        client.open(Deadline.after(5))
+        client.open(Deadline.after(60))
 
 
 def test_tunnel_is_found_by_its_members_and_interface() -> None:

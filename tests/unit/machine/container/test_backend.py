@@ -242,7 +242,7 @@ def test_limits_that_were_reached_are_counted_in_both_versions(tmp_path: Path) -
 
 def test_a_machine_without_loop_devices_gets_a_directory_and_a_reason(tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
-    why = make_disk(SubprocessRunner(), tmp_path, deadline=Deadline.after(5), dev=tmp_path / "dev")
+    why = make_disk(SubprocessRunner(), tmp_path, deadline=Deadline.after(60), dev=tmp_path / "dev")
     assert "loop devices" in why or "mkfs.ext4" in why
     assert (tmp_path / "disk").is_dir()
 
@@ -345,7 +345,7 @@ def test_no_root_is_told_before_anything_starts(
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(MachineError, match="needs root, this is user id 1000") as caught:
-        ContainerBackend().start(spec(tmp_path), deadline=Deadline.after(5))
+        ContainerBackend().start(spec(tmp_path), deadline=Deadline.after(60))
     assert "sudo" in caught.value.remedy
     assert "--nixos-backend vm" in caught.value.remedy
     assert list(tmp_path.iterdir()) == []
@@ -363,7 +363,7 @@ def test_a_missing_nspawn_is_told_before_anything_starts(
     run_dir.mkdir()
     strategy = NspawnStrategy(SubprocessRunner(), os.environ)
     with contextlib.ExitStack() as stack, pytest.raises(ToolMissingError) as caught:
-        strategy.launch(spec(run_dir), Console(), stack, deadline=Deadline.after(5))
+        strategy.launch(spec(run_dir), Console(), stack, deadline=Deadline.after(60))
     assert "systemd-nspawn" in caught.value.message
     assert "apt install systemd-container" in caught.value.remedy
     assert list(run_dir.iterdir()) == []

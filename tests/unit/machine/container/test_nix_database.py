@@ -51,7 +51,7 @@ def test_the_closure_is_registered_in_the_containers_own_database(
 ) -> None:
     _with_nix(tmp_path, monkeypatch)
     store = Store()
-    load_closure(store, Path("/r"), Path("/nix/store/t"), deadline=Deadline.after(5))
+    load_closure(store, Path("/r"), Path("/nix/store/t"), deadline=Deadline.after(60))
     state = {"NIX_STATE_DIR": "/r/nix/var/nix", "NIX_REMOTE": "local"}
     assert store.calls == [
         (["--query", "--requisites", "/nix/store/t"], b"", {}),
@@ -65,7 +65,7 @@ def test_a_toplevel_that_nix_does_not_know_is_told(
 ) -> None:
     _with_nix(tmp_path, monkeypatch)
     with pytest.raises(MachineError, match="is not valid") as caught:
-        load_closure(Store("--query"), Path("/r"), Path("/nix/store/t"), deadline=Deadline.after(5))
+        load_closure(Store("--query"), Path("/r"), Path("/nix/store/t"), deadline=Deadline.after(60))
     assert "warning: x" in caught.value.detail
 
 
@@ -141,7 +141,7 @@ def test_what_a_preparation_told_is_not_kept(
     root = tmp_path / "root"
     (root / "nix/var/nix/db").mkdir(parents=True)
     for _ in range(2):
-        load_closure(store, root, toplevel, known=b"told", kept=kept, deadline=Deadline.after(5))
+        load_closure(store, root, toplevel, known=b"told", kept=kept, deadline=Deadline.after(60))
     assert [(argv, stdin) for argv, stdin, _ in store.calls] == [(LOAD, b"told")] * 2
     assert not kept.directory.exists()
 

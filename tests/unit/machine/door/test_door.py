@@ -121,7 +121,7 @@ def test_a_door_that_closed_is_not_found_and_leaves_nothing() -> None:
     with pytest.raises(SettingsError, match="no running machine"):
         find_door(visitor.card.name)
     with pytest.raises(TransportError, match="the machine is gone"):
-        visitor.run("true", deadline=Deadline.after(5))
+        visitor.run("true", deadline=Deadline.after(60))
 
 
 def test_only_a_kept_machine_ends_for_a_visitor(seat: Seat) -> None:
@@ -132,14 +132,14 @@ def test_only_a_kept_machine_ends_for_a_visitor(seat: Seat) -> None:
     assert seat.visitor.card.kept
     seat.visitor.end()
     # The visitor is told first, so that the machine's end cannot cut the answer off.
-    assert poll(lambda: seat.door.is_over or None, deadline=Deadline.after(10))
+    assert poll(lambda: seat.door.is_over or None, deadline=Deadline.after(60))
 
 
 def test_a_kept_machine_is_over_when_nobody_comes_for_long(seat: Seat) -> None:
     seat.door.keep(idle_limit_s=0.2)
     time.sleep(0.3)
     assert seat.door.is_over
-    seat.visitor.run("true", deadline=Deadline.after(5))
+    seat.visitor.run("true", deadline=Deadline.after(60))
     assert not seat.door.is_over
 
 

@@ -30,7 +30,7 @@ def test_open_and_closed_ports_are_told_apart() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         (free,) = free_ports(1)
-        found = scan_tcp(HOME, [free, port, port], deadline=Deadline.after(5))
+        found = scan_tcp(HOME, [free, port, port], deadline=Deadline.after(60))
     assert found == {port: PortState.OPEN, free: PortState.CLOSED}
 
 
@@ -46,7 +46,7 @@ def test_silence_is_filtered_and_does_not_hold_the_others() -> None:
             filler.connect_ex(("127.0.0.1", port))
         time.sleep(0.05)
         started_s = time.monotonic()
-        found = scan_tcp(HOME, [port, *free_ports(200)], deadline=Deadline.after(5), patience_s=0.3)
+        found = scan_tcp(HOME, [port, *free_ports(200)], deadline=Deadline.after(60), patience_s=0.3)
         for filler in fillers:
             filler.close()
     assert found[port] is PortState.FILTERED
@@ -79,7 +79,7 @@ def test_a_service_that_resets_what_it_took_is_open(monkeypatch: pytest.MonkeyPa
         return False
 
     before_first_look(monkeypatch, end_of_service)
-    assert scan_tcp(HOME, [port], deadline=Deadline.after(5)) == {port: PortState.OPEN}
+    assert scan_tcp(HOME, [port], deadline=Deadline.after(60)) == {port: PortState.OPEN}
 
 
 def test_our_own_sleep_is_not_the_silence_of_a_port(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +90,7 @@ def test_our_own_sleep_is_not_the_silence_of_a_port(monkeypatch: pytest.MonkeyPa
     before_first_look(monkeypatch, sleep)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        found = scan_tcp(HOME, [port], deadline=Deadline.after(5), patience_s=0.05)
+        found = scan_tcp(HOME, [port], deadline=Deadline.after(60), patience_s=0.05)
     assert found == {port: PortState.OPEN}
 
 
@@ -107,4 +107,4 @@ def test_no_time_is_no_judgement() -> None:
 def test_a_fault_on_this_side_is_no_judgement() -> None:
     # A link-local address without its link.
     with pytest.raises(TransportError, match="cannot be tried from here"):
-        scan_tcp(IPv6Address("fe80::1"), [1], deadline=Deadline.after(5))
+        scan_tcp(IPv6Address("fe80::1"), [1], deadline=Deadline.after(60))

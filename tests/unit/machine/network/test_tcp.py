@@ -99,7 +99,7 @@ class Shouting:
 
 def neighbour(wire: Shouting) -> Neighbour:
     made = Neighbour(wire, guest=GUEST, stranger=STRANGER)
-    for _ in made.frames_until(made.send_fence(Deadline.after(5)), Deadline.after(5)):
+    for _ in made.frames_until(made.send_fence(Deadline.after(60)), Deadline.after(60)):
         pass
     return made
 

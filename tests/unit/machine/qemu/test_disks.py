@@ -48,7 +48,7 @@ def monitor(tmp_path: Path) -> Iterator[QmpMonitor]:
 
 
 def _files(monitor: QmpMonitor) -> list[str]:
-    found = monitor.execute("query-block", deadline=Deadline.after(5))
+    found = monitor.execute("query-block", deadline=Deadline.after(60))
     return sorted(Path(b["inserted"]["file"]).name for b in found if b.get("inserted"))
 
 

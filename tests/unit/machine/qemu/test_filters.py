@@ -46,11 +46,11 @@ def test_writes_to_a_failing_disk_do_not_reach_it_until_it_is_whole_again(
     guest: StillGuest,
 ) -> None:
     disk = guest.disks["vda"]
-    put_filter(guest.monitor, disk, failing(("write",)), deadline=Deadline.after(10))
+    put_filter(guest.monitor, disk, failing(("write",)), deadline=Deadline.after(60))
     guest.order(f"write -P 1 0 {BLOCK}")
     guest.order(f"write -P 1 0 {BLOCK}", "pytest-nixos-sda")
     assert (block(guest.folder, 0), block(guest.folder, 0, "sda")) == (0, 1)
-    take_filter(guest.monitor, disk, deadline=Deadline.after(10))
+    take_filter(guest.monitor, disk, deadline=Deadline.after(60))
     guest.order(f"write -P 1 0 {BLOCK}")
     assert block(guest.folder, 0) == 1
     assert guest.disks["vda"] == disk
@@ -61,7 +61,7 @@ def test_what_was_not_flushed_is_lost(guest: StillGuest) -> None:
     log, before = guest.folder / "log", guest.folder / "before"
     log.touch()
     before.write_bytes(bytes(SIZE))
-    put_filter(guest.monitor, guest.disks["vda"], logging_to(log), deadline=Deadline.after(10))
+    put_filter(guest.monitor, guest.disks["vda"], logging_to(log), deadline=Deadline.after(60))
     guest.order(f"write -P 1 0 {BLOCK}")
     guest.order("flush")
     guest.order(f"write -P 2 0 {BLOCK}")
@@ -80,7 +80,7 @@ def test_a_cache_that_is_written_in_any_order_keeps_some_and_the_same_each_time(
 ) -> None:
     log, images = guest.folder / "log", [guest.folder / name for name in ("one", "two")]
     log.touch()
-    put_filter(guest.monitor, guest.disks["vda"], logging_to(log), deadline=Deadline.after(10))
+    put_filter(guest.monitor, guest.disks["vda"], logging_to(log), deadline=Deadline.after(60))
     for number in range(16):
         guest.order(f"write -P {number + 1} {number * BLOCK} {BLOCK}")
     guest.stop()
@@ -115,7 +115,7 @@ def test_a_log_whose_entries_are_mixed_up_is_told(guest: StillGuest) -> None:
     log, before = guest.folder / "log", guest.folder / "before"
     log.touch()
     before.write_bytes(bytes(SIZE))
-    put_filter(guest.monitor, guest.disks["vda"], logging_to(log), deadline=Deadline.after(10))
+    put_filter(guest.monitor, guest.disks["vda"], logging_to(log), deadline=Deadline.after(60))
     guest.order(f"write -P 1 0 {BLOCK}")
     guest.order("flush")
     guest.stop()

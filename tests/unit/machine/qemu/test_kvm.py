@@ -43,7 +43,7 @@ def test_the_rom_is_what_its_source_assembles_to(tmp_path: Path) -> None:
         ["as", "-o", f"{tmp_path}/rom.o", str(SOURCE)],
         ["objcopy", "-O", "binary", f"{tmp_path}/rom.o", f"{tmp_path}/rom"],
     ):
-        SubprocessRunner().run(argv, deadline=Deadline.after(10))
+        SubprocessRunner().run(argv, deadline=Deadline.after(60))
     assert (tmp_path / "rom").read_bytes() == kvm_rom.rom_image()
 
 
@@ -53,7 +53,7 @@ def test_the_rom_runs_to_its_end_under_tcg(tmp_path: Path) -> None:
     rom.write_bytes(kvm_rom.rom_image())
     assert QEMU
     argv = [word if word != "kvm" else "tcg" for word in kvm.rom_argv(QEMU, rom, "max")]
-    assert SubprocessRunner().run(argv, deadline=Deadline.after(10)).exit_status == 85
+    assert SubprocessRunner().run(argv, deadline=Deadline.after(60)).exit_status == 85
 
 
 def test_a_guest_that_ran_makes_kvm_usable(cache: VerdictCache, device: Path) -> None:

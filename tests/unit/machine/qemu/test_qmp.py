@@ -117,7 +117,7 @@ def test_commands_are_answered_and_events_passed_on(
     monitor: QmpMonitor, qemu: FakeMonitor, events: list[tuple[str, Mapping[str, Any]]]
 ) -> None:
     monitor.start()
-    status = monitor.execute("query-status", deadline=Deadline.after(3))
+    status = monitor.execute("query-status", deadline=Deadline.after(60))
     assert status == {"status": "running", "running": True}
     assert monitor.is_connected
     assert events == [("BLOCK_IO_ERROR", DISK_FULL["data"])]
@@ -126,7 +126,7 @@ def test_commands_are_answered_and_events_passed_on(
 def test_the_socket_may_appear_later(tmp_path: Path, monitor: QmpMonitor) -> None:
     monitor.start()
     threading.Timer(0.2, FakeMonitor, (tmp_path / "q", {})).start()
-    assert monitor.execute("cont", deadline=Deadline.after(3)) == {}
+    assert monitor.execute("cont", deadline=Deadline.after(60)) == {}
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_a_command_that_fails_is_told(
     monitor: QmpMonitor, qemu: FakeMonitor, command: str, why: str
 ) -> None:
     monitor.start()
-    monitor.execute("query-status", deadline=Deadline.after(3))
+    monitor.execute("query-status", deadline=Deadline.after(60))
     with pytest.raises(MachineError, match=why):
         monitor.execute(command, deadline=Deadline.after(0.3))
 
@@ -146,7 +146,7 @@ def test_without_qemu_a_command_is_refused_in_time(monitor: QmpMonitor) -> None:
     monitor.start()
     with pytest.raises(MachineError, match="does not answer"):
         monitor.execute("cont", deadline=Deadline.after(0.1))
-    assert not monitor.quit(deadline=Deadline.after(5))
+    assert not monitor.quit(deadline=Deadline.after(60))
 
 
 def test_closing_is_safe_at_any_time(tmp_path: Path) -> None:
@@ -175,8 +175,8 @@ def test_a_real_qemu_ends_when_told(
     process.start()
     monitor.start()
     try:
-        assert monitor.execute("query-status", deadline=Deadline.after(5))["status"] == "running"
-        assert monitor.quit(deadline=Deadline.after(2))
+        assert monitor.execute("query-status", deadline=Deadline.after(60))["status"] == "running"
+        assert monitor.quit(deadline=Deadline.after(60))
         assert process.wait_ended(3)
         assert process.exit_status == 0
         assert poll(lambda: events or None, deadline=Deadline.after(1))
@@ -200,12 +200,12 @@ def test_a_real_qemu_shows_its_screen_or_says_that_there_is_none(
         real_qemu((*argv, "-vga", "none"), tmp_path, without),
         pytest.raises(MachineError, match=r"the VM has no screen: .*\n.*display device"),
     ):
-        screendump(without, shot, deadline=Deadline.after(5))
+        screendump(without, shot, deadline=Deadline.after(60))
 
 
 def shown(monitor: QmpMonitor, shot: Path) -> bool:
     """Whether the screen is more than one colour."""
-    picture = screendump(monitor, shot, deadline=Deadline.after(5))
+    picture = screendump(monitor, shot, deadline=Deadline.after(60))
     return len(set(picture.pixels)) > 1
 
 
@@ -223,7 +223,7 @@ def test_a_picture_that_is_none_is_told_and_no_link_is_followed(
     fake = FakeMonitor(tmp_path / "q", {"screendump": {"return": {}}})
     monitor.start()
     with pytest.raises(MachineError, match="picture of the screen cannot be read"):
-        screendump(monitor, tmp_path / "shot", deadline=Deadline.after(5))
+        screendump(monitor, tmp_path / "shot", deadline=Deadline.after(60))
     fake.close()
 
 
@@ -266,7 +266,7 @@ def test_disks_of_a_real_qemu_are_slowed_down_and_let_go(
     def limit() -> int:
         (disk,) = [
             block
-            for block in monitor.execute("query-block", deadline=Deadline.after(5))
+            for block in monitor.execute("query-block", deadline=Deadline.after(60))
             if block["device"] == "drive1"
         ]
         return int(disk["inserted"]["iops"])

@@ -12,6 +12,7 @@ from pytest_nixos.nix.command.log import NixLog
 from pytest_nixos.nix.command.refs import FlakeRef, HostRef
 from pytest_nixos.nix.failure.absent import no_such_host
 from pytest_nixos.nix.failure.build import build_failure
+from pytest_nixos.nix.failure.derivation import said_last
 from pytest_nixos.nix.failure.evaluation import (
     EvalInterrupted,
     NoHosts,
@@ -335,8 +336,29 @@ def test_the_log_that_was_seen_comes_before_the_store() -> None:
     )
     error = failure(made)
     assert error.log_tail[-1] == "l99"
+    told = build_failure(
+        DRV, log(f"builder for '{DEP}' failed"), 1, read_log=lambda _: ["error: no"]
+    )
+    assert told.message.endswith("; error: no")
     assert len(error.log_tail) == 15
     assert error.message.endswith("failed due to signal 9 (Killed)")
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            ("Validating", "error: unknown experimental feature 'flake'", "note: x"),
+            "error: unknown experimental feature 'flake'",
+        ),
+        (("nginx: [emerg] unknown directive", "failed"), "nginx: [emerg] unknown directive"),
+        (("TypeError: no", "ValueError: bad"), "ValueError: bad"),
+        (("0 errors", "-Werror=x", "done"), ""),
+        ((), ""),
+    ],
+)
+def test_what_a_build_says_of_its_end(said: tuple[str, ...], told: str) -> None:
+    assert said_last(said) == told
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,12 @@ def test_nobody_listens(guest: RunCommand) -> None:
     assert answer.failure
 
 
+def test_a_port_that_no_machine_has(guest: RunCommand) -> None:
+    (answer,) = observe(guest, http_probe(["http://127.0.0.1:114340/"]))
+    assert answer.status is None
+    assert answer.failure
+
+
 def test_a_silent_server_ends_at_the_limit(guest: RunCommand) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}/"

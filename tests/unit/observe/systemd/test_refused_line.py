@@ -130,6 +130,14 @@ def test_addresses_that_are_none_are_told() -> None:
     ]
 
 
+def test_jobs_that_cron_cannot_read() -> None:
+    parts = ["=journal", "=kernel", "=/etc/crontab", "SHELL=/bin/sh", "0 25 * * * root true"]
+    output = ProbeOutput(stdout="\n".join(parts).encode(), exit_status=0)
+    (line,) = refused_lines().parse(output).lines
+    assert str(line) == "/etc/crontab:2: 25 is no hour"
+    assert line.option == "services.cron.systemCronJobs"
+
+
 MODULES = "/etc/modules-load.d/nixos.conf:3:br-netfiltr"
 SYSFS = (
     "/etc/tmpfiles.d/00-nixos.conf:7:w /sys/kernel/mm/transparent_hugepage/enabled - - - - allways"

@@ -183,6 +183,53 @@ def told(*said: str, **service: str) -> tuple[str, str]:
             ),
         ),
         (
+            (
+                OWN.format(
+                    '[emerg] 8#8: cannot load certificate key "/var/lib/certs/key.pem": BIO_new_file() failed'
+                    " (SSL: error:8000000D:system library::Permission denied:calling fopen(/var/lib/certs/key.pem, r))"
+                ),
+                EXITED.format("1/FAILURE"),
+            ),
+            {"User": "nginx"},
+            "cannot load certificate key",
+            (
+                "# app.service: /var/lib/certs/key.pem is not open to nginx: have what makes it give it to a group of nginx"
+                " (chown root:GROUP, chmod 0640),\n# and its folders too; the certificate itself may be open to all."
+            ),
+        ),
+        (
+            (
+                OWN.format(
+                    '[emerg] cannot load certificate "/srv/c.pem": (No such file or directory)'
+                ),
+                EXITED.format("1/FAILURE"),
+            ),
+            {},
+            "cannot load certificate",
+            "# app.service: /srv/c.pem is not there: correct the path, or have what makes it run before (requires, after).",
+        ),
+        # What sums up, or is done without, tells less than what stands before it.
+        (
+            (
+                OWN.format('LOG:  invalid connection type "locl"'),
+                OWN.format("FATAL:  could not load /nix/store/x/pg_hba.conf"),
+                EXITED.format("1/FAILURE"),
+            ),
+            {},
+            'its last words: LOG:  invalid connection type "locl"',
+            READ,
+        ),
+        (
+            (
+                OWN.format("error: /etc/l.conf:9 unknown user 'alcie'"),
+                OWN.format("log /var/log/wtmp does not exist -- skipping"),
+                EXITED.format("1/FAILURE"),
+            ),
+            {},
+            "its last words: error: /etc/l.conf:9 unknown user 'alcie'",
+            READ,
+        ),
+        (
             (NO_MOUNT.format("/models"), STEP.format("NAMESPACE")),
             {"DynamicUser": "true"},
             "/models, which its unit names, is not there",
@@ -341,6 +388,14 @@ def test_a_service_that_never_says_that_it_is_ready() -> None:
     assert "sd_notify(3)" in remedy
     assert all(line.startswith("#") for line in remedy.splitlines())
     assert "TimeoutStartSec" in told(RESULT.format("timeout"), Type="oneshot")[1]
+
+
+def test_a_step_beside_the_program_that_does_not_end() -> None:
+    late = "systemd[1]: app.service: start-post operation timed out. Terminating."
+    why, remedy = told(late, RESULT.format("timeout"), Type="notify")
+    assert why == "its postStart did not end in the time that it has"
+    assert f"{OPTION.removesuffix('.serviceConfig')}.postStart" in remedy
+    assert all(line.startswith("#") for line in remedy.splitlines())
 
 
 def test_what_is_said_last_counts() -> None:

@@ -75,6 +75,15 @@ def test_the_secret_that_a_unit_lacks_explains_the_failed_unit_and_its_echoes() 
     assert found == {"SEC-001": (), "BOOT-001": ("SEC-001",), "OLL-003": ("SEC-001",)}
 
 
+def test_what_rests_on_what_an_echo_blames_goes_back_to_the_same_cause() -> None:
+    found = links(
+        made("UNIT-004", blames=(B,), rests_on=(A,)),
+        made("NET-021", rests_on=(B,)),
+        replace(BOOT, blames=(A,)),
+    )
+    assert found == {"BOOT-001": (), "UNIT-004": ("BOOT-001",), "NET-021": ("BOOT-001",)}
+
+
 def test_a_finding_that_blames_more_than_another_explains_stays_a_cause() -> None:
     found = links(replace(BOOT, blames=(A, B)), made("SEC-001", blames=(SECRET, A)))
     assert found == {"BOOT-001": (), "SEC-001": ()}
@@ -167,3 +176,14 @@ def test_what_needs_the_internet_goes_back_to_the_finding_that_names_it() -> Non
     # A unit that is broken for another reason is a cause of its own.
     assert found["BOOT-001"].caused_by == ()
     assert [cause.finding.control for cause in causes_of(list(found.values()))] == ["BOOT-001"]
+
+
+def test_what_nothing_links_stays_as_it_is() -> None:
+    passed = made("OLL-004", rests_on=(A,), outcome=Outcome.PASSED)
+    assert explained([passed, replace(BOOT, blames=(A,))])[-1] is passed
+
+
+def test_links_of_before_are_not_kept() -> None:
+    before = made("OLL-003", rests_on=(A,), caused_by=("BOOT-001",), explains=("OLL-004",))
+    (finding,) = explained([before])
+    assert (finding.caused_by, finding.explains) == ((), ())

@@ -48,11 +48,23 @@ def test_commands_are_ones_that_a_shell_can_read() -> None:
         ("FS-001", "findmnt /tmp"),
         ("MEM-007", "sysctl vm.dirty_ratio vm.dirty_background_ratio"),
         ("AUD-018", "cat /etc/audit/auditd.conf"),
+        ("GEN-011", "find /etc -xtype l; readlink -f /etc/static"),
         ("UPD-005", "systemctl show -p Id,Result,ExecMainStatus nixos-upgrade.service"),
     ],
 )
 def test_command_shows_what_the_control_looks_at(control: str, command: str) -> None:
     assert by_hand(CATALOGUE.control(control), HOST) == command
+
+
+def test_a_scan_has_the_command_that_looks_for_the_same() -> None:
+    """Never one for all scans: a search for files without an owner shows no dead link."""
+    commands = {
+        str(control.observed.parameters["fact"]): by_hand(control, HOST)
+        for control in CATALOGUE
+        if control.observed is not None and control.observed.kind == "scan"
+    }
+    assert len(commands) > 5 and "" not in commands.values()
+    assert len(set(commands.values())) == len(commands)
 
 
 def test_unit_that_is_blamed_is_asked_itself_and_quoted() -> None:

@@ -29,6 +29,7 @@ class Fake:
     members: dict[tuple[str, str], tuple[Place, ...]] = field(default_factory=dict)
     lines: dict[int, str] = field(default_factory=dict)
     texts: dict[str, tuple[Place, ...]] = field(default_factory=dict)
+    values: dict[str, object] = field(default_factory=dict)
     known: bool = True
     of_host: Place = HOST
 
@@ -39,13 +40,13 @@ class Fake:
         return self.members.get((path, name), ())
 
     def of_key(self, path: str, key: str) -> tuple[Place, ...]:
-        return ()
+        return self.options.get(f"{path}.{key}", ())
 
     def asked(self, path: str) -> Definitions | None:
         return None
 
     def value_of(self, path: str) -> object:
-        return None
+        return self.values.get(path)
 
     def written(self, path: str) -> tuple[Place, ...]:
         return self.texts.get(path, ())
@@ -91,6 +92,25 @@ def test_host_itself_is_the_place_where_nothing_is_set() -> None:
 def test_option_that_is_as_the_remedy_wants_decides_nothing(line: str, found: list[str]) -> None:
     fake = Fake(options={"x.y": (at("x.y", 5),)}, lines={5: line})
     assert places("BOOT-001", fake, remedy="x.y = 3;") == found
+
+
+@pytest.mark.parametrize(
+    ("reason", "found"),
+    [
+        ("vm.swapiness: declared 10, is missing", ["web.nix:9"]),
+        # The finding's sentence names none: all that were looked at may decide.
+        ("one of them is not in force", ["web.nix:3", "web.nix:4", "web.nix:5", "web.nix:6"]),
+    ],
+)
+def test_of_many_keys_those_that_the_sentence_names_decide(reason: str, found: list[str]) -> None:
+    """NixOS declares keys of its own: what was looked at names them all, those that are so too."""
+    path = "boot.kernel.sysctl"
+    keys = {"fs.a": 3, "kernel.b": 4, "kernel.c": 5, "net.d": 6, "vm.swapiness": 9}
+    fake = Fake(
+        options={f"{path}.{key}": (at(key, line),) for key, line in keys.items()},
+        values={path: keys},
+    )
+    assert places("SYS-001", fake, reason=reason, observed=dict.fromkeys(keys)) == found
 
 
 def test_unit_that_is_blamed_is_told_with_what_enables_it() -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pytest
 
 from pytest_nixos import Evidence, HostConfig, Observations, Unit, not_applicable, observe
 
 from .commands import unread_commands
-from .conditions import impossible_conditions
-from .hidden import hidden_paths
+from .conditions import ImpossibleCondition, impossible_conditions
+from .hidden import HiddenPath, hidden_paths
 from .idle import OF_SYSTEMD
 from .look import (  # noqa: F401 - fixtures
     NOT_LOADED,
@@ -76,9 +76,7 @@ def test_no_condition_names_what_systemd_does_not_know(
         not_applicable("no declared unit has a condition")
     nixos_evidence.expect("each condition can hold on some machine")
     found = [one for unit in conditional for one in impossible_conditions(unit)]
-    nixos_evidence.observe([str(one) for one in found])
-    nixos_evidence.remedy = once(one.remedy for one in found)
-    assert not found, "; ".join(map(str, found))
+    _refuse(found, nixos_evidence)
 
 
 @pytest.mark.nixos_control("UNIT-018")
@@ -90,6 +88,11 @@ def test_no_service_names_a_path_that_its_sandbox_hides(
         not_applicable("the host declares no service")
     nixos_evidence.expect("each service sees the paths that its commands and environment name")
     found = [one for unit in services for one in hidden_paths(unit)]
-    nixos_evidence.observe([str(one) for one in found])
-    nixos_evidence.remedy = once(one.remedy for one in found)
+    _refuse(found, nixos_evidence)
+
+
+def _refuse(found: Sequence[ImpossibleCondition | HiddenPath], evidence: Evidence) -> None:
+    """Fail of what was found, with what mends it."""
+    evidence.observe([str(one) for one in found])
+    evidence.remedy = once(one.remedy for one in found)
     assert not found, "; ".join(map(str, found))

@@ -65,7 +65,9 @@ def test_a_toplevel_that_nix_does_not_know_is_told(
 ) -> None:
     _with_nix(tmp_path, monkeypatch)
     with pytest.raises(MachineError, match="is not valid") as caught:
-        load_closure(Store("--query"), Path("/r"), Path("/nix/store/t"), deadline=Deadline.after(60))
+        load_closure(
+            Store("--query"), Path("/r"), Path("/nix/store/t"), deadline=Deadline.after(60)
+        )
     assert "warning: x" in caught.value.detail
 
 

@@ -46,7 +46,9 @@ def test_silence_is_filtered_and_does_not_hold_the_others() -> None:
             filler.connect_ex(("127.0.0.1", port))
         time.sleep(0.05)
         started_s = time.monotonic()
-        found = scan_tcp(HOME, [port, *free_ports(200)], deadline=Deadline.after(60), patience_s=0.3)
+        found = scan_tcp(
+            HOME, [port, *free_ports(200)], deadline=Deadline.after(60), patience_s=0.3
+        )
         for filler in fillers:
             filler.close()
     assert found[port] is PortState.FILTERED

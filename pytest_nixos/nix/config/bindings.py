@@ -29,6 +29,8 @@ _OTHER_SYSTEMS = (
     ("specialisation",),
     ("containers",),
 )
+#: Sets of a flake whose members are hosts.
+_HOSTS = ("nixosConfigurations", "homeConfigurations")
 _PRIORITIES = ("mkForce", "mkDefault", "mkOverride", "mkVMOverride", "mkOptionDefault")
 
 
@@ -78,7 +80,7 @@ def find_binding(
     :param value: of the option, where it is a plain one.
     """
     wanted = tuple(path)
-    all_bindings = bindings(text)
+    all_bindings = [b for b in bindings(text) if not (host and _is_of_another(host, b))]
     exact = [b for b in all_bindings if b.path == wanted]
     within = [b for b in all_bindings if b.path[: len(wanted)] == wanted and b not in exact]
     before = [
@@ -91,6 +93,12 @@ def find_binding(
         if found:
             return _chosen(found, host, priority, value)
     return None
+
+
+def _is_of_another(host: str, binding: Binding) -> bool:
+    """Whether a binding is written inside another host of the same file."""
+    pairs = zip(binding.around, binding.around[1:], strict=False)
+    return any(kind in _HOSTS and name != host for kind, name in pairs)
 
 
 def _chosen(found: Sequence[Binding], host: str, priority: str, value: object) -> Binding | None:
@@ -155,10 +163,24 @@ def _bound(
         path = path[1:]
     yield _binding(attrpath, path, _text(value), around, is_set=_is_set(value))
     trail = around + names
-    if names[-1] in _MODULES:
+    if names[-1] in _MODULES or _is_call_with_module(trail, value):
         yield from _walk(value, (), trail, depth + 1)
     elif not any(path[: len(other)] == other for other in _OTHER_SYSTEMS):
         yield from _walk(value, path, trail, depth + 1)
+
+
+def _is_call_with_module(trail: tuple[str, ...], value: Node) -> bool:
+    """Whether a host is what a function of the flake makes of one module: ``web = host { ... };``.
+
+    What takes ``modules``, as ``nixosSystem`` does, takes no module.
+    """
+    if len(trail) < 2 or trail[-2] not in _HOSTS or value.type != "apply_expression":
+        return False
+    argument = value.child_by_field_name("argument")
+    if argument is None or argument.type not in _SETS:
+        return False
+    inner = _walk(argument, (), (), 0)
+    return not any(binding.path[:1] == ("modules",) for binding in inner)
 
 
 def _inherited(node: Node, prefix: tuple[str, ...], around: tuple[str, ...]) -> Iterator[Binding]:

@@ -100,3 +100,30 @@ def test_set_that_is_bound_key_by_key_begins_at_its_first_key() -> None:
 @pytest.mark.parametrize("text", ["", "{", "((((" * 300, "{ a = ", "\x00\xff", "{ ${x} = 1; }"])
 def test_file_that_cannot_be_read_has_no_bindings(text: str) -> None:
     assert spot(text, "a", "b") is None
+
+
+SEVERAL_HOSTS = """\
+{
+  outputs = { nixpkgs, ... }:
+    let
+      host = module: nixpkgs.lib.nixosSystem { system = "x86_64-linux"; modules = [ module ]; };
+    in
+    {
+      nixosConfigurations.web = host ({ pkgs, ... }: { networking.firewall.allowedTCPPorts = [ 80 ]; });
+      nixosConfigurations.db = host { networking.firewall.allowedTCPPorts = [ 5432 ]; };
+      nixosConfigurations.bare = host { };
+    };
+}
+"""
+
+
+@pytest.mark.parametrize(("host", "found"), [("web", (7, 56)), ("db", (8, 39)), ("bare", None)])
+def test_a_line_of_another_host_is_never_meant(host: str, found: tuple[int, int] | None) -> None:
+    """Hosts that a function of the flake makes, of a module that is a function or a plain set."""
+    path = ("networking", "firewall", "allowedTCPPorts")
+    assert spot(SEVERAL_HOSTS, *path, host=host) == found
+
+
+def test_arguments_of_what_makes_a_host_are_no_options() -> None:
+    text = '{ nixosConfigurations.old = nixpkgs.lib.nixosSystem { system = "x86_64-linux"; modules = [ ]; }; }'
+    assert spot(text, "system", "stateVersion", host="old") is None

@@ -405,7 +405,7 @@ def _skip_inapplicable(item: pytest.Item, session: NixosSession, key: str) -> No
     if control is not None and control.check:
         why_not = inapplicable(control, session.host_config(key), backend)
         if why_not is not None:
-            not_applicable(f"{control.id} {why_not}")
+            not_applicable(why_not)
 
 
 def _whose(backend: BackendName) -> str:

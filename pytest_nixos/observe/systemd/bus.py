@@ -16,10 +16,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from jeepney.low_level import Message
 
-__all__ = ["ASK_UNITS", "SERVICE", "ask_units", "read_units"]
+__all__ = ["ASK_UNITS", "ask_units", "read_units"]
 
-#: The interface with the properties that only services have.
-SERVICE = "org.freedesktop.systemd1.Service"
 _UNIT = "org.freedesktop.systemd1.Unit"
 _LONGEST_ANSWER_S = 60
 # What jeepney raises at bytes that are no message: it has no error of its own for that.
@@ -81,13 +79,13 @@ pn_ask_units() {
 )
 
 
-def ask_units(properties: Sequence[str], *, interface: str = _UNIT) -> str:
-    """Return the calls that ask for `properties`, all of one `interface`, as words of bash.
+def ask_units(properties: Sequence[str]) -> str:
+    """Return the calls that ask for `properties`, all of ``org.freedesktop.systemd1.Unit``, as words of bash.
 
     Each is a format of printf, which takes serial number, size of the header's fields, size of the path, path
     and padding; the D-Bus specification, "Message Format", says what stands where.
     """
-    return " ".join(f"'{_call(name, interface)}'" for name in properties)
+    return " ".join(f"'{_call(name)}'" for name in properties)
 
 
 def read_units(
@@ -111,11 +109,11 @@ def read_units(
     return found
 
 
-def _call(name: str, interface: str) -> str:
+def _call(name: str) -> str:
     """Return a call of ``Get`` with what varies left open; the fixed part of its fields takes 64 bytes, and
     those of the path 9 with its end.
     """
-    body = _text(interface)
+    body = _text(_UNIT)
     body += b"\0" * (-len(body) % 4) + _text(name)
     begin = b"l\1\0\1" + struct.pack("<I", len(body))
     fields = b"\2\1s\0" + _text("org.freedesktop.DBus.Properties")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pytest_nixos.nix.config.host_facts import HostConfig
-from pytest_nixos.observe.accounts.search_path import SearchPath, search_paths
+from pytest_nixos.observe.filesystems.search_path import SearchPath, search_paths
 from pytest_nixos.standards.control.seen import Seen, Sight, Unseen
 from pytest_nixos.standards.kinds.kind import Kind, Parameter, Parameters
 

@@ -8,6 +8,7 @@ import pytest
 
 from pytest_nixos.observe import at_once as module
 from pytest_nixos.observe.base import Probe, collect
+from pytest_nixos.observe.filesystems.search_path import search_paths
 from pytest_nixos.observe.store import Observations
 from pytest_nixos.observe.systemd.boot_time import boot_time
 from pytest_nixos.observe.systemd.declared_unit import declared_states
@@ -66,7 +67,7 @@ def shows(log: Path) -> list[list[str]]:
 def test_many_probes_ask_once(systemd: Path) -> None:
     states = shared_units(["web", "db"], light=["there.timer"], properties=["User"])
     told = shared_units(["web"], properties=["Environment"], name="told")
-    asked = [*IDLE, states, told, lively_services(["web"]), process_facts(["web"])]
+    asked = [*IDLE, states, told, search_paths(), lively_services(["web"]), process_facts(["web"])]
     kept = Observations(Asked())
     kept.prefetch(asked)
     (show,) = shows(systemd)
@@ -78,6 +79,7 @@ def test_many_probes_ask_once(systemd: Path) -> None:
     assert found["db.service"].get("User") == "web" and found["db.service"].exists
     # What another probe asks for does not leave the guest.
     assert "hunter2" not in kept.output(states).text
+    assert kept.of(search_paths()) is not None
     assert set(kept.of(lively_services(["web"]))) == {"web.service"}
 
 

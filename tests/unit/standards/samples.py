@@ -24,13 +24,13 @@ from pytest_nixos.nix.config.unit import Unit
 from pytest_nixos.observe.accounts.pam import PamService, pam
 from pytest_nixos.observe.accounts.permission import AccountRights, Permission
 from pytest_nixos.observe.accounts.polkit import Answers
-from pytest_nixos.observe.accounts.search_path import SearchPath
 from pytest_nixos.observe.accounts.sudo import SudoRights
 from pytest_nixos.observe.base import ProbeOutput
 from pytest_nixos.observe.core_dump import CoreDumps
 from pytest_nixos.observe.filesystems.drift import Drift
 from pytest_nixos.observe.filesystems.file import FileState
 from pytest_nixos.observe.filesystems.mount import Mount, MountTable
+from pytest_nixos.observe.filesystems.search_path import SearchPath
 from pytest_nixos.observe.network.http import HttpAnswer
 from pytest_nixos.observe.network.resolver import LinkResolver, Resolver
 from pytest_nixos.observe.oci_container import OciContainer, OciContainers

@@ -7,7 +7,6 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path
 
 import msgspec
 
@@ -73,10 +72,10 @@ class Sought(msgspec.Struct, frozen=True, kw_only=True, order=True):
         return self.path or f"{self.host}:{self.port}"
 
 
-def sought_by(unit: Unit, toplevel: Path) -> Iterator[Sought]:
+def sought_by(unit: Unit, files: Sequence[observe.ReadFile]) -> Iterator[Sought]:
     """Yield what a service is told to reach on its own machine.
 
-    :param toplevel: the host's system, in the store of this machine.
+    :param files: as :func:`~pytest_nixos.observe.read_files` gives them.
     """
     for key, values in unit.settings.get("Service", {}).items():
         for value in values:
@@ -86,7 +85,7 @@ def sought_by(unit: Unit, toplevel: Path) -> Iterator[Sought]:
                 yield msgspec.structs.replace(
                     found, unit=unit.name, where=f"{key}=", variable=variable, value=rest
                 )
-    for file in observe.read_files(unit, toplevel):
+    for file in files:
         for found in _in_text(file.text):
             yield msgspec.structs.replace(found, unit=unit.name, where=file.path)
 
@@ -102,20 +101,24 @@ def is_answered(sought: Sought, sockets: observe.Sockets) -> bool:
 
 
 def who_names(
-    sought: Sought, services: Mapping[str, Unit], toplevel: Path, clients: Collection[str] = ()
+    sought: Sought,
+    services: Mapping[str, Unit],
+    files: Mapping[str, Sequence[observe.ReadFile]],
+    clients: Collection[str] = (),
 ) -> Sequence[str]:
     """Return the other services that have something to do with an address.
 
-    :param toplevel: the host's system, in the store of this machine.
+    :param files: what each service reads, as :func:`~pytest_nixos.observe.read_files` gives it.
     :param clients: units that are told to reach it: that a file of theirs names it says no more.
     """
+    listening = _listening_at(sought)
     return [
         name
         for name, unit in services.items()
         if name != sought.unit
         and (
             _names(unit, sought)
-            or (name not in clients and _is_told_to_listen(unit, sought, toplevel))
+            or (name not in clients and any(listening.search(file.text) for file in files[name]))
         )
     ]
 
@@ -213,12 +216,11 @@ def _names(unit: Unit, sought: Sought) -> bool:
     return any(number.search(text) for text in (*lines, *observe.started_texts(unit)))
 
 
-def _is_told_to_listen(unit: Unit, sought: Sought, toplevel: Path) -> bool:
-    """Whether a file that a service reads has it listen there."""
+def _listening_at(sought: Sought) -> re.Pattern[str]:
+    """Return what a file has that tells a service to listen there."""
     address = (
         re.escape(sought.path)
         if sought.path
         else rf"(?:{_OF_LISTENER})[^\n\d]{{0,20}}{sought.port}"
     )
-    named = re.compile(rf"{address}(?![\w.])", re.IGNORECASE)
-    return any(named.search(file.text) for file in observe.read_files(unit, toplevel))
+    return re.compile(rf"{address}(?![\w.])", re.IGNORECASE)

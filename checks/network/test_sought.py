@@ -37,15 +37,15 @@ def test_what_services_are_told_to_reach_listens(
     nixos_evidence: Evidence,
 ) -> None:
     services = observe.declared_units(nixos_host_config, ".service")
-    sought = _sought(nixos_host_config, services)
+    files = _files_of(nixos_host_config, services)
+    sought = _sought(services, files)
     nixos_evidence.expect(sorted({one.address for one in sought}))
     states = nixos_observations.of(observe.declared_states(nixos_host_config))
     idle = {name for name, state in states.items() if not state.is_running}
     later = {name for name in idle & set(services) if listens_later(services[name], states[name])}
     unanswered, sockets = _after_a_while(nixos_machine, sought)
     clients = {a: {s.unit for s in sought if s.address == a} for a in {s.address for s in sought}}
-    toplevel = Path(nixos_host_config.toplevel)
-    named = {one: who_names(one, services, toplevel, clients[one.address]) for one in unanswered}
+    named = {one: who_names(one, services, files, clients[one.address]) for one in unanswered}
     unknown = [
         one for one, who in named.items() if later & set(who) or _passed_on(who, services, idle)
     ]
@@ -64,7 +64,7 @@ def test_what_services_are_told_to_reach_listens(
     waited = {one: [name for name in named[one] if name in idle] for one in missing}
     remedies = [remedy_of(one, meant[one], waited[one]) for one in missing]
     for one, refusal in closed.items():
-        servers = {n: services[n] for n in who_names(one, services, toplevel, clients[one.address])}
+        servers = {n: services[n] for n in who_names(one, services, files, clients[one.address])}
         remedies.append(admitting(refusal, services[one.unit], servers))
     nixos_evidence.remedy = "\n".join(dict.fromkeys(remedies))
     told = [_told(one, meant[one], owners, waited[one]) for one in missing]
@@ -80,11 +80,19 @@ def test_what_services_are_told_to_reach_listens(
         not_applicable(f"unknown: who listens there is a container or started later: {what}")
 
 
-def _sought(host: HostConfig, services: Mapping[str, Unit]) -> Sequence[Sought]:
+def _files_of(
+    host: HostConfig, services: Mapping[str, Unit]
+) -> Mapping[str, Sequence[observe.ReadFile]]:
     toplevel = Path(host.toplevel)
     if not toplevel.exists():
         not_applicable("unknown: this machine does not have the files that the services read")
-    found = sorted({one for unit in services.values() for one in sought_by(unit, toplevel)})
+    return {name: tuple(observe.read_files(unit, toplevel)) for name, unit in services.items()}
+
+
+def _sought(
+    services: Mapping[str, Unit], files: Mapping[str, Sequence[observe.ReadFile]]
+) -> Sequence[Sought]:
+    found = sorted({one for name, unit in services.items() for one in sought_by(unit, files[name])})
     if not found:
         not_applicable("no service is told to reach another one of its machine")
     return found
@@ -120,6 +128,7 @@ def _refused(
     for wait_s in (0.0, _LOOK_S):
         time.sleep(wait_s)
         done = machine.run(LOOK, stdin=asked(wanted))
+        assert done.exit_status == 0, f"the guest did not try the sockets: {done.stderr_text}"
         refusals = {wanted[r.pid, r.path]: r for r in read_refusals(done.stdout)}
         if not refusals:
             break

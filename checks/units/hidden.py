@@ -89,7 +89,7 @@ def _texts(unit: Unit) -> Iterator[tuple[str, str]]:
     for key in _COMMANDS:
         for text in unit.setting("Service", key):
             # With full rights it is started outside of the sandbox.
-            if "+" not in text[: len(text) - len(text.lstrip("-@:+!|"))]:
+            if not text.lstrip("-:@|!").startswith("+"):
                 yield key, text
     for text in unit.setting("Service", "Environment"):
         if not _NOT_NEEDED.match(text):

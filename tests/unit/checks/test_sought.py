@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,10 @@ from checks.network.sought import (
     sought_by,
     who_names,
 )
+from pytest_nixos import Unit
 from pytest_nixos.observe.network.socket import InetSocket, Protocol, Sockets, UnixSocket
 from pytest_nixos.observe.systemd import read_file
-from pytest_nixos.observe.systemd.read_file import ReadFile
+from pytest_nixos.observe.systemd.read_file import ReadFile, read_files
 from tests.unit.standards.samples import sample_unit
 
 NGINX = """
@@ -54,7 +56,7 @@ def addresses(tmp_path: Path, text: str = "", **service: str) -> list[str]:
     (tmp_path / "etc" / "app.conf").write_text(text)
     command = {"ExecStart": ("/bin/app -c /etc/app.conf",)}
     unit = sample_unit("app.service", **command, **{k: (v,) for k, v in service.items()})
-    return sorted({one.address for one in sought_by(unit, tmp_path)})
+    return sorted({one.address for one in sought_by(unit, tuple(read_files(unit, tmp_path)))})
 
 
 def test_backends_of_a_proxy(tmp_path: Path) -> None:
@@ -156,6 +158,10 @@ def test_a_variable_is_mended_by_its_option() -> None:
     assert remedy_of(one, 0).startswith("# ui.service: have a service listen on localhost:81")
 
 
+def files_of(services: Mapping[str, Unit], toplevel: Path) -> Mapping[str, Sequence[ReadFile]]:
+    return {name: tuple(read_files(unit, toplevel)) for name, unit in services.items()}
+
+
 def test_who_names_a_port_is_known(tmp_path: Path) -> None:
     services = {
         "web.service": sample_unit("web.service", ExecStart=("/bin/web",)),
@@ -166,7 +172,7 @@ def test_who_names_a_port_is_known(tmp_path: Path) -> None:
         "other.service": sample_unit("other.service", ExecStart=("/bin/app 13001 3001.5",)),
     }
     one = Sought(unit="web.service", where="b", host="localhost", port=3001)
-    assert who_names(one, services, tmp_path) == ["app.service", "box.service"]
+    assert who_names(one, services, files_of(services, tmp_path)) == ["app.service", "box.service"]
     assert runs_containers(services["box.service"])
     assert not runs_containers(services["app.service"])
 
@@ -181,8 +187,8 @@ def test_who_listens_may_stand_in_a_file_that_a_service_reads(tmp_path: Path) ->
         for word in (name.removesuffix(".service"),)
     }
     one = Sought(unit="web.service", where="b", host="localhost", port=6379)
-    assert who_names(one, services, tmp_path) == ["cache.service"]
-    assert who_names(one, services, tmp_path, clients={"cache.service"}) == []
+    assert who_names(one, services, files_of(services, tmp_path)) == ["cache.service"]
+    assert who_names(one, services, files_of(services, tmp_path), clients={"cache.service"}) == []
 
 
 def test_who_makes_the_folder_of_a_socket_is_known(tmp_path: Path) -> None:
@@ -192,7 +198,7 @@ def test_who_makes_the_folder_of_a_socket_is_known(tmp_path: Path) -> None:
     }
     for path in ("/run/app/app.sock", "/var/run/app/app.sock"):
         one = Sought(unit="web.service", where="b", path=path)
-        assert who_names(one, services, tmp_path) == ["app.service"]
+        assert who_names(one, services, files_of(services, tmp_path)) == ["app.service"]
 
 
 def test_an_option_script_is_read_and_a_packages_script_is_not(
@@ -206,9 +212,9 @@ def test_an_option_script_is_read_and_a_packages_script_is_not(
         "/nix/store/x-deploy/bin/deploy",
         "/nix/store/x-deploy.sh",
     ):
-        (file,) = read_file.read_files(sample_unit("a.service", ExecStart=(own,)), tmp_path)
+        (file,) = read_files(sample_unit("a.service", ExecStart=(own,)), tmp_path)
     assert isinstance(file, ReadFile)
     assert file.is_script
     assert file.text.rstrip().endswith("3000")
     of_package = sample_unit("a.service", ExecStart=("/nix/store/x-app-1.2/bin/app",))
-    assert list(read_file.read_files(of_package, tmp_path)) == []
+    assert list(read_files(of_package, tmp_path)) == []
